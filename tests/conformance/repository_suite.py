@@ -1,0 +1,359 @@
+"""What every store must do, whatever driver is below it. A driver is done when it passes this unchanged.
+
+A class that inherits gives `driver()`; tests are named after the invariant they hold (I1 to I15).
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests import images
+from tests.stores import manifest_body, push_blob, push_image, push_index, store_over
+from zotctl.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    Referenced,
+    UploadConflict,
+)
+from zotctl.oci.digest import digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import Driver, read
+
+EMPTY = digest_of(b"")
+
+
+class RepositorySuite:
+    @pytest.fixture
+    def driver(self) -> Driver:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, driver: Driver) -> Store:
+        return store_over(driver)
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+    def test_i8_a_blob_comes_back(self, store: Store, algorithm: str) -> None:
+        body = bytes(range(256)) * 999
+        digest = push_blob(store.repository_for_push("a/b"), body, algorithm)
+        repository = store.repository("a/b")
+        assert repository.blob(digest) == len(body)
+        with repository.open_blob(digest) as reader:
+            assert reader.read_at(0, len(body)) == body
+            assert reader.read_at(100, 5) == body[100:105]
+
+    def test_the_empty_blob(self, store: Store) -> None:
+        assert push_blob(store.repository_for_push("a"), b"") == EMPTY
+        assert store.repository("a").blob(EMPTY) == 0
+
+    def test_a_first_blob_makes_a_layout(self, store: Store, driver: Driver) -> None:
+        push_blob(store.repository_for_push("a/b"), b"x")
+        assert json.loads(read(driver, "a/b/oci-layout", 99)) == {"imageLayoutVersion": "1.0.0"}
+        assert json.loads(read(driver, "a/b/index.json", 999))["manifests"] == []
+        assert store.repositories() == ["a/b"]
+
+    def test_an_upload_alone_makes_nothing(self, store: Store) -> None:
+        store.repository_for_push("a").start_upload()
+        with pytest.raises(NameUnknown):
+            store.repository("a")
+        assert store.repositories() == []
+
+    def test_an_unknown_blob(self, store: Store) -> None:
+        push_blob(store.repository_for_push("a"), b"x")
+        with pytest.raises(BlobUnknown):
+            store.repository("a").blob(digest_of(b"y"))
+
+    def test_i7_a_digest_alone_gives_no_access(self, store: Store) -> None:
+        digest = push_blob(store.repository_for_push("secret"), b"x")
+        push_blob(store.repository_for_push("public"), b"other")
+        with pytest.raises(BlobUnknown):
+            store.repository("public").blob(digest)
+
+    def test_mount(self, store: Store, driver: Driver) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"x")
+        target = store.repository_for_push("b")
+        if not driver.capabilities.links:
+            assert not target.mount_blob(store.repository("a"), digest), "202: the client sends it"
+            return
+        assert target.mount_blob(store.repository("a"), digest)
+        assert store.repository("b").blob(digest) == 1
+        assert target.mount_blob(store.repository("a"), digest)
+        assert not target.mount_blob(store.repository("a"), digest_of(b"nobody has it"))
+
+    def test_i7_deleting_from_one_repository_leaves_the_other(self, store: Store) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"x" * 100)
+        push_blob(store.repository_for_push("b"), b"x" * 100)
+        store.repository_for_push("a").delete_blob(digest)
+        with pytest.raises(BlobUnknown):
+            store.repository("a").blob(digest)
+        assert store.repository("b").blob(digest) == 100
+
+    def test_deleting_twice(self, store: Store) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"x")
+        store.repository_for_push("a").delete_blob(digest)
+        with pytest.raises(BlobUnknown):
+            store.repository_for_push("a").delete_blob(digest)
+
+    def test_i5_a_used_blob_is_not_deleted(self, store: Store) -> None:
+        push_image(store, "a", "v1")
+        for blob in images.image().blobs:
+            with pytest.raises(Referenced):
+                store.repository_for_push("a").delete_blob(digest_of(blob))
+
+    def test_deduplication_links_one_content(self, store: Store, driver: Driver) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"x" * 5000)
+        push_blob(store.repository_for_push("b"), b"x" * 5000)
+        inodes = {driver.stat(keys.blob(name, digest)).ino for name in ("a", "b")}
+        assert len(inodes) == (1 if driver.capabilities.links else 2)
+
+    # -- uploads --------------------------------------------------------------------------------
+
+    def test_an_upload_in_pieces_and_another_process(self, store: Store, driver: Driver) -> None:
+        repository = store.repository_for_push("a")
+        upload_id = repository.start_upload()
+        with repository.resume_upload(upload_id) as upload:
+            upload.write([b"one ", b"two "])
+        other = store_over(driver).repository_for_push("a")
+        assert other.upload_offset(upload_id) == 8
+        with other.resume_upload(upload_id) as upload:
+            assert upload.offset == 8
+            upload.write([b"three"])
+            upload.finish(digest_of(b"one two three"))
+        assert store.repository("a").blob(digest_of(b"one two three")) == 13
+        with pytest.raises(BlobUploadUnknown):
+            repository.upload_offset(upload_id)
+
+    def test_a_second_writer_is_refused(self, store: Store) -> None:
+        repository = store.repository_for_push("a")
+        upload_id = repository.start_upload()
+        with repository.resume_upload(upload_id), pytest.raises(UploadConflict):
+            repository.resume_upload(upload_id)
+
+    def test_i2_wrong_content_is_never_visible(self, store: Store, driver: Driver) -> None:
+        repository = store.repository_for_push("a")
+        upload_id = repository.start_upload()
+        with repository.resume_upload(upload_id) as upload:
+            upload.write([b"something"])
+            with pytest.raises(DigestInvalid):
+                upload.finish(digest_of(b"else"))
+        with pytest.raises(BlobUploadUnknown):
+            repository.upload_offset(upload_id)
+        assert driver.scan(keys.UPLOADS) == []
+
+    def test_a_digest_of_another_algorithm_than_the_session(self, store: Store) -> None:
+        repository = store.repository_for_push("a")
+        with repository.resume_upload(repository.start_upload("sha256")) as upload:
+            upload.write([b"body"])
+            upload.finish(digest_of(b"body", "sha512"))
+        assert store.repository("a").blob(digest_of(b"body", "sha512")) == 4
+
+    def test_cancel_frees_the_bytes(self, store: Store, driver: Driver) -> None:
+        repository = store.repository_for_push("a")
+        upload_id = repository.start_upload()
+        with repository.resume_upload(upload_id) as upload:
+            upload.write([b"x" * 1000])
+            upload.cancel()
+        assert driver.scan(keys.UPLOADS) == []
+
+    @pytest.mark.parametrize("upload_id", ["", "..", "../../a", "x" * 300, "00000000-0000-0000-0000-000000000000"])
+    def test_i14_an_upload_id_is_no_path(self, store: Store, upload_id: str) -> None:
+        with pytest.raises(BlobUploadUnknown):
+            store.repository_for_push("a").resume_upload(upload_id)
+
+    def test_an_upload_belongs_to_its_repository(self, store: Store) -> None:
+        upload_id = store.repository_for_push("a").start_upload()
+        with pytest.raises(BlobUploadUnknown):
+            store.repository_for_push("b").upload_offset(upload_id)
+
+    # -- manifests and tags ---------------------------------------------------------------------
+
+    def test_i8_a_manifest_comes_back_byte_for_byte(self, store: Store) -> None:
+        digest = push_image(store, "a", "v1", "v2")
+        for reference in ("v1", "v2", digest):
+            found = store.repository("a").manifest(reference)
+            assert (found.body, found.media_type) == (images.image().manifest, OCI_MANIFEST)
+        assert store.repository("a").tags() == ["v1", "v2"]
+
+    def test_a_manifest_without_a_tag_is_a_row(self, store: Store, driver: Driver) -> None:
+        digest = push_image(store, "a")
+        rows = json.loads(read(driver, "a/index.json", 9999))["manifests"]
+        assert [row["digest"] for row in rows] == [digest]
+        assert "annotations" not in rows[0]
+
+    def test_an_overwritten_tag_leaves_the_old_manifest(self, store: Store) -> None:
+        old, new = push_image(store, "a", "v1", seed="old"), push_image(store, "a", "v1", seed="new")
+        assert store.repository("a").manifest("v1").digest == new
+        assert store.repository("a").manifest(old).digest == old
+        assert store.repository("a").tags() == ["v1"]
+
+    def test_pushing_the_same_again_changes_nothing(self, store: Store, driver: Driver) -> None:
+        push_image(store, "a", "v1")
+        before = read(driver, "a/index.json", 9999)
+        push_image(store, "a", "v1")
+        assert read(driver, "a/index.json", 9999) == before
+
+    def test_i5_a_manifest_without_its_blobs_is_refused(self, store: Store) -> None:
+        made = images.image()
+        repository = store.repository_for_push("a")
+        with pytest.raises(ManifestBlobUnknown):
+            repository.put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v1"])
+        assert store.repositories() == []
+
+    def test_i5_a_manifest_with_a_wrong_size_is_refused(self, store: Store) -> None:
+        made = images.image()
+        wrong = json.loads(made.manifest)
+        wrong["layers"][0]["size"] += 1
+        body = json.dumps(wrong).encode()
+        repository = store.repository_for_push("a")
+        for blob in made.blobs:
+            push_blob(repository, blob)
+        with pytest.raises(ManifestBlobUnknown):
+            repository.put_manifest(check_manifest(body, OCI_MANIFEST), body, ["v1"])
+
+    def test_an_index_and_its_children(self, store: Store) -> None:
+        children = [push_image(store, "a", seed=str(number)) for number in range(3)]
+        digest = push_index(store, "a", "multi", children=children)
+        assert store.repository("a").manifest("multi").digest == digest
+        with pytest.raises(Referenced, match=digest):
+            store.repository_for_push("a").delete_manifest(children[0])
+        store.repository_for_push("a").delete_manifest(digest)
+        store.repository_for_push("a").delete_manifest(children[0])
+
+    def test_deleting_a_tag_keeps_the_manifest(self, store: Store) -> None:
+        digest = push_image(store, "a", "v1", "v2")
+        store.repository_for_push("a").delete_manifest("v1")
+        assert store.repository("a").tags() == ["v2"]
+        store.repository_for_push("a").delete_manifest("v2")
+        assert store.repository("a").tags() == []
+        assert store.repository("a").manifest(digest).digest == digest
+
+    def test_deleting_by_digest_takes_all_tags(self, store: Store) -> None:
+        digest = push_image(store, "a", "v1", "v2")
+        store.repository_for_push("a").delete_manifest(digest)
+        for reference in ("v1", "v2", digest):
+            with pytest.raises(ManifestUnknown):
+                store.repository("a").manifest(reference)
+            with pytest.raises(ManifestUnknown):
+                store.repository_for_push("a").delete_manifest(reference)
+
+    def test_deleted_and_pushed_again(self, store: Store) -> None:
+        digest = push_image(store, "a", "v1")
+        store.repository_for_push("a").delete_manifest(digest)
+        assert push_image(store, "a", "v1") == digest
+        assert manifest_body(store, "a", "v1") == images.image().manifest
+
+    def test_i4_two_stores_never_lose_each_others_tags(self, store: Store, driver: Driver) -> None:
+        other = store_over(driver)
+        for number in range(10):
+            push_image(store, "a", f"one-{number}")
+            push_image(other, "a", f"two-{number}")
+        assert len(store.repository("a").tags()) == 20 == len(other.repository("a").tags())
+
+    def test_referrers_before_and_after_their_subject(self, store: Store) -> None:
+        subject = images.image("later")
+        digest = push_image(store, "a", "sbom", seed="sbom", subject=subject.digest)
+        assert [d.digest for d in store.repository("a").referrers(subject.digest)] == [digest]
+        push_image(store, "a", "v1", seed="later")
+        found = store.repository("a").referrers(subject.digest)
+        assert [(d.digest, d.artifact_type) for d in found] == [(digest, images.CONFIG)]
+        assert store.repository("a").referrers(subject.digest, "no/such") == []
+        store.repository_for_push("a").delete_manifest(digest)
+        assert store.repository("a").referrers(subject.digest) == []
+
+    # -- names ----------------------------------------------------------------------------------
+
+    def test_repositories_by_components_and_pages(self, store: Store) -> None:
+        for name in ("b", "a-b", "a", "a/b/c", "a/b"):
+            push_blob(store.repository_for_push(name), b"x")
+        everything = ["a", "a/b", "a/b/c", "a-b", "b"]
+        assert store.repositories() == everything
+        for n in range(6):
+            assert store.repositories(n) == everything[:n]
+        for i, last in enumerate(everything):
+            assert store.repositories(2, last) == everything[i + 1 : i + 3]
+        assert store.repositories(None, "a/b/zzz") == ["a-b", "b"]
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def overwrite(self, driver: Driver, key: str, body: bytes) -> None:
+        driver.unlink(key)
+        with driver.create(key) as writer:
+            writer.write([body])
+
+    def test_i2_a_short_blob_is_not_served_and_heals(self, store: Store, driver: Driver) -> None:
+        push_image(store, "a", "v1")
+        layer = images.image().blobs[1]
+        self.overwrite(driver, keys.blob("a", digest_of(layer)), layer[:-1])
+        fresh = store_over(driver)
+        with pytest.raises(BlobUnknown):
+            fresh.repository("a").blob(digest_of(layer))
+        with pytest.raises(BlobUnknown):
+            fresh.repository("a").open_blob(digest_of(layer))
+        push_blob(fresh.repository_for_push("a"), layer)
+        assert fresh.repository("a").blob(digest_of(layer)) == len(layer)
+
+    def test_i2_an_empty_stub_is_not_served(self, store: Store, driver: Driver) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"content")
+        self.overwrite(driver, keys.blob("a", digest), b"")
+        with pytest.raises(BlobUnknown):
+            store.repository("a").blob(digest)
+
+    def test_i5_a_stub_is_not_accepted_below_a_manifest(self, store: Store, driver: Driver) -> None:
+        made = images.image()
+        repository = store.repository_for_push("a")
+        for blob in made.blobs:
+            push_blob(repository, blob)
+        self.overwrite(driver, keys.blob("a", digest_of(made.blobs[1])), b"")
+        with pytest.raises(ManifestBlobUnknown):
+            repository.put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v1"])
+
+    def test_a_push_heals_flipped_bits_here_and_in_the_pool(self, store: Store, driver: Driver) -> None:
+        body = b"x" * 1000
+        digest = push_blob(store.repository_for_push("a"), body)
+        links = driver.capabilities.links
+        for key in (keys.blob("a", digest), keys.pool(digest)) if links else (keys.blob("a", digest),):
+            self.overwrite(driver, key, b"y" * 1000)
+        push_blob(store.repository_for_push("a"), body)
+        push_blob(store.repository_for_push("b"), body)
+        for name in ("a", "b"):
+            with store.repository(name).open_blob(digest) as reader:
+                assert reader.read_at(0, 1000) == body
+
+    def test_i2_a_damaged_manifest_is_not_served(self, store: Store, driver: Driver) -> None:
+        digest = push_image(store, "a", "v1")
+        body = images.image().manifest
+        self.overwrite(driver, keys.blob("a", digest), body[:-2] + b" }")
+        with pytest.raises(ManifestUnknown):
+            store_over(driver).repository("a").manifest("v1")
+        push_image(store, "a", "v1")
+        assert manifest_body(store_over(driver), "a", "v1") == body
+
+    def test_i6_condemned_content_comes_back_to_whoever_asks(self, store: Store, driver: Driver) -> None:
+        push_image(store, "a", "v1")
+        layer = digest_of(images.image().blobs[1])
+        trash = keys.condemned("run", "a", layer)
+        for depth in range(2, len(trash.split("/"))):
+            driver.mkdir("/".join(trash.split("/")[:depth]))
+        driver.rename(keys.blob("a", layer), trash)
+        assert store.repository("a").blob(layer)
+        assert driver.stat(keys.blob("a", layer)).is_file
+
+    def test_i7_what_was_deleted_on_purpose_stays_deleted(self, store: Store, driver: Driver) -> None:
+        digest = push_blob(store.repository_for_push("a"), b"x")
+        trash = keys.condemned("run", "a", digest)
+        for depth in range(2, len(trash.split("/"))):
+            driver.mkdir("/".join(trash.split("/")[:depth]))
+        if driver.capabilities.links:
+            driver.link(keys.blob("a", digest), trash)
+        store.repository_for_push("a").delete_blob(digest)
+        with pytest.raises(BlobUnknown):
+            store.repository("a").blob(digest)

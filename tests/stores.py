@@ -1,0 +1,63 @@
+"""Stores for tests: one root over any driver, without a configuration."""
+
+from __future__ import annotations
+
+from tests import images
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from zotctl.storage import Repository, Store, keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
+from zotctl.storage.root import Root
+
+
+def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = False, dedupe: bool = True) -> Root:
+    """A root as `open_root` makes one, over a driver that is there already."""
+    clock = clock or Clock()
+    site = Site(driver, clock, Locks(driver, clock), commit, dedupe)
+    for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES):
+        site.make_dirs(directory)
+    driver.append(keys.VERSION).close()
+    return Root(LocalProtocol(site, min_free=0), read_only=False, marker=keys.VERSION, first=driver.stat(""))
+
+
+def store_over(
+    *drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True
+) -> Store:
+    clock = clock or Clock()
+    return Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock)
+
+
+def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") -> Digest:
+    digest = digest_of(body, algorithm)
+    with repository.resume_upload(repository.start_upload(algorithm)) as upload:
+        upload.write([body])
+        upload.finish(digest)
+    return digest
+
+
+def push_image(store: Store, name: str, *tags: str, seed: str = "x", layers: int = 2, subject: Digest | None = None) -> Digest:
+    """Blobs first, then the manifest: what every client does. Returns the manifest's digest."""
+    repository = store.repository_for_push(name)
+    image = images.image(seed, layers=layers, subject=subject)
+    for blob in image.blobs:
+        push_blob(repository, blob)
+    manifest = check_manifest(image.manifest, OCI_MANIFEST)
+    repository.put_manifest(manifest, image.manifest, tags)
+    return manifest.digest
+
+
+def push_index(store: Store, name: str, *tags: str, children: list[Digest]) -> Digest:
+    repository = store.repository(name)
+    body = images.index([(child, repository.manifest(child).size) for child in children])
+    manifest = check_manifest(body, OCI_INDEX)
+    repository.put_manifest(manifest, body, tags)
+    return manifest.digest
+
+
+def manifest_body(store: Store, name: str, reference: str) -> bytes:
+    return store.repository(name).manifest(reference).body

@@ -1,0 +1,259 @@
+"""Every error a user can meet, in one tree: its OCI code, its HTTP status and its exit code.
+
+    ZotctlError                 1
+    ├── UsageError              2   wrong words on the command line
+    ├── ConfigError             3   a configuration that is refused
+    ├── Interrupted           130   SIGINT (143: SIGTERM), after a clean stop
+    ├── OciError                    what a client is told: code + status
+    │   ├── BlobUnknown         404 BLOB_UNKNOWN
+    │   ├── BlobUploadInvalid   400 BLOB_UPLOAD_INVALID
+    │   ├── BlobUploadUnknown   404 BLOB_UPLOAD_UNKNOWN
+    │   ├── DigestInvalid       400 DIGEST_INVALID
+    │   ├── ManifestBlobUnknown 404 MANIFEST_BLOB_UNKNOWN
+    │   ├── ManifestInvalid     400 MANIFEST_INVALID
+    │   │   ├── TagInvalid      400
+    │   │   ├── LayoutInvalid   400 a directory that is not a valid layout
+    │   │   └── ManifestTooLarge 413
+    │   ├── TooManyTags         414 MANIFEST_INVALID
+    │   ├── ManifestUnknown     404 MANIFEST_UNKNOWN
+    │   ├── NameInvalid         400 NAME_INVALID
+    │   ├── NameUnknown         404 NAME_UNKNOWN, exit 10
+    │   ├── SizeInvalid         400 SIZE_INVALID
+    │   ├── PageInvalid         400 UNSUPPORTED, a bad `n`, `last` or continuation
+    │   ├── RangeInvalid        416 BLOB_UPLOAD_INVALID, a chunk out of order
+    │   ├── RangeUnsatisfiable  416 BLOB_UNKNOWN, a Range outside of the blob
+    │   ├── UploadConflict      409 BLOB_UPLOAD_INVALID, another request is writing it
+    │   ├── Unauthorized        401 UNAUTHORIZED
+    │   ├── Denied              403 DENIED
+    │   │   ├── Referenced      405 still needed by a manifest
+    │   │   └── ReadOnly        405 this repository or root takes no writes, exit 12
+    │   ├── Unsupported         405 UNSUPPORTED
+    │   ├── LengthRequired      411 SIZE_INVALID
+    │   ├── BodyTimeout         408 BLOB_UPLOAD_INVALID, a body that stopped moving
+    │   └── TooManyRequests     429 TOOMANYREQUESTS
+    ├── StorageError                the storage could not do it
+    │   ├── NotFound            404 no such object (storage only, never on the wire)
+    │   ├── Exists              409 the object is there already (storage only)
+    │   ├── CannotLink          500 no hard link between the two (storage only)
+    │   ├── NotEmpty            409 a directory with content (storage only)
+    │   ├── PermissionRefused   503 DENIED, exit 12
+    │   ├── NoSpace             507 DENIED, exit 13
+    │   ├── ReadOnlyStorage     503 DENIED, exit 12
+    │   ├── Unavailable         503 UNAVAILABLE, exit 14: away, time-out, EIO
+    │   │   ├── Busy            503 a lock was not to be had in time
+    │   │   └── IoFailed        503 the device reported an error
+    │   └── NoLocks             503 the file system has no locks, exit 14
+    └── HeldElsewhere          11   another run, or zot, holds it
+
+Exit codes that are no exception: 0 done, 4 damage found, 5 done but some repositories could not be
+looked at, 16 stopped at --max-duration, 70 a bug in zotctl.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+EXIT_CODES: dict[int, str] = {
+    0: "done, nothing found",
+    1: "failed, for none of the reasons below",
+    2: "wrong usage",
+    3: "configuration refused",
+    4: "damage found (scrub, verify)",
+    5: "done, but some repositories could not be looked at",
+    10: "no such store or repository",
+    11: "another run of the job, or zot, holds the store",
+    12: "permission or credentials",
+    13: "storage full, or below min_free",
+    14: "storage unreachable, or a time-out",
+    16: "stopped at --max-duration; run it again to go on",
+    70: "a bug in zotctl",
+    130: "SIGINT, after a clean stop",
+    143: "SIGTERM, after a clean stop",
+}
+
+
+class ZotctlError(Exception):
+    """The root of the tree. `message` names the thing and the way out; `detail` is any JSON value."""
+
+    code = "UNKNOWN"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, detail: Any = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class UsageError(ZotctlError):
+    exit_code = 2
+
+
+class ConfigError(ZotctlError):
+    exit_code = 3
+
+
+class Interrupted(ZotctlError):
+    exit_code = 130
+
+
+class HeldElsewhere(ZotctlError):
+    exit_code = 11
+
+
+class OciError(ZotctlError):
+    """What a client is told, with a code of distribution-spec, section "Error Codes"."""
+
+
+class BlobUnknown(OciError):
+    code, status = "BLOB_UNKNOWN", 404
+
+
+class BlobUploadInvalid(OciError):
+    code, status = "BLOB_UPLOAD_INVALID", 400
+
+
+class BlobUploadUnknown(OciError):
+    code, status = "BLOB_UPLOAD_UNKNOWN", 404
+
+
+class DigestInvalid(OciError):
+    code, status = "DIGEST_INVALID", 400
+
+
+class ManifestBlobUnknown(OciError):
+    code, status = "MANIFEST_BLOB_UNKNOWN", 404
+
+
+class ManifestInvalid(OciError):
+    code, status = "MANIFEST_INVALID", 400
+
+
+class TagInvalid(ManifestInvalid):
+    pass
+
+
+class LayoutInvalid(ManifestInvalid):
+    pass
+
+
+class ManifestTooLarge(ManifestInvalid):
+    status = 413
+
+
+class TooManyTags(OciError):
+    code, status = "MANIFEST_INVALID", 414
+
+
+class ManifestUnknown(OciError):
+    code, status = "MANIFEST_UNKNOWN", 404
+
+
+class NameInvalid(OciError):
+    code, status = "NAME_INVALID", 400
+
+
+class NameUnknown(OciError):
+    code, status, exit_code = "NAME_UNKNOWN", 404, 10
+
+
+class SizeInvalid(OciError):
+    code, status = "SIZE_INVALID", 400
+
+
+class PageInvalid(OciError):
+    code, status = "UNSUPPORTED", 400
+
+
+class RangeInvalid(OciError):
+    code, status = "BLOB_UPLOAD_INVALID", 416
+
+
+class RangeUnsatisfiable(OciError):
+    code, status = "BLOB_UNKNOWN", 416
+
+
+class UploadConflict(OciError):
+    code, status = "BLOB_UPLOAD_INVALID", 409
+
+
+class Unauthorized(OciError):
+    code, status, exit_code = "UNAUTHORIZED", 401, 12
+
+
+class Denied(OciError):
+    code, status, exit_code = "DENIED", 403, 12
+
+
+class Referenced(Denied):
+    status = 405
+
+
+class ReadOnly(Denied):
+    status = 405
+
+
+class Unsupported(OciError):
+    code, status = "UNSUPPORTED", 405
+
+
+class LengthRequired(OciError):
+    code, status = "SIZE_INVALID", 411
+
+
+class BodyTimeout(OciError):
+    code, status = "BLOB_UPLOAD_INVALID", 408
+
+
+class TooManyRequests(OciError):
+    code, status = "TOOMANYREQUESTS", 429
+
+
+class StorageError(ZotctlError):
+    """The storage could not do it. Drivers translate what the system reports into these, nowhere else."""
+
+    code, status, exit_code = "UNAVAILABLE", 503, 14
+
+
+class NotFound(StorageError):
+    code, status, exit_code = "BLOB_UNKNOWN", 404, 10
+
+
+class Exists(StorageError):
+    status = 409
+
+
+class CannotLink(StorageError):
+    """EXDEV, EMLINK, EPERM, EOPNOTSUPP: the two names can't share an inode."""
+
+
+class NotEmpty(StorageError):
+    status = 409
+
+
+class PermissionRefused(StorageError):
+    code, exit_code = "DENIED", 12
+
+
+class NoSpace(StorageError):
+    code, status, exit_code = "DENIED", 507, 13
+
+
+class ReadOnlyStorage(StorageError):
+    code, exit_code = "DENIED", 12
+
+
+class Unavailable(StorageError):
+    pass
+
+
+class Busy(Unavailable):
+    pass
+
+
+class IoFailed(Unavailable):
+    pass
+
+
+class NoLocks(StorageError):
+    pass

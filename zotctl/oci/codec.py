@@ -1,0 +1,69 @@
+"""JSON in and out: the one place that decodes what strangers wrote, and translates the decoder's errors."""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import TypeVar
+
+import msgspec
+
+from zotctl.errors import ManifestInvalid
+from zotctl.oci.digest import Digest
+
+MAX_DEPTH = 100
+
+_T = TypeVar("_T")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def decode(
+    decoder: msgspec.json.Decoder[_T], body: bytes, what: str, error: type[ManifestInvalid] = ManifestInvalid
+) -> _T:
+    """`body` in the shape of `decoder`; raises `error`, which names `what`, the rule and the place."""
+    try:
+        return decoder.decode(body)
+    except RecursionError:
+        raise error(f"{what} is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise error(f"{what} is not valid: {cause}") from None
+
+
+def encode(value: object) -> bytes:
+    """`value` as compact JSON: structs, dicts, lists, and digests too."""
+    return _ENCODER.encode(value)
+
+
+def check_text(body: bytes, what: str, max_depth: int = MAX_DEPTH) -> None:
+    """Rules of the text itself that the decoder leaves open in fields it skips. Call it after `decode`.
+
+    The decoder's own limit on depth depends on how deep the caller's stack is. A manifest that one thread
+    accepts has to stay readable for every other, hence a fixed limit far below.
+    """
+    # RFC 8259, section 8.1: "JSON text exchanged between systems that are not part of a closed ecosystem
+    # MUST be encoded using UTF-8."
+    if not body.isascii():
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError as cause:
+            raise ManifestInvalid(f"{what} is not UTF-8: {cause}") from None
+    if body.count(b"[") + body.count(b"{") > max_depth and _depth(body) > max_depth:
+        raise ManifestInvalid(f"{what} is nested deeper than {max_depth} levels")
+
+
+def _depth(body: bytes) -> int:
+    """How many levels valid JSON nests."""
+    steps = _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0)
+
+
+def _plain(value: object) -> str:
+    """For the encoder, which knows `str` but not its subclasses."""
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(f"no JSON for {type(value).__name__}")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)

@@ -1,0 +1,105 @@
+"""Digests: image-spec, descriptor.md, section "Digests"."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from zotctl.errors import DigestInvalid
+from zotctl.oci.quoting import quoted
+
+
+class Hash(Protocol):
+    """What `new_hash` returns."""
+
+    def update(self, data: Any, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
+
+
+_HASHES: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
+if find_spec("blake3"):
+    _HASHES["blake3"] = import_module("blake3").blake3
+
+ALGORITHMS: tuple[str, ...] = tuple(_HASHES)
+
+_is_sha256 = re.compile(r"sha256:[a-f0-9]{64}").fullmatch
+_is_digest = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+").fullmatch
+_REGISTERED_LENGTHS = {"sha256": 64, "sha512": 128, "blake3": 64}
+_is_hex = re.compile(r"[a-f0-9]+").fullmatch
+
+
+class Digest(str):
+    """A digest in its text form, for example `sha256:e3b0...`; equal to that text, and hashed like it.
+
+    The constructor checks nothing: text from outside goes through `parse_digest`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def algorithm(self) -> str:
+        """What stands before the colon: `sha256`."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """What stands after the colon: hexadecimal digits, for every algorithm that we compute."""
+        return self.partition(":")[2]
+
+
+def algorithms() -> tuple[str, ...]:
+    """The algorithms that can be computed here: sha256, sha512, and blake3 if its module is installed."""
+    return ALGORITHMS
+
+
+def parse_digest(text: str) -> Digest:
+    """`text` as a digest that can be computed here; raises DigestInvalid."""
+    if _is_sha256(text):
+        return Digest(text)
+    check_digest(text)
+    digest = Digest(text)
+    if digest.algorithm not in _HASHES:
+        raise _unsupported(digest.algorithm)
+    return digest
+
+
+def check_digest(text: str) -> None:
+    """Check the grammar only, as for digests that need not be ours to compute; raises DigestInvalid."""
+    if _is_sha256(text):
+        return
+    # "A digest string MUST match the following grammar"
+    if not _is_digest(text):
+        raise DigestInvalid(f"{quoted(text)} is not a digest of the form algorithm:encoded")
+    # "When the algorithm identifier is sha256, the encoded portion MUST match /[a-f0-9]{64}/." And so on.
+    algorithm, _, encoded = text.partition(":")
+    length = _REGISTERED_LENGTHS.get(algorithm)
+    if length and not (len(encoded) == length and _is_hex(encoded)):
+        raise DigestInvalid(
+            f"{quoted(text)} is not a digest: {algorithm} takes {length} hexadecimal digits in lower case"
+        )
+
+
+def new_hash(algorithm: str) -> Hash:
+    """A fresh hash with `update(buffer)` and `hexdigest()`; raises DigestInvalid if it is not supported."""
+    try:
+        return _HASHES[algorithm]()
+    except KeyError:
+        raise _unsupported(algorithm) from None
+
+
+def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Digest:
+    """The digest of `data`; raises DigestInvalid if the algorithm is not supported."""
+    state = new_hash(algorithm)
+    state.update(data)
+    return Digest(f"{algorithm}:{state.hexdigest()}")
+
+
+def _unsupported(algorithm: str) -> DigestInvalid:
+    return DigestInvalid(
+        f"unsupported digest algorithm {quoted(algorithm)}; supported are {', '.join(ALGORITHMS)}"
+    )

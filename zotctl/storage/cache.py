@@ -1,0 +1,45 @@
+"""A bounded cache: least recently used goes first. Safe between threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Lru(Generic[K, V]):
+    """Holds values whose weights add up to `capacity` at the most."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._weight = capacity, 0
+        self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        item = self._items.get(key)
+        if item is None:
+            return None
+        with self._mutex:
+            if key in self._items:
+                self._items.move_to_end(key)
+        return item[0]
+
+    def put(self, key: K, value: V, weight: int = 1) -> None:
+        with self._mutex:
+            self._drop(key)
+            self._items[key] = (value, weight)
+            self._weight += weight
+            while self._weight > self._capacity and len(self._items) > 1:
+                self._drop(next(iter(self._items)))
+
+    def drop(self, key: K) -> None:
+        with self._mutex:
+            self._drop(key)
+
+    def _drop(self, key: K) -> None:
+        item = self._items.pop(key, None)
+        if item is not None:
+            self._weight -= item[1]

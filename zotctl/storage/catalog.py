@@ -1,0 +1,91 @@
+"""The repositories of one root, in order, without a list kept anywhere (local.md, "Start and listing").
+
+A walk that stops after a page and starts at `last`; a directory whose time stamp has not moved is not
+listed again. The order is by components: `a`, `a/b`, `a-b`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from zotctl.errors import NameInvalid, NotFound, PermissionRefused
+from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.oci.reference import parse_name
+from zotctl.storage.cache import Lru
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver
+
+SETTLED = 0.05
+"""Seconds after which a second change must have another time stamp."""
+CACHED_DIRECTORIES = 200_000
+
+
+class _Listing(NamedTuple):
+    stamp: tuple[int, int]
+    below: tuple[str, ...]
+    is_layout: bool
+
+
+class Catalog:
+    def __init__(self, driver: Driver, clock: Clock) -> None:
+        self._driver, self._clock = driver, clock
+        self._cache: Lru[str, _Listing] = Lru(CACHED_DIRECTORIES)
+
+    def walk(self, last: str | None = None) -> Iterator[str]:
+        """The names after `last` of all that have an `oci-layout`, in the order of their components."""
+        return self._walk("", tuple(last.split("/")) if last else ())
+
+    def _walk(self, directory: str, after: tuple[str, ...]) -> Iterator[str]:
+        listing = self._list(directory)
+        if listing is None:
+            return
+        if listing.is_layout and not after:
+            yield directory
+        for name in listing.below:
+            if after and name < after[0]:
+                continue
+            inside = f"{directory}/{name}" if directory else name
+            rest = after[1:] if after and name == after[0] else ()
+            if after and name == after[0] and not rest:
+                # `last` itself is not wanted, what is below it is.
+                yield from self._below(inside)
+            else:
+                yield from self._walk(inside, rest)
+
+    def _below(self, directory: str) -> Iterator[str]:
+        listing = self._list(directory)
+        for name in listing.below if listing else ():
+            yield from self._walk(f"{directory}/{name}", ())
+
+    def _list(self, directory: str) -> _Listing | None:
+        try:
+            info = self._driver.stat(directory)
+            known = self._cache.get(directory)
+            if known is not None and known.stamp == (info.ino, info.mtime_ns):
+                return known
+            if info.is_link and directory:
+                # A repository may be a link, but nothing below one is listed: it could lead in a circle.
+                return self._scan(directory, (0, 0))._replace(below=())
+            if not info.is_dir:
+                return None
+            listing = self._scan(directory, (info.ino, info.mtime_ns))
+        except (NotFound, PermissionRefused):
+            return None
+        if self._clock.now() - info.mtime_ns / 1e9 > SETTLED:
+            self._cache.put(directory, listing)
+        return listing
+
+    def _scan(self, directory: str, stamp: tuple[int, int]) -> _Listing:
+        entries = self._driver.scan(directory)
+        is_layout = any(entry.name == LAYOUT_FILE for entry in entries) and bool(directory)
+        below = (e.name for e in entries if not e.is_file and _may_hold(directory, e.name))
+        return _Listing(stamp, tuple(sorted(below)), is_layout)
+
+
+def _may_hold(directory: str, name: str) -> bool:
+    try:
+        parse_name(f"{directory}/{name}" if directory else name)
+    except NameInvalid:
+        return False
+    return True

@@ -1,0 +1,30 @@
+"""The one place where storage and jobs meet time, so that a test or a simulation can stand in for it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+
+class Clock:
+    """`now`: seconds since 1970 (may jump). `elapsed`: seconds that only grow. `token`: a fresh random name."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def elapsed(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def jitter(self) -> float:
+        """Between 0.5 and 1.5, so that waiters don't march in step."""
+        return 0.5 + random.random()
+
+    def token(self) -> str:
+        return os.urandom(8).hex()

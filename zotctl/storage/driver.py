@@ -1,0 +1,165 @@
+"""What a storage back end must be able to do: bytes under flat keys, nothing that knows of OCI.
+
+A key is a relative path with "/" between components, built by `storage.keys` alone. Every error of
+the system is translated by the driver into a `StorageError` (see `errors`); no `OSError` leaves it.
+A step of the protocols is one call here, so a wrapper round a driver can count, delay, fail or
+schedule every step.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+Buffer = bytes | bytearray | memoryview
+Generation = tuple[int, int, int, int]
+
+
+class Info(NamedTuple):
+    """What is known of one object. Times are nanoseconds since 1970 by the storage's clock; size in bytes."""
+
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    nlink: int
+    mode: int
+    uid: int
+    gid: int
+    dev: int
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def generation(self) -> Generation:
+        """Equal for as long as the content is the same (local.md, "index.json")."""
+        return (self.ino, self.size, self.mtime_ns, self.ctime_ns)
+
+
+class Entry(NamedTuple):
+    """One name in a directory. A symbolic link is neither a directory nor a file."""
+
+    name: str
+    is_dir: bool
+    is_file: bool
+
+
+class Space(NamedTuple):
+    """Bytes and inodes; inodes are -1 where the file system does not count them."""
+
+    total: int
+    free: int
+    free_inodes: int
+
+
+class Capabilities(NamedTuple):
+    """What this storage was found to do, tried once when it was opened."""
+
+    links: bool = True
+    locks: bool = True
+    local: bool = True
+    """False: a system call may wait for a network, so none may be made on an event loop."""
+
+
+class Reader(Protocol):
+    """An open object. It goes on giving the same bytes when the name is replaced or removed."""
+
+    @property
+    def size(self) -> int: ...
+    def info(self) -> Info: ...
+    def fileno(self) -> int | None: ...
+    def read_at(self, offset: int, count: int) -> bytes: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Reader: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Writer(Protocol):
+    """An object that is being written, always at its end."""
+
+    def write(self, buffers: Sequence[Buffer]) -> int: ...
+    def truncate(self, size: int) -> None: ...
+    def info(self) -> Info: ...
+    def sync(self) -> None: ...
+    def dress(self, like: Info | None, mtime_ns: int) -> None:
+        """Give it the mode (and, as root, the owner) of `like`, and this modification time."""
+
+    def try_lock(self) -> bool:
+        """Exclude every other writer that asks, in any process, until closed. False: somebody has it."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Writer: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Lock(Protocol):
+    """One byte of the lock file, held."""
+
+    def current(self) -> bool:
+        """False when the lock file was removed or replaced meanwhile: the lock excludes nobody."""
+
+    def release(self) -> None: ...
+
+
+class Driver(Protocol):
+    """The thin layer. `NotFound` where a key, or the directory above it, is missing."""
+
+    @property
+    def label(self) -> str:
+        """How people call this storage: its path or address."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    def stat(self, key: str) -> Info:
+        """Of the name itself: a symbolic link is not followed. "" is the root."""
+
+    def open(self, key: str) -> Reader:
+        """Read a regular file; a symbolic link or anything else is `NotFound`."""
+
+    def create(self, key: str) -> Writer:
+        """A new file; `Exists` if the name is taken."""
+
+    def append(self, key: str) -> Writer:
+        """The end of a file, which is made if it is missing."""
+
+    def link(self, source: str, target: str) -> None:
+        """One more name; `Exists`, `CannotLink`. Never replaces."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Atomic; replaces a file. Two names of one inode: both stay."""
+
+    def unlink(self, key: str) -> None: ...
+    def mkdir(self, key: str) -> None: ...
+    def rmdir(self, key: str) -> None:
+        """`NotEmpty` if something is in it."""
+
+    def scan(self, key: str) -> list[Entry]:
+        """The names in a directory, in no order."""
+
+    def sync_dir(self, key: str) -> None:
+        """Flush the names in a directory to the device."""
+
+    def lock(self, key: str, byte: int) -> Lock | None:
+        """Try to take one byte of a file, which is made if missing; None: another holds it."""
+
+    def allocate(self, key: str, size: int) -> None:
+        """Make a file that really occupies `size` bytes; `NoSpace` and nothing left if it can't."""
+
+    def space(self) -> Space: ...
+
+
+def read(driver: Driver, key: str, limit: int) -> bytes:
+    """The whole of a small file, at most `limit` + 1 bytes of it."""
+    with driver.open(key) as reader:
+        return reader.read_at(0, min(reader.size, limit + 1))

@@ -1,0 +1,249 @@
+"""index.json in memory: parsed once, looked up in O(1), written back byte for byte but for what changed.
+
+Each row keeps the bytes it was read from, so fields, annotations and an order that other tools made
+survive our writes (I9), and a rewrite is one join of ready bytes (local.md, "Group commit").
+Spec: image-spec image-layout.md, "index.json file", and image-index.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from zotctl.errors import DigestInvalid, LayoutInvalid
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.media_types import OCI_INDEX
+from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME, tag_names
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_rows = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _RowFields(msgspec.Struct, rename="camel", gc=False):
+    digest: str
+    size: int
+    media_type: str = ""
+    annotations: dict[str, str] | None = None
+
+
+_decode_row = msgspec.json.Decoder(_RowFields).decode
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One descriptor of index.json. `tag` is a legal tag; `alias` is the tag within a full name."""
+
+    raw: bytes
+    digest: Digest | None
+    size: int
+    media_type: str
+    tag: str | None
+    alias: str | None
+
+
+class Index:
+    """The rows of one index.json. A snapshot that was handed out is never changed: edit a `copy()`."""
+
+    __slots__ = ("_aliases", "_digests", "_fields", "_next", "_rows", "_sorted", "_tags", "dirty", "edits")
+
+    def __init__(self, fields: dict[str, bytes], rows: Iterable[Row]) -> None:
+        self._fields = fields
+        self._rows: dict[int, Row] = {}
+        self._tags: dict[str, tuple[int, ...]] = {}
+        self._aliases: dict[str, tuple[int, ...]] = {}
+        self._digests: dict[str, tuple[int, ...]] = {}
+        self._sorted: list[str] | None = None
+        self._next = 0
+        self.edits = 0
+        for row in rows:
+            self._append(row)
+        self.dirty = False
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def find(self, reference: str) -> Row | None:
+        """The row of a digest or of a tag; of two rows with one tag the last (it was appended)."""
+        if ":" in reference:
+            ids = self._digests.get(reference)
+            return self._rows[ids[0]] if ids else None
+        ids = self._tags.get(reference)
+        return self._rows[ids[-1]] if ids else self._by_alias(reference)
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._digests
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def rows_of(self, digest: str) -> list[Row]:
+        return [self._rows[i] for i in self._digests.get(digest, ())]
+
+    @property
+    def digests(self) -> dict[str, tuple[int, ...]]:
+        """Keyed by digest, in the order of the rows; for set operations, not to be changed."""
+        return self._digests
+
+    def tags(self) -> list[str]:
+        """All tags in byte order, each once (distribution-spec, "Listing Tags"). Not to be changed."""
+        if self._sorted is None:
+            aliases = (a for a in self._aliases if a not in self._tags and self._by_alias(a))
+            self._sorted = sorted([*self._tags, *aliases])
+        return self._sorted
+
+    def tags_of(self, digest: str) -> list[str]:
+        names = (row.tag or row.alias for row in self.rows_of(digest))
+        return sorted({n for n in names if n and (found := self.find(n)) and found.digest == digest})
+
+    def duplicate_tags(self) -> list[str]:
+        return sorted(tag for tag, ids in self._tags.items() if len(ids) > 1)
+
+    def _by_alias(self, tag: str) -> Row | None:
+        """A full name answers to its tag only if that is unique in the layout (features.md 3)."""
+        rows = [self._rows[i] for i in self._aliases.get(tag, ())]
+        return rows[-1] if rows and len({row.digest for row in rows}) == 1 else None
+
+    # -- changing a copy ------------------------------------------------------------------------
+
+    def copy(self) -> Index:
+        twin = Index(self._fields, ())
+        twin._rows, twin._next = self._rows.copy(), self._next
+        twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
+        twin._digests = self._digests.copy()
+        return twin
+
+    def put(self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = ()) -> None:
+        """Give a manifest its row, or one row for each tag; who had the tag keeps an untagged row."""
+        for tag in tags:
+            if not self._points(tag, digest, media_type):
+                self._vacate(self._tags.get(tag, ()))
+                self._give_row(digest, size, media_type, tag)
+        if digest not in self._digests:
+            self._append(_new_row(digest, size, media_type, None))
+
+    def untag(self, tag: str) -> None:
+        """Take a tag away; its manifest stays as an untagged row unless it has another row."""
+        self._vacate((*self._tags.get(tag, ()), *self._aliases.get(tag, ())))
+
+    def drop(self, digest: str) -> None:
+        """Remove every row of a manifest."""
+        for row_id in self._digests.get(digest, ()):
+            self._replace(row_id, None)
+
+    def adopt(self, other: Index) -> None:
+        """Take over the rows that `other` has and this one lacks (a foreign tool's late write)."""
+        for row in other.rows():
+            name = row.tag or row.alias
+            known = row.digest is None or (name and self.find(name)) or (not name and row.digest in self)
+            if not known:
+                self._append(row)
+
+    def _points(self, tag: str, digest: Digest, media_type: str) -> bool:
+        rows = [self._rows[i] for i in self._tags.get(tag, ())]
+        return len(rows) == 1 and rows[0].digest == digest and rows[0].media_type == media_type
+
+    def _vacate(self, row_ids: Iterable[int]) -> None:
+        for row_id in row_ids:
+            row = self._rows[row_id]
+            last = row.digest is not None and len(self._digests[row.digest]) == 1
+            self._replace(row_id, _renamed(row, None) if last else None)
+
+    def _give_row(self, digest: Digest, size: int, media_type: str, tag: str) -> None:
+        for row_id in self._digests.get(digest, ()):
+            row = self._rows[row_id]
+            if row.tag is None and row.alias is None and row.media_type == media_type:
+                self._replace(row_id, _renamed(row, tag))
+                return
+        self._append(_new_row(digest, size, media_type, tag))
+
+    def _append(self, row: Row) -> None:
+        self._next += 1
+        self._replace(self._next, row)
+
+    def _replace(self, row_id: int, row: Row | None) -> None:
+        """Put a row in the place of another, or remove it; a dictionary keeps the place of a key."""
+        self.dirty, self._sorted = True, None
+        self.edits += 1
+        if (old := self._rows.get(row_id)) is not None:
+            for names, name in self._names(old):
+                left = tuple(i for i in names.pop(name) if i != row_id)
+                if left:
+                    names[name] = left
+        if row is None:
+            del self._rows[row_id]
+            return
+        self._rows[row_id] = row
+        for names, name in self._names(row):
+            names[name] = (*names.get(name, ()), row_id)
+
+    def _names(self, row: Row) -> Iterator[tuple[dict[str, tuple[int, ...]], str]]:
+        keyed = ((self._digests, row.digest), (self._tags, row.tag), (self._aliases, row.alias))
+        return ((names, name) for names, name in keyed if name is not None)
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    def render(self) -> bytes:
+        """The whole file; `manifests` is an array even when it is empty (image-index.md)."""
+        rows = b",".join([row.raw for row in self._rows.values()])
+        parts = [
+            _encode(name) + b":" + (b"[" + rows + b"]" if name == "manifests" else raw)
+            for name, raw in self._fields.items()
+        ]
+        return b"{" + b",".join(parts) + b"}"
+
+
+def empty_index() -> Index:
+    fields = {"schemaVersion": b"2", "mediaType": _encode(OCI_INDEX), "manifests": b"[]"}
+    return Index(fields, ())
+
+
+def parse_index(body: bytes, known: Index | None = None) -> Index:
+    """Read an index.json, anybody's. Rows that `known` has to the letter are not parsed again.
+
+    Raises LayoutInvalid: not JSON, not an object, or not what image-index.md asks for.
+    """
+    try:
+        fields = {name: bytes(raw) for name, raw in _decode_fields(body).items()}
+        if fields.get("schemaVersion") != b"2":
+            raise LayoutInvalid("index.json: schemaVersion is not 2 (image-spec, image-index.md)")
+        raws = _decode_rows(fields.setdefault("manifests", b"[]")) or []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise LayoutInvalid(f"index.json is not an image index: {error}") from error
+    cache = {row.raw: row for row in known.rows()} if known else {}
+    return Index(fields, (cache.get(raw) or _parse_row(raw) for raw in map(bytes, raws)))
+
+
+def _parse_row(raw: bytes) -> Row:
+    """A row that names no valid digest is kept for other readers, but can't be addressed."""
+    try:
+        fields = _decode_row(raw)
+        digest = parse_digest(fields.digest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DigestInvalid):
+        return Row(raw, None, -1, "", None, None)
+    annotations = fields.annotations or {}
+    tag, alias = tag_names(annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME))
+    return Row(raw, digest, fields.size, fields.media_type, tag, alias)
+
+
+def _new_row(digest: Digest, size: int, media_type: str, tag: str | None) -> Row:
+    descriptor: dict[str, object] = {"mediaType": media_type, "digest": str(digest), "size": size}
+    if tag is not None:
+        descriptor["annotations"] = {REF_NAME: tag}
+    return Row(_encode(descriptor), digest, size, media_type, tag, None)
+
+
+def _renamed(row: Row, tag: str | None) -> Row:
+    """The same row with another name; fields and annotations that we don't know stay."""
+    fields = _decode_fields(row.raw)
+    annotations = _decode_fields(fields["annotations"]) if "annotations" in fields else {}
+    for name in (REF_NAME, CONTAINERD_NAME):
+        annotations.pop(name, None)
+    if tag is not None:
+        annotations[REF_NAME] = msgspec.Raw(_encode(tag))
+    fields.pop("annotations", None)
+    if annotations:
+        fields["annotations"] = msgspec.Raw(_encode(annotations))
+    return Row(_encode(fields), row.digest, row.size, row.media_type, tag, None)

@@ -1,0 +1,105 @@
+"""The only builder of keys. The tree of one root (local.md, "The tree"):
+
+    ROOT/
+      NAME/                           a repository = an OCI image layout
+        oci-layout  index.json  blobs/ALG/ENC
+        .index.json.zotctl-TOKEN      only between write and rename
+      .zotctl/                        what is ours; no truth about content lies in it
+        version                       format of this directory, and the sign of a mounted root
+        lock                          one byte a repository
+        uploads/ID/{data,meta}        resumable uploads
+        pool/ALG/EE/ENC               one more hard link of each content
+        trash/RUN/NAME/blobs/ALG/ENC  condemned, by run
+        trash/deleted-RUN/...         deleted on purpose: reads don't look there
+        bad/ALG/ENC/N                 one more hard link of each damaged inode
+        quarantine/                   damaged files moved aside where links don't work
+        leases/JOB  reserve  tmp/  history/  scrub/
+"""
+
+from __future__ import annotations
+
+from zotctl.oci.digest import Digest
+from zotctl.oci.layout import LAYOUT_FILE
+
+HIDDEN = ".zotctl"
+VERSION = f"{HIDDEN}/version"
+LOCK = f"{HIDDEN}/lock"
+UPLOADS = f"{HIDDEN}/uploads"
+POOL = f"{HIDDEN}/pool"
+TRASH = f"{HIDDEN}/trash"
+BAD = f"{HIDDEN}/bad"
+QUARANTINE = f"{HIDDEN}/quarantine"
+LEASES = f"{HIDDEN}/leases"
+TMP = f"{HIDDEN}/tmp"
+HISTORY = f"{HIDDEN}/history"
+SCRUB = f"{HIDDEN}/scrub"
+RESERVE = f"{HIDDEN}/reserve"
+
+INDEX_TEMP_PREFIX = ".index.json.zotctl-"
+DELETED_PREFIX = "deleted-"
+
+
+def parent(key: str) -> str:
+    """The key of the directory that holds `key`; "" is the root."""
+    return key.rpartition("/")[0]
+
+
+def index(name: str) -> str:
+    return f"{name}/index.json"
+
+
+def index_temp(name: str, token: str) -> str:
+    return f"{name}/{INDEX_TEMP_PREFIX}{token}"
+
+
+def layout(name: str) -> str:
+    return f"{name}/{LAYOUT_FILE}"
+
+
+def blobs(name: str) -> str:
+    return f"{name}/blobs"
+
+
+def blobs_of(name: str, algorithm: str) -> str:
+    return f"{name}/blobs/{algorithm}"
+
+
+def blob(name: str, digest: Digest) -> str:
+    return f"{name}/blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def pool(digest: Digest) -> str:
+    encoded = digest.encoded
+    return f"{POOL}/{digest.algorithm}/{encoded[:2]}/{encoded}"
+
+
+def trash_run(run: str) -> str:
+    return f"{TRASH}/{run}"
+
+
+def condemned(run: str, name: str, digest: Digest) -> str:
+    return f"{TRASH}/{run}/{blob(name, digest)}"
+
+
+def bad(digest: Digest) -> str:
+    return f"{BAD}/{digest.algorithm}/{digest.encoded}"
+
+
+def upload(upload_id: str) -> str:
+    return f"{UPLOADS}/{upload_id}"
+
+
+def upload_data(upload_id: str) -> str:
+    return f"{UPLOADS}/{upload_id}/data"
+
+
+def upload_meta(upload_id: str) -> str:
+    return f"{UPLOADS}/{upload_id}/meta"
+
+
+def tmp(token: str) -> str:
+    return f"{TMP}/{token}"
+
+
+def lease(job: str) -> str:
+    return f"{LEASES}/{job}"

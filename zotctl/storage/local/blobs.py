@@ -1,0 +1,128 @@
+"""Blobs: find, open, publish, mount, delete by the steps of local.md ("Reading", "Upload")."""
+
+from __future__ import annotations
+
+from zotctl.errors import CannotLink, Exists, NotFound
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.storage import keys
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.layouts import Layouts
+from zotctl.storage.local.pool import Copy, Pool
+from zotctl.storage.local.site import Site
+from zotctl.storage.local.trash import Trash
+from zotctl.storage.locks import Held
+
+
+class Blobs:
+    def __init__(self, site: Site, layouts: Layouts, trash: Trash, pool: Pool, bad: Bad) -> None:
+        self._site, self._layouts, self._trash, self._pool, self._bad = site, layouts, trash, pool, bad
+
+    # -- reading: no lock, no write -------------------------------------------------------------
+
+    def find(self, name: str, digest: Digest, *, fresh: bool = False) -> Info:
+        """A blob's name, taken back from the trash if need be. NotFound: absent, known bad, a stub."""
+        key = keys.blob(name, digest)
+        try:
+            info = self._site.driver.stat(key)
+        except NotFound:
+            if not self._trash.restore(name, digest, fresh=fresh):
+                raise
+            info = self._site.driver.stat(key)
+        return self._sound(digest, info)
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        key = keys.blob(name, digest)
+        try:
+            reader = self._site.driver.open(key)
+        except NotFound:
+            if not self._trash.restore(name, digest):
+                raise
+            reader = self._site.driver.open(key)
+        try:
+            self._sound(digest, reader.info())
+        except NotFound:
+            reader.close()
+            raise
+        return reader
+
+    def _sound(self, digest: Digest, info: Info) -> Info:
+        stub = info.size == 0 and digest != digest_of(b"", digest.algorithm)
+        if not info.is_file or stub or self._bad.holds(digest, info):
+            raise NotFound(f"{digest} is damaged here; push it again to heal it")
+        return info
+
+    # -- publishing: no lock, `link` never replaces ----------------------------------------------
+
+    def publish(self, name: str, digest: Digest, staged: str, held: Held | None = None) -> None:
+        """Give verified bytes their name. The staged name may be left over: the caller removes it."""
+        if self._site.stat(keys.blobs_of(name, digest.algorithm)) is None:
+            self._layouts.make(name, digest.algorithm, held)
+        while not self._publish_once(name, digest, staged):
+            self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
+        self._site.flush_names(keys.blobs_of(name, digest.algorithm))
+
+    def _publish_once(self, name: str, digest: Digest, staged: str) -> bool:
+        """One round; False: the world moved, begin again at stat(blob)."""
+        blob = keys.blob(name, digest)
+        if (there := self._site.stat(blob)) is not None:
+            return self._keep_or_heal(blob, digest, staged, there)
+        copy = self._pool.look(digest, staged)
+        try:
+            if copy is Copy.GOOD and self._link_pooled(digest, blob):
+                return True
+            self._site.driver.link(staged, blob)
+        except Exists:
+            return False
+        except NotFound:
+            self._site.driver.stat(staged)  # raises if it is ours that went, not the layout
+            return False
+        except CannotLink:
+            self._site.driver.rename(staged, blob)
+            return True
+        self._pool.offer(digest, staged, copy)
+        return True
+
+    def _link_pooled(self, digest: Digest, blob: str) -> bool:
+        """False: the pool's copy was collected meanwhile, or has no link left to give."""
+        try:
+            self._site.driver.link(keys.pool(digest), blob)
+        except (NotFound, CannotLink):
+            return False
+        return True
+
+    def _keep_or_heal(self, blob: str, digest: Digest, staged: str, there: Info) -> bool:
+        good = there.is_file and not self._bad.holds(digest, there) and self._site.same_bytes(blob, staged)
+        now = self._site.stat(blob)
+        if now is None or now.ino != there.ino:
+            return False
+        if not good:
+            self._heal(blob, digest, staged)
+        return True
+
+    def _heal(self, blob: str, digest: Digest, staged: str) -> None:
+        """Ours replaces a damaged file; the damaged inode stays known, and the pool gets good bytes."""
+        self._bad.add(digest, blob)
+        self._pool.offer(digest, staged, self._pool.look(digest, staged))
+        self._site.driver.rename(staged, blob)
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        """A blob of one repository for another, by one link. No lock."""
+        try:
+            self.find(source, digest)
+            if self._site.stat(keys.blobs_of(name, digest.algorithm)) is None:
+                self._layouts.make(name, digest.algorithm, None)
+            self._site.driver.link(keys.blob(source, digest), keys.blob(name, digest))
+        except Exists:
+            return self._is_sound(name, digest)
+        except (NotFound, CannotLink):
+            return False
+        self._site.flush_names(keys.blobs_of(name, digest.algorithm))
+        return True
+
+    def _is_sound(self, name: str, digest: Digest) -> bool:
+        try:
+            self.find(name, digest)
+        except NotFound:
+            return False
+        return True

@@ -1,0 +1,510 @@
+"""A directory tree as a storage: one system call a step, and the only place that sees an OSError.
+
+Contract: `storage.driver.Driver`. Rules for file systems behind a network are in `local.network`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from stat import S_ISREG
+from typing import Any
+
+from zotctl.errors import (
+    CannotLink,
+    Exists,
+    IoFailed,
+    NoLocks,
+    NoSpace,
+    NotEmpty,
+    NotFound,
+    PermissionRefused,
+    ReadOnlyStorage,
+    StorageError,
+    Unavailable,
+)
+from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""O_NONBLOCK: a FIFO that somebody put among the blobs must not stop the registry. No effect on a file."""
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_END = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_IOV_MAX = os.sysconf("SC_IOV_MAX")
+_MODE, _DIRECTORY_MODE = 0o666, 0o777
+
+_KINDS: dict[int, type[StorageError]] = {
+    errno.ENOENT: NotFound,
+    errno.ENOTDIR: NotFound,
+    errno.ELOOP: NotFound,
+    errno.EEXIST: Exists,
+    errno.ENOTEMPTY: NotEmpty,
+    errno.EXDEV: CannotLink,
+    errno.EMLINK: CannotLink,
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+    errno.EROFS: ReadOnlyStorage,
+    errno.EACCES: PermissionRefused,
+    errno.EPERM: PermissionRefused,
+    errno.ENOLCK: NoLocks,
+} | dict.fromkeys((errno.EIO, errno.EREMOTEIO, errno.EUCLEAN, errno.EBADMSG, errno.ENXIO), IoFailed)
+_AWAY = (
+    errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
+    errno.ESHUTDOWN, errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
+_KINDS |= dict.fromkeys(_AWAY, Unavailable)
+
+_NAMELESS = {errno.ENAMETOOLONG: NotFound, errno.EISDIR: NotFound}
+"""Nothing that we could have made has this name. ENXIO on open: a FIFO or a socket."""
+_KINDS_OF_STEP: dict[str, dict[int, type[StorageError]]] = {
+    "stat": {**_NAMELESS},
+    "open": {**_NAMELESS, errno.ENXIO: NotFound},
+    "scan": {**_NAMELESS},
+    "unlink": {**_NAMELESS},
+    "append": {errno.EISDIR: NotFound, errno.ENXIO: NotFound},
+    "link": {errno.EPERM: CannotLink, errno.EOPNOTSUPP: CannotLink, errno.ENOSYS: CannotLink},
+    "rename": {errno.EISDIR: Exists, errno.EEXIST: NotEmpty},
+    "rmdir": {errno.EEXIST: NotEmpty},
+    "lock": dict.fromkeys((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL), NoLocks)
+    | dict.fromkeys((errno.EISDIR, errno.ENXIO), NotFound),
+}
+"""Where an errno of one call means something else than it commonly does."""
+
+_NO_KINDS: dict[int, type[StorageError]] = {}
+
+_WAY_OUT: dict[type[StorageError], str] = {
+    NoSpace: "free some space, or run gc",
+    ReadOnlyStorage: "mount it read-write; if it was, the kernel log says why it no longer is",
+    PermissionRefused: "run as the owner of the files (sudo -u), or change their owner or mode",
+    CannotLink: "no hard link between the two",
+    IoFailed: "the device is failing or its file system is damaged: look into the kernel log (dmesg)",
+    Unavailable: "check that the storage is mounted and its server answers, then try again",
+    NoLocks: "the file system gives no locks: use NFS 4.1 with local_lock=none, or one worker and no job",
+}
+_WAY_OUT_OF: dict[int, str] = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EDQUOT: "the quota is used up: raise it, or run gc",
+    errno.ENAMETOOLONG: "a shorter repository name is needed on this file system",
+}
+
+
+def translate(error: OSError, path: str, step: str = "") -> StorageError:
+    """What an errno of one call (a method name of `Driver`) means to us. The only such place."""
+    number = error.errno or 0
+    kind = _KINDS_OF_STEP.get(step, _NO_KINDS).get(number) or _KINDS.get(number, StorageError)
+    message = f"{path}: {error.strerror or error}"
+    way_out = _WAY_OUT_OF.get(number) or _WAY_OUT.get(kind)
+    return kind(f"{message} ({step}); {way_out}" if way_out else message)
+
+
+def info_of(found: os.stat_result) -> Info:
+    return Info(
+        found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
+        found.st_uid, found.st_gid, found.st_dev,
+    )  # fmt: skip
+
+
+def _flock(fd: int, kind: int, start: int, length: int) -> None:
+    """An OFD lock (fcntl(2), "Open file description locks"). Length 0: to the end of the file."""
+    # struct flock, native packing; l_pid must be 0. Not classic POSIX locks: any close would drop those.
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
+
+
+def _try_flock(fd: int, path: str, start: int, length: int) -> bool:
+    try:
+        _flock(fd, fcntl.F_WRLCK, start, length)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise translate(error, path, "lock") from error
+    return True
+
+
+def _unlock(fd: int, start: int, length: int) -> None:
+    # Closing is not enough while a child that is just being forked has the descriptor too.
+    with suppress(OSError):
+        _flock(fd, fcntl.F_UNLCK, start, length)
+
+
+def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
+    """One call takes at most IOV_MAX buffers and 2 GiB, and may take less."""
+    total = 0
+    for first in range(0, len(buffers), _IOV_MAX):
+        some: Sequence[Buffer] = buffers[first : first + _IOV_MAX]
+        left = sum(map(len, some))
+        total += left
+        while left:
+            written = os.writev(fd, some)
+            if not written:
+                raise OSError(errno.EIO, "the file takes no more bytes and gives no reason")
+            left -= written
+            if left:
+                some = _after(some, written)
+    return total
+
+
+def _after(buffers: Sequence[Buffer], count: int) -> list[Buffer]:
+    """What is left of the buffers behind the first `count` bytes."""
+    rest: list[Buffer] = []
+    for buffer in buffers:
+        if count < len(buffer):
+            rest.append(memoryview(buffer)[count:] if count else buffer)
+        count = max(0, count - len(buffer))
+    return rest
+
+
+def _tolerant(change: Callable[..., None], *arguments: Any) -> None:
+    """Owner or mode, on a file system that has none, or for a user (or an NFS root) who may not change it."""
+    try:
+        change(*arguments)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+class LocalReader:
+    """A regular file, open. Contract: `storage.driver.Reader`."""
+
+    __slots__ = ("_fd", "_path", "size")
+
+    def __init__(self, fd: int, path: str, size: int) -> None:
+        self._fd, self._path, self.size = fd, path, size
+
+    def info(self) -> Info:
+        """As it is now, not as it was when opened (`size` is that)."""
+        try:
+            return info_of(os.fstat(self._fd))
+        except OSError as error:
+            raise translate(error, self._path, "stat") from error
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Fewer than `count` bytes only at the end of the file."""
+        try:
+            data = os.pread(self._fd, count, offset)
+            if len(data) == count or offset + len(data) >= self.size:
+                return data
+            parts, had = [data], len(data)
+            while data and had < count:
+                data = os.pread(self._fd, count - had, offset + had)
+                parts.append(data)
+                had += len(data)
+            return b"".join(parts)
+        except OSError as error:
+            raise translate(error, self._path, "read") from error
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+    def __enter__(self) -> LocalReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class LocalWriter:
+    """A regular file, open at its end. Contract: `storage.driver.Writer`."""
+
+    __slots__ = ("_fd", "_locked", "_path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd, self._path, self._locked = fd, path, False
+
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        """Write all of them, in order. After an error any part may be there: truncate to what is known."""
+        try:
+            return _write_all(self._fd, buffers)
+        except OSError as error:
+            raise translate(error, self._path, "write") from error
+
+    def truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise translate(error, self._path, "truncate") from error
+
+    def info(self) -> Info:
+        try:
+            return info_of(os.fstat(self._fd))
+        except OSError as error:
+            raise translate(error, self._path, "stat") from error
+
+    def sync(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise translate(error, self._path, "sync") from error
+
+    def dress(self, like: Info | None, mtime_ns: int) -> None:
+        try:
+            if like is not None:
+                _tolerant(os.fchown, self._fd, like.uid if os.geteuid() == 0 else -1, like.gid)
+                _tolerant(os.fchmod, self._fd, like.mode & 0o7777)
+            os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+        except OSError as error:
+            raise translate(error, self._path, "dress") from error
+
+    def try_lock(self) -> bool:
+        self._locked = self._locked or _try_flock(self._fd, self._path, 0, 0)
+        return self._locked
+
+    def close(self) -> None:
+        """Raises what a network file system reports only now: a write that did not arrive."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if self._locked:
+            _unlock(fd, 0, 0)
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise translate(error, self._path, "close") from error
+
+    def __enter__(self) -> LocalWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self.close()
+        except StorageError:
+            if exc[0] is None:
+                raise
+
+
+class LocalLock:
+    """One byte of the lock file. Its own descriptor, so that threads exclude each other too."""
+
+    __slots__ = ("_byte", "_driver", "_fd", "_key")
+
+    def __init__(self, driver: LocalDriver, key: str, byte: int, fd: int) -> None:
+        self._driver, self._key, self._byte, self._fd = driver, key, byte, fd
+
+    def current(self) -> bool:
+        """Raises when the storage can't tell; the lock is released then."""
+        try:
+            named = self._driver.stat(self._key)
+        except NotFound:
+            return False
+        except StorageError:
+            self.release()
+            raise
+        mine = os.fstat(self._fd)
+        return (named.ino, named.dev) == (mine.st_ino, mine.st_dev)
+
+    def release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            _unlock(fd, self._byte, 1)
+            with suppress(OSError):
+                os.close(fd)
+
+
+class LocalDriver:
+    """A directory. `owner`: who gets what root makes (uid, gid); without meaning for any other user."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        owner: tuple[int, int] | None = None,
+        capabilities: Capabilities = Capabilities(),  # noqa: B008 - immutable
+        filesystem: str = "",
+    ) -> None:
+        self.label = os.path.abspath(path)
+        self.capabilities = capabilities
+        self.filesystem = filesystem
+        """As the kernel calls it ("ext4", "overlay", "nfs4"); empty when nobody looked."""
+        self._base = self.label.rstrip("/") + "/"
+        self._owner = owner if owner not in (None, (0, 0)) and os.geteuid() == 0 else None
+
+    def stat(self, key: str) -> Info:
+        path = self._path(key)
+        try:
+            return info_of(os.lstat(path))
+        except OSError as error:
+            raise translate(error, path, "stat") from error
+
+    def open(self, key: str) -> LocalReader:
+        path = self._path(key)
+        try:
+            fd = os.open(path, _READ)
+        except OSError as error:
+            raise translate(error, path, "open") from error
+        return LocalReader(fd, path, _regular(fd, path).st_size)
+
+    def create(self, key: str) -> LocalWriter:
+        path = self._path(key)
+        try:
+            return LocalWriter(self._create(path, _NEW), path)
+        except OSError as error:
+            raise translate(error, path, "create") from error
+
+    def append(self, key: str) -> LocalWriter:
+        path = self._path(key)
+        fd = self._open_or_create(path, _END, "append")
+        _regular(fd, path)
+        return LocalWriter(fd, path)
+
+    def link(self, source: str, target: str) -> None:
+        path = self._path(target)
+        try:
+            os.link(self._path(source), path)
+        except OSError as error:
+            raise translate(error, path, "link") from error
+
+    def rename(self, source: str, target: str) -> None:
+        path = self._path(target)
+        try:
+            os.rename(self._path(source), path)
+        except OSError as error:
+            raise translate(error, path, "rename") from error
+
+    def unlink(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise translate(error, path, "unlink") from error
+
+    def mkdir(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            os.mkdir(path, _DIRECTORY_MODE)
+            if self._owner:
+                _tolerant(os.lchown, path, *self._owner)
+        except OSError as error:
+            raise translate(error, path, "mkdir") from error
+
+    def rmdir(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            raise translate(error, path, "rmdir") from error
+
+    def scan(self, key: str) -> list[Entry]:
+        """Names that are no UTF-8 are nobody's here and are left out."""
+        path = self._path(key)
+        try:
+            with os.scandir(path) as found:
+                return [
+                    Entry(one.name, one.is_dir(follow_symlinks=False), one.is_file(follow_symlinks=False))
+                    for one in found
+                    if one.name.isascii() or _is_utf8(one.name)
+                ]
+        except OSError as error:
+            raise translate(error, path, "scan") from error
+
+    def sync_dir(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            fd = os.open(path, _DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            # errno.EINVAL: a file system that has nothing to flush for a directory (CIFS and some FUSE).
+            if error.errno != errno.EINVAL:
+                raise translate(error, path, "sync_dir") from error
+
+    def lock(self, key: str, byte: int) -> LocalLock | None:
+        path = self._path(key)
+        fd = self._open_or_create(path, _LOCK, "lock")
+        taken = False
+        try:
+            taken = _try_flock(fd, path, byte, 1)
+        finally:
+            if not taken:
+                os.close(fd)
+        return LocalLock(self, key, byte, fd) if taken else None
+
+    def allocate(self, key: str, size: int) -> None:
+        path = self._path(key)
+        try:
+            # Readable too: where the file system can't allocate, glibc reads and writes each block.
+            fd = self._create(path, _LOCK | os.O_CREAT | os.O_EXCL)
+        except OSError as error:
+            raise translate(error, path, "allocate") from error
+        try:
+            try:
+                if size:
+                    os.posix_fallocate(fd, 0, size)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(path)
+            raise translate(error, path, "allocate") from error
+
+    def space(self) -> Space:
+        try:
+            found = os.statvfs(self._base)
+        except OSError as error:
+            raise translate(error, self._base, "space") from error
+        inodes = found.f_favail if found.f_files else -1
+        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, inodes)
+
+    def _path(self, key: str) -> str:
+        # Names are checked long before; this is the last line (I14).
+        if ".." in key and ".." in key.split("/"):
+            raise NotFound(f"{key}: leads out of the storage")
+        return self._base + key
+
+    def _create(self, path: str, flags: int) -> int:
+        fd = os.open(path, flags, _MODE)
+        if self._owner:
+            try:
+                _tolerant(os.fchown, fd, *self._owner)
+            except OSError:
+                os.close(fd)
+                raise
+        return fd
+
+    def _open_or_create(self, path: str, flags: int, step: str) -> int:
+        # Not one open with O_CREAT: only who made the file may give it to its owner.
+        while True:
+            try:
+                return os.open(path, flags)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise translate(error, path, step) from error
+            try:
+                return self._create(path, flags | os.O_CREAT | os.O_EXCL)
+            except OSError as error:
+                if error.errno != errno.EEXIST:
+                    raise translate(error, path, step) from error
+
+
+def _regular(fd: int, path: str) -> os.stat_result:
+    """Anything else than a regular file is closed and not there."""
+    try:
+        found = os.fstat(fd)
+    except OSError as error:
+        os.close(fd)
+        raise translate(error, path, "open") from error
+    if not S_ISREG(found.st_mode):
+        os.close(fd)
+        raise NotFound(f"{path}: not a regular file")
+    return found
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

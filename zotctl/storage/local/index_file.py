@@ -1,0 +1,235 @@
+"""index.json on disk: replaced, never edited (I3), by the steps of local.md, "index.json"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from zotctl.errors import LayoutInvalid, NoSpace, NotFound, ZotctlError
+from zotctl.oci.layout import check_layout
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Generation, Info, Reader, read
+from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.local.layouts import Layouts
+from zotctl.storage.local.reserve import Reserve
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Held
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock
+
+LARGEST_INDEX = 256 << 20
+LAYOUT_LIMIT = 4096
+PATIENCE = 2.0
+"""Seconds that a foreign tool gets to finish writing in place before we call it damage."""
+LATE_WRITES = 1.0
+CACHED_ROWS = 500_000
+
+
+class _Old(NamedTuple):
+    """An inode that our rename took the name from; a tool that had it open may still write into it."""
+
+    name: str
+    reader: Reader
+    info: Info
+    until: float
+
+    def written(self) -> bool:
+        now = self.reader.info()
+        return (now.size, now.mtime_ns) != (self.info.size, self.info.mtime_ns)
+
+
+class _Known(NamedTuple):
+    """What this process knows of one state of the file: its rows, or why it is not served."""
+
+    generation: Generation
+    found: Index | LayoutInvalid
+
+    @property
+    def rows(self) -> Index | None:
+        return self.found if isinstance(self.found, Index) else None
+
+    def get(self) -> Snapshot:
+        if isinstance(self.found, LayoutInvalid):
+            raise LayoutInvalid(self.found.message)
+        return Snapshot(self.found, self.generation)
+
+
+class IndexFiles:
+    def __init__(self, site: Site, layouts: Layouts, reserve: Reserve) -> None:
+        self._site, self._layouts, self._reserve = site, layouts, reserve
+        self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
+        self._old: list[_Old] = []
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read(self, name: str, *, wait: bool = True) -> Snapshot:
+        """The index as it is now: one `stat` when nobody changed it."""
+        generation = self._site.driver.stat(keys.index(name)).generation
+        known = self._cache.get(name)
+        if known is not None and known.generation == generation:
+            return known.get()
+        if not wait:
+            raise WouldBlock(name)
+        with self._site.driver.open(keys.index(name)) as reader:
+            return self._parse(name, reader)
+
+    def _parse(self, name: str, reader: Reader) -> Snapshot:
+        until = self._site.clock.elapsed() + PATIENCE
+        while True:
+            info = reader.info()
+            try:
+                return self._parse_once(name, reader, info)
+            except LayoutInvalid as error:
+                # skopeo and oras truncate and write: a file that was touched just now may be half a file.
+                age = self._site.clock.now() - info.mtime_ns / 1e9
+                if age > PATIENCE or self._site.clock.elapsed() > until:
+                    self._cache.put(name, _Known(info.generation, error))
+                    raise
+            self._site.clock.sleep(0.02)
+
+    def _parse_once(self, name: str, reader: Reader, info: Info) -> Snapshot:
+        known = self._cache.get(name)
+        if known is not None and known.generation == info.generation:
+            return known.get()
+        if info.size > LARGEST_INDEX:
+            raise LayoutInvalid(f"{name}: index.json has {info.size} bytes, more than {LARGEST_INDEX}")
+        try:
+            self._check_layout(name)
+            body = reader.read_at(0, info.size)
+            index = parse_index(body, known.rows if known else None)
+        except LayoutInvalid as error:
+            raise LayoutInvalid(f"{name} is not served: {error.message}") from error
+        snapshot = Snapshot(index, info.generation)
+        if reader.info().generation == info.generation:
+            self._cache.put(name, _Known(info.generation, index), len(index) + 1)
+        return snapshot
+
+    def _check_layout(self, name: str) -> None:
+        check_layout(read(self._site.driver, keys.layout(name), LAYOUT_LIMIT))
+        blobs = self._site.stat(keys.blobs(name))
+        if blobs is not None and not blobs.is_dir:
+            # A link could lead out of the store (I14).
+            raise LayoutInvalid("blobs is not a directory (image-spec, image-layout.md)")
+
+    # -- committing -----------------------------------------------------------------------------
+
+    def commit(
+        self, name: str, changes: Sequence[Change], transaction: Callable[[Held], Transaction]
+    ) -> list[Outcome]:
+        """All changes that are not refused as one rename. Every check and the rename are under one hold."""
+        with self._site.locks.hold(name) as held:
+            while True:
+                if held.too_long():
+                    self._site.locks.renew(held)
+                outcomes = self._try_commit(held, changes, transaction(held))
+                if outcomes is not None:
+                    break
+        self._site.flush_names(name)
+        return outcomes
+
+    def _try_commit(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
+        with ExitStack() as stack:
+            try:
+                reader = stack.enter_context(self._site.driver.open(keys.index(held.name)))
+            except NotFound:
+                return self._begin(held, changes, tx)
+            before = self._parse(held.name, reader)
+            draft = before.index.copy()
+            outcomes = [_apply(change, tx, draft) for change in changes]
+            if draft.dirty:
+                body = draft.render()
+                if not self._replace(held, reader, before, draft, body):
+                    return None
+                stack.pop_all()
+                self._watch(held.name, reader)
+            return outcomes
+
+    def _begin(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
+        """No repository yet: it is made only if some change is not refused, and then all begin again."""
+        draft = empty_index()
+        outcomes = [_apply(change, tx, draft) for change in changes]
+        if not draft.dirty:
+            return outcomes
+        self._layouts.make(held.name, "sha256", held)
+        return None
+
+    def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: bytes) -> bool:
+        """Write beside, flush, look again, rename (LP). False: a foreign writer came between."""
+        try:
+            return self._rename_over(held, reader.info(), before, draft, body)
+        except NoSpace:
+            if len(body) > reader.size or not self._reserve.release():
+                raise
+            return self._rename_over(held, reader.info(), before, draft, body)
+
+    def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: bytes) -> bool:
+        driver, name = self._site.driver, held.name
+        temp = keys.index_temp(name, self._site.clock.token())
+        try:
+            with driver.create(temp) as writer:
+                writer.write([body])
+                # A time stamp of our own, to the nanosecond: inode numbers are used again, and two
+                # indexes of one size within a tick of the kernel's clock would look like one.
+                writer.dress(like, self._site.clock.now_ns())
+                writer.sync()
+                written = writer.info()
+            if self._now(name).generation != before.generation or held.too_long():
+                driver.unlink(temp)
+                return False
+            driver.rename(temp, keys.index(name))
+        except BaseException:
+            self._site.discard(temp)
+            raise
+        self._remember(name, draft, written)
+        self._reserve.grow(len(body))
+        return True
+
+    def _now(self, name: str) -> Info:
+        """What the name leads to, by open + fstat: a network client's cached `stat` may be old."""
+        with self._site.driver.open(keys.index(name)) as reader:
+            return reader.info()
+
+    def _remember(self, name: str, draft: Index, written: Info) -> None:
+        now = self._site.stat(keys.index(name))
+        if now is not None and (now.ino, now.size, now.mtime_ns) == (written.ino, written.size, written.mtime_ns):
+            draft.dirty = False
+            self._cache.put(name, _Known(now.generation, draft), len(draft) + 1)
+
+    # -- a foreign tool that opened the file before our rename ----------------------------------
+
+    def _watch(self, name: str, reader: Reader) -> None:
+        """Keep the old inode open for a second."""
+        self._old.append(_Old(name, reader, reader.info(), self._site.clock.elapsed() + LATE_WRITES))
+
+    def late_writes(self) -> list[tuple[str, Index]]:
+        """Indexes that a foreign tool wrote into an inode that had lost its name: merge them."""
+        now, late = self._site.clock.elapsed(), []
+        for old in self._old[:]:
+            if old.until >= now and not old.written():
+                continue
+            self._old.remove(old)
+            with old.reader as reader:
+                if old.written():
+                    late.extend(_parse_late(old.name, reader))
+        return late
+
+    def close(self) -> None:
+        for old in self._old:
+            old.reader.close()
+        self._old.clear()
+
+
+def _parse_late(name: str, reader: Reader) -> list[tuple[str, Index]]:
+    try:
+        return [(name, parse_index(reader.read_at(0, reader.info().size)))]
+    except LayoutInvalid:
+        return []
+
+
+def _apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
+    try:
+        change(tx, draft)
+    except ZotctlError as error:
+        return error
+    return None

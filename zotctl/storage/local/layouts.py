@@ -1,0 +1,43 @@
+"""A repository comes to be: directories first, then index.json, and `oci-layout` last (I1).
+
+Until the last file is there nobody takes the directory for a layout.
+"""
+
+from __future__ import annotations
+
+from zotctl.oci.layout import LAYOUT_BYTES
+from zotctl.storage import keys
+from zotctl.storage.index import empty_index
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Held
+
+
+class Layouts:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def make(self, name: str, algorithm: str, held: Held | None) -> None:
+        """Make what is missing of a layout. Under the lock, since a collector removes empty ones under it."""
+        if held is None:
+            with self._site.locks.hold(name) as taken:
+                return self.make(name, algorithm, taken)
+        self._site.make_dirs(keys.blobs_of(name, algorithm))
+        if self._site.stat(keys.layout(name)) is not None and self._site.stat(keys.index(name)) is not None:
+            return None
+        if self._site.stat(keys.index(name)) is None:
+            self._place(name, keys.index(name), empty_index().render())
+        if self._site.stat(keys.layout(name)) is None:
+            self._place(name, keys.layout(name), LAYOUT_BYTES)
+        self._site.flush_names(name)
+        return None
+
+    def _place(self, name: str, key: str, body: bytes) -> None:
+        temp = keys.index_temp(name, self._site.clock.token())
+        try:
+            with self._site.driver.create(temp) as writer:
+                writer.write([body])
+                writer.sync()
+            self._site.driver.rename(temp, key)
+        except BaseException:
+            self._site.discard(temp)
+            raise

@@ -1,0 +1,240 @@
+"""Directories behind a network or a FUSE server, and finding out what a directory is (local.md, "NFS").
+
+Such a file system may answer from a cache, and may report an error for a call that was done: a request
+that is sent twice finds its own work. So existence is asked with `open`, and an error of a changing call
+is believed only after a look at the name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from zotctl.errors import CannotLink, NoLocks, NoSpace, NotFound, StorageError
+from zotctl.storage.driver import Capabilities, Driver, Entry, Info
+from zotctl.storage.keys import parent
+from zotctl.storage.local.driver import (
+    LocalDriver,
+    LocalReader,
+    LocalWriter,
+    info_of,
+    translate,
+)
+
+T = TypeVar("T")
+
+MOUNTS = "/proc/self/mountinfo"
+_NETWORK = re.compile(r"(nfs|fuse|cifs|smb|9p|ceph|virtiofs|lustre|gpfs|beegfs|orangefs|afs)")
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
+"""A symbolic link, a file of somebody else, a socket, a device: there, but only `lstat` can tell about it."""
+
+
+class NetworkDriver(LocalDriver):
+    """A `LocalDriver` that believes neither a cache nor the first error.
+
+    What it can't tell apart, it calls done: a `link` to a name that is already one of the same inode, a
+    `mkdir`, `rmdir` or `unlink` that another process did in the same moment. So no protocol may take the
+    success of these for a claim; locks are for that.
+    """
+
+    def stat(self, key: str) -> Info:
+        return self._afresh(key, self._look)
+
+    def open(self, key: str) -> LocalReader:
+        return self._afresh(key, super().open)
+
+    def create(self, key: str) -> LocalWriter:
+        return self._afresh(key, super().create)
+
+    def append(self, key: str) -> LocalWriter:
+        return self._afresh(key, super().append)
+
+    def scan(self, key: str) -> list[Entry]:
+        return self._afresh(key, super().scan)
+
+    def link(self, source: str, target: str) -> None:
+        step = super().link
+        self._settle(
+            lambda: step(source, target),
+            lambda: _same(self._stat_or_none(source), self._stat_or_none(target)),
+        )
+
+    def rename(self, source: str, target: str) -> None:
+        step, moved = super().rename, self.stat(source)
+        self._settle(lambda: step(source, target), lambda: _same(moved, self._stat_or_none(target)))
+
+    def unlink(self, key: str) -> None:
+        step, removed = super().unlink, self.stat(key)
+        self._settle(lambda: step(key), lambda: not _same(removed, self._stat_or_none(key)))
+
+    def rmdir(self, key: str) -> None:
+        step, removed = super().rmdir, self.stat(key)
+        self._settle(lambda: step(key), lambda: not _same(removed, self._stat_or_none(key)))
+
+    def mkdir(self, key: str) -> None:
+        step = super().mkdir
+        if self._stat_or_none(key) is not None:
+            return step(key)
+
+        def made() -> bool:
+            now = self._stat_or_none(key)
+            return now is not None and now.is_dir
+
+        return self._settle(lambda: step(key), made)
+
+    def _look(self, key: str) -> Info:
+        """`open` makes an NFS client ask the server (close-to-open); `stat` may come from its cache."""
+        path = self._path(key)
+        try:
+            fd = os.open(path, _LOOK)
+        except OSError as error:
+            if error.errno in _CANT_OPEN:
+                return super().stat(key)
+            raise translate(error, path, "stat") from error
+        try:
+            return info_of(os.fstat(fd))
+        except OSError as error:
+            raise translate(error, path, "stat") from error
+        finally:
+            os.close(fd)
+
+    def _afresh(self, key: str, step: Callable[[str], T]) -> T:
+        """Ask; if it is not there, look at the directories above, which drops stale names, and ask again."""
+        try:
+            return step(key)
+        except StorageError as error:
+            if key and _code(error) in (errno.ENOENT, errno.ESTALE):
+                self._refresh(parent(key))
+                return step(key)
+            raise
+
+    def _refresh(self, directory: str) -> None:
+        path = self._path(directory)
+        with suppress(OSError):
+            try:
+                fd = os.open(path, _DIRECTORY)
+            except FileNotFoundError:
+                if not directory:
+                    return
+                self._refresh(parent(directory))
+                fd = os.open(path, _DIRECTORY)
+            os.close(fd)
+
+    def _stat_or_none(self, key: str) -> Info | None:
+        try:
+            return self.stat(key)
+        except NotFound:
+            return None
+
+    @staticmethod
+    def _settle(step: Callable[[], None], done: Callable[[], bool]) -> None:
+        """An error of a step that `done` finds done was none. "Not found" is asked twice, since `done`
+        has looked the names up afresh."""
+        try:
+            step()
+        except StorageError as error:
+            if done():
+                return
+            if not isinstance(error, NotFound):
+                raise
+            try:
+                step()
+            except StorageError:
+                if not done():
+                    raise
+
+
+def filesystem(path: str) -> str:
+    """The type of the file system that holds a directory, as the kernel calls it; "" if it can't be told."""
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+        dev = os.stat(path).st_dev
+    except OSError:
+        return ""
+    return find_mount(lines, os.path.realpath(path), f"{os.major(dev)}:{os.minor(dev)}")
+
+
+def find_mount(lines: list[str], path: str, device: str) -> str:
+    """The type in the mountinfo line (proc(5)) of a device, else of the longest mount point above `path`."""
+    best, kind = -1, ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 5 or not after:
+            continue
+        mounted = after.split(" ", 1)[0]
+        if fields[2] == device:
+            return mounted
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
+        # btrfs gives each subvolume a device of its own. Of two mounts on one point the later one counts.
+        if len(point) >= best and f"{path}/".startswith(f"{point.rstrip('/')}/"):
+            best, kind = len(point), mounted
+    return kind
+
+
+def detect(path: str, *, owner: tuple[int, int] | None = None) -> LocalDriver:
+    """The driver for a directory, by its file system. Links and locks are still to be tried (`probe`)."""
+    kind = filesystem(path)
+    if _NETWORK.match(kind):
+        return NetworkDriver(path, owner=owner, capabilities=Capabilities(local=False), filesystem=kind)
+    return LocalDriver(path, owner=owner, filesystem=kind)
+
+
+def probe(driver: Driver, directory: str) -> Capabilities:
+    """Try a hard link and a lock in a directory that can be written, and leave nothing there.
+
+    On a full storage nothing can be tried and what the driver assumes is kept.
+    """
+    name = f"{directory}/probe-{os.urandom(8).hex()}"
+    try:
+        driver.create(name).close()
+    except NoSpace:
+        return driver.capabilities
+    try:
+        return Capabilities(_links(driver, name), _locks(driver, name), driver.capabilities.local)
+    finally:
+        with suppress(StorageError):
+            driver.unlink(name)
+
+
+def _links(driver: Driver, name: str) -> bool:
+    other = f"{name}-link"
+    try:
+        driver.link(name, other)
+    except (CannotLink, NoSpace) as error:
+        return isinstance(error, NoSpace)
+    try:
+        # Some servers make a copy and call it a link.
+        return _same(driver.stat(name), driver.stat(other)) and driver.stat(name).nlink == 2
+    finally:
+        with suppress(StorageError):
+            driver.unlink(other)
+
+
+def _locks(driver: Driver, name: str) -> bool:
+    """Two descriptors: a lock that lets both in is none, and one that locks more than its byte is no use."""
+    held = []
+    try:
+        held = [driver.lock(name, byte) for byte in (1, 1, 2)]
+        return [lock is not None for lock in held] == [True, False, True]
+    except NoLocks:
+        return False
+    finally:
+        for lock in held:
+            if lock is not None:
+                lock.release()
+
+
+def _same(one: Info | None, other: Info | None) -> bool:
+    return one is not None and other is not None and (one.ino, one.dev) == (other.ino, other.dev)
+
+
+def _code(error: StorageError) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None

@@ -1,0 +1,143 @@
+"""A directory becomes a root: made or refused, tried out, and given its hidden directory.
+
+No walk: a start does not depend on how much is stored (I12).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from zotctl.config import RootConfig, Route
+from zotctl.errors import ConfigError, HeldElsewhere, NoSpace, PermissionRefused, ReadOnlyStorage
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.network import detect, probe
+from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
+from zotctl.storage.root import Root
+from zotctl.storage.wrappers import ReadOnly
+
+FORMAT = 1
+DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES)
+ZOT_DATABASES = ("cache.db", "meta.db")
+
+log = logging.getLogger("zotctl.storage")
+
+
+def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
+    """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
+    that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
+    somebody else owns the store."""
+    path = os.path.abspath(settings.path)
+    _make_or_refuse(path, create=settings.create)
+    local = _detect(path)
+    writable = not read_only and _prepare(local, path)
+    if writable:
+        _try_out(local, path)
+    driver: Driver = local if writable else ReadOnly(local)
+    site = Site(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
+    marker = keys.VERSION if site.stat(keys.VERSION) else ""
+    return Root(LocalProtocol(site, settings.min_free), not writable, marker, driver.stat(""), route)
+
+
+def _make_or_refuse(path: str, *, create: bool) -> None:
+    if not os.path.isdir(path):
+        if os.path.lexists(path):
+            raise ConfigError(f"the storage root {path} is not a directory")
+        if not create:
+            raise ConfigError(f"the storage root {path} is not there; make it, mount it, or set create = true")
+        _make(path)
+    elif not create and _is_empty(path):
+        raise ConfigError(
+            f"the storage root {path} is empty and was never used: is it mounted? If it is really new, "
+            "set create = true or give it with --root"
+        )
+
+
+def _make(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the storage root {path} can't be made: {error.strerror}") from error
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return not os.listdir(path)
+    except OSError as error:
+        raise PermissionRefused(f"the storage root {path} can't be read: {error.strerror}") from error
+
+
+def _detect(path: str) -> LocalDriver:
+    driver = detect(path)
+    hidden = Path(path, keys.HIDDEN)
+    owner = (hidden if hidden.exists() else Path(path)).stat()
+    if os.geteuid() not in (0, owner.st_uid) and hidden.exists() and os.access(hidden, os.W_OK):
+        raise PermissionRefused(
+            f"the store {path} belongs to uid {owner.st_uid} and this process runs as uid {os.geteuid()}: files of two "
+            f"owners could not be shared; run it with `sudo -u '#{owner.st_uid}'`"
+        )
+    if driver.filesystem == "overlay":
+        log.warning(f"{path} is on overlayfs, where writing breaks hard links: use a volume")
+    return detect(path, owner=(owner.st_uid, owner.st_gid))
+
+
+def _prepare(driver: Driver, path: str) -> bool:
+    """Make the hidden directory; False where nothing can be written."""
+    _refuse_beside_zot(path)
+    site = Site(driver, Clock(), Locks(driver, Clock()))
+    try:
+        for directory in DIRECTORIES:
+            site.make_dirs(directory)
+        written = keys.tmp(f"written-{site.clock.token()}")
+        driver.create(written).close()
+        driver.unlink(written)
+    except (ReadOnlyStorage, PermissionRefused) as error:
+        log.warning(f"{path} can't be written and is served read-only: {error.message}")
+        return False
+    except NoSpace:
+        log.warning(f"{path} is full: reading and deleting go on")
+    _mark(site)
+    return True
+
+
+def _mark(site: Site) -> None:
+    """The sign that this is a root, and that it is mounted."""
+    known = site.stat(keys.VERSION)
+    if known is not None and known.size:
+        return
+    temp = keys.tmp(site.clock.token())
+    with suppress(NoSpace):
+        with site.driver.create(temp) as writer:
+            writer.write([json.dumps({"format": FORMAT}).encode() + b"\n"])
+            writer.sync()
+        site.driver.rename(temp, keys.VERSION)
+
+
+def _try_out(driver: LocalDriver, path: str) -> None:
+    driver.capabilities = probe(driver, keys.TMP)
+    if not driver.capabilities.links:
+        log.warning(f"{path} has no hard links: content is stored once for each repository (no deduplication)")
+    if not driver.capabilities.locks:
+        log.warning(f"{path} has no file locks: one process only, and no job beside it")
+
+
+def _refuse_beside_zot(path: str) -> None:
+    """zot keeps its locks in memory, so both may not write. Its database is locked while it runs."""
+    for name in ZOT_DATABASES:
+        with suppress(FileNotFoundError, PermissionError):
+            fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HeldElsewhere(f"zot is running on {path} ({name} is locked); stop it first") from None
+            finally:
+                os.close(fd)

@@ -1,0 +1,70 @@
+"""The pool: one more hard link of each content, where a push finds the copy in O(1).
+
+It is a hint. The kernel's link count is the reference count, and a pool name with one link is
+used by nobody (local.md, "Deduplication").
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from zotctl.errors import CannotLink, Exists, NotFound
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.site import Site
+
+
+class Copy(Enum):
+    ABSENT = "absent"
+    GOOD = "good"
+    DAMAGED = "damaged"
+
+
+class Pool:
+    def __init__(self, site: Site, bad: Bad) -> None:
+        self._site, self._bad = site, bad
+
+    @property
+    def used(self) -> bool:
+        return self._site.dedupe and self._site.driver.capabilities.links
+
+    def look(self, digest: Digest, staged: str) -> Copy:
+        """Is there a copy, with the very bytes that were just hashed?"""
+        key = keys.pool(digest)
+        info = self._site.stat(key) if self.used else None
+        if info is None:
+            return Copy.ABSENT
+        damaged = self._bad.holds(digest, info) or not self._site.same_bytes(key, staged)
+        return Copy.DAMAGED if damaged and self._site.stat(key) else Copy.GOOD
+
+    def offer(self, digest: Digest, staged: str, found: Copy) -> None:
+        """Make our bytes the pool's, in place of a damaged copy or of one that takes no more links."""
+        if not self.used:
+            return
+        key = keys.pool(digest)
+        try:
+            if found is Copy.ABSENT:
+                self._site.link_into(staged, key)
+            else:
+                self._replace(digest, staged, key, damaged=found is Copy.DAMAGED)
+        except (Exists, CannotLink):
+            pass
+
+    def _replace(self, digest: Digest, staged: str, key: str, *, damaged: bool) -> None:
+        if damaged:
+            self._bad.add(digest, key)
+        temp = keys.tmp(self._site.clock.token())
+        self._site.driver.link(staged, temp)
+        self._site.driver.rename(temp, key)
+        self._site.discard(temp)
+
+    def release(self, digest: Digest) -> None:
+        """Drop the pool's name if nobody else has one. No lock: a racing link finds it or uses its own."""
+        key = keys.pool(digest)
+        info = self._site.stat(key)
+        if info is not None and info.nlink == 1:
+            try:
+                self._site.driver.unlink(key)
+            except NotFound:
+                pass

@@ -1,0 +1,131 @@
+"""The verbs of `storage.protocol` on a file system, by the steps of local.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.driver import Driver, Info, Reader
+from zotctl.storage.index import Index
+from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.blobs import Blobs
+from zotctl.storage.local.index_file import IndexFiles
+from zotctl.storage.local.layouts import Layouts
+from zotctl.storage.local.pool import Pool
+from zotctl.storage.local.reserve import Reserve
+from zotctl.storage.local.site import Site
+from zotctl.storage.local.trash import Trash
+from zotctl.storage.local.uploads import Upload, Uploads
+from zotctl.storage.locks import Held
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+
+
+class LocalTransaction:
+    """What a change may do under the lock of its repository."""
+
+    def __init__(self, protocol: LocalProtocol, held: Held) -> None:
+        self._protocol, self._held = protocol, held
+
+    @property
+    def name(self) -> str:
+        return self._held.name
+
+    def require(self, digest: Digest) -> Info:
+        return self._protocol.blobs.find(self._held.name, digest, fresh=True)
+
+    def publish_manifest(self, digest: Digest, staged: str) -> None:
+        if self._protocol.site.stat(staged) is None:
+            self.require(digest)  # renamed into its place in an earlier round of this commit
+            return
+        self._protocol.blobs.publish(self._held.name, digest, staged, self._held)
+
+
+class LocalProtocol:
+    """One root directory. Its parts are open to the jobs, which work on the same steps."""
+
+    def __init__(self, site: Site, min_free: int | None = None) -> None:
+        self.site = site
+        self.bad = Bad(site)
+        self.trash = Trash(site)
+        self.pool = Pool(site, self.bad)
+        self.reserve = Reserve(site, min_free)
+        self.layouts = Layouts(site)
+        self.blobs = Blobs(site, self.layouts, self.trash, self.pool, self.bad)
+        self.indexes = IndexFiles(site, self.layouts, self.reserve)
+        self.uploads = Uploads(site, self.blobs, self.reserve)
+
+    @property
+    def driver(self) -> Driver:
+        return self.site.driver
+
+    @property
+    def label(self) -> str:
+        return self.site.driver.label
+
+    def find(self, name: str, digest: Digest) -> Info:
+        return self.blobs.find(name, digest)
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open(name, digest)
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        return self.blobs.mount(source, name, digest)
+
+    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
+        return self.indexes.read(name, wait=wait)
+
+    def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
+        outcomes = self.indexes.commit(name, changes, self._transaction)
+        self.merge_late_writes()
+        return outcomes
+
+    def merge_late_writes(self) -> None:
+        """Take in what a foreign tool wrote into an index.json that it had opened before our rename."""
+        for name, index in self.indexes.late_writes():
+            self.indexes.commit(name, [_adopt(index)], self._transaction)
+
+    def _transaction(self, held: Held) -> Transaction:
+        return LocalTransaction(self, held)
+
+    def stage(self, body: bytes) -> str:
+        """A manifest in `tmp/`, always flushed: index.json must never lead to a torn manifest."""
+        staged = keys.tmp(self.site.clock.token())
+        try:
+            with self.driver.create(staged) as writer:
+                writer.write([body])
+                writer.sync()
+        except BaseException:
+            self.site.discard(staged)
+            raise
+        return staged
+
+    def unstage(self, staged: str) -> None:
+        self.site.discard(staged)
+
+    def delete(self, name: str, digest: Digest, check: Change) -> None:
+        with self.site.locks.hold(name) as held:
+            self.driver.stat(keys.blob(name, digest))
+            check(LocalTransaction(self, held), self.indexes.read(name).index)
+            self.trash.delete(held, digest)
+        self.site.flush_names(keys.blobs_of(name, digest.algorithm))
+
+    def close(self) -> None:
+        self.merge_late_writes()
+        self.indexes.close()
+
+    def start_upload(self, name: str, algorithm: str) -> str:
+        return self.uploads.start(name, algorithm)
+
+    def upload_offset(self, name: str, upload_id: str) -> int:
+        return self.uploads.offset(name, upload_id)
+
+    def resume_upload(self, name: str, upload_id: str) -> Upload:
+        return self.uploads.resume(name, upload_id)
+
+
+def _adopt(index: Index) -> Change:
+    def change(tx: Transaction, draft: Index) -> None:
+        draft.adopt(index)
+
+    return change

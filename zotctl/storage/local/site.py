@@ -1,0 +1,78 @@
+"""What the parts of the local protocol share: one root's driver, clock, locks and options."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from zotctl.errors import Exists, NotFound
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver, Info
+from zotctl.storage.locks import Locks
+
+COMPARE_BLOCK = 1 << 20
+
+
+@dataclass
+class Site:
+    driver: Driver
+    clock: Clock
+    locks: Locks
+    commit: bool = False
+    dedupe: bool = True
+    flushed: set[str] = field(default_factory=set)
+    """Directories whose own names this process has seen to the device (with `commit`)."""
+
+    def stat(self, key: str) -> Info | None:
+        try:
+            return self.driver.stat(key)
+        except NotFound:
+            return None
+
+    def discard(self, key: str) -> None:
+        """Remove a name that may be gone already."""
+        with suppress(NotFound):
+            self.driver.unlink(key)
+
+    def make_dirs(self, key: str) -> None:
+        """A directory and all above it, whoever else makes them at the same time."""
+        try:
+            self.driver.mkdir(key)
+        except Exists:
+            pass
+        except NotFound:
+            self.make_dirs(keys.parent(key))
+            self.make_dirs(key)
+
+    def link_into(self, source: str, target: str) -> None:
+        """Link into a directory that may have to be made. NotFound then means the source."""
+        try:
+            self.driver.link(source, target)
+        except NotFound:
+            self.driver.stat(source)
+            self.make_dirs(keys.parent(target))
+            self.driver.link(source, target)
+
+    def same_bytes(self, one: str, other: str) -> bool:
+        """Compare, for a copy is never believed unread (local.md, "Upload"). False if one is gone."""
+        try:
+            with self.driver.open(one) as a, self.driver.open(other) as b:
+                if a.size != b.size:
+                    return False
+                if a.info().ino == b.info().ino:
+                    return True
+                steps = range(0, a.size, COMPARE_BLOCK)
+                return all(a.read_at(at, COMPARE_BLOCK) == b.read_at(at, COMPARE_BLOCK) for at in steps)
+        except NotFound:
+            return False
+
+    def flush_names(self, directory: str) -> None:
+        """[commit] The names in a directory, and once per process each directory that leads to it."""
+        if not self.commit:
+            return
+        self.driver.sync_dir(directory)
+        while directory and directory not in self.flushed:
+            self.flushed.add(directory)
+            directory = keys.parent(directory)
+            self.driver.sync_dir(directory)

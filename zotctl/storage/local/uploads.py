@@ -1,0 +1,206 @@
+"""Uploads: `uploads/ID/{data,meta}` (local.md, "Upload"). Another worker, another server on the same
+root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an
+idle upload, and only the state of the hash is kept in memory, for the most recent ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from zotctl.errors import (
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    NoSpace,
+    NotEmpty,
+    NotFound,
+    StorageError,
+    UploadConflict,
+)
+from zotctl.oci.digest import Digest, new_hash
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Buffer, Writer, read
+from zotctl.storage.local.blobs import Blobs
+from zotctl.storage.local.reserve import Reserve
+from zotctl.storage.local.site import Site
+
+META_LIMIT = 4096
+HASH_BLOCK = 1 << 20
+SPACE_CHECK = 1 << 20
+KEPT_HASHES = 1024
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Uploads:
+    """The uploads of one root."""
+
+    def __init__(self, site: Site, blobs: Blobs, reserve: Reserve) -> None:
+        self.site, self.blobs, self.reserve = site, blobs, reserve
+        self.hashes: Lru[str, tuple[int, Any]] = Lru(KEPT_HASHES)
+
+    def start(self, name: str, algorithm: str) -> str:
+        """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
+        self.reserve.check()
+        upload_id = str(uuid.uuid4())
+        started = datetime.fromtimestamp(self.site.clock.now(), UTC).isoformat()
+        meta = {"repository": name, "algorithm": algorithm, "started_at": started}
+        self.site.make_dirs(keys.upload(upload_id))
+        with self.site.driver.create(keys.upload_meta(upload_id)) as writer:
+            writer.write([json.dumps(meta).encode()])
+        return upload_id
+
+    def offset(self, name: str, upload_id: str) -> int:
+        """Bytes that arrived so far."""
+        self._meta(name, upload_id)
+        info = self.site.stat(keys.upload_data(upload_id))
+        return info.size if info else 0
+
+    def resume(self, name: str, upload_id: str) -> Upload:
+        """Take a session for writing; what another process wrote is read again to hash it."""
+        algorithm = str(self._meta(name, upload_id)["algorithm"])
+        try:
+            writer = self.site.driver.append(keys.upload_data(upload_id))
+        except NotFound as error:
+            raise _unknown(upload_id) from error
+        try:
+            if not self._claim(upload_id, writer):
+                raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
+            offset = writer.info().size
+            hasher = self._hash_so_far(upload_id, algorithm, offset)
+        except BaseException:
+            writer.close()
+            raise
+        return Upload(self, name, upload_id, algorithm, writer, offset, hasher)
+
+    def _claim(self, upload_id: str, writer: Writer) -> bool:
+        if self.site.driver.capabilities.locks:
+            return writer.try_lock()
+        return self.site.locks.claims.take(upload_id) is not None
+
+    def _meta(self, name: str, upload_id: str) -> dict[str, Any]:
+        if not _ID.fullmatch(upload_id):
+            raise _unknown(upload_id)
+        try:
+            meta = json.loads(read(self.site.driver, keys.upload_meta(upload_id), META_LIMIT))
+        except (NotFound, ValueError) as error:
+            raise _unknown(upload_id) from error
+        if not isinstance(meta, dict) or meta.get("repository") != name:
+            raise _unknown(upload_id)
+        return meta
+
+    def _hash_so_far(self, upload_id: str, algorithm: str, offset: int) -> Any:
+        known = self.hashes.get(upload_id)
+        if known is not None and known[0] == offset:
+            return known[1]
+        return self.hash_file(upload_id, algorithm)
+
+    def hash_file(self, upload_id: str, algorithm: str) -> Any:
+        hasher = new_hash(algorithm)
+        with self.site.driver.open(keys.upload_data(upload_id)) as reader:
+            for at in range(0, reader.size, HASH_BLOCK):
+                hasher.update(reader.read_at(at, HASH_BLOCK))
+        return hasher
+
+    def remove(self, upload_id: str) -> None:
+        """Free the bytes of a session and forget it. Removing a half-removed one goes on from there."""
+        self.hashes.drop(upload_id)
+        self.site.discard(keys.upload_data(upload_id))
+        self.site.discard(keys.upload_meta(upload_id))
+        with suppress(NotFound, NotEmpty):
+            self.site.driver.rmdir(keys.upload(upload_id))
+
+
+class Upload:
+    """One session, locked for one writer. Closing it keeps what has arrived."""
+
+    def __init__(
+        self, uploads: Uploads, name: str, upload_id: str, algorithm: str, writer: Writer, offset: int, hasher: Any
+    ) -> None:
+        self._uploads, self._name, self._writer, self._hasher = uploads, name, writer, hasher
+        self.id, self.algorithm, self.offset = upload_id, algorithm, offset
+        self._unchecked = SPACE_CHECK
+        self._open = True
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append and hash. Raises NoSpace (the session is gone, its bytes free at once), IoFailed
+        (cut back to what is hashed, resumable)."""
+        size = sum(len(buffer) for buffer in buffers)
+        self._unchecked += size
+        try:
+            if self._unchecked >= SPACE_CHECK:
+                self._uploads.reserve.check()
+                self._unchecked = 0
+            self._writer.write(buffers)
+        except NoSpace:
+            self.cancel()
+            raise
+        except StorageError:
+            self._writer.truncate(self.offset)
+            raise
+        for buffer in buffers:
+            self._hasher.update(buffer)
+        self.offset += size
+
+    def finish(self, digest: Digest) -> None:
+        """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then,
+        as after success, nothing of the session is left."""
+        try:
+            self._verify(digest)
+        except DigestInvalid:
+            self.cancel()
+            raise
+        if self._uploads.site.commit:
+            self._writer.sync()
+        self._uploads.blobs.publish(self._name, digest, keys.upload_data(self.id))
+        self.cancel()
+
+    def _verify(self, digest: Digest) -> None:
+        if self._writer.info().size != self.offset:
+            raise BlobUploadInvalid(f"upload {self.id} was changed by somebody else while it was being written")
+        hasher = self._hasher
+        if digest.algorithm != self.algorithm:
+            hasher = self._uploads.hash_file(self.id, digest.algorithm)
+        found = hasher.hexdigest()
+        if found != digest.encoded:
+            raise DigestInvalid(
+                f"the content has the digest {digest.algorithm}:{found}, not {digest}; send it again",
+                {"expected": digest, "found": f"{digest.algorithm}:{found}"},
+            )
+
+    def cancel(self) -> None:
+        """Forget the session; its bytes are free at once."""
+        self._release()
+        self._uploads.remove(self.id)
+
+    def close(self) -> None:
+        """Let go of the session and keep it for whoever goes on with it."""
+        if self._open:
+            self._uploads.hashes.put(self.id, (self.offset, self._hasher))
+        self._release()
+
+    def _release(self) -> None:
+        if self._open:
+            self._open = False
+            self._writer.close()
+            self._uploads.site.locks.claims.give_back(self.id)
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _unknown(upload_id: str) -> BlobUploadUnknown:
+    shown = upload_id[:64]
+    return BlobUploadUnknown(f"no upload {shown} here: it was finished, cancelled, or never begun", shown)
+
+
+

@@ -1,0 +1,114 @@
+"""One repository, one short commit (local.md, "Locks").
+
+The lock is an argument of what needs it: a function that takes a `Held` can't be called without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from zotctl.errors import Busy
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver, Lock
+
+DEADLINE = 30.0
+TOO_LONG = 20.0
+FIRST_WAIT, LONGEST_WAIT = 0.001, 0.020
+
+
+def lock_byte(name: str) -> int:
+    """The byte of the lock file that stands for a repository: the first 62 bits of SHA-256 of its name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
+
+
+class Claims:
+    """Names taken within this process: all there is where the file system has no locks. `serve` then
+    runs one process, and no job writes beside it."""
+
+    def __init__(self) -> None:
+        self._mutex, self._taken = threading.Lock(), set[object]()
+
+    def take(self, name: object) -> _Claim | None:
+        with self._mutex:
+            if name in self._taken:
+                return None
+            self._taken.add(name)
+        return _Claim(self, name)
+
+    def give_back(self, name: object) -> None:
+        with self._mutex:
+            self._taken.discard(name)
+
+
+class _Claim:
+    def __init__(self, claims: Claims, name: object) -> None:
+        self._claims, self._name = claims, name
+
+    def current(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        self._claims.give_back(self._name)
+
+
+class Held:
+    """The lock of one repository, taken. Only `Locks.hold` makes one."""
+
+    __slots__ = ("_clock", "lock", "name", "since")
+
+    def __init__(self, name: str, lock: Lock, clock: Clock) -> None:
+        self.name, self.lock, self._clock = name, lock, clock
+        self.since = clock.elapsed()
+
+    def too_long(self) -> bool:
+        """A network client may have lost its lock without a sign: take it again before a rename."""
+        return self._clock.elapsed() - self.since > TOO_LONG
+
+
+class Locks:
+    """The lock file of one root."""
+
+    def __init__(self, driver: Driver, clock: Clock, deadline: float = DEADLINE) -> None:
+        self._driver, self._clock, self._deadline = driver, clock, deadline
+        self.claims = Claims()
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Held]:
+        """Exclude every other writer of a repository, in any process. Raises Busy after the deadline.
+
+        Held for a commit only: no hashing, no listing, no walking inside (I11).
+        """
+        held = Held(name, self._take(name), self._clock)
+        try:
+            yield held
+        finally:
+            held.lock.release()
+
+    def renew(self, held: Held) -> None:
+        """Take the lock again, because it was held for so long that it may have been lost."""
+        held.lock.release()
+        held.lock, held.since = self._take(held.name), self._clock.elapsed()
+
+    def _take(self, name: str) -> Lock:
+        # Polled, not waited for: a frozen process keeps its lock, and a wait in the kernel has no deadline.
+        byte, wait = lock_byte(name), FIRST_WAIT
+        until = self._clock.elapsed() + self._deadline
+        while True:
+            lock = self._try(byte)
+            if lock is not None:
+                if lock.current():
+                    return lock
+                lock.release()
+            if self._clock.elapsed() > until:
+                raise Busy(f"{name}: another process has held its lock for {self._deadline:.0f} s; try again")
+            self._clock.sleep(wait * self._clock.jitter())
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    def _try(self, byte: int) -> Lock | None:
+        if self._driver.capabilities.locks:
+            return self._driver.lock(keys.LOCK, byte)
+        return self.claims.take(byte)

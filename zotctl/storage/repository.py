@@ -1,0 +1,321 @@
+"""OCI semantics over a store: blobs, uploads, manifests, tags, referrers of one repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zotctl.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    NotFound,
+    ReadOnly,
+    Referenced,
+)
+from zotctl.oci.descriptor import Descriptor
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.manifest import Manifest
+from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage.contents import Contents, read_verified
+from zotctl.storage.driver import Buffer, Generation, Reader
+from zotctl.storage.index import Index
+from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
+from zotctl.storage.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed: its bytes and its media type (I8)."""
+
+    digest: Digest
+    media_type: str
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+
+class Repository:
+    """One repository, seen at one moment; made anew for each request, which costs next to nothing."""
+
+    __slots__ = ("_root", "_snapshot", "_wait", "name", "read_only")
+
+    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, read_only: bool, wait: bool) -> None:
+        self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
+        self.read_only = read_only
+
+    # -- what the snapshot says -----------------------------------------------------------------
+
+    def generation(self) -> tuple[str, Generation]:
+        """Equal as long as index.json is the same: a key for rendered answers."""
+        return self._root.label, self._seen().generation
+
+    def tags(self) -> list[str]:
+        """Each tag once, in byte order. Not to be changed."""
+        return self._seen().index.tags()
+
+    def index(self) -> Index:
+        return self._seen().index
+
+    def _seen(self) -> Snapshot:
+        if self._snapshot is None:
+            raise NameUnknown(f"no repository {self.name} here", self.name)
+        return self._snapshot
+
+    def _contents(self) -> Contents:
+        contents = self._root.contents(self.name)
+        index = self._snapshot.index if self._snapshot else None
+        if index is None or contents.is_fresh(index):
+            return contents
+        if not self._wait:
+            raise WouldBlock(self.name)
+        return contents.refresh(index)
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    def blob(self, digest: Digest) -> int:
+        """The size of a blob. Yes is a promise: a manifest may use it for the delay from now (I6).
+
+        Raises BlobUnknown: absent, known to be damaged, or not as long as its manifests say (I2).
+        """
+        try:
+            size = self._root.protocol.find(self.name, digest).size
+        except NotFound as error:
+            raise self._blob_unknown(digest) from error
+        self._check_size(digest, size)
+        return size
+
+    def open_blob(self, digest: Digest) -> Reader:
+        """The bytes of a blob; close the reader. Raises BlobUnknown as `blob` does."""
+        try:
+            reader = self._root.protocol.open(self.name, digest)
+        except NotFound as error:
+            raise self._blob_unknown(digest) from error
+        try:
+            self._check_size(digest, reader.size)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def _check_size(self, digest: Digest, size: int) -> None:
+        contents = self._root.contents(self.name)
+        if not contents.knows_size(digest):
+            contents = self._contents()
+        if not contents.agrees(digest, size):
+            raise BlobUnknown(
+                f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
+                digest,
+            )
+
+    def _blob_unknown(self, digest: Digest) -> BlobUnknown:
+        return BlobUnknown(f"no blob {digest} in {self.name}", digest)
+
+    def mount_blob(self, source: Repository, digest: Digest) -> bool:
+        """Take a blob over from another repository without its bytes; False where that can't be."""
+        self._writable()
+        if source._root is not self._root:
+            return False
+        try:
+            source.blob(digest)
+        except BlobUnknown:
+            return False
+        return self._root.protocol.mount(source.name, self.name, digest)
+
+    def delete_blob(self, digest: Digest) -> None:
+        """Raises BlobUnknown; Referenced while a manifest of this repository needs it."""
+        self._writable()
+        contents = self._contents()  # read beforehand: what is left to read under the lock is what came since
+
+        def check(tx: Transaction, index: Index) -> None:
+            users = contents.refresh(index).parents(digest)
+            if digest in index or users:
+                raise Referenced(
+                    f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
+                )
+
+        try:
+            self._root.protocol.delete(self.name, digest, check)
+        except NotFound as error:
+            raise self._blob_unknown(digest) from error
+
+    # -- uploads --------------------------------------------------------------------------------
+
+    def start_upload(self, algorithm: str = "sha256") -> str:
+        """Begin a session and return its id."""
+        self._writable()
+        return self._root.protocol.start_upload(self.name, algorithm)
+
+    def upload_offset(self, upload_id: str) -> int:
+        """Bytes that have arrived. Raises BlobUploadUnknown."""
+        return self._root.protocol.upload_offset(self.name, upload_id)
+
+    def resume_upload(self, upload_id: str) -> Upload:
+        """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
+        self._writable()
+        session = self._root.protocol.resume_upload(self.name, upload_id)
+        return Upload(session, self._root.contents(self.name))
+
+    def _writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.name} is served read-only", self.name)
+
+    # -- manifests ------------------------------------------------------------------------------
+
+    def manifest(self, reference: str) -> StoredManifest:
+        """By tag or digest. Raises ManifestUnknown, also when its bytes are missing or damaged."""
+        row = self._seen().index.find(reference)
+        digest, media_type = (row.digest, row.media_type) if row else self._child(reference)
+        if digest is None:
+            raise ManifestUnknown(f"no manifest {reference} in {self.name}", reference)
+        try:
+            body = self._body(digest)
+            if row is not None and len(body) != row.size:
+                raise ManifestInvalid(f"{digest} has {len(body)} bytes and index.json says {row.size}")
+        except (NotFound, ManifestInvalid) as error:
+            self._root.report_damage(self.name, digest, error.message)
+            raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
+        return StoredManifest(digest, media_type, body)
+
+    def _body(self, digest: Digest) -> bytes:
+        """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
+        info = self._root.protocol.find(self.name, digest)
+        cached = self._root.bodies.get(digest)
+        if cached is not None and len(cached) == info.size:
+            return cached
+        if not self._wait and info.size > 65536:
+            raise WouldBlock(digest)
+        body = read_verified(self._root.protocol, self.name, digest)
+        self._root.bodies.put(digest, body, len(body) + 200)
+        return body
+
+    def _child(self, reference: str) -> tuple[Digest | None, str]:
+        """A manifest that no row names, but an index of this repository."""
+        media_type = self._contents().child_type(reference) if ":" in reference else None
+        return (parse_digest(reference), media_type) if media_type else (None, "")
+
+    def put_manifest(self, manifest: Manifest, body: bytes, tags: Sequence[str] = ()) -> None:
+        """Store a checked manifest and its tags as one commit, together with whoever else is waiting.
+
+        Raises ManifestBlobUnknown when something it references is missing, damaged or of another
+        size. Returns when it is in index.json: nothing that comes later can lose it (I4, I5).
+        """
+        self._writable()
+        staged = self._root.protocol.stage(body)
+
+        def push(tx: Transaction, draft: Index) -> None:
+            self._require(tx, manifest)
+            tx.publish_manifest(manifest.digest, staged)
+            for child in manifest.children:
+                _keep_row(tx, draft, child)
+            draft.put(manifest.digest, manifest.size, manifest.media_type, tags)
+
+        try:
+            self._root.committer.commit(self.name, push)
+        finally:
+            self._root.protocol.unstage(staged)
+        self._root.bodies.put(manifest.digest, body, len(body) + 200)
+
+    def _require(self, tx: Transaction, manifest: Manifest) -> None:
+        """Everything referenced is there, as long as the descriptor says, and not known bad (I5).
+
+        distribution-spec, "Push": only `subject` may be missing; image-spec, layer.md: so may layers
+        that must not be distributed.
+        """
+        missing = [d for d in manifest.blobs if not is_nondistributable(d.media_type)] + list(manifest.children)
+        if faults := [fault for d in missing if (fault := _fault(tx, d))]:
+            shown = "; ".join(reason for _, reason in faults[:5])
+            raise ManifestBlobUnknown(f"{self.name}: {shown}", [digest for digest, _ in faults])
+
+    def delete_manifest(self, reference: str) -> None:
+        """A tag: only the tag goes. A digest: the manifest, with all its tags.
+
+        Raises ManifestUnknown; Referenced for a manifest that an index lists.
+        """
+        self._writable()
+        contents = self._contents() if ":" in reference else None
+
+        def remove(tx: Transaction, draft: Index) -> None:
+            if draft.find(reference) is None:
+                raise ManifestUnknown(f"no manifest {reference} in {self.name}", reference)
+            if contents is None:
+                draft.untag(reference)
+                return
+            if parents := contents.refresh(draft).parents(reference):
+                raise Referenced(f"{reference} is listed by {', '.join(parents)}; delete that first", parents)
+            draft.drop(reference)
+
+        self._root.committer.commit(self.name, remove)
+
+    def referrers(self, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
+        """The manifests whose `subject` is this digest, whether or not that is here
+        (distribution-spec, "Listing Referrers")."""
+        if self._snapshot is None:
+            return []
+        found = self._contents().referrers(digest)
+        return [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
+
+
+class Upload:
+    """One session, for one writer at a time; a context manager that keeps what is not finished."""
+
+    __slots__ = ("_contents", "_session")
+
+    def __init__(self, session: UploadSession, contents: Contents) -> None:
+        self._session, self._contents = session, contents
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    @property
+    def offset(self) -> int:
+        return self._session.offset
+
+    @property
+    def algorithm(self) -> str:
+        return self._session.algorithm
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append and hash. Raises NoSpace (the session is gone), IoFailed (it can be resumed)."""
+        self._session.write(buffers)
+
+    def finish(self, digest: Digest) -> None:
+        """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
+        self._session.finish(digest)
+        self._contents.verified(digest, self._session.offset)
+
+    def cancel(self) -> None:
+        self._session.cancel()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _fault(tx: Transaction, descriptor: Descriptor) -> tuple[str, str] | None:
+    digest = descriptor.digest
+    try:
+        size = tx.require(parse_digest(digest)).size
+    except (NotFound, DigestInvalid):
+        return digest, f"{digest} is not here; push it before the manifest"
+    if size != descriptor.size:
+        return digest, f"{digest} has {size} bytes, not the {descriptor.size} of its descriptor"
+    return None
+
+
+def _keep_row(tx: Transaction, draft: Index, child: Descriptor) -> None:
+    """A child of an index is a row too: other readers find it there, and nothing else names it to them."""
+    if child.digest not in draft:
+        draft.put(parse_digest(child.digest), child.size, child.media_type)
+

@@ -1,0 +1,96 @@
+"""One root of a store: a protocol, its options, and what this process remembers of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from zotctl.config import Route
+from zotctl.errors import LayoutInvalid, StorageError, Unavailable
+from zotctl.storage.cache import Lru
+from zotctl.storage.catalog import Catalog
+from zotctl.storage.committer import Committer
+from zotctl.storage.contents import Contents
+from zotctl.storage.driver import Driver, Info
+from zotctl.storage.local.protocol import LocalProtocol
+
+BODY_CACHE = 8 << 20
+"""Bytes of manifests kept in memory."""
+CONTENTS_CACHE = 512
+"""Repositories whose manifests are kept parsed."""
+
+log = logging.getLogger("zotctl.storage")
+
+
+@dataclass
+class Root:
+    """`marker` is what shows that the storage is there: its `version` file, or for a read-only
+    directory that has none, the directory itself as it was at the start."""
+
+    protocol: LocalProtocol
+    read_only: bool
+    marker: str
+    first: Info
+    route: Route | None = None
+    """Only for what it takes; a root without one takes whatever has no route."""
+
+    def __post_init__(self) -> None:
+        self.committer = Committer(self.protocol)
+        self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
+        self.catalog = Catalog(self.driver, self.protocol.site.clock)
+        self._contents: Lru[str, Contents] = Lru(CONTENTS_CACHE)
+        self._reported: set[str] = set()
+
+    @property
+    def label(self) -> str:
+        return self.protocol.label
+
+    @property
+    def driver(self) -> Driver:
+        return self.protocol.driver
+
+    def contents(self, name: str) -> Contents:
+        found = self._contents.get(name)
+        if found is None:
+            found = Contents(self.protocol, name)
+            self._contents.put(name, found)
+        return found
+
+    def state(self) -> StorageError | None:
+        """None: the root is there. Otherwise why not; it is looked at anew each time."""
+        try:
+            info = self.driver.stat(self.marker)
+        except StorageError as error:
+            return Unavailable(f"the storage root {self.label} is away: {error.message}")
+        if not self.marker and (info.dev, info.ino) != (self.first.dev, self.first.ino):
+            return Unavailable(f"the storage root {self.label} is away: another directory is in its place")
+        return None
+
+    def require(self) -> None:
+        """Raises Unavailable (503) when the root is away: what is not found then may well exist."""
+        if (error := self.state()) is not None:
+            raise error
+
+    def serves(self, name: str) -> bool:
+        """Is this layout one to serve? One that is not stays in its place and is left out of lists."""
+        try:
+            self.protocol.read_index(name)
+        except (LayoutInvalid, StorageError):
+            return False
+        return True
+
+    def takes(self, name: str) -> bool:
+        """Does its route lead `name` here? By whole components: `a/b` takes `a/b` and `a/b/c`, not
+        `a/bc`; `a/b/` takes only what is below."""
+        if self.route is None:
+            return False
+        above = self.route.prefix.rstrip("/")
+        return name.startswith(f"{above}/") or (name == above == self.route.prefix)
+
+    def report_damage(self, name: str, thing: str, reason: str) -> None:
+        """Say once what can't be served, and why."""
+        key = f"{name} {thing}"
+        if key not in self._reported and len(self._reported) < 10_000:
+            self._reported.add(key)
+            fields = {"repository": name, "reference": thing, "root": self.label}
+            log.warning(f"{name}: {thing} is not served: {reason}", extra={"fields": fields})

@@ -1,0 +1,106 @@
+"""Several roots behind one name space (subpaths, routes), and the repositories in them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from zotctl.errors import LayoutInvalid, NameUnknown, NotFound, StorageError
+from zotctl.storage.clock import Clock
+from zotctl.storage.protocol import Snapshot, WouldBlock
+from zotctl.storage.repository import Repository
+from zotctl.storage.root import Root
+
+
+class Store:
+    """What everything works on. Reading looks in every root; the first that has a name wins."""
+
+    def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
+        self.roots, self.clock, self._only = tuple(roots), clock, only
+        self.local_fast = all(root.driver.capabilities.local for root in self.roots)
+
+    def repository(self, name: str, *, wait: bool = True) -> Repository:
+        """An existing repository. Raises NameUnknown, and Unavailable when a root that may have it is
+        away. With `wait` false, WouldBlock from here or from a method of it instead of a longer read."""
+        found = self._find(name, wait=wait)
+        if found is None:
+            raise NameUnknown(f"no repository {name} here", name)
+        root, snapshot = found
+        return Repository(root, name, snapshot, read_only=root.read_only, wait=wait)
+
+    def repository_for_push(self, name: str, *, wait: bool = True) -> Repository:
+        """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
+        found = self._find(name, wait=wait)
+        root, snapshot = found or (self._root_for(name), None)
+        root.require()
+        read_only = root.read_only or (found is not None and not self._is_ours(root, name))
+        return Repository(root, name, snapshot, read_only=read_only, wait=wait)
+
+    def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
+        """Names after `last`, `n` at the most, ordered by their components."""
+        if self._only is not None:
+            return [self._only][:n] if last is None or _components(self._only) > _components(last) else []
+        walks = [filter(root.serves, root.catalog.walk(last)) for root in self.roots]
+        return list(islice(_once(heapq.merge(*walks, key=_components)), n))
+
+    def maintain(self) -> None:
+        """What has to be done now and then: about once a second, from a thread."""
+        for root in self.roots:
+            if not root.read_only and root.state() is None:
+                root.protocol.merge_late_writes()
+                root.protocol.reserve.keep()
+
+    def close(self) -> None:
+        for root in self.roots:
+            root.protocol.close()
+
+    # -- which root -----------------------------------------------------------------------------
+
+    def _find(self, name: str, *, wait: bool) -> tuple[Root, Snapshot] | None:
+        away: StorageError | None = None
+        for root in self.roots:
+            try:
+                return root, root.protocol.read_index(name, wait=wait)
+            except NotFound:
+                away = away or root.state()
+            except LayoutInvalid as error:
+                root.report_damage(name, "index.json", error.message)
+            except StorageError as error:
+                away = away or error
+        if away is not None:
+            raise away
+        return None
+
+    def _root_for(self, name: str) -> Root:
+        if self._only is not None and name != self._only:
+            raise NameUnknown(f"no repository {name} here: only {self._only} is served", name)
+        routed = [root for root in self.roots if root.takes(name)]
+        if routed:
+            return max(routed, key=lambda root: len(root.route.prefix if root.route else ""))
+        return next(root for root in self.roots if root.route is None)
+
+    def _is_ours(self, root: Root, name: str) -> bool:
+        """False for a repository that is a symbolic link, or on another file system: it is only read."""
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            info = root.driver.stat("/".join(parts[:depth]))
+            if info.is_link or info.dev != root.first.dev:
+                return False
+        return True
+
+
+def _components(name: str) -> list[str]:
+    return name.split("/")
+
+
+def _once(names: Iterator[str]) -> Iterator[str]:
+    """A name in two roots is listed once."""
+    previous = None
+    for name in names:
+        if name != previous:
+            yield name
+        previous = name
+
+
+__all__ = ["Store", "WouldBlock"]
