@@ -103,6 +103,14 @@ class RepositorySuite:
         with pytest.raises(BlobUnknown):
             store.repository_for_push("a").delete_blob(digest)
 
+    def test_deleted_pushed_again_and_deleted_again(self, store: Store) -> None:
+        push_blob(store.repository_for_push("b"), b"x")
+        for _ in range(2):
+            digest = push_blob(store.repository_for_push("a"), b"x")
+            store.repository_for_push("a").delete_blob(digest)
+            with pytest.raises(BlobUnknown):
+                store.repository("a").blob(digest)
+
     def test_i5_a_used_blob_is_not_deleted(self, store: Store) -> None:
         push_image(store, "a", "v1")
         for blob in images.image().blobs:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, StorageError
+from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Referenced, StorageError, Unavailable
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
@@ -97,7 +97,8 @@ class Contents:
                 gone = not self._rows <= index.digests.keys()
                 kept = self._forget() if gone else {}
                 self._learn(index, kept)
-                self._seen = (index, index.edits)
+                # What could not be read may be readable the next time: then look again.
+                self._seen = None if self._unreadable() else (index, index.edits)
         return self
 
     def is_fresh(self, index: Index) -> bool:
@@ -175,6 +176,26 @@ class Contents:
     def parents(self, digest: str) -> list[str]:
         """The manifests of this repository that need this blob or manifest."""
         return sorted(set(self._parents.get(digest, ())))
+
+    def require_known(self, *, but: str | None = None, damaged: bool = False) -> None:
+        """Before something is deleted: while a manifest can't be read, what it needs can't be known (I5).
+
+        `but`: the one that shall go itself. `damaged`: nor while one is missing, damaged or of an unknown
+        type, which another try won't change. Raises Unavailable, Referenced.
+        """
+        for fault in self._unreadable():
+            if fault.digest != but:
+                raise Unavailable(f"{self._name}: {fault.digest} can't be read now, so nothing is deleted: {fault.reason}")
+        if damaged and self.faults:
+            fault = next(iter(self.faults.values()))
+            raise Referenced(
+                f"{self._name}: what {fault.digest} needs can't be known, so nothing is deleted: {fault.reason}; "
+                "push it again or delete it first",
+                [*self.faults],
+            )
+
+    def _unreadable(self) -> list[Fault]:
+        return [fault for fault in self.faults.values() if fault.kind == "unreadable"]
 
     def child_type(self, digest: str) -> str | None:
         """The media type of a manifest that is listed in no row, only within an index."""

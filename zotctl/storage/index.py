@@ -49,16 +49,23 @@ class Index:
 
     def __init__(self, fields: dict[str, bytes], rows: Iterable[Row]) -> None:
         self._fields = fields
-        self._rows: dict[int, Row] = {}
-        self._tags: dict[str, tuple[int, ...]] = {}
-        self._aliases: dict[str, tuple[int, ...]] = {}
-        self._digests: dict[str, tuple[int, ...]] = {}
+        self._rows: dict[int, Row] = dict(enumerate(rows))
+        self._tags = self._ids(row.tag for row in self._rows.values())
+        self._aliases = self._ids(row.alias for row in self._rows.values())
+        self._digests = self._ids(row.digest for row in self._rows.values())
         self._sorted: list[str] | None = None
-        self._next = 0
+        self._next = len(self._rows)
         self.edits = 0
-        for row in rows:
-            self._append(row)
         self.dirty = False
+
+    @staticmethod
+    def _ids(names: Iterable[str | None]) -> dict[str, tuple[int, ...]]:
+        """Which rows have a name. Lists first: thousands of tags of one manifest are no square of work."""
+        found: dict[str, list[int]] = {}
+        for row_id, name in enumerate(names):
+            if name is not None:
+                found.setdefault(name, []).append(row_id)
+        return {name: tuple(ids) for name, ids in found.items()}
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -116,13 +123,42 @@ class Index:
         return twin
 
     def put(self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = ()) -> None:
-        """Give a manifest its row, or one row for each tag; who had the tag keeps an untagged row."""
+        """Give a manifest its row, or one row for each tag; who had the tag keeps an untagged row.
+
+        The size is the true one, so rows of this manifest that say another are corrected.
+        """
+        for row_id in self._digests.get(digest, ()):
+            if (row := self._rows[row_id]).size != size:
+                self._replace(row_id, _resized(row, size))
         for tag in tags:
             if not self._points(tag, digest, media_type):
                 self._vacate(self._tags.get(tag, ()))
                 self._give_row(digest, size, media_type, tag)
         if digest not in self._digests:
             self._append(_new_row(digest, size, media_type, None))
+
+    def put_row(self, raw: bytes, tag: str | None) -> None:
+        """Take over a row of another layout with all its fields, as `tag` or without a name. What is there
+        already, or says nothing new, is not added again; who had the tag keeps an untagged row."""
+        row = _taken_over(_parse_row(raw), tag)
+        if row.digest is None:
+            return
+        plain = _new_row(row.digest, row.size, row.media_type, None).raw
+        if tag is None:
+            known = {there.raw for there in self.rows_of(row.digest)}
+            if row.raw not in known and not (known and row.raw == plain):
+                self._append(row)
+        elif not self._points(tag, row.digest, row.media_type):
+            self._vacate(self._tags.get(tag, ()))
+            self._put_over(row, (_renamed(row, None).raw, plain))
+
+    def _put_over(self, row: Row, nameless: tuple[bytes, ...]) -> None:
+        """In the place of a row that says the same without a name, or else behind all others."""
+        for row_id in self._digests.get(row.digest or "", ()):
+            if self._rows[row_id].raw in nameless:
+                self._replace(row_id, row)
+                return
+        self._append(row)
 
     def untag(self, tag: str) -> None:
         """Take a tag away; its manifest stays as an untagged row unless it has another row."""
@@ -160,8 +196,8 @@ class Index:
         self._append(_new_row(digest, size, media_type, tag))
 
     def _append(self, row: Row) -> None:
-        self._next += 1
         self._replace(self._next, row)
+        self._next += 1
 
     def _replace(self, row_id: int, row: Row | None) -> None:
         """Put a row in the place of another, or remove it; a dictionary keeps the place of a key."""
@@ -238,7 +274,7 @@ def _new_row(digest: Digest, size: int, media_type: str, tag: str | None) -> Row
 def _renamed(row: Row, tag: str | None) -> Row:
     """The same row with another name; fields and annotations that we don't know stay."""
     fields = _decode_fields(row.raw)
-    annotations = _decode_fields(fields["annotations"]) if "annotations" in fields else {}
+    annotations = _annotations(fields)
     for name in (REF_NAME, CONTAINERD_NAME):
         annotations.pop(name, None)
     if tag is not None:
@@ -247,3 +283,26 @@ def _renamed(row: Row, tag: str | None) -> Row:
     if annotations:
         fields["annotations"] = msgspec.Raw(_encode(annotations))
     return Row(_encode(fields), row.digest, row.size, row.media_type, tag, None)
+
+
+def _taken_over(row: Row, tag: str | None) -> Row:
+    """To the letter if it has this name. A full name stays beside the tag that was made of it."""
+    if row.digest is None or (row.tag == tag and tag is not None):
+        return row
+    fields = _decode_fields(row.raw)
+    annotations = _annotations(fields)
+    if tag is None:
+        return _renamed(row, None) if annotations.keys() & {REF_NAME, CONTAINERD_NAME} else row
+    annotations[REF_NAME] = msgspec.Raw(_encode(tag))
+    fields["annotations"] = msgspec.Raw(_encode(annotations))
+    return Row(_encode(fields), row.digest, row.size, row.media_type, tag, None)
+
+
+def _annotations(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    raw = fields.get("annotations")
+    return _decode_fields(raw) if raw is not None and bytes(raw) != b"null" else {}
+
+
+def _resized(row: Row, size: int) -> Row:
+    raw = _encode(_decode_fields(row.raw) | {"size": msgspec.Raw(_encode(size))})
+    return Row(raw, row.digest, size, row.media_type, row.tag, row.alias)

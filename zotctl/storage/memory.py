@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock as Mutex
 
 from zotctl.errors import CannotLink, Exists, NoLocks, NoSpace, NotEmpty, NotFound, StorageError
-from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
+from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
 
 _FILE = modes.S_IFREG | 0o644
 _DIRECTORY = modes.S_IFDIR | 0o755
@@ -102,6 +102,17 @@ class MemoryReader(_Handle):
         with self._driver.mutex:
             return bytes(self._inode.data[offset : offset + count])
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        data = self.read_at(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def once(self) -> None:
+        pass
+
+    def labels(self) -> dict[str, bytes]:
+        return {}
+
     def __enter__(self) -> MemoryReader:
         return self
 
@@ -112,6 +123,9 @@ class MemoryWriter(_Handle):
     def write(self, buffers: Sequence[Buffer]) -> int:
         with self._driver.mutex:
             return self._driver.extend(self._key, self._inode, buffers)
+
+    def copy(self, source: Reader) -> None:
+        self.write([source.read_at(0, source.size)])
 
     def truncate(self, size: int) -> None:
         with self._driver.mutex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from zotctl.errors import (
@@ -43,11 +44,14 @@ class StoredManifest:
 class Repository:
     """One repository, seen at one moment; made anew for each request, which costs next to nothing."""
 
-    __slots__ = ("_root", "_snapshot", "_wait", "name", "read_only")
+    __slots__ = ("_root", "_snapshot", "_wait", "name")
 
-    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, read_only: bool, wait: bool) -> None:
+    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool) -> None:
         self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
-        self.read_only = read_only
+
+    @property
+    def read_only(self) -> bool:
+        return not self._root.owns(self.name)
 
     # -- what the snapshot says -----------------------------------------------------------------
 
@@ -134,6 +138,7 @@ class Repository:
 
         def check(tx: Transaction, index: Index) -> None:
             users = contents.refresh(index).parents(digest)
+            contents.require_known(damaged=True)
             if digest in index or users:
                 raise Referenced(
                     f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
@@ -182,6 +187,11 @@ class Repository:
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
         return StoredManifest(digest, media_type, body)
 
+    def note_pull(self, digest: Digest) -> None:
+        """Remember for retention that a manifest was fetched; at most one write a day for each."""
+        if not self._root.read_only:
+            self._root.history.note_pull(self.name, digest)
+
     def _body(self, digest: Digest) -> bytes:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
         info = self._root.protocol.find(self.name, digest)
@@ -207,9 +217,11 @@ class Repository:
         """
         self._writable()
         staged = self._root.protocol.stage(body)
+        before: dict[str, str | None] = {}
 
         def push(tx: Transaction, draft: Index) -> None:
             self._require(tx, manifest)
+            before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
             for child in manifest.children:
                 _keep_row(tx, draft, child)
@@ -219,6 +231,7 @@ class Repository:
             self._root.committer.commit(self.name, push)
         finally:
             self._root.protocol.unstage(staged)
+        self._root.history.note(self.name, "push", manifest.digest, before)
         self._root.bodies.put(manifest.digest, body, len(body) + 200)
 
     def _require(self, tx: Transaction, manifest: Manifest) -> None:
@@ -238,19 +251,40 @@ class Repository:
         Raises ManifestUnknown; Referenced for a manifest that an index lists.
         """
         self._writable()
-        contents = self._contents() if ":" in reference else None
+        if ":" in reference:
+            self._delete_by_digest(parse_digest(reference))
+        else:
+            self._delete_tag(reference)
+
+    def _delete_tag(self, tag: str) -> None:
+        before: list[Digest] = []
 
         def remove(tx: Transaction, draft: Index) -> None:
-            if draft.find(reference) is None:
-                raise ManifestUnknown(f"no manifest {reference} in {self.name}", reference)
-            if contents is None:
-                draft.untag(reference)
-                return
-            if parents := contents.refresh(draft).parents(reference):
-                raise Referenced(f"{reference} is listed by {', '.join(parents)}; delete that first", parents)
-            draft.drop(reference)
+            row = draft.find(tag)
+            if row is None or row.digest is None:
+                raise ManifestUnknown(f"no tag {tag} in {self.name}", tag)
+            before[:] = [row.digest]
+            draft.untag(tag)
 
         self._root.committer.commit(self.name, remove)
+        self._root.history.note(self.name, "untag", before[0], {tag: before[0]})
+
+    def _delete_by_digest(self, digest: Digest) -> None:
+        contents = self._contents()
+
+        def remove(tx: Transaction, draft: Index) -> None:
+            if digest not in draft:
+                raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
+            contents.refresh(draft).require_known(but=digest)
+            if parents := contents.parents(digest):
+                raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
+            draft.drop(digest)
+
+        self._root.committer.commit(self.name, remove)
+        self._root.history.note(self.name, "delete", digest)
+        # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
+        with suppress(BlobUnknown, Referenced):
+            self.delete_blob(digest)
 
     def referrers(self, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests whose `subject` is this digest, whether or not that is here

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from zotctl.config import Route
-from zotctl.errors import LayoutInvalid, StorageError, Unavailable
+from zotctl.config import RootConfig, Route
+from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
 from zotctl.storage.cache import Lru
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.committer import Committer
 from zotctl.storage.contents import Contents
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.history import History
 from zotctl.storage.local.protocol import LocalProtocol
 
 BODY_CACHE = 8 << 20
@@ -31,11 +32,13 @@ class Root:
     read_only: bool
     marker: str
     first: Info
+    config: RootConfig | None = None
     route: Route | None = None
     """Only for what it takes; a root without one takes whatever has no route."""
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.protocol)
+        self.history = History(self.protocol.site)
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
         self.catalog = Catalog(self.driver, self.protocol.site.clock)
         self._contents: Lru[str, Contents] = Lru(CONTENTS_CACHE)
@@ -71,12 +74,26 @@ class Root:
         if (error := self.state()) is not None:
             raise error
 
+    def owns(self, name: str) -> bool:
+        """May this repository be written? Not on a read-only root, and not one that is a symbolic link
+        or on another file system: that one is only read (local.md, "The tree")."""
+        if self.read_only:
+            return False
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            info = self.protocol.site.stat("/".join(parts[:depth]))
+            if info is not None and (info.is_link or info.dev != self.first.dev):
+                return False
+        return True
+
     def serves(self, name: str) -> bool:
         """Is this layout one to serve? One that is not stays in its place and is left out of lists."""
         try:
             self.protocol.read_index(name)
-        except (LayoutInvalid, StorageError):
+        except (LayoutInvalid, NotFound):
             return False
+        except StorageError:
+            return True  # it is there: whoever looks into it is told why that can't be done (I15)
         return True
 
     def takes(self, name: str) -> bool:

@@ -27,15 +27,14 @@ class Store:
         if found is None:
             raise NameUnknown(f"no repository {name} here", name)
         root, snapshot = found
-        return Repository(root, name, snapshot, read_only=root.read_only, wait=wait)
+        return Repository(root, name, snapshot, wait=wait)
 
     def repository_for_push(self, name: str, *, wait: bool = True) -> Repository:
         """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
         found = self._find(name, wait=wait)
         root, snapshot = found or (self._root_for(name), None)
         root.require()
-        read_only = root.read_only or (found is not None and not self._is_ours(root, name))
-        return Repository(root, name, snapshot, read_only=read_only, wait=wait)
+        return Repository(root, name, snapshot, wait=wait)
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
         """Names after `last`, `n` at the most, ordered by their components."""
@@ -79,15 +78,6 @@ class Store:
         if routed:
             return max(routed, key=lambda root: len(root.route.prefix if root.route else ""))
         return next(root for root in self.roots if root.route is None)
-
-    def _is_ours(self, root: Root, name: str) -> bool:
-        """False for a repository that is a symbolic link, or on another file system: it is only read."""
-        parts = name.split("/")
-        for depth in range(1, len(parts) + 1):
-            info = root.driver.stat("/".join(parts[:depth]))
-            if info.is_link or info.dev != root.first.dev:
-                return False
-        return True
 
 
 def _components(name: str) -> list[str]:

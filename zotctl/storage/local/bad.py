@@ -5,7 +5,10 @@ The link keeps the inode number taken, so that a good file never inherits it, an
 
 from __future__ import annotations
 
-from zotctl.errors import CannotLink, Exists, NotFound
+from collections.abc import Iterator
+from contextlib import suppress
+
+from zotctl.errors import CannotLink, Exists, NotEmpty, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
@@ -18,11 +21,23 @@ class Bad:
 
     def holds(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
+        return any(known.ino == info.ino for _, known in self.kept(digest))
+
+    def kept(self, digest: Digest) -> Iterator[tuple[str, Info]]:
+        """The damaged inodes of a digest, each with the key of its link."""
         directory = keys.bad(digest)
         if self._site.stat(directory) is None:
-            return False
-        inodes = (self._site.stat(f"{directory}/{e.name}") for e in self._site.driver.scan(directory))
-        return any(known is not None and known.ino == info.ino for known in inodes)
+            return
+        for entry in self._site.driver.scan(directory):
+            info = self._site.stat(key := f"{directory}/{entry.name}")
+            if info is not None:
+                yield key, info
+
+    def digests(self) -> list[Digest]:
+        """Every digest of which a damaged inode is known."""
+        site = self._site
+        algorithms = site.driver.scan(keys.BAD) if site.stat(keys.BAD) else []
+        return [Digest(f"{a.name}:{e.name}") for a in algorithms for e in site.driver.scan(f"{keys.BAD}/{a.name}")]
 
     def add(self, digest: Digest, key: str) -> None:
         """Mark the inode behind a name; where links don't work, move the file aside instead."""
@@ -34,6 +49,64 @@ class Bad:
             site.driver.rename(key, f"{keys.QUARANTINE}/{digest.encoded}.{token}")
         except (Exists, NotFound):
             pass
+
+    def mark(self, digest: Digest, key: str, hashed: Info) -> bool:
+        """Mark the inode that was hashed, and no other that got its name meanwhile. False: the name moved on."""
+        if self.holds(digest, hashed):
+            return True
+        temp = keys.tmp(self._site.clock.token())
+        try:
+            self._site.driver.link(key, temp)
+        except CannotLink:
+            return self._set_aside(digest, key, hashed)
+        except NotFound:
+            return False
+        try:
+            return self._is(temp, hashed) and self._keep(digest, temp)
+        finally:
+            self._site.discard(temp)
+
+    def _is(self, key: str, hashed: Info) -> bool:
+        now = self._site.stat(key)
+        return now is not None and (now.ino, now.dev) == (hashed.ino, hashed.dev)
+
+    def _keep(self, digest: Digest, temp: str) -> bool:
+        self._site.link_into(temp, f"{keys.bad(digest)}/{self._site.clock.token()}")
+        return True
+
+    def _set_aside(self, digest: Digest, key: str, hashed: Info) -> bool:
+        """No link to be had: the file itself moves out of sight. A good one, come in between, goes back."""
+        aside = f"{keys.QUARANTINE}/{digest.encoded}.{self._site.clock.token()}"
+        self._site.make_dirs(keys.QUARANTINE)
+        if not self._is(key, hashed):
+            return False
+        self._site.driver.rename(key, aside)
+        if self._is(aside, hashed):
+            return True
+        self._site.driver.rename(aside, key)
+        return False
+
+    def clear(self, digest: Digest, info: Info) -> bool:
+        """Take the mark from an inode whose bytes were found right after all (a cable, a cache)."""
+        links = [key for key, known in self.kept(digest) if (known.ino, known.dev) == (info.ino, info.dev)]
+        for key in links:
+            self._site.discard(key)
+        self._drop_empty(digest)
+        return bool(links)
+
+    def sweep(self, digest: Digest, before_ns: int) -> int:
+        """Let go of damaged inodes that no other name leads to since before then. Returns the bytes freed."""
+        freed = 0
+        for key, info in list(self.kept(digest)):
+            if info.nlink == 1 and info.ctime_ns < before_ns:
+                self._site.discard(key)
+                freed += info.size
+        self._drop_empty(digest)
+        return freed
+
+    def _drop_empty(self, digest: Digest) -> None:
+        with suppress(NotEmpty, NotFound):
+            self._site.driver.rmdir(keys.bad(digest))
 
     def forget(self, digest: Digest) -> None:
         """Let go of all damaged copies of a digest, when no name leads to them any more."""

@@ -7,6 +7,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.heal import Healing
 from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.pool import Copy, Pool
 from zotctl.storage.local.site import Site
@@ -17,6 +18,7 @@ from zotctl.storage.locks import Held
 class Blobs:
     def __init__(self, site: Site, layouts: Layouts, trash: Trash, pool: Pool, bad: Bad) -> None:
         self._site, self._layouts, self._trash, self._pool, self._bad = site, layouts, trash, pool, bad
+        self.healing = Healing(site, bad)
 
     # -- reading: no lock, no write -------------------------------------------------------------
 
@@ -61,12 +63,14 @@ class Blobs:
         while not self._publish_once(name, digest, staged):
             self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
         self._site.flush_names(keys.blobs_of(name, digest.algorithm))
+        if held is None:
+            self.healing.pay()
 
     def _publish_once(self, name: str, digest: Digest, staged: str) -> bool:
         """One round; False: the world moved, begin again at stat(blob)."""
         blob = keys.blob(name, digest)
         if (there := self._site.stat(blob)) is not None:
-            return self._keep_or_heal(blob, digest, staged, there)
+            return self._keep_or_heal(name, digest, staged, there)
         copy = self._pool.look(digest, staged)
         try:
             if copy is Copy.GOOD and self._link_pooled(digest, blob):
@@ -91,20 +95,24 @@ class Blobs:
             return False
         return True
 
-    def _keep_or_heal(self, blob: str, digest: Digest, staged: str, there: Info) -> bool:
+    def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
+        blob = keys.blob(name, digest)
         good = there.is_file and not self._bad.holds(digest, there) and self._site.same_bytes(blob, staged)
         now = self._site.stat(blob)
         if now is None or now.ino != there.ino:
             return False
-        if not good:
-            self._heal(blob, digest, staged)
-        return True
+        return good or self._heal(name, digest, staged, there)
 
-    def _heal(self, blob: str, digest: Digest, staged: str) -> None:
-        """Ours replaces a damaged file; the damaged inode stays known, and the pool gets good bytes."""
-        self._bad.add(digest, blob)
+    def _heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
+        """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
+        repositories that have it get good bytes. False: somebody else was faster."""
+        blob = keys.blob(name, digest)
+        if not self._bad.mark(digest, blob, there):
+            return False
         self._pool.offer(digest, staged, self._pool.look(digest, staged))
         self._site.driver.rename(staged, blob)
+        self.healing.owe(name, digest)
+        return True
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """A blob of one repository for another, by one link. No lock."""

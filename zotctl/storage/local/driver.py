@@ -27,7 +27,8 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
-from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
+from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
+from zotctl.storage.local.copying import copy_content, copy_labels, labels_of
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: a FIFO that somebody put among the blobs must not stop the registry. No effect on a file."""
@@ -202,6 +203,23 @@ class LocalReader:
         except OSError as error:
             raise translate(error, self._path, "read") from error
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        try:
+            return os.preadv(self._fd, [buffer], offset)
+        except OSError as error:
+            raise translate(error, self._path, "read") from error
+
+    def once(self) -> None:
+        for advice in (os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_NOREUSE):
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, advice)
+
+    def labels(self) -> dict[str, bytes]:
+        try:
+            return labels_of(self._fd)
+        except OSError as error:
+            raise translate(error, self._path, "labels") from error
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -227,6 +245,17 @@ class LocalWriter:
         """Write all of them, in order. After an error any part may be there: truncate to what is known."""
         try:
             return _write_all(self._fd, buffers)
+        except OSError as error:
+            raise translate(error, self._path, "write") from error
+
+    def copy(self, source: Reader) -> None:
+        fd = source.fileno()
+        try:
+            if fd is None:
+                _write_all(self._fd, [source.read_at(0, source.size)])
+            else:
+                copy_content(fd, self._fd, source.size)
+                copy_labels(fd, self._fd)
         except OSError as error:
             raise translate(error, self._path, "write") from error
 
@@ -301,7 +330,11 @@ class LocalLock:
         except StorageError:
             self.release()
             raise
-        mine = os.fstat(self._fd)
+        try:
+            mine = os.fstat(self._fd)
+        except OSError as error:
+            self.release()
+            raise translate(error, self._key, "lock") from error
         return (named.ino, named.dev) == (mine.st_ino, mine.st_dev)
 
     def release(self) -> None:

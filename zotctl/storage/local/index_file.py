@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from zotctl.errors import LayoutInvalid, NoSpace, NotFound, ZotctlError
+from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -65,10 +66,13 @@ class IndexFiles:
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
         """The index as it is now: one `stat` when nobody changed it."""
-        generation = self._site.driver.stat(keys.index(name)).generation
+        info = self._site.driver.stat(keys.index(name))
+        generation = info.generation
         known = self._cache.get(name)
         if known is not None and known.generation == generation:
             return known.get()
+        if not info.is_file:
+            raise _not_a_file(keys.index(name))
         if not wait:
             raise WouldBlock(name)
         with self._site.driver.open(keys.index(name)) as reader:
@@ -84,7 +88,8 @@ class IndexFiles:
                 # skopeo and oras truncate and write: a file that was touched just now may be half a file.
                 age = self._site.clock.now() - info.mtime_ns / 1e9
                 if age > PATIENCE or self._site.clock.elapsed() > until:
-                    self._cache.put(name, _Known(info.generation, error))
+                    if not isinstance(error, _OtherFile):
+                        self._cache.put(name, _Known(info.generation, error))
                     raise
             self._site.clock.sleep(0.02)
 
@@ -93,24 +98,28 @@ class IndexFiles:
         if known is not None and known.generation == info.generation:
             return known.get()
         if info.size > LARGEST_INDEX:
-            raise LayoutInvalid(f"{name}: index.json has {info.size} bytes, more than {LARGEST_INDEX}")
-        try:
-            self._check_layout(name)
-            body = reader.read_at(0, info.size)
-            index = parse_index(body, known.rows if known else None)
-        except LayoutInvalid as error:
-            raise LayoutInvalid(f"{name} is not served: {error.message}") from error
+            raise LayoutInvalid(f"index.json has {info.size} bytes, more than {LARGEST_INDEX}")
+        self._check_layout(name)
+        body = reader.read_at(0, info.size)
+        index = parse_index(body, known.rows if known else None)
         snapshot = Snapshot(index, info.generation)
         if reader.info().generation == info.generation:
             self._cache.put(name, _Known(info.generation, index), len(index) + 1)
         return snapshot
 
     def _check_layout(self, name: str) -> None:
-        check_layout(read(self._site.driver, keys.layout(name), LAYOUT_LIMIT))
-        blobs = self._site.stat(keys.blobs(name))
-        if blobs is not None and not blobs.is_dir:
-            # A link could lead out of the store (I14).
-            raise LayoutInvalid("blobs is not a directory (image-spec, image-layout.md)")
+        """Raises NotFound: no layout. LayoutInvalid: none to serve, until that other file is changed."""
+        if not self._site.driver.stat(keys.layout(name)).is_file:
+            raise _not_a_file(keys.layout(name))
+        try:
+            check_layout(read(self._site.driver, keys.layout(name), LAYOUT_LIMIT))
+        except LayoutInvalid as error:
+            raise _OtherFile(error.message) from error
+        for directory in (keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in ALGORITHMS)):
+            found = self._site.stat(directory)
+            if found is not None and not found.is_dir:
+                # A link could lead out of the store (I14).
+                raise _OtherFile(f"{directory} is not a directory (image-spec, image-layout.md)")
 
     # -- committing -----------------------------------------------------------------------------
 
@@ -132,9 +141,10 @@ class IndexFiles:
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._site.driver.open(keys.index(held.name)))
-            except NotFound:
+                before = self._parse(held.name, reader)
+            except NotFound:  # of either file: who made the layout may have died between the two
+                self._refuse_what_is_no_file(held.name)
                 return self._begin(held, changes, tx)
-            before = self._parse(held.name, reader)
             draft = before.index.copy()
             outcomes = [_apply(change, tx, draft) for change in changes]
             if draft.dirty:
@@ -144,6 +154,12 @@ class IndexFiles:
                 stack.pop_all()
                 self._watch(held.name, reader)
             return outcomes
+
+    def _refuse_what_is_no_file(self, name: str) -> None:
+        """A link, a FIFO: opening it finds nothing, and a layout can't be made over it."""
+        for key in (keys.index(name), keys.layout(name)):
+            if (found := self._site.stat(key)) is not None and not found.is_file:
+                raise _not_a_file(key)
 
     def _begin(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
         """No repository yet: it is made only if some change is not refused, and then all begin again."""
@@ -218,6 +234,14 @@ class IndexFiles:
         for old in self._old:
             old.reader.close()
         self._old.clear()
+
+
+class _OtherFile(LayoutInvalid):
+    """Not index.json is wrong but something beside it, so nothing may be remembered by its generation."""
+
+
+def _not_a_file(key: str) -> LayoutInvalid:
+    return _OtherFile(f"{key} is not a regular file")
 
 
 def _parse_late(name: str, reader: Reader) -> list[tuple[str, Index]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from zotctl.errors import CannotLink, Exists, NotFound
+from zotctl.errors import CannotLink, Exists, NoSpace, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.local.bad import Bad
@@ -48,16 +48,18 @@ class Pool:
                 self._site.link_into(staged, key)
             else:
                 self._replace(digest, staged, key, damaged=found is Copy.DAMAGED)
-        except (Exists, CannotLink):
-            pass
+        except (Exists, CannotLink, NoSpace):
+            pass  # a hint that is missing costs a copy, nothing more
 
     def _replace(self, digest: Digest, staged: str, key: str, *, damaged: bool) -> None:
         if damaged:
             self._bad.add(digest, key)
         temp = keys.tmp(self._site.clock.token())
         self._site.driver.link(staged, temp)
-        self._site.driver.rename(temp, key)
-        self._site.discard(temp)
+        try:
+            self._site.driver.rename(temp, key)
+        finally:
+            self._site.discard(temp)
 
     def release(self, digest: Digest) -> None:
         """Drop the pool's name if nobody else has one. No lock: a racing link finds it or uses its own."""

@@ -77,6 +77,7 @@ class LocalProtocol:
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)
+        self.blobs.healing.pay()
         self.merge_late_writes()
         return outcomes
 

@@ -42,7 +42,10 @@ class Site:
         except Exists:
             pass
         except NotFound:
-            self.make_dirs(keys.parent(key))
+            above = keys.parent(key)
+            if not key or ((found := self.stat(above)) is not None and not found.is_dir):
+                raise Exists(f"{above}: something that is no directory is in the way") from None
+            self.make_dirs(above)
             self.make_dirs(key)
 
     def link_into(self, source: str, target: str) -> None:
@@ -73,6 +76,6 @@ class Site:
             return
         self.driver.sync_dir(directory)
         while directory and directory not in self.flushed:
-            self.flushed.add(directory)
+            self.driver.sync_dir(keys.parent(directory))
+            self.flushed.add(directory)  # only now: somebody else may be asking, or the flush has failed
             directory = keys.parent(directory)
-            self.driver.sync_dir(directory)

@@ -6,12 +6,32 @@ on purpose; reads don't look into these (local.md, "Reading, and what a promise 
 
 from __future__ import annotations
 
-from zotctl.errors import CannotLink, Exists, NoSpace, NotFound, PermissionRefused, ReadOnlyStorage
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
+
+from zotctl.errors import CannotLink, Exists, NoSpace, NotEmpty, NotFound, PermissionRefused, ReadOnlyStorage
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Generation
+from zotctl.storage.driver import Entry, Generation, Info
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Held
+
+
+class Folder(NamedTuple):
+    """`trash/RUN/NAME/blobs/ALG`."""
+
+    run: str
+    name: str
+    algorithm: str
+
+    @property
+    def key(self) -> str:
+        return f"{keys.trash_run(self.run)}/{keys.blobs_of(self.name, self.algorithm)}"
+
+    @property
+    def deleted(self) -> bool:
+        """Deleted on purpose by a client: it never goes back by itself."""
+        return self.run.startswith(keys.DELETED_PREFIX)
 
 
 class Trash:
@@ -45,6 +65,95 @@ class Trash:
             return False
         return True
 
+    # -- collecting (local.md, "Collection") -----------------------------------------------------
+
+    def condemn(self, held: Held, run: str, digests: Sequence[Digest]) -> list[Digest]:
+        """Move blobs out of sight, where whoever needs one gets it back; those that were still there.
+
+        Under the lock, after the caller has seen that nothing in index.json reaches them. LP: each rename.
+        """
+        for algorithm in {digest.algorithm for digest in digests}:
+            self._site.make_dirs(f"{keys.trash_run(run)}/{keys.blobs_of(held.name, algorithm)}")
+        return [digest for digest in digests if self._move(keys.blob(held.name, digest), run, held.name, digest)]
+
+    def _move(self, blob: str, run: str, name: str, digest: Digest) -> bool:
+        kept = keys.condemned(run, name, digest)
+        # Lying there already, restored and condemned again: a rename of two names of one inode would do
+        # nothing. While the blob has its own name, nobody needs the other.
+        self._site.discard(kept)
+        try:
+            self._site.driver.rename(blob, kept)
+        except NotFound:
+            return False
+        return True
+
+    def folders(self) -> Iterator[Folder]:
+        """Every repository of every run, those of deletions too, with what lies there."""
+        if self._site.stat(keys.TRASH) is None:
+            return
+        for run in sorted(entry.name for entry in self._site.driver.scan(keys.TRASH) if entry.is_dir):
+            yield from self._folders(run, "")
+
+    def _folders(self, run: str, name: str) -> Iterator[Folder]:
+        directory = f"{keys.trash_run(run)}/{name}".rstrip("/")
+        for entry in self._scan(directory):
+            if name and entry.name == "blobs":
+                for algorithm in self._scan(f"{directory}/blobs"):
+                    yield Folder(run, name, algorithm.name)
+            elif entry.is_dir:
+                yield from self._folders(run, f"{name}/{entry.name}".lstrip("/"))
+
+    def _scan(self, directory: str) -> list[Entry]:
+        try:
+            return self._site.driver.scan(directory)
+        except NotFound:
+            return []
+
+    def stamp(self, folder: Folder) -> int:
+        """When something was last moved here, by the storage's clock (nanoseconds)."""
+        info = self._site.stat(folder.key)
+        return info.mtime_ns if info else 0
+
+    def now(self) -> int:
+        """The storage's own clock, by a file just touched, so that the clocks of hosts drop out."""
+        probe = keys.tmp(f"now-{self._site.clock.token()}")
+        try:
+            with self._site.driver.create(probe) as writer:
+                return writer.info().mtime_ns
+        finally:
+            self._site.discard(probe)
+
+    def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
+        found = []
+        for entry in self._scan(folder.key):
+            info = self._site.stat(f"{folder.key}/{entry.name}")
+            if info is not None and info.is_file:
+                found.append((Digest(f"{folder.algorithm}:{entry.name}"), info))
+        return found
+
+    def purge(self, held: Held, folder: Folder, digests: Sequence[Digest], needed: Container[str]) -> list[Digest]:
+        """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter."""
+        gone = []
+        for digest in digests:
+            if digest in needed and not folder.deleted:
+                self.restore_from(folder.run, held.name, digest)
+            else:
+                gone.append(digest)
+            self._site.discard(keys.condemned(folder.run, held.name, digest))
+        return gone
+
+    def sweep(self, folder: Folder) -> None:
+        """Remove the folders of a repository that hold nothing any more, up to the run's own."""
+        key = folder.key
+        while key != keys.TRASH:
+            try:
+                self._site.driver.rmdir(key)
+            except (NotEmpty, NotFound):
+                return
+            key = keys.parent(key)
+
+    # -- deleting on purpose --------------------------------------------------------------------
+
     def delete(self, held: Held, digest: Digest) -> None:
         """Take a blob away on purpose: from each trash folder first, so that no read can restore it."""
         for run in self.runs(fresh=True):
@@ -53,6 +162,7 @@ class Trash:
         kept = keys.condemned(self._deleted_run(), held.name, digest)
         try:
             self._site.make_dirs(keys.parent(kept))
+            self._site.discard(kept)
             self._site.driver.rename(blob, kept)
         except NoSpace:
             # A full disk is why people delete: the folder in the trash is worth less than the bytes.

@@ -52,8 +52,12 @@ class Uploads:
         started = datetime.fromtimestamp(self.site.clock.now(), UTC).isoformat()
         meta = {"repository": name, "algorithm": algorithm, "started_at": started}
         self.site.make_dirs(keys.upload(upload_id))
-        with self.site.driver.create(keys.upload_meta(upload_id)) as writer:
-            writer.write([json.dumps(meta).encode()])
+        try:
+            with self.site.driver.create(keys.upload_meta(upload_id)) as writer:
+                writer.write([json.dumps(meta).encode()])
+        except BaseException:
+            self.remove(upload_id)
+            raise
         return upload_id
 
     def offset(self, name: str, upload_id: str) -> int:
@@ -150,16 +154,25 @@ class Upload:
 
     def finish(self, digest: Digest) -> None:
         """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then,
-        as after success, nothing of the session is left."""
+        as after success and on a full disk, nothing of the session is left."""
         try:
             self._verify(digest)
-        except DigestInvalid:
+            self._flush()
+            self._uploads.blobs.publish(self._name, digest, keys.upload_data(self.id))
+        except (DigestInvalid, NoSpace):
             self.cancel()
             raise
-        if self._uploads.site.commit:
-            self._writer.sync()
-        self._uploads.blobs.publish(self._name, digest, keys.upload_data(self.id))
         self.cancel()
+
+    def _flush(self) -> None:
+        if not self._uploads.site.commit:
+            return
+        try:
+            self._writer.sync()
+        except StorageError:
+            # fsync(2): after an error the next one may report success for bytes that never arrived.
+            self.cancel()
+            raise
 
     def _verify(self, digest: Digest) -> None:
         if self._writer.info().size != self.offset:

@@ -1,0 +1,1 @@
+"""Measurements of `zotctl serve` beside its peers. They print ratios and never fail on a time."""

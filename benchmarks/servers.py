@@ -1,0 +1,237 @@
+"""Servers under measurement: started from a command in a store of their own, or only reached by a URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.load import Address
+
+LOOPBACK = "127.0.0.1"
+CHECKOUT = Path(__file__).resolve().parent.parent
+_TICK = os.sysconf("SC_CLK_TCK")
+_START_LIMIT = 120.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """`how` is a URL, or a command with {port}, {dir} and perhaps {zot_config} or {distribution_config}."""
+
+    name: str
+    how: str
+
+    @property
+    def remote(self) -> bool:
+        return self.how.startswith("http://")
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether its store can be made directly as OCI layouts."""
+        return not self.remote and "{distribution_config" not in self.how
+
+
+def parse(text: str) -> Server:
+    """NAME=COMMAND or NAME=URL. Raises ValueError."""
+    name, equals, how = text.partition("=")
+    if not equals or not name or not how:
+        raise ValueError(f"{text!r} is not NAME=COMMAND or NAME=URL")
+    return Server(name, how)
+
+
+def default_servers() -> list[Server]:
+    """This checkout, and those peers that are on the PATH."""
+    python = shlex.quote(sys.executable)
+    found = [Server("zotctl", f"{python} -m zotctl.cli serve --root {{dir}} --listen {LOOPBACK}:{{port}}")]
+    if shutil.which("zot"):
+        found += [
+            Server("zot", "zot serve {zot_config}"),
+            Server("zot-nd", "zot serve {zot_config:dedupe=false}"),
+        ]
+    if shutil.which("olareg"):
+        found.append(Server("olareg", "olareg serve --dir {dir} --port {port} --api-delete"))
+    return found
+
+
+@dataclass(frozen=True)
+class _ZotConfig:
+    """`{zot_config}` in a command: a path to zot's smallest config. `{zot_config:gc=false}` changes keys."""
+
+    folder: Path
+    store: str
+    port: int
+
+    def __format__(self, spec: str) -> str:
+        storage: dict[str, object] = {
+            "rootDirectory": self.store,
+            "dedupe": True,
+            "gc": True,
+            "gcDelay": "1h",
+            "gcInterval": "1h",
+            "commit": False,
+        }
+        for pair in filter(None, spec.split(",")):
+            key, _, value = pair.partition("=")
+            storage[key] = {"true": True, "false": False}.get(value, value)
+        config = {
+            "distSpecVersion": "1.1.1",
+            "storage": storage,
+            "http": {"address": LOOPBACK, "port": str(self.port)},
+            "log": {"level": "error"},
+        }
+        path = self.folder / "zot.json"
+        path.write_text(json.dumps(config))
+        return str(path)
+
+
+@dataclass(frozen=True)
+class _DistributionConfig:
+    folder: Path
+    store: str
+    port: int
+
+    def __format__(self, spec: str) -> str:
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {
+                "filesystem": {"rootdirectory": self.store},
+                "delete": {"enabled": True},
+                "cache": {"blobdescriptor": "inmemory"},
+            },
+            "http": {"addr": f"{LOOPBACK}:{self.port}"},
+        }
+        path = self.folder / "distribution.yml"  # JSON is YAML
+        path.write_text(json.dumps(config))
+        return str(path)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A server that answers. `start_ms` is the time from its start to the first 200 of /v2/."""
+
+    def __init__(self, server: Server, store: Path) -> None:
+        self.server = server
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start_ms = 0.0
+        if server.remote:
+            parts = urlsplit(server.how)
+            self.address: Address = (parts.hostname or LOOPBACK, parts.port or 80)
+        else:
+            self._start(store)
+
+    def _start(self, store: Path) -> None:
+        store.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        folder = store.parent
+        command = self.server.how.format(
+            port=port,
+            dir=store,
+            zot_config=_ZotConfig(folder, str(store), port),
+            distribution_config=_DistributionConfig(folder, str(store), port),
+        )
+        self.address = (LOOPBACK, port)
+        self.log = folder / f"{store.name}.log"
+        began = time.perf_counter()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                shlex.split(command), cwd=CHECKOUT, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait(began)
+
+    def _wait(self, began: float) -> None:
+        assert self._process is not None
+        while not _answers(self.address):
+            if self._process.poll() is not None or time.perf_counter() - began > _START_LIMIT:
+                self.stop()
+                tail = self.log.read_text(errors="replace")[-500:]
+                raise RuntimeError(f"{self.server.name} did not start: {tail}")
+            time.sleep(0.002)
+        self.start_ms = (time.perf_counter() - began) * 1000
+
+    def stop(self) -> None:
+        """SIGTERM, and after 10 s SIGKILL to what is left of its session."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _tree(self) -> list[int]:
+        return _tree(self._process.pid) if self._process else []
+
+    def cpu(self) -> float:
+        """User and system seconds so far of the tree, those of its dead and awaited children included."""
+        return sum(_cpu_ticks(pid) for pid in self._tree()) / _TICK
+
+    def pss_mib(self) -> float:
+        """Memory of the whole tree, shared pages counted once between it."""
+        return sum(_pss_kib(pid) for pid in self._tree()) / 1024
+
+    def settle(self, limit: float = 5.0) -> None:
+        """Waits until the work after the start is over, or for `limit` seconds."""
+        end = time.perf_counter() + limit
+        before = self.cpu()
+        while self._process and time.perf_counter() < end:
+            time.sleep(0.3)
+            now = self.cpu()
+            if now - before <= 0.01:
+                return
+            before = now
+
+
+def _answers(address: Address) -> bool:
+    try:
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(
+                f"GET /v2/ HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode()
+            )
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def _tree(pid: int) -> list[int]:
+    pids, todo = [], [pid]
+    while todo:
+        pids.append(todo.pop())
+        try:
+            for task in Path(f"/proc/{pids[-1]}/task").iterdir():
+                todo += [int(child) for child in (task / "children").read_text().split()]
+        except OSError:
+            continue
+    return pids
+
+
+def _cpu_ticks(pid: int) -> int:
+    """utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0
+    return sum(int(field) for field in fields[11:15])
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

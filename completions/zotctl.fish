@@ -1,0 +1,1 @@
+complete --command zotctl --no-files --arguments "(env _ZOTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) zotctl)" --condition "env _ZOTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) zotctl"

@@ -1,0 +1,92 @@
+"""Man pages and completions: what is committed is what the command tree makes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import tomli
+
+from tests.cli.running import REPOSITORY
+from zotctl.cli.docs import documents
+
+DOCUMENTS = dict(documents())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_what_is_committed_is_current(path: str) -> None:
+    assert (REPOSITORY / path).read_text() == DOCUMENTS[path], "run: python -m zotctl.cli.docs"
+
+
+def test_all_are_installed() -> None:
+    project = tomli.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"].keys() == DOCUMENTS.keys()
+
+
+def test_nothing_else_is_there() -> None:
+    found = {
+        str(path.relative_to(REPOSITORY))
+        for name in ("man", "completions")
+        for path in (REPOSITORY / name).iterdir()
+    }
+    assert found == DOCUMENTS.keys()
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.startswith("man/")])
+def test_pages_are_clean(path: str, tmp_path: Path) -> None:
+    if not shutil.which("mandoc"):
+        pytest.skip("no mandoc")
+    page = tmp_path / Path(path).name
+    page.write_text(DOCUMENTS[path])
+    run = subprocess.run(["mandoc", "-T", "lint", str(page)], capture_output=True, text=True, check=False)
+    assert [line for line in run.stdout.splitlines() if "referenced manual not found" not in line] == []
+
+
+@pytest.mark.parametrize("path", ["man/zotctl.1", "man/zotctl-serve.1"])
+def test_pages_have_the_sections_that_scripts_need(path: str) -> None:
+    for section in ("EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"):
+        assert f"\n.SH {section}\n" in DOCUMENTS[path]
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `zotctl` is this one."""
+    import sys
+
+    program = tmp_path / "zotctl"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m zotctl.cli "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+
+def completed(shells: dict[str, str], shell: str, script: str) -> set[str]:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    run = subprocess.run(
+        [shell, "-c", script],
+        env=shells,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stderr == ""
+    return {line.split("\t")[0] for line in run.stdout.splitlines()}
+
+
+def test_bash_completes(shells: dict[str, str]) -> None:
+    script = """
+    source completions/zotctl.bash
+    COMP_WORDS=(zotctl serve --log); COMP_CWORD=2
+    _zotctl_completion zotctl
+    printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    assert completed(shells, "bash", script) == {"--log-level", "--log-format"}
+
+
+def test_fish_completes(shells: dict[str, str]) -> None:
+    script = "source completions/zotctl.fish; complete -C 'zotctl serve --log'"
+    assert completed(shells, "fish", script) == {"--log-level", "--log-format"}

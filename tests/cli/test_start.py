@@ -1,0 +1,42 @@
+"""What the command line imports: time at each start and each TAB."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.running import python
+
+HEAVY = {
+    "rich", "pydantic", "aiohttp", "boto3", "botocore", "httpx", "asyncio", "prometheus_client", "ssl",
+    "msgspec", "zotctl.config", "zotctl.storage", "zotctl.http",
+}  # fmt: skip
+
+SCRIPT = """
+import atexit, json, sys
+sys.argv[0] = "zotctl"
+atexit.register(lambda: print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr))
+from zotctl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "code"),
+    [
+        (["--help"], {}, 0),
+        ([], {}, 2),
+        (["--version"], {}, 0),
+        (["serve", "--help"], {}, 0),
+        (["serve", "--nope"], {}, 2),
+        (["srve"], {}, 2),
+        ([], {"_ZOTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "zotctl serve --l", "COMP_CWORD": "2"}, 0),
+        ([], {"_ZOTCTL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "zotctl serve --l"}, 0),
+    ],
+)
+def test_nothing_heavy_is_imported(words: list[str], environ: dict[str, str], code: int) -> None:
+    run = python("-c", SCRIPT, *words, environ=environ)
+    modules = set(json.loads(run.stderr.splitlines()[-1]))
+    assert run.returncode == code, run.stderr
+    assert modules & HEAVY == set()

@@ -1,0 +1,170 @@
+"""A server as a process of its own, and clients that no HTTP library would let us be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START = 60.0
+
+
+class Server:
+    """`zotctl serve` on a free port. Its standard error is kept in a file."""
+
+    def __init__(self, home: Path, *arguments: str, config: str = "", workers: int = 1) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home, self.root, self.log_file, self.config_file = home, home / "root", home / "log", home / "c.toml"
+        self.config_file.write_text(config)
+        command = [sys.executable, "-m", "zotctl.cli", "serve", "--root", str(self.root), "--workers", str(workers)]
+        command += ["--listen", "127.0.0.1:0", "--config", str(self.config_file), "--log-format", "json", *arguments]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.line = self._first_line()
+        found = re.fullmatch(r"zotctl \S+ serving on (https?://[0-9.]+:(\d+))\n", self.line)
+        if found is None:
+            self.process.kill()
+            raise AssertionError(f"no server: {self.line!r} {self.log()}")
+        self.url, self.port = found[1], int(found[2])
+
+    def _first_line(self) -> str:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], START)
+        return self.process.stdout.readline() if ready else ""
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **options)
+
+    def connect(self) -> Raw:
+        return Raw(self.port)
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it, however it takes that, and return the exit code."""
+        if self.process.poll() is None:
+            self.send(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            children = self.workers()
+            self.process.kill()
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@contextmanager
+def serving(home: Path, *arguments: str, config: str = "", workers: int = 1) -> Iterator[Server]:
+    server = Server(home, *arguments, config=config, workers=workers)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class Raw:
+    """A socket to a server."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+
+    def send(self, data: bytes) -> Raw:
+        self.socket.sendall(data)
+        return self
+
+    def head(self, method: str, path: str, *headers: str) -> Raw:
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers, "", ""]
+        return self.send("\r\n".join(lines).encode())
+
+    def half_close(self) -> Raw:
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def rest(self) -> bytes:
+        """Everything until the server closes."""
+        parts = []
+        try:
+            while part := self.socket.recv(65536):
+                parts.append(part)
+        except ConnectionResetError:
+            pass
+        return b"".join(parts)
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """One answer: status, headers, body."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = self.socket.recv(65536)
+            assert part, f"closed after {data!r}"
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        headers = {n.lower(): v for n, _, v in (line.partition(": ") for line in lines[1:])}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += self.socket.recv(65536)
+        return int(lines[0].split()[1]), headers, body
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def digest(body: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
+
+
+def push_blob(client: httpx.Client, name: str, body: bytes) -> str:
+    made = digest(body)
+    client.post(f"/v2/{name}/blobs/uploads/", params={"digest": made}, content=body).raise_for_status()
+    return made
+
+
+def error_code(answer: httpx.Response) -> str:
+    """The code of the single error in an answer, which has to be an OCI error."""
+    assert answer.headers["content-type"] == "application/json", answer.text
+    (error,) = answer.json()["errors"]
+    assert re.fullmatch("[A-Z_]+", error["code"])
+    assert error["message"]
+    return str(error["code"])
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """The first true value of `condition`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.05)
+    return value

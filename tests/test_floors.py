@@ -1,0 +1,77 @@
+"""The floors of the house (ARCHITECTURE.md): who may import whom, and who may touch the outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "zotctl"
+
+FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
+"""From the ground up; each may use those before it."""
+
+ONLY_IN = {
+    "aiohttp": ["http"],
+    "asyncio": ["http"],
+    "boto3": ["storage/s3"],
+    "botocore": ["storage/s3"],
+    "httpx": ["jobs"],
+    "rich": ["cli/console.py"],
+    "typer": ["cli"],
+    "prometheus_client": ["http/metrics.py", "cli/metrics.py"],
+    "fcntl": ["storage/local", "jobs"],
+}
+"""Where a library may be imported, and nowhere else."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def floor(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_uses_only_what_is_below_it(path: Path) -> None:
+    if floor(path) == "__init__":
+        return
+    here = FLOORS.index(floor(path))
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "zotctl" and len(parts) > 1:
+            assert FLOORS.index(parts[1]) <= here, f"{path.name} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_library_is_used_in_one_place(path: Path) -> None:
+    inside = str(path.relative_to(PACKAGE))
+    for name in imports(path):
+        places = ONLY_IN.get(name.split(".")[0], [""])
+        assert any(inside.startswith(place) for place in places), f"{inside} imports {name}; only {places} may"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_line_prints(path: Path) -> None:
+    if floor(path) == "cli":
+        return
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    names = [call.func.id for call in calls if isinstance(call.func, ast.Name)]
+    assert "print" not in names
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    readers = [p for p in modules() if "os.environ" in p.read_text()]
+    allowed = {"cli/__init__.py", "cli/serve.py", "cli/jobs.py", "http/systemd.py", "http/sockets.py"}
+    assert {str(p.relative_to(PACKAGE)) for p in readers} <= allowed

@@ -1,0 +1,43 @@
+"""What a test needs from the machine: without it the test is skipped, and says so.
+
+With ZOTCTL_REQUIRE_TOOLS=1 (CI) it fails instead, so that no test is ever skipped there unseen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def need(*tools: str) -> None:
+    """Programs, Python packages, paths (with "/"), or "root"."""
+    for tool in tools:
+        if not _present(tool):
+            missing(tool)
+
+
+def missing(tool: str) -> None:
+    """For what only a try can tell, as "loop mounts"."""
+    reason = f"needs {tool}"
+    if os.environ.get("ZOTCTL_REQUIRE_TOOLS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def program(tool: str) -> str:
+    """Its path; /usr/sbin is looked into as well."""
+    need(tool)
+    return shutil.which(tool, path=_PATH) or tool
+
+
+def _present(tool: str) -> bool:
+    if tool == "root":
+        return os.geteuid() == 0
+    if "/" in tool:
+        return os.path.exists(tool)
+    return shutil.which(tool, path=_PATH) is not None or importlib.util.find_spec(tool) is not None

@@ -1,0 +1,48 @@
+"""The command tree. A new subcommand is a file beside this one, and a line below."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zotctl import __version__
+from zotctl.cli import completion
+from zotctl.cli import serve as serving
+from zotctl.errors import EXIT_CODES
+
+
+def exit_code_table() -> str:
+    """The exit codes, a line each."""
+    return "\n".join(f"{code:>5}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+# \b keeps the lines of the paragraph that follows it apart.
+app = typer.Typer(
+    name="zotctl",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    epilog=f"\b\nExit codes:\n{exit_code_table()}",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"zotctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def zotctl(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An OCI registry on plain image layouts, and the tools that keep it."""
+
+
+completion.enable()
+
+app.command(epilog=serving.EXAMPLES)(serving.serve)

@@ -1,0 +1,100 @@
+"""`zotctl gc`: collect what no manifest reaches."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zotctl.cli.jobs import (
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    MaxDurationOption,
+    Output,
+    OutputOption,
+    QuietOption,
+    RepoOption,
+    RootOption,
+    duration,
+    load,
+    run_job,
+)
+from zotctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from zotctl.jobs.run import Run
+
+
+class Untagged(StrEnum):
+    """Which manifests without a tag may go."""
+
+    PUSHED = "pushed"
+    ALL = "all"
+    NONE = "none"
+
+
+def gc(
+    root: RootOption = None,
+    config: ConfigOption = None,
+    repo: RepoOption = None,
+    delay: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Keep what nothing reaches for this long, then in the trash for as long "
+                     "again; 0s: free it at once. Default 1h, or what the configuration says."),
+    ] = None,
+    untagged: Annotated[
+        Untagged | None,
+        typer.Option(help="Manifests without a tag that may go: those pushed here (the default), all, none."),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST|NAME:TAG|NAME", help="Say what keeps it, or when it goes, and end."),
+    ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|DIGEST|NAME@DIGEST", help="Bring it back out of the trash, and end."),
+    ] = None,
+    list_trash: Annotated[bool, typer.Option("--list-trash", help="Show what lies in the trash, and end.")] = False,
+    dry_run: DryRunOption = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything would go.")
+    ] = False,
+    max_duration: MaxDurationOption = None,
+    quiet: QuietOption = False,
+    output: OutputOption = Output.TEXT,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Collect what no manifest reaches, beside any number of servers.
+
+    Nothing is deleted at once: what is unreachable for the delay goes into the trash, comes back by itself when
+    somebody asks for it, and is freed when it has lain there for the delay. Space is free after twice the delay.
+    A repository in which something can't be read is reported, and nothing in it is touched.
+    """
+    wanted = [explain is not None, restore is not None, list_trash]
+    if sum(wanted) > 1:
+        raise UsageError("--explain, --restore and --list-trash are three things; ask for one")
+    loaded = load(root, config)
+    chosen = duration("--delay", delay)
+
+    def work(run: Run) -> None:
+        from zotctl.jobs import explain as explaining
+        from zotctl.jobs import gc as collecting
+        from zotctl.jobs import restore as restoring
+        from zotctl.jobs.settings import gc_settings
+
+        settings = gc_settings(delay=chosen, untagged=untagged.value if untagged else None)
+        if explain is not None:
+            explaining.explain(run, explain, settings)
+        elif restore is not None:
+            restoring.restore(run, restore)
+        elif list_trash:
+            restoring.list_trash(run)
+        else:
+            collecting.gc(run, settings)
+            if dry_run and exit_code and run.report.items:
+                run.report.codes.append(4)
+
+    run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
+            output=output, as_json=as_json)  # fmt: skip

@@ -1,0 +1,109 @@
+"""What the jobs have in common on the command line: options, the store, the report, the exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zotctl.cli.report import JsonOption, Output, OutputOption
+from zotctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from zotctl.config import Config
+    from zotctl.jobs.run import Run
+
+RootOption = Annotated[
+    list[str] | None,
+    typer.Option("--root", metavar="DIR", envvar="ZOTCTL_ROOT", help="A root; may be repeated."),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", envvar="ZOTCTL_CONFIG", help="The server's configuration."),
+]
+RepoOption = Annotated[
+    list[str] | None, typer.Option("--repo", metavar="GLOB", help="Only these repositories; may be repeated.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+MaxDurationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-duration", metavar="TIME", help="Stop after this time (exit 16); run again to go on."
+    ),
+]
+RateOption = Annotated[
+    str | None, typer.Option("--rate", metavar="SIZE", help="Read at most this much a second, such as 50MiB.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, no progress.")]
+
+__all__ = [
+    "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "Output", "OutputOption", "QuietOption",
+    "RateOption", "RepoOption", "RootOption", "duration", "load", "run_job", "size",
+]  # fmt: skip
+
+
+def duration(option: str, text: str | None) -> float | None:
+    """Seconds of `6s`, `30m`, `1h`, `0s`. Raises UsageError naming the option."""
+    from zotctl.config.values import parse_duration
+
+    return _parsed(option, text, parse_duration)
+
+
+def size(option: str, text: str | None) -> int | None:
+    """Bytes of `50MiB`. Raises UsageError naming the option."""
+    from zotctl.config.values import parse_size
+
+    return _parsed(option, text, parse_size)
+
+
+def _parsed(option: str, text: str | None, parse: Callable[[str], Any]) -> Any:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def load(roots: list[str] | None, config: str | None) -> Config:
+    """The configuration that says where the store is. A job makes no root: what is missing is an error."""
+    from zotctl import logs
+    from zotctl.config import load_config
+
+    logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
+    for root in roots or ():
+        if not os.path.isdir(root):
+            raise UsageError(f"--root {root}: no such directory")
+    return load_config(config, flags={"storage.roots": roots or None}, environ=os.environ)
+
+
+def run_job(
+    job: str,
+    config: Config,
+    work: Callable[[Run], None],
+    *,
+    repos: list[str] | None = None,
+    dry_run: bool = False,
+    max_duration: str | None = None,
+    rate: str | None = None,
+    quiet: bool = False,
+    output: Output = Output.TEXT,
+    as_json: bool = False,
+) -> None:
+    """Open the store, do the work, report, and exit with the report's code."""
+    from zotctl.cli.sinks import sink_for
+    from zotctl.jobs.run import Run
+    from zotctl.storage import open_store
+
+    sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
+    limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
+    store = open_store(config.storage)
+    try:
+        run = Run(job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, sink=sink)
+        report = run.finish(lambda: work(run))
+    finally:
+        store.close()
+    sink.close(report)
+    raise typer.Exit(report.exit_code)

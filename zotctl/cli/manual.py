@@ -1,0 +1,199 @@
+"""The man pages: what is not said in the command tree or in the model of the configuration is said here."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import MISSING
+from typing import Any
+
+import typer
+
+from zotctl import __version__
+from zotctl.cli.app import app
+from zotctl.cli.roff import Page
+from zotctl.config.environment import CONFIG, ROOT
+from zotctl.config.model import Config
+from zotctl.config.schema import Entry, Table, Tables, entries
+from zotctl.errors import EXIT_CODES
+
+DATE = "2026-11-24"
+"""When what the pages say last changed."""
+
+ENVIRONMENT = [
+    (CONFIG, "The configuration, if none is given."),
+    (ROOT, "Directories of repositories, separated by colons, as by --root."),
+    (
+        "ZOTCTL_<SECTION>_<KEY>",
+        "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. It goes before the "
+        "configuration, and an option before it. A list is separated by commas.",
+    ),
+    ("ZOTCTL_OUTPUT", "The default of --output."),
+    ("ZOTCTL_DEBUG", "1: print the traceback of a bug."),
+    ("NO_COLOR", "Print tables without colours."),
+]
+FILES = [
+    ("./registry", "The directory of repositories, if none is named."),
+    ("DIR/NAME/", "A repository: an OCI image layout, for any tool to read."),
+    ("DIR/.zotctl/", "What zotctl keeps for itself. It may be removed while nothing runs."),
+]
+SIGNALS = [
+    (
+        "SIGTERM, SIGINT",
+        "Stop listening, give requests under way the time of http.drain to end, and exit with 0. Uploads can "
+        "be continued after the next start. A second one stops at once.",
+    ),
+    (
+        "SIGHUP",
+        "Read the configuration again and reopen the log files. A configuration with a mistake is refused, "
+        "and the old one stays.",
+    ),
+]
+KINDS = """size: bytes as a number, or a text such as "4MiB" or "1.5GB".
+duration: a text such as "30s", "1h30m" or "7d".
+A path that is not absolute begins at the working directory of the process."""
+
+CONFIG_EXAMPLE = """[storage]
+commit = true
+
+[[storage.roots]]
+path = "/srv/registry"
+
+[[storage.routes]]
+prefix = "team-a"
+root = { path = "/mnt/team-a", dedupe = false }
+
+[http]
+address = "::"
+port = 5000
+tls = { cert = "/etc/zotctl/cert.pem", key = "/etc/zotctl/key.pem" }
+compat = ["docker2s2"]
+
+[log]
+output = "/var/log/zotctl.log"
+"""
+
+
+def _tree() -> Any:
+    return typer.main.get_command(app)
+
+
+def subcommands() -> list[str]:
+    """The names of all subcommands."""
+    return list(_tree().commands)
+
+
+def command_page(name: str = "") -> str:
+    """The page of the subcommand `name`, or of `zotctl` itself."""
+    tree = _tree()
+    command = tree.commands[name] if name else tree
+    full = f"zotctl {name}".rstrip()
+    summary, *description = command.help.split("\n\n")
+    page = Page(full.replace(" ", "-"), 1, DATE, f"zotctl {__version__}")
+    page.heading("NAME")
+    page.text(f"{full.replace(' ', '-')} - {summary.rstrip('.')}")
+    page.heading("SYNOPSIS")
+    page.text(" ".join([full, *command.collect_usage_pieces(typer.Context(command))]))
+    page.heading("DESCRIPTION")
+    page.text(summary, *(" ".join(part.split()) for part in description))
+    if not name:
+        page.heading("COMMANDS")
+        page.items((f"zotctl {sub}", tree.commands[sub].help.split("\n\n")[0]) for sub in tree.commands)
+    page.heading("OPTIONS")
+    page.items(_options(command))
+    if name == "serve":
+        page.heading("SIGNALS")
+        page.items(SIGNALS)
+    _common_sections(page)
+    page.heading("EXAMPLES")
+    for example in [command] if name else tree.commands.values():
+        page.verbatim(_examples(example))
+    page.heading("SEE ALSO")
+    others = [f"zotctl-{sub}(1)" for sub in tree.commands if sub != name]
+    page.text(", ".join([*(["zotctl(1)"] if name else []), *others, "zotctl.toml(5)"]))
+    return str(page)
+
+
+def _examples(command: Any) -> str:
+    """The examples that end the help of a command, without their heading."""
+    return textwrap.dedent(command.epilog.partition("Examples:\n")[2])
+
+
+def _options(command: Any) -> Iterator[tuple[str, str]]:
+    context = typer.Context(command)
+    for parameter in command.get_params(context):
+        if parameter.param_type_name == "argument":
+            yield parameter.make_metavar(context), parameter.help
+        else:
+            names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            value = "" if parameter.is_flag else f" {parameter.make_metavar(context)}"
+            yield names + value, parameter.help
+
+
+def _common_sections(page: Page) -> None:
+    page.heading("EXIT STATUS")
+    page.items((str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in EXIT_CODES.items())
+    page.heading("ENVIRONMENT")
+    page.items(ENVIRONMENT)
+    page.heading("FILES")
+    page.items(FILES)
+
+
+def config_page() -> str:
+    """zotctl.toml(5)."""
+    page = Page("zotctl.toml", 5, DATE, f"zotctl {__version__}")
+    page.heading("NAME")
+    page.text("zotctl.toml - configuration of zotctl")
+    page.heading("DESCRIPTION")
+    page.text(
+        "A TOML file, named by an argument, by --config or by ZOTCTL_CONFIG; its name is free, and there "
+        "need be none. Defaults give way to the file, the file to the environment, the environment to "
+        "options. A key that is not listed here is a mistake, and every mistake is named.",
+        "The same places take the configuration of zot, JSON or TOML. Its keys are honoured, warned about "
+        "by name, or refused where it would be unsafe to ignore them. zotctl serve --show-config prints "
+        "what is in force.",
+        *KINDS.splitlines(),
+    )
+    for heading, doc, keys in _tables(Config, ""):
+        page.heading(heading)
+        page.text(doc)
+        page.items((f"{key.name} ({_kind(key)})", f"{key.key.doc} {_default(key)}") for key in keys)
+    page.heading("ENVIRONMENT")
+    page.items(ENVIRONMENT[:3])
+    page.heading("EXAMPLES")
+    page.verbatim(CONFIG_EXAMPLE)
+    page.heading("SEE ALSO")
+    page.text("zotctl-serve(1)")
+    return str(page)
+
+
+def _tables(cls: type, path: str, seen: set[type] | None = None) -> Iterator[tuple[str, str, list[Entry]]]:
+    """Each table once: its heading, meaning and keys."""
+    seen = set() if seen is None else seen
+    for entry in entries(cls).values():
+        kind = entry.key.kind
+        if isinstance(kind, Table) and kind.cls not in seen:
+            seen.add(kind.cls)
+            inner = f"{path}.{entry.name}".lstrip(".")
+            heading = f"[[{inner}]]" if isinstance(kind, Tables) else f"[{inner}]"
+            yield heading, entry.key.doc, list(entries(kind.cls).values())
+            yield from _tables(kind.cls, inner, seen)
+
+
+def _kind(entry: Entry) -> str:
+    kind = entry.key.kind
+    if isinstance(kind, Table):
+        return "list of tables" if isinstance(kind, Tables) else "table"
+    return kind.name
+
+
+def _default(entry: Entry) -> str:
+    if entry.default is MISSING:
+        return "Required."
+    kind = entry.key.kind
+    if entry.key.default:
+        return f"Default: {entry.key.default}."
+    if isinstance(kind, Table) or entry.default is None:
+        return "Default: none."
+    return f"Default: {json.dumps(kind.show(entry.default))}."

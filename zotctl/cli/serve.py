@@ -1,0 +1,216 @@
+"""`zotctl serve`: the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zotctl.cli.report import JsonOption, Output, OutputOption, Report
+from zotctl.errors import NameInvalid, UsageError
+
+if TYPE_CHECKING:
+    from zotctl.config import Config
+
+EXAMPLES = """\b
+Examples:
+  # ./registry on 127.0.0.1:5000
+  zotctl serve
+  # Two directories as one registry
+  zotctl serve --root /srv/images --root /mnt/more
+  # One image layout, as repository app, read-only
+  zotctl serve ./build/layout --as app
+  # What is made of a configuration of zot
+  zotctl serve --show-config config.json
+"""
+
+Flags = dict[str, object]
+"""Values by the path of their key; None: not given."""
+
+
+def serve(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG | DIR]",
+            help="A configuration (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, "
+            "or one image layout, which is served read-only.",
+        ),
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR", help="A directory of repositories, made if need be; several make one store."
+        ),
+    ] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default 127.0.0.1:5000.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration.")] = None,
+    commit: Annotated[
+        bool | None, typer.Option("--commit/--no-commit", help="Flush to the disk before a push is answered.")
+    ] = None,
+    dedupe: Annotated[
+        bool | None,
+        typer.Option("--dedupe/--no-dedupe", help="Keep equal blobs of several repositories once."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes; default one for each core, at most 4.")
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Write nothing.")] = False,
+    as_name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="The repository's name for one image layout.")
+    ] = None,
+    no_delete: Annotated[bool, typer.Option("--no-delete", help="Let no client delete anything.")] = False,
+    compat: Annotated[
+        list[str] | None, typer.Option(metavar="docker2s2", help="Accept Docker's manifests as they are.")
+    ] = None,
+    max_manifest_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Greatest manifest that is accepted; default 4MiB.")
+    ] = None,
+    drain: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time for requests to end after SIGTERM; default 30s.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; default info.")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="json or text; default text on a terminal only.")
+    ] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print what is in force and where it was said, and end.")
+    ] = False,
+    output: OutputOption = Output.TEXT,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve image layouts in local directories as an OCI registry.
+
+    Without a word: ./registry on 127.0.0.1:5000. What is said by an option goes before the environment
+    (ZOTCTL_...), that before the configuration.
+    """
+    flags: Flags = {
+        **_listen(listen),
+        "storage.roots": root or None,
+        "storage.commit": commit,
+        "storage.dedupe": dedupe,
+        "storage.read_only": read_only or None,
+        "http.workers": workers,
+        "http.delete": False if no_delete else None,
+        "http.compat": compat or None,
+        "http.max_manifest_size": max_manifest_size,
+        "http.drain": drain,
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+    loaded = _load(target, config, as_name, flags)
+    if show_config:
+        _show(loaded, Output.JSON if as_json else output)
+    else:
+        raise typer.Exit(_serve(loaded))
+
+
+def _load(target: str | None, config: str | None, as_name: str | None, flags: Flags) -> Config:
+    from zotctl.config import load_config
+
+    if target is not None and os.path.isdir(target):
+        flags.update(_directory(target, as_name, flags))
+    elif as_name is not None:
+        raise UsageError("--as names the repository of one image layout; give its directory")
+    elif target is not None and config is not None:
+        raise UsageError(f"two configurations, {target} and {config}; give one")
+    elif target is not None and not os.path.exists(target):
+        raise UsageError(f"{target}: no such file or directory; --root {target} would make the directory")
+    else:
+        config = config or target
+    return load_config(config, flags=flags, environ=os.environ)
+
+
+def _serve(config: Config) -> int:
+    import logging
+
+    from zotctl import logs
+    from zotctl.http.server import run
+
+    logs.setup(config.log.level, config.log.output, config.log.format, config.log.audit)
+    for warning in config.warnings:
+        logging.getLogger("zotctl.config").warning(warning)
+    return run(config)
+
+
+def _listen(text: str | None) -> Flags:
+    if text is None:
+        return {}
+    from zotctl.config.values import parse_listen
+
+    try:
+        address, port = parse_listen(text)
+    except ValueError as error:
+        raise UsageError(f"--listen: {error}") from None
+    return {"http.address": address, "http.port": port}
+
+
+def _directory(path: str, as_name: str | None, flags: Flags) -> Flags:
+    """What a directory as the first word means: one layout, or the first root."""
+    roots: Any = flags["storage.roots"]
+    if not os.path.isfile(os.path.join(path, "oci-layout")):
+        if as_name is not None:
+            raise UsageError(f"--as names the repository of one image layout, and {path} has no oci-layout")
+        return {"storage.roots": [path, *(roots or ())]}
+    if roots:
+        raise UsageError(
+            f"{path} is an image layout and is served alone; leave --root out, or give its parent"
+        )
+    return {"storage.single_layout.path": path, "storage.single_layout.name": layout_name(path, as_name)}
+
+
+def layout_name(path: str, as_name: str | None) -> str:
+    """The repository's name for the layout at `path`: `as_name`, else made of the directory's name.
+
+    Raises UsageError.
+    """
+    from zotctl.oci.reference import parse_name
+
+    try:
+        return parse_name(
+            _normalised(os.path.basename(os.path.realpath(path))) if as_name is None else as_name
+        )
+    except NameInvalid as error:
+        raise UsageError(f"{error.message}; name the repository of {path} with --as NAME") from None
+
+
+def _normalised(name: str) -> str:
+    """`My Image_1.0` becomes `my-image_1.0`."""
+
+    def separator(found: re.Match[str]) -> str:
+        return found[0] if found[0] in (".", "_", "__") else "-"
+
+    return re.sub("[^a-z0-9]+", separator, name.lower()).strip("._-")
+
+
+def _show(config: Config, output: Output) -> None:
+    from zotctl.config import show_config
+
+    for warning in config.warnings:
+        print(f"zotctl: warning: {warning}", file=sys.stderr)
+    report = Report("config")
+    report.items = [
+        {"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)
+    ]
+    report.print(output, _print_config)
+
+
+def _print_config(report: Report) -> None:
+    rows = [(item["key"], _value(item["value"]), item["origin"]) for item in report.items]
+    if sys.stdout.isatty():
+        from zotctl.cli.console import print_table
+
+        print_table(("KEY", "VALUE", "FROM"), rows)
+    else:
+        for key, value, origin in rows:
+            print(f"{key} = {value}  # {origin}")
+
+
+def _value(value: object) -> str:
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,81 @@
+"""What the environment says: a variable for each single key, ZOTCTL_<SECTION>_<KEY>."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zotctl.config.document import Document, join
+from zotctl.config.model import Config, RootSettings
+from zotctl.config.problems import Problems
+from zotctl.config.schema import Entry, Tables, entries
+from zotctl.config.values import Kind
+
+CONFIG = "ZOTCTL_CONFIG"
+ROOT = "ZOTCTL_ROOT"
+
+_ROOTS = "storage.roots"
+_OPTIONS = {
+    _ROOTS: "--root",
+    "storage.single_layout.path": "DIR",
+    "storage.single_layout.name": "--as",
+    "http.address": "--listen",
+    "http.port": "--listen",
+    "http.delete": "--no-delete",
+    "log.level": "--log-level",
+    "log.format": "--log-format",
+}
+"""Options that are not called as their key."""
+
+
+def single_keys() -> dict[str, Kind]:
+    """The keys that one text can set, by path."""
+    common = {f"storage.{name}": entry.key.kind for name, entry in entries(RootSettings).items()}
+    return {
+        **dict(_single_keys("", entries(Config))),
+        **{path: kind for path, kind in common.items() if isinstance(kind, Kind)},
+    }
+
+
+def _single_keys(path: str, known: dict[str, Entry]) -> Iterator[tuple[str, Kind]]:
+    for name, entry in known.items():
+        kind = entry.key.kind
+        if isinstance(kind, Kind):
+            yield join(path, name), kind
+        elif not isinstance(kind, Tables):
+            yield from _single_keys(join(path, name), entries(kind.cls))
+
+
+def variable(path: str) -> str:
+    """The variable of a key: ZOTCTL_HTTP_PORT of `http.port`."""
+    return f"ZOTCTL_{path.upper().replace('.', '_')}"
+
+
+def apply_environment(document: Document, environ: Mapping[str, str], problems: Problems) -> None:
+    """Lay the variables over the file. One that looks like a section's and is none is a mistake."""
+    paths = {ROOT: _ROOTS, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
+    sections = tuple(f"ZOTCTL_{name.upper()}_" for name in entries(Config))
+    for name, text in sorted(environ.items()):
+        if name in paths:
+            force(document, paths[name], text, f"environment {name}")
+        elif name.startswith(sections):
+            problems.unknown(f"environment {name}", name, paths, "variable")
+
+
+def apply_flags(document: Document, flags: Mapping[str, object]) -> None:
+    """Lay the flags, by path, over the rest. One that is None was not given."""
+    for path, value in flags.items():
+        if value is not None:
+            option = _OPTIONS.get(path) or f"--{path.rpartition('.')[2].replace('_', '-')}"
+            force(document, path, value, f"flag {option}")
+
+
+def force(document: Document, path: str, value: Any, origin: str) -> None:
+    """Set a value that was said outside of a file. Roots named there are made if need be."""
+    if path == _ROOTS:
+        roots = value.split(os.pathsep) if isinstance(value, str) else value
+        value = [{"path": root, "create": True} for root in roots if root]
+    elif isinstance(value, str):
+        value = single_keys()[path].parse(value)
+    document.force(path, value, origin)

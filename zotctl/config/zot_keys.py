@@ -1,0 +1,195 @@
+"""The keys of zot's file, each with its rule. A key that isn't here is unknown to zot too."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from zotctl.config.refusals import ACCESS_CONTROL, LOCAL_ONLY, OTHER_CLOUD
+from zotctl.config.zot_rules import (
+    Found,
+    Keys,
+    Translation,
+    duration,
+    each,
+    enabled_if_empty,
+    group,
+    into,
+    passed_over,
+    refused,
+    text,
+    to,
+    warned,
+)
+
+NO_DATABASE = warned("ignored: there is no database here, and none is needed")
+NOT_YET = "this version does not have it yet; ignored"
+NOT_STORAGE = warned("ignored: not a part of zotctl")
+
+KEEP: Keys = {
+    "pulledWithin": to("pulled_within", duration),
+    "pushedWithin": to("pushed_within", duration),
+    "mostRecentlyPulledCount": to("most_recently_pulled_count"),
+    "mostRecentlyPushedCount": to("most_recently_pushed_count"),
+}
+POLICY: Keys = {
+    "repositories": to("repositories"),
+    "deleteReferrers": to("delete_referrers"),
+    "deleteUntagged": to("delete_untagged"),
+    "keepTags": each("keep_tags", {"patterns": to("patterns"), **KEEP}),
+    "keepUntagged": into("keep_untagged", KEEP),
+}
+RETENTION: Keys = {
+    "dryRun": to("dry_run"),
+    "delay": to("delay", duration),
+    "policies": each("policies", POLICY),
+}
+
+
+def _storage_driver(translation: Translation, found: Found) -> None:
+    name = found.value.get("name") if isinstance(found.value, dict) else None
+    refused(OTHER_CLOUD if name in ("gcs", "azure") else LOCAL_ONLY)(translation, found)
+
+
+STORE: Keys = {
+    "rootDirectory": to("path"),
+    "dedupe": to("dedupe"),
+    "commit": to("commit"),
+    "gc": to("gc"),
+    "gcDelay": to("gc_delay", duration),
+    "gcInterval": to("gc_interval", duration),
+    "gcTimeWindow": to("gc_time_window", text),
+    "retention": into("retention", RETENTION),
+    "maxRepos": warned(NOT_YET),
+    "redirectBlobURL": refused("blobs of a local directory can't be redirected; remove the key"),
+    "storageDriver": _storage_driver,
+    "cacheDriver": NO_DATABASE,
+    "remoteCache": NO_DATABASE,
+}
+
+
+def _sub_paths(translation: Translation, found: Found) -> None:
+    """The first component of a name chooses the root; a name of one component lies in the main root."""
+    routes: list[dict[str, Any]] = translation.document.values["storage"].setdefault("routes", [])
+    if not isinstance(found.value, dict):
+        return translation.problems.mistake(translation.where(found.key), f"{found.value!r} is not a table")
+    for name, value in found.value.items():
+        if value is not None:
+            _sub_path(translation, f'{found.key}["{name}"]', name.lower(), value, routes)
+
+
+def _sub_path(
+    translation: Translation, key: str, name: str, value: object, routes: list[dict[str, Any]]
+) -> None:
+    if not re.fullmatch("/[^/]+", name):
+        return translation.problems.mistake(
+            translation.where(key), "matches no name in zot: a slash and one component; correct or remove it"
+        )
+    path = f"storage.routes[{len(routes)}]"
+    root: dict[str, Any] = {}
+    routes.append({"prefix": f"{name[1:]}/", "root": root})
+    translation.document.note(f"{path}.prefix", "", translation.where(key))
+    translation.document.note(f"{path}.root.path", "", translation.where(f"{key}.rootDirectory"))
+    translation.walk(STORE, Found(key, value, root, f"{path}.root"))
+    translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False)
+
+
+STORAGE: Keys = {**STORE, "subPaths": _sub_paths, "fastRestart": NO_DATABASE}
+
+
+def _idle(translation: Translation, found: Found) -> object:
+    translation.problems.warn(
+        translation.where(found.key), "taken as the time without progress; a transfer that moves is never cut"
+    )
+    return duration(translation, found)
+
+
+def _port(_: Translation, found: Found) -> object:
+    return 0 if found.value == "" else found.value
+
+
+def _method(_: Translation, found: Found) -> object:
+    return found.value.upper() if isinstance(found.value, str) else found.value
+
+
+AUTH: Keys = {
+    "htpasswd": group({"path": refused(ACCESS_CONTROL)}),
+    **{
+        name: refused(ACCESS_CONTROL)
+        for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")
+    },
+    **dict.fromkeys(("sessionKeysFile", "secureSession"), warned("ignored: there are no sessions")),
+    "failDelay": passed_over,
+}
+METHOD: Keys = {"method": to("method", _method), "rate": to("rate")}
+HTTP: Keys = {
+    "address": to("address"),
+    "port": to("port", _port),
+    "externalUrl": to("external_url", text),
+    "allowOrigin": to("allow_origin", text),
+    "readTimeout": to("body_timeout", _idle),
+    "writeTimeout": to("write_timeout", _idle),
+    "tls": into("tls", {"cert": to("cert", text), "key": to("key", text), "cacert": to("cacert", text)}),
+    "auth": group(AUTH),
+    "accessControl": refused(ACCESS_CONTROL),
+    "realm": passed_over,
+    "ratelimit": into(
+        "rate_limit",
+        {
+            "rate": to("rate"),
+            "methods": each("methods", {"method": to("method", _method), "rate": to("rate")}),
+        },
+    ),
+    "compat": to("compat"),
+}
+
+LEVELS = {"trace": "debug", "warn": "warning", "fatal": "error", "panic": "error"}
+
+
+def _level(_: Translation, found: Found) -> object:
+    return LEVELS.get(found.value, found.value) if isinstance(found.value, str) else found.value
+
+
+LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit": to("audit", text)}
+
+EXTENSIONS: Keys = {
+    "metrics": enabled_if_empty(warned(NOT_YET)),
+    "scrub": enabled_if_empty(warned(NOT_YET)),
+    "search": enabled_if_empty(NOT_STORAGE),
+    "ui": enabled_if_empty(NOT_STORAGE),
+    "trust": enabled_if_empty(NOT_STORAGE),
+    "mgmt": NOT_STORAGE,
+    "apikey": NOT_STORAGE,
+    "events": warned("ignored: no event is sent"),
+    "lint": refused("this version can't keep such pushes out; check before the push, and remove the key"),
+    "sync": refused(
+        "its clients expect content from upstream; copy that with another tool, and remove the key"
+    ),
+}
+
+
+def _members(translation: Translation, found: Found) -> None:
+    if isinstance(found.value, list) and len(found.value) > 1:
+        refused("remove it, and point all nodes at the same storage")(translation, found)
+
+
+CLUSTER: Keys = {"members": _members, "hashKey": passed_over, "tls": passed_over}
+
+
+def _storage(translation: Translation, found: Found) -> None:
+    path = "storage.roots[0]"
+    root: dict[str, Any] = {}
+    translation.document.values["storage"] = {"roots": [root]}
+    translation.document.note(f"{path}.path", "", translation.where(f"{found.key}.rootDirectory"))
+    translation.walk(STORAGE, Found(found.key, found.value, root, path))
+
+
+TOP: Keys = {
+    "distSpecVersion": passed_over,
+    "storage": _storage,
+    "http": into("http", HTTP),
+    "log": into("log", LOG),
+    "extensions": group(EXTENSIONS),
+    "scheduler": group({"numWorkers": warned(NOT_YET)}),
+    "cluster": group(CLUSTER),
+}

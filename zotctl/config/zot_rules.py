@@ -1,0 +1,162 @@
+"""How a key of zot's file is treated: honoured (`to`, `into`, `each`), warned about, refused, passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zotctl.config.document import ZOT_DEFAULT, Document, join
+from zotctl.config.problems import Problems
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A key of zot's, and the table of ours, with its path, that the value goes into."""
+
+    key: str
+    value: Any
+    table: dict[str, Any]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One file on its way from zot's words to ours."""
+
+    file: str
+    document: Document
+    problems: Problems
+
+    def where(self, key: str) -> str:
+        return f"{self.file}: {key}"
+
+    def walk(self, keys: Keys, found: Found) -> None:
+        """Apply the rules of a table to its keys, which may be written in any case. null says nothing."""
+        if not isinstance(found.value, dict):
+            return self.problems.mistake(self.where(found.key), f"{found.value!r} is not a table")
+        spelled = {key.lower(): key for key in keys}
+        seen: set[str] = set()
+        for written, value in found.value.items():
+            name = spelled.get(written.lower())
+            path = join(found.key, name or written)
+            if name is None:
+                valid = [join(found.key, key) for key in keys]
+                self.problems.unknown(self.where(path), path, valid)
+            elif name in seen:
+                self.problems.mistake(self.where(path), "is there twice, in different case")
+            elif value is not None:
+                seen.add(name)
+                keys[name](self, Found(path, value, found.table, found.path))
+
+    def set(self, found: Found, name: str, value: object) -> None:
+        """Write a value of ours that came from a key of zot's."""
+        found.table[name] = value
+        self.document.note(f"{found.path}.{name}", value, self.where(found.key))
+
+    def default(self, table: dict[str, Any], path: str, **values: object) -> None:
+        """Write values that zot has where its file says nothing, and ours would be others."""
+        for name, value in values.items():
+            if name not in table:
+                table[name] = value
+                self.document.note(f"{path}.{name}", value, ZOT_DEFAULT)
+
+
+Rule = Callable[[Translation, Found], None]
+Keys = Mapping[str, Rule]
+Convert = Callable[[Translation, Found], object]
+
+
+def to(name: str, convert: Convert = lambda _, found: found.value) -> Rule:
+    """Honoured: the value of our key `name`, once converted; None says nothing."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        if (value := convert(translation, found)) is not None:
+            translation.set(found, name, value)
+
+    return rule
+
+
+def into(name: str, keys: Keys) -> Rule:
+    """Honoured: a table that is a table of ours; an empty one says nothing."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        inner: dict[str, Any] = {}
+        translation.walk(keys, Found(found.key, found.value, inner, join(found.path, name)))
+        if inner:
+            found.table[name] = inner
+
+    return rule
+
+
+def each(name: str, keys: Keys) -> Rule:
+    """Honoured: a list of tables that is one of ours."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        if not isinstance(found.value, list):
+            return translation.set(found, name, found.value)
+        inner: list[dict[str, Any]] = [{} for _ in found.value]
+        found.table[name] = inner
+        for i, value in enumerate(found.value):
+            translation.walk(keys, Found(f"{found.key}[{i}]", value, inner[i], f"{found.path}.{name}[{i}]"))
+
+    return rule
+
+
+def group(keys: Keys) -> Rule:
+    """A table whose keys each have their own rule."""
+    return lambda translation, found: translation.walk(keys, found)
+
+
+def warned(text: str) -> Rule:
+    """Ignored, and said so."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        if not _disabled(found.value):
+            translation.problems.warn(translation.where(found.key), text)
+
+    return rule
+
+
+def refused(text: str) -> Rule:
+    """Ignoring it would be unsafe."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        if not _disabled(found.value):
+            translation.problems.mistake(translation.where(found.key), text)
+
+    return rule
+
+
+def passed_over(translation: Translation, found: Found) -> None:
+    """Ignored: nothing is lost by it."""
+
+
+def enabled_if_empty(rule: Rule) -> Rule:
+    """An extension that zot enables where its table is there, be it empty."""
+    return lambda translation, found: rule(
+        translation, replace(found, value={"enable": True}) if found.value == {} else found
+    )
+
+
+def _disabled(value: object) -> bool:
+    if isinstance(value, dict) and any(key.lower() == "enable" and not on for key, on in value.items()):
+        return True
+    return not value
+
+
+def duration(translation: Translation, found: Found) -> object:
+    """A whole number is one of nanoseconds. Go knows no days and weeks: we take them, and zot won't."""
+    if isinstance(found.value, int) and not isinstance(found.value, bool):
+        return f"{found.value}ns"
+    if isinstance(found.value, str) and re.search("[dw]", found.value):
+        translation.problems.warn(
+            translation.where(found.key), f"zot doesn't know days and weeks: {found.value!r}"
+        )
+    return found.value
+
+
+def text(_: Translation, found: Found) -> object:
+    """An empty text says nothing."""
+    return None if found.value == "" else found.value

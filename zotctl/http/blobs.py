@@ -1,0 +1,102 @@
+"""Blobs: end-2 and end-10."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zotctl.errors import RangeUnsatisfiable, Unsupported
+from zotctl.http.answer import Answer
+from zotctl.http.errors import Refused
+from zotctl.http.ranges import names_etag, parse_range
+from zotctl.http.request import Request
+from zotctl.http.transfer import BlobAnswer
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.reference import parse_name
+from zotctl.storage.driver import Reader
+
+if TYPE_CHECKING:
+    from zotctl.http.service import Service
+
+OCTETS = "application/octet-stream"
+
+
+def stat(service: Service, request: Request, wait: bool) -> Answer:
+    """HEAD of a blob: is it here? Range means nothing here (RFC 9110, section 14.2)."""
+    name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
+    size = service.store.repository(name, wait=wait).blob(digest)
+    if _unchanged(request, digest):
+        return Answer(304, _headers(digest))
+    return Answer(200, _headers(digest), length=size, content_type=OCTETS)
+
+
+async def pull(service: Service, request: Request) -> Answer:
+    """GET of a blob, or of a part of it."""
+    name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
+    if _unchanged(request, digest):
+        # A blob never changes, but one that is gone is not "the same".
+        await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
+        return Answer(304, _headers(digest))
+    reader = await service.look(lambda wait: service.store.repository(name, wait=wait).open_blob(digest))
+    try:
+        return _content(request, reader, digest)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _unchanged(request: Request, digest: Digest) -> bool:
+    condition = request.headers.get("If-None-Match")
+    return condition is not None and names_etag(condition, f'"{digest}"')
+
+
+def _content(request: Request, reader: Reader, digest: Digest) -> Answer:
+    headers, size = _headers(digest), reader.size
+    part = _part(request, digest, size)
+    if part is None:
+        return BlobAnswer(200, headers, reader, 0, size)
+    offset, count = part
+    headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))
+    return BlobAnswer(206, headers, reader, offset, count)
+
+
+def _part(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:
+    wanted = request.headers.get("Range")
+    if wanted is None:
+        return None
+    # RFC 9110, section 13.1.5: "MUST ignore the Range header field" if If-Range does not match, by the
+    # strong comparison. A date never matches: blobs have none.
+    if (condition := request.headers.get("If-Range")) and not names_etag(
+        condition, f'"{digest}"', weak=False
+    ):
+        return None
+    try:
+        return parse_range(wanted, size)
+    except RangeUnsatisfiable as error:
+        raise Refused(error, [("Content-Range", f"bytes */{size}")]) from None
+
+
+def _headers(digest: Digest) -> list[tuple[str, str]]:
+    return [
+        ("Docker-Content-Digest", digest),
+        ("ETag", f'"{digest}"'),
+        ("Accept-Ranges", "bytes"),
+        # Blobs are whatever somebody pushed; no browser is to guess that one is a page.
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+
+
+async def delete(service: Service, request: Request) -> Answer:
+    """DELETE of a blob that no manifest needs."""
+    name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
+    check_delete(service)
+    await service.commit(lambda: service.store.repository(name).delete_blob(digest))
+    return Answer(202)
+
+
+def check_delete(service: Service) -> None:
+    """Raises Unsupported where the configuration says `delete = false`.
+
+    distribution-spec, "Deleting Blobs": "the registry MUST respond with either a 400 Bad Request or a 405"
+    """
+    if not service.config.delete:
+        raise Refused(Unsupported("deleting is disabled in the configuration"), [("Allow", "GET, HEAD, PUT")])

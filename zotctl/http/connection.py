@@ -1,0 +1,239 @@
+"""One connection: aiohttp's protocol, with the deadlines that it lacks and errors as OCI JSON.
+
+Private parts of aiohttp that are leaned on, here and in `request`: `_messages`,
+`_waiter`, `_request_count`, `_lingering_time`, and the calls `_finish` and `_cancel` on a request.
+`tests/http/test_aiohttp.py` holds them down; the version is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from zotctl.errors import BodyTimeout, SizeInvalid
+from zotctl.http.answer import Answer
+from zotctl.http.body import Body
+from zotctl.http.errors import malformed, printable
+
+if TYPE_CHECKING:
+    from zotctl.http.service import Service
+
+LINGER = 5.0
+"""Seconds for which the rest of a body is read and dropped, so that its sender sees the answer."""
+
+LINE_LIMIT = 8190
+"""Bytes of a request line or header field."""
+
+READ_BUFFER = 1 << 19
+"""Bytes of a body that may wait for their reader, twice over."""
+
+_ACKED = struct.Struct("<Q")
+_ACKED_AT = 120
+
+
+class Connection(RequestHandler):
+    """`header_since`: when the request began whose header is still incomplete; 0 for none."""
+
+    __slots__ = (
+        "_acked",
+        "_half_closed",
+        "_last_payload",
+        "_progress",
+        "_sending",
+        "_wire",
+        "body",
+        "header_since",
+        "service",
+    )
+
+    def __init__(self, server: web.Server, service: Service, **options: Any) -> None:
+        super().__init__(server, **options)
+        self.service = service
+        self.header_since = 0.0
+        self.body: Body | None = None
+        self._sending = self._half_closed = False
+        self._acked, self._progress = -1, 0.0
+        self._last_payload: StreamReader | None = None
+        self._wire: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._wire = self.transport
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        # The task that waits for requests is not woken before it is clear that it has to be.
+        waiter, self._waiter = self._waiter, None
+        before = self._request_count
+        super().data_received(data)
+        self._waiter = waiter
+        if self._request_count != before:
+            self.header_since = 0.0
+            self._last_payload = self._messages[-1][1]
+            if waiter is not None and not waiter.done() and not self._answered_now():
+                waiter.set_result(None)
+        elif data and waiter is not None and not self.header_since:
+            self.header_since = self._loop.time()
+
+    def _answered_now(self) -> bool:
+        """Answer a single request in place of the task, if that needs no waiting."""
+        message, payload = self._messages[0]
+        if (
+            len(self._messages) > 1
+            or self.writing_paused
+            or self._upgraded
+            or payload is not EMPTY_PAYLOAD
+            or not isinstance(message, RawRequestMessage)
+            or not self.service.answer_now(self, message)
+        ):
+            return False
+        self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client may close its half after the request; what it did not send by now won't come."""
+        last = self._last_payload
+        if self.ssl_context is not None or last is None or self.idle:
+            return None
+        if not last.is_eof():
+            self.refuse_rest()
+            last.set_exception(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
+        self._half_closed = True
+        return True
+
+    @property
+    def at_end(self) -> bool:
+        """The client sent all that it will send, and nothing of it waits."""
+        return self._half_closed and not self._messages
+
+    # -- errors ----------------------------------------------------------------------------------
+
+    def handle_error(  # type: ignore[override]
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Answer:
+        """aiohttp's hook for what its parser refused."""
+        if isinstance(exc, LineTooLong):
+            status, message = _too_long(exc)
+        text = printable((message or str(exc) or "bad request").partition("\n")[0].strip().rstrip(":"))
+        self.service.log.debug("refused a malformed request: %s", text)
+        return malformed(status, f"malformed request: {text}")
+
+    def refuse_rest(self) -> None:
+        """Close after the answer without waiting for a body that nobody was told to send."""
+        self._lingering_time = 0.0
+
+    # -- deadlines -------------------------------------------------------------------------------
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """While this lasts, the client has to take bytes now and then."""
+        self._sending = True
+        try:
+            yield
+        finally:
+            self._sending = False
+
+    def check_deadlines(self, now: float) -> None:
+        """Called every second: for a whole header, and between two bytes of a body or an answer."""
+        config = self.service.config
+        if self.header_since and now - self.header_since > config.header_timeout:
+            self._cut_off(408, f"the header of the request took longer than {config.header_timeout:g} s")
+        if self.body is not None:
+            self._check_body(self.body, now, config.body_timeout)
+        if self._sending or self.writing_paused or self.transport is None:
+            self._check_reader(now, config.write_timeout)
+        else:
+            self._acked = -1
+
+    def _cut_off(self, status: int, message: str) -> None:
+        if self.transport is not None:
+            answer = malformed(status, message)
+            request = self.service.nothing(self)
+            self.transport.write(answer.head(request) + answer.body)
+            self.force_close()
+
+    def _check_body(self, body: Body, now: float, idle: float) -> None:
+        if body.arrived != body.seen or not body.waiting:
+            body.seen, body.idle_since = body.arrived, now
+        elif now - body.idle_since > idle:
+            self.refuse_rest()
+            body.fail(BodyTimeout(f"no byte of the body came for {idle:g} s"))
+
+    def _check_reader(self, now: float, idle: float) -> None:
+        acked = self._acknowledged()
+        if acked != self._acked or acked < 0:
+            self._acked, self._progress = acked, now
+        elif now - self._progress > idle and self._wire is not None:
+            self.service.log.info("a client took no byte for %g s; its connection is cut", idle)
+            self._wire.abort()
+
+    def _acknowledged(self) -> int:
+        """Bytes that the client's kernel has confirmed (tcpi_bytes_acked, linux/tcp.h); -1: unknown."""
+        sock = self._wire.get_extra_info("socket") if self._wire is not None else None
+        if sock is None:
+            return -1
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+        return int(_ACKED.unpack_from(info, _ACKED_AT)[0]) if len(info) >= _ACKED_AT + _ACKED.size else -1
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way, nor the beginning of one."""
+        return self._waiter is not None and not self._messages and not self.header_since
+
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Interrupt what goes on; the task that has to end first."""
+        if self._task_handler is not None:
+            self._task_handler.cancel()
+        return self._task_handler
+
+    def drop(self) -> None:
+        """Cut the connection, whatever goes on."""
+        if self.transport is not None:
+            self.transport.abort()
+        self.force_close()
+
+
+def _too_long(error: LineTooLong) -> tuple[int, str]:
+    """aiohttp does not tell a long target from a long field, but only a target of ours begins like one."""
+    if error.args and bytes(error.args[0]).startswith(b"/v2/"):
+        return 414, f"the target is longer than {LINE_LIMIT} bytes"
+    return 431, f"a header field is longer than {LINE_LIMIT} bytes"
+
+
+class Listener(web.Server):
+    """aiohttp's server, making our connections."""
+
+    def __init__(self, service: Service, *, idle_timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            service.handle,  # type: ignore[arg-type]
+            request_factory=service.make_request,  # type: ignore[arg-type]
+            keepalive_timeout=idle_timeout,
+            lingering_time=LINGER,
+            read_bufsize=READ_BUFFER,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            auto_decompress=False,
+            access_log=None,
+            logger=service.log,
+            loop=loop,
+        )
+        self._service = service
+
+    def __call__(self) -> Connection:
+        return Connection(self, self._service, loop=self._loop, **self._kwargs)

@@ -1,0 +1,74 @@
+"""The one place where errors become responses: distribution-spec, section "Error Codes"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from zotctl.errors import ZotctlError
+from zotctl.http.answer import JSON, Answer
+
+RETRY_AFTER = "1"
+"""Seconds after which a client may ask again."""
+
+
+class Refused(Exception):  # noqa: N818 - it carries an error, and is none of its own
+    """An error with what only the wire knows of it: more headers, or another status."""
+
+    def __init__(
+        self, error: ZotctlError, headers: Iterable[tuple[str, str]] = (), status: int | None = None
+    ) -> None:
+        super().__init__(error.message)
+        self.error, self.headers, self.status = error, headers, status
+
+
+def render(error: ZotctlError | Refused) -> Answer:
+    """The response for an error."""
+    if isinstance(error, Refused):
+        return _render(error.error, list(error.headers), error.status or error.error.status)
+    return _render(error, [], error.status)
+
+
+def render_bug(request_id: str) -> Answer:
+    """The response for what should not have happened: the log has the rest, under the same id."""
+    return _document(
+        500, "UNKNOWN", "an internal error, which the log describes", {"request_id": request_id}, []
+    )
+
+
+def malformed(status: int, message: str) -> Answer:
+    """The response for what is not HTTP; the connection can't be used any more."""
+    answer = _document(status, "UNSUPPORTED", message, None, [])
+    answer.close = True
+    return answer
+
+
+def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int) -> Answer:
+    # "A 429 Too Many Requests response SHOULD include a Retry-After header"
+    if status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
+        headers.append(("Retry-After", RETRY_AFTER))
+    return _document(status, error.code, error.message, error.detail, headers)
+
+
+def _document(status: int, code: str, message: str, detail: Any, headers: list[tuple[str, str]]) -> Answer:
+    error: dict[str, Any] = {"code": code, "message": printable(message)}
+    if detail is not None:
+        error["detail"] = detail
+    answer = Answer(status, headers, _encode(error), content_type=JSON)
+    answer.error_code = code
+    return answer
+
+
+def _encode(error: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode({"errors": [error]})
+    except (UnicodeEncodeError, TypeError, msgspec.MsgspecError):
+        error["detail"] = printable(str(error["detail"]))
+        return msgspec.json.encode({"errors": [error]})
+
+
+def printable(text: str) -> str:
+    """`text` without lone surrogates, which a request may smuggle in and no encoder takes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

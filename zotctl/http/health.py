@@ -1,0 +1,68 @@
+"""Health: is the process alive, can it serve, has it started."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from zotctl.http.answer import Answer, json_answer
+from zotctl.http.request import Request
+
+if TYPE_CHECKING:
+    from zotctl.http.service import Service
+
+KEPT = 5.0
+"""Seconds for which a look at the roots is good enough."""
+PATIENCE = 3.0
+"""Seconds that a root may take to answer."""
+
+
+def live(service: Service, request: Request, wait: bool) -> Answer:
+    """GET of /livez: this very answer is the proof."""
+    return json_answer(200, {"status": "ok"})
+
+
+def started(service: Service, request: Request, wait: bool) -> Answer:
+    """GET of /startupz: nobody is asked to wait once there is a listener."""
+    return json_answer(200, {"status": "ok"})
+
+
+async def ready(service: Service, request: Request) -> Answer:
+    """GET of /readyz: 503 while a root is away; `?verbose` tells which."""
+    roots = await service.readiness.look()
+    down = any(root["state"] != "ok" for root in roots)
+    value: dict[str, Any] = {"status": "unavailable" if down else "ok"}
+    if any(word.partition("=")[0] == "verbose" for word in request.raw_query.split("&")):
+        value["roots"] = roots
+    return json_answer(503 if down else 200, value, [("Retry-After", "5")] if down else ())
+
+
+class Readiness:
+    """The state of each root, looked at when somebody asks and kept for a while."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._seen = -KEPT
+        self._roots: list[dict[str, str]] = []
+        self._turn = asyncio.Lock()
+
+    async def look(self) -> list[dict[str, str]]:
+        """One entry a root: its label and its state."""
+        async with self._turn:
+            now = asyncio.get_running_loop().time()
+            if now - self._seen >= KEPT:
+                self._roots, self._seen = await self._probe(), now
+        return self._roots
+
+    async def _probe(self) -> list[dict[str, str]]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._service.upkeep(_states, self._service)
+        except TimeoutError:
+            reason = f"no answer within {PATIENCE:g} s"
+            return [{"root": root.label, "state": reason} for root in self._service.store.roots]
+
+
+def _states(service: Service) -> list[dict[str, str]]:
+    found = ((root.label, root.state()) for root in service.store.roots)
+    return [{"root": label, "state": error.message if error else "ok"} for label, error in found]

@@ -1,0 +1,112 @@
+"""Manifests: end-3, end-7 and end-9."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zotctl.errors import DigestInvalid, ManifestTooLarge, TooManyTags
+from zotctl.http.answer import Answer
+from zotctl.http.blobs import check_delete
+from zotctl.http.body import Body
+from zotctl.http.ranges import names_etag
+from zotctl.http.request import Request
+from zotctl.oci.digest import Digest
+from zotctl.oci.manifest import Manifest, check_manifest
+from zotctl.oci.reference import parse_name, parse_reference, parse_tag
+
+if TYPE_CHECKING:
+    from zotctl.http.service import Service
+
+
+class _Typed(msgspec.Struct):
+    mediaType: str | None = None  # noqa: N815 - the name in JSON
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
+_UNTYPED = '299 - "the manifest has no mediaType field; it is stored as {}"'
+
+
+def pull(service: Service, request: Request, wait: bool) -> Answer:
+    """GET and HEAD by tag or digest. What was pushed is what is served, whatever Accept says."""
+    name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
+    manifest = service.store.repository(name, wait=wait).manifest(reference)
+    etag = f'"{manifest.digest}"'
+    headers = (("Docker-Content-Digest", manifest.digest), ("ETag", etag))
+    condition = request.headers.get("If-None-Match")
+    if condition and names_etag(condition, etag):
+        return Answer(304, headers)
+    return Answer(200, headers, manifest.body, content_type=manifest.media_type)
+
+
+async def push(service: Service, request: Request) -> Answer:
+    """PUT by tag or digest, with more tags as parameters; one commit for all of it."""
+    name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
+    tags = _tags(service, request, reference)
+    body = await _read(request.body, request.content_length, service.config.max_manifest_size)
+    content_type = request.headers.get("Content-Type", "")
+    manifest = await service.commit(_push, service, name, reference, tags, body, content_type)
+    accepted = tags if "tag=" in request.raw_query else []
+    return Answer(201, _pushed(service, name, manifest, accepted, body))
+
+
+def _tags(service: Service, request: Request, reference: Digest | str) -> list[str]:
+    tags = [parse_tag(tag) for tag in request.params("tag")]
+    if not isinstance(reference, Digest):
+        tags.insert(0, reference)
+    # "MAY return a 414 Request-URI Too Long status if too many tags are included in the request"
+    if len(tags) > service.config.max_tags:
+        raise TooManyTags(f"{len(tags)} tags in one request; at most {service.config.max_tags} are taken")
+    return list(dict.fromkeys(tags))
+
+
+async def _read(body: Body, length: int | None, limit: int) -> bytes:
+    # "A registry that enforces this limit SHOULD respond to a request to push a manifest over this limit
+    # with a response code 413 Payload Too Large."
+    if length is not None and length > limit:
+        raise ManifestTooLarge(f"the manifest has {length} bytes; at most {limit} are taken")
+    pieces: list[bytes] = []
+    while more := await body.batch(limit + 1 - body.received):
+        pieces += more
+        if body.received > limit:
+            raise ManifestTooLarge(f"the manifest has more than {limit} bytes")
+    return b"".join(pieces)
+
+
+def _push(
+    service: Service, name: str, reference: Digest | str, tags: list[str], body: bytes, content_type: str
+) -> Manifest:
+    repository = service.store.repository_for_push(name)
+    algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
+    manifest = check_manifest(body, content_type, compat=service.config.compat, algorithm=algorithm)
+    # "The Docker-Content-Digest header [...] MUST be equal to the client provided digest."
+    if isinstance(reference, Digest) and manifest.digest != reference:
+        raise DigestInvalid(f"the manifest's digest is {manifest.digest}, not {reference}", manifest.digest)
+    repository.put_manifest(manifest, body, tags)
+    return manifest
+
+
+def _pushed(
+    service: Service, name: str, manifest: Manifest, tags: list[str], body: bytes
+) -> list[tuple[str, str]]:
+    headers = [
+        ("Location", service.location(f"/v2/{name}/manifests/{manifest.digest}")),
+        ("Docker-Content-Digest", manifest.digest),
+    ]
+    headers += [("OCI-Tag", tag) for tag in tags]
+    # "MUST respond with the response header OCI-Subject: <subject digest>"
+    if manifest.subject is not None:
+        headers.append(("OCI-Subject", manifest.subject.digest))
+    # "All manifests SHOULD include a mediaType field"
+    if _TYPED.decode(body).mediaType is None:
+        headers.append(("Warning", _UNTYPED.format(manifest.media_type)))
+    return headers
+
+
+async def delete(service: Service, request: Request) -> Answer:
+    """DELETE of a tag alone, or of a manifest with its tags."""
+    name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
+    check_delete(service)
+    await service.commit(lambda: service.store.repository(name).delete_manifest(reference))
+    return Answer(202)

@@ -1,0 +1,125 @@
+"""Listening sockets: one for each worker on one port, so that the kernel spreads connections evenly.
+
+The parent makes and keeps them. A worker that is replaced leaves its queue of connections to the next.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from zotctl.errors import ConfigError, ZotctlError
+
+BACKLOG = 1024
+_FIRST_PASSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: what `bind` takes, and its family."""
+
+    family: socket.AddressFamily
+    place: tuple[str | int, ...]
+
+    @property
+    def port(self) -> int:
+        return int(self.place[1])
+
+    @property
+    def host(self) -> str:
+        return str(self.place[0])
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "::1" or self.host.startswith("127.")
+
+
+def resolve(host: str, port: int) -> Address:
+    """The first address of a name; all of them for "". Raises ConfigError."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host!r}: {error.strerror or error}") from None
+    # "::" takes IPv4 too, where the system has IPv6.
+    chosen = next((entry for entry in found if entry[0] == socket.AF_INET6 and not host), found[0])
+    return Address(socket.AddressFamily(chosen[0]), _place(chosen[4]))
+
+
+def listen(address: Address, count: int) -> list[socket.socket]:
+    """`count` sockets on one address, of which a free port is the same for all.
+
+    The first is bound alone: with SO_REUSEPORT a second server on the port of the first would start
+    without an error and take half of its connections. Raises ZotctlError when the port is taken.
+    """
+    first = _bind(address, shared=False)
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound = bound_to(first)
+    sockets = [first, *(_bind(bound, shared=True) for _ in range(count - 1))]
+    for sock in sockets:
+        _start(sock)
+    return sockets
+
+
+def again(address: Address) -> socket.socket:
+    """One more socket on an address where we listen already."""
+    sock = _bind(address, shared=True)
+    _start(sock)
+    return sock
+
+
+def bound_to(sock: socket.socket) -> Address:
+    return Address(socket.AddressFamily(sock.family), _place(sock.getsockname()))
+
+
+def passed_by_systemd() -> socket.socket | None:
+    """The socket of a unit's `.socket` file, sd_listen_fds(3)."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    sock = socket.socket(fileno=_FIRST_PASSED)
+    sock.setblocking(False)
+    return sock
+
+
+def _place(parts: Any) -> tuple[str | int, ...]:
+    """What the socket module gives and takes as an address of the two families."""
+    return tuple(parts)
+
+
+def _start(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+
+
+def _bind(address: Address, *, shared: bool) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address.place)
+    except OSError as error:
+        sock.close()
+        raise ZotctlError(_why(address, error)) from error
+    return sock
+
+
+def _why(address: Address, error: OSError) -> str:
+    where = f"cannot listen on {shown(address)}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: the port is in use, by another zotctl serve perhaps"
+        case errno.EACCES:
+            return f"{where}: a port below 1024 needs CAP_NET_BIND_SERVICE"
+        case errno.EADDRNOTAVAIL:
+            return f"{where}: this machine has no such address"
+    return f"{where}: {error.strerror}"
+
+
+def shown(address: Address) -> str:
+    """HOST:PORT as it stands in a URL."""
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

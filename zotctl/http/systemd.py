@@ -1,0 +1,30 @@
+"""What systemd wants to know of a service: sd_notify(3), `Type=notify-reload`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+
+
+def notify(*lines: str) -> None:
+    """Tell the manager, if there is one; a failure is nobody's business."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto("\n".join(lines).encode(), "\0" + path[1:] if path[0] == "@" else path)
+
+
+def reloading() -> None:
+    """The configuration is being read again; `notify("READY=1")` ends it."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
+def watchdog_interval() -> float | None:
+    """Seconds after which the manager expects WATCHDOG=1 at the latest, halved; None: it does not."""
+    wanted = os.environ.get("WATCHDOG_USEC", "")
+    if not wanted.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(wanted) / 2_000_000

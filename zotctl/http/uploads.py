@@ -1,0 +1,319 @@
+"""Uploads of blobs: end-4, end-5, end-6, end-11, end-13 and end-14."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zotctl.errors import (
+    BlobUploadInvalid,
+    DigestInvalid,
+    NameUnknown,
+    RangeInvalid,
+    SizeInvalid,
+    ZotctlError,
+)
+from zotctl.http.answer import Answer
+from zotctl.http.body import BATCH, SMALL, Body
+from zotctl.http.errors import Refused
+from zotctl.http.ranges import parse_content_range
+from zotctl.http.request import Request
+from zotctl.oci.digest import Digest, new_hash, parse_digest
+from zotctl.oci.reference import parse_name
+from zotctl.storage import Upload
+
+if TYPE_CHECKING:
+    from zotctl.http.service import Service
+
+
+# -- end-4 and end-11: begin ---------------------------------------------------------------------
+
+
+async def start(service: Service, request: Request) -> Answer:
+    """POST: mount a blob, or take it whole, or open a session for it."""
+    name, algorithm = parse_name(request.name), request.param("digest-algorithm") or "sha256"
+    if mount := request.param("mount"):
+        wanted = parse_digest(mount)
+        if await _mount(service, name, wanted, request.param("from")):
+            return _created(service, name, wanted)
+        algorithm = wanted.algorithm
+    if digest := request.param("digest"):
+        return await _push_whole(service, request, name, parse_digest(digest))
+    new_hash(algorithm)
+    _expect_no_body(request)
+    upload_id = await service.move_bytes(_start, service, name, algorithm)
+    return Answer(202, _where(service, name, upload_id, 0))
+
+
+async def _mount(service: Service, name: str, digest: Digest, source: str | None) -> bool:
+    # I7: without `from` it would be access by digest alone, so that it starts an upload instead.
+    return source is not None and await service.move_bytes(
+        _try_mount, service, name, digest, parse_name(source)
+    )
+
+
+def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool:
+    # "if a registry [...] is unable to mount the requested blob, it SHOULD return a 202"
+    try:
+        other = service.store.repository(source)
+    except NameUnknown:
+        return False
+    return service.store.repository_for_push(name).mount_blob(other, digest)
+
+
+def _expect_no_body(request: Request) -> None:
+    if request.content_length != 0:
+        raise BlobUploadInvalid(
+            "a POST with a body needs the parameter digest; send the blob with PATCH or PUT"
+        )
+
+
+def _start(service: Service, name: str, algorithm: str) -> str:
+    return service.store.repository_for_push(name).start_upload(algorithm)
+
+
+# -- end-4b: everything in one request -----------------------------------------------------------
+
+
+async def _push_whole(service: Service, request: Request, name: str, digest: Digest) -> Answer:
+    body = request.body
+    pieces = await body.batch(SMALL)
+    if body.ended:
+        await service.move_bytes(_store_whole, service, name, digest, pieces)
+    else:
+        upload = await service.move_bytes(_begin, service, name, digest.algorithm)
+        await _stream_whole(service, body, pieces, upload, digest)
+    return _created(service, name, digest)
+
+
+def _begin(service: Service, name: str, algorithm: str) -> Upload:
+    repository = service.store.repository_for_push(name)
+    return repository.resume_upload(repository.start_upload(algorithm))
+
+
+def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes]) -> None:
+    upload = _begin(service, name, digest.algorithm)
+    try:
+        upload.write(pieces)
+        upload.finish(digest)
+    except BaseException:
+        _abandon(upload)
+        raise
+    upload.close()
+
+
+async def _stream_whole(
+    service: Service, body: Body, pieces: list[bytes], upload: Upload, digest: Digest
+) -> None:
+    try:
+        await _pump(service, body, pieces, upload, None)
+        await _settle(service.move_bytes(upload.finish, digest))
+    except BaseException:
+        # Nobody knows the session's name, so that nobody could go on with it.
+        await _settle(service.move_bytes(_abandon, upload))
+        raise
+    await service.move_bytes(upload.close)
+
+
+def _abandon(upload: Upload) -> None:
+    with suppress(ZotctlError):
+        upload.cancel()
+    upload.close()
+
+
+# -- end-5 and end-6: chunks ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Where a body belongs: `start` and `length` in bytes, None where Content-Range is absent."""
+
+    name: str
+    upload_id: str
+    start: int | None
+    length: int | None
+
+
+async def append(service: Service, request: Request) -> Answer:
+    """PATCH: one chunk, or a stream of unknown length."""
+    chunk = _chunk(request)
+    offset = await _receive(service, request, chunk, None)
+    return Answer(202, _where(service, chunk.name, chunk.upload_id, offset))
+
+
+async def finish(service: Service, request: Request) -> Answer:
+    """PUT: the last chunk, if any, and the digest of it all."""
+    chunk, digest = _chunk(request), _closing_digest(request)
+    await _receive(service, request, chunk, digest)
+    return _created(service, chunk.name, digest)
+
+
+def _closing_digest(request: Request) -> Digest:
+    # "The closing PUT request MUST include the <digest> of the whole blob (not the final chunk)"
+    digest = request.param("digest")
+    if digest is None:
+        raise DigestInvalid(
+            "the parameter digest is missing: PUT closes an upload with the digest of the blob"
+        )
+    return parse_digest(digest)
+
+
+def _chunk(request: Request) -> _Chunk:
+    name, upload_id = parse_name(request.name), request.decoded_reference()
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return _Chunk(name, upload_id, None, None)
+    first, last = parse_content_range(header)
+    length, announced = last - first + 1, request.content_length
+    if announced is not None and announced != length:
+        raise SizeInvalid(f"Content-Range: {header} is {length} bytes, but Content-Length is {announced}")
+    return _Chunk(name, upload_id, first, length)
+
+
+async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Digest | None) -> int:
+    """Append the body, and finish the upload if there is a digest; the offset after it."""
+    body = request.body
+    if request.waits_for_continue:
+        await service.move_bytes(_check_start, service, chunk)
+    pieces = await body.batch(SMALL)
+    if not body.ended:
+        return await _receive_stream(service, body, pieces, chunk, digest)
+    if chunk.length is not None and body.received != chunk.length:
+        raise _wrong_length(body, chunk.length)
+    return await service.move_bytes(_receive_whole, service, chunk, pieces, digest)
+
+
+def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest: Digest | None) -> int:
+    with _resume(service, chunk) as upload:
+        if pieces:
+            upload.write(pieces)
+        if digest is not None:
+            upload.finish(digest)
+        return upload.offset
+
+
+async def _receive_stream(
+    service: Service, body: Body, pieces: list[bytes], chunk: _Chunk, digest: Digest | None
+) -> int:
+    upload = await service.move_bytes(_resume, service, chunk)
+    try:
+        await _pump(service, body, pieces, upload, chunk.length)
+        if digest is not None:
+            await _settle(service.move_bytes(upload.finish, digest))
+        return upload.offset
+    finally:
+        await _settle(service.move_bytes(upload.close))
+
+
+def _resume(service: Service, chunk: _Chunk) -> Upload:
+    # Asked first since a session that another worker began may have to be read again to go on with it.
+    _check_start(service, chunk)
+    upload = service.store.repository_for_push(chunk.name).resume_upload(chunk.upload_id)
+    if chunk.start is not None and chunk.start != upload.offset:
+        upload.close()
+        raise _out_of_order(service, chunk, upload.offset)
+    return upload
+
+
+def _check_start(service: Service, chunk: _Chunk) -> None:
+    # "If a chunk is uploaded out of order, the registry MUST respond with a 416"
+    offset = service.store.repository_for_push(chunk.name).upload_offset(chunk.upload_id)
+    if chunk.start is not None and chunk.start != offset:
+        raise _out_of_order(service, chunk, offset)
+
+
+def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
+    error = RangeInvalid(
+        f"the chunk starts at {chunk.start}, but the upload has {offset} bytes", {"offset": offset}
+    )
+    return Refused(error, _where(service, chunk.name, chunk.upload_id, offset))
+
+
+# -- bytes into a session ------------------------------------------------------------------------
+
+
+async def _pump(
+    service: Service, body: Body, pieces: list[bytes], upload: Upload, length: int | None
+) -> None:
+    """Write `pieces` and the rest of the body; the next batch is read while a thread stores the last.
+
+    Whatever happens, no thread uses `upload` any more afterwards, and what was read is in it.
+    """
+    writing: asyncio.Future[None] | None = None
+    received = 0
+    try:
+        while pieces:
+            received = body.received
+            if length is not None and received > length:
+                raise _wrong_length(body, length)
+            if writing is not None:
+                await _settle(writing)
+            writing = service.move_bytes(upload.write, pieces)
+            writing.add_done_callback(lambda done: _interrupt(body, done))
+            pieces = await body.batch(BATCH)
+    finally:
+        if writing is not None:
+            await asyncio.wait([writing])
+    if writing is not None:
+        writing.result()
+    if length is not None and received != length:
+        raise _wrong_length(body, length)
+
+
+def _interrupt(body: Body, done: asyncio.Future[None]) -> None:
+    """A batch that can't be stored ends the reading: the client is told at once."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        body.fail(error)
+
+
+async def _settle(job: asyncio.Future[None]) -> None:
+    """Wait for a thread's job; a cancelled task does not leave it behind unnoticed."""
+    await asyncio.wait([job])
+    job.result()
+
+
+def _wrong_length(body: Body, length: int) -> SizeInvalid:
+    return SizeInvalid(f"the body has {body.received} bytes so far, and Content-Range announced {length}")
+
+
+# -- end-13 and end-14 ---------------------------------------------------------------------------
+
+
+async def status(service: Service, request: Request) -> Answer:
+    """GET: how far an upload came."""
+    name, upload_id = parse_name(request.name), request.decoded_reference()
+    offset = await service.move_bytes(
+        lambda: service.store.repository_for_push(name).upload_offset(upload_id)
+    )
+    return Answer(204, _where(service, name, upload_id, offset))
+
+
+async def cancel(service: Service, request: Request) -> Answer:
+    """DELETE: give an upload up."""
+    name, upload_id = parse_name(request.name), request.decoded_reference()
+    await service.move_bytes(_cancel, service, name, upload_id)
+    return Answer(204)
+
+
+def _cancel(service: Service, name: str, upload_id: str) -> None:
+    with service.store.repository_for_push(name).resume_upload(upload_id) as upload:
+        upload.cancel()
+
+
+# -- headers -------------------------------------------------------------------------------------
+
+
+def _where(service: Service, name: str, upload_id: str, offset: int) -> list[tuple[str, str]]:
+    """Where an upload goes on. With no byte yet, `0-0` as other registries say: no range is empty."""
+    return [
+        ("Location", service.location(f"/v2/{name}/blobs/uploads/{upload_id}")),
+        ("Range", f"0-{max(offset - 1, 0)}"),
+        ("Docker-Upload-UUID", upload_id),
+    ]
+
+
+def _created(service: Service, name: str, digest: Digest) -> Answer:
+    location = service.location(f"/v2/{name}/blobs/{digest}")
+    return Answer(201, [("Location", location), ("Docker-Content-Digest", digest)])

@@ -1,0 +1,190 @@
+"""One worker: an event loop, a store, and a listening socket that it was given.
+
+Everything that must not cross a fork begins here: threads, the loop, the store and its locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from zotctl import errors
+from zotctl.config import Config
+from zotctl.errors import ZotctlError
+from zotctl.http import tls
+from zotctl.http.connection import Connection, Listener
+from zotctl.http.service import Service
+from zotctl.http.sockets import BACKLOG
+from zotctl.http.status import Status
+from zotctl.storage import open_store
+
+log = logging.getLogger("zotctl.http")
+
+READY = b"ready\n"
+LAST_WORDS = 5.0
+"""Seconds for what was cut off at the end of `drain` to put its upload in order."""
+_TICK = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What ties a worker to its parent: pipes, by descriptor.
+
+    `ready` takes READY, or why the worker could not start. `life` ends when the parent does.
+    """
+
+    ready: int
+    life: int
+
+
+def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int:
+    """Serve until told to stop; the exit code. Runs in a fresh child."""
+    try:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            return runner.run(_Worker(config, sock, ties, status).run())
+    except ZotctlError as error:
+        os.write(ties.ready, json.dumps([type(error).__name__, error.message]).encode())
+        return error.exit_code
+
+
+def failure(report: bytes) -> ZotctlError:
+    """The error that a worker reported instead of READY."""
+    try:
+        name, message = json.loads(report)
+    except ValueError:
+        return ZotctlError("a worker ended before it could serve; the log may say why")
+    kind = getattr(errors, name, ZotctlError)
+    error: ZotctlError = kind(message)
+    return error
+
+
+class _Worker:
+    def __init__(self, config: Config, sock: socket.socket, ties: Ties, status: Status) -> None:
+        self._config, self._sock, self._ties, self._status = config, sock, ties, status
+        self._stop, self._now = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_loop_error)
+        self._listen_to_signals(loop)
+        context = tls.context(self._config.http.tls)
+        store = open_store(self._config.storage)
+        service = Service(store, self._config.http)
+        listener = Listener(service, idle_timeout=self._config.http.idle_timeout, loop=loop)
+        patience = self._config.http.header_timeout if context else None
+        server = await loop.create_server(
+            listener, sock=self._sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=patience
+        )
+        tick = asyncio.create_task(self._tick(service, listener))
+        upkeep = asyncio.create_task(self._maintain(service))
+        os.write(self._ties.ready, READY)
+        os.close(self._ties.ready)
+        await self._stop.wait()
+        await self._shut_down(service, listener, server)
+        tick.cancel()
+        await asyncio.wait([upkeep], timeout=LAST_WORDS)
+        service.close()
+        store.close()
+        return 0
+
+    def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._stop_now)
+        loop.add_reader(self._ties.life, self._orphaned, loop)
+
+    def _stop_now(self) -> None:
+        self._stop.set()
+        self._now.set()
+
+    def _orphaned(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._ties.life)
+        log.error("the parent process is gone; this worker stops")
+        self._stop.set()
+
+    # -- chores ----------------------------------------------------------------------------------
+
+    async def _tick(self, service: Service, listener: Listener) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TICK)
+            now = loop.time()
+            for connection in _connections(listener):
+                connection.check_deadlines(now)
+            self._status.write(len(listener.connections), service.in_flight, listener.requests_count)
+
+    async def _maintain(self, service: Service) -> None:
+        while not self._stop.is_set():
+            try:
+                await service.upkeep(service.store.maintain)
+            except ZotctlError as error:
+                log.debug("maintenance: %s", error)
+            except Exception:
+                log.exception("a bug met maintenance")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._stop.wait()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def _shut_down(self, service: Service, listener: Listener, server: asyncio.Server) -> None:
+        # aiohttp's own pre_shutdown makes uploads under way drop bytes and never end.
+        service.draining = True
+        server.close()
+        await _one_more_turn()
+        for connection in _connections(listener):
+            if connection.idle:
+                connection.force_close()
+        if service.in_flight:
+            await self._drain(service)
+        await _cut_off(listener)
+
+    async def _drain(self, service: Service) -> None:
+        log.info("waiting for %d requests to end", service.in_flight)
+        waits = [asyncio.create_task(event.wait()) for event in (service.drained, self._now)]
+        await asyncio.wait(waits, timeout=self._config.http.drain, return_when=asyncio.FIRST_COMPLETED)
+        if service.in_flight:
+            log.warning("%d requests did not end in time and are cut off", service.in_flight)
+
+
+async def _one_more_turn() -> None:
+    """Let the loop read what has arrived: a request that is in the socket's buffer was not refused."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+async def _cut_off(listener: Listener) -> None:
+    tasks = [task for connection in _connections(listener) if (task := connection.cancel()) is not None]
+    if tasks:
+        await asyncio.wait(tasks, timeout=LAST_WORDS)
+    for connection in _connections(listener):
+        connection.drop()
+
+
+def _connections(listener: Listener) -> list[Connection]:
+    return [connection for connection in listener.connections if isinstance(connection, Connection)]
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio would print: broken handshakes at least, seldom a bug."""
+    error = context.get("exception")
+    if isinstance(error, (OSError, ConnectionError)):
+        log.debug("%s: %s", context["message"], error)
+    else:
+        log.error("%s", context["message"], exc_info=error)
+
+
+def settle_memory() -> None:
+    """Before a fork: what was imported stays shared instead of being copied by the collector."""
+    gc.collect()
+    gc.freeze()
+
+
+__all__ = ["READY", "Ties", "failure", "main", "settle_memory"]

@@ -1,0 +1,367 @@
+"""The parent of the workers: binds, forks, watches, restarts, and passes signals on.
+
+It runs no event loop, no thread and no store, so that a fork is safe at any time. It holds the listening
+sockets, so that connections which wait for a worker that died are served by its successor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from zotctl.config import Config
+from zotctl.errors import ZotctlError
+from zotctl.http import sockets, systemd, worker
+from zotctl.http.status import Board
+
+log = logging.getLogger("zotctl.http")
+
+START_DEADLINE = 60.0
+"""Seconds in which a worker has to be ready."""
+STOP_NOW = 3.0
+"""Seconds after which a worker that was told to stop now is killed."""
+AFTER_DRAIN = 15.0
+"""Seconds beyond `drain` after which a worker that does not end is killed."""
+STEADY = 5.0
+"""Seconds after which a worker's death is no sign that the next one will die too."""
+_BACK_OFF = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+
+
+@dataclass
+class Child:
+    """A forked worker. `ready` and `life` are our ends of its pipes."""
+
+    pid: int
+    ready: int | None
+    life: int
+    since: float
+    serving: bool = False
+    report: bytes = b""
+    deadline: float | None = None
+
+
+@dataclass
+class Slot:
+    """A place for one worker: its socket, the worker, and the next one while they change over."""
+
+    index: int
+    sock: socket.socket | None
+    child: Child | None = None
+    successor: Child | None = None
+    failures: int = 0
+    retry_at: float | None = None
+
+
+@dataclass
+class Supervisor:
+    """`announce` is called once when all workers serve; `reload` makes a new configuration of the old.
+
+    `rebinds`: the sockets are ours to close and to make anew.
+    """
+
+    config: Config
+    listening: list[socket.socket]
+    announce: Callable[[], None]
+    reload: Callable[[Config], Config]
+    rebinds: bool = True
+    slots: list[Slot] = field(init=False)
+    retired: list[Child] = field(default_factory=list)
+    failed: ZotctlError | None = None
+    started: bool = False
+    stopping: bool = False
+    restarting: list[Slot] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.address = sockets.bound_to(self.listening[0])
+        self.slots = [Slot(index, sock) for index, sock in enumerate(self.listening)]
+        self.board = Board(len(self.slots))
+        self.watchdog = systemd.watchdog_interval()
+
+    def run(self) -> int:
+        """Until told to stop. Raises what the first worker that could not start raised."""
+        worker.settle_memory()
+        with _caught_signals() as wakeup:
+            self.wakeup = wakeup
+            for slot in self.slots:
+                slot.child = self._fork(slot)
+            while not (self.stopping and not self._children()):
+                self._turn()
+        if self.failed is not None:
+            raise self.failed
+        return 0
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        poll.register(self.wakeup, select.POLLIN)
+        waiting = {child.ready: child for child in self._children() if child.ready is not None}
+        for descriptor in waiting:
+            poll.register(descriptor, select.POLLIN | select.POLLHUP)
+        for descriptor, _ in poll.poll(self._patience()):
+            if descriptor == self.wakeup.fileno():
+                self._signalled()
+            else:
+                self._heard_from(waiting[descriptor])
+        self._reap()
+        self._keep_time()
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due."""
+        due = [child.deadline for child in self._children() if child.deadline is not None]
+        due += [slot.retry_at for slot in self.slots if slot.retry_at is not None]
+        if self.watchdog is not None:
+            due.append(time.monotonic() + self.watchdog)
+        return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
+
+    def _keep_time(self) -> None:
+        now = time.monotonic()
+        for child in self._children():
+            if child.deadline is not None and now >= child.deadline:
+                log.error("worker %d did not answer in time and is killed", child.pid)
+                child.deadline = None
+                _kill(child, signal.SIGKILL)
+        for slot in self.slots:
+            if slot.retry_at is not None and now >= slot.retry_at and not self.stopping:
+                self._respawn(slot)
+        if self.watchdog is not None:
+            systemd.notify("WATCHDOG=1")
+
+    def _children(self) -> list[Child]:
+        current = (child for slot in self.slots for child in (slot.child, slot.successor))
+        return [child for child in current if child is not None] + self.retired
+
+    # -- signals ---------------------------------------------------------------------------------
+
+    def _signalled(self) -> None:
+        for number in self.wakeup.recv(64):
+            match number:
+                case signal.SIGTERM | signal.SIGINT:
+                    self._stop(now=self.stopping)
+                case signal.SIGHUP:
+                    self._restart_all()
+                case signal.SIGUSR1:
+                    self._say_status()
+
+    def _stop(self, *, now: bool) -> None:
+        systemd.notify("STOPPING=1")
+        self.stopping = True
+        patience = STOP_NOW if now else self.config.http.drain + AFTER_DRAIN
+        for slot in self.slots:
+            slot.retry_at = None
+            if slot.sock is not None:
+                slot.sock.close()
+                slot.sock = None
+        for child in self._children():
+            child.deadline = time.monotonic() + patience
+            _kill(child, signal.SIGQUIT if now else signal.SIGTERM)
+
+    def _say_status(self) -> None:
+        counts = self.board.total()
+        pids = [slot.child.pid for slot in self.slots if slot.child is not None and slot.child.serving]
+        fields = {"workers": len(pids), "pids": pids, **counts._asdict()}
+        log.info(
+            "%d workers, %d connections, %d requests under way, %d since their start",
+            len(pids),
+            *counts,
+            extra={"fields": fields},
+        )
+
+    # -- a new configuration ---------------------------------------------------------------------
+
+    def _restart_all(self) -> None:
+        if self.stopping or not self.started or self.restarting:
+            return
+        systemd.reloading()
+        try:
+            self._take(self.reload(self.config))
+        except ZotctlError as error:
+            log.error("the configuration is refused, the old one stays: %s", error.message)
+            systemd.notify("READY=1")
+            return
+        self.restarting = list(self.slots)
+        self._restart_next()
+
+    def _take(self, config: Config) -> None:
+        old, new = self.config.http, config.http
+        if (old.address, old.port, old.workers) != (new.address, new.port, new.workers):
+            log.warning("address, port and number of workers change only with a restart")
+        self.config = config
+
+    def _restart_next(self) -> None:
+        while self.restarting:
+            slot = self.restarting.pop(0)
+            if slot.sock is not None and slot.retry_at is None:
+                slot.successor = self._fork(slot)
+                return
+        log.info("all workers serve the configuration as it is now")
+        systemd.notify("READY=1")
+
+    def _hand_over(self, slot: Slot) -> None:
+        old, slot.child, slot.successor = slot.child, slot.successor, None
+        if old is not None:
+            old.deadline = time.monotonic() + self.config.http.drain + AFTER_DRAIN
+            self.retired.append(old)
+            _kill(old, signal.SIGTERM)
+        self._restart_next()
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    def _heard_from(self, child: Child) -> None:
+        """A worker serves, or says why it can't, or ended without a word."""
+        assert child.ready is not None
+        if part := os.read(child.ready, 65536):
+            child.report += part
+        if child.report == worker.READY or not part:
+            os.close(child.ready)
+            child.ready = child.deadline = None
+            child.serving = child.report == worker.READY
+        if child.serving:
+            self._serving(child)
+
+    def _serving(self, child: Child) -> None:
+        for slot in self.slots:
+            if slot.successor is child and not self.stopping:
+                self._hand_over(slot)
+        if not self.started and all(slot.child is not None and slot.child.serving for slot in self.slots):
+            self.started = True
+            self.announce()
+            systemd.notify("READY=1", f"STATUS=serving with {len(self.slots)} workers")
+
+    def _reap(self) -> None:
+        for child in self._children():
+            pid, code = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                while child.ready is not None:
+                    self._heard_from(child)
+                os.close(child.life)
+                self._ended(child, os.waitstatus_to_exitcode(code))
+
+    def _ended(self, child: Child, code: int) -> None:
+        if child in self.retired:
+            self.retired.remove(child)
+            return
+        slot = next(slot for slot in self.slots if child in (slot.child, slot.successor))
+        if slot.successor is child:
+            self._keep_old(slot, child)
+            return
+        slot.child = None
+        if not self.started and not self.stopping:
+            self.failed = worker.failure(child.report)
+            self._stop(now=True)
+        elif not self.stopping:
+            self._replace(slot, child, code)
+
+    def _keep_old(self, slot: Slot, child: Child) -> None:
+        slot.successor, self.restarting = None, []
+        if not self.stopping:
+            reason = worker.failure(child.report).message
+            log.error("the new worker could not start, the old one stays: %s", reason)
+            systemd.notify("READY=1")
+
+    def _replace(self, slot: Slot, child: Child, code: int) -> None:
+        lasted = time.monotonic() - child.since
+        slot.failures = slot.failures + 1 if lasted < STEADY else 0
+        wait = _BACK_OFF[min(slot.failures, len(_BACK_OFF) - 1)]
+        why = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if not child.serving:
+            why += f": {worker.failure(child.report).message}"
+        log.error("worker %d ended (%s); the next one starts in %g s", child.pid, why, wait)
+        if wait and slot.sock is not None and self.rebinds:
+            # Nobody is to wait in the queue of a socket that nobody accepts from.
+            slot.sock.close()
+            slot.sock = None
+        slot.retry_at = time.monotonic() + wait
+
+    def _respawn(self, slot: Slot) -> None:
+        slot.retry_at = None
+        try:
+            slot.sock = slot.sock or sockets.again(self.address)
+        except ZotctlError as error:
+            log.error("%s", error.message)
+            slot.retry_at = time.monotonic() + _BACK_OFF[-1]
+            return
+        slot.child = self._fork(slot)
+
+    def _fork(self, slot: Slot) -> Child:
+        ours, theirs = os.pipe()
+        life_end, life = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(slot, worker.Ties(theirs, life_end), (ours, life))
+        os.close(theirs)
+        os.close(life_end)
+        now = time.monotonic()
+        return Child(pid, ours, life, now, deadline=now + START_DEADLINE)
+
+    def _become_worker(self, slot: Slot, ties: worker.Ties, not_ours: tuple[int, int]) -> None:
+        code = 70
+        try:
+            _forget_signals()
+            self._close_all_but(slot, not_ours)
+            assert slot.sock is not None
+            code = worker.main(self.config, slot.sock, ties, self.board.row(slot.index))
+        except BaseException:
+            log.exception("a bug ended a worker")
+        finally:
+            with suppress(Exception):
+                logging.shutdown()
+            os._exit(code)
+
+    def _close_all_but(self, slot: Slot, not_ours: tuple[int, int]) -> None:
+        """A worker must not keep its siblings' ends alive: their pipes would never end."""
+        self.wakeup.close()
+        for descriptor in not_ours:
+            os.close(descriptor)
+        for child in self._children():
+            os.close(child.life)
+            if child.ready is not None:
+                os.close(child.ready)
+        for other in self.slots:
+            if other is not slot and other.sock is not None:
+                other.sock.close()
+
+
+def _kill(child: Child, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, number)
+
+
+@contextmanager
+def _caught_signals() -> Iterator[socket.socket]:
+    """Signals arrive as bytes on the socket, in their order, and interrupt nothing else."""
+    read, write = socket.socketpair()
+    read.setblocking(False)
+    write.setblocking(False)
+    previous = {number: signal.signal(number, _noted) for number in _SIGNALS}
+    old = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    try:
+        yield read
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        read.close()
+        write.close()
+
+
+def _noted(number: int, frame: object) -> None:
+    pass
+
+
+def _forget_signals() -> None:
+    """In a worker: the terminal's SIGINT and a SIGHUP are for the parent, which passes on what is meant."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

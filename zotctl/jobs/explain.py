@@ -1,0 +1,146 @@
+"""`gc --explain DIGEST|NAME:TAG|NAME`: the chain that keeps something, or the rule and the time at which
+it goes, or where it lies in the trash."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
+from zotctl.jobs.gc import GcOptions, Settings
+from zotctl.jobs.leftovers import Moving
+from zotctl.jobs.retention import decide
+from zotctl.jobs.run import Run
+from zotctl.jobs.walk import Marks, mark
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.reference import is_tag, parse_name
+from zotctl.storage import keys
+from zotctl.storage.root import Root
+
+
+def explain(run: Run, what: str, settings: Settings) -> None:
+    """One item for each repository that knows of it. Raises NotFound (exit 10) when none does."""
+    name, tag, digest = _parse(what)
+    found = False
+    for root, repository in run.repositories():
+        run.check()
+        if name and repository != name:
+            continue
+        with run.guarded(repository):
+            for item in _explain(run, root, repository, tag, digest, settings(root) or GcOptions()):
+                found = True
+                run.item(repository=repository, **item)
+    if not found:
+        raise NotFound(f"nothing here is called {what}: neither in a repository nor in the trash")
+
+
+def _parse(what: str) -> tuple[str | None, str | None, Digest | None]:
+    name, at, text = what.rpartition("@")
+    try:
+        return name or None, None, parse_digest(text if at else what)
+    except DigestInvalid:
+        pass
+    name, _, tag = what.rpartition(":")
+    try:
+        if name and is_tag(tag):
+            return parse_name(name), tag, None
+        return parse_name(what), None, None
+    except NameInvalid as error:
+        raise UsageError(f"{what} is neither a digest nor NAME:TAG nor NAME: {error.message}") from error
+
+
+def _explain(
+    run: Run, root: Root, name: str, tag: str | None, digest: Digest | None, options: GcOptions
+) -> Iterator[dict[str, object]]:  # fmt: skip
+    marks = mark(root, name)
+    if marks.faults:
+        reasons = "; ".join(fault.reason for fault in marks.faults)
+        yield {"verdict": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
+        return
+    if tag is not None:
+        row = marks.index.find(tag)
+        digest = row.digest if row else None
+        if digest is None:
+            return
+    for each in [digest] if digest else [d for row in marks.index.rows() if (d := row.digest)]:
+        yield from _explain_digest(run, root, name, each, marks, options)
+
+
+def _explain_digest(
+    run: Run, root: Root, name: str, digest: Digest, marks: Marks, options: GcOptions
+) -> Iterator[dict[str, object]]:  # fmt: skip
+    base: dict[str, object] = {"digest": str(digest)}
+    now = run.clock.now()
+    if digest in marks.reachable:
+        chain = chain_to(digest, marks)
+        yield base | {"verdict": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
+        past = root.history.past(name)
+        drops = [d for d in decide(name, marks, past, options.rules, now) if d.digest in {digest, *_digests(chain)}]
+        for drop in drops:
+            yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
+        return
+    info = root.protocol.site.stat(keys.blob(name, digest))
+    if info is not None:
+        began = Moving(root, options.delay, now).since(name)
+        at = info.mtime_ns / 1e9 + options.delay
+        why = "no manifest reaches it"
+        if info.mtime_ns / 1e9 >= began:
+            why += "; an upload into this repository that began before it is still moving"
+        yield base | {"verdict": "goes", "why": why, "condemned_after_at": _time(at), "purged_after_at": _time(
+            max(at, now) + options.kept)}  # fmt: skip
+    yield from _in_trash(root, name, digest, base, options)
+
+
+def _in_trash(
+    root: Root, name: str, digest: Digest, base: dict[str, object], options: GcOptions
+) -> Iterator[dict[str, object]]:  # fmt: skip
+    for folder in root.protocol.trash.folders():
+        if folder.name == name and root.protocol.site.stat(keys.condemned(folder.run, name, digest)):
+            at = root.protocol.trash.stamp(folder) / 1e9 + options.kept
+            why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
+            yield base | {"verdict": "in trash", "why": why, "purged_after_at": _time(at), "run": folder.run}
+
+
+def chain_to(digest: str, marks: Marks) -> list[str]:
+    """One of the shortest chains of references down to the digest; from a row with a tag, if there is one."""
+    tagged = [row for row in marks.index.digests if marks.index.tags_of(row)]
+    above = _above(tagged, digest, marks)
+    if digest not in above:
+        above = _above(list(marks.index.digests), digest, marks)
+    chain: list[str] = []
+    step: str | None = digest
+    while step is not None:
+        tags = marks.index.tags_of(step)
+        chain.append(f"{step} (tags {', '.join(tags)})" if tags else step)
+        step = above.get(step)
+    return chain[::-1]
+
+
+def _above(rows: list[str], digest: str, marks: Marks) -> dict[str, str | None]:
+    """Breadth first: for each digest that was met, who referred to it."""
+    above: dict[str, str | None] = dict.fromkeys(rows)
+    todo = deque(rows)
+    while todo and digest not in above:
+        at = todo.popleft()
+        if (facts := marks.facts.get(at)) is None:
+            continue
+        references = [reference.digest for reference in (*facts.blobs, *facts.children)]
+        for reference in [*references, *([facts.subject] if facts.subject else [])]:
+            if reference not in above:
+                above[reference] = at
+                todo.append(reference)
+    return above
+
+
+def _digests(chain: list[str]) -> set[str]:
+    return {link.partition(" ")[0] for link in chain}
+
+
+def _time(at: float) -> str:
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError):
+        return "never"
+
+

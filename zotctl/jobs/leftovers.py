@@ -1,0 +1,138 @@
+"""What pushes and crashes leave behind: dead uploads, temporary files, pool entries that nobody holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+from zotctl.errors import NotEmpty, NotFound, StorageError
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.driver import read
+from zotctl.storage.root import Root
+
+GREATEST_AGE = 86400.0
+"""Seconds: an upload that lasts longer than a day no longer holds collection back."""
+ZOT_UPLOADS = ".uploads"
+META_LIMIT = 4096
+
+
+class UploadState(NamedTuple):
+    id: str
+    repository: str
+    started: float
+    moved: float
+    size: int
+
+
+def uploads(root: Root) -> Iterator[UploadState]:
+    """The sessions of one root. Times by the storage, but for the start, which the server wrote."""
+    for upload_id in _names(root, keys.UPLOADS):
+        site = root.protocol.site
+        data, meta = site.stat(keys.upload_data(upload_id)), site.stat(keys.upload_meta(upload_id))
+        moved = max((info.mtime_ns / 1e9 for info in (data, meta) if info), default=0.0)
+        repository, started = _meta(root, upload_id)
+        yield UploadState(upload_id, repository, started or moved, moved, data.size if data else 0)
+
+
+def _meta(root: Root, upload_id: str) -> tuple[str, float]:
+    try:
+        meta = json.loads(read(root.driver, keys.upload_meta(upload_id), META_LIMIT))
+        return str(meta["repository"]), datetime.fromisoformat(meta["started_at"]).timestamp()
+    except (StorageError, ValueError, KeyError, TypeError):
+        return "", 0.0
+
+
+class Moving:
+    """The uploads of one root that somebody still goes on with, as they were when a run began. One that
+    begins later is younger than whatever the run may condemn."""
+
+    def __init__(self, root: Root, delay: float, now: float) -> None:
+        self._began: dict[str, float] = {}
+        for upload in uploads(root):
+            if now - upload.moved < max(delay, 1.0) and now - upload.started < GREATEST_AGE:
+                self._began[upload.repository] = min(upload.started, self.since(upload.repository))
+
+    def since(self, name: str) -> float:
+        """When the oldest one of a repository began; infinity without one."""
+        return self._began.get(name, float("inf"))
+
+
+def sweep(run: Run, root: Root, delay: float) -> None:
+    """Everything of one root that is older than the delay and that nobody goes on with."""
+    now = run.clock.now()
+    _sweep_uploads(run, root, delay, now)
+    _sweep_tmp(root, max(delay, 60.0), now)
+    _sweep_pool(run, root)
+
+
+def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
+    for upload in uploads(root):
+        run.check()
+        if now - upload.moved < delay:
+            continue
+        with suppress(NotFound):
+            with root.driver.append(keys.upload_data(upload.id)) as writer:
+                # A request that is writing it holds this lock.
+                if root.driver.capabilities.locks and not writer.try_lock():
+                    continue
+                root.protocol.uploads.remove(upload.id)
+            run.item(action="purge_upload", repository=upload.repository, upload=upload.id, size_bytes=upload.size)
+            run.add("uploads")
+            run.add("purged_bytes", upload.size)
+
+
+def _sweep_tmp(root: Root, delay: float, now: float) -> None:
+    for name in _names(root, keys.TMP):
+        info = root.protocol.site.stat(keys.tmp(name))
+        if info is not None and now - info.mtime_ns / 1e9 > delay:
+            root.protocol.site.discard(keys.tmp(name))
+
+
+def _sweep_pool(run: Run, root: Root) -> None:
+    """Pool names with one link: the purge drops most in passing, this is for the rest."""
+    if not root.driver.capabilities.links:
+        return
+    for algorithm in _names(root, keys.POOL):
+        for first in _names(root, f"{keys.POOL}/{algorithm}"):
+            run.check()
+            directory = f"{keys.POOL}/{algorithm}/{first}"
+            for encoded in _names(root, directory):
+                info = root.protocol.site.stat(f"{directory}/{encoded}")
+                if info is not None and info.nlink == 1:
+                    root.protocol.pool.release(Digest(f"{algorithm}:{encoded}"))
+                    run.add("pool_entries")
+                    run.add("purged_bytes", info.size)
+
+
+def remove_index_temps(root: Root, name: str, delay: float, now: float) -> None:
+    """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
+    for entry in _names(root, name):
+        key = f"{name}/{entry}"
+        info = root.protocol.site.stat(key)
+        old = info is not None and now - info.mtime_ns / 1e9 > max(delay, 60.0)
+        if old and entry.startswith(keys.INDEX_TEMP_PREFIX):
+            with root.protocol.site.locks.hold(name):
+                root.protocol.site.discard(key)
+        elif entry == ZOT_UPLOADS:
+            _remove_zot_uploads(root, key, delay, now)
+
+
+def _remove_zot_uploads(root: Root, directory: str, delay: float, now: float) -> None:
+    for entry in _names(root, directory):
+        info = root.protocol.site.stat(f"{directory}/{entry}")
+        if info is not None and info.is_file and now - info.mtime_ns / 1e9 > delay:
+            root.protocol.site.discard(f"{directory}/{entry}")
+    with suppress(NotEmpty, NotFound):
+        root.driver.rmdir(directory)
+
+
+def _names(root: Root, directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in root.driver.scan(directory)]
+    except NotFound:
+        return []

@@ -1,0 +1,128 @@
+"""What a job tells: items, findings, errors, a summary, and the exit code that follows (features.md, 4).
+
+A finding is a value (something is damaged), an error is a fault (something could not be looked at):
+invariants.md, I15.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from zotctl.errors import ZotctlError
+
+Kind = Literal[
+    "digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "unreadable", "invalid_manifest",
+    "unknown_media_type", "bad_ref_name", "duplicate_tag", "stub", "orphan", "invalid_layout", "invalid_index",
+    "bad_name", "two_roots", "mode", "wire",
+]  # fmt: skip
+
+DAMAGE_KINDS = frozenset[str](
+    {"digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "invalid_manifest", "stub",
+     "invalid_layout", "invalid_index", "wire"}
+)  # fmt: skip
+"""Kinds that end a run with exit code 4; the others are worth knowing, and nothing is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `tags` are all tags through which a client would meet it."""
+
+    repository: str
+    digest: str | None
+    kind: Kind
+    reason: str
+    tags: tuple[str, ...] = ()
+    action: str = "none"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_fields(self) -> dict[str, Any]:
+        fields = {"repository": self.repository, "digest": self.digest, "kind": self.kind, "tags": list(self.tags)}
+        return fields | {"reason": self.reason, "action": self.action} | self.details
+
+
+class Sink(Protocol):
+    """Who is told, as it happens: a terminal, one JSON document, JSON lines."""
+
+    def start(self, fields: dict[str, Any]) -> None: ...
+    def item(self, fields: dict[str, Any]) -> None: ...
+    def finding(self, finding: Finding) -> None: ...
+    def error(self, fields: dict[str, Any]) -> None: ...
+    def progress(self, done: int, total: int | None, unit: str, what: str) -> None: ...
+    def summary(self, fields: dict[str, Any]) -> None: ...
+
+
+class Silent:
+    """A sink for those who only want the report, as `serve` does."""
+
+    def start(self, fields: dict[str, Any]) -> None:
+        pass
+
+    def item(self, fields: dict[str, Any]) -> None:
+        pass
+
+    def finding(self, finding: Finding) -> None:
+        pass
+
+    def error(self, fields: dict[str, Any]) -> None:
+        pass
+
+    def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+        pass
+
+    def summary(self, fields: dict[str, Any]) -> None:
+        pass
+
+
+_SEVERITY = (0, 16, 5, 4)
+"""From harmless to grave; whatever is not in it (1, 2, 3, 10 to 14, 70, signals) is graver."""
+
+
+def worst(codes: list[int]) -> int:
+    """Of several exit codes the one that is reported (features.md, 4)."""
+    return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else 100 + code, default=0)
+
+
+@dataclass
+class Report:
+    """The result of one run. Counters in `summary` end in `_bytes`, `_s`, `_at` or count things."""
+
+    job: str
+    version: str
+    dry_run: bool = False
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    summary: dict[str, Any] = field(default_factory=dict)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    duration_s: float = 0.0
+
+    def add(self, counter: str, amount: int = 1) -> None:
+        self.summary[counter] = self.summary.get(counter, 0) + amount
+
+    @property
+    def exit_code(self) -> int:
+        found = [4] if any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
+        return worst([*self.codes, *found, *([5] if self.errors else [])])
+
+    def head(self) -> dict[str, Any]:
+        return {
+            "schema": f"zotctl.{self.job}/1",
+            "command": self.job,
+            "version": self.version,
+            "started": self.started.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        }
+
+    def tail(self) -> dict[str, Any]:
+        fields = {"duration_s": round(self.duration_s, 3), "dry_run": self.dry_run, "exit_code": self.exit_code}
+        return fields | {"summary": self.summary}
+
+    def document(self) -> dict[str, Any]:
+        lists = {"items": self.items, "findings": [f.as_fields() for f in self.findings], "errors": self.errors}
+        return self.head() | self.tail() | lists
+
+
+def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
+    return {"repository": repository, "reason": error.message, "error": type(error).__name__}

@@ -1,0 +1,175 @@
+"""One run of a job: what it may touch, when it has to stop, how fast it may go, whom it tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from wcmatch import glob
+
+import zotctl
+from zotctl.errors import HeldElsewhere, StorageError, ZotctlError
+from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
+from zotctl.jobs.throttle import Throttle
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import read
+from zotctl.storage.root import Root
+
+_GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
+
+
+class TimeUp(Exception):  # noqa: N818 - a planned end, no error
+    """The time given with --max-duration is over; another run goes on from here."""
+
+
+def matches(name: str, globs: Sequence[str]) -> bool:
+    """Does any of zot's doublestar globs match? `X/**` matches `X` too, as it does there."""
+    expanded = [g for pattern in globs for g in ([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])]
+    return glob.globmatch(name, expanded, flags=_GLOB)
+
+
+class Run:
+    """Handed to every job. Its methods may be called from several threads."""
+
+    def __init__(
+        self,
+        job: str,
+        store: Store,
+        *,
+        roots: Sequence[Root] | None = None,
+        repos: Sequence[str] = (),
+        dry_run: bool = False,
+        max_duration: float | None = None,
+        rate: int | None = None,
+        sink: Sink | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> None:
+        self.store, self.clock, self.dry_run = store, store.clock, dry_run
+        self.roots = tuple(store.roots if roots is None else roots)
+        self.throttle = Throttle(rate, store.clock)
+        self.report = Report(job, zotctl.__version__, dry_run)
+        self._repos, self._sink, self._pause = repos, sink or Silent(), pause
+        self._began = self.clock.elapsed()
+        self._until = None if max_duration is None else self._began + max_duration
+        self._mutex = threading.Lock()
+
+    # -- scope ----------------------------------------------------------------------------------
+
+    def repositories(self) -> Iterator[tuple[Root, str]]:
+        """Every repository of every root that the globs allow; an absent root is reported."""
+        for root in self.roots:
+            try:
+                root.require()
+                for name in root.catalog.walk():
+                    if not self._repos or matches(name, self._repos):
+                        yield root, name
+            except StorageError as error:
+                self.error(root.label, error)
+
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """What goes wrong in one repository is reported by name, and the rest goes on (I11)."""
+        try:
+            yield
+        except ZotctlError as error:
+            self.error(name, error)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Call between two steps. Raises TimeUp when --max-duration is over."""
+        if self._until is not None and self.clock.elapsed() >= self._until:
+            raise TimeUp
+        if self._pause is not None:
+            self._pause()
+
+    def finish(self, work: Callable[[], None]) -> Report:
+        """Do the work; whatever ends it, the report is whole and the sink has had its summary."""
+        self._sink.start(self.report.head())
+        try:
+            work()
+        except TimeUp:
+            self.report.codes.append(16)
+        except ZotctlError as error:
+            self.report.codes.append(error.exit_code)
+            self.error("", error)
+        self.report.duration_s = self.clock.elapsed() - self._began
+        self._sink.summary(self.report.tail())
+        return self.report
+
+    # -- telling --------------------------------------------------------------------------------
+
+    def item(self, **fields: Any) -> None:
+        with self._mutex:
+            self.report.items.append(fields)
+            self._sink.item(fields)
+
+    def finding(self, finding: Finding) -> None:
+        with self._mutex:
+            self.report.findings.append(finding)
+            self._sink.finding(finding)
+
+    def error(self, repository: str, error: ZotctlError) -> None:
+        fields = error_fields(repository, error)
+        with self._mutex:
+            self.report.errors.append(fields)
+            self._sink.error(fields)
+
+    def add(self, counter: str, amount: int = 1) -> None:
+        with self._mutex:
+            self.report.add(counter, amount)
+
+    def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+        with self._mutex:
+            self._sink.progress(done, total, unit, what)
+
+    # -- one run at a time ----------------------------------------------------------------------
+
+    @contextmanager
+    def leases(self) -> Iterator[None]:
+        """The job's lease on every root that is written. It saves work, never data (local.md, "Locks")."""
+        with ExitStack() as stack:
+            for root in self.roots:
+                if not (self.dry_run or root.read_only or root.state()):
+                    stack.enter_context(_lease(root, self.report.job))
+            yield
+
+
+@contextmanager
+def _lease(root: Root, job: str) -> Iterator[None]:
+    site = root.protocol.site
+    if not root.driver.capabilities.locks:
+        raise HeldElsewhere(f"{root.label} has no file locks: {job} can't tell whether anybody else is writing")
+    site.make_dirs(keys.LEASES)
+    lock = root.driver.lock(keys.lease(job), 0)
+    if lock is None:
+        raise HeldElsewhere(f"{job} is already running on {root.label}{_holder(root, job)}")
+    try:
+        _note_holder(root, job)
+        yield
+    finally:
+        site.discard(keys.lease(f"{job}.holder"))
+        lock.release()
+
+
+def _note_holder(root: Root, job: str) -> None:
+    site = root.protocol.site
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(site.clock.now())}
+    temp = keys.tmp(site.clock.token())
+    with suppress(StorageError):
+        with root.driver.create(temp) as writer:
+            writer.write([json.dumps(who).encode()])
+        root.driver.rename(temp, keys.lease(f"{job}.holder"))
+
+
+def _holder(root: Root, job: str) -> str:
+    try:
+        who = json.loads(read(root.driver, keys.lease(f"{job}.holder"), 4096))
+        return f": process {who['pid']} on {who['host']}"
+    except (StorageError, ValueError, KeyError, TypeError):
+        return ""

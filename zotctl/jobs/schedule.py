@@ -1,0 +1,118 @@
+"""The jobs inside `serve`: gc and scrub at their intervals, in a process of their own beside the workers.
+
+One process of one server does it at a time: the lease decides, and who does not get it tries again later.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from zotctl.config import Config, RootSettings, TimeWindow
+from zotctl.errors import ZotctlError
+from zotctl.jobs.gc import gc
+from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run
+from zotctl.jobs.settings import gc_settings
+from zotctl.storage import Store
+from zotctl.storage.root import Root
+
+FIRST_WITHIN = 30.0
+"""Seconds after the start within which the first collection begins, at a moment drawn by chance."""
+LOOK_EVERY = 60.0
+"""Seconds until a job that may not begin now (another holds the lease, outside of the window) is looked at again."""
+IDLE = 3600.0
+
+log = logging.getLogger("zotctl.jobs")
+
+
+@dataclass
+class Task:
+    """One job on one root. `interval` in seconds; 0: once."""
+
+    name: str
+    root: Root
+    interval: float
+    work: Callable[[Run], None]
+    window: TimeWindow | None = None
+    due: float = 0.0
+    over: bool = False
+
+
+class Schedule:
+    """`wait(seconds)` sleeps, and returns True when it is time to stop."""
+
+    def __init__(self, config: Config, store: Store, wait: Callable[[float], bool]) -> None:
+        self._store, self._wait, self._clock = store, wait, store.clock
+        self._tasks = [task for root in store.roots if not root.read_only for task in tasks(config, root)]
+        for task in self._tasks:
+            task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN, FIRST_WITHIN))
+
+    def run(self) -> None:
+        """Until told to stop."""
+        while True:
+            waiting = [task for task in self._tasks if not task.over]
+            due = min((task.due for task in waiting), default=self._clock.elapsed() + IDLE)
+            if self._wait(max(0.0, due - self._clock.elapsed())):
+                return
+            for task in waiting:
+                if task.due <= self._clock.elapsed():
+                    self._turn(task)
+
+    def _turn(self, task: Task) -> None:
+        now = self._clock.elapsed()
+        today = datetime.fromtimestamp(self._clock.now(), UTC)
+        if task.window is not None and today.hour * 60 + today.minute not in task.window:
+            task.due = now + LOOK_EVERY
+            return
+        report = self._do(task)
+        held = report is not None and 11 in report.codes
+        task.over = not task.interval and not held
+        task.due = self._clock.elapsed() + (min(LOOK_EVERY, task.interval or LOOK_EVERY) if held else task.interval)
+
+    def _do(self, task: Task) -> Report | None:
+        run = Run(task.name, self._store, roots=[task.root], pause=self._pause)
+        try:
+            report = run.finish(lambda: task.work(run))
+        except _Stop:
+            return None
+        except ZotctlError as error:
+            log.error(f"{task.name} on {task.root.label}: {error.message}")
+            return None
+        tell(report, task.root)
+        return report
+
+    def _pause(self) -> None:
+        if self._wait(0.0):
+            raise _Stop
+
+
+class _Stop(BaseException):
+    """Told to stop in the middle: the next run goes on."""
+
+
+def tasks(config: Config, root: Root) -> list[Task]:
+    """What the configuration wants done on one root."""
+    settings = root.config or RootSettings()
+    if not settings.gc:
+        return []
+    chosen = gc_settings(inline=True)
+    return [Task("gc", root, settings.gc_interval, lambda run: gc(run, chosen), settings.gc_time_window)]
+
+
+def tell(report: Report, root: Root) -> None:
+    """One line in the log for a run that did something, and one for each finding and error."""
+    if 11 in report.codes:
+        log.debug(f"{report.job} is running on {root.label} already")
+        return
+    for finding in report.findings:
+        where = f"{finding.repository} {finding.digest or ''}"
+        log.error(f"{report.job}: {finding.kind}: {where}: {finding.reason}", extra={"fields": finding.as_fields()})
+    for error in report.errors:
+        log.error(f"{report.job}: {error['repository']}: {error['reason']}", extra={"fields": error})
+    level = logging.INFO if report.summary else logging.DEBUG
+    fields = {"job": report.job, "root": root.label, "duration_s": round(report.duration_s, 3), **report.summary}
+    log.log(level, f"{report.job} on {root.label} done", extra={"fields": fields})

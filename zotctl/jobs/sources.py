@@ -1,0 +1,269 @@
+"""What can be imported: a layout directory, a tree of them, another store's root, an archive.
+
+Sources are foreign: nothing in them is followed out of them (I14). They are read through a driver, as a
+store is, so a symbolic link is never a file, and a layout that is being served may be read meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from zotctl.errors import LayoutInvalid, NameInvalid, NotEmpty, NotFound, StorageError, UsageError
+from zotctl.jobs.report import Kind
+from zotctl.oci.digest import Digest
+from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.oci.quoting import quoted
+from zotctl.oci.reference import parse_name
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver, Reader, read
+from zotctl.storage.index import Index, parse_index
+from zotctl.storage.local.index_file import LARGEST_INDEX
+from zotctl.storage.local.network import detect
+from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
+from zotctl.storage.wrappers import Aliased, ReadOnly
+
+PIPE = "-"
+THE_LAYOUT = "layout"
+"""How a single layout is called within its own driver."""
+MOVED = "moved"
+"""The token under which the index.json of a layout lies while the layout is being removed."""
+_ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+
+
+class Layout(Protocol):
+    """One image layout that can be imported."""
+
+    @property
+    def label(self) -> str:
+        """How people call it."""
+
+    @property
+    def proposal(self) -> str | None:
+        """A repository name, by where it lies; `fixed`: it outranks what the rows say."""
+
+    @property
+    def fixed(self) -> bool: ...
+
+    @property
+    def index(self) -> Index: ...
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Full names by the digest of a config, where they stand beside the index (docker save)."""
+
+    def size(self, digest: Digest) -> int | None:
+        """None: it is not there."""
+
+    def absence(self, digest: Digest) -> tuple[Kind, str]:
+        """Why it is not there."""
+
+    def open(self, digest: Digest) -> Reader: ...
+
+
+@dataclass
+class StoredLayout:
+    """A layout in a driver, under `name`."""
+
+    driver: Driver
+    name: str
+    label: str
+    index: Index
+    proposal: str | None = None
+    fixed: bool = False
+    names: dict[str, list[str]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Of an archive: members that were not what their names said."""
+    _folders: dict[str, bool] = field(default_factory=dict)
+
+    def size(self, digest: Digest) -> int | None:
+        try:
+            info = self.driver.stat(keys.blob(self.name, digest))
+        except NotFound:
+            return None
+        return info.size if info.is_file and self._is_folder(digest.algorithm) else None
+
+    def absence(self, digest: Digest) -> tuple[Kind, str]:
+        if digest in self.damaged:
+            return "digest_mismatch", self.damaged[digest]
+        if self._is_link(digest):
+            return "missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed"
+        return "missing_blob", f"{digest} is not in {self.label}"
+
+    def open(self, digest: Digest) -> Reader:
+        return self.driver.open(keys.blob(self.name, digest))
+
+    def _is_folder(self, algorithm: str) -> bool:
+        if algorithm not in self._folders:
+            self._folders[algorithm] = self.driver.stat(keys.blobs_of(self.name, algorithm)).is_dir
+        return self._folders[algorithm]
+
+    def _is_link(self, digest: Digest) -> bool:
+        try:
+            return self.driver.stat(keys.blob(self.name, digest)).is_link or not self._is_folder(digest.algorithm)
+        except StorageError:
+            return False
+
+
+def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = False) -> StoredLayout:
+    """A layout as it is now. Raises LayoutInvalid, which names it and the rule."""
+    site = Site(driver, Clock(), Locks(driver, Clock()))
+    try:
+        index = LocalProtocol(site).read_index(name).index
+    except NotFound as error:
+        if not half_moved:
+            raise LayoutInvalid(f"{label} is no image layout: {_reason(site, name)}") from error
+        index = _set_aside(site, name, label)
+    except LayoutInvalid as error:
+        raise LayoutInvalid(f"{label} can't be imported: {getattr(error.__cause__, 'message', error.message)}") from error
+    return StoredLayout(driver, name, label, index)
+
+
+def _reason(site: Site, name: str) -> str:
+    for key in (keys.layout(name), keys.index(name)):
+        info = site.stat(key)
+        if info is None or not info.is_file:
+            rest = "is no regular file, and no link is followed" if info else "is missing"
+            return f"{key.rpartition('/')[2]} {rest} (image-spec, image-layout.md)"
+    return "a part of it is missing (image-spec, image-layout.md)"
+
+
+def _set_aside(site: Site, name: str, label: str) -> Index:
+    """The index of a layout whose removal was cut short."""
+    try:
+        return parse_index(read(site.driver, keys.index_temp(name, MOVED), LARGEST_INDEX))
+    except NotFound as error:
+        raise LayoutInvalid(f"{label} is no image layout: {_reason(site, name)}") from error
+
+
+# -- directories --------------------------------------------------------------------------------
+
+
+def is_archive(source: str) -> bool:
+    """Raises UsageError if nothing is there."""
+    if source == PIPE:
+        return True
+    if not os.path.exists(source):
+        raise UsageError(f"{source}: no such file or directory")
+    return not os.path.isdir(source)
+
+
+def in_directory(source: str, *, writable: bool = False) -> tuple[Driver, list[str]]:
+    """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
+    local = detect(source)
+    driver: Driver = local if writable else ReadOnly(local)
+    here = {entry.name for entry in driver.scan("")}
+    if here & {LAYOUT_FILE, "index.json"}:
+        return Aliased(driver, THE_LAYOUT, ""), [THE_LAYOUT]
+    found = sorted(_walk(driver), key=lambda name: name.split("/"))
+    if not found:
+        raise UsageError(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")
+    return driver, found
+
+
+def _walk(driver: Driver) -> Iterator[str]:
+    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory."""
+    todo = [""]
+    while todo:
+        directory = todo.pop()
+        for entry in driver.scan(directory):
+            inside = f"{directory}/{entry.name}".lstrip("/")
+            if entry.name == LAYOUT_FILE:
+                yield directory
+            elif not entry.is_file and not entry.name.startswith((".", "_")) and entry.name != "blobs":
+                todo += [inside] if entry.is_dir else []
+
+
+def proposed_by_path(path: str) -> str | None:
+    """A repository name from the last part of a path: `images/busybox.tar.gz` proposes `busybox`."""
+    last = os.path.basename(os.path.abspath(path))
+    for ending in _ARCHIVE_ENDINGS:
+        last = last.removesuffix(ending)
+    return valid_name(last)
+
+
+def valid_name(text: str) -> str | None:
+    try:
+        return parse_name(text)
+    except NameInvalid:
+        return None
+
+
+def refuse_own(source: str, roots: Sequence[str]) -> None:
+    """A store can't be imported into itself. Raises UsageError."""
+    real = os.path.realpath(source)
+    for root in map(os.path.realpath, roots):
+        if os.path.commonpath([real, root]) == real:
+            raise UsageError(f"{source} is the store {root} itself, or holds it")
+
+
+# -- removing what was moved --------------------------------------------------------------------
+
+
+def refuse_move(source: str) -> None:
+    """Only a plain layout is moved: a store's servers may be promising what we would remove (I6)."""
+    real = os.path.realpath(source)
+    if is_archive(source):
+        raise UsageError(f"--move removes image layouts in directories, not archives: {source}")
+    while not os.path.isdir(os.path.join(real, keys.HIDDEN)):
+        if real == os.path.dirname(real):
+            return
+        real = os.path.dirname(real)
+    raise UsageError(f"{source} belongs to the store {real}: import it without --move, then delete it there")
+
+
+def remove_layout(layout: StoredLayout, digests: Sequence[Digest]) -> None:
+    """Remove what was imported, and nothing that we don't know. The index goes first, so that nobody
+    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed."""
+    driver, name = layout.driver, layout.name
+    aside = keys.index_temp(name, MOVED)
+    with suppress(NotFound):  # set aside by a run that was cut
+        _require_same(layout)
+        driver.rename(keys.index(name), aside)
+    for digest in digests:
+        _discard(driver, keys.blob(name, digest))
+    for key in (keys.layout(name), aside):
+        _discard(driver, key)
+    folders = [*(keys.blobs_of(name, a) for a in sorted({d.algorithm for d in digests})), keys.blobs(name), name]
+    for folder in folders:
+        with suppress(NotFound, NotEmpty, StorageError):
+            driver.rmdir(folder)
+
+
+def _require_same(layout: StoredLayout) -> None:
+    now = parse_index(read(layout.driver, keys.index(layout.name), LARGEST_INDEX))
+    if now.render() != layout.index.render():
+        raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
+
+
+def _discard(driver: Driver, key: str) -> None:
+    with suppress(NotFound):
+        driver.unlink(key)
+
+
+# -- archives -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(source: str) -> Iterator[BinaryIO]:
+    """The bytes of an archive: a file, or what a pipe gives."""
+    if source == PIPE:
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(source, "rb", buffering=0)
+    except OSError as error:
+        raise UsageError(f"{source} can't be read: {error.strerror}") from error
+    with stream:
+        yield stream  # type: ignore[misc]
+
+
+def bad_name(name: str) -> str:
+    return f"{quoted(name)} is no repository name; import it alone, with --repo"
