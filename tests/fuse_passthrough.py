@@ -61,8 +61,11 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc,unused-ignore]
         return whole | {f"st_{name}": getattr(found, f"st_{name}_ns") for name in ("atime", "mtime", "ctime")}
 
     @below
-    def readdir(self, path: str, fh: int) -> Iterator[str]:
-        yield from (".", "..", *os.listdir(path))
+    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        # An entry without an inode number would be skipped by the C library.
+        for name in (".", "..", *os.listdir(path)):
+            found = os.lstat(f"{path}/{name}")
+            yield name, {"st_ino": found.st_ino, "st_mode": found.st_mode}, 0
 
     @below
     def open(self, path: str, flags: int) -> int:
@@ -158,4 +161,6 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc,unused-ignore]
 
 if __name__ == "__main__":
     source, mountpoint, control = sys.argv[1], sys.argv[2], (*sys.argv, "")[3]
-    mfusepy.FUSE(Passthrough(source, control), mountpoint, foreground=True, nothreads=True, use_ino=True)
+    # Nothing cached: by default the link count of one name is a second late after a change by another name.
+    fresh = {"attr_timeout": 0, "entry_timeout": 0, "use_ino": True}
+    mfusepy.FUSE(Passthrough(source, control), mountpoint, foreground=True, nothreads=True, **fresh)

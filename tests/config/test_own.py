@@ -103,7 +103,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         """,
     )
     assert mistakes(file) == [
-        "metrics: unknown key; valid here: storage, http, log",
+        "metrics: unknown key; valid here: storage, http, scrub, log",
         "storage.comit: unknown key; nearest valid key: storage.commit",
         "storage.roots[0].commit: 'yes' is neither true nor false",
         "storage.gc_delay: '-1s' is not a duration such as '30s', '1h30m' or '7d'",
@@ -141,7 +141,7 @@ def test_access_control_is_refused(tmp_path: Path, text: str) -> None:
             "http.idle_timeout: a time-out of nothing; a long one is written as '24h'",
         ),
         ("[http.rate_limit]\nrate = -1", "http.rate_limit.rate: -1 is not a number above 0"),
-        ("port = 5000", "port: unknown key; valid here: storage, http, log"),
+        ("port = 5000", "port: unknown key; valid here: storage, http, scrub, log"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, mistake: str) -> None:
@@ -270,11 +270,10 @@ def test_every_single_key_has_its_own_variable() -> None:
     assert {"ZOTCTL_LOG_LEVEL", "ZOTCTL_HTTP_TLS_CERT", "ZOTCTL_STORAGE_MIN_FREE"} <= set(names)
 
 
-def test_garbage_collection_is_warned_about_only_when_asked_for(tmp_path: Path) -> None:
+def test_a_short_delay_is_warned_about_only_when_it_counts(tmp_path: Path) -> None:
     asked = load(toml(tmp_path, "storage = { gc_delay = '30s', roots = ['/a', '/b'] }"))
     file = tmp_path / "zotctl.toml"
     assert asked.warnings == (
         f"{file}: storage.gc_delay: under a minute: a slow push may lose what it has sent",
-        f"{file}: storage.gc_delay: this version does not collect garbage yet; nothing is deleted",
     )
     assert load(toml(tmp_path, "storage = { gc = false, gc_delay = '30s' }")).warnings == ()

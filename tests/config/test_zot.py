@@ -15,7 +15,7 @@ STORAGE = {"rootDirectory": "/z"}
 
 def test_the_least(tmp_path: Path) -> None:
     config = load(zot(tmp_path, {"storage": STORAGE}))
-    assert config.storage.roots == (RootConfig(path="/z"),)
+    assert config.storage.roots == (RootConfig(path="/z", gc_untagged="all"),)
     assert (config.http.address, config.http.port, config.log.level) == ("127.0.0.1", 8080, "debug")
     assert config.origins["storage.roots[0].path"] == f"{tmp_path / 'config.json'}: storage.rootDirectory"
     assert config.origins["http.port"] == "default of zot"
@@ -93,8 +93,8 @@ def test_sub_paths_inherit_nothing(tmp_path: Path) -> None:
     }
     config = load(zot(tmp_path, {"storage": {**STORAGE, "commit": True, "subPaths": sub_paths}}))
     a, b = config.storage.routes
-    assert (a.prefix, a.root) == ("a/", RootConfig(path="/s", gc=False, dedupe=False))
-    assert (b.prefix, b.root) == ("b/", RootConfig(path="/t", commit=True))
+    assert (a.prefix, a.root) == ("a/", RootConfig(path="/s", gc=False, dedupe=False, gc_untagged="all"))
+    assert (b.prefix, b.root) == ("b/", RootConfig(path="/t", commit=True, gc_untagged="all"))
     file = tmp_path / "config.json"
     assert config.origins["storage.routes[0].root.path"] == f'{file}: storage.subPaths["/A"].rootDirectory'
 
@@ -131,7 +131,6 @@ def test_retention(tmp_path: Path) -> None:
     )
     assert config.warnings == (
         "storage.roots[0].retention.policies[1].repositories: an empty list matches no repository",
-        f"{file}: storage.retention.dryRun: this version does not collect garbage yet; nothing is deleted",
     )
 
 
@@ -198,13 +197,10 @@ def test_refused(tmp_path: Path, values: dict[str, object], key: str, text: str)
         ({"storage": {**STORAGE, "cacheDriver": {"name": "redis"}}}, "storage.cacheDriver"),
         ({"storage": {**STORAGE, "fastRestart": True}}, "storage.fastRestart"),
         ({"storage": {**STORAGE, "maxRepos": 5}}, "storage.maxRepos"),
-        ({"storage": {**STORAGE, "gc": True}}, "storage.gc"),
-        ({"storage": {**STORAGE, "gc": True, "subPaths": {"/a": {**STORAGE, "gc": True}}}}, "storage.gc"),
         ({"http": {"readTimeout": "2m"}}, "http.readTimeout"),
         ({"http": {"auth": {"sessionKeysFile": "x"}}}, "http.auth.sessionKeysFile"),
         ({"extensions": {"metrics": {"enable": True}}}, "extensions.metrics"),
         ({"extensions": {"metrics": {}}}, "extensions.metrics"),
-        ({"extensions": {"scrub": {"interval": "24h"}}}, "extensions.scrub"),
         ({"extensions": {"search": {"cve": {}}}}, "extensions.search"),
         ({"extensions": {"events": {"enable": True}}}, "extensions.events"),
         ({"scheduler": {"numWorkers": 3}}, "scheduler.numWorkers"),
@@ -261,3 +257,12 @@ def test_flags_and_the_environment_go_before_it(tmp_path: Path) -> None:
     assert all(
         (root.commit, root.create) for root in (config.storage.roots[0], config.storage.routes[0].root)
     )
+
+
+@pytest.mark.parametrize(
+    ("extension", "interval"),
+    [({"interval": "48h"}, 172800.0), ({}, 86400.0), ({"enable": True}, 86400.0), ({"enable": False}, None)],
+)
+def test_the_scrub_extension(tmp_path: Path, extension: dict[str, object], interval: float | None) -> None:
+    config = load(zot(tmp_path, {"storage": STORAGE, "extensions": {"scrub": extension}}))
+    assert (config.scrub.interval, config.warnings) == (interval, ())

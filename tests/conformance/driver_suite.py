@@ -467,11 +467,12 @@ class DriverSuite:
         assert not lock.current()
         other = driver.lock("dir/lock", 1)
         assert other is not None and other.current() and not lock.current()
-        driver.unlink("dir/lock")
-        driver.rmdir("dir")
-        assert not other.current()
         lock.release()
         other.release()
+        driver.unlink("dir/lock")
+        driver.rmdir("dir")
+        with pytest.raises(NotFound):
+            driver.lock("dir/lock", 1)
 
     def test_a_lock_is_not_current_when_its_file_was_replaced(self, driver: Driver) -> None:
         lock = driver.lock("lock", 1)

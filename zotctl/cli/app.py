@@ -8,6 +8,7 @@ import typer
 
 from zotctl import __version__
 from zotctl.cli import completion
+from zotctl.cli import gc as collecting
 from zotctl.cli import serve as serving
 from zotctl.errors import EXIT_CODES
 
@@ -46,3 +47,4 @@ def zotctl(
 completion.enable()
 
 app.command(epilog=serving.EXAMPLES)(serving.serve)
+app.command(epilog=collecting.EXAMPLES)(collecting.gc)

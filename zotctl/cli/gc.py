@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from zotctl.jobs.run import Run
 
 
+EXAMPLES = """\b
+Examples:
+  zotctl gc --root /srv/images --dry-run
+  zotctl gc --config /etc/zotctl.toml --quiet
+  zotctl gc --root /srv/images --explain demo/hello:1.0
+  zotctl gc --root /srv/images --restore demo/hello@sha256:...
+"""
+
+
 class Untagged(StrEnum):
     """Which manifests without a tag may go."""
 

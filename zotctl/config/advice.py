@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from zotctl.config.document import ZOT_DEFAULT, within
 from zotctl.config.model import Config, RootConfig
 from zotctl.config.problems import Problems
-
-_COLLECTION = ("gc", "gc_delay", "gc_interval", "gc_time_window", "trash", "retention")
-
 
 def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
     """Name what contradicts itself, and warn about what probably isn't meant so."""
@@ -19,9 +15,6 @@ def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> No
     _advise_routes(config, origins, problems)
     for path, root in _roots(config):
         _advise_root(path, root, origins, problems)
-    asked = (_collection_asked(path, origins) for path, root in _roots(config) if root.gc)
-    if (where := next(filter(None, asked), None)) is not None:
-        problems.warn(where, "this version does not collect garbage yet; nothing is deleted")
 
 
 def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
@@ -47,11 +40,3 @@ def _advise_root(path: str, root: RootConfig, origins: Mapping[str, str], proble
         if not policy.repositories:
             where = f"{path}.retention.policies[{i}].repositories"
             problems.warn(origins.get(where, where), "an empty list matches no repository")
-
-
-def _collection_asked(path: str, origins: Mapping[str, str]) -> str | None:
-    """Where a root's collection was asked for, if it was."""
-    asked = (
-        origin for name in _COLLECTION for key, origin in origins.items() if within(key, f"{path}.{name}")
-    )
-    return next((origin for origin in asked if origin != ZOT_DEFAULT), None)

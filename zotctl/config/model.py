@@ -116,6 +116,13 @@ class RootSettings:
         True
     )
     gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches. This version does not yet.")] = True
+    gc_untagged: Annotated[
+        str,
+        Key(
+            choice("pushed", "all", "none"),
+            "Manifests without a tag that may be collected: those pushed here, all, none.",
+        ),
+    ] = "pushed"
     gc_delay: Annotated[float, Key(DURATION, "How long content stays after nothing reaches it.")] = 3600.0
     gc_interval: Annotated[float, Key(DURATION, "Time between two collections; 0s: once.")] = 3600.0
     gc_time_window: Annotated[
@@ -246,6 +253,14 @@ class HttpConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubConfig:
+    interval: Annotated[
+        float | None, Key(TIMEOUT, "Check every blob once in this time, spread over it, while serving.", "never")
+    ] = None
+    rate: Annotated[int | None, Key(SIZE, "Read at most so many bytes a second.", "20MiB")] = 20 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The least that is logged.")] = (
         "info"
@@ -276,6 +291,7 @@ class Config:
     http: Annotated[HttpConfig, Key(Table(HttpConfig), "How it is served.")] = field(
         default_factory=HttpConfig
     )
+    scrub: Annotated[ScrubConfig, Key(Table(ScrubConfig), "Checking content while serving.")] = ScrubConfig()
     log: Annotated[LogConfig, Key(Table(LogConfig), "What is logged, and where.")] = LogConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from zotctl.config.zot_rules import (
     Found,
     Keys,
     Translation,
+    disabled,
     duration,
     each,
     enabled_if_empty,
@@ -91,7 +92,7 @@ def _sub_path(
     translation.document.note(f"{path}.prefix", "", translation.where(key))
     translation.document.note(f"{path}.root.path", "", translation.where(f"{key}.rootDirectory"))
     translation.walk(STORE, Found(key, value, root, f"{path}.root"))
-    translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False)
+    translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False, gc_untagged="all")
 
 
 STORAGE: Keys = {**STORE, "subPaths": _sub_paths, "fastRestart": NO_DATABASE}
@@ -152,9 +153,21 @@ def _level(_: Translation, found: Found) -> object:
 
 LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit": to("audit", text)}
 
+SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
+
+
+def _scrub(translation: Translation, found: Found) -> None:
+    if disabled(found.value):
+        return
+    table: dict[str, Any] = {}
+    translation.document.values["scrub"] = table
+    translation.walk(SCRUB, Found(found.key, found.value, table, "scrub"))
+    translation.default(table, "scrub", interval="24h")
+
+
 EXTENSIONS: Keys = {
     "metrics": enabled_if_empty(warned(NOT_YET)),
-    "scrub": enabled_if_empty(warned(NOT_YET)),
+    "scrub": enabled_if_empty(_scrub),
     "search": enabled_if_empty(NOT_STORAGE),
     "ui": enabled_if_empty(NOT_STORAGE),
     "trust": enabled_if_empty(NOT_STORAGE),
@@ -182,6 +195,7 @@ def _storage(translation: Translation, found: Found) -> None:
     translation.document.values["storage"] = {"roots": [root]}
     translation.document.note(f"{path}.path", "", translation.where(f"{found.key}.rootDirectory"))
     translation.walk(STORAGE, Found(found.key, found.value, root, path))
+    translation.default(root, path, gc_untagged="all")
 
 
 TOP: Keys = {

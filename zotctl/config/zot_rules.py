@@ -113,7 +113,7 @@ def warned(text: str) -> Rule:
     """Ignored, and said so."""
 
     def rule(translation: Translation, found: Found) -> None:
-        if not _disabled(found.value):
+        if not disabled(found.value):
             translation.problems.warn(translation.where(found.key), text)
 
     return rule
@@ -123,7 +123,7 @@ def refused(text: str) -> Rule:
     """Ignoring it would be unsafe."""
 
     def rule(translation: Translation, found: Found) -> None:
-        if not _disabled(found.value):
+        if not disabled(found.value):
             translation.problems.mistake(translation.where(found.key), text)
 
     return rule
@@ -140,7 +140,7 @@ def enabled_if_empty(rule: Rule) -> Rule:
     )
 
 
-def _disabled(value: object) -> bool:
+def disabled(value: object) -> bool:
     if isinstance(value, dict) and any(key.lower() == "enable" and not on for key, on in value.items()):
         return True
     return not value

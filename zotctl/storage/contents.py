@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Referenced, StorageError, Unavailable
@@ -16,10 +18,13 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import known
+from zotctl.storage.driver import Generation
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import StoreProtocol
 
 LARGEST_MANIFEST = 64 << 20
+LOOKED_AT = 64
+"""So many damaged manifests are looked after at each read, whether they are whole again."""
 
 
 class Reference(NamedTuple):
@@ -48,6 +53,9 @@ class Fault(NamedTuple):
     digest: str
     kind: str
     reason: str
+    media_type: str = ""
+    state: Generation | None = None
+    """Of the file that could not be read; None: there was none."""
 
 
 def facts_of(manifest: Manifest) -> Facts:
@@ -80,7 +88,7 @@ class Contents:
 
     def __init__(self, protocol: StoreProtocol, name: str) -> None:
         self._protocol, self._name = protocol, name
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._seen: tuple[Index, int] | None = None
         self._rows: set[str] = set()
         self.facts: dict[str, Facts] = {}
@@ -101,19 +109,39 @@ class Contents:
                 self._seen = None if self._unreadable() else (index, index.edits)
         return self
 
+    @contextmanager
+    def at(self, index: Index) -> Iterator[Contents]:
+        """The same, and nobody brings it to another index before the questions inside are answered."""
+        with self._mutex:
+            yield self.refresh(index)
+
     def is_fresh(self, index: Index) -> bool:
-        return self._seen is not None and self._seen[0] is index and self._seen[1] == index.edits
+        seen = self._seen
+        return seen is not None and seen[0] is index and seen[1] == index.edits and not self._healed()
+
+    def _healed(self) -> bool:
+        """Has a file changed that could not be read? A push heals it without a change of index.json."""
+        some = islice(tuple(self.faults.values()), LOOKED_AT)
+        return any(self._state(fault.digest) != fault.state for fault in some)
+
+    def _state(self, digest: str) -> Generation | None:
+        try:
+            return self._protocol.find(self._name, parse_digest(digest)).generation
+        except (StorageError, DigestInvalid):
+            return None
 
     def _forget(self) -> dict[str, Facts]:
         """Rows went: begin anew, from the manifests that are known already."""
+        self._seen = None
         kept = self.facts
         self.facts, self.faults, self._sizes, self._referrers, self._parents = {}, {}, {}, {}, {}
         self._rows = set()
         return kept
 
     def _learn(self, index: Index, kept: dict[str, Facts]) -> None:
-        new = [digest for digest in index.digests if digest not in self._rows or digest in self.faults]
-        self._walk([(digest, index.rows_of(digest)[0].media_type) for digest in new], kept)
+        new = [digest for digest in index.digests if digest not in self._rows]
+        again = [(fault.digest, fault.media_type) for fault in self.faults.values()]
+        self._walk([*again, *((digest, index.rows_of(digest)[0].media_type) for digest in new)], kept)
         for digest in new:
             self._sizes.setdefault(digest, set()).update(row.size for row in index.rows_of(digest))
         self._rows.update(new)
@@ -130,6 +158,7 @@ class Contents:
                 todo.extend((child.digest, child.media_type) for child in facts.children)
 
     def _read(self, digest: str, media_type: str) -> Facts | None:
+        state = self._state(digest)
         try:
             return facts_of(read_stored(self._protocol, self._name, parse_digest(digest), media_type))
         except NotFound:
@@ -139,7 +168,7 @@ class Contents:
             fault = Fault(digest, "unknown_media_type" if unknown else "invalid_manifest", error.message)
         except StorageError as error:
             fault = Fault(digest, "unreadable", error.message)
-        self.faults[digest] = fault
+        self.faults[digest] = fault._replace(media_type=media_type, state=state)
         return None
 
     def _add(self, digest: str, facts: Facts) -> None:
@@ -153,19 +182,18 @@ class Contents:
 
     # -- answers --------------------------------------------------------------------------------
 
-    def knows_size(self, digest: str) -> bool:
-        return digest in self._verified or digest in self._sizes
-
     def verified(self, digest: str, size: int) -> None:
         """These bytes were hashed here: that is their size, whatever a manifest says."""
         if len(self._verified) > 100_000:
             self._verified.clear()
         self._verified[digest] = size
 
-    def agrees(self, digest: str, size: int) -> bool:
-        """False: the manifests that name this blob say another length (I2)."""
+    def agrees(self, digest: str, size: int) -> bool | None:
+        """False: it was hashed here, or the manifests say, with another length (I2). None: not known."""
+        if (true := self._verified.get(digest)) is not None:
+            return size == true
         sizes = self._sizes.get(digest)
-        return self._verified.get(digest) == size or not sizes or size in sizes
+        return size in sizes if sizes else None
 
     def referrers(self, subject: str) -> list[Descriptor]:
         """In the order of their digests, so that a page can go on where the last one ended."""

@@ -169,9 +169,9 @@ class Index:
         for row_id in self._digests.get(digest, ()):
             self._replace(row_id, None)
 
-    def adopt(self, other: Index) -> None:
-        """Take over the rows that `other` has and this one lacks (a foreign tool's late write)."""
-        for row in other.rows():
+    def adopt(self, rows: Iterable[Row]) -> None:
+        """Take over rows that this index lacks (a foreign tool's late write)."""
+        for row in rows:
             name = row.tag or row.alias
             known = row.digest is None or (name and self.find(name)) or (not name and row.digest in self)
             if not known:

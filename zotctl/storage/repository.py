@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from zotctl.errors import (
@@ -71,14 +71,17 @@ class Repository:
             raise NameUnknown(f"no repository {self.name} here", self.name)
         return self._snapshot
 
-    def _contents(self) -> Contents:
+    @contextmanager
+    def _contents(self) -> Iterator[Contents]:
+        """What the manifests of the snapshot say, and of no other while questions are asked."""
         contents = self._root.contents(self.name)
-        index = self._snapshot.index if self._snapshot else None
-        if index is None or contents.is_fresh(index):
-            return contents
-        if not self._wait:
+        if self._snapshot is None:
+            yield contents
+            return
+        if not self._wait and not contents.is_fresh(self._snapshot.index):
             raise WouldBlock(self.name)
-        return contents.refresh(index)
+        with contents.at(self._snapshot.index):
+            yield contents
 
     # -- blobs ----------------------------------------------------------------------------------
 
@@ -108,10 +111,11 @@ class Repository:
         return reader
 
     def _check_size(self, digest: Digest, size: int) -> None:
-        contents = self._root.contents(self.name)
-        if not contents.knows_size(digest):
-            contents = self._contents()
-        if not contents.agrees(digest, size):
+        agrees = self._root.contents(self.name).agrees(digest, size)
+        if agrees is None:
+            with self._contents() as contents:
+                agrees = contents.agrees(digest, size)
+        if agrees is False:
             raise BlobUnknown(
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
                 digest,
@@ -134,11 +138,13 @@ class Repository:
     def delete_blob(self, digest: Digest) -> None:
         """Raises BlobUnknown; Referenced while a manifest of this repository needs it."""
         self._writable()
-        contents = self._contents()  # read beforehand: what is left to read under the lock is what came since
+        with self._contents() as contents:
+            pass  # read beforehand: what is left to read under the lock is what came since
 
         def check(tx: Transaction, index: Index) -> None:
-            users = contents.refresh(index).parents(digest)
-            contents.require_known(damaged=True)
+            with contents.at(index):
+                users = contents.parents(digest)
+                contents.require_known(damaged=True)
             if digest in index or users:
                 raise Referenced(
                     f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
@@ -206,7 +212,10 @@ class Repository:
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:
         """A manifest that no row names, but an index of this repository."""
-        media_type = self._contents().child_type(reference) if ":" in reference else None
+        if ":" not in reference:
+            return None, ""
+        with self._contents() as contents:
+            media_type = contents.child_type(reference)
         return (parse_digest(reference), media_type) if media_type else (None, "")
 
     def put_manifest(self, manifest: Manifest, body: bytes, tags: Sequence[str] = ()) -> None:
@@ -270,13 +279,16 @@ class Repository:
         self._root.history.note(self.name, "untag", before[0], {tag: before[0]})
 
     def _delete_by_digest(self, digest: Digest) -> None:
-        contents = self._contents()
+        with self._contents() as contents:
+            pass  # as for blobs
 
         def remove(tx: Transaction, draft: Index) -> None:
-            if digest not in draft:
-                raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
-            contents.refresh(draft).require_known(but=digest)
-            if parents := contents.parents(digest):
+            with contents.at(draft):
+                if digest not in draft and not contents.child_type(digest):
+                    raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
+                contents.require_known(but=digest)
+                parents = contents.parents(digest)
+            if parents:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
             draft.drop(digest)
 
@@ -291,7 +303,8 @@ class Repository:
         (distribution-spec, "Listing Referrers")."""
         if self._snapshot is None:
             return []
-        found = self._contents().referrers(digest)
+        with self._contents() as contents:
+            found = contents.referrers(digest)
         return [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
 
 

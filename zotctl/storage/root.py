@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
@@ -79,10 +80,10 @@ class Root:
         or on another file system: that one is only read (local.md, "The tree")."""
         if self.read_only:
             return False
-        parts = name.split("/")
+        parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
         for depth in range(1, len(parts) + 1):
             info = self.protocol.site.stat("/".join(parts[:depth]))
-            if info is not None and (info.is_link or info.dev != self.first.dev):
+            if info is not None and (not info.is_dir or info.dev != here):
                 return False
         return True
 
@@ -90,11 +91,19 @@ class Root:
         """Is this layout one to serve? One that is not stays in its place and is left out of lists."""
         try:
             self.protocol.read_index(name)
-        except (LayoutInvalid, NotFound):
+        except NotFound:
+            return False
+        except LayoutInvalid as error:
+            self.report_damage(name, "index.json", error.message)
             return False
         except StorageError:
             return True  # it is there: whoever looks into it is told why that can't be done (I15)
         return True
+
+    def refuse_invalid(self, name: str) -> None:
+        """A layout that is not served takes no push either: whoever owns it has to put it right (I9)."""
+        with suppress(NotFound):
+            self.protocol.read_index(name)
 
     def takes(self, name: str) -> bool:
         """Does its route lead `name` here? By whole components: `a/b` takes `a/b` and `a/b/c`, not

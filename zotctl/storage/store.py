@@ -34,6 +34,8 @@ class Store:
         found = self._find(name, wait=wait)
         root, snapshot = found or (self._root_for(name), None)
         root.require()
+        if found is None:
+            root.refuse_invalid(name)
         return Repository(root, name, snapshot, wait=wait)
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:

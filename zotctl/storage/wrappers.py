@@ -108,7 +108,7 @@ class Aliased(Wrapped):
         self.name, self.directory = name, directory
 
     def stat(self, key: str) -> Info:
-        return self.inner.stat(self._inner_key(key))
+        return self.inner.stat(self._inner_key(key or self.name))
 
     def open(self, key: str) -> Reader:
         return self.inner.open(self._inner_key(key))

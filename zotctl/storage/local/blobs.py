@@ -58,7 +58,7 @@ class Blobs:
 
     def publish(self, name: str, digest: Digest, staged: str, held: Held | None = None) -> None:
         """Give verified bytes their name. The staged name may be left over: the caller removes it."""
-        if self._site.stat(keys.blobs_of(name, digest.algorithm)) is None:
+        if self._site.stat(keys.layout(name)) is None:
             self._layouts.make(name, digest.algorithm, held)
         while not self._publish_once(name, digest, staged):
             self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
@@ -116,9 +116,12 @@ class Blobs:
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """A blob of one repository for another, by one link. No lock."""
+        if not self._site.driver.capabilities.links:
+            return False
         try:
             self.find(source, digest)
-            if self._site.stat(keys.blobs_of(name, digest.algorithm)) is None:
+            needed = (keys.layout(name), keys.blobs_of(name, digest.algorithm))
+            if any(self._site.stat(key) is None for key in needed):
                 self._layouts.make(name, digest.algorithm, None)
             self._site.driver.link(keys.blob(source, digest), keys.blob(name, digest))
         except Exists:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
-from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.index import Index, Row, empty_index, parse_index
 from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.site import Site
@@ -32,12 +33,22 @@ class _Old(NamedTuple):
 
     name: str
     reader: Reader
-    info: Info
+    known: Snapshot
+    """What has been taken over from it."""
     until: float
 
     def written(self) -> bool:
+        # Not by the whole generation: losing its name has changed the inode's ctime.
         now = self.reader.info()
-        return (now.size, now.mtime_ns) != (self.info.size, self.info.mtime_ns)
+        return (now.size, now.mtime_ns) != (self.known.generation[1], self.known.generation[2])
+
+    def parse(self) -> Snapshot | None:
+        """None: the writer is in the middle of it."""
+        try:
+            generation = self.reader.info().generation
+            return Snapshot(parse_index(self.reader.read_at(0, generation[1])), generation)
+        except LayoutInvalid:
+            return None
 
 
 class _Known(NamedTuple):
@@ -61,6 +72,7 @@ class IndexFiles:
         self._site, self._layouts, self._reserve = site, layouts, reserve
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
+        self._mutex = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -152,7 +164,7 @@ class IndexFiles:
                 if not self._replace(held, reader, before, draft, body):
                     return None
                 stack.pop_all()
-                self._watch(held.name, reader)
+                self._watch(held.name, reader, before)
             return outcomes
 
     def _refuse_what_is_no_file(self, name: str) -> None:
@@ -214,26 +226,32 @@ class IndexFiles:
 
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
-    def _watch(self, name: str, reader: Reader) -> None:
+    def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
         """Keep the old inode open for a second."""
-        self._old.append(_Old(name, reader, reader.info(), self._site.clock.elapsed() + LATE_WRITES))
+        with self._mutex:
+            self._old.append(_Old(name, reader, before, self._site.clock.elapsed() + LATE_WRITES))
 
-    def late_writes(self) -> list[tuple[str, Index]]:
-        """Indexes that a foreign tool wrote into an inode that had lost its name: merge them."""
-        now, late = self._site.clock.elapsed(), []
-        for old in self._old[:]:
-            if old.until >= now and not old.written():
-                continue
-            self._old.remove(old)
-            with old.reader as reader:
-                if old.written():
-                    late.extend(_parse_late(old.name, reader))
+    def late_writes(self) -> list[tuple[str, list[Row]]]:
+        """Rows that a foreign tool wrote into an inode that had lost its name: merge them."""
+        with self._mutex:
+            now, late, kept = self._site.clock.elapsed(), [], []
+            for old in self._old:
+                written = old.parse() if old.written() else None
+                if written is not None:
+                    late.append((old.name, _new_rows(old.known.index, written.index)))
+                    old = old._replace(known=written)
+                if old.until >= now:
+                    kept.append(old)
+                else:
+                    old.reader.close()
+            self._old = kept
         return late
 
     def close(self) -> None:
-        for old in self._old:
-            old.reader.close()
-        self._old.clear()
+        with self._mutex:
+            for old in self._old:
+                old.reader.close()
+            self._old.clear()
 
 
 class _OtherFile(LayoutInvalid):
@@ -244,11 +262,10 @@ def _not_a_file(key: str) -> LayoutInvalid:
     return _OtherFile(f"{key} is not a regular file")
 
 
-def _parse_late(name: str, reader: Reader) -> list[tuple[str, Index]]:
-    try:
-        return [(name, parse_index(reader.read_at(0, reader.info().size)))]
-    except LayoutInvalid:
-        return []
+def _new_rows(before: Index, after: Index) -> list[Row]:
+    """What a tool has put in. What it only kept may have been deleted here since."""
+    had = {(row.digest, row.tag, row.alias) for row in before.rows()}
+    return [row for row in after.rows() if (row.digest, row.tag, row.alias) not in had]
 
 
 def _apply(change: Change, tx: Transaction, draft: Index) -> Outcome:

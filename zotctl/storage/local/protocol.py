@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from zotctl.errors import NotFound, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info, Reader
-from zotctl.storage.index import Index
+from zotctl.storage.index import Index, Row
 from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.blobs import Blobs
 from zotctl.storage.local.index_file import IndexFiles
@@ -19,6 +21,9 @@ from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+
+
+log = logging.getLogger("zotctl.storage")
 
 
 class LocalTransaction:
@@ -82,9 +87,17 @@ class LocalProtocol:
         return outcomes
 
     def merge_late_writes(self) -> None:
-        """Take in what a foreign tool wrote into an index.json that it had opened before our rename."""
-        for name, index in self.indexes.late_writes():
-            self.indexes.commit(name, [_adopt(index)], self._transaction)
+        """Take in what a foreign tool wrote into an index.json that it had opened before our rename.
+
+        Never raises for that: it follows a commit of somebody else, which is done.
+        """
+        for name, rows in self.indexes.late_writes():
+            try:
+                self.driver.stat(keys.index(name))
+                self.indexes.commit(name, [_adopt(rows)], self._transaction)
+            except ZotctlError as error:
+                tags = [row.tag or row.alias or row.digest for row in rows]
+                log.warning(f"{name}: {tags}, written by another program, can't be taken over: {error.message}")
 
     def _transaction(self, held: Held) -> Transaction:
         return LocalTransaction(self, held)
@@ -106,10 +119,18 @@ class LocalProtocol:
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         with self.site.locks.hold(name) as held:
-            self.driver.stat(keys.blob(name, digest))
+            self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
             self.trash.delete(held, digest)
         self.site.flush_names(keys.blobs_of(name, digest.algorithm))
+
+    def _require_name(self, name: str, digest: Digest) -> None:
+        """Also a damaged one, and one that was condemned: until then reads find it."""
+        try:
+            self.driver.stat(keys.blob(name, digest))
+        except NotFound:
+            if not self.trash.restore(name, digest, fresh=True):
+                raise
 
     def close(self) -> None:
         self.merge_late_writes()
@@ -125,8 +146,8 @@ class LocalProtocol:
         return self.uploads.resume(name, upload_id)
 
 
-def _adopt(index: Index) -> Change:
+def _adopt(rows: Sequence[Row]) -> Change:
     def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt(index)
+        draft.adopt(rows)
 
     return change

@@ -42,8 +42,9 @@ class Site:
         except Exists:
             pass
         except NotFound:
-            above = keys.parent(key)
-            if not key or ((found := self.stat(above)) is not None and not found.is_dir):
+            if not (above := keys.parent(key)):
+                raise  # the root itself is away: never to be made in passing
+            if (found := self.stat(above)) is not None and not found.is_dir:
                 raise Exists(f"{above}: something that is no directory is in the way") from None
             self.make_dirs(above)
             self.make_dirs(key)

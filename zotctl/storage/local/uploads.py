@@ -73,6 +73,9 @@ class Uploads:
             writer = self.site.driver.append(keys.upload_data(upload_id))
         except NotFound as error:
             raise _unknown(upload_id) from error
+        except NoSpace:
+            self.remove(upload_id)  # not even its first byte fits
+            raise
         try:
             if not self._claim(upload_id, writer):
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)

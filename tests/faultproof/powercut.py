@@ -1,0 +1,281 @@
+"""Which states a power cut may leave, from a log of driver calls (proof.md, "Crash states from a log").
+
+What was not flushed may be gone: the data of a file (all, half or none of it is there), and the names in a
+directory. Three kinds of file system:
+
+- `journal`: names go in the order in which they were made, and a flush takes all before it (ext4, xfs);
+- `log`: the same, but a flushed directory may overtake older changes elsewhere (btrfs);
+- `any`: nothing holds but what was flushed (POSIX).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from zotctl.storage.driver import Buffer, Driver, Info, Lock, Writer
+from zotctl.storage.memory import MemoryDriver
+from zotctl.storage.wrappers import Wrapped
+
+MODELS = ("journal", "log", "any")
+DATA = ("whole", "half", "none")
+"""How much of the bytes that were not flushed is there."""
+
+Entry = tuple[int, str]
+"""A directory and a name in it."""
+
+
+@dataclass
+class _File:
+    body: bytes = b""
+    flushed: bytes = b""
+
+    def after_cut(self, data: str) -> bytes:
+        if not self.body.startswith(self.flushed):
+            return self.flushed
+        rest = self.body[len(self.flushed) :]
+        keep = {"whole": len(rest), "half": len(rest) // 2, "none": 0}[data]
+        return self.flushed + rest[:keep]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What one call did to names; it is there or it isn't, as a whole."""
+
+    entries: tuple[tuple[Entry, int | None], ...]
+
+
+@dataclass
+class World:
+    """The log, replayed up to some moment."""
+
+    files: dict[int, _File] = field(default_factory=dict)
+    directories: set[int] = field(default_factory=lambda: {0})
+    names: dict[Entry, int] = field(default_factory=dict)
+    changes: list[_Change] = field(default_factory=list)
+    flushed: set[int] = field(default_factory=set)
+    """Which changes a flush has taken."""
+    last_flush: int = 0
+
+    def look(self, key: str) -> int:
+        found = 0
+        for part in key.split("/") if key else ():
+            found = self.names[found, part]
+        return found
+
+    def entry(self, key: str) -> Entry:
+        directory, _, name = key.rpartition("/")
+        return self.look(directory), name
+
+    def change(self, *entries: tuple[Entry, int | None]) -> None:
+        self.changes.append(_Change(entries))
+        for entry, target in entries:
+            if target is None:
+                self.names.pop(entry, None)
+            else:
+                self.names[entry] = target
+
+    def flush(self, directory: int) -> None:
+        self.last_flush = len(self.changes)
+        for number, change in enumerate(self.changes):
+            if any(entry[0] == directory for entry, _ in change.entries):
+                self.flushed.add(number)
+
+    def states(self, model: str) -> Iterator[MemoryDriver]:
+        """Every state that a cut at this moment may leave, as far as it is told apart here."""
+        seen = set()
+        for kept, data in itertools.product(self._kept(model), DATA):
+            tree = self._tree(kept, data)
+            mark = tuple(sorted(tree.items()))
+            if mark not in seen:
+                seen.add(mark)
+                yield _driver(tree)
+
+    def _kept(self, model: str) -> Iterator[set[int]]:
+        everything = range(len(self.changes))
+        if model == "journal":
+            yield from (set(range(end)) for end in range(self.last_flush, len(self.changes) + 1))
+        elif model == "log":
+            yield from (set(range(end)) | self.flushed for end in range(len(self.changes) + 1))
+        else:
+            loose = [number for number in everything if number not in self.flushed]
+            yield set(everything)
+            yield set(self.flushed)
+            for one in loose:
+                yield set(everything) - {one}
+                yield self.flushed | {one}
+
+    def _tree(self, kept: set[int], data: str) -> dict[str, bytes | None]:
+        """Key to content, None for a directory."""
+        names: dict[int, dict[str, int]] = {}
+        for number in sorted(kept):
+            for (directory, name), target in self.changes[number].entries:
+                below = names.setdefault(directory, {})
+                if target is None:
+                    below.pop(name, None)
+                else:
+                    below[name] = target
+        tree: dict[str, bytes | None] = {}
+        todo = [("", 0)]
+        while todo:
+            prefix, directory = todo.pop()
+            for name, target in names.get(directory, {}).items():
+                key = f"{prefix}/{name}" if prefix else name
+                if target in self.directories:
+                    tree[key] = None
+                    todo.append((key, target))
+                else:
+                    tree[key] = self.files[target].after_cut(data)
+        return tree
+
+
+def _driver(tree: dict[str, bytes | None]) -> MemoryDriver:
+    driver = MemoryDriver()
+    for key, body in sorted(tree.items()):
+        if body is None:
+            driver.mkdir(key)
+        else:
+            with driver.create(key) as writer:
+                writer.write([body])
+    return driver
+
+
+class Recorder(Wrapped):
+    """Hands every call on, and keeps the world as the device would have to have it."""
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self.world = World()
+        self._ids = itertools.count(1)
+        self.steps = 0
+
+    def create(self, key: str) -> Writer:
+        writer = super().create(key)
+        return _RecordingWriter(self, writer, self._new_file(key))
+
+    def append(self, key: str) -> Writer:
+        writer = super().append(key)
+        try:
+            return _RecordingWriter(self, writer, self.world.look(key))
+        except KeyError:
+            return _RecordingWriter(self, writer, self._new_file(key))
+
+    def link(self, source: str, target: str) -> None:
+        super().link(source, target)
+        self._did((self.world.entry(target), self.world.look(source)))
+
+    def rename(self, source: str, target: str) -> None:
+        super().rename(source, target)
+        moved, old = self.world.look(source), self.world.names.get(self.world.entry(target))
+        if moved != old:
+            self._did((self.world.entry(source), None), (self.world.entry(target), moved))
+
+    def unlink(self, key: str) -> None:
+        super().unlink(key)
+        self._did((self.world.entry(key), None))
+
+    def mkdir(self, key: str) -> None:
+        super().mkdir(key)
+        made = next(self._ids)
+        self.world.directories.add(made)
+        self._did((self.world.entry(key), made))
+
+    def rmdir(self, key: str) -> None:
+        super().rmdir(key)
+        self._did((self.world.entry(key), None))
+
+    def sync_dir(self, key: str) -> None:
+        super().sync_dir(key)
+        self.world.flush(self.world.look(key))
+        self.step()
+
+    def lock(self, key: str, byte: int) -> Lock | None:
+        found = super().lock(key, byte)
+        if self.world.entry(key) not in self.world.names:
+            self._new_file(key)
+        return found
+
+    def step(self) -> None:
+        """Called after each call; a test looks at the states here."""
+        self.steps += 1
+
+    def _new_file(self, key: str) -> int:
+        made = next(self._ids)
+        self.world.files[made] = _File()
+        self._did((self.world.entry(key), made))
+        return made
+
+    def _did(self, *entries: tuple[Entry, int | None]) -> None:
+        self.world.change(*entries)
+        self.step()
+
+
+class _RecordingWriter:
+    def __init__(self, recorder: Recorder, inner: Writer, ino: int) -> None:
+        self._recorder, self._inner, self._file = recorder, inner, recorder.world.files[ino]
+
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        count = self._inner.write(buffers)
+        self._file.body += b"".join(buffers)
+        self._recorder.step()
+        return count
+
+    def truncate(self, size: int) -> None:
+        self._inner.truncate(size)
+        self._file.body = self._file.body[:size]
+
+    def info(self) -> Info:
+        return self._inner.info()
+
+    def sync(self) -> None:
+        self._inner.sync()
+        self._file.flushed = self._file.body
+        self._recorder.step()
+
+    def dress(self, like: Info | None, mtime_ns: int) -> None:
+        self._inner.dress(like, mtime_ns)
+
+    def try_lock(self) -> bool:
+        return self._inner.try_lock()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> _RecordingWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class NoDataFlush(Wrapped):
+    """A mutant of the storage: `sync` of a file does nothing."""
+
+    def create(self, key: str) -> Writer:
+        return _Unflushed(super().create(key))
+
+    def append(self, key: str) -> Writer:
+        return _Unflushed(super().append(key))
+
+
+class _Unflushed:
+    def __init__(self, inner: Writer) -> None:
+        self.write, self.truncate, self.info = inner.write, inner.truncate, inner.info
+        self.dress, self.try_lock, self.close = inner.dress, inner.try_lock, inner.close
+
+    def sync(self) -> None:
+        pass
+
+    def __enter__(self) -> _Unflushed:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class NoNameFlush(Wrapped):
+    """A mutant of the storage: `sync_dir` does nothing."""
+
+    def sync_dir(self, key: str) -> None:
+        pass

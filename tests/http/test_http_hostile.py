@@ -1,0 +1,355 @@
+"""Clients that are malformed, slow, or gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.http.serving import Raw, Server, digest, push_blob, until
+
+MANY = 200
+
+
+def is_oci_error(body: bytes) -> bool:
+    return body.startswith(b'{"errors":[{"code":"') and b"Traceback" not in body
+
+
+@pytest.fixture
+def raw(server: Server) -> Iterator[Raw]:
+    with server.connect() as made:
+        yield made
+
+
+# -- what is not HTTP ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"GET /v2/\xff/tags/list HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v2/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 500 + b"\r\n", 400),
+    ],
+    ids=range(12),
+)
+def test_malformed(raw: Raw, data: bytes, status: int) -> None:
+    got, headers, body = raw.send(data).answer()
+    assert (got, headers["connection"]) == (status, "close")
+    assert is_oci_error(body)
+    assert raw.rest() == b""
+
+
+def test_two_lengths_are_answered_once(raw: Raw) -> None:
+    """RFC 9112, section 6.1: what follows could be read as another request."""
+    raw.head("POST", "/v2/a/blobs/uploads/", "Content-Length: 4", "Transfer-Encoding: chunked")
+    raw.send(b"0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+    everything = raw.rest()
+    assert everything.startswith(b"HTTP/1.1 400 ")
+    assert everything.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabc", b"-1\r\n\r\n", b"ffffffffffffffffff\r\n"])
+def test_malformed_chunks(raw: Raw, chunk: bytes) -> None:
+    raw.head("POST", f"/v2/a/blobs/uploads/?digest={digest(b'abc')}", "Transfer-Encoding: chunked")
+    raw.send(b"3\r\nabc\r\n")
+    time.sleep(0.2)
+    raw.send(chunk).half_close()
+    status, _, body = raw.answer()
+    assert status == 400
+    assert is_oci_error(body)
+
+
+@pytest.mark.parametrize("path", ["/v2/../../etc/passwd", "/v2/a/../b/tags/list", "//v2/", "/v2/./tags/list"])
+def test_dots(raw: Raw, path: str) -> None:
+    status, _, body = raw.head("GET", path).answer()
+    assert status in (400, 404)
+    assert is_oci_error(body)
+
+
+@pytest.mark.parametrize("name", ["..", ".zotctl", "a\x7f", "%00", "%c0%ae", "a?b"])
+def test_uploads_outside(raw: Raw, name: str, server: Server) -> None:
+    raw.head("PUT", f"/v2/a/blobs/uploads/{name}?digest={digest(b'')}", "Content-Length: 0")
+    status, _, body = raw.answer()
+    assert status in (400, 404)
+    assert is_oci_error(body)
+
+
+def test_other_forms_of_target(raw: Raw) -> None:
+    assert raw.head("GET", "http://elsewhere:1/v2/").answer()[0] == 200
+    assert raw.head("OPTIONS", "*").answer()[0] == 404
+    status, _, body = raw.head("CONNECT", "elsewhere:1").answer()
+    assert (status, is_oci_error(body)) == (404, True)
+    assert raw.rest() == b""
+
+
+def test_an_upgrade_is_declined(raw: Raw) -> None:
+    raw.head("GET", "/v2/", "Connection: Upgrade", "Upgrade: websocket")
+    assert raw.answer()[0] == 200
+    assert raw.head("GET", "/livez").answer()[0] == 200
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+def test_pipelining(raw: Raw) -> None:
+    raw.send(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n" * MANY).half_close()
+    assert raw.rest().count(b"HTTP/1.1 200 OK") == MANY
+
+
+def test_pipelining_keeps_the_order(raw: Raw) -> None:
+    """Answers that take a thread must not be overtaken by those that don't."""
+    for path in ("/v2/_catalog", "/livez", "/v2/no/manifests/x", "/v2/_catalog?n=0", "/v2/"):
+        raw.head("GET", path)
+    raw.half_close()
+    statuses = [part.split(b" ")[1] for part in raw.rest().split(b"HTTP/1.1")[1:]]
+    assert statuses == [b"200", b"200", b"404", b"200", b"200"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "closes"),
+    [
+        (b"GET /v2/ HTTP/1.0\r\n\r\n", True),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", True),
+        (b"GET /v2/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", False),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", False),
+    ],
+    ids=range(4),
+)
+def test_keep_alive(raw: Raw, request_line: bytes, closes: bool) -> None:
+    assert raw.send(request_line).answer()[0] == 200
+    if closes:
+        assert raw.rest() == b""
+    else:
+        assert raw.send(request_line).answer()[0] == 200
+
+
+def test_half_closed_after_the_request(raw: Raw) -> None:
+    body = b"all of it"
+    path = f"/v2/a/blobs/uploads/?digest={digest(body)}"
+    raw.head("POST", path, f"Content-Length: {len(body)}").send(body).half_close()
+    assert raw.answer()[0] == 201
+    assert raw.rest() == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"short", b"x" * 200_000])
+def test_a_body_that_ends_early(raw: Raw, sent: bytes) -> None:
+    path = f"/v2/a/blobs/uploads/?digest={digest(b'x')}"
+    raw.head("POST", path, "Content-Length: 300000").send(sent).half_close()
+    status, _, body = raw.answer()
+    assert status == 400
+    assert b"SIZE_INVALID" in body
+
+
+# -- Expect --------------------------------------------------------------------------------------
+
+
+def test_continue(raw: Raw) -> None:
+    body = os.urandom(100_000)
+    path = f"/v2/a/blobs/uploads/?digest={digest(body)}"
+    raw.head("POST", path, f"Content-Length: {len(body)}", "Expect: 100-continue")
+    assert raw.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert raw.send(body).answer()[0] == 201
+    assert raw.head("GET", "/v2/").answer()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/v2/a/manifests/x", 413),
+        ("PUT", "/v2/a/blobs/uploads/6ba7b810-9dad-11d1-80b4-00c04fd430c8?digest=" + digest(b""), 404),
+        ("PATCH", "/v2/a/blobs/uploads/6ba7b810-9dad-11d1-80b4-00c04fd430c8", 404),
+        ("PUT", "/v2/A/manifests/x", 400),
+        ("POST", "/v2/a/tags/list", 405),
+    ],
+)
+def test_refused_before_the_body(raw: Raw, method: str, path: str, status: int) -> None:
+    raw.head(method, path, "Content-Length: 9999999", "Expect: 100-continue")
+    got, headers, body = raw.answer()
+    assert (got, headers["connection"]) == (status, "close")
+    assert is_oci_error(body)
+    started = time.monotonic()
+    assert raw.rest() == b""
+    assert time.monotonic() - started < 2
+
+
+def test_an_unknown_expectation(raw: Raw) -> None:
+    raw.head("POST", "/v2/a/blobs/uploads/", "Content-Length: 3", "Expect: a miracle")
+    status, _, body = raw.answer()
+    assert status == 417
+    assert is_oci_error(body)
+
+
+def test_a_large_rest_closes_the_connection(raw: Raw) -> None:
+    body = b"x" * 3_000_000
+    raw.head("POST", "/v2/A/blobs/uploads/", f"Content-Length: {len(body)}").send(body)
+    status, headers, _ = raw.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert raw.rest() == b""
+
+
+def test_a_small_rest_keeps_the_connection(raw: Raw) -> None:
+    raw.head("POST", "/v2/A/blobs/uploads/", "Content-Length: 100000").send(b"x" * 100_000)
+    status, headers, _ = raw.answer()
+    assert (status, "connection" in headers) == (400, False)
+    assert raw.head("GET", "/v2/").answer()[0] == 200
+
+
+# -- clients that vanish -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 3_500_000])
+@pytest.mark.parametrize("reset", [False, True])
+def test_an_upload_goes_on_where_a_client_vanished(
+    server: Server, client: httpx.Client, size: int, reset: bool
+) -> None:
+    body = os.urandom(4_000_000)
+    location = client.post("/v2/resume/blobs/uploads/").headers["location"]
+    with server.connect() as raw:
+        raw.head("PATCH", location, f"Content-Length: {len(body)}").send(body[:size])
+        time.sleep(0.5)
+        if reset:
+            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    # It is ours once the other request is over; until then it is a conflict.
+    offset = until(lambda: _offset(client, location)) if size >= 65_536 else _offset(client, location)
+    assert 0 <= offset <= size
+    headers = {"Content-Range": f"{offset}-{len(body) - 1}"}
+
+    def go_on() -> bool:
+        answer = client.patch(location, content=body[offset:], headers=headers)
+        assert answer.status_code in (202, 409, 416), answer.text
+        return answer.status_code == 202
+
+    if _offset(client, location) == offset and until(go_on):
+        answer = client.put(location, params={"digest": digest(body)})
+        assert answer.status_code == 201
+
+
+def _offset(client: httpx.Client, location: str) -> int:
+    answer = client.get(location)
+    assert answer.status_code == 204
+    end = int(answer.headers["range"].removeprefix("0-"))
+    return end + 1 if end else 0
+
+
+def test_a_single_post_that_vanishes_leaves_nothing(server: Server, client: httpx.Client) -> None:
+    uploads = server.root / ".zotctl" / "uploads"
+    before = set(os.listdir(uploads)) if uploads.exists() else set()
+    with server.connect() as raw:
+        path = f"/v2/vanish/blobs/uploads/?digest={digest(b'x')}"
+        raw.head("POST", path, "Content-Length: 5000000").send(b"x" * 2_000_000)
+        until(lambda: set(os.listdir(uploads)) - before)
+    until(lambda: set(os.listdir(uploads)) == before)
+    assert client.get("/v2/").status_code == 200
+
+
+def test_a_reader_that_vanishes(server: Server, client: httpx.Client) -> None:
+    made = push_blob(client, "vanish", os.urandom(8_000_000))
+    for _ in range(5):
+        with server.connect() as raw:
+            raw.head("GET", f"/v2/vanish/blobs/{made}")
+            raw.socket.recv(1000)
+    assert len(client.get(f"/v2/vanish/blobs/{made}").content) == 8_000_000
+
+
+# -- deadlines -----------------------------------------------------------------------------------
+
+
+def test_a_slow_header(hasty: Server) -> None:
+    with hasty.connect() as raw:
+        started = time.monotonic()
+        raw.send(b"GET /v2/ HTTP/1.1\r\nHost: ")
+        for _ in range(3):
+            time.sleep(0.2)
+            raw.send(b"x")
+        status, _, body = raw.answer()
+        assert (status, is_oci_error(body)) == (408, True)
+        assert raw.rest() == b""
+        assert 0.9 < time.monotonic() - started < 6
+
+
+def test_a_silent_connection(hasty: Server) -> None:
+    with hasty.connect() as raw:
+        started = time.monotonic()
+        assert raw.rest() == b""
+        assert 2.5 < time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("sent", [0, 5, 200_000])
+def test_a_body_that_stands_still(hasty: Server, sent: int) -> None:
+    with hasty.connect() as raw:
+        path = f"/v2/still/blobs/uploads/?digest={digest(b'x')}"
+        raw.head("POST", path, "Content-Length: 300000").send(b"x" * sent)
+        status, headers, body = raw.answer()
+        assert (status, headers["connection"], is_oci_error(body)) == (408, "close", True)
+        assert raw.rest() == b""
+
+
+def test_a_body_that_is_slow_but_moves(hasty: Server) -> None:
+    body = b"0123456789"
+    with hasty.connect() as raw:
+        path = f"/v2/slow/blobs/uploads/?digest={digest(body)}"
+        raw.head("POST", path, f"Content-Length: {len(body)}")
+        for byte in body:
+            time.sleep(0.5)
+            raw.send(bytes([byte]))
+        assert raw.answer()[0] == 201
+
+
+def test_a_reader_that_stands_still(hasty: Server) -> None:
+    size = 50_000_000
+    with hasty.client() as client:
+        made = push_blob(client, "stall", os.urandom(size))
+    with hasty.connect() as still, hasty.connect() as slow:
+        for raw in (still, slow):
+            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            raw.head("GET", f"/v2/stall/blobs/{made}")
+        got = 0
+        for _ in range(16):
+            time.sleep(0.5)
+            got += len(slow.socket.recv(500_000))
+        # One took nothing and is cut off, the other took little and is served to the end.
+        assert len(still.rest()) < size
+        while part := slow.socket.recv(1 << 20):
+            got += len(part)
+            if got >= size:
+                break
+        assert got >= size
+
+
+def test_i13_stalled_readers_take_no_memory(server: Server, client: httpx.Client) -> None:
+    made = push_blob(client, "stall", os.urandom(64_000_000))
+    (worker,) = server.workers()
+    before = _resident(worker)
+    readers = [server.connect().head("GET", f"/v2/stall/blobs/{made}") for _ in range(16)]
+    time.sleep(1)
+    assert _resident(worker) - before < 20_000_000
+    assert client.get("/v2/").status_code == 200
+    for reader in readers:
+        reader.close()
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def test_i13_an_upload_takes_no_memory(server: Server, client: httpx.Client) -> None:
+    body = os.urandom(64_000_000)
+    (worker,) = server.workers()
+    before = _resident(worker)
+    push_blob(client, "large", body)
+    assert _resident(worker) - before < 20_000_000

@@ -1,0 +1,171 @@
+"""Parts that need no server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zotctl.config import MethodRate, RateLimit
+from zotctl.errors import ConfigError, RangeInvalid, RangeUnsatisfiable, TooManyRequests, ZotctlError
+from zotctl.http import sockets, systemd, worker
+from zotctl.http.answer import _safe
+from zotctl.http.errors import Refused, malformed, render, render_bug
+from zotctl.http.pages import Pages, next_link
+from zotctl.http.ranges import names_etag, parse_content_range, parse_range
+from zotctl.http.ratelimit import Bucket, Limits
+from zotctl.http.status import Board
+
+
+@given(st.text(), st.integers(0, 1 << 62))
+def test_a_range_is_inside_or_refused(value: str, size: int) -> None:
+    try:
+        found = parse_range(value, size)
+    except RangeUnsatisfiable:
+        return
+    if found is not None:
+        offset, count = found
+        assert 0 <= offset < offset + count <= size
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_range_is_what_a_slice_is(first: int, last: int, size: int) -> None:
+    data = bytes(size % 256 for _ in range(size))
+    if first <= last and first < size:
+        offset, count = parse_range(f"bytes={first}-{last}", size) or (0, size)
+        assert data[offset : offset + count] == data[first : last + 1]
+    else:
+        with pytest.raises(RangeUnsatisfiable):
+            parse_range(f"bytes={first}-{last}", size)
+
+
+@given(st.text())
+def test_a_content_range_is_two_numbers_or_refused(value: str) -> None:
+    try:
+        first, last = parse_content_range(value)
+    except RangeInvalid:
+        return
+    assert value.isascii()
+    assert 0 <= first <= last
+
+
+def test_entity_tags() -> None:
+    assert names_etag('W/"a", "b"', '"b"')
+    assert names_etag('W/"a"', '"a"')
+    assert not names_etag('W/"a"', '"a"', weak=False)
+    assert not names_etag("a", '"a"')
+    assert names_etag(" * ", '"a"')
+
+
+def test_a_bucket() -> None:
+    now = [0.0]
+    bucket = Bucket(2.0, lambda: now[0])
+    assert [bucket.take(), bucket.take(), bucket.take()] == [0.0, 0.0, 0.5]
+    now[0] = 0.5
+    assert [bucket.take(), bucket.take()] == [0.0, 0.5]
+    now[0] = 100.0
+    assert [bucket.take(), bucket.take(), bucket.take()] == [0.0, 0.0, 0.5]
+
+
+def test_limits() -> None:
+    limits = Limits(RateLimit(rate=None, methods=(MethodRate("PUT", 0.1),)))
+    for _ in range(5):
+        limits.take("GET")
+    limits.take("PUT")
+    with pytest.raises(Refused) as caught:
+        limits.take("PUT")
+    assert isinstance(caught.value.error, TooManyRequests)
+    answer = render(caught.value)
+    assert answer.status == 429
+    assert dict(answer.headers)["Retry-After"] == "10"
+
+
+def test_pages_forget_the_oldest() -> None:
+    pages = Pages(limit=2500)
+    pages.put("a", 1, b"x")
+    assert pages.get("a", 1) == b"x"
+    assert pages.get("a", 2) is None
+    pages.put("b", 1, b"y")
+    pages.get("a", 1)
+    pages.put("c", 1, b"z")
+    assert pages.get("b", 1) is None
+    assert pages.get("a", 1) == b"x"
+    pages.put("d", 1, b"x" * 5000)
+    assert pages.get("d", 1) is None
+
+
+def test_a_link() -> None:
+    assert next_link("/v2/a/tags/list", n=1, last="a&b", x=None) == (
+        "Link",
+        '</v2/a/tags/list?n=1&last=a%26b>; rel="next"',
+    )
+
+
+@given(st.text())
+def test_no_header_is_split(value: str) -> None:
+    assert not {"\r", "\n", "\0"} & set(_safe(value))
+
+
+def test_errors_with_odd_values() -> None:
+    answer = render(ZotctlError("a lone \udcff surrogate", {"value": "\udcff"}))
+    assert b"\\\\udcff" in answer.body
+    answer = render(ZotctlError("x", {1j}))
+    assert b'"detail":"{1j}"' in answer.body
+    assert b"abc-1" in render_bug("abc-1").body
+    assert malformed(400, "x").close
+
+
+def test_what_a_worker_reports() -> None:
+    error = worker.failure(b'["ConfigError", "no such root"]')
+    assert isinstance(error, ConfigError)
+    assert error.message == "no such root"
+    assert isinstance(worker.failure(b""), ZotctlError)
+
+
+def test_a_board() -> None:
+    board = Board(2)
+    board.row(0).write(1, 2, 3)
+    board.row(1).write(10, 20, 30)
+    assert board.total() == (11, 22, 33)
+
+
+def test_addresses() -> None:
+    assert sockets.resolve("127.0.0.1", 0).is_loopback
+    assert not sockets.resolve("", 0).is_loopback
+    assert sockets.shown(sockets.Address(socket.AF_INET6, ("::1", 5000, 0, 0))) == "[::1]:5000"
+    with pytest.raises(ConfigError):
+        sockets.resolve("no.such.host.invalid", 0)
+    with pytest.raises(ZotctlError):
+        sockets.listen(sockets.Address(socket.AF_INET, ("192.0.2.1", 0)), 1)
+
+
+def test_a_port_that_is_taken() -> None:
+    first = sockets.listen(sockets.resolve("127.0.0.1", 0), 2)
+    with pytest.raises(ZotctlError, match="in use"):
+        sockets.listen(sockets.bound_to(first[0]), 2)
+    more = sockets.again(sockets.bound_to(first[0]))
+    for sock in (*first, more):
+        sock.close()
+
+
+def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        systemd.notify("READY=1", "STATUS=x")
+        assert manager.recv(100) == b"READY=1\nSTATUS=x"
+        systemd.reloading()
+        assert manager.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    systemd.notify("nobody listens")
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    systemd.notify("nobody asked")
+    assert systemd.watchdog_interval() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    assert systemd.watchdog_interval() == 1.5
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+    assert systemd.watchdog_interval() is None

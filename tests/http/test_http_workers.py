@@ -1,0 +1,244 @@
+"""Processes and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.http.serving import Server, digest, push_blob, serving, until
+from zotctl.http import sockets
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_both_workers_serve_and_agree(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        assert len(server.workers()) == 2
+        clients = [server.client() for _ in range(16)]
+        made = push_blob(clients[0], "a", b"content")
+        assert all(client.head(f"/v2/a/blobs/{made}").status_code == 200 for client in clients)
+        prefixes = Counter(line["request_id"].split("-")[0] for line in server.lines() if "request_id" in line)
+        assert len(prefixes) == 2
+        # An upload that one worker begins goes on in another.
+        location = clients[0].post("/v2/a/blobs/uploads/").headers["location"]
+        body = b""
+        for number, client in enumerate(clients):
+            chunk = os.urandom(70_000) if number % 2 else b"x"
+            headers = {"Content-Range": f"{len(body)}-{len(body) + len(chunk) - 1}"}
+            assert client.patch(location, content=chunk, headers=headers).status_code == 202
+            body += chunk
+        assert clients[3].put(location, params={"digest": digest(body)}).status_code == 201
+        assert clients[4].get(f"/v2/a/blobs/{digest(body)}").content == body
+        for client in clients:
+            client.close()
+
+
+def test_the_death_of_a_worker(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        for _ in range(2):
+            before = server.workers()
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda old=before: len(server.workers()) == 2 and server.workers() != old)
+        for _ in range(20):
+            assert httpx.get(f"{server.url}/v2/", timeout=20).status_code == 200
+        assert "signal 9" in server.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_clean_stop(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path, workers=2) as server:
+        workers = server.workers()
+        idle = server.connect()
+        assert idle.head("GET", "/v2/").answer()[0] == 200
+        body = os.urandom(3_000_000)
+        raw = server.connect()
+        path = f"/v2/a/blobs/uploads/?digest={digest(body)}"
+        raw.head("POST", path, f"Content-Length: {len(body)}").send(body[:1_500_000])
+        time.sleep(0.5)
+        server.send(number)
+        assert idle.rest() == b""
+        until(lambda: _refused(server.port))
+        raw.send(body[1_500_000:])
+        status, headers, _ = raw.answer()
+        assert (status, headers["connection"]) == (201, "close")
+        assert server.process.wait(20) == 0
+        assert all(gone(pid) for pid in workers)
+        assert "traceback" not in server.log()
+
+
+def _refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_the_terminal_signals_everybody(tmp_path: Path) -> None:
+    """^C goes to the whole group, and systemd stops the whole group: that is one stop, not two."""
+    with serving(tmp_path, workers=2) as server:
+        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/").headers["location"]
+        raw = server.connect()
+        raw.head("PATCH", location, "Content-Length: 100000").send(b"x" * 70_000)
+        time.sleep(0.5)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for pid in server.workers():
+                os.kill(pid, number)
+        server.send(signal.SIGTERM)
+        time.sleep(0.5)
+        raw.send(b"x" * 30_000)
+        assert raw.answer()[0] == 202
+        assert server.process.wait(20) == 0
+
+
+def test_a_second_signal_stops_now(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/").headers["location"]
+        raw = server.connect()
+        raw.head("PATCH", location, "Content-Length: 3000000").send(b"x" * 2_000_000)
+        time.sleep(0.5)
+        server.send(signal.SIGTERM)
+        time.sleep(0.5)
+        assert server.process.poll() is None
+        server.send(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+    with serving(tmp_path) as server:
+        # What had been read is kept, and the upload goes on after the restart.
+        assert httpx.get(server.url + location).headers["range"] == "0-1999999"
+
+
+def test_drain_has_an_end(tmp_path: Path) -> None:
+    with serving(tmp_path, "--drain", "1s") as server:
+        raw = server.connect()
+        raw.head("POST", f"/v2/a/blobs/uploads/?digest={digest(b'x')}", "Content-Length: 100").send(b"x")
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert 0.5 < time.monotonic() - started < 10
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        workers = server.workers()
+        server.process.kill()
+        server.process.wait()
+        until(lambda: all(gone(pid) or _is_zombie(pid) for pid in workers))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_a_reload(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        before = server.workers()
+        stop, failures = threading.Event(), []
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    answer = httpx.get(f"{server.url}/v2/", timeout=20)
+                    if answer.status_code != 200:
+                        failures.append(answer.text)
+                except httpx.HTTPError as error:
+                    failures.append(repr(error))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        server.config_file.write_text("[http]\ndelete = false\n")
+        server.send(signal.SIGHUP)
+        until(lambda: len(server.workers()) == 2 and not set(server.workers()) & set(before))
+        stop.set()
+        asking.join()
+        assert failures == []
+        made = digest(b"x")
+        answer = httpx.delete(f"{server.url}/v2/a/blobs/{made}")
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (405, "UNSUPPORTED")
+        assert "DELETE" not in answer.headers["allow"]
+
+
+def test_a_bad_reload_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=1) as server:
+        before = server.workers()
+        server.config_file.write_text("[http]\nno_such_key = 1\n")
+        server.send(signal.SIGHUP)
+        until(lambda: "no_such_key" in server.log())
+        time.sleep(0.3)
+        assert server.workers() == before
+        assert httpx.get(f"{server.url}/v2/").status_code == 200
+
+
+def test_a_status_line(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        for _ in range(5):
+            assert httpx.get(f"{server.url}/v2/").status_code == 200
+        time.sleep(1.2)
+        server.send(signal.SIGUSR1)
+
+        def status() -> list[dict[str, object]]:
+            return [line for line in server.lines() if "workers" in line]
+
+        (line,) = until(status)
+        assert (line["workers"], line["requests"]) == (2, 5)
+
+
+def test_one_line_on_standard_output(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        httpx.get(f"{server.url}/v2/")
+        server.send(signal.SIGTERM)
+        server.process.wait(20)
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == ""
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with serving(tmp_path / "first", workers=2) as server:
+        command = [sys.executable, "-m", "zotctl.cli", "serve", "--root", str(tmp_path / "second")]
+        done = subprocess.run(
+            [*command, "--listen", f"127.0.0.1:{server.port}"], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert "in use" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_root_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    command = [sys.executable, "-m", "zotctl.cli", "serve", "--root", str(tmp_path / "file")]
+    done = subprocess.run(
+        [*command, "--listen", "127.0.0.1:0", "--workers", "2"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode not in (0, 70)
+    assert done.stdout == ""
+    assert "file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_warning_beyond_loopback(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        assert "loopback" not in server.log()
+    if sockets.resolve("0.0.0.0", 0).is_loopback:
+        pytest.fail("0.0.0.0 is every address")
+
+
+def test_the_same_port_for_all_sockets() -> None:
+    listening = sockets.listen(sockets.resolve("127.0.0.1", 0), 3)
+    assert len({sock.getsockname() for sock in listening}) == 1
+    for sock in listening:
+        sock.close()

@@ -1,0 +1,548 @@
+"""import-layout: take image layouts of any tool into the store, without a push.
+
+Repository by repository: what is missing is copied and hashed on the way, all blobs first, manifests after
+what they list, and then one commit of index.json brings all rows. Until then nobody sees anything, so a run
+may die anywhere, and the next one skips what is there. It works on the steps of every push, beside any
+number of servers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from zotctl.errors import (
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    NoSpace,
+    NotFound,
+    UsageError,
+    ZotctlError,
+)
+from zotctl.jobs.archives import Listing, read_archive, staged
+from zotctl.jobs.import_graph import Fault, Graph, Read, Unusable, chunks, require_size, source_reader
+from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
+from zotctl.jobs.report import Finding
+from zotctl.jobs.run import Run
+from zotctl.jobs.sources import (
+    PIPE,
+    THE_LAYOUT,
+    Layout,
+    StoredLayout,
+    bad_name,
+    in_directory,
+    is_archive,
+    opened,
+    proposed_by_path,
+    read_layout,
+    refuse_move,
+    refuse_own,
+    remove_layout,
+    valid_name,
+)
+from zotctl.oci.digest import Digest, new_hash, parse_digest
+from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage import Repository, keys
+from zotctl.storage.contents import Reference, read_verified
+from zotctl.storage.driver import Driver
+from zotctl.storage.index import Index, empty_index
+from zotctl.storage.protocol import Transaction
+from zotctl.storage.root import Root
+
+ROUNDS = 3
+"""How often what vanishes between the copy and the commit is copied again."""
+
+
+def import_layout(run: Run, source: str, options: ImportOptions | None = None) -> None:
+    """Import a directory, an archive, or "-", an archive from a pipe.
+
+    Raises UsageError: nothing there, a choice is missing; LayoutInvalid: no layout, or an archive that is
+    refused; NoSpace; HeldElsewhere. What is wrong with single images ends up as findings.
+    """
+    options = options or ImportOptions()
+    options.check()
+    if options.move:
+        refuse_move(source)
+    with run.leases():
+        if is_archive(source):
+            _import_archive(run, source, options)
+        else:
+            refuse_own(source, [root.label for root in run.store.roots])
+            _import_directory(run, source, options)
+
+
+def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
+    label = "the archive from the pipe" if source == PIPE else source
+    proposal = None if source == PIPE else proposed_by_path(source)
+    with opened(source) as stream:
+        if run.dry_run:
+            listed = read_archive(run, stream, label, Listing())
+            listed.proposal = proposal
+            _import_one(run, listed, options)
+            return
+        with staged(run, _staging_root(run, options), stream, label) as layout:
+            layout.proposal = proposal
+            _import_one(run, layout, options)
+
+
+def _staging_root(run: Run, options: ImportOptions) -> Root:
+    """Where the images most likely go: from there a link is enough."""
+    if options.repo is not None:
+        return _root_of(run.store.repository_for_push(options.repo))
+    return next((root for root in run.store.roots if not root.read_only), run.store.roots[0])
+
+
+def _root_of(repository: Repository) -> Root:
+    return repository._root
+
+
+def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
+    driver, names = in_directory(source, writable=options.move and not run.dry_run)
+    if names == [THE_LAYOUT]:
+        layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
+        layout.proposal = proposed_by_path(source)
+        _import_one(run, layout, options)
+        return
+    _check_tree(source, names, options)
+    for name in names:
+        run.check()
+        with _guarded(run, name):
+            _import_below(run, driver, name, f"{source}/{name}", options)
+
+
+def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
+    if len(names) > 1 and (options.tag or (options.repo and not options.all)):
+        raise UsageError(
+            f"{source} holds {len(names)} layouts: give one of them, or leave out --repo and --tag; "
+            "with --repo NAME and --all they go below NAME/"
+        )
+
+
+def _import_below(run: Run, driver: Driver, name: str, label: str, options: ImportOptions) -> None:
+    proposal = valid_name(f"{options.repo}/{name}" if options.repo else name)
+    if proposal is None:
+        run.finding(Finding(name, None, "bad_name", bad_name(name), action="skip"))
+        return
+    layout = read_layout(driver, name, label, half_moved=options.move)
+    layout.proposal, layout.fixed = proposal, True
+    _import_one(run, layout, options)
+
+
+@contextmanager
+def _guarded(run: Run, name: str) -> Iterator[None]:
+    """One damaged layout doesn't stop the others; a full disk does (I11)."""
+    try:
+        yield
+    except NoSpace:
+        raise
+    except ZotctlError as error:
+        run.error(name, error)
+
+
+def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
+    graph = Graph(source_reader(layout))
+    _walk(graph, layout.index)
+    plan = plan_import(layout, graph.facts, options)
+    for finding in plan.findings:
+        run.finding(finding)
+    importing = [_Import(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
+    whole = [one.run_all() for one in importing]
+    if options.move and not run.dry_run and isinstance(layout, StoredLayout):
+        _move(run, layout, importing, all(whole) and options.tag is None)
+
+
+def _walk(graph: Graph, index: Index) -> None:
+    for row in index.rows():
+        if row.digest is not None:
+            graph.walk(row.digest, row.size, row.media_type)
+
+
+def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
+    """Only when everything is in the store: what was left out exists nowhere else."""
+    if not whole or any(row.digest is None for row in layout.index.rows()):
+        run.item(action="stay", source=layout.label, reason="not all of it was imported, so it is left in place")
+        return
+    digests = sorted({digest for one in importing for digest in one.verified})
+    remove_layout(layout, digests)
+    run.item(action="remove", source=layout.label, blobs=len(digests))
+
+
+# -- one repository -----------------------------------------------------------------------------
+
+
+@dataclass
+class _Import:
+    """Some rows of a layout on their way into one repository."""
+
+    run: Run
+    layout: Layout
+    source_graph: Graph
+    name: str
+    rows: list[Wanted]
+    options: ImportOptions
+    verified: set[Digest] = field(default_factory=set)
+    """Content that is in the repository and, for a move, was hashed there or on the way."""
+    _faults: dict[str, Fault] = field(default_factory=dict)
+    _left_out: int = 0
+    _can_link: bool = False
+
+    def __post_init__(self) -> None:
+        self.repository = self.run.store.repository_for_push(self.name)
+        self.root = _root_of(self.repository)
+        self.graph = self.source_graph
+        self._can_link = self.options.link and not self.run.dry_run
+
+    def run_all(self) -> bool:
+        """True: everything that was wanted is in the repository now."""
+        self._keep_tags()
+        self._fall_back()
+        needed = self._needed()
+        self._find_faults(needed)
+        self._drop_incomplete()
+        if self.run.dry_run:
+            self._preview()
+        elif self.rows:
+            self._fill()
+        return not self._left_out
+
+    # -- what is wanted, and what is there --------------------------------------------------------
+
+    def _keep_tags(self) -> None:
+        """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
+        index = self._index()
+        kept = [row for row in self.rows if self._is_kept(index, row)]
+        self.rows = [row for row in self.rows if row not in kept]
+        for row in kept:
+            self._report_kept(row, index)
+
+    def _index(self) -> Index:
+        try:
+            return self.root.protocol.read_index(self.name).index
+        except NotFound:
+            return empty_index()
+
+    def _is_kept(self, index: Index, row: Wanted) -> bool:
+        there = index.find(row.tag) if row.tag and not self.options.overwrite else None
+        return there is not None and there.digest != row.digest
+
+    def _report_kept(self, row: Wanted, index: Index) -> None:
+        there = index.find(row.tag or "")
+        self._left_out += 1
+        self.run.add("tags_kept")
+        self.run.item(
+            action="keep", repository=self.name, tag=row.tag, digest=there.digest if there else None,
+            source_digest=row.digest, reason="the tag is there already; --overwrite moves it",
+        )  # fmt: skip
+
+    def _fall_back(self) -> None:
+        """What the source lacks may be here: an earlier run, or a push, brought it."""
+        if not self.source_graph.faults:
+            return
+        self.graph = Graph(self._reader())
+        for row in self.rows:
+            self.graph.walk(row.digest, row.row.size, row.row.media_type)
+
+    def _reader(self) -> Read:
+        of_source = source_reader(self.layout)
+
+        def read(digest: Digest, size: int) -> bytes:
+            try:
+                return of_source(digest, size)
+            except Unusable:
+                with suppress(NotFound, ManifestInvalid):
+                    return read_verified(self.root.protocol, self.name, digest)
+                raise
+
+        return read
+
+    def _has(self, digest: Digest, size: int) -> bool:
+        try:
+            return self.root.protocol.find(self.name, digest).size == size
+        except NotFound:
+            return False
+
+    def _needed(self) -> dict[str, Reference]:
+        """Everything that the rows lead to: blobs, then manifests, each after what it lists."""
+        blobs: dict[str, Reference] = {}
+        manifests: dict[str, Reference] = {}
+        done: set[str] = set()
+        for row in self.rows:
+            for digest in self.graph.manifests_below(row.digest, done):
+                if (facts := self.graph.facts.get(digest)) is not None:
+                    manifests[digest] = Reference(digest, facts.size, facts.media_type)
+                    blobs |= {blob.digest: blob for blob in facts.blobs if not self._may_lack(blob)}
+        return blobs | manifests
+
+    def _may_lack(self, blob: Reference) -> bool:
+        """image-spec, layer.md, "Non-Distributable Layers": such a layer may be absent."""
+        if not is_nondistributable(blob.media_type):
+            return False
+        try:
+            return self.layout.size(parse_digest(blob.digest)) is None
+        except DigestInvalid:
+            return True
+
+    def _find_faults(self, needed: dict[str, Reference]) -> None:
+        self._faults = dict(self.graph.faults)
+        for reference in needed.values():
+            try:
+                digest = parse_digest(reference.digest)
+                if not self._has(digest, reference.size):
+                    require_size(self.layout, digest, reference.size, "missing_blob")
+            except Unusable as error:
+                self._faults[reference.digest] = error.fault
+            except DigestInvalid as error:
+                self._faults[reference.digest] = Fault("invalid_manifest", error.message)
+
+    def _drop_incomplete(self) -> None:
+        """Rows that lead to a fault are left out, and each fault says which tags it costs."""
+        costs: dict[str, list[Wanted]] = {}
+        for row in self.rows if self._faults else ():
+            for digest in self._faults_below(row.digest):
+                costs.setdefault(digest, []).append(row)
+        broken = {row.digest for rows in costs.values() for row in rows}
+        self._left_out += sum(row.digest in broken for row in self.rows)
+        self.rows = [row for row in self.rows if row.digest not in broken]
+        for digest, rows in costs.items():
+            self._report_fault(digest, tuple(sorted({row.tag for row in rows if row.tag})))
+
+    def _faults_below(self, digest: str) -> Iterator[str]:
+        for manifest in self.graph.manifests_below(digest, set()):
+            if manifest in self._faults:
+                yield manifest
+            facts = self.graph.facts.get(manifest)
+            yield from (blob.digest for blob in facts.blobs if blob.digest in self._faults) if facts else ()
+
+    def _report_fault(self, digest: str, tags: tuple[str, ...]) -> None:
+        fault = self._faults[digest]
+        details = {"source": self.layout.label}
+        self.run.finding(Finding(self.name, digest, fault.kind, fault.reason, tags, "skip", details))
+
+    def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
+        wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]
+        return [(digest, size) for digest, size in wanted if not self._is_there(digest, size)]
+
+    def _is_there(self, digest: Digest, size: int) -> bool:
+        if digest in self.verified and self._has(digest, size):
+            return True
+        there = self._has(digest, size) and (not self.options.move or self._is_sound(digest, size))
+        if there:
+            self.verified.add(digest)
+        return there
+
+    def _is_sound(self, digest: Digest, size: int) -> bool:
+        """Before the other copy goes: is this one whole?"""
+        hasher = new_hash(digest.algorithm)
+        with self.root.protocol.open(self.name, digest) as reader:
+            for at in range(0, size, 1 << 20):
+                self.run.throttle.take(min(1 << 20, size - at))
+                hasher.update(reader.read_at(at, 1 << 20))
+        return hasher.hexdigest() == digest.encoded
+
+    # -- copying ----------------------------------------------------------------------------------
+
+    def _preview(self) -> None:
+        index, missing = self._index(), self._missing(self._needed())
+        self._count(len(missing), sum(size for _, size in missing))
+        self._report_rows(index)
+
+    def _fill(self) -> None:
+        before = self._index()
+        for _ in range(ROUNDS):
+            self._copy(self._missing(self._needed()))
+            self._drop_incomplete()
+            try:
+                self._commit()
+            except ManifestBlobUnknown as error:
+                vanished = error
+            else:
+                return self._report_rows(before)
+        raise vanished
+
+    def _copy(self, missing: list[tuple[Digest, int]]) -> None:
+        total, done = sum(size for _, size in missing), 0
+        for digest, size in missing:
+            self.run.check()
+            try:
+                self._copy_one(digest, size)
+            except Unusable as error:
+                self._faults[digest] = error.fault
+            except DigestInvalid as error:
+                self._faults[digest] = Fault("digest_mismatch", f"{self.layout.label}: {error.message}")
+            done += size
+            self.run.progress(done, total, "bytes", self.name)
+
+    def _copy_one(self, digest: Digest, size: int) -> None:
+        if digest in self.graph.facts:
+            self._copy_manifest(digest, size)
+        elif not (self._mount(digest, size) or self._link(digest, size)):
+            self._copy_blob(digest, size)
+            self._count(1, size)
+        self.verified.add(digest)
+
+    def _count(self, blobs: int, size: int) -> None:
+        self.run.add("blobs", blobs)
+        self.run.add("copied_bytes", size)
+
+    def _copy_manifest(self, digest: Digest, size: int) -> None:
+        """Flushed always: index.json must never lead to a torn manifest (I3). Still nobody sees it."""
+        protocol = self.root.protocol
+        staged_key = protocol.stage(source_reader(self.layout)(digest, size))
+        try:
+            protocol.blobs.publish(self.name, digest, staged_key)
+        finally:
+            protocol.unstage(staged_key)
+        self._count(1, size)
+
+    def _copy_blob(self, digest: Digest, size: int) -> None:
+        upload = self.repository.resume_upload(self.repository.start_upload(digest.algorithm))
+        try:
+            for data in chunks(self.layout, digest, size):
+                self.run.throttle.take(len(data))
+                upload.write([data])
+            upload.finish(digest)
+        except BaseException:
+            upload.cancel()
+            raise
+
+    def _mount(self, digest: Digest, size: int) -> bool:
+        """What an archive has staged in this root was hashed there; one link brings it here."""
+        layout = self.layout
+        if not isinstance(layout, StoredLayout) or layout.driver is not self.root.driver:
+            return False
+        if not (self.root.protocol.mount(layout.name, self.name, digest) and self._has(digest, size)):
+            return False
+        self._count(1, size)
+        return True
+
+    # -- hard links -------------------------------------------------------------------------------
+
+    def _link(self, digest: Digest, size: int) -> bool:
+        if not self._can_link:
+            return False
+        try:
+            return self._link_hashed(digest, size)
+        except OSError as error:
+            self._can_link = False
+            reason = f"copied instead of linked: {error.strerror}"
+            self.run.item(action="note", repository=self.name, source=self.layout.label, reason=reason)
+            return False
+
+    def _link_hashed(self, digest: Digest, size: int) -> bool:
+        """The inode that was hashed gets one more name, whatever its first name leads to by now."""
+        with self.layout.open(digest) as reader:
+            fd = reader.fileno()
+            if fd is None:
+                return False
+            _require_linkable(self.root, os.fstat(fd))
+            self._hash(digest, size)
+            self._publish_link(digest, fd)
+        self.run.add("blobs")
+        self.run.add("linked_bytes", size)
+        return True
+
+    def _hash(self, digest: Digest, size: int) -> None:
+        hasher = new_hash(digest.algorithm)
+        for data in chunks(self.layout, digest, size):
+            self.run.throttle.take(len(data))
+            hasher.update(data)
+        if (found := hasher.hexdigest()) != digest.encoded:
+            raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found}")
+
+    def _publish_link(self, digest: Digest, fd: int) -> None:
+        site = self.root.protocol.site
+        temp = keys.tmp(site.clock.token())
+        # The one step outside of the driver: only here is there a name that no root has.
+        os.link(f"/proc/self/fd/{fd}", os.path.join(self.root.label, temp), follow_symlinks=True)
+        try:
+            if site.commit:
+                os.fdatasync(fd)
+            self.root.protocol.blobs.publish(self.name, digest, temp)
+        finally:
+            site.discard(temp)
+
+    # -- the commit -------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """All rows at once, when everything is there under the lock (I5)."""
+        needed = self._needed()
+        kept: list[Wanted] = []
+
+        def change(tx: Transaction, draft: Index) -> None:
+            _require(self.name, tx, needed.values())
+            kept[:] = [row for row in self.rows if self._is_kept(draft, row)]
+            for row in self.rows:
+                if row not in kept:
+                    draft.put_row(row.row.raw, row.tag)
+            self._put_children(draft)
+
+        before = {row.tag: found.digest if (found := self._index().find(row.tag)) else None for row in self.rows if row.tag}
+        self.root.committer.commit(self.name, change)
+        for row in kept:
+            self._report_kept(row, self._index())
+        self.rows = [row for row in self.rows if row not in kept]
+        self._note(before)
+
+    def _put_children(self, draft: Index) -> None:
+        """What an index lists is a row too, behind all others: nothing else names it to other readers."""
+        done: set[str] = set()
+        for row in self.rows:
+            for digest in self.graph.manifests_below(row.digest, done):
+                facts = self.graph.facts[digest]
+                if digest not in draft and digest != row.digest:
+                    draft.put(parse_digest(digest), facts.size, facts.media_type)
+
+    def _note(self, before: dict[str, str | None]) -> None:
+        """Tags begin their life here now; a row without one stays unknown, which means keep."""
+        for row in self.rows:
+            if row.tag and before[row.tag] != row.digest:
+                self.root.history.note(self.name, "push", row.digest, {row.tag: before[row.tag]})
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    def _report_rows(self, before: Index) -> None:
+        self.run.add("repositories")
+        for row in self.rows:
+            there = before.find(row.tag) if row.tag else before.find(row.digest)
+            action = "unchanged" if there is not None and there.digest == row.digest else "import"
+            self.run.add("unchanged" if action == "unchanged" else "imported")
+            self.run.item(
+                action=action, repository=self.name, tag=row.tag, digest=row.digest,
+                media_type=row.row.media_type, size_bytes=self._size(row), source=self.layout.label,
+            )  # fmt: skip
+
+    def _size(self, row: Wanted) -> int:
+        """Of everything that the row leads to, whether or not it had to be copied."""
+        sizes: dict[str, int] = {}
+        for digest in self.graph.manifests_below(row.digest, set()):
+            facts = self.graph.facts[digest]
+            sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in facts.blobs}
+        return sum(sizes.values())
+
+
+def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:
+    gone = [reference.digest for reference in needed if not _is_there(tx, reference)]
+    if gone:
+        raise ManifestBlobUnknown(f"{name}: {len(gone)} blobs were removed while they were being imported", gone)
+
+
+def _is_there(tx: Transaction, reference: Reference) -> bool:
+    try:
+        return tx.require(parse_digest(reference.digest)).size == reference.size
+    except NotFound:
+        return False
+
+
+def _require_linkable(root: Root, info: os.stat_result) -> None:
+    """Raises OSError: the two must share a file system, and servers must be able to read the result."""
+    owner = root.driver.stat(keys.HIDDEN)
+    if not os.path.isdir(root.label) or info.st_dev != owner.dev:
+        raise OSError(0, "it is on another file system")
+    if info.st_uid != owner.uid or not info.st_mode & 0o400:
+        raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
+
+
+__all__ = ["ImportOptions", "import_layout"]
