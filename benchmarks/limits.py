@@ -146,9 +146,7 @@ def lines(folder: str) -> Iterator[str]:
         speed, cpu = _sha256_threads(threads)
         yield f"SHA-256, hashlib, {threads} threads: {speed:.0f} MiB/s ({cpu:.2f} CPU-s/GiB)"
         other = _openssl(threads)
-        yield f"SHA-256, openssl, {threads} cores: " + (
-            "not installed" if other is None else f"{other:.0f} MiB/s"
-        )
+        yield f"SHA-256, openssl, {threads} cores: " + ("not installed" if other is None else f"{other:.0f} MiB/s")
     yield "sendfile over loopback: {:.0f} MiB/s ({:.2f} CPU-s/GiB)".format(*_sendfile(folder))
     yield "receive, hash, write: {:.0f} MiB/s ({:.2f} CPU-s/GiB)".format(*_receive_hash_write(folder))
     yield f"new file and fdatasync: {_syncs(folder):.0f}/s"

@@ -137,9 +137,7 @@ class Maker:
         """The closing PUT of an upload, with what is left of the body from `start` on."""
         path = f"{location}{'&' if '?' in location else '?'}digest={body.digest}"
         extra = f"Content-Type: application/octet-stream\r\nContent-Length: {body.size - start}\r\n"
-        return Request(
-            self._head("PUT", path, extra), 201, tuple(body.pieces(start)) if start < body.size else ()
-        )
+        return Request(self._head("PUT", path, extra), 201, tuple(body.pieces(start)) if start < body.size else ())
 
     def patch(self, location: str, body: Body, start: int, end: int) -> Request:
         extra = (

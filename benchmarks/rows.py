@@ -81,9 +81,7 @@ class Turn:
         """Asks for these in turn, each connection beginning at another one, after a short warm-up."""
 
         def scripts(tally: Tally) -> list[Script]:
-            shifted = [
-                requests[i % len(requests) :] + requests[: i % len(requests)] for i in range(connections)
-            ]
+            shifted = [requests[i % len(requests) :] + requests[: i % len(requests)] for i in range(connections)]
             return [gets(tally, each, size) for each in shifted]
 
         warm = Tally(seconds=_WARM)
@@ -178,9 +176,7 @@ def _get_tags(connections: int) -> Run:
 def _head_blob(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         digest = turn.content["growth"].blobs[1].digest
-        return turn.reads(
-            [Maker(turn.running.address).head(turn.path("growth", f"blobs/{digest}"))], connections
-        )
+        return turn.reads([Maker(turn.running.address).head(turn.path("growth", f"blobs/{digest}"))], connections)
 
     return run
 
@@ -219,9 +215,7 @@ def _push_small(connections: int) -> Run:
         bodies = iter([Body(2000) for _ in range(int(turn.sizes.seconds * 8000))])
         maker, name = Maker(turn.running.address), turn.prefix + "small"
         tally = _Counted(turn.sizes.seconds)
-        return turn.measure(
-            lambda tally: [pushes(tally, maker, name, bodies) for _ in range(connections)], tally
-        )
+        return turn.measure(lambda tally: [pushes(tally, maker, name, bodies) for _ in range(connections)], tally)
 
     return run
 
@@ -349,9 +343,7 @@ def _read_rows() -> Iterator[Row]:
         (10000, 64): (Target("p50", "<=", 1.5, row="get-tag-1-c64"),),
     }
     for (tags, connections), wanted in targets.items():
-        yield Row(
-            f"get-tag-{tags}-c{connections}", _PER_SECOND, _tagged(tags), _get_tags(connections), wanted
-        )
+        yield Row(f"get-tag-{tags}-c{connections}", _PER_SECOND, _tagged(tags), _get_tags(connections), wanted)
     yield Row("head-blob-c1", _PER_SECOND, _tagged(1), _head_blob(1))
     yield Row("head-blob-c64", _PER_SECOND, _tagged(1), _head_blob(64), (_at_least(2, "zot"),))
 
@@ -359,12 +351,8 @@ def _read_rows() -> Iterator[Row]:
 def _list_rows() -> Iterator[Row]:
     ten = (_at_least(10, "zot"),)
     yield Row("tags-list-1000-c8", _PER_SECOND, _tagged(1000), _tags_list, ten)
-    yield Row(
-        "catalog-1000-c8", _PER_SECOND, lambda sizes: many_repositories(1000), _catalog, ten, local_only=True
-    )
-    yield Row(
-        "referrers-100-c8", _PER_SECOND, lambda sizes: {"growth": referred(100)}, _referrers, ten, pushed=True
-    )
+    yield Row("catalog-1000-c8", _PER_SECOND, lambda sizes: many_repositories(1000), _catalog, ten, local_only=True)
+    yield Row("referrers-100-c8", _PER_SECOND, lambda sizes: {"growth": referred(100)}, _referrers, ten, pushed=True)
 
 
 def _push_rows() -> Iterator[Row]:
@@ -373,9 +361,7 @@ def _push_rows() -> Iterator[Row]:
         16: (_at_least(5, "zot"), _at_least(1, "zot-nd")),
     }
     for connections, wanted in small.items():
-        yield Row(
-            f"push-2k-c{connections}", _PER_SECOND, _nothing, _push_small(connections), wanted, fresh=True
-        )
+        yield Row(f"push-2k-c{connections}", _PER_SECOND, _nothing, _push_small(connections), wanted, fresh=True)
     wanted = (_at_least(1, "zot"), _cpu(0.7, "zot"))
     for name, chunk in {"push-64m-c4": 0, "push-64m-c4-patch": 8 * MIB}.items():
         run = _push_large(4, _middles, chunk)

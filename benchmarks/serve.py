@@ -99,9 +99,7 @@ class Bench:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("rows", nargs="*", help="names or patterns such as 'push-*'; all without any")
-    parser.add_argument(
-        "--server", action="append", default=[], metavar="NAME=HOW", help="command or URL; see README"
-    )
+    parser.add_argument("--server", action="append", default=[], metavar="NAME=HOW", help="command or URL; see README")
     parser.add_argument("--only", metavar="NAME,NAME", help="of the servers, those")
     parser.add_argument("--subject", default="zotctl", help="the server whose ratios are printed (zotctl)")
     parser.add_argument("--turns", type=int, help="medians are over that many (3; with --quick 1)")
@@ -137,9 +135,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> table.Table:
     servers, rows = _servers(options), _chosen(options.rows)
     names = [server.name for server in servers]
     sizes = QUICK if options.quick else Sizes()
-    bench = Bench(
-        servers, folder, sizes, turns=options.turns or (1 if options.quick else 3), wipe=options.wipe
-    )
+    bench = Bench(servers, folder, sizes, turns=options.turns or (1 if options.quick else 3), wipe=options.wipe)
     print(table.header(names), flush=True)
     figures: table.Table = {}
     for row in rows:
@@ -170,9 +166,7 @@ def main() -> int:
     except (KeyError, ValueError) as error:
         parser.error(str(error))
     if options.json:
-        plain = {
-            row: {name: vars(sample) for name, sample in samples.items()} for row, samples in figures.items()
-        }
+        plain = {row: {name: vars(sample) for name, sample in samples.items()} for row, samples in figures.items()}
         options.json.write_text(json.dumps(plain, indent=1) + os.linesep)
     return 0
 

@@ -51,7 +51,9 @@ def parse(text: str) -> Server:
 def default_servers() -> list[Server]:
     """This checkout, and those peers that are on the PATH."""
     python = shlex.quote(sys.executable)
-    found = [Server("zotctl", f"{python} -m zotctl.cli serve --root {{dir}} --listen {LOOPBACK}:{{port}}")]
+    found = [
+        Server("zotctl", f"{python} -m zotctl.cli serve --root {{dir}} --listen {LOOPBACK}:{{port}} --log-level error")
+    ]
     if shutil.which("zot"):
         found += [
             Server("zot", "zot serve {zot_config}"),
@@ -200,9 +202,7 @@ class Running:
 def _answers(address: Address) -> bool:
     try:
         with socket.create_connection(address, timeout=5) as connection:
-            connection.sendall(
-                f"GET /v2/ HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode()
-            )
+            connection.sendall(f"GET /v2/ HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode())
             return connection.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False

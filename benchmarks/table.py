@@ -15,8 +15,7 @@ def middle(samples: list[Sample]) -> Sample:
     """The median of each figure over the turns that measured something; the notes that differ, together."""
     good = [sample for sample in samples if sample.speed or sample.value] or samples
     figures = {
-        name: median(getattr(sample, name) for sample in good)
-        for name in ("speed", "cpu", "p50", "p99", "value")
+        name: median(getattr(sample, name) for sample in good) for name in ("speed", "cpu", "p50", "p99", "value")
     }
     return Sample(**figures, note="; ".join(dict.fromkeys(sample.note for sample in samples if sample.note)))
 
@@ -51,9 +50,7 @@ def _cell(row: Row, sample: Sample) -> str:
         return f"{_number(sample.value)}{star}"
     if not sample.speed:
         return f"none{star}"
-    return (
-        f"{_number(sample.speed)} ({_number(sample.cpu)}) {_number(sample.p50)}/{_number(sample.p99)}{star}"
-    )
+    return f"{_number(sample.speed)} ({_number(sample.cpu)}) {_number(sample.p50)}/{_number(sample.p99)}{star}"
 
 
 def _best(metric: str, samples: Samples, subject: str) -> tuple[float, str] | None:

@@ -1,4 +1,4 @@
-"""Faults from round a driver, never from hooks inside it. Each wraps any driver, so they also wrap each other.
+"""Faults from round a driver, never from hooks inside it. Each wraps any driver, so also each other.
 
 Each call of the driver and of its handles passes `before`; what is written and read passes `written` and
 `read`. A fault overrides what it needs.
@@ -49,6 +49,9 @@ class Faults(Wrapped):
 
     def written(self, key: str, inner: Writer, buffers: Sequence[Buffer]) -> int:
         return inner.write(buffers)
+
+    def copied(self, key: str, inner: Writer, source: Reader) -> None:
+        inner.copy(source.inner if isinstance(source, FaultyReader) else source)
 
     def read(self, key: str, offset: int, data: bytes) -> bytes:
         return data
@@ -115,15 +118,15 @@ class Faults(Wrapped):
 
 class FaultyReader:
     def __init__(self, faults: Faults, key: str, inner: Reader) -> None:
-        self._faults, self._key, self._inner = faults, key, inner
+        self._faults, self._key, self.inner = faults, key, inner
 
     @property
     def size(self) -> int:
-        return self._faults.size(self._key, self._inner.size)
+        return self._faults.size(self._key, self.inner.size)
 
     def info(self) -> Info:
         self._faults.before(Call("info", self._key))
-        found = self._inner.info()
+        found = self.inner.info()
         return found._replace(size=self._faults.size(self._key, found.size))
 
     def fileno(self) -> int | None:
@@ -132,10 +135,22 @@ class FaultyReader:
 
     def read_at(self, offset: int, count: int) -> bytes:
         self._faults.before(Call("read_at", self._key))
-        return self._faults.read(self._key, offset, self._inner.read_at(offset, count))
+        return self._faults.read(self._key, offset, self.inner.read_at(offset, count))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        data = self.read_at(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def once(self) -> None:
+        self.inner.once()
+
+    def labels(self) -> dict[str, bytes]:
+        self._faults.before(Call("labels", self._key))
+        return self.inner.labels()
 
     def close(self) -> None:
-        self._inner.close()
+        self.inner.close()
 
     def __enter__(self) -> Reader:
         return self
@@ -151,6 +166,10 @@ class FaultyWriter:
     def write(self, buffers: Sequence[Buffer]) -> int:
         self._faults.before(Call("write", self._key))
         return self._faults.written(self._key, self._inner, buffers)
+
+    def copy(self, source: Reader) -> None:
+        self._faults.before(Call("copy", self._key))
+        self._faults.copied(self._key, self._inner, source)
 
     def truncate(self, size: int) -> None:
         self._faults.before(Call("truncate", self._key))
@@ -248,12 +267,17 @@ class CrashAfter(Faults):
         self.left -= 1
 
 
-class FlipByte(Faults):
+class _Bytes(Faults):
+    """A copy is a write like another."""
+
+    def copied(self, key: str, inner: Writer, source: Reader) -> None:
+        self.written(key, inner, [source.read_at(0, source.size)])
+
+
+class FlipByte(_Bytes):
     """One bit is wrong in the byte at an offset: of what is written, or with `reading` of what is read."""
 
-    def __init__(
-        self, inner: Driver, at: int, match: Match = every, *, bit: int = 0, reading: bool = False
-    ) -> None:
+    def __init__(self, inner: Driver, at: int, match: Match = every, *, bit: int = 0, reading: bool = False) -> None:
         super().__init__(inner)
         self.at, self.match, self.mask, self.reading = at, match, 1 << bit, reading
 
@@ -272,7 +296,7 @@ class FlipByte(Faults):
         return data[:place] + bytes([data[place] ^ self.mask]) + data[place + 1 :]
 
 
-class Truncate(Faults):
+class Truncate(_Bytes):
     """Everything behind `size` bytes is lost, and success is told: of what is written, or with `reading`
     of what is read."""
 
@@ -288,9 +312,7 @@ class Truncate(Faults):
         return len(body)
 
     def read(self, key: str, offset: int, data: bytes) -> bytes:
-        return (
-            data[: self.size(key, offset + len(data)) - offset] if offset < self.size(key, 1 << 62) else b""
-        )
+        return data[: self.size(key, offset + len(data)) - offset] if offset < self.size(key, 1 << 62) else b""
 
     def size(self, key: str, size: int) -> int:
         return min(size, self.limit) if self.reading and self.match(key) else size
@@ -314,7 +336,7 @@ class Slow(Faults):
             self.sleep(self.seconds)
 
 
-class NoSpaceAfter(Faults):
+class NoSpaceAfter(_Bytes):
     """The storage is full after so many bytes. The write that meets the end writes what still fits; then
     nothing can be made either. Set `left` to make room again."""
 

@@ -10,11 +10,11 @@ import errno
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import mfusepy  # type: ignore[import-untyped,unused-ignore]
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,7 +149,8 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc,unused-ignore]
 
     @below
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-        os.utime(path, ns=times)
+        now = time.time_ns()
+        os.utime(path, ns=times or (now, now))
         return 0
 
     @below

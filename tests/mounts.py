@@ -6,7 +6,6 @@ Each test process (xdist worker) makes its own, once, in a directory of its own.
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import subprocess
 import sys

@@ -82,7 +82,7 @@ def test_crash_after_dies_at_each_call_and_makes_none_after_it() -> None:
                 driver.unlink("index")
             finally:
                 driver.mkdir("never")
-        done = [set(), {"temp"}, {"temp"}, {"index"}][n]
+        done = [set[str](), {"temp"}, {"temp"}, {"index"}][n]
         assert driver.crashed
         assert names(inner, "") == done
 
@@ -199,3 +199,27 @@ def test_faults_wrap_each_other() -> None:
         driver.unlink("file")
     assert get(inner, "file") == b"01"
     assert driver.lines()[-1] == "unlink file"
+
+
+def test_copies_meet_the_faults_of_bytes() -> None:
+    inner = MemoryDriver()
+    put(inner, "source", b"0123456789")
+    for driver in (Truncate(inner, 4), FlipByte(inner, 0), Faults(inner), FlipByte(inner, 0, reading=True)):
+        with driver.open("source") as reader, driver.create("copy") as writer:
+            writer.copy(reader)
+        expected = {Truncate: b"0123", FlipByte: b"1123456789", Faults: b"0123456789"}
+        assert get(inner, "copy") == expected[type(driver)]
+        inner.unlink("copy")
+    full = NoSpaceAfter(inner, 4)
+    with full.open("source") as reader, full.create("copy") as writer, pytest.raises(NoSpace):
+        writer.copy(reader)
+    assert get(inner, "copy") == b"0123"
+
+
+def test_reading_into_a_buffer_meets_the_faults_of_bytes() -> None:
+    inner = MemoryDriver()
+    put(inner, "file", b"0123")
+    buffer = bytearray(8)
+    with FlipByte(inner, 1, reading=True).open("file") as reader:
+        assert reader.read_into(0, memoryview(buffer)) == 4
+    assert buffer == b"0023" + bytes(4)

@@ -43,6 +43,7 @@
     │   │   ├── Busy            503 a lock was not to be had in time
     │   │   └── IoFailed        503 the device reported an error
     │   └── NoLocks             503 the file system has no locks, exit 14
+    ├── NoSuchStore            10   no directory there
     └── HeldElsewhere          11   another run, or zot, holds it
 
 Exit codes that are no exception: 0 done, 4 damage found, 5 done but some repositories could not be
@@ -95,6 +96,10 @@ class ConfigError(ZotctlError):
 
 class Interrupted(ZotctlError):
     exit_code = 130
+
+
+class NoSuchStore(ZotctlError):
+    exit_code = 10
 
 
 class HeldElsewhere(ZotctlError):

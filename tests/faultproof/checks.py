@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,12 @@ def _blob(name: str, digest: str) -> str:
 
 def _is(body: bytes, digest: str) -> bool:
     algorithm, _, encoded = digest.partition(":")
-    return hashlib.new(algorithm, body).hexdigest() == encoded
+    return _hash(algorithm, body) == encoded
+
+
+@lru_cache(1000)
+def _hash(algorithm: str, body: bytes) -> str:
+    return hashlib.new(algorithm, body).hexdigest()
 
 
 def _hashes_right(key: str, body: bytes) -> bool:
@@ -115,4 +121,4 @@ def _hashes_right(key: str, body: bytes) -> bool:
     pooled = key.startswith(f"{keys.POOL}/") and len(parts) == 5
     if not pooled and (len(parts) < 4 or parts[-3] != "blobs"):
         return True
-    return hashlib.new(parts[2] if pooled else parts[-2], body).hexdigest() == parts[-1]
+    return _hash(parts[2] if pooled else parts[-2], body) == parts[-1]

@@ -21,6 +21,8 @@ from zotctl.storage.wrappers import Wrapped
 MODELS = ("journal", "log", "any")
 DATA = ("whole", "half", "none")
 """How much of the bytes that were not flushed is there."""
+RECENT = 30
+"""Where any change may be missing: so many of the last ones are tried."""
 
 Entry = tuple[int, str]
 """A directory and a name in it."""
@@ -82,32 +84,39 @@ class World:
             if any(entry[0] == directory for entry, _ in change.entries):
                 self.flushed.add(number)
 
-    def states(self, model: str) -> Iterator[MemoryDriver]:
-        """Every state that a cut at this moment may leave, as far as it is told apart here."""
-        seen = set()
-        for kept, data in itertools.product(self._kept(model), DATA):
-            tree = self._tree(kept, data)
-            mark = tuple(sorted(tree.items()))
-            if mark not in seen:
-                seen.add(mark)
-                yield _driver(tree)
+    def states(self, model: str, seen: set[int] | None = None) -> Iterator[MemoryDriver]:
+        """Every state that a cut at this moment may leave, but for those that were `seen` before."""
+        seen = set() if seen is None else seen
+        for kept in self._kept(model):
+            names = self._names(kept)
+            whole = all(self.files[ino].body == self.files[ino].flushed for ino in names.values() if ino in self.files)
+            for data in DATA[:1] if whole else DATA:
+                tree = {key: self._content(ino, data) for key, ino in names.items()}
+                mark = hash(frozenset(tree.items()))
+                if mark not in seen:
+                    seen.add(mark)
+                    yield _driver(tree)
 
     def _kept(self, model: str) -> Iterator[set[int]]:
         everything = range(len(self.changes))
         if model == "journal":
             yield from (set(range(end)) for end in range(self.last_flush, len(self.changes) + 1))
         elif model == "log":
-            yield from (set(range(end)) | self.flushed for end in range(len(self.changes) + 1))
+            oldest = max(0, len(self.changes) - RECENT)
+            yield from (set(range(end)) | self.flushed for end in (0, *range(oldest, len(self.changes) + 1)))
         else:
             loose = [number for number in everything if number not in self.flushed]
             yield set(everything)
             yield set(self.flushed)
-            for one in loose:
+            for one in loose[-RECENT:]:
                 yield set(everything) - {one}
                 yield self.flushed | {one}
 
-    def _tree(self, kept: set[int], data: str) -> dict[str, bytes | None]:
-        """Key to content, None for a directory."""
+    def _content(self, ino: int, data: str) -> bytes | None:
+        return None if ino in self.directories else self.files[ino].after_cut(data)
+
+    def _names(self, kept: set[int]) -> dict[str, int]:
+        """Every key that is there when these changes are."""
         names: dict[int, dict[str, int]] = {}
         for number in sorted(kept):
             for (directory, name), target in self.changes[number].entries:
@@ -116,17 +125,15 @@ class World:
                     below.pop(name, None)
                 else:
                     below[name] = target
-        tree: dict[str, bytes | None] = {}
+        tree: dict[str, int] = {}
         todo = [("", 0)]
         while todo:
             prefix, directory = todo.pop()
             for name, target in names.get(directory, {}).items():
                 key = f"{prefix}/{name}" if prefix else name
+                tree[key] = target
                 if target in self.directories:
-                    tree[key] = None
                     todo.append((key, target))
-                else:
-                    tree[key] = self.files[target].after_cut(data)
         return tree
 
 

@@ -27,10 +27,32 @@ class Server:
 
     def __init__(self, home: Path, *arguments: str, config: str = "", workers: int = 1) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self.home, self.root, self.log_file, self.config_file = home, home / "root", home / "log", home / "c.toml"
+        self.home, self.root, self.log_file, self.config_file = (
+            home,
+            home / "root",
+            home / "log",
+            home / "c.toml",
+        )
         self.config_file.write_text(config)
-        command = [sys.executable, "-m", "zotctl.cli", "serve", "--root", str(self.root), "--workers", str(workers)]
-        command += ["--listen", "127.0.0.1:0", "--config", str(self.config_file), "--log-format", "json", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "zotctl.cli",
+            "serve",
+            "--root",
+            str(self.root),
+            "--workers",
+            str(workers),
+        ]
+        command += [
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            str(self.config_file),
+            "--log-format",
+            "json",
+            *arguments,
+        ]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.line = self._first_line()

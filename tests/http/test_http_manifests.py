@@ -21,9 +21,13 @@ def manifest(seed: str = "", **extra: object) -> bytes:
     return json.dumps(made | {"annotations": {"seed": seed}}).encode()
 
 
-def push(client: httpx.Client, reference: str, body: bytes, query: str = "", kind: str = OCI_MANIFEST) -> httpx.Response:
+def push(
+    client: httpx.Client, reference: str, body: bytes, query: str = "", kind: str = OCI_MANIFEST
+) -> httpx.Response:
     push_blob(client, NAME, CONFIG)
-    return client.put(f"/v2/{NAME}/manifests/{reference}{query}", content=body, headers={"Content-Type": kind})
+    return client.put(
+        f"/v2/{NAME}/manifests/{reference}{query}", content=body, headers={"Content-Type": kind}
+    )
 
 
 def test_push_and_pull(client: httpx.Client) -> None:
@@ -47,7 +51,12 @@ def test_push_and_pull(client: httpx.Client) -> None:
 def test_not_modified(client: httpx.Client, method: str) -> None:
     body = manifest("conditions")
     push(client, "v1", body)
-    for condition, status in ((f'"{digest(body)}"', 304), (f'"x", W/"{digest(body)}"', 304), ("*", 304), ('"x"', 200)):
+    for condition, status in (
+        (f'"{digest(body)}"', 304),
+        (f'"x", W/"{digest(body)}"', 304),
+        ("*", 304),
+        ('"x"', 200),
+    ):
         got = client.request(method, f"/v2/{NAME}/manifests/v1", headers={"If-None-Match": condition})
         assert (got.status_code, got.headers["etag"]) == (status, f'"{digest(body)}"')
 
@@ -99,10 +108,18 @@ def test_a_warning(client: httpx.Client) -> None:
         (manifest().replace(b"2,", b"1,", 1), OCI_MANIFEST, "MANIFEST_INVALID"),
         (manifest(), OCI_INDEX, "MANIFEST_INVALID"),
         (manifest(), "text/html", "MANIFEST_INVALID"),
-        (manifest().replace(OCI_MANIFEST.encode(), DOCKER_MANIFEST.encode()), DOCKER_MANIFEST, "MANIFEST_INVALID"),
+        (
+            manifest().replace(OCI_MANIFEST.encode(), DOCKER_MANIFEST.encode()),
+            DOCKER_MANIFEST,
+            "MANIFEST_INVALID",
+        ),
         (manifest().replace(b'"size": 2', b'"size": -2'), OCI_MANIFEST, "MANIFEST_INVALID"),
         (manifest().replace(b'"size": 2', b'"size": 3'), OCI_MANIFEST, "MANIFEST_BLOB_UNKNOWN"),
-        (manifest().replace(digest(CONFIG).encode(), digest(b"x").encode()), OCI_MANIFEST, "MANIFEST_BLOB_UNKNOWN"),
+        (
+            manifest().replace(digest(CONFIG).encode(), digest(b"x").encode()),
+            OCI_MANIFEST,
+            "MANIFEST_BLOB_UNKNOWN",
+        ),
     ],
     ids=range(10),
 )

@@ -72,7 +72,27 @@ def test_names_of_nouns(client: httpx.Client) -> None:
 
 def test_every_end_of_the_specification_has_a_row() -> None:
     rows = {part for row in routes.ENDPOINTS for part in row[0].split(", ")}
-    ends = {"1", "2", "3", "4a", "4b", "4c", "5", "6", "7a", "7b", "8a", "8b", "9", "10", "11", "12a", "12b", "13", "14"}
+    ends = {
+        "1",
+        "2",
+        "3",
+        "4a",
+        "4b",
+        "4c",
+        "5",
+        "6",
+        "7a",
+        "7b",
+        "8a",
+        "8b",
+        "9",
+        "10",
+        "11",
+        "12a",
+        "12b",
+        "13",
+        "14",
+    }
     assert {f"end-{end}" for end in ends} <= rows
 
 
@@ -85,7 +105,9 @@ def test_health(client: httpx.Client, server: Server) -> None:
 
 
 def test_the_access_log(client: httpx.Client, server: Server) -> None:
-    client.get("/v2/logged/tags/list?secret=1", headers={"Authorization": "Basic c2VjcmV0", "User-Agent": "agent/1"})
+    client.get(
+        "/v2/logged/tags/list?secret=1", headers={"Authorization": "Basic c2VjcmV0", "User-Agent": "agent/1"}
+    )
     (line,) = [line for line in server.lines() if line.get("repository") == "logged"]
     assert line["component"] == "http"
     assert line["level"] == "info"

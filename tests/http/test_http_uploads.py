@@ -48,7 +48,12 @@ def test_single_post(client: httpx.Client, size: int, chunked: bool, algorithm: 
 def test_post_then_put(client: httpx.Client, size: int, algorithm: str, announced: bool) -> None:
     body = LARGE[:size]
     location = begin(client, **({"digest-algorithm": algorithm} if announced else {}))
-    check(client, client.put(location, params={"digest": digest(body, algorithm)}, content=body), body, algorithm)
+    check(
+        client,
+        client.put(location, params={"digest": digest(body, algorithm)}, content=body),
+        body,
+        algorithm,
+    )
     assert client.get(location).status_code == 404
 
 
@@ -121,7 +126,9 @@ def test_a_wrong_digest(client: httpx.Client, size: int) -> None:
     assert (answer.status_code, error_code(answer)) == (400, "DIGEST_INVALID")
 
 
-@pytest.mark.parametrize("params", [{}, {"digest": ""}, {"digest": "sha256:zz"}, {"digest": "md5:" + "a" * 32}])
+@pytest.mark.parametrize(
+    "params", [{}, {"digest": ""}, {"digest": "sha256:zz"}, {"digest": "md5:" + "a" * 32}]
+)
 def test_a_put_without_a_good_digest(client: httpx.Client, params: dict[str, str]) -> None:
     location = begin(client)
     answer = client.put(location, params=params, content=b"abc")

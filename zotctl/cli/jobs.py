@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zotctl.cli.report import JsonOption, Output, OutputOption
-from zotctl.errors import UsageError
+from zotctl.errors import NoSuchStore, UsageError
 
 if TYPE_CHECKING:
     from zotctl.config import Config
@@ -73,10 +73,11 @@ def load(roots: list[str] | None, config: str | None) -> Config:
     from zotctl.config import load_config
 
     logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
-    for root in roots or ():
-        if not os.path.isdir(root):
-            raise UsageError(f"--root {root}: no such directory")
-    return load_config(config, flags={"storage.roots": roots or None}, environ=os.environ)
+    loaded = load_config(config, flags={"storage.roots": roots or None}, environ=os.environ)
+    for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
+        if not os.path.isdir(path):
+            raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")
+    return loaded
 
 
 def run_job(

@@ -118,7 +118,7 @@ class Text(_Quiet):
 
     def close(self, report: Report) -> None:
         self.stop()
-        counters = ", ".join(f"{name} {_amount(name, value)}" for name, value in report.summary.items())
+        counters = ", ".join(f"{name} {_amount(name, value)}" for name, value in report.summary.items() if value)
         dry = " (dry run, nothing was changed)" if report.dry_run else ""
         found = f", {len(report.findings)} findings" if report.findings else ""
         failed = f", {len(report.errors)} errors" if report.errors else ""

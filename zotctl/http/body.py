@@ -71,8 +71,8 @@ class Body:
     async def batch(self, size: int) -> list[bytes]:
         """At least `size` bytes, or what is left; empty at the end.
 
-        When the client breaks off, what came before is returned first, and the next call raises: ClientGone,
-        BodyTimeout, SizeInvalid, BlobUploadInvalid for a malformed body.
+        When the client breaks off or the server stops, what came before is returned first, and the next call
+        raises: ClientGone, BodyTimeout, SizeInvalid, BlobUploadInvalid for a malformed body, CancelledError.
         """
         pieces: list[bytes] = []
         end = self.received + size
@@ -81,7 +81,7 @@ class Body:
                 if piece := await self._next():
                     pieces.append(piece)
                     self.received += len(piece)
-        except (ConnectionError, ZotctlError) as error:
+        except (ConnectionError, ZotctlError, asyncio.CancelledError) as error:
             if not pieces:
                 raise
             self._failure = error

@@ -20,7 +20,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from zotctl.errors import BodyTimeout, SizeInvalid
+from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid, ZotctlError
 from zotctl.http.answer import Answer
 from zotctl.http.body import Body
 from zotctl.http.errors import malformed, printable
@@ -42,7 +42,10 @@ _ACKED_AT = 120
 
 
 class Connection(RequestHandler):
-    """`header_since`: when the request began whose header is still incomplete; 0 for none."""
+    """`header_since`: when the request began whose header is still incomplete; 0 for none.
+
+    `answered`: the body of the last request that was answered; aiohttp reads and drops what is left of it.
+    """
 
     __slots__ = (
         "_acked",
@@ -51,6 +54,7 @@ class Connection(RequestHandler):
         "_progress",
         "_sending",
         "_wire",
+        "answered",
         "body",
         "header_since",
         "service",
@@ -61,6 +65,7 @@ class Connection(RequestHandler):
         self.service = service
         self.header_since = 0.0
         self.body: Body | None = None
+        self.answered: StreamReader | None = None
         self._sending = self._half_closed = False
         self._acked, self._progress = -1, 0.0
         self._last_payload: StreamReader | None = None
@@ -80,11 +85,18 @@ class Connection(RequestHandler):
         self._waiter = waiter
         if self._request_count != before:
             self.header_since = 0.0
+            self._end_malformed()
             self._last_payload = self._messages[-1][1]
             if waiter is not None and not waiter.done() and not self._answered_now():
                 waiter.set_result(None)
         elif data and waiter is not None and not self.header_since:
             self.header_since = self._loop.time()
+
+    def _end_malformed(self) -> None:
+        """A body that can't be parsed ends here. aiohttp would let its reader wait for the rest."""
+        message = self._messages[-1][0]
+        if not isinstance(message, RawRequestMessage):
+            self._end_body(BlobUploadInvalid(f"the body is malformed: {_first_line(message.message)}"))
 
     def _answered_now(self) -> bool:
         """Answer a single request in place of the task, if that needs no waiting."""
@@ -109,11 +121,20 @@ class Connection(RequestHandler):
         last = self._last_payload
         if self.ssl_context is not None or last is None or self.idle:
             return None
-        if not last.is_eof():
-            self.refuse_rest()
-            last.set_exception(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
+        self._end_body(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
         self._half_closed = True
         return True
+
+    def _end_body(self, error: ZotctlError) -> None:
+        """The rest of the last body won't come."""
+        last = self._last_payload
+        if last is None or last.is_eof():
+            return
+        self.refuse_rest()
+        if last is self.answered:
+            last.feed_eof()
+        else:
+            last.set_exception(error)
 
     @property
     def at_end(self) -> bool:
@@ -128,13 +149,17 @@ class Connection(RequestHandler):
         """aiohttp's hook for what its parser refused."""
         if isinstance(exc, LineTooLong):
             status, message = _too_long(exc)
-        text = printable((message or str(exc) or "bad request").partition("\n")[0].strip().rstrip(":"))
+        text = _first_line(message or str(exc) or "bad request")
         self.service.log.debug("refused a malformed request: %s", text)
         return malformed(status, f"malformed request: {text}")
 
     def refuse_rest(self) -> None:
         """Close after the answer without waiting for a body that nobody was told to send."""
         self._lingering_time = 0.0
+
+    @property
+    def rest_refused(self) -> bool:
+        return self._lingering_time == 0.0
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -179,6 +204,8 @@ class Connection(RequestHandler):
             self._acked, self._progress = acked, now
         elif now - self._progress > idle and self._wire is not None:
             self.service.log.info("a client took no byte for %g s; its connection is cut", idle)
+            # sendfile waits for the socket itself, and would not hear that it is closed.
+            self.cancel()
             self._wire.abort()
 
     def _acknowledged(self) -> int:
@@ -186,7 +213,10 @@ class Connection(RequestHandler):
         sock = self._wire.get_extra_info("socket") if self._wire is not None else None
         if sock is None:
             return -1
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+        except OSError:
+            return -1
         return int(_ACKED.unpack_from(info, _ACKED_AT)[0]) if len(info) >= _ACKED_AT + _ACKED.size else -1
 
     # -- the end ---------------------------------------------------------------------------------
@@ -207,6 +237,11 @@ class Connection(RequestHandler):
         if self.transport is not None:
             self.transport.abort()
         self.force_close()
+
+
+def _first_line(text: str) -> str:
+    """aiohttp shows the place of a mistake on the lines that follow."""
+    return printable(text.partition("\n")[0].strip().rstrip(":"))
 
 
 def _too_long(error: LineTooLong) -> tuple[int, str]:

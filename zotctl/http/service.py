@@ -135,6 +135,7 @@ class Service:
             request.connection.force_close()
         finally:
             request.connection.body = None
+            request.connection.answered = request.payload
             self.in_flight -= 1
             if self.draining and not self.in_flight:
                 self.drained.set()
@@ -183,6 +184,8 @@ def _settled(request: Request) -> bool:
     """Whether the connection can take another request: the body is read, or little is left of it."""
     if request.payload.is_eof():
         return True
+    if request.connection.rest_refused:
+        return False
     if request.waits_for_continue:
         # RFC 9110, section 10.1.1: a client that was refused need not send the body, nor may it know.
         request.connection.refuse_rest()

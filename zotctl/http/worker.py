@@ -115,10 +115,12 @@ class _Worker:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_TICK)
-            now = loop.time()
-            for connection in _connections(listener):
-                connection.check_deadlines(now)
-            self._status.write(len(listener.connections), service.in_flight, listener.requests_count)
+            try:
+                for connection in _connections(listener):
+                    connection.check_deadlines(loop.time())
+            except Exception:
+                log.exception("a bug met the deadlines")
+            self._status.write(len(listener.connections), service.in_flight, service.requests)
 
     async def _maintain(self, service: Service) -> None:
         while not self._stop.is_set():

@@ -43,6 +43,8 @@ BOMB_FLOOR = 1 << 30
 BOMB_RATIO = 250
 """Beyond the floor, so many bytes out of one are no layers: gzip makes at most 1032 of one, of zeros."""
 LONGEST_PADDING = 1 << 20
+LARGEST_LISTED, MOST_LISTED = 4 << 20, 256 << 20
+"""Bytes of what may be a manifest: of one, and of all that a dry run keeps in memory."""
 STAGING = keys.tmp("import-layout")
 """A layout of its own. One for each root: who writes there holds the job's lease."""
 
@@ -53,7 +55,9 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
 _PASSED = (tarfile.DIRTYPE,)
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+_PAX, _GLOBAL = tarfile.XHDTYPE, tarfile.XGLTYPE
+_LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+_SPARSE = "GNU.sparse"
 
 
 # -- bytes --------------------------------------------------------------------------------------
@@ -96,7 +100,8 @@ class Plain:
         self.count += len(data)
         if self.count > BOMB_FLOOR and self.count > BOMB_RATIO * self._packed.count:
             raise LayoutInvalid(
-                f"{self.label} is refused: {self._packed.count} bytes became {self.count}, more than {BOMB_RATIO} of one"
+                f"{self.label} is refused: {self._packed.count} bytes became {self.count}, "
+                f"more than {BOMB_RATIO} of one"
             )
         return data
 
@@ -185,7 +190,7 @@ class Tar:
             self._plain.read(LONGEST_PADDING)  # who writes into the pipe may have padding left
             return None
         try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")  # type: ignore[arg-type]
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
             raise LayoutInvalid(f"{self.label} is no tar archive, or damaged: {error}") from error
         self._begin(header.size, header.name)
@@ -204,13 +209,14 @@ class Tar:
 
     def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
         path = self._path(extended.get("path", header.name))
-        if any(key.startswith("GNU.sparse") for key in extended) or header.type == tarfile.GNUTYPE_SPARSE:
+        if _SPARSE in extended or header.type == tarfile.GNUTYPE_SPARSE:
             raise self.refusal(f"{quoted(path)} is a sparse file")
         if header.type in _FILES:
             self._begin(self._size(extended, header.size), path)
             return Member(path, self._left)
         if header.type not in _PASSED:
             raise self.refusal(f"{quoted(path)} is a link, a device or the like")
+        self._begin(0, path)
         return None
 
     def _path(self, name: str) -> str:
@@ -238,14 +244,16 @@ class Tar:
         return records if header.type == _PAX else {}
 
     def _records(self, body: bytes) -> dict[str, str]:
-        """pax: "%d %s=%s\\n", length, keyword, value (POSIX, pax, "pax Extended Header")."""
+        """pax: "%d %s=%s\\n", length, keyword, value (POSIX, pax, "pax Extended Header"); what matters of it."""
         records: dict[str, str] = {}
         while body:
             length, _, rest = body.partition(b" ")
             if not (length.isdigit() and len(length) < 8 and len(length) + 1 < int(length) <= len(body)):
                 raise self.refusal("an extended header is damaged")
             keyword, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
-            records[keyword.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+            name = _SPARSE if keyword.startswith(_SPARSE.encode()) else keyword.decode("utf-8", "replace")
+            if name in ("path", "size", _SPARSE):
+                records[name] = value.decode("utf-8", "surrogateescape")
             body = body[int(length) :]
         return records
 
@@ -349,14 +357,20 @@ def docker_names(body: bytes) -> dict[str, list[str]]:
 
 
 class Staging:
-    """The layout in the hidden directory of a root. What a killed run has left there is used."""
+    """The layout in the hidden directory of a root. What a killed run has left there is used, and a layer
+    that the repository has, if that is known, need not be staged."""
 
-    def __init__(self, root: Root) -> None:
-        self._root = root
+    def __init__(self, root: Root, repository: str | None) -> None:
+        self._root, self._repository = root, repository
 
     def has(self, digest: Digest, size: int) -> bool:
+        if self._holds(STAGING, digest, size):
+            return True
+        return bool(self._repository and size > LARGEST_LISTED and self._holds(self._repository, digest, size))
+
+    def _holds(self, name: str, digest: Digest, size: int) -> bool:
         try:
-            return self._root.protocol.find(STAGING, digest).size == size
+            return self._root.protocol.find(name, digest).size == size
         except NotFound:
             return False
 
@@ -376,11 +390,13 @@ class Staging:
 
 
 @contextmanager
-def staged(run: Run, root: Root, stream: BinaryIO, label: str) -> Iterator[StoredLayout]:
+def staged(
+    run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None
+) -> Iterator[StoredLayout]:
     """The layout of an archive, for as long as it is needed. Only a kill or the end of the time given
     leaves it there, for the next run to go on with."""
     try:
-        yield read_archive(run, stream, label, Staging(root))
+        yield read_archive(run, stream, label, Staging(root, repository))
     except ZotctlError:
         discard_staging(root)
         raise
@@ -417,10 +433,6 @@ def _rmdir(root: Root, directory: str) -> None:
 
 
 # -- for a dry run: nothing is written ------------------------------------------------------------
-
-LARGEST_LISTED = 4 << 20
-MOST_LISTED = 256 << 20
-
 
 class _Body:
     """A manifest in memory, as a `Reader`."""

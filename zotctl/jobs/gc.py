@@ -31,6 +31,13 @@ COMPACT_ABOVE = 1 << 20
 """Bytes of a repository's history above which it is compacted."""
 
 
+COUNTERS = (
+    "repositories", "repositories_left_alone", "dropped", "condemned", "condemned_bytes", "purged", "purged_bytes",
+    "uploads", "pool_entries",
+)  # fmt: skip
+"""Of a report's summary; always there, so that a script need not ask."""
+
+
 @dataclass(frozen=True)
 class GcOptions:
     """Times in seconds. `trash` may keep longer than `delay`, never shorter."""
@@ -69,6 +76,7 @@ class Plan:
 
 def gc(run: Run, settings: Settings) -> None:
     """Collect every repository of the run, then purge what has lain in the trash for long enough."""
+    run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     with run.leases():
         run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
         chosen = {root.label: Chosen(options, Moving(root, options.delay, run.clock.now()))

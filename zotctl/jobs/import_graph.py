@@ -11,6 +11,7 @@ from zotctl.jobs.sources import Layout
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import read_manifest
 from zotctl.oci.media_types import known
+from zotctl.oci.quoting import quoted
 from zotctl.storage.contents import LARGEST_MANIFEST, Facts, Reference, facts_of
 
 BLOCK = 1 << 20
@@ -61,7 +62,8 @@ class Graph:
 
     def _facts(self, reference: Reference) -> Facts:
         if reference.media_type and not known(reference.media_type):
-            raise Unusable("unknown_media_type", f"{reference.digest} is of the unknown type {reference.media_type!r:.100}")
+            reason = f"{reference.digest} is of the unknown type {quoted(reference.media_type)}"
+            raise Unusable("unknown_media_type", reason)
         try:
             digest = parse_digest(reference.digest)
             return facts_of(read_manifest(self._read(digest, reference.size), reference.media_type, digest))
@@ -107,7 +109,8 @@ def require_size(layout: Layout, digest: Digest, size: int, missing: Kind) -> No
         kind, reason = layout.absence(digest)
         raise Unusable(missing if kind == "missing_blob" else kind, reason)
     if found != size:
-        raise Unusable("size_mismatch", f"{digest} has {found} bytes in {layout.label}, not the {size} of its descriptor")
+        reason = f"{digest} has {found} bytes in {layout.label}, not the {size} of its descriptor"
+        raise Unusable("size_mismatch", reason)
 
 
 def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:

@@ -112,7 +112,7 @@ def _names(layout: Layout, row: Row, facts: dict[str, Facts]) -> Iterator[_Named
     annotations = _annotations(row)
     written, containerd = annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME)
     beside = _names_beside(layout, row.digest, facts) if written is None and containerd is None else []
-    for full in beside or [containerd]:
+    for full in beside or (containerd,):
         exact, alias = tag_names(written, full)
         proposed = repository_of(full) or (None if exact else repository_of(written))
         yield _Named(row, row.digest, full or written, exact, alias, proposed)
@@ -254,7 +254,7 @@ class _Tags:
         """Without its name this row would only repeat one that has the name."""
         if tag is not None:
             return False
-        named = self._last.get(row.exact or row.alias, self._aliases.get(row.alias or "", [position])[0])
+        named = self._last.get(row.exact or row.alias or "", self._aliases.get(row.alias or "", [position])[0])
         return named != position and self._rows[named].digest == row.digest
 
 

@@ -19,6 +19,7 @@ from zotctl.errors import (
     ManifestInvalid,
     NoSpace,
     NotFound,
+    ReadOnly,
     UsageError,
     ZotctlError,
 )
@@ -83,7 +84,7 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
             listed.proposal = proposal
             _import_one(run, listed, options)
             return
-        with staged(run, _staging_root(run, options), stream, label) as layout:
+        with staged(run, _staging_root(run, options), stream, label, options.repo) as layout:
             layout.proposal = proposal
             _import_one(run, layout, options)
 
@@ -204,6 +205,8 @@ class _Import:
         self._drop_incomplete()
         if self.run.dry_run:
             self._preview()
+        elif self.repository.read_only:
+            raise ReadOnly(f"{self.name} takes no writes here", self.name)
         elif self.rows:
             self._fill()
         return not self._left_out
@@ -213,8 +216,11 @@ class _Import:
     def _keep_tags(self) -> None:
         """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
         index = self._index()
-        kept = [row for row in self.rows if self._is_kept(index, row)]
-        self.rows = [row for row in self.rows if row not in kept]
+        self._set_aside({row.tag for row in self.rows if self._is_kept(index, row)}, index)
+
+    def _set_aside(self, tags: set[str | None], index: Index) -> None:
+        kept = [row for row in self.rows if row.tag in tags]
+        self.rows = [row for row in self.rows if row.tag not in tags]
         for row in kept:
             self._report_kept(row, index)
 
@@ -259,6 +265,10 @@ class _Import:
         return read
 
     def _has(self, digest: Digest, size: int) -> bool:
+        """Found is promised (I6), which may bring it back from the trash: a dry run only looks."""
+        if self.run.dry_run:
+            info = self.root.protocol.site.stat(keys.blob(self.name, digest))
+            return info is not None and info.size == size
         try:
             return self.root.protocol.find(self.name, digest).size == size
         except NotFound:
@@ -455,8 +465,7 @@ class _Import:
     def _publish_link(self, digest: Digest, fd: int) -> None:
         site = self.root.protocol.site
         temp = keys.tmp(site.clock.token())
-        # The one step outside of the driver: only here is there a name that no root has.
-        os.link(f"/proc/self/fd/{fd}", os.path.join(self.root.label, temp), follow_symlinks=True)
+        _link_open(fd, os.path.join(self.root.label, temp))
         try:
             if site.commit:
                 os.fdatasync(fd)
@@ -469,27 +478,28 @@ class _Import:
     def _commit(self) -> None:
         """All rows at once, when everything is there under the lock (I5)."""
         needed = self._needed()
-        kept: list[Wanted] = []
+        kept: set[str | None] = set()
+        before: dict[str, str | None] = {}
 
         def change(tx: Transaction, draft: Index) -> None:
             _require(self.name, tx, needed.values())
-            kept[:] = [row for row in self.rows if self._is_kept(draft, row)]
+            kept.clear()
+            kept.update(row.tag for row in self.rows if self._is_kept(draft, row))
             for row in self.rows:
-                if row not in kept:
+                there = draft.find(row.tag) if row.tag else None
+                before[row.tag or ""] = there.digest if there else None
+                if row.tag not in kept:
                     draft.put_row(row.row.raw, row.tag)
-            self._put_children(draft)
+            self._put_children(draft, kept)
 
-        before = {row.tag: found.digest if (found := self._index().find(row.tag)) else None for row in self.rows if row.tag}
         self.root.committer.commit(self.name, change)
-        for row in kept:
-            self._report_kept(row, self._index())
-        self.rows = [row for row in self.rows if row not in kept]
+        self._set_aside(kept, self._index())
         self._note(before)
 
-    def _put_children(self, draft: Index) -> None:
+    def _put_children(self, draft: Index, kept: set[str | None]) -> None:
         """What an index lists is a row too, behind all others: nothing else names it to other readers."""
         done: set[str] = set()
-        for row in self.rows:
+        for row in (row for row in self.rows if row.tag not in kept):
             for digest in self.graph.manifests_below(row.digest, done):
                 facts = self.graph.facts[digest]
                 if digest not in draft and digest != row.digest:
@@ -534,6 +544,16 @@ def _is_there(tx: Transaction, reference: Reference) -> bool:
         return tx.require(parse_digest(reference.digest)).size == reference.size
     except NotFound:
         return False
+
+
+def _link_open(fd: int, path: str) -> None:
+    """One more name for an open file. Outside of the driver, since its first name lies in no root."""
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Without a directory descriptor Python calls link(2), which on Linux would link the link in /proc.
+        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
 
 
 def _require_linkable(root: Root, info: os.stat_result) -> None:

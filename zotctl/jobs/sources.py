@@ -6,6 +6,7 @@ store is, so a symbolic link is never a file, and a layout that is being served 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -122,7 +123,8 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
             raise LayoutInvalid(f"{label} is no image layout: {_reason(site, name)}") from error
         index = _set_aside(site, name, label)
     except LayoutInvalid as error:
-        raise LayoutInvalid(f"{label} can't be imported: {getattr(error.__cause__, 'message', error.message)}") from error
+        reason = getattr(error.__cause__, "message", error.message)
+        raise LayoutInvalid(f"{label} can't be imported: {reason}") from error
     return StoredLayout(driver, name, label, index)
 
 
@@ -257,12 +259,15 @@ def opened(source: str) -> Iterator[BinaryIO]:
     if source == PIPE:
         yield sys.stdin.buffer
         return
+    with _file(source) as stream:
+        yield stream
+
+
+def _file(source: str) -> io.FileIO:
     try:
-        stream = open(source, "rb", buffering=0)
+        return io.FileIO(source)
     except OSError as error:
         raise UsageError(f"{source} can't be read: {error.strerror}") from error
-    with stream:
-        yield stream  # type: ignore[misc]
 
 
 def bad_name(name: str) -> str:

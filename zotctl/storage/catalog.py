@@ -14,7 +14,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Generation
 
 SETTLED = 0.05
 """Seconds after which a second change must have another time stamp."""
@@ -22,7 +22,7 @@ CACHED_DIRECTORIES = 200_000
 
 
 class _Listing(NamedTuple):
-    stamp: tuple[int, int]
+    stamp: Generation | None
     below: tuple[str, ...]
     is_layout: bool
 
@@ -62,21 +62,21 @@ class Catalog:
         try:
             info = self._driver.stat(directory)
             known = self._cache.get(directory)
-            if known is not None and known.stamp == (info.ino, info.mtime_ns):
+            if known is not None and known.stamp == info.generation:
                 return known
             if info.is_link and directory:
                 # A repository may be a link, but nothing below one is listed: it could lead in a circle.
-                return self._scan(directory, (0, 0))._replace(below=())
+                return self._scan(directory, None)._replace(below=())
             if not info.is_dir:
                 return None
-            listing = self._scan(directory, (info.ino, info.mtime_ns))
+            listing = self._scan(directory, info.generation)
         except (NotFound, PermissionRefused):
             return None
-        if self._clock.now() - info.mtime_ns / 1e9 > SETTLED:
+        if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED:
             self._cache.put(directory, listing)
         return listing
 
-    def _scan(self, directory: str, stamp: tuple[int, int]) -> _Listing:
+    def _scan(self, directory: str, stamp: Generation | None) -> _Listing:
         entries = self._driver.scan(directory)
         is_layout = any(entry.name == LAYOUT_FILE for entry in entries) and bool(directory)
         below = (e.name for e in entries if not e.is_file and _may_hold(directory, e.name))

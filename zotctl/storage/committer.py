@@ -64,12 +64,11 @@ class Committer:
     def _run(self, name: str, group: list[_Ticket]) -> None:
         try:
             outcomes = self._protocol.commit_index(name, [ticket.change for ticket in group])
+            for ticket, outcome in zip(group, outcomes, strict=True):
+                ticket.error = outcome
         except BaseException as error:
             for ticket in group:
                 ticket.error = _again(error)
-            return
-        for ticket, outcome in zip(group, outcomes, strict=True):
-            ticket.error = outcome
 
     def _hand_over(self, name: str) -> None:
         """The next in the queue leads; with nobody there, the next to come will."""

@@ -143,19 +143,21 @@ class Index:
         row = _taken_over(_parse_row(raw), tag)
         if row.digest is None:
             return
+        bare = _renamed(row, None).raw
         plain = _new_row(row.digest, row.size, row.media_type, None).raw
         if tag is None:
-            known = {there.raw for there in self.rows_of(row.digest)}
-            if row.raw not in known and not (known and row.raw == plain):
+            known = {_renamed(there, None).raw for there in self.rows_of(row.digest)}
+            if bare not in known and not (known and bare == plain):
                 self._append(row)
         elif not self._points(tag, row.digest, row.media_type):
             self._vacate(self._tags.get(tag, ()))
-            self._put_over(row, (_renamed(row, None).raw, plain))
+            self._put_over(row, row.digest, (bare, plain))
 
-    def _put_over(self, row: Row, nameless: tuple[bytes, ...]) -> None:
+    def _put_over(self, row: Row, digest: Digest, nameless: tuple[bytes, ...]) -> None:
         """In the place of a row that says the same without a name, or else behind all others."""
-        for row_id in self._digests.get(row.digest or "", ()):
-            if self._rows[row_id].raw in nameless:
+        for row_id in self._digests.get(digest, ()):
+            there = self._rows[row_id]
+            if there.tag is None and there.alias is None and _renamed(there, None).raw in nameless:
                 self._replace(row_id, row)
                 return
         self._append(row)

@@ -37,10 +37,18 @@ def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     return Root(LocalProtocol(site), read_only=True, marker="", first=inner.stat(""))
 
 
+def _is_same(path: str, other: str) -> bool:
+    """One directory that is mounted at two places."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False  # one is still to be made, or `open_root` says what is wrong with it
+
+
 def _refuse_nested(roots: list[RootConfig]) -> None:
     """Two roots that are one, or one within the other, would see the same repository twice."""
     paths = [os.path.realpath(root.path) for root in roots]
     for i, path in enumerate(paths):
         for other in paths[:i]:
-            if os.path.commonpath([path, other]) in (path, other):
+            if os.path.commonpath([path, other]) in (path, other) or _is_same(path, other):
                 raise ConfigError(f"the storage roots {other} and {path} are nested or the same; keep them apart")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from zotctl.errors import LayoutInvalid, NoSpace, NotFound, ZotctlError
+from zotctl.errors import LayoutInvalid, NoSpace, NotFound, StorageError, ZotctlError
 from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
@@ -187,7 +187,8 @@ class IndexFiles:
         try:
             return self._rename_over(held, reader.info(), before, draft, body)
         except NoSpace:
-            if len(body) > reader.size or not self._reserve.release():
+            # The indexes that lost their names keep their room for as long as they are watched.
+            if len(body) > reader.size or not (self.close() | self._reserve.release()):
                 raise
             return self._rename_over(held, reader.info(), before, draft, body)
 
@@ -231,27 +232,43 @@ class IndexFiles:
         with self._mutex:
             self._old.append(_Old(name, reader, before, self._site.clock.elapsed() + LATE_WRITES))
 
-    def late_writes(self) -> list[tuple[str, list[Row]]]:
-        """Rows that a foreign tool wrote into an inode that had lost its name: merge them."""
+    def late_writes(self, name: str | None = None) -> list[tuple[str, list[Row]]]:
+        """Rows that a foreign tool wrote into an inode that had lost its name: merge them. Of one
+        repository, or of all."""
         with self._mutex:
-            now, late, kept = self._site.clock.elapsed(), [], []
+            late, kept = [], []
             for old in self._old:
-                written = old.parse() if old.written() else None
-                if written is not None:
-                    late.append((old.name, _new_rows(old.known.index, written.index)))
-                    old = old._replace(known=written)
-                if old.until >= now:
-                    kept.append(old)
+                watched: _Old | None = old
+                if name in (None, old.name):
+                    watched, rows = self._look(old)
+                    late += [(old.name, rows)] if rows else []
+                if watched is not None:
+                    kept.append(watched)
                 else:
                     old.reader.close()
             self._old = kept
         return late
 
-    def close(self) -> None:
+    def _look(self, old: _Old) -> tuple[_Old | None, list[Row]]:
+        """What is to be watched on, and what was written. A tool in the middle of it gets more time."""
+        now = self._site.clock.elapsed()
+        try:
+            changed = old.written()
+            written = old.parse() if changed else None
+        except StorageError:
+            return None, []
+        if written is None:
+            return (old if now <= old.until + (PATIENCE if changed else 0) else None), []
+        rows = _new_rows(old.known.index, written.index)
+        return (old._replace(known=written) if now <= old.until else None), rows
+
+    def close(self) -> bool:
+        """Let go of all that is watched. False: there was nothing."""
         with self._mutex:
-            for old in self._old:
-                old.reader.close()
-            self._old.clear()
+            old, self._old = self._old, []
+        for one in old:
+            one.reader.close()
+        return bool(old)
 
 
 class _OtherFile(LayoutInvalid):

@@ -26,6 +26,7 @@ class Layouts:
             return None
         if self._site.stat(keys.index(name)) is None:
             self._place(name, keys.index(name), empty_index().render())
+            self._site.flush_names(name)
         if self._site.stat(keys.layout(name)) is None:
             self._place(name, keys.layout(name), LAYOUT_BYTES)
         self._site.flush_names(name)

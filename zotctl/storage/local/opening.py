@@ -79,7 +79,10 @@ def _is_empty(path: str) -> bool:
 def _detect(path: str) -> LocalDriver:
     driver = detect(path)
     hidden = Path(path, keys.HIDDEN)
-    owner = (hidden if hidden.exists() else Path(path)).stat()
+    try:
+        owner = (hidden if hidden.exists() else Path(path)).stat()
+    except PermissionError as error:
+        raise PermissionRefused(f"the storage root {path} can't be read: {error.strerror}") from error
     if os.geteuid() not in (0, owner.st_uid) and hidden.exists() and os.access(hidden, os.W_OK):
         raise PermissionRefused(
             f"the store {path} belongs to uid {owner.st_uid} and this process runs as uid {os.geteuid()}: files of two "

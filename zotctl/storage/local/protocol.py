@@ -83,15 +83,16 @@ class LocalProtocol:
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)
         self.blobs.healing.pay()
-        self.merge_late_writes()
+        self.merge_late_writes(name)
         return outcomes
 
-    def merge_late_writes(self) -> None:
-        """Take in what a foreign tool wrote into an index.json that it had opened before our rename.
+    def merge_late_writes(self, name: str | None = None) -> None:
+        """Take in what a foreign tool wrote into an index.json that it had opened before our rename. Of one
+        repository (a commit waits for no other's lock), or of all.
 
         Never raises for that: it follows a commit of somebody else, which is done.
         """
-        for name, rows in self.indexes.late_writes():
+        for name, rows in self.indexes.late_writes(name):
             try:
                 self.driver.stat(keys.index(name))
                 self.indexes.commit(name, [_adopt(rows)], self._transaction)
@@ -122,6 +123,7 @@ class LocalProtocol:
             self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
             self.trash.delete(held, digest)
+        self.pool.release(digest)  # on a full disk it went for good: so shall its bytes
         self.site.flush_names(keys.blobs_of(name, digest.algorithm))
 
     def _require_name(self, name: str, digest: Digest) -> None:

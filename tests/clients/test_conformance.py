@@ -1,0 +1,98 @@
+"""The conformance program of the OCI distribution specification."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.clients.peers import clean_environment
+from tests.http.serving import serving
+from tests.tools import need
+
+APIS = (
+    "PING PULL PUSH BLOBS_ATOMIC BLOBS_DELETE BLOBS_DIGEST_HEADER BLOBS_MOUNT_ANONYMOUS BLOBS_UPLOAD_CANCEL "
+    "MANIFESTS_ATOMIC MANIFESTS_DELETE MANIFESTS_DIGEST_HEADER MANIFESTS_TAG_PARAM "
+    "TAGS_ATOMIC TAGS_DELETE TAGS_LIST REFERRER"
+)
+DATA = (
+    "IMAGE INDEX INDEX_LIST ARTIFACT SUBJECT SUBJECT_MISSING ARTIFACT_LIST SUBJECT_LIST DATA_FIELD "
+    "NONDISTRIBUTABLE CUSTOM_FIELDS NO_LAYERS EMPTY_BLOB SHA512"
+)
+ANONYMOUS = "Blob anonymous mount"
+"""A MAY. Access by digest alone would give a blob of one repository to whoever may read another."""
+SPARSE = "Sparse Manifests"
+"""Refused by design: a manifest is accepted only when what it references is there."""
+LEAST = 900
+"""Checks that are known to pass; fewer mean that a part of the program was not run."""
+
+
+def environment(port: int, version: str, results: Path) -> dict[str, str]:
+    switches = {f"OCI_API_{name}": "true" for name in APIS.split()} | {
+        f"OCI_DATA_{name}": "true" for name in DATA.split()
+    }
+    return {
+        **clean_environment(results),
+        **switches,
+        "OCI_DATA_SPARSE": "false",
+        "OCI_REGISTRY": f"127.0.0.1:{port}",
+        "OCI_TLS": "disabled",
+        "OCI_VERSION": version,
+        "OCI_REPO1": "conformance/repo1",
+        "OCI_REPO2": "conformance/repo2",
+        "OCI_RESULTS_DIR": str(results),
+    }
+
+
+def sections(text: str) -> dict[str, dict[str, str]]:
+    """`apis` and `data` of results.yaml: lines of two levels, for which no YAML parser is needed."""
+    found: dict[str, dict[str, str]] = {}
+    inside = ""
+    for line in text.splitlines():
+        if head := re.fullmatch(r"(\w+):.*", line):
+            inside = head[1]
+        elif (item := re.fullmatch(r"  (\S.*): (\w+)", line)) and inside in ("apis", "data"):
+            found.setdefault(inside, {})[item[1].strip("'\"")] = item[2]
+    return found
+
+
+@pytest.mark.parametrize("version", ["1.1", "dev"])
+def test_the_conformance_program_passes(tmp_path: Path, version: str) -> None:
+    need("conformance")
+    results = tmp_path / "results"
+    results.mkdir()
+    with serving(tmp_path / "server", workers=2) as server:
+        done = subprocess.run(
+            ["conformance"],
+            cwd=results,
+            env=environment(server.port, version, results),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert "traceback" not in server.log()
+    report = done.stdout + done.stderr
+    # The program also exits with 0 when it did not even start.
+    assert done.returncode == 0, report
+    assert re.search(r"^OCI Conformance Result: Pass$", done.stdout, re.MULTILINE), report
+    bad = [line for line in done.stdout.splitlines() if re.search(r": (FAIL|Error)\s*$", line)]
+    assert bad == []
+
+    found = sections((results / "results.yaml").read_text())
+    assert len(found["apis"]) >= 25 and len(found["data"]) >= 20
+    assert {name for name, status in found["apis"].items() if status != "Pass"} <= {ANONYMOUS}
+    assert {name for name, status in found["data"].items() if status != "Pass"} <= {SPARSE}
+
+    cases = list(ElementTree.parse(results / "junit.xml").iter("testcase"))
+    counts = Counter(case.get("status", "none") for case in cases)
+    assert counts.keys() <= {"passed", "skipped"}, counts
+    assert counts["passed"] + counts["skipped"] == len(cases) and counts["passed"] > LEAST * 0.8
+    skipped = {case.get("name", "").rpartition("/")[2] for case in cases if case.get("status") == "skipped"}
+    assert skipped <= {"blob-mount-anonymous"}
+    passed = re.search(r"^  Pass\.*: +(\d+)$", done.stdout, re.MULTILINE)
+    assert passed is not None and int(passed[1]) >= LEAST

@@ -1,0 +1,231 @@
+"""One repository under examination: what its layout, its manifests and its blobs say of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound
+from zotctl.jobs.affected import Affected
+from zotctl.jobs.damage import Verdict
+from zotctl.jobs.report import Kind
+from zotctl.oci.digest import Digest, check_digest, parse_digest
+from zotctl.oci.layout import LAYOUT_FILE, check_layout
+from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage import keys
+from zotctl.storage.contents import Contents, Facts, Fault, Reference
+from zotctl.storage.driver import Entry, Info, read
+from zotctl.storage.index import Index
+from zotctl.storage.root import Root
+
+LEFTOVER_AGE = 3600.0
+"""Seconds after which nobody is going to finish what was begun."""
+
+
+class Trouble(NamedTuple):
+    """Something wrong that is no damaged content; `digest` None: the layout itself."""
+
+    digest: str | None
+    kind: Kind
+    reason: str
+    path: str
+    wanted: int = -1
+    had: int = -1
+
+
+@dataclass
+class View:
+    """What index.json and the manifests say, read afresh."""
+
+    index: Index
+    facts: dict[str, Facts]
+    faults: dict[str, Fault]
+    affected: Affected = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.affected = Affected(self.index, self.facts)
+
+    def references(self) -> Iterator[tuple[str, Reference]]:
+        """What each manifest names, with the manifest; layers that need not be here left out."""
+        for digest, known in self.facts.items():
+            for reference in (*known.blobs, *known.children):
+                if not is_nondistributable(reference.media_type):
+                    yield digest, reference
+
+    def sizes(self, digest: str) -> set[int]:
+        """What rows and manifests say. A row of a negative size says nothing."""
+        rows = {row.size for row in self.index.rows_of(digest)}
+        above = [self.facts[parent] for parent in self.affected.parents(digest) if parent in self.facts]
+        return rows | {r.size for known in above for r in (*known.blobs, *known.children) if r.digest == digest}
+
+    def is_manifest(self, digest: str) -> bool:
+        children = {child.digest for known in self.facts.values() for child in known.children}
+        return digest in self.index or digest in self.facts or digest in children
+
+
+def view_of(root: Root, name: str) -> View:
+    """Raises LayoutInvalid, NotFound. Not from the cache of the root: what rots below a cache is found here."""
+    index = root.protocol.read_index(name).index
+    contents = Contents(root.protocol, name).refresh(index)
+    return View(index, contents.facts, contents.faults)
+
+
+def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
+    """Which of the two files is wrong; None: the repository is gone."""
+    if root.protocol.site.stat(name) is None:
+        return None
+    try:
+        check_layout(read(root.driver, keys.layout(name), 4096))
+    except NotFound:
+        return _layout(root, name, "invalid_layout", keys.layout(name), f"{LAYOUT_FILE} is missing")
+    except LayoutInvalid as worse:
+        return _layout(root, name, "invalid_layout", keys.layout(name), worse.message)
+    missing = isinstance(error, NotFound)
+    reason = "index.json is missing" if missing else error.message
+    return _layout(root, name, "invalid_index", keys.index(name), reason)
+
+
+def _layout(root: Root, name: str, kind: Kind, key: str, reason: str) -> Trouble:
+    return Trouble(None, kind, f"{reason}; nothing in {name} is served", path_of(root, key))
+
+
+@dataclass
+class Examined:
+    """One repository on its way: what lies in it, and what was found so far."""
+
+    root: Root
+    name: str
+    present: dict[str, int] = field(default_factory=dict)
+    """Every blob by its digest, with the size of its file."""
+    bad: list[Verdict] = field(default_factory=list)
+    left: int = 0
+    """Blobs that are with the workers."""
+    listed: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.listed and not self.left
+
+    def blobs(self) -> Iterator[tuple[Digest, Info]]:
+        """Whatever has a digest for a name, with its inode. Anything else is nobody's business."""
+        for algorithm in self._scan(keys.blobs(self.name)):
+            if algorithm.is_dir:
+                for entry in self._scan(keys.blobs_of(self.name, algorithm.name)):
+                    yield from self._blob(f"{algorithm.name}:{entry.name}")
+
+    def _blob(self, text: str) -> Iterator[tuple[Digest, Info]]:
+        with suppress(DigestInvalid):
+            check_digest(text)
+            info = self.root.protocol.site.stat(keys.blob(self.name, Digest(text)))
+            if info is not None and info.is_file:
+                self.present[text] = info.size
+                yield parse_digest(text), info
+
+    def _scan(self, key: str) -> list[Entry]:
+        try:
+            return self.root.driver.scan(key)
+        except NotFound:
+            return []
+
+    # -- what the manifests say of each other and of the blobs ------------------------------------
+
+    def unclear(self, view: View) -> list[Digest]:
+        """Manifests that could not be read although their blobs are there and were not found damaged."""
+        known = {verdict.digest for verdict in self.bad}
+        return [Digest(digest) for digest in view.faults if digest in self.present and digest not in known]
+
+    def troubles(self, view: View, *, hashed: bool) -> Iterator[Trouble]:
+        """Everything but damaged content. `hashed`: what was not found damaged is good."""
+        damaged = {verdict.digest for verdict in self.bad}
+        yield from self._faults(view, damaged)
+        yield from self._wrong_sizes(view, damaged, "the content is right and" if hashed else "the file")
+        yield from self._missing(view)
+
+    def _faults(self, view: View, damaged: set[Digest]) -> Iterator[Trouble]:
+        nameless = sum(row.digest is None for row in view.index.rows())
+        if nameless:
+            reason = f"{nameless} rows name no valid digest"
+            yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
+        for fault in view.faults.values():
+            if fault.kind in ("invalid_manifest", "unknown_media_type") and fault.digest not in damaged:
+                kind: Kind = "invalid_manifest" if fault.kind == "invalid_manifest" else "unknown_media_type"
+                yield Trouble(fault.digest, kind, fault.reason, self._path(fault.digest))
+
+    def _wrong_sizes(self, view: View, damaged: set[Digest], what: str) -> Iterator[Trouble]:
+        """A manifest says another length than that of the right content: clients refuse one of the two."""
+        wrong: dict[str, tuple[int, list[str]]] = {}
+        said = [(parent, r.digest, r.size) for parent, r in view.references()]
+        said += [("index.json", row.digest, row.size) for row in view.index.rows() if row.digest]
+        for parent, digest, size in said:
+            if digest in self.present and digest not in damaged and self.present[digest] != size:
+                wrong.setdefault(digest, (size, []))[1].append(parent)
+        for digest, (size, parents) in wrong.items():
+            had = self.present[digest]
+            reason = f"{what} has {had} bytes, but {', '.join(sorted(parents))} says {size}"
+            yield Trouble(digest, "size_mismatch", reason, self._path(digest), size, had)
+
+    def _missing(self, view: View) -> Iterator[Trouble]:
+        """Looked for again, and then the index again, and then the name again: what was deleted or pushed
+        meanwhile is no finding."""
+        first = {digest for digest, _ in self._wanted(view) if self._is_missing(digest)}
+        if not first:
+            return
+        self.root.require()
+        if self.root.protocol.site.stat(self.name) is None:
+            return
+        for digest, reason in self._wanted(view_of(self.root, self.name)):
+            if digest in first and self._is_missing(digest):
+                first.discard(digest)
+                kind: Kind = "missing_manifest" if view.is_manifest(digest) else "missing_blob"
+                yield Trouble(digest, kind, reason, self._path(digest))
+
+    def _wanted(self, view: View) -> Iterator[tuple[str, str]]:
+        """What must be here and was not listed, and why."""
+        for fault in view.faults.values():
+            if fault.kind == "missing_manifest" and fault.digest not in self.present:
+                yield fault.digest, _needed(view, fault.digest)
+        for parent, reference in view.references():
+            if reference.digest not in self.present:
+                yield reference.digest, f"{parent} needs it and it is not there"
+
+    def _is_missing(self, text: str) -> bool:
+        """Condemned content comes back when it is asked for."""
+        digest = Digest(text)
+        with suppress(NotFound):
+            self.root.protocol.blobs.find(self.name, digest, fresh=True)
+            return False
+        info = self.root.protocol.site.stat(keys.blob(self.name, digest))
+        return info is None or not info.is_file
+
+    def leftovers(self, now: float) -> Iterator[Trouble]:
+        """What a process left that died between write and rename."""
+        for entry in self._scan(self.name):
+            if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
+                yield from leftover(self.root, f"{self.name}/{entry.name}", now)
+
+    def _path(self, digest: str) -> str:
+        return path_of(self.root, keys.blob(self.name, Digest(digest)))
+
+
+def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:
+    info = root.protocol.site.stat(key)
+    # A link into tmp leaves the mtime alone, and moves the ctime.
+    if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE:
+        yield Trouble(None, "orphan", "left over from a process that died; gc removes it", path_of(root, key))
+
+
+def temporaries(root: Root, now: float) -> Iterator[Trouble]:
+    with suppress(NotFound):
+        for entry in root.driver.scan(keys.TMP):
+            yield from leftover(root, keys.tmp(entry.name), now)
+
+
+def path_of(root: Root, key: str) -> str:
+    return f"{root.label}/{key}"
+
+
+def _needed(view: View, digest: str) -> str:
+    parents = view.affected.parents(digest)
+    return f"{parents[0] if parents else 'index.json'} lists it and it is not there"

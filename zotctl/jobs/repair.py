@@ -1,0 +1,220 @@
+"""Good bytes for damaged names: from a copy in any root, from a layout, or from a registry. Every byte is hashed
+before it gets a name, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from zotctl.errors import NotFound, StorageError, Unavailable, UsageError
+from zotctl.jobs.damage import Verdict, drop_from_pool
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from zotctl.storage import keys
+from zotctl.storage.catalog import Catalog
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.network import detect
+from zotctl.storage.local.pool import Copy
+from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    import httpx
+
+BLOCK = 1 << 20
+TIMEOUT = 30.0
+_ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+Chunks = Iterator[bytes]
+Source = AbstractContextManager[Chunks]
+
+
+class Repair:
+    """One run's repairs. `origin`: a layout directory, a directory of layouts, or the URL of a registry,
+    whose path, if any, is the repository there."""
+
+    def __init__(self, run: Run, origin: str | None) -> None:
+        self._run = run
+        self._origin = _origin(run, origin) if origin else None
+
+    def heal(self, root: Root, name: str, verdict: Verdict, manifest: bool) -> list[str]:
+        """Replace a damaged inode by a good copy in every repository of its root; their names."""
+        if verdict.info is None:
+            return []
+        with self._staged(root, name, verdict.digest, manifest, verdict) as staged:
+            blob = keys.blob(name, verdict.digest)
+            if staged is None or not root.protocol.bad.mark(verdict.digest, blob, verdict.info):
+                return []
+            drop_from_pool(root, verdict)
+            root.protocol.pool.offer(verdict.digest, staged, Copy.ABSENT)
+            if root.protocol.site.stat(blob) is None:  # set aside, where there are no links
+                root.protocol.blobs.publish(name, verdict.digest, staged)
+                return [name]
+            return root.protocol.blobs.healing.spread(verdict.digest, staged)
+
+    def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
+        """Publish what is missing, as a push would."""
+        with self._staged(root, name, digest, manifest, None) as staged:
+            if staged is None:
+                return False
+            root.protocol.blobs.publish(name, digest, staged)
+            return True
+
+    @contextmanager
+    def _staged(
+        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
+    ) -> Iterator[str | None]:
+        staged = keys.tmp(root.protocol.site.clock.token())
+        try:
+            sources = self._sources(root, name, digest, manifest, damaged)
+            yield staged if any(self._fetch(root, staged, digest, source) for source in sources) else None
+        finally:
+            root.protocol.site.discard(staged)
+
+    def _sources(
+        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
+    ) -> Iterator[Source]:
+        for other in sorted(self._run.store.roots, key=lambda one: one is not root):
+            yield from _copies(other, digest, damaged if other is root else None)
+        if self._origin is not None:
+            yield from self._origin(name, digest, manifest)
+
+    def _fetch(self, root: Root, staged: str, digest: Digest, source: Source) -> bool:
+        """Write and hash. False: it could not be had there, or is something else."""
+        state = new_hash(digest.algorithm)
+        root.protocol.site.discard(staged)
+        try:
+            with source as chunks, root.driver.create(staged) as writer:
+                for chunk in chunks:
+                    root.protocol.reserve.check()
+                    self._run.throttle.take(len(chunk))
+                    state.update(chunk)
+                    writer.write([chunk])
+                writer.sync()
+        except NotFound:
+            return False
+        except Unavailable as error:
+            self._run.error("", error)
+            return False
+        return state.hexdigest() == digest.encoded
+
+
+def _copies(root: Root, digest: Digest, damaged: Verdict | None) -> Iterator[Source]:
+    """The pool's, and each repository's, but for inodes that are known to be damaged or were tried."""
+    tried: set[tuple[int, int]] = set()
+    if damaged is not None and damaged.info is not None:
+        tried.add((damaged.info.ino, damaged.info.dev))
+    if root.state() is not None:
+        return
+    for key in _keys_of(root, digest):
+        info = root.protocol.site.stat(key)
+        if info is None or (info.ino, info.dev) in tried or root.protocol.bad.holds(digest, info):
+            continue
+        tried.add((info.ino, info.dev))
+        yield _file(root.driver, key)
+
+
+def _keys_of(root: Root, digest: Digest) -> Iterator[str]:
+    yield keys.pool(digest)
+    for name in root.catalog.walk():
+        yield keys.blob(name, digest)
+
+
+@contextmanager
+def _file(driver: Driver, key: str) -> Iterator[Chunks]:
+    with driver.open(key) as reader:
+        yield (reader.read_at(at, BLOCK) for at in range(0, reader.size, BLOCK))
+
+
+Origin = Callable[[str, Digest, bool], Iterator[Source]]
+"""Where a repository's blob or manifest may be had."""
+
+
+def _origin(run: Run, text: str) -> Origin:
+    if text.startswith(("http://", "https://")):
+        return _Registry(text).sources
+    try:
+        driver = detect(text)
+        if not driver.stat("").is_dir:
+            raise NotFound(text)
+    except StorageError as error:
+        raise UsageError(f"{text} is neither a directory nor an http or https URL") from error
+    return _Layouts(run, driver).sources
+
+
+class _Layouts:
+    def __init__(self, run: Run, driver: Driver) -> None:
+        self._driver, self._catalog = driver, Catalog(driver, run.clock)
+
+    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
+        """The directory itself, then the layout of that name in it, then all others."""
+        here = f"blobs/{digest.algorithm}/{digest.encoded}"
+        yield _file(self._driver, here)
+        yield _file(self._driver, f"{name}/{here}")
+        for other in self._catalog.walk():
+            if other != name:
+                yield _file(self._driver, f"{other}/{here}")
+
+
+class _Registry:
+    """distribution-spec, "Pulling Blobs" and "Pulling Manifests", with the token flow of the large registries."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._repository, self._host = parts.path.strip("/"), parts.netloc.rpartition("@")[2]
+        self._base = f"{parts.scheme}://{self._host}"
+        self._login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._token = ""
+        self._client: httpx.Client | None = None
+
+    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
+        kinds = ("manifests", "blobs") if manifest else ("blobs", "manifests")
+        for kind in kinds:
+            yield self._get(f"{self._base}/v2/{self._repository or name}/{kind}/{digest}")
+
+    @contextmanager
+    def _get(self, url: str) -> Iterator[Chunks]:
+        import httpx
+
+        headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
+        self._client = self._client or httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers=headers)
+        try:
+            with self._open(self._client, url) as response:
+                if response.status_code in (400, 404, 405):
+                    raise NotFound(f"{self._host} does not have it")
+                if response.status_code != 200:
+                    raise Unavailable(f"{self._host} answers {response.status_code} to {urlsplit(url).path}")
+                yield response.iter_bytes(BLOCK)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{self._host} can't be read: {type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _open(self, client: httpx.Client, url: str) -> Iterator[httpx.Response]:
+        with self._ask(client, url) as response:
+            if response.status_code != 401 or not self._renew(client, response.headers.get("WWW-Authenticate", "")):
+                yield response
+                return
+        with self._ask(client, url) as response:
+            yield response
+
+    def _ask(self, client: httpx.Client, url: str) -> AbstractContextManager[httpx.Response]:
+        if self._token:
+            return client.stream("GET", url, headers={"Authorization": f"Bearer {self._token}"})
+        return client.stream("GET", url, auth=self._login)
+
+    def _renew(self, client: httpx.Client, challenge: str) -> bool:
+        """A token by the challenge (distribution, "Token Authentication Specification")."""
+        scheme, _, rest = challenge.partition(" ")
+        asked = dict(_PARAMETER.findall(rest))
+        if scheme.lower() != "bearer" or "realm" not in asked:
+            return False
+        answer = client.get(asked.pop("realm"), params=asked, auth=self._login)
+        with suppress(ValueError, AttributeError):
+            found: Any = answer.json() if answer.status_code == 200 else {}
+            self._token = str(found.get("token") or found.get("access_token") or "")
+        return bool(self._token)

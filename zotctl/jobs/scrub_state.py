@@ -1,0 +1,171 @@
+"""What scrubbing remembers between runs, in `.zotctl/scrub/`. Lost, it means: never checked, never seen.
+
+`state`: when which inode was last found good, twelve bytes each. `findings.json`: when damage was first seen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from bisect import bisect_left
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+from zotctl.errors import NotFound, StorageError
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Info, read
+from zotctl.storage.root import Root
+
+STATE = f"{keys.SCRUB}/state"
+FINDINGS = f"{keys.SCRUB}/findings.json"
+LARGEST = 256 << 20
+MOST_INODES = 8_000_000
+MOST_REPOSITORIES = 500_000
+MOST_FINDINGS = 100_000
+MERGE_AT = 50_000
+SAVE_EVERY = 60.0
+"""Seconds of work that a kill may cost."""
+
+
+class Checked:
+    """When inodes were last found good, and repositories last gone through; seconds since 1970."""
+
+    def __init__(self, root: Root, clock: Clock) -> None:
+        self._root, self._clock = root, clock
+        self._keys, self._times = array("Q"), array("I")
+        self._new: dict[int, int] = {}
+        self._saved_at = clock.elapsed()
+        self.began = 0
+        """When the pass began that is not finished yet; 0: there is none."""
+        self.repositories: dict[str, int] = {}
+        with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
+            self._load(read(root.driver, STATE, LARGEST))
+
+    def when(self, digest: str, info: Info) -> int:
+        key = _key(digest, info)
+        if (at := self._new.get(key)) is not None:
+            return at
+        place = bisect_left(self._keys, key)
+        return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
+
+    def note(self, digest: str, info: Info) -> None:
+        self._new[_key(digest, info)] = int(self._clock.now())
+        if len(self._new) >= MERGE_AT:
+            self._merge()
+
+    def forget_before(self, at: int) -> None:
+        """After a whole pass: what was not checked since then is not there any more."""
+        self._merge()
+        kept = [place for place, time in enumerate(self._times) if time >= at]
+        self._keys = array("Q", (self._keys[place] for place in kept))
+        self._times = array("I", (self._times[place] for place in kept))
+        self.repositories = {name: time for name, time in self.repositories.items() if time >= at}
+
+    def save_now_and_then(self) -> None:
+        if self._clock.elapsed() - self._saved_at > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Never raises: without it, the next run checks more than it had to."""
+        self._merge()
+        self._saved_at = self._clock.elapsed()
+        if len(self._keys) > MOST_INODES:
+            self.forget_before(sorted(self._times)[-MOST_INODES] + 1)
+        repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
+        head = {"format": 1, "inodes": len(self._keys), "began": self.began, "repositories": repositories}
+        _write(self._root, STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
+
+    def _load(self, body: bytes) -> None:
+        line, _, rest = body.partition(b"\n")
+        head = json.loads(line)
+        count = int(head["inodes"])
+        if head["format"] != 1 or len(rest) != 12 * count:
+            return
+        found, times = _array("Q", rest[: 8 * count]), _array("I", rest[8 * count :])
+        self.began, self.repositories = int(head["began"]), {str(n): int(t) for n, t in head["repositories"].items()}
+        self._keys, self._times = found, times
+
+    def _merge(self) -> None:
+        """The new ones into the sorted ones, slice by slice."""
+        found, times, done = array("Q"), array("I"), 0
+        for key, at in sorted(self._new.items()):
+            place = bisect_left(self._keys, key, done)
+            found.extend(self._keys[done:place])
+            times.extend(self._times[done:place])
+            found.append(key)
+            times.append(at)
+            done = place + (place < len(self._keys) and self._keys[place] == key)
+        found.extend(self._keys[done:])
+        times.extend(self._times[done:])
+        self._keys, self._times, self._new = found, times, {}
+
+
+def _key(digest: str, info: Info) -> int:
+    """An inode under a digest. Without the device, whose number may change when it is mounted again."""
+    return int.from_bytes(blake2b(f"{info.ino} {digest}".encode(), digest_size=8).digest(), "little")
+
+
+def _array(kind: str, body: bytes) -> array[int]:
+    found = array(kind, body)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
+
+
+def _little(values: array[int]) -> bytes:
+    return _array(values.typecode, values.tobytes()).tobytes()
+
+
+class FirstSeen:
+    """When each finding of one root was first reported, for as long as it is found again."""
+
+    def __init__(self, root: Root, clock: Clock) -> None:
+        self._root, self._clock = root, clock
+        self._known = _findings(root)
+        self._found: dict[str, str] = {}
+        self._done: set[str] = set()
+
+    def of(self, name: str, digest: str | None, kind: str, where: str) -> str:
+        """RFC 3339, UTC. Of now, if it was not known."""
+        key = json.dumps([name, digest, kind, where])
+        now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return self._found.setdefault(key, self._known.get(key, now))
+
+    def gone_through(self, name: str) -> None:
+        """This repository was looked at as a whole: what was not found again in it is healed."""
+        self._done.add(name)
+
+    def save(self) -> None:
+        kept = {key: at for key, at in self._known.items() if json.loads(key)[0] not in self._done}
+        now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
+        if now != self._known:
+            _write(self._root, FINDINGS, [json.dumps(now, indent=0).encode()])
+
+
+def _findings(root: Root) -> dict[str, str]:
+    try:
+        found: Any = json.loads(read(root.driver, FINDINGS, LARGEST))
+        return {key: str(at) for key, at in found.items() if isinstance(json.loads(key), list)}
+    except (StorageError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(root: Root, key: str, parts: list[bytes]) -> None:
+    site = root.protocol.site
+    temp = keys.tmp(site.clock.token())
+    with suppress(StorageError):
+        try:
+            with root.driver.create(temp) as writer:
+                writer.write(parts)
+                writer.sync()
+            try:
+                root.driver.rename(temp, key)
+            except NotFound:
+                site.make_dirs(keys.SCRUB)
+                root.driver.rename(temp, key)
+        finally:
+            site.discard(temp)
