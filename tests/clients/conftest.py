@@ -21,6 +21,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def peer(registry: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Peer]:
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    test = f"{request.module.__name__.rpartition('test_')[2]}/{request.node.name.removeprefix('test_')}"
+    name = re.sub("[^a-z0-9/]+", "-", test.lower()).strip("-")
     with registry.client() as client:
-        yield Peer(registry, client, tmp_path, f"clients/{name}")
+        yield Peer(registry, client, tmp_path, name)

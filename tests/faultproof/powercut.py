@@ -14,14 +14,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from zotctl.storage.driver import Buffer, Driver, Info, Lock, Writer
+from zotctl.storage.driver import Buffer, Driver, Info, Lock, Reader, Writer
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.wrappers import Wrapped
 
 MODELS = ("journal", "log", "any")
 DATA = ("whole", "half", "none")
 """How much of the bytes that were not flushed is there."""
-RECENT = 30
+RECENT = 15
 """Where any change may be missing: so many of the last ones are tried."""
 
 Entry = tuple[int, str]
@@ -228,6 +228,11 @@ class _RecordingWriter:
         self._recorder.step()
         return count
 
+    def copy(self, source: Reader) -> None:
+        self._inner.copy(source)
+        self._file.body += source.read_at(0, source.size)
+        self._recorder.step()
+
     def truncate(self, size: int) -> None:
         self._inner.truncate(size)
         self._file.body = self._file.body[:size]
@@ -249,7 +254,7 @@ class _RecordingWriter:
     def close(self) -> None:
         self._inner.close()
 
-    def __enter__(self) -> _RecordingWriter:
+    def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -268,13 +273,33 @@ class NoDataFlush(Wrapped):
 
 class _Unflushed:
     def __init__(self, inner: Writer) -> None:
-        self.write, self.truncate, self.info = inner.write, inner.truncate, inner.info
-        self.dress, self.try_lock, self.close = inner.dress, inner.try_lock, inner.close
+        self._inner = inner
+
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        return self._inner.write(buffers)
+
+    def copy(self, source: Reader) -> None:
+        self._inner.copy(source)
+
+    def truncate(self, size: int) -> None:
+        self._inner.truncate(size)
+
+    def info(self) -> Info:
+        return self._inner.info()
 
     def sync(self) -> None:
         pass
 
-    def __enter__(self) -> _Unflushed:
+    def dress(self, like: Info | None, mtime_ns: int) -> None:
+        self._inner.dress(like, mtime_ns)
+
+    def try_lock(self) -> bool:
+        return self._inner.try_lock()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:

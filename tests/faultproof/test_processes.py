@@ -24,7 +24,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import IndexFiles
-from zotctl.storage.locks import Held, Locks
+from zotctl.storage.locks import Locks
 from zotctl.storage.wrappers import Wrapped
 
 HERE = Path(__file__).parents[2]
@@ -127,14 +127,13 @@ def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.Mon
     stores = [store_over(LocalDriver(str(tmp_path))) for _ in range(6)]
     inside = threading.Barrier(6)
     told: dict[str, str] = {}
-    real = IndexFiles._rename_over
 
-    def late(self: IndexFiles, held: Held, like: Info, *rest: object) -> bool:
-        time.sleep(0.002)
-        return real(self, held, like, *rest)  # type: ignore[arg-type]
+    def slow_look(self: IndexFiles, name: str) -> Info:
+        found = self._site.driver.stat(keys.index(name))
+        time.sleep(0.003)
+        return found
 
-    monkeypatch.setattr(IndexFiles, "_rename_over", late)
-    monkeypatch.setattr(IndexFiles, "_now", lambda self, name: self._site.driver.stat(keys.index(name)))
+    monkeypatch.setattr(IndexFiles, "_now", slow_look)
 
     def pusher(number: int) -> None:
         inside.wait()

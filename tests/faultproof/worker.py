@@ -53,4 +53,8 @@ def hold(root: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    {"push": push, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    command, *words = sys.argv[1:]
+    if command == "push":
+        push(*words)
+    else:
+        hold(*words)

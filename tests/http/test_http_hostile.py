@@ -155,6 +155,24 @@ def test_a_body_that_ends_early(raw: Raw, sent: bytes) -> None:
     assert b"SIZE_INVALID" in body
 
 
+@pytest.mark.parametrize(
+    ("header", "sent", "more"),
+    [
+        ("Content-Length: 300000", b"short", b""),
+        ("Transfer-Encoding: chunked", b"5\r\nhello\r\n", b"zzz\r\n"),
+    ],
+    ids=["breaks off", "malformed"],
+)
+def test_a_body_that_ends_after_the_answer(
+    raw: Raw, server: Server, header: str, sent: bytes, more: bytes
+) -> None:
+    raw.head("PUT", "/v2/a/manifests/-bad-", header).send(sent)
+    assert raw.answer()[0] == 400
+    raw.send(more).half_close()
+    assert raw.rest() == b""
+    assert "Unhandled exception" not in server.log()
+
+
 # -- Expect --------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.http.serving import Server, error_code
+from tests.http.serving import Server, error_code, until
 from zotctl.http import routes
 
 
@@ -108,7 +108,7 @@ def test_the_access_log(client: httpx.Client, server: Server) -> None:
     client.get(
         "/v2/logged/tags/list?secret=1", headers={"Authorization": "Basic c2VjcmV0", "User-Agent": "agent/1"}
     )
-    (line,) = [line for line in server.lines() if line.get("repository") == "logged"]
+    (line,) = until(lambda: [line for line in server.lines() if line.get("repository") == "logged"])
     assert line["component"] == "http"
     assert line["level"] == "info"
     assert (line["method"], line["path"], line["status"]) == ("GET", "/v2/logged/tags/list", 404)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.serving import Server, digest, push_blob, serving, until
+from tests.http.serving import digest, push_blob, serving, until
 from zotctl.http import sockets
 
 

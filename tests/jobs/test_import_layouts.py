@@ -243,6 +243,7 @@ def test_olareg_root_rows_stay_as_they_are(store: Store, made: Image, tmp_path: 
     (source / "_uploads" / "upload.123").write_bytes(b"half")
     assert run_import(store, root).exit_code == 0
     assert rows_of(store, "app")[:2] == [row(made, "v1"), about]
+    assert json.loads(index_bytes(store, "app"))["annotations"] == {"org.olareg.referrer.convert": "true"}
     assert [d.digest for d in store.repository("app").referrers(made.digest)] == [signature.digest]
     assert json.loads((source / "index.json").read_bytes()) == document
 
@@ -256,6 +257,12 @@ def test_a_tree_of_layouts_by_their_paths(store: Store, tmp_path: Path) -> None:
     assert run_import(store, tmp_path / "tree", repo="mirror").exit_code == 2
     assert run_import(store, tmp_path / "tree", repo="mirror", all=True).exit_code == 0
     assert "mirror/team/app" in store.repositories()
+
+
+def test_one_layout_in_a_tree_gets_the_name_that_is_given(store: Store, made: Image, tmp_path: Path) -> None:
+    lay_out(tmp_path / "tree" / "Deep" / "down", made, [row(made, "v1")])
+    (tmp_path / "tree" / "circle").symlink_to("..")
+    assert run_import(store, tmp_path / "tree", repo="app").exit_code == 0 and pulls(store, "app", made, "v1")
 
 
 def test_in_a_tree_the_rest_goes_on(store: Store, made: Image, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.storage.model import Rows
 from zotctl.errors import LayoutInvalid
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -370,45 +371,13 @@ ROWS = st.one_of(
 )
 
 
-class Model:
-    """What the rows mean: a list of (digest, tag, alias), edited in the plainest way."""
-
-    def __init__(self, index: Index) -> None:
-        self.rows = [(r.digest, r.tag, r.alias) for r in index.rows()]
-
-    def digests(self) -> set[str]:
-        return {digest for digest, _, _ in self.rows if digest}
-
-    def tags(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        by_alias: dict[str, set[str]] = {}
-        for digest, tag, alias in self.rows:
-            if digest and tag:
-                found[tag] = digest
-            if digest and alias:
-                by_alias.setdefault(alias, set()).add(digest)
-        return {tag: min(digests) for tag, digests in by_alias.items() if len(digests) == 1} | found
-
-    def put(self, digest: Digest, tags: list[str]) -> None:
-        for tag in tags:
-            if self.tags().get(tag) != digest or [t for _, t, _ in self.rows].count(tag) != 1:
-                self.rename(lambda _, t, a, tag=tag: t == tag)  # type: ignore[misc]
-                self.rows.append((digest, tag, None))
-        if digest not in self.digests():
-            self.rows.append((digest, None, None))
-
-    def untag(self, tag: str) -> None:
-        self.rename(lambda _, t, a: tag in (t, a))
-
-    def drop(self, digest: str) -> None:
-        self.rows = [r for r in self.rows if r[0] != digest]
-
-    def rename(self, wanted: Any) -> None:
-        self.rows = [(d, None, None) if wanted(d, t, a) else (d, t, a) for d, t, a in self.rows]
+def meaning(index: Index) -> Rows:
+    return Rows((row.digest, row.tag, row.alias) for row in index.rows())
 
 
-def check(index: Index, model: Model) -> None:
+def check(index: Index, model: Rows) -> None:
     tags = model.tags()
+    assert [(r.digest, r.tag, r.alias) for r in index.rows()] == model.rows
     assert index.tags() == sorted(tags)
     assert set(index.digests) == model.digests()
     for tag in [*TAGS, "nobody"]:
@@ -423,7 +392,7 @@ def check(index: Index, model: Model) -> None:
 @given(st.lists(ROWS, max_size=8), st.lists(EDITS, max_size=12))
 def test_i9_any_edits_of_any_index_do_what_a_dictionary_does(rows: list[Any], edits: list[Any]) -> None:
     start = parse_index(document(*rows, **{"x-kept": {"y": [1.0]}}))
-    model, draft = Model(start), start.copy()
+    model, draft = meaning(start), start.copy()
     strange = [r for r in rows if not isinstance(r, dict) or r.get("digest") not in DIGESTS]
     for name, *arguments in edits:
         if name == "put":
@@ -439,7 +408,7 @@ def test_i9_any_edits_of_any_index_do_what_a_dictionary_does(rows: list[Any], ed
     assert len(written["manifests"]) == len(draft) and len(list(draft.rows())) == len(draft)
     check(parse_index(draft.render()), model)
     check(parse_index(draft.render(), start), model)
-    check(start, Model(start))
+    check(start, meaning(start))
 
 
 JSON_VALUES = st.recursive(

@@ -21,7 +21,7 @@ _MOST_PIECES = 4096
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ClientGone(ConnectionError):  # noqa: N818 - not an error of ours
+class ClientGone(ConnectionError):
     """The client went away, or its connection was cut: nobody is left to answer."""
 
 

@@ -14,7 +14,7 @@ RETRY_AFTER = "1"
 """Seconds after which a client may ask again."""
 
 
-class Refused(Exception):  # noqa: N818 - it carries an error, and is none of its own
+class Refused(Exception):
     """An error with what only the wire knows of it: more headers, or another status."""
 
     def __init__(

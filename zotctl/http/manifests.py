@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Typed(msgspec.Struct):
-    mediaType: str | None = None  # noqa: N815 - the name in JSON
+    mediaType: str | None = None
 
 
 _TYPED = msgspec.json.Decoder(_Typed)

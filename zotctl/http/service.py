@@ -99,7 +99,9 @@ class Service:
 
         False, and nothing has happened, if it takes more than a look at what is in memory.
         """
-        if message.method not in ("GET", "HEAD") or message.should_close or self.draining:
+        if message.method not in ("GET", "HEAD") or message.should_close:
+            return False
+        if self.draining or not self.store.local_fast:
             return False
         request = Request(message, EMPTY_PAYLOAD, connection, None, None)
         started = self._loop.time()

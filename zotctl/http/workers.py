@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
-from zotctl.http import sockets, systemd, worker
+from zotctl.http import keeper, sockets, systemd, worker
 from zotctl.http.status import Board
 
 log = logging.getLogger("zotctl.http")
@@ -75,6 +75,9 @@ class Supervisor:
     rebinds: bool = True
     slots: list[Slot] = field(init=False)
     retired: list[Child] = field(default_factory=list)
+    keeper: Child | None = None
+    keeper_at: float | None = None
+    """When the next process for the jobs is to be started."""
     failed: ZotctlError | None = None
     started: bool = False
     stopping: bool = False
@@ -119,6 +122,7 @@ class Supervisor:
         """Milliseconds until something is due."""
         due = [child.deadline for child in self._children() if child.deadline is not None]
         due += [slot.retry_at for slot in self.slots if slot.retry_at is not None]
+        due += [self.keeper_at] if self.keeper_at is not None else []
         if self.watchdog is not None:
             due.append(time.monotonic() + self.watchdog)
         return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
@@ -133,12 +137,15 @@ class Supervisor:
         for slot in self.slots:
             if slot.retry_at is not None and now >= slot.retry_at and not self.stopping:
                 self._respawn(slot)
+        if self.keeper_at is not None and now >= self.keeper_at and not self.stopping:
+            self._start_keeper()
         if self.watchdog is not None:
             systemd.notify("WATCHDOG=1")
 
     def _children(self) -> list[Child]:
         current = (child for slot in self.slots for child in (slot.child, slot.successor))
-        return [child for child in current if child is not None] + self.retired
+        beside = [self.keeper] if self.keeper is not None else []
+        return [child for child in current if child is not None] + self.retired + beside
 
     # -- signals ---------------------------------------------------------------------------------
 
@@ -155,6 +162,7 @@ class Supervisor:
     def _stop(self, *, now: bool) -> None:
         systemd.notify("STOPPING=1")
         self.stopping = True
+        self.keeper_at = None
         patience = STOP_NOW if now else self.config.http.drain + AFTER_DRAIN
         for slot in self.slots:
             slot.retry_at = None
@@ -188,6 +196,10 @@ class Supervisor:
             log.error("the configuration is refused, the old one stays: %s", error.message)
             systemd.notify("READY=1")
             return
+        if self.keeper is not None:
+            _kill(self.keeper, signal.SIGTERM)
+        else:
+            self.keeper_at = time.monotonic()
         self.restarting = list(self.slots)
         self._restart_next()
 
@@ -235,6 +247,7 @@ class Supervisor:
         if not self.started and all(slot.child is not None and slot.child.serving for slot in self.slots):
             self.started = True
             self.announce()
+            self.keeper_at = time.monotonic()
             systemd.notify("READY=1", f"STATUS=serving with {len(self.slots)} workers")
 
     def _reap(self) -> None:
@@ -249,6 +262,9 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         if child in self.retired:
             self.retired.remove(child)
+            return
+        if child is self.keeper:
+            self._keeper_ended(child, code)
             return
         slot = next(slot for slot in self.slots if child in (slot.child, slot.successor))
         if slot.successor is child:
@@ -292,32 +308,58 @@ class Supervisor:
             return
         slot.child = self._fork(slot)
 
+    # -- the jobs --------------------------------------------------------------------------------
+
+    def _start_keeper(self) -> None:
+        self.keeper_at = None
+        if self.keeper is not None or not keeper.is_wanted(self.config):
+            return
+        life_end, life = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._become(lambda: keeper.main(self.config, life_end), None, (life,))
+        os.close(life_end)
+        self.keeper = Child(pid, None, life, time.monotonic())
+
+    def _keeper_ended(self, child: Child, code: int) -> None:
+        self.keeper = None
+        if self.stopping:
+            return
+        wait = _BACK_OFF[-1] if code else 0.0
+        if code:
+            log.error("the process for gc and scrub ended (%d); the next one starts in %g s", code, wait)
+        self.keeper_at = time.monotonic() + wait
+
     def _fork(self, slot: Slot) -> Child:
         ours, theirs = os.pipe()
         life_end, life = os.pipe()
         pid = os.fork()
         if pid == 0:
-            self._become_worker(slot, worker.Ties(theirs, life_end), (ours, life))
+            ties = worker.Ties(theirs, life_end)
+            self._become(lambda: self._work(slot, ties), slot, (ours, life))
         os.close(theirs)
         os.close(life_end)
         now = time.monotonic()
         return Child(pid, ours, life, now, deadline=now + START_DEADLINE)
 
-    def _become_worker(self, slot: Slot, ties: worker.Ties, not_ours: tuple[int, int]) -> None:
+    def _work(self, slot: Slot, ties: worker.Ties) -> int:
+        assert slot.sock is not None
+        return worker.main(self.config, slot.sock, ties, self.board.row(slot.index))
+
+    def _become(self, main: Callable[[], int], slot: Slot | None, not_ours: tuple[int, ...]) -> None:
         code = 70
         try:
             _forget_signals()
             self._close_all_but(slot, not_ours)
-            assert slot.sock is not None
-            code = worker.main(self.config, slot.sock, ties, self.board.row(slot.index))
+            code = main()
         except BaseException:
-            log.exception("a bug ended a worker")
+            log.exception("a bug ended a child process")
         finally:
             with suppress(Exception):
                 logging.shutdown()
             os._exit(code)
 
-    def _close_all_but(self, slot: Slot, not_ours: tuple[int, int]) -> None:
+    def _close_all_but(self, slot: Slot | None, not_ours: tuple[int, ...]) -> None:
         """A worker must not keep its siblings' ends alive: their pipes would never end."""
         self.wakeup.close()
         for descriptor in not_ours:

@@ -204,7 +204,8 @@ class Tar:
     def _skip(self) -> None:
         for _ in self.chunks():
             pass
-        self._plain.read(self._padding)
+        if len(self._plain.read(self._padding)) < self._padding:
+            raise LayoutInvalid(f"{self.label} is cut short")
         self._padding = 0
 
     def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
@@ -247,14 +248,15 @@ class Tar:
         """pax: "%d %s=%s\\n", length, keyword, value (POSIX, pax, "pax Extended Header"); what matters of it."""
         records: dict[str, str] = {}
         while body:
-            length, _, rest = body.partition(b" ")
-            if not (length.isdigit() and len(length) < 8 and len(length) + 1 < int(length) <= len(body)):
+            digits, _, rest = body.partition(b" ")
+            length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
+            if not len(digits) + 1 < length <= len(body) or body[length - 1 : length] != b"\n":
                 raise self.refusal("an extended header is damaged")
-            keyword, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+            keyword, _, value = rest[: length - len(digits) - 2].partition(b"=")
             name = _SPARSE if keyword.startswith(_SPARSE.encode()) else keyword.decode("utf-8", "replace")
             if name in ("path", "size", _SPARSE):
                 records[name] = value.decode("utf-8", "surrogateescape")
-            body = body[int(length) :]
+            body = body[length:]
         return records
 
 

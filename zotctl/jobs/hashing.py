@@ -23,7 +23,7 @@ QUEUE = 4
 """Pieces of work for each worker that may be under way or waiting."""
 
 
-class Stopped(Exception):  # noqa: N818 - a planned end, no error
+class Stopped(Exception):
     """Nobody waits for this any more."""
 
 
@@ -31,8 +31,10 @@ class Hasher:
     """Hashes for one run, paced by its throttle. Safe between threads: each has a buffer of its own."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._buffers = run, threading.local()
+        self._run, self._buffers, self._mutex = run, threading.local(), threading.Lock()
         self.stopped = threading.Event()
+        self.done = 0
+        self.total: int | None = None
 
     def digest(self, reader: Reader, algorithm: str) -> Digest:
         """Of all that can be read, to the end as it is then."""
@@ -43,6 +45,7 @@ class Hasher:
             state.update(buffer[:count])
             at += count
             turns += 1
+            self._count(count)
             self._run.throttle.take(count)
             if turns % BREATH == 0:
                 self._breathe()
@@ -54,6 +57,14 @@ class Hasher:
         view: memoryview = self._buffers.view
         return view
 
+    def _count(self, count: int) -> None:
+        with self._mutex:
+            self.done += count
+
+    def tell(self, what: str = "") -> None:
+        """How far it is, in bytes."""
+        self._run.progress(self.done, self.total, "bytes", what)
+
     def _breathe(self) -> None:
         if self.stopped.is_set():
             raise Stopped
@@ -61,6 +72,7 @@ class Hasher:
         # one would be begun anew each night and never be checked.
         with suppress(TimeUp):
             self._run.check()
+        self.tell()
 
 
 def cores() -> int:
@@ -92,7 +104,9 @@ class Workers:
     def _collect(self) -> None:
         done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
         for future in done:
-            self._pending.pop(future)(future.result())
+            then = self._pending.pop(future, None)  # what `then` asks for may have collected it already
+            if then is not None:
+                then(future.result())
 
     def close(self) -> None:
         """Drop what was not begun and wait for the rest."""

@@ -101,7 +101,7 @@ def _root_of(repository: Repository) -> Root:
 
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
-    driver, names = in_directory(source, writable=options.move and not run.dry_run)
+    driver, names = in_directory(source, run.error, writable=options.move and not run.dry_run)
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
         layout.proposal = proposed_by_path(source)
@@ -123,7 +123,8 @@ def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
 
 
 def _import_below(run: Run, driver: Driver, name: str, label: str, options: ImportOptions) -> None:
-    proposal = valid_name(f"{options.repo}/{name}" if options.repo else name)
+    below = f"{options.repo}/{name}" if options.repo else name
+    proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
         run.finding(Finding(name, None, "bad_name", bad_name(name), action="skip"))
         return
@@ -150,6 +151,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     for finding in plan.findings:
         run.finding(finding)
     importing = [_Import(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
+    if len(importing) == 1 and options.tag is None:
+        importing[0].take_fields = True
     whole = [one.run_all() for one in importing]
     if options.move and not run.dry_run and isinstance(layout, StoredLayout):
         _move(run, layout, importing, all(whole) and options.tag is None)
@@ -186,6 +189,8 @@ class _Import:
     options: ImportOptions
     verified: set[Digest] = field(default_factory=set)
     """Content that is in the repository and, for a move, was hashed there or on the way."""
+    take_fields: bool = False
+    """Also what index.json says beside its rows: the layout as a whole becomes a new repository."""
     _faults: dict[str, Fault] = field(default_factory=dict)
     _left_out: int = 0
     _can_link: bool = False
@@ -485,6 +490,8 @@ class _Import:
             _require(self.name, tx, needed.values())
             kept.clear()
             kept.update(row.tag for row in self.rows if self._is_kept(draft, row))
+            if self.take_fields and not len(draft):
+                draft.adopt_fields(self.layout.index)
             for row in self.rows:
                 there = draft.find(row.tag) if row.tag else None
                 before[row.tag or ""] = there.digest if there else None

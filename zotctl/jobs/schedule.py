@@ -25,6 +25,8 @@ FIRST_WITHIN = 30.0
 LOOK_EVERY = 60.0
 """Seconds until a job that may not begin now (another holds the lease, outside of the window) is looked at again."""
 IDLE = 3600.0
+QUIET = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
+"""Counters of a run that found nothing to do."""
 
 log = logging.getLogger("zotctl.jobs")
 
@@ -113,6 +115,6 @@ def tell(report: Report, root: Root) -> None:
         log.error(f"{report.job}: {finding.kind}: {where}: {finding.reason}", extra={"fields": finding.as_fields()})
     for error in report.errors:
         log.error(f"{report.job}: {error['repository']}: {error['reason']}", extra={"fields": error})
-    level = logging.INFO if report.summary else logging.DEBUG
+    level = logging.INFO if any(n for name, n in report.summary.items() if name not in QUIET) else logging.DEBUG
     fields = {"job": report.job, "root": root.label, "duration_s": round(report.duration_s, 3), **report.summary}
     log.log(level, f"{report.job} on {root.label} done", extra={"fields": fields})

@@ -27,6 +27,7 @@ MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
 MERGE_AT = 50_000
+_FIGURES = ("began", "last", "total", "done")
 SAVE_EVERY = 60.0
 """Seconds of work that a kill may cost."""
 
@@ -39,8 +40,10 @@ class Checked:
         self._keys, self._times = array("Q"), array("I")
         self._new: dict[int, int] = {}
         self._saved_at = clock.elapsed()
-        self.began = 0
-        """When the pass began that is not finished yet; 0: there is none."""
+        self.began = self.last = 0
+        """When the pass began that is not finished yet (0: there is none), and the last one that is."""
+        self.total = self.done = 0
+        """Bytes to read in the pass, as measured when it began, and read so far."""
         self.repositories: dict[str, int] = {}
         with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
             self._load(read(root.driver, STATE, LARGEST))
@@ -53,12 +56,34 @@ class Checked:
         return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
 
     def note(self, digest: str, info: Info) -> None:
-        self._new[_key(digest, info)] = int(self._clock.now())
+        self._new[_key(digest, info)] = self._now()
         if len(self._new) >= MERGE_AT:
             self._merge()
 
+    def note_repository(self, name: str) -> None:
+        self.repositories[name] = self._now()
+
+    def _now(self) -> int:
+        return max(int(self._clock.now()), self.began)
+
+    def begin(self) -> None:
+        """Go on with the pass that is open, or open one."""
+        if not self.began:
+            self._merge()
+            # Later than any time that was noted: in whole seconds, a short pass would run into the next.
+            latest = max([*self.repositories.values(), max(self._times, default=0)])
+            self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
+
+    def complete(self, *, whole: bool, prune: bool) -> None:
+        """The pass is over. `whole`: it was about everything; `prune`: and could look at everything, so what
+        was not met is not there any more."""
+        if whole and prune:
+            self.forget_before(self.began)
+        if whole:
+            self.last = self.began
+        self.began = 0
+
     def forget_before(self, at: int) -> None:
-        """After a whole pass: what was not checked since then is not there any more."""
         self._merge()
         kept = [place for place, time in enumerate(self._times) if time >= at]
         self._keys = array("Q", (self._keys[place] for place in kept))
@@ -76,7 +101,9 @@ class Checked:
         if len(self._keys) > MOST_INODES:
             self.forget_before(sorted(self._times)[-MOST_INODES] + 1)
         repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
-        head = {"format": 1, "inodes": len(self._keys), "began": self.began, "repositories": repositories}
+        head = {"format": 1, "inodes": len(self._keys), "repositories": repositories} | {
+            name: getattr(self, name) for name in _FIGURES
+        }
         _write(self._root, STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
 
     def _load(self, body: bytes) -> None:
@@ -86,8 +113,9 @@ class Checked:
         if head["format"] != 1 or len(rest) != 12 * count:
             return
         found, times = _array("Q", rest[: 8 * count]), _array("I", rest[8 * count :])
-        self.began, self.repositories = int(head["began"]), {str(n): int(t) for n, t in head["repositories"].items()}
-        self._keys, self._times = found, times
+        repositories = {str(name): int(at) for name, at in head["repositories"].items()}
+        self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
+        self.repositories, self._keys, self._times = repositories, found, times
 
     def _merge(self) -> None:
         """The new ones into the sorted ones, slice by slice."""

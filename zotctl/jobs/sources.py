@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
@@ -22,7 +22,7 @@ from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Reader, read
+from zotctl.storage.driver import Driver, Entry, Reader, read
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.index_file import LARGEST_INDEX
 from zotctl.storage.local.network import detect
@@ -157,30 +157,41 @@ def is_archive(source: str) -> bool:
     return not os.path.isdir(source)
 
 
-def in_directory(source: str, *, writable: bool = False) -> tuple[Driver, list[str]]:
+Passed = Callable[[str, StorageError], None]
+"""Told of what a walk could not look into."""
+
+
+def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tuple[Driver, list[str]]:
     """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
     local = detect(source)
     driver: Driver = local if writable else ReadOnly(local)
     here = {entry.name for entry in driver.scan("")}
     if here & {LAYOUT_FILE, "index.json"}:
         return Aliased(driver, THE_LAYOUT, ""), [THE_LAYOUT]
-    found = sorted(_walk(driver), key=lambda name: name.split("/"))
+    found = sorted(_walk(driver, passed), key=lambda name: name.split("/"))
     if not found:
         raise UsageError(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")
     return driver, found
 
 
-def _walk(driver: Driver) -> Iterator[str]:
-    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory."""
+def _walk(driver: Driver, passed: Passed) -> Iterator[str]:
     todo = [""]
     while todo:
         directory = todo.pop()
-        for entry in driver.scan(directory):
-            inside = f"{directory}/{entry.name}".lstrip("/")
-            if entry.name == LAYOUT_FILE:
-                yield directory
-            elif not entry.is_file and not entry.name.startswith((".", "_")) and entry.name != "blobs":
-                todo += [inside] if entry.is_dir else []
+        try:
+            entries = driver.scan(directory)
+        except StorageError as error:
+            passed(directory, error)
+            continue
+        if any(entry.name == LAYOUT_FILE for entry in entries):
+            yield directory
+        todo += [f"{directory}/{entry.name}".lstrip("/") for entry in entries if _may_hold(entry)]
+
+
+def _may_hold(entry: Entry) -> bool:
+    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory. A
+    symbolic link is no directory: it could lead out of the source, or in a circle."""
+    return entry.is_dir and not entry.name.startswith((".", "_")) and entry.name != "blobs"
 
 
 def proposed_by_path(path: str) -> str | None:

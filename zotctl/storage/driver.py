@@ -98,8 +98,9 @@ class Writer(Protocol):
     """An object that is being written, always at its end."""
 
     def write(self, buffers: Sequence[Buffer]) -> int: ...
-    def copy(self, source: Reader) -> None:
-        """Append the whole of an object and give it the same labels, sharing its blocks where that can be."""
+    def copy(self, source: Reader) -> bool:
+        """Append the whole of an object and give it the same labels. True: they share their blocks, so that
+        it took no room."""
 
     def truncate(self, size: int) -> None: ...
     def info(self) -> Info: ...

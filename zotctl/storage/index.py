@@ -153,6 +153,13 @@ class Index:
             self._vacate(self._tags.get(tag, ()))
             self._put_over(row, row.digest, (bare, plain))
 
+    def adopt_fields(self, other: Index) -> None:
+        """Take over what `other` says beside its rows and this one doesn't, as annotations of the whole."""
+        lacking = {name: raw for name, raw in other._fields.items() if name not in self._fields}
+        if lacking:
+            self._fields = self._fields | lacking
+            self.dirty = True
+
     def _put_over(self, row: Row, digest: Digest, nameless: tuple[bytes, ...]) -> None:
         """In the place of a row that says the same without a name, or else behind all others."""
         for row_id in self._digests.get(digest, ()):

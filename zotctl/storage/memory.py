@@ -124,8 +124,9 @@ class MemoryWriter(_Handle):
         with self._driver.mutex:
             return self._driver.extend(self._key, self._inode, buffers)
 
-    def copy(self, source: Reader) -> None:
+    def copy(self, source: Reader) -> bool:
         self.write([source.read_at(0, source.size)])
+        return False
 
     def truncate(self, size: int) -> None:
         with self._driver.mutex:

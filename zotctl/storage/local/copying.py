@@ -14,16 +14,17 @@ _CANT = (
 )  # fmt: skip
 
 
-def copy_content(source: int, target: int, size: int) -> None:
-    """Append `size` bytes: shared blocks (xfs, btrfs), else a copy within the kernel, else by hand."""
+def copy_content(source: int, target: int, size: int) -> bool:
+    """Append `size` bytes: shared blocks (xfs, btrfs; then True), else a copy in the kernel, else by hand."""
     flags = fcntl.fcntl(target, fcntl.F_GETFL)
     at = os.fstat(target).st_size
     # Neither of the first two takes a descriptor that appends (ioctl_ficlone(2), copy_file_range(2)).
     fcntl.fcntl(target, fcntl.F_SETFL, flags & ~os.O_APPEND)
     try:
-        if at or not _clone(source, target):
-            done = _copy_range(source, target, size, at)
-            _copy_by_hand(source, target, done, at)
+        if not at and _clone(source, target):
+            return True
+        _copy_by_hand(source, target, _copy_range(source, target, size, at), at)
+        return False
     finally:
         fcntl.fcntl(target, fcntl.F_SETFL, flags)
 

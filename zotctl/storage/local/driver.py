@@ -248,14 +248,14 @@ class LocalWriter:
         except OSError as error:
             raise translate(error, self._path, "write") from error
 
-    def copy(self, source: Reader) -> None:
+    def copy(self, source: Reader) -> bool:
         fd = source.fileno()
         try:
             if fd is None:
                 _write_all(self._fd, [source.read_at(0, source.size)])
-            else:
-                copy_content(fd, self._fd, source.size)
-                copy_labels(fd, self._fd)
+                return False
+            copy_labels(fd, self._fd)
+            return copy_content(fd, self._fd, source.size)
         except OSError as error:
             raise translate(error, self._path, "write") from error
 

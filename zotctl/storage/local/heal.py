@@ -44,7 +44,8 @@ class Healing:
     def spread(self, digest: Digest, good: str) -> list[str]:
         """Give `good` to every repository whose blob is an inode known to be damaged; their names."""
         damaged = {(info.ino, info.dev) for _, info in self._bad.kept(digest)}
-        return [name for name in self._catalog.walk() if self._has(name, digest, damaged) and self._heal(name, digest, good)]
+        having = (name for name in self._catalog.walk() if self._has(name, digest, damaged))
+        return [name for name in having if self._heal(name, digest, good)]
 
     def _has(self, name: str, digest: Digest, damaged: set[tuple[int, int]]) -> bool:
         info = self._site.stat(keys.blob(name, digest))

@@ -92,13 +92,13 @@ class LocalProtocol:
 
         Never raises for that: it follows a commit of somebody else, which is done.
         """
-        for name, rows in self.indexes.late_writes(name):
+        for written, rows in self.indexes.late_writes(name):
             try:
-                self.driver.stat(keys.index(name))
-                self.indexes.commit(name, [_adopt(rows)], self._transaction)
+                self.driver.stat(keys.index(written))
+                self.indexes.commit(written, [_adopt(rows)], self._transaction)
             except ZotctlError as error:
                 tags = [row.tag or row.alias or row.digest for row in rows]
-                log.warning(f"{name}: {tags}, written by another program, can't be taken over: {error.message}")
+                log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
 
     def _transaction(self, held: Held) -> Transaction:
         return LocalTransaction(self, held)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from zotctl.errors import Exists, NotFound
+from zotctl.errors import Exists, IoFailed, NotFound
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Info
+from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.locks import Locks
 
 COMPARE_BLOCK = 1 << 20
@@ -59,7 +59,8 @@ class Site:
             self.driver.link(source, target)
 
     def same_bytes(self, one: str, other: str) -> bool:
-        """Compare, for a copy is never believed unread (local.md, "Upload"). False if one is gone."""
+        """Compare, for a copy is never believed unread (local.md, "Upload"). False if one is gone, or if the
+        first can't be read."""
         try:
             with self.driver.open(one) as a, self.driver.open(other) as b:
                 if a.size != b.size:
@@ -67,7 +68,7 @@ class Site:
                 if a.info().ino == b.info().ino:
                     return True
                 steps = range(0, a.size, COMPARE_BLOCK)
-                return all(a.read_at(at, COMPARE_BLOCK) == b.read_at(at, COMPARE_BLOCK) for at in steps)
+                return all(b.read_at(at, COMPARE_BLOCK) == _read(a, at) for at in steps)
         except NotFound:
             return False
 
@@ -80,3 +81,11 @@ class Site:
             self.driver.sync_dir(keys.parent(directory))
             self.flushed.add(directory)  # only now: somebody else may be asking, or the flush has failed
             directory = keys.parent(directory)
+
+
+def _read(reader: Reader, offset: int) -> bytes | None:
+    """None: the device can't give it, so it is no copy to rely on."""
+    try:
+        return reader.read_at(offset, COMPARE_BLOCK)
+    except IoFailed:
+        return None

@@ -1,0 +1,193 @@
+"""The service over a store that is made up: bugs, storage that is slow, content that is short."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from tests.http.serving import digest
+from zotctl.config import HttpConfig
+from zotctl.errors import Busy, NoSpace
+from zotctl.http import sockets
+from zotctl.http.connection import Listener
+from zotctl.http.service import Service
+from zotctl.storage import Store, StoredManifest, WouldBlock
+
+BODY = os.urandom(3_000_000)
+
+
+class Content:
+    """A reader without a descriptor, that may promise more than it has."""
+
+    def __init__(self, body: bytes, promised: int) -> None:
+        self.body, self.size, self.closed = body, promised, False
+
+    def fileno(self) -> None:
+        return None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        assert threading.current_thread() is not threading.main_thread()
+        return self.body[offset : offset + count]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> Content:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class FakeUpload:
+    offset = 0
+
+    def write(self, buffers: list[bytes]) -> None:
+        raise NoSpace("the disk is full")
+
+    def finish(self, made: str) -> None: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> FakeUpload:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class FakeStore:
+    """A repository and a store in one. `name` decides what happens."""
+
+    roots = ()
+
+    def __init__(self, local_fast: bool) -> None:
+        self.local_fast = local_fast
+        self.looks: list[bool] = []
+        self.content = Content(BODY, len(BODY))
+
+    def repository(self, name: str, *, wait: bool = True) -> FakeStore:
+        self.looks.append(wait)
+        if name == "busy":
+            raise Busy("somebody has the lock")
+        if name == "bug":
+            raise KeyError("a bug")
+        if not wait:
+            raise WouldBlock(name)
+        return self
+
+    def repository_for_push(self, name: str, *, wait: bool = True) -> FakeStore:
+        return self
+
+    def manifest(self, reference: str) -> StoredManifest:
+        return StoredManifest(cast(Any, digest(b"{}")), "application/x\r\nEvil: yes", b"{}")
+
+    def open_blob(self, made: str) -> Content:
+        return self.content
+
+    def start_upload(self, algorithm: str) -> str:
+        return "id"
+
+    def upload_offset(self, upload_id: str) -> int:
+        return 0
+
+    def resume_upload(self, upload_id: str) -> FakeUpload:
+        return FakeUpload()
+
+
+def asked(store: FakeStore, ask: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+    async def main() -> None:
+        service = Service(cast(Store, store), HttpConfig())
+        loop = asyncio.get_running_loop()
+        listener = Listener(service, idle_timeout=5, loop=loop)
+        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+        server = await loop.create_server(listener, sock=sock)
+        url = f"http://127.0.0.1:{sockets.bound_to(sock).port}"
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            await ask(client)
+        server.close()
+        service.close()
+        assert service.in_flight == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v2/bug/tags/list", f"/v2/bug/blobs/{digest(b'')}"])
+def test_a_bug(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get(path)
+        assert answer.status_code == 500
+        (error,) = answer.json()["errors"]
+        assert error["detail"]["request_id"]
+        assert "KeyError" not in answer.text
+        (record,) = [record for record in caplog.records if record.exc_info]
+        assert cast(Any, record).fields["request_id"] == error["detail"]["request_id"]
+        assert (await client.get("/v2/")).status_code == 200
+
+    with caplog.at_level(logging.ERROR):
+        asked(FakeStore(local_fast=True), ask)
+
+
+@pytest.mark.parametrize("local_fast", [True, False])
+def test_storage_that_has_to_wait(local_fast: bool) -> None:
+    store = FakeStore(local_fast)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/v2/a/manifests/x")
+        assert (answer.status_code, answer.content) == (200, b"{}")
+        assert "evil" not in answer.headers
+
+    asked(store, ask)
+    assert store.looks[-1] is True
+    assert (False in store.looks) is local_fast
+
+
+def test_storage_that_is_busy() -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/v2/busy/tags/list")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert answer.json()["errors"][0]["message"] == "somebody has the lock"
+
+    asked(FakeStore(local_fast=True), ask)
+
+
+@pytest.mark.parametrize("local_fast", [True, False])
+def test_content_without_a_descriptor(local_fast: bool) -> None:
+    store = FakeStore(local_fast)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get(f"/v2/a/blobs/{digest(BODY)}")
+        assert answer.content == BODY
+
+    asked(store, ask)
+    assert store.content.closed
+
+
+def test_i2_content_that_is_short() -> None:
+    store = FakeStore(local_fast=False)
+    store.content = Content(BODY, len(BODY) + 1)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(f"/v2/a/blobs/{digest(BODY)}")
+
+    asked(store, ask)
+    assert store.content.closed
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_a_full_disk(size: int) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.post(
+            "/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size]
+        )
+        assert answer.status_code == 507
+        assert answer.json()["errors"] == [{"code": "DENIED", "message": "the disk is full"}]
+
+    asked(FakeStore(local_fast=True), ask)

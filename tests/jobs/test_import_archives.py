@@ -1,0 +1,363 @@
+"""import-layout from archives: how tools write them, and how attackers do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.images import Image, image, lay_out, row
+from tests.jobs.importing import (
+    LAYOUT,
+    actions,
+    gzipped,
+    header,
+    kinds,
+    left_behind,
+    local_store,
+    members_of,
+    piped,
+    rows_of,
+    run_import,
+    tar_bytes,
+    tar_of,
+)
+from tests.jobs.test_import_layouts import pulls
+from tests.stores import store_over
+from tests.tools import need
+from zotctl.jobs import archives
+from zotctl.oci.digest import digest_of
+from zotctl.storage import Store
+from zotctl.storage.memory import MemoryDriver
+
+HEX = "a" * 64
+BLOB = f"blobs/sha256/{HEX}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return local_store(tmp_path / "store")
+
+
+@pytest.fixture
+def made() -> Image:
+    return image("busybox")
+
+
+def zstandard(body: bytes) -> bytes:
+    need("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
+    packed: bytes = archives._zstd("").compress(body)
+    return packed
+
+
+@pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])
+@pytest.mark.parametrize("prefix", ["", "./", "some/where/"])
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_plain_or_packed(
+    store: Store, made: Image, tmp_path: Path, pack: Any, prefix: str, format: int
+) -> None:
+    path = tmp_path / "busybox.tar.gz"
+    path.write_bytes(pack(tar_bytes(members_of(made, row(made, "1.36"), prefix=prefix), format)))
+    report = run_import(store, path)
+    assert report.exit_code == 0, report.errors
+    assert pulls(store, "busybox", made, "1.36")
+    assert all(name.startswith((".zotctl/pool/", "busybox/")) for name in left_behind(store))
+
+
+def test_long_names_in_both_dialects(store: Store, made: Image, tmp_path: Path) -> None:
+    for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        path = tmp_path / f"a{format}.tar"
+        path.write_bytes(tar_bytes(members_of(made, prefix="very/" + "long" * 60 + "/"), format))
+        assert run_import(store, path).exit_code == 0
+        assert pulls(store, f"a{format}", made, "1.36")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])
+def test_a_pipe(store: Store, made: Image, monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
+    piped(monkeypatch, pack(tar_bytes(members_of(made, row(made, "docker.io/library/busybox:1.36")))))
+    assert run_import(store, "-").exit_code == 0
+    assert pulls(store, "library/busybox", made, "1.36")
+    os.wait()
+
+
+def test_a_pipe_needs_a_name(store: Store, made: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    piped(monkeypatch, tar_bytes(members_of(made)))
+    report = run_import(store, "-")
+    os.wait()
+    assert report.exit_code == 2 and "--repo" in report.errors[0]["reason"] and left_behind(store) == []
+
+
+def test_a_named_pipe(store: Store, made: Image, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "a.tar").write_bytes(tar_bytes(members_of(made)))
+    with subprocess.Popen(["sh", "-c", f"cat {tmp_path}/a.tar > {tmp_path}/fifo"]):
+        assert run_import(store, tmp_path / "fifo", repo="a").exit_code == 0
+    assert pulls(store, "a", made, "1.36")
+
+
+def test_without_the_zstd_extra_its_name_is_given(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(module: str) -> None:
+        raise ModuleNotFoundError(module)
+
+    path = tmp_path / "a.tar.zst"
+    path.write_bytes(archives._ZSTD + bytes(100))
+    monkeypatch.setattr(archives, "import_module", missing)
+    report = run_import(store, path)
+    assert report.exit_code == 2 and "zotctl[zstd]" in report.errors[0]["reason"]
+
+
+def test_docker_save(store: Store, tmp_path: Path) -> None:
+    """moby/moby, image/tarexport/save.go: names in the annotations, and in manifest.json."""
+    one, two = image("1"), image("2")
+    configs = [digest_of(made.blobs[0]).encoded for made in (one, two)]
+    manifest = [
+        {"Config": f"blobs/sha256/{configs[0]}", "RepoTags": ["alpine:3", "alpine:latest"], "Layers": []},
+        {"Config": f"blobs/sha256/{configs[1]}", "RepoTags": None, "Layers": []},
+    ]
+    rows = [row(one), row(two, "1.36", **{})]
+    rows[1]["annotations"]["io.containerd.image.name"] = "docker.io/library/busybox:1.36"  # type: ignore[index]
+    blobs = {f"blobs/sha256/{digest_of(b).encoded}": b for made in (one, two) for b in (*made.blobs, made.manifest)}
+    index = json.dumps({"schemaVersion": 2, "manifests": rows}).encode()
+    extra = [("manifest.json", json.dumps(manifest).encode()), ("repositories", b"{}"), ("index.json", index)]
+    path = tmp_path / "saved.tar"
+    path.write_bytes(tar_bytes([header("blobs/", tarfile.DIRTYPE), *blobs.items(), *extra, ("oci-layout", LAYOUT)]))
+    assert run_import(store, path).findings == []
+    assert store.repositories() == ["alpine", "library/busybox"]
+    assert store.repository("alpine").tags() == ["3", "latest"] and pulls(store, "alpine", one, "latest")
+    assert pulls(store, "library/busybox", two, "1.36")
+
+
+def test_an_old_docker_save_says_what_to_do(store: Store, tmp_path: Path) -> None:
+    manifest = json.dumps([{"Config": f"{HEX}.json", "RepoTags": ["a:1"], "Layers": []}]).encode()
+    path = tmp_path / "old.tar"
+    path.write_bytes(tar_bytes([(f"{HEX}.json", b"{}"), ("manifest.json", manifest)]))
+    report = run_import(store, path)
+    assert report.exit_code == 1 and "Docker before 25" in report.errors[0]["reason"]
+
+
+def test_twice_and_damaged_members(store: Store, made: Image, tmp_path: Path) -> None:
+    broken = image("broken")
+    members = dict(members_of(made, row(made, "v1"), row(broken, "v2"))) | {
+        f"blobs/sha256/{digest_of(body).encoded}": body for body in (*broken.blobs[:2], broken.manifest)
+    }
+    members[f"blobs/sha256/{digest_of(broken.blobs[2]).encoded}"] = b"something else"
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members.items()))
+    report = run_import(store, path)
+    assert kinds(report) == ["digest_mismatch"] and report.findings[0].tags == ("v2",) and report.exit_code == 4
+    rows = rows_of(store, "a")
+    again = run_import(store, path)
+    assert rows_of(store, "a") == rows and not actions(again, "import") and store.repository("a").tags() == ["v1"]
+
+
+def test_layers_that_are_here_are_not_staged_again(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members_of(made)))
+    run_import(store, path, repo="a")
+    taken: list[int] = []
+    take = archives.Staging.take
+    monkeypatch.setattr(archives, "LARGEST_LISTED", 600)
+    monkeypatch.setattr(archives.Staging, "take", lambda s, d, size, c: (taken.append(size), take(s, d, size, c))[1])
+    big = lay_out(tmp_path / "big", Image(made.manifest, [*made.blobs]), [row(made, "v2")])
+    path.write_bytes(tar_of(big))
+    run_import(store, path, repo="a")
+    assert all(size <= 600 for size in taken) and store.repository("a").tags() == ["1.36", "v2"]
+
+
+def test_a_dry_run_of_an_archive_writes_nothing(store: Store, made: Image, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(gzipped(tar_bytes(members_of(made))))
+    report = run_import(store, path, dry_run=True)
+    size = len(made.manifest) + sum(map(len, made.blobs))
+    assert report.summary["copied_bytes"] == size and actions(report, "import")[0]["tag"] == "1.36"
+    assert left_behind(store) == []
+
+
+# -- hostile ------------------------------------------------------------------------------------
+
+
+def hostile(store: Store, path: Path, body: bytes, reason: str, **options: Any) -> None:
+    """Refused with a reason, nothing left behind, nothing written outside."""
+    path.write_bytes(body)
+    around = sorted(str(p) for p in path.parent.iterdir())
+    report = run_import(store, path, **options)
+    assert report.exit_code == 1, report.document()
+    assert reason in report.errors[0]["reason"], report.errors
+    assert store.repositories() == [] and left_behind(store) == []
+    assert sorted(str(p) for p in path.parent.iterdir()) == around
+    assert not Path(store.roots[0].label, archives.STAGING).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../../escape", "outside"),
+        (f"x/../../{BLOB}", "outside"),
+        ("..", "outside"),
+        ("/etc/passwd", "outside"),
+        (f"/{BLOB}", "outside"),
+        (f"blobs/../{BLOB}", "outside"),
+    ],
+)
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_i14_names_that_lead_outside(
+    store: Store, made: Image, tmp_path: Path, name: str, reason: str, format: int
+) -> None:
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), (name, b"x")], format), reason)
+    long = f"{'d/' * 80}../{name}"
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), (long, b"x")], format), "outside")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, b"M", b"X"],
+)
+@pytest.mark.parametrize("name", ["blobs", BLOB, "index.json", "elsewhere"])
+def test_i14_links_devices_and_the_like(store: Store, made: Image, tmp_path: Path, kind: bytes, name: str) -> None:
+    members = [header(name, kind, linkname="../../../etc"), *members_of(made)]
+    hostile(store, tmp_path / "a.tar", tar_bytes(members), "link, a device")
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "blob"])
+def test_i14_members_that_come_twice(store: Store, made: Image, tmp_path: Path, name: str) -> None:
+    members = members_of(made)
+    again = next(m for m in members if m[0] == name or (name == "blob" and m[0].startswith("blobs")))
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members, (f"./{again[0]}", again[1])]), "twice")
+
+
+def test_i14_sparse_members(store: Store, made: Image, tmp_path: Path) -> None:
+    old = header(BLOB, tarfile.GNUTYPE_SPARSE)
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), old]), "sparse")
+    pax = header("GNUSparseFile.0/x", tarfile.REGTYPE, pax_headers={"GNU.sparse.major": "1", "GNU.sparse.realsize": "9" * 15})
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), pax]), "sparse")
+
+
+def test_i14_a_member_that_lies_about_its_size(store: Store, made: Image, tmp_path: Path) -> None:
+    giant = header(BLOB, tarfile.REGTYPE, size=1 << 50)
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), giant], tarfile.GNU_FORMAT)[:-10240], "cut short")
+    body = bytearray(tar_bytes([header(BLOB, tarfile.REGTYPE), *members_of(made)], tarfile.GNU_FORMAT))
+    body[124:136] = b"\xff" * 12  # minus one in base 256
+    body[148:156] = b" " * 8
+    body[148:156] = b"%06o\0 " % sum(body[:512])
+    hostile(store, tmp_path / "a.tar", bytes(body), "bytes")
+    pax = header(BLOB, tarfile.REGTYPE, pax_headers={"size": "-5"})
+    hostile(store, tmp_path / "a.tar", tar_bytes([pax, *members_of(made)]), "-5")
+
+
+def test_i14_a_header_of_a_gigabyte_is_not_read_into_memory(store: Store, tmp_path: Path) -> None:
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
+        giant = header("x", kind, size=1 << 30)
+        hostile(store, tmp_path / "a.tar", tar_bytes([giant], tarfile.GNU_FORMAT), "extended header")
+
+
+@pytest.mark.parametrize("records", [b"99 path=x\n", b"x path=a\n", b"0 p=\n", b"5 a=b", b"-3 a=b\n", b"nothing"])
+def test_i14_damaged_extended_headers(store: Store, made: Image, tmp_path: Path, records: bytes) -> None:
+    info = header("x", tarfile.XHDTYPE, size=len(records))
+    body = info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0") + tar_bytes(members_of(made))
+    hostile(store, tmp_path / "a.tar", body, "extended header")
+
+
+def test_i14_one_name_for_all_members(store: Store, made: Image, tmp_path: Path) -> None:
+    records = b"17 path=../../..\n"
+    info = header("x", tarfile.XGLTYPE, size=len(records))
+    body = info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0") + tar_bytes(members_of(made))
+    hostile(store, tmp_path / "a.tar", body, "for all members")
+
+
+def test_i14_i13_a_bomb_is_stopped_early_and_in_little_memory(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "BOMB_FLOOR", 16 << 20)
+    packer = zlib.compressobj(9, wbits=31)
+    zeros, parts = bytes(1 << 20), [packer.compress(tar_bytes(members_of(made))[:-10240])]
+    info = header(BLOB, tarfile.REGTYPE, size=256 << 20)
+    parts += [packer.compress(info.tobuf(tarfile.GNU_FORMAT))] + [packer.compress(zeros) for _ in range(256)]
+    tracemalloc.start()
+    hostile(store, tmp_path / "a.tar.gz", b"".join([*parts, packer.flush()]), "of one")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_i14_too_many_members(store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 100)
+    members = [(f"junk/{number}", b"") for number in range(200)]
+    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), *members]), "100 members")
+
+
+def test_i14_an_index_too_large_for_memory(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "LARGEST_TEXT", 100)
+    hostile(store, tmp_path / "a.tar", tar_bytes(members_of(made)), "index.json has")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "reason"),
+    [
+        ("oci-layout", b'{"imageLayoutVersion":"9.9.9"}', "9.9.9"),
+        ("oci-layout", b"[]", "oci-layout"),
+        ("oci-layout", b" " * 5000, "4096"),
+        ("index.json", b'{"schemaVersion": 2, "manif', "index.json"),
+        ("index.json", b"[" * 100_000, "index.json"),
+        ("oci-layout", None, "oci-layout is missing"),
+        ("index.json", None, "index.json is missing"),
+    ],
+)
+def test_layouts_that_are_none(
+    store: Store, made: Image, tmp_path: Path, name: str, body: bytes | None, reason: str
+) -> None:
+    members = [m for m in members_of(made) if m[0] != name] + ([(name, body)] if body is not None else [])
+    hostile(store, tmp_path / "a.tar", tar_bytes(members), reason)
+
+
+def test_two_layouts_in_one_archive(store: Store, made: Image, tmp_path: Path) -> None:
+    body = tar_bytes([*members_of(made, prefix="a/"), *members_of(made, prefix="b/")])
+    hostile(store, tmp_path / "a.tar", body, "several layouts")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.79])
+def test_cut_archives(store: Store, made: Image, tmp_path: Path, pack: Any, at: float) -> None:
+    body = pack(tar_bytes([*members_of(made), ("junk", os.urandom(30_000))][::-1]))
+    hostile(store, tmp_path / "a.tar", body[: int(len(body) * at)], "cut short")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "index.json"), (b"hello", "no tar"), (os.urandom(4096) + b"x", ""), (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"), (b"\x1f\x8b" + bytes(50), "damaged"), (bytes(2048), "index.json"),
+    ],
+)  # fmt: skip
+def test_what_is_no_archive(store: Store, tmp_path: Path, body: bytes, reason: str) -> None:
+    hostile(store, tmp_path / "a.tar", body, reason)
+
+
+def test_names_that_are_no_digests_are_passed_over(store: Store, made: Image, tmp_path: Path) -> None:
+    strange = [("blobs/sha256/short", b"x"), (f"blobs/md5/{'a' * 32}", b"x"), ("blobs/sha256/AA", b"x"), ("README", b"x")]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes([*strange, *members_of(made)]))
+    assert run_import(store, path).findings == []
+    assert not any("short" in name or "md5" in name for name in left_behind(store))
+
+
+def test_the_same_steps_on_a_store_in_memory(made: Image, tmp_path: Path) -> None:
+    """What the simulation runs: all of the store's files are touched through its driver."""
+    store = store_over(MemoryDriver())
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members_of(made)))
+    assert run_import(store, path).exit_code == 0 and pulls(store, "a", made, "1.36")
+    assert run_import(store, lay_out(tmp_path / "b", made)).exit_code == 0 and pulls(store, "b", made, made.digest)

@@ -1,0 +1,421 @@
+"""Random operations by two servers on one root, with restarts, foreign edits and damage, against a dictionary.
+
+Each step is checked whole: every tag, digest, blob and referrer of every repository, through both servers.
+More examples: ZOTCTL_EXAMPLES=2000 pytest -k machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests import images
+from tests.storage.model import Rows
+from tests.stores import store_over
+from zotctl.errors import (
+    BlobUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    Referenced,
+    ZotctlError,
+)
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from zotctl.storage import Repository, keys
+from zotctl.storage.driver import Driver, read
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.memory import MemoryDriver
+
+EXAMPLES = int(os.environ.get("ZOTCTL_EXAMPLES", "50"))
+REF = "org.opencontainers.image.ref.name"
+
+NAMES = ["a", "a/b", "c"]
+TAGS = ["v1", "v2", "latest"]
+BLOBS = [b"", b"x", b"config" * 9, b"layer" * 1000]
+GOOD, FLIPPED, SHORT, EMPTY = "good", "flipped", "short", "empty"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A manifest of the small world in which all this happens."""
+
+    body: bytes
+    media_type: str
+    blobs: tuple[Digest, ...] = ()
+    children: tuple[Digest, ...] = ()
+    subject: Digest | None = None
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self.body)
+
+
+def image(config: bytes, *layers: bytes, subject: Known | None = None) -> Known:
+    document: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": images.descriptor(config, images.CONFIG),
+        "layers": [images.descriptor(layer, images.LAYER) for layer in layers],
+    }
+    if subject is not None:
+        document["subject"] = images.descriptor(subject.body, subject.media_type)
+    blobs = tuple(digest_of(blob) for blob in (config, *layers))
+    return Known(json.dumps(document).encode(), OCI_MANIFEST, blobs, (), subject.digest if subject else None)
+
+
+def index(*children: Known) -> Known:
+    rows = [images.descriptor(child.body, child.media_type) for child in children]
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}).encode()
+    return Known(body, OCI_INDEX, (), tuple(child.digest for child in children))
+
+
+ONE = image(BLOBS[2], BLOBS[3])
+TWO = image(BLOBS[2], BLOBS[1], BLOBS[0])
+SBOM = image(BLOBS[1], subject=ONE)
+INNER, NOTHING = index(ONE, TWO), index()
+OUTER = index(INNER, SBOM)
+MANIFESTS = {known.digest: known for known in (ONE, TWO, SBOM, INNER, NOTHING, OUTER)}
+BODIES = {digest_of(body): body for body in [*BLOBS, *(known.body for known in MANIFESTS.values())]}
+
+
+def spoilt(body: bytes, how: str) -> bytes:
+    return {FLIPPED: bytes([*body[:-1], body[-1] ^ 1]), SHORT: body[:-1], EMPTY: b""}[how]
+
+
+@dataclass
+class Repo:
+    """What must be there: rows, and which blobs in which state."""
+
+    rows: Rows = field(default_factory=Rows)
+    blobs: dict[Digest, str] = field(default_factory=dict)
+
+    def seen_as_whole(self, digest: Digest) -> bool:
+        """Its length is right, and nobody can know more without reading it."""
+        return self.blobs.get(digest) in (GOOD, FLIPPED)
+
+    def reachable(self, *, sure: bool) -> set[Digest]:
+        """Manifests from the rows down. `sure`: only through what is whole; else also through what this
+        process may remember from before the damage."""
+        found: set[Digest] = set()
+        todo = [Digest(digest) for digest in self.rows.digests()]
+        while todo:
+            digest = todo.pop()
+            if digest not in found:
+                found.add(digest)
+                if not sure or self.blobs.get(digest) == GOOD:
+                    todo += MANIFESTS[digest].children
+        return found
+
+    def readable(self) -> set[Digest]:
+        return {digest for digest in self.reachable(sure=True) if self.blobs.get(digest) == GOOD}
+
+    def damaged(self) -> bool:
+        return any(self.blobs.get(digest) != GOOD for digest in self.reachable(sure=False))
+
+    def users(self, digest: Digest) -> set[Digest]:
+        return {d for d in self.readable() if digest in (*MANIFESTS[d].blobs, *MANIFESTS[d].children)}
+
+
+class Machine(RuleBasedStateMachine):
+    """`make` gives the driver: see the classes below."""
+
+    make: ClassVar[Callable[[Machine], Driver]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repos: dict[str, Repo] = {}
+        self.edits = 0
+        self.driver = type(self).make(self)
+        self.stores = [store_over(self.driver), store_over(self.driver)]
+
+    # -- what clients do ------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), body=st.sampled_from(BLOBS), one=st.booleans(), cut=st.integers(0, 9))
+    def push_blob(self, name: str, body: bytes, one: bool, cut: int) -> None:
+        first, second = self.stores if one else self.stores[::-1]
+        upload_id = first.repository_for_push(name).start_upload()
+        with first.repository_for_push(name).resume_upload(upload_id) as upload:
+            upload.write([body[:cut]])
+        with second.repository_for_push(name).resume_upload(upload_id) as upload:
+            assert upload.offset == len(body[:cut])
+            upload.write([body[cut:]])
+            upload.finish(digest_of(body))
+        self.repos.setdefault(name, Repo()).blobs[digest_of(body)] = GOOD
+
+    @rule(
+        source=st.sampled_from(NAMES), name=st.sampled_from(NAMES), body=st.sampled_from(BLOBS), one=st.booleans()
+    )
+    def mount(self, source: str, name: str, body: bytes, one: bool) -> None:
+        if source not in self.repos:
+            return
+        store, digest = self.stores[one], digest_of(body)
+        there = self.repos[source].blobs.get(digest)
+        done = store.repository_for_push(name).mount_blob(store.repository(source), digest)
+        if there is None or there == EMPTY:
+            assert not done
+        elif there == GOOD and self.repos.get(name, Repo()).blobs.get(digest) in (None, GOOD):
+            assert done == self.driver.capabilities.links
+        if done:
+            self.repos.setdefault(name, Repo()).blobs.setdefault(digest, there or "")
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        known=st.sampled_from(list(MANIFESTS.values())),
+        tags=st.lists(st.sampled_from(TAGS), max_size=2),
+        one=st.booleans(),
+    )
+    def push_manifest(self, name: str, known: Known, tags: list[str], one: bool) -> None:
+        repo = self.repos.get(name, Repo())
+        needs = (*known.blobs, *known.children)
+        manifest = check_manifest(known.body, known.media_type)
+        repository = self.stores[one].repository_for_push(name)
+        if not all(map(repo.seen_as_whole, needs)):
+            with pytest.raises(ManifestBlobUnknown):
+                repository.put_manifest(manifest, known.body, tags)
+            return
+        repository.put_manifest(manifest, known.body, tags)
+        self.repos[name] = repo
+        for child in known.children:
+            repo.rows.put(child)
+        repo.rows.put(known.digest, tags)
+        repo.blobs[known.digest] = GOOD
+
+    @rule(name=st.sampled_from(NAMES), known=st.sampled_from([ONE, TWO, SBOM]), tag=st.sampled_from(TAGS))
+    def push_image(self, name: str, known: Known, tag: str) -> None:
+        for digest in known.blobs:
+            self.push_blob(name, BODIES[digest], True, 0)
+        self.push_manifest(name, known, [tag], False)
+
+    @rule(name=st.sampled_from(NAMES), tag=st.sampled_from(TAGS), one=st.booleans())
+    def delete_tag(self, name: str, tag: str, one: bool) -> None:
+        repo = self.repos.get(name)
+        repository = self.existing(name, one)
+        if repo is None or repository is None:
+            return
+        if tag not in repo.rows.tags():
+            with pytest.raises(ManifestUnknown):
+                repository.delete_manifest(tag)
+            return
+        repository.delete_manifest(tag)
+        repo.rows.untag(tag)
+
+    @rule(name=st.sampled_from(NAMES), known=st.sampled_from(list(MANIFESTS.values())), one=st.booleans())
+    def delete_manifest(self, name: str, known: Known, one: bool) -> None:
+        repo = self.repos.get(name)
+        repository = self.existing(name, one)
+        if repo is None or repository is None:
+            return
+        digest = known.digest
+        try:
+            repository.delete_manifest(digest)
+        except Referenced:
+            assert repo.users(digest) or repo.damaged()
+            return
+        except ManifestUnknown:
+            assert digest not in repo.rows.digests() and (digest not in repo.reachable(sure=True))
+            return
+        assert digest in repo.rows.digests() and not repo.users(digest), "an index lists it (I5)"
+        repo.rows.drop(digest)
+        self.forget(repo, name, digest)
+
+    @rule(name=st.sampled_from(NAMES), digest=st.sampled_from(list(BODIES)), one=st.booleans())
+    def delete_blob(self, name: str, digest: Digest, one: bool) -> None:
+        repo = self.repos.get(name)
+        repository = self.existing(name, one)
+        if repo is None or repository is None:
+            return
+        used = digest in repo.rows.digests() or bool(repo.users(digest))
+        try:
+            repository.delete_blob(digest)
+        except BlobUnknown:
+            assert digest not in repo.blobs
+        except Referenced:
+            assert digest in repo.blobs and (used or repo.damaged())
+        else:
+            assert digest in repo.blobs and not used, "in use (I5)"
+            del repo.blobs[digest]
+
+    def existing(self, name: str, one: bool) -> Repository | None:
+        if name in self.repos:
+            return self.stores[one].repository(name)
+        with pytest.raises(NameUnknown):
+            self.stores[one].repository(name)
+        return None
+
+    def forget(self, repo: Repo, name: str, digest: Digest) -> None:
+        """The bytes of a deleted manifest go with it, unless something may need them."""
+        try:
+            self.driver.stat(keys.blob(name, digest))
+        except ZotctlError:
+            repo.blobs.pop(digest, None)
+        else:
+            assert digest not in repo.blobs or repo.damaged() or repo.users(digest), "left behind"
+
+    # -- what others do -------------------------------------------------------------------------
+
+    @rule(which=st.booleans())
+    def restart(self, which: bool) -> None:
+        self.stores[which].close()
+        self.stores[which] = store_over(self.driver)
+
+    @rule(which=st.booleans())
+    def maintain(self, which: bool) -> None:
+        self.stores[which].maintain()
+
+    @precondition(lambda self: self.repos)
+    @rule(data=st.data(), tag=st.sampled_from([*TAGS, "x:v1", "host:5000/y:v9"]), drop=st.booleans())
+    def edit(self, data: st.DataObject, tag: str, drop: bool) -> None:
+        """Another tool adds or removes a row, in place, and indents as it likes."""
+        name = data.draw(st.sampled_from(sorted(self.repos)))
+        repo = self.repos[name]
+        key = keys.index(name)
+        document = json.loads(read(self.driver, key, 1 << 20))
+        rows = document["manifests"]
+        if rows and drop:
+            at = data.draw(st.integers(0, len(rows) - 1))
+            del rows[at], repo.rows.rows[at]
+        elif repo.readable():
+            known = MANIFESTS[Digest(data.draw(st.sampled_from(sorted(repo.readable()))))]
+            rows.append(images.descriptor(known.body, known.media_type) | {"annotations": {REF: tag, "k": "v"}})
+            alias = tag.rpartition(":")[2] if ":" in tag else None
+            repo.rows.rows.append((known.digest, None if alias else tag, alias))
+        else:
+            rows.append({"nobody": "knows"})
+            repo.rows.rows.append((None, None, None))
+        self.edits += 1
+        document["x-edits"] = "e" * self.edits
+        with self.driver.append(key) as writer:
+            writer.truncate(0)
+            writer.write([json.dumps(document, indent=self.edits % 3 or None).encode()])
+
+    @precondition(lambda self: any(repo.blobs for repo in self.repos.values()))
+    @rule(data=st.data(), how=st.sampled_from([FLIPPED, SHORT, EMPTY]))
+    def damage(self, data: st.DataObject, how: str) -> None:
+        """A file with other content in the place of a blob; other links to the old one stay good."""
+        places = [(name, d) for name, repo in self.repos.items() for d in repo.blobs if BODIES[d]]
+        if not places:
+            return
+        name, digest = data.draw(st.sampled_from(places))
+        self.driver.unlink(keys.blob(name, digest))
+        with self.driver.create(keys.blob(name, digest)) as writer:
+            writer.write([spoilt(BODIES[digest], how)])
+        self.repos[name].blobs[digest] = EMPTY if len(BODIES[digest]) == 1 and how == SHORT else how
+
+    # -- what must hold after each step ---------------------------------------------------------
+
+    @invariant()
+    def everything_is_as_the_model_says(self) -> None:
+        for store in self.stores:
+            assert store.repositories() == sorted(self.repos, key=lambda name: name.split("/"))
+            for name, repo in self.repos.items():
+                self.check_repository(store.repository(name), repo)
+
+    def check_repository(self, repository: Repository, repo: Repo) -> None:
+        tags = repo.rows.tags()
+        assert repository.tags() == sorted(tags)
+        for tag in {*TAGS, "v9", *tags}:
+            self.check_manifest(repository, repo, tag, tags.get(tag))
+        sure, maybe = repo.reachable(sure=True), repo.reachable(sure=False)
+        for digest in MANIFESTS:
+            if digest in sure or digest not in maybe:
+                self.check_manifest(repository, repo, digest, digest if digest in sure else None)
+        for digest, body in BODIES.items():
+            self.check_blob(repository, repo, digest, body)
+        if not repo.damaged():
+            wanted = sorted(d for d in repo.readable() if MANIFESTS[d].subject == ONE.digest)
+            assert [d.digest for d in repository.referrers(ONE.digest)] == wanted
+        else:
+            must = {d for d in repo.readable() if MANIFESTS[d].subject == ONE.digest}
+            assert must <= {d.digest for d in repository.referrers(ONE.digest)}
+
+    def check_manifest(self, repository: Repository, repo: Repo, reference: str, digest: str | None) -> None:
+        state = repo.blobs.get(Digest(digest)) if digest else None
+        try:
+            found = repository.manifest(reference)
+        except ManifestUnknown:
+            assert state != GOOD, f"{reference} is lost (I4)"
+            return
+        known = MANIFESTS[found.digest]
+        assert (found.digest, found.body, found.media_type) == (digest, known.body, known.media_type)
+        assert state in (GOOD, FLIPPED), "flipped: this process may have it in memory"
+
+    def check_blob(self, repository: Repository, repo: Repo, digest: Digest, body: bytes) -> None:
+        state = repo.blobs.get(digest)
+        size_known = digest in repo.rows.digests() or bool(repo.users(digest))
+        for ask in (repository.blob, lambda d: self.bytes_of(repository, d)):
+            try:
+                found = ask(digest)
+            except BlobUnknown:
+                assert state != GOOD, f"{digest} is lost"
+                continue
+            assert state in (GOOD, FLIPPED, SHORT) and not (state == SHORT and size_known), "wrong length (I2)"
+            size = found if isinstance(found, int) else len(found)
+            assert size == len(body) - (state == SHORT)
+            assert isinstance(found, int) or state != GOOD or found == body
+
+    @staticmethod
+    def bytes_of(repository: Repository, digest: Digest) -> bytes:
+        with repository.open_blob(digest) as reader:
+            return reader.read_at(0, reader.size)
+
+    @invariant()
+    def index_json_is_what_the_model_says(self) -> None:
+        for name, repo in self.repos.items():
+            document = json.loads(read(self.driver, keys.index(name), 1 << 20))
+            assert [row.get("digest") for row in document["manifests"]] == [row[0] for row in repo.rows.rows]
+            assert [row for row in document["manifests"] if "digest" not in row] == [{"nobody": "knows"}] * sum(
+                row[0] is None for row in repo.rows.rows
+            )
+
+    @invariant()
+    def nothing_is_left_over(self) -> None:
+        for directory in (keys.TMP, keys.UPLOADS):
+            assert self.driver.scan(directory) == []
+        for name in self.repos:
+            found = {entry.name for entry in self.driver.scan(name)}
+            assert found <= {"oci-layout", "index.json", "blobs", "b"}, "a temporary file stays"
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            store.close()
+
+
+class MemoryMachine(Machine):
+    make = lambda self: MemoryDriver()  # noqa: E731
+
+
+class LinklessMachine(Machine):
+    make = lambda self: MemoryDriver(links=False)  # noqa: E731
+
+
+class LocalMachine(Machine):
+    def make_local(self) -> Driver:
+        self.directory = tempfile.mkdtemp(prefix="zotctl-machine-")
+        return LocalDriver(self.directory)
+
+    make = make_local
+
+    def teardown(self) -> None:
+        super().teardown()
+        shutil.rmtree(self.directory)
+
+
+CHECKED = settings(
+    max_examples=EXAMPLES, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestMemoryMachine = MemoryMachine.TestCase
+TestLinklessMachine = LinklessMachine.TestCase
+TestLocalMachine = LocalMachine.TestCase
+TestMemoryMachine.settings = TestLinklessMachine.settings = TestLocalMachine.settings = CHECKED

@@ -1,0 +1,60 @@
+"""The process beside the workers that collects and scrubs by the configuration, so that requests don't feel it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+from contextlib import suppress
+
+from zotctl.config import Config
+from zotctl.errors import ZotctlError
+from zotctl.storage import open_store
+
+log = logging.getLogger("zotctl.jobs")
+
+NICENESS = 10
+
+
+def is_wanted(config: Config) -> bool:
+    """Is there anything to do beside serving?"""
+    storage = config.storage
+    if storage.read_only or storage.single_layout is not None:
+        return False
+    roots = [*storage.roots, *(route.root for route in storage.routes)]
+    return config.scrub.interval is not None or any(root.gc for root in roots)
+
+
+def main(config: Config, life: int) -> int:
+    """Do the jobs until told to stop, or until the parent is gone (the pipe `life` ends)."""
+    from zotctl.jobs.schedule import Schedule
+
+    with suppress(OSError):
+        os.nice(NICENESS)
+    try:
+        store = open_store(config.storage)
+    except ZotctlError as error:
+        log.error(f"no collection and no scrub: {error.message}")
+        return error.exit_code
+    Schedule(config, store, _Stop(life).wait).run()
+    store.close()
+    return 0
+
+
+class _Stop:
+    """SIGTERM, SIGQUIT or the end of the parent."""
+
+    def __init__(self, life: int) -> None:
+        self._told, heard = socket.socketpair()
+        self._told.setblocking(False)
+        heard.setblocking(False)
+        signal.set_wakeup_fd(heard.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, lambda *_: None)
+        self._sources, self._heard = [self._told.fileno(), life], heard
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, unless it is time to stop; then True, from now on."""
+        return bool(select.select(self._sources, [], [], seconds)[0])

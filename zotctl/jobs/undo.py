@@ -1,0 +1,146 @@
+"""Deduplication undone: each repository gets files of its own. Blocks are shared where the file system can
+(reflinks), otherwise there must be room for all copies before the first is made.
+"""
+
+from __future__ import annotations
+
+from zotctl.errors import NoSpace, NotFound
+from zotctl.jobs.consequences import Consequences
+from zotctl.jobs.damage import Inspector, is_stub
+from zotctl.jobs.examination import Examined
+from zotctl.jobs.hashing import Hasher
+from zotctl.jobs.run import Run
+from zotctl.jobs.scrub_state import FirstSeen
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.driver import Info
+from zotctl.storage.local.heal import swap
+from zotctl.storage.root import Root
+
+
+def undo(run: Run) -> None:
+    """A repository that has the last name of an inode keeps it. Run again after a kill, it goes on."""
+    work = _Undo(run)
+    for root in run.roots:
+        if not root.read_only and root.state() is None and not run.dry_run:
+            work.require_room(root)
+    for root, name in run.repositories():
+        run.check()
+        if root.owns(name):
+            with run.guarded(name):
+                work.separate(root, name)
+    work.end()
+
+
+class _Undo:
+    def __init__(self, run: Run) -> None:
+        self._run, self._inspector = run, Inspector(run, Hasher(run))
+        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in run.roots}
+        self._follow = Consequences(run, self._inspector, self._first_seen, None, quick=False)
+        self._left: dict[tuple[int, int], int] = {}
+
+    # -- room -----------------------------------------------------------------------------------
+
+    def require_room(self, root: Root) -> None:
+        """Raises NoSpace, with the figures."""
+        needed, free = self._needed(root), root.driver.space().free
+        if needed <= free or _shares_blocks(root):
+            return
+        raise NoSpace(f"{root.label}: copies of its own for each repository take {needed} bytes, {free} are free")
+
+    def _needed(self, root: Root) -> int:
+        """All names but one of each inode."""
+        total = 0.0
+        for at, name in self._run.repositories():
+            if at is root:
+                for digest, info in Examined(root, name).blobs():
+                    names = info.nlink - _is_pooled(root, digest, info)
+                    total += info.size * (names - 1) / max(1, names)
+        return int(total)
+
+    # -- one repository -------------------------------------------------------------------------
+
+    def separate(self, root: Root, name: str) -> None:
+        self._run.add("repositories")
+        for digest, info in Examined(root, name).blobs():
+            self._run.check()
+            damaged = is_stub(digest, info.size) or root.protocol.bad.holds(digest, info)
+            if not damaged and self._is_shared(root, digest, info):
+                self._give_own(root, name, digest, info)
+
+    def _is_shared(self, root: Root, digest: Digest, info: Info) -> bool:
+        """Has another repository a name of it? The pool's goes first: it would link the next push again."""
+        names = info.nlink - _is_pooled(root, digest, info)
+        if self._run.dry_run:
+            left = self._left.get((info.ino, info.dev), names)
+            self._left[info.ino, info.dev] = left - 1
+            return left > 1
+        if names < info.nlink:
+            root.protocol.site.discard(keys.pool(digest))
+        return names > 1
+
+    def _give_own(self, root: Root, name: str, digest: Digest, info: Info) -> None:
+        if self._run.dry_run:
+            self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=info.size)
+        elif not self._copy(root, name, digest, info):
+            return
+        self._run.add("copied")
+        self._run.add("copied_bytes", info.size)
+        self._run.progress(self._run.report.summary["copied_bytes"], None, "bytes", name)
+
+    def _copy(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
+        """Copy, hash the copy, and then as `dedupe` does: lock, the same inode?, rename, unlock."""
+        site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
+        try:
+            if not self._write(root, keys.blob(name, digest), temp, digest, info):
+                self._tell(root, name, digest)
+                return False
+            done = swap(site, site.locks, name, digest, temp, lambda now: (now.ino, now.dev) == (info.ino, info.dev))
+        except NotFound:
+            return False
+        finally:
+            site.discard(temp)
+        site.flush_names(keys.blobs_of(name, digest.algorithm))
+        return done
+
+    def _write(self, root: Root, blob: str, temp: str, digest: Digest, like: Info) -> bool:
+        with root.driver.create(temp) as writer:
+            with root.driver.open(blob) as reader:
+                writer.copy(reader)
+            writer.sync()
+            if not self._inspector.look(root, temp, digest).good:
+                return False
+            writer.dress(like, like.mtime_ns)
+        return True
+
+    def _tell(self, root: Root, name: str, digest: Digest) -> None:
+        """The copy is not right: is it the blob?"""
+        verdict = self._inspector.look(root, keys.blob(name, digest), digest)
+        if not verdict.good and not verdict.gone:
+            self._follow.of_part(Examined(root, name, bad=[verdict]))
+
+    def end(self) -> None:
+        for root in self._run.roots:
+            if not (self._run.dry_run or root.read_only):
+                self._first_seen[root.label].save()
+
+
+def _is_pooled(root: Root, digest: Digest, info: Info) -> bool:
+    pooled = root.protocol.site.stat(keys.pool(digest))
+    return pooled is not None and (pooled.ino, pooled.dev) == (info.ino, info.dev)
+
+
+def _shares_blocks(root: Root) -> bool:
+    """Tried with a file of one byte."""
+    site = root.protocol.site
+    one, other = (keys.tmp(site.clock.token()) for _ in range(2))
+    try:
+        with root.driver.create(one) as writer:
+            writer.write([b"x"])
+        with root.driver.open(one) as reader, root.driver.create(other) as writer:
+            return writer.copy(reader)
+    except NoSpace:
+        return False
+    finally:
+        for name in (one, other):
+            site.discard(name)
