@@ -149,7 +149,7 @@ def _in_folder(options: argparse.Namespace) -> table.Table:
     try:
         if not options.no_limits:
             limits.show(folder)
-        return _measure(options, Path(folder))
+        return _measure(options, Path(folder).resolve())
     finally:
         if options.wipe:
             shutil.rmtree(folder, ignore_errors=True)

@@ -153,13 +153,16 @@ class Running:
             self._process = subprocess.Popen(
                 shlex.split(command), cwd=CHECKOUT, stdout=log, stderr=log, start_new_session=True
             )
-        self._wait(began)
+        try:
+            self._wait(began)
+        except BaseException:
+            self.stop()
+            raise
 
     def _wait(self, began: float) -> None:
         assert self._process is not None
         while not _answers(self.address):
             if self._process.poll() is not None or time.perf_counter() - began > _START_LIMIT:
-                self.stop()
                 tail = self.log.read_text(errors="replace")[-500:]
                 raise RuntimeError(f"{self.server.name} did not start: {tail}")
             time.sleep(0.002)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-from zotctl.storage.driver import Buffer, Driver, Info, Lock, Reader, Writer
+from zotctl.storage.driver import Buffer, Driver, Lock, Reader, Writer
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.wrappers import Wrapped
 
@@ -159,14 +160,14 @@ class Recorder(Wrapped):
 
     def create(self, key: str) -> Writer:
         writer = super().create(key)
-        return _RecordingWriter(self, writer, self._new_file(key))
+        return cast(Writer, _RecordingWriter(self, writer, self._new_file(key)))
 
     def append(self, key: str) -> Writer:
         writer = super().append(key)
         try:
-            return _RecordingWriter(self, writer, self.world.look(key))
+            return cast(Writer, _RecordingWriter(self, writer, self.world.look(key)))
         except KeyError:
-            return _RecordingWriter(self, writer, self._new_file(key))
+            return cast(Writer, _RecordingWriter(self, writer, self._new_file(key)))
 
     def link(self, source: str, target: str) -> None:
         super().link(source, target)
@@ -222,6 +223,9 @@ class _RecordingWriter:
     def __init__(self, recorder: Recorder, inner: Writer, ino: int) -> None:
         self._recorder, self._inner, self._file = recorder, inner, recorder.world.files[ino]
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
     def write(self, buffers: Sequence[Buffer]) -> int:
         count = self._inner.write(buffers)
         self._file.body += b"".join(buffers)
@@ -237,73 +241,43 @@ class _RecordingWriter:
         self._inner.truncate(size)
         self._file.body = self._file.body[:size]
 
-    def info(self) -> Info:
-        return self._inner.info()
-
     def sync(self) -> None:
         self._inner.sync()
         self._file.flushed = self._file.body
         self._recorder.step()
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
-        self._inner.dress(like, mtime_ns)
-
-    def try_lock(self) -> bool:
-        return self._inner.try_lock()
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self._inner.close()
 
 
 class NoDataFlush(Wrapped):
     """A mutant of the storage: `sync` of a file does nothing."""
 
     def create(self, key: str) -> Writer:
-        return _Unflushed(super().create(key))
+        return cast(Writer, _Unflushed(super().create(key)))
 
     def append(self, key: str) -> Writer:
-        return _Unflushed(super().append(key))
+        return cast(Writer, _Unflushed(super().append(key)))
 
 
 class _Unflushed:
     def __init__(self, inner: Writer) -> None:
         self._inner = inner
 
-    def write(self, buffers: Sequence[Buffer]) -> int:
-        return self._inner.write(buffers)
-
-    def copy(self, source: Reader) -> None:
-        self._inner.copy(source)
-
-    def truncate(self, size: int) -> None:
-        self._inner.truncate(size)
-
-    def info(self) -> Info:
-        return self._inner.info()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
     def sync(self) -> None:
         pass
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
-        self._inner.dress(like, mtime_ns)
-
-    def try_lock(self) -> bool:
-        return self._inner.try_lock()
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self._inner.close()
 
 
 class NoNameFlush(Wrapped):

@@ -20,7 +20,9 @@ CHANGING = (
     "renameat2", "unlink", "unlinkat", "rmdir", "fsync", "fdatasync", "ftruncate", "fallocate", "utimensat", "fchmod",
     "fchown",
 )  # fmt: skip
-READING = ("stat", "lstat", "newfstatat", "fstat", "pread64", "read", "getdents64", "statfs", "fstatfs", "fcntl", "close")  # fmt: skip
+READING = (
+    "stat", "lstat", "newfstatat", "fstat", "pread64", "read", "getdents64", "statfs", "fstatfs", "fcntl", "close",
+)  # fmt: skip
 _CALL = re.compile(r"(\w+)\(")
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +21,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Info, Reader
+from zotctl.storage.driver import Reader
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.wrappers import Wrapped
 
@@ -236,34 +237,30 @@ class Unreadable(Wrapped):
 
     def open(self, key: str) -> Reader:
         reader = super().open(key)
-        return _Failing(reader) if key in self.broken else reader
+        if key in self.broken:
+            return cast(Reader, _Failing(reader))
+        return reader
 
 
 class _Failing:
+    """A reader, but for reading."""
+
     def __init__(self, inner: Reader) -> None:
         self._inner = inner
 
-    @property
-    def size(self) -> int:
-        return self._inner.size
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-    def info(self) -> Info:
-        return self._inner.info()
-
-    def fileno(self) -> int | None:
-        return None
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def read_at(self, offset: int, count: int) -> bytes:
+    def read_at(self, *_: object) -> bytes:
         raise IoFailed("Input/output error (read)")
 
-    def __enter__(self) -> Reader:
+    read_into = read_at
+
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self._inner.close()
 
 
 def test_i15_io_error_on_read_is_no_absence(tmp_path: Path) -> None:

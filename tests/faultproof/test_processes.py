@@ -186,8 +186,8 @@ def test_i10_a_frozen_holder_of_the_lock(tmp_path: Path) -> None:
 # -- a foreign tool, which truncates index.json and writes it ------------------------------------
 
 
-def foreign_tag(root: Path, tag: str, *, pause: float = 0.0) -> None:
-    """As skopeo does: read, add a row, truncate, write; no lock."""
+def foreign_tag(root: Path, tag: str, *, pause: float = 0.0, replace: bool = False) -> None:
+    """As skopeo does: read, add a row, truncate, write; no lock. `replace`: by rename, as others do."""
     path = root / keys.index(NAME)
     made = images.image("foreign")
     (root / keys.blob(NAME, made.digest)).write_bytes(made.manifest)
@@ -200,6 +200,11 @@ def foreign_tag(root: Path, tag: str, *, pause: float = 0.0) -> None:
         except ValueError:
             continue
     document["manifests"].append(images.row(made, tag))
+    if replace:
+        beside = path.with_name("theirs")
+        beside.write_text(json.dumps(document))
+        beside.rename(path)
+        return
     with path.open("r+b", buffering=0) as file:
         file.truncate()
         time.sleep(pause)
@@ -251,12 +256,15 @@ class Between(Wrapped):
             then()
 
 
-@pytest.mark.parametrize("before_look", [True, False], ids=["seen by the second look", "between look and rename"])
-def test_i4_a_foreign_write_just_before_the_rename(tmp_path: Path, before_look: bool) -> None:
+@pytest.mark.parametrize(
+    ("before_look", "replace"), [(True, False), (True, True), (False, False)], ids=["in place", "by rename", "late"]
+)
+def test_i4_a_foreign_write_just_before_the_rename(tmp_path: Path, before_look: bool, replace: bool) -> None:
+    """The second look finds it; after that look only what was written in place can still be found."""
     driver = Between(tmp_path, before_look=before_look)
     store = store_over(driver)
     push_image(store, NAME, "v1", seed="1")
-    driver.then = lambda: foreign_tag(tmp_path, "f1")
+    driver.then = lambda: foreign_tag(tmp_path, "f1", replace=replace)
     ours = str(push_image(store, NAME, "v2", seed="2"))
     store.maintain()
     there = tags(files_below(tmp_path), NAME)

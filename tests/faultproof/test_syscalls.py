@@ -5,6 +5,7 @@ The normal run takes a sample of the calls, of each kind the first and the last;
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from tests.faultproof.checks import faults_of, files_below, tags
 from tests.faultproof.push_once import BASE_LAYER, NAME, NEW, OLD, TAG
 from tests.faultproof.stracing import CHANGING, Outcome, Tracer
 from tests.tools import need
+from zotctl.errors import IoFailed
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.local.driver import LocalDriver
 
 EVERY = os.environ.get("ZOTCTL_FAULTS") == "all"
 COMMITS = pytest.mark.parametrize("commit", [False, True], ids=["lazy", "commit"])
@@ -28,6 +31,7 @@ REFUSED = ["delete_used_blob"]
 
 OLD_DIGEST, NEW_DIGEST = str(images.image(OLD, layers=1).digest), str(images.image(NEW, layers=1).digest)
 UNUSED = keys.blob(NAME, digest_of(BASE_LAYER))
+EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 IO_ERRORS = {"IoFailed", "Unavailable"}
 NO_SPACE_CALLS = ("mkdir", "openat", "write", "writev", "link", "linkat", "rename", "fdatasync", "fsync", "fallocate")
 
@@ -186,6 +190,31 @@ def test_no_lock_to_be_had(sweep: Callable[[str, bool], Sweep], action: str) -> 
         assert outcome.ack or outcome.error == "NoLocks", where
         one.assert_whole(outcome, root, where, killed=False)
     assert "NoLocks" in one.seen
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+def test_i1_who_made_the_layout_died_between_its_files(tmp_path: Path, name: str) -> None:
+    """The sweep finds this only when all calls are taken."""
+    push_once.prepare(str(tmp_path), commit=False)
+    made = tmp_path / "fresh" / "one"
+    (made / "blobs" / "sha256").mkdir(parents=True)
+    (made / name).write_bytes((tmp_path / NAME / name).read_bytes() if name == "oci-layout" else EMPTY_INDEX)
+    assert push_once.run("push_first", str(tmp_path), commit=False)["ack"]
+    assert faults_of(files_below(tmp_path)) == []
+
+
+def test_a_lock_that_can_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = LocalDriver(str(tmp_path)).lock("lock", 7)
+    assert lock is not None
+
+    def broken(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("zotctl.storage.local.driver.os.fstat", broken)
+    with pytest.raises(IoFailed):
+        lock.current()
+    monkeypatch.undo()
+    assert LocalDriver(str(tmp_path)).lock("lock", 7) is not None, "it was let go"
 
 
 @pytest.mark.parametrize("how", ["error=EIO", "error=ENOSPC"])

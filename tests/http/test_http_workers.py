@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.serving import digest, push_blob, serving, until
+from tests.http.serving import Server, digest, push_blob, serving, until
 from zotctl.http import sockets
 
 
@@ -47,12 +47,16 @@ def test_both_workers_serve_and_agree(tmp_path: Path) -> None:
             client.close()
 
 
+def _wait_for_another(server: Server, before: list[int]) -> None:
+    until(lambda: len(server.workers()) == 2 and server.workers() != before)
+
+
 def test_the_death_of_a_worker(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as server:
         for _ in range(2):
             before = server.workers()
             os.kill(before[0], signal.SIGKILL)
-            until(lambda old=before: len(server.workers()) == 2 and server.workers() != old)
+            _wait_for_another(server, before)
         for _ in range(20):
             assert httpx.get(f"{server.url}/v2/", timeout=20).status_code == 200
         assert "signal 9" in server.log()

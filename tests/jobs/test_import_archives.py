@@ -220,10 +220,10 @@ def test_i14_names_that_lead_outside(
     hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), (long, b"x")], format), "outside")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, b"M", b"X"],
-)
+STRANGE = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE]
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, b"M", b"X"])
 @pytest.mark.parametrize("name", ["blobs", BLOB, "index.json", "elsewhere"])
 def test_i14_links_devices_and_the_like(store: Store, made: Image, tmp_path: Path, kind: bytes, name: str) -> None:
     members = [header(name, kind, linkname="../../../etc"), *members_of(made)]
@@ -240,7 +240,8 @@ def test_i14_members_that_come_twice(store: Store, made: Image, tmp_path: Path, 
 def test_i14_sparse_members(store: Store, made: Image, tmp_path: Path) -> None:
     old = header(BLOB, tarfile.GNUTYPE_SPARSE)
     hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), old]), "sparse")
-    pax = header("GNUSparseFile.0/x", tarfile.REGTYPE, pax_headers={"GNU.sparse.major": "1", "GNU.sparse.realsize": "9" * 15})
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.realsize": "9" * 15}
+    pax = header("GNUSparseFile.0/x", tarfile.REGTYPE, pax_headers=sparse)
     hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), pax]), "sparse")
 
 
@@ -339,7 +340,8 @@ def test_cut_archives(store: Store, made: Image, tmp_path: Path, pack: Any, at: 
     ("body", "reason"),
     [
         (b"", "index.json"), (b"hello", "no tar"), (os.urandom(4096) + b"x", ""), (b"BZh91AY", "bzip2"),
-        (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"), (b"\x1f\x8b" + bytes(50), "damaged"), (bytes(2048), "index.json"),
+        (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"),
+        (b"\x1f\x8b" + bytes(50), "damaged"), (bytes(2048), "index.json"),
     ],
 )  # fmt: skip
 def test_what_is_no_archive(store: Store, tmp_path: Path, body: bytes, reason: str) -> None:
@@ -347,7 +349,7 @@ def test_what_is_no_archive(store: Store, tmp_path: Path, body: bytes, reason: s
 
 
 def test_names_that_are_no_digests_are_passed_over(store: Store, made: Image, tmp_path: Path) -> None:
-    strange = [("blobs/sha256/short", b"x"), (f"blobs/md5/{'a' * 32}", b"x"), ("blobs/sha256/AA", b"x"), ("README", b"x")]
+    strange = [(name, b"x") for name in ("blobs/sha256/short", f"blobs/md5/{'a' * 32}", "blobs/sha256/AA", "README")]
     path = tmp_path / "a.tar"
     path.write_bytes(tar_bytes([*strange, *members_of(made)]))
     assert run_import(store, path).findings == []

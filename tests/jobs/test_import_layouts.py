@@ -85,14 +85,13 @@ def test_names_are_read_by_the_reading_rule(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("docker.io/library/busybox", "no tag"), ("not a name!", "no tag"), (f"app@sha256:{'a' * 64}", "no tag"), ("", "no tag")],
+    "name", ["docker.io/library/busybox", "not a name!", f"app@sha256:{'a' * 64}", "", "a/b:-x", "x:" + "y" * 129]
 )
 def test_a_rejected_name_is_named_and_its_image_comes_without_one(
-    store: Store, made: Image, tmp_path: Path, name: str, reason: str
+    store: Store, made: Image, tmp_path: Path, name: str
 ) -> None:
     report = run_import(store, lay_out(tmp_path / "source", made, [row(made, name)]), repo="a")
-    assert kinds(report) == ["bad_ref_name"] and reason in report.findings[0].reason
+    assert kinds(report) == ["bad_ref_name"] and "is no tag" in report.findings[0].reason
     assert report.findings[0].digest == made.digest and report.exit_code == 0
     assert store.repository("a").tags() == [] and pulls(store, "a", made, made.digest)
     assert rows_of(store, "a")[0].get("annotations") is None
@@ -156,7 +155,7 @@ def test_options_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize(
     ("name", "repository"),
-    [(FULL, "library/busybox"), ("busybox", None), ("HOST.io/Upper:1", None), ("h:5000/a@sha256:00", "a"), (None, None)],
+    [(FULL, "library/busybox"), ("busybox", None), ("HOST.io/Upper:1", None), ("h:5000/a@sha256:00", "a")],
 )
 def test_what_a_full_name_proposes(name: str | None, repository: str | None) -> None:
     assert repository_of(name) == repository
@@ -177,7 +176,8 @@ def test_tag_takes_one_of_several_and_what_is_about_it(store: Store, tmp_path: P
     source = write_layout(tmp_path / "source", one, two, signature, fallback, rows=rows)
     run_import(store, source, tag="v1")
     assert store.repository("source").tags() == [cosign, "v1"]
-    assert two.digest not in store.repository("source").index() and signature.digest in store.repository("source").index()
+    found = store.repository("source").index()
+    assert two.digest not in found and signature.digest in found
     report = run_import(store, source, tag="v7")
     assert report.exit_code == 2 and "v1, v2" in report.errors[0]["reason"]
 
@@ -190,7 +190,8 @@ def test_multi_arch_nested_indexes_and_unlisted_children(store: Store, tmp_path:
     source = write_layout(tmp_path / "source", one, two, rows=[])
     inner = index([(one.digest, len(one.manifest)), (two.digest, len(two.manifest))])
     put_blob(source, inner)
-    outer = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(inner, OCI_INDEX)]}).encode()
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(inner, OCI_INDEX)]}
+    outer = json.dumps(document).encode()
     top = put_blob(source, outer) | {"annotations": {REF: "v1"}}
     (source / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
     assert run_import(store, source).exit_code == 0
@@ -203,9 +204,8 @@ def test_multi_arch_nested_indexes_and_unlisted_children(store: Store, tmp_path:
 
 def test_referrers_and_artifacts_come_along(store: Store, made: Image, tmp_path: Path) -> None:
     empty = descriptor(b"{}", "application/vnd.oci.empty.v1+json")
-    artifact = crafted(
-        [b"{}"], artifactType="application/spdx+json", config=empty, layers=[empty], subject=descriptor(made.manifest, OCI_MANIFEST)
-    )
+    subject = descriptor(made.manifest, OCI_MANIFEST)
+    artifact = crafted([b"{}"], artifactType="application/spdx+json", config=empty, layers=[empty], subject=subject)
     source = write_layout(tmp_path / "source", made, artifact, rows=[row(made, "v1"), row(artifact)])
     run_import(store, source)
     assert [d.artifact_type for d in store.repository("source").referrers(made.digest)] == ["application/spdx+json"]
@@ -394,7 +394,8 @@ def test_a_plain_row_without_a_name_gets_the_tag_in_its_place(store: Store, made
 
 def test_complete_images_come_and_incomplete_ones_are_named(store: Store, made: Image, tmp_path: Path) -> None:
     broken = image("broken")
-    source = write_layout(tmp_path / "source", made, broken, rows=[row(made, "good"), row(broken, "v1"), row(broken, "v2")])
+    rows = [row(made, "good"), row(broken, "v1"), row(broken, "v2")]
+    source = write_layout(tmp_path / "source", made, broken, rows=rows)
     blob_file(source, broken.blobs[1]).unlink()
     report = run_import(store, source)
     assert store.repository("source").tags() == ["good"] and pulls(store, "source", made, "good")
@@ -430,10 +431,11 @@ def test_a_damaged_or_missing_manifest(store: Store, made: Image, tmp_path: Path
 
 
 def test_rows_that_can_not_be_read(store: Store, made: Image, tmp_path: Path) -> None:
-    rows = [row(made, "v1"), {"digest": "sha256:no", "size": 1}, row(made, "v2", mediaType="text/plain")]
-    report = run_import(store, lay_out(tmp_path / "source", made, rows))
-    assert sorted(kinds(report)) == ["invalid_index"] or sorted(kinds(report)) == ["invalid_index", "unknown_media_type"]
-    assert "v1" in store.repository("source").tags()
+    other = image("other")
+    rows = [row(made, "v1"), {"digest": "sha256:no", "size": 1}, row(other, "v2", mediaType="text/plain")]
+    report = run_import(store, write_layout(tmp_path / "source", made, other, rows=rows))
+    assert sorted(kinds(report)) == ["invalid_index", "unknown_media_type"]
+    assert store.repository("source").tags() == ["v1"]
 
 
 def test_what_the_source_lacks_may_be_here_already(store: Store, made: Image, tmp_path: Path) -> None:
@@ -546,7 +548,9 @@ def test_move_hashes_what_was_here_before_the_other_copy_goes(store: Store, made
     assert here.read_bytes() == made.blobs[1] and not (tmp_path / "second").exists()
 
 
-def test_a_move_that_was_cut_goes_on(store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_was_cut_goes_on(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = lay_out(tmp_path / "source", made, [row(made, "v1")])
 
     class Cut(Exception):

@@ -44,7 +44,8 @@ def test_skopeo(store: Store, made: Image, plain: Path, tmp_path: Path, archive:
     run("skopeo", "--insecure-policy", "copy", f"oci:{plain}:1.36", f"{kind}:{target}:{NAME}")
     assert run_import(store, target).exit_code == 0
     assert pulls(store, "library/busybox", made, "1.36")
-    run("skopeo", "--insecure-policy", "copy", f"oci:{store.roots[0].label}/library/busybox:1.36", f"dir:{tmp_path}/dir")
+    imported = Path(store.roots[0].label, "library", "busybox")
+    run("skopeo", "--insecure-policy", "copy", f"oci:{imported}:1.36", f"dir:{tmp_path}/dir")
 
 
 def test_regctl(store: Store, made: Image, plain: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ and a killed one is simply run again. Never across roots.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -83,7 +83,6 @@ class _Dedupe:
         self._pooled: Lru[tuple[str, int, Digest], Verdict] = Lru(REMEMBERED)
         self._tally: dict[tuple[str, str], tuple[int, int]] = {}
         self._plan = _Plan(run)
-        self._mutex = threading.Lock()
 
     def all(self) -> None:
         try:
@@ -144,30 +143,36 @@ class _Dedupe:
             return pooled or self._plan.first(root, digest, info)
         if pooled is None:
             self._offer(root, name, digest)
-        elif info.nlink > pooled.nlink and _alike(pooled, info) and not _same(pooled, info):
-            # The one that has more names stays; where it can have no more (EMLINK), both do.
-            return info if self._replace_pooled(root, name, digest, info) else pooled
+        elif info.nlink > pooled.nlink and self._is_full(root, name, digest):
+            return info
         return pooled
 
     def _offer(self, root: Root, name: str, digest: Digest) -> None:
         """A name in the pool. It is a hint that nobody believes unread, so this blob need not be read now."""
-        try:
+        with suppress(Exists, NotFound, CannotLink):
             root.protocol.site.link_into(keys.blob(name, digest), keys.pool(digest))
-        except (Exists, NotFound, CannotLink):
-            pass
+
+    def _is_full(self, root: Root, name: str, digest: Digest) -> bool:
+        """Has its inode all the names that it can have? Then it was the pool's once, and all is well."""
+        site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
+        try:
+            site.driver.link(keys.blob(name, digest), temp)
+        except CannotLink:
+            return True
+        finally:
+            site.discard(temp)
+        return False
 
     def _replace_pooled(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
-        """True: this blob has the pool's inode now, or can't share."""
+        """Offer this blob, which was hashed, in place of a copy that takes no more names."""
         site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
         try:
             site.driver.link(keys.blob(name, digest), temp)
             if not _same(site.stat(temp), info):
                 return False
             site.driver.rename(temp, keys.pool(digest))
-        except NotFound:
+        except (NotFound, CannotLink):
             return False
-        except CannotLink:
-            return True
         finally:
             site.discard(temp)
         return True

@@ -1,0 +1,100 @@
+"""Layouts made by hand, as skopeo, umoci or zot leave them, and ways to damage them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests import images
+from tests.images import Image
+from tests.stores import store_over
+from zotctl.jobs.report import Finding, Report
+from zotctl.jobs.run import Run
+from zotctl.jobs.scrub import ScrubOptions, scrub
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.storage import Store
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.driver import LocalDriver
+
+OLD = 1_500_000_000
+"""A time stamp long ago: nobody is writing these files."""
+
+
+def age(root: Path) -> Path:
+    """Give every file below an old time stamp."""
+    for path in root.rglob("*"):
+        if path.is_file():
+            os.utime(path, (OLD, OLD))
+    return root
+
+
+def lay_out(root: Path, name: str, made: Image, *tags: str, **fields: Any) -> Path:
+    rows = [images.row(made, tag) for tag in tags] or [images.row(made)]
+    directory = images.lay_out(root / name, made, rows, **fields)
+    age(directory)
+    return directory
+
+
+def store_of(*roots: Path, dedupe: bool = True, **options: Any) -> Store:
+    return store_over(*(LocalDriver(str(root)) for root in roots), dedupe=dedupe, **options)
+
+
+def blob(root: Path, name: str, body: bytes | Digest) -> Path:
+    digest = body if isinstance(body, Digest) else digest_of(body)
+    return root / name / "blobs" / digest.algorithm / digest.encoded
+
+
+def flip(path: Path, at: int = 7) -> None:
+    """One bit, and the time stamp as it was."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[at] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cut(path: Path, size: int) -> None:
+    before = path.stat()
+    os.truncate(path, size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def share(one: Path, other: Path) -> None:
+    """`other` becomes one more name of `one`."""
+    other.unlink()
+    os.link(one, other)
+
+
+def run_scrub(store: Store, *, repos: Sequence[str] = (), dry_run: bool = False, max_duration: float | None = None,
+              **options: Any) -> Report:  # fmt: skip
+    run = Run("scrub", store, repos=repos, dry_run=dry_run, max_duration=max_duration)
+    return run.finish(lambda: scrub(run, ScrubOptions(**options)))
+
+
+def told(report: Report) -> set[tuple[str, str | None, str]]:
+    return {(f.repository, f.digest, f.kind) for f in report.findings}
+
+
+def only(report: Report) -> Finding:
+    assert len(report.findings) == 1, report.findings
+    return report.findings[0]
+
+
+class Counting(LocalDriver):
+    """Counts what is opened for reading below `blobs/`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.opened: list[str] = []
+
+    def open(self, key: str):  # type: ignore[no-untyped-def]
+        self.opened.append(key)
+        return super().open(key)
+
+
+def reads(driver: Counting, digest: Digest) -> int:
+    return sum(key.endswith(digest.encoded) for key in driver.opened)
+
+
