@@ -72,9 +72,9 @@ class Faults(Wrapped):
         self.before(Call("create", key))
         return FaultyWriter(self, key, self.inner.create(key))
 
-    def append(self, key: str) -> Writer:
+    def append(self, key: str, *, create: bool = True) -> Writer:
         self.before(Call("append", key))
-        return FaultyWriter(self, key, self.inner.append(key))
+        return FaultyWriter(self, key, self.inner.append(key, create=create))
 
     def link(self, source: str, target: str) -> None:
         self.before(Call("link", source, target))

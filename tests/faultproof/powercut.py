@@ -162,8 +162,8 @@ class Recorder(Wrapped):
         writer = super().create(key)
         return cast(Writer, _RecordingWriter(self, writer, self._new_file(key)))
 
-    def append(self, key: str) -> Writer:
-        writer = super().append(key)
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        writer = super().append(key, create=create)
         try:
             return cast(Writer, _RecordingWriter(self, writer, self.world.look(key)))
         except KeyError:
@@ -259,8 +259,8 @@ class NoDataFlush(Wrapped):
     def create(self, key: str) -> Writer:
         return cast(Writer, _Unflushed(super().create(key)))
 
-    def append(self, key: str) -> Writer:
-        return cast(Writer, _Unflushed(super().append(key)))
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        return cast(Writer, _Unflushed(super().append(key, create=create)))
 
 
 class _Unflushed:

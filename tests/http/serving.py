@@ -20,6 +20,8 @@ from typing import Any
 import httpx
 
 START = 60.0
+WITHOUT_JOBS = {"ZOTCTL_STORAGE_GC": "false"}
+"""No process for the jobs beside the workers: then the children of a server are its workers."""
 
 
 class Server:
@@ -54,7 +56,9 @@ class Server:
             *arguments,
         ]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | WITHOUT_JOBS
+            )
         self.line = self._first_line()
         found = re.fullmatch(r"zotctl \S+ serving on (https?://[0-9.]+:(\d+))\n", self.line)
         if found is None:

@@ -219,7 +219,7 @@ def test_dead_uploads_are_purged(store: Store, driver: Driver, clock: Hand) -> N
     upload_id = store.repository_for_push("a").start_upload()
     clock.at += DELAY + 1
     collect(store)
-    assert not exists(driver, keys.upload(upload_id))
+    assert not exists(driver, keys.upload("a", upload_id))
 
 
 def test_i6_a_promise_holds_across_a_collection(store: Store, clock: Hand) -> None:

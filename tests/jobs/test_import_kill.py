@@ -144,8 +144,8 @@ class _Full(Wrapped):
     def create(self, key: str) -> Writer:
         return _Counting(self, self.inner.create(key))
 
-    def append(self, key: str) -> Writer:
-        return _Counting(self, self.inner.append(key))
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        return _Counting(self, self.inner.append(key, create=create))
 
 
 class _Counting:

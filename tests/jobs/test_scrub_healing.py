@@ -183,7 +183,7 @@ def test_where_links_do_not_work_the_file_is_set_aside() -> None:
 
 
 def _spoil(driver: MemoryDriver, key: str) -> None:
-    driver.names[key].data[5] ^= 1
+    driver.names[key].data[3] ^= 1
     driver.names[key].mtime = 10**18
 
 

@@ -119,7 +119,7 @@ class ReadLog(Wrapped):
     def create(self, key: str) -> Any:
         raise AssertionError(f"a read creates {key}")
 
-    def append(self, key: str) -> Any:
+    def append(self, key: str, *, create: bool = True) -> Any:
         return self.inner.append(key) if key == ".zotctl/version" else self._refuse(key)
 
     def link(self, source: str, target: str) -> None:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
 from typing import NamedTuple
 
-from zotctl.errors import NotEmpty, NotFound, StorageError
+from zotctl.errors import NotEmpty, NotFound
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import read
 from zotctl.storage.root import Root
+from zotctl.storage.upload_id import parse_id
 
 GREATEST_AGE = 86400.0
 """Seconds: an upload that lasts longer than a day no longer holds collection back."""
+JUST_BEGUN = 1.0
+"""Seconds in which a session is somebody's even when the delay is zero."""
 ZOT_UPLOADS = ".uploads"
-META_LIMIT = 4096
 
 
 class UploadState(NamedTuple):
+    """`key` names the file, `owner` stands for the repository. Seconds since 1970."""
+
     id: str
-    repository: str
+    key: str
+    owner: str
     started: float
     moved: float
     size: int
@@ -31,20 +33,13 @@ class UploadState(NamedTuple):
 
 def uploads(root: Root) -> Iterator[UploadState]:
     """The sessions of one root. Times by the storage, but for the start, which the server wrote."""
-    for upload_id in _names(root, keys.UPLOADS):
-        site = root.protocol.site
-        data, meta = site.stat(keys.upload_data(upload_id)), site.stat(keys.upload_meta(upload_id))
-        moved = max((info.mtime_ns / 1e9 for info in (data, meta) if info), default=0.0)
-        repository, started = _meta(root, upload_id)
-        yield UploadState(upload_id, repository, started or moved, moved, data.size if data else 0)
-
-
-def _meta(root: Root, upload_id: str) -> tuple[str, float]:
-    try:
-        meta = json.loads(read(root.driver, keys.upload_meta(upload_id), META_LIMIT))
-        return str(meta["repository"]), datetime.fromisoformat(meta["started_at"]).timestamp()
-    except (StorageError, ValueError, KeyError, TypeError):
-        return "", 0.0
+    for file in _names(root, keys.UPLOADS):
+        upload_id, _, owner = file.partition(".")
+        info = root.protocol.site.stat(key := f"{keys.UPLOADS}/{file}")
+        with suppress(ValueError):
+            if info is not None:
+                started = parse_id(upload_id).started
+                yield UploadState(upload_id, key, owner, started, info.mtime_ns / 1e9, info.size)
 
 
 class Moving:
@@ -54,12 +49,12 @@ class Moving:
     def __init__(self, root: Root, delay: float, now: float) -> None:
         self._began: dict[str, float] = {}
         for upload in uploads(root):
-            if now - upload.moved < max(delay, 1.0) and now - upload.started < GREATEST_AGE:
-                self._began[upload.repository] = min(upload.started, self.since(upload.repository))
+            if now - upload.moved < max(delay, JUST_BEGUN) and now - upload.started < GREATEST_AGE:
+                self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
 
     def since(self, name: str) -> float:
         """When the oldest one of a repository began; infinity without one."""
-        return self._began.get(name, float("inf"))
+        return self._began.get(keys.name_key(name), float("inf"))
 
 
 def sweep(run: Run, root: Root, delay: float) -> None:
@@ -73,15 +68,15 @@ def sweep(run: Run, root: Root, delay: float) -> None:
 def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
     for upload in uploads(root):
         run.check()
-        if now - upload.moved < delay:
+        if now - upload.moved < max(delay, JUST_BEGUN):
             continue
         with suppress(NotFound):
-            with root.driver.append(keys.upload_data(upload.id)) as writer:
+            with root.driver.append(upload.key, create=False) as writer:
                 # A request that is writing it holds this lock.
                 if root.driver.capabilities.locks and not writer.try_lock():
                     continue
-                root.protocol.uploads.remove(upload.id)
-            run.item(action="purge_upload", repository=upload.repository, upload=upload.id, size_bytes=upload.size)
+                root.driver.unlink(upload.key)
+            run.item(action="purge_upload", upload=upload.id, size_bytes=upload.size)
             run.add("uploads")
             run.add("purged_bytes", upload.size)
 

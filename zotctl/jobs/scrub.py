@@ -108,6 +108,8 @@ class _Scrub:
         self._shared, self._open = _Shared(), dict[int, Examined]()
         self._batch: list[_Task] = []
         self._batch_bytes = 0
+        self._whole: list[Root] = []
+        """Roots that are gone through, if nothing stops it."""
         self._began = run.clock.elapsed()
 
     # -- the way through ------------------------------------------------------------------------
@@ -138,11 +140,11 @@ class _Scrub:
         self._flush()
         self._workers.drain()
         self._finish_open()
-        self._complete(roots)
+        self._complete()
 
     def _stop_early(self) -> None:
-        """What the workers have is finished, and what was found is told."""
-        self._batch.clear()
+        """What was begun is finished, which is a few blobs, and what was found is told."""
+        self._flush()
         self._workers.drain()
         self._finish_open()
 
@@ -166,8 +168,10 @@ class _Scrub:
             mine = [(root, name) for at, name in found if at is root]
             checked = self._checked.get(root.label)
             if checked is None:
+                self._whole.append(root)
                 yield from mine
             elif self._options.interval is None or self._is_due(root, checked, mine, self._options.interval):
+                self._whole.append(root)
                 checked.begin()
                 dated = sorted(mine, key=lambda one: checked.repositories.get(one[1], 0))
                 yield from (one for one in dated if checked.repositories.get(one[1], 0) < checked.began)
@@ -259,6 +263,8 @@ class _Scrub:
     def _queue(self, task: _Task) -> None:
         self._batch.append(task)
         self._batch_bytes += task.info.size
+        if (checked := self._checked.get(task.repo.root.label)) is not None:
+            checked.done += task.info.size
         if len(self._batch) >= BATCH_BLOBS or self._batch_bytes >= BATCH_BYTES:
             self._flush()
 
@@ -276,8 +282,6 @@ class _Scrub:
         for task, verdict in zip(batch, verdicts, strict=True):
             size = verdict.info.size if verdict.info and verdict.found else 0
             self._run.add("read_bytes", size)
-            if (checked := self._checked.get(task.repo.root.label)) is not None:
-                checked.done += size
             self._share(task, verdict)
             self._record(task.repo, verdict)
         for label, checked in self._checked.items():
@@ -328,16 +332,13 @@ class _Scrub:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def _complete(self, roots: list[Root]) -> None:
+    def _complete(self) -> None:
         whole = not self._run._repos
-        for root in roots:
-            checked = self._checked.get(root.label)
-            if checked is not None and not checked.began:
-                continue
+        for root in self._whole:
             if whole:
                 with self._run.guarded(root.label):
                     self._follow.of_hidden(root)
-            if checked is not None:
+            if (checked := self._checked.get(root.label)) is not None:
                 checked.complete(whole=whole, prune=not self._run.report.errors)
 
     def _unwritable(self) -> set[str]:

@@ -143,8 +143,8 @@ class Driver(Protocol):
     def create(self, key: str) -> Writer:
         """A new file; `Exists` if the name is taken."""
 
-    def append(self, key: str) -> Writer:
-        """The end of a file, which is made if it is missing."""
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        """The end of a file, which is made if it is missing, or else is `NotFound`."""
 
     def link(self, source: str, target: str) -> None:
         """One more name; `Exists`, `CannotLink`. Never replaces."""

@@ -6,7 +6,6 @@ retention and what people ask: lost or incomplete means unknown, and unknown mea
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -55,10 +54,6 @@ class Past:
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
 
 
-def key_of(name: str) -> str:
-    return f"{keys.HISTORY}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-
-
 class History:
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -83,7 +78,7 @@ class History:
         """Everything that is known. A torn line, after a crash, is skipped."""
         past = Past()
         try:
-            body = read(self._site.driver, key_of(name), LARGEST)
+            body = read(self._site.driver, keys.history(name), LARGEST)
         except NotFound:
             return past
         for line in body.splitlines():
@@ -94,10 +89,10 @@ class History:
     def _append(self, name: str, events: Iterable[dict[str, Any]]) -> None:
         body = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
         try:
-            writer = self._site.driver.append(key_of(name))
+            writer = self._site.driver.append(keys.history(name))
         except NotFound:
             self._site.make_dirs(keys.HISTORY)
-            writer = self._site.driver.append(key_of(name))
+            writer = self._site.driver.append(keys.history(name))
         with writer:
             writer.write([body])
 
@@ -107,15 +102,15 @@ class History:
         temp = keys.tmp(self._site.clock.token())
         with self._site.driver.create(temp) as writer:
             writer.write([json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in kept])
-        self._site.driver.rename(temp, key_of(name))
+        self._site.driver.rename(temp, keys.history(name))
 
     def size(self, name: str) -> int:
-        info = self._site.stat(key_of(name))
+        info = self._site.stat(keys.history(name))
         return info.size if info else 0
 
     def _events(self, name: str) -> list[dict[str, Any]]:
         events = []
-        for line in read(self._site.driver, key_of(name), LARGEST).splitlines():
+        for line in read(self._site.driver, keys.history(name), LARGEST).splitlines():
             with suppress(ValueError):
                 event = json.loads(line)
                 events += [event] if isinstance(event, dict) else []

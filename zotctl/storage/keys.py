@@ -7,7 +7,7 @@
       .zotctl/                        what is ours; no truth about content lies in it
         version                       format of this directory, and the sign of a mounted root
         lock                          one byte a repository
-        uploads/ID/{data,meta}        resumable uploads
+        uploads/ID.KEY                resumable uploads; KEY stands for the repository's name
         pool/ALG/EE/ENC               one more hard link of each content
         trash/RUN/NAME/blobs/ALG/ENC  condemned, by run
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
@@ -17,6 +17,9 @@
 """
 
 from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
 
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
@@ -85,16 +88,18 @@ def bad(digest: Digest) -> str:
     return f"{BAD}/{digest.algorithm}/{digest.encoded}"
 
 
-def upload(upload_id: str) -> str:
-    return f"{UPLOADS}/{upload_id}"
+@lru_cache(4096)
+def name_key(name: str) -> str:
+    """Stands for a repository's name, which may be too long for a file: 32 digits of its SHA-256."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def upload_data(upload_id: str) -> str:
-    return f"{UPLOADS}/{upload_id}/data"
+def upload(name: str, upload_id: str) -> str:
+    return f"{UPLOADS}/{upload_id}.{name_key(name)}"
 
 
-def upload_meta(upload_id: str) -> str:
-    return f"{UPLOADS}/{upload_id}/meta"
+def history(name: str) -> str:
+    return f"{HISTORY}/{name_key(name)}"
 
 
 def tmp(token: str) -> str:

@@ -203,9 +203,9 @@ class MemoryDriver:
         with self.mutex:
             return MemoryWriter(self, key, self._make(key, _FILE))
 
-    def append(self, key: str) -> MemoryWriter:
+    def append(self, key: str, *, create: bool = True) -> MemoryWriter:
         with self.mutex:
-            return MemoryWriter(self, key, self._file_or_new(key))
+            return MemoryWriter(self, key, self._file_or_new(key) if create else self._file(key))
 
     def link(self, source: str, target: str) -> None:
         with self.mutex:

@@ -29,8 +29,8 @@ class Wrapped:
     def create(self, key: str) -> Writer:
         return self.inner.create(key)
 
-    def append(self, key: str) -> Writer:
-        return self.inner.append(key)
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        return self.inner.append(key, create=create)
 
     def link(self, source: str, target: str) -> None:
         self.inner.link(source, target)
@@ -69,7 +69,7 @@ class ReadOnly(Wrapped):
     def create(self, key: str) -> Writer:
         raise self._refusal(key)
 
-    def append(self, key: str) -> Writer:
+    def append(self, key: str, *, create: bool = True) -> Writer:
         raise self._refusal(key)
 
     def link(self, source: str, target: str) -> None:
@@ -116,8 +116,8 @@ class Aliased(Wrapped):
     def create(self, key: str) -> Writer:
         return self.inner.create(self._inner_key(key))
 
-    def append(self, key: str) -> Writer:
-        return self.inner.append(self._inner_key(key))
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        return self.inner.append(self._inner_key(key), create=create)
 
     def link(self, source: str, target: str) -> None:
         self.inner.link(self._inner_key(source), self._inner_key(target))

@@ -385,9 +385,9 @@ class LocalDriver:
         except OSError as error:
             raise translate(error, path, "create") from error
 
-    def append(self, key: str) -> LocalWriter:
+    def append(self, key: str, *, create: bool = True) -> LocalWriter:
         path = self._path(key)
-        fd = self._open_or_create(path, _END, "append")
+        fd = self._open_or_create(path, _END, "append") if create else self._open(path, _END, "append")
         _regular(fd, path)
         return LocalWriter(fd, path)
 
@@ -506,6 +506,12 @@ class LocalDriver:
                 os.close(fd)
                 raise
         return fd
+
+    def _open(self, path: str, flags: int, step: str) -> int:
+        try:
+            return os.open(path, flags)
+        except OSError as error:
+            raise translate(error, path, step) from error
 
     def _open_or_create(self, path: str, flags: int, step: str) -> int:
         # Not one open with O_CREAT: only who made the file may give it to its owner.

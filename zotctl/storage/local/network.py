@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from zotctl.errors import CannotLink, NoLocks, NoSpace, NotFound, StorageError
@@ -52,8 +53,8 @@ class NetworkDriver(LocalDriver):
     def create(self, key: str) -> LocalWriter:
         return self._afresh(key, super().create)
 
-    def append(self, key: str) -> LocalWriter:
-        return self._afresh(key, super().append)
+    def append(self, key: str, *, create: bool = True) -> LocalWriter:
+        return self._afresh(key, partial(super().append, create=create))
 
     def scan(self, key: str) -> list[Entry]:
         return self._afresh(key, super().scan)

@@ -77,10 +77,13 @@ class Site:
         if not self.commit:
             return
         self.driver.sync_dir(directory)
+        led = []
         while directory and directory not in self.flushed:
             self.driver.sync_dir(keys.parent(directory))
-            self.flushed.add(directory)  # only now: somebody else may be asking, or the flush has failed
+            led.append(directory)
             directory = keys.parent(directory)
+        # Only now, all of them: a flush above may have failed, and somebody else may be asking.
+        self.flushed.update(led)
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:

@@ -1,16 +1,12 @@
-"""Uploads: `uploads/ID/{data,meta}` (local.md, "Upload"). Another worker, another server on the same
+"""Uploads: one file each, `uploads/ID.KEY` (local.md, "Upload"; the id tells what its `meta` would). Another worker, another server on the same
 root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an
 idle upload, and only the state of the hash is kept in memory, for the most recent ones.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from zotctl.errors import (
@@ -26,16 +22,15 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Buffer, Writer, read
+from zotctl.storage.driver import Buffer, Writer
 from zotctl.storage.local.blobs import Blobs
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.site import Site
+from zotctl.storage.upload_id import UploadId, make_id, parse_id
 
-META_LIMIT = 4096
 HASH_BLOCK = 1 << 20
-SPACE_CHECK = 1 << 20
+SPACE_CHECK = 16 << 20
 KEPT_HASHES = 1024
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Uploads:
@@ -48,90 +43,74 @@ class Uploads:
     def start(self, name: str, algorithm: str) -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         self.reserve.check()
-        upload_id = str(uuid.uuid4())
-        started = datetime.fromtimestamp(self.site.clock.now(), UTC).isoformat()
-        meta = {"repository": name, "algorithm": algorithm, "started_at": started}
-        self.site.make_dirs(keys.upload(upload_id))
-        try:
-            with self.site.driver.create(keys.upload_meta(upload_id)) as writer:
-                writer.write([json.dumps(meta).encode()])
-        except BaseException:
-            self.remove(upload_id)
-            raise
+        upload_id = make_id(algorithm, self.site.clock.now())
+        self.site.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that arrived so far."""
-        self._meta(name, upload_id)
-        info = self.site.stat(keys.upload_data(upload_id))
-        return info.size if info else 0
+        info = self.site.stat(keys.upload(name, _parsed(upload_id).text))
+        if info is None or info.nlink > 1:
+            raise _unknown(upload_id)
+        return info.size
 
     def resume(self, name: str, upload_id: str) -> Upload:
         """Take a session for writing; what another process wrote is read again to hash it."""
-        algorithm = str(self._meta(name, upload_id)["algorithm"])
+        known = _parsed(upload_id)
         try:
-            writer = self.site.driver.append(keys.upload_data(upload_id))
+            writer = self.site.driver.append(keys.upload(name, upload_id), create=False)
         except NotFound as error:
             raise _unknown(upload_id) from error
-        except NoSpace:
-            self.remove(upload_id)  # not even its first byte fits
-            raise
         try:
             if not self._claim(upload_id, writer):
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
-            offset = writer.info().size
-            hasher = self._hash_so_far(upload_id, algorithm, offset)
+            offset = self._offset(name, upload_id, writer)
+            hasher = self._hash_so_far(name, known, offset)
         except BaseException:
             writer.close()
             raise
-        return Upload(self, name, upload_id, algorithm, writer, offset, hasher)
+        return Upload(self, name, known, writer, offset, hasher)
+
+    def _offset(self, name: str, upload_id: str, writer: Writer) -> int:
+        info = writer.info()
+        if info.nlink > 1:
+            # Published, and killed before its name went: one more byte would go into the blob.
+            self.remove(name, upload_id)
+            raise _unknown(upload_id)
+        return info.size
 
     def _claim(self, upload_id: str, writer: Writer) -> bool:
         if self.site.driver.capabilities.locks:
             return writer.try_lock()
         return self.site.locks.claims.take(upload_id) is not None
 
-    def _meta(self, name: str, upload_id: str) -> dict[str, Any]:
-        if not _ID.fullmatch(upload_id):
-            raise _unknown(upload_id)
-        try:
-            meta = json.loads(read(self.site.driver, keys.upload_meta(upload_id), META_LIMIT))
-        except (NotFound, ValueError) as error:
-            raise _unknown(upload_id) from error
-        if not isinstance(meta, dict) or meta.get("repository") != name:
-            raise _unknown(upload_id)
-        return meta
-
-    def _hash_so_far(self, upload_id: str, algorithm: str, offset: int) -> Any:
-        known = self.hashes.get(upload_id)
+    def _hash_so_far(self, name: str, upload: UploadId, offset: int) -> Any:
+        known = self.hashes.get(upload.text)
         if known is not None and known[0] == offset:
             return known[1]
-        return self.hash_file(upload_id, algorithm)
+        return self.hash_file(name, upload.text, upload.algorithm) if offset else new_hash(upload.algorithm)
 
-    def hash_file(self, upload_id: str, algorithm: str) -> Any:
+    def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
         hasher = new_hash(algorithm)
-        with self.site.driver.open(keys.upload_data(upload_id)) as reader:
+        with self.site.driver.open(keys.upload(name, upload_id)) as reader:
             for at in range(0, reader.size, HASH_BLOCK):
                 hasher.update(reader.read_at(at, HASH_BLOCK))
         return hasher
 
-    def remove(self, upload_id: str) -> None:
-        """Free the bytes of a session and forget it. Removing a half-removed one goes on from there."""
+    def remove(self, name: str, upload_id: str) -> None:
+        """Free the bytes of a session and forget it."""
         self.hashes.drop(upload_id)
-        self.site.discard(keys.upload_data(upload_id))
-        self.site.discard(keys.upload_meta(upload_id))
-        with suppress(NotFound, NotEmpty):
-            self.site.driver.rmdir(keys.upload(upload_id))
+        self.site.discard(keys.upload(name, upload_id))
 
 
 class Upload:
     """One session, locked for one writer. Closing it keeps what has arrived."""
 
     def __init__(
-        self, uploads: Uploads, name: str, upload_id: str, algorithm: str, writer: Writer, offset: int, hasher: Any
+        self, uploads: Uploads, name: str, upload_id: UploadId, writer: Writer, offset: int, hasher: Any
     ) -> None:
         self._uploads, self._name, self._writer, self._hasher = uploads, name, writer, hasher
-        self.id, self.algorithm, self.offset = upload_id, algorithm, offset
+        self.id, self.algorithm, self.offset = upload_id.text, upload_id.algorithm, offset
         self._unchecked = SPACE_CHECK
         self._open = True
 
@@ -161,7 +140,7 @@ class Upload:
         try:
             self._verify(digest)
             self._flush()
-            self._uploads.blobs.publish(self._name, digest, keys.upload_data(self.id))
+            self._uploads.blobs.publish(self._name, digest, keys.upload(self._name, self.id))
         except (DigestInvalid, NoSpace):
             self.cancel()
             raise
@@ -182,7 +161,7 @@ class Upload:
             raise BlobUploadInvalid(f"upload {self.id} was changed by somebody else while it was being written")
         hasher = self._hasher
         if digest.algorithm != self.algorithm:
-            hasher = self._uploads.hash_file(self.id, digest.algorithm)
+            hasher = self._uploads.hash_file(self._name, self.id, digest.algorithm)
         found = hasher.hexdigest()
         if found != digest.encoded:
             raise DigestInvalid(
@@ -193,7 +172,7 @@ class Upload:
     def cancel(self) -> None:
         """Forget the session; its bytes are free at once."""
         self._release()
-        self._uploads.remove(self.id)
+        self._uploads.remove(self._name, self.id)
 
     def close(self) -> None:
         """Let go of the session and keep it for whoever goes on with it."""
@@ -212,6 +191,13 @@ class Upload:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _parsed(upload_id: str) -> UploadId:
+    try:
+        return parse_id(upload_id)
+    except ValueError as error:
+        raise _unknown(upload_id) from error
 
 
 def _unknown(upload_id: str) -> BlobUploadUnknown:
