@@ -84,14 +84,16 @@ def test_a_run_that_was_stopped_goes_on(store: Store, clock: Hand) -> None:
     assert checked(run_scrub(store, resume=True, workers=1)) == 20, "and then all from the beginning"
 
 
-def test_damage_found_before_the_end_is_told_and_found_again(store: Store, clock: Hand) -> None:
-    layer = digest_of(images.image("0").blobs[0])
-    store.roots[0].driver.names[keys.blob("repo0", layer)].data[3] ^= 1  # type: ignore[attr-defined]
+def test_damage_found_before_the_end_is_told_then_and_in_the_next_pass(store: Store, clock: Hand) -> None:
+    config = digest_of(images.image("0").blobs[0])
+    store.roots[0].driver.names[keys.blob("repo0", config)].data[3] ^= 1  # type: ignore[attr-defined]
     clock.step = 1.0
-    for _ in range(2):
-        report = run_scrub(store, resume=True, max_duration=15, workers=1)
-        assert (report.exit_code, told(report)) == (4, {("repo0", layer, "digest_mismatch")})
-        assert 16 in report.codes
+    report = run_scrub(store, resume=True, max_duration=15, workers=1)
+    assert (report.exit_code, told(report)) == (4, {("repo0", config, "digest_mismatch")})
+    assert 16 in report.codes
+    clock.step = 0.0
+    assert told(run_scrub(store, resume=True, workers=1)) == set(), "that repository was done"
+    assert told(run_scrub(store, resume=True, workers=1)) == {("repo0", config, "digest_mismatch")}
 
 
 def test_without_resume_everything_is_read(store: Store, clock: Hand) -> None:

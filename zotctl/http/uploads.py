@@ -43,7 +43,7 @@ async def start(service: Service, request: Request) -> Answer:
         return await _push_whole(service, request, name, parse_digest(digest))
     new_hash(algorithm)
     _expect_no_body(request)
-    upload_id = await service.move_bytes(_start, service, name, algorithm)
+    upload_id = await service.look(lambda wait: _start(service, name, algorithm, wait))
     return Answer(202, _where(service, name, upload_id, 0))
 
 
@@ -70,8 +70,8 @@ def _expect_no_body(request: Request) -> None:
         )
 
 
-def _start(service: Service, name: str, algorithm: str) -> str:
-    return service.store.repository_for_push(name).start_upload(algorithm)
+def _start(service: Service, name: str, algorithm: str, wait: bool) -> str:
+    return service.store.repository_for_push(name, wait=wait).start_upload(algorithm)
 
 
 # -- end-4b: everything in one request -----------------------------------------------------------
@@ -208,8 +208,9 @@ async def _receive_stream(
 
 
 def _resume(service: Service, chunk: _Chunk) -> Upload:
-    # Asked first since a session that another worker began may have to be read again to go on with it.
-    _check_start(service, chunk)
+    if chunk.start is not None:
+        # Asked first since a session that another worker began may have to be read again to go on with it.
+        _check_start(service, chunk)
     upload = service.store.repository_for_push(chunk.name).resume_upload(chunk.upload_id)
     if chunk.start is not None and chunk.start != upload.offset:
         upload.close()

@@ -6,8 +6,8 @@ listed again. The order is by components: `a`, `a/b`, `a-b`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from zotctl.errors import NameInvalid, NotFound, PermissionRefused
 from zotctl.oci.layout import LAYOUT_FILE
@@ -21,10 +21,14 @@ SETTLED = 0.05
 CACHED_DIRECTORIES = 200_000
 
 
-class _Listing(NamedTuple):
+@dataclass(slots=True)
+class _Listing:
+    """One directory as it was at `stamp`; `wanted` once that was asked and answered with yes."""
+
     stamp: Generation | None
     below: tuple[str, ...]
     is_layout: bool
+    wanted: bool = False
 
 
 class Catalog:
@@ -32,15 +36,20 @@ class Catalog:
         self._driver, self._clock = driver, clock
         self._cache: Lru[str, _Listing] = Lru(CACHED_DIRECTORIES)
 
-    def walk(self, last: str | None = None) -> Iterator[str]:
-        """The names after `last` of all that have an `oci-layout`, in the order of their components."""
-        return self._walk("", tuple(last.split("/")) if last else ())
+    def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
+        """The names after `last` of all that have an `oci-layout`, in the order of their components.
 
-    def _walk(self, directory: str, after: tuple[str, ...]) -> Iterator[str]:
+        `wanted` is asked once for each, until its directory changes.
+        """
+        return self._walk("", tuple(last.split("/")) if last else (), wanted)
+
+    def _walk(
+        self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None
+    ) -> Iterator[str]:
         listing = self._list(directory)
         if listing is None:
             return
-        if listing.is_layout and not after:
+        if listing.is_layout and not after and (not wanted or self._is_wanted(directory, listing, wanted)):
             yield directory
         for name in listing.below:
             if after and name < after[0]:
@@ -49,14 +58,18 @@ class Catalog:
             rest = after[1:] if after and name == after[0] else ()
             if after and name == after[0] and not rest:
                 # `last` itself is not wanted, what is below it is.
-                yield from self._below(inside)
+                yield from self._below(inside, wanted)
             else:
-                yield from self._walk(inside, rest)
+                yield from self._walk(inside, rest, wanted)
 
-    def _below(self, directory: str) -> Iterator[str]:
+    def _below(self, directory: str, wanted: Callable[[str], bool] | None) -> Iterator[str]:
         listing = self._list(directory)
         for name in listing.below if listing else ():
-            yield from self._walk(f"{directory}/{name}", ())
+            yield from self._walk(f"{directory}/{name}", (), wanted)
+
+    def _is_wanted(self, directory: str, listing: _Listing, wanted: Callable[[str], bool]) -> bool:
+        listing.wanted = listing.wanted or wanted(directory)
+        return listing.wanted
 
     def _list(self, directory: str) -> _Listing | None:
         try:
@@ -66,7 +79,9 @@ class Catalog:
                 return known
             if info.is_link and directory:
                 # A repository may be a link, but nothing below one is listed: it could lead in a circle.
-                return self._scan(directory, None)._replace(below=())
+                listing = self._scan(directory, None)
+                listing.below = ()
+                return listing
             if not info.is_dir:
                 return None
             listing = self._scan(directory, info.generation)

@@ -45,7 +45,9 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Index:
     """The rows of one index.json. A snapshot that was handed out is never changed: edit a `copy()`."""
 
-    __slots__ = ("_aliases", "_digests", "_fields", "_next", "_rows", "_sorted", "_tags", "dirty", "edits")
+    __slots__ = (
+        "_added", "_aliases", "_digests", "_fields", "_joined", "_next", "_rows", "_sorted", "_tags", "dirty", "edits",
+    )  # fmt: skip
 
     def __init__(self, fields: dict[str, bytes], rows: Iterable[Row]) -> None:
         self._fields = fields
@@ -54,6 +56,9 @@ class Index:
         self._aliases = self._ids(row.alias for row in self._rows.values())
         self._digests = self._ids(row.digest for row in self._rows.values())
         self._sorted: list[str] | None = None
+        self._joined: bytes | None = None
+        """The bytes of all rows but those in `_added`, as they stand in the file."""
+        self._added: list[bytes] = []
         self._next = len(self._rows)
         self.edits = 0
         self.dirty = False
@@ -120,6 +125,7 @@ class Index:
         twin._rows, twin._next = self._rows.copy(), self._next
         twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
         twin._digests = self._digests.copy()
+        twin._joined, twin._added = self._joined, self._added.copy()
         return twin
 
     def put(self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = ()) -> None:
@@ -205,12 +211,15 @@ class Index:
         self._append(_new_row(digest, size, media_type, tag))
 
     def _append(self, row: Row) -> None:
+        joined, added = self._joined, self._added
         self._replace(self._next, row)
         self._next += 1
+        if joined is not None:
+            self._joined, self._added = joined, [*added, row.raw]
 
     def _replace(self, row_id: int, row: Row | None) -> None:
         """Put a row in the place of another, or remove it; a dictionary keeps the place of a key."""
-        self.dirty, self._sorted = True, None
+        self.dirty, self._sorted, self._joined, self._added = True, None, None, []
         self.edits += 1
         if (old := self._rows.get(row_id)) is not None:
             for names, name in self._names(old):
@@ -232,12 +241,20 @@ class Index:
 
     def render(self) -> bytes:
         """The whole file; `manifests` is an array even when it is empty (image-index.md)."""
-        rows = b",".join([row.raw for row in self._rows.values()])
-        parts = [
-            _encode(name) + b":" + (b"[" + rows + b"]" if name == "manifests" else raw)
-            for name, raw in self._fields.items()
-        ]
-        return b"{" + b",".join(parts) + b"}"
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes]:
+        """The same in pieces, of which the large one is made only when a row was changed, not added."""
+        if self._joined is None:
+            self._joined = b",".join([row.raw for row in self._rows.values()])
+        elif self._added:
+            self._joined = b",".join([self._joined, *self._added] if self._joined else self._added)
+        self._added = []
+        parts = [b"{"]
+        for name, raw in self._fields.items():
+            start = _encode(name) + b":" if len(parts) == 1 else b"," + _encode(name) + b":"
+            parts += [start, b"[", self._joined, b"]"] if name == "manifests" else [start, raw]
+        return [*parts, b"}"]
 
 
 def empty_index() -> Index:

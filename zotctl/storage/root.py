@@ -21,6 +21,9 @@ BODY_CACHE = 8 << 20
 CONTENTS_CACHE = 512
 """Repositories whose manifests are kept parsed."""
 
+OWNED_FOR = 1.0
+"""Seconds for which a repository is not looked at again whether it may be written."""
+
 log = logging.getLogger("zotctl.storage")
 
 
@@ -43,6 +46,7 @@ class Root:
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
         self.catalog = Catalog(self.driver, self.protocol.site.clock)
         self._contents: Lru[str, Contents] = Lru(CONTENTS_CACHE)
+        self._owned: Lru[str, tuple[float, bool]] = Lru(CONTENTS_CACHE)
         self._reported: set[str] = set()
 
     @property
@@ -78,8 +82,14 @@ class Root:
     def owns(self, name: str) -> bool:
         """May this repository be written? Not on a read-only root, and not one that is a symbolic link
         or on another file system: that one is only read (local.md, "The tree")."""
-        if self.read_only:
-            return False
+        now = self.protocol.site.clock.elapsed()
+        known = self._owned.get(name)
+        if known is None or not 0 <= now - known[0] < OWNED_FOR:
+            known = (now, not self.read_only and self._owns(name))
+            self._owned.put(name, known)
+        return known[1]
+
+    def _owns(self, name: str) -> bool:
         parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
         for depth in range(1, len(parts) + 1):
             info = self.protocol.site.stat("/".join(parts[:depth]))

@@ -33,8 +33,8 @@ class Store:
         """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
         found = self._find(name, wait=wait)
         root, snapshot = found or (self._root_for(name), None)
-        root.require()
         if found is None:
+            root.require()
             root.refuse_invalid(name)
         return Repository(root, name, snapshot, wait=wait)
 
@@ -42,7 +42,9 @@ class Store:
         """Names after `last`, `n` at the most, ordered by their components."""
         if self._only is not None:
             return [self._only][:n] if last is None or _components(self._only) > _components(last) else []
-        walks = [filter(root.serves, root.catalog.walk(last)) for root in self.roots]
+        walks = [root.catalog.walk(last, root.serves) for root in self.roots]
+        if len(walks) == 1:
+            return list(islice(walks[0], n))
         return list(islice(_once(heapq.merge(*walks, key=_components)), n))
 
     def maintain(self) -> None:

@@ -11,16 +11,24 @@ from contextlib import suppress
 from zotctl.errors import CannotLink, Exists, NotEmpty, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Generation, Info
 from zotctl.storage.local.site import Site
 
 
 class Bad:
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._nothing: Generation | None = None
+        """What `bad` was like when nothing was in it."""
 
     def holds(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
+        folder = self._site.stat(keys.BAD)
+        if folder is None or folder.generation == self._nothing:
+            return False
+        if not self._site.driver.scan(keys.BAD):
+            self._nothing = folder.generation if self._site.is_settled(folder) else None
+            return False
         return any(known.ino == info.ino for _, known in self.kept(digest))
 
     def kept(self, digest: Digest) -> Iterator[tuple[str, Info]]:
@@ -107,6 +115,7 @@ class Bad:
     def _drop_empty(self, digest: Digest) -> None:
         with suppress(NotEmpty, NotFound):
             self._site.driver.rmdir(keys.bad(digest))
+            self._site.driver.rmdir(keys.parent(keys.bad(digest)))
 
     def forget(self, digest: Digest) -> None:
         """Let go of all damaged copies of a digest, when no name leads to them any more."""

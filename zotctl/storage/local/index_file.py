@@ -160,7 +160,7 @@ class IndexFiles:
             draft = before.index.copy()
             outcomes = [_apply(change, tx, draft) for change in changes]
             if draft.dirty:
-                body = draft.render()
+                body = draft.parts()
                 if not self._replace(held, reader, before, draft, body):
                     return None
                 stack.pop_all()
@@ -182,22 +182,22 @@ class IndexFiles:
         self._layouts.make(held.name, "sha256", held)
         return None
 
-    def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: bytes) -> bool:
+    def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
         """Write beside, flush, look again, rename (LP). False: a foreign writer came between."""
         try:
             return self._rename_over(held, reader.info(), before, draft, body)
         except NoSpace:
             # The indexes that lost their names keep their room for as long as they are watched.
-            if len(body) > reader.size or not (self.close() | self._reserve.release()):
+            if sum(map(len, body)) > reader.size or not (self.close() | self._reserve.release()):
                 raise
             return self._rename_over(held, reader.info(), before, draft, body)
 
-    def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: bytes) -> bool:
+    def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
         driver, name = self._site.driver, held.name
         temp = keys.index_temp(name, self._site.clock.token())
         try:
             with driver.create(temp) as writer:
-                writer.write([body])
+                writer.write(body)
                 # A time stamp of our own, to the nanosecond: inode numbers are used again, and two
                 # indexes of one size within a tick of the kernel's clock would look like one.
                 writer.dress(like, self._site.clock.now_ns())
@@ -211,7 +211,7 @@ class IndexFiles:
             self._site.discard(temp)
             raise
         self._remember(name, draft, written)
-        self._reserve.grow(len(body))
+        self._reserve.grow(sum(map(len, body)))
         return True
 
     def _now(self, name: str) -> Info:

@@ -26,7 +26,7 @@ from zotctl.storage.root import Root
 from zotctl.storage.wrappers import ReadOnly
 
 FORMAT = 1
-DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES)
+DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.BAD, keys.TRASH)
 ZOT_DATABASES = ("cache.db", "meta.db")
 
 log = logging.getLogger("zotctl.storage")

@@ -12,6 +12,8 @@ from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.locks import Locks
 
 COMPARE_BLOCK = 1 << 20
+SETTLED = 0.05
+"""Seconds after which a second change must have another time stamp."""
 
 
 @dataclass
@@ -29,6 +31,10 @@ class Site:
             return self.driver.stat(key)
         except NotFound:
             return None
+
+    def is_settled(self, info: Info) -> bool:
+        """Would a change from now on have another time stamp? Within a tick of the kernel's clock it would not."""
+        return self.clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED
 
     def discard(self, key: str) -> None:
         """Remove a name that may be gone already."""
