@@ -8,7 +8,10 @@ import typer
 
 from zotctl import __version__
 from zotctl.cli import completion
+from zotctl.cli import dedupe as sharing
 from zotctl.cli import gc as collecting
+from zotctl.cli import import_layout as importing
+from zotctl.cli import scrub as scrubbing
 from zotctl.cli import serve as serving
 from zotctl.errors import EXIT_CODES
 
@@ -48,3 +51,6 @@ completion.enable()
 
 app.command(epilog=serving.EXAMPLES)(serving.serve)
 app.command(epilog=collecting.EXAMPLES)(collecting.gc)
+app.command(epilog=scrubbing.EXAMPLES)(scrubbing.scrub)
+app.command(epilog=sharing.EXAMPLES)(sharing.dedupe)
+app.command("import-layout", epilog=importing.EXAMPLES)(importing.import_layout)

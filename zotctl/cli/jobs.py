@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ from zotctl.errors import NoSuchStore, UsageError
 if TYPE_CHECKING:
     from zotctl.config import Config
     from zotctl.jobs.run import Run
+
+T = TypeVar("T")
 
 RootOption = Annotated[
     list[str] | None,
@@ -48,19 +50,17 @@ def duration(option: str, text: str | None) -> float | None:
     """Seconds of `6s`, `30m`, `1h`, `0s`. Raises UsageError naming the option."""
     from zotctl.config.values import parse_duration
 
-    return _parsed(option, text, parse_duration)
+    return None if text is None else _parsed(option, text, parse_duration)
 
 
 def size(option: str, text: str | None) -> int | None:
     """Bytes of `50MiB`. Raises UsageError naming the option."""
     from zotctl.config.values import parse_size
 
-    return _parsed(option, text, parse_size)
+    return None if text is None else _parsed(option, text, parse_size)
 
 
-def _parsed(option: str, text: str | None, parse: Callable[[str], Any]) -> Any:
-    if text is None:
-        return None
+def _parsed(option: str, text: str, parse: Callable[[object], T]) -> T:
     try:
         return parse(text)
     except ValueError as error:

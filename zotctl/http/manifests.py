@@ -31,7 +31,10 @@ _UNTYPED = '299 - "the manifest has no mediaType field; it is stored as {}"'
 def pull(service: Service, request: Request, wait: bool) -> Answer:
     """GET and HEAD by tag or digest. What was pushed is what is served, whatever Accept says."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
-    manifest = service.store.repository(name, wait=wait).manifest(reference)
+    repository = service.store.repository(name, wait=wait)
+    manifest = repository.manifest(reference)
+    if request.method == "GET":
+        repository.note_pull(manifest.digest)
     etag = f'"{manifest.digest}"'
     headers = (("Docker-Content-Digest", manifest.digest), ("ETag", etag))
     condition = request.headers.get("If-None-Match")

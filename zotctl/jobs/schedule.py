@@ -16,6 +16,7 @@ from zotctl.errors import ZotctlError
 from zotctl.jobs.gc import gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
+from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
 from zotctl.storage import Store
 from zotctl.storage.root import Root
@@ -40,6 +41,7 @@ class Task:
     interval: float
     work: Callable[[Run], None]
     window: TimeWindow | None = None
+    rate: int | None = None
     due: float = 0.0
     over: bool = False
 
@@ -76,7 +78,7 @@ class Schedule:
         task.due = self._clock.elapsed() + (min(LOOK_EVERY, task.interval or LOOK_EVERY) if held else task.interval)
 
     def _do(self, task: Task) -> Report | None:
-        run = Run(task.name, self._store, roots=[task.root], pause=self._pause)
+        run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause)
         try:
             report = run.finish(lambda: task.work(run))
         except _Stop:
@@ -98,11 +100,16 @@ class _Stop(BaseException):
 
 def tasks(config: Config, root: Root) -> list[Task]:
     """What the configuration wants done on one root."""
-    settings = root.config or RootSettings()
-    if not settings.gc:
-        return []
-    chosen = gc_settings(inline=True)
-    return [Task("gc", root, settings.gc_interval, lambda run: gc(run, chosen), settings.gc_time_window)]
+    settings, found = root.config or RootSettings(), []
+    if settings.gc:
+        chosen = gc_settings(inline=True)
+        found.append(Task("gc", root, settings.gc_interval, lambda run: gc(run, chosen), settings.gc_time_window))
+    if config.scrub.interval is not None:
+        # A slice about once a minute: the job itself spreads its work over the interval.
+        slices = ScrubOptions(workers=1, interval=config.scrub.interval)
+        every = min(LOOK_EVERY, config.scrub.interval / 4)
+        found.append(Task("scrub", root, every, lambda run: scrub(run, slices), rate=config.scrub.rate))
+    return found
 
 
 def tell(report: Report, root: Root) -> None:

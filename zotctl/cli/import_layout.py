@@ -1,0 +1,82 @@
+"""`zotctl import-layout`: take over layouts and archives that other tools made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zotctl.cli.jobs import (
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    MaxDurationOption,
+    Output,
+    OutputOption,
+    QuietOption,
+    RateOption,
+    RootOption,
+    load,
+    run_job,
+)
+
+if TYPE_CHECKING:
+    from zotctl.jobs.run import Run
+
+EXAMPLES = """\b
+Examples:
+  zotctl import-layout ./build/layout --root /srv/images --repo team/app --tag 1.0
+  docker save app:1.0 | zotctl import-layout - --root /srv/images
+  # A whole store of zot or olareg, or any tree of layouts
+  zotctl import-layout /var/lib/registry --root /srv/images --all
+"""
+
+
+def import_layout(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A layout, a tar of one (plain, gzip or zstd; - reads a pipe), a tree of layouts, or another store.",
+        ),
+    ],
+    root: RootOption = None,
+    config: ConfigOption = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The repository, instead of the one that the source proposes.")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="The tag of the one image, or of several the one to take.")
+    ] = None,
+    take_all: Annotated[
+        bool, typer.Option("--all", help="Take everything, also when the source names several repositories.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that are there already.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link instead of copying, on one file system, after hashing.")
+    ] = False,
+    move: Annotated[
+        bool, typer.Option("--move", help="Remove the source's files when everything is in the store.")
+    ] = False,
+    rate: RateOption = None,
+    dry_run: DryRunOption = False,
+    max_duration: MaxDurationOption = None,
+    quiet: QuietOption = False,
+    output: OutputOption = Output.TEXT,
+    as_json: JsonOption = False,
+) -> None:
+    """Import image layouts into a store, beside any number of servers, which show them at once.
+
+    Everything is hashed on the way. A repository appears whole or not at all; tags that are there are kept, importing
+    twice changes nothing, and a run that was killed is simply run again.
+    """
+    loaded = load(root, config)
+
+    def work(run: Run) -> None:
+        from zotctl.jobs.import_plan import ImportOptions
+        from zotctl.jobs.importer import import_layout as take_over
+
+        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move))
+
+    run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
+            output=output, as_json=as_json)  # fmt: skip

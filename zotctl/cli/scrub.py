@@ -1,0 +1,88 @@
+"""`zotctl scrub`: read everything again, and act on what is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zotctl.cli.jobs import (
+    ConfigOption,
+    DryRunOption,
+    JsonOption,
+    MaxDurationOption,
+    Output,
+    OutputOption,
+    QuietOption,
+    RateOption,
+    RepoOption,
+    RootOption,
+    load,
+    run_job,
+)
+
+if TYPE_CHECKING:
+    from zotctl.jobs.run import Run
+
+EXAMPLES = """\b
+Examples:
+  zotctl scrub --root /srv/images
+  # An hour each night, going on where the last night ended
+  zotctl scrub --config /etc/zotctl.toml --max-duration 1h --rate 100MiB --quiet
+  # Heal what is damaged from another registry
+  zotctl scrub --root /srv/images --repair --from https://mirror.example
+"""
+
+
+def scrub(
+    root: RootOption = None,
+    config: ConfigOption = None,
+    repo: RepoOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Heal what is damaged from an intact copy in any root, or --from.")
+    ] = False,
+    repair_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LAYOUT|URL", help="Where intact copies may be: a layout or a registry."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at sizes and references only; read no content.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Threads that hash; default one a core.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, not where a run with --max-duration stopped.")
+    ] = False,
+    rate: RateOption = None,
+    dry_run: DryRunOption = False,
+    max_duration: MaxDurationOption = None,
+    quiet: QuietOption = False,
+    output: OutputOption = Output.TEXT,
+    as_json: JsonOption = False,
+) -> None:
+    """Hash every blob again, beside any number of servers.
+
+    Damaged content is set aside: servers answer 404 for it, so that clients push it again, which heals it in every
+    repository. Missing and short blobs, unreadable manifests and crash leftovers are found too. Exit 4: damage.
+    """
+    loaded = load(root, config)
+
+    def work(run: Run) -> None:
+        from zotctl.jobs.scrub import ScrubOptions
+        from zotctl.jobs.scrub import scrub as check
+
+        check(
+            run,
+            ScrubOptions(
+                workers=workers,
+                repair=repair or repair_from is not None,
+                repair_from=repair_from,
+                resume=not restart,
+                quick=quick,
+                measure=not quiet,
+            ),
+        )
+
+    run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
+            output=output, as_json=as_json)  # fmt: skip
