@@ -60,6 +60,9 @@ class Chosen:
     options: GcOptions
     moving: Moving
 
+    def dry_run(self, run: Run) -> bool:
+        return run.dry_run or self.options.dry_run
+
 
 Settings = Callable[[Root], GcOptions | None]
 """What holds for a root; None: not collected."""
@@ -75,21 +78,22 @@ class Plan:
 
 
 def gc(run: Run, settings: Settings) -> None:
-    """Collect every repository of the run, then purge what has lain in the trash for long enough."""
+    """Purge what has lain in the trash for long enough, then collect every repository of the run."""
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     with run.leases():
         run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
         chosen = {root.label: Chosen(options, Moving(root, options.delay, run.clock.now()))
                   for root in run.roots if (options := _options(root, settings))}  # fmt: skip
+        working = [root for root in run.roots if root.label in chosen and not chosen[root.label].dry_run(run)]
+        for root in working:
+            purge(run, root, chosen[root.label])  # first, so that a run that is cut short frees something
         for root, name in run.repositories():
             run.check()
             if root.label in chosen and root.owns(name):
                 with run.guarded(name):
                     Collection(run, root, name, run_name, chosen[root.label]).collect()
-        for root in run.roots:
-            if root.label in chosen and not (run.dry_run or chosen[root.label].options.dry_run):
-                purge(run, root, chosen[root.label])
-                leftovers.sweep(run, root, chosen[root.label].options.delay)
+        for root in working:
+            leftovers.sweep(run, root, chosen[root.label].options.delay)
 
 
 def _options(root: Root, settings: Settings) -> GcOptions | None:
@@ -297,7 +301,7 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     for folder in list(trash.folders()):
         run.check()
         lain = (now - trash.stamp(folder)) / 1e9
-        if lain < chosen.options.kept or _push_under_way(root, folder, chosen):
+        if not run.covers(folder.name) or lain < chosen.options.kept or _push_under_way(root, folder, chosen):
             continue
         with run.guarded(folder.name):
             _purge_folder(run, root, folder)

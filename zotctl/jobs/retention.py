@@ -179,7 +179,9 @@ class _Rows:
         if digest in self._past.here or digest in self._past.pushed:
             at = self._past.pushed.get(digest)
         else:
-            at = self._past.noted.get(digest) if self._rules.foreign else None
+            if not self._rules.foreign:
+                return False
+            at = self._past.noted.get(digest, self._now)  # seen for the first time: its delay begins now
         return at is not None and self._now - at >= delay
 
 

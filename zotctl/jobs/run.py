@@ -66,10 +66,14 @@ class Run:
             try:
                 root.require()
                 for name in root.catalog.walk():
-                    if not self._repos or matches(name, self._repos):
+                    if self.covers(name):
                         yield root, name
             except StorageError as error:
                 self.error(root.label, error)
+
+    def covers(self, name: str) -> bool:
+        """Is this repository among those that --repo names?"""
+        return not self._repos or matches(name, self._repos)
 
     @contextmanager
     def guarded(self, name: str) -> Iterator[None]:
