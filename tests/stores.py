@@ -40,7 +40,9 @@ def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") ->
     return digest
 
 
-def push_image(store: Store, name: str, *tags: str, seed: str = "x", layers: int = 2, subject: Digest | None = None) -> Digest:
+def push_image(
+    store: Store, name: str, *tags: str, seed: str = "x", layers: int = 2, subject: Digest | None = None
+) -> Digest:
     """Blobs first, then the manifest: what every client does. Returns the manifest's digest."""
     repository = store.repository_for_push(name)
     image = images.image(seed, layers=layers, subject=subject)

@@ -71,6 +71,9 @@ class FakeStore:
         self.looks: list[bool] = []
         self.content = Content(BODY, len(BODY))
 
+    def note_pull(self, digest: str) -> None:
+        pass
+
     def repository(self, name: str, *, wait: bool = True) -> FakeStore:
         self.looks.append(wait)
         if name == "busy":

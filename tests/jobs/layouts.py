@@ -15,7 +15,6 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store
-from zotctl.storage.driver import Driver
 from zotctl.storage.local.driver import LocalDriver
 
 OLD = 1_500_000_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.jobs.layouts import Counting, age, blob, cut, flip, lay_out, reads, run_scrub, store_of, told
+from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
 from zotctl.errors import NotFound

@@ -10,7 +10,18 @@ import pytest
 
 from tests import images
 from tests.jobs.layouts import (
-    Counting, age, blob, cut, flip, lay_out, only, reads, run_scrub, share, store_of, told,
+    Counting,
+    age,
+    blob,
+    cut,
+    flip,
+    lay_out,
+    only,
+    reads,
+    run_scrub,
+    share,
+    store_of,
+    told,
 )  # fmt: skip
 from tests.stores import push_image, push_index, store_over
 from zotctl.jobs.report import Report

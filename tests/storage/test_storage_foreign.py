@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests import images
-
 from tests.storage import foreign
 from tests.storage.foreign import TOOLS, Expected
 from tests.storage.mounting import mount_at

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from zotctl.config.model import Config, RootConfig
 from zotctl.config.problems import Problems
 
+
 def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
     """Name what contradicts itself, and warn about what probably isn't meant so."""
     if not config.storage.roots and config.storage.single_layout is None:

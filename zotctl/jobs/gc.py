@@ -316,7 +316,7 @@ def _push_under_way(root: Root, folder: Folder, chosen: Chosen) -> bool:
 
 def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
     protocol, marker = root.protocol, Marker(root, folder.name)
-    sizes = {digest: info for digest, info in protocol.trash.lying(folder)}
+    sizes = dict(protocol.trash.lying(folder))
     for batch in batches(list(sizes), BATCH):
         run.check()
         with protocol.site.locks.hold(folder.name) as held:

@@ -24,7 +24,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-class Unusable(Exception):  # noqa: N818 - a finding on its way, no error
+class Unusable(Exception):
     """Content of the source that is not what it should be."""
 
     def __init__(self, kind: Kind, reason: str) -> None:

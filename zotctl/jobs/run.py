@@ -23,7 +23,7 @@ from zotctl.storage.root import Root
 _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
 
 
-class TimeUp(Exception):  # noqa: N818 - a planned end, no error
+class TimeUp(Exception):
     """The time given with --max-duration is over; another run goes on from here."""
 
 

@@ -213,7 +213,8 @@ class Contents:
         """
         for fault in self._unreadable():
             if fault.digest != but:
-                raise Unavailable(f"{self._name}: {fault.digest} can't be read now, so nothing is deleted: {fault.reason}")
+                reason = f"{fault.digest} can't be read now, so nothing is deleted: {fault.reason}"
+                raise Unavailable(f"{self._name}: {reason}")
         if damaged and self.faults:
             fault = next(iter(self.faults.values()))
             raise Referenced(

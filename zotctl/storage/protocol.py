@@ -91,5 +91,5 @@ class StoreProtocol(Protocol):
     def resume_upload(self, name: str, upload_id: str) -> UploadSession: ...
 
 
-class WouldBlock(Exception):  # noqa: N818 - a turn in the road, no error
+class WouldBlock(Exception):
     """An answer at once was asked for, and it takes a read: ask again from a thread."""

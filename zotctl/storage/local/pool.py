@@ -6,6 +6,7 @@ used by nobody (local.md, "Deduplication").
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 
 from zotctl.errors import CannotLink, Exists, NoSpace, NotFound
@@ -66,7 +67,5 @@ class Pool:
         key = keys.pool(digest)
         info = self._site.stat(key)
         if info is not None and info.nlink == 1:
-            try:
+            with suppress(NotFound):
                 self._site.driver.unlink(key)
-            except NotFound:
-                pass

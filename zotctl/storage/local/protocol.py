@@ -22,7 +22,6 @@ from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
 
-
 log = logging.getLogger("zotctl.storage")
 
 

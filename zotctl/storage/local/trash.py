@@ -45,8 +45,9 @@ class Trash:
         if info is None:
             return []
         if fresh or self._runs[0] != info.generation:
-            names = (entry.name for entry in self._site.driver.scan(keys.TRASH) if entry.is_dir)
-            self._runs = (info.generation if self._site.is_settled(info) else None, sorted(n for n in names if not n.startswith(keys.DELETED_PREFIX)))
+            names = sorted(entry.name for entry in self._site.driver.scan(keys.TRASH) if entry.is_dir)
+            stamp = info.generation if self._site.is_settled(info) else None
+            self._runs = (stamp, [name for name in names if not name.startswith(keys.DELETED_PREFIX)])
         return self._runs[1]
 
     def restore(self, name: str, digest: Digest, *, fresh: bool = False) -> bool:

@@ -1,4 +1,6 @@
-"""Uploads: one file each, `uploads/ID.KEY` (local.md, "Upload"; the id tells what its `meta` would). Another worker, another server on the same
+"""Uploads: one file each, `uploads/ID.KEY` (local.md, "Upload"; the id tells what its `meta` would).
+
+Another worker, another server on the same
 root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an
 idle upload, and only the state of the hash is kept in memory, for the most recent ones.
 """
@@ -6,7 +8,6 @@ idle upload, and only the state of the hash is kept in memory, for the most rece
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from zotctl.errors import (
@@ -14,7 +15,6 @@ from zotctl.errors import (
     BlobUploadUnknown,
     DigestInvalid,
     NoSpace,
-    NotEmpty,
     NotFound,
     StorageError,
     UploadConflict,
@@ -61,6 +61,9 @@ class Uploads:
             writer = self.site.driver.append(keys.upload(name, upload_id), create=False)
         except NotFound as error:
             raise _unknown(upload_id) from error
+        except NoSpace:
+            self.remove(name, upload_id)
+            raise
         try:
             if not self._claim(upload_id, writer):
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
