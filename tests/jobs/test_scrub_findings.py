@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_a_sound_store_has_no_finding(root: Path, workers: int) -> None:
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
     assert report.summary["repositories"] == 2
     assert report.summary["checked_blobs"] == 5 + 4
-    assert report.summary["checked_bytes"] == sum(map(len, [*IMAGE.blobs, IMAGE.manifest, *OTHER.blobs, OTHER.manifest]))
+    every = [*IMAGE.blobs, IMAGE.manifest, *OTHER.blobs, OTHER.manifest]
+    assert report.summary["checked_bytes"] == sum(map(len, every))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -368,8 +370,6 @@ def test_memory_does_not_depend_on_the_size_of_a_blob(tmp_path: Path) -> None:
     lay_out(tmp_path, "app", IMAGE, "v1")
     path = blob(tmp_path, "app", Digest(digest_of(body)))
     path.write_bytes(body)
-    import tracemalloc
-
     store = store_of(tmp_path)
     tracemalloc.start()
     try:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -249,7 +250,9 @@ def test_a_source_that_is_none_is_refused(shared: Path) -> None:
     assert report.exit_code == 2
 
 
-def test_repair_gives_the_repositories_that_are_links_nothing(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_repair_gives_the_repositories_that_are_links_nothing(
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Those are only read (local.md, "Users and modes")."""
     outside = tmp_path_factory.mktemp("outside")
     lay_out(outside, "x", IMAGE, "v1")
@@ -296,8 +299,8 @@ class Registry(http.server.BaseHTTPRequestHandler):
     """Blobs and manifests by digest; asks for a token if it has one."""
 
     token = ""
-    bodies: dict[str, bytes] = {}
-    asked: list[str] = []
+    bodies: ClassVar[dict[str, bytes]] = {}
+    asked: ClassVar[list[str]] = []
     spoiled = False
 
     def do_GET(self) -> None:
