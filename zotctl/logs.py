@@ -104,6 +104,7 @@ def setup(level: str, output: str | None = None, format: str = "auto", audit: st
     Raises ConfigError if a file can't be written.
     """
     logging.raiseExceptions = False
+    _record_less()
     handler = _file("log.output", output) if output else logging.StreamHandler(sys.stderr)
     text = format == "text" or (format == "auto" and not output and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
@@ -112,6 +113,13 @@ def setup(level: str, output: str | None = None, format: str = "auto", audit: st
     logging.getLogger("zotctl").setLevel(least)
     if audit:
         _setup_audit(audit)
+
+
+def _record_less() -> None:
+    """No line says where in the code it comes from: finding that out costs more than the line (Python's
+    logging HOWTO, "Optimization")."""
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _setup_audit(path: str) -> None:

@@ -338,10 +338,10 @@ def test_a_stop_waits_for_an_upload(tmp_path: Path) -> None:
 def test_two_servers_make_one_repository_at_once(tmp_path: Path) -> None:
     with servers(tmp_path, 2) as made:
         image = images.image("race", layers=1)
+        failures: list[str] = []
         for number in range(10):
             name = f"race-{number}/deep/er"
             barrier = threading.Barrier(4)
-            failures: list[str] = []
 
             def push(who: int, name: str = name, barrier: threading.Barrier = barrier) -> None:
                 try:

@@ -208,7 +208,8 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
 def test_what_is_no_repository_is_left_out(tmp_path: Path) -> None:
     store = store_over(LocalDriver(str(tmp_path)))
     push_image(store, "app", "v1")
-    for name in ("_trivy", ".hidden", "UPPER", "a..b", "app/blobs/x", "app/.sync/y", "app/index.jso_", "x" * 255 + "/y"):
+    too_long = "x" * 255 + "/y"
+    for name in ("_trivy", ".hidden", "UPPER", "a..b", "app/blobs/x", "app/.sync/y", "app/index.jso_", too_long):
         bare(tmp_path / name)
     (tmp_path / "cache.db").write_text("")
     (tmp_path / "empty").mkdir()

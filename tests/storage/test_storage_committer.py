@@ -135,7 +135,9 @@ def test_one_that_is_refused_costs_the_others_nothing() -> None:
     assert protocol.groups == [1, THREADS]
 
 
-@pytest.mark.parametrize("error", [NoSpace("full", {"n": 1}), IoFailed("broken"), ValueError("a bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [NoSpace("full", {"n": 1}), IoFailed("broken"), ValueError("a bug"), KeyboardInterrupt()]
+)
 def test_an_error_of_the_storage_reaches_all_of_the_group_and_no_other(error: BaseException) -> None:
     protocol, committer, first = held_up(THREADS)
     protocol.fail = lambda number: error if number == 2 else None

@@ -13,6 +13,7 @@ from zotctl.cli import gc as collecting
 from zotctl.cli import import_layout as importing
 from zotctl.cli import scrub as scrubbing
 from zotctl.cli import serve as serving
+from zotctl.cli import verify as verifying
 from zotctl.errors import EXIT_CODES
 
 
@@ -53,4 +54,5 @@ app.command(epilog=serving.EXAMPLES)(serving.serve)
 app.command(epilog=collecting.EXAMPLES)(collecting.gc)
 app.command(epilog=scrubbing.EXAMPLES)(scrubbing.scrub)
 app.command(epilog=sharing.EXAMPLES)(sharing.dedupe)
+app.command(epilog=verifying.EXAMPLES)(verifying.verify)
 app.command("import-layout", epilog=importing.EXAMPLES)(importing.import_layout)

@@ -67,7 +67,7 @@ def _parsed(option: str, text: str, parse: Callable[[object], T]) -> T:
         raise UsageError(f"{option}: {error}") from None
 
 
-def load(roots: list[str] | None, config: str | None) -> Config:
+def load(roots: list[str] | None, config: str | None, *, must_exist: bool = True) -> Config:
     """The configuration that says where the store is. A job makes no root: what is missing is an error."""
     from zotctl import logs
     from zotctl.config import load_config
@@ -75,7 +75,7 @@ def load(roots: list[str] | None, config: str | None) -> Config:
     logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
     loaded = load_config(config, flags={"storage.roots": roots or None}, environ=os.environ)
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
-        if not os.path.isdir(path):
+        if must_exist and not os.path.isdir(path):
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")
     return loaded
 

@@ -106,7 +106,7 @@ def serve(
     }
     loaded = _load(target, config, as_name, flags)
     if show_config:
-        _show(loaded, Output.JSON if as_json else output)
+        show(loaded, Output.JSON if as_json else output)
     else:
         raise typer.Exit(_serve(loaded))
 
@@ -189,7 +189,8 @@ def _normalised(name: str) -> str:
     return re.sub("[^a-z0-9]+", separator, name.lower()).strip("._-")
 
 
-def _show(config: Config, output: Output) -> None:
+def show(config: Config, output: Output) -> None:
+    """Print every key that is in force, and who said it."""
     from zotctl.config import show_config
 
     for warning in config.warnings:

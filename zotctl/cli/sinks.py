@@ -119,7 +119,7 @@ class Text(_Quiet):
     def close(self, report: Report) -> None:
         self.stop()
         counters = ", ".join(f"{name} {_amount(name, value)}" for name, value in report.summary.items() if value)
-        dry = " (dry run, nothing was changed)" if report.dry_run else ""
+        dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
         found = f", {len(report.findings)} findings" if report.findings else ""
         failed = f", {len(report.errors)} errors" if report.errors else ""
         print(f"{report.job}: {counters or 'nothing to do'}{found}{failed} in {report.duration_s:.1f} s{dry}")

@@ -65,7 +65,7 @@ class Run:
         for root in self.roots:
             try:
                 root.require()
-                for name in root.catalog.walk():
+                for name in [self.store.only] if self.store.only else root.catalog.walk():
                     if self.covers(name):
                         yield root, name
             except StorageError as error:

@@ -17,7 +17,7 @@ class Store:
     """What everything works on. Reading looks in every root; the first that has a name wins."""
 
     def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
-        self.roots, self.clock, self._only = tuple(roots), clock, only
+        self.roots, self.clock, self.only = tuple(roots), clock, only
         self.local_fast = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
@@ -40,8 +40,8 @@ class Store:
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
         """Names after `last`, `n` at the most, ordered by their components."""
-        if self._only is not None:
-            return [self._only][:n] if last is None or _components(self._only) > _components(last) else []
+        if self.only is not None:
+            return [self.only][:n] if last is None or _components(self.only) > _components(last) else []
         walks = [root.catalog.walk(last, root.serves) for root in self.roots]
         if len(walks) == 1:
             return list(islice(walks[0], n))
@@ -76,8 +76,8 @@ class Store:
         return None
 
     def _root_for(self, name: str) -> Root:
-        if self._only is not None and name != self._only:
-            raise NameUnknown(f"no repository {name} here: only {self._only} is served", name)
+        if self.only is not None and name != self.only:
+            raise NameUnknown(f"no repository {name} here: only {self.only} is served", name)
         routed = [root for root in self.roots if root.takes(name)]
         if routed:
             return max(routed, key=lambda root: len(root.route.prefix if root.route else ""))

@@ -1,0 +1,73 @@
+"""The README is true: its commands run word for word, and what it lists exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.http.serving import serving
+from tests.tools import need
+from zotctl.cli.app import app
+from zotctl.errors import EXIT_CODES
+
+HERE = Path(__file__).parent.parent
+README = (HERE / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def test_two_commands_each_alone_in_its_block() -> None:
+    start, test = BLOCKS[0], BLOCKS[1]
+    assert start.count("\n") == test.count("\n") == 1
+    assert start.strip().endswith("zotctl serve")
+    assert "pytest" in test
+
+
+def test_ci_runs_the_test_command() -> None:
+    command = BLOCKS[1].strip()
+    ours = re.sub(r"\.\[test[^]]*\]", ".[test]", (HERE / ".ci" / "run").read_text())
+    assert command in ours
+
+
+def test_the_exit_codes() -> None:
+    listed = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    assert listed == {str(code): meaning for code, meaning in EXIT_CODES.items()}
+
+
+def test_every_command_is_there() -> None:
+    commands = app.registered_commands
+    named = {command.name or (command.callback.__name__ if command.callback else "") for command in commands}
+    assert named == {"serve", "gc", "scrub", "dedupe", "import-layout", "verify"}
+    for name in named:
+        assert f"`zotctl {name}" in README or f"zotctl {name}" in README
+
+
+def test_the_linked_files_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (HERE / target).exists(), target
+
+
+def test_a_push_and_a_pull_word_for_word(tmp_path: Path) -> None:
+    need("skopeo")
+    need("umoci")
+    with serving(tmp_path / "home") as server:
+        (tmp_path / "registry").symlink_to(server.root)
+        for block in BLOCKS[2:4]:
+            script = block.replace("127.0.0.1:5000", f"127.0.0.1:{server.port}")
+            done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it runs on Linux only")
+def test_the_configuration_of_the_readme_is_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "zotctl.toml").write_text(block)
+    command = [sys.executable, "-m", "zotctl.cli", "serve", "--show-config", "--config", "zotctl.toml"]
+    environ = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'storage.routes[0].prefix = "team-a"' in done.stdout

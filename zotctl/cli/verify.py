@@ -1,0 +1,122 @@
+"""`zotctl verify`: is it valid, does it work? Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zotctl.cli.jobs import (
+    ConfigOption,
+    JsonOption,
+    MaxDurationOption,
+    Output,
+    OutputOption,
+    QuietOption,
+    RateOption,
+    RepoOption,
+    RootOption,
+    load,
+    run_job,
+)
+from zotctl.errors import NoSuchStore, UsageError
+
+if TYPE_CHECKING:
+    from zotctl.config import Config
+    from zotctl.jobs.run import Run
+
+EXAMPLES = """\b
+Examples:
+  zotctl verify --root /srv/images --deep
+  zotctl verify ./build/layout
+  zotctl verify images.tar.gz
+  zotctl verify http://127.0.0.1:5000/team/app
+  zotctl verify --config /etc/zotctl.toml --show-origin
+  zotctl verify --root /mnt/share --probe
+"""
+
+
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DIR | ARCHIVE | URL]",
+            help="A layout, a directory of layouts, a tar of one, or a registry: http(s)://HOST[:PORT][/NAME[:TAG]].",
+        ),
+    ] = None,
+    root: RootOption = None,
+    config: ConfigOption = None,
+    show_origin: Annotated[
+        bool, typer.Option("--show-origin", help="Print what the configuration says, and where, and end.")
+    ] = False,
+    repo: RepoOption = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash every blob, not only compare sizes.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Try out what the storage can do, in its hidden directory, and end.")
+    ] = False,
+    rate: RateOption = None,
+    max_duration: MaxDurationOption = None,
+    quiet: QuietOption = False,
+    output: OutputOption = Output.TEXT,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a store, a layout, an archive or a registry by the specifications, and write nothing.
+
+    Each finding names the section that it is about. Exit 4: damage was found; 5: something could not be looked at.
+    A configuration is checked before anything else; each of its mistakes is named (exit 3).
+    """
+    if target is not None and (root or config):
+        raise UsageError(f"{target} is looked at alone; leave --root and --config out")
+    elsewhere = target is not None and not os.path.isdir(target)
+    loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere))
+    if show_origin:
+        from zotctl.cli.serve import show
+
+        show(loaded, Output.JSON if as_json else output)
+        return
+
+    def work(run: Run) -> None:
+        from zotctl.jobs.probe import probe as try_out
+        from zotctl.jobs.verify import VerifyOptions
+        from zotctl.jobs.verify import verify as check
+
+        if probe:
+            try_out(run)
+        elif target is not None and "://" in target:
+            from zotctl.jobs.verify_url import verify_url
+
+            verify_url(run, target, repo or [], VerifyOptions(deep))
+        elif target is not None and os.path.isfile(target):
+            from zotctl.jobs.verify_archive import verify_archive
+
+            verify_archive(run, target)
+        else:
+            check(run, VerifyOptions(deep))
+
+    storage = loaded if probe else _read_only(loaded, target)
+    run_job("verify", storage, work, repos=repo, dry_run=True, max_duration=max_duration, rate=rate, quiet=quiet,
+            output=output, as_json=as_json)  # fmt: skip
+
+
+def _roots(target: str | None, root: list[str] | None) -> list[str] | None:
+    if target is None or "://" in target:
+        return root
+    if not os.path.exists(target):
+        raise NoSuchStore(f"{target}: no such file or directory")
+    return [target] if os.path.isdir(target) else root
+
+
+def _read_only(config: Config, target: str | None) -> Config:
+    """The store as it is; of a single layout only that, and of an archive or a URL none at all."""
+    from dataclasses import replace
+
+    from zotctl.cli.serve import layout_name
+    from zotctl.config import LayoutConfig, StorageConfig
+
+    if target is None or (os.path.isdir(target) and not os.path.isfile(os.path.join(target, "oci-layout"))):
+        return replace(config, storage=replace(config.storage, read_only=True))
+    if os.path.isdir(target):
+        layout = LayoutConfig(os.path.abspath(target), layout_name(target, None))
+        return replace(config, storage=StorageConfig(roots=(), single_layout=layout))
+    return replace(config, storage=StorageConfig(roots=()))

@@ -1,0 +1,138 @@
+"""What can this storage do? Tried in the hidden directory, cleaned up, with a plain verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from zotctl.errors import CannotLink, StorageError
+from zotctl.jobs.run import Run
+from zotctl.storage import keys
+from zotctl.storage.root import Root
+
+SKEW = 2.0
+"""Seconds between the clocks of this host and of the storage that nobody need mind."""
+
+_OTHER_PROCESS = """
+import sys
+from zotctl.storage.local.driver import LocalDriver
+held = LocalDriver(sys.argv[1]).lock(sys.argv[2], 7)
+print("free" if held else "held")
+"""
+
+
+def probe(run: Run) -> None:
+    """One item for each ability of each root, and one verdict. Raises what the storage raises."""
+    for root in run.roots:
+        root.require()
+        found = _Probe(root).all()
+        for ability, answer in found.items():
+            run.item(root=root.label, ability=ability, answer=answer)
+        run.item(root=root.label, ability="verdict", answer=verdict(found))
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """What that means for who runs a registry on it."""
+    if found["rename"] is not True:
+        return "not fit: a file can't be replaced atomically"
+    if found["locks"] is not True:
+        return "one process only, and no job beside it: there are no locks between processes"
+    parts = ["good for any number of servers and jobs"]
+    if found["filesystem"].startswith("fuse"):
+        parts = ["good for any number of processes of this host; never share a FUSE mount between hosts"]
+    if found["links"] is not True:
+        parts.append("no deduplication: there are no hard links")
+    if found["flush"] is not True:
+        parts.append("no protection from power cuts: it can't flush")
+    return "; ".join(parts)
+
+
+class _Probe:
+    def __init__(self, root: Root) -> None:
+        self._root, self._driver, self._site = root, root.driver, root.protocol.site
+        self._token = self._site.clock.token()
+
+    def all(self) -> dict[str, Any]:
+        try:
+            space = self._driver.space()
+            return {
+                "filesystem": getattr(self._driver, "filesystem", "") or "unknown",
+                "rename": self._answer(self._rename),
+                "links": self._answer(self._links),
+                "reflinks": self._answer(self._reflinks),
+                "locks": self._answer(self._locks),
+                "flush": self._answer(self._flush),
+                "clock_skew_s": round(self._skew(), 3),
+                "free_bytes": space.free,
+                "free_inodes": space.free_inodes,
+            }
+        finally:
+            for name in ("a", "b"):
+                with suppress(StorageError):
+                    self._driver.unlink(self._key(name))
+
+    def _key(self, name: str) -> str:
+        return keys.tmp(f"probe-{self._token}-{name}")
+
+    def _answer(self, ask: Callable[[], bool]) -> bool | str:
+        """Yes, no, or why not."""
+        try:
+            return ask()
+        except StorageError as error:
+            return error.message
+
+    def _write(self, name: str, body: bytes) -> None:
+        self._site.discard(self._key(name))
+        with self._driver.create(self._key(name)) as writer:
+            writer.write([body])
+
+    def _rename(self) -> bool:
+        self._write("a", b"new")
+        self._write("b", b"old")
+        self._driver.rename(self._key("a"), self._key("b"))
+        with self._driver.open(self._key("b")) as reader:
+            return reader.read_at(0, 9) == b"new" and self._site.stat(self._key("a")) is None
+
+    def _links(self) -> bool:
+        self._write("a", b"x")
+        self._site.discard(self._key("b"))
+        try:
+            self._driver.link(self._key("a"), self._key("b"))
+        except CannotLink:
+            return False
+        return self._driver.stat(self._key("a")).ino == self._driver.stat(self._key("b")).ino
+
+    def _reflinks(self) -> bool:
+        self._write("a", b"x" * 65536)
+        self._write("b", b"")
+        with self._driver.open(self._key("a")) as reader, self._driver.append(self._key("b")) as writer:
+            return writer.copy(reader)
+
+    def _locks(self) -> bool:
+        """Held here, asked for in another process: that is what servers and jobs do."""
+        self._write("a", b"")
+        mine = self._driver.lock(self._key("a"), 7)
+        if mine is None:
+            return False
+        try:
+            command = [sys.executable, "-c", _OTHER_PROCESS, self._root.label, self._key("a")]
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "held"
+        finally:
+            mine.release()
+
+    def _flush(self) -> bool:
+        with self._driver.append(self._key("a")) as writer:
+            writer.write([b"x"])
+            writer.sync()
+        self._driver.sync_dir(keys.TMP)
+        return True
+
+    def _skew(self) -> float:
+        """Seconds by which the storage's clock is ahead of this host's."""
+        return self._root.protocol.trash.now() / 1e9 - time.time()
+
+

@@ -1,0 +1,248 @@
+"""Does a registry keep its word? Any registry, over the wire: every tag resolves, digests and lengths match,
+ranges, referrers and error bodies are right (distribution-spec). Reads only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from zotctl.errors import (
+    DigestInvalid,
+    ManifestInvalid,
+    NoSuchStore,
+    PermissionRefused,
+    Unavailable,
+    UsageError,
+)
+from zotctl.jobs.report import Finding
+from zotctl.jobs.run import Run, matches
+from zotctl.jobs.verify import VerifyOptions
+from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest
+from zotctl.oci.manifest import Manifest, read_manifest
+from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_nondistributable
+
+ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
+TIMEOUT = 30.0
+ABSENT = "sha256:" + "0" * 64
+PAGES = 100_000
+
+
+def verify_url(run: Run, url: str, repos: list[str], options: VerifyOptions | None = None) -> None:
+    """`url`: http(s)://HOST[:PORT][/NAME[:TAG]]. Raises Unavailable, PermissionRefused, NoSuchStore."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(f"{url} is no address of a registry: http(s)://HOST[:PORT][/NAME[:TAG]]")
+    name, _, tag = parts.path.strip("/").partition(":")
+    with httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=TIMEOUT, follow_redirects=True) as client:
+        wire = _Wire(run, client)
+        wire.get("/v2/")
+        if name:
+            _Repository(run, wire, name, options or VerifyOptions()).check([tag] if tag else None)
+            return
+        for repository in wire.names(repos):
+            run.check()
+            with run.guarded(repository):
+                _Repository(run, wire, repository, options or VerifyOptions()).check(None)
+
+
+class _Wire:
+    """Requests, with errors that name what was refused."""
+
+    def __init__(self, run: Run, client: httpx.Client) -> None:
+        self._run, self.client = run, client
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.ask("GET", path, **options)
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self.client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.client.base_url}: {error or type(error).__name__}") from error
+        if response.status_code in (401, 403):
+            raise PermissionRefused(f"{method} {path}: {response.status_code}; credentials are needed")
+        if response.status_code >= 500:
+            raise Unavailable(f"{method} {path}: the registry answers {response.status_code}")
+        return response
+
+    def names(self, globs: list[str]) -> list[str]:
+        """The catalog, page by page; a registry without one needs a name."""
+        if self.get("/v2/_catalog").status_code == 404:
+            raise NoSuchStore(f"{self.client.base_url} has no catalog; name a repository: URL/NAME")
+        found = [name for page in self.pages("/v2/_catalog") for name in page.get("repositories") or ()]
+        return [name for name in found if not globs or matches(name, globs)]
+
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        for _ in range(PAGES):
+            response = self.get(path)
+            if response.status_code != 200:
+                return
+            page = response.json()
+            yield page if isinstance(page, dict) else {}
+            following = response.links.get("next", {}).get("url")
+            if not following:
+                return
+            path = following
+
+
+class _Repository:
+    """One repository of a registry."""
+
+    def __init__(self, run: Run, wire: _Wire, name: str, options: VerifyOptions) -> None:
+        self._run, self._wire, self._name, self._options = run, wire, name, options
+        self._seen: set[str] = set()
+        self._tag: str | None = None
+
+    def check(self, tags: list[str] | None) -> None:
+        found = tags or self._tags()
+        self._run.add("repositories")
+        for tag in found:
+            self._run.check()
+            self._tag = tag
+            self._run.add("tags")
+            self._manifest(tag, None)
+        self._tag = None
+        self._errors()
+
+    def _tell(self, reason: str, digest: str | None = None) -> None:
+        self._run.finding(Finding(self._name, digest, "wire", reason, (self._tag,) if self._tag else ()))
+
+    def _tags(self) -> list[str]:
+        path = f"/v2/{self._name}/tags/list"
+        if self._wire.get(path).status_code == 404:
+            raise NoSuchStore(f"no repository {self._name} there")
+        listed = [tag for page in self._wire.pages(path) for tag in page.get("tags") or ()]
+        paged = [tag for page in self._wire.pages(f"{path}?n=7") for tag in page.get("tags") or ()]
+        if paged[:7] != listed[:7]:
+            self._tell("tags/list?n=7 begins otherwise than tags/list (Listing Tags)")
+        return listed
+
+    # -- manifests ------------------------------------------------------------------------------
+
+    def _manifest(self, reference: str, size: int | None) -> None:
+        path = f"/v2/{self._name}/manifests/{reference}"
+        response = self._wire.get(path, headers={"Accept": ACCEPT})
+        if response.status_code != 200:
+            self._tell(f"GET {path}: {response.status_code}, and it is listed")
+            return
+        body, stated = response.content, response.headers.get("Docker-Content-Digest")
+        digest = self._digest(reference, body, stated)
+        if size is not None and len(body) != size:
+            self._tell(f"{reference} has {len(body)} bytes, its index says {size}", digest)
+        if digest in self._seen:
+            return
+        self._seen.add(digest)
+        self._run.add("manifests")
+        self._head(path, digest, len(body))
+        try:
+            self._below(read_manifest(body, response.headers.get("Content-Type", ""), digest))
+        except ManifestInvalid as error:
+            self._tell(f"{reference}: {error.message}", digest)
+
+    def _digest(self, reference: str, body: bytes, stated: str | None) -> Digest:
+        algorithm = "sha256"
+        for text in (stated, reference):
+            with suppress(DigestInvalid):
+                algorithm = parse_digest(text or "").algorithm
+        digest = digest_of(body, algorithm)
+        if stated and stated != digest:
+            reason = f"Docker-Content-Digest of {reference} is {stated}, the content has {digest}"
+            self._tell(f"{reason} (Pulling manifests)", digest)
+        if ":" in reference and reference != digest:
+            self._tell(f"the content of {reference} has the digest {digest}", reference)
+        return digest
+
+    def _head(self, path: str, digest: str, size: int) -> None:
+        head = self._wire.ask("HEAD", path, headers={"Accept": ACCEPT})
+        if head.status_code != 200:
+            self._tell(f"HEAD {path}: {head.status_code}, and GET 200 (Checking if content exists)", digest)
+        elif head.headers.get("Content-Length") != str(size):
+            length = head.headers.get("Content-Length")
+            self._tell(f"HEAD {path}: Content-Length {length}, the content has {size} bytes", digest)
+
+    def _below(self, manifest: Manifest) -> None:
+        for child in manifest.children:
+            self._run.check()
+            self._manifest(child.digest, child.size)
+        for blob in manifest.blobs:
+            if blob.digest not in self._seen and not is_nondistributable(blob.media_type):
+                self._seen.add(blob.digest)
+                self._blob(blob.digest, blob.size)
+        self._referrers(manifest.digest)
+
+    def _referrers(self, digest: str) -> None:
+        response = self._wire.get(f"/v2/{self._name}/referrers/{digest}")
+        if response.status_code == 404:
+            self._run.report.summary["referrers_api"] = False
+        elif response.status_code != 200:
+            self._tell(f"referrers of {digest}: {response.status_code} (Listing Referrers)", digest)
+        elif not isinstance(_json(response).get("manifests"), list):
+            self._tell(f"referrers of {digest}: no image index (Listing Referrers)", digest)
+
+    # -- blobs ----------------------------------------------------------------------------------
+
+    def _blob(self, digest: str, size: int) -> None:
+        path = f"/v2/{self._name}/blobs/{digest}"
+        self._run.add("blobs")
+        head = self._wire.ask("HEAD", path)
+        if head.status_code != 200:
+            self._tell(f"HEAD {path}: {head.status_code}, and a manifest needs it", digest)
+            return
+        if head.headers.get("Content-Length") != str(size):
+            length = head.headers.get("Content-Length")
+            self._tell(f"{digest} has Content-Length {length}, its manifest says {size}", digest)
+        if size > 1:
+            self._range(path, digest, size)
+        if self._options.deep:
+            self._deep(path, digest)
+
+    def _range(self, path: str, digest: str, size: int) -> None:
+        """RFC 9110, section 14: 206 with the bytes asked for, or the whole with 200."""
+        last = min(size, 16) - 1
+        response = self._wire.get(path, headers={"Range": f"bytes=1-{last}"})
+        if response.status_code == 206 and len(response.content) != last:
+            self._tell(f"GET {path}, bytes 1 to {last}: {len(response.content)} bytes (RFC 9110, 14)", digest)
+        elif response.status_code not in (200, 206):
+            self._tell(f"GET {path}, bytes 1 to {last}: {response.status_code} (RFC 9110, 14)", digest)
+
+    def _deep(self, path: str, digest: str) -> None:
+        hasher = new_hash(Digest(digest).algorithm)
+        try:
+            with self._wire.client.stream("GET", path) as response:
+                for piece in response.iter_raw(1 << 20):
+                    self._run.check()
+                    self._run.throttle.take(len(piece))
+                    self._run.add("read_bytes", len(piece))
+                    hasher.update(piece)
+        except httpx.HTTPError as error:
+            self._tell(f"GET {path}: {error or type(error).__name__}", digest)
+            return
+        if hasher.hexdigest() != Digest(digest).encoded:
+            self._tell(f"the content of {digest} has the digest {hasher.hexdigest()} (Pulling blobs)", digest)
+
+    # -- errors ---------------------------------------------------------------------------------
+
+    def _errors(self) -> None:
+        """What is absent is 404, with an error that a client can read (Error Codes)."""
+        for path in (f"manifests/{ABSENT}", f"blobs/{ABSENT}"):
+            response = self._wire.get(f"/v2/{self._name}/{path}")
+            if response.status_code != 404:
+                self._tell(f"GET {path}: {response.status_code} for what can't exist")
+            elif response.content and not isinstance(_json(response).get("errors"), list):
+                self._tell(f"GET {path}: the body of the 404 is no OCI error (Error Codes)")
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
