@@ -84,6 +84,18 @@ def test_a_clean_stop(tmp_path: Path, number: signal.Signals) -> None:
         assert "traceback" not in server.log()
 
 
+def test_a_request_on_its_way_is_answered_by_a_worker_that_stops(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server, server.connect() as used, server.connect() as new:
+        assert used.head("GET", "/v2/").answer()[0] == 200
+        server.send(signal.SIGTERM)
+        until(lambda: _refused(server.port))
+        for raw in (used, new):
+            status, headers, _ = raw.head("GET", "/v2/").answer()
+            assert (status, headers["connection"]) == (200, "close")
+            assert raw.rest() == b""
+        assert server.process.wait(20) == 0
+
+
 def _refused(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()

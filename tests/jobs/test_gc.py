@@ -189,6 +189,19 @@ def test_i5_nothing_goes_where_something_is_unknown(store: Store, driver: Driver
     assert exists(driver, keys.blob("a", stray))
 
 
+def test_healed_content_is_collected_around_again(store: Store, driver: Driver, clock: Hand) -> None:
+    digest = push_image(store, "a", "v1")
+    stray = push_blob(store.repository_for_push("a"), b"stray")
+    driver.unlink(keys.blob("a", digest))
+    clock.at += 10 * DELAY
+    fresh = store_over(driver, clock=clock)
+    assert collect(fresh).exit_code != 0
+    push_image(store, "a", "v1")
+    clock.at += 10 * DELAY
+    assert collect(fresh).exit_code == 0
+    assert not exists(driver, keys.blob("a", stray))
+
+
 def _rewrite(driver: Driver, key: str, body: bytes) -> None:
     driver.unlink(key)
     with driver.create(key) as writer:

@@ -30,9 +30,9 @@ from zotctl.errors import (
     Referenced,
     ZotctlError,
 )
-from zotctl.oci.digest import digest_of
+from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store
 from zotctl.storage.local.driver import LocalDriver
@@ -92,8 +92,6 @@ def read_all(store: Store, name: str, expected: Expected) -> None:
 
 
 def blobs_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    from zotctl.storage.repository import Digest
-
     found = [manifest["config"], *manifest["layers"]] if "config" in manifest else []
     return [d | {"digest": Digest(d["digest"])} for d in found]
 
@@ -210,7 +208,7 @@ def test_i9_a_foreign_writer_in_the_middle_is_waited_for(store: Store, root: Pat
     whole = path.read_text()
     path.write_text(whole[:60])
     # The clock of the store sleeps while it waits: end the write then.
-    store.clock.sleep = lambda seconds: path.write_text(whole)  # type: ignore[method-assign, assignment, return-value]
+    store.clock.sleep = lambda seconds: path.write_text(whole)  # type: ignore[method-assign, assignment]
     assert store.repository("app").tags() == ["v1"]
 
 
@@ -529,7 +527,10 @@ def test_i14_a_blob_that_is_no_file_is_not_served(store: Store, root: Path, tmp_
     def gone() -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    for make in (lambda: path.symlink_to(tmp_path / "secret"), path.mkdir, lambda: os.mkfifo(path)):
+    kinds: list[Callable[[], None]] = [
+        lambda: path.symlink_to(tmp_path / "secret"), path.mkdir, lambda: os.mkfifo(path),
+    ]  # fmt: skip
+    for make in kinds:
         gone()
         make()
         with pytest.raises(BlobUnknown):
@@ -563,6 +564,17 @@ def test_i5_an_unlisted_child_is_kept_as_a_listed_one_is(store: Store, root: Pat
         repository.delete_blob(child)
     with pytest.raises(ManifestUnknown):
         repository.delete_manifest(str(digest_of(images.image("0").blobs[0])))
+
+
+def test_i9_an_index_pushed_over_unlisted_children_lists_them(store: Store, root: Path) -> None:
+    """zot and others find a manifest by its row alone."""
+    foreign.skopeo_all(root / "app")
+    children = [images.image(str(number)) for number in range(2)]
+    body = images.index([(child.digest, len(child.manifest)) for child in children])
+    manifest = check_manifest(body, OCI_INDEX)
+    store.repository_for_push("app").put_manifest(manifest, body, ["two"])
+    rows = json.loads((root / "app" / "index.json").read_bytes())["manifests"]
+    assert [row["digest"] for row in rows[1:]] == [*(child.digest for child in children), manifest.digest]
 
 
 def test_an_alias_is_deleted_and_overwritten_like_a_tag(store: Store, root: Path) -> None:

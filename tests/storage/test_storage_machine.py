@@ -11,13 +11,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests import images
 from tests.storage.model import Rows
@@ -27,6 +28,7 @@ from zotctl.errors import (
     ManifestBlobUnknown,
     ManifestUnknown,
     NameUnknown,
+    NotFound,
     Referenced,
     ZotctlError,
 )
@@ -41,7 +43,7 @@ from zotctl.storage.memory import MemoryDriver
 EXAMPLES = int(os.environ.get("ZOTCTL_EXAMPLES", "50"))
 REF = "org.opencontainers.image.ref.name"
 
-NAMES = ["a", "a/b", "c"]
+NAMES = ["a", "a/b"]
 TAGS = ["v1", "v2", "latest"]
 BLOBS = [b"", b"x", b"config" * 9, b"layer" * 1000]
 GOOD, FLIPPED, SHORT, EMPTY = "good", "flipped", "short", "empty"
@@ -140,6 +142,15 @@ class Machine(RuleBasedStateMachine):
         self.driver = type(self).make(self)
         self.stores = [store_over(self.driver), store_over(self.driver)]
 
+    @initialize(
+        known=st.lists(st.sampled_from(list(MANIFESTS.values())), max_size=3),
+        tags=st.lists(st.sampled_from(TAGS), min_size=3, max_size=3),
+    )
+    def begin(self, known: list[Known], tags: list[str]) -> None:
+        """Most of what can go wrong needs something to be there."""
+        for one, tag in zip(known, tags, strict=False):
+            self.push_all("a", one, [tag])
+
     # -- what clients do ------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), body=st.sampled_from(BLOBS), one=st.booleans(), cut=st.integers(0, 9))
@@ -192,11 +203,32 @@ class Machine(RuleBasedStateMachine):
         repo.rows.put(known.digest, tags)
         repo.blobs[known.digest] = GOOD
 
-    @rule(name=st.sampled_from(NAMES), known=st.sampled_from([ONE, TWO, SBOM]), tag=st.sampled_from(TAGS))
-    def push_image(self, name: str, known: Known, tag: str) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        known=st.sampled_from(list(MANIFESTS.values())),
+        tags=st.lists(st.sampled_from(TAGS), max_size=1),
+    )
+    def push_all(self, name: str, known: Known, tags: list[str]) -> None:
+        """As a client does it: what is below first."""
+        for child in known.children:
+            if not self.repos.get(name, Repo()).seen_as_whole(child):
+                self.push_all(name, MANIFESTS[child], [])
         for digest in known.blobs:
             self.push_blob(name, BODIES[digest], True, 0)
-        self.push_manifest(name, known, [tag], False)
+        self.push_manifest(name, known, tags, False)
+
+    @precondition(lambda self: any(repo.damaged() for repo in self.repos.values()))
+    @rule(data=st.data(), tags=st.lists(st.sampled_from(TAGS), max_size=1))
+    def heal(self, data: st.DataObject, tags: list[str]) -> None:
+        """Push a manifest again that is damaged."""
+        broken = [
+            (name, digest)
+            for name, repo in self.repos.items()
+            for digest in repo.reachable(sure=False)
+            if repo.blobs.get(digest) != GOOD
+        ]
+        name, digest = data.draw(st.sampled_from(sorted(broken)))
+        self.push_all(name, MANIFESTS[digest], tags)
 
     @rule(name=st.sampled_from(NAMES), tag=st.sampled_from(TAGS), one=st.booleans())
     def delete_tag(self, name: str, tag: str, one: bool) -> None:
@@ -301,8 +333,8 @@ class Machine(RuleBasedStateMachine):
             writer.write([json.dumps(document, indent=self.edits % 3 or None).encode()])
 
     @precondition(lambda self: any(repo.blobs for repo in self.repos.values()))
-    @rule(data=st.data(), how=st.sampled_from([FLIPPED, SHORT, EMPTY]))
-    def damage(self, data: st.DataObject, how: str) -> None:
+    @rule(data=st.data(), how=st.sampled_from([FLIPPED, SHORT, EMPTY]), restart=st.booleans())
+    def damage(self, data: st.DataObject, how: str, restart: bool) -> None:
         """A file with other content in the place of a blob; other links to the old one stay good."""
         places = [(name, d) for name, repo in self.repos.items() for d in repo.blobs if BODIES[d]]
         if not places:
@@ -312,6 +344,19 @@ class Machine(RuleBasedStateMachine):
         with self.driver.create(keys.blob(name, digest)) as writer:
             writer.write([spoilt(BODIES[digest], how)])
         self.repos[name].blobs[digest] = EMPTY if len(BODIES[digest]) == 1 and how == SHORT else how
+        if restart:
+            self.restart(False)  # who has read it before knows what it said
+
+    @precondition(lambda self: any(repo.blobs for repo in self.repos.values()))
+    @rule(how=st.sampled_from([FLIPPED, SHORT, EMPTY]))
+    def damage_pool(self, how: str) -> None:
+        """The copy that the next push will find."""
+        for digest in sorted({digest for repo in self.repos.values() for digest in repo.blobs if BODIES[digest]}):
+            key = keys.pool(digest)
+            with suppress(NotFound):
+                self.driver.unlink(key)
+                with self.driver.create(key) as writer:
+                    writer.write([spoilt(BODIES[digest], how)])
 
     # -- what must hold after each step ---------------------------------------------------------
 
@@ -413,9 +458,10 @@ class LocalMachine(Machine):
 
 
 CHECKED = settings(
-    max_examples=EXAMPLES, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestMemoryMachine = MemoryMachine.TestCase
-TestLinklessMachine = LinklessMachine.TestCase
-TestLocalMachine = LocalMachine.TestCase
+patient = pytest.mark.timeout(900)  # a failure is made smaller before it is shown, which takes minutes
+TestMemoryMachine = patient(MemoryMachine.TestCase)
+TestLinklessMachine = patient(LinklessMachine.TestCase)
+TestLocalMachine = patient(LocalMachine.TestCase)
 TestMemoryMachine.settings = TestLinklessMachine.settings = TestLocalMachine.settings = CHECKED

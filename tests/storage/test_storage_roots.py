@@ -54,7 +54,7 @@ def names_in(root: Path) -> set[str]:
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in [root, *root.rglob("*")]:
         info = path.lstat()
         found[str(path)] = (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_uid)
@@ -362,7 +362,11 @@ def check_read_only(store: Store, root: Path, made: images.Image) -> None:
     for name in ("app", "new"):
         with pytest.raises(ReadOnly):
             store.repository_for_push(name).start_upload()
-    for change in (lambda: repository.delete_manifest("v1"), lambda: repository.delete_blob(digest_of(made.blobs[0]))):
+    changes: list[Callable[[], None]] = [
+        lambda: repository.delete_manifest("v1"),
+        lambda: repository.delete_blob(digest_of(made.blobs[0])),
+    ]
+    for change in changes:
         with pytest.raises(ReadOnly):
             change()
     with pytest.raises(NameUnknown):

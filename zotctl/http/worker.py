@@ -31,6 +31,8 @@ log = logging.getLogger("zotctl.http")
 READY = b"ready\n"
 LAST_WORDS = 5.0
 """Seconds for what was cut off at the end of `drain` to put its upload in order."""
+FAREWELL = 1.0
+"""Seconds for which a stopping worker still takes requests on connections that it has: one may be on its way."""
 _TICK = 1.0
 
 
@@ -140,26 +142,30 @@ class _Worker:
         # aiohttp's own pre_shutdown makes uploads under way drop bytes and never end.
         service.draining = True
         server.close()
-        await _one_more_turn()
-        for connection in _connections(listener):
-            if connection.idle:
-                connection.force_close()
+        await self._farewell(service, listener)
         if service.in_flight:
             await self._drain(service)
         await _cut_off(listener)
 
+    async def _farewell(self, service: Service, listener: Listener) -> None:
+        """The answer to a last request says that the connection ends. Who sends none is cut off."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(FAREWELL, self._config.http.drain)
+        while len(_connections(listener)) > service.in_flight:
+            if loop.time() > end or self._now.is_set():
+                break
+            await asyncio.sleep(0.02)
+        for connection in _connections(listener):
+            if connection.idle:
+                connection.force_close()
+
     async def _drain(self, service: Service) -> None:
         log.info("waiting for %d requests to end", service.in_flight)
+        service.drained.clear()
         waits = [asyncio.create_task(event.wait()) for event in (service.drained, self._now)]
         await asyncio.wait(waits, timeout=self._config.http.drain, return_when=asyncio.FIRST_COMPLETED)
         if service.in_flight:
             log.warning("%d requests did not end in time and are cut off", service.in_flight)
-
-
-async def _one_more_turn() -> None:
-    """Let the loop read what has arrived: a request that is in the socket's buffer was not refused."""
-    for _ in range(2):
-        await asyncio.sleep(0)
 
 
 async def _cut_off(listener: Listener) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, StorageError
 from zotctl.oci.digest import parse_digest
-from zotctl.storage.contents import Facts, Fault, facts_of, read_stored
+from zotctl.storage.contents import Contents, Facts, Fault, facts_of, read_stored
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import StoreProtocol
 from zotctl.storage.root import Root
@@ -35,6 +35,9 @@ def mark(root: Root, name: str) -> Marks:
 def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks:
     """The same for an index at hand; manifests that were read before are not read again."""
     contents = root.contents(name).refresh(index)
+    if contents.faults:
+        # What was missing or damaged may have been healed since, without a new index.json.
+        contents = Contents(root.protocol, name).refresh(index)
     facts, faults = dict(contents.facts), list(contents.faults.values())
     nameless = sum(row.digest is None for row in index.rows())
     faults += [Fault("", "invalid_manifest", "a row of index.json names no digest")] * nameless

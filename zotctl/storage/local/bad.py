@@ -36,16 +36,21 @@ class Bad:
         directory = keys.bad(digest)
         if self._site.stat(directory) is None:
             return
-        for entry in self._site.driver.scan(directory):
-            info = self._site.stat(key := f"{directory}/{entry.name}")
+        for name in self._names(directory):
+            info = self._site.stat(key := f"{directory}/{name}")
             if info is not None:
                 yield key, info
 
     def digests(self) -> list[Digest]:
         """Every digest of which a damaged inode is known."""
-        site = self._site
-        algorithms = site.driver.scan(keys.BAD) if site.stat(keys.BAD) else []
-        return [Digest(f"{a.name}:{e.name}") for a in algorithms for e in site.driver.scan(f"{keys.BAD}/{a.name}")]
+        algorithms = self._names(keys.BAD)
+        return [Digest(f"{a}:{encoded}") for a in algorithms for encoded in self._names(f"{keys.BAD}/{a}")]
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            return [entry.name for entry in self._site.driver.scan(directory)]
+        except NotFound:
+            return []
 
     def add(self, digest: Digest, key: str) -> None:
         """Mark the inode behind a name; where links don't work, move the file aside instead."""
