@@ -209,6 +209,8 @@ class Wrong(BaseHTTPRequestHandler):
             headers["Content-Type"] = "application/vnd.oci.image.manifest.v1+json"
         elif body == b"nonsense":
             status = 404
+        if self.path.startswith("/v2/app/tags/list"):
+            headers = {"Link": '</v2/app/tags/list>; rel="next"'}  # leads to itself
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -234,6 +236,12 @@ def test_a_registry_that_keeps_no_word(wrong: str, tmp_path: Path) -> None:
     for part in ("Docker-Content-Digest of v1", "Content-Length", "a manifest needs it", "is no OCI error"):
         assert part in reasons
     assert run(wrong, cwd=tmp_path)[0] == 10, "no catalog: a name is needed"
+
+
+def test_a_password_is_never_printed(tmp_path: Path) -> None:
+    done = zotctl("verify", "http://somebody:SECRET@127.0.0.1:1/app", cwd=tmp_path)
+    assert done.returncode == 14
+    assert "SECRET" not in done.stdout + done.stderr
 
 
 def test_a_registry_that_is_away(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def verify(
 
             verify_url(run, target, repo or [], VerifyOptions(deep))
         elif target is not None and os.path.isfile(target):
-            from zotctl.jobs.verify_archive import verify_archive
+            from zotctl.jobs.verify import verify_archive
 
             verify_archive(run, target)
         else:

@@ -1,150 +1,184 @@
-"""Is it valid? A store, a layout or an archive by the specifications; nothing is written anywhere.
+"""Verifying: is everything as the specifications want it, and does it fit together? Never writes anything.
 
-What scrub finds is found here by the same code in its dry run; what only a reader of the specs asks is
-looked at here: rows, names, tags, modes. See also `verify_url` for registries and `probe` for storage.
+Stores and single layouts are opened read-only, archives are read as a stream. A damaged layout hides no other.
 """
 
 from __future__ import annotations
 
-import stat
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import msgspec
-
-from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid, NameInvalid, NotFound
-from zotctl.jobs.report import Finding, Kind
+from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
+from zotctl.jobs.examination import temporaries
+from zotctl.jobs.leftovers import uploads
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.oci.descriptor import Descriptor, validate
+from zotctl.jobs.sources import THE_LAYOUT
+from zotctl.jobs.verify_archive import read_whole
+from zotctl.jobs.verify_layout import LayoutCheck, StoredBlobs, modes_of, tell
+from zotctl.jobs.verify_rules import Remark
 from zotctl.oci.layout import LAYOUT_FILE
-from zotctl.oci.media_types import known
 from zotctl.oci.reference import parse_name
-from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME
 from zotctl.storage import keys
-from zotctl.storage.index import Index, Row
+from zotctl.storage.driver import Entry
 from zotctl.storage.root import Root
 
-_descriptor = msgspec.json.Decoder(Descriptor).decode
+YOUNG = 2.0
+"""Seconds: a directory that was changed just now may be a layout that is being made, or removed."""
+DEAD = 86400.0
+"""Seconds after which nobody goes on with an upload."""
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """`deep`: hash every blob, not only compare sizes."""
+    """`deep`: hash every blob. `workers`: threads for that, one for each core by default."""
 
     deep: bool = False
+    workers: int | None = None
 
 
 def verify(run: Run, options: VerifyOptions | None = None) -> None:
-    """Look at everything in the scope of the run, which must be a dry run. Damage is a finding (exit 4)."""
-    assert run.dry_run, "verify writes nothing"
-    for root, name in run.repositories():
-        run.check()
-        with run.guarded(name):
-            for finding in _Reader(root, name).findings():
-                run.finding(finding)
-    for finding in (*_two_roots(run), *_bad_names(run)):
-        run.finding(finding)
-    scrub(run, ScrubOptions(quick=not (options or VerifyOptions()).deep, measure=True))
-
-
-class _Reader:
-    """One repository, as a reader of image-layout.md and image-index.md sees it."""
-
-    def __init__(self, root: Root, name: str) -> None:
-        self._root, self._name = root, name
-
-    def findings(self) -> Iterator[Finding]:
-        try:
-            index = self._root.protocol.read_index(self._name).index
-        except (LayoutInvalid, NotFound):
-            return  # the scrub says which of the two files is wrong, and how
-        for position, row in enumerate(index.rows()):
-            yield from self._row(position, row)
-        yield from self._tags(index)
-        yield from self._modes(index)
-
-    def _finding(self, kind: Kind, reason: str, digest: str | None = None, tag: str | None = None) -> Finding:
-        return Finding(self._name, digest, kind, reason, (tag,) if tag else ())
-
-    def _row(self, position: int, row: Row) -> Iterator[Finding]:
-        where = f"index.json: manifests[{position}]"
-        try:
-            validate(_descriptor(row.raw), where)
-        except (msgspec.MsgspecError, ManifestInvalid, DigestInvalid) as error:
-            yield self._finding("invalid_index", f"{where}: {error} (image-spec, descriptor.md)", row.digest)
-            return
-        if not known(row.media_type):
-            reason = f"{where}.mediaType: {row.media_type!r} is no manifest that is known (image-spec, image-index.md)"
-            yield self._finding("unknown_media_type", reason, row.digest, row.tag or row.alias)
-        yield from self._ref_name(where, row)
-
-    def _ref_name(self, where: str, row: Row) -> Iterator[Finding]:
-        annotations = _descriptor(row.raw).annotations or {}
-        name = annotations.get(REF_NAME) or annotations.get(CONTAINERD_NAME)
-        if name and row.tag is None:
-            answers = f"it answers to {row.alias}" if row.alias else "it answers to its digest only"
-            reason = f"{where}: {name!r} is not a tag (distribution-spec, Pulling manifests); {answers}"
-            yield self._finding("bad_ref_name", reason, row.digest)
-
-    def _tags(self, index: Index) -> Iterator[Finding]:
-        for tag in index.duplicate_tags():
-            row = index.find(tag)
-            reason = f"index.json gives the tag {tag} twice; the last row counts"
-            yield self._finding("duplicate_tag", reason, row.digest if row else None, tag)
-
-    def _modes(self, index: Index) -> Iterator[Finding]:
-        """What its own owner can't read, and what anybody may overwrite."""
-        names = [keys.layout(self._name), keys.index(self._name), keys.blobs(self._name)]
-        names += [keys.blob(self._name, row.digest) for row in index.rows() if row.digest]
-        for key in dict.fromkeys(names):
-            info = self._root.protocol.site.stat(key)
-            if info is None or info.is_link:
-                continue
-            if not info.mode & stat.S_IRUSR:
-                yield self._finding("mode", f"{key} can't be read by its owner (mode {stat.S_IMODE(info.mode):o})")
-            elif info.mode & stat.S_IWOTH:
-                yield self._finding("mode", f"{key} can be written by anybody (mode {stat.S_IMODE(info.mode):o})")
-
-
-def _two_roots(run: Run) -> Iterator[Finding]:
-    """The first root wins; what the other holds under that name nobody sees."""
-    if len(run.roots) < 2:
-        return
-    counted = Counter(name for _, name in run.repositories())
-    for name in sorted(name for name, times in counted.items() if times > 1):
-        roots = [root.label for root in run.roots if _is_layout(root, name)]
-        yield Finding(name, None, "two_roots", f"is in {' and in '.join(roots)}; only {roots[0]} is served")
-
-
-def _is_layout(root: Root, name: str) -> bool:
-    return root.protocol.site.stat(keys.layout(name)) is not None
-
-
-def _bad_names(run: Run) -> Iterator[Finding]:
-    """Layouts in directories whose path is no name of a repository: nobody can pull from these."""
-    for root in run.roots:
-        yield from _below(root, "", depth=4)
-
-
-def _below(root: Root, directory: str, depth: int) -> Iterator[Finding]:
-    for entry in root.driver.scan(directory):
-        inside = f"{directory}/{entry.name}".lstrip("/")
-        if not entry.is_dir or entry.name == keys.HIDDEN or entry.name == "blobs":
-            continue
-        if not _is_name(inside) and _is_layout(root, inside):
-            reason = f"{inside} holds a {LAYOUT_FILE}, and is no name (distribution-spec, Pulling manifests)"
-            yield Finding(inside, None, "bad_name", reason)
-        if depth:
-            with suppress(NotFound):
-                yield from _below(root, inside, depth - 1)
-
-
-def _is_name(text: str) -> bool:
+    """Check every layout in the roots of the run's store, which was opened read-only. Raises TimeUp."""
+    options = options or VerifyOptions()
+    blobs = StoredBlobs(run, deep=options.deep, workers=options.workers)
     try:
-        parse_name(text)
-    except NameInvalid:
+        _Verify(run, blobs).go_through()
+    finally:
+        blobs.close()
+
+
+def verify_archive(run: Run, source: str) -> None:
+    """Check the layout in an archive, which is hashed in any case, since all of it has to be read."""
+    try:
+        archive = read_whole(run, source)
+    except LayoutInvalid as error:
+        tell(run, "", Remark("invalid_layout", error.message), (), {"path": source})
+        return
+    LayoutCheck(run, archive.root, THE_LAYOUT, archive, alone=True).check()
+
+
+class Place(NamedTuple):
+    """A directory that is an image layout. `link`: by a symbolic link."""
+
+    name: str
+    link: bool
+
+
+class _Verify:
+    def __init__(self, run: Run, blobs: StoredBlobs) -> None:
+        self._run, self._blobs = run, blobs
+        self._first: dict[str, str] = {}
+        """The root of each name."""
+
+    def go_through(self) -> None:
+        only = self._run.store.only
+        for root in self._run.roots:
+            with self._run.guarded(root.label):
+                root.require()
+                if only is not None:
+                    self._layout(root, only, alone=True)
+                else:
+                    self._root(root)
+
+    def _root(self, root: Root) -> None:
+        for place in places(self._run, root):
+            self._run.check()
+            if self._run.covers(place.name):
+                with self._run.guarded(place.name):
+                    self._place(root, place)
+        if not self._run._repos:
+            self._hidden(root)
+
+    def _place(self, root: Root, place: Place) -> None:
+        for remark in (*self._naming(root, place.name), *_standing(root, place)):
+            tell(self._run, place.name, remark, (), {"path": f"{root.label}/{place.name}"})
+        self._layout(root, place.name)
+
+    def _layout(self, root: Root, name: str, *, alone: bool = False) -> None:
+        LayoutCheck(self._run, root, name, self._blobs, alone=alone).check()
+
+    def _naming(self, root: Root, name: str) -> Iterator[Remark]:
+        try:
+            parse_name(name)
+        except NameInvalid as error:
+            yield Remark("bad_name", f"{error.message}; nothing in it is served")
+        first = self._first.setdefault(name, root.label)
+        if first != root.label:
+            yield Remark("two_roots", f"it is in {first} too, and served from there", details={"first": first})
+
+    def _hidden(self, root: Root) -> None:
+        """What dead processes have left, and who may write where all lies."""
+        now, modes = self._run.clock.now(), modes_of(root)
+        for key in ("", keys.HIDDEN):
+            info = root.protocol.site.stat(key)
+            if info is not None:
+                modes.look(f"{root.label}/{key}".rstrip("/"), info)
+        left = [Remark("orphan", t.reason, details={"path": t.path}) for t in temporaries(root, now)]
+        for remark in (*modes.remarks(), *left, *_dead_uploads(root, now)):
+            tell(self._run, "", remark, (), dict(remark.details))
+
+
+def _dead_uploads(root: Root, now: float) -> Iterator[Remark]:
+    dead = [upload for upload in uploads(root) if now - upload.moved > DEAD]
+    if dead:
+        size = sum(upload.size for upload in dead)
+        reason = f"{len(dead)} uploads with {size} bytes that nobody goes on with: gc removes them"
+        yield Remark("orphan", reason, details={"path": f"{root.label}/{keys.UPLOADS}", "size_bytes": size})
+
+
+# -- where layouts are ------------------------------------------------------------------------------
+
+
+def places(run: Run, root: Root) -> Iterator[Place]:
+    """Every layout, with whatever name, and those that have lost their `oci-layout`. What starts with "." or
+    "_" belongs to a registry. A directory that can't be read is an error of the run."""
+    todo = [""]
+    while todo:
+        directory = todo.pop()
+        entries: list[Entry] = []
+        with run.guarded(directory or root.label):
+            entries = _scan(root, directory)
+        names = {entry.name for entry in entries}
+        if directory and _is_layout(root, directory, names):
+            yield Place(directory, link=False)
+        below = [entry for entry in entries if not entry.is_file and not _is_inner(directory, entry.name, names)]
+        inside = [(f"{directory}/{entry.name}".lstrip("/"), entry.is_dir) for entry in below]
+        yield from (Place(key, link=True) for key, is_dir in inside if not is_dir and _leads_to_layout(root, key))
+        todo += sorted((key for key, is_dir in inside if is_dir), reverse=True)
+
+
+def _is_inner(directory: str, name: str, names: set[str]) -> bool:
+    """A part of the layout around it, or of a registry."""
+    in_layout = bool(directory) and bool(names & {LAYOUT_FILE, "index.json"})
+    return name.startswith((".", "_")) or (in_layout and name in ("blobs", LAYOUT_FILE, "index.json"))
+
+
+def _is_layout(root: Root, directory: str, names: set[str]) -> bool:
+    if LAYOUT_FILE in names:
+        return True
+    if not {"index.json", "blobs"} <= names:
         return False
-    return True
+    info = root.protocol.site.stat(directory)
+    return info is not None and root.protocol.site.clock.now() - info.mtime_ns / 1e9 > YOUNG
+
+
+def _leads_to_layout(root: Root, key: str) -> bool:
+    info = root.protocol.site.stat(key)
+    return info is not None and info.is_link and any(entry.name == LAYOUT_FILE for entry in _scan(root, key))
+
+
+def _scan(root: Root, key: str) -> list[Entry]:
+    try:
+        return root.driver.scan(key)
+    except NotFound:
+        return []
+
+
+def _standing(root: Root, place: Place) -> Iterator[Remark]:
+    """local.md, "The tree": a repository that is a link or another mount is served, and takes no push."""
+    here = root.driver.stat("").dev
+    info = root.protocol.site.stat(place.name)
+    if place.link:
+        yield Remark("mode", "it is a symbolic link: served, but nothing can be pushed to it")
+    elif info is not None and info.dev != here:
+        yield Remark("mode", "it is on another file system than its root: served, but nothing can be pushed to it")

@@ -1,33 +1,121 @@
-"""An archive is verified by importing it into a store that is thrown away: what an import refuses or finds
-is what is wrong with it.
+"""An archive of a layout as a root that can be checked. It is read once, from front to end, and hashed on the
+way; nothing is extracted. What may be a manifest is kept in memory, of everything else the size.
 """
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterator
 
-from zotctl.config import RootConfig, StorageConfig
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.errors import Unavailable
+from zotctl.jobs.archives import LARGEST_LISTED, MOST_LISTED, read_archive
+from zotctl.jobs.damage import Verdict
+from zotctl.jobs.examination import Examined
 from zotctl.jobs.run import Run
-from zotctl.jobs.verify import VerifyOptions, verify
-from zotctl.storage import open_store
+from zotctl.jobs.sources import THE_LAYOUT, opened
+from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.layout import LAYOUT_BYTES
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.index import Index
+from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
+from zotctl.storage.memory import MemoryDriver
+from zotctl.storage.root import Root
+from zotctl.storage.wrappers import ReadOnly
 
 
-def verify_archive(run: Run, path: str) -> None:
-    """Every byte is hashed on the way. Needs room for the content in the directory for temporary files."""
-    with tempfile.TemporaryDirectory(prefix="zotctl-verify-") as directory:
-        store = open_store(StorageConfig(roots=(RootConfig(path=directory, create=True, gc=False),)))
-        try:
-            taken = Run("import-layout", store)
-            report = taken.finish(lambda: import_layout(taken, path, ImportOptions(repo="archive", all=True)))
-            looked = Run("verify", store, dry_run=True)
-            looked.finish(lambda: verify(looked, VerifyOptions()))
-        finally:
-            store.close()
-    for finding in (*report.findings, *looked.report.findings):
-        run.finding(finding)
-    for error in report.errors:
-        run.report.errors.append(error)
-    run.report.codes.extend(report.codes)
-    run.report.summary.update(looked.report.summary | {"imported": report.summary.get("imported", 0)})
+class _Members(ReadOnly):
+    """The members of an archive under their keys; `sizes` are of those whose bytes are not kept."""
+
+    def __init__(self, inner: MemoryDriver, label: str, sizes: dict[str, int]) -> None:
+        super().__init__(inner)
+        self._label, self._sizes = label, sizes
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    def stat(self, key: str) -> Info:
+        info = self.inner.stat(key)
+        return info._replace(size=self._sizes[key]) if key in self._sizes else info
+
+    def open(self, key: str) -> Reader:
+        if key in self._sizes:
+            raise Unavailable(f"{self._label}: {key} is too large to be kept, or does not look like a manifest")
+        return self.inner.open(key)
+
+
+class Archive:
+    """A stage for `read_archive`, and then what was found: `root` with one layout, THE_LAYOUT."""
+
+    def __init__(self, run: Run, label: str) -> None:
+        self._run, self._label, self._held = run, label, 0
+        self._driver = MemoryDriver()
+        self._sizes: dict[str, int] = {}
+        self._found: dict[str, Digest] = {}
+        for folder in (THE_LAYOUT, keys.blobs(THE_LAYOUT)):
+            self._driver.mkdir(folder)
+        self._folders: set[str] = set()
+
+    def has(self, digest: Digest, size: int) -> bool:
+        return False
+
+    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        state, kept = new_hash(digest.algorithm), list[bytes]()
+        for data in chunks:
+            state.update(data)
+            self._run.add("hashed_bytes", len(data))
+            if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
+                kept.append(data)
+        found = Digest(f"{digest.algorithm}:{state.hexdigest()}")
+        if found != digest:
+            self._found[digest] = found
+        self._keep(digest, size, b"".join(kept))
+        self._run.progress(self._run.report.summary.get("hashed_bytes", 0), None, "bytes", self._label)
+
+    def _keep(self, digest: Digest, size: int, body: bytes) -> None:
+        folder, key = keys.blobs_of(THE_LAYOUT, digest.algorithm), keys.blob(THE_LAYOUT, digest)
+        if folder not in self._folders:
+            self._folders.add(folder)
+            self._driver.mkdir(folder)
+        is_kept = len(body) == size and body[:1] == b"{"
+        self._write(key, body if is_kept else b"")
+        if is_kept:
+            self._held += size
+        else:
+            self._sizes[key] = size
+
+    def _write(self, key: str, body: bytes) -> None:
+        with self._driver.create(key) as writer:
+            writer.write([body])
+
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Archive:
+        self._write(keys.layout(THE_LAYOUT), LAYOUT_BYTES)
+        self._write(keys.index(THE_LAYOUT), index.render())
+        return self
+
+    @property
+    def root(self) -> Root:
+        driver, clock = _Members(self._driver, self._label, self._sizes), Clock()
+        site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
+        return Root(LocalProtocol(site), read_only=True, marker="", first=driver.stat(""))
+
+    # -- as `Blobs` -----------------------------------------------------------------------------
+
+    def look(self, repo: Examined, digest: Digest, info: Info) -> None:
+        """Its bytes have passed by already."""
+        if digest in self._found:
+            repo.bad.append(Verdict(digest, info, self._found[digest]))
+
+    def drain(self) -> None:
+        pass
+
+
+def read_whole(run: Run, source: str) -> Archive:
+    """The layout in an archive, a file or a pipe ("-"). Raises LayoutInvalid: none, cut short, hostile."""
+    label = "standard input" if source == "-" else source
+    with opened(source) as stream:
+        archive: Archive = read_archive(run, stream, label, Archive(run, label))
+    return archive

@@ -30,16 +30,18 @@ from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 TIMEOUT = 30.0
 ABSENT = "sha256:" + "0" * 64
-PAGES = 100_000
 
 
 def verify_url(run: Run, url: str, repos: list[str], options: VerifyOptions | None = None) -> None:
     """`url`: http(s)://HOST[:PORT][/NAME[:TAG]]. Raises Unavailable, PermissionRefused, NoSuchStore."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UsageError(f"{url} is no address of a registry: http(s)://HOST[:PORT][/NAME[:TAG]]")
+        raise UsageError("that is no address of a registry: http(s)://HOST[:PORT][/NAME[:TAG]]")
     name, _, tag = parts.path.strip("/").partition(":")
-    with httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=TIMEOUT, follow_redirects=True) as client:
+    # Credentials in the address go into the requests, and never into a message.
+    auth = (parts.username, parts.password or "") if parts.username else None
+    base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    with httpx.Client(base_url=base, auth=auth, timeout=TIMEOUT, follow_redirects=True) as client:
         wire = _Wire(run, client)
         wire.get("/v2/")
         if name:
@@ -79,16 +81,17 @@ class _Wire:
         return [name for name in found if not globs or matches(name, globs)]
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
-        for _ in range(PAGES):
+        asked: set[str] = set()
+        while path and path not in asked:
+            self._run.check()
+            asked.add(path)
             response = self.get(path)
             if response.status_code != 200:
                 return
-            page = response.json()
-            yield page if isinstance(page, dict) else {}
-            following = response.links.get("next", {}).get("url")
-            if not following:
-                return
-            path = following
+            yield _json(response)
+            # Only the path of the next page counts: a link to another host is not ours to follow.
+            following = urlsplit(response.links.get("next", {}).get("url") or "")
+            path = f"{following.path}?{following.query}" if following.path else ""
 
 
 class _Repository:
