@@ -107,6 +107,18 @@ class Repo:
         """Its length is right, and nobody can know more without reading it."""
         return self.blobs.get(digest) in (GOOD, FLIPPED)
 
+    def takes(self, known: Known) -> bool:
+        """All that it names is there; a child that no row keeps needs what is below it as well."""
+        todo, seen = [known], set[Digest]()
+        while todo:
+            one = todo.pop()
+            if not all(map(self.seen_as_whole, (*one.blobs, *one.children))):
+                return False
+            fresh = {child for child in one.children if child not in self.rows.digests()} - seen
+            seen |= fresh
+            todo += [MANIFESTS[child] for child in fresh if self.blobs[child] == GOOD]
+        return True
+
     def reachable(self, *, sure: bool) -> set[Digest]:
         """Manifests from the rows down. `sure`: only through what is whole; else also through what this
         process may remember from before the damage."""
@@ -189,10 +201,9 @@ class Machine(RuleBasedStateMachine):
     )
     def push_manifest(self, name: str, known: Known, tags: list[str], one: bool) -> None:
         repo = self.repos.get(name, Repo())
-        needs = (*known.blobs, *known.children)
         manifest = check_manifest(known.body, known.media_type)
         repository = self.stores[one].repository_for_push(name)
-        if not all(map(repo.seen_as_whole, needs)):
+        if not repo.takes(known):
             with pytest.raises(ManifestBlobUnknown):
                 repository.put_manifest(manifest, known.body, tags)
             return
@@ -211,7 +222,8 @@ class Machine(RuleBasedStateMachine):
     def push_all(self, name: str, known: Known, tags: list[str]) -> None:
         """As a client does it: what is below first."""
         for child in known.children:
-            if not self.repos.get(name, Repo()).seen_as_whole(child):
+            repo = self.repos.get(name, Repo())
+            if not repo.seen_as_whole(child) or child not in repo.rows.digests():
                 self.push_all(name, MANIFESTS[child], [])
         for digest in known.blobs:
             self.push_blob(name, BODIES[digest], True, 0)

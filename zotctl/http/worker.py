@@ -141,6 +141,7 @@ class _Worker:
     async def _shut_down(self, service: Service, listener: Listener, server: asyncio.Server) -> None:
         # aiohttp's own pre_shutdown makes uploads under way drop bytes and never end.
         service.draining = True
+        await _one_more_turn()
         server.close()
         await self._farewell(service, listener)
         if service.in_flight:
@@ -166,6 +167,12 @@ class _Worker:
         await asyncio.wait(waits, timeout=self._config.http.drain, return_when=asyncio.FIRST_COMPLETED)
         if service.in_flight:
             log.warning("%d requests did not end in time and are cut off", service.in_flight)
+
+
+async def _one_more_turn() -> None:
+    """Let the loop take the connections that wait in the socket's queue."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def _cut_off(listener: Listener) -> None:

@@ -230,7 +230,10 @@ class Collection:
 
     def _condemn_batch(self, batch: Sequence[Digest]) -> None:
         with self._protocol.site.locks.hold(self._name) as held:
-            marks = self._marker.now()
+            try:
+                marks = self._marker.now()
+            except NotFound:
+                return  # removed meanwhile, by another collector or by hand
             if marks.faults:
                 return
             left = [digest for digest in batch if digest not in marks.reachable]

@@ -84,7 +84,8 @@ def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
 def _sweep_tmp(root: Root, delay: float, now: float) -> None:
     for name in _names(root, keys.TMP):
         info = root.protocol.site.stat(keys.tmp(name))
-        if info is not None and now - info.mtime_ns / 1e9 > delay:
+        # A link into tmp leaves the mtime alone, and moves the ctime.
+        if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > delay:
             root.protocol.site.discard(keys.tmp(name))
 
 

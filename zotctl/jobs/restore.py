@@ -9,7 +9,7 @@ from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
-from zotctl.oci.media_types import OCI_INDEX
+from zotctl.oci.media_types import OCI_INDEX, is_nondistributable
 from zotctl.storage.contents import read_stored
 from zotctl.storage.index import Index
 from zotctl.storage.local.trash import Folder
@@ -59,10 +59,9 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
     root.protocol.trash.restore_from(folder.run, folder.name, digest)
     manifest = _as_manifest(root, folder.name, digest)
     if manifest is not None:
-        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(manifest)])
+        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, manifest)])
         if outcome is not None:
-            raise outcome
-        root.history.note(folder.name, "push", digest)
+            run.error(folder.name, outcome)
 
 
 def _as_manifest(root: Root, name: str, digest: Digest) -> Manifest | None:
@@ -83,9 +82,23 @@ def _shape(document: dict[str, object]) -> str:
     return OCI_INDEX if "manifests" in document else ""
 
 
-def _give_row(manifest: Manifest) -> Change:
+def _give_row(root: Root, manifest: Manifest) -> Change:
+    """Its row, with all that it needs: that comes back from the trash, too. Raises NotFound where it can't."""
+
     def change(tx: Transaction, draft: Index) -> None:
+        todo, seen = [manifest], set[str]()
+        while todo:
+            one = todo.pop()
+            for blob in one.blobs:
+                if not is_nondistributable(blob.media_type):
+                    tx.require(parse_digest(blob.digest))
+            for child in one.children:
+                tx.require(parse_digest(child.digest))
+                if child.digest not in draft and child.digest not in seen:
+                    seen.add(child.digest)
+                    todo.append(read_stored(root.protocol, tx.name, parse_digest(child.digest), child.media_type))
         draft.put(manifest.digest, manifest.size, manifest.media_type)
+        root.history.note(tx.name, "push", manifest.digest)  # before the rename, as for a push
 
     return change
 

@@ -21,7 +21,7 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
 from zotctl.oci.media_types import is_nondistributable
-from zotctl.storage.contents import Contents, read_verified
+from zotctl.storage.contents import Contents, read_stored, read_verified
 from zotctl.storage.driver import Buffer, Generation, Reader
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
@@ -229,30 +229,45 @@ class Repository:
         before: dict[str, str | None] = {}
 
         def push(tx: Transaction, draft: Index) -> None:
-            self._require(tx, manifest)
+            self._require(tx, draft, manifest)
             before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
             for child in manifest.children:
                 _keep_row(tx, draft, child)
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags)
+            # Before the rename: a collector must not find the row and judge it by an older push.
+            self._root.history.note(self.name, "push", manifest.digest, before)
 
         try:
             self._root.committer.commit(self.name, push)
         finally:
             self._root.protocol.unstage(staged)
-        self._root.history.note(self.name, "push", manifest.digest, before)
         self._root.bodies.put(manifest.digest, body, len(body) + 200)
 
-    def _require(self, tx: Transaction, manifest: Manifest) -> None:
+    def _require(self, tx: Transaction, draft: Index, manifest: Manifest) -> None:
         """Everything referenced is there, as long as the descriptor says, and not known bad (I5).
 
         distribution-spec, "Push": only `subject` may be missing; image-spec, layer.md: so may layers
-        that must not be distributed.
+        that must not be distributed. A child that no row keeps (a collector dropped it, or it came as a blob) has
+        to have what it needs, too.
         """
-        missing = [d for d in manifest.blobs if not is_nondistributable(d.media_type)] + list(manifest.children)
-        if faults := [fault for d in missing if (fault := _fault(tx, d))]:
-            shown = "; ".join(reason for _, reason in faults[:5])
-            raise ManifestBlobUnknown(f"{self.name}: {shown}", [digest for digest, _ in faults])
+        todo, seen = [manifest], set[str]()
+        while todo:
+            one = todo.pop()
+            missing = [d for d in one.blobs if not is_nondistributable(d.media_type)] + list(one.children)
+            if faults := [fault for d in missing if (fault := _fault(tx, d))]:
+                shown = "; ".join(reason for _, reason in faults[:5])
+                raise ManifestBlobUnknown(f"{self.name}: {shown}", [digest for digest, _ in faults])
+            fresh = {c.digest: c for c in one.children if c.digest not in draft and c.digest not in seen}
+            seen |= fresh.keys()
+            todo += [below for child in fresh.values() if (below := self._below(child))]
+
+    def _below(self, child: Descriptor) -> Manifest | None:
+        """None: of a kind that we don't know, so that it needs nothing that we could look for."""
+        try:
+            return read_stored(self._root.protocol, self.name, parse_digest(child.digest), child.media_type)
+        except (NotFound, ManifestInvalid):
+            return None
 
     def delete_manifest(self, reference: str) -> None:
         """A tag: only the tag goes. A digest: the manifest, with all its tags.
@@ -266,17 +281,15 @@ class Repository:
             self._delete_tag(reference)
 
     def _delete_tag(self, tag: str) -> None:
-        before: list[Digest] = []
-
         def remove(tx: Transaction, draft: Index) -> None:
             row = draft.find(tag)
             if row is None or row.digest is None:
                 raise ManifestUnknown(f"no tag {tag} in {self.name}", tag)
-            before[:] = [row.digest]
             draft.untag(tag)
+            # Before the rename, as for a push: from now on its delay runs.
+            self._root.history.note(self.name, "untag", row.digest, {tag: row.digest})
 
         self._root.committer.commit(self.name, remove)
-        self._root.history.note(self.name, "untag", before[0], {tag: before[0]})
 
     def _delete_by_digest(self, digest: Digest) -> None:
         with self._contents() as contents:

@@ -1,0 +1,377 @@
+"""Deterministic scheduling: whoever calls the driver, asks for a lock or sleeps gives the turn away first.
+
+A `Process` is one process with its own caches, and a greenlet. `Turns` is its driver: the shared memory driver with
+a switch to the scheduler before each call, and a look by the ghost after it. Same code as in production, no hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from greenlet import greenlet
+
+from tests.faults import Crash
+from zotctl.errors import Exists
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
+from zotctl.storage.memory import MemoryDriver, MemoryLock, MemoryReader, MemoryWriter
+
+if TYPE_CHECKING:
+    from tests.simulation.ghost import Ghost, Op
+
+SECOND = 1_000_000_000
+STEP = 100_000
+"""Nanoseconds that one call takes."""
+TICK = 4_000_000
+"""Of a kernel's coarse clock, which gives many calls one time stamp."""
+
+
+class Violation(BaseException):
+    """An invariant is broken. Not an Exception, so that no handler of the code under test swallows it."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+class Machine:
+    """What all processes share: the storage, the time, the trace and the ghost."""
+
+    def __init__(self, driver: MemoryDriver, now: int, *, coarse: bool) -> None:
+        self.driver, self.now, self.coarse = driver, now, coarse
+        self.ghost: Ghost
+        self.processes: list[Process] = []
+        self.trace: list[tuple[str, str, str, str]] = []
+        self.steps = self.tokens = self.stamps = 0
+        self.hub: Any = None
+        """The greenlet of the scheduler; None: calls are made at once, by whoever makes them."""
+        self.violation: BaseException | None = None
+        driver.clock = self.file_time
+
+    def file_time(self) -> int:
+        """What the file system stamps a change with."""
+        if self.coarse:
+            return self.now - self.now % TICK
+        self.stamps += 1
+        return self.now + self.stamps % STEP
+
+    def note(self, who: str, method: str, key: str = "", target: str = "") -> None:
+        self.trace.append((who, method, key, target))
+
+
+class SimClock(Clock):
+    def __init__(self, process: Process) -> None:
+        self._process, self._machine = process, process.machine
+
+    def now(self) -> float:
+        return self._machine.now / SECOND
+
+    def now_ns(self) -> int:
+        self._machine.stamps += 1
+        return self._machine.now + self._machine.stamps % STEP
+
+    def elapsed(self) -> float:
+        return self._machine.now / SECOND
+
+    def sleep(self, seconds: float) -> None:
+        process = self._process
+        process.wake = self._machine.now + int(seconds * SECOND)
+        process.waits, process.refused = process.refused, None
+        process.turn("sleep", f"{seconds:g}")
+        process.waits = None
+
+    def jitter(self) -> float:
+        return 1.0
+
+    def token(self) -> str:
+        self._machine.tokens += 1
+        return f"{self._machine.tokens:08x}00000000"
+
+
+Script = Callable[["Process"], None]
+
+
+class Process:
+    """One process. `crash_at`: it dies before that call; `freeze`: (call, steps) for which it gets no turn."""
+
+    def __init__(self, machine: Machine, name: str, script: Script | None = None) -> None:
+        self.machine, self.name, self.script = machine, name, script
+        self.clock = SimClock(self)
+        self.driver = Turns(self)
+        self.calls = self.wake = self.thaw = 0
+        self.crash_at = 0
+        self.freeze: tuple[int, int] | None = None
+        self.dead = self.done = False
+        self.refused: int | None = None
+        """The byte of the lock that was asked for last, in vain."""
+        self.waits: int | None = None
+        self.held: set[int] = set()
+        self.handles: dict[int, Any] = {}
+        self.next: tuple[str, str, str] = ("begin", "", "")
+        self.op: Op | None = None
+        self.store: Any = None
+        self.seen: dict[str, tuple[int, int]] = {}
+        """Keys of blobs: at which step and when this process last saw that it is there."""
+        self.looked = 0
+        """The step of the last call of a commit before its last look at index.json."""
+        self.greenlet = greenlet(self._run)
+        machine.processes.append(self)
+
+    def _run(self) -> None:
+        try:
+            if self.script is not None:
+                self.script(self)
+        except Crash:
+            pass
+        except Violation as error:
+            self.machine.violation = self.machine.violation or error
+        except Exception as error:
+            if not self.dead:
+                self.machine.violation = self.machine.violation or error
+        self.die()
+        self.done = True
+
+    def die(self) -> None:
+        """As the kernel does: every descriptor is closed, every lock is free."""
+        self.dead = True
+        for handle in self.handles.values():
+            handle.close()
+        self.handles.clear()
+        self.held.clear()
+
+    def turn(self, method: str, key: str, target: str = "") -> None:
+        """Before a call: somebody else may go first, and this process may die or freeze here."""
+        machine = self.machine
+        if self.dead:
+            raise Crash
+        if machine.hub is None:
+            machine.now += STEP
+            return
+        self.calls += 1
+        self.next = (method, key, target)
+        if self.freeze is not None and self.calls == self.freeze[0]:
+            self.thaw = machine.steps + self.freeze[1]
+            machine.note(self.name, "FROZEN")
+        if self.calls == self.crash_at:
+            machine.note(self.name, "CRASH before", method, key)
+            self.dead = True
+            raise Crash
+        machine.hub.switch()
+        if self.dead:
+            raise Crash
+        machine.trace.append((self.name, method, key, target))
+        machine.now += STEP
+
+    def kill(self) -> None:
+        """Unwind what is left of it."""
+        self.dead = True
+        if not self.greenlet.dead:
+            self.greenlet.switch() if self.greenlet else self.die()
+
+    def can_run(self) -> bool:
+        machine = self.machine
+        if self.done or self.thaw > machine.steps:
+            return False
+        if self.waits is not None:
+            lock = machine.driver.names.get(keys.LOCK)
+            return lock is None or self.waits not in lock.locks
+        return self.wake <= machine.now
+
+
+class Turns:
+    """The driver of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._machine = process, process.machine
+        self._inner = process.machine.driver
+        self._turn = process.turn
+        self.label = self._inner.label
+        self.capabilities: Capabilities = self._inner.capabilities
+
+    def stat(self, key: str) -> Info:
+        self._turn("stat", key)
+        info = self._inner.stat(key)
+        if "/blobs/" in key:
+            self._process.seen[key] = (self._machine.steps, self._machine.now)
+        return info
+
+    def open(self, key: str) -> Reading:
+        self._turn("open", key)
+        reader = Reading(self._process, key, self._inner.open(key))
+        if "/blobs/" in key:
+            self._process.seen[key] = (self._machine.steps, self._machine.now)
+        return reader
+
+    def create(self, key: str) -> Writing:
+        self._turn("create", key)
+        return Writing(self._process, key, self._inner.create(key))
+
+    def append(self, key: str, *, create: bool = True) -> Writing:
+        self._turn("append", key)
+        return Writing(self._process, key, self._inner.append(key, create=create))
+
+    def link(self, source: str, target: str) -> None:
+        self._turn("link", source, target)
+        self._inner.link(source, target)
+        if "/blobs/" in target:
+            self._process.seen[target] = (self._machine.steps, self._machine.now)
+            if self._machine.hub is not None:
+                self._machine.ghost.appeared(self._process, target, source)
+
+    def rename(self, source: str, target: str) -> None:
+        self._turn("rename", source, target)
+        old = self._inner.names.get(target)
+        self._inner.rename(source, target)
+        if self._machine.hub is None or source in self._inner.names:
+            return
+        ghost = self._machine.ghost
+        if "/blobs/" in source:
+            ghost.vanished(self._process, source, target)
+        if "/blobs/" in target:
+            ghost.appeared(self._process, target, source)
+        elif target.endswith("/index.json"):
+            ghost.index_replaced(self._process, keys.parent(target), old)
+
+    def unlink(self, key: str) -> None:
+        self._turn("unlink", key)
+        self._inner.unlink(key)
+        if (self._machine.hub is not None and key[0] != ".") or "/blobs/" in key:
+            self._machine.ghost.vanished(self._process, key, "")
+
+    def mkdir(self, key: str) -> None:
+        self._turn("mkdir", key)
+        self._inner.mkdir(key)
+
+    def rmdir(self, key: str) -> None:
+        self._turn("rmdir", key)
+        self._inner.rmdir(key)
+
+    def scan(self, key: str) -> list[Entry]:
+        self._turn("scan", key)
+        if self._process.held and self._machine.hub is not None:
+            self._machine.ghost.scanned_under_lock(self._process, key)
+        return self._inner.scan(key)
+
+    def sync_dir(self, key: str) -> None:
+        self._inner.sync_dir(key)
+
+    def lock(self, key: str, byte: int) -> Locked | None:
+        process = self._process
+        self._turn("lock", key)
+        lock = self._inner.lock(key, byte)
+        if lock is None:
+            process.refused = byte if key == keys.LOCK else None
+            return None
+        if key == keys.LOCK:
+            process.held.add(byte)
+        return Locked(process, key, byte, lock)
+
+    def allocate(self, key: str, size: int) -> None:
+        raise Exists(f"{key}: no reserve is simulated")
+
+    def space(self) -> Space:
+        return self._inner.space()
+
+
+class Locked:
+    def __init__(self, process: Process, key: str, byte: int, inner: MemoryLock) -> None:
+        self._process, self._key, self._byte, self._inner = process, key, byte, inner
+        process.handles[id(self)] = inner
+
+    def current(self) -> bool:
+        return self._inner.current()
+
+    def release(self) -> None:
+        """It always takes place; before it, others may go, and the process may die or freeze."""
+        try:
+            if not self._process.dead:
+                self._process.turn("unlock", self._key)
+        finally:
+            self._process.held.discard(self._byte)
+            self._inner.release()
+            self._process.handles.pop(id(self), None)
+
+
+class Reading:
+    def __init__(self, process: Process, key: str, inner: MemoryReader) -> None:
+        self._process, self._key, self.inner = process, key, inner
+        self.size = inner.size
+        process.handles[id(self)] = inner
+
+    def info(self) -> Info:
+        self._process.turn("fstat", self._key)
+        return self.inner.info()
+
+    def fileno(self) -> None:
+        return None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        self._process.turn("read", self._key)
+        if self._process.held and self._process.machine.hub is not None:
+            self._process.machine.ghost.read_under_lock(self._process, self._key)
+        return self.inner.read_at(offset, count)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        data = self.read_at(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def once(self) -> None:
+        pass
+
+    def labels(self) -> dict[str, bytes]:
+        return {}
+
+    def close(self) -> None:
+        self._process.handles.pop(id(self), None)
+        self.inner.close()
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Writing:
+    def __init__(self, process: Process, key: str, inner: MemoryWriter) -> None:
+        self._process, self._key, self.inner = process, key, inner
+        process.handles[id(self)] = inner
+
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        self._process.turn("write", self._key)
+        return self.inner.write(buffers)
+
+    def copy(self, source: Any) -> bool:
+        self._process.turn("copy", source._key, self._key)
+        return self.inner.copy(source.inner)
+
+    def truncate(self, size: int) -> None:
+        self._process.turn("truncate", self._key)
+        self.inner.truncate(size)
+
+    def info(self) -> Info:
+        return self.inner.info()
+
+    def sync(self) -> None:
+        """Nothing is lost here but by a crash of a process, so a flush is no step."""
+
+    def dress(self, like: Info | None, mtime_ns: int) -> None:
+        self._process.looked = self._process.machine.steps
+        self.inner.dress(like, mtime_ns)
+
+    def try_lock(self) -> bool:
+        self._process.turn("try_lock", self._key)
+        return self.inner.try_lock()
+
+    def close(self) -> None:
+        self._process.handles.pop(id(self), None)
+        self.inner.close()
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

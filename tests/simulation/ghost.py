@@ -1,0 +1,428 @@
+"""What must be true after every step, told from the calls as they happen (invariants.md).
+
+The ghost sees each change of a name, and knows what each process is about (`Op`): what was pushed, promised,
+acknowledged and deleted on purpose. Checks are incremental, so that thousands of schedules a minute are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from tests.simulation.baton import SECOND, Machine, Process, Violation
+from tests.simulation.content import MANIFESTS, NAMES, reach, subject_roots, subjects
+from zotctl.oci.tags import REF_NAME
+from zotctl.storage import keys
+
+DELAY = 100.0
+DELAY_NS = int(DELAY * SECOND)
+
+Blob = tuple[str, str]
+"""A repository and a digest."""
+
+
+class Place(NamedTuple):
+    """What a key of a blob means. `run` empty: in its repository; else in the trash."""
+
+    run: str
+    repo: str
+    digest: str
+
+
+@lru_cache(100_000)
+def place_of(key: str) -> Place | None:
+    head, found, tail = key.rpartition("/blobs/")
+    algorithm, _, encoded = tail.partition("/")
+    if not found or not encoded:
+        return None
+    if not head.startswith("."):
+        return Place("", head, f"{algorithm}:{encoded}")
+    if not head.startswith(f"{keys.TRASH}/"):
+        return None
+    run, _, repo = head[len(keys.TRASH) + 1 :].partition("/")
+    return Place(run, repo, f"{algorithm}:{encoded}")
+
+
+@lru_cache(100_000)
+def blob_key(repo: str, digest: str) -> str:
+    return f"{repo}/blobs/{digest.replace(':', '/')}"
+
+
+class Rows(NamedTuple):
+    """One state of index.json: tags, all digests, those without a tag."""
+
+    tags: dict[str, str]
+    digests: frozenset[str]
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+    annotations: dict[str, str] = {}
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Descriptor]
+    schemaVersion: int
+
+
+_decode = msgspec.json.Decoder(_Index).decode
+
+
+def parse(body: bytes) -> Rows:
+    """Strict, and not by the code under test."""
+    index = _decode(body)
+    if index.schemaVersion != 2:
+        raise ValueError("schemaVersion")
+    tags = {row.annotations[REF_NAME]: row.digest for row in index.manifests if REF_NAME in row.annotations}
+    return Rows(tags, frozenset(row.digest for row in index.manifests))
+
+
+@dataclass
+class Op:
+    """What a process is about. `grants`: names that it may bring into being; `added`: rows that it may add."""
+
+    kind: str
+    repo: str = ""
+    digest: str = ""
+    tags: tuple[str, ...] = ()
+    grants: frozenset[Blob] = frozenset()
+    added: frozenset[str] = frozenset()
+    step: int = 0
+    time: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    """How many states each index.json had had when it began."""
+
+    def deletes(self, digest: str) -> bool:
+        return self.kind in ("delete blob", "delete manifest") and self.digest == digest
+
+
+class Debt(NamedTuple):
+    """Rows of a foreign tool that a commit has to take over before it is answered."""
+
+    repo: str
+    tags: dict[str, str]
+    version: int
+
+
+class Repo:
+    """What is known of one repository."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.states = [rows]
+        self.needed = reach(rows.digests)
+        self.subjects = subjects(rows.digests)
+        self.foreign: set[str] = set()
+        """Digests that a foreign tool's rows lead to: these may lie in the trash, where readers find them."""
+        self.foreign_tags: dict[str, str] = {}
+        self.foreign_rows: set[str] = set()
+        self.lost: set[str] = set()
+        self.pushed: dict[str, int] = {}
+        """When a row was last pushed or lost a tag: from then on its delay runs."""
+
+    @property
+    def rows(self) -> Rows:
+        return self.states[-1]
+
+
+EMPTY = Rows({}, frozenset())
+
+
+class Ghost:
+    def __init__(self, machine: Machine, rotten: Iterable[object] = ()) -> None:
+        self.machine, self.names = machine, machine.driver.names
+        self.rotten = set(map(id, rotten))
+        self.repos: dict[str, Repo] = {}
+        self.granted: set[Blob] = set()
+        self.trash: dict[Blob, set[str]] = {}
+        self.promises: dict[Blob, tuple[int, int]] = {}
+        """Step and time of the moment from which each promise runs."""
+        self.deleted: dict[Blob, int] = {}
+        """The step at which a client deleted it on purpose."""
+        self.foreign_writes: dict[int, int] = {}
+        """By inode: the step at which a foreign tool finished writing into it."""
+        self._kept: list[object] = []
+        """So that no other inode gets its id."""
+        self.debts: dict[str, list[Debt]] = {}
+        for key, inode in self.names.items():
+            place = place_of(key)
+            if place is not None and not inode.is_dir:
+                blob = (place.repo, place.digest)
+                self.granted.add(blob)
+                if place.run and not place.run.startswith(keys.DELETED_PREFIX):
+                    self.trash.setdefault(blob, set()).add(key)
+                elif place.run:
+                    self.granted.discard(blob)
+            elif key.endswith("/index.json"):
+                self.repos[keys.parent(key)] = Repo(parse(bytes(inode.data)))
+
+    def repo(self, name: str) -> Repo:
+        found = self.repos.get(name)
+        if found is None:
+            found = self.repos[name] = Repo(EMPTY)
+        return found
+
+    def fail(self, process: Process, invariant: str, what: str) -> NoReturn:
+        process.dead = True  # it unwinds without a further step
+        error = Violation(invariant, f"{process.name}: {readable(what)}")
+        self.machine.violation = self.machine.violation or error  # a handler on the way may raise another
+        raise error
+
+    # -- names of blobs -------------------------------------------------------------------------
+
+    def appeared(self, process: Process, key: str, source: str) -> None:
+        place = place_of(key)
+        if place is None:
+            return
+        blob = (place.repo, place.digest)
+        if place.run:
+            if not place.run.startswith(keys.DELETED_PREFIX):
+                self.trash.setdefault(blob, set()).add(key)
+            return
+        inode = self.names[key]
+        if hashlib.sha256(inode.data).hexdigest() != place.digest[7:]:
+            from_blob = place_of(source) is not None
+            if not (from_blob and id(inode) in self.rotten):
+                self.fail(process, "I2", f"{place.repo}: {place.digest} got bytes of another digest from {source}")
+        if blob not in self.granted:
+            op = process.op
+            mounted = op is not None and op.kind == "mount" and not source.startswith(".")
+            if op is None or not (blob in op.grants or mounted or op.kind == "restore"):
+                again = "is back, though it was deleted on purpose" if blob in self.deleted else "was never pushed"
+                self.fail(process, "I7", f"{place.digest} is visible in {place.repo} and {again}")
+            self.granted.add(blob)
+
+    def vanished(self, process: Process, key: str, target: str) -> None:
+        place = place_of(key)
+        if place is None:
+            return
+        blob, op = (place.repo, place.digest), process.op
+        if place.run.startswith(keys.DELETED_PREFIX):
+            return
+        if place.run:
+            self.trash.get(blob, set()).discard(key)
+        if op is not None and op.deletes(place.digest) and op.repo == place.repo:
+            self.promises.pop(blob, None)
+            self.deleted[blob] = self.machine.steps
+            if not place.run:
+                self.granted.discard(blob)
+        kept = place_of(target)
+        if kept is not None and kept.run and not kept.run.startswith(keys.DELETED_PREFIX):
+            self.trash.setdefault(blob, set()).add(target)
+        self._still_held(process, blob)
+
+    def _still_held(self, process: Process, blob: Blob) -> None:
+        """A name went: is what was promised or is needed still where it must be?"""
+        if blob_key(*blob) in self.names:
+            return
+        repo, in_trash = self.repo(blob[0]), bool(self.trash.get(blob))
+        if blob[1] in repo.needed and blob[1] not in repo.lost and not (in_trash and blob[1] in repo.foreign):
+            where = "in the trash" if in_trash else "gone"
+            self.fail(process, "I5", f"{blob[1]} is {where} and index.json of {blob[0]} leads to it")
+        collects = process.op is not None and process.op.kind in ("gc", "purge")
+        if collects and blob[1] in repo.subjects and self._is_kept_as_subject(blob, repo):
+            self.fail(process, "I5", f"{blob[1]} was collected in {blob[0]}, where it is the subject of a referrer")
+        promise = self.promises.get(blob)
+        if promise is not None and not in_trash and self.machine.now - promise[1] < DELAY_NS:
+            self.fail(process, "I6", f"{blob[1]} is gone from {blob[0]} {self._ago(promise)} after it was promised")
+        if not in_trash:
+            self.granted.discard(blob)
+
+    def _is_kept_as_subject(self, blob: Blob, repo: Repo) -> bool:
+        """A subject that is there keeps what it needs; one that was deleted keeps nothing."""
+        for subject in subject_roots(repo.rows.digests):
+            there = subject == blob[1] or blob_key(blob[0], subject) in self.names
+            if there and blob[1] in reach(frozenset({subject})):
+                return True
+        return False
+
+    def _ago(self, promise: tuple[int, int]) -> str:
+        return f"{(self.machine.now - promise[1]) / SECOND:.3f} s"
+
+    # -- promises -------------------------------------------------------------------------------
+
+    def promise(self, process: Process, repo: str, digest: str) -> None:
+        """The client was told that it exists: since when this process last saw it there."""
+        blob, op = (repo, digest), process.op
+        assert op is not None
+        seen = process.seen.get(blob_key(repo, digest), (op.step, op.time))
+        if seen[0] <= self.deleted.get(blob, -1):
+            return  # a deletion came between: the answer belongs before it
+        if self.promises.get(blob, (0, 0))[1] < seen[1]:
+            self.promises[blob] = seen
+        self._still_held(process, blob)
+
+    def refused(self, process: Process, repo: str, digests: Iterable[str]) -> None:
+        """A manifest was refused for want of these: was one of them promised?"""
+        for digest in digests:
+            promise = self.promises.get((repo, digest))
+            key = blob_key(repo, digest)
+            inode = self.names.get(key)
+            if promise is not None and self.machine.now - promise[1] < DELAY_NS:
+                if inode is not None and id(inode) in self.rotten:
+                    continue
+                if process.op is not None and self.deleted.get((repo, digest), -1) >= process.op.step:
+                    continue
+                self.fail(
+                    process, "I6", f"{repo}: a manifest was refused {self._ago(promise)} after {digest} was promised"
+                )
+
+    def deleted_since(self, repo: str, digest: str, step: int) -> bool:
+        return self.deleted.get((repo, digest), -1) >= step
+
+    # -- index.json -----------------------------------------------------------------------------
+
+    def index_replaced(self, process: Process, name: str, old: object) -> None:
+        """A rename gave index.json a new state."""
+        inode = self.names[f"{name}/index.json"]
+        try:
+            rows = parse(bytes(inode.data))
+        except (msgspec.MsgspecError, ValueError) as error:
+            self.fail(process, "I1", f"index.json of {name} can't be parsed: {error}")
+        repo = self.repo(name)
+        self._transition(process, name, repo, rows, self.foreign_writes.get(id(old)))
+        self._enter(process, name, repo, rows)
+
+    def index_removed(self, process: Process, name: str) -> None:
+        """A collector has removed an empty repository."""
+        repo = self.repo(name)
+        if repo.rows.digests:
+            self.fail(process, "I4", f"index.json of {name} was removed with {sorted(repo.rows.digests)} in it")
+        self._enter(process, name, repo, EMPTY)
+
+    def foreign_wrote(self, process: Process, name: str, inode: object, before: Rows) -> None:
+        """A foreign tool has finished writing in place; `before`: what it had read."""
+        self.foreign_writes[id(inode)] = self.machine.steps
+        self._kept.append(inode)
+        repo = self.repo(name)
+        rows = parse(bytes(inode.data))  # type: ignore[attr-defined]
+        fresh = rows.digests - before.digests
+        repo.foreign_rows |= fresh
+        repo.foreign_tags.update({t: d for t, d in rows.tags.items() if before.tags.get(t) != d})
+        repo.foreign |= reach(rows.digests)
+        if self.names.get(f"{name}/index.json") is inode:
+            self._enter(process, name, repo, rows)
+
+    def _enter(self, process: Process, name: str, repo: Repo, rows: Rows) -> None:
+        """The new state is there: does it lead to nothing that is missing?"""
+        before = repo.rows
+        repo.states.append(rows)
+        by_tool = process.op is not None and process.op.kind == "foreign"
+        came = rows.digests - before.digests if not by_tool else frozenset[str]()
+        at = process.op.time if process.op is not None else self.machine.now
+        for digest in came | {d for t, d in before.tags.items() if rows.tags.get(t) != d}:
+            repo.pushed[digest] = at
+        for digest in {d for d in rows.tags.values() if d not in before.tags.values()}:
+            repo.pushed[digest] = at
+        repo.needed, repo.subjects = reach(rows.digests), subjects(rows.digests)
+        for digest in repo.needed:
+            if blob_key(name, digest) not in self.names and digest not in repo.lost:
+                if digest in repo.foreign:
+                    if not self.trash.get((name, digest)):
+                        repo.lost.add(digest)  # the tool took longer than the delay
+                    continue
+                self.fail(process, "I5", f"index.json of {name} leads to {digest}, which is not there")
+
+    def _transition(self, process: Process, name: str, repo: Repo, new: Rows, foreign: int | None) -> None:
+        """What changed must be what the process is about: no other's entry may go (I4) or come (I7)."""
+        old, op = repo.rows, process.op
+        kind = op.kind if op is not None and op.repo in ("", name) else ""
+        gone = {d for d in old.digests - new.digests if not self._may_drop(op, kind, old, new, repo, d)}
+        moved = {
+            t: d for t, d in old.tags.items() if new.tags.get(t) != d and not self._may_move(op, kind, t, d, new)
+        }
+        if (gone or moved) and foreign is not None and foreign > process.looked:
+            # Written between our last look and the rename: new rows are taken over from the old inode.
+            added = {t: d for t, d in moved.items() if repo.foreign_tags.get(t) == d and t not in new.tags}
+            if added:
+                self.debts.setdefault(process.name, []).append(Debt(name, added, len(repo.states)))
+            return
+        elif gone or moved:
+            self.fail(process, "I4", f"index.json of {name} has lost {sorted(gone)} {moved} in a {kind or 'rename'}")
+        came = new.digests - old.digests - repo.foreign_rows - (op.added if op is not None else frozenset())
+        tagged = {
+            t: d for t, d in new.tags.items()
+            if old.tags.get(t) != d and repo.foreign_tags.get(t) != d
+            and not (op is not None and kind == "put" and t in op.tags and d == op.digest)
+        }  # fmt: skip
+        if kind == "restore":
+            came = frozenset(d for d in came if d not in MANIFESTS)
+        if came or tagged:
+            self.fail(process, "I7", f"index.json of {name} has got {sorted(came)} {tagged} in a {kind or 'rename'}")
+
+    def _may_drop(self, op: Op | None, kind: str, old: Rows, new: Rows, repo: Repo, digest: str) -> bool:
+        if op is not None and kind == "delete manifest":
+            return digest == op.digest
+        if kind != "gc" or digest in old.tags.values():
+            return False
+        if any(digest in MANIFESTS[d].children for d in new.digests if d in MANIFESTS):
+            return False
+        return self.machine.now - repo.pushed.get(digest, -DELAY_NS) >= DELAY_NS
+
+    def _may_move(self, op: Op | None, kind: str, tag: str, digest: str, new: Rows) -> bool:
+        if op is None:
+            return False
+        if kind == "delete manifest":
+            return digest == op.digest
+        if kind == "put":
+            return tag in op.tags and new.tags.get(tag) == op.digest
+        return kind == "untag" and tag in op.tags and tag not in new.tags
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def states_since(self, name: str, op: Op) -> list[Rows]:
+        """Every state of an index.json while an operation was under way."""
+        states = self.repo(name).states
+        return states[max(0, op.versions.get(name, 1) - 1) :]
+
+    def acknowledged(self, process: Process, tags: dict[str, str | None], digest: str, *, there: bool) -> None:
+        """A 201 or 202 was given: there was a moment at which index.json said so."""
+        op = process.op
+        assert op is not None
+        for rows in self.states_since(op.repo, op):
+            if all(rows.tags.get(t) == d for t, d in tags.items()) and (
+                not digest or (digest in rows.digests) is there
+            ):
+                break
+        else:
+            self.fail(
+                process, "I4", f"{op.kind} of {tags} {digest} was acknowledged and never in index.json of {op.repo}"
+            )
+        self.settle(process)
+
+    def settle(self, process: Process) -> None:
+        """Before an answer: what a foreign tool wrote beside the rename is in index.json."""
+        for debt in self.debts.pop(process.name, []):
+            states = self.repo(debt.repo).states[debt.version - 1 :]
+            for tag, digest in debt.tags.items():
+                if not any(rows.tags.get(tag) == digest for rows in states[1:]):
+                    self.fail(process, "I4", f"{debt.repo}:{tag}, written by a foreign tool, is lost")
+
+    def blob_deleted(self, process: Process) -> None:
+        """A 202 for a deletion: there was a moment at which it was gone."""
+        op = process.op
+        assert op is not None
+        if not self.deleted_since(op.repo, op.digest, op.step):
+            self.fail(process, "I7", f"{op.digest} was deleted in {op.repo}, says the answer, and it is still there")
+
+    # -- locks ----------------------------------------------------------------------------------
+
+    def scanned_under_lock(self, process: Process, key: str) -> None:
+        if key.endswith(("/blobs/sha256", "/blobs/sha512")) or key.startswith((keys.POOL, keys.UPLOADS)) or not key:
+            self.fail(process, "I11", f"{key or '/'} is listed while a lock is held")
+
+    def read_under_lock(self, process: Process, key: str) -> None:
+        encoded = key.rpartition("/")[2]
+        if ("/blobs/" in key or key.startswith(keys.POOL)) and f"sha256:{encoded}" not in MANIFESTS:
+            self.fail(process, "I11", f"{key} is read while a lock is held")
+
+
+def readable(text: str) -> str:
+    """Digests by the names that the contents have in these tests."""
+    for digest, name in NAMES.items():
+        text = text.replace(digest, name).replace(digest[7:], name)
+    return text

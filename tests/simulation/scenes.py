@@ -1,0 +1,233 @@
+"""Who meets whom. A scene is a world and a choice of actors; a seed picks the scene and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from tests.simulation import actors as a
+from tests.simulation.actors import Script
+from tests.simulation.content import F1, F2, M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
+
+Cast = list[tuple[str, Script]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    world: str
+    cast: Callable[[Random], Cast]
+    crashes: bool = True
+
+
+def _gc(rng: Random) -> Script:
+    return rng.choice([a.collector(), a.collector(), a.purger()])
+
+
+def _push_gc(rng: Random) -> Cast:
+    image = rng.choice([M1, M2, M6, M3])
+    return [
+        ("push", rng.choice([a.pusher, a.promised])("a", image, "new", slow=rng.choice([0, 0, 0.6]))),
+        ("gc", _gc(rng)),
+    ]
+
+
+def _push_two_gcs(rng: Random) -> Cast:
+    return [*_push_gc(rng), ("gc2", a.collector("gc2"))]
+
+
+def _upload_head_gc(rng: Random) -> Cast:
+    digest = rng.choice([*M1.blobs, *M2.blobs])
+    return [("up", a.uploader("a", digest)), ("head", a.looker("a", digest)), ("gc", _gc(rng))]
+
+
+def _push_untag_gc(rng: Random) -> Cast:
+    image = rng.choice([M0, M3])
+    return [
+        ("push", a.pusher("a", image, "u")),
+        ("del", a.untagger("a", "t")),
+        ("gc", a.collector()),
+        ("read", a.reader("a", "t", "u")),
+    ]
+
+
+def _mount_gc(rng: Random) -> Cast:
+    source, to = rng.choice([("a", "b"), ("a", "n"), ("b", "n/x")])
+    image = M0 if source == "b" else rng.choice([M1, M2, M0])
+    return [
+        ("mount", a.mounter(source, to, image, "u")),
+        ("del", a.untagger(source, "t")),
+        ("gc", a.collector()),
+        ("gc2", a.collector("gc2")),
+    ]
+
+
+def _dedup_gc(rng: Random) -> Cast:
+    return [
+        ("up", a.pusher(rng.choice("bn"), rng.choice([M1, M2]), "u", head=False)),
+        ("del", a.manifest_deleter("a", M0)),
+        ("gc", a.collector()),
+    ]
+
+
+def _tags(rng: Random) -> Cast:
+    return [
+        ("p1", a.tagger("a", M0, "u", "v")),
+        ("p2", a.pusher("a", rng.choice([M3, M5]), "v", "w", head=False)),
+        ("del", a.untagger("a", rng.choice("tuv"))),
+        ("read", a.reader("a", "t", "v", "w")),
+    ][: rng.choice([2, 3, 4])]
+
+
+def _delete_blob(rng: Random) -> Cast:
+    digest = rng.choice([*M1.blobs, *M2.blobs])
+    image = M1 if digest in M1.blobs else M2
+    others = [
+        ("head", a.looker("a", digest, digest)),
+        ("put", a.tagger("a", image, "new")),
+        ("up", a.uploader("a", digest)),
+        ("push", a.pusher("a", image, "new")),
+        ("gc", _gc(rng)),
+        ("mount", a.mounter("a", "b", image, "new")),
+    ]
+    return [("del", a.blob_deleter("a", digest)), *rng.sample(others, rng.choice([1, 2, 2]))]
+
+
+def _regret(rng: Random) -> Cast:
+    digest = rng.choice([*M1.blobs, *M2.blobs])
+    return [("del", a.regretter("a", digest)), ("head", a.looker("a", digest)), ("gc", _gc(rng))][
+        : rng.choice([1, 2, 3])
+    ]
+
+
+def _delete_manifest(rng: Random) -> Cast:
+    push = rng.choice(
+        [a.pusher("a", M0, "v"), a.index_pusher("a", X1, "x"), a.pusher("a", R1, "r"), a.tagger("a", M0, "z")]
+    )
+    return [
+        ("push", push), ("del", a.manifest_deleter("a", rng.choice([M0, M4]))), ("gc", a.collector()),
+        ("read", a.reader("a", "t", "v")), ("undel", a.restorer(str(rng.choice([M0, M4]).digest))),
+    ][: rng.choice([2, 3, 4, 5])]  # fmt: skip
+
+
+def _index_gc(rng: Random) -> Cast:
+    index = rng.choice([X1, X1, X2])
+    return [
+        ("index", a.index_pusher("a", index, "x")),
+        ("gc", a.collector()),
+        ("read", a.reader("a", "x")),
+        ("ref", a.pusher("a", R1)),
+    ][: rng.choice([2, 3, 4])]
+
+
+def _untagged(rng: Random) -> Cast:
+    return [
+        ("put", a.tagger("a", M4, "again")),
+        ("gc", a.collector()),
+        ("push", a.pusher("a", M4)),
+        ("un", a.untagger("a", "again")),
+    ][: rng.choice([2, 3, 4])]
+
+
+def _dedupe(rng: Random) -> Cast:
+    digest = rng.choice(M1.blobs)
+    others = [
+        ("del", a.blob_deleter("c", digest)),
+        ("head", a.looker("c", digest)),
+        ("push", a.pusher("c", M1, "u")),
+        ("gc", a.collector()),
+        ("scrub", a.scrubber()),
+        ("undo", a.undoer()),
+        ("untag", a.untagger("c", "t")),
+    ]
+    return [("dedupe", a.deduper()), *rng.sample(others, rng.choice([1, 2, 2]))]
+
+
+def _dedupe_delete(rng: Random) -> Cast:
+    return [("dedupe", a.deduper()), ("del", a.blob_deleter("c", *M1.blobs))]
+
+
+def _bad_pool(rng: Random) -> Cast:
+    others = [
+        ("scrub", a.scrubber(repair=rng.random() < 0.7)), ("gc", a.collector()), ("dedupe", a.deduper()),
+        ("read", a.reader("b", "t")), ("push2", a.pusher("b", M0, "u", head=False)),
+    ]  # fmt: skip
+    repo, image = rng.choice(["a", "b", "n"]), rng.choice([M1, M0])
+    return [("push", a.pusher(repo, image, "u", head=False)), *rng.sample(others, rng.choice([1, 1, 2]))]
+
+
+def _scrub(rng: Random) -> Cast:
+    others = [
+        ("scrub2", a.scrubber(repair=False)), ("push", a.pusher("b", M0, "u", head=False)), ("del", a.untagger("b", "t")),
+        ("drop", a.manifest_deleter("a", M0)), ("gc", a.collector()), ("blob", a.blob_deleter("a", *M1.blobs)),
+    ]  # fmt: skip
+    return [("scrub", a.scrubber()), *rng.sample(others, rng.choice([1, 2]))]
+
+
+def _foreign(rng: Random) -> Cast:
+    tool = a.foreign_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
+    others = [
+        ("push", a.pusher("a", rng.choice([M0, M1, M5]), "u", head=False)), ("tag", a.tagger("a", M0, "u", "v")),
+        ("untag", a.untagger("a", "t")), ("gc", a.collector()), ("read", a.reader("a", "t", "f")), ("purge", a.purger()),
+    ]  # fmt: skip
+    return [("skopeo", tool), *rng.sample(others, rng.choice([1, 2, 3]))]
+
+
+def _foreign_gc(rng: Random) -> Cast:
+    return [
+        ("skopeo", a.foreign_tool("a", rng.choice([F1, F2]), "f")),
+        ("gc", a.collector()),
+        ("gc2", a.collector("gc2")),
+    ]
+
+
+def _foreign_commit(rng: Random) -> Cast:
+    return [("skopeo", a.foreign_tool("a", F1, rng.choice(["f", "t"]))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
+
+
+def _crowd(rng: Random) -> Cast:
+    repo = rng.choice("aab")
+    image = rng.choice([M1, M2, M3, M5, M6])
+    everybody = [
+        ("push", a.pusher(repo, image, "u", slow=rng.choice([0, 0.5]))),
+        ("push2", a.pusher("a", rng.choice([M1, M2, M6]), "u")),
+        ("ask", a.promised("a", rng.choice([M1, M2, M6]), "w", slow=rng.choice([0, 0.7]))),
+        ("index", a.index_pusher("a", rng.choice([X1, X2]), "x")),
+        ("mount", a.mounter("a", "b", rng.choice([M1, M2]), "y")),
+        ("tag", a.tagger("a", M0, "t2", "u")),
+        ("read", a.reader("a", "t", "u", "x")),
+        ("untag", a.untagger("a", rng.choice("tux"))),
+        ("blob", a.blob_deleter("a", rng.choice([*M1.blobs, *M2.blobs]))),
+        ("drop", a.manifest_deleter("a", rng.choice([M0, M4, image]))),
+        ("dedupe", a.deduper()),
+        ("scrub", a.scrubber()),
+        ("purge", a.purger()),
+        ("undel", a.restorer(rng.choice([*M2.blobs, str(M4.digest)]))),
+        ("ref", a.pusher("a", R1, "r")),
+    ]
+    return [("gc", a.collector()), *rng.sample(everybody, rng.choice([2, 3, 4]))]
+
+
+SCENES: dict[str, Scene] = {
+    "push gc": Scene("old", _push_gc),
+    "push gc gc": Scene("old", _push_two_gcs),
+    "upload head gc": Scene("old", _upload_head_gc),
+    "push untag gc": Scene("old", _push_untag_gc),
+    "mount gc": Scene("old", _mount_gc),
+    "dedup gc": Scene("old", _dedup_gc),
+    "tags": Scene("old", _tags),
+    "delete blob": Scene("old", _delete_blob),
+    "regret": Scene("old", _regret),
+    "delete manifest": Scene("old", _delete_manifest),
+    "index gc": Scene("old", _index_gc),
+    "untagged": Scene("old", _untagged),
+    "dedupe": Scene("twice", _dedupe),
+    "dedupe delete": Scene("twice", _dedupe_delete),
+    "bad pool": Scene("rot", _bad_pool),
+    "scrub": Scene("rot", _scrub),
+    "foreign": Scene("old", _foreign),
+    "foreign gc": Scene("old", _foreign_gc),
+    "foreign commit": Scene("old", _foreign_commit),
+    "crowd": Scene("old", _crowd),
+    "crowd twice": Scene("twice", _crowd),
+}

@@ -1,0 +1,157 @@
+"""The worlds in which a schedule begins: made once by the real code, then copied for each schedule."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+from tests.simulation.baton import SECOND, Machine, Process
+from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
+from tests.simulation.ghost import DELAY, Ghost, blob_key
+from zotctl.oci.digest import Digest
+from zotctl.storage import Store, keys
+from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
+from zotctl.storage.memory import MemoryDriver
+from zotctl.storage.protocol import Change
+from zotctl.storage.root import Root
+
+START = 1_700_000_000 * SECOND
+
+
+class Direct:
+    """A committer without threads: each process here does one thing at a time."""
+
+    def __init__(self, protocol: LocalProtocol) -> None:
+        self._protocol = protocol
+
+    def commit(self, name: str, change: Change) -> None:
+        (outcome,) = self._protocol.commit_index(name, [change])
+        if outcome is not None:
+            raise outcome
+
+
+def open_store(process: Process, *, dedupe: bool = True) -> Store:
+    """What a process makes when it starts; that itself is no step."""
+    driver, clock = process.driver, process.clock
+    site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=dedupe)
+    first = process.machine.driver.stat("")
+    root = Root(LocalProtocol(site, min_free=0), read_only=False, marker=keys.VERSION, first=first)
+    root.committer = Direct(root.protocol)  # type: ignore[assignment]
+    return Store([root], clock)
+
+
+# -- making ---------------------------------------------------------------------------------------
+
+
+class Maker:
+    """Pushes what is there at the beginning, at its time."""
+
+    def __init__(self) -> None:
+        self.machine = Machine(MemoryDriver(), START - int(20 * DELAY) * SECOND, coarse=False)
+        process = Process(self.machine, "setup")
+        self.store, self.other = open_store(process), open_store(process, dedupe=False)
+        site = self.store.roots[0].protocol.site
+        for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.TRASH, keys.HISTORY):
+            site.make_dirs(directory)
+        site.driver.append(keys.VERSION).close()
+        site.driver.append(keys.LOCK).close()
+
+    def at(self, delays: float) -> None:
+        """So many delays before or after the start."""
+        self.machine.now = START + int(delays * DELAY * SECOND)
+
+    def blobs(self, name: str, digests: Iterable[str], *, shared: bool = True) -> None:
+        repository = (self.store if shared else self.other).repository_for_push(name)
+        for digest in digests:
+            with repository.resume_upload(repository.start_upload()) as upload:
+                upload.write([BODIES[digest]])
+                upload.finish(Digest(digest))
+
+    def image(self, name: str, image: Image, *tags: str, shared: bool = True) -> None:
+        self.blobs(name, image.blobs, shared=shared)
+        store = self.store if shared else self.other
+        store.repository_for_push(name).put_manifest(image.manifest, image.body, tags)
+
+    def condemn(self, name: str, run: str, digests: Iterable[str]) -> None:
+        protocol = self.store.roots[0].protocol
+        with protocol.site.locks.hold(name) as held:
+            protocol.trash.condemn(held, run, [Digest(digest) for digest in digests])
+
+    def rot(self, name: str, digest: str) -> None:
+        """One bit flips in an inode, whatever names it has; the time stamp stays."""
+        self.machine.driver.names[blob_key(name, digest)].data[0] ^= 1
+
+
+def _old(maker: Maker) -> None:
+    """Two repositories that share m0; in `a` blobs that nobody needs, some of them condemned already."""
+    maker.image("a", M0, "t")
+    maker.image("b", M0, "t")
+    maker.image("a", M4)
+    maker.blobs("a", (*M1.blobs, *M2.blobs))
+    maker.at(-1.3)
+    maker.condemn("a", "20000101T000000-r0", M2.blobs[1:])
+    maker.at(-0.7)
+    maker.condemn("a", "20000102T000000-r1", M2.blobs[:1])
+
+
+def _twice(maker: Maker) -> None:
+    """What `b` has, it has in files of its own, as another tool would have left it."""
+    _old(maker)
+    maker.at(-15)
+    maker.image("b", M0, "t", "u", shared=False)
+    maker.image("c", M0, "t", shared=False)
+    maker.blobs("c", M1.blobs, shared=False)
+
+
+def _rot(maker: Maker) -> None:
+    """Damage that nobody has noticed, in files that two repositories and the pool share; `c` has good copies."""
+    _twice(maker)
+    maker.rot("a", M0.blobs[1])
+    maker.rot("a", M1.blobs[1])
+
+
+MADE: dict[str, Callable[[Maker], None]] = {"old": _old, "twice": _twice, "rot": _rot}
+
+
+@lru_cache
+def _made(kind: str) -> Maker:
+    maker = Maker()
+    MADE[kind](maker)
+    return maker
+
+
+# -- copying --------------------------------------------------------------------------------------
+
+
+def new_world(kind: str, *, coarse: bool) -> Machine:
+    """A copy of its own of a world, with a ghost that knows all that is there."""
+    made = _made(kind)
+    machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
+    machine.tokens = made.machine.tokens
+    rotten = []
+    if kind == "rot":
+        names = machine.driver.names
+        rotten = [names[blob_key("a", M0.blobs[1])], names[blob_key("a", M1.blobs[1])]]
+    machine.ghost = Ghost(machine, rotten)
+    return machine
+
+
+def _copy(driver: MemoryDriver) -> MemoryDriver:
+    twin = copy.copy(driver)
+    twins: dict[int, Any] = {}
+    for inode in driver.names.values():
+        if id(inode) not in twins:
+            twins[id(inode)] = one = copy.copy(inode)
+            one.data, one.locks = bytearray(inode.data), {}
+    twin.names = {key: twins[id(inode)] for key, inode in driver.names.items()}
+    for one in twins.values():
+        if one.names:
+            one.names = {name: twins[id(inode)] for name, inode in one.names.items()}
+        elif one.is_dir:
+            one.names = {}
+    twin._free = list(driver._free)
+    return twin
