@@ -49,13 +49,13 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
 
 
 def _make_or_refuse(path: str, *, create: bool) -> None:
-    if not os.path.isdir(path):
+    if create:
+        _make(path)  # without a look beforehand: two workers may come here at once
+    elif not os.path.isdir(path):
         if os.path.lexists(path):
             raise ConfigError(f"the storage root {path} is not a directory")
-        if not create:
-            raise ConfigError(f"the storage root {path} is not there; make it, mount it, or set create = true")
-        _make(path)
-    elif not create and _is_empty(path):
+        raise ConfigError(f"the storage root {path} is not there; make it, mount it, or set create = true")
+    elif _is_empty(path):
         raise ConfigError(
             f"the storage root {path} is empty and was never used: is it mounted? If it is really new, "
             "set create = true or give it with --root"
@@ -65,6 +65,8 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
 def _make(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"the storage root {path} is not a directory") from error
     except OSError as error:
         raise ConfigError(f"the storage root {path} can't be made: {error.strerror}") from error
 
