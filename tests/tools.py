@@ -29,6 +29,12 @@ def missing(tool: str) -> None:
     pytest.skip(reason)
 
 
+def need_optional(tool: str) -> None:
+    """What CI can't install either: the test is skipped without it, there too."""
+    if not _present(tool):
+        pytest.skip(f"needs {tool}, which CI can't install")
+
+
 def program(tool: str) -> str:
     """Its path; /usr/sbin is looked into as well."""
     need(tool)

@@ -341,3 +341,28 @@ def test_retention_unknown_times_mean_keep(store: Store, driver: Driver, clock: 
 )  # fmt: skip
 def test_globs_are_those_of_doublestar(pattern: str, name: str, expected: bool) -> None:
     assert matches(name, [pattern]) is expected
+
+
+class Meanwhile(MemoryDriver):
+    """Before `key` is opened for the first time, somebody else does something."""
+
+    key, act = "", staticmethod(lambda: None)
+
+    def open(self, key: str):  # type: ignore[no-untyped-def]
+        if key == self.key:
+            self.key = ""
+            self.act()
+        return super().open(key)
+
+
+def test_a_manifest_that_is_deleted_while_it_is_marked_is_no_damage(clock: Hand) -> None:
+    driver = Meanwhile(clock=clock.now_ns)
+    server, collector = store_over(driver, clock=clock), store_over(driver, clock=clock)
+    push_image(server, "a", "v1")
+    gone = push_image(server, "a", "v2", seed="gone")
+    driver.key, driver.act = keys.blob("a", gone), lambda: server.repository_for_push("a").delete_manifest(str(gone))
+    clock.at += DELAY + 1
+    report = collect(collector)
+    assert driver.key == "", "it was opened"
+    assert (report.findings, report.exit_code) == ([], 0)
+    assert report.summary["condemned"] > 0

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests import images
 from tests.simulation import content
 from tests.simulation.baton import SECOND, Process
 from tests.simulation.content import BODIES, MANIFESTS, Image
@@ -96,7 +97,7 @@ class Client:
             self.ghost.promise(self.process, repo, digest)
         return True
 
-    def upload(self, repo: str, digest: str, parts: int = 1) -> None:
+    def upload(self, repo: str, digest: str) -> None:
         with self.op("upload", repo, digest, grants=frozenset({(repo, digest)})):
             repository, body = self.store.repository_for_push(repo), BODIES[digest]
             with repository.resume_upload(repository.start_upload()) as upload:
@@ -221,11 +222,12 @@ class Client:
     def job(self, kind: str, name: str, work: Callable[[Run], None]) -> None:
         """`name` is that of the lease: two collectors at once have two."""
         run = Run(name, self.store)
-        with self.op(kind):
+        with self.op(kind) as op:
             report = run.finish(lambda: work(run))
             for error in report.errors:
                 self.answer(f"{kind}: {error['error']}")
-                if error["error"] not in JOB_ERRORS:
+                swept = error["error"] == "NotFound" and self.machine.now - op.time > SWEPT * SECOND
+                if error["error"] not in JOB_ERRORS and not (swept and keys.TMP in error["reason"]):
                     self.ghost.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
             self.ghost.settle(self.process)
 
@@ -275,7 +277,12 @@ def promised(repo: str, image: Image, *tags: str, slow: float = 0.0) -> Script:
 
 def tagger(repo: str, image: Image, *tags: str) -> Script:
     """Moves tags to a manifest, whatever is there."""
-    return lambda client: [client.put(repo, image, (tag,)) for tag in tags] and None
+
+    def run(client: Client) -> None:
+        for tag in tags:
+            client.put(repo, image, (tag,))
+
+    return run
 
 
 def index_pusher(repo: str, index: Image, *tags: str) -> Script:
@@ -299,20 +306,28 @@ def mounter(source: str, repo: str, image: Image, *tags: str) -> Script:
     return run
 
 
+def _each(do: Callable[[Client, str, str], object], repo: str, things: Iterable[str]) -> Script:
+    def run(client: Client) -> None:
+        for thing in things:
+            do(client, repo, thing)
+
+    return run
+
+
 def uploader(repo: str, *digests: str) -> Script:
-    return lambda client: [client.upload(repo, digest) for digest in digests] and None
+    return _each(Client.upload, repo, digests)
 
 
 def looker(repo: str, *digests: str) -> Script:
-    return lambda client: [client.head(repo, digest) for digest in digests] and None
+    return _each(Client.head, repo, digests)
 
 
 def reader(repo: str, *tags: str) -> Script:
-    return lambda client: [client.pull(repo, tag) for tag in tags] and None
+    return _each(Client.pull, repo, tags)
 
 
 def untagger(repo: str, *tags: str) -> Script:
-    return lambda client: [client.untag(repo, tag) for tag in tags] and None
+    return _each(Client.untag, repo, tags)
 
 
 def manifest_deleter(repo: str, image: Image) -> Script:
@@ -320,7 +335,7 @@ def manifest_deleter(repo: str, image: Image) -> Script:
 
 
 def blob_deleter(repo: str, *digests: str) -> Script:
-    return lambda client: [client.delete_blob(repo, digest) for digest in digests] and None
+    return _each(Client.delete_blob, repo, digests)
 
 
 def regretter(repo: str, digest: str) -> Script:
@@ -373,7 +388,15 @@ def scrubber(*, repair: bool = True) -> Script:
     return lambda client: client.job("scrub", "scrub", lambda run: scrub(run, options))
 
 
-def foreign_tool(repo: str, image: Image, tag: str) -> Script:
+def later(delays: float, body: Script) -> Script:
+    def run(client: Client) -> None:
+        client.sleep(delays * DELAY)
+        body(client)
+
+    return run
+
+
+def foreign_tool(repo: str, image: Image, tag: str, slow: float = 0.0) -> Script:
     """Like skopeo or oras: sees that the blobs are there, sends none, and writes index.json in place, with no lock
     and no promise; within the delay."""
 
@@ -386,6 +409,8 @@ def foreign_tool(repo: str, image: Image, tag: str) -> Script:
                 with driver.open(keys.index(repo)) as reader:
                     body = reader.read_at(0, reader.size)
                 document, before = json.loads(body), parse(body)
+                if slow:
+                    client.sleep(slow * DELAY)
                 temp = f"{repo}/foreign-{client.process.name}"
                 with driver.create(temp) as writer:
                     writer.write([image.body])
@@ -394,7 +419,7 @@ def foreign_tool(repo: str, image: Image, tag: str) -> Script:
             except (NotFound, ValueError):
                 return
             name = {"org.opencontainers.image.ref.name": tag}
-            row = content.images.descriptor(image.body, image.media_type) | {"annotations": name}
+            row = images.descriptor(image.body, image.media_type) | {"annotations": name}
             rows = [one for one in document["manifests"] if one.get("annotations") != name]
             inode = writer.inner._inode
             with writer:

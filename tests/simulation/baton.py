@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from greenlet import greenlet
+from greenlet import greenlet  # type: ignore[import-untyped]
 
 from tests.faults import Crash
 from zotctl.errors import Exists
@@ -237,8 +237,12 @@ class Turns:
     def unlink(self, key: str) -> None:
         self._turn("unlink", key)
         self._inner.unlink(key)
-        if (self._machine.hub is not None and key[0] != ".") or "/blobs/" in key:
+        if self._machine.hub is None:
+            return
+        if "/blobs/" in key:
             self._machine.ghost.vanished(self._process, key, "")
+        elif key.endswith("/index.json"):
+            self._machine.ghost.index_removed(self._process, keys.parent(key))
 
     def mkdir(self, key: str) -> None:
         self._turn("mkdir", key)

@@ -262,7 +262,8 @@ class Ghost:
             promise = self.promises.get((repo, digest))
             key = blob_key(repo, digest)
             inode = self.names.get(key)
-            if promise is not None and self.machine.now - promise[1] < DELAY_NS:
+            before = process.op is None or (promise is not None and promise[0] < process.op.step)
+            if promise is not None and before and self.machine.now - promise[1] < DELAY_NS:
                 if inode is not None and id(inode) in self.rotten:
                     continue
                 if process.op is not None and self.deleted.get((repo, digest), -1) >= process.op.step:

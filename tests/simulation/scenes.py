@@ -185,6 +185,29 @@ def _foreign_commit(rng: Random) -> Cast:
     return [("skopeo", a.foreign_tool("a", F1, rng.choice(["f", "t"]))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
 
 
+def _foreign_purge(rng: Random) -> Cast:
+    return [
+        ("skopeo", a.foreign_tool("a", F1, "f", slow=rng.choice([0, 0.3, 0.8]))),
+        ("gc", a.later(rng.choice([0, 0.01]), a.collector())),
+        ("purge", a.later(rng.choice([1.005, 1.2]), rng.choice([a.purger(), a.collector("gc2")]))),
+    ]
+
+
+def _wait(rng: Random) -> Cast:
+    """Promises that are made good late, and collectors all the while."""
+    image = rng.choice([M1, M2, M6])
+    return [
+        ("ask", a.promised("a", image, "new", slow=rng.choice([0.3, 0.9]))),
+        ("gc", a.collector()),
+        ("gc2", a.later(rng.choice([0.1, 0.5]), a.collector("gc2"))),
+        ("purge", a.later(rng.choice([0.2, 0.8, 0.95]), a.purger())),
+    ]
+
+
+def _scrub_delete(rng: Random) -> Cast:
+    return [("scrub", a.scrubber()), ("blob", a.blob_deleter("a", M1.blobs[1]))]
+
+
 def _crowd(rng: Random) -> Cast:
     repo = rng.choice("aab")
     image = rng.choice([M1, M2, M3, M5, M6])
@@ -228,6 +251,9 @@ SCENES: dict[str, Scene] = {
     "foreign": Scene("old", _foreign),
     "foreign gc": Scene("old", _foreign_gc),
     "foreign commit": Scene("old", _foreign_commit),
+    "foreign purge": Scene("old", _foreign_purge),
+    "wait": Scene("old", _wait),
+    "scrub delete": Scene("rot", _scrub_delete),
     "crowd": Scene("old", _crowd),
     "crowd twice": Scene("twice", _crowd),
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from greenlet import getcurrent
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from tests.simulation.actors import Script, script
 from tests.simulation.baton import SECOND, Machine, Process, Violation
@@ -15,6 +15,7 @@ from tests.simulation.ghost import DELAY, readable
 from tests.simulation.scenes import SCENES
 from tests.simulation.worlds import new_world
 
+WRITES = frozenset(("link", "rename", "unlink", "lock", "rmdir"))
 MOST_STEPS = 20_000
 """More than any schedule takes: beyond it somebody is waiting for ever."""
 
@@ -26,15 +27,20 @@ class Strategy(Protocol):
 
 class Pct:
     """Random priorities, and d - 1 places at which the first of all becomes the last: a bug that takes d
-    steps in order is found with a probability of at least 1 / (n k^(d-1)) (Burckhardt and others, 2010)."""
+    steps in order is found with a probability of at least 1 / (n k^(d-1)) (Burckhardt and others, 2010).
 
-    def __init__(self, rng: random.Random, length: int, depth: int = 3) -> None:
-        self._rng, self._priorities = rng, dict[str, float]()
+    `writes`: the places are before calls that change a name, of which there are fewer: between a look and what
+    is done about it.
+    """
+
+    def __init__(self, rng: random.Random, length: int, depth: int = 3, *, writes: bool = False) -> None:
+        self._rng, self._priorities, self._writes, self._count = rng, dict[str, float](), writes, 0
         self._changes = sorted((rng.randrange(length) for _ in range(depth - 1)), reverse=True)
 
     def pick(self, able: list[Process], machine: Machine) -> Process:
         found = max(able, key=self._priority)
-        while self._changes and machine.steps >= self._changes[-1]:
+        self._count += not self._writes or found.next[0] in WRITES
+        while self._changes and self._count >= self._changes[-1]:
             self._changes.pop()
             self._priorities[found.name] = -float(machine.steps)
             found = max(able, key=self._priority)
@@ -107,7 +113,13 @@ class Plan:
         count = rng.choice([0, 1, 1, 2, 3])
         ticks = [(rng.randrange(length), rng.choice([0.4, 0.7, 1.01, 1.2])) for _ in range(count)]
         kind = rng.random()
-        inner: Strategy = Pct(rng, length) if kind < 0.85 else Anybody(rng, 0.0 if kind < 0.9 else 0.9)
+        inner: Strategy
+        if kind < 0.5:
+            inner = Pct(rng, length)
+        elif kind < 0.9:
+            inner = Pct(rng, rng.choice([6, 15, 40]), writes=True)
+        else:
+            inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
         return Ticking(inner, ticks)
 
     def without(self, name: str) -> Plan:
@@ -162,7 +174,7 @@ def run(plan: Plan, strategy: Strategy | None = None, at_the_end: Look | None = 
         if machine.violation is None and at_the_end is not None:
             at_the_end(machine)
     except Violation as error:
-        machine.violation = error
+        machine.violation = machine.violation or error
     finally:
         machine.hub = getcurrent()
         for process in machine.processes:

@@ -31,8 +31,8 @@ def _run() -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except ZotctlError as error:
         return _fail(error.message, error.exit_code)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return getattr(stop, "exit_code", 130)  # 143 for SIGTERM, which the jobs raise as one
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -19,6 +19,7 @@ from zotctl.cli.jobs import (
     load,
     run_job,
 )
+from zotctl.errors import NameInvalid, TagInvalid, UsageError
 
 if TYPE_CHECKING:
     from zotctl.jobs.run import Run
@@ -70,7 +71,8 @@ def import_layout(
     Everything is hashed on the way. A repository appears whole or not at all; tags that are there are kept, importing
     twice changes nothing, and a run that was killed is simply run again.
     """
-    loaded = load(root, config)
+    _check_names(repo, tag)
+    loaded = load(root, config, may_be_empty=True)
 
     def work(run: Run) -> None:
         from zotctl.jobs.import_plan import ImportOptions
@@ -80,3 +82,18 @@ def import_layout(
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             output=output, as_json=as_json)  # fmt: skip
+
+
+def _check_names(repo: str | None, tag: str | None) -> None:
+    """Raises UsageError before anything is opened: what is wrong is said on the command line, not in the source."""
+    from zotctl.oci.reference import parse_name, parse_tag
+
+    try:
+        if repo is not None:
+            parse_name(repo)
+        if tag is not None:
+            parse_tag(tag)
+    except NameInvalid as error:
+        raise UsageError(f"--repo: {error.message}") from None
+    except TagInvalid as error:
+        raise UsageError(f"--tag: {error.message}") from None

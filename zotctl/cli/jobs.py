@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -67,8 +69,12 @@ def _parsed(option: str, text: str, parse: Callable[[object], T]) -> T:
         raise UsageError(f"{option}: {error}") from None
 
 
-def load(roots: list[str] | None, config: str | None, *, must_exist: bool = True) -> Config:
-    """The configuration that says where the store is. A job makes no root: what is missing is an error."""
+def load(roots: list[str] | None, config: str | None, *, must_exist: bool = True, may_be_empty: bool = False) -> Config:
+    """The configuration that says where the store is. A job makes no root: what is missing is an error.
+
+    So is an empty directory: a share that is not mounted looks like that, and our marker in it would make `serve`
+    take it for the root.
+    """
     from zotctl import logs
     from zotctl.config import load_config
 
@@ -77,7 +83,15 @@ def load(roots: list[str] | None, config: str | None, *, must_exist: bool = True
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
         if must_exist and not os.path.isdir(path):
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")
+        if must_exist and not may_be_empty and _is_empty(path):
+            raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
     return loaded
+
+
+def _is_empty(path: str) -> bool:
+    with suppress(OSError):  # opening the store says what is wrong with it
+        return not os.listdir(path)
+    return False
 
 
 def run_job(
@@ -101,6 +115,7 @@ def run_job(
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
     store = open_store(config.storage)
+    _stop_on_signals()
     try:
         run = Run(job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, sink=sink)
         report = run.finish(lambda: work(run))
@@ -108,3 +123,16 @@ def run_job(
         store.close()
     sink.close(report)
     raise typer.Exit(report.exit_code)
+
+
+def _stop_on_signals() -> None:
+    """SIGTERM and SIGINT end the run, with its report; the second one ends the process."""
+    from zotctl.jobs.run import Stopped
+
+    def stop(number: int, frame: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)

@@ -122,7 +122,9 @@ class Text(_Quiet):
         dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
         found = f", {len(report.findings)} findings" if report.findings else ""
         failed = f", {len(report.errors)} errors" if report.errors else ""
-        print(f"{report.job}: {counters or 'nothing to do'}{found}{failed} in {report.duration_s:.1f} s{dry}")
+        # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
+        nothing = "nothing done" if report.exit_code else "nothing to do"
+        print(f"{report.job}: {counters or nothing}{found}{failed} in {report.duration_s:.1f} s{dry}")
 
 
 def _pair(key: str, value: object) -> str:

@@ -69,7 +69,7 @@ def verify(
     if target is not None and (root or config):
         raise UsageError(f"{target} is looked at alone; leave --root and --config out")
     elsewhere = target is not None and not os.path.isdir(target)
-    loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere))
+    loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=True)
     if show_origin:
         from zotctl.cli.serve import show
 

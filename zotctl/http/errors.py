@@ -49,6 +49,9 @@ def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int) -> 
     # "A 429 Too Many Requests response SHOULD include a Retry-After header"
     if status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
         headers.append(("Retry-After", RETRY_AFTER))
+    # RFC 9110, 15.5.6: a 405 MUST say what is allowed. What is in use or read-only can still be read.
+    if status == 405 and not any(name == "Allow" for name, _ in headers):
+        headers.append(("Allow", "GET, HEAD"))
     return _document(status, error.code, error.message, error.detail, headers)
 
 
@@ -63,7 +66,8 @@ def _document(status: int, code: str, message: str, detail: Any, headers: list[t
 
 def _encode(error: dict[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode({"errors": [error]})
+        # Digests and names in a detail are classes of ours: the wire has their text.
+        return msgspec.json.encode({"errors": [error]}, enc_hook=str)
     except (UnicodeEncodeError, TypeError, msgspec.MsgspecError):
         error["detail"] = printable(str(error["detail"]))
         return msgspec.json.encode({"errors": [error]})

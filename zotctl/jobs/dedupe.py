@@ -44,6 +44,7 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
     """Store each content once for each root. Raises HeldElsewhere while another run does, TimeUp; for `undo`
     NoSpace before anything is copied, where there is not the room for all."""
     options = options or DedupeOptions()
+    run.refuse_read_only()
     with run.leases():
         if options.undo:
             undo(run)
@@ -269,7 +270,8 @@ class _Dedupe:
             if verdict.is_about(pair.root.protocol.site.stat(keys.blob(name, pair.digest))):
                 self._follow.of_part(Examined(pair.root, name, bad=[verdict]))
         drop_from_pool(pair.root, verdict)
-        self._consider(pair.root, pair.name, pair.digest, pair.root.driver.stat(pair.blob))
+        if (now := pair.root.protocol.site.stat(pair.blob)) is not None:
+            self._consider(pair.root, pair.name, pair.digest, now)
 
     def _end(self) -> None:
         for (_, name), (linked, saved) in self._tally.items():

@@ -80,6 +80,7 @@ class Plan:
 def gc(run: Run, settings: Settings) -> None:
     """Purge what has lain in the trash for long enough, then collect every repository of the run."""
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
+    run.refuse_read_only()
     with run.leases():
         run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
         chosen = {root.label: Chosen(options, Moving(root, options.delay, run.clock.now()))

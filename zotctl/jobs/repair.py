@@ -19,7 +19,7 @@ from zotctl.storage import keys
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.network import detect
-from zotctl.storage.local.pool import Copy
+from zotctl.storage.local.pool import Copy, Found
 from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ class Repair:
             if staged is None or not root.protocol.bad.mark(verdict.digest, blob, verdict.info):
                 return []
             drop_from_pool(root, verdict)
-            root.protocol.pool.offer(verdict.digest, staged, Copy.ABSENT)
-            if root.protocol.site.stat(blob) is None:  # set aside, where there are no links
+            root.protocol.pool.offer(verdict.digest, staged, Found(Copy.ABSENT))
+            # Set aside, where there are no links. Elsewhere a client has deleted it meanwhile (I7).
+            if not root.driver.capabilities.links and root.protocol.site.stat(blob) is None:
                 root.protocol.blobs.publish(name, verdict.digest, staged)
                 return [name]
             return root.protocol.blobs.healing.spread(verdict.digest, staged)

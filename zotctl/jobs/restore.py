@@ -86,6 +86,7 @@ def _give_row(root: Root, manifest: Manifest) -> Change:
     """Its row, with all that it needs: that comes back from the trash, too. Raises NotFound where it can't."""
 
     def change(tx: Transaction, draft: Index) -> None:
+        tx.require(manifest.digest)
         todo, seen = [manifest], set[str]()
         while todo:
             one = todo.pop()

@@ -13,7 +13,7 @@ from typing import Any
 from wcmatch import glob
 
 import zotctl
-from zotctl.errors import HeldElsewhere, StorageError, ZotctlError
+from zotctl.errors import HeldElsewhere, Interrupted, ReadOnly, StorageError, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
 from zotctl.jobs.throttle import Throttle
 from zotctl.storage import Store, keys
@@ -25,6 +25,14 @@ _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
 
 class TimeUp(Exception):
     """The time given with --max-duration is over; another run goes on from here."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal wants the run to end. No Exception: whatever a step forgives, it doesn't forgive this."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
 
 
 def matches(name: str, globs: Sequence[str]) -> bool:
@@ -99,6 +107,9 @@ class Run:
             work()
         except TimeUp:
             self.report.codes.append(16)
+        except Stopped as stop:
+            self.report.codes.append(stop.exit_code)
+            self.error("", Interrupted("stopped by a signal; run it again to go on"))
         except ZotctlError as error:
             self.report.codes.append(error.exit_code)
             self.error("", error)
@@ -131,6 +142,14 @@ class Run:
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         with self._mutex:
             self._sink.progress(done, total, unit, what)
+
+    def refuse_read_only(self) -> None:
+        """A job that is there to write has failed on a root where it can't; the others are still done."""
+        for root in self.roots:
+            if root.read_only and not self.dry_run:
+                error = ReadOnly(f"{root.label} can't be written, so nothing was done there", root.label)
+                self.report.codes.append(error.exit_code)
+                self.error(root.label, error)
 
     # -- one run at a time ----------------------------------------------------------------------
 

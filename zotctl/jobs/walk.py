@@ -14,6 +14,9 @@ from zotctl.storage.index import Index
 from zotctl.storage.protocol import StoreProtocol
 from zotctl.storage.root import Root
 
+ROUNDS = 10
+"""How often what can't be read is looked for again while clients change the repository."""
+
 
 @dataclass
 class Marks:
@@ -28,8 +31,13 @@ class Marks:
 
 def mark(root: Root, name: str) -> Marks:
     """Read each manifest once, without a lock. Raises NotFound, LayoutInvalid."""
-    snapshot = root.protocol.read_index(name)
-    return mark_index(root, name, snapshot.index, snapshot.generation)
+    for _ in range(ROUNDS):
+        snapshot = root.protocol.read_index(name)
+        marks = mark_index(root, name, snapshot.index, snapshot.generation)
+        # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.
+        if not marks.faults or root.protocol.read_index(name).generation == snapshot.generation:
+            break
+    return marks
 
 
 def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks:

@@ -188,6 +188,10 @@ class Contents:
             self._verified.clear()
         self._verified[digest] = size
 
+    def is_verified(self, digest: str, size: int) -> bool:
+        """Were bytes of this length hashed here, and right?"""
+        return self._verified.get(digest) == size
+
     def agrees(self, digest: str, size: int) -> bool | None:
         """False: it was hashed here, or the manifests say, with another length (I2). None: not known."""
         if (true := self._verified.get(digest)) is not None:

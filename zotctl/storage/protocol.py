@@ -83,6 +83,9 @@ class StoreProtocol(Protocol):
         """Write a manifest where nobody sees it, flushed; `unstage` it whatever happens then."""
 
     def unstage(self, staged: str) -> None: ...
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """Hash a blob whose length was called into question, and set it aside if it is wrong."""
+
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
 

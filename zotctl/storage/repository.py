@@ -16,6 +16,7 @@ from zotctl.errors import (
     NotFound,
     ReadOnly,
     Referenced,
+    StorageError,
 )
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
@@ -240,9 +241,23 @@ class Repository:
 
         try:
             self._root.committer.commit(self.name, push)
+        except ManifestBlobUnknown:
+            self._distrust(manifest)
+            raise
         finally:
             self._root.protocol.unstage(staged)
         self._root.bodies.put(manifest.digest, body, len(body) + 200)
+
+    def _distrust(self, manifest: Manifest) -> None:
+        """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
+        contents = self._root.contents(self.name)
+        for descriptor in (*manifest.blobs, *manifest.children):
+            with suppress(DigestInvalid, StorageError):
+                digest = parse_digest(descriptor.digest)
+                size = self._root.protocol.find(self.name, digest).size
+                doubtful = size != descriptor.size and not contents.is_verified(digest, size)
+                if doubtful and self._root.protocol.distrust(self.name, digest):
+                    contents.verified(digest, size)
 
     def _require(self, tx: Transaction, draft: Index, manifest: Manifest) -> None:
         """Everything referenced is there, as long as the descriptor says, and not known bad (I5).

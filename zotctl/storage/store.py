@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -12,12 +13,17 @@ from zotctl.storage.protocol import Snapshot, WouldBlock
 from zotctl.storage.repository import Repository
 from zotctl.storage.root import Root
 
+MAX_REPORTED = 10_000
+
+log = logging.getLogger("zotctl.storage")
+
 
 class Store:
     """What everything works on. Reading looks in every root; the first that has a name wins."""
 
     def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
         self.roots, self.clock, self.only = tuple(roots), clock, only
+        self._shadowed: set[str] = set()
         self.local_fast = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
@@ -45,7 +51,7 @@ class Store:
         walks = [root.catalog.walk(last, root.serves) for root in self.roots]
         if len(walks) == 1:
             return list(islice(walks[0], n))
-        return list(islice(_once(heapq.merge(*walks, key=_components)), n))
+        return list(islice(self._once(heapq.merge(*walks, key=_components)), n))
 
     def maintain(self) -> None:
         """What has to be done now and then: about once a second, from a thread."""
@@ -57,6 +63,18 @@ class Store:
     def close(self) -> None:
         for root in self.roots:
             root.protocol.close()
+
+    def _once(self, names: Iterator[str]) -> Iterator[str]:
+        """A name in two roots is listed once, and reported once."""
+        previous = None
+        for name in names:
+            if name != previous:
+                yield name
+            elif name not in self._shadowed and len(self._shadowed) < MAX_REPORTED:
+                self._shadowed.add(name)
+                message = f"{name}: it is in more than one root; the first of them is served"
+                log.warning(message, extra={"fields": {"repository": name}})
+            previous = name
 
     # -- which root -----------------------------------------------------------------------------
 
@@ -86,15 +104,6 @@ class Store:
 
 def _components(name: str) -> list[str]:
     return name.split("/")
-
-
-def _once(names: Iterator[str]) -> Iterator[str]:
-    """A name in two roots is listed once."""
-    previous = None
-    for name in names:
-        if name != previous:
-            yield name
-        previous = name
 
 
 __all__ = ["Store", "WouldBlock"]

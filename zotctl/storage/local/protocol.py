@@ -76,6 +76,9 @@ class LocalProtocol:
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         return self.blobs.mount(source, name, digest)
 
+    def distrust(self, name: str, digest: Digest) -> bool:
+        return self.blobs.distrust(name, digest)
+
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name, wait=wait)
 

@@ -1,0 +1,206 @@
+"""Each safeguard of the local protocol (local.md, the last table) switched off, in tests only: what is put in the
+place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from zotctl.errors import NotFound
+from zotctl.jobs import dedupe as dedupe_module
+from zotctl.jobs import gc as gc_module
+from zotctl.jobs import leftovers
+from zotctl.jobs.gc import Collection
+from zotctl.oci.digest import Digest
+from zotctl.storage import Repository, keys
+from zotctl.storage.driver import Info
+from zotctl.storage.index import Index
+from zotctl.storage.local import heal as heal_module
+from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.index_file import IndexFiles
+from zotctl.storage.local.protocol import LocalTransaction
+from zotctl.storage.local.site import Site
+from zotctl.storage.local.trash import Trash
+from zotctl.storage.locks import Held
+from zotctl.storage.root import Root
+
+
+class Off(NamedTuple):
+    """What is patched: (owner, name, instead); where; how soon it is seen."""
+
+    patches: Sequence[tuple[Any, str, Any]]
+    scenes: tuple[str, ...]
+    limit: int
+
+
+class _NoLock:
+    def current(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _not_held(site: Site, name: str) -> Held:
+    return Held(name, _NoLock(), site.clock)
+
+
+def _condemn_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
+    try:
+        marks = self._marker.now()
+    except NotFound:
+        return
+    left = [digest for digest in batch if digest not in marks.reachable]
+    if not marks.faults:
+        self._protocol.trash.condemn(_not_held(self._protocol.site, self._name), self._run_name, left)
+
+
+def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
+    with self._protocol.site.locks.hold(self._name) as held:
+        marks = self._marker._marks
+        assert marks is not None
+        left = [digest for digest in batch if digest not in marks.reachable]
+        self._protocol.trash.condemn(held, self._run_name, left)
+
+
+def _require_what_is_in_place(self: LocalTransaction, digest: Digest) -> Any:
+    blobs = self._protocol.blobs
+    return blobs._sound(digest, self._protocol.site.driver.stat(keys.blob(self.name, digest)))
+
+
+_require, _put_manifest = Repository._require, Repository.put_manifest
+
+
+def _check_before_the_lock(self: Repository, manifest: Any, body: bytes, tags: Sequence[str] = ()) -> None:
+    blobs = self._root.protocol.blobs
+    tx: Any = SimpleNamespace(require=lambda digest: blobs.find(self.name, digest, fresh=True))
+    _require(self, tx, self._snapshot.index if self._snapshot else Index({}, ()), manifest)
+    _put_manifest(self, manifest, body, tags)
+
+
+def _commit_without_lock(self: IndexFiles, name: str, changes: Any, transaction: Callable[[Held], Any]) -> Any:
+    held = _not_held(self._site, name)
+    while (outcomes := self._try_commit(held, changes, transaction(held))) is None:
+        pass
+    return outcomes
+
+
+def _delete_name_first(self: Trash, held: Held, digest: Digest) -> None:
+    kept = keys.condemned(self._deleted_run(), held.name, digest)
+    self._site.make_dirs(keys.parent(kept))
+    self._site.discard(kept)
+    self._site.driver.rename(keys.blob(held.name, digest), kept)
+    for run in self.runs(fresh=True):
+        self._site.discard(keys.condemned(run, held.name, digest))
+
+
+def _delete_over_an_older_name(self: Trash, held: Held, digest: Digest) -> None:
+    for run in self.runs(fresh=True):
+        self._site.discard(keys.condemned(run, held.name, digest))
+    kept = keys.condemned(self._deleted_run(), held.name, digest)
+    self._site.make_dirs(keys.parent(kept))
+    self._site.driver.rename(keys.blob(held.name, digest), kept)
+
+
+def _swap_unseen(site: Site, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]) -> bool:
+    with locks.hold(name):
+        still(site.driver.stat(temp))
+        site.driver.rename(temp, keys.blob(name, digest))
+    return True
+
+
+def _swap_without_lock(
+    site: Site, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
+) -> bool:
+    now = site.stat(keys.blob(name, digest))
+    if now is None or not still(now):
+        return False
+    site.driver.rename(temp, keys.blob(name, digest))
+    return True
+
+
+class _LikeAny:
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+_look = IndexFiles._now
+
+
+def _look_and_forget(self: IndexFiles, name: str) -> Any:
+    _look(self, name)
+    return SimpleNamespace(generation=_LikeAny())
+
+
+def _nothing_late(self: IndexFiles, name: str | None = None) -> list[Any]:
+    return []
+
+
+def _believed(self: Site, one: str, other: str) -> bool:
+    return self.stat(one) is not None and self.stat(other) is not None
+
+
+_runs = Trash.runs
+
+
+def _runs_from_memory(self: Trash, *, fresh: bool = False) -> list[str]:
+    return _runs(self) if self._runs[0] is None else self._runs[1]
+
+
+def _mark_whatever_is_there(self: Bad, digest: Digest, key: str, hashed: Info) -> bool:
+    self.add(digest, key)
+    return True
+
+
+def _sweep_by_mtime(root: Root, delay: float, now: float) -> None:
+    for entry in root.driver.scan(keys.TMP):
+        info = root.protocol.site.stat(keys.tmp(entry.name))
+        if info is not None and now - info.mtime_ns / 1e9 > delay:
+            root.protocol.site.discard(keys.tmp(entry.name))
+
+
+def _nothing(*arguments: Any, **more: Any) -> None:
+    return None
+
+
+OFF: dict[str, Off] = {
+    "lock in condemn": Off([(Collection, "_condemn_batch", _condemn_without_lock)], ("push gc", "push gc gc"), 500),
+    "second look at the index under it": Off(
+        [(Collection, "_condemn_batch", _condemn_by_the_first_marks)], ("push gc", "push gc gc"), 100
+    ),
+    "link back from the trash in manifest PUT": Off(
+        [(LocalTransaction, "require", _require_what_is_in_place)], ("push gc", "push gc gc"), 100
+    ),
+    "a manifest PUT lists the trash anew": Off([(Trash, "runs", _runs_from_memory)], ("wait", "push gc gc"), 100),
+    "trash wait": Off([(Trash, "stamp", lambda self, folder: 0)], ("wait", "foreign purge"), 100),
+    "re-check before purge": Off([(gc_module, "_needed", lambda marker: set())], ("foreign purge",), 100),
+    "manifest checks under the lock": Off(
+        [(Repository, "put_manifest", _check_before_the_lock), (Repository, "_require", _nothing)],
+        ("push gc", "delete blob"),
+        300,
+    ),
+    "lock on index.json": Off([(IndexFiles, "commit", _commit_without_lock)], ("tags",), 100),
+    "trash first, then name, in DELETE blob": Off([(Trash, "delete", _delete_name_first)], ("delete blob",), 1500),
+    "an older name goes before a deletion's rename": Off(
+        [(Trash, "delete", _delete_over_an_older_name)], ("regret",), 100
+    ),
+    "dedupe: re-check": Off([(dedupe_module, "swap", _swap_unseen)], ("dedupe delete", "dedupe"), 1500),
+    "dedupe: re-check under the lock": Off(
+        [(dedupe_module, "swap", _swap_without_lock)], ("dedupe delete", "dedupe"), 1500
+    ),
+    "heal: re-check": Off([(heal_module, "swap", _swap_unseen)], ("scrub delete",), 300),
+    "compare before link": Off([(Site, "same_bytes", _believed)], ("bad pool",), 100),
+    "generation: look before the rename": Off([(IndexFiles, "_now", _look_and_forget)], ("foreign commit",), 100),
+    "generation: look after the rename": Off([(IndexFiles, "late_writes", _nothing_late)], ("foreign commit",), 300),
+    "a child without a row brings what it needs": Off([(Repository, "_below", _nothing)], ("index gc",), 1000),
+    "only the inode that was compared is marked": Off(
+        [(Bad, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500
+    ),
+    "a link into tmp is as old as its ctime": Off(
+        [(leftovers, "_sweep_tmp", _sweep_by_mtime)], ("bad pool", "scrub"), 500
+    ),
+}
+"""The names are those of the table; the last three are what this simulation has found to be missing."""

@@ -1,0 +1,267 @@
+"""Those who use the store: pushers of several manners, pullers, and who imports; and what each was told."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests import images
+from tests.clients.peers import ACCEPT
+from tests.soak.fleet import DELAY, Fleet, Jobs
+from tests.soak.journal import Journal
+from zotctl.oci.digest import digest_of
+from zotctl.oci.media_types import OCI_MANIFEST
+
+REPOSITORIES = ("one", "two/deep", "three")
+RECIPES = 30
+"""So few sets of layers that pushers, repositories and collections meet in the same blobs all the time."""
+TAGS_KEPT = 2
+"""Tags of one pusher in one repository; beyond that it deletes."""
+MARGIN = 0.1
+"""Seconds of the delay that a test leaves to the coarse clock of a file system."""
+
+
+class Refused(Exception):
+    """An answer that is a failure, and noted as one."""
+
+
+@dataclass
+class Tags:
+    """What must be there: a tag has one owner, who alone writes it. A tag in `moving` is between two states."""
+
+    held: dict[tuple[str, str], images.Image] = field(default_factory=dict)
+    moving: dict[tuple[str, str], int] = field(default_factory=dict)
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def change(self, name: str, tag: str, made: images.Image | None) -> Iterator[None]:
+        with self.mutex:
+            self.moving[name, tag] = self.moving.get((name, tag), 0) + 1
+            self.held.pop((name, tag), None)
+        yield
+        if made is not None:
+            with self.mutex:
+                self.held[name, tag] = made
+
+    def some(self) -> tuple[str, str, images.Image, int] | None:
+        with self.mutex:
+            if not self.held:
+                return None
+            (name, tag), made = random.choice(list(self.held.items()))
+            return name, tag, made, self.moving[name, tag]
+
+    def is_still(self, name: str, tag: str, version: int) -> bool:
+        with self.mutex:
+            return (name, tag) in self.held and self.moving[name, tag] == version
+
+    def of(self, owner: str, name: str) -> list[str]:
+        with self.mutex:
+            return [tag for at, tag in self.held if at == name and tag.startswith(owner)]
+
+
+@dataclass
+class World:
+    fleet: Fleet
+    jobs: Jobs
+    journal: Journal
+    tags: Tags = field(default_factory=Tags)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Actor:
+    """A client that goes to another server when one breaks the connection, and comes again after a 503."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name, self.journal = world, name, world.journal
+        self._client = httpx.Client(timeout=60)
+
+    def loop(self, step: Callable[[], None]) -> None:
+        while not self.world.stop.is_set():
+            try:
+                step()
+            except Refused:
+                time.sleep(0.2)
+            except Exception as error:
+                self.journal.fail(f"{self.name} can't go on: {error!r}")
+                return
+        self._client.close()
+
+    def ask(self, method: str, path: str, *about: object, **options: object) -> tuple[httpx.Response, bool]:
+        """The answer, and whether an earlier try may have done it already."""
+        again = False
+        for _ in range(600):
+            try:
+                answer = self._client.request(method, self.world.fleet.url() + path, **options)  # type: ignore[arg-type]
+            except httpx.TransportError as error:
+                self.journal.note(self.name, f"{method} {path} {type(error).__name__}", *about)
+                again = True
+                time.sleep(0.05)
+                continue
+            self.journal.note(self.name, f"{method} {path} {answer.status_code}", *about)
+            if answer.status_code != 503:
+                return answer, again
+            self.journal.count("503")
+            time.sleep(0.2)
+        self.journal.fail(f"{self.name}: no answer to {method} {path}", *about)
+        raise Refused
+
+    def refuse(self, what: str, answer: httpx.Response, *about: object) -> Refused:
+        self.journal.fail(f"{self.name}: {what}: {answer.status_code} {answer.text[:500]}", *about)
+        return Refused()
+
+
+class Pusher(Actor):
+    """`manner`: quick, slow (the manifest seconds after the blobs), or promised (HEAD, then the manifest)."""
+
+    def __init__(self, world: World, name: str, manner: str) -> None:
+        super().__init__(world, name)
+        self._manner, self._count = manner, 0
+
+    def step(self) -> None:
+        name, self._count = random.choice(REPOSITORIES), self._count + 1
+        seed = random.randrange(RECIPES)
+        made = images.image(f"recipe {seed}", layers=2, annotations={"who": self.name, "n": str(self._count)})
+        # Some tags are moved, some are new.
+        tag = f"{self.name}-{self._count if random.random() < 0.7 else 'moving'}"
+        began = time.time()
+        for body in made.blobs:
+            self._provide(name, body, made)
+        time.sleep(random.uniform(0, 0.1) if self._manner == "quick" else random.uniform(0.5, DELAY - 1.5))
+        with self.world.tags.change(name, tag, made):
+            self._put(name, tag, made, began)
+        self.journal.count(f"pushed {self._manner}")
+        if random.random() < 0.3:
+            self._delete_some(name)
+
+    def _provide(self, name: str, body: bytes, made: images.Image) -> None:
+        digest = digest_of(body)
+        if self._manner == "promised":
+            answer, _ = self.ask("HEAD", f"/v2/{name}/blobs/{digest}", made.digest)
+            if answer.status_code == 200:
+                self.journal.count("blobs promised by HEAD")
+                return
+            if answer.status_code != 404:
+                raise self.refuse("HEAD", answer, digest, made.digest)
+            if random.random() < 0.5 and self._mount(name, str(digest), made):
+                return
+        if random.random() < 0.5:
+            self._post(name, str(digest), body, made)
+        else:
+            self._chunks(name, str(digest), body, made)
+
+    def _mount(self, name: str, digest: str, made: images.Image) -> bool:
+        source = random.choice(REPOSITORIES)
+        params = {"mount": digest, "from": source}
+        answer, _ = self.ask("POST", f"/v2/{name}/blobs/uploads/", digest, made.digest, params=params)
+        if answer.status_code not in (201, 202):
+            raise self.refuse("mount", answer, digest, made.digest)
+        self.journal.count("blobs promised by mount", answer.status_code == 201)
+        return answer.status_code == 201
+
+    def _post(self, name: str, digest: str, body: bytes, made: images.Image) -> None:
+        path = f"/v2/{name}/blobs/uploads/"
+        answer, _ = self.ask("POST", path, digest, made.digest, params={"digest": digest}, content=body)
+        if answer.status_code != 201:
+            raise self.refuse("push of a blob", answer, digest, made.digest)
+
+    def _chunks(self, name: str, digest: str, body: bytes, made: images.Image) -> None:
+        """Each request may reach another server. A session whose request was lost is begun again."""
+        for _ in range(100):
+            answer, _ = self.ask("POST", f"/v2/{name}/blobs/uploads/", digest, made.digest)
+            if answer.status_code != 202:
+                raise self.refuse("start of an upload", answer, digest, made.digest)
+            location, began = answer.headers["location"], time.time()
+            half, lost = len(body) // 2, False
+            for method, part in (("PATCH", body[:half]), ("PUT", body[half:])):
+                params = {"digest": digest} if method == "PUT" else {}
+                answer, lost = self.ask(method, location, digest, made.digest, params=params, content=part)
+                if lost or answer.status_code >= 300:
+                    break
+            if answer.status_code == 201:
+                return
+            if not lost and time.time() - began < DELAY - MARGIN:
+                raise self.refuse(f"{method} of an upload", answer, digest, made.digest)
+        raise self.refuse("a hundred uploads were lost", answer, digest, made.digest)
+
+    def _put(self, name: str, tag: str, made: images.Image, began: float) -> None:
+        """What was told within the delay has to hold; what comes later may be refused, and is pushed whole."""
+        for _ in range(50):
+            headers = {"Content-Type": OCI_MANIFEST}
+            path = f"/v2/{name}/manifests/{tag}"
+            answer, _ = self.ask("PUT", path, made.digest, content=made.manifest, headers=headers)
+            if answer.status_code == 201:
+                return
+            if answer.status_code >= 500 or time.time() - began < DELAY - MARGIN:
+                about = (name, tag, made.digest, *map(digest_of, made.blobs))
+                raise self.refuse(f"refused {time.time() - began:.1f} s after its blobs were there", answer, *about)
+            self.journal.count("refused after the delay")
+            began = time.time()
+            for body in made.blobs:
+                self._post(name, str(digest_of(body)), body, made)
+        raise self.refuse("never taken", answer, name, tag, made.digest)
+
+    def _delete_some(self, name: str) -> None:
+        """Tags, and manifests with all that names them."""
+        mine = self.world.tags.of(f"{self.name}-", name)
+        while len(mine) > TAGS_KEPT:
+            tag = mine.pop(random.randrange(len(mine)))
+            made = self.world.tags.held[name, tag]
+            reference = random.choice((tag, str(made.digest)))
+            with self.world.tags.change(name, tag, None):
+                answer, again = self.ask("DELETE", f"/v2/{name}/manifests/{reference}", made.digest)
+                if answer.status_code != 202 and not (again and answer.status_code == 404):
+                    raise self.refuse("delete", answer, name, tag, made.digest)
+            self.journal.count("deleted")
+
+
+class Puller(Actor):
+    def step(self) -> None:
+        if (chosen := self.world.tags.some()) is None:
+            time.sleep(0.1)
+            return
+        name, tag, made, version = chosen
+        fault = self.fault(name, tag, made)
+        if not self.world.tags.is_still(name, tag, version):
+            return
+        if fault:
+            self.journal.fail(f"{self.name}: {fault}", name, tag, made.digest, *map(digest_of, made.blobs))
+        self.journal.count("pulled")
+        time.sleep(random.uniform(0, 0.1))
+
+    def fault(self, name: str, tag: str, made: images.Image) -> str | None:
+        """What is wrong with a tag."""
+        answer, _ = self.ask("GET", f"/v2/{name}/manifests/{tag}", made.digest, headers=ACCEPT)
+        if (answer.status_code, answer.content) != (200, made.manifest):
+            return f"{name}:{tag} is not what was acknowledged: {answer.status_code} {answer.text[:300]}"
+        for body in made.blobs:
+            answer, _ = self.ask("GET", f"/v2/{name}/blobs/{digest_of(body)}", made.digest)
+            if (answer.status_code, answer.content) != (200, body):
+                return f"a blob of {name}:{tag} is not what was pushed: {answer.status_code} {answer.text[:300]}"
+        return None
+
+
+class Importer(Actor):
+    """Layouts made by hand, imported until the command says that it is done."""
+
+    def __init__(self, world: World, name: str, home: Path) -> None:
+        super().__init__(world, name)
+        self._home, self._count = home, 0
+
+    def step(self) -> None:
+        self._count += 1
+        name, tag = f"imported/{self._count % 2}", f"{self.name}-{self._count}"
+        made = images.image(f"recipe {self._count % RECIPES}", annotations={"n": tag})
+        source = images.lay_out(self._home / tag, made, [images.row(made, tag)])
+        with self.world.tags.change(name, tag, made):
+            while self.world.jobs.run("import-layout", str(source), "--repo", name, allowed=(0,)) != 0:
+                if self.world.stop.is_set() and self.journal.failures:
+                    raise Refused
+        self.journal.count("imported")
+        time.sleep(random.uniform(0.3, 1))

@@ -1,0 +1,164 @@
+"""Everything at once on one root: six pushers, pullers, five jobs, two servers, and signals at random.
+
+`ZOTCTL_SOAK=600` makes it last for so many seconds. A failure prints the history of what it is about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import tools
+from tests.clients.peers import clean_environment
+from tests.faultproof.checks import faults_of, files_below
+from tests.soak.actors import REPOSITORIES, Importer, Puller, Pusher, World
+from tests.soak.fleet import DELAY, Chaos, Fleet, Jobs
+from tests.soak.journal import Journal
+from zotctl.oci.digest import digest_of
+
+SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28"))
+PATIENCE = 90.0
+"""More seconds, on a machine that is slow, until each of `WANTED` has happened."""
+MANNERS = ("quick", "slow", "slow", "promised", "promised", "promised")
+LOOPS: tuple[tuple[str, ...], ...] = (
+    ("gc", "--delay", f"{DELAY:.0f}s"), ("gc", "--delay", f"{DELAY:.0f}s"), ("dedupe",), ("scrub",), ("verify",),
+)  # fmt: skip
+WANTED = ("pushed quick", "pushed slow", "pushed promised", "pulled", "imported", "deleted", "gc 0", "dedupe 0",
+          "scrub 0", "verify 0", "signals", "blobs promised by HEAD")  # fmt: skip
+
+
+@contextmanager
+def threads(world: World, *loops: Callable[[], None]) -> Iterator[None]:
+    made = [threading.Thread(target=loop, daemon=True) for loop in loops]
+    for thread in made:
+        thread.start()
+    try:
+        yield
+    finally:
+        world.stop.set()
+        for thread in made:
+            thread.join(400)
+    assert not any(thread.is_alive() for thread in made), "an actor hangs"
+
+
+def job_loop(world: World, words: tuple[str, ...]) -> Callable[[], None]:
+    def loop() -> None:
+        while not world.stop.wait(random.uniform(0.2, 1.5)):
+            # 11: the other loop of the same job has the lease.
+            world.jobs.run(*words, allowed=(0, 11) if LOOPS.count(words) > 1 else (0,))
+
+    return loop
+
+
+@pytest.mark.timeout(SECONDS + PATIENCE + 600)
+def test_everything_at_once(tmp_path: Path) -> None:
+    root, journal = tmp_path / "root", Journal(tmp_path)
+    root.mkdir()
+    fleet = Fleet(tmp_path, root, journal)
+    jobs = Jobs(tmp_path, root, journal)
+    world, chaos = World(fleet, jobs, journal), Chaos(fleet, jobs, journal)
+    try:
+        rush(world, chaos, tmp_path)
+        check(world, root, tmp_path)
+        assert fleet.stop() == [0, 0]
+        assert "traceback" not in fleet.logs()
+    finally:
+        fleet.close()
+        print("soak:", dict(sorted(journal.counts.items())))
+    if journal.failures:
+        pytest.fail(f"{len(journal.failures)} failures, of which the first\n" + "\n".join(journal.failures[:3]), False)
+
+
+def rush(world: World, chaos: Chaos, home: Path) -> None:
+    pushers = [Pusher(world, f"pusher{number}", manner) for number, manner in enumerate(MANNERS)]
+    pullers = [Puller(world, f"puller{number}") for number in range(2)]
+    importer = Importer(world, "importer", home / "layouts")
+    actors = [(lambda a=actor: a.loop(a.step)) for actor in (*pushers, *pullers, importer)]  # type: ignore[misc]
+    with threads(world, *actors, *(job_loop(world, words) for words in LOOPS)):
+        end, counts = time.monotonic() + SECONDS, world.journal.counts
+        while not world.journal.failures:
+            now = time.monotonic()
+            if now > end + PATIENCE or (now > end and all(counts[what] for what in WANTED)):
+                break
+            time.sleep(random.uniform(0.2, 1.5))
+            chaos.strike()
+        world.stop.set()
+        chaos.thaw()
+    if not world.journal.failures:
+        assert [what for what in WANTED if not counts[what]] == []
+
+
+def check(world: World, root: Path, home: Path) -> None:
+    """Every acknowledged tag, then what was deleted, then what other programs say."""
+    look_at_tags(world)
+    time.sleep(1.1)  # a session that nobody has gone on with for a second is nobody's
+    world.jobs.run("gc", "--delay", "0s", "--untagged", "all")
+    look_at_what_is_left(world, root)
+    world.jobs.run("verify", "--deep")
+    world.jobs.run("scrub", "--restart")
+    look_at_tags(world)
+    for fault in faults_of(files_below(root)):
+        world.journal.fail(fault, *fault.replace("/", " ").split())
+    look_with_skopeo(world, root, home)
+
+
+def look_at_tags(world: World) -> None:
+    puller = Puller(world, "at the end")
+    for (name, tag), made in sorted(world.tags.held.items()):
+        if fault := puller.fault(name, tag, made):
+            world.journal.fail(fault, name, tag, made.digest, *map(digest_of, made.blobs))
+    for name in (*REPOSITORIES, "imported/0", "imported/1"):
+        answer, _ = puller.ask("GET", f"/v2/{name}/tags/list")
+        wanted = {tag for at, tag in world.tags.held if at == name}
+        found = set(answer.json()["tags"] or ()) if answer.status_code == 200 else set()
+        for tag in wanted ^ found if not world.journal.failures else ():
+            world.journal.fail("is lost" if tag in wanted else "was deleted, and is back", name, tag)
+
+
+def look_at_what_is_left(world: World, root: Path) -> None:
+    """After a collection with no delay: what acknowledged tags need, and nothing else anywhere."""
+    if world.journal.failures:
+        return  # it ended in the middle of something
+    needed: dict[str, set[str]] = {}
+    for (name, _), made in world.tags.held.items():
+        needed.setdefault(name, set()).update(digest_of(body).encoded for body in (made.manifest, *made.blobs))
+    for name in (*REPOSITORIES, "imported/0", "imported/1"):
+        directory = root / name / "blobs" / "sha256"
+        found = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+        for encoded in found - needed.get(name, set()):
+            world.journal.fail("was deleted and is not freed", f"{name}/", encoded)
+    alive = set().union(*needed.values())
+    # What a process left that was killed between two names of it; gc waits a minute before it calls that dead.
+    passing = {path.stat().st_ino for path in (root / ".zotctl" / "tmp").iterdir()}
+    for place in ("pool", "trash", "bad", "uploads", "quarantine"):
+        for path in (root / ".zotctl" / place).rglob("*"):
+            wanted = place == "pool" and (path.name in alive or path.stat().st_ino in passing)
+            if path.is_file() and not wanted:
+                world.journal.fail(f"is left in {path.parent}", path.name)
+
+
+def look_with_skopeo(world: World, root: Path, home: Path) -> None:
+    if shutil.which("skopeo") is None:
+        if not world.journal.failures:
+            tools.need("skopeo")  # everything else was looked at
+        return
+
+    seen: dict[str, int] = {}
+    for (name, tag), made in sorted(world.tags.held.items()):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 3:
+            continue
+        words = ("skopeo", "inspect", f"oci:{root / name}:{tag}")
+        done = subprocess.run(words, env=clean_environment(home), capture_output=True, text=True, timeout=60)
+        if done.returncode or json.loads(done.stdout)["Digest"] != str(made.digest):
+            world.journal.fail(f"skopeo: {done.stdout[:300]} {done.stderr[-500:]}", name, tag, made.digest)
