@@ -365,6 +365,7 @@ class Machine(RuleBasedStateMachine):
     def damage(self, data: st.DataObject, how: str, restart: bool) -> None:
         """A file with other content in the place of a blob; other links to the old one stay good."""
         places = [(name, d) for name, repo in self.repos.items() for d in repo.blobs if BODIES[d]]
+        places = [(name, d) for name, d in places if self.inode(name, d)]  # what a push found damaged is put aside
         if not places:
             return
         name, digest = data.draw(st.sampled_from(places))
