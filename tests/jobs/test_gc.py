@@ -366,3 +366,18 @@ def test_a_manifest_that_is_deleted_while_it_is_marked_is_no_damage(clock: Hand)
     assert driver.key == "", "it was opened"
     assert (report.findings, report.exit_code) == ([], 0)
     assert report.summary["condemned"] > 0
+
+
+def test_what_was_restored_is_not_listed_as_lying_in_the_trash(store: Store, clock: Hand) -> None:
+    push_image(store, "a", "v1")
+    strays = [push_blob(store.repository_for_push("a"), body) for body in (b"one", b"other")]
+    clock.at += DELAY + 1
+    collect(store)
+    assert store.repository("a").blob(strays[0]) == 3
+    run = Run("gc", store)
+    report = run.finish(lambda: list_trash(run))
+    assert [item["digests"] for item in report.items] == [[str(strays[1])]]
+    assert report.summary == {"lying": 1, "lying_bytes": 5}
+    assert store.repository("a").blob(strays[1]) == 5
+    run = Run("gc", store)
+    assert run.finish(lambda: list_trash(run)).items == []

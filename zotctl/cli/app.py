@@ -14,6 +14,7 @@ from zotctl.cli import import_layout as importing
 from zotctl.cli import scrub as scrubbing
 from zotctl.cli import serve as serving
 from zotctl.cli import verify as verifying
+from zotctl.cli.failing import reporting
 from zotctl.errors import EXIT_CODES
 
 
@@ -51,8 +52,8 @@ def zotctl(
 completion.enable()
 
 app.command(epilog=serving.EXAMPLES)(serving.serve)
-app.command(epilog=collecting.EXAMPLES)(collecting.gc)
-app.command(epilog=scrubbing.EXAMPLES)(scrubbing.scrub)
-app.command(epilog=sharing.EXAMPLES)(sharing.dedupe)
-app.command(epilog=verifying.EXAMPLES)(verifying.verify)
-app.command("import-layout", epilog=importing.EXAMPLES)(importing.import_layout)
+app.command(epilog=collecting.EXAMPLES)(reporting(collecting.gc))
+app.command(epilog=scrubbing.EXAMPLES)(reporting(scrubbing.scrub))
+app.command(epilog=sharing.EXAMPLES)(reporting(sharing.dedupe))
+app.command(epilog=verifying.EXAMPLES)(reporting(verifying.verify))
+app.command("import-layout", epilog=importing.EXAMPLES)(reporting(importing.import_layout))

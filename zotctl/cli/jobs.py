@@ -34,7 +34,9 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 MaxDurationOption = Annotated[
     str | None,
     typer.Option(
-        "--max-duration", metavar="TIME", help="Stop after this time (exit 16); run again to go on."
+        "--max-duration",
+        metavar="TIME",
+        help="Stop after this time (exit 16), when the blob that was begun is finished; run again to go on.",
     ),
 ]
 RateOption = Annotated[
@@ -116,13 +118,18 @@ def run_job(
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
     store = open_store(config.storage)
     _stop_on_signals()
+    run = Run(job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, sink=sink)
     try:
-        run = Run(job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, sink=sink)
-        report = run.finish(lambda: work(run))
+        run.finish(lambda: work(run))
+    except BrokenPipeError:
+        raise
+    except Exception:
+        sink.close(run.report)  # a bug: the report says how far it came
+        raise
     finally:
         store.close()
-    sink.close(report)
-    raise typer.Exit(report.exit_code)
+    sink.close(run.report)
+    raise typer.Exit(run.report.exit_code)
 
 
 def _stop_on_signals() -> None:

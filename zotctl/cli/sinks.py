@@ -120,11 +120,15 @@ class Text(_Quiet):
         self.stop()
         counters = ", ".join(f"{name} {_amount(name, value)}" for name, value in report.summary.items() if value)
         dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
-        found = f", {len(report.findings)} findings" if report.findings else ""
-        failed = f", {len(report.errors)} errors" if report.errors else ""
+        found = f", {_count(len(report.findings), 'finding')}" if report.findings else ""
+        failed = f", {_count(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
         nothing = "nothing done" if report.exit_code else "nothing to do"
         print(f"{report.job}: {counters or nothing}{found}{failed} in {report.duration_s:.1f} s{dry}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _pair(key: str, value: object) -> str:

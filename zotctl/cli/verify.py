@@ -86,7 +86,7 @@ def verify(
         elif target is not None and "://" in target:
             from zotctl.jobs.verify_url import verify_url
 
-            verify_url(run, target, repo or [], VerifyOptions(deep))
+            verify_url(run, target, VerifyOptions(deep))
         elif target is not None and os.path.isfile(target):
             from zotctl.jobs.verify import verify_archive
 

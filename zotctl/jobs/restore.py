@@ -10,7 +10,9 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
 from zotctl.oci.media_types import OCI_INDEX, is_nondistributable
+from zotctl.storage import keys
 from zotctl.storage.contents import read_stored
+from zotctl.storage.driver import Info
 from zotctl.storage.index import Index
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.protocol import Change, Transaction
@@ -27,7 +29,7 @@ def restore(run: Run, what: str) -> None:
     found = False
     for root in run.store.roots:
         for folder in root.protocol.trash.folders():
-            if (name and folder.name != name) or (digest is None and folder.run != what):
+            if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
             for candidate, size in _lying(root, folder, digest):
                 found = True
@@ -108,7 +110,9 @@ def list_trash(run: Run) -> None:
     """What lies in the trash, by run and repository."""
     for root in run.store.roots:
         for folder in root.protocol.trash.folders():
-            lying = root.protocol.trash.lying(folder)
+            lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
+            if not lying:
+                continue
             size = sum(info.size for _, info in lying)
             run.item(
                 action="lies", run=folder.run, repository=folder.name, deleted=folder.deleted,
@@ -116,3 +120,9 @@ def list_trash(run: Run) -> None:
             )  # fmt: skip
             run.add("lying", len(lying))
             run.add("lying_bytes", size)
+
+
+def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
+    """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
+    stat = root.protocol.site.stat
+    return [one for one in root.protocol.trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]

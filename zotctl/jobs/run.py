@@ -13,7 +13,7 @@ from typing import Any
 from wcmatch import glob
 
 import zotctl
-from zotctl.errors import HeldElsewhere, Interrupted, ReadOnly, StorageError, ZotctlError
+from zotctl.errors import HeldElsewhere, Interrupted, NameUnknown, ReadOnly, StorageError, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
 from zotctl.jobs.throttle import Throttle
 from zotctl.storage import Store, keys
@@ -62,6 +62,7 @@ class Run:
         self.throttle = Throttle(rate, store.clock)
         self.report = Report(job, zotctl.__version__, dry_run)
         self._repos, self._sink, self._pause = repos, sink or Silent(), pause
+        self._met = self._walked = False
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
@@ -78,10 +79,26 @@ class Run:
                         yield root, name
             except StorageError as error:
                 self.error(root.label, error)
+        self.walked()
+
+    @property
+    def whole(self) -> bool:
+        """Is the run about everything? Not with --repo."""
+        return not self._repos
 
     def covers(self, name: str) -> bool:
         """Is this repository among those that --repo names?"""
-        return not self._repos or matches(name, self._repos)
+        covered = self.whole or matches(name, self._repos)
+        self._met |= covered
+        return covered
+
+    def walked(self) -> None:
+        """All names have been met, so a --repo that none of them answered to is a mistake (exit 10)."""
+        self._walked = True
+
+    def _require_match(self) -> None:
+        if self._walked and not (self.whole or self._met or self.report.errors):
+            raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
 
     @contextmanager
     def guarded(self, name: str) -> Iterator[None]:
@@ -105,6 +122,7 @@ class Run:
         self._sink.start(self.report.head())
         try:
             work()
+            self._require_match()
         except TimeUp:
             self.report.codes.append(16)
         except Stopped as stop:
@@ -113,9 +131,19 @@ class Run:
         except ZotctlError as error:
             self.report.codes.append(error.exit_code)
             self.error("", error)
+        except BrokenPipeError:
+            raise
+        except Exception as bug:
+            self.report.codes.append(70)
+            self.report.errors.append(error_fields("", ZotctlError(f"a bug: {type(bug).__name__}: {bug}")))
+            self._end()
+            raise
+        self._end()
+        return self.report
+
+    def _end(self) -> None:
         self.report.duration_s = self.clock.elapsed() - self._began
         self._sink.summary(self.report.tail())
-        return self.report
 
     # -- telling --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.repair import Repair
-from zotctl.jobs.run import Run, TimeUp, matches
+from zotctl.jobs.run import Run, TimeUp
 from zotctl.jobs.scrub_state import Checked, FirstSeen
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
@@ -180,10 +180,7 @@ class _Scrub:
         """Directories that were layouts and have lost their `oci-layout`; no list of repositories has them."""
         for root in roots:
             with self._run.guarded(root.label):
-                yield from ((root, name) for name in _strays(root, "") if self._wants(name))
-
-    def _wants(self, name: str) -> bool:
-        return not self._run._repos or matches(name, self._run._repos)
+                yield from ((root, name) for name in _strays(root, "") if self._run.covers(name))
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
         """How much there is to read, shared content divided among its names."""
@@ -333,7 +330,7 @@ class _Scrub:
     # -- the end --------------------------------------------------------------------------------
 
     def _complete(self) -> None:
-        whole = not self._run._repos
+        whole = self._run.whole
         for root in self._whole:
             if whole:
                 with self._run.guarded(root.label):

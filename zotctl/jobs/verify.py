@@ -79,6 +79,8 @@ class _Verify:
                     self._layout(root, only, alone=True)
                 else:
                     self._root(root)
+        if only is None:
+            self._run.walked()
 
     def _root(self, root: Root) -> None:
         for place in places(self._run, root):
@@ -86,7 +88,7 @@ class _Verify:
             if self._run.covers(place.name):
                 with self._run.guarded(place.name):
                     self._place(root, place)
-        if not self._run._repos:
+        if self._run.whole:
             self._hidden(root)
 
     def _place(self, root: Root, place: Place) -> None:

@@ -21,7 +21,7 @@ from zotctl.errors import (
     UsageError,
 )
 from zotctl.jobs.report import Finding
-from zotctl.jobs.run import Run, matches
+from zotctl.jobs.run import Run
 from zotctl.jobs.verify import VerifyOptions
 from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
@@ -32,7 +32,7 @@ TIMEOUT = 30.0
 ABSENT = "sha256:" + "0" * 64
 
 
-def verify_url(run: Run, url: str, repos: list[str], options: VerifyOptions | None = None) -> None:
+def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None:
     """`url`: http(s)://HOST[:PORT][/NAME[:TAG]]. Raises Unavailable, PermissionRefused, NoSuchStore."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -47,7 +47,7 @@ def verify_url(run: Run, url: str, repos: list[str], options: VerifyOptions | No
         if name:
             _Repository(run, wire, name, options or VerifyOptions()).check([tag] if tag else None)
             return
-        for repository in wire.names(repos):
+        for repository in wire.names():
             run.check()
             with run.guarded(repository):
                 _Repository(run, wire, repository, options or VerifyOptions()).check(None)
@@ -73,12 +73,13 @@ class _Wire:
             raise Unavailable(f"{method} {path}: the registry answers {response.status_code}")
         return response
 
-    def names(self, globs: list[str]) -> list[str]:
+    def names(self) -> list[str]:
         """The catalog, page by page; a registry without one needs a name."""
         if self.get("/v2/_catalog").status_code == 404:
             raise NoSuchStore(f"{self.client.base_url} has no catalog; name a repository: URL/NAME")
         found = [name for page in self.pages("/v2/_catalog") for name in page.get("repositories") or ()]
-        return [name for name in found if not globs or matches(name, globs)]
+        self._run.walked()
+        return [name for name in found if self._run.covers(name)]
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         asked: set[str] = set()
