@@ -198,3 +198,9 @@ def test_the_server_gets_the_configuration_and_gives_the_exit_code(tmp_path: Pat
     line = json.loads(run.stderr)
     assert (line["level"], line["component"]) == ("warning", "config")
     assert "under a minute" in line["message"]
+
+
+def test_sync_in_zots_file_is_refused_unless_it_is_to_be_ignored(tmp_path: Path) -> None:
+    (tmp_path / "zot.json").write_text('{"storage": {"rootDirectory": "/z"}, "extensions": {"sync": {"enable": true}}}')
+    assert "--ignore-sync" in zotctl("serve", "--show-config", "zot.json", cwd=tmp_path).stderr
+    assert "storage.roots[0].path" in shown("zot.json", "--ignore-sync", cwd=tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.reading import load, mistakes, toml
-from zotctl.config import Config, RootConfig, reload_config
+from zotctl.config import Config, RootConfig, load_config, reload_config
 from zotctl.config.environment import single_keys, variable
 from zotctl.config.values import TimeWindow
 
@@ -277,3 +277,20 @@ def test_a_short_delay_is_warned_about_only_when_it_counts(tmp_path: Path) -> No
         f"{file}: storage.gc_delay: under a minute: a slow push may lose what it has sent",
     )
     assert load(toml(tmp_path, "storage = { gc = false, gc_delay = '30s' }")).warnings == ()
+
+
+def test_a_variable_that_nobody_knows_is_warned_about_with_the_nearest_name() -> None:
+    config = load(environ={"ZOTCTL_ROTO": "/srv", "ZOTCTL_CONFG": "x", "ZOTCTL_XYZZY": "1", "PATH": "/bin"})
+    assert config.warnings == (
+        "environment ZOTCTL_CONFG: unknown variable, ignored; did you mean ZOTCTL_CONFIG?",
+        "environment ZOTCTL_ROTO: unknown variable, ignored; did you mean ZOTCTL_ROOT?",
+        "environment ZOTCTL_XYZZY: unknown variable, ignored",
+    )
+    names = ("ZOTCTL_OUTPUT", "ZOTCTL_DEBUG", "ZOTCTL_SEED", "ZOTCTL_SOAK", "ZOTCTL_FAULTS", "ZOTCTL_RANDOM")
+    assert load(environ=dict.fromkeys(names, "1")).warnings == ()
+
+
+def test_a_job_does_not_mind_who_may_come_in(tmp_path: Path) -> None:
+    file = toml(tmp_path, "[http.auth]\nhtpasswd = '/x'\n[storage]\nroots = ['/a']\n")
+    assert len(mistakes(file)) == 1
+    assert load_config(str(file), flags={}, environ={}, serving=False).storage.roots[0].path == "/a"

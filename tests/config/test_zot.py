@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.config.reading import load, mistakes, toml, zot
-from zotctl.config import Keep, KeepTags, Policy, Retention, RootConfig
+from zotctl.config import Keep, KeepTags, Policy, Retention, RootConfig, load_config, reload_config
 
 STORAGE = {"rootDirectory": "/z"}
 
@@ -266,3 +266,25 @@ def test_flags_and_the_environment_go_before_it(tmp_path: Path) -> None:
 def test_the_scrub_extension(tmp_path: Path, extension: dict[str, object], interval: float | None) -> None:
     config = load(zot(tmp_path, {"storage": STORAGE, "extensions": {"scrub": extension}}))
     assert (config.scrub.interval, config.warnings) == (interval, ())
+
+
+def test_a_job_does_not_mind_what_only_a_server_must_not_ignore(tmp_path: Path) -> None:
+    file = zot(
+        tmp_path,
+        {
+            "storage": STORAGE,
+            "http": {"auth": {"htpasswd": {"path": "/x"}}, "accessControl": {"repositories": {"**": {}}}},
+            "extensions": {"sync": {"enable": True}, "lint": {"enable": True}},
+        },
+    )
+    assert len(mistakes(file)) == 4
+    assert load_config(str(file), flags={}, environ={}, serving=False).storage.roots[0].path == "/z"
+
+
+def test_sync_is_ignored_on_request_and_said_so(tmp_path: Path) -> None:
+    file = zot(tmp_path, {"storage": STORAGE, "extensions": {"sync": {"enable": True}, "lint": {"enable": True}}})
+    assert [line.split(":")[0] for line in mistakes(file)] == ["extensions.sync", "extensions.lint"]
+    file = zot(tmp_path, {"storage": STORAGE, "extensions": {"sync": {"enable": True}}})
+    config = load_config(str(file), flags={}, environ={}, waived=["extensions.sync"])
+    assert config.warnings == (f"{file}: extensions.sync: ignored, as was asked for",)
+    assert reload_config(config) == config

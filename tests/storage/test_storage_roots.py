@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
+import re
 import shutil
 import stat
 import tempfile
@@ -23,6 +24,7 @@ from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig
 from zotctl.errors import (
     BlobUnknown,
     ConfigError,
+    Denied,
     HeldElsewhere,
     NameUnknown,
     PermissionRefused,
@@ -580,3 +582,31 @@ def test_a_store_of_one_user_is_written_by_root_and_read_by_that_user(open_dir: 
         return store.repository("app").tags()
 
     assert as_user(SOMEBODY, work) == ["v1", "v2", "v3", "v4"]
+
+
+@pytest.mark.parametrize("said", ['{"format": 2}', '{"layout": "x"}', "[1]", "rubbish"])
+def test_a_store_of_a_later_version_is_refused_and_left_as_it_is(tmp_path: Path, said: str) -> None:
+    opened(tmp_path / "a").close()
+    (tmp_path / "a/.zotctl/version").write_text(said)
+    (tmp_path / "a/.zotctl/trash").rmdir()
+    for read_only in (False, True):
+        with pytest.raises(ConfigError, match=f"does not know .*says {re.escape(said)}.*update zotctl"):
+            opened(tmp_path / "a", read_only=read_only)
+    assert not (tmp_path / "a/.zotctl/trash").exists()
+    (tmp_path / "a/.zotctl/version").write_text("")  # a full disk leaves it so
+    opened(tmp_path / "a").close()
+
+
+def test_a_missing_root_says_what_helps_with_zots_file_too(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("none", "empty"):
+        with pytest.raises(ConfigError, match="ZOTCTL_STORAGE_CREATE=true"):
+            open_store(StorageConfig(roots=(RootConfig(path=str(tmp_path / name)),)))
+
+
+def test_routes_alone_take_only_what_they_lead_to(tmp_path: Path) -> None:
+    store = opened(routes={"a": tmp_path / "a"})
+    push_image(store, "a/b", "v1")
+    with pytest.raises(Denied, match="no route leads c anywhere"):
+        store.repository_for_push("c")
+    assert store.repositories() == ["a/b"]

@@ -29,7 +29,8 @@ Examples:
   zotctl import-layout ./build/layout --root /srv/images --repo team/app --tag 1.0
   docker save app:1.0 | zotctl import-layout - --root /srv/images
   # A whole store of zot or olareg, or any tree of layouts
-  zotctl import-layout /var/lib/registry --root /srv/images --all
+  zotctl import-layout /var/lib/registry --root /srv/images
+  zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
 """
 
 
@@ -50,7 +51,12 @@ def import_layout(
         str | None, typer.Option(metavar="TAG", help="The tag of the one image, or of several the one to take.")
     ] = None,
     take_all: Annotated[
-        bool, typer.Option("--all", help="Take everything, also when the source names several repositories.")
+        bool,
+        typer.Option(
+            "--all",
+            help="With --repo NAME and a source of several repositories: images of one layout or archive all go to "
+            "NAME, the layouts of a tree below NAME/. Without --repo everything is taken in any case.",
+        ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that are there already.")] = False,
     link: Annotated[

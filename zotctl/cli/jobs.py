@@ -71,17 +71,30 @@ def _parsed(option: str, text: str, parse: Callable[[object], T]) -> T:
         raise UsageError(f"{option}: {error}") from None
 
 
-def load(roots: list[str] | None, config: str | None, *, must_exist: bool = True, may_be_empty: bool = False) -> Config:
+def load(
+    roots: list[str] | None,
+    config: str | None,
+    *,
+    must_exist: bool = True,
+    may_be_empty: bool = False,
+    as_server: bool = False,
+) -> Config:
     """The configuration that says where the store is. A job makes no root: what is missing is an error.
 
     So is an empty directory: a share that is not mounted looks like that, and our marker in it would make `serve`
-    take it for the root.
+    take it for the root. `as_server`: refuse also what only a server must not ignore.
     """
+    import logging
+
     from zotctl import logs
     from zotctl.config import load_config
 
     logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
-    loaded = load_config(config, flags={"storage.roots": roots or None}, environ=os.environ)
+    flags = {"storage.roots": roots or None}
+    loaded = load_config(config, flags=flags, environ=os.environ, serving=as_server)
+    for warning in loaded.warnings:
+        if warning.startswith("environment "):  # the others are the server's, not for a mail from each cron job
+            logging.getLogger("zotctl.config").warning(warning)
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
         if must_exist and not os.path.isdir(path):
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")

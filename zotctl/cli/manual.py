@@ -37,6 +37,13 @@ FILES = [
     ("./registry", "The directory of repositories, if none is named."),
     ("DIR/NAME/", "A repository: an OCI image layout, for any tool to read."),
     ("DIR/.zotctl/", "What zotctl keeps for itself. It may be removed while nothing runs."),
+    ("DIR/.zotctl/trash/", "What gc has collected, by run, until the delay is over; gc --restore brings it back."),
+    (
+        "DIR/.zotctl/bad/",
+        "Damaged content that scrub, or a push, has found, for a look; as long as any name leads to it, and for 7 days "
+        "after it was healed, until the next scrub. Where there are no hard links it lies in quarantine/, until "
+        "somebody removes it.",
+    ),
 ]
 SIGNALS = [
     (

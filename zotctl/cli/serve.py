@@ -79,6 +79,9 @@ def serve(
     log_format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="json or text; default text on a terminal only.")
     ] = None,
+    ignore_sync: Annotated[
+        bool, typer.Option("--ignore-sync", help="zot's file: serve what is here, though sync would fetch more.")
+    ] = False,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print what is in force and where it was said, and end.")
     ] = False,
@@ -104,14 +107,16 @@ def serve(
         "log.level": log_level,
         "log.format": log_format,
     }
-    loaded = _load(target, config, as_name, flags)
+    loaded = _load(target, config, as_name, flags, waived=["extensions.sync"] if ignore_sync else [])
     if show_config:
         show(loaded, Output.JSON if as_json else output)
     else:
         raise typer.Exit(_serve(loaded))
 
 
-def _load(target: str | None, config: str | None, as_name: str | None, flags: Flags) -> Config:
+def _load(
+    target: str | None, config: str | None, as_name: str | None, flags: Flags, waived: list[str]
+) -> Config:
     from zotctl.config import load_config
 
     if target is not None and os.path.isdir(target):
@@ -124,7 +129,7 @@ def _load(target: str | None, config: str | None, as_name: str | None, flags: Fl
         raise UsageError(f"{target}: no such file or directory; --root {target} would make the directory")
     else:
         config = config or target
-    return load_config(config, flags=flags, environ=os.environ)
+    return load_config(config, flags=flags, environ=os.environ, waived=waived)
 
 
 def _serve(config: Config) -> int:

@@ -14,6 +14,12 @@ from zotctl.config.values import Kind
 
 CONFIG = "ZOTCTL_CONFIG"
 ROOT = "ZOTCTL_ROOT"
+OUTSIDE = ("ZOTCTL_OUTPUT", "ZOTCTL_DEBUG")
+"""Variables that are no part of the configuration; the command line reads them."""
+OF_TESTS = frozenset(
+    f"ZOTCTL_{name}" for name in ("EXAMPLES", "FAULTS", "RANDOM", "REQUIRE_TOOLS", "SCHEDULES", "SEED", "SOAK")
+)
+"""What only the project's own tests read; CONTRIBUTING.md tells of them."""
 
 _ROOTS = "storage.roots"
 _OPTIONS = {
@@ -53,7 +59,8 @@ def variable(path: str) -> str:
 
 
 def apply_environment(document: Document, environ: Mapping[str, str], problems: Problems) -> None:
-    """Lay the variables over the file. One that looks like a section's and is none is a mistake."""
+    """Lay the variables over the file. One that looks like a section's and is none is a mistake; any other that
+    nobody knows is warned about, for it may be somebody else's."""
     paths = {ROOT: _ROOTS, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
     sections = tuple(f"ZOTCTL_{name.upper()}_" for name in entries(Config))
     for name, text in sorted(environ.items()):
@@ -61,6 +68,8 @@ def apply_environment(document: Document, environ: Mapping[str, str], problems: 
             force(document, paths[name], text, f"environment {name}")
         elif name.startswith(sections):
             problems.unknown(f"environment {name}", name, paths, "variable")
+        elif name.startswith("ZOTCTL_") and name not in {CONFIG, *OUTSIDE, *OF_TESTS}:
+            problems.doubtful(f"environment {name}", name, (*paths, CONFIG, *OUTSIDE), "variable")
 
 
 def apply_flags(document: Document, flags: Mapping[str, object]) -> None:

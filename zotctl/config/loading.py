@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +20,22 @@ from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
 
 
-def load_config(path: str | None, *, flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+def load_config(
+    path: str | None,
+    *,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    serving: bool = True,
+    waived: Collection[str] = (),
+) -> Config:
     """Read a configuration.
 
     `path` is a file of ours (TOML) or of zot's (JSON or TOML); None: what ZOTCTL_CONFIG names, or no file.
     `flags` maps the paths of keys, such as `http.port`, to values or texts; None was not given.
-    Raises ConfigError with every mistake on a line of its own.
+    `serving` False: for a job, to which it doesn't matter who may come in. `waived`: keys of zot's that are
+    ignored on request. Raises ConfigError with every mistake on a line of its own.
     """
-    problems = Problems()
+    problems = Problems(serving=serving, waived=waived)
     file = path or environ.get(CONFIG)
     document = _read(file, problems) if file else Document()
     apply_environment(document, environ, problems)
@@ -38,13 +46,19 @@ def load_config(path: str | None, *, flags: Mapping[str, object], environ: Mappi
     advise(config, document.origins, problems)
     problems.raise_mistakes()
     return replace(
-        config, origins=document.origins, warnings=problems.warnings, source=Source(path, flags, environ)
+        config,
+        origins=document.origins,
+        warnings=problems.warnings,
+        source=Source(path, flags, environ, serving, frozenset(waived)),
     )
 
 
 def reload_config(config: Config) -> Config:
     """Read again what `config` was made of. Raises ConfigError; the old one is as good as it was."""
-    return load_config(config.source.path, flags=config.source.flags, environ=config.source.environ)
+    said = config.source
+    return load_config(
+        said.path, flags=said.flags, environ=said.environ, serving=said.serving, waived=said.waived
+    )
 
 
 def _read(file: str, problems: Problems) -> Document:

@@ -115,7 +115,7 @@ class RootSettings:
     dedupe: Annotated[bool, Key(BOOLEAN, "Keep equal blobs of several repositories once, by hard links.")] = (
         True
     )
-    gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches. This version does not yet.")] = True
+    gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches, while serving.")] = True
     gc_untagged: Annotated[
         str,
         Key(
@@ -281,6 +281,8 @@ class Source:
     path: str | None = None
     flags: Mapping[str, object] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
+    serving: bool = True
+    waived: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 from zotctl.errors import ConfigError
 
 
 class Problems:
-    """Mistakes and warnings, each once, in the order in which they were met."""
+    """Mistakes and warnings, each once, in the order in which they were met.
 
-    def __init__(self) -> None:
+    `serving`: what would let in the wrong people, or answer clients wrongly, is refused; a job answers nobody.
+    `waived`: keys that are ignored on request, though a server would be refused for them.
+    """
+
+    def __init__(self, *, serving: bool = True, waived: Collection[str] = ()) -> None:
+        self._serving, self._waived = serving, waived
         self._mistakes: dict[str, None] = {}
         self._warnings: dict[str, None] = {}
 
@@ -24,6 +29,21 @@ class Problems:
 
     def warn(self, where: str, text: str) -> None:
         self._warnings[f"{where}: {text}"] = None
+
+    def unsafe(self, where: str, key: str, text: str) -> None:
+        """To serve without `key` would be wrong, and this version has no way to serve with it."""
+        if self._serving and key in self._waived:
+            self.warn(where, "ignored, as was asked for")
+        elif self._serving:
+            self.mistake(where, text)
+
+    def doubtful(self, where: str, key: str, valid: Iterable[str], word: str) -> None:
+        """Nobody knows `key`, but it may be somebody else's."""
+        names = {name.partition("_")[2]: name for name in valid}  # what all begin with makes any two alike
+        if near := get_close_matches(key.partition("_")[2], names, n=1):
+            self.warn(where, f"unknown {word}, ignored; did you mean {names[near[0]]}?")
+        else:
+            self.warn(where, f"unknown {word}, ignored")
 
     def unknown(self, where: str, key: str, valid: Iterable[str], word: str = "key") -> None:
         """`key` is none of the `valid` ones, which lie in the same table."""

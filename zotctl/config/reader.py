@@ -8,7 +8,7 @@ from typing import Any
 from zotctl.config.document import join
 from zotctl.config.model import RootSettings, StorageConfig
 from zotctl.config.problems import Problems
-from zotctl.config.refusals import REFUSED
+from zotctl.config.refusals import REFUSED, UNSAFE
 from zotctl.config.schema import Table, Tables, entries
 from zotctl.config.values import Kind
 
@@ -54,6 +54,8 @@ class Reader:
 
     def _unknown(self, cls: type, path: str, name: str) -> None:
         key = join(path, name)
+        if (text := UNSAFE.get(key)) is not None:
+            return self._problems.unsafe(self._where(key), key, text)
         if (text := REFUSED.get(key)) is not None:
             return self._mistake(key, text)
         valid = [*entries(cls), *(entries(RootSettings) if cls is StorageConfig else ())]

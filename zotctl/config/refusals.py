@@ -9,9 +9,7 @@ ACCESS_CONTROL = (
 LOCAL_ONLY = "this version serves local directories; remove the key and name a directory"
 OTHER_CLOUD = "only local directories can be served; copy the content to one first"
 
-REFUSED = {
-    "http.auth": ACCESS_CONTROL,
-    "http.access_control": ACCESS_CONTROL,
-    "storage.s3": LOCAL_ONLY,
-}
+REFUSED = {"storage.s3": LOCAL_ONLY}
 """Keys of our own file."""
+UNSAFE = {"http.auth": ACCESS_CONTROL, "http.access_control": ACCESS_CONTROL}
+"""The same, for a server only: a job lets nobody in."""

@@ -20,11 +20,16 @@ from zotctl.config.zot_rules import (
     refused,
     text,
     to,
+    unsafe,
     warned,
 )
 
 NO_DATABASE = warned("ignored: there is no database here, and none is needed")
-NOT_YET = "this version does not have it yet; ignored"
+NO_LIMIT = "ignored: this version sets no limit to the number of repositories"
+NO_METRICS = "ignored: this version exports no metrics"
+ONE_THREAD = (
+    "ignored: the jobs inside `serve` work in one thread, so that requests don't feel them; by hand there is --workers"
+)
 NOT_STORAGE = warned("ignored: not a part of zotctl")
 
 KEEP: Keys = {
@@ -61,7 +66,7 @@ STORE: Keys = {
     "gcInterval": to("gc_interval", duration),
     "gcTimeWindow": to("gc_time_window", text),
     "retention": into("retention", RETENTION),
-    "maxRepos": warned(NOT_YET),
+    "maxRepos": warned(NO_LIMIT),
     "redirectBlobURL": refused("blobs of a local directory can't be redirected; remove the key"),
     "storageDriver": _storage_driver,
     "cacheDriver": NO_DATABASE,
@@ -114,9 +119,9 @@ def _method(_: Translation, found: Found) -> object:
 
 
 AUTH: Keys = {
-    "htpasswd": group({"path": refused(ACCESS_CONTROL)}),
+    "htpasswd": group({"path": unsafe(ACCESS_CONTROL)}),
     **{
-        name: refused(ACCESS_CONTROL)
+        name: unsafe(ACCESS_CONTROL)
         for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")
     },
     **dict.fromkeys(("sessionKeysFile", "secureSession"), warned("ignored: there are no sessions")),
@@ -132,7 +137,7 @@ HTTP: Keys = {
     "writeTimeout": to("write_timeout", _idle),
     "tls": into("tls", {"cert": to("cert", text), "key": to("key", text), "cacert": to("cacert", text)}),
     "auth": group(AUTH),
-    "accessControl": refused(ACCESS_CONTROL),
+    "accessControl": unsafe(ACCESS_CONTROL),
     "realm": passed_over,
     "ratelimit": into(
         "rate_limit",
@@ -166,7 +171,7 @@ def _scrub(translation: Translation, found: Found) -> None:
 
 
 EXTENSIONS: Keys = {
-    "metrics": enabled_if_empty(warned(NOT_YET)),
+    "metrics": enabled_if_empty(warned(NO_METRICS)),
     "scrub": enabled_if_empty(_scrub),
     "search": enabled_if_empty(NOT_STORAGE),
     "ui": enabled_if_empty(NOT_STORAGE),
@@ -174,16 +179,17 @@ EXTENSIONS: Keys = {
     "mgmt": NOT_STORAGE,
     "apikey": NOT_STORAGE,
     "events": warned("ignored: no event is sent"),
-    "lint": refused("this version can't keep such pushes out; check before the push, and remove the key"),
-    "sync": refused(
-        "its clients expect content from upstream; copy that with another tool, and remove the key"
+    "lint": unsafe("this version can't keep such pushes out; check before the push, and remove the key"),
+    "sync": unsafe(
+        "its clients expect content from upstream; copy that with another tool and remove the key, or serve what is "
+        "here with --ignore-sync"
     ),
 }
 
 
 def _members(translation: Translation, found: Found) -> None:
     if isinstance(found.value, list) and len(found.value) > 1:
-        refused("remove it, and point all nodes at the same storage")(translation, found)
+        unsafe("remove it, and point all nodes at the same storage")(translation, found)
 
 
 CLUSTER: Keys = {"members": _members, "hashKey": passed_over, "tls": passed_over}
@@ -204,6 +210,6 @@ TOP: Keys = {
     "http": into("http", HTTP),
     "log": into("log", LOG),
     "extensions": group(EXTENSIONS),
-    "scheduler": group({"numWorkers": warned(NOT_YET)}),
+    "scheduler": group({"numWorkers": warned(ONE_THREAD)}),
     "cluster": group(CLUSTER),
 }

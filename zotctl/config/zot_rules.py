@@ -129,6 +129,16 @@ def refused(text: str) -> Rule:
     return rule
 
 
+def unsafe(text: str) -> Rule:
+    """Ignoring it would be unsafe for a server; a job answers nobody."""
+
+    def rule(translation: Translation, found: Found) -> None:
+        if not disabled(found.value):
+            translation.problems.unsafe(translation.where(found.key), found.key, text)
+
+    return rule
+
+
 def passed_over(translation: Translation, found: Found) -> None:
     """Ignored: nothing is lost by it."""
 

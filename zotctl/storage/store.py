@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from zotctl.errors import LayoutInvalid, NameUnknown, NotFound, StorageError
+from zotctl.errors import Denied, LayoutInvalid, NameUnknown, NotFound, StorageError
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import Snapshot, WouldBlock
 from zotctl.storage.repository import Repository
@@ -99,7 +99,10 @@ class Store:
         routed = [root for root in self.roots if root.takes(name)]
         if routed:
             return max(routed, key=lambda root: len(root.route.prefix if root.route else ""))
-        return next(root for root in self.roots if root.route is None)
+        rest = next((root for root in self.roots if root.route is None), None)
+        if rest is None:
+            raise Denied(f"no route leads {name} anywhere, and no root takes the rest", name)
+        return rest
 
 
 def _components(name: str) -> list[str]:

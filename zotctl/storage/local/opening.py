@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from zotctl.config import RootConfig, Route
-from zotctl.errors import ConfigError, HeldElsewhere, NoSpace, PermissionRefused, ReadOnlyStorage
+from zotctl.errors import ConfigError, HeldElsewhere, NoSpace, PermissionRefused, ReadOnlyStorage, StorageError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
@@ -29,16 +29,20 @@ FORMAT = 1
 DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.BAD, keys.TRASH)
 ZOT_DATABASES = ("cache.db", "meta.db")
 
+MAKE = "set create = true in zotctl.toml, or start it once with ZOTCTL_STORAGE_CREATE=true (zot's file has no such key)"
+"""zot makes its root; on a mount point without its share that would begin a second, empty store."""
+
 log = logging.getLogger("zotctl.storage")
 
 
 def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
     """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
     that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
-    somebody else owns the store."""
+    somebody else owns the store. ConfigError too for a hidden directory of a format that a later version made."""
     path = os.path.abspath(settings.path)
     _make_or_refuse(path, create=settings.create)
     local = _detect(path)
+    _refuse_unknown_format(local, path)
     writable = not read_only and _prepare(local, path)
     if writable:
         _try_out(local, path)
@@ -54,11 +58,10 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
     elif not os.path.isdir(path):
         if os.path.lexists(path):
             raise ConfigError(f"the storage root {path} is not a directory")
-        raise ConfigError(f"the storage root {path} is not there; make it, mount it, or set create = true")
+        raise ConfigError(f"the storage root {path} is not there: is it mounted? To have it made, {MAKE}")
     elif _is_empty(path):
         raise ConfigError(
-            f"the storage root {path} is empty and was never used: is it mounted? If it is really new, "
-            "set create = true or give it with --root"
+            f"the storage root {path} is empty and was never used: is it mounted? If it is really new, {MAKE}"
         )
 
 
@@ -93,6 +96,25 @@ def _detect(path: str) -> LocalDriver:
     if driver.filesystem == "overlay":
         log.warning(f"{path} is on overlayfs, where writing breaks hard links: use a volume")
     return detect(path, owner=(owner.st_uid, owner.st_gid))
+
+
+def _refuse_unknown_format(driver: Driver, path: str) -> None:
+    """What a later version keeps in the hidden directory may mean something else: nothing is done there, not even
+    reading, for the trash and the list of known damage take part in that."""
+    try:
+        body = read(driver, keys.VERSION, 4096)
+    except StorageError:
+        return  # none yet, or none that this user may read
+    try:
+        known = json.loads(body or b'{"format": 1}')["format"] == FORMAT
+    except (ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        said = body[:80].decode(errors="replace").strip()
+        raise ConfigError(
+            f"the store {path} has a format that this version of zotctl does not know ({keys.VERSION} says {said}): a "
+            f"later version has used it; update zotctl. It knows format {FORMAT}"
+        )
 
 
 def _prepare(driver: Driver, path: str) -> bool:
