@@ -22,7 +22,7 @@ def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = Fals
     for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES):
         site.make_dirs(directory)
     driver.append(keys.VERSION).close()
-    return Root(LocalProtocol(site, min_free=0), read_only=False, marker=keys.VERSION, first=driver.stat(""))
+    return Root(LocalProtocol(site, min_free=0), read_only=False)
 
 
 def store_over(

@@ -39,9 +39,13 @@
     │   ├── PermissionRefused   503 DENIED, exit 12
     │   ├── NoSpace             507 DENIED, exit 13
     │   ├── ReadOnlyStorage     503 DENIED, exit 12
+    │   ├── Changed             409 somebody else was faster (storage only)
+    │   ├── Expired             409 a request that was signed too long ago (storage only)
     │   ├── Unavailable         503 UNAVAILABLE, exit 14: away, time-out, EIO
     │   │   ├── Busy            503 a lock was not to be had in time
-    │   │   └── IoFailed        503 the device reported an error
+    │   │   ├── IoFailed        503 the device reported an error
+    │   │   ├── SlowDown        503 an object store that wants fewer requests; not done
+    │   │   └── OutcomeUnknown  503 a write without an answer: it may have been done
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
     └── HeldElsewhere          11   another run, or zot, holds it
@@ -258,6 +262,22 @@ class Busy(Unavailable):
 
 class IoFailed(Unavailable):
     pass
+
+
+class SlowDown(Unavailable):
+    pass
+
+
+class OutcomeUnknown(Unavailable):
+    pass
+
+
+class Changed(StorageError):
+    status = 409
+
+
+class Expired(StorageError):
+    status = 409
 
 
 class NoLocks(StorageError):

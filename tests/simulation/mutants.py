@@ -53,7 +53,7 @@ def _condemn_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
         return
     left = [digest for digest in batch if digest not in marks.reachable]
     if not marks.faults:
-        self._protocol.trash.condemn(_not_held(self._protocol.site, self._name), self._run_name, left)
+        self._local.trash.condemn(_not_held(self._local.site, self._name), self._run_name, left)
 
 
 def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
@@ -61,7 +61,7 @@ def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> No
         marks = self._marker._marks
         assert marks is not None
         left = [digest for digest in batch if digest not in marks.reachable]
-        self._protocol.trash.condemn(held, self._run_name, left)
+        self._local.trash.condemn(held, self._run_name, left)
 
 
 def _require_what_is_in_place(self: LocalTransaction, digest: Digest) -> Any:

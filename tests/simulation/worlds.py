@@ -38,8 +38,7 @@ def open_store(process: Process, *, dedupe: bool = True) -> Store:
     """What a process makes when it starts; that itself is no step."""
     driver, clock = process.driver, process.clock
     site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=dedupe)
-    first = process.machine.driver.stat("")
-    root = Root(LocalProtocol(site, min_free=0), read_only=False, marker=keys.VERSION, first=first)
+    root = Root(LocalProtocol(site, min_free=0), read_only=False)
     root.committer = Direct(root.protocol)  # type: ignore[assignment]
     return Store([root], clock)
 

@@ -407,14 +407,14 @@ def staged(
 
 def discard_staging(root: Root) -> None:
     """Remove all that an import has staged in a root. Its lease must be held."""
-    site = root.protocol.site
+    site = root.local.site
     if site.stat(STAGING) is None:
         return
     for algorithm in _names(root, keys.blobs(STAGING)):
         for encoded in _names(root, keys.blobs_of(STAGING, algorithm)):
             digest = Digest(f"{algorithm}:{encoded}")
             site.discard(keys.blob(STAGING, digest))
-            root.protocol.pool.release(digest)
+            root.local.pool.release(digest)
         _rmdir(root, keys.blobs_of(STAGING, algorithm))
     _rmdir(root, keys.blobs(STAGING))
     for name in _names(root, STAGING):

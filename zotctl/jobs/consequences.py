@@ -60,7 +60,7 @@ class Consequences:
             self._report(root, "", trouble.digest, trouble.kind, trouble.reason, None, {"path": trouble.path})
         self._first_seen[root.label].gone_through("")
         if not (self._run.dry_run or root.read_only):
-            bad, before = root.protocol.bad, int((now - KEPT_ASIDE) * 1e9)
+            bad, before = root.local.bad, int((now - KEPT_ASIDE) * 1e9)
             self._run.add("freed_bytes", sum(bad.sweep(digest, before) for digest in bad.digests()))
 
     def _view(self, repo: Examined) -> View | None:
@@ -106,7 +106,7 @@ class Consequences:
 
     def _damage(self, repo: Examined, view: View | None) -> None:
         for verdict in repo.bad:
-            now = repo.root.protocol.site.stat(keys.blob(repo.name, verdict.digest))
+            now = repo.root.local.site.stat(keys.blob(repo.name, verdict.digest))
             if verdict.is_about(now):
                 self._deal_with(repo, verdict, view)
 

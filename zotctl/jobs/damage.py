@@ -78,7 +78,7 @@ class Inspector:
         info = reader.info()
         if not self._quick:
             return Verdict(digest, info, self._hasher.digest(reader, digest.algorithm))
-        known_bad = is_stub(digest, info.size) or root.protocol.bad.holds(digest, info)
+        known_bad = is_stub(digest, info.size) or root.local.bad.holds(digest, info)
         return Verdict(digest, info, None if known_bad else digest)
 
 
@@ -119,11 +119,11 @@ def mark(root: Root, name: str, verdict: Verdict) -> bool:
     if verdict.info is None:
         return False
     drop_from_pool(root, verdict)
-    return root.protocol.bad.mark(verdict.digest, keys.blob(name, verdict.digest), verdict.info)
+    return root.local.bad.mark(verdict.digest, keys.blob(name, verdict.digest), verdict.info)
 
 
 def drop_from_pool(root: Root, verdict: Verdict) -> None:
     """A damaged copy helps no push. The pool is a hint, so if a good one came in between, that is no loss."""
     key = keys.pool(verdict.digest)
-    if verdict.is_about(root.protocol.site.stat(key)):
-        root.protocol.site.discard(key)
+    if verdict.is_about(root.local.site.stat(key)):
+        root.local.site.discard(key)

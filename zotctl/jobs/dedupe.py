@@ -113,11 +113,11 @@ class _Dedupe:
 
     def _repository(self, root: Root, name: str) -> None:
         self._run.add("repositories")
-        known_bad = set(root.protocol.bad.digests())
+        known_bad = set(root.local.bad.digests())
         for digest, info in Examined(root, name).blobs():
             self._run.check()
             self._run.add("blobs")
-            damaged = is_stub(digest, info.size) or (digest in known_bad and root.protocol.bad.holds(digest, info))
+            damaged = is_stub(digest, info.size) or (digest in known_bad and root.local.bad.holds(digest, info))
             if damaged:
                 self._run.add("left_damaged")
             else:
@@ -139,7 +139,7 @@ class _Dedupe:
 
     def _pool(self, root: Root, name: str, digest: Digest, info: Info) -> Info | None:
         """What others are linked to. None: nothing yet, so this blob is offered."""
-        pooled = root.protocol.site.stat(keys.pool(digest))
+        pooled = root.local.site.stat(keys.pool(digest))
         if self._run.dry_run:
             return pooled or self._plan.first(root, digest, info)
         if pooled is None:
@@ -151,11 +151,11 @@ class _Dedupe:
     def _offer(self, root: Root, name: str, digest: Digest) -> None:
         """A name in the pool. It is a hint that nobody believes unread, so this blob need not be read now."""
         with suppress(Exists, NotFound, CannotLink):
-            root.protocol.site.link_into(keys.blob(name, digest), keys.pool(digest))
+            root.local.site.link_into(keys.blob(name, digest), keys.pool(digest))
 
     def _is_full(self, root: Root, name: str, digest: Digest) -> bool:
         """Has its inode all the names that it can have? Then it was the pool's once, and all is well."""
-        site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
+        site, temp = root.local.site, keys.tmp(root.local.site.clock.token())
         try:
             site.driver.link(keys.blob(name, digest), temp)
         except CannotLink:
@@ -166,7 +166,7 @@ class _Dedupe:
 
     def _replace_pooled(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
         """Offer this blob, which was hashed, in place of a copy that takes no more names."""
-        site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
+        site, temp = root.local.site, keys.tmp(root.local.site.clock.token())
         try:
             site.driver.link(keys.blob(name, digest), temp)
             if not _same(site.stat(temp), info):
@@ -213,7 +213,7 @@ class _Dedupe:
 
     def _link(self, pair: _Pair, mine: Verdict, pooled: Verdict) -> _Result:
         """link(pool, tmp), lock, still the inode that was hashed?, rename, unlock."""
-        site, temp = pair.root.protocol.site, keys.tmp(pair.root.protocol.site.clock.token())
+        site, temp = pair.root.local.site, keys.tmp(pair.root.local.site.clock.token())
         replaced: list[Info] = []
 
         def still(now: Info) -> bool:
@@ -237,7 +237,7 @@ class _Dedupe:
 
     def _flush(self, pair: _Pair) -> None:
         """[commit] What takes the place of flushed bytes is flushed; who wrote it may not have done so."""
-        if pair.root.protocol.site.commit:
+        if pair.root.local.site.commit:
             with pair.root.driver.append(keys.pool(pair.digest)) as writer:
                 writer.sync()
 
@@ -267,10 +267,10 @@ class _Dedupe:
     def _throw_out(self, pair: _Pair, verdict: Verdict) -> None:
         """The pool's copy is damaged: told for each repository that has it. The good one is offered instead."""
         for name in pair.root.catalog.walk():
-            if verdict.is_about(pair.root.protocol.site.stat(keys.blob(name, pair.digest))):
+            if verdict.is_about(pair.root.local.site.stat(keys.blob(name, pair.digest))):
                 self._follow.of_part(Examined(pair.root, name, bad=[verdict]))
         drop_from_pool(pair.root, verdict)
-        if (now := pair.root.protocol.site.stat(pair.blob)) is not None:
+        if (now := pair.root.local.site.stat(pair.blob)) is not None:
             self._consider(pair.root, pair.name, pair.digest, now)
 
     def _end(self) -> None:

@@ -74,7 +74,7 @@ def view_of(root: Root, name: str) -> View:
 
 def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
     """Which of the two files is wrong; None: the repository is gone."""
-    if root.protocol.site.stat(name) is None:
+    if root.local.site.stat(name) is None:
         return None
     try:
         check_layout(read(root.driver, keys.layout(name), 4096))
@@ -118,7 +118,7 @@ class Examined:
     def _blob(self, text: str) -> Iterator[tuple[Digest, Info]]:
         with suppress(DigestInvalid):
             check_digest(text)
-            info = self.root.protocol.site.stat(keys.blob(self.name, Digest(text)))
+            info = self.root.local.site.stat(keys.blob(self.name, Digest(text)))
             if info is not None and info.is_file:
                 self.present[text] = info.size
                 yield parse_digest(text), info
@@ -173,7 +173,7 @@ class Examined:
         if not first:
             return
         self.root.require()
-        if self.root.protocol.site.stat(self.name) is None:
+        if self.root.local.site.stat(self.name) is None:
             return
         for digest, reason in self._wanted(view_of(self.root, self.name)):
             if digest in first and self._is_missing(digest):
@@ -194,9 +194,9 @@ class Examined:
         """Condemned content comes back when it is asked for."""
         digest = Digest(text)
         with suppress(NotFound):
-            self.root.protocol.blobs.find(self.name, digest, fresh=True)
+            self.root.local.blobs.find(self.name, digest, fresh=True)
             return False
-        info = self.root.protocol.site.stat(keys.blob(self.name, digest))
+        info = self.root.local.site.stat(keys.blob(self.name, digest))
         return info is None or not info.is_file
 
     def leftovers(self, now: float) -> Iterator[Trouble]:
@@ -210,7 +210,7 @@ class Examined:
 
 
 def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:
-    info = root.protocol.site.stat(key)
+    info = root.local.site.stat(key)
     # A link into tmp leaves the mtime alone, and moves the ctime.
     if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE:
         yield Trouble(None, "orphan", "left over from a process that died; gc removes it", path_of(root, key))

@@ -80,7 +80,7 @@ def _explain_digest(
         for drop in drops:
             yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
-    info = root.protocol.site.stat(keys.blob(name, digest))
+    info = root.local.site.stat(keys.blob(name, digest))
     if info is not None:
         began = Moving(root, options.delay, now).since(name)
         at = info.mtime_ns / 1e9 + options.delay
@@ -95,9 +95,9 @@ def _explain_digest(
 def _in_trash(
     root: Root, name: str, digest: Digest, base: dict[str, object], options: GcOptions
 ) -> Iterator[dict[str, object]]:  # fmt: skip
-    for folder in root.protocol.trash.folders():
-        if folder.name == name and root.protocol.site.stat(keys.condemned(folder.run, name, digest)):
-            at = root.protocol.trash.stamp(folder) / 1e9 + options.kept
+    for folder in root.local.trash.folders():
+        if folder.name == name and root.local.site.stat(keys.condemned(folder.run, name, digest)):
+            at = root.local.trash.stamp(folder) / 1e9 + options.kept
             why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
             yield base | {"verdict": "in trash", "why": why, "purged_after_at": _time(at), "run": folder.run}
 

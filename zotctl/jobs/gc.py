@@ -107,7 +107,7 @@ class Collection:
     def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen) -> None:
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
         self._options, self._moving = chosen.options, chosen.moving
-        self._protocol, self._marker = root.protocol, Marker(root, name)
+        self._local, self._marker = root.local, Marker(root, name)
         self._now = run.clock.now()
 
     def collect(self) -> None:
@@ -167,7 +167,7 @@ class Collection:
         newest = self._spared_since()
         for digest in self._blobs():
             if digest not in marks.reachable:
-                info = self._protocol.site.stat(keys.blob(self._name, digest))
+                info = self._local.site.stat(keys.blob(self._name, digest))
                 if info is not None and info.is_file and info.mtime_ns / 1e9 < newest:
                     yield digest, info.size
 
@@ -211,7 +211,7 @@ class Collection:
             done[:] = [drop for drop in again if (drop.digest, drop.tag) in wanted]
             _apply(draft, done)
 
-        (outcome,) = self._protocol.commit_index(self._name, [change])
+        (outcome,) = self._local.commit_index(self._name, [change])
         if outcome is not None:
             raise outcome
         for drop in done:
@@ -230,7 +230,7 @@ class Collection:
                 raise NoSpace(f"{error.message}; `zotctl gc --delay 0s` frees space without the trash") from error
 
     def _condemn_batch(self, batch: Sequence[Digest]) -> None:
-        with self._protocol.site.locks.hold(self._name) as held:
+        with self._local.site.locks.hold(self._name) as held:
             try:
                 marks = self._marker.now()
             except NotFound:
@@ -239,7 +239,7 @@ class Collection:
                 return
             left = [digest for digest in batch if digest not in marks.reachable]
             if self._options.kept > 0:
-                self._protocol.trash.condemn(held, self._run_name, left)
+                self._local.trash.condemn(held, self._run_name, left)
             else:
                 self._unlink(held, left)
 
@@ -247,25 +247,25 @@ class Collection:
         """`--delay 0s` is an explicit wish: nothing is kept, and no folder in the trash needs room."""
         for digest in digests:
             key = keys.blob(held.name, digest)
-            info = self._protocol.site.stat(key)
+            info = self._local.site.stat(key)
             if info is not None:
-                self._protocol.site.discard(key)
-                self._protocol.pool.release(digest)
+                self._local.site.discard(key)
+                self._local.pool.release(digest)
                 self._run.add("purged")
                 self._run.add("purged_bytes", info.size if info.nlink <= 2 else 0)
 
     def _keep_house(self) -> None:
         remove_empty(self._root, self._name, self._options.delay, self._now)
         leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._now)
-        if self._root.history.size(self._name) > COMPACT_ABOVE:
-            with self._protocol.site.locks.hold(self._name):
-                self._root.history.compact(self._name, self._marker.now().reachable)
+        if self._local.history.size(self._name) > COMPACT_ABOVE:
+            with self._local.site.locks.hold(self._name):
+                self._local.history.compact(self._name, self._marker.now().reachable)
 
 
 def remove_empty(root: Root, name: str, delay: float, now: float) -> None:
     """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
     meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
-    site = root.protocol.site
+    site = root.local.site
     with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):
         info = site.driver.stat(keys.index(name))
         if len(root.protocol.read_index(held.name).index) or now - info.mtime_ns / 1e9 < delay:
@@ -300,7 +300,7 @@ def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
 
 def purge(run: Run, root: Root, chosen: Chosen) -> None:
     """Free what has lain in the trash for longer than it is kept, by the storage's own clock."""
-    trash = root.protocol.trash
+    trash = root.local.trash
     now = trash.now()
     for folder in list(trash.folders()):
         run.check()
@@ -315,21 +315,21 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
 def _push_under_way(root: Root, folder: Folder, chosen: Chosen) -> bool:
     """What was condemned after the oldest moving upload began is left for it, whatever it takes."""
     began = chosen.moving.since(folder.name)
-    return chosen.options.delay > 0 and root.protocol.trash.stamp(folder) / 1e9 >= began
+    return chosen.options.delay > 0 and root.local.trash.stamp(folder) / 1e9 >= began
 
 
 def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
-    protocol, marker = root.protocol, Marker(root, folder.name)
-    sizes = dict(protocol.trash.lying(folder))
+    local, marker = root.local, Marker(root, folder.name)
+    sizes = dict(local.trash.lying(folder))
     for batch in batches(list(sizes), BATCH):
         run.check()
-        with protocol.site.locks.hold(folder.name) as held:
+        with local.site.locks.hold(folder.name) as held:
             needed = _needed(marker)
             if needed is None:
                 return
-            gone = protocol.trash.purge(held, folder, batch, needed)
+            gone = local.trash.purge(held, folder, batch, needed)
         for digest in gone:
-            protocol.pool.release(digest)
+            local.pool.release(digest)
             run.add("purged")
             run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
 

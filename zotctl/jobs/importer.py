@@ -272,7 +272,7 @@ class _Import:
     def _has(self, digest: Digest, size: int) -> bool:
         """Found is promised (I6), which may bring it back from the trash: a dry run only looks."""
         if self.run.dry_run:
-            info = self.root.protocol.site.stat(keys.blob(self.name, digest))
+            info = self.root.local.site.stat(keys.blob(self.name, digest))
             return info is not None and info.size == size
         try:
             return self.root.protocol.find(self.name, digest).size == size
@@ -404,7 +404,7 @@ class _Import:
 
     def _copy_manifest(self, digest: Digest, size: int) -> None:
         """Flushed always: index.json must never lead to a torn manifest (I3). Still nobody sees it."""
-        protocol = self.root.protocol
+        protocol = self.root.local
         staged_key = protocol.stage(source_reader(self.layout)(digest, size))
         try:
             protocol.blobs.publish(self.name, digest, staged_key)
@@ -468,13 +468,13 @@ class _Import:
             raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found}")
 
     def _publish_link(self, digest: Digest, fd: int) -> None:
-        site = self.root.protocol.site
+        site = self.root.local.site
         temp = keys.tmp(site.clock.token())
         _link_open(fd, os.path.join(self.root.label, temp))
         try:
             if site.commit:
                 os.fdatasync(fd)
-            self.root.protocol.blobs.publish(self.name, digest, temp)
+            self.root.local.blobs.publish(self.name, digest, temp)
         finally:
             site.discard(temp)
 

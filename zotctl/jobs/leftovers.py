@@ -35,7 +35,7 @@ def uploads(root: Root) -> Iterator[UploadState]:
     """The sessions of one root. Times by the storage, but for the start, which the server wrote."""
     for file in _names(root, keys.UPLOADS):
         upload_id, _, owner = file.partition(".")
-        info = root.protocol.site.stat(key := f"{keys.UPLOADS}/{file}")
+        info = root.local.site.stat(key := f"{keys.UPLOADS}/{file}")
         with suppress(ValueError):
             if info is not None:
                 started = parse_id(upload_id).started
@@ -83,10 +83,10 @@ def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
 
 def _sweep_tmp(root: Root, delay: float, now: float) -> None:
     for name in _names(root, keys.TMP):
-        info = root.protocol.site.stat(keys.tmp(name))
+        info = root.local.site.stat(keys.tmp(name))
         # A link into tmp leaves the mtime alone, and moves the ctime.
         if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > delay:
-            root.protocol.site.discard(keys.tmp(name))
+            root.local.site.discard(keys.tmp(name))
 
 
 def _sweep_pool(run: Run, root: Root) -> None:
@@ -98,9 +98,9 @@ def _sweep_pool(run: Run, root: Root) -> None:
             run.check()
             directory = f"{keys.POOL}/{algorithm}/{first}"
             for encoded in _names(root, directory):
-                info = root.protocol.site.stat(f"{directory}/{encoded}")
+                info = root.local.site.stat(f"{directory}/{encoded}")
                 if info is not None and info.nlink == 1:
-                    root.protocol.pool.release(Digest(f"{algorithm}:{encoded}"))
+                    root.local.pool.release(Digest(f"{algorithm}:{encoded}"))
                     run.add("pool_entries")
                     run.add("purged_bytes", info.size)
 
@@ -109,20 +109,20 @@ def remove_index_temps(root: Root, name: str, delay: float, now: float) -> None:
     """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
     for entry in _names(root, name):
         key = f"{name}/{entry}"
-        info = root.protocol.site.stat(key)
+        info = root.local.site.stat(key)
         old = info is not None and now - info.mtime_ns / 1e9 > max(delay, 60.0)
         if old and entry.startswith(keys.INDEX_TEMP_PREFIX):
-            with root.protocol.site.locks.hold(name):
-                root.protocol.site.discard(key)
+            with root.local.site.locks.hold(name):
+                root.local.site.discard(key)
         elif entry == ZOT_UPLOADS:
             _remove_zot_uploads(root, key, delay, now)
 
 
 def _remove_zot_uploads(root: Root, directory: str, delay: float, now: float) -> None:
     for entry in _names(root, directory):
-        info = root.protocol.site.stat(f"{directory}/{entry}")
+        info = root.local.site.stat(f"{directory}/{entry}")
         if info is not None and info.is_file and now - info.mtime_ns / 1e9 > delay:
-            root.protocol.site.discard(f"{directory}/{entry}")
+            root.local.site.discard(f"{directory}/{entry}")
     with suppress(NotEmpty, NotFound):
         root.driver.rmdir(directory)
 

@@ -53,7 +53,7 @@ def verdict(found: dict[str, Any]) -> str:
 
 class _Probe:
     def __init__(self, root: Root) -> None:
-        self._root, self._driver, self._site = root, root.driver, root.protocol.site
+        self._root, self._driver, self._site = root, root.driver, root.local.site
         self._token = self._site.clock.token()
 
     def all(self) -> dict[str, Any]:
@@ -133,6 +133,6 @@ class _Probe:
 
     def _skew(self) -> float:
         """Seconds by which the storage's clock is ahead of this host's."""
-        return self._root.protocol.trash.now() / 1e9 - time.time()
+        return self._root.local.trash.now() / 1e9 - time.time()
 
 

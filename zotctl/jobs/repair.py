@@ -48,34 +48,34 @@ class Repair:
             return []
         with self._staged(root, name, verdict.digest, manifest, verdict) as staged:
             blob = keys.blob(name, verdict.digest)
-            if staged is None or not root.protocol.bad.mark(verdict.digest, blob, verdict.info):
+            if staged is None or not root.local.bad.mark(verdict.digest, blob, verdict.info):
                 return []
             drop_from_pool(root, verdict)
-            root.protocol.pool.offer(verdict.digest, staged, Found(Copy.ABSENT))
+            root.local.pool.offer(verdict.digest, staged, Found(Copy.ABSENT))
             # Set aside, where there are no links. Elsewhere a client has deleted it meanwhile (I7).
-            if not root.driver.capabilities.links and root.protocol.site.stat(blob) is None:
-                root.protocol.blobs.publish(name, verdict.digest, staged)
+            if not root.driver.capabilities.links and root.local.site.stat(blob) is None:
+                root.local.blobs.publish(name, verdict.digest, staged)
                 return [name]
-            return root.protocol.blobs.healing.spread(verdict.digest, staged)
+            return root.local.blobs.healing.spread(verdict.digest, staged)
 
     def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
         """Publish what is missing, as a push would."""
         with self._staged(root, name, digest, manifest, None) as staged:
             if staged is None:
                 return False
-            root.protocol.blobs.publish(name, digest, staged)
+            root.local.blobs.publish(name, digest, staged)
             return True
 
     @contextmanager
     def _staged(
         self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
     ) -> Iterator[str | None]:
-        staged = keys.tmp(root.protocol.site.clock.token())
+        staged = keys.tmp(root.local.site.clock.token())
         try:
             sources = self._sources(root, name, digest, manifest, damaged)
             yield staged if any(self._fetch(root, staged, digest, source) for source in sources) else None
         finally:
-            root.protocol.site.discard(staged)
+            root.local.site.discard(staged)
 
     def _sources(
         self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
@@ -88,11 +88,11 @@ class Repair:
     def _fetch(self, root: Root, staged: str, digest: Digest, source: Source) -> bool:
         """Write and hash. False: it could not be had there, or is something else."""
         state = new_hash(digest.algorithm)
-        root.protocol.site.discard(staged)
+        root.local.site.discard(staged)
         try:
             with source as chunks, root.driver.create(staged) as writer:
                 for chunk in chunks:
-                    root.protocol.reserve.check()
+                    root.local.reserve.check()
                     self._run.throttle.take(len(chunk))
                     state.update(chunk)
                     writer.write([chunk])
@@ -113,8 +113,8 @@ def _copies(root: Root, digest: Digest, damaged: Verdict | None) -> Iterator[Sou
     if root.state() is not None:
         return
     for key in _keys_of(root, digest):
-        info = root.protocol.site.stat(key)
-        if info is None or (info.ino, info.dev) in tried or root.protocol.bad.holds(digest, info):
+        info = root.local.site.stat(key)
+        if info is None or (info.ino, info.dev) in tried or root.local.bad.holds(digest, info):
             continue
         tried.add((info.ino, info.dev))
         yield _file(root.driver, key)

@@ -28,7 +28,7 @@ def restore(run: Run, what: str) -> None:
     digest = _digest(text)
     found = False
     for root in run.store.roots:
-        for folder in root.protocol.trash.folders():
+        for folder in root.local.trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
             for candidate, size in _lying(root, folder, digest):
@@ -46,7 +46,7 @@ def _digest(text: str) -> Digest | None:
 
 
 def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
-    for candidate, info in root.protocol.trash.lying(folder):
+    for candidate, info in root.local.trash.lying(folder):
         if digest is None or candidate == digest:
             yield candidate, info.size
 
@@ -57,8 +57,8 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
     run.add("restored_bytes", size)
     if run.dry_run:
         return
-    root.protocol.layouts.make(folder.name, digest.algorithm, None)
-    root.protocol.trash.restore_from(folder.run, folder.name, digest)
+    root.local.layouts.make(folder.name, digest.algorithm, None)
+    root.local.trash.restore_from(folder.run, folder.name, digest)
     manifest = _as_manifest(root, folder.name, digest)
     if manifest is not None:
         (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, manifest)])
@@ -109,7 +109,7 @@ def _give_row(root: Root, manifest: Manifest) -> Change:
 def list_trash(run: Run) -> None:
     """What lies in the trash, by run and repository."""
     for root in run.store.roots:
-        for folder in root.protocol.trash.folders():
+        for folder in root.local.trash.folders():
             lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
             if not lying:
                 continue
@@ -124,5 +124,5 @@ def list_trash(run: Run) -> None:
 
 def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
     """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
-    stat = root.protocol.site.stat
-    return [one for one in root.protocol.trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]
+    stat = root.local.site.stat
+    return [one for one in root.local.trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]

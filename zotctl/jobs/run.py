@@ -193,7 +193,7 @@ class Run:
 
 @contextmanager
 def _lease(root: Root, job: str) -> Iterator[None]:
-    site = root.protocol.site
+    site = root.local.site
     if not root.driver.capabilities.locks:
         raise HeldElsewhere(f"{root.label} has no file locks: {job} can't tell whether anybody else is writing")
     site.make_dirs(keys.LEASES)
@@ -209,7 +209,7 @@ def _lease(root: Root, job: str) -> Iterator[None]:
 
 
 def _note_holder(root: Root, job: str) -> None:
-    site = root.protocol.site
+    site = root.local.site
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(site.clock.now())}
     temp = keys.tmp(site.clock.token())
     with suppress(StorageError):

@@ -157,7 +157,7 @@ class _Scrub:
 
     def _know(self, root: Root) -> None:
         self._first_seen[root.label] = FirstSeen(root, self._run.clock)
-        self._known_bad[root.label] = set(root.protocol.bad.digests())
+        self._known_bad[root.label] = set(root.local.bad.digests())
         if self._options.resume or self._options.interval:
             self._checked[root.label] = Checked(root, self._run.clock)
 
@@ -316,7 +316,7 @@ class _Scrub:
         if (checked := self._checked.get(root.label)) is not None:
             checked.note(digest, info)
         may_write = root.label not in self._unwritable()
-        if digest in self._known_bad[root.label] and may_write and root.protocol.bad.clear(digest, info):
+        if digest in self._known_bad[root.label] and may_write and root.local.bad.clear(digest, info):
             self._run.add("cleared")
 
     def _settle(self, repo: Examined) -> None:
@@ -355,7 +355,7 @@ def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
     if info.nlink == 1:
         return None
     if info.nlink == 2:
-        pooled = root.protocol.site.stat(keys.pool(digest))
+        pooled = root.local.site.stat(keys.pool(digest))
         if pooled is not None and (pooled.ino, pooled.dev) == (info.ino, info.dev):
             return None
     return hash((info.ino, info.dev, digest))
@@ -377,7 +377,7 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
 
 def _is_lost(root: Root, directory: str) -> bool:
     """Nobody is making it right now."""
-    site = root.protocol.site
+    site = root.local.site
     info = site.stat(directory)
     old = info is not None and site.clock.now() - info.mtime_ns / 1e9 > 2.0
     return old and site.stat(keys.layout(directory)) is None

@@ -183,7 +183,7 @@ def _findings(root: Root) -> dict[str, str]:
 
 
 def _write(root: Root, key: str, parts: list[bytes]) -> None:
-    site = root.protocol.site
+    site = root.local.site
     temp = keys.tmp(site.clock.token())
     with suppress(StorageError):
         try:

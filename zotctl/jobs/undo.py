@@ -64,7 +64,7 @@ class _Undo:
         self._run.add("repositories")
         for digest, info in Examined(root, name).blobs():
             self._run.check()
-            damaged = is_stub(digest, info.size) or root.protocol.bad.holds(digest, info)
+            damaged = is_stub(digest, info.size) or root.local.bad.holds(digest, info)
             if not damaged and self._is_shared(root, digest, info):
                 self._give_own(root, name, digest, info)
 
@@ -76,7 +76,7 @@ class _Undo:
             self._left[info.ino, info.dev] = left - 1
             return left > 1
         if names < info.nlink:
-            root.protocol.site.discard(keys.pool(digest))
+            root.local.site.discard(keys.pool(digest))
         return names > 1
 
     def _give_own(self, root: Root, name: str, digest: Digest, info: Info) -> None:
@@ -90,7 +90,7 @@ class _Undo:
 
     def _copy(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
         """Copy, hash the copy, and then as `dedupe` does: lock, the same inode?, rename, unlock."""
-        site, temp = root.protocol.site, keys.tmp(root.protocol.site.clock.token())
+        site, temp = root.local.site, keys.tmp(root.local.site.clock.token())
         try:
             if not self._write(root, keys.blob(name, digest), temp, digest, info):
                 self._tell(root, name, digest)
@@ -126,13 +126,13 @@ class _Undo:
 
 
 def _is_pooled(root: Root, digest: Digest, info: Info) -> bool:
-    pooled = root.protocol.site.stat(keys.pool(digest))
+    pooled = root.local.site.stat(keys.pool(digest))
     return pooled is not None and (pooled.ino, pooled.dev) == (info.ino, info.dev)
 
 
 def _shares_blocks(root: Root) -> bool:
     """Tried with a file of one byte."""
-    site = root.protocol.site
+    site = root.local.site
     one, other = (keys.tmp(site.clock.token()) for _ in range(2))
     try:
         with root.driver.create(one) as writer:

@@ -100,7 +100,7 @@ class Archive:
     def root(self) -> Root:
         driver, clock = _Members(self._driver, self._label, self._sizes), Clock()
         site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-        return Root(LocalProtocol(site), read_only=True, marker="", first=driver.stat(""))
+        return Root(LocalProtocol(site, marker=""), read_only=True)
 
     # -- as `Blobs` -----------------------------------------------------------------------------
 

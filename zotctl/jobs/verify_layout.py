@@ -100,13 +100,13 @@ class StoredBlobs:
         info = verdict.info
         if info is None or not verdict.good:
             return verdict
-        marked = verdict.digest in self._marked(root) and root.protocol.bad.holds(verdict.digest, info)
+        marked = verdict.digest in self._marked(root) and root.local.bad.holds(verdict.digest, info)
         return Verdict(verdict.digest, info, None) if marked or is_stub(verdict.digest, info.size) else verdict
 
     def _marked(self, root: Root) -> set[Digest]:
         if root.label not in self._known:
             with suppress(NotFound):
-                self._known[root.label] = set(root.protocol.bad.digests())
+                self._known[root.label] = set(root.local.bad.digests())
         return self._known.setdefault(root.label, set())
 
 
@@ -147,7 +147,7 @@ class Modes:
 
 def modes_of(root: Root) -> Modes:
     """The owner of the hidden directory owns the store; without one, the owner of the root."""
-    info = root.protocol.site.stat(keys.HIDDEN) or root.driver.stat("")
+    info = root.local.site.stat(keys.HIDDEN) or root.driver.stat("")
     return Modes(info.uid, info.gid)
 
 
@@ -238,7 +238,7 @@ class LayoutCheck:
     def check(self) -> None:
         """Tell all that is wrong. Raises StorageError when the directory can't be looked at."""
         structure = list(self._structure())
-        if self._root.protocol.site.stat(self._name) is None:
+        if self._root.local.site.stat(self._name) is None:
             return
         self._tell_all(structure, None)
         try:
@@ -271,7 +271,7 @@ class LayoutCheck:
             yield from self._folder(keys.blobs_of(self._name, algorithm), must=False)
 
     def _file(self, key: str, kind: Kind) -> Iterator[Remark]:
-        info, what = self._root.protocol.site.stat(key), key.rpartition("/")[2]
+        info, what = self._root.local.site.stat(key), key.rpartition("/")[2]
         if info is not None and info.is_file:
             self._modes.look(self._path(key), info)
             return
@@ -292,7 +292,7 @@ class LayoutCheck:
                 yield Remark("invalid_layout", reason, details={"path": self._path(key)})
 
     def _folder(self, key: str, *, must: bool) -> Iterator[Remark]:
-        info, what = self._root.protocol.site.stat(key), key[len(self._name) + 1 :]
+        info, what = self._root.local.site.stat(key), key[len(self._name) + 1 :]
         if info is not None and info.is_dir:
             return
         details = {"path": self._path(key)}
@@ -320,7 +320,7 @@ class LayoutCheck:
         text = f"{algorithm}:{entry.name}"
         try:
             check_digest(text)
-            info = self._root.protocol.site.stat(keys.blob(self._name, Digest(text)))
+            info = self._root.local.site.stat(keys.blob(self._name, Digest(text)))
         except DigestInvalid:
             return
         if info is None or not info.is_file:
@@ -360,13 +360,13 @@ class LayoutCheck:
 
     def _is_over(self, trouble: Trouble, digest: str) -> bool:
         """It was so a moment ago, or it is in the trash, from where whoever asks for it gets it back."""
-        site, blob = self._root.protocol.site, keys.blob(self._name, Digest(digest))
+        site, blob = self._root.local.site, keys.blob(self._name, Digest(digest))
         if trouble.kind == "size_mismatch":
             now = site.stat(blob)
             return now is None or now.size != self._repo.present.get(digest)
         if trouble.kind not in ("missing_blob", "missing_manifest"):
             return False
-        runs = self._root.protocol.trash.runs(fresh=True)
+        runs = self._root.local.trash.runs(fresh=True)
         if any(site.stat(keys.condemned(run, self._name, Digest(digest))) for run in runs):
             self._run.item(action="note", repository=self._name, digest=digest,
                            reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
@@ -377,7 +377,7 @@ class LayoutCheck:
     def _linked(self, trouble: Trouble) -> Remark:
         remark = _remark(trouble)
         if trouble.kind in ("missing_blob", "missing_manifest"):
-            info = self._root.protocol.site.stat(keys.blob(self._name, Digest(trouble.digest or "")))
+            info = self._root.local.site.stat(keys.blob(self._name, Digest(trouble.digest or "")))
             if info is not None:
                 what = "a symbolic link, and none is followed" if info.is_link else "no regular file"
                 return remark._replace(reason=f"{trouble.reason}: what has its name is {what}")
@@ -403,7 +403,7 @@ class LayoutCheck:
     def _tell_damage(self, view: View | None) -> None:
         for verdict in self._repo.bad:
             key = keys.blob(self._name, verdict.digest)
-            now = self._root.protocol.site.stat(key)
+            now = self._root.local.site.stat(key)
             if verdict.error is not None or verdict.is_about(now):
                 kind, reason, details = judge(verdict, view.sizes(verdict.digest) if view else set())
                 self._tell(Remark(kind, reason, verdict.digest, details=details | {"path": self._path(key)}), view)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from zotctl.errors import NameInvalid, NotFound, PermissionRefused
 from zotctl.oci.layout import LAYOUT_FILE
@@ -29,6 +30,12 @@ class _Listing:
     below: tuple[str, ...]
     is_layout: bool
     wanted: bool = False
+
+
+class Names(Protocol):
+    def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
+        """The names after `last` of all repositories, in the order of their components; of those that
+        `wanted` says yes to."""
 
 
 class Catalog:

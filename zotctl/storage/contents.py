@@ -246,7 +246,7 @@ def read_stored(protocol: StoreProtocol, name: str, digest: Digest, media_type: 
 
 def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
     """The bytes of a manifest, hashed: NotFound when they are not what the digest says (I2)."""
-    with protocol.open(name, digest) as reader:
+    with protocol.open_manifest(name, digest) as reader:
         if reader.size > LARGEST_MANIFEST:
             raise ManifestInvalid(f"{digest} has {reader.size} bytes, too many for a manifest")
         body = reader.read_at(0, reader.size)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 Buffer = bytes | bytearray | memoryview
-Generation = tuple[int, int, int, int]
+Generation = tuple[int, int, int, int] | str
+"""Of a file: its inode, size and times. Of an object: its ETag."""
 
 
 class Info(NamedTuple):

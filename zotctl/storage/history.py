@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
@@ -52,6 +52,19 @@ class Past:
             self.tagged.update(dict.fromkeys(tags, at))
         for before in filter(None, tags.values()):
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
+
+
+class Memory(Protocol):
+    """What every store remembers; a file system does it in files, a bucket in objects."""
+
+    def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
+        """One event. Never raises: whatever it tells of goes on."""
+
+    def note_pull(self, name: str, digest: str) -> None:
+        """Once a day for each manifest: enough for retention, and cheap."""
+
+    def past(self, name: str) -> Past:
+        """Everything that is known."""
 
 
 class History:

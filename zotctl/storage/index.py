@@ -7,7 +7,7 @@ Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -165,6 +165,17 @@ class Index:
         if lacking:
             self._fields = self._fields | lacking
             self.dirty = True
+
+    def annotation(self, name: str) -> str:
+        """An annotation of the whole; "" if there is none."""
+        raw = _annotations(self._fields).get(name)
+        value = msgspec.json.decode(raw) if raw is not None else ""
+        return value if isinstance(value, str) else ""
+
+    def annotate(self, name: str, value: str) -> None:
+        """Set one; the others stay. It makes no change dirty."""
+        annotations = _annotations(self._fields) | {name: msgspec.Raw(_encode(value))}
+        self._fields = self._fields | {"annotations": _encode(annotations)}
 
     def _put_over(self, row: Row, digest: Digest, nameless: tuple[bytes, ...]) -> None:
         """In the place of a row that says the same without a name, or else behind all others."""
@@ -324,7 +335,7 @@ def _taken_over(row: Row, tag: str | None) -> Row:
     return Row(_encode(fields), row.digest, row.size, row.media_type, tag, None)
 
 
-def _annotations(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+def _annotations(fields: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.Raw]:
     raw = fields.get("annotations")
     return _decode_fields(raw) if raw is not None and bytes(raw) != b"null" else {}
 

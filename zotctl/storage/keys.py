@@ -14,6 +14,17 @@
         bad/ALG/ENC/N                 one more hard link of each damaged inode
         quarantine/                   damaged files moved aside where links don't work
         leases/JOB  reserve  tmp/  history/  scrub/
+
+The tree of a bucket (s3.md 2) has the same repositories, and beside them:
+
+    ROOT/
+      _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
+      .zotctl/
+        version  capabilities  leases/JOB  history/  scrub/  bad/
+        holds/ALG/ENC/a:b             repository a/b may read it; promised at its LastModified
+        sentences/TOKEN               what a collector is deleting just now
+        uploads/ID  staged/ID         an open upload: its state and tail; its parts
+        names/a:b                     the repositories; a cache of what a walk would find
 """
 
 from __future__ import annotations
@@ -37,6 +48,13 @@ TMP = f"{HIDDEN}/tmp"
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
 RESERVE = f"{HIDDEN}/reserve"
+
+SHARED = "_blobs"
+HOLDS = f"{HIDDEN}/holds"
+SENTENCES = f"{HIDDEN}/sentences"
+NAMES = f"{HIDDEN}/names"
+STAGED = f"{HIDDEN}/staged"
+CAPABILITIES = f"{HIDDEN}/capabilities"
 
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
 DELETED_PREFIX = "deleted-"
@@ -100,6 +118,54 @@ def upload(name: str, upload_id: str) -> str:
 
 def history(name: str) -> str:
     return f"{HISTORY}/{name_key(name)}"
+
+
+# -- on a bucket (s3.md 2) ------------------------------------------------------------------------
+
+
+def shared(digest: Digest) -> str:
+    """dedupe = true: a config or layer, once for the whole store; the shape of skopeo's --src-shared-blob-dir."""
+    return f"{SHARED}/{digest.algorithm}/{digest.encoded}"
+
+
+def component(name: str) -> str:
+    """A repository's name as one component: an object store of files can't hold `a` beside `a/b`."""
+    return name.replace("/", ":")
+
+
+def name_of(component: str) -> str:
+    return component.replace(":", "/")
+
+
+def holds(digest: Digest) -> str:
+    """Prefix of the holds of one digest: who may read it, and who was promised it."""
+    return f"{HOLDS}/{digest.algorithm}/{digest.encoded}/"
+
+
+def hold(digest: Digest, name: str) -> str:
+    return f"{holds(digest)}{component(name)}"
+
+
+def sentence(token: str) -> str:
+    return f"{SENTENCES}/{token}"
+
+
+def listed_name(name: str) -> str:
+    return f"{NAMES}/{component(name)}"
+
+
+def session(upload_id: str) -> str:
+    return f"{UPLOADS}/{upload_id}"
+
+
+def staged(upload_id: str) -> str:
+    """Bytes of an upload whose digest is not known yet."""
+    return f"{STAGED}/{upload_id}"
+
+
+def damaged(digest: Digest, name: str) -> str:
+    """Says that the object which `name` reads under this digest is damaged; its body: the ETag."""
+    return f"{BAD}/{digest.algorithm}/{digest.encoded}/{component(name)}"
 
 
 def tmp(token: str) -> str:

@@ -34,7 +34,7 @@ def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     inner = ReadOnly(detect(layout.path))
     driver = Aliased(inner, layout.name, "")
     site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-    return Root(LocalProtocol(site), read_only=True, marker="", first=inner.stat(""))
+    return Root(LocalProtocol(site, marker=""), read_only=True)
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -6,13 +6,16 @@ implements it with conditional writes. Nothing above this line knows which of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from zotctl.errors import ZotctlError
+from zotctl.errors import StorageError, ZotctlError
 from zotctl.oci.digest import Digest
-from zotctl.storage.driver import Buffer, Generation, Info, Reader
+from zotctl.storage.catalog import Names
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
+from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
 
 
@@ -62,12 +65,36 @@ class StoreProtocol(Protocol):
 
     @property
     def label(self) -> str: ...
+    @property
+    def driver(self) -> Driver:
+        """The tree of the store, to be read. What changes it goes through the verbs."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def catalog(self) -> Names:
+        """The repositories of this root."""
+
+    @property
+    def history(self) -> Memory:
+        """What was pushed and pulled, and when."""
+
+    @property
+    def torn(self) -> bool:
+        """Can a crash leave a blob shorter than its manifests say? Then lengths are compared (I2)."""
+
+    @property
+    def deferred(self) -> bool:
+        """Does a look at index.json cost a request? Then nobody looks who need not."""
 
     def find(self, name: str, digest: Digest) -> Info:
         """Is the blob there? Yes is a promise (I6). NotFound if absent, known bad or a stub."""
 
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        """The same for a manifest that a row of index.json leads to."""
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Give a blob of one repository to another; False where that can't be done."""
@@ -83,6 +110,9 @@ class StoreProtocol(Protocol):
         """Write a manifest where nobody sees it, flushed; `unstage` it whatever happens then."""
 
     def unstage(self, staged: str) -> None: ...
+    def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
+        """What a push can do before its commit, side by side with others; it decides nothing."""
+
     def distrust(self, name: str, digest: Digest) -> bool:
         """Hash a blob whose length was called into question, and set it aside if it is wrong."""
 
@@ -92,6 +122,16 @@ class StoreProtocol(Protocol):
     def start_upload(self, name: str, algorithm: str) -> str: ...
     def upload_offset(self, name: str, upload_id: str) -> int: ...
     def resume_upload(self, name: str, upload_id: str) -> UploadSession: ...
+    def owns(self, name: str) -> bool:
+        """May this repository be written, as far as it lies?"""
+
+    def state(self) -> StorageError | None:
+        """None: the storage is there. Otherwise why not; it is looked at anew each time."""
+
+    def maintain(self) -> None:
+        """What has to be done now and then: about once a second, from a thread. Only while it is there."""
+
+    def close(self) -> None: ...
 
 
 class WouldBlock(Exception):

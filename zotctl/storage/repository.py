@@ -45,10 +45,14 @@ class StoredManifest:
 class Repository:
     """One repository, seen at one moment; made anew for each request, which costs next to nothing."""
 
-    __slots__ = ("_root", "_snapshot", "_wait", "name")
+    __slots__ = ("_looked", "_root", "_snapshot", "_wait", "name")
 
-    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool) -> None:
+    def __init__(
+        self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, deferred: bool = False
+    ) -> None:
+        """`deferred`: index.json was not looked at yet, for not every request needs it."""
         self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
+        self._looked = not deferred
 
     @property
     def read_only(self) -> bool:
@@ -68,20 +72,28 @@ class Repository:
         return self._seen().index
 
     def _seen(self) -> Snapshot:
-        if self._snapshot is None:
+        snapshot = self._look()
+        if snapshot is None:
             raise NameUnknown(f"no repository {self.name} here", self.name)
+        return snapshot
+
+    def _look(self) -> Snapshot | None:
+        if not self._looked:
+            with suppress(NotFound):
+                self._snapshot = self._root.protocol.read_index(self.name, wait=self._wait)
+            self._looked = True
         return self._snapshot
 
     @contextmanager
     def _contents(self) -> Iterator[Contents]:
         """What the manifests of the snapshot say, and of no other while questions are asked."""
-        contents = self._root.contents(self.name)
-        if self._snapshot is None:
+        contents, snapshot = self._root.contents(self.name), self._look()
+        if snapshot is None:
             yield contents
             return
-        if not self._wait and not contents.is_fresh(self._snapshot.index):
+        if not self._wait and not contents.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
-        with contents.at(self._snapshot.index):
+        with contents.at(snapshot.index):
             yield contents
 
     # -- blobs ----------------------------------------------------------------------------------
@@ -112,6 +124,8 @@ class Repository:
         return reader
 
     def _check_size(self, digest: Digest, size: int) -> None:
+        if not self._root.protocol.torn:
+            return
         agrees = self._root.contents(self.name).agrees(digest, size)
         if agrees is None:
             with self._contents() as contents:
@@ -131,7 +145,8 @@ class Repository:
         if source._root is not self._root:
             return False
         try:
-            source.blob(digest)
+            if self._root.protocol.torn:
+                source.blob(digest)
         except BlobUnknown:
             return False
         return self._root.protocol.mount(source.name, self.name, digest)
@@ -201,12 +216,15 @@ class Repository:
 
     def _body(self, digest: Digest) -> bytes:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
-        info = self._root.protocol.find(self.name, digest)
         cached = self._root.bodies.get(digest)
-        if cached is not None and len(cached) == info.size:
+        if cached is not None and not self._root.protocol.torn:
             return cached
-        if not self._wait and info.size > 65536:
-            raise WouldBlock(digest)
+        if self._root.protocol.torn:
+            info = self._root.protocol.find(self.name, digest)
+            if cached is not None and len(cached) == info.size:
+                return cached
+            if not self._wait and info.size > 65536:
+                raise WouldBlock(digest)
         body = read_verified(self._root.protocol, self.name, digest)
         self._root.bodies.put(digest, body, len(body) + 200)
         return body
@@ -240,6 +258,7 @@ class Repository:
             self._root.history.note(self.name, "push", manifest.digest, before)
 
         try:
+            self._root.protocol.prepare(self.name, _needs(manifest), manifest.digest, staged)
             self._root.committer.commit(self.name, push)
         except ManifestBlobUnknown:
             self._distrust(manifest)
@@ -329,7 +348,7 @@ class Repository:
     def referrers(self, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests whose `subject` is this digest, whether or not that is here
         (distribution-spec, "Listing Referrers")."""
-        if self._snapshot is None:
+        if self._look() is None:
             return []
         with self._contents() as contents:
             found = contents.referrers(digest)
@@ -376,6 +395,16 @@ class Upload:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _needs(manifest: Manifest) -> list[Digest]:
+    """What a manifest names and that must be here; a digest that can't be computed here is refused later."""
+    found = []
+    for descriptor in (*manifest.blobs, *manifest.children):
+        if not is_nondistributable(descriptor.media_type):
+            with suppress(DigestInvalid):
+                found.append(parse_digest(descriptor.digest))
+    return found
 
 
 def _fault(tx: Transaction, descriptor: Descriptor) -> tuple[str, str] | None:

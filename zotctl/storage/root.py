@@ -7,14 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
-from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
+from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
 from zotctl.storage.cache import Lru
-from zotctl.storage.catalog import Catalog
+from zotctl.storage.catalog import Names
 from zotctl.storage.committer import Committer
 from zotctl.storage.contents import Contents
-from zotctl.storage.driver import Driver, Info
-from zotctl.storage.history import History
+from zotctl.storage.driver import Driver
+from zotctl.storage.history import Memory
 from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
@@ -29,22 +30,15 @@ log = logging.getLogger("zotctl.storage")
 
 @dataclass
 class Root:
-    """`marker` is what shows that the storage is there: its `version` file, or for a read-only
-    directory that has none, the directory itself as it was at the start."""
-
-    protocol: LocalProtocol
+    protocol: StoreProtocol
     read_only: bool
-    marker: str
-    first: Info
     config: RootConfig | None = None
     route: Route | None = None
     """Only for what it takes; a root without one takes whatever has no route."""
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.protocol)
-        self.history = History(self.protocol.site)
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
-        self.catalog = Catalog(self.driver, self.protocol.site.clock)
         self._contents: Lru[str, Contents] = Lru(CONTENTS_CACHE)
         self._owned: Lru[str, tuple[float, bool]] = Lru(CONTENTS_CACHE)
         self._reported: set[str] = set()
@@ -57,6 +51,21 @@ class Root:
     def driver(self) -> Driver:
         return self.protocol.driver
 
+    @property
+    def catalog(self) -> Names:
+        return self.protocol.catalog
+
+    @property
+    def history(self) -> Memory:
+        return self.protocol.history
+
+    @property
+    def local(self) -> LocalProtocol:
+        """The steps of a file system, for jobs that work on them. Raises Unsupported elsewhere."""
+        if not isinstance(self.protocol, LocalProtocol):
+            raise Unsupported(f"{self.label} is no directory: this can't be done there")
+        return self.protocol
+
     def contents(self, name: str) -> Contents:
         found = self._contents.get(name)
         if found is None:
@@ -66,13 +75,7 @@ class Root:
 
     def state(self) -> StorageError | None:
         """None: the root is there. Otherwise why not; it is looked at anew each time."""
-        try:
-            info = self.driver.stat(self.marker)
-        except StorageError as error:
-            return Unavailable(f"the storage root {self.label} is away: {error.message}")
-        if not self.marker and (info.dev, info.ino) != (self.first.dev, self.first.ino):
-            return Unavailable(f"the storage root {self.label} is away: another directory is in its place")
-        return None
+        return self.protocol.state()
 
     def require(self) -> None:
         """Raises Unavailable (503) when the root is away: what is not found then may well exist."""
@@ -82,20 +85,12 @@ class Root:
     def owns(self, name: str) -> bool:
         """May this repository be written? Not on a read-only root, and not one that is a symbolic link
         or on another file system: that one is only read (local.md, "The tree")."""
-        now = self.protocol.site.clock.elapsed()
+        now = self.protocol.clock.elapsed()
         known = self._owned.get(name)
         if known is None or not 0 <= now - known[0] < OWNED_FOR:
-            known = (now, not self.read_only and self._owns(name))
+            known = (now, not self.read_only and self.protocol.owns(name))
             self._owned.put(name, known)
         return known[1]
-
-    def _owns(self, name: str) -> bool:
-        parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
-        for depth in range(1, len(parts) + 1):
-            info = self.protocol.site.stat("/".join(parts[:depth]))
-            if info is not None and (not info.is_dir or info.dev != here):
-                return False
-        return True
 
     def serves(self, name: str) -> bool:
         """Is this layout one to serve? One that is not stays in its place and is left out of lists."""

@@ -24,11 +24,15 @@ class Store:
     def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
         self.roots, self.clock, self.only = tuple(roots), clock, only
         self._shadowed: set[str] = set()
+        self._deferred = len(self.roots) == 1 and self.roots[0].protocol.deferred
+        """There is no choice of a root, and a look costs a request: a repository looks when it has to."""
         self.local_fast = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
         """An existing repository. Raises NameUnknown, and Unavailable when a root that may have it is
         away. With `wait` false, WouldBlock from here or from a method of it instead of a longer read."""
+        if self._deferred and self.only in (None, name):
+            return Repository(self.roots[0], name, None, wait=wait, deferred=True)
         found = self._find(name, wait=wait)
         if found is None:
             raise NameUnknown(f"no repository {name} here", name)
@@ -37,6 +41,8 @@ class Store:
 
     def repository_for_push(self, name: str, *, wait: bool = True) -> Repository:
         """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
+        if self._deferred and self.only in (None, name):
+            return Repository(self.roots[0], name, None, wait=wait, deferred=True)
         found = self._find(name, wait=wait)
         root, snapshot = found or (self._root_for(name), None)
         if found is None:
@@ -57,8 +63,7 @@ class Store:
         """What has to be done now and then: about once a second, from a thread."""
         for root in self.roots:
             if not root.read_only and root.state() is None:
-                root.protocol.merge_late_writes()
-                root.protocol.reserve.keep()
+                root.protocol.maintain()
 
     def close(self) -> None:
         for root in self.roots:

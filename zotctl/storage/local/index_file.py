@@ -40,13 +40,13 @@ class _Old(NamedTuple):
     def written(self) -> bool:
         # Not by the whole generation: losing its name has changed the inode's ctime.
         now = self.reader.info()
-        return (now.size, now.mtime_ns) != (self.known.generation[1], self.known.generation[2])
+        return (now.size, now.mtime_ns) != self.known.generation[1:3]
 
     def parse(self) -> Snapshot | None:
         """None: the writer is in the middle of it."""
         try:
-            generation = self.reader.info().generation
-            return Snapshot(parse_index(self.reader.read_at(0, generation[1])), generation)
+            info = self.reader.info()
+            return Snapshot(parse_index(self.reader.read_at(0, info.size)), info.generation)
         except LayoutInvalid:
             return None
 

@@ -49,7 +49,7 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     driver: Driver = local if writable else ReadOnly(local)
     site = Site(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
     marker = keys.VERSION if site.stat(keys.VERSION) else ""
-    return Root(LocalProtocol(site, settings.min_free), not writable, marker, driver.stat(""), settings, route)
+    return Root(LocalProtocol(site, settings.min_free, marker=marker), not writable, settings, route)
 
 
 def _make_or_refuse(path: str, *, create: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from zotctl.errors import NotFound, ZotctlError
+from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
+from zotctl.storage.catalog import Catalog
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
+from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.blobs import Blobs
@@ -46,10 +49,20 @@ class LocalTransaction:
 
 
 class LocalProtocol:
-    """One root directory. Its parts are open to the jobs, which work on the same steps."""
+    """One root directory. Its parts are open to the jobs, which work on the same steps.
 
-    def __init__(self, site: Site, min_free: int | None = None) -> None:
-        self.site = site
+    `marker` is what shows that the storage is there: its `version` file, or for a read-only directory that
+    has none, the directory itself as it was at the start ("").
+    """
+
+    torn = True
+    deferred = False
+
+    def __init__(self, site: Site, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
+        self.site, self.marker = site, marker
+        self._first = None if marker else site.driver.stat("")
+        self.history = History(site)
+        self.catalog = Catalog(site.driver, site.clock)
         self.bad = Bad(site)
         self.trash = Trash(site)
         self.pool = Pool(site, self.bad)
@@ -67,10 +80,39 @@ class LocalProtocol:
     def label(self) -> str:
         return self.site.driver.label
 
+    @property
+    def clock(self) -> Clock:
+        return self.site.clock
+
+    def state(self) -> StorageError | None:
+        try:
+            info = self.driver.stat(self.marker)
+        except StorageError as error:
+            return Unavailable(f"the storage root {self.label} is away: {error.message}")
+        if self._first is not None and (info.dev, info.ino) != (self._first.dev, self._first.ino):
+            return Unavailable(f"the storage root {self.label} is away: another directory is in its place")
+        return None
+
+    def owns(self, name: str) -> bool:
+        """Not one that is a symbolic link or on another file system: that one is only read (local.md, "The tree")."""
+        parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
+        for depth in range(1, len(parts) + 1):
+            info = self.site.stat("/".join(parts[:depth]))
+            if info is not None and (not info.is_dir or info.dev != here):
+                return False
+        return True
+
+    def maintain(self) -> None:
+        self.merge_late_writes()
+        self.reserve.keep()
+
     def find(self, name: str, digest: Digest) -> Info:
         return self.blobs.find(name, digest)
 
     def open(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open(name, digest)
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
@@ -119,6 +161,9 @@ class LocalProtocol:
 
     def unstage(self, staged: str) -> None:
         self.site.discard(staged)
+
+    def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
+        """Nothing: under the lock it costs no more."""
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         with self.site.locks.hold(name) as held:

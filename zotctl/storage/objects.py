@@ -1,0 +1,115 @@
+"""What an object store must be able to do: the seam below `storage.s3`, one request to a call.
+
+`storage.s3.client` does it with boto3, `storage.memory_objects` in memory with the same semantics. A
+wrapper round either can count, delay, lose, repeat or schedule every request. A key is a relative path
+made by `storage.keys` alone; the prefix of the root is the client's affair.
+
+What s3.md forbids to rely on has no method here: conditional deletes, conditional copies, tags, versions,
+ETags that are a digest. Times are the server's: an age is the Date of the reply minus LastModified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from zotctl.storage.driver import Buffer, Reader
+
+LISTED = 1000
+"""Keys in one page of a list, and in one request that deletes many."""
+
+
+class Object(NamedTuple):
+    """One object as one reply told of it. `modified` in seconds since 1970, `age` in seconds, both by the
+    server's clock and in whole seconds. `metadata` only where a reply has it (head, get)."""
+
+    key: str
+    size: int
+    etag: str
+    modified: float
+    age: float
+    metadata: Mapping[str, str] = {}
+
+
+class Warrant(NamedTuple):
+    """A delete that was signed beforehand: it can be carried out until it expires by the server's clock, and
+    no later, whoever was frozen meanwhile (s3.md 5, "fence")."""
+
+    keys: tuple[str, ...]
+    request: object
+
+
+class Objects(Protocol):
+    """Each method is one request, but for `list`, which makes one a page.
+
+    Every method may raise: Unavailable (away, time-out, reset), SlowDown, PermissionRefused (with the
+    identity that was refused), NoSpace. For a write, Unavailable means that it may have been done
+    all the same (`OutcomeUnknown`) or that it has certainly not (`SlowDown` and the rest).
+    """
+
+    @property
+    def label(self) -> str:
+        """s3://BUCKET/PREFIX"""
+
+    def head(self, key: str) -> Object:
+        """NotFound."""
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        """A small object whole; None: its ETag still is `unless`. NotFound."""
+
+    def open(self, key: str) -> Reader:
+        """A large one, read by ranges or from its beginning to its end; NotFound. A reader raises
+        `Changed` when the object was replaced by other bytes meanwhile. `info().generation` stands for the ETag."""
+
+    def put(
+        self,
+        key: str,
+        body: Buffer,
+        *,
+        match: str = "",
+        absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        sha256: str = "",
+    ) -> str:
+        """Replace an object whole and return its ETag. With `match`, only one with this ETag; with `absent`,
+        only none: else `Changed`. With `sha256` (hex) the server refuses other bytes, too."""
+
+    def delete(self, key: str) -> None:
+        """No error if there is none."""
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        """All objects whose keys begin with `prefix`, in the order of their UTF-8, after the key `after`."""
+
+    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
+        """What is in a "directory" ("" or without "/" at its end): names, True: something below it."""
+
+    def copy(self, source: str, target: str) -> Object:
+        """Within the store, on the server's side, however large; then the head of the copy, with the
+        server's SHA-256 (base64) as metadata `sha256` where it gives one. NotFound."""
+
+    def start_parts(self, key: str) -> str:
+        """Begin a multipart upload of `key` and return its id."""
+
+    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
+        """Part `number` (from 1); its ETag. NotFound: the upload was ended. All but the last must be of one
+        size, at least 5 MiB."""
+
+    def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
+        """Make the object of its parts; its ETag. NotFound: the upload was ended, or completed already."""
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        """Forget the parts; no error if they are gone."""
+
+    def presign_get(self, key: str, seconds: int) -> str:
+        """A URL by which anybody may read the object for so long."""
+
+    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
+        """A warrant for at most `LISTED` keys. No request."""
+
+    def execute(self, warrant: Warrant) -> None:
+        """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`."""
+
+    def date(self) -> float:
+        """The server's clock, seconds since 1970: the Date of the last reply and what has gone by since."""
+
+    def close(self) -> None: ...

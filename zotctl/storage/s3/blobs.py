@@ -1,0 +1,156 @@
+"""Blobs on a bucket: find, open, mount, publish, delete (s3.md 2, 3 and 5)."""
+
+from __future__ import annotations
+
+import stat as modes
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from zotctl.errors import NotFound, OutcomeUnknown
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.storage import keys
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.layouts import Layouts
+from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
+from zotctl.storage.s3.site import Site
+
+
+def info_of(found: Object) -> Info:
+    """An object as a driver tells of a file; no inode number means anything but "the same content"."""
+    at = int(found.modified * 1e9)
+    ino = zlib.crc32(f"{found.key} {found.etag}".encode())
+    return Info(ino, found.size, at, at, 1, modes.S_IFREG | 0o644, 0, 0, 0)
+
+
+class Blobs:
+    def __init__(self, site: Site, layouts: Layouts, promises: Promises, sentences: Sentences) -> None:
+        self._site, self._layouts, self._promises, self._sentences = site, layouts, promises, sentences
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def find(self, name: str, digest: Digest) -> Info:
+        """Yes is a promise (I6). NotFound: absent, no right to it, being collected, damaged, a stub."""
+        return self._sound(name, digest, self._promises.promise(name, digest))
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        """Its bytes. No promise: who only reads needs none. NotFound."""
+        for place in self._readable(name, digest):
+            with suppress(NotFound):
+                return self._open(name, digest, place)
+        raise NotFound(f"no {digest} in {name}")
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        """Of a row of index.json, which is the right to it. NotFound."""
+        try:
+            return self._open(name, digest, keys.blob(name, digest))
+        except NotFound:
+            if not self._site.pooled:
+                raise
+            return self._open(name, digest, keys.shared(digest))
+
+    def _open(self, name: str, digest: Digest, place: str) -> Reader:
+        reader = self._site.objects.open(place)
+        try:
+            info = reader.info()
+            self._sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def _readable(self, name: str, digest: Digest) -> tuple[str, ...]:
+        """Where this repository may read: its own blobs, and of the pool what it holds or reaches (I7)."""
+        own, shared = keys.blob(name, digest), keys.shared(digest)
+        places = self._site.places(name, digest)
+        if places == (own,):
+            return places
+        if not self._site.dedupe:
+            return (own, shared) if self._site.head(own) is None and self._may(name, digest) else (own,)
+        return places if self._may(name, digest) else (own,)
+
+    def _may(self, name: str, digest: Digest) -> bool:
+        if self._promises.confirmed(name, digest) is not None:
+            return True
+        return self._site.head(keys.hold(digest, name)) is not None or self._promises.right(name, digest)
+
+    def _sound(self, name: str, digest: Digest, found: Object) -> Info:
+        stub = found.size == 0 and digest != digest_of(b"", digest.algorithm)
+        if stub or (digest in self._site.bad and self._is_marked(name, digest, found)):
+            self._promises.forget(name, digest)
+            raise NotFound(f"{digest} is damaged here; push it again to heal it")
+        return info_of(found)
+
+    def _is_marked(self, name: str, digest: Digest, found: Object) -> bool:
+        """A mark is about what was there when it was made; what was written later has healed it."""
+        mark = self._site.head(keys.damaged(digest, name))
+        return mark is not None and found.modified <= mark.modified
+
+    # -- publishing -----------------------------------------------------------------------------
+
+    def publish(self, name: str, digest: Digest, make: Callable[[str], Object]) -> Object:
+        """Promise, then let `make` give verified bytes their key, then forget that they were damaged."""
+        place = self._site.blob(name, digest)
+        self._layouts.ensure(name)
+        found = self._promises.publish(name, digest, place, lambda: make(place))
+        self._heal(name, digest)
+        return found
+
+    def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        """M3: a manifest lies in its repository, and its own time stamp is its hold."""
+        if self._promises.confirmed(name, digest) is not None:
+            return
+        self._layouts.ensure(name)
+        place, since = keys.blob(name, digest), self._site.clock.boottime()
+        sha256 = digest.encoded if digest.algorithm == "sha256" else ""
+        etag = self._site.objects.put(place, body, sha256=sha256)
+        while place in self._sentences.condemned():
+            self._sentences.wait_out([place])
+            since = self._site.clock.boottime()
+            etag = self._site.objects.put(place, body, sha256=sha256)
+        self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
+        self._heal(name, digest)
+
+    def _heal(self, name: str, digest: Digest) -> None:
+        if digest in self._site.bad:
+            self._site.objects.delete(keys.damaged(digest, name))
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        """Without the bytes; False: the source has no such blob, or may not read it."""
+        self._layouts.ensure(name)
+        for place in self._readable(source, digest):
+            with suppress(NotFound):
+                self.publish(name, digest, partial(self._take, source, digest, place))
+                return True
+        return False
+
+    def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
+        """In the pool it is there already; else one copy on the server's side."""
+        found = self._site.objects.head(place) if place == target else self._site.objects.copy(place, target)
+        self._sound(source, digest, found)
+        return found
+
+    def delete(self, name: str, digest: Digest, void: Callable[[], None]) -> None:
+        """On purpose, whatever was promised (I6 is about collection). `void` makes promises void, or refuses.
+
+        The bytes of the repository's own go by deletes that were signed beforehand, under a sentence, as a
+        collector's do; of the pool only the right goes. NotFound.
+        """
+        own = keys.blob(name, digest)
+        if self._site.head(own) is None and not self._may(name, digest):
+            raise NotFound(f"no {digest} in {name}")
+        warrant = self._site.objects.sign_deletes([keys.hold(digest, name), own], SIGNED_FOR)
+        sentence = self._sentences.pronounce([own])
+        try:
+            void()
+            self._site.objects.execute(warrant)
+        except OutcomeUnknown:
+            raise  # it may still be carried out: the sentence stays until that is impossible
+        except BaseException:
+            self._sentences.lift(sentence)
+            raise
+        self._sentences.lift(sentence)
+        self._promises.forget(name, digest)

@@ -1,0 +1,117 @@
+"""index.json on a bucket: read with revalidation, replaced by compare-and-swap (s3.md 4).
+
+Each replacement carries fresh random generations, so equal content never has an equal ETag. A PUT without an
+answer is looked up: our generation is among the last ones, or it was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown, ZotctlError
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+from zotctl.storage.s3.site import Site
+
+GENERATIONS = "dev.zotctl.generations"
+EPOCH = "dev.zotctl.epoch"
+"""Changes when a blob of the repository was deleted: promises from before are void."""
+REMEMBERED = 32
+"""Generations in index.json, so that a writer recognises its own under those of others."""
+CACHED_ROWS = 1_000_000
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
+PATIENCE = 30.0
+
+Heard = Callable[[str, str], None]
+"""Told the epoch of a repository whenever its index.json was read."""
+
+
+class IndexObjects:
+    def __init__(self, site: Site, heard: Heard) -> None:
+        self._site, self._heard = site, heard
+        self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
+
+    def read(self, name: str) -> Snapshot:
+        """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
+        known = self._cache.get(name)
+        try:
+            got = self._site.objects.get(keys.index(name), unless=str(known.generation) if known else "")
+        except NotFound:
+            self._cache.drop(name)
+            raise
+        if got is None:
+            assert known is not None
+            return known
+        found, body = got
+        return self._remember(name, parse_index(body, known.index if known else None), found.etag)
+
+    def _remember(self, name: str, index: Index, etag: str) -> Snapshot:
+        snapshot = Snapshot(index, etag)
+        self._cache.put(name, snapshot, len(index) + 1)
+        self._heard(name, index.annotation(EPOCH))
+        return snapshot
+
+    def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
+        """All changes that are not refused as one PUT. Raises Busy after half a minute of losing."""
+        until, pause = self._site.clock.elapsed() + PATIENCE, FIRST_PAUSE
+        unsure: dict[str, list[Outcome]] = {}
+        while True:
+            before = self._before(name)
+            if before is not None and (done := _recognised(before.index, unsure)) is not None:
+                return done
+            draft = before.index.copy() if before else empty_index()
+            outcomes = [_apply(change, tx, draft) for change in changes]
+            if not draft.dirty:
+                # It may be our own delete, done without an answer, after which there is nothing to delete.
+                return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
+            generation = self._site.clock.token()
+            try:
+                if self._swap(name, before, draft, generation):
+                    return outcomes
+            except OutcomeUnknown:
+                unsure[generation] = outcomes
+            if self._site.clock.elapsed() >= until:
+                raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
+            self._site.clock.sleep(pause * self._site.clock.jitter())
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _before(self, name: str) -> Snapshot | None:
+        try:
+            return self.read(name)
+        except NotFound:
+            return None
+
+    def _swap(self, name: str, before: Snapshot | None, draft: Index, generation: str) -> bool:
+        """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
+        kept = draft.annotation(GENERATIONS).split()[: REMEMBERED - 1]
+        draft.annotate(GENERATIONS, " ".join([generation, *kept]))
+        match = str(before.generation) if before else ""
+        try:
+            etag = self._site.objects.put(keys.index(name), draft.render(), match=match, absent=before is None)
+        except Changed:
+            return False
+        draft.dirty = False
+        self._remember(name, draft, etag)
+        return True
+
+    def touch(self, name: str, before: Snapshot) -> bool:
+        """C4: the same content with another generation and epoch, if nothing has changed since `before`.
+        Whoever was about to commit begins again, and sees the sentence. Raises OutcomeUnknown."""
+        draft = before.index.copy()
+        draft.annotate(EPOCH, self._site.clock.token())
+        return self._swap(name, before, draft, self._site.clock.token())
+
+
+def _recognised(index: Index, unsure: dict[str, list[Outcome]]) -> list[Outcome] | None:
+    """The outcomes of the attempt that was done after all."""
+    return next((unsure[g] for g in index.annotation(GENERATIONS).split() if g in unsure), None)
+
+
+def _apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
+    try:
+        change(tx, draft)
+    except ZotctlError as error:
+        return error
+    return None

@@ -1,0 +1,146 @@
+"""Promises: a blob that was said to be there may be used by a manifest for the delay from now (I6).
+
+The order is the protocol (s3.md 5): P1 a hold that is young enough, P2 no sentence, P3 the blob itself.
+The promiser writes and then reads sentences, a collector writes its sentence and then reads holds: at
+least one of them sees the other, without a clock or a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from zotctl.errors import NotFound
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.sentences import Sentences
+from zotctl.storage.s3.site import Site
+
+T = TypeVar("T")
+
+CONFIRMED = 200_000
+EPOCHS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A promise that this process knows of: answered from memory until its hold is a window old."""
+
+    object: Object
+    until: float
+
+
+Right = Callable[[str, Digest], bool]
+"""May a repository without a hold read this digest? (It is reachable there.)"""
+
+
+class Promises:
+    def __init__(self, site: Site, sentences: Sentences, right: Right) -> None:
+        self._site, self._sentences, self.right = site, sentences, right
+        self._confirmed: Lru[tuple[str, str, Digest], Confirmed] = Lru(CONFIRMED)
+        self._epochs: Lru[str, str] = Lru(EPOCHS)
+
+    # -- what this process knows ----------------------------------------------------------------
+
+    def epoch(self, name: str, epoch: str) -> None:
+        """Something was deleted in this repository when its epoch changed: older promises are void."""
+        if self._epochs.get(name) != epoch:
+            self._epochs.put(name, epoch)
+
+    def confirmed(self, name: str, digest: Digest) -> Object | None:
+        known = self._confirmed.get(self._key(name, digest))
+        if known is None or self._site.clock.boottime() >= known.until:
+            return None
+        return known.object
+
+    def confirm(self, name: str, digest: Digest, found: Object, since: float) -> None:
+        """`since`, by `boottime`: not later than the hold was written."""
+        self._confirmed.put(self._key(name, digest), Confirmed(found, since + self._site.window))
+
+    def forget(self, name: str, digest: Digest) -> None:
+        self._confirmed.drop(self._key(name, digest))
+
+    def _key(self, name: str, digest: Digest) -> tuple[str, str, Digest]:
+        return name, self._epochs.get(name) or "", digest
+
+    # -- the protocol ---------------------------------------------------------------------------
+
+    def promise(self, name: str, digest: Digest) -> Object:
+        """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
+        if (known := self.confirmed(name, digest)) is not None:
+            return known
+        since = self._hold(name, digest)
+        if self._sentences.condemned() & set(self._site.places(name, digest)):
+            raise NotFound(f"{digest} is being collected just now")
+        return self._check(name, digest, since)
+
+    def promise_all(self, name: str, digests: Iterable[Digest]) -> None:
+        """The same for everything that a manifest names, with one look at the sentences, which it waits out.
+        What is not there stays unpromised: whoever needs it asks again and is told."""
+        wanted = [digest for digest in dict.fromkeys(digests) if self.confirmed(name, digest) is None]
+        held = self._site.each([partial(self._try, self._hold, name, digest) for digest in wanted])
+        there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
+        if there:
+            self._sentences.wait_out(place for digest, _ in there for place in self._site.places(name, digest))
+            self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
+
+    def publish(self, name: str, digest: Digest, place: str, make: Callable[[], Object]) -> Object:
+        """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy."""
+        while True:
+            since = self.hold(name, digest)
+            self._sentences.wait_out([place])
+            if not self._covers(since):
+                continue
+            found = make()
+            if self._covers(since):
+                self.confirm(name, digest, found, since)
+                return found
+            # It took so long that a collector may have begun meanwhile: is it still there, and promised?
+            with suppress(NotFound):
+                return self.promise(name, digest)
+
+    def hold(self, name: str, digest: Digest) -> float:
+        """P1 of who has the right: the time, by `boottime`, from which the hold covers it at the latest."""
+        now = self._site.clock.boottime()
+        found = self._site.head(keys.hold(digest, name))
+        if found is not None and found.age < self._site.window:
+            return now - found.age
+        self._write_hold(name, digest)
+        return now
+
+    def _hold(self, name: str, digest: Digest) -> float:
+        """P1 of who may have no right to it. NotFound."""
+        now = self._site.clock.boottime()
+        found = self._site.head(keys.hold(digest, name))
+        if found is not None and found.age < self._site.window:
+            return now - found.age
+        if found is None and not self.right(name, digest):
+            raise NotFound(f"no {digest} in {name}")
+        self._write_hold(name, digest)
+        return now
+
+    def _write_hold(self, name: str, digest: Digest) -> None:
+        """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""
+        self._site.objects.put(keys.hold(digest, name), self._site.clock.token().encode())
+
+    def _check(self, name: str, digest: Digest, since: float) -> Object:
+        """P3."""
+        for place in self._site.places(name, digest):
+            if (found := self._site.head(place)) is not None:
+                self.confirm(name, digest, found, since)
+                return found
+        raise NotFound(f"no {digest} in {name}")
+
+    def _covers(self, since: float) -> bool:
+        return self._site.clock.boottime() - since < self._site.window
+
+    def _try(self, step: Callable[..., T], *args: Any) -> T | None:
+        try:
+            return step(*args)
+        except NotFound:
+            return None

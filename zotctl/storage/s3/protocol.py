@@ -1,0 +1,191 @@
+"""The verbs of `storage.protocol` on a bucket, by the steps of s3.md."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.clock import Clock
+from zotctl.storage.contents import Contents
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.protocol import Change, Outcome, Snapshot
+from zotctl.storage.s3.bad import Bad
+from zotctl.storage.s3.blobs import Blobs
+from zotctl.storage.s3.budget import Budget
+from zotctl.storage.s3.history import BucketHistory
+from zotctl.storage.s3.index_object import IndexObjects
+from zotctl.storage.s3.layouts import Layouts
+from zotctl.storage.s3.names import Listed
+from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.sentences import Sentences
+from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.tree import Tree
+from zotctl.storage.s3.uploads import Upload, Uploads
+
+REPOSITORIES = 512
+"""Whose manifests are kept parsed to know what a repository may read."""
+
+
+class BucketTransaction:
+    """What a change may do between the GET and the PUT of an index.json."""
+
+    def __init__(self, protocol: BucketProtocol, name: str) -> None:
+        self._protocol, self.name = protocol, name
+
+    def require(self, digest: Digest) -> Info:
+        self._protocol.promises.promise_all(self.name, [digest])
+        if self._protocol.promises.confirmed(self.name, digest) is None:
+            raise NotFound(f"no {digest} in {self.name}")
+        return self._protocol.find(self.name, digest)
+
+    def publish_manifest(self, digest: Digest, staged: str) -> None:
+        self._protocol.blobs.publish_manifest(self.name, digest, self._protocol.staged(staged))
+
+
+class BucketProtocol:
+    """One bucket, or one prefix of it. Its parts are open to the jobs, which work on the same steps."""
+
+    torn = False
+    deferred = True
+
+    def __init__(self, site: Site, budget: Budget | None = None) -> None:
+        self.site = site
+        self.driver = Tree(site)
+        self.catalog = Listed(site)
+        self.history = BucketHistory(site)
+        self.bad = Bad(site)
+        self.layouts = Layouts(site)
+        self.sentences = Sentences(site)
+        self.promises = Promises(site, self.sentences, self._has_right)
+        self.blobs = Blobs(site, self.layouts, self.promises, self.sentences)
+        self.indexes = IndexObjects(site, self.promises.epoch)
+        self.uploads = Uploads(site, self.blobs, budget or Budget())
+        self._contents: Lru[str, Contents] = Lru(REPOSITORIES)
+        self._staged: dict[str, bytes] = {}
+        self._mutex = threading.Lock()
+
+    @property
+    def clock(self) -> Clock:
+        return self.site.clock
+
+    @property
+    def label(self) -> str:
+        return self.site.objects.label
+
+    def find(self, name: str, digest: Digest) -> Info:
+        return self.blobs.find(name, digest)
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open(name, digest)
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open_manifest(name, digest)
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        return self.blobs.mount(source, name, digest)
+
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """An object is never cut short by a crash: what has its name was whole."""
+        return True
+
+    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
+        return self.indexes.read(name)
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def stage(self, body: bytes) -> str:
+        token = self.site.clock.token()
+        with self._mutex:
+            self._staged[token] = body
+        return token
+
+    def staged(self, token: str) -> bytes:
+        return self._staged[token]
+
+    def unstage(self, staged: str) -> None:
+        with self._mutex:
+            self._staged.pop(staged, None)
+
+    def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
+        """M2 and M3 of one push, side by side with those of others: its commit then finds all promises made."""
+        self.promises.promise_all(name, list(needs))
+        self.blobs.publish_manifest(name, digest, self.staged(staged))
+
+    def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
+        self.layouts.ensure(name)
+        return self.indexes.commit(name, changes, BucketTransaction(self, name))
+
+    def delete(self, name: str, digest: Digest, check: Change) -> None:
+        self.blobs.delete(name, digest, lambda: self._void_promises(name, check))
+
+    def _void_promises(self, name: str, check: Change) -> None:
+        """Nothing needs it as index.json stands, and whoever is about to change that begins again."""
+        done = False
+        while not done:
+            try:
+                before = self.indexes.read(name)
+            except NotFound:
+                return  # not even an index: nobody can commit on what was there
+            check(BucketTransaction(self, name), before.index)
+            done = self.indexes.touch(name, before)
+
+    def _has_right(self, name: str, digest: Digest) -> bool:
+        """What a repository reaches it may read. Without a pool, what lies in it too."""
+        if not self.site.dedupe and self.site.head(keys.blob(name, digest)) is not None:
+            return True
+        return self.site.pooled and self._reaches(name, digest)
+
+    def _reaches(self, name: str, digest: Digest) -> bool:
+        try:
+            index = self.indexes.read(name).index
+        except (NotFound, LayoutInvalid):
+            return False
+        with self._reachable(name).at(index) as contents:
+            return digest in index or digest in contents.facts or bool(contents.parents(digest))
+
+    def _reachable(self, name: str) -> Contents:
+        found = self._contents.get(name)
+        if found is None:
+            found = Contents(self, name)
+            self._contents.put(name, found)
+        return found
+
+    # -- uploads --------------------------------------------------------------------------------
+
+    def start_upload(self, name: str, algorithm: str) -> str:
+        return self.uploads.start(name, algorithm)
+
+    def upload_offset(self, name: str, upload_id: str) -> int:
+        return self.uploads.offset(name, upload_id)
+
+    def resume_upload(self, name: str, upload_id: str) -> Upload:
+        return self.uploads.resume(name, upload_id)
+
+    # -- the root -------------------------------------------------------------------------------
+
+    def owns(self, name: str) -> bool:
+        return True
+
+    def state(self) -> StorageError | None:
+        """None: the bucket answers."""
+        try:
+            self.site.objects.head(keys.VERSION)
+        except NotFound:
+            return None
+        except StorageError as error:
+            return Unavailable(f"the storage root {self.label} is away: {error.message}")
+        return None
+
+    def maintain(self) -> None:
+        self.bad.refresh()
+
+    def close(self) -> None:
+        if self.site.threads is not None:
+            self.site.threads.shutdown(wait=False)
+        self.site.objects.close()
+
+

@@ -1,0 +1,65 @@
+"""What collectors are deleting just now (s3.md 5, C3, and P2 of those who promise).
+
+A sentence is an object that lists keys. It lives for seconds; after a crash of its collector for `LIFETIME`, for the
+deletes that were signed for it are dead long before (`SIGNED_FOR`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+
+from zotctl.errors import Busy, NotFound
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.site import Site
+
+LIFETIME = 300.0
+"""D: seconds after which nobody carries a sentence out any more."""
+SIGNED_FOR = 30
+"""Seconds for which the deletes of a sentence are signed."""
+PATIENCE = 30.0
+"""Seconds that a push waits for one to be over."""
+POLL = 0.25
+SEEN = 1000
+
+
+class Sentences:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: Lru[str, frozenset[str]] = Lru(SEEN)
+
+    def pronounce(self, condemned: Iterable[str]) -> str:
+        """C3: say that these keys are about to be deleted; the key of the sentence."""
+        key = keys.sentence(self._site.clock.token())
+        self._site.objects.put(key, json.dumps(sorted(condemned)).encode(), absent=True)
+        return key
+
+    def lift(self, sentence: str) -> None:
+        """C7."""
+        self._site.objects.delete(sentence)
+
+    def condemned(self) -> set[str]:
+        """P2: every key in a living sentence. One LIST, and a GET for each sentence that is new to us."""
+        living = [s for s in self._site.objects.list(f"{keys.SENTENCES}/") if s.age < LIFETIME]
+        return set().union(*(self._read(sentence) for sentence in living))
+
+    def wait_out(self, wanted: Iterable[str]) -> None:
+        """P2 of a push: return when none of these keys is condemned. Raises Busy (503, Retry-After)."""
+        wanted, until = set(wanted), self._site.clock.elapsed() + PATIENCE
+        while self.condemned() & wanted:
+            if self._site.clock.elapsed() >= until:
+                raise Busy("content of this push is being collected just now; try again")
+            self._site.clock.sleep(POLL * self._site.clock.jitter())
+
+    def _read(self, sentence: Object) -> frozenset[str]:
+        known = self._known.get(sentence.key)
+        if known is None:
+            known = frozenset()
+            with suppress(NotFound):  # lifted since
+                got = self._site.objects.get(sentence.key)
+                known = frozenset(json.loads(got[1])) if got else known
+            self._known.put(sentence.key, known)
+        return known

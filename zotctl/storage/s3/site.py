@@ -1,0 +1,64 @@
+"""What the parts of the protocol share: one bucket's objects, clock and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from zotctl.errors import NotFound
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.objects import Object, Objects
+
+T = TypeVar("T")
+
+WINDOW = 900.0
+THREADS = 16
+"""Requests of one push that may be under way at once."""
+
+
+@dataclass
+class Site:
+    """`dedupe`: new configs and layers go into the pool. `delay`, seconds: the collection's."""
+
+    objects: Objects
+    clock: Clock
+    dedupe: bool = False
+    delay: float = 3600.0
+    pooled: bool = True
+    """Can there be anything in the pool? Looked up at the start; False spares a request where something is absent."""
+    threads: ThreadPoolExecutor | None = None
+    """None: requests of one push go one after the other, as a simulation wants it."""
+    bad: set[Digest] = field(default_factory=set)
+    """Digests with a mark of damage somewhere; a hint that is brought up to date in the background."""
+
+    @property
+    def window(self) -> float:
+        """Seconds: a hold that is younger needs no rewriting (s3.md 5, w)."""
+        return min(self.delay / 4, WINDOW)
+
+    def blob(self, name: str, digest: Digest) -> str:
+        """Where new bytes of a blob go."""
+        return keys.shared(digest) if self.dedupe else keys.blob(name, digest)
+
+    def places(self, name: str, digest: Digest) -> tuple[str, ...]:
+        """Where a blob may be, the likely place first: a store is readable whichever way it is converted."""
+        own, shared = keys.blob(name, digest), keys.shared(digest)
+        if self.dedupe:
+            return shared, own
+        return (own, shared) if self.pooled else (own,)
+
+    def head(self, key: str) -> Object | None:
+        with suppress(NotFound):
+            return self.objects.head(key)
+        return None
+
+    def each(self, calls: list[Callable[[], T]]) -> list[T]:
+        """All of them, side by side where there are threads; the results in order."""
+        if self.threads is None or len(calls) < 2:
+            return [call() for call in calls]
+        return [future.result() for future in [self.threads.submit(call) for call in calls]]
