@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.faults import FailOn, NoSpaceAfter
 from tests.stores import push_blob, push_image, push_index, store_over
 from zotctl.config import Keep, KeepTags, Policy, Retention
-from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, NameUnknown, NotFound
+from zotctl.errors import BlobUnknown, HeldElsewhere, IoFailed, ManifestUnknown, NameUnknown, NotFound
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
@@ -381,3 +382,29 @@ def test_what_was_restored_is_not_listed_as_lying_in_the_trash(store: Store, clo
     assert store.repository("a").blob(strays[1]) == 5
     run = Run("gc", store)
     assert run.finish(lambda: list_trash(run)).items == []
+
+
+def test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes(
+    store: Store, driver: MemoryDriver, clock: Hand
+) -> None:
+    digest = push_image(store, "a", "v1")
+    clock.at += 10 * DELAY
+    keeping = Policy(repositories=("**",), keep_tags=(KeepTags(patterns=("v2",)),))
+    rules = Rules(Retention(policies=(keeping,)), delay=DELAY)
+    failing = store_over(FailOn(driver, "rename", 1, IoFailed("no"), lambda key: ".index.json" in key), clock=clock)
+    assert collect(failing, rules=rules).errors
+    assert store.repository("a").tags() == ["v1"]
+    assert store.roots[0].history.past("a").pushed[digest] == pytest.approx(clock.at, abs=1), "its delay begins then"
+    collect(store, rules=rules)
+    assert store.repository("a").tags() == []
+    assert store.repository("a").manifest(digest).digest == digest
+
+
+def test_a_full_disk_leaves_no_note_of_the_holder_behind(driver: MemoryDriver, clock: Hand) -> None:
+    faulty = NoSpaceAfter(driver, 1 << 20)
+    store = store_over(faulty, clock=clock)
+    push_image(store, "a", "v1")
+    faulty.left = 10
+    run = Run("gc", store)
+    run.finish(lambda: gc(run, lambda _: GcOptions(delay=DELAY)))
+    assert driver.scan(keys.TMP) == []

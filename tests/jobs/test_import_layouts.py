@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults import FailOn
 from tests.images import Image, descriptor, image, index, lay_out, row
 from tests.jobs.importing import (
     actions,
@@ -23,6 +24,7 @@ from tests.jobs.importing import (
     write_layout,
 )
 from tests.stores import manifest_body, push_image, store_over
+from zotctl.errors import IoFailed
 from zotctl.jobs.import_plan import repository_of
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -595,3 +597,16 @@ def test_imported_tags_are_noted_and_rows_without_one_stay_unknown(store: Store,
     run_import(store, source)
     past = store.roots[0].history.past("source")
     assert past.here == {made.digest} and set(past.tagged) == {"v1"}
+
+
+def test_an_imported_tag_is_in_the_history_before_anybody_can_see_it(made: Image, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    inner = LocalDriver(str(tmp_path / "store"))
+    # The third: an empty layout is made of two files before.
+    store = store_over(FailOn(inner, "rename", 3, IoFailed("no"), lambda key: ".index.json" in key))
+    source = lay_out(tmp_path / "source", made, [row(made, "v1")])
+    assert run_import(store, source).exit_code == 14
+    assert set(store.roots[0].history.past("source").tagged) == {"v1"}
+    assert rows_of(store, "source") == []
+    assert run_import(store, source).exit_code == 0
+    assert store.repository("source").tags() == ["v1"]

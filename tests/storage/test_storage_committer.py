@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage.committer import LARGEST_GROUP, Committer
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.index_file import WATCHED
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.protocol import Change, Outcome
 from zotctl.storage.wrappers import Wrapped
@@ -362,3 +364,22 @@ def test_i3_a_full_disk_at_the_rename_is_an_error_for_all_and_changes_nothing(tm
             check_manifest(image.manifest, OCI_MANIFEST), image.manifest, ["v2"]
         )
     assert store.repository("a").tags() == ["v1", "v2"]
+
+
+def test_i4_old_index_files_that_are_watched_have_a_bound_and_nothing_of_them_is_lost(tmp_path: Path) -> None:
+    store = store_over(LocalDriver(str(tmp_path)))
+    push_image(store, "first", "v1")
+    late = (tmp_path / "first" / "index.json").open("r+b")
+    push_image(store, "first", "v2", seed="other")
+    before = len(os.listdir("/proc/self/fd"))
+    written = json.loads(late.read())
+    written["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = "late"
+    late.seek(0)
+    late.write(json.dumps(written).encode())
+    late.close()
+    for number in range(WATCHED + 20):
+        push_image(store, f"r{number}", "v1", layers=1)
+        push_image(store, f"r{number}", "v2", layers=1)
+    assert len(os.listdir("/proc/self/fd")) - before <= WATCHED
+    store.maintain()
+    assert store.repository("first").tags() == ["late", "v1", "v2"]

@@ -201,22 +201,23 @@ class Collection:
 
     def _drop_rows(self, drops: list[Drop]) -> None:
         """An ordinary commit, decided again on the index that it replaces."""
-        done: list[Drop] = []
 
         def change(tx: Transaction, draft: Index) -> None:
             marks = mark_index(self._root, self._name, draft, None)
             past = self._root.history.past(self._name)
             wanted = {(drop.digest, drop.tag) for drop in drops}
             again = decide(self._name, marks, past, self._options.rules, self._now)
-            done[:] = [drop for drop in again if (drop.digest, drop.tag) in wanted]
+            done = [drop for drop in again if (drop.digest, drop.tag) in wanted]
             _apply(draft, done)
+            # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
+            # crash in between only lengthens it.
+            for drop in done:
+                if drop.tag is not None:
+                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})
 
         (outcome,) = self._local.commit_index(self._name, [change])
         if outcome is not None:
             raise outcome
-        for drop in done:
-            if drop.tag is not None:
-                self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})
 
     def _condemn(self, digests: list[Digest]) -> None:
         if not digests:

@@ -46,7 +46,7 @@ from zotctl.jobs.sources import (
 )
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.media_types import is_nondistributable
-from zotctl.storage import Repository, keys
+from zotctl.storage import keys
 from zotctl.storage.contents import Reference, read_verified
 from zotctl.storage.driver import Driver
 from zotctl.storage.index import Index, empty_index
@@ -92,12 +92,8 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
 def _staging_root(run: Run, options: ImportOptions) -> Root:
     """Where the images most likely go: from there a link is enough."""
     if options.repo is not None:
-        return _root_of(run.store.repository_for_push(options.repo))
+        return run.store.repository_for_push(options.repo).root
     return next((root for root in run.store.roots if not root.read_only), run.store.roots[0])
-
-
-def _root_of(repository: Repository) -> Root:
-    return repository._root
 
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
@@ -197,7 +193,7 @@ class _Import:
 
     def __post_init__(self) -> None:
         self.repository = self.run.store.repository_for_push(self.name)
-        self.root = _root_of(self.repository)
+        self.root = self.repository.root
         self.graph = self.source_graph
         self._can_link = self.options.link and not self.run.dry_run
 
@@ -484,7 +480,6 @@ class _Import:
         """All rows at once, when everything is there under the lock (I5)."""
         needed = self._needed()
         kept: set[str | None] = set()
-        before: dict[str, str | None] = {}
 
         def change(tx: Transaction, draft: Index) -> None:
             _require(self.name, tx, needed.values())
@@ -493,15 +488,13 @@ class _Import:
             if self.take_fields and not len(draft):
                 draft.adopt_fields(self.layout.index)
             for row in self.rows:
-                there = draft.find(row.tag) if row.tag else None
-                before[row.tag or ""] = there.digest if there else None
                 if row.tag not in kept:
+                    self._note(row, draft)
                     draft.put_row(row.row.raw, row.tag)
             self._put_children(draft, kept)
 
         self.root.committer.commit(self.name, change)
         self._set_aside(kept, self._index())
-        self._note(before)
 
     def _put_children(self, draft: Index, kept: set[str | None]) -> None:
         """What an index lists is a row too, behind all others: nothing else names it to other readers."""
@@ -512,11 +505,13 @@ class _Import:
                 if digest not in draft and digest != row.digest:
                     draft.put(parse_digest(digest), facts.size, facts.media_type)
 
-    def _note(self, before: dict[str, str | None]) -> None:
-        """Tags begin their life here now; a row without one stays unknown, which means keep."""
-        for row in self.rows:
-            if row.tag and before[row.tag] != row.digest:
-                self.root.history.note(self.name, "push", row.digest, {row.tag: before[row.tag]})
+    def _note(self, row: Wanted, draft: Index) -> None:
+        """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
+        for a push: a collector must not find the tag and judge it by what was known of an older one."""
+        there = draft.find(row.tag) if row.tag else None
+        if row.tag and (there is None or there.digest != row.digest):
+            before = str(there.digest) if there and there.digest else None
+            self.root.history.note(self.name, "push", row.digest, {row.tag: before})
 
     # -- telling ----------------------------------------------------------------------------------
 

@@ -213,9 +213,12 @@ def _note_holder(root: Root, job: str) -> None:
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(site.clock.now())}
     temp = keys.tmp(site.clock.token())
     with suppress(StorageError):
-        with root.driver.create(temp) as writer:
-            writer.write([json.dumps(who).encode()])
-        root.driver.rename(temp, keys.lease(f"{job}.holder"))
+        try:
+            with root.driver.create(temp) as writer:
+                writer.write([json.dumps(who).encode()])
+            root.driver.rename(temp, keys.lease(f"{job}.holder"))
+        finally:
+            site.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
 
 
 def _holder(root: Root, job: str) -> str:

@@ -42,11 +42,12 @@ def mark(root: Root, name: str) -> Marks:
 
 def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks:
     """The same for an index at hand; manifests that were read before are not read again."""
-    contents = root.contents(name).refresh(index)
-    if contents.faults:
+    with root.contents(name).at(index) as contents:  # held, for somebody else may bring it to another index
+        facts, faults = dict(contents.facts), list(contents.faults.values())
+    if faults:
         # What was missing or damaged may have been healed since, without a new index.json.
-        contents = Contents(root.protocol, name).refresh(index)
-    facts, faults = dict(contents.facts), list(contents.faults.values())
+        fresh = Contents(root.protocol, name).refresh(index)
+        facts, faults = dict(fresh.facts), list(fresh.faults.values())
     nameless = sum(row.digest is None for row in index.rows())
     faults += [Fault("", "invalid_manifest", "a row of index.json names no digest")] * nameless
     faults += _subjects(root.protocol, name, facts)

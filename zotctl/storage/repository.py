@@ -55,6 +55,11 @@ class Repository:
         self._looked = not deferred
 
     @property
+    def root(self) -> Root:
+        """Where it lies, or will lie: for the jobs, which take blobs by other ways than a push."""
+        return self._root
+
+    @property
     def read_only(self) -> bool:
         return not self._root.owns(self.name)
 

@@ -25,6 +25,9 @@ LAYOUT_LIMIT = 4096
 PATIENCE = 2.0
 """Seconds that a foreign tool gets to finish writing in place before we call it damage."""
 LATE_WRITES = 1.0
+WATCHED = 64
+"""Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
+another."""
 CACHED_ROWS = 500_000
 
 
@@ -72,6 +75,8 @@ class IndexFiles:
         self._site, self._layouts, self._reserve = site, layouts, reserve
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
+        self._late: list[tuple[str, list[Row]]] = []
+        """What was found in one that had to be let go of, until somebody merges it."""
         self._mutex = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------
@@ -231,15 +236,22 @@ class IndexFiles:
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
     def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
-        """Keep the old inode open for a second."""
+        """Keep the old inode open for a second; of too many, the oldest is looked at now, and let go."""
         with self._mutex:
             self._old.append(_Old(name, reader, before, self._site.clock.elapsed() + LATE_WRITES))
+            while len(self._old) > WATCHED:
+                oldest = self._old.pop(0)
+                _, rows = self._look(oldest)
+                self._late += [(oldest.name, rows)] if rows else []
+                oldest.reader.close()
 
     def late_writes(self, name: str | None = None) -> list[tuple[str, list[Row]]]:
         """Rows that a foreign tool wrote into an inode that had lost its name: merge them. Of one
         repository, or of all."""
         with self._mutex:
-            late, kept = [], []
+            late = [one for one in self._late if name in (None, one[0])]
+            self._late = [one for one in self._late if one not in late]
+            kept = []
             for old in self._old:
                 watched: _Old | None = old
                 if name in (None, old.name):
