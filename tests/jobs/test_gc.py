@@ -165,6 +165,20 @@ def test_i9_an_untagged_foreign_row_stays_unless_asked(tmp_path: Path) -> None:
         store.repository("a").manifest(images.image().digest)
 
 
+def test_a_foreign_row_goes_in_the_run_that_notes_it_when_the_delay_is_zero(tmp_path: Path) -> None:
+    class Ticking(Hand):
+        def now(self) -> float:
+            self.at += 1.0
+            return self.at
+
+    images.lay_out(tmp_path / "a", images.image(), [images.row(images.image())])
+    store = store_over(LocalDriver(str(tmp_path)), clock=Ticking())
+    report = collect(store, 0.0, rules=Rules(delay=0.0, foreign=True))
+    assert report.summary["purged"] == report.summary["condemned"] > 0
+    with pytest.raises((ManifestUnknown, NameUnknown)):
+        store.repository("a").manifest(images.image().digest)
+
+
 @pytest.mark.parametrize("what", ["missing manifest", "unknown type", "unreadable", "missing child"])
 def test_i5_nothing_goes_where_something_is_unknown(store: Store, driver: Driver, clock: Hand, what: str) -> None:
     digest = push_image(store, "a", "v1")

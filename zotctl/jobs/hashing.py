@@ -15,9 +15,9 @@ from zotctl.storage.driver import Reader
 
 T = TypeVar("T")
 
-BUFFER = 256 << 10
-"""Bytes read at a time: few calls, and what was just read is still in the core's own cache when it is hashed."""
-BREATH = 32
+BUFFER = 1 << 20
+"""Bytes read at a time: few calls, each of which lets go of the interpreter and has to get it back."""
+BREATH = 8
 """Buffers between two looks at whether requests are waiting."""
 QUEUE = 4
 """Pieces of work for each worker that may be under way or waiting."""
@@ -40,7 +40,8 @@ class Hasher:
         """Of all that can be read, to the end as it is then."""
         state, at, turns = new_hash(algorithm), 0, 0
         buffer = self._buffer()
-        reader.once()
+        if reader.size > BUFFER:
+            reader.once()
         while count := reader.read_into(at, buffer):
             state.update(buffer[:count])
             at += count
@@ -53,7 +54,7 @@ class Hasher:
 
     def _buffer(self) -> memoryview:
         if not hasattr(self._buffers, "view"):
-            self._buffers.view = memoryview(bytearray(BUFFER))
+            self._buffers.view = memoryview(bytearray(self._run.throttle.piece(BUFFER)))
         view: memoryview = self._buffers.view
         return view
 

@@ -181,7 +181,8 @@ class _Rows:
         else:
             if not self._rules.foreign:
                 return False
-            at = self._past.noted.get(digest, self._now)  # seen for the first time: its delay begins now
+            # Seen for the first time: its delay begins now. So it does when this very run has noted it since.
+            at = min(self._past.noted.get(digest, self._now), self._now)
         return at is not None and self._now - at >= delay
 
 

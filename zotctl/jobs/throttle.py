@@ -15,6 +15,10 @@ class Throttle:
         self._mutex = threading.Lock()
         self._free_at = clock.elapsed()
 
+    def piece(self, most: int) -> int:
+        """How much to read at a time, so that the pace is even: a sixteenth of a second's worth at most."""
+        return max(1, min(most, self._rate // 16)) if self._rate else most
+
     def take(self, size: int) -> None:
         """Wait until so many bytes are allowed."""
         if not self._rate:
