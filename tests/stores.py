@@ -25,9 +25,7 @@ def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = Fals
     return Root(LocalProtocol(site, min_free=0), read_only=False)
 
 
-def store_over(
-    *drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True
-) -> Store:
+def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True) -> Store:
     clock = clock or Clock()
     return Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock)
 

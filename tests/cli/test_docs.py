@@ -27,9 +27,7 @@ def test_all_are_installed() -> None:
 
 def test_nothing_else_is_there() -> None:
     found = {
-        str(path.relative_to(REPOSITORY))
-        for name in ("man", "completions")
-        for path in (REPOSITORY / name).iterdir()
+        str(path.relative_to(REPOSITORY)) for name in ("man", "completions") for path in (REPOSITORY / name).iterdir()
     }
     assert found == DOCUMENTS.keys()
 

@@ -17,9 +17,7 @@ LOGGER = logging.getLogger("zotctl.http.server")
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     names = (None, "zotctl", logs.AUDIT)
-    before = [
-        (logging.getLogger(n), logging.getLogger(n).handlers[:], logging.getLogger(n).level) for n in names
-    ]
+    before = [(logging.getLogger(n), logging.getLogger(n).handlers[:], logging.getLogger(n).level) for n in names]
     yield
     for logger, handlers, level in before:
         logger.handlers[:] = handlers

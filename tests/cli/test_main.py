@@ -82,9 +82,7 @@ def test_help_ends_in_the_exit_codes() -> None:
     assert [line.split(None, 1) for line in table] == [[str(code), text] for code, text in EXIT_CODES.items()]
 
 
-@pytest.mark.parametrize(
-    "words", [["serve", "--workers", "many"], ["serve", "--output", "xml"], ["serve", "a", "b"]]
-)
+@pytest.mark.parametrize("words", [["serve", "--workers", "many"], ["serve", "--output", "xml"], ["serve", "a", "b"]])
 def test_wrong_words_are_exit_2(words: list[str]) -> None:
     run = zotctl(*words)
     assert (run.returncode, run.stdout) == (2, "")

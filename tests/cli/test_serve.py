@@ -147,9 +147,7 @@ def test_show_config_as_text_and_lines(tmp_path: Path) -> None:
     assert 'storage.roots[0].path = "/z"  # c.json: storage.rootDirectory' in run.stdout.splitlines()
     assert "storage.roots[0].trash = unset  # default" in run.stdout.splitlines()
     assert run.stderr.startswith("zotctl: warning: c.json: storage.gcDelay: ")
-    lines = zotctl(
-        "serve", "--show-config", "c.json", cwd=tmp_path, environ={"ZOTCTL_OUTPUT": "jsonl"}
-    ).stdout
+    lines = zotctl("serve", "--show-config", "c.json", cwd=tmp_path, environ={"ZOTCTL_OUTPUT": "jsonl"}).stdout
     first, *items, last = map(json.loads, lines.splitlines())
     assert (first["type"], first["schema"], last["type"], last["exit_code"]) == (
         "start",

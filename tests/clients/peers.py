@@ -91,8 +91,7 @@ class Peer:
     def mounted(self, name: str) -> int:
         """How many blobs were mounted into repository `name`: POSTs that were answered with 201, no body."""
         return sum(
-            line.get("repository") == name
-            and (line["method"], line["status"], line["bytes_in"]) == ("POST", 201, 0)
+            line.get("repository") == name and (line["method"], line["status"], line["bytes_in"]) == ("POST", 201, 0)
             for line in self.server.lines()
         )
 
@@ -117,12 +116,8 @@ def push_image(client: httpx.Client, name: str, made: images.Image, *tags: str) 
         put_manifest(client, name, made.manifest, tag)
 
 
-def put_manifest(
-    client: httpx.Client, name: str, body: bytes, reference: str, media_type: str = OCI_MANIFEST
-) -> None:
-    answer = client.put(
-        f"/v2/{name}/manifests/{reference}", content=body, headers={"Content-Type": media_type}
-    )
+def put_manifest(client: httpx.Client, name: str, body: bytes, reference: str, media_type: str = OCI_MANIFEST) -> None:
+    answer = client.put(f"/v2/{name}/manifests/{reference}", content=body, headers={"Content-Type": media_type})
     assert answer.status_code == 201, answer.text
 
 

@@ -97,9 +97,7 @@ class Pushes:
 @contextmanager
 def pushing(servers: list[Server], name: str = "shared") -> Iterator[Pushes]:
     pushes = Pushes()
-    threads = [
-        threading.Thread(target=pushes.push, args=(who, servers, name), daemon=True) for who in range(PUSHERS)
-    ]
+    threads = [threading.Thread(target=pushes.push, args=(who, servers, name), daemon=True) for who in range(PUSHERS)]
     for thread in threads:
         thread.start()
     try:
@@ -182,8 +180,7 @@ def test_workers_die_under_load(tmp_path: Path) -> None:
         pushes = Pushes()
         pushes._dies = lambda server: True  # type: ignore[method-assign, assignment]
         threads = [
-            threading.Thread(target=pushes.push, args=(who, [server], "shared"), daemon=True)
-            for who in range(PUSHERS)
+            threading.Thread(target=pushes.push, args=(who, [server], "shared"), daemon=True) for who in range(PUSHERS)
         ]
         for thread in threads:
             thread.start()

@@ -101,9 +101,7 @@ def test_artifacts_and_referrers(peer: Peer) -> None:
     regctl(peer, "artifact", "put", "--artifact-type", "application/other", "--subject", at, stdin="other")
     listed = json.loads(regctl(peer, "artifact", "list", "--format", "{{json .}}", at))["descriptors"]
     assert {row["artifactType"] for row in listed} == {SBOM, "application/other"}
-    chosen = json.loads(
-        regctl(peer, "artifact", "list", "--filter-artifact-type", SBOM, "--format", "{{json .}}", at)
-    )
+    chosen = json.loads(regctl(peer, "artifact", "list", "--filter-artifact-type", SBOM, "--format", "{{json .}}", at))
     assert [row["artifactType"] for row in chosen["descriptors"]] == [SBOM]
     assert regctl(peer, "artifact", "get", "--subject", at, "--filter-artifact-type", SBOM) == "an SBOM"
     assert SBOM in regctl(peer, "artifact", "tree", at)

@@ -78,8 +78,6 @@ def test_it_changes_our_directory(peer: Peer) -> None:
     assert peer.tags() == ["base", "more"]
     assert_same(peer, made, "base")
     layers = json.loads(peer.manifest("more"))["layers"]
-    assert [layer["digest"] for layer in layers[:2]] == [
-        row["digest"] for row in json.loads(made.manifest)["layers"]
-    ]
+    assert [layer["digest"] for layer in layers[:2]] == [row["digest"] for row in json.loads(made.manifest)["layers"]]
     assert peer.client.get(f"/v2/{peer.name}/blobs/{layers[2]['digest']}").status_code == 200
     assert_holds(peer.directory, made)

@@ -90,9 +90,7 @@ def ours(config: Path) -> Iterator[httpx.Client]:
     command = [sys.executable, "-m", "zotctl.cli", "serve", str(config), "--listen", "127.0.0.1:0", "--workers", "1"]
     environ = {name: value for name, value in os.environ.items() if "ZOTCTL" not in name}
     with (config.parent / "zotctl.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:
         ready, _, _ = select.select([process.stdout], [], [], START)

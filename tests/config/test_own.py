@@ -61,9 +61,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ("/a", True, False, None),
         ("/b", False, True, 1 << 30),
     ]
-    assert [
-        (route.prefix, route.root.path, route.root.commit, route.root.dedupe) for route in storage.routes
-    ] == [
+    assert [(route.prefix, route.root.path, route.root.commit, route.root.dedupe) for route in storage.routes] == [
         ("team/x", "/c", True, False),
         ("team/", "/d", True, True),
     ]
@@ -149,9 +147,7 @@ def test_mistakes(tmp_path: Path, text: str, mistake: str) -> None:
 
 
 def test_two_routes_of_one_prefix(tmp_path: Path) -> None:
-    file = toml(
-        tmp_path, "storage = { routes = [{ prefix = 'a', root = '/x' }, { prefix = 'a', root = '/y' }] }"
-    )
+    file = toml(tmp_path, "storage = { routes = [{ prefix = 'a', root = '/x' }, { prefix = 'a', root = '/y' }] }")
     assert mistakes(file) == [
         "storage.routes[0].prefix: 'a' has two routes",
         "storage.routes[1].prefix: 'a' has two routes",
@@ -201,9 +197,9 @@ def test_a_flag_holds_for_every_root_and_route(tmp_path: Path) -> None:
         "routes = [{ prefix = 'x', root = '/b' }] }",
     )
     config = load(file, {"storage.commit": True}, {"ZOTCTL_STORAGE_DEDUPE": "yes"})
-    assert [
-        (root.commit, root.dedupe) for root in (config.storage.roots[0], config.storage.routes[0].root)
-    ] == [(True, True)] * 2
+    assert [(root.commit, root.dedupe) for root in (config.storage.roots[0], config.storage.routes[0].root)] == [
+        (True, True)
+    ] * 2
     assert config.origins["storage.routes[0].root.commit"] == "flag --commit"
     assert config.origins["storage.roots[0].dedupe"] == "environment ZOTCTL_STORAGE_DEDUPE"
 
@@ -227,9 +223,9 @@ def test_one_layout_is_served_alone(tmp_path: Path) -> None:
     config = load(file, {"storage.single_layout.path": "/l", "storage.single_layout.name": "l"})
     assert config.storage.single_layout is not None
     assert (config.storage.single_layout.path, config.storage.roots) == ("/l", ())
-    assert mistakes(None, {"storage.single_layout.path": "/l", "storage.single_layout.name": "L"})[
-        0
-    ].startswith("flag --as")
+    assert mistakes(None, {"storage.single_layout.path": "/l", "storage.single_layout.name": "L"})[0].startswith(
+        "flag --as"
+    )
 
 
 def test_mistakes_in_the_environment_and_in_flags() -> None:
@@ -273,9 +269,7 @@ def test_every_single_key_has_its_own_variable() -> None:
 def test_a_short_delay_is_warned_about_only_when_it_counts(tmp_path: Path) -> None:
     asked = load(toml(tmp_path, "storage = { gc_delay = '30s', roots = ['/a', '/b'] }"))
     file = tmp_path / "zotctl.toml"
-    assert asked.warnings == (
-        f"{file}: storage.gc_delay: under a minute: a slow push may lose what it has sent",
-    )
+    assert asked.warnings == (f"{file}: storage.gc_delay: under a minute: a slow push may lose what it has sent",)
     assert load(toml(tmp_path, "storage = { gc = false, gc_delay = '30s' }")).warnings == ()
 
 

@@ -114,16 +114,12 @@ def test_what_is_no_window(value: object) -> None:
         WINDOW.read(value)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["v2.*", ".*-prod", r"^\d+\.\d+$", "(?i)rc", "(?:a|b)", "(?P<n>x)", "[a-z]+?"]
-)
+@pytest.mark.parametrize("pattern", ["v2.*", ".*-prod", r"^\d+\.\d+$", "(?i)rc", "(?:a|b)", "(?P<n>x)", "[a-z]+?"])
 def test_patterns(pattern: str) -> None:
     assert PATTERN.read(pattern) == pattern
 
 
-@pytest.mark.parametrize(
-    "pattern", ["(?=x)", "(?<!x)y", r"(a)\1", "[[:alpha:]]", r"x\z", r"\Qx", r"\pL", "a++", "("]
-)
+@pytest.mark.parametrize("pattern", ["(?=x)", "(?<!x)y", r"(a)\1", "[[:alpha:]]", r"x\z", r"\Qx", r"\pL", "a++", "("])
 def test_patterns_that_differ_between_engines(pattern: str) -> None:
     with pytest.raises(ValueError, match="regular expression"):
         PATTERN.read(pattern)

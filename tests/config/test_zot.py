@@ -250,13 +250,9 @@ def test_toml_of_zot(tmp_path: Path) -> None:
 
 def test_flags_and_the_environment_go_before_it(tmp_path: Path) -> None:
     file = zot(tmp_path, {"storage": {**STORAGE, "subPaths": {"/a": STORAGE}}})
-    config = load(
-        file, {"http.port": 5001}, {"ZOTCTL_STORAGE_COMMIT": "true", "ZOTCTL_STORAGE_CREATE": "true"}
-    )
+    config = load(file, {"http.port": 5001}, {"ZOTCTL_STORAGE_COMMIT": "true", "ZOTCTL_STORAGE_CREATE": "true"})
     assert config.http.port == 5001
-    assert all(
-        (root.commit, root.create) for root in (config.storage.roots[0], config.storage.routes[0].root)
-    )
+    assert all((root.commit, root.create) for root in (config.storage.roots[0], config.storage.routes[0].root))
 
 
 @pytest.mark.parametrize(

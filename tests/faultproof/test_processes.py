@@ -347,5 +347,3 @@ def test_a_reader_meanwhile(tmp_path: Path) -> None:
     done.set()
     thread.join()
     assert wrong == []
-
-

@@ -1,7 +1,7 @@
 """One of several processes on one store, for a test to stop, kill and count: python -m tests.faultproof.worker ...
 
-    push ROOT NAME PREFIX THREADS COUNT   pushes; a line "TAG DIGEST" on stdout for each that was acknowledged
-    hold ROOT NAME                        takes the lock of a repository, says "held" and sleeps
+push ROOT NAME PREFIX THREADS COUNT   pushes; a line "TAG DIGEST" on stdout for each that was acknowledged
+hold ROOT NAME                        takes the lock of a repository, says "held" and sleeps
 """
 
 from __future__ import annotations

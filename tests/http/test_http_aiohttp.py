@@ -23,6 +23,7 @@ def test_attributes_of_a_connection() -> None:
         "_keepalive_timeout",
         "_lingering_time",
         "_loop",
+        "_message_tail",
         "_messages",
         "_next_keepalive_close_time",
         "_parser",

@@ -54,6 +54,32 @@ def test_malformed(raw: Raw, data: bytes, status: int) -> None:
     assert raw.rest() == b""
 
 
+@pytest.mark.parametrize("method", [b"FOO", b"get", b"PUTT", b"BREW-COFFEE", b"X" * 64])
+def test_an_unknown_method_is_not_implemented(raw: Raw, method: bytes) -> None:
+    """RFC 9110, section 9.1; the parser knows many, which are 405 on each path."""
+    status, headers, body = raw.send(method + b" /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").answer()
+    assert (status, headers["connection"]) == (501, "close")
+    assert b'"code":"UNSUPPORTED"' in body
+    assert method in body
+    assert raw.rest() == b""
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "LINK", "CONNECT"])
+def test_a_method_of_others_is_not_allowed(raw: Raw, method: str) -> None:
+    status, headers, body = raw.head(method, "/v2/a/manifests/x").answer()
+    assert (status, headers["allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, PUT")
+    assert b'"code":"UNSUPPORTED"' in body
+
+
+@pytest.mark.parametrize("zeros", [20, 4400, 8000])
+def test_a_length_of_many_zeros(raw: Raw, zeros: int) -> None:
+    """RFC 9110, section 8.6: 1*DIGIT, and Python's `int` refuses more than 4300 of them."""
+    raw.head("PUT", "/v2/a/manifests/x", f"Content-Length: {'0' * zeros}2").send(b"{}")
+    status, _, body = raw.answer()
+    assert (status, is_oci_error(body)) == (400, True)
+    assert raw.head("GET", "/v2/").answer()[0] == 200
+
+
 def test_two_lengths_are_answered_once(raw: Raw) -> None:
     """RFC 9112, section 6.1: what follows could be read as another request."""
     raw.head("POST", "/v2/a/blobs/uploads/", "Content-Length: 4", "Transfer-Encoding: chunked")
@@ -101,6 +127,13 @@ def test_an_upgrade_is_declined(raw: Raw) -> None:
     raw.head("GET", "/v2/", "Connection: Upgrade", "Upgrade: websocket")
     assert raw.answer()[0] == 200
     assert raw.head("GET", "/livez").answer()[0] == 200
+
+
+def test_what_follows_an_upgrade_ends_with_the_connection(raw: Raw) -> None:
+    """The end came before the body behind it was looked at: nobody waits for the rest."""
+    raw.head("GET", "/v2/", "Connection: Upgrade", "Upgrade: websocket")
+    raw.head("PUT", "/v2/a/manifests/x", "Content-Length: 50").send(b"{}").half_close()
+    assert [part[:4] for part in raw.rest().split(b"HTTP/1.1 ")] == [b"", b"200 ", b"400 "]
 
 
 # -- connections ---------------------------------------------------------------------------------
@@ -163,9 +196,7 @@ def test_a_body_that_ends_early(raw: Raw, sent: bytes) -> None:
     ],
     ids=["breaks off", "malformed"],
 )
-def test_a_body_that_ends_after_the_answer(
-    raw: Raw, server: Server, header: str, sent: bytes, more: bytes
-) -> None:
+def test_a_body_that_ends_after_the_answer(raw: Raw, server: Server, header: str, sent: bytes, more: bytes) -> None:
     raw.head("PUT", "/v2/a/manifests/-bad-", header).send(sent)
     assert raw.answer()[0] == 400
     raw.send(more).half_close()

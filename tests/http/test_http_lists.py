@@ -28,9 +28,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 def image(client: httpx.Client, name: str, extra: dict[str, object]) -> bytes:
     push_blob(client, name, b"{}")
     config = {"mediaType": "application/vnd.example.config+json", "digest": digest(b"{}"), "size": 2}
-    return json.dumps(
-        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [], **extra}
-    ).encode()
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [], **extra}).encode()
 
 
 def push(client: httpx.Client, name: str, reference: str, body: bytes, query: str = "") -> None:

@@ -25,9 +25,7 @@ def push(
     client: httpx.Client, reference: str, body: bytes, query: str = "", kind: str = OCI_MANIFEST
 ) -> httpx.Response:
     push_blob(client, NAME, CONFIG)
-    return client.put(
-        f"/v2/{NAME}/manifests/{reference}{query}", content=body, headers={"Content-Type": kind}
-    )
+    return client.put(f"/v2/{NAME}/manifests/{reference}{query}", content=body, headers={"Content-Type": kind})
 
 
 def test_push_and_pull(client: httpx.Client) -> None:

@@ -105,9 +105,7 @@ def test_health(client: httpx.Client, server: Server) -> None:
 
 
 def test_the_access_log(client: httpx.Client, server: Server) -> None:
-    client.get(
-        "/v2/logged/tags/list?secret=1", headers={"Authorization": "Basic c2VjcmV0", "User-Agent": "agent/1"}
-    )
+    client.get("/v2/logged/tags/list?secret=1", headers={"Authorization": "Basic c2VjcmV0", "User-Agent": "agent/1"})
     (line,) = until(lambda: [line for line in server.lines() if line.get("repository") == "logged"])
     assert line["component"] == "http"
     assert line["level"] == "info"

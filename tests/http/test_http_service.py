@@ -187,9 +187,7 @@ def test_i2_content_that_is_short() -> None:
 @pytest.mark.parametrize("size", [10, 3_000_000])
 def test_a_full_disk(size: int) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
-        answer = await client.post(
-            "/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size]
-        )
+        answer = await client.post("/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size])
         assert answer.status_code == 507
         assert answer.json()["errors"] == [{"code": "DENIED", "message": "the disk is full"}]
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zotctl.config import MethodRate, RateLimit
-from zotctl.errors import ConfigError, RangeInvalid, RangeUnsatisfiable, TooManyRequests, ZotctlError
+from zotctl.errors import ConfigError, IoFailed, RangeInvalid, RangeUnsatisfiable, TooManyRequests, ZotctlError
 from zotctl.http import sockets, systemd, worker
-from zotctl.http.answer import _safe
+from zotctl.http.answer import Answer, _safe
+from zotctl.http.body import Body, ClientGone
 from zotctl.http.errors import Refused, malformed, render, render_bug
 from zotctl.http.pages import Pages, next_link
 from zotctl.http.ranges import names_etag, parse_content_range, parse_range
 from zotctl.http.ratelimit import Bucket, Limits
+from zotctl.http.service import Service
 from zotctl.http.status import Board
 
 
@@ -169,3 +174,46 @@ def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert systemd.watchdog_interval() == 1.5
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
     assert systemd.watchdog_interval() is None
+
+
+def test_a_body_is_not_waited_for_when_the_client_was_gone_before() -> None:
+    """A pipelined request may begin after its connection was lost, and aiohttp tells only the current one."""
+
+    async def run() -> None:
+        payload = SimpleNamespace(is_eof=lambda: False, at_eof=lambda: False, readchunk=asyncio.Event().wait)
+        request: Any = SimpleNamespace(payload=payload, connection=SimpleNamespace(transport=None))
+        async with asyncio.timeout(5):
+            with pytest.raises(ClientGone):
+                await Body(request).batch(1)
+
+    asyncio.run(run())
+
+
+class _Unreadable(Answer):
+    """A blob on a disk that reports errors, and whether its header is out already."""
+
+    async def send(self, request: Any) -> None:
+        raise IoFailed("read: Input/output error")
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_blob_that_cannot_be_read_is_unavailable(sent: bool) -> None:
+    written: list[Answer] = []
+
+    async def remember(answer: Answer, request: Any) -> None:
+        written.append(answer)
+
+    def failed(request: Any, error: Exception) -> Answer:
+        answer = render(cast(ZotctlError, error))
+        answer.__class__ = type("Sent", (Answer,), {"__slots__": (), "send": remember})
+        return answer
+
+    answer = _Unreadable(200)
+    answer.sent = sent
+    service: Any = SimpleNamespace(_failed=failed)
+    if sent:
+        with pytest.raises(IoFailed):
+            asyncio.run(Service._send(service, cast(Any, None), answer))
+    else:
+        got = asyncio.run(Service._send(service, cast(Any, None), answer))
+        assert (got.status, got.error_code, written) == (503, "UNAVAILABLE", [got])

@@ -126,9 +126,7 @@ def test_a_wrong_digest(client: httpx.Client, size: int) -> None:
     assert (answer.status_code, error_code(answer)) == (400, "DIGEST_INVALID")
 
 
-@pytest.mark.parametrize(
-    "params", [{}, {"digest": ""}, {"digest": "sha256:zz"}, {"digest": "md5:" + "a" * 32}]
-)
+@pytest.mark.parametrize("params", [{}, {"digest": ""}, {"digest": "sha256:zz"}, {"digest": "md5:" + "a" * 32}])
 def test_a_put_without_a_good_digest(client: httpx.Client, params: dict[str, str]) -> None:
     location = begin(client)
     answer = client.put(location, params=params, content=b"abc")

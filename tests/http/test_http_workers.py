@@ -29,9 +29,7 @@ def test_both_workers_serve_and_agree(tmp_path: Path) -> None:
         clients = [server.client() for _ in range(16)]
         made = push_blob(clients[0], "a", b"content")
         assert all(client.head(f"/v2/a/blobs/{made}").status_code == 200 for client in clients)
-        prefixes = Counter(
-            line["request_id"].split("-")[0] for line in server.lines() if "request_id" in line
-        )
+        prefixes = Counter(line["request_id"].split("-")[0] for line in server.lines() if "request_id" in line)
         assert len(prefixes) == 2
         # An upload that one worker begins goes on in another.
         location = clients[0].post("/v2/a/blobs/uploads/").headers["location"]

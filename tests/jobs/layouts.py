@@ -95,5 +95,3 @@ class Counting(LocalDriver):
 
 def reads(driver: Counting, digest: Digest) -> int:
     return sum(key.endswith(digest.encoded) for key in driver.opened)
-
-

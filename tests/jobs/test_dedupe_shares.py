@@ -415,4 +415,3 @@ def test_with_commit_the_copy_that_stays_is_flushed(root: Path, monkeypatch: pyt
     monkeypatch.setattr(driver, "append", append)
     run_dedupe(store_over(driver, commit=True))
     assert keys.pool(Digest(DIGEST)) in synced
-

@@ -61,9 +61,7 @@ def zstandard(body: bytes) -> bytes:
 @pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])
 @pytest.mark.parametrize("prefix", ["", "./", "some/where/"])
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
-def test_a_tar_plain_or_packed(
-    store: Store, made: Image, tmp_path: Path, pack: Any, prefix: str, format: int
-) -> None:
+def test_a_tar_plain_or_packed(store: Store, made: Image, tmp_path: Path, pack: Any, prefix: str, format: int) -> None:
     path = tmp_path / "busybox.tar.gz"
     path.write_bytes(pack(tar_bytes(members_of(made, row(made, "1.36"), prefix=prefix), format)))
     report = run_import(store, path)

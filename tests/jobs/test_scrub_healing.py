@@ -425,9 +425,7 @@ X = digest_of(LAYER_X)
 
 
 @pytest.mark.parametrize("step", ["open", "before-link"])
-def test_a_blob_healed_while_it_was_hashed_is_not_marked(
-    world: tuple[Between, Store, MemoryDriver], step: str
-) -> None:
+def test_a_blob_healed_while_it_was_hashed_is_not_marked(world: tuple[Between, Store, MemoryDriver], step: str) -> None:
     driver, store, memory = world
     _spoil(memory, keys.blob("a", X))
     driver.after[step, X.encoded] = lambda: push_blob(store.repository_for_push("a"), LAYER_X)
@@ -447,7 +445,7 @@ def test_a_blob_deleted_while_it_was_hashed_is_no_finding(world: tuple[Between, 
 
 
 def test_an_image_deleted_while_its_repository_is_looked_at_is_not_missing(
-    world: tuple[Between, Store, MemoryDriver]
+    world: tuple[Between, Store, MemoryDriver],
 ) -> None:
     """Its manifest goes between the reading of index.json and the search for its blobs."""
     driver, store, _ = world
@@ -542,5 +540,3 @@ def test_read_into_ends_at_the_end(tmp_path: Path) -> None:
             reader.once()
             counts = [reader.read_into(at, buffer) for at in (0, 8, 10)]
         assert (counts, bytes(buffer[:2])) == ([4, 2, 0], b"89")
-
-

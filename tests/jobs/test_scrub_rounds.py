@@ -194,9 +194,7 @@ def test_rolling_survives_a_restart(store: Store, clock: Hand, monkeypatch: pyte
     assert total == 20
 
 
-def test_rolling_finds_damage_and_a_repository_that_can_not_be_read_does_not_stop_it(
-    store: Store, clock: Hand
-) -> None:
+def test_rolling_finds_damage_and_a_repository_that_can_not_be_read_does_not_stop_it(store: Store, clock: Hand) -> None:
     layer = digest_of(images.image("3").blobs[1])
     driver = store.roots[0].driver
     driver.names[keys.blob("repo3", layer)].data[3] ^= 1  # type: ignore[attr-defined]

@@ -318,9 +318,7 @@ def test_10_a_full_disk_is_told(tmp_path: Path) -> None:
         refused = 0
         for number in range(20):
             body = images.image("x", n=str(number), big="y" * 100_000).manifest
-            answer = client.put(
-                f"/v2/app/manifests/t{number}", content=body, headers={"Content-Type": OCI_MANIFEST}
-            )
+            answer = client.put(f"/v2/app/manifests/t{number}", content=body, headers={"Content-Type": OCI_MANIFEST})
             if answer.status_code == 201:
                 acknowledged[f"t{number}"] = body
             else:
@@ -458,9 +456,7 @@ def test_16_collecting_beside_pushes_loses_nothing(server: Server) -> None:
 
 
 @pytest.mark.parametrize("promise", ["HEAD", "mount", "repeated push"])
-def test_what_a_client_was_told_holds_across_a_collection(
-    server: Server, client: httpx.Client, promise: str
-) -> None:
+def test_what_a_client_was_told_holds_across_a_collection(server: Server, client: httpx.Client, promise: str) -> None:
     """zot and olareg refuse the manifest: a promise about an old blob is one too."""
     made = images.image()
     for name in ("app", "source"):

@@ -209,9 +209,7 @@ def test_other_types_are_refused_by_name(content_type: str) -> None:
 
 
 def test_docker_types_need_compat() -> None:
-    docker = image(
-        mediaType=DOCKER_MANIFEST, config=descriptor(DOCKER_CONFIG), layers=[descriptor(DOCKER_LAYER)]
-    )
+    docker = image(mediaType=DOCKER_MANIFEST, config=descriptor(DOCKER_CONFIG), layers=[descriptor(DOCKER_LAYER)])
     for document in (docker, index(mediaType=DOCKER_LIST, manifests=[descriptor(DOCKER_MANIFEST)])):
         assert push(document, compat=COMPAT).media_type == document["mediaType"]
         for content_type in (document["mediaType"], ""):
@@ -334,9 +332,7 @@ def test_reading_tells_the_type(document: dict[str, Any], media_type: str) -> No
 
 
 def test_reading_is_lenient() -> None:
-    loose = image(
-        schemaVersion=1, layers=None, config=descriptor("text", size=-1, digest="?"), annotations=None
-    )
+    loose = image(schemaVersion=1, layers=None, config=descriptor("text", size=-1, digest="?"), annotations=None)
     manifest = read_manifest(encoded(loose), OCI_MANIFEST, SOME)
     assert manifest.layers == ()
     assert manifest.config is not None
@@ -368,9 +364,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=12,
 )
-fields = st.sampled_from(
-    ["schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"]
-)
+fields = st.sampled_from(["schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"])
 
 
 @given(st.dictionaries(fields, json_values), st.sampled_from(["", OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST]))

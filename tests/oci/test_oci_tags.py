@@ -35,9 +35,7 @@ DIGEST = f"sha256:{'0' * 64}"
         ("sha256-" + "0" * 64, None, ("sha256-" + "0" * 64, None)),
     ],
 )
-def test_golden(
-    ref_name: str | None, containerd_name: str | None, tags: tuple[str | None, str | None]
-) -> None:
+def test_golden(ref_name: str | None, containerd_name: str | None, tags: tuple[str | None, str | None]) -> None:
     assert tag_names(ref_name, containerd_name) == tags
 
 

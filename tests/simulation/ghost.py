@@ -333,9 +333,7 @@ class Ghost:
         old, op = repo.rows, process.op
         kind = op.kind if op is not None and op.repo in ("", name) else ""
         gone = {d for d in old.digests - new.digests if not self._may_drop(op, kind, old, new, repo, d)}
-        moved = {
-            t: d for t, d in old.tags.items() if new.tags.get(t) != d and not self._may_move(op, kind, t, d, new)
-        }
+        moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not self._may_move(op, kind, t, d, new)}
         if (gone or moved) and foreign is not None and foreign > process.looked:
             # Written between our last look and the rename: new rows are taken over from the old inode.
             added = {t: d for t, d in moved.items() if repo.foreign_tags.get(t) == d and t not in new.tags}

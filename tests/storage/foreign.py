@@ -196,8 +196,7 @@ def olareg(directory: Path) -> Expected:
     digest = put_blob(directory, response)
     rows = [
         images.row(subject, "v1"),
-        images.descriptor(response, OCI_INDEX)
-        | {"annotations": {"org.olareg.referrer.subject": str(subject.digest)}},
+        images.descriptor(response, OCI_INDEX) | {"annotations": {"org.olareg.referrer.subject": str(subject.digest)}},
     ]
     (directory / "_uploads").mkdir()
     finish(

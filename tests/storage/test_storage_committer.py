@@ -131,9 +131,7 @@ def test_one_that_is_refused_costs_the_others_nothing() -> None:
     for number, future in enumerate(futures):
         error = future.exception(timeout=20)
         assert isinstance(error, TagInvalid) if number % 5 == 2 else error is None
-    assert sorted(protocol.done, key=str) == sorted(
-        ["first", *(str(n) for n in range(THREADS) if n % 5 != 2)], key=str
-    )
+    assert sorted(protocol.done, key=str) == sorted(["first", *(str(n) for n in range(THREADS) if n % 5 != 2)], key=str)
     assert protocol.groups == [1, THREADS]
 
 

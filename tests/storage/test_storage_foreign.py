@@ -136,9 +136,7 @@ class ReadLog(Wrapped):
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)
-def test_i9_our_write_keeps_all_that_was_there(
-    tool: Callable[[Path], Expected], store: Store, root: Path
-) -> None:
+def test_i9_our_write_keeps_all_that_was_there(tool: Callable[[Path], Expected], store: Store, root: Path) -> None:
     expected = tool(root / "app")
     foreign.age(root / "app")
     before = tree(root / "app")
@@ -379,9 +377,7 @@ def test_what_has_no_oci_layout_is_no_repository(store: Store, root: Path) -> No
 
 
 @pytest.mark.parametrize("missing", ["oci-layout", "both"])
-def test_i3_a_layout_whose_making_was_cut_short_is_made_whole_by_a_push(
-    missing: str, store: Store, root: Path
-) -> None:
+def test_i3_a_layout_whose_making_was_cut_short_is_made_whole_by_a_push(missing: str, store: Store, root: Path) -> None:
     """A crash between the steps of making a repository must not leave a name that takes no push."""
     push_blob(store.repository_for_push("app"), b"first")
     for name in ("index.json", "oci-layout") if missing == "both" else (missing,):

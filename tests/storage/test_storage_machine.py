@@ -180,9 +180,7 @@ class Machine(RuleBasedStateMachine):
             upload.finish(digest_of(body))
         self.repos.setdefault(name, Repo()).blobs[digest_of(body)] = GOOD
 
-    @rule(
-        source=st.sampled_from(NAMES), name=st.sampled_from(NAMES), body=st.sampled_from(BLOBS), one=st.booleans()
-    )
+    @rule(source=st.sampled_from(NAMES), name=st.sampled_from(NAMES), body=st.sampled_from(BLOBS), one=st.booleans())
     def mount(self, source: str, name: str, body: bytes, one: bool) -> None:
         if source not in self.repos:
             return

@@ -319,9 +319,7 @@ def test_one_directory_under_two_mount_points_is_refused(tmp_path: Path) -> None
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with mount_at(tmp_path / "b", "--bind", str(tmp_path / "a")):
-        refused(
-            StorageConfig(roots=tuple(RootConfig(path=str(tmp_path / name), create=True) for name in "ab")), "same"
-        )
+        refused(StorageConfig(roots=tuple(RootConfig(path=str(tmp_path / name), create=True) for name in "ab")), "same")
 
 
 def test_names_that_only_begin_alike_are_not_nested(tmp_path: Path) -> None:

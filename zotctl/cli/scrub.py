@@ -45,9 +45,7 @@ def scrub(
         str | None,
         typer.Option("--from", metavar="LAYOUT|URL", help="Where intact copies may be: a layout or a registry."),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Look at sizes and references only; read no content.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and references only; read no content.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, metavar="N", help="Threads that hash; default one a core.")
     ] = None,

@@ -43,9 +43,7 @@ def serve(
     ] = None,
     root: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="DIR", help="A directory of repositories, made if need be; several make one store."
-        ),
+        typer.Option(metavar="DIR", help="A directory of repositories, made if need be; several make one store."),
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default 127.0.0.1:5000.")] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration.")] = None,
@@ -114,9 +112,7 @@ def serve(
         raise typer.Exit(_serve(loaded))
 
 
-def _load(
-    target: str | None, config: str | None, as_name: str | None, flags: Flags, waived: list[str]
-) -> Config:
+def _load(target: str | None, config: str | None, as_name: str | None, flags: Flags, waived: list[str]) -> Config:
     from zotctl.config import load_config
 
     if target is not None and os.path.isdir(target):
@@ -164,9 +160,7 @@ def _directory(path: str, as_name: str | None, flags: Flags) -> Flags:
             raise UsageError(f"--as names the repository of one image layout, and {path} has no oci-layout")
         return {"storage.roots": [path, *(roots or ())]}
     if roots:
-        raise UsageError(
-            f"{path} is an image layout and is served alone; leave --root out, or give its parent"
-        )
+        raise UsageError(f"{path} is an image layout and is served alone; leave --root out, or give its parent")
     return {"storage.single_layout.path": path, "storage.single_layout.name": layout_name(path, as_name)}
 
 
@@ -178,9 +172,7 @@ def layout_name(path: str, as_name: str | None) -> str:
     from zotctl.oci.reference import parse_name
 
     try:
-        return parse_name(
-            _normalised(os.path.basename(os.path.realpath(path))) if as_name is None else as_name
-        )
+        return parse_name(_normalised(os.path.basename(os.path.realpath(path))) if as_name is None else as_name)
     except NameInvalid as error:
         raise UsageError(f"{error.message}; name the repository of {path} with --as NAME") from None
 
@@ -201,9 +193,7 @@ def show(config: Config, output: Output) -> None:
     for warning in config.warnings:
         print(f"zotctl: warning: {warning}", file=sys.stderr)
     report = Report("config")
-    report.items = [
-        {"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)
-    ]
+    report.items = [{"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)]
     report.print(output, _print_config)
 
 

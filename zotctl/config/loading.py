@@ -56,9 +56,7 @@ def load_config(
 def reload_config(config: Config) -> Config:
     """Read again what `config` was made of. Raises ConfigError; the old one is as good as it was."""
     said = config.source
-    return load_config(
-        said.path, flags=said.flags, environ=said.environ, serving=said.serving, waived=said.waived
-    )
+    return load_config(said.path, flags=said.flags, environ=said.environ, serving=said.serving, waived=said.waived)
 
 
 def _read(file: str, problems: Problems) -> Document:

@@ -64,9 +64,7 @@ class Keep:
 class KeepTags(Keep):
     """What it keeps of the tags that match."""
 
-    patterns: Annotated[
-        tuple[str, ...], Key(words(PATTERN), "Regular expressions of tags; none means all.")
-    ] = ()
+    patterns: Annotated[tuple[str, ...], Key(words(PATTERN), "Regular expressions of tags; none means all.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +75,7 @@ class Policy:
         tuple[str, ...], Key(words(), "Globs of repositories; the first policy that matches decides alone.")
     ] = ()
     delete_referrers: Annotated[bool, Key(BOOLEAN, "Delete referrers of a subject that is gone.")] = False
-    delete_untagged: Annotated[bool, Key(BOOLEAN, "Delete manifests that no tag and no index leads to.")] = (
-        True
-    )
+    delete_untagged: Annotated[bool, Key(BOOLEAN, "Delete manifests that no tag and no index leads to.")] = True
     keep_tags: Annotated[
         tuple[KeepTags, ...], Key(Tables(KeepTags), "Which tags stay; a tag that no entry matches goes.")
     ] = ()
@@ -109,12 +105,8 @@ class RootSettings:
             "that is not mounted looks like that.",
         ),
     ] = False
-    commit: Annotated[
-        bool, Key(BOOLEAN, "Flush files and directories to the disk before a push is answered.")
-    ] = False
-    dedupe: Annotated[bool, Key(BOOLEAN, "Keep equal blobs of several repositories once, by hard links.")] = (
-        True
-    )
+    commit: Annotated[bool, Key(BOOLEAN, "Flush files and directories to the disk before a push is answered.")] = False
+    dedupe: Annotated[bool, Key(BOOLEAN, "Keep equal blobs of several repositories once, by hard links.")] = True
     gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches, while serving.")] = True
     gc_untagged: Annotated[
         str,
@@ -128,9 +120,7 @@ class RootSettings:
     gc_time_window: Annotated[
         TimeWindow | None, Key(WINDOW, "Part of the day, in UTC, in which a collection may begin.")
     ] = None
-    trash: Annotated[
-        float | None, Key(DURATION, "How long collected content can be restored.", "gc_delay")
-    ] = None
+    trash: Annotated[float | None, Key(DURATION, "How long collected content can be restored.", "gc_delay")] = None
     retention: Annotated[Retention | None, Key(Table(Retention), "Which tags and manifests stay.")] = None
     min_free: Annotated[
         int | None,
@@ -160,9 +150,7 @@ class Route:
             "The longest that fits wins.",
         ),
     ]
-    root: Annotated[
-        RootConfig, Key(Table(RootConfig, short="path"), "The root: a path, or a table as in roots.")
-    ]
+    root: Annotated[RootConfig, Key(Table(RootConfig, short="path"), "The root: a path, or a table as in roots.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +172,7 @@ class StorageConfig:
             "./registry, created",
         ),
     ] = (DEFAULT_ROOT,)
-    routes: Annotated[
-        tuple[Route, ...], Key(Tables(Route), "Roots for the repositories below a prefix.")
-    ] = ()
+    routes: Annotated[tuple[Route, ...], Key(Tables(Route), "Roots for the repositories below a prefix.")] = ()
     single_layout: Annotated[
         LayoutConfig | None, Key(Table(LayoutConfig), "Serve this one image layout, read-only, and no root.")
     ] = None
@@ -221,12 +207,10 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    address: Annotated[str, Key(TEXT, "Name or address to listen on; '' and '::' are all of them.")] = (
-        "127.0.0.1"
-    )
+    address: Annotated[str, Key(TEXT, "Name or address to listen on; '' and '::' are all of them.")] = "127.0.0.1"
     port: Annotated[int, Key(PORT, "Port, as number or text; 0: a free one.")] = 5000
-    workers: Annotated[int, Key(integer(1, 256), "Number of processes.", "one for each core, at most 4")] = (
-        field(default_factory=default_workers)
+    workers: Annotated[int, Key(integer(1, 256), "Number of processes.", "one for each core, at most 4")] = field(
+        default_factory=default_workers
     )
     tls: Annotated[TlsConfig | None, Key(Table(TlsConfig), "Serve HTTPS.")] = None
     max_manifest_size: Annotated[int, Key(SIZE, "Greatest manifest that is accepted.")] = 4 << 20
@@ -234,9 +218,7 @@ class HttpConfig:
     header_timeout: Annotated[float, Key(TIMEOUT, "Time for the head of a request.")] = 10.0
     body_timeout: Annotated[float, Key(TIMEOUT, "Time without progress in the body of a request.")] = 60.0
     write_timeout: Annotated[float, Key(TIMEOUT, "Time without progress in sending an answer.")] = 60.0
-    idle_timeout: Annotated[float, Key(TIMEOUT, "Time that a connection may wait for its next request.")] = (
-        75.0
-    )
+    idle_timeout: Annotated[float, Key(TIMEOUT, "Time that a connection may wait for its next request.")] = 75.0
     drain: Annotated[float, Key(DURATION, "Time for requests under way to end after SIGTERM.")] = 30.0
     compat: Annotated[
         frozenset[str], Key(words(choice("docker2s2"), frozenset), "Manifests to accept beside those of OCI.")
@@ -262,16 +244,12 @@ class ScrubConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The least that is logged.")] = (
-        "info"
-    )
+    level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The least that is logged.")] = "info"
     output: Annotated[str | None, Key(PATH, "File for the log, reopened on SIGHUP.", "standard error")] = None
-    format: Annotated[
-        str, Key(choice("auto", "json", "text"), "auto: text on a terminal, else lines of JSON.")
-    ] = "auto"
-    audit: Annotated[
-        str | None, Key(PATH, "File with a line for each write and who asked for it.", "none")
-    ] = None
+    format: Annotated[str, Key(choice("auto", "json", "text"), "auto: text on a terminal, else lines of JSON.")] = (
+        "auto"
+    )
+    audit: Annotated[str | None, Key(PATH, "File with a line for each write and who asked for it.", "none")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +268,7 @@ class Config:
     """A whole configuration. `origins` tells by path where a value was said; the rest are defaults."""
 
     storage: Annotated[StorageConfig, Key(Table(StorageConfig), "What is served.")] = StorageConfig()
-    http: Annotated[HttpConfig, Key(Table(HttpConfig), "How it is served.")] = field(
-        default_factory=HttpConfig
-    )
+    http: Annotated[HttpConfig, Key(Table(HttpConfig), "How it is served.")] = field(default_factory=HttpConfig)
     scrub: Annotated[ScrubConfig, Key(Table(ScrubConfig), "Checking content while serving.")] = ScrubConfig()
     log: Annotated[LogConfig, Key(Table(LogConfig), "What is logged, and where.")] = LogConfig()
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -50,9 +50,7 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 
 
 def _boolean_word(text: str) -> object:
-    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
-        text.lower(), text
-    )
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
 
 
 def _number_word(text: str) -> object:

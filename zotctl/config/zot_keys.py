@@ -84,9 +84,7 @@ def _sub_paths(translation: Translation, found: Found) -> None:
             _sub_path(translation, f'{found.key}["{name}"]', name.lower(), value, routes)
 
 
-def _sub_path(
-    translation: Translation, key: str, name: str, value: object, routes: list[dict[str, Any]]
-) -> None:
+def _sub_path(translation: Translation, key: str, name: str, value: object, routes: list[dict[str, Any]]) -> None:
     if not re.fullmatch("/[^/]+", name):
         return translation.problems.mistake(
             translation.where(key), "matches no name in zot: a slash and one component; correct or remove it"
@@ -120,10 +118,7 @@ def _method(_: Translation, found: Found) -> object:
 
 AUTH: Keys = {
     "htpasswd": group({"path": unsafe(ACCESS_CONTROL)}),
-    **{
-        name: unsafe(ACCESS_CONTROL)
-        for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")
-    },
+    **{name: unsafe(ACCESS_CONTROL) for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")},
     **dict.fromkeys(("sessionKeysFile", "secureSession"), warned("ignored: there are no sessions")),
     "failDelay": passed_over,
 }

@@ -161,9 +161,7 @@ def duration(translation: Translation, found: Found) -> object:
     if isinstance(found.value, int) and not isinstance(found.value, bool):
         return f"{found.value}ns"
     if isinstance(found.value, str) and re.search("[dw]", found.value):
-        translation.problems.warn(
-            translation.where(found.key), f"zot doesn't know days and weeks: {found.value!r}"
-        )
+        translation.problems.warn(translation.where(found.key), f"zot doesn't know days and weeks: {found.value!r}")
     return found.value
 
 

@@ -65,9 +65,7 @@ def _part(request: Request, digest: Digest, size: int) -> tuple[int, int] | None
         return None
     # RFC 9110, section 13.1.5: "MUST ignore the Range header field" if If-Range does not match, by the
     # strong comparison. A date never matches: blobs have none.
-    if (condition := request.headers.get("If-Range")) and not names_etag(
-        condition, f'"{digest}"', weak=False
-    ):
+    if (condition := request.headers.get("If-Range")) and not names_etag(condition, f'"{digest}"', weak=False):
         return None
     try:
         return parse_range(wanted, size)

@@ -90,6 +90,9 @@ class Body:
     async def _next(self) -> bytes:
         if self._failure is not None:
             raise self._failure
+        if self._request.connection.transport is None and not self.complete:
+            # Lost before this request became the current one, which is all that aiohttp tells of it.
+            raise ClientGone("the client is gone")
         self._begin()
         self._reader = asyncio.current_task()
         try:

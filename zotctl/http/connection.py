@@ -1,6 +1,6 @@
 """One connection: aiohttp's protocol, with the deadlines that it lacks and errors as OCI JSON.
 
-Private parts of aiohttp that are leaned on, here and in `request`: `_messages`,
+Private parts of aiohttp that are leaned on, here and in `request`: `_messages`, `_message_tail`,
 `_waiter`, `_request_count`, `_lingering_time`, and the calls `_finish` and `_cancel` on a request.
 `tests/http/test_aiohttp.py` holds them down; the version is pinned.
 """
@@ -8,6 +8,7 @@ Private parts of aiohttp that are leaned on, here and in `request`: `_messages`,
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -36,6 +37,8 @@ LINE_LIMIT = 8190
 
 READ_BUFFER = 1 << 19
 """Bytes of a body that may wait for their reader, twice over."""
+
+_REQUEST_LINE = re.compile(r"""^ *b['"]([A-Za-z0-9!#$%&*+.^_`|~-]{1,64}) \S+ HTTP/1\.[01]['"]$""", re.MULTILINE).search
 
 _ACKED = struct.Struct("<Q")
 _ACKED_AT = 120
@@ -121,9 +124,12 @@ class Connection(RequestHandler):
         last = self._last_payload
         if self.ssl_context is not None or last is None or self.idle:
             return None
-        self._end_body(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
+        self._end_early(last)
         self._half_closed = True
         return True
+
+    def _end_early(self, last: StreamReader) -> None:
+        self._end_body(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
 
     def _end_body(self, error: ZotctlError) -> None:
         """The rest of the last body won't come."""
@@ -139,7 +145,19 @@ class Connection(RequestHandler):
     @property
     def at_end(self) -> bool:
         """The client sent all that it will send, and nothing of it waits."""
-        return self._half_closed and not self._messages
+        return self._half_closed and not self._messages and not self._message_tail
+
+    async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
+        """aiohttp's hook, where it parses what came behind an upgrade that was declined, unseen by
+        `data_received`. The client's end may have come before that."""
+        waiting = bool(self._messages)
+        finished = await super().finish_response(request, resp, start_time)
+        if self._messages and not waiting:
+            self._end_malformed()
+            self._last_payload = self._messages[-1][1]
+            if self._half_closed:
+                self._end_early(self._last_payload)
+        return finished
 
     # -- errors ----------------------------------------------------------------------------------
 
@@ -149,6 +167,10 @@ class Connection(RequestHandler):
         """aiohttp's hook for what its parser refused."""
         if isinstance(exc, LineTooLong):
             status, message = _too_long(exc)
+        elif isinstance(exc, BadHttpMethod) and (method := _unknown_method(exc.message)):
+            # RFC 9110, section 9.1: "An origin server that receives a request method that is unrecognized
+            # or not implemented SHOULD respond with the 501 (Not Implemented) status code."
+            return malformed(501, f"the method {method} is not implemented")
         text = _first_line(message or str(exc) or "bad request")
         self.service.log.debug("refused a malformed request: %s", text)
         return malformed(status, f"malformed request: {text}")
@@ -242,6 +264,12 @@ class Connection(RequestHandler):
 def _first_line(text: str) -> str:
     """aiohttp shows the place of a mistake on the lines that follow."""
     return printable(text.partition("\n")[0].strip().rstrip(":"))
+
+
+def _unknown_method(message: str) -> str | None:
+    """The method of a request that is whole but for that; the parser shows it on a line of its message."""
+    found = _REQUEST_LINE(message)
+    return found[1] if found else None
 
 
 def _too_long(error: LineTooLong) -> tuple[int, str]:

@@ -17,9 +17,7 @@ RETRY_AFTER = "1"
 class Refused(Exception):
     """An error with what only the wire knows of it: more headers, or another status."""
 
-    def __init__(
-        self, error: ZotctlError, headers: Iterable[tuple[str, str]] = (), status: int | None = None
-    ) -> None:
+    def __init__(self, error: ZotctlError, headers: Iterable[tuple[str, str]] = (), status: int | None = None) -> None:
         super().__init__(error.message)
         self.error, self.headers, self.status = error, headers, status
 
@@ -33,9 +31,7 @@ def render(error: ZotctlError | Refused) -> Answer:
 
 def render_bug(request_id: str) -> Answer:
     """The response for what should not have happened: the log has the rest, under the same id."""
-    return _document(
-        500, "UNKNOWN", "an internal error, which the log describes", {"request_id": request_id}, []
-    )
+    return _document(500, "UNKNOWN", "an internal error, which the log describes", {"request_id": request_id}, [])
 
 
 def malformed(status: int, message: str) -> Answer:

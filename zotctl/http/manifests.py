@@ -90,9 +90,7 @@ def _push(
     return manifest
 
 
-def _pushed(
-    service: Service, name: str, manifest: Manifest, tags: list[str], body: bytes
-) -> list[tuple[str, str]]:
+def _pushed(service: Service, name: str, manifest: Manifest, tags: list[str], body: bytes) -> list[tuple[str, str]]:
     headers = [
         ("Location", service.location(f"/v2/{name}/manifests/{manifest.digest}")),
         ("Docker-Content-Digest", manifest.digest),

@@ -57,7 +57,5 @@ def page_size(request: Request) -> int | None:
 
 def next_link(path: str, **query: str | int | None) -> tuple[str, str]:
     """The Link header for the page that follows (RFC 8288)."""
-    words = "&".join(
-        f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value is not None
-    )
+    words = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value is not None)
     return "Link", f'<{path}?{words}>; rel="next"'

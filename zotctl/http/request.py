@@ -106,7 +106,8 @@ class Request:
             return None if self.message.chunked else 0
         if not value.isdecimal():
             raise SizeInvalid(f"Content-Length: {value!r} is not a number of bytes")
-        return int(value)
+        # Leading zeros are digits too: the parser takes thousands of them, and `int` refuses so many.
+        return int(value.lstrip("0") or "0")
 
     @property
     def body(self) -> Body:

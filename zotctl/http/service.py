@@ -131,7 +131,7 @@ class Service:
         try:
             answer = await self._answer(request)
             answer.close = answer.close or self.draining or request.is_last or not _settled(request)
-            await answer.send(request)
+            answer = await self._send(request, answer)
         except (ConnectionError, TimeoutError):
             answer = _gone()
             request.connection.force_close()
@@ -143,6 +143,18 @@ class Service:
                 self.drained.set()
         if self.access.enabled:
             self.access.write(request, answer, self._loop.time() - started)
+        return answer
+
+    async def _send(self, request: Request, answer: Answer) -> Answer:
+        """Write an answer; another one when its content can't be read, which is seen before anything went out."""
+        try:
+            await answer.send(request)
+        except ZotctlError as error:
+            if answer.sent:
+                raise
+            close, answer = answer.close, self._failed(request, error)
+            answer.close = close
+            await answer.send(request)
         return answer
 
     async def _answer(self, request: Request) -> Answer:
@@ -199,9 +211,7 @@ def _settled(request: Request) -> bool:
 def _check_expectation(request: Request) -> None:
     # RFC 9110, section 10.1.1: "MAY respond with a 417 (Expectation Failed) status code"
     if request.headers["Expect"].lower() != "100-continue":
-        raise Refused(
-            Unsupported(f"Expect: {request.headers['Expect'][:100]!r} is not supported"), status=417
-        )
+        raise Refused(Unsupported(f"Expect: {request.headers['Expect'][:100]!r} is not supported"), status=417)
 
 
 def _gone() -> Answer:

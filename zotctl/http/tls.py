@@ -16,9 +16,7 @@ def context(config: TlsConfig | None) -> ssl.SSLContext | None:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
-    _load(
-        f"{config.cert} and {config.key}", lambda: made.load_cert_chain(config.cert, config.key, _no_password)
-    )
+    _load(f"{config.cert} and {config.key}", lambda: made.load_cert_chain(config.cert, config.key, _no_password))
     if config.cacert is not None:
         cacert = config.cacert
         _load(cacert, lambda: made.load_verify_locations(cacert))

@@ -49,9 +49,7 @@ async def start(service: Service, request: Request) -> Answer:
 
 async def _mount(service: Service, name: str, digest: Digest, source: str | None) -> bool:
     # I7: without `from` it would be access by digest alone, so that it starts an upload instead.
-    return source is not None and await service.move_bytes(
-        _try_mount, service, name, digest, parse_name(source)
-    )
+    return source is not None and await service.move_bytes(_try_mount, service, name, digest, parse_name(source))
 
 
 def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool:
@@ -65,9 +63,7 @@ def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool
 
 def _expect_no_body(request: Request) -> None:
     if request.content_length != 0:
-        raise BlobUploadInvalid(
-            "a POST with a body needs the parameter digest; send the blob with PATCH or PUT"
-        )
+        raise BlobUploadInvalid("a POST with a body needs the parameter digest; send the blob with PATCH or PUT")
 
 
 def _start(service: Service, name: str, algorithm: str, wait: bool) -> str:
@@ -104,9 +100,7 @@ def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes
     upload.close()
 
 
-async def _stream_whole(
-    service: Service, body: Body, pieces: list[bytes], upload: Upload, digest: Digest
-) -> None:
+async def _stream_whole(service: Service, body: Body, pieces: list[bytes], upload: Upload, digest: Digest) -> None:
     try:
         await _pump(service, body, pieces, upload, None)
         await _settle(service.move_bytes(upload.finish, digest))
@@ -154,9 +148,7 @@ def _closing_digest(request: Request) -> Digest:
     # "The closing PUT request MUST include the <digest> of the whole blob (not the final chunk)"
     digest = request.param("digest")
     if digest is None:
-        raise DigestInvalid(
-            "the parameter digest is missing: PUT closes an upload with the digest of the blob"
-        )
+        raise DigestInvalid("the parameter digest is missing: PUT closes an upload with the digest of the blob")
     return parse_digest(digest)
 
 
@@ -226,18 +218,14 @@ def _check_start(service: Service, chunk: _Chunk) -> None:
 
 
 def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
-    error = RangeInvalid(
-        f"the chunk starts at {chunk.start}, but the upload has {offset} bytes", {"offset": offset}
-    )
+    error = RangeInvalid(f"the chunk starts at {chunk.start}, but the upload has {offset} bytes", {"offset": offset})
     return Refused(error, _where(service, chunk.name, chunk.upload_id, offset))
 
 
 # -- bytes into a session ------------------------------------------------------------------------
 
 
-async def _pump(
-    service: Service, body: Body, pieces: list[bytes], upload: Upload, length: int | None
-) -> None:
+async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Upload, length: int | None) -> None:
     """Write `pieces` and the rest of the body; the next batch is read while a thread stores the last.
 
     Whatever happens, no thread uses `upload` any more afterwards, and what was read is in it.
@@ -285,9 +273,7 @@ def _wrong_length(body: Body, length: int) -> SizeInvalid:
 async def status(service: Service, request: Request) -> Answer:
     """GET: how far an upload came."""
     name, upload_id = parse_name(request.name), request.decoded_reference()
-    offset = await service.move_bytes(
-        lambda: service.store.repository_for_push(name).upload_offset(upload_id)
-    )
+    offset = await service.move_bytes(lambda: service.store.repository_for_push(name).upload_offset(upload_id))
     return Answer(204, _where(service, name, upload_id, offset))
 
 

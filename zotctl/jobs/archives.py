@@ -138,7 +138,7 @@ def _zstd(label: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file of an archive: `path` is relative and holds no "..". """
+    """A regular file of an archive: `path` is relative and holds no ".."."""
 
     path: str
     size: int
@@ -392,9 +392,7 @@ class Staging:
 
 
 @contextmanager
-def staged(
-    run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None
-) -> Iterator[StoredLayout]:
+def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None) -> Iterator[StoredLayout]:
     """The layout of an archive, for as long as it is needed. Only a kill or the end of the time given
     leaves it there, for the next run to go on with."""
     try:
@@ -435,6 +433,7 @@ def _rmdir(root: Root, directory: str) -> None:
 
 
 # -- for a dry run: nothing is written ------------------------------------------------------------
+
 
 class _Body:
     """A manifest in memory, as a `Reader`."""

@@ -142,5 +142,3 @@ def _time(at: float) -> str:
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (OverflowError, ValueError):
         return "never"
-
-

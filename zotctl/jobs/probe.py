@@ -134,5 +134,3 @@ class _Probe:
     def _skew(self) -> float:
         """Seconds by which the storage's clock is ahead of this host's."""
         return self._root.local.trash.now() / 1e9 - time.time()
-
-

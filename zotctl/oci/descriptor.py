@@ -41,9 +41,7 @@ def validate(descriptor: Descriptor, where: str) -> None:
     """Check what descriptor.md says of a single descriptor; raises ManifestInvalid, which names `where`."""
     # mediaType: "Values MUST comply with RFC 6838, including the naming requirements in its section 4.2."
     if not is_media_type(descriptor.media_type):
-        raise ManifestInvalid(
-            f"{where}.mediaType: {quoted(descriptor.media_type)} is not a media type of RFC 6838"
-        )
+        raise ManifestInvalid(f"{where}.mediaType: {quoted(descriptor.media_type)} is not a media type of RFC 6838")
     # Digests: "Implementations SHOULD allow digests with unrecognized algorithms to pass validation"
     try:
         check_digest(descriptor.digest)

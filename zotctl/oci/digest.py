@@ -100,6 +100,4 @@ def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -
 
 
 def _unsupported(algorithm: str) -> DigestInvalid:
-    return DigestInvalid(
-        f"unsupported digest algorithm {quoted(algorithm)}; supported are {', '.join(ALGORITHMS)}"
-    )
+    return DigestInvalid(f"unsupported digest algorithm {quoted(algorithm)}; supported are {', '.join(ALGORITHMS)}")

@@ -184,14 +184,10 @@ def _check_document(document: _Image | _Index, media_type: str) -> None:
     # "If a manifest includes a mediaType field, clients MUST set the Content-Type header to the value
     # specified by the mediaType field."
     if document.media_type and document.media_type != media_type:
-        raise ManifestInvalid(
-            f"mediaType: is {quoted(document.media_type)}, but it was pushed as {media_type}"
-        )
+        raise ManifestInvalid(f"mediaType: is {quoted(document.media_type)}, but it was pushed as {media_type}")
     # manifest.md, artifactType: "If defined, the value MUST comply with RFC 6838"
     if document.artifact_type and not is_media_type(document.artifact_type):
-        raise ManifestInvalid(
-            f"artifactType: {quoted(document.artifact_type)} is not a media type of RFC 6838"
-        )
+        raise ManifestInvalid(f"artifactType: {quoted(document.artifact_type)} is not a media type of RFC 6838")
     if isinstance(document, _Image):
         _check_image(document)
     # image-index.md, manifests: "While this property MUST be present, the size of the array MAY be zero."

@@ -50,9 +50,7 @@ class Catalog:
         """
         return self._walk("", tuple(last.split("/")) if last else (), wanted)
 
-    def _walk(
-        self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None
-    ) -> Iterator[str]:
+    def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
         listing = self._list(directory)
         if listing is None:
             return

@@ -253,4 +253,3 @@ def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
     if digest_of(body, digest.algorithm) != digest:
         raise ManifestInvalid(f"{digest} is damaged: its content has another digest")
     return body
-

@@ -47,9 +47,7 @@ class Repository:
 
     __slots__ = ("_looked", "_root", "_snapshot", "_wait", "name")
 
-    def __init__(
-        self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, deferred: bool = False
-    ) -> None:
+    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, deferred: bool = False) -> None:
         """`deferred`: index.json was not looked at yet, for not every request needs it."""
         self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
         self._looked = not deferred
@@ -427,4 +425,3 @@ def _keep_row(tx: Transaction, draft: Index, child: Descriptor) -> None:
     """A child of an index is a row too: other readers find it there, and nothing else names it to them."""
     if child.digest not in draft:
         draft.put(parse_digest(child.digest), child.size, child.media_type)
-

@@ -82,9 +82,7 @@ class Healing:
                 writer.sync()
 
 
-def swap(
-    site: Site, locks: Locks, name: str, digest: Digest, temp: str, still: Callable[[Info], bool]
-) -> bool:
+def swap(site: Site, locks: Locks, name: str, digest: Digest, temp: str, still: Callable[[Info], bool]) -> bool:
     """Give `temp` the name of a blob, if that still is what `still` says. LP: the rename.
 
     Without the second look a blob that was deleted meanwhile would be back (I7).

@@ -140,9 +140,7 @@ class IndexFiles:
 
     # -- committing -----------------------------------------------------------------------------
 
-    def commit(
-        self, name: str, changes: Sequence[Change], transaction: Callable[[Held], Transaction]
-    ) -> list[Outcome]:
+    def commit(self, name: str, changes: Sequence[Change], transaction: Callable[[Held], Transaction]) -> list[Outcome]:
         """All changes that are not refused as one rename. Every check and the rename are under one hold."""
         with self._site.locks.hold(name) as held:
             while True:

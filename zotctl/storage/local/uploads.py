@@ -206,6 +206,3 @@ def _parsed(upload_id: str) -> UploadId:
 def _unknown(upload_id: str) -> BlobUploadUnknown:
     shown = upload_id[:64]
     return BlobUploadUnknown(f"no upload {shown} here: it was finished, cancelled, or never begun", shown)
-
-
-

@@ -187,5 +187,3 @@ class BucketProtocol:
         if self.site.threads is not None:
             self.site.threads.shutdown(wait=False)
         self.site.objects.close()
-
-
