@@ -12,7 +12,10 @@ from zotctl.storage.driver import Driver
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
+from zotctl.storage.objects import Objects
 from zotctl.storage.root import Root
+from zotctl.storage.s3.protocol import BucketProtocol
+from zotctl.storage.s3.site import Site as BucketSite
 
 
 def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = False, dedupe: bool = True) -> Root:
@@ -28,6 +31,16 @@ def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = Fals
 def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True) -> Store:
     clock = clock or Clock()
     return Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock)
+
+
+def bucket_root(objects: Objects, clock: Clock | None = None, *, dedupe: bool = False, delay: float = 3600.0) -> Root:
+    """A root on a bucket, as opening makes one, without threads."""
+    site = BucketSite(objects, clock or Clock(), dedupe=dedupe, delay=delay)
+    return Root(BucketProtocol(site), read_only=False)
+
+
+def bucket_store(objects: Objects, clock: Clock | None = None, *, dedupe: bool = False, delay: float = 3600.0) -> Store:
+    return Store([bucket_root(objects, clock, dedupe=dedupe, delay=delay)], clock or Clock())
 
 
 def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") -> Digest:

@@ -126,8 +126,8 @@ class Contents:
 
     def _state(self, digest: str) -> Generation | None:
         try:
-            return self._protocol.find(self._name, parse_digest(digest)).generation
-        except (StorageError, DigestInvalid):
+            return self._protocol.generation(self._name, parse_digest(digest))
+        except DigestInvalid:
             return None
 
     def _forget(self) -> dict[str, Facts]:
@@ -158,7 +158,7 @@ class Contents:
                 todo.extend((child.digest, child.media_type) for child in facts.children)
 
     def _read(self, digest: str, media_type: str) -> Facts | None:
-        state = self._state(digest)
+        state = self._state(digest) if self._protocol.torn else None
         try:
             return facts_of(read_stored(self._protocol, self._name, parse_digest(digest), media_type))
         except NotFound:
@@ -168,6 +168,8 @@ class Contents:
             fault = Fault(digest, "unknown_media_type" if unknown else "invalid_manifest", error.message)
         except StorageError as error:
             fault = Fault(digest, "unreadable", error.message)
+        if not self._protocol.torn:
+            state = self._state(digest)  # a request: only for what is damaged
         self.faults[digest] = fault._replace(media_type=media_type, state=state)
         return None
 

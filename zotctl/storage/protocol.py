@@ -96,6 +96,9 @@ class StoreProtocol(Protocol):
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """The same for a manifest that a row of index.json leads to."""
 
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        """What stands for the content of a manifest as it is now; None: there is none to read. No promise."""
+
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Give a blob of one repository to another; False where that can't be done."""
 

@@ -10,7 +10,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Info, Reader
+from zotctl.storage.driver import Driver, Generation, Info, Reader
 from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.bad import Bad
@@ -114,6 +114,12 @@ class LocalProtocol:
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
+
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        try:
+            return self.blobs.find(name, digest).generation
+        except StorageError:
+            return None
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         return self.blobs.mount(source, name, digest)

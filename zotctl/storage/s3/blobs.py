@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import stat as modes
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,17 +11,11 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.objects import Object
+from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 from zotctl.storage.s3.site import Site
-
-
-def info_of(found: Object) -> Info:
-    """An object as a driver tells of a file; no inode number means anything but "the same content"."""
-    at = int(found.modified * 1e9)
-    ino = zlib.crc32(f"{found.key} {found.etag}".encode())
-    return Info(ino, found.size, at, at, 1, modes.S_IFREG | 0o644, 0, 0, 0)
 
 
 class Blobs:
@@ -91,11 +83,11 @@ class Blobs:
 
     # -- publishing -----------------------------------------------------------------------------
 
-    def publish(self, name: str, digest: Digest, make: Callable[[str], Object]) -> Object:
+    def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
         """Promise, then let `make` give verified bytes their key, then forget that they were damaged."""
         place = self._site.blob(name, digest)
         self._layouts.ensure(name)
-        found = self._promises.publish(name, digest, place, lambda: make(place))
+        found = self._promises.publish(name, digest, place, lambda: make(place), new=new)
         self._heal(name, digest)
         return found
 
@@ -123,7 +115,7 @@ class Blobs:
         self._layouts.ensure(name)
         for place in self._readable(source, digest):
             with suppress(NotFound):
-                self.publish(name, digest, partial(self._take, source, digest, place))
+                self.publish(name, digest, partial(self._take, source, digest, place), new=True)
                 return True
         return False
 

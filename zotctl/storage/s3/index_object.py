@@ -13,6 +13,7 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.site import Site
 
 GENERATIONS = "dev.zotctl.generations"
@@ -29,8 +30,8 @@ Heard = Callable[[str, str], None]
 
 
 class IndexObjects:
-    def __init__(self, site: Site, heard: Heard) -> None:
-        self._site, self._heard = site, heard
+    def __init__(self, site: Site, layouts: Layouts, heard: Heard) -> None:
+        self._site, self._layouts, self._heard = site, layouts, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
 
     def read(self, name: str) -> Snapshot:
@@ -40,6 +41,7 @@ class IndexObjects:
             got = self._site.objects.get(keys.index(name), unless=str(known.generation) if known else "")
         except NotFound:
             self._cache.drop(name)
+            self._layouts.forget(name)
             raise
         if got is None:
             assert known is not None
@@ -51,6 +53,7 @@ class IndexObjects:
         snapshot = Snapshot(index, etag)
         self._cache.put(name, snapshot, len(index) + 1)
         self._heard(name, index.annotation(EPOCH))
+        self._layouts.seen(name)
         return snapshot
 
     def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
@@ -66,6 +69,8 @@ class IndexObjects:
             if not draft.dirty:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
+            if before is None:
+                self._layouts.make(name)
             generation = self._site.clock.token()
             try:
                 if self._swap(name, before, draft, generation):

@@ -27,10 +27,18 @@ class Layouts:
         if self._known.get(name):
             return
         if self._site.head(keys.index(name)) is None:
-            self._site.objects.put(keys.listed_name(name), b"")
-            self._site.objects.put(keys.layout(name), LAYOUT_BYTES)
+            self.make(name)
             with suppress(Changed):
                 self._site.objects.put(keys.index(name), empty_index().render(), absent=True)
+        self.seen(name)
+
+    def make(self, name: str) -> None:
+        """All but index.json."""
+        self._site.objects.put(keys.listed_name(name), b"")
+        self._site.objects.put(keys.layout(name), LAYOUT_BYTES)
+
+    def seen(self, name: str) -> None:
+        """It has an index.json."""
         self._known.put(name, True)
 
     def forget(self, name: str) -> None:

@@ -89,10 +89,13 @@ class Promises:
             self._sentences.wait_out(place for digest, _ in there for place in self._site.places(name, digest))
             self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
 
-    def publish(self, name: str, digest: Digest, place: str, make: Callable[[], Object]) -> Object:
-        """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy."""
+    def publish(
+        self, name: str, digest: Digest, place: str, make: Callable[[], Object], *, new: bool = False
+    ) -> Object:
+        """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy.
+        `new`: there is hardly a hold yet, so that it is written without a look."""
         while True:
-            since = self.hold(name, digest)
+            since = self._write_hold(name, digest) if new else self.hold(name, digest)
             self._sentences.wait_out([place])
             if not self._covers(since):
                 continue
@@ -110,8 +113,7 @@ class Promises:
         found = self._site.head(keys.hold(digest, name))
         if found is not None and found.age < self._site.window:
             return now - found.age
-        self._write_hold(name, digest)
-        return now
+        return self._write_hold(name, digest)
 
     def _hold(self, name: str, digest: Digest) -> float:
         """P1 of who may have no right to it. NotFound."""
@@ -121,12 +123,13 @@ class Promises:
             return now - found.age
         if found is None and not self.right(name, digest):
             raise NotFound(f"no {digest} in {name}")
-        self._write_hold(name, digest)
-        return now
+        return self._write_hold(name, digest)
 
-    def _write_hold(self, name: str, digest: Digest) -> None:
+    def _write_hold(self, name: str, digest: Digest) -> float:
         """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""
+        now = self._site.clock.boottime()
         self._site.objects.put(keys.hold(digest, name), self._site.clock.token().encode())
+        return now
 
     def _check(self, name: str, digest: Digest, since: float) -> Object:
         """P3."""

@@ -11,7 +11,7 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
 from zotctl.storage.contents import Contents
-from zotctl.storage.driver import Info, Reader
+from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.protocol import Change, Outcome, Snapshot
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
@@ -62,7 +62,7 @@ class BucketProtocol:
         self.sentences = Sentences(site)
         self.promises = Promises(site, self.sentences, self._has_right)
         self.blobs = Blobs(site, self.layouts, self.promises, self.sentences)
-        self.indexes = IndexObjects(site, self.promises.epoch)
+        self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
         self.uploads = Uploads(site, self.blobs, budget or Budget())
         self._contents: Lru[str, Contents] = Lru(REPOSITORIES)
         self._staged: dict[str, bytes] = {}
@@ -84,6 +84,13 @@ class BucketProtocol:
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open_manifest(name, digest)
+
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        try:
+            found = self.site.head(keys.blob(name, digest))
+        except StorageError:
+            return None
+        return f"{found.etag} {found.modified}" if found else None
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         return self.blobs.mount(source, name, digest)
@@ -116,7 +123,6 @@ class BucketProtocol:
         self.blobs.publish_manifest(name, digest, self.staged(staged))
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
-        self.layouts.ensure(name)
         return self.indexes.commit(name, changes, BucketTransaction(self, name))
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
