@@ -53,7 +53,7 @@ def verify(
     repo: RepoOption = None,
     deep: Annotated[bool, typer.Option("--deep", help="Hash every blob, not only compare sizes.")] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Try out what the storage can do, in its hidden directory, and end.")
+        bool, typer.Option("--probe", help="Try out what the storage can do, leave nothing there, and end.")
     ] = False,
     rate: RateOption = None,
     max_duration: MaxDurationOption = None,
@@ -95,9 +95,8 @@ def verify(
         else:
             check(run, VerifyOptions(deep))
 
-    storage = loaded if probe else _read_only(loaded, target)
-    run_job("verify", storage, work, repos=repo, dry_run=True, max_duration=max_duration, rate=rate, quiet=quiet,
-            output=output, as_json=as_json)  # fmt: skip
+    run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
+            rate=rate, quiet=quiet, output=output, as_json=as_json)  # fmt: skip
 
 
 def _roots(target: str | None, root: list[str] | None) -> list[str] | None:

@@ -1,7 +1,10 @@
-"""What can this storage do? Tried in the hidden directory, cleaned up, with a plain verdict."""
+"""What can this storage do? Tried in the hidden directory, or in one of its own where a root has none, and cleaned
+up, with a plain verdict. The store itself is opened read-only: a look at a directory must not make it a root.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,17 +15,25 @@ from typing import Any
 from zotctl.errors import CannotLink, StorageError
 from zotctl.jobs.run import Run
 from zotctl.storage import keys
+from zotctl.storage.local.network import detect
+from zotctl.storage.local.site import Site
+from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 
 SKEW = 2.0
 """Seconds between the clocks of this host and of the storage that nobody need mind."""
 
+LOCKED_BYTE = 7
 _OTHER_PROCESS = """
-import sys
-from zotctl.storage.local.driver import LocalDriver
-held = LocalDriver(sys.argv[1]).lock(sys.argv[2], 7)
-print("free" if held else "held")
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, int(sys.argv[2]), 1, 0))
+    print("free")
+except BlockingIOError:
+    print("held")
 """
+"""With the standard library alone: where zotctl is installed is nothing that another process need know."""
 
 
 def probe(run: Run) -> None:
@@ -53,14 +64,21 @@ def verdict(found: dict[str, Any]) -> str:
 
 class _Probe:
     def __init__(self, root: Root) -> None:
-        self._root, self._driver, self._site = root, root.driver, root.local.site
-        self._token = self._site.clock.token()
+        clock = root.local.site.clock
+        self._root, self._driver = root, detect(root.label)
+        self._site = Site(self._driver, clock, Locks(self._driver, clock))
+        self._token = clock.token()
+        self._has_hidden = self._site.stat(keys.TMP) is not None
+        self._directory = keys.TMP if self._has_hidden else keys.trial(self._token)
 
     def all(self) -> dict[str, Any]:
+        """Raises StorageError where nothing can be written at all."""
+        if not self._has_hidden:
+            self._driver.mkdir(self._directory)
         try:
             space = self._driver.space()
             return {
-                "filesystem": getattr(self._driver, "filesystem", "") or "unknown",
+                "filesystem": self._driver.filesystem or "unknown",
                 "rename": self._answer(self._rename),
                 "links": self._answer(self._links),
                 "reflinks": self._answer(self._reflinks),
@@ -74,9 +92,11 @@ class _Probe:
             for name in ("a", "b"):
                 with suppress(StorageError):
                     self._driver.unlink(self._key(name))
+            if not self._has_hidden:
+                self._driver.rmdir(self._directory)
 
     def _key(self, name: str) -> str:
-        return keys.tmp(f"probe-{self._token}-{name}")
+        return f"{self._directory}/probe-{self._token}-{name}"
 
     def _answer(self, ask: Callable[[], bool]) -> bool | str:
         """Yes, no, or why not."""
@@ -115,11 +135,12 @@ class _Probe:
     def _locks(self) -> bool:
         """Held here, asked for in another process: that is what servers and jobs do."""
         self._write("a", b"")
-        mine = self._driver.lock(self._key("a"), 7)
+        mine = self._driver.lock(self._key("a"), LOCKED_BYTE)
         if mine is None:
             return False
         try:
-            command = [sys.executable, "-c", _OTHER_PROCESS, self._root.label, self._key("a")]
+            path = os.path.join(self._root.label, self._key("a"))
+            command = [sys.executable, "-I", "-c", _OTHER_PROCESS, path, str(LOCKED_BYTE)]
             return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "held"
         finally:
             mine.release()
@@ -128,9 +149,11 @@ class _Probe:
         with self._driver.append(self._key("a")) as writer:
             writer.write([b"x"])
             writer.sync()
-        self._driver.sync_dir(keys.TMP)
+        self._driver.sync_dir(self._directory)
         return True
 
     def _skew(self) -> float:
         """Seconds by which the storage's clock is ahead of this host's."""
-        return self._root.local.trash.now() / 1e9 - time.time()
+        self._site.discard(self._key("a"))
+        with self._driver.create(self._key("a")) as writer:
+            return writer.info().mtime_ns / 1e9 - time.time()

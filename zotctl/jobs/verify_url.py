@@ -30,6 +30,7 @@ from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 TIMEOUT = 30.0
 ABSENT = "sha256:" + "0" * 64
+ABSENT_NAME = "zotctl-verify/no-such-repository"
 
 
 def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None:
@@ -41,7 +42,9 @@ def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None
     # Credentials in the address go into the requests, and never into a message.
     auth = (parts.username, parts.password or "") if parts.username else None
     base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    with httpx.Client(base_url=base, auth=auth, timeout=TIMEOUT, follow_redirects=True) as client:
+    # Bytes are compared and hashed as they are stored, so nothing may be compressed on the way.
+    plain = {"Accept-Encoding": "identity"}
+    with httpx.Client(base_url=base, auth=auth, headers=plain, timeout=TIMEOUT, follow_redirects=True) as client:
         wire = _Wire(run, client)
         wire.get("/v2/")
         if name:
@@ -73,6 +76,19 @@ class _Wire:
             raise Unavailable(f"{method} {path}: the registry answers {response.status_code}")
         return response
 
+    def beginning(self, path: str, size: int) -> bytes:
+        """The first bytes of what a whole GET answers."""
+        found = b""
+        try:
+            with self.client.stream("GET", path) as response:
+                for piece in response.iter_raw(size):
+                    found += piece
+                    if len(found) >= size:
+                        break
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.client.base_url}: {error or type(error).__name__}") from error
+        return found[:size]
+
     def names(self) -> list[str]:
         """The catalog, page by page; a registry without one needs a name."""
         if self.get("/v2/_catalog").status_code == 404:
@@ -102,6 +118,8 @@ class _Repository:
         self._run, self._wire, self._name, self._options = run, wire, name, options
         self._seen: set[str] = set()
         self._tag: str | None = None
+        self._about: dict[str, set[str]] = {}
+        """By digest of a manifest, or of a subject: the manifests met here that name it as theirs."""
 
     def check(self, tags: list[str] | None) -> None:
         found = tags or self._tags()
@@ -112,6 +130,7 @@ class _Repository:
             self._run.add("tags")
             self._manifest(tag, None)
         self._tag = None
+        self._all_referrers()
         self._errors()
 
     def _tell(self, reason: str, digest: str | None = None) -> None:
@@ -178,16 +197,44 @@ class _Repository:
             if blob.digest not in self._seen and not is_nondistributable(blob.media_type):
                 self._seen.add(blob.digest)
                 self._blob(blob.digest, blob.size)
-        self._referrers(manifest.digest)
+        self._about.setdefault(manifest.digest, set())
+        if manifest.subject is not None:
+            self._about.setdefault(manifest.subject.digest, set()).add(manifest.digest)
+
+    # -- referrers ------------------------------------------------------------------------------
+
+    def _all_referrers(self) -> None:
+        """Of every manifest that was met; those that this brings to light have some of their own."""
+        done: set[str] = set()
+        while left := self._about.keys() - done:
+            for digest in sorted(left):
+                self._run.check()
+                done.add(digest)
+                self._referrers(digest)
 
     def _referrers(self, digest: str) -> None:
-        response = self._wire.get(f"/v2/{self._name}/referrers/{digest}")
+        path = f"/v2/{self._name}/referrers/{digest}"
+        response = self._wire.get(path)
         if response.status_code == 404:
             self._run.report.summary["referrers_api"] = False
         elif response.status_code != 200:
             self._tell(f"referrers of {digest}: {response.status_code} (Listing Referrers)", digest)
         elif not isinstance(_json(response).get("manifests"), list):
             self._tell(f"referrers of {digest}: no image index (Listing Referrers)", digest)
+        else:
+            self._compare(digest, [row for page in self._wire.pages(path) for row in page.get("manifests") or ()])
+
+    def _compare(self, digest: str, listed: list[Any]) -> None:
+        """What is listed is there and names this subject; what names this subject is listed."""
+        found = {row["digest"]: row.get("size") for row in listed if isinstance(row, dict) and "digest" in row}
+        for referrer, size in found.items():
+            self._manifest(referrer, size)
+            if referrer in self._seen and referrer not in self._about[digest]:
+                self._tell(f"{referrer} is listed as a referrer of {digest} and names another subject, or none", digest)
+        for referrer in sorted(self._about[digest] - found.keys()):
+            # One that was deleted in between is rightly missing.
+            if self._wire.ask("HEAD", f"/v2/{self._name}/manifests/{referrer}").status_code == 200:
+                self._tell(f"{referrer} is missing in the referrers of {digest} (Listing Referrers)", digest)
 
     # -- blobs ----------------------------------------------------------------------------------
 
@@ -210,10 +257,15 @@ class _Repository:
         """RFC 9110, section 14: 206 with the bytes asked for, or the whole with 200."""
         last = min(size, 16) - 1
         response = self._wire.get(path, headers={"Range": f"bytes=1-{last}"})
-        if response.status_code == 206 and len(response.content) != last:
-            self._tell(f"GET {path}, bytes 1 to {last}: {len(response.content)} bytes (RFC 9110, 14)", digest)
-        elif response.status_code not in (200, 206):
-            self._tell(f"GET {path}, bytes 1 to {last}: {response.status_code} (RFC 9110, 14)", digest)
+        what, stated = f"GET {path}, bytes 1 to {last}", response.headers.get("Content-Range")
+        if response.status_code not in (200, 206):
+            self._tell(f"{what}: {response.status_code} (RFC 9110, 14)", digest)
+        elif response.status_code == 206 and len(response.content) != last:
+            self._tell(f"{what}: {len(response.content)} bytes (RFC 9110, 14)", digest)
+        elif response.status_code == 206 and response.content != self._wire.beginning(path, last + 1)[1:]:
+            self._tell(f"{what}: other bytes than the whole blob has there (RFC 9110, 14)", digest)
+        elif response.status_code == 206 and stated != f"bytes 1-{last}/{size}":
+            self._tell(f"{what}: Content-Range {stated} (RFC 9110, 14.4)", digest)
 
     def _deep(self, path: str, digest: str) -> None:
         hasher = new_hash(Digest(digest).algorithm)
@@ -234,12 +286,21 @@ class _Repository:
 
     def _errors(self) -> None:
         """What is absent is 404, with an error that a client can read (Error Codes)."""
-        for path in (f"manifests/{ABSENT}", f"blobs/{ABSENT}"):
-            response = self._wire.get(f"/v2/{self._name}/{path}")
-            if response.status_code != 404:
-                self._tell(f"GET {path}: {response.status_code} for what can't exist")
-            elif response.content and not isinstance(_json(response).get("errors"), list):
-                self._tell(f"GET {path}: the body of the 404 is no OCI error (Error Codes)")
+        self._absent(f"/v2/{self._name}/manifests/{ABSENT}", "MANIFEST_UNKNOWN")
+        self._absent(f"/v2/{self._name}/blobs/{ABSENT}", "BLOB_UNKNOWN")
+        with suppress(PermissionRefused):  # some tell nobody which names there are
+            self._absent(f"/v2/{ABSENT_NAME}/tags/list", "NAME_UNKNOWN")
+            self._absent(f"/v2/{ABSENT_NAME}/manifests/latest", "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
+
+    def _absent(self, path: str, *codes: str) -> None:
+        response = self._wire.get(path)
+        errors = _json(response).get("errors")
+        if response.status_code != 404:
+            self._tell(f"GET {path}: {response.status_code} for what can't exist")
+        elif response.content and not isinstance(errors, list):
+            self._tell(f"GET {path}: the body of the 404 is no OCI error (Error Codes)")
+        elif errors and not any(isinstance(error, dict) and error.get("code") in codes for error in errors):
+            self._tell(f"GET {path}: the 404 has another code than {' or '.join(codes)} (Error Codes)")
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

@@ -168,6 +168,11 @@ def damaged(digest: Digest, name: str) -> str:
     return f"{BAD}/{digest.algorithm}/{digest.encoded}/{component(name)}"
 
 
+def trial(token: str) -> str:
+    """Where `verify --probe` tries out a root that has no hidden directory, for as long as that takes."""
+    return f"{HIDDEN}-probe-{token}"
+
+
 def tmp(token: str) -> str:
     return f"{TMP}/{token}"
 
