@@ -306,8 +306,11 @@ def test_i4_sixteen_pushers_lose_nothing_and_share_renames(local: bool, tmp_path
     assert len(refused) == THREADS * 2
 
 
-def test_i4_many_repositories_at_once_with_foreign_writers_watched(tmp_path: Path) -> None:
+def test_i4_many_repositories_at_once_with_foreign_writers_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The watch over old index files is shared by all repositories and threads."""
+    monkeypatch.setattr("zotctl.storage.local.index_file.LATE_WRITES", 0.005)
     store = store_over(LocalDriver(str(tmp_path)))
     stop, faults = threading.Event(), []
 
@@ -320,8 +323,6 @@ def test_i4_many_repositories_at_once_with_foreign_writers_watched(tmp_path: Pat
 
     helper = threading.Thread(target=maintain)
     helper.start()
-    elapsed = store.clock.elapsed
-    store.clock.elapsed = lambda: elapsed() * 200  # type: ignore[method-assign]
     try:
         with ThreadPoolExecutor(8) as pool:
             jobs = [
