@@ -96,12 +96,12 @@ class Blobs:
         if self._promises.confirmed(name, digest) is not None:
             return
         self._layouts.ensure(name)
-        place, since = keys.blob(name, digest), self._site.clock.boottime()
+        place, since = keys.blob(name, digest), self._promises.now(name)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._site.objects.put(place, body, sha256=sha256)
         while place in self._sentences.condemned():
             self._sentences.wait_out([place])
-            since = self._site.clock.boottime()
+            since = self._promises.now(name)
             etag = self._site.objects.put(place, body, sha256=sha256)
         self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
         self._heal(name, digest)

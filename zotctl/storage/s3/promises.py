@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from zotctl.errors import NotFound
 from zotctl.oci.digest import Digest
@@ -25,6 +25,14 @@ T = TypeVar("T")
 
 CONFIRMED = 200_000
 EPOCHS = 100_000
+
+
+class Since(NamedTuple):
+    """From when on a hold covers us at the latest, by `boottime`, and the epoch in which it was asked for: what was
+    deleted since voids it."""
+
+    at: float
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +61,22 @@ class Promises:
             self._epochs.put(name, epoch)
 
     def confirmed(self, name: str, digest: Digest) -> Object | None:
-        known = self._confirmed.get(self._key(name, digest))
+        known = self._confirmed.get((name, self._epoch(name), digest))
         if known is None or self._site.clock.boottime() >= known.until:
             return None
         return known.object
 
-    def confirm(self, name: str, digest: Digest, found: Object, since: float) -> None:
-        """`since`, by `boottime`: not later than the hold was written."""
-        self._confirmed.put(self._key(name, digest), Confirmed(found, since + self._site.window))
+    def now(self, name: str) -> Since:
+        return Since(self._site.clock.boottime(), self._epoch(name))
+
+    def confirm(self, name: str, digest: Digest, found: Object, since: Since) -> None:
+        self._confirmed.put((name, since.epoch, digest), Confirmed(found, since.at + self._site.window))
 
     def forget(self, name: str, digest: Digest) -> None:
-        self._confirmed.drop(self._key(name, digest))
+        self._confirmed.drop((name, self._epoch(name), digest))
 
-    def _key(self, name: str, digest: Digest) -> tuple[str, str, Digest]:
-        return name, self._epochs.get(name) or "", digest
+    def _epoch(self, name: str) -> str:
+        return self._epochs.get(name) or ""
 
     # -- the protocol ---------------------------------------------------------------------------
 
@@ -107,31 +117,31 @@ class Promises:
             with suppress(NotFound):
                 return self.promise(name, digest)
 
-    def hold(self, name: str, digest: Digest) -> float:
-        """P1 of who has the right: the time, by `boottime`, from which the hold covers it at the latest."""
-        now = self._site.clock.boottime()
+    def hold(self, name: str, digest: Digest) -> Since:
+        """P1 of who has the right."""
+        now = self.now(name)
         found = self._site.head(keys.hold(digest, name))
         if found is not None and found.age < self._site.window:
-            return now - found.age
+            return now._replace(at=now.at - found.age)
         return self._write_hold(name, digest)
 
-    def _hold(self, name: str, digest: Digest) -> float:
+    def _hold(self, name: str, digest: Digest) -> Since:
         """P1 of who may have no right to it. NotFound."""
-        now = self._site.clock.boottime()
+        now = self.now(name)
         found = self._site.head(keys.hold(digest, name))
         if found is not None and found.age < self._site.window:
-            return now - found.age
+            return now._replace(at=now.at - found.age)
         if found is None and not self.right(name, digest):
             raise NotFound(f"no {digest} in {name}")
         return self._write_hold(name, digest)
 
-    def _write_hold(self, name: str, digest: Digest) -> float:
+    def _write_hold(self, name: str, digest: Digest) -> Since:
         """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""
-        now = self._site.clock.boottime()
+        now = self.now(name)
         self._site.objects.put(keys.hold(digest, name), self._site.clock.token().encode())
         return now
 
-    def _check(self, name: str, digest: Digest, since: float) -> Object:
+    def _check(self, name: str, digest: Digest, since: Since) -> Object:
         """P3."""
         for place in self._site.places(name, digest):
             if (found := self._site.head(place)) is not None:
@@ -139,8 +149,8 @@ class Promises:
                 return found
         raise NotFound(f"no {digest} in {name}")
 
-    def _covers(self, since: float) -> bool:
-        return self._site.clock.boottime() - since < self._site.window
+    def _covers(self, since: Since) -> bool:
+        return self._site.clock.boottime() - since.at < self._site.window
 
     def _try(self, step: Callable[..., T], *args: Any) -> T | None:
         try:
