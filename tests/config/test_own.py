@@ -128,7 +128,7 @@ def test_access_control_is_refused(tmp_path: Path, text: str) -> None:
     [
         ("storage = 5", "storage: 5 is not a table"),
         ("[storage]\nroots = 5", "storage.roots: 5 is not a list of tables"),
-        ("[storage]\nroots = []", "storage.roots: no root; name a directory"),
+        ("[storage]\nroots = []", "storage.roots: no root; name a directory or a bucket"),
         ("[storage]\nroots = ['']", "storage.roots[0].path: an empty path"),
         ("[storage]\nroots = [5]", "storage.roots[0]: 5 is not a table"),
         ("[storage]\nroutes = [{ prefix = 'a' }]", "storage.routes[0].root: is missing"),

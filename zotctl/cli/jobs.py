@@ -87,7 +87,7 @@ def load(
     import logging
 
     from zotctl import logs
-    from zotctl.config import load_config
+    from zotctl.config import is_bucket, load_config
 
     logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
     flags = {"storage.roots": roots or None}
@@ -96,6 +96,8 @@ def load(
         if warning.startswith("environment "):  # the others are the server's, not for a mail from each cron job
             logging.getLogger("zotctl.config").warning(warning)
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
+        if is_bucket(path):
+            continue  # opening it says whether it is there; a prefix without objects is an empty store
         if must_exist and not os.path.isdir(path):
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")
         if must_exist and not may_be_empty and _is_empty(path):

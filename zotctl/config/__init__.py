@@ -1,5 +1,6 @@
 """Configuration: defaults < file < environment < flags."""
 
+from zotctl.config.address import Address, is_bucket, parse_address
 from zotctl.config.loading import load_config, reload_config
 from zotctl.config.model import (
     Config,
@@ -20,10 +21,12 @@ from zotctl.config.model import (
     StorageConfig,
     TlsConfig,
 )
+from zotctl.config.s3 import S3Config
 from zotctl.config.show import show_config
 from zotctl.config.values import TimeWindow
 
 __all__ = [
+    "Address",
     "Config",
     "HttpConfig",
     "Keep",
@@ -37,12 +40,15 @@ __all__ = [
     "RootConfig",
     "RootSettings",
     "Route",
+    "S3Config",
     "ScrubConfig",
     "Source",
     "StorageConfig",
     "TimeWindow",
     "TlsConfig",
+    "is_bucket",
     "load_config",
+    "parse_address",
     "reload_config",
     "show_config",
 ]

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from zotctl.config.address import is_bucket
 from zotctl.config.model import Config, RootConfig
 from zotctl.config.problems import Problems
+from zotctl.config.s3 import S3Config
 
 
 def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
     """Name what contradicts itself, and warn about what probably isn't meant so."""
     if not config.storage.roots and config.storage.single_layout is None:
-        problems.mistake(origins.get("storage.roots", "storage.roots"), "no root; name a directory")
+        problems.mistake(origins.get("storage.roots", "storage.roots"), "no root; name a directory or a bucket")
     _advise_routes(config, origins, problems)
     for path, root in _roots(config):
         _advise_root(path, root, origins, problems)
+        if is_bucket(root.path):
+            _advise_bucket(f"{path}.s3", root.s3 or S3Config(), origins, problems)
 
 
 def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
@@ -41,3 +45,18 @@ def _advise_root(path: str, root: RootConfig, origins: Mapping[str, str], proble
         if not policy.repositories:
             where = f"{path}.retention.policies[{i}].repositories"
             problems.warn(origins.get(where, where), "an empty list matches no repository")
+
+
+def _advise_bucket(path: str, s3: S3Config, origins: Mapping[str, str], problems: Problems) -> None:
+    def where(name: str) -> str:
+        return origins.get(f"{path}.{name}", f"{path}.{name}")
+
+    if (s3.access_key is None) != (s3.secret_key is None):
+        said, other = ("secret_key", "access_key") if s3.access_key is None else ("access_key", "secret_key")
+        problems.mistake(where(said), f"is there without {other}; give both, or none and let AWS_* or ~/.aws say it")
+    elif s3.session_token is not None and s3.access_key is None:
+        problems.mistake(where("session_token"), "belongs to an access_key and a secret_key; give all three, or none")
+    if s3.kms_key is not None and not (s3.encryption or "").startswith("aws:kms"):
+        problems.mistake(where("kms_key"), 'is for encryption = "aws:kms"; write that too')
+    if s3.insecure and s3.ca is not None:
+        problems.warn(where("ca"), "ignored: insecure takes any certificate")

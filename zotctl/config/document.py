@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zotctl.config.address import is_bucket
 from zotctl.config.model import DEFAULT_ROOT, RootSettings
-from zotctl.config.schema import entries
+from zotctl.config.schema import Entry, Table, entries
 
 ZOT_DEFAULT = "default of zot"
 """The origin of a value that neither zot's file nor our defaults have."""
@@ -52,12 +54,26 @@ class Document:
         elif "roots" not in storage:
             storage["roots"] = [{"path": DEFAULT_ROOT.path, "create": DEFAULT_ROOT.create}]
         for path, root in self._roots(storage):
-            for name, value in common.items():
-                if name not in root or f"storage.{name}" in self.forced:
-                    root[name] = value
-                    self._inherit(f"storage.{name}", f"{path}.{name}")
+            self._lay_under(root, path, common, "storage", entries(RootSettings))
+            if isinstance(address := root.get("path"), str) and is_bucket(address):
+                root.setdefault("dedupe", False)
+                root.setdefault("s3", {})
         for name in common:
             self.forget(f"storage.{name}")
+
+    def _lay_under(
+        self, table: dict[str, Any], path: str, common: dict[str, Any], source: str, known: Mapping[str, Entry]
+    ) -> None:
+        """Give a table the keys of one that is for all, where it says nothing itself."""
+        for name, value in common.items():
+            kind = known[name].key.kind if name in known else None
+            own = table.get(name, {})
+            if isinstance(kind, Table) and kind.layered and isinstance(value, dict) and isinstance(own, dict):
+                table[name] = dict(own)
+                self._lay_under(table[name], f"{path}.{name}", value, f"{source}.{name}", entries(kind.cls))
+            elif name not in table or f"{source}.{name}" in self.forced:
+                table[name] = value
+                self._inherit(f"{source}.{name}", f"{path}.{name}")
 
     def _roots(self, storage: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """The table of each root, with its path."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zotctl.config.address import split_roots
 from zotctl.config.document import Document, join
 from zotctl.config.model import Config, RootSettings
 from zotctl.config.problems import Problems
@@ -22,6 +22,12 @@ OF_TESTS = frozenset(
 """What only the project's own tests read; CONTRIBUTING.md tells of them."""
 
 _ROOTS = "storage.roots"
+SHORT = {
+    ROOT: _ROOTS,
+    "ZOTCTL_DEDUPE": "storage.dedupe",
+    "ZOTCTL_SINGLE_WRITER": "storage.s3.single_writer",
+}
+"""Variables that are shorter than those of their keys."""
 _OPTIONS = {
     _ROOTS: "--root",
     "storage.single_layout.path": "DIR",
@@ -37,11 +43,13 @@ _OPTIONS = {
 
 def single_keys() -> dict[str, Kind]:
     """The keys that one text can set, by path."""
-    common = {f"storage.{name}": entry.key.kind for name, entry in entries(RootSettings).items()}
-    return {
-        **dict(_single_keys("", entries(Config))),
-        **{path: kind for path, kind in common.items() if isinstance(kind, Kind)},
-    }
+    common = {name: entry for name, entry in entries(RootSettings).items() if _holds_for_all(entry)}
+    return {**dict(_single_keys("", entries(Config))), **dict(_single_keys("storage", common))}
+
+
+def _holds_for_all(entry: Entry) -> bool:
+    kind = entry.key.kind
+    return isinstance(kind, Kind) or kind.layered
 
 
 def _single_keys(path: str, known: dict[str, Entry]) -> Iterator[tuple[str, Kind]]:
@@ -61,7 +69,7 @@ def variable(path: str) -> str:
 def apply_environment(document: Document, environ: Mapping[str, str], problems: Problems) -> None:
     """Lay the variables over the file. One that looks like a section's and is none is a mistake; any other that
     nobody knows is warned about, for it may be somebody else's."""
-    paths = {ROOT: _ROOTS, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
+    paths = {**SHORT, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
     sections = tuple(f"ZOTCTL_{name.upper()}_" for name in entries(Config))
     for name, text in sorted(environ.items()):
         if name in paths:
@@ -83,7 +91,7 @@ def apply_flags(document: Document, flags: Mapping[str, object]) -> None:
 def force(document: Document, path: str, value: Any, origin: str) -> None:
     """Set a value that was said outside of a file. Roots named there are made if need be."""
     if path == _ROOTS:
-        roots = value.split(os.pathsep) if isinstance(value, str) else value
+        roots = split_roots(value) if isinstance(value, str) else value
         value = [{"path": root, "create": True} for root in roots if root]
     elif isinstance(value, str):
         value = single_keys()[path].parse(value)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from zotctl.config.s3 import S3Config
 from zotctl.config.schema import Key, Table, Tables
 from zotctl.config.values import (
     BOOLEAN,
@@ -19,6 +20,7 @@ from zotctl.config.values import (
     PATTERN,
     PORT,
     RATE,
+    ROOT,
     SIZE,
     TEXT,
     TIMEOUT,
@@ -102,11 +104,19 @@ class RootSettings:
         Key(
             BOOLEAN,
             "Make the directory, or take an empty one. Without it an empty directory is refused: a share "
-            "that is not mounted looks like that.",
+            "that is not mounted looks like that. A bucket is never made, and may be empty.",
         ),
     ] = False
     commit: Annotated[bool, Key(BOOLEAN, "Flush files and directories to the disk before a push is answered.")] = False
-    dedupe: Annotated[bool, Key(BOOLEAN, "Keep equal blobs of several repositories once, by hard links.")] = True
+    dedupe: Annotated[
+        bool,
+        Key(
+            BOOLEAN,
+            "Keep equal blobs of several repositories once: in a directory by hard links, in a bucket in _blobs, where "
+            "other tools don't look for them.",
+            "true; of a bucket false",
+        ),
+    ] = True
     gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches, while serving.")] = True
     gc_untagged: Annotated[
         str,
@@ -126,13 +136,17 @@ class RootSettings:
         int | None,
         Key(SIZE, "Refuse uploads when less space than this is free.", "twice the reserve for deletes"),
     ] = None
+    s3: Annotated[
+        S3Config | None,
+        Key(Table(S3Config, layered=True), "How a bucket is reached; only for roots that are s3://BUCKET/PREFIX."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootConfig(RootSettings):
-    """One directory of repositories."""
+    """One directory of repositories, or one bucket."""
 
-    path: Annotated[str, Key(PATH, "The directory.")]
+    path: Annotated[str, Key(ROOT, "The directory, or s3://BUCKET/PREFIX.")]
 
 
 DEFAULT_ROOT = RootConfig(path="./registry", create=True)
@@ -150,7 +164,9 @@ class Route:
             "The longest that fits wins.",
         ),
     ]
-    root: Annotated[RootConfig, Key(Table(RootConfig, short="path"), "The root: a path, or a table as in roots.")]
+    root: Annotated[
+        RootConfig, Key(Table(RootConfig, short="path"), "The root: a path or address, or a table as in roots.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +183,9 @@ class StorageConfig:
         tuple[RootConfig, ...],
         Key(
             Tables(RootConfig, short="path"),
-            "The roots: paths, or tables. A new repository goes by its route, else to the first root. "
-            "The keys of a root but path may stand in [storage] too, and hold for all roots.",
+            "The roots: paths, addresses of buckets (s3://BUCKET/PREFIX), or tables. A new repository goes by its "
+            "route, else to the first root. The keys of a root but path may stand in [storage] too, and hold for all "
+            "roots.",
             "./registry, created",
         ),
     ] = (DEFAULT_ROOT,)

@@ -8,7 +8,7 @@ from typing import Any
 from zotctl.config.document import join
 from zotctl.config.model import RootSettings, StorageConfig
 from zotctl.config.problems import Problems
-from zotctl.config.refusals import REFUSED, UNSAFE
+from zotctl.config.refusals import UNSAFE
 from zotctl.config.schema import Table, Tables, entries
 from zotctl.config.values import Kind
 
@@ -56,8 +56,6 @@ class Reader:
         key = join(path, name)
         if (text := UNSAFE.get(key)) is not None:
             return self._problems.unsafe(self._where(key), key, text)
-        if (text := REFUSED.get(key)) is not None:
-            return self._mistake(key, text)
         valid = [*entries(cls), *(entries(RootSettings) if cls is StorageConfig else ())]
         return self._problems.unknown(self._where(key), key, [join(path, other) for other in valid])
 

@@ -15,6 +15,8 @@ class Table:
 
     cls: type
     short: str | None = None
+    layered: bool = False
+    """A key that one root's table doesn't have is taken from the table for all roots."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,11 @@ from typing import Any
 
 import durationpy
 
+from zotctl.config.address import read_root
+
+HIDDEN = "(hidden)"
+"""Stands for a secret wherever a configuration is shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -57,8 +62,29 @@ def _number_word(text: str) -> object:
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else text
 
 
+def _secret(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not value:
+        raise ValueError("not a text on one line; it isn't shown here, for it is a secret")
+    return value
+
+
+_is_url = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^?#@\s]*)?").fullmatch
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    if "@" in text:
+        raise ValueError("an endpoint holds no credentials; write http://HOST:PORT, and the keys on their own")
+    if not _is_url(text):
+        raise ValueError(f"{text!r} is not the URL of a server; write http://HOST:PORT or https://HOST")
+    return text.rstrip("/")
+
+
 TEXT = Kind("text", _text)
 PATH = Kind("path", _path)
+ROOT = Kind("path", lambda value: read_root(_path(value)))
+URL = Kind("URL", _url)
+SECRET = Kind("secret", _secret, show=lambda _: HIDDEN)
 BOOLEAN = Kind("boolean", _boolean, _boolean_word)
 
 

@@ -16,11 +16,11 @@ from zotctl.config.zot_rules import Found, Translation
 
 
 def is_zot(values: dict[str, Any]) -> bool:
-    """Whether a TOML file is zot's: it must name `storage.rootDirectory`, which ours never does."""
+    """Whether a TOML file is zot's: it must name `storage.rootDirectory` or `storageDriver`, which ours never does."""
     top = {key.lower(): value for key, value in values.items()}
     storage = top.get("storage")
     return "distspecversion" in top or (
-        isinstance(storage, dict) and any(key.lower() == "rootdirectory" for key in storage)
+        isinstance(storage, dict) and any(key.lower() in ("rootdirectory", "storagedriver") for key in storage)
     )
 
 

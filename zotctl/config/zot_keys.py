@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from zotctl.config.refusals import ACCESS_CONTROL, LOCAL_ONLY, OTHER_CLOUD
+from zotctl.config import zot_s3
+from zotctl.config.refusals import ACCESS_CONTROL
 from zotctl.config.zot_rules import (
     Found,
     Keys,
@@ -52,11 +53,6 @@ RETENTION: Keys = {
 }
 
 
-def _storage_driver(translation: Translation, found: Found) -> None:
-    name = found.value.get("name") if isinstance(found.value, dict) else None
-    refused(OTHER_CLOUD if name in ("gcs", "azure") else LOCAL_ONLY)(translation, found)
-
-
 STORE: Keys = {
     "rootDirectory": to("path"),
     "dedupe": to("dedupe"),
@@ -68,10 +64,26 @@ STORE: Keys = {
     "retention": into("retention", RETENTION),
     "maxRepos": warned(NO_LIMIT),
     "redirectBlobURL": refused("blobs of a local directory can't be redirected; remove the key"),
-    "storageDriver": _storage_driver,
+    "storageDriver": zot_s3.other_driver,
     "cacheDriver": NO_DATABASE,
     "remoteCache": NO_DATABASE,
 }
+ON_S3: Keys = {
+    **STORE,
+    "rootDirectory": warned("ignored: with S3 only zot's cache.db lies there"),
+    "dedupe": zot_s3.dedupe,
+    "redirectBlobURL": zot_s3.redirect,
+    "storageDriver": zot_s3.driver,
+}
+"""The same of a store in a bucket."""
+
+
+def _store(translation: Translation, found: Found, more: Keys) -> None:
+    """`storage`, or one of `subPaths`, with `more` keys."""
+    on_s3 = zot_s3.is_on_s3(found.value)
+    said = f"{found.key}.storageDriver" if on_s3 else f"{found.key}.rootDirectory"
+    translation.document.note(f"{found.path}.path", "", translation.where(said))
+    translation.walk({**(ON_S3 if on_s3 else STORE), **more}, found)
 
 
 def _sub_paths(translation: Translation, found: Found) -> None:
@@ -93,12 +105,11 @@ def _sub_path(translation: Translation, key: str, name: str, value: object, rout
     root: dict[str, Any] = {}
     routes.append({"prefix": f"{name[1:]}/", "root": root})
     translation.document.note(f"{path}.prefix", "", translation.where(key))
-    translation.document.note(f"{path}.root.path", "", translation.where(f"{key}.rootDirectory"))
-    translation.walk(STORE, Found(key, value, root, f"{path}.root"))
+    _store(translation, Found(key, value, root, f"{path}.root"), {})
     translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False, gc_untagged="all")
 
 
-STORAGE: Keys = {**STORE, "subPaths": _sub_paths, "fastRestart": NO_DATABASE}
+OF_STORAGE: Keys = {"subPaths": _sub_paths, "fastRestart": NO_DATABASE}
 
 
 def _idle(translation: Translation, found: Found) -> object:
@@ -194,8 +205,7 @@ def _storage(translation: Translation, found: Found) -> None:
     path = "storage.roots[0]"
     root: dict[str, Any] = {}
     translation.document.values["storage"] = {"roots": [root]}
-    translation.document.note(f"{path}.path", "", translation.where(f"{found.key}.rootDirectory"))
-    translation.walk(STORAGE, Found(found.key, found.value, root, path))
+    _store(translation, Found(found.key, found.value, root, path), OF_STORAGE)
     translation.default(root, path, gc_untagged="all")
 
 

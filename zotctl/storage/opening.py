@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from zotctl.config import LayoutConfig, RootConfig, StorageConfig
+from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
 from zotctl.errors import ConfigError
 from zotctl.storage.clock import Clock
 from zotctl.storage.local.network import detect
@@ -24,9 +24,18 @@ def open_store(config: StorageConfig, clock: Clock | None = None) -> Store:
         return Store([_open_layout(config.single_layout, clock)], clock, only=config.single_layout.name)
     _refuse_nested([*config.roots, *(route.root for route in config.routes)])
     read_only = config.read_only
-    roots = [open_root(root, clock, read_only=read_only) for root in config.roots]
-    routes = [open_root(r.root, clock, read_only=read_only, route=r) for r in config.routes]
+    roots = [_open(root, clock, read_only) for root in config.roots]
+    routes = [_open(route.root, clock, read_only, route) for route in config.routes]
     return Store([*roots, *routes], clock)
+
+
+def _open(root: RootConfig, clock: Clock, read_only: bool, route: Route | None = None) -> Root:
+    """By the scheme of its address."""
+    if is_bucket(root.path):
+        from zotctl.storage.s3.opening import open_bucket  # boto3 takes a second to load
+
+        return open_bucket(root, clock, read_only=read_only, route=route)
+    return open_root(root, clock, read_only=read_only, route=route)
 
 
 def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
@@ -47,8 +56,26 @@ def _is_same(path: str, other: str) -> bool:
 
 def _refuse_nested(roots: list[RootConfig]) -> None:
     """Two roots that are one, or one within the other, would see the same repository twice."""
-    paths = [os.path.realpath(root.path) for root in roots]
-    for i, path in enumerate(paths):
-        for other in paths[:i]:
-            if os.path.commonpath([path, other]) in (path, other) or _is_same(path, other):
-                raise ConfigError(f"the storage roots {other} and {path} are nested or the same; keep them apart")
+    for i, root in enumerate(roots):
+        for other in roots[:i]:
+            if _overlap(root, other):
+                one, two = _place(other), _place(root)
+                raise ConfigError(f"the storage roots {one} and {two} are nested or the same; keep them apart")
+
+
+def _overlap(root: RootConfig, other: RootConfig) -> bool:
+    if is_bucket(root.path) != is_bucket(other.path):
+        return False
+    if is_bucket(root.path):
+        same_server = _endpoint(root) == _endpoint(other)
+        return same_server and parse_address(root.path).overlaps(parse_address(other.path))
+    one, two = _place(root), _place(other)
+    return os.path.commonpath([one, two]) in (one, two) or _is_same(one, two)
+
+
+def _place(root: RootConfig) -> str:
+    return root.path if is_bucket(root.path) else os.path.realpath(root.path)
+
+
+def _endpoint(root: RootConfig) -> str | None:
+    return root.s3.endpoint if root.s3 is not None else None

@@ -1,0 +1,163 @@
+"""zot's `storageDriver`: a bucket, in the words of distribution's driver for S3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zotctl.config.address import SCHEME
+from zotctl.config.refusals import OTHER_CLOUD
+from zotctl.config.zot_rules import Found, Keys, Translation, passed_over, refused, text, to, warned
+
+DRIVER = "storagedriver"
+NOT_HERE = "ignored: this version has no use for it"
+
+
+def is_on_s3(store: object) -> bool:
+    """Does this table of zot's, `storage` or one of `subPaths`, lie in a bucket?"""
+    driver = _lowered(_lowered(store).get(DRIVER))
+    return driver.get("name") == "s3"
+
+
+def _lowered(table: object) -> dict[str, Any]:
+    return {key.lower(): value for key, value in table.items()} if isinstance(table, dict) else {}
+
+
+def other_driver(translation: Translation, found: Found) -> None:
+    """A `storageDriver` that is none of S3."""
+    name = _lowered(found.value).get("name")
+    if name in ("gcs", "azure"):
+        return refused(OTHER_CLOUD)(translation, found)
+    refused(f"{name!r} is no driver of zot's: name it s3, or remove the key and name a directory")(translation, found)
+
+
+def driver(translation: Translation, found: Found) -> None:
+    """Honoured: where the bucket is and how it is reached."""
+    said = _lowered(found.value)
+    s3 = found.table.setdefault("s3", {})
+    known = {key: value for key, value in found.value.items() if key.lower() in KEYS}
+    for key in found.value.keys() - known.keys():
+        translation.problems.warn(translation.where(f"{found.key}.{key}"), "ignored: unknown to zot's driver for S3")
+    translation.walk(KEYS, Found(found.key, known, s3, f"{found.path}.s3"))
+    _place(translation, found, said)
+    _endpoint(translation, found, said)
+    _encryption(translation, found, said)
+
+
+def _place(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+    where = Found(f"{found.key}.bucket", None, found.table, found.path)
+    translation.document.note(f"{found.path}.path", "", translation.where(where.key))
+    if bucket := said.get("bucket"):
+        prefix = zot_prefix(str(said.get("rootdirectory") or ""))
+        translation.set(where, "path", f"{SCHEME}{bucket}/{prefix}".rstrip("/"))
+
+
+def zot_prefix(root_directory: str) -> str:
+    """Where zot really puts its data: it sets `rootdirectory` before the paths, and its driver sets it once more."""
+    once = root_directory.strip("/")
+    return f"{once}/{once}" if once else ""
+
+
+def _endpoint(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+    if not (endpoint := said.get("regionendpoint")):
+        return
+    where = Found(f"{found.key}.regionendpoint", None, found.table["s3"], f"{found.path}.s3")
+    if isinstance(endpoint, str) and "://" not in endpoint:
+        endpoint = f"{'https' if _flag(said.get('secure', True)) else 'http'}://{endpoint}"
+    translation.set(where, "endpoint", endpoint)
+
+
+def _encryption(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+    if _flag(said.get("encrypt", False)):
+        where = Found(f"{found.key}.encrypt", None, found.table["s3"], f"{found.path}.s3")
+        translation.set(where, "encryption", "aws:kms" if said.get("keyid") else "AES256")
+
+
+def _flag(value: object) -> object:
+    """The driver takes booleans as texts, too."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _boolean(_: Translation, found: Found) -> object:
+    return None if found.value == "" else _flag(found.value)
+
+
+def _addressing(_: Translation, found: Found) -> object:
+    return {True: "path", False: "auto"}.get(_flag(found.value), found.value)  # type: ignore[call-overload]
+
+
+def _word(_: Translation, found: Found) -> object:
+    """A text, which YAML or JSON may have taken for a number."""
+    return str(found.value) if found.value not in ("", None) else None
+
+
+def _storage_class(_: Translation, found: Found) -> object:
+    value = found.value.upper() if isinstance(found.value, str) else found.value
+    return None if value in ("", "NONE", "STANDARD") else value
+
+
+def _acl(translation: Translation, found: Found) -> None:
+    if found.value not in ("", "private"):
+        translation.problems.warn(
+            translation.where(found.key), f"ignored: {found.value!r} would let others in; give the bucket a policy"
+        )
+
+
+def _signature(translation: Translation, found: Found) -> None:
+    if _flag(found.value) is False:
+        translation.problems.mistake(
+            translation.where(found.key), "signatures of version 2 aren't made here; remove the key"
+        )
+
+
+def _if_true(text: str) -> Any:
+    return lambda translation, found: warned(text)(translation, Found(found.key, _flag(found.value), {}, ""))
+
+
+KEYS: Keys = {
+    "name": passed_over,
+    "bucket": passed_over,
+    "rootdirectory": passed_over,
+    "regionendpoint": passed_over,
+    "secure": passed_over,
+    "encrypt": passed_over,
+    "region": to("region", text),
+    "accesskey": to("access_key", _word),
+    "secretkey": to("secret_key", _word),
+    "sessiontoken": to("session_token", _word),
+    "skipverify": to("insecure", _boolean),
+    "forcepathstyle": to("addressing", _addressing),
+    "keyid": to("kms_key", text),
+    "storageclass": to("storage_class", _storage_class),
+    "chunksize": warned("ignored: the size of parts follows that of the blob"),
+    "objectacl": _acl,
+    "usedualstack": _if_true("ignored here; set AWS_USE_DUALSTACK_ENDPOINT=true"),
+    "usefipsendpoint": _if_true("ignored here; set AWS_USE_FIPS_ENDPOINT=true"),
+    "accelerate": _if_true("ignored: name the accelerated endpoint in regionendpoint"),
+    "v4auth": _signature,
+    **dict.fromkeys(
+        (
+            "useragent",
+            "loglevel",
+            "multipartcopychunksize",
+            "multipartcopymaxconcurrency",
+            "multipartcopythresholdsize",
+        ),
+        warned(NOT_HERE),
+    ),
+}
+"""A boolean of `secure` and `encrypt` is looked at beside the endpoint and the key that it is about."""
+
+
+def dedupe(translation: Translation, found: Found) -> None:
+    """Honoured only where the file says so in words: content in `_blobs` is not for zot to read."""
+    translation.set(found, "dedupe", found.value)
+    if found.value is True:
+        translation.problems.warn(
+            translation.where(found.key),
+            "blobs that are pushed from now on lie in _blobs, once; before zot comes back run `zotctl dedupe --undo`",
+        )
+
+
+def redirect(translation: Translation, found: Found) -> None:
+    s3 = found.table.setdefault("s3", {})
+    translation.set(Found(found.key, None, s3, f"{found.path}.s3"), "redirect", found.value)
