@@ -11,17 +11,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Referenced, StorageError, Unavailable
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import known
+from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import StoreProtocol
 
+if TYPE_CHECKING:
+    from zotctl.storage.protocol import StoreProtocol
+
+REPOSITORIES = 512
+"""Whose manifests are kept parsed."""
 LARGEST_MANIFEST = 64 << 20
 LOOKED_AT = 64
 """So many damaged manifests are looked after at each read, whether they are whole again."""
@@ -239,6 +244,21 @@ class Contents:
 
     def edges(self) -> Iterator[tuple[str, Facts]]:
         return iter(self.facts.items())
+
+
+class AllContents:
+    """The contents of the repositories of one root that were looked into last."""
+
+    def __init__(self, protocol: StoreProtocol) -> None:
+        self._protocol = protocol
+        self._kept: Lru[str, Contents] = Lru(REPOSITORIES)
+
+    def of(self, name: str) -> Contents:
+        found = self._kept.get(name)
+        if found is None:
+            found = Contents(self._protocol, name)
+            self._kept.put(name, found)
+        return found
 
 
 def read_stored(protocol: StoreProtocol, name: str, digest: Digest, media_type: str) -> Manifest:

@@ -14,6 +14,7 @@ from zotctl.errors import StorageError, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
+from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
@@ -78,6 +79,10 @@ class StoreProtocol(Protocol):
     @property
     def history(self) -> Memory:
         """What was pushed and pulled, and when."""
+
+    @property
+    def contents(self) -> AllContents:
+        """What the manifests of its repositories say."""
 
     @property
     def torn(self) -> bool:

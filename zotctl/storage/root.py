@@ -19,8 +19,8 @@ from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
-CONTENTS_CACHE = 512
-"""Repositories whose manifests are kept parsed."""
+OWNED = 512
+"""Repositories of which it is remembered whether they may be written."""
 
 OWNED_FOR = 1.0
 """Seconds for which a repository is not looked at again whether it may be written."""
@@ -39,8 +39,7 @@ class Root:
     def __post_init__(self) -> None:
         self.committer = Committer(self.protocol)
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
-        self._contents: Lru[str, Contents] = Lru(CONTENTS_CACHE)
-        self._owned: Lru[str, tuple[float, bool]] = Lru(CONTENTS_CACHE)
+        self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED)
         self._reported: set[str] = set()
 
     @property
@@ -67,11 +66,7 @@ class Root:
         return self.protocol
 
     def contents(self, name: str) -> Contents:
-        found = self._contents.get(name)
-        if found is None:
-            found = Contents(self.protocol, name)
-            self._contents.put(name, found)
-        return found
+        return self.protocol.contents.of(name)
 
     def state(self) -> StorageError | None:
         """None: the root is there. Otherwise why not; it is looked at anew each time."""

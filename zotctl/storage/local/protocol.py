@@ -10,6 +10,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
+from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Driver, Generation, Info, Reader
 from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
@@ -62,6 +63,7 @@ class LocalProtocol:
         self.site, self.marker = site, marker
         self._first = None if marker else site.driver.stat("")
         self.history = History(site)
+        self.contents = AllContents(self)
         self.catalog = Catalog(site.driver, site.clock)
         self.bad = Bad(site)
         self.trash = Trash(site)

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
-from zotctl.storage.contents import Contents
+from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.protocol import Change, Outcome, Snapshot
 from zotctl.storage.s3.bad import Bad
@@ -25,9 +24,6 @@ from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.tree import Tree
 from zotctl.storage.s3.uploads import Upload, Uploads
-
-REPOSITORIES = 512
-"""Whose manifests are kept parsed to know what a repository may read."""
 
 
 class BucketTransaction:
@@ -64,7 +60,7 @@ class BucketProtocol:
         self.blobs = Blobs(site, self.layouts, self.promises, self.sentences)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
         self.uploads = Uploads(site, self.blobs, budget or Budget())
-        self._contents: Lru[str, Contents] = Lru(REPOSITORIES)
+        self.contents = AllContents(self)
         self._staged: dict[str, bytes] = {}
         self._mutex = threading.Lock()
 
@@ -150,15 +146,8 @@ class BucketProtocol:
             index = self.indexes.read(name).index
         except (NotFound, LayoutInvalid):
             return False
-        with self._reachable(name).at(index) as contents:
+        with self.contents.of(name).at(index) as contents:
             return digest in index or digest in contents.facts or bool(contents.parents(digest))
-
-    def _reachable(self, name: str) -> Contents:
-        found = self._contents.get(name)
-        if found is None:
-            found = Contents(self, name)
-            self._contents.put(name, found)
-        return found
 
     # -- uploads --------------------------------------------------------------------------------
 
