@@ -11,8 +11,11 @@ import pytest
 
 from tests import images
 from tests.cli.running import python, zotctl
-from tests.jobs.layouts import blob, flip, lay_out
+from tests.jobs.layouts import age, blob, flip, lay_out
+from tests.storage.mounting import mount_at
 from zotctl import __version__
+from zotctl.cli.sinks import _counters
+from zotctl.oci.digest import digest_of
 
 JOBS = ("gc", "scrub", "dedupe", "verify", "import-layout")
 
@@ -84,3 +87,51 @@ def test_one_finding_is_not_several(tmp_path: Path) -> None:
     done = zotctl("scrub", "--root", str(tmp_path), "--quiet")
     assert done.returncode == 4
     assert ", 1 finding in " in done.stdout
+
+
+def test_a_summary_is_for_people_and_tells_each_thing_once() -> None:
+    summary = {"checked_blobs": 16, "checked_bytes": 4480, "purged": 2, "purged_bytes": 10, "findings": 3, "left": 0}
+    assert list(_counters(summary)) == ["checked blobs 16", "checked 4.4 KiB", "purged 2 (10 B)"]
+    assert list(_counters({"purged": 0, "purged_bytes": 10})) == ["purged 10 B"]
+
+
+def test_a_damaged_index_is_named_once_and_gc_ends_with_5_where_scrub_ends_with_4(tmp_path: Path) -> None:
+    made = images.image()
+    lay_out(tmp_path, "app", made, "v1")
+    lay_out(tmp_path, "other", made, "v1")
+    blob(tmp_path, "app", made.manifest).unlink()
+    (tmp_path / "other" / "index.json").write_text("{")
+    age(tmp_path)
+    assert document("gc", "--root", str(tmp_path))[0] == 5
+    done = zotctl("scrub", "--root", str(tmp_path))
+    assert done.returncode == 4
+    assert "\ninvalid_index: other: index.json " in f"\n{done.stdout}"
+
+
+def test_an_explanation_gives_the_chain_once(tmp_path: Path) -> None:
+    made = images.image()
+    lay_out(tmp_path, "app", made, "v1")
+    done = zotctl("gc", "--root", str(tmp_path), "--explain", str(digest_of(made.blobs[1])))
+    assert done.stdout.count(str(made.digest)) == 1
+    assert done.stdout.splitlines()[-1].startswith("gc: done in ")
+
+
+def test_a_warning_is_a_line_for_people_where_cron_mails_it(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    done = zotctl("gc", "--root", str(tmp_path), environ={"ZOTCTL_ROTO": "x"})
+    assert "warning config: environment ZOTCTL_ROTO: unknown variable" in done.stderr
+    assert not done.stderr.startswith("{")
+
+
+def test_a_dry_run_on_a_read_only_root_tells_what_the_owner_would_collect(tmp_path: Path) -> None:
+    source, root = tmp_path / "source", tmp_path / "root"
+    root.mkdir()
+    stray = lay_out(source, "app", images.image(), "v1") / "blobs" / "sha256" / digest_of(b"stray").encoded
+    stray.write_bytes(b"stray")
+    age(source)
+    with mount_at(root, "--bind", "-o", "ro", str(source)):
+        code, told, stderr = document("gc", "--root", str(root), "--dry-run")
+        assert (code, told["summary"]["condemned"]) == (0, 1)
+        code, told, stderr = document("gc", "--root", str(root))
+        assert (code, told["errors"][0]["reason"]) == (12, "it can't be written, so nothing was done there")
+        assert "so it is only read" in stderr

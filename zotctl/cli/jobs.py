@@ -89,7 +89,8 @@ def load(
     from zotctl import logs
     from zotctl.config import is_bucket, load_config
 
-    logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "auto", None)
+    # As text also where there is no terminal: what cron mails is read by a person.
+    logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "text", None)
     flags = {"storage.roots": roots or None}
     loaded = load_config(config, flags=flags, environ=os.environ, serving=as_server)
     for warning in loaded.warnings:

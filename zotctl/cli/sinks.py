@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from zotctl.cli.report import Output
@@ -103,13 +104,16 @@ class Text(_Quiet):
 
     def item(self, fields: dict[str, Any]) -> None:
         self.stop()
-        print(" ".join(_pair(key, value) for key, value in fields.items() if value not in (None, [], "")))
+        # A chain is what "why" says already, in a form for programs.
+        shown = {key: value for key, value in fields.items() if value not in (None, [], "") and key != "chain"}
+        print(" ".join(_pair(key, value) for key, value in shown.items()))
 
     def finding(self, finding: Finding) -> None:
         self.stop()
         tags = f" (tags {', '.join(finding.tags)})" if finding.tags else ""
         action = f" [{finding.action}]" if finding.action != "none" else ""
-        print(f"{finding.kind}: {finding.repository} {finding.digest or ''}{tags}: {finding.reason}{action}")
+        where = " ".join(filter(None, (finding.repository, finding.digest)))
+        print(f"{finding.kind}: {where}{tags}: {finding.reason}{action}".replace(": : ", ": "))
 
     def error(self, fields: dict[str, Any]) -> None:
         self.stop()
@@ -118,13 +122,23 @@ class Text(_Quiet):
 
     def close(self, report: Report) -> None:
         self.stop()
-        counters = ", ".join(f"{name} {_amount(name, value)}" for name, value in report.summary.items() if value)
+        counters = ", ".join(_counters(report.summary))
         dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
         found = f", {_count(len(report.findings), 'finding')}" if report.findings else ""
         failed = f", {_count(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
-        nothing = "nothing done" if report.exit_code else "nothing to do"
+        nothing = "nothing done" if report.exit_code else "done" if report.items else "nothing to do"
         print(f"{report.job}: {counters or nothing}{found}{failed} in {report.duration_s:.1f} s{dry}")
+
+
+def _counters(summary: dict[str, Any]) -> Iterator[str]:
+    """`checked_blobs` 16 as `checked blobs 16`, `purged` 2 and `purged_bytes` 4480 as `purged 2 (4.4 KiB)`."""
+    for name, value in summary.items():
+        base = name.removesuffix("_bytes")
+        if not value or name == "findings" or (base != name and summary.get(base)):
+            continue
+        size = summary.get(f"{name}_bytes")
+        yield f"{base.replace('_', ' ')} {_amount(name, value)}" + (f" ({_bytes(size)})" if size else "")
 
 
 def _count(number: int, what: str) -> str:

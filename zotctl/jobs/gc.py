@@ -84,21 +84,26 @@ def gc(run: Run, settings: Settings) -> None:
     with run.leases():
         run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
         chosen = {root.label: Chosen(options, Moving(root, options.delay, run.clock.now()))
-                  for root in run.roots if (options := _options(root, settings))}  # fmt: skip
+                  for root in run.roots if (options := _options(run, root, settings))}  # fmt: skip
         working = [root for root in run.roots if root.label in chosen and not chosen[root.label].dry_run(run)]
         for root in working:
             purge(run, root, chosen[root.label])  # first, so that a run that is cut short frees something
         for root, name in run.repositories():
             run.check()
-            if root.label in chosen and root.owns(name):
+            if root.label in chosen and _is_collected(run, root, name):
                 with run.guarded(name):
                     Collection(run, root, name, run_name, chosen[root.label]).collect()
         for root in working:
             leftovers.sweep(run, root, chosen[root.label].options.delay)
 
 
-def _options(root: Root, settings: Settings) -> GcOptions | None:
-    return None if root.read_only or root.state() else settings(root)
+def _options(run: Run, root: Root, settings: Settings) -> GcOptions | None:
+    """None: nothing is collected there. A dry run only reads, so whoever may read may ask what would go."""
+    return None if (root.read_only and not run.dry_run) or root.state() else settings(root)
+
+
+def _is_collected(run: Run, root: Root, name: str) -> bool:
+    return (run.dry_run and root.read_only) or root.owns(name)
 
 
 class Collection:

@@ -207,7 +207,7 @@ class _Import:
         if self.run.dry_run:
             self._preview()
         elif self.repository.read_only:
-            raise ReadOnly(f"{self.name} takes no writes here", self.name)
+            raise ReadOnly(f"{self.name} takes no writes: in {self.root.label} it is only read", self.name)
         elif self.rows:
             self._fill()
         return not self._left_out

@@ -104,7 +104,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        found = [4] if any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
+        # A collector looks for no damage: it tells what kept it from looking (5).
+        found = [4] if self.job != "gc" and any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
         return worst([*self.codes, *found, *([5] if self.errors else [])])
 
     def head(self) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Run:
         """A job that is there to write has failed on a root where it can't; the others are still done."""
         for root in self.roots:
             if root.read_only and not self.dry_run:
-                error = ReadOnly(f"{root.label} can't be written, so nothing was done there", root.label)
+                error = ReadOnly("it can't be written, so nothing was done there", root.label)
                 self.report.codes.append(error.exit_code)
                 self.error(root.label, error)
 

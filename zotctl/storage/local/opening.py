@@ -128,7 +128,7 @@ def _prepare(driver: Driver, path: str) -> bool:
         driver.create(written).close()
         driver.unlink(written)
     except (ReadOnlyStorage, PermissionRefused) as error:
-        log.warning(f"{path} can't be written and is served read-only: {error.message}")
+        log.warning(f"{path} can't be written, so it is only read: {error.message}")
         return False
     except NoSpace:
         log.warning(f"{path} is full: reading and deleting go on")
