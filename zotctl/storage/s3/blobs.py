@@ -144,5 +144,6 @@ class Blobs:
         except BaseException:
             self._sentences.lift(sentence)
             raise
+        finally:
+            self._site.deletions.change()
         self._sentences.lift(sentence)
-        self._promises.forget(name, digest)

@@ -76,7 +76,7 @@ class Promises:
         self._confirmed.drop((name, self._epoch(name), digest))
 
     def _epoch(self, name: str) -> str:
-        return self._epochs.get(name) or ""
+        return f"{self._epochs.get(name) or ''} {self._site.deletions.seen().hex()}"
 
     # -- the protocol ---------------------------------------------------------------------------
 

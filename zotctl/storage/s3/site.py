@@ -13,6 +13,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Object, Objects
+from zotctl.storage.s3.shared import Mark
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ class Site:
     delay: float = 3600.0
     pooled: bool = True
     """Can there be anything in the pool? Looked up at the start; False spares a request where something is absent."""
+    deletions: Mark = field(default_factory=Mark)
+    """Another after each delete by a client that this process or one beside it has answered."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
     bad: set[Digest] = field(default_factory=set)
