@@ -135,3 +135,9 @@ def test_a_dry_run_on_a_read_only_root_tells_what_the_owner_would_collect(tmp_pa
         code, told, stderr = document("gc", "--root", str(root))
         assert (code, told["errors"][0]["reason"]) == (12, "it can't be written, so nothing was done there")
         assert "so it is only read" in stderr
+
+
+def test_a_run_that_the_clock_cut_short_says_so(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    done = zotctl("scrub", "--root", str(tmp_path), "--max-duration", "0s")
+    assert (done.returncode, done.stdout.split(" in ")[0]) == (16, "scrub: nothing done, stopped at --max-duration")

@@ -608,3 +608,11 @@ def test_routes_alone_take_only_what_they_lead_to(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="no route leads c anywhere"):
         store.repository_for_push("c")
     assert store.repositories() == ["a/b"]
+
+
+def test_a_part_of_a_store_is_no_root_of_its_own(tmp_path: Path) -> None:
+    push_image(opened(tmp_path / "a"), "team/app", "v1")
+    with pytest.raises(ConfigError, match=f"lies in the store {tmp_path}/a: name that one"):
+        opened(tmp_path / "a" / "team")
+    assert not (tmp_path / "a/team/.zotctl").exists()
+    assert opened(tmp_path / "a" / "team", read_only=True).repositories() == ["app"]

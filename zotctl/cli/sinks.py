@@ -128,7 +128,8 @@ class Text(_Quiet):
         failed = f", {_count(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
         nothing = "nothing done" if report.exit_code else "done" if report.items else "nothing to do"
-        print(f"{report.job}: {counters or nothing}{found}{failed} in {report.duration_s:.1f} s{dry}")
+        stopped = ", stopped at --max-duration" if 16 in report.codes else ""
+        print(f"{report.job}: {counters or nothing}{found}{failed}{stopped} in {report.duration_s:.1f} s{dry}")
 
 
 def _counters(summary: dict[str, Any]) -> Iterator[str]:
@@ -149,7 +150,7 @@ def _pair(key: str, value: object) -> str:
     if key == "action":
         return str(value)
     shown = ",".join(map(str, value)) if isinstance(value, list) else value
-    return f"{key}={_amount(key, shown)}"
+    return f"{key.removesuffix('_bytes')}={_amount(key, shown)}"
 
 
 def _amount(name: str, value: object) -> object:

@@ -40,6 +40,8 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
     somebody else owns the store. ConfigError too for a hidden directory of a format that a later version made."""
     path = os.path.abspath(settings.path)
+    if not read_only:
+        _refuse_inside_another(path)
     _make_or_refuse(path, create=settings.create)
     local = _detect(path)
     _refuse_unknown_format(local, path)
@@ -96,6 +98,15 @@ def _detect(path: str) -> LocalDriver:
     if driver.filesystem == "overlay":
         log.warning(f"{path} is on overlayfs, where writing breaks hard links: use a volume")
     return detect(path, owner=(owner.st_uid, owner.st_gid))
+
+
+def _refuse_inside_another(path: str) -> None:
+    """A part of a store has the locks and the trash of the whole: with some of its own, two writers of one
+    repository would not see each other."""
+    for above in Path(os.path.realpath(path)).parents:
+        with suppress(OSError):
+            if (above / keys.VERSION).is_file():
+                raise ConfigError(f"{path} lies in the store {above}: name that one, and what to look at by --repo")
 
 
 def _refuse_unknown_format(driver: Driver, path: str) -> None:
