@@ -18,6 +18,7 @@ ONLY_IN = {
     "asyncio": ["http"],
     "boto3": ["storage/s3"],
     "botocore": ["storage/s3"],
+    "urllib3": ["storage/s3"],
     "httpx": ["jobs"],
     "rich": ["cli/console.py"],
     "typer": ["cli"],

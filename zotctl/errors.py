@@ -44,6 +44,7 @@
     │   ├── Unavailable         503 UNAVAILABLE, exit 14: away, time-out, EIO
     │   │   ├── Busy            503 a lock was not to be had in time
     │   │   ├── IoFailed        503 the device reported an error
+    │   │   ├── NoBucket        503 the bucket does not exist: asking again is no use
     │   │   ├── SlowDown        503 an object store that wants fewer requests; not done
     │   │   └── OutcomeUnknown  503 a write without an answer: it may have been done
     │   └── NoLocks             503 the file system has no locks, exit 14
@@ -261,6 +262,10 @@ class Busy(Unavailable):
 
 
 class IoFailed(Unavailable):
+    pass
+
+
+class NoBucket(Unavailable):
     pass
 
 

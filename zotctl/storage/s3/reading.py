@@ -1,0 +1,111 @@
+"""An object that is read from its beginning to its end by one request, or in pieces by ranges.
+
+Opening it is the request for all of it, which tells its size, too: whoever reads on from the beginning makes no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zotctl.errors import Unavailable
+from zotctl.storage.driver import Info
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.connection import Connection
+from zotctl.storage.s3.infos import info_of
+
+SKIPPED = 256 << 10
+"""Bytes that are read and dropped rather than asked for by a new request."""
+
+
+class ObjectReader:
+    """For one thread at a time. `Changed` if the object was replaced and more has to be asked for."""
+
+    def __init__(self, connection: Connection, place: dict[str, str], found: Object, body: Any) -> None:
+        """`place`: bucket and key. `body`: all bytes, of which none was read."""
+        self._connection, self._place, self._found = connection, place, found
+        self._body: Stream | None = Stream(body)
+        self._at = 0
+
+    @property
+    def size(self) -> int:
+        return self._found.size
+
+    def info(self) -> Info:
+        return info_of(self._found)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        wanted = max(0, min(count, self.size - offset))
+        buffer = bytearray(wanted)
+        return bytes(buffer[: self.read_into(offset, memoryview(buffer))])
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        wanted = max(0, min(len(buffer), self.size - offset))
+        if not wanted:
+            return 0
+        try:
+            with self._connection.translated(self._found.key, "GetObject"):
+                self._seek(offset)
+                self._fill(buffer[:wanted])
+        except BaseException:
+            self._drop()
+            raise
+        if self._at == self.size:
+            self._drop()
+        return wanted
+
+    def _seek(self, offset: int) -> None:
+        ahead = offset - self._at
+        if self._body is not None and 0 <= ahead <= SKIPPED:
+            if ahead:
+                self._fill(memoryview(bytearray(ahead)))
+            return
+        self._drop()
+        condition = {"Range": f"bytes={offset}-", "IfMatch": self._found.etag}
+        self._body = Stream(self._connection.s3.get_object(**self._place, **condition)["Body"])
+        self._at = offset
+
+    def _fill(self, buffer: memoryview) -> None:
+        assert self._body is not None
+        got = 0
+        while got < len(buffer):
+            count = self._body.read_into(buffer[got:])
+            if not count:
+                raise Unavailable(f"{self._found.key}: its bytes ended at {self._at} of {self.size}")
+            got += count
+            self._at += count
+
+    def _drop(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    def once(self) -> None:
+        pass
+
+    def labels(self) -> dict[str, bytes]:
+        return {}
+
+    def close(self) -> None:
+        self._drop()
+
+    def __enter__(self) -> ObjectReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Stream:
+    """A body of botocore's, read straight into a buffer: urllib3 would copy each byte once more."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read_into(self, buffer: memoryview) -> int:
+        return int(self._body.readinto(buffer))
+
+    def close(self) -> None:
+        self._body.close()

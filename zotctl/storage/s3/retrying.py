@@ -1,0 +1,223 @@
+"""Requests that are repeated: one in ten may fail, and no client hears of it (s3.md 4 and 8).
+
+What is repeated after a failure: every read, and every write whose repetition changes nothing. A conditional write
+is repeated only when it was certainly not done, for else it would report our own success as `Changed`; its
+`OutcomeUnknown` goes up, to who can look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from zotctl.errors import NotFound, OutcomeUnknown, StorageError
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Buffer, Info, Reader
+from zotctl.storage.objects import Object, Objects, Warrant
+from zotctl.storage.s3.attempts import PATIENCE, Attempts
+
+T = TypeVar("T")
+
+SLACK = 2.0
+"""Seconds by which an age in whole seconds may be off."""
+
+
+class Retrying:
+    def __init__(self, inner: Objects, clock: Clock | None = None, *, patience: float = PATIENCE) -> None:
+        self.inner, self._clock = inner, clock or Clock()
+        self._attempts = Attempts(self._clock, patience)
+
+    @property
+    def label(self) -> str:
+        return self.inner.label
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def head(self, key: str) -> Object:
+        return self._attempts.make(partial(self.inner.head, key))
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        return self._attempts.make(partial(self.inner.get, key, unless=unless))
+
+    def open(self, key: str) -> Reader:
+        return RetryingReader(self._attempts.make(partial(self.inner.open, key)), self._attempts)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        def rows(last: Object | None) -> Iterator[Object]:
+            return self.inner.list(prefix, after=last.key if last else after)
+
+        return self._each(rows)
+
+    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
+        def rows(last: tuple[str, bool] | None) -> Iterator[tuple[str, bool]]:
+            found = self.inner.names(directory)
+            return found if last is None else _behind(last, found)
+
+        return self._each(rows)
+
+    def _each(self, rows: Callable[[T | None], Iterator[T]]) -> Iterator[T]:
+        """A page is one request, and a failure in it goes on behind the last row that came."""
+        last: T | None = None
+        source: Iterator[T] | None = None
+
+        def following() -> T | None:
+            nonlocal source
+            try:
+                source = source or rows(last)
+                return next(source, None)
+            except StorageError:
+                source = None
+                raise
+
+        while (found := self._attempts.make(following)) is not None:
+            last = found
+            yield found
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: str,
+        body: Buffer,
+        *,
+        match: str = "",
+        absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        sha256: str = "",
+    ) -> str:
+        call = partial(self.inner.put, key, body, match=match, absent=absent, metadata=metadata, sha256=sha256)
+        return self._attempts.make(call, repeatable=not (match or absent))
+
+    def delete(self, key: str) -> None:
+        self._attempts.make(partial(self.inner.delete, key))
+
+    def copy(self, source: str, target: str) -> Object:
+        return self._attempts.make(partial(self.inner.copy, source, target))
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def start_parts(self, key: str) -> str:
+        """One that was begun without an answer is never used; the server forgets it by its own rules."""
+        return self._attempts.make(partial(self.inner.start_parts, key))
+
+    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
+        return self._attempts.make(partial(self.inner.put_part, key, upload, number, body))
+
+    def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
+        """A server may say of a repeated one that there is no such upload (s3.md 1): then the object is looked at."""
+        began, unsure = self._clock.boottime(), False
+
+        def complete() -> str:
+            nonlocal unsure
+            try:
+                return self.inner.complete_parts(key, upload, etags)
+            except OutcomeUnknown:
+                unsure = True
+                raise
+            except NotFound:
+                if unsure and (done := self._completed(key, etags, began)):
+                    return done
+                raise
+
+        return self._attempts.make(complete)
+
+    def _completed(self, key: str, etags: Sequence[str], began: float) -> str:
+        """The ETag of our object, if it is there. Ours: made of these parts, or made since we began."""
+        try:
+            found = self.inner.head(key)
+        except NotFound:
+            return ""
+        recent = found.age <= self._clock.boottime() - began + SLACK
+        return found.etag if recent or found.etag == etag_of_parts(etags) else ""
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        self._attempts.make(partial(self.inner.abort_parts, key, upload))
+
+    # -- signed requests ------------------------------------------------------------------------
+
+    def presign_get(self, key: str, seconds: int) -> str:
+        return self._attempts.make(partial(self.inner.presign_get, key, seconds))
+
+    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
+        return self._attempts.make(partial(self.inner.sign_deletes, keys, seconds))
+
+    def execute(self, warrant: Warrant) -> None:
+        """Repeated while it is valid. When an attempt was without an answer, a later refusal doesn't tell its end."""
+        unsure: OutcomeUnknown | None = None
+
+        def execute() -> None:
+            nonlocal unsure
+            try:
+                self.inner.execute(warrant)
+            except OutcomeUnknown as error:
+                unsure = error
+                raise
+
+        try:
+            self._attempts.make(execute)
+        except StorageError as error:
+            raise unsure or error from error
+
+    def date(self) -> float:
+        return self._attempts.make(self.inner.date)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class RetryingReader:
+    """Each piece is asked for again from its beginning: a reader knows where it was."""
+
+    def __init__(self, inner: Reader, attempts: Attempts) -> None:
+        self._inner, self._attempts = inner, attempts
+
+    @property
+    def size(self) -> int:
+        return self._inner.size
+
+    def info(self) -> Info:
+        return self._inner.info()
+
+    def fileno(self) -> int | None:
+        return self._inner.fileno()
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        return self._attempts.make(partial(self._inner.read_at, offset, count))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        return self._attempts.make(partial(self._inner.read_into, offset, buffer))
+
+    def once(self) -> None:
+        self._inner.once()
+
+    def labels(self) -> dict[str, bytes]:
+        return self._inner.labels()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self) -> RetryingReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _behind(last: tuple[str, bool], rows: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """What follows a row, which may have gone meanwhile; in the order of a bucket, where a directory ends in "/"."""
+    return (row for row in rows if _place(row) > _place(last))
+
+
+def _place(row: tuple[str, bool]) -> bytes:
+    return f"{row[0]}/".encode() if row[1] else row[0].encode()
+
+
+def etag_of_parts(etags: Sequence[str]) -> str:
+    """What most servers call an object of these parts; "" where the parts' ETags are no MD5."""
+    try:
+        digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags)
+    except ValueError:
+        return ""
+    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"'
