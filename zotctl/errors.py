@@ -12,7 +12,7 @@
     │   ├── ManifestBlobUnknown 404 MANIFEST_BLOB_UNKNOWN
     │   ├── ManifestInvalid     400 MANIFEST_INVALID
     │   │   ├── TagInvalid      400
-    │   │   ├── LayoutInvalid   400 a directory that is not a valid layout
+    │   │   ├── LayoutInvalid   503 UNAVAILABLE, a directory that is not a valid layout: no client's fault
     │   │   └── ManifestTooLarge 413
     │   ├── TooManyTags         414 MANIFEST_INVALID
     │   ├── ManifestUnknown     404 MANIFEST_UNKNOWN
@@ -144,7 +144,7 @@ class TagInvalid(ManifestInvalid):
 
 
 class LayoutInvalid(ManifestInvalid):
-    pass
+    code, status = "UNAVAILABLE", 503
 
 
 class ManifestTooLarge(ManifestInvalid):

@@ -155,7 +155,7 @@ def test_storage_that_is_busy() -> None:
         answer = await client.get("/v2/busy/tags/list")
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
-        assert answer.json()["errors"][0]["message"] == "somebody has the lock"
+        assert answer.json()["errors"][0]["message"] == "the repository is busy; try again"
 
     asked(FakeStore(local_fast=True), ask)
 
@@ -189,6 +189,6 @@ def test_a_full_disk(size: int) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         answer = await client.post("/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size])
         assert answer.status_code == 507
-        assert answer.json()["errors"] == [{"code": "DENIED", "message": "the disk is full"}]
+        assert answer.json()["errors"] == [{"code": "DENIED", "message": "the registry's storage is full"}]
 
     asked(FakeStore(local_fast=True), ask)

@@ -7,11 +7,22 @@ from typing import Any
 
 import msgspec
 
-from zotctl.errors import ZotctlError
+from zotctl.errors import Busy, NoSpace, PermissionRefused, ReadOnlyStorage, StorageError, ZotctlError
 from zotctl.http.answer import JSON, Answer
 
 RETRY_AFTER = "1"
 """Seconds after which a client may ask again."""
+
+
+_TOLD: tuple[tuple[type[StorageError], str], ...] = (
+    (NoSpace, "the registry's storage is full"),
+    (ReadOnlyStorage, "the registry's storage takes no writes"),
+    (PermissionRefused, "the registry may not use its storage"),
+    (Busy, "the repository is busy; try again"),
+    (StorageError, "the registry's storage is not available; try again later"),
+)
+"""What a client is told of a failure of the storage, the most special first: its own words name paths and
+devices of the server, and are for the log, which has them under the same request."""
 
 
 class Refused(Exception):
@@ -48,7 +59,13 @@ def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int) -> 
     # RFC 9110, 15.5.6: a 405 MUST say what is allowed. What is in use or read-only can still be read.
     if status == 405 and not any(name == "Allow" for name, _ in headers):
         headers.append(("Allow", "GET, HEAD"))
+    if isinstance(error, StorageError):
+        return _document(status, error.code, _told(error), None, headers)
     return _document(status, error.code, error.message, error.detail, headers)
+
+
+def _told(error: StorageError) -> str:
+    return next(text for kind, text in _TOLD if isinstance(error, kind))
 
 
 def _document(status: int, code: str, message: str, detail: Any, headers: list[tuple[str, str]]) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
@@ -102,8 +101,14 @@ class Root:
 
     def refuse_invalid(self, name: str) -> None:
         """A layout that is not served takes no push either: whoever owns it has to put it right (I9)."""
-        with suppress(NotFound):
+        try:
             self.protocol.read_index(name)
+        except NotFound:
+            return
+        except LayoutInvalid as error:
+            raise LayoutInvalid(
+                f"{name} is damaged on the server and takes no push: {error.message}; `zotctl verify` shows it"
+            ) from error
 
     def takes(self, name: str) -> bool:
         """Does its route lead `name` here? By whole components: `a/b` takes `a/b` and `a/b/c`, not
