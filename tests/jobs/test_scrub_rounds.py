@@ -15,6 +15,7 @@ from tests import images
 from tests.jobs.layouts import Counting, blob, flip, lay_out, run_scrub, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from zotctl.jobs import scrub as scrubbing
+from zotctl.jobs import scrub_state
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.scrub_state import FINDINGS, STATE, Checked
@@ -202,6 +203,33 @@ def test_rolling_finds_damage_and_a_repository_that_can_not_be_read_does_not_sto
     found = [told(run_scrub(store, interval=DAY)) for _ in range(3)]
     assert found[0] == {("repo3", layer, "digest_mismatch"), ("repo1", None, "invalid_index")}
     assert found[1:] == [set(), set()]
+
+
+def test_after_the_machine_has_stopped_what_was_written_last_is_looked_at_first(
+    store: Store, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """local.md, "commit = false": a layer may be short or absent after a power cut."""
+    assert checked(run_scrub(store, interval=DAY)) == 20
+    clock.at += 3000
+    assert checked(run_scrub(store, interval=DAY)) == 0
+    clock.at += 1000  # by the storage's clock, the time of the last slice
+    push_image(store, "young", "v1", seed="young")
+    layer = digest_of(images.image("young").blobs[1])
+    store.roots[0].driver.names[keys.blob("young", layer)].data[3] ^= 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(scrub_state, "boot_id", lambda: "another start")
+    report = run_scrub(store, interval=DAY)
+    assert told(report) == {("young", layer, "digest_mismatch")}
+    assert checked(report) == 3, "the two good blobs and the manifest, and nothing of the others"
+    assert checked(run_scrub(store, interval=DAY)) == 0
+
+
+def test_with_commit_nothing_is_doubtful_after_a_stop(
+    store: Store, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_scrub(store, interval=DAY)
+    monkeypatch.setattr(scrub_state, "boot_id", lambda: "another start")
+    flushing = store_over(store.roots[0].driver, clock=clock, commit=True)
+    assert checked(run_scrub(flushing, interval=DAY)) == 0
 
 
 def test_the_second_run_sees_the_first(store: Store) -> None:

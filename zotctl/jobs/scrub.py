@@ -130,6 +130,8 @@ class _Scrub:
         roots = [root for root in self._run.roots if root.state() is None]
         for root in roots:
             self._know(root)
+        if self._options.interval:
+            self._look_at_doubtful(roots)
         due = list(self._due(roots))
         if self._options.measure:
             self._hasher.total = self._measure(due)
@@ -141,6 +143,30 @@ class _Scrub:
         self._workers.drain()
         self._finish_open()
         self._complete()
+
+    def _look_at_doubtful(self, roots: list[Root]) -> None:
+        """A rolling scrub begins, after the machine has stopped, with what was written shortly before."""
+        doubtful = {root.label: self._doubtful_since(root) for root in roots}
+        if all(since is None for since in doubtful.values()):
+            return
+        for root, name in self._run.repositories():
+            if (since := doubtful.get(root.label)) is not None:
+                with self._run.guarded(name):
+                    self._take_young(Examined(root, name), since)
+        self._stop_early()
+        for label, since in doubtful.items():
+            if since is not None:
+                self._checked[label].settle()
+
+    def _doubtful_since(self, root: Root) -> int | None:
+        return None if root.local.site.commit else self._checked[root.label].doubtful_since()
+
+    def _take_young(self, repo: Examined, since: int) -> None:
+        for digest, info in repo.blobs():
+            self._run.check()
+            if info.ctime_ns / 1e9 >= since:
+                self._open[id(repo)] = repo
+                self._take(repo, digest, info)
 
     def _stop_early(self) -> None:
         """What was begun is finished, which is a few blobs, and what was found is told."""

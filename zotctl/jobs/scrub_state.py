@@ -12,6 +12,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from zotctl.errors import NotFound, StorageError
@@ -28,6 +29,8 @@ MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
 MERGE_AT = 50_000
 _FIGURES = ("began", "last", "total", "done")
+SETTLING = 300
+"""Seconds that a kernel may take until what was written is on the device, and as much again."""
 SAVE_EVERY = 60.0
 """Seconds of work that a kill may cost."""
 
@@ -45,6 +48,8 @@ class Checked:
         self.total = self.done = 0
         """Bytes to read in the pass, as measured when it began, and read so far."""
         self.repositories: dict[str, int] = {}
+        self._boot, self._alive = "", 0
+        """Under which start of the machine this was saved last, and when."""
         with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
             self._load(read(root.driver, STATE, LARGEST))
 
@@ -74,6 +79,15 @@ class Checked:
             latest = max([*self.repositories.values(), max(self._times, default=0)])
             self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
 
+    def doubtful_since(self) -> int | None:
+        """The machine has been started anew since the last save: what was written from then on may not have come
+        to the device (local.md, "commit = false"). None: it runs on, or nothing is known."""
+        return self._alive - SETTLING if self._boot not in ("", boot_id()) else None
+
+    def settle(self) -> None:
+        """What was doubtful has been looked at."""
+        self._boot = ""
+
     def complete(self, *, whole: bool, prune: bool) -> None:
         """The pass is over. `whole`: it was about everything; `prune`: and could look at everything, so what
         was not met is not there any more."""
@@ -81,6 +95,7 @@ class Checked:
             self.forget_before(self.began)
         if whole:
             self.last = self.began
+            self.settle()
         self.began = 0
 
     def forget_before(self, at: int) -> None:
@@ -101,9 +116,10 @@ class Checked:
         if len(self._keys) > MOST_INODES:
             self.forget_before(sorted(self._times)[-MOST_INODES] + 1)
         repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
-        head = {"format": 1, "inodes": len(self._keys), "repositories": repositories} | {
-            name: getattr(self, name) for name in _FIGURES
-        }
+        if self.doubtful_since() is None:
+            self._boot, self._alive = boot_id(), int(self._clock.now())
+        head = {"format": 1, "inodes": len(self._keys), "repositories": repositories}
+        head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
         _write(self._root, STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
 
     def _load(self, body: bytes) -> None:
@@ -116,6 +132,7 @@ class Checked:
         repositories = {str(name): int(at) for name, at in head["repositories"].items()}
         self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
         self.repositories, self._keys, self._times = repositories, found, times
+        self._boot, self._alive = str(head.get("boot", "")), int(head.get("alive", 0))
 
     def _merge(self) -> None:
         """The new ones into the sorted ones, slice by slice."""
@@ -130,6 +147,13 @@ class Checked:
         found.extend(self._keys[done:])
         times.extend(self._times[done:])
         self._keys, self._times, self._new = found, times, {}
+
+
+def boot_id() -> str:
+    """Another one after each start of the machine; "" where there is none."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def _key(digest: str, info: Info) -> int:
