@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import images
-from tests.cli.running import python, zotctl
+from tests.cli.running import REPOSITORY, python, zotctl
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
 from zotctl import __version__
@@ -141,3 +143,20 @@ def test_a_run_that_the_clock_cut_short_says_so(tmp_path: Path) -> None:
     lay_out(tmp_path, "app", images.image(), "v1")
     done = zotctl("scrub", "--root", str(tmp_path), "--max-duration", "0s")
     assert (done.returncode, done.stdout.split(" in ")[0]) == (16, "scrub: nothing done, stopped at --max-duration")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "jsonl"])
+def test_a_result_that_can_not_be_printed_is_no_bug(form: str, tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    with open("/dev/full", "w") as full:
+        done = zotctl("verify", "--root", str(tmp_path), "--output", form, stdout=full.fileno())
+    assert (done.returncode, done.stderr) == (1, "zotctl: the result can't be printed: No space left on device\n")
+
+
+def test_closed_outputs_change_no_exit_code(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    command = f"exec {sys.executable} -m zotctl.cli gc --root {tmp_path} "
+    environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    assert subprocess.run(["sh", "-c", command + ">&-"], env=environ, check=False).returncode == 0
+    assert subprocess.run(["sh", "-c", command + "2>&-"], env=environ, check=False).returncode == 0
+    assert subprocess.run(["sh", "-c", command + ">&- 2>&- <&-"], env=environ, check=False).returncode == 0

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from zotctl.errors import ZotctlError
+
+UNPRINTED = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
+"""What a write to standard output may end with; the storage's own errors are translated long before."""
 
 
 def main() -> NoReturn:
     """Run `zotctl` with the words of this process, and exit."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
         code = _run()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes
-        code = 1
+        code = _let_go(1)
+    except OSError as error:
+        code = _let_go(_fail(f"the result can't be printed: {error.strerror}", 1))
     sys.exit(code)
+
+
+def _nowhere() -> TextIO:
+    """The caller has closed an output (`>&-`). Its number must not become that of a file of the store."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _let_go(code: int) -> int:
+    """Standard output can't be written: or the interpreter complains when it flushes what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
 
 
 def _run() -> int:
@@ -36,6 +53,8 @@ def _run() -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNPRINTED and error.filename is None:
+            raise
         return _bug(error)
     return 0
 
