@@ -1,7 +1,7 @@
 """What requests feel while a job works on the same store: a paced client, and turns of idle and busy.
 
-The client sends one request at a time, at fixed moments, of three kinds in turn, so that it leaves the cores
-alone. A request that had to wait for the one before counts from the moment at which it was due.
+Three connections, one for each kind of request, send at fixed moments and leave the cores alone otherwise.
+A request that had to wait for the one before it counts from the moment at which it was due.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from benchmarks.layouts import Repository, tagged
 from benchmarks.load import ACCEPT, Address
 
 REPOSITORY = "quiet/r"
-EVERY = 0.004
-"""Seconds between two requests."""
+EVERY = 0.012
+"""Seconds between two requests of a kind."""
 KINDS = ("get manifest", "head blob", "push 2 kB")
 
 
@@ -44,8 +45,27 @@ class Times:
 
 
 class Client:
-    """One connection to one server. Raises RuntimeError for an answer that isn't the expected one."""
+    """To one server. Raises RuntimeError for an answer that isn't the expected one."""
 
+    def __init__(self, address: Address, layer: str) -> None:
+        self._connections = [_Connection(address, layer) for _ in KINDS]
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def play(self, into: Times, more: Callable[[], bool]) -> None:
+        """For as long as `more` says."""
+        with ThreadPoolExecutor(len(KINDS)) as threads:
+            done = [
+                threads.submit(connection.play, number, into.taken[kind], more)
+                for number, (kind, connection) in enumerate(zip(KINDS, self._connections, strict=True))
+            ]
+        for one in done:
+            one.result()
+
+
+class _Connection:
     def __init__(self, address: Address, layer: str) -> None:
         self._host = f"Host: {address[0]}:{address[1]}\r\n"
         self._socket = socket.create_connection(address, timeout=60)
@@ -55,9 +75,8 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
-    def play(self, into: Times, more: Callable[[], bool]) -> None:
-        """For as long as `more` says."""
-        due, turn = time.perf_counter(), 0
+    def play(self, kind: int, taken: list[float], more: Callable[[], bool]) -> None:
+        due, turn = time.perf_counter() + kind * EVERY / len(KINDS), 0
         bodies = _bodies()
         body, digest = next(bodies)
         while more():
@@ -66,19 +85,16 @@ class Client:
                 began = time.perf_counter()
             else:
                 began = due
-            kind = KINDS[turn % 3]
-            if turn % 3 == 0:
+            if kind == 0:
                 self._ask("GET", f"/v2/{REPOSITORY}/manifests/t{turn % 10}", 200, f"Accept: {ACCEPT}\r\n")
-            elif turn % 3 == 1:
+            elif kind == 1:
                 self._ask("HEAD", f"/v2/{REPOSITORY}/blobs/{self._layer}", 200)
             else:
                 self._push(body, digest)
-            into.taken[kind].append(time.perf_counter() - began)
-            if turn % 3 == 2:
+            taken.append(time.perf_counter() - began)
+            if kind == 2:
                 body, digest = next(bodies)
             turn, due = turn + 1, due + EVERY
-            if due < time.perf_counter() - 5:
-                due = time.perf_counter()  # so late that the rest would only tell of this again
 
     def _push(self, body: bytes, digest: str) -> None:
         head = self._ask("POST", f"/v2/{REPOSITORY}/blobs/uploads/", 202, "Content-Length: 0\r\n")

@@ -127,9 +127,11 @@ def run_job(
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code."""
     from zotctl.cli.sinks import sink_for
+    from zotctl.jobs.priority import give_way
     from zotctl.jobs.run import Run
     from zotctl.storage import open_store
 
+    give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
     store = open_store(config.storage)

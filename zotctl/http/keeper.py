@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import select
 import signal
 import socket
-from contextlib import suppress
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.storage import open_store
 
 log = logging.getLogger("zotctl.jobs")
-
-NICENESS = 10
 
 
 def is_wanted(config: Config) -> bool:
@@ -29,10 +25,10 @@ def is_wanted(config: Config) -> bool:
 
 def main(config: Config, life: int) -> int:
     """Do the jobs until told to stop, or until the parent is gone (the pipe `life` ends)."""
+    from zotctl.jobs.priority import give_way
     from zotctl.jobs.schedule import Schedule
 
-    with suppress(OSError):
-        os.nice(NICENESS)
+    give_way()
     try:
         store = open_store(config.storage)
     except ZotctlError as error:
