@@ -5,6 +5,7 @@ Opening it is the request for all of it, which tells its size, too: whoever read
 
 from __future__ import annotations
 
+from http.client import HTTPResponse
 from typing import Any
 
 from zotctl.errors import Unavailable
@@ -99,13 +100,21 @@ class ObjectReader:
 
 
 class Stream:
-    """A body of botocore's, read straight into a buffer: urllib3 would copy each byte once more."""
+    """A body of botocore's, read from the socket straight into a buffer: urllib3 copies each byte once more."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
+        self._raw: Any = getattr(body, "_raw_stream", None)
+        self._http: Any = getattr(self._raw, "_fp", None)
+        self._direct = isinstance(self._http, HTTPResponse)
 
     def read_into(self, buffer: memoryview) -> int:
-        return int(self._body.readinto(buffer))
+        return int((self._http if self._direct else self._body).readinto(buffer))
 
     def close(self) -> None:
-        self._body.close()
+        """Read to its end, its connection serves the next request; else that would have to wait for the rest."""
+        if self._direct and (self._http.isclosed() or self._http.length == 0):
+            self._http.close()
+            self._raw.release_conn()
+        else:
+            self._body.close()
