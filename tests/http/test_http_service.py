@@ -49,6 +49,12 @@ class Content:
 class FakeUpload:
     offset = 0
 
+    def expect(self, made: str | None = None, size: int | None = None) -> None: ...
+    def ready(self, count: int) -> bool:
+        return True
+
+    def save(self) -> None: ...
+
     def write(self, buffers: list[bytes]) -> None:
         raise NoSpace("the disk is full")
 
@@ -95,6 +101,9 @@ class FakeStore:
 
     def start_upload(self, algorithm: str) -> str:
         return "id"
+
+    def begin_upload(self, algorithm: str) -> FakeUpload:
+        return FakeUpload()
 
     def upload_offset(self, upload_id: str) -> int:
         return 0

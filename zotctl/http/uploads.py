@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zotctl.errors import (
     BlobUploadInvalid,
+    Busy,
     DigestInvalid,
     NameUnknown,
     RangeInvalid,
@@ -26,6 +27,11 @@ from zotctl.storage import Upload
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
+
+
+MEMORY_PATIENCE = 60.0
+"""Seconds that an upload waits for memory."""
+MEMORY_POLL = 0.02
 
 
 # -- end-4 and end-11: begin ---------------------------------------------------------------------
@@ -79,18 +85,19 @@ async def _push_whole(service: Service, request: Request, name: str, digest: Dig
     if body.ended:
         await service.move_bytes(_store_whole, service, name, digest, pieces)
     else:
-        upload = await service.move_bytes(_begin, service, name, digest.algorithm)
+        upload = await service.move_bytes(_begin, service, name, digest, request.content_length)
         await _stream_whole(service, body, pieces, upload, digest)
     return _created(service, name, digest)
 
 
-def _begin(service: Service, name: str, algorithm: str) -> Upload:
-    repository = service.store.repository_for_push(name)
-    return repository.resume_upload(repository.start_upload(algorithm))
+def _begin(service: Service, name: str, digest: Digest, size: int | None) -> Upload:
+    upload = service.store.repository_for_push(name).begin_upload(digest.algorithm)
+    upload.expect(digest, size)
+    return upload
 
 
 def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes]) -> None:
-    upload = _begin(service, name, digest.algorithm)
+    upload = _begin(service, name, digest, None)
     try:
         upload.write(pieces)
         upload.finish(digest)
@@ -171,7 +178,7 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
         await service.move_bytes(_check_start, service, chunk)
     pieces = await body.batch(SMALL)
     if not body.ended:
-        return await _receive_stream(service, body, pieces, chunk, digest)
+        return await _receive_stream(service, request, pieces, chunk, digest)
     if chunk.length is not None and body.received != chunk.length:
         raise _wrong_length(body, chunk.length)
     return await service.move_bytes(_receive_whole, service, chunk, pieces, digest)
@@ -179,21 +186,30 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
 
 def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest: Digest | None) -> int:
     with _resume(service, chunk) as upload:
+        upload.expect(digest)
         if pieces:
             upload.write(pieces)
-        if digest is not None:
-            upload.finish(digest)
+        _complete(upload, digest)
         return upload.offset
 
 
+def _complete(upload: Upload, digest: Digest | None) -> None:
+    """The end of a request, and with a digest that of the upload."""
+    if digest is None:
+        upload.save()
+    else:
+        upload.finish(digest)
+
+
 async def _receive_stream(
-    service: Service, body: Body, pieces: list[bytes], chunk: _Chunk, digest: Digest | None
+    service: Service, request: Request, pieces: list[bytes], chunk: _Chunk, digest: Digest | None
 ) -> int:
     upload = await service.move_bytes(_resume, service, chunk)
     try:
-        await _pump(service, body, pieces, upload, chunk.length)
-        if digest is not None:
-            await _settle(service.move_bytes(upload.finish, digest))
+        length = request.content_length
+        upload.expect(digest, None if length is None else upload.offset + length)
+        await _pump(service, request.body, pieces, upload, chunk.length)
+        await _settle(service.move_bytes(_complete, upload, digest))
         return upload.offset
     finally:
         await _settle(service.move_bytes(upload.close))
@@ -239,6 +255,7 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
                 raise _wrong_length(body, length)
             if writing is not None:
                 await _settle(writing)
+            await _memory(upload, sum(map(len, pieces)))
             writing = service.move_bytes(upload.write, pieces)
             writing.add_done_callback(lambda done: _interrupt(body, done))
             pieces = await body.batch(BATCH)
@@ -249,6 +266,15 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
         writing.result()
     if length is not None and received != length:
         raise _wrong_length(body, length)
+
+
+async def _memory(upload: Upload, count: int) -> None:
+    """Wait without a thread, for those who have memory need one to go on; the client is not read meanwhile."""
+    until = asyncio.get_running_loop().time() + MEMORY_PATIENCE
+    while not upload.ready(count):
+        if asyncio.get_running_loop().time() > until:
+            raise Busy("the memory for uploads is in use by others; try again")
+        await asyncio.sleep(MEMORY_POLL)
 
 
 def _interrupt(body: Body, done: asyncio.Future[None]) -> None:

@@ -409,7 +409,8 @@ class _Import:
         self._count(1, size)
 
     def _copy_blob(self, digest: Digest, size: int) -> None:
-        upload = self.repository.resume_upload(self.repository.start_upload(digest.algorithm))
+        upload = self.repository.begin_upload(digest.algorithm)
+        upload.expect(digest, size)
         try:
             for data in chunks(self.layout, digest, size):
                 self.run.throttle.take(len(data))

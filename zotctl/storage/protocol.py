@@ -55,7 +55,16 @@ class UploadSession(Protocol):
     offset: int
     algorithm: str
 
+    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
+        """Before the bytes of a request: the digest of the blob and its size, as far as they are known."""
+
+    def ready(self, count: int) -> bool:
+        """Would so many bytes be taken without waiting for memory? If not, ask again after a while."""
+
     def write(self, buffers: Sequence[Buffer]) -> None: ...
+    def save(self) -> None:
+        """What has arrived is there for whoever goes on. `close` does it too, but tells `offset` too late."""
+
     def finish(self, digest: Digest) -> None: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...
@@ -128,6 +137,9 @@ class StoreProtocol(Protocol):
         """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
 
     def start_upload(self, name: str, algorithm: str) -> str: ...
+    def begin_upload(self, name: str, algorithm: str) -> UploadSession:
+        """One that nobody can resume: for a blob that comes in a single request."""
+
     def upload_offset(self, name: str, upload_id: str) -> int: ...
     def resume_upload(self, name: str, upload_id: str) -> UploadSession: ...
     def owns(self, name: str) -> bool:

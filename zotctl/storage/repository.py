@@ -181,6 +181,11 @@ class Repository:
         self._writable()
         return self._root.protocol.start_upload(self.name, algorithm)
 
+    def begin_upload(self, algorithm: str = "sha256") -> Upload:
+        """An upload within one request, which nobody else can go on with."""
+        self._writable()
+        return Upload(self._root.protocol.begin_upload(self.name, algorithm), self._root.contents(self.name))
+
     def upload_offset(self, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
         return self._root.protocol.upload_offset(self.name, upload_id)
@@ -377,6 +382,18 @@ class Upload:
     @property
     def algorithm(self) -> str:
         return self._session.algorithm
+
+    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
+        """What is known before the first byte of a request."""
+        self._session.expect(digest, size)
+
+    def ready(self, count: int) -> bool:
+        """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
+        return self._session.ready(count)
+
+    def save(self) -> None:
+        """What has arrived outlives this process, and `offset` is final. Raises UploadConflict."""
+        self._session.save()
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append and hash. Raises NoSpace (the session is gone), IoFailed (it can be resumed)."""

@@ -196,6 +196,9 @@ class LocalProtocol:
     def start_upload(self, name: str, algorithm: str) -> str:
         return self.uploads.start(name, algorithm)
 
+    def begin_upload(self, name: str, algorithm: str) -> Upload:
+        return self.uploads.resume(name, self.uploads.start(name, algorithm))
+
     def upload_offset(self, name: str, upload_id: str) -> int:
         return self.uploads.offset(name, upload_id)
 

@@ -117,6 +117,15 @@ class Upload:
         self._unchecked = SPACE_CHECK
         self._open = True
 
+    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
+        """Nothing to prepare: a file grows, and is named at its end."""
+
+    def ready(self, count: int) -> bool:
+        return True
+
+    def save(self) -> None:
+        """A file keeps what was written."""
+
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append and hash. Raises NoSpace (the session is gone, its bytes free at once), IoFailed
         (cut back to what is hashed, resumable)."""

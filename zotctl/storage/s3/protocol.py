@@ -23,7 +23,8 @@ from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.tree import Tree
-from zotctl.storage.s3.uploads import Upload, Uploads
+from zotctl.storage.s3.upload import Upload
+from zotctl.storage.s3.uploads import Uploads
 
 
 class BucketTransaction:
@@ -154,6 +155,9 @@ class BucketProtocol:
     def start_upload(self, name: str, algorithm: str) -> str:
         return self.uploads.start(name, algorithm)
 
+    def begin_upload(self, name: str, algorithm: str) -> Upload:
+        return self.uploads.begin(name, algorithm)
+
     def upload_offset(self, name: str, upload_id: str) -> int:
         return self.uploads.offset(name, upload_id)
 
@@ -177,8 +181,10 @@ class BucketProtocol:
 
     def maintain(self) -> None:
         self.bad.refresh()
+        self.uploads.maintain()
 
     def close(self) -> None:
+        self.uploads.close()
         if self.site.threads is not None:
             self.site.threads.shutdown(wait=False)
         self.site.objects.close()

@@ -1,43 +1,224 @@
-"""Uploads to a bucket (s3.md 3)."""
+"""The uploads to one bucket (s3.md 3): any process goes on where another one stopped.
+
+What this process knows of an upload that nobody writes just now, it keeps: the state of the hash, which can't be
+stored, and the tail, while there is memory for it. It may be out of date, since other processes write sessions, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from zotctl.oci.digest import Digest
-from zotctl.storage.driver import Buffer
+from zotctl.errors import BlobUploadUnknown, NotFound, UploadConflict
+from zotctl.oci.digest import Hash, new_hash
+from zotctl.storage import keys
+from zotctl.storage.s3 import session as sessions
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
+from zotctl.storage.s3.session import Session, unknown
 from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.tail import Tail
+from zotctl.storage.s3.upload import State, Upload
+from zotctl.storage.upload_id import make_id, parse_id
+
+REMEMBERED = 1024
+"""Uploads whose hash is kept."""
+IDLE_FOR = 30.0
+"""Seconds after which the tail of an upload that nobody goes on with is dropped; the session has it, too."""
+FRESH_FOR = 2.0
+"""Seconds between a look at the offset and the request that relies on it."""
+SENDERS = 8
+
+
+@dataclass(slots=True)
+class Idle:
+    """`since` and `looked_at` by `clock.elapsed`."""
+
+    state: State
+    since: float
+    looked_at: float = float("-inf")
+
+
+class Purged(NamedTuple):
+    id: str
+    name: str
+    size: int
 
 
 class Uploads:
     def __init__(self, site: Site, blobs: Blobs, budget: Budget) -> None:
         self.site, self.blobs, self.budget = site, blobs, budget
+        budget.evict = self._evict
+        self.senders = ThreadPoolExecutor(SENDERS, "parts") if site.threads is not None else None
+        self._idle: OrderedDict[str, Idle] = OrderedDict()
+        self._claims: set[str] = set()
+        self._mutex = threading.Lock()
+
+    # -- the verbs ------------------------------------------------------------------------------
 
     def start(self, name: str, algorithm: str) -> str:
-        raise NotImplementedError
+        """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
+        state = self._fresh(name, algorithm)
+        session, token = state.session, self.site.clock.token()
+        state.session = sessions.store(
+            self.site.objects, session.moved(token=token), sessions.trailer(session, token)
+        )
+        self._remember(state)
+        return session.id
+
+    def begin(self, name: str, algorithm: str) -> Upload:
+        """An upload within one request: nobody learns its name, so that nothing is stored for others to go on with."""
+        return Upload(self, self._fresh(name, algorithm), named=False, current=True)
 
     def offset(self, name: str, upload_id: str) -> int:
-        raise NotImplementedError
+        """Bytes that arrived so far, whoever took them. Raises BlobUploadUnknown."""
+        session = sessions.head(self.site.objects, name, _parsed(upload_id))
+        with self._mutex:
+            idle = self._idle.get(upload_id)
+            if idle is None or idle.state.session.etag == session.etag:
+                if idle is not None:
+                    idle.looked_at = self.site.clock.elapsed()
+                return session.offset
+            del self._idle[upload_id]
+        idle.state.tail.clear()
+        return session.offset
 
     def resume(self, name: str, upload_id: str) -> Upload:
-        raise NotImplementedError
+        """Take a session for writing. Raises BlobUploadUnknown, UploadConflict, Busy."""
+        idle = self._claim(name, _parsed(upload_id))
+        try:
+            if idle is not None and idle.state.whole:
+                current = self.site.clock.elapsed() - idle.looked_at < FRESH_FOR
+                return Upload(self, idle.state, named=True, current=current)
+            return Upload(self, self.load(name, upload_id, idle.state if idle else None), named=True, current=True)
+        except BaseException:
+            self.release(upload_id)
+            raise
 
+    # -- what is known --------------------------------------------------------------------------
 
-class Upload:
-    id: str
-    offset: int
-    algorithm: str
+    def _fresh(self, name: str, algorithm: str) -> State:
+        upload_id = make_id(algorithm, self.site.clock.now())
+        tail = Tail(self.budget, self.budget.part)
+        return State(Session(upload_id, name), tail, algorithm, new_hash(algorithm))
 
-    def write(self, buffers: Sequence[Buffer]) -> None:
-        raise NotImplementedError
+    def load(self, name: str, upload_id: str, known: State | None = None) -> State:
+        """As it is stored now. Its hash is that of `known`, if nobody went on since then."""
+        session, content = sessions.load(self.site.objects, name, upload_id)
+        tail = Tail(self.budget, self._part(session), cut=bool(session.multipart))
+        tail.load(content)
+        if known is not None and known.session.etag == session.etag:
+            return State(session, tail, known.algorithm, known.hash)
+        if session.direct:
+            # Its object would have its name before anybody could hash all of it: begin again.
+            self.discard(session)
+            raise unknown(upload_id)
+        algorithm = parse_id(upload_id).algorithm
+        return State(session, tail, algorithm, None if session.multipart else _hash(algorithm, content))
 
-    def finish(self, digest: Digest) -> None:
-        raise NotImplementedError
+    def _part(self, session: Session) -> int:
+        if session.multipart:
+            return session.part
+        part = self.budget.part
+        while 2 * part < session.tail:
+            part *= 2
+        return part
 
-    def cancel(self) -> None:
-        raise NotImplementedError
+    def _claim(self, name: str, upload_id: str) -> Idle | None:
+        with self._mutex:
+            if upload_id in self._claims:
+                raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
+            idle = self._idle.get(upload_id)
+            if idle is not None and idle.state.session.name != name:
+                raise unknown(upload_id)
+            self._claims.add(upload_id)
+            return self._idle.pop(upload_id, None)
+
+    def release(self, upload_id: str, state: State | None = None) -> None:
+        """Nobody writes it any more; `state`: somebody may go on with it."""
+        if state is not None:
+            self._remember(state)
+        with self._mutex:
+            self._claims.discard(upload_id)
+
+    def _remember(self, state: State) -> None:
+        if self.budget.wanted:
+            state.tail.clear()
+        with self._mutex:
+            self._idle[state.session.id] = Idle(state, self.site.clock.elapsed())
+            old = self._idle.popitem(last=False)[1] if len(self._idle) > REMEMBERED else None
+        if old is not None:
+            old.state.tail.clear()
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def _evict(self, before: float = float("inf")) -> bool:
+        """Drop the tail of the upload that waits the longest, and since earlier than `before`."""
+        with self._mutex:
+            found = next((idle for idle in self._idle.values() if len(idle.state.tail)), None)
+            if found is None or found.since >= before:
+                return False
+            tail, part = found.state.tail, found.state.tail.part
+            found.state.tail = Tail(self.budget, part, cut=tail.cut)
+        tail.clear()
+        return True
+
+    def maintain(self) -> None:
+        """Now and then: memory that nobody comes back for is free."""
+        while self._evict(self.site.clock.elapsed() - IDLE_FOR):
+            pass
 
     def close(self) -> None:
-        raise NotImplementedError
+        if self.senders is not None:
+            self.senders.shutdown(wait=False)
+
+    # -- leftovers ------------------------------------------------------------------------------
+
+    def purge(self, older_than: float) -> Iterator[Purged]:
+        """Forget what nobody has gone on with for so many seconds, by the server's clock. Whoever writes a
+        session renews it in half of a window, so that one which is being written is never so old."""
+        for found in self.site.objects.list(f"{keys.UPLOADS}/"):
+            if found.age >= older_than and (purged := self._purge(found.key, older_than)) is not None:
+                yield purged
+        for found in self.site.objects.list(f"{keys.STAGED}/"):
+            upload_id = found.key.rpartition("/")[2]
+            # A session goes last, so that without one nobody needs its bytes.
+            if found.age >= older_than and self.site.head(keys.session(upload_id)) is None:
+                self.site.objects.delete(found.key)
+
+    def _purge(self, key: str, older_than: float) -> Purged | None:
+        with suppress(NotFound, BlobUploadUnknown):
+            found = self.site.objects.head(key)
+            session = sessions.read_head(found)
+            if found.age < older_than or session.id in self._claims:
+                return None
+            self.discard(session)
+            return Purged(session.id, session.name, session.offset)
+        return None
+
+    def discard(self, session: Session) -> None:
+        """Free what it has stored; the session last, so that a crash leaves something to find the rest by."""
+        if session.multipart:
+            self.site.objects.abort_parts(session.target, session.multipart)
+            if not session.direct:
+                self.site.objects.delete(session.target)
+        if session.etag:
+            self.site.objects.delete(keys.session(session.id))
+
+
+def _parsed(upload_id: str) -> str:
+    try:
+        return parse_id(upload_id).text
+    except ValueError as error:
+        raise unknown(upload_id) from error
+
+
+def _hash(algorithm: str, content: memoryview) -> Hash:
+    made = new_hash(algorithm)
+    made.update(content)
+    return made

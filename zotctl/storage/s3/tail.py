@@ -1,0 +1,110 @@
+"""The bytes of an upload that are in no part yet: one anonymous map with room for two parts.
+
+A map, since its pages are there once they are written and go back to the system at once, and since a part is sent out
+of it without a copy. While one half is being sent, the other is filled. Before the first part is sent, both are filled
+one after the other, so that a blob of up to two parts needs none.
+"""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import suppress
+
+from zotctl.storage.s3.budget import Budget, Share
+
+SPARE = 1 << 20
+"""Bytes behind the last part, for what `session` writes after a tail."""
+
+
+class Tail:
+    """From `start` to `end` it is filled; `cut`: parts are being sent, each from a half. For one thread at a time."""
+
+    def __init__(self, budget: Budget, part: int, *, cut: bool = False) -> None:
+        self.part, self.cut, self.start, self.end = part, cut, 0, 0
+        self._budget, self._share = budget, Share(budget)
+        self._map: mmap.mmap | None = None
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def halves(self) -> int:
+        """Parts for which it has memory; 0 while it is small."""
+        return self._share.size // self.part
+
+    @property
+    def room(self) -> int:
+        """Bytes that can be added without more memory and without sending a part."""
+        limit = self.start + self.part if self.cut else 2 * self.part
+        return max(0, min(limit, self._share.size) - self.end)
+
+    def add(self, data: memoryview) -> int:
+        """As much of it as there is room for."""
+        count = min(self.room, len(data))
+        if count:
+            self._memory()[self.end : self.end + count] = data[:count]
+            self.end += count
+        return count
+
+    def ready(self, count: int) -> bool:
+        """Can so many bytes, at most a part, be taken without waiting for memory? If not, ask again."""
+        return self.room >= count or self.halves > 0 or self._share.ask(self._level(self.end + count))
+
+    def grow(self) -> bool:
+        """More room, waiting for it if there are less bytes than a part. Raises Busy."""
+        if self.halves == 0:
+            self._share.grow(self._level(self.end + 1))
+        elif self.halves == 1 and not self.cut:
+            self._share.try_grow(2 * self.part)
+        return self.room > 0
+
+    def load(self, data: memoryview) -> None:
+        """What another request has left, into an empty one. Raises Busy."""
+        if len(data):
+            self._share.grow(self._level(len(data)))
+            self.add(data)
+
+    def view(self, start: int, end: int) -> memoryview:
+        return memoryview(self._memory())[start:end] if end > start else memoryview(b"")
+
+    def content(self) -> memoryview:
+        return self.view(self.start, self.end)
+
+    def with_trailer(self, trailer: bytes) -> memoryview:
+        """The content and what follows it, in one piece. No part is being sent, and none that was has to stay."""
+        after = self.end + len(trailer)
+        memory = self._memory()
+        if after > len(memory):
+            return memoryview(bytes(self.content()) + trailer)
+        memory[self.end : after] = trailer
+        return self.view(self.start, after)
+
+    def turn(self) -> int:
+        """Go on in the other half, if there is memory for it; where."""
+        if self.halves == 1:
+            self._share.try_grow(2 * self.part)
+        self.start = self.end = self.part if self.halves > 1 and self.start == 0 else 0
+        return self.start
+
+    def rest(self) -> None:
+        """No more bytes come for now: what was asked for is not wanted any more."""
+        self._share.settle()
+
+    def clear(self) -> None:
+        """Let go of all bytes, and of the memory."""
+        self.start = self.end = 0
+        if self._map is not None:
+            with suppress(BufferError):  # a request that failed may still refer to it
+                self._map.close()
+            self._map = None
+        self._share.release()
+
+    def _memory(self) -> mmap.mmap:
+        if self._map is None:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._map = mmap.mmap(-1, 2 * self.part + SPARE, flags=flags)
+        return self._map
+
+    def _level(self, count: int) -> int:
+        small = self._budget.small
+        return next(size for size in (small // 16, small, self.part, 2 * self.part) if size >= count)

@@ -1,0 +1,373 @@
+"""One upload, held by one writer (s3.md 3). Its blob is verified before it has its name (I2):
+
+    up to two parts, in memory      one PUT under the final key, with the digest
+    digest known at the beginning   parts of the final object, completed when the hash has matched
+    otherwise                       parts of a staged object; completed, and copied on the server's side
+
+What this process remembers of a session may be out of date. That costs no request: it is found out where the session
+is swapped, or where a digest doesn't match, and what came with this request is then added to what the others have left.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zotctl.errors import (
+    BlobUploadInvalid,
+    Busy,
+    Changed,
+    DigestInvalid,
+    IoFailed,
+    NoSpace,
+    NotFound,
+    StorageError,
+    UploadConflict,
+)
+from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
+from zotctl.storage import keys
+from zotctl.storage.driver import Buffer
+from zotctl.storage.objects import Object
+from zotctl.storage.s3 import session as sessions
+from zotctl.storage.s3.parts import MOST_PARTS, Parts
+from zotctl.storage.s3.session import Session, unknown
+from zotctl.storage.s3.tail import Tail
+from zotctl.storage.upload_id import parse_id
+
+if TYPE_CHECKING:
+    from zotctl.storage.s3.uploads import Uploads
+
+HASH_BLOCK = 1 << 20
+
+
+@dataclass(slots=True)
+class State:
+    """`hash`: of all bytes so far by `algorithm`; None: parts were sent by another process."""
+
+    session: Session
+    tail: Tail
+    algorithm: str
+    hash: Hash | None
+
+    @property
+    def whole(self) -> bool:
+        """Is the tail here, too?"""
+        return len(self.tail) == self.session.tail
+
+
+class Upload:
+    """`named`: somebody else can go on with it. `current`: its session was looked at for this request."""
+
+    def __init__(self, uploads: Uploads, state: State, *, named: bool, current: bool) -> None:
+        self._uploads, self._objects, self._site = uploads, uploads.site.objects, uploads.site
+        self._named, self._current = named, current
+        self._expected: Digest | None = None
+        self._open, self._broken = True, False
+        self._stored_at = self._site.clock.elapsed()
+        self.id, self.algorithm = state.session.id, parse_id(state.session.id).algorithm
+        self._adopt(state)
+
+    def _adopt(self, state: State) -> None:
+        session = state.session
+        self._session, self._tail, self._hash, self._hashed_by = session, state.tail, state.hash, state.algorithm
+        self._kept = len(state.tail)
+        """Bytes of the tail that the session has, too."""
+        self._parts = self._parts_of(session) if session.multipart else None
+        self.offset = session.offset
+
+    def _parts_of(self, session: Session) -> Parts:
+        return Parts(self._objects, session.target, session.multipart, session.etags, self._uploads.senders)
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
+        """What is known before the first byte of a request: the digest, and the size of the whole blob."""
+        if self._parts is not None:
+            return
+        if size is not None:
+            self._fit(size)
+        if digest is not None:
+            self._expected = digest
+            self._hash_by(digest.algorithm)
+
+    def _fit(self, size: int) -> None:
+        """Parts so large that there are not too many of them."""
+        part, old = self._tail.part, self._tail
+        while part * (MOST_PARTS - 1) < size:
+            part *= 2
+        if part != old.part:
+            self._tail = Tail(self._uploads.budget, part)
+            content = bytes(old.content())
+            old.clear()
+            self._tail.load(memoryview(content))
+
+    def _hash_by(self, algorithm: str) -> None:
+        if algorithm != self._hashed_by:
+            self._hash, self._hashed_by = new_hash(algorithm), algorithm
+            self._hash.update(self._tail.content())
+
+    def ready(self, count: int) -> bool:
+        """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
+        return self._tail.ready(min(count, self._tail.part))
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append and hash. Raises NoSpace (the session is gone), Unavailable (it can be resumed where it
+        was stored the last time), BlobUploadUnknown (it was ended meanwhile)."""
+        try:
+            for buffer in buffers:
+                if self._hash is not None:
+                    self._hash.update(buffer)
+                self._append(memoryview(buffer))
+            self._renew()
+        except NotFound as error:
+            self._broken = True
+            raise unknown(self.id) from error
+        except NoSpace:
+            self.cancel()
+            raise
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _append(self, data: memoryview) -> None:
+        while len(data):
+            added = self._tail.add(data)
+            self.offset += added
+            data = data[added:]
+            if len(data) and not self._tail.grow():
+                self._send()
+
+    def _send(self) -> None:
+        """All that is in memory, which is full, as parts."""
+        if not self._current and self._is_stale():
+            return self._start_over()
+        if self._parts is None:
+            self._parts = self._begin_parts()
+        tail, parts = self._tail, self._parts
+        for half in range(tail.start, tail.end, tail.part):
+            parts.send(half, tail.view(half, half + tail.part))
+        tail.cut, self._kept = True, 0
+        if self._uploads.budget.wanted:
+            parts.settle()
+            tail.clear()
+        else:
+            parts.wait(tail.turn())
+        return None
+
+    def _begin_parts(self) -> Parts:
+        """The session knows their id before there is one, so that they can be found after a crash."""
+        target = self._target()
+        multipart = self._objects.start_parts(target)
+        session = self._session.moved(target=target, multipart=multipart, part=self._tail.part)
+        try:
+            self._store(session, bytes(self._tail.view(0, self._kept)))
+        except Changed as error:
+            self._objects.abort_parts(target, multipart)
+            raise UploadConflict(f"upload {self.id} is being written by another request", self.id) from error
+        return self._parts_of(self._session)
+
+    def _target(self) -> str:
+        if self._expected is None or self._expected.algorithm != self._hashed_by:
+            return keys.staged(self.id)
+        return self._site.blob(self._session.name, self._expected)
+
+    # -- the session ----------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """What has arrived outlives this process. Raises UploadConflict, Unavailable."""
+        if not self._named or self._broken or not self._open or self.offset == self._session.offset:
+            return
+        try:
+            self._save()
+        except Changed as error:
+            if self._current:
+                raise UploadConflict(f"upload {self.id} was written by another request", self.id) from error
+            self._start_over()
+            self.save()
+
+    def _save(self) -> None:
+        etags = self._parts.settle() if self._parts else ()
+        digest = f"{self._hashed_by}:{self._hash.hexdigest()}" if self._hash else ""
+        session = self._session.moved(offset=self.offset, digest=digest, etags=etags)
+        self._store(session, None)
+        self._kept = len(self._tail)
+
+    def _store(self, session: Session, content: bytes | None) -> None:
+        """`content`: another tail than that in memory."""
+        token = self._site.clock.token()
+        trailer = sessions.trailer(session, token)
+        size = len(self._tail) if content is None else len(content)
+        body = self._tail.with_trailer(trailer) if content is None else content + trailer
+        self._session = sessions.store(self._objects, session.moved(token=token, tail=size), body)
+        self._current, self._stored_at = True, self._site.clock.elapsed()
+
+    def _renew(self) -> None:
+        """Half a window at the most, for collectors forget what nobody goes on with."""
+        age = self._site.clock.elapsed() - self._stored_at
+        if age > self._site.window / 2 and self._session.etag:
+            self._save_or_conflict()
+
+    def _save_or_conflict(self) -> None:
+        named, self._named = self._named, True
+        try:
+            self.save()
+        finally:
+            self._named = named
+
+    def _is_stale(self) -> bool:
+        """Raises BlobUploadUnknown."""
+        found = sessions.head(self._objects, self._session.name, self.id)
+        self._current = found.etag == self._session.etag
+        return not self._current
+
+    def _start_over(self) -> None:
+        """Others went on with it since this process did: what came with this request follows theirs. It is all
+        in the tail, since no part is sent before the session was looked at."""
+        content = bytes(self._tail.content()[self._kept :])
+        self._tail.clear()
+        self._adopt(self._uploads.load(self._session.name, self.id))
+        self._current, self._stored_at = True, self._site.clock.elapsed()
+        if self._hash is not None:
+            self._hash.update(content)
+        self._append(memoryview(content))
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def finish(self, digest: Digest) -> None:
+        """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then, as
+        after success and without space, nothing of the session is left."""
+        try:
+            self._finish(digest)
+        except (DigestInvalid, NoSpace):
+            self.cancel()
+            raise
+        except BaseException:
+            self._broken = True
+            raise
+        self._end(keep=False)
+        with suppress(StorageError):  # it is published; a collector finds what is left
+            self._uploads.discard(self._session)
+
+    def _finish(self, digest: Digest) -> None:
+        if self._known(digest.algorithm) != digest and not self._current and self._is_stale():
+            self._start_over()
+        self._verify(digest, self._known(digest.algorithm))
+        if self._parts is None:
+            self._uploads.blobs.publish(self._session.name, digest, lambda key: self._put(key, digest))
+        elif self._session.direct:
+            self._finish_direct(self._parts, digest)
+        else:
+            self._finish_staged(self._parts, digest)
+
+    def _known(self, algorithm: str) -> str:
+        """The digest of all bytes so far; "" if they have to be read for it."""
+        if self._hash is not None and self._hashed_by == algorithm:
+            return f"{algorithm}:{self._hash.hexdigest()}"
+        if self._parts is None:
+            return digest_of(self._tail.content(), algorithm)
+        saved = self._session.digest if self.offset == self._session.offset else ""
+        return saved if saved.startswith(f"{algorithm}:") else ""
+
+    def _verify(self, digest: Digest, found: str) -> None:
+        if found and found != digest:
+            raise DigestInvalid(
+                f"the content has the digest {found}, not {digest}; send it again",
+                {"expected": digest, "found": found},
+            )
+
+    def _put(self, key: str, digest: Digest) -> Object:
+        """The server refuses other bytes, too."""
+        sha256 = digest.encoded if digest.algorithm == "sha256" else ""
+        etag = self._objects.put(key, self._tail.content(), sha256=sha256)
+        return Object(key, self.offset, etag, 0.0, 0.0)
+
+    def _finish_direct(self, parts: Parts, digest: Digest) -> None:
+        target = self._site.blob(self._session.name, digest)
+        if self._known(digest.algorithm) != digest or self._session.target != target:
+            self.cancel()
+            raise BlobUploadInvalid(f"upload {self.id} was begun for another digest; send it again")
+        self._uploads.blobs.publish(self._session.name, digest, lambda _: self._complete(parts))
+
+    def _complete(self, parts: Parts) -> Object:
+        done = parts.complete(self._tail.content(), self.offset)
+        if done is None:
+            raise Busy(f"upload {self.id} was ended, or its blob collected, while it was being finished; send it again")
+        return done
+
+    def _finish_staged(self, parts: Parts, digest: Digest) -> None:
+        if parts.complete(self._tail.content(), self.offset) is None:
+            return self._find(digest)
+        if not self._known(digest.algorithm):
+            self._verify(digest, self._read(digest.algorithm))
+        self._uploads.blobs.publish(self._session.name, digest, lambda key: self._copy(key, digest))
+        return None
+
+    def _find(self, digest: Digest) -> None:
+        """Another request has finished it, and this one is its repetition: else nobody knows the upload."""
+        try:
+            found = self._uploads.blobs.find(self._session.name, digest)
+        except NotFound as error:
+            raise unknown(self.id) from error
+        if found.size != self.offset:
+            raise unknown(self.id)
+
+    def _read(self, algorithm: str) -> str:
+        """Bytes that came to more than one process are read once, to hash them."""
+        made = new_hash(algorithm)
+        with self._objects.open(self._session.target) as reader:
+            for at in range(0, reader.size, HASH_BLOCK):
+                made.update(reader.read_at(at, HASH_BLOCK))
+        return f"{algorithm}:{made.hexdigest()}"
+
+    def _copy(self, key: str, digest: Digest) -> Object:
+        found = self._objects.copy(self._session.target, key)
+        sha256 = found.metadata.get("sha256", "")
+        wrong = digest.algorithm == "sha256" and sha256 and base64.b64decode(sha256).hex() != digest.encoded
+        if wrong or found.size != self.offset:
+            self._objects.delete(key)
+            raise IoFailed(f"{key} came out of its copy with other bytes than were sent; send it again")
+        return found
+
+    def cancel(self) -> None:
+        """Forget the session; its bytes are free at once."""
+        if not self._open:
+            return
+        session = self._session
+        with suppress(Exception):
+            if not self._current:
+                session = sessions.head(self._objects, session.name, self.id)
+        self._end(keep=False)
+        self._uploads.discard(session)
+
+    def close(self) -> None:
+        """Let go of the session and keep it for whoever goes on with it. Raises UploadConflict, Unavailable."""
+        if not self._open:
+            return
+        if not self._named:
+            self.cancel()
+            return
+        try:
+            self.save()
+        except BaseException:
+            self._broken = True
+            raise
+        finally:
+            self._end(keep=not self._broken)
+
+    def _end(self, *, keep: bool) -> None:
+        """`keep`: what is in memory is what the session has."""
+        self._open = False
+        if self._parts is not None:
+            self._parts.abandon()
+        self._tail.rest() if keep else self._tail.clear()
+        state = State(self._session, self._tail, self._hashed_by, self._hash)
+        self._uploads.release(self.id, state if keep else None)
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
