@@ -28,6 +28,7 @@
     │   │   ├── Referenced      405 still needed by a manifest
     │   │   └── ReadOnly        405 this repository or root takes no writes, exit 12
     │   ├── Unsupported         405 UNSUPPORTED
+    │   ├── PreconditionFailed  412 DENIED, If-Match or If-None-Match does not hold
     │   ├── LengthRequired      411 SIZE_INVALID
     │   ├── BodyTimeout         408 BLOB_UPLOAD_INVALID, a body that stopped moving
     │   └── TooManyRequests     429 TOOMANYREQUESTS
@@ -205,6 +206,10 @@ class ReadOnly(Denied):
 
 class Unsupported(OciError):
     code, status = "UNSUPPORTED", 405
+
+
+class PreconditionFailed(OciError):
+    code, status = "DENIED", 412
 
 
 class LengthRequired(OciError):

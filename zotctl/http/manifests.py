@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zotctl.errors import DigestInvalid, ManifestTooLarge, TooManyTags
+from zotctl.http import conditions
 from zotctl.http.answer import Answer
 from zotctl.http.blobs import check_delete
 from zotctl.http.body import Body
@@ -15,6 +16,7 @@ from zotctl.http.request import Request
 from zotctl.oci.digest import Digest
 from zotctl.oci.manifest import Manifest, check_manifest
 from zotctl.oci.reference import parse_name, parse_reference, parse_tag
+from zotctl.storage import Condition
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -49,7 +51,8 @@ async def push(service: Service, request: Request) -> Answer:
     tags = _tags(service, request, reference)
     body = await _read(request.body, request.content_length, service.config.max_manifest_size)
     content_type = request.headers.get("Content-Type", "")
-    manifest = await service.commit(_push, service, name, reference, tags, body, content_type)
+    condition = conditions.of_push(request.headers, reference)
+    manifest = await service.commit(_push, service, name, reference, tags, body, content_type, condition)
     accepted = tags if "tag=" in request.raw_query else []
     return Answer(201, _pushed(service, name, manifest, accepted, body))
 
@@ -78,7 +81,13 @@ async def _read(body: Body, length: int | None, limit: int) -> bytes:
 
 
 def _push(
-    service: Service, name: str, reference: Digest | str, tags: list[str], body: bytes, content_type: str
+    service: Service,
+    name: str,
+    reference: Digest | str,
+    tags: list[str],
+    body: bytes,
+    content_type: str,
+    condition: Condition | None,
 ) -> Manifest:
     repository = service.store.repository_for_push(name)
     algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
@@ -86,7 +95,7 @@ def _push(
     # "The Docker-Content-Digest header [...] MUST be equal to the client provided digest."
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestInvalid(f"the manifest's digest is {manifest.digest}, not {reference}", manifest.digest)
-    repository.put_manifest(manifest, body, tags)
+    repository.put_manifest(manifest, body, tags, condition)
     return manifest
 
 

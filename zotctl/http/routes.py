@@ -145,7 +145,7 @@ def _preflight(service: Service, resource: Resource) -> list[tuple[str, str]]:
     # https://fetch.spec.whatwg.org, section "CORS-preflight request"; the origin is a common header.
     if not service.config.allow_origin:
         return []
-    allowed = "Authorization, Content-Type, Content-Range, If-None-Match, Range"
+    allowed = "Authorization, Content-Type, Content-Range, If-Match, If-None-Match, Range"
     return [
         ("Access-Control-Allow-Methods", resource.allow),
         ("Access-Control-Allow-Headers", allowed),

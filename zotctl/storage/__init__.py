@@ -2,7 +2,7 @@
 
 from zotctl.storage.opening import open_store
 from zotctl.storage.protocol import WouldBlock
-from zotctl.storage.repository import Repository, StoredManifest, Upload
+from zotctl.storage.repository import Condition, Repository, StoredManifest, Upload
 from zotctl.storage.store import Store
 
-__all__ = ["Repository", "Store", "StoredManifest", "Upload", "WouldBlock", "open_store"]
+__all__ = ["Condition", "Repository", "Store", "StoredManifest", "Upload", "WouldBlock", "open_store"]

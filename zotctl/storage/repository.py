@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -27,6 +27,9 @@ from zotctl.storage.driver import Buffer, Generation, Reader
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
 from zotctl.storage.root import Root
+
+Condition = Callable[[Index], None]
+"""Raises ZotctlError to refuse a push, seeing the index that it would change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +248,12 @@ class Repository:
             media_type = contents.child_type(reference)
         return (parse_digest(reference), media_type) if media_type else (None, "")
 
-    def put_manifest(self, manifest: Manifest, body: bytes, tags: Sequence[str] = ()) -> None:
+    def put_manifest(
+        self, manifest: Manifest, body: bytes, tags: Sequence[str] = (), condition: Condition | None = None
+    ) -> None:
         """Store a checked manifest and its tags as one commit, together with whoever else is waiting.
+
+        `condition` is asked within the commit: of two writers with the same one, the second sees the first.
 
         Raises ManifestBlobUnknown when something it references is missing, damaged or of another
         size. Returns when it is in index.json: nothing that comes later can lose it (I4, I5).
@@ -256,6 +263,8 @@ class Repository:
         before: dict[str, str | None] = {}
 
         def push(tx: Transaction, draft: Index) -> None:
+            if condition is not None:
+                condition(draft)
             self._require(tx, draft, manifest)
             before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
