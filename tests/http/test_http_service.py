@@ -96,6 +96,9 @@ class FakeStore:
     def manifest(self, reference: str) -> StoredManifest:
         return StoredManifest(cast(Any, digest(b"{}")), "application/x\r\nEvil: yes", b"{}")
 
+    def redirect(self, made: str) -> None:
+        return None
+
     def open_blob(self, made: str) -> Content:
         return self.content
 

@@ -89,5 +89,5 @@ class S3Config:
             "pushes of two. ZOTCTL_SINGLE_WRITER sets it too.",
         ),
     ] = False
-    upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 512 << 20
+    upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 256 << 20
     max_connections: Annotated[int, Key(integer(1, 10_000), "Connections of each process to the bucket.")] = 64

@@ -12,6 +12,7 @@ from zotctl.http.request import Request
 from zotctl.http.transfer import BlobAnswer
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import parse_name
+from zotctl.storage import Repository
 from zotctl.storage.driver import Reader
 
 if TYPE_CHECKING:
@@ -30,18 +31,24 @@ def stat(service: Service, request: Request, wait: bool) -> Answer:
 
 
 async def pull(service: Service, request: Request) -> Answer:
-    """GET of a blob, or of a part of it."""
+    """GET of a blob, or of a part of it; or where else its bytes are."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
     if _unchanged(request, digest):
         # A blob never changes, but one that is gone is not "the same".
         await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
         return Answer(304, _headers(digest))
-    reader = await service.look(lambda wait: service.store.repository(name, wait=wait).open_blob(digest))
+    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest))
+    if isinstance(source, str):
+        return Answer(307, [("Location", source), *_headers(digest)])
     try:
-        return _content(request, reader, digest)
+        return _content(request, source, digest)
     except BaseException:
-        reader.close()
+        source.close()
         raise
+
+
+def _source(repository: Repository, digest: Digest) -> Reader | str:
+    return repository.redirect(digest) or repository.open_blob(digest)
 
 
 def _unchanged(request: Request, digest: Digest) -> bool:

@@ -30,7 +30,7 @@ def main(config: Config, life: int) -> int:
 
     give_way()
     try:
-        store = open_store(config.storage)
+        store = open_store(config.storage, serving=True)
     except ZotctlError as error:
         log.error(f"no collection and no scrub: {error.message}")
         return error.exit_code

@@ -10,6 +10,7 @@ from zotctl import __version__, logs
 from zotctl.config import Config, reload_config
 from zotctl.http import sockets, tls
 from zotctl.http.workers import Supervisor
+from zotctl.storage import preload
 
 log = logging.getLogger("zotctl.http")
 
@@ -34,6 +35,7 @@ def run(
     """
     http = config.http
     tls.context(http.tls)
+    preload(config.storage)
     passed = sockets.passed_by_systemd()
     listening = (
         [passed, *(passed.dup() for _ in range(http.workers - 1))]

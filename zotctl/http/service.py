@@ -28,6 +28,8 @@ from zotctl.storage import Store, WouldBlock
 T = TypeVar("T")
 
 BYTES_THREADS = 16
+DISTANT_THREADS = 32
+"""For storage behind a network, where threads mostly wait (s3.md 8)."""
 COMMIT_THREADS = 32
 """Manifests that wait for one index.json share one commit, so that many may wait."""
 SMALL_REST = 1 << 18
@@ -50,7 +52,7 @@ class Service:
         self.in_flight = 0
         self.draining = False
         self.drained = asyncio.Event()
-        self._bytes = ThreadPoolExecutor(BYTES_THREADS, "bytes")
+        self._bytes = ThreadPoolExecutor(BYTES_THREADS if store.local_fast else DISTANT_THREADS, "bytes")
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, "commit")
         self._upkeep = ThreadPoolExecutor(2, "upkeep")
         self._loop = asyncio.get_running_loop()

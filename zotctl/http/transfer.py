@@ -1,6 +1,7 @@
-"""Sending blobs: by sendfile where the kernel can, in pieces of half a MiB where it can't.
+"""Sending blobs: by sendfile where the kernel can, in pieces where it can't.
 
-A slow client holds a file and a socket, no thread and no buffer beyond the socket's own.
+A slow client holds a file and a socket, no thread and no buffer beyond the socket's own; where bytes come over a
+network, two pieces more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PIECE = 1 << 19
 """Bytes read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
 
+DISTANT_PIECE = 1 << 20
+"""The same where each read may wait for a network."""
+
 AT_ONCE = 4 << 20
 """Bytes that one client gets before the others have their turn."""
 
@@ -28,20 +32,35 @@ AT_ONCE = 4 << 20
 class BlobAnswer(Answer):
     """`count` bytes of a blob from `offset`; closes the reader."""
 
-    __slots__ = ("_count", "_offset", "_reader")
+    __slots__ = ("_count", "_offset", "_reader", "_reading")
 
     def __init__(self, status: int, headers: Headers, reader: Reader, offset: int, count: int) -> None:
         super().__init__(status, headers, length=count, content_type="application/octet-stream")
         self._reader, self._offset, self._count = reader, offset, count
+        self._reading: asyncio.Future[bytes] | None = None
 
     async def send(self, request: Request) -> None:
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
-        with self._reader:
-            service = request.connection.service
+        service = request.connection.service
+        try:
             if self._count <= JOINED and service.store.local_fast:
                 await self._send_small(request)
             else:
                 await self._send_large(service, request)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """No sooner than no thread uses the reader any more: the request may have been cut off meanwhile."""
+        if self._reading is None or self._reading.done():
+            self._reader.close()
+        else:
+            self._reading.add_done_callback(self._close_after)
+
+    def _close_after(self, reading: asyncio.Future[bytes]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # of no interest to anybody
+        self._reader.close()
 
     async def _send_small(self, request: Request) -> None:
         self.body = self._reader.read_at(self._offset, self._count)
@@ -70,15 +89,24 @@ class BlobAnswer(Answer):
         return plain and service.store.local_fast and self._reader.fileno() is not None
 
     async def _copy(self, request: Request, answer: BlobAnswer) -> None:
+        """The next piece is read while the client takes the last: two in memory, however large the blob is."""
         service = request.connection.service
-        while self.bytes_out < self._count:
-            want = min(PIECE, self._count - self.bytes_out)
-            piece = await service.move_bytes(self._reader.read_at, self._offset + self.bytes_out, want)
+        self._read_on(service)
+        while self._reading is not None:
+            await asyncio.wait([self._reading])
+            piece = self._reading.result()
             if not piece:
                 return
-            request.write(piece)
             self.bytes_out += len(piece)
+            self._read_on(service)
+            request.write(piece)
             await request.flushed()
+
+    def _read_on(self, service: Service) -> None:
+        left = self._count - self.bytes_out
+        size = min(PIECE if service.store.local_fast else DISTANT_PIECE, left)
+        at = self._offset + self.bytes_out
+        self._reading = service.move_bytes(self._reader.read_at, at, size) if left else None
 
     def _cut_short(self, request: Request, sent: int) -> None:
         self._failed(request, f"only {sent} of {self._count} bytes are there")

@@ -78,7 +78,7 @@ class _Worker:
         loop.set_exception_handler(_log_loop_error)
         self._listen_to_signals(loop)
         context = tls.context(self._config.http.tls)
-        store = open_store(self._config.storage)
+        store = open_store(self._config.storage, serving=True)
         service = Service(store, self._config.http)
         listener = Listener(service, idle_timeout=self._config.http.idle_timeout, loop=loop)
         patience = self._config.http.header_timeout if context else None

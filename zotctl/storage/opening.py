@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
 from zotctl.errors import ConfigError
@@ -17,24 +18,32 @@ from zotctl.storage.store import Store
 from zotctl.storage.wrappers import Aliased, ReadOnly
 
 
-def open_store(config: StorageConfig, clock: Clock | None = None) -> Store:
-    """All roots and routes as one store. Raises ConfigError, HeldElsewhere, PermissionRefused."""
+def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bool = False) -> Store:
+    """All roots and routes as one store. `serving`: a bucket that is away now may come back later. Raises
+    ConfigError, HeldElsewhere, PermissionRefused, and, for a bucket, Unavailable and NoSuchStore."""
     clock = clock or Clock()
     if config.single_layout is not None:
         return Store([_open_layout(config.single_layout, clock)], clock, only=config.single_layout.name)
     _refuse_nested([*config.roots, *(route.root for route in config.routes)])
-    read_only = config.read_only
-    roots = [_open(root, clock, read_only) for root in config.roots]
-    routes = [_open(route.root, clock, read_only, route) for route in config.routes]
+    open_one = partial(_open, clock=clock, read_only=config.read_only, serving=serving)
+    roots = [open_one(root) for root in config.roots]
+    routes = [open_one(route.root, route=route) for route in config.routes]
     return Store([*roots, *routes], clock)
 
 
-def _open(root: RootConfig, clock: Clock, read_only: bool, route: Route | None = None) -> Root:
+def preload(config: StorageConfig) -> None:
+    """Load what several processes are going to need, before they are forked; it opens nothing."""
+    if any(is_bucket(root.path) for root in (*config.roots, *(route.root for route in config.routes))):
+        import zotctl.storage.s3.connection
+        import zotctl.storage.s3.opening  # noqa: F401
+
+
+def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool) -> Root:
     """By the scheme of its address."""
     if is_bucket(root.path):
         from zotctl.storage.s3.opening import open_bucket  # boto3 takes a second to load
 
-        return open_bucket(root, clock, read_only=read_only, route=route)
+        return open_bucket(root, clock, read_only=read_only, serving=serving, route=route)
     return open_root(root, clock, read_only=read_only, route=route)
 
 

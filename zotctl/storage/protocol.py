@@ -107,6 +107,9 @@ class StoreProtocol(Protocol):
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
 
+    def redirect(self, name: str, digest: Digest) -> str | None:
+        """A URL by which a client reads the blob without us; None: open it here. NotFound as `open`."""
+
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """The same for a manifest that a row of index.json leads to."""
 

@@ -129,6 +129,13 @@ class Repository:
             raise
         return reader
 
+    def redirect(self, digest: Digest) -> str | None:
+        """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
+        try:
+            return self._root.protocol.redirect(self.name, digest)
+        except NotFound as error:
+            raise self._blob_unknown(digest) from error
+
     def _check_size(self, digest: Digest, size: int) -> None:
         if not self._root.protocol.torn:
             return

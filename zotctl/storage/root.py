@@ -76,6 +76,12 @@ class Root:
         if (error := self.state()) is not None:
             raise error
 
+    def maintain(self) -> None:
+        """Nothing is written to a directory that is read-only, or away: what lies below a mount point is not ours.
+        A bucket knows both by itself, and a look each second would cost a request."""
+        if self.protocol.deferred or (not self.read_only and self.state() is None):
+            self.protocol.maintain()
+
     def owns(self, name: str) -> bool:
         """May this repository be written? Not on a read-only root, and not one that is a symbolic link
         or on another file system: that one is only read (local.md, "The tree")."""
@@ -87,7 +93,10 @@ class Root:
         return known[1]
 
     def serves(self, name: str) -> bool:
-        """Is this layout one to serve? One that is not stays in its place and is left out of lists."""
+        """Is this layout one to serve? One that is not stays in its place and is left out of lists. Where a look costs
+        a request, a list is taken as it is."""
+        if self.protocol.deferred:
+            return True
         try:
             self.protocol.read_index(name)
         except NotFound:

@@ -62,8 +62,7 @@ class Store:
     def maintain(self) -> None:
         """What has to be done now and then: about once a second, from a thread."""
         for root in self.roots:
-            if not root.read_only and root.state() is None:
-                root.protocol.maintain()
+            root.maintain()
 
     def close(self) -> None:
         for root in self.roots:

@@ -6,7 +6,6 @@ No walk: a start does not depend on how much is stored (I12).
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 from contextlib import suppress
@@ -23,9 +22,9 @@ from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
+from zotctl.storage.version import BODY, refuse_unknown_format
 from zotctl.storage.wrappers import ReadOnly
 
-FORMAT = 1
 DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.BAD, keys.TRASH)
 ZOT_DATABASES = ("cache.db", "meta.db")
 
@@ -110,22 +109,8 @@ def _refuse_inside_another(path: str) -> None:
 
 
 def _refuse_unknown_format(driver: Driver, path: str) -> None:
-    """What a later version keeps in the hidden directory may mean something else: nothing is done there, not even
-    reading, for the trash and the list of known damage take part in that."""
-    try:
-        body = read(driver, keys.VERSION, 4096)
-    except StorageError:
-        return  # none yet, or none that this user may read
-    try:
-        known = json.loads(body or b'{"format": 1}')["format"] == FORMAT
-    except (ValueError, TypeError, KeyError):
-        known = False
-    if not known:
-        said = body[:80].decode(errors="replace").strip()
-        raise ConfigError(
-            f"the store {path} has a format that this version of zotctl does not know ({keys.VERSION} says {said}): a "
-            f"later version has used it; update zotctl. It knows format {FORMAT}"
-        )
+    with suppress(StorageError):  # none yet, or none that this user may read
+        refuse_unknown_format(read(driver, keys.VERSION, 4096), path)
 
 
 def _prepare(driver: Driver, path: str) -> bool:
@@ -155,7 +140,7 @@ def _mark(site: Site) -> None:
     temp = keys.tmp(site.clock.token())
     with suppress(NoSpace):
         with site.driver.create(temp) as writer:
-            writer.write([json.dumps({"format": FORMAT}).encode() + b"\n"])
+            writer.write([BODY])
             writer.sync()
         site.driver.rename(temp, keys.VERSION)
 

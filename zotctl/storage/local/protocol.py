@@ -114,6 +114,9 @@ class LocalProtocol:
     def open(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
+    def redirect(self, name: str, digest: Digest) -> str | None:
+        return None
+
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 

@@ -1,13 +1,118 @@
-"""A bucket becomes a root."""
+"""A bucket becomes a root: reached, looked at, and tried out before the first write.
+
+Four requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so whoever opens
+no bucket doesn't wait for it.
+"""
 
 from __future__ import annotations
 
-from zotctl.config import RootConfig, Route
-from zotctl.errors import Unsupported
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from zotctl.config import Address, RootConfig, Route, S3Config, parse_address
+from zotctl.errors import Changed, NoBucket, NoSuchStore, NotFound, Unavailable
+from zotctl.storage import keys
 from zotctl.storage.clock import Clock
+from zotctl.storage.objects import Objects
 from zotctl.storage.root import Root
+from zotctl.storage.s3.budget import Budget
+from zotctl.storage.s3.client import Client
+from zotctl.storage.s3.protocol import BucketProtocol
+from zotctl.storage.s3.retrying import Retrying
+from zotctl.storage.s3.settings import BucketSettings
+from zotctl.storage.s3.shared import OF_THIS_SERVER
+from zotctl.storage.s3.site import THREADS, Site
+from zotctl.storage.s3.threshold import Threshold
+from zotctl.storage.version import BODY, refuse_unknown_format
+
+log = logging.getLogger("zotctl.storage")
 
 
-def open_bucket(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
-    """Not yet."""
-    raise Unsupported(f"{settings.path}: buckets can't be opened yet")
+def open_bucket(
+    settings: RootConfig,
+    clock: Clock,
+    *,
+    read_only: bool = False,
+    serving: bool = False,
+    route: Route | None = None,
+) -> Root:
+    """Open one bucket. `serving`: one that is away now will be there later, and one that can't be shared is refused at
+    once. Raises Unavailable, NoSuchStore, PermissionRefused with the identity that was refused, ConfigError."""
+    s3 = settings.s3 or S3Config()
+    client = Client(bucket_settings(parse_address(settings.path), s3), clock)
+    objects = Retrying(client, clock)
+    entrance = Entrance(objects)
+    threshold = Threshold(objects, None if read_only else entrance.prepare)
+    site = Site(
+        threshold,
+        clock,
+        dedupe=settings.dedupe,
+        delay=settings.gc_delay,
+        read_only=read_only,
+        direct=client,
+        deletions=OF_THIS_SERVER,
+        threads=ThreadPoolExecutor(THREADS, "bucket"),
+    )
+    _enter(site, threshold, serving=serving)
+    redirect = s3.redirect_lifetime if s3.redirect else None
+    return Root(BucketProtocol(site, Budget(s3.upload_memory), redirect), read_only, settings, route)
+
+
+def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
+    """As the configuration has it. Raises nothing: what boto3 can't use, the client says."""
+    return BucketSettings(
+        bucket=address.bucket,
+        prefix=address.prefix,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        session_token=s3.session_token,
+        profile=s3.profile,
+        addressing=s3.addressing,
+        verify=False if s3.insecure else s3.ca or True,
+        storage_class=s3.storage_class,
+        encryption=s3.encryption,
+        kms_key=s3.kms_key,
+        max_connections=s3.max_connections,
+    )
+
+
+def _enter(site: Site, threshold: Threshold, *, serving: bool) -> None:
+    """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
+    so it asks once and goes on; a job waits as for any other request."""
+    try:
+        look(site.direct if serving and site.direct is not None else site.objects)
+        site.look_for_pool()
+        if serving and not site.read_only:
+            threshold.ready()
+    except NoBucket as error:
+        raise NoSuchStore(error.message) from error
+    except Unavailable as error:
+        if not serving:
+            raise
+        log.warning(f"{site.objects.label} is away, and is served as soon as it is there: {error.message}")
+
+
+def look(objects: Objects) -> bool:
+    """Was it used before? Raises ConfigError for a format of a later version, and what the bucket raises."""
+    with suppress(NotFound):
+        found = objects.get(keys.VERSION)
+        refuse_unknown_format(found[1] if found else b"", objects.label)
+        return True
+    return False
+
+
+class Entrance:
+    """What has to be known before anything is written."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def prepare(self) -> None:
+        """Raises ConfigError where two processes would lose each other's writes, naming what is missing."""
+        used = look(self._objects)
+        if not used:
+            with suppress(Changed):
+                self._objects.put(keys.VERSION, BODY, absent=True)

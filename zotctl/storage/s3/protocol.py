@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import Digest
@@ -20,11 +21,15 @@ from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.names import Listed
 from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.redirects import Redirects
 from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.tree import Tree
 from zotctl.storage.s3.upload import Upload
 from zotctl.storage.s3.uploads import Uploads
+
+LOOK_EVERY = 30.0
+"""Seconds after which is looked up whether somebody has begun a pool."""
 
 
 class BucketTransaction:
@@ -49,7 +54,8 @@ class BucketProtocol:
     torn = False
     deferred = True
 
-    def __init__(self, site: Site, budget: Budget | None = None) -> None:
+    def __init__(self, site: Site, budget: Budget | None = None, redirect: float | None = None) -> None:
+        """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
         self.site = site
         self.driver = Tree(site)
         self.catalog = Listed(site)
@@ -60,10 +66,12 @@ class BucketProtocol:
         self.promises = Promises(site, self.sentences, self._has_right)
         self.blobs = Blobs(site, self.layouts, self.promises, self.sentences)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
+        self.redirects = Redirects(site, self.blobs, self.promises, redirect)
         self.uploads = Uploads(site, self.blobs, budget or Budget())
         self.contents = AllContents(self)
         self._staged: dict[str, bytes] = {}
         self._mutex = threading.Lock()
+        self._looked = site.clock.elapsed()
 
     @property
     def clock(self) -> Clock:
@@ -78,6 +86,9 @@ class BucketProtocol:
 
     def open(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
+
+    def redirect(self, name: str, digest: Digest) -> str | None:
+        return self.redirects.url(name, digest)
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open_manifest(name, digest)
@@ -170,9 +181,9 @@ class BucketProtocol:
         return True
 
     def state(self) -> StorageError | None:
-        """None: the bucket answers."""
+        """None: the bucket answers. By GET, for a HEAD doesn't tell a bucket that is missing from an object."""
         try:
-            self.site.objects.head(keys.VERSION)
+            (self.site.direct or self.site.objects).get(keys.VERSION)
         except NotFound:
             return None
         except StorageError as error:
@@ -180,8 +191,13 @@ class BucketProtocol:
         return None
 
     def maintain(self) -> None:
+        """Learn what others have begun meanwhile. A bucket that is away is looked at again later."""
         self.bad.refresh()
         self.uploads.maintain()
+        if self.site.clock.elapsed() - self._looked >= LOOK_EVERY:
+            self._looked = self.site.clock.elapsed()
+            with suppress(StorageError):
+                self.site.look_for_pool()
 
     def close(self) -> None:
         self.uploads.close()

@@ -30,12 +30,16 @@ class Site:
     clock: Clock
     dedupe: bool = False
     delay: float = 3600.0
+    read_only: bool = False
+    direct: Objects | None = None
+    """The same objects without repetition, for whoever only asks whether they are there just now."""
     pooled: bool = True
-    """Can there be anything in the pool? Looked up at the start; False spares a request where something is absent."""
+    """Can there be anything in the pool? Looked up now and then; False spares a request where something is absent."""
     deletions: Mark = field(default_factory=Mark)
     """Another after each delete by a client that this process or one beside it has answered."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
+    _pool_seen: bool = False
     bad: set[Digest] = field(default_factory=set)
     """Digests with a mark of damage somewhere; a hint that is brought up to date in the background."""
 
@@ -43,6 +47,11 @@ class Site:
     def window(self) -> float:
         """Seconds: a hold that is younger needs no rewriting (s3.md 5, w)."""
         return min(self.delay / 4, WINDOW)
+
+    def look_for_pool(self) -> None:
+        """One LIST; none if there was something in it before, or will be."""
+        if not (self.dedupe or self._pool_seen):
+            self.pooled = self._pool_seen = next(self.objects.list(f"{keys.SHARED}/"), None) is not None
 
     def blob(self, name: str, digest: Digest) -> str:
         """Where new bytes of a blob go."""
