@@ -324,6 +324,10 @@ class ObjectsSuite:
         assert list(objects.names("")) == [("dir.txt", False), ("dir", True), ("dirs", True), ("one", False)]
         assert list(objects.names("dir")) == [("a", False), ("b", True)]
         assert list(objects.names("dir/b")) == [("c", False), ("d", False)]
+        assert list(objects.names("", after="dir.txt")) == [("dir", True), ("dirs", True), ("one", False)]
+        assert list(objects.names("", after="dir/")) == [("dirs", True), ("one", False)]
+        assert list(objects.names("dir", after="a")) == [("b", True)]
+        assert list(objects.names("dir", after="b/")) == list(objects.names("", after="one")) == []
         assert list(objects.names("none")) == list(objects.names("one")) == []
 
     # Copies and parts

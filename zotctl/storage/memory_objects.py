@@ -92,14 +92,15 @@ class MemoryObjects:
                     break
             return page
 
-    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
         prefix = f"{directory}/" if directory else ""
         with self._mutex:
             found: dict[str, bool] = {}
             for key in sorted(self.stored):
                 if key.startswith(prefix):
                     name, below, _ = key[len(prefix) :].partition("/")
-                    found[name] = bool(below)
+                    if name + below > after:
+                        found[name] = bool(below)
         return iter(found.items())
 
     def _get(self, key: str) -> Stored:

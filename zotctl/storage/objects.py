@@ -80,8 +80,9 @@ class Objects(Protocol):
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
         """All objects whose keys begin with `prefix`, in the order of their UTF-8, after the key `after`."""
 
-    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
-        """What is in a "directory" ("" or without "/" at its end): names, True: something below it."""
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
+        """What is in a "directory" ("" or without "/" at its end): names, True: something below it. In the order
+        of a list, where the name of a directory ends in "/"; so does `after`, if it is one."""
 
     def copy(self, source: str, target: str) -> Object:
         """Within the store, on the server's side, however large; then the head of the copy, with the

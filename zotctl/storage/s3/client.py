@@ -75,14 +75,17 @@ class Client:
                 key = row["Key"].removeprefix(self._base)
                 yield Object(key, row["Size"], row["ETag"], modified, date - modified)
 
-    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
         prefix = f"{directory}/" if directory else ""
         skipped = len(self._base) + len(prefix)
-        for page in self._pages(prefix, {"Delimiter": "/"}):
+        start = {"StartAfter": self._base + prefix + after} if after else {}
+        for page in self._pages(prefix, {"Delimiter": "/", **start}):
             below = [row["Prefix"][skipped:] for row in page.get("CommonPrefixes", ())]
             here = [row["Key"][skipped:] for row in page.get("Contents", ())]
-            for name in sorted(filter(None, below + here), key=str.encode):
-                yield name.removesuffix("/"), name.endswith("/")
+            for name in sorted(below + here, key=str.encode):
+                # A directory that was told comes again, for the keys in it are after its name.
+                if name.encode() > after.encode():
+                    yield name.removesuffix("/"), name.endswith("/")
 
     def _pages(self, prefix: str, options: Mapping[str, str]) -> Iterator[Any]:
         asked = {"Bucket": self.settings.bucket, "Prefix": self._base + prefix, "MaxKeys": LISTED, **options}

@@ -50,10 +50,9 @@ class Retrying:
 
         return self._each(rows)
 
-    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
         def rows(last: tuple[str, bool] | None) -> Iterator[tuple[str, bool]]:
-            found = self.inner.names(directory)
-            return found if last is None else _behind(last, found)
+            return self.inner.names(directory, after=_listed(*last) if last else after)
 
         return self._each(rows)
 
@@ -205,13 +204,8 @@ class RetryingReader:
         self.close()
 
 
-def _behind(last: tuple[str, bool], rows: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
-    """What follows a row, which may have gone meanwhile; in the order of a bucket, where a directory ends in "/"."""
-    return (row for row in rows if _place(row) > _place(last))
-
-
-def _place(row: tuple[str, bool]) -> bytes:
-    return f"{row[0]}/".encode() if row[1] else row[0].encode()
+def _listed(name: str, below: bool) -> str:
+    return f"{name}/" if below else name
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:

@@ -1,0 +1,268 @@
+"""Requests that fail are repeated, and only where that changes nothing (zotctl.storage.s3.retrying)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.conformance.objects_suite import ObjectsSuite, get, keys_of
+from tests.object_faults import AWAY, FAULTS, LOST, NEVER, SLOW, FaultyObjects, StillClock, one_in, scripted
+from zotctl.errors import (
+    Changed,
+    Expired,
+    IoFailed,
+    NoBucket,
+    NotFound,
+    OutcomeUnknown,
+    PermissionRefused,
+    SlowDown,
+    StorageError,
+    Unavailable,
+)
+from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.objects import Objects, Warrant
+from zotctl.storage.s3.retrying import Retrying, etag_of_parts
+
+SEEDS = range(8)
+PART = 5 << 20
+
+
+class Settled(Retrying):
+    """Who made a conditional write without an answer looks whether it was done, as index.json's writer does."""
+
+    def put(self, key: str, body: object, **options: object) -> str:  # type: ignore[override]
+        while True:
+            try:
+                return super().put(key, body, **options)  # type: ignore[arg-type]
+            except OutcomeUnknown:
+                there = self._found(key)
+                if there and there[1] == bytes(body) and there[0].etag != options.get("match"):  # type: ignore[call-overload]
+                    return str(there[0].etag)
+
+    def _found(self, key: str) -> object:
+        try:
+            return self.get(key)
+        except NotFound:
+            return None
+
+
+class TestOneRequestInTenFails(ObjectsSuite):
+    """The whole suite: nobody hears of it."""
+
+    many = 200
+
+    @pytest.fixture(params=[1, 2, 3])
+    def objects(self, request: pytest.FixtureRequest) -> Objects:
+        self.ahead = 0.0
+        memory = MemoryObjects(lambda: time.time() + self.ahead)
+        return Settled(FaultyObjects(memory, one_in(10, request.param)), StillClock())
+
+    def later(self, seconds: float) -> None:
+        self.ahead += seconds
+
+    def test_a_warrant_expires_by_the_servers_clock(self, objects: Objects) -> None:
+        """With an answer that got lost, its end isn't known."""
+        objects.put("one", b"x")
+        warrant = objects.sign_deletes(["one"], 1)
+        self.later(4)
+        with pytest.raises((Expired, OutcomeUnknown)):
+            objects.execute(warrant)
+        assert keys_of(objects.list("")) == ["one"]
+
+    def test_one_of_many_creates(self, objects: Objects) -> None:
+        """Equal bodies of several writers can't be told apart by `Settled`: that is what generations are for."""
+
+    def test_no_swap_is_lost(self, objects: Objects) -> None:
+        """As above."""
+
+
+def over(*faults: str) -> tuple[MemoryObjects, FaultyObjects, Retrying, StillClock]:
+    memory, clock = MemoryObjects(), StillClock()
+    faulty = FaultyObjects(memory, scripted(*faults))
+    return memory, faulty, Retrying(faulty, clock), clock
+
+
+CALLS: dict[str, Callable[[Objects], object]] = {
+    "head": lambda objects: objects.head("file"),
+    "get": lambda objects: objects.get("file"),
+    "open": lambda objects: objects.open("file").read_at(0, 9),
+    "list": lambda objects: list(objects.list("")),
+    "names": lambda objects: list(objects.names("")),
+    "put": lambda objects: objects.put("other", b"x"),
+    "delete": lambda objects: objects.delete("file"),
+    "copy": lambda objects: objects.copy("file", "copy"),
+    "start": lambda objects: objects.start_parts("part"),
+    "execute": lambda objects: objects.execute(objects.sign_deletes(["file"], 30)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_what_changes_nothing_is_repeated(call: str, fault: str) -> None:
+    memory, faulty, objects, _ = over(fault, fault, fault)
+    memory.put("file", b"x")
+    CALLS[call](objects)
+    assert [made.fault for made in faulty.requests if made.fault] == [fault] * 3
+
+
+@pytest.mark.parametrize("options", [{"absent": True}, {"match": '"9dd4e461268c8034f5c8564e155c67a6"'}])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_conditional_write_is_repeated_when_it_was_certainly_not_done(fault: str, options: dict[str, str]) -> None:
+    memory, faulty, objects, _ = over(fault)
+    if "match" in options:
+        memory.put("index.json", b"x")
+    if fault in (SLOW, AWAY):
+        assert objects.put("index.json", b"y", **options) == memory.head("index.json").etag  # type: ignore[arg-type]
+        return
+    with pytest.raises(OutcomeUnknown):
+        objects.put("index.json", b"y", **options)  # type: ignore[arg-type]
+    assert len(faulty.requests) == 1
+
+
+def test_a_list_goes_on_behind_the_last_row() -> None:
+    memory = MemoryObjects()
+    for number in range(50):
+        memory.put(f"dir/{number:02}/x", b"")
+    faulty = FaultyObjects(memory, one_in(5, 7))
+    objects = Retrying(faulty, StillClock())
+    assert keys_of(objects.list("dir/")) == [f"dir/{number:02}/x" for number in range(50)]
+    assert list(objects.names("dir")) == [(f"{number:02}", True) for number in range(50)]
+    assert any(made.fault for made in faulty.requests)
+
+
+def test_a_piece_that_ended_early_is_read_again() -> None:
+    memory = MemoryObjects()
+    memory.put("file", bytes(range(250)) * 10)
+    objects = Retrying(FaultyObjects(memory, one_in(3, 5)), StillClock())
+    buffer = bytearray(100)
+    for _ in range(20):
+        with objects.open("file") as reader:
+            assert reader.read_into(50, memoryview(buffer)) == 100
+            assert buffer == bytes(range(50, 150))
+
+
+# -- the end of patience --------------------------------------------------------------------------
+
+
+def test_after_the_deadline_the_failure_goes_up() -> None:
+    _, faulty, objects, clock = over(*[SLOW] * 1000)
+    began = clock.time
+    with pytest.raises(SlowDown):
+        objects.head("file")
+    assert 20 < clock.time - began <= 30
+    assert 15 < len(faulty.requests) < 100
+
+
+def test_after_a_long_outage_each_client_hears_at_once_and_one_success_ends_it() -> None:
+    memory, faulty, objects, clock = over(*[AWAY] * 1000)
+    with pytest.raises(Unavailable):
+        objects.head("file")
+    faulty.taken()
+    for _ in range(3):
+        clock.time += 1
+        with pytest.raises(Unavailable):
+            objects.head("file")
+    assert len(faulty.taken()) == 3
+    memory.put("file", b"")
+    faulty._choose = scripted("", AWAY, AWAY)
+    objects.head("file")
+    objects.head("file")
+    assert len(faulty.taken()) == 4
+
+
+def test_an_outage_of_yesterday_is_none_of_today() -> None:
+    memory, faulty, objects, clock = over(*[AWAY] * 1000)
+    with pytest.raises(Unavailable):
+        objects.head("file")
+    clock.time += 3600
+    memory.put("file", b"")
+    faulty._choose = scripted(AWAY, AWAY)
+    objects.head("file")
+
+
+@pytest.mark.parametrize("kind", [NoBucket, IoFailed, PermissionRefused, NotFound, StorageError])
+def test_what_will_not_get_better_is_told_at_once(kind: type[StorageError]) -> None:
+    class Refusing(MemoryObjects):
+        calls = 0
+
+        def head(self, key: str) -> object:  # type: ignore[override]
+            self.calls += 1
+            raise kind("no")
+
+    inner = Refusing()
+    with pytest.raises(kind):
+        Retrying(inner, StillClock()).head("file")
+    assert inner.calls == 1
+
+
+# -- parts and warrants ---------------------------------------------------------------------------
+
+
+def uploaded(objects: Objects) -> tuple[str, list[str]]:
+    upload = objects.start_parts("big")
+    return upload, [objects.put_part("big", upload, 1, b"1" * PART), objects.put_part("big", upload, 2, b"2")]
+
+
+def test_a_completion_without_an_answer_was_done() -> None:
+    """MinIO says 404 to a repeated one (s3.md 1), and so does the store in memory."""
+    memory, faulty, objects, _ = over()
+    upload, etags = uploaded(objects)
+    faulty._choose = scripted(LOST)
+    assert objects.complete_parts("big", upload, etags) == memory.head("big").etag == etag_of_parts(etags)
+
+
+def test_a_completion_without_an_answer_was_not_done() -> None:
+    memory, faulty, objects, _ = over()
+    upload, etags = uploaded(objects)
+    faulty._choose = scripted(NEVER, SLOW, NEVER)
+    assert objects.complete_parts("big", upload, etags) == memory.head("big").etag
+
+
+def test_an_older_object_is_not_taken_for_ours() -> None:
+    now = 1000.0
+    memory, clock = MemoryObjects(lambda: now), StillClock()
+    faulty = FaultyObjects(memory, scripted())
+    objects = Retrying(faulty, clock)
+    memory.put("big", b"damaged")
+    now += 100
+    upload, etags = uploaded(objects)
+    faulty._choose = scripted(NEVER)
+    memory.abort_parts("big", upload)
+    with pytest.raises(NotFound):
+        objects.complete_parts("big", upload, etags)
+    assert get(memory, "big") == b"damaged"
+
+
+def test_a_completion_that_was_refused_at_once_is_not_looked_for() -> None:
+    memory, _, objects, _ = over()
+    upload, etags = uploaded(objects)
+    memory.put("big", b"another")
+    objects.abort_parts("big", upload)
+    with pytest.raises(NotFound):
+        objects.complete_parts("big", upload, etags)
+
+
+def test_a_warrant_that_was_perhaps_carried_out_is_not_told_as_expired() -> None:
+    """The sentence must stay until the first request can't arrive any more (s3.md 5)."""
+    now = 1000.0
+    memory = MemoryObjects(lambda: now)
+    memory.put("file", b"x")
+
+    def choose(method: str, _: str) -> str:
+        nonlocal now
+        now += 20
+        return NEVER if method == "execute" and now < 1030 else ""
+
+    objects = Retrying(FaultyObjects(memory, choose), StillClock())
+    warrant: Warrant = objects.sign_deletes(["file"], 30)
+    with pytest.raises(OutcomeUnknown):
+        objects.execute(warrant)
+
+
+def test_changed_is_told() -> None:
+    _, _, objects, _ = over(SLOW)
+    objects.put("file", b"x", absent=True)
+    with pytest.raises(Changed):
+        objects.put("file", b"x", absent=True)
