@@ -59,8 +59,8 @@ class Threshold:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
         return self.inner.list(prefix, after=after)
 
-    def names(self, directory: str) -> Iterator[tuple[str, bool]]:
-        return self.inner.names(directory)
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
+        return self.inner.names(directory, after=after)
 
     def presign_get(self, key: str, seconds: int) -> str:
         return self.inner.presign_get(key, seconds)

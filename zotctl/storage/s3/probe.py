@@ -1,0 +1,226 @@
+"""What an object store can be relied on for, tried before the first write (s3.md 4 and 5).
+
+A server that doesn't know a condition answers 200, so each try must be refused once to be believed. Ignored headers
+and gross races are found; that a server is atomic can't be proved by trying.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import NamedTuple, TypeVar
+
+from zotctl.errors import Changed, ConfigError, Expired, IoFailed, NotFound, OutcomeUnknown, StorageError
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.objects import Objects
+
+T = TypeVar("T")
+
+KEPT = 24 * 3600
+"""Seconds for which the result is believed, by the server's clock."""
+ROUNDS, RACERS = 5, 8
+SIGNED_FOR = 1
+TRIES = 5
+"""Of a step whose outcome got lost."""
+
+
+class Abilities(NamedTuple):
+    """`signed_deletes`: they are carried out, and refused when they are late; None: not tried yet."""
+
+    creates_once: bool
+    swaps: bool
+    wins_alone: bool
+    checks_sha256: bool
+    signed_deletes: bool | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """What servers that share a bucket need, as people call it."""
+        wanted = {
+            "PUT If-None-Match: * (creating an object once)": self.creates_once,
+            "PUT If-Match (replacing an object only as it was read)": self.swaps,
+            "one winner of several conditional PUTs at once": self.wins_alone,
+        }
+        return [name for name, there in wanted.items() if not there]
+
+
+def require_shared(label: str, abilities: Abilities, *, single_writer: bool) -> None:
+    """Raises ConfigError: several servers on this bucket would lose each other's tags."""
+    if abilities.missing and not single_writer:
+        raise ConfigError(
+            f"{label}: the object store lacks {', '.join(abilities.missing)}; without it, servers that share the "
+            "bucket lose tags. If exactly one zotctl process ever writes to it, say so: single_writer = true, or "
+            "ZOTCTL_SINGLE_WRITER=true"
+        )
+
+
+def require_collection(label: str, abilities: Abilities, *, single_writer: bool) -> None:
+    """Raises ConfigError: nothing may be deleted beside a writer there."""
+    if abilities.signed_deletes is False and not single_writer:
+        raise ConfigError(
+            f"{label}: the object store carries out deletes that were signed too long ago, so a collector beside "
+            "other servers could delete what was pushed meanwhile; with single_writer = true it may run alone"
+        )
+
+
+def known(objects: Objects, server: str) -> Abilities | None:
+    """What was found in the last 24 hours, of this server."""
+    try:
+        got = objects.get(keys.CAPABILITIES)
+        assert got is not None
+        said = json.loads(got[1])
+        fresh = got[0].age < KEPT and said.pop("server") == server
+        return Abilities(**said) if fresh else None
+    except (NotFound, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def probe(objects: Objects, clock: Clock, server: str = "") -> Abilities:
+    """From the last 24 hours, or tried now: about fifty small requests. What is missing is tried again each time."""
+    found = known(objects, server)
+    if found is None:
+        found = Probe(objects, clock).abilities()
+        _keep(objects, server, found)
+    return found
+
+
+def probe_deletes(objects: Objects, clock: Clock, server: str = "") -> Abilities:
+    """With `signed_deletes`, which takes seconds: before the first collection."""
+    found = probe(objects, clock, server)
+    if found.signed_deletes is None:
+        found = found._replace(signed_deletes=Probe(objects, clock).signed_deletes())
+        _keep(objects, server, found)
+    return found
+
+
+def _keep(objects: Objects, server: str, found: Abilities) -> None:
+    if not found.missing and found.signed_deletes is not False:
+        objects.put(keys.CAPABILITIES, json.dumps({"server": server, **found._asdict()}).encode())
+
+
+class Probe:
+    """Each step works on objects of its own, and removes them."""
+
+    def __init__(self, objects: Objects, clock: Clock) -> None:
+        self._objects, self._clock = objects, clock
+
+    def abilities(self) -> Abilities:
+        creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
+        alone = creates_once and swaps and self._wins_alone()
+        return Abilities(creates_once, swaps, alone, self._settled(self._checks_sha256))
+
+    def _settled(self, step: Callable[[str], T]) -> T:
+        """With another key, as long as an answer got lost."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._cleaned(step)
+            except OutcomeUnknown:
+                continue
+        return self._cleaned(step)
+
+    def _cleaned(self, step: Callable[[str], T]) -> T:
+        key = keys.tmp(f"probe-{self._clock.token()}")
+        try:
+            return step(key)
+        finally:
+            self._objects.delete(key)
+
+    def _creates_once(self, key: str) -> bool:
+        self._objects.put(key, b"one", absent=True)
+        return self._is_refused(key, b"two", absent=True)
+
+    def _swaps(self, key: str) -> bool:
+        """A stale ETag is refused, and one of an object that is no more."""
+        first = self._objects.put(key, b"one")
+        second = self._objects.put(key, b"two", match=first)
+        if not self._is_refused(key, b"three", match=first):
+            return False
+        self._objects.delete(key)
+        return self._is_refused(key, b"four", match=second)
+
+    def _is_refused(self, key: str, body: bytes, *, match: str = "", absent: bool = False) -> bool:
+        try:
+            self._objects.put(key, body, match=match, absent=absent)
+        except Changed:
+            return True
+        return False
+
+    def _wins_alone(self) -> bool:
+        with ThreadPoolExecutor(RACERS) as pool:
+            return all(self._settled(partial(self._race, pool)) for _ in range(ROUNDS))
+
+    def _race(self, pool: ThreadPoolExecutor, key: str) -> bool:
+        """Creation, and then a swap, by eight at once."""
+        if self._winners(pool, lambda number: self._objects.put(key, f"{number}".encode(), absent=True)) > 1:
+            return False
+        etag = self._objects.head(key).etag
+        return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
+
+    def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:
+        gate = Barrier(RACERS)
+
+        def run(number: int) -> bool:
+            gate.wait()
+            try:
+                put(number)
+            except (Changed, OutcomeUnknown):
+                return False
+            return True
+
+        return sum(pool.map(run, range(RACERS)))
+
+    def _checks_sha256(self, key: str) -> bool:
+        try:
+            self._objects.put(key, b"wrong", sha256="0" * 64)
+        except IoFailed:
+            return True
+        return False
+
+    def signed_deletes(self) -> bool:
+        """They are carried out in time, and never later, one key or several."""
+        places = [keys.tmp(f"probe-{self._clock.token()}") for _ in range(4)]
+        try:
+            return self._carries_out(places[:1], places[1:])
+        finally:
+            for key in places:
+                self._objects.delete(key)
+
+    def _carries_out(self, one: list[str], several: list[str]) -> bool:
+        for key in one + several:
+            self._objects.put(key, b"x")
+        for batch in (one, several):
+            self._objects.execute(self._objects.sign_deletes(batch, 60))
+            if self._there(batch):
+                return False
+            for key in batch:
+                self._objects.put(key, b"x")
+        return self._refuses_late(one, several)
+
+    def _refuses_late(self, one: list[str], several: list[str]) -> bool:
+        warrants = [self._objects.sign_deletes(batch, SIGNED_FOR) for batch in (one, several)]
+        late = self._objects.head(one[0]).age + SIGNED_FOR + 2
+        while self._objects.head(one[0]).age < late:
+            self._clock.sleep(0.5)
+        for warrant in warrants:
+            try:
+                self._objects.execute(warrant)
+                return False
+            except Expired:
+                continue
+            except StorageError:
+                return False
+        return self._there(one + several)
+
+    def _there(self, places: list[str]) -> bool:
+        """Any of them."""
+        for key in places:
+            try:
+                self._objects.head(key)
+            except NotFound:
+                continue
+            return True
+        return False
