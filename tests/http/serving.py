@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,17 @@ WITHOUT_JOBS = {"ZOTCTL_STORAGE_GC": "false"}
 
 
 class Server:
-    """`zotctl serve` on a free port. Its standard error is kept in a file."""
+    """`zotctl serve` on a free port. Its standard error is kept in a file. `address`: a root elsewhere."""
 
-    def __init__(self, home: Path, *arguments: str, config: str = "", workers: int = 1) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *arguments: str,
+        config: str = "",
+        workers: int = 1,
+        address: str = "",
+        environ: Mapping[str, str] = WITHOUT_JOBS,
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.root, self.log_file, self.config_file = (
             home,
@@ -42,7 +50,7 @@ class Server:
             "zotctl.cli",
             "serve",
             "--root",
-            str(self.root),
+            address or str(self.root),
             "--workers",
             str(workers),
         ]
@@ -57,7 +65,7 @@ class Server:
         ]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | WITHOUT_JOBS
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environ}
             )
         self.line = self._first_line()
         found = re.fullmatch(r"zotctl \S+ serving on (https?://[0-9.]+:(\d+))\n", self.line)

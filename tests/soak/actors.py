@@ -14,7 +14,7 @@ import httpx
 
 from tests import images
 from tests.clients.peers import ACCEPT
-from tests.soak.fleet import DELAY, Fleet, Jobs
+from tests.soak.fleet import Fleet, Jobs
 from tests.soak.journal import Journal
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -71,6 +71,7 @@ class World:
     fleet: Fleet
     jobs: Jobs
     journal: Journal
+    delay: float
     tags: Tags = field(default_factory=Tags)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -133,7 +134,7 @@ class Pusher(Actor):
         began = time.time()
         for body in made.blobs:
             self._provide(name, body, made)
-        time.sleep(random.uniform(0, 0.1) if self._manner == "quick" else random.uniform(0.5, DELAY - 1.5))
+        time.sleep(random.uniform(0, 0.1) if self._manner == "quick" else random.uniform(0.5, self.world.delay - 1.5))
         with self.world.tags.change(name, tag, made):
             self._put(name, tag, made, began)
         self.journal.count(f"pushed {self._manner}")
@@ -186,7 +187,7 @@ class Pusher(Actor):
                     break
             if answer.status_code == 201:
                 return
-            if not lost and time.time() - began < DELAY - MARGIN:
+            if not lost and time.time() - began < self.world.delay - MARGIN:
                 raise self.refuse(f"{method} of an upload", answer, digest, made.digest)
         raise self.refuse("a hundred uploads were lost", answer, digest, made.digest)
 
@@ -198,7 +199,7 @@ class Pusher(Actor):
             answer, _ = self.ask("PUT", path, made.digest, content=made.manifest, headers=headers)
             if answer.status_code == 201:
                 return
-            if answer.status_code >= 500 or time.time() - began < DELAY - MARGIN:
+            if answer.status_code >= 500 or time.time() - began < self.world.delay - MARGIN:
                 about = (name, tag, made.digest, *map(digest_of, made.blobs))
                 raise self.refuse(f"refused {time.time() - began:.1f} s after its blobs were there", answer, *about)
             self.journal.count("refused after the delay")

@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.cli.running import REPOSITORY
 from tests.http.serving import Server
 from tests.soak.journal import Journal
+from tests.soak.places import Place
 
-DELAY = 6.0
 LONGEST = 300.0
 """Seconds after which a job hangs."""
 
@@ -45,17 +45,15 @@ def kill_family(server: Server) -> None:
 class Fleet:
     """The servers. Who wants one gets any that is up; that may die in the same moment."""
 
-    def __init__(self, home: Path, root: Path, journal: Journal, number: int = 2) -> None:
-        self._home, self._root, self._journal = home, root, journal
+    def __init__(self, home: Path, place: Place, journal: Journal) -> None:
+        self._home, self._place, self._journal = home, place, journal
         self._started = 0
-        self.servers = [self.start() for _ in range(number)]
+        self.servers = [self.start() for _ in range(place.servers)]
 
     def start(self) -> Server:
         home = self._home / f"server-{self._started}"
         self._started += 1
-        home.mkdir()
-        (home / "root").symlink_to(self._root)
-        server = Server(home, workers=2)
+        server = Server(home, workers=2, address=self._place.address, environ=self._place.environ)
         self._journal.note("chaos", "server starts", server.process.pid, "on port", server.port)
         return server
 
@@ -81,21 +79,22 @@ class Fleet:
 class Jobs:
     """`zotctl COMMAND` again and again, each a loop of its own."""
 
-    def __init__(self, home: Path, root: Path, journal: Journal) -> None:
-        self._reports, self._root, self._journal = home / "reports", root, journal
+    def __init__(self, home: Path, place: Place, journal: Journal) -> None:
+        self._reports, self._place, self._journal = home / "reports", place, journal
         self._reports.mkdir()
         self._mutex = threading.Lock()
         self._number = 0
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def run(self, *words: str, allowed: tuple[int, ...] = (0,)) -> int:
+    def run(self, *words: str, allowed: tuple[int, ...] = (0,), root: str = "") -> int:
         """One run; its exit code, negative if somebody killed it. Another code is a failure."""
         with self._mutex:
             self._number += 1
             name = f"{self._number:05}-{words[0]}"
         out, err = self._reports / name, self._reports / f"{name}.err"
-        command = [sys.executable, "-m", "zotctl.cli", *words, "--root", str(self._root), "--output", "jsonl"]
-        environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key}
+        command = [sys.executable, "-m", "zotctl.cli", *words, "--root", root or self._place.address]
+        command += ["--output", "jsonl"]
+        environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key} | self._place.environ
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
@@ -128,8 +127,8 @@ class Jobs:
 class Chaos:
     """SIGKILL, or SIGSTOP and after a while SIGCONT, to servers, workers and jobs at random."""
 
-    def __init__(self, fleet: Fleet, jobs: Jobs, journal: Journal) -> None:
-        self._fleet, self._jobs, self._journal = fleet, jobs, journal
+    def __init__(self, fleet: Fleet, jobs: Jobs, journal: Journal, place: Place) -> None:
+        self._fleet, self._jobs, self._journal, self._place = fleet, jobs, journal, place
         self._frozen: list[threading.Thread] = []
 
     def thaw(self) -> None:
@@ -140,8 +139,8 @@ class Chaos:
     def strike(self) -> None:
         random.choices(
             (self._worker_dies, self._worker_freezes, self._server_dies, self._parent_dies, self._job_dies,
-             self._job_freezes),
-            (2, 3, 1, 1, 3, 3),
+             self._job_freezes, self._storage_suffers),
+            (2, 3, 1, 1, 3, 3, 1),
         )[0]()  # fmt: skip
 
     def _worker(self) -> int | None:
@@ -187,7 +186,11 @@ class Chaos:
     def _job_freezes(self) -> None:
         """At times for longer than the delay, so that it goes on with what it saw long ago."""
         if (job := self._jobs.some()) is not None:
-            self._freeze(job[1].send_signal, random.choice((0.3, 1, 3, DELAY + 2)), f"job {job[0]}")
+            self._freeze(job[1].send_signal, random.choice((0.3, 1, 3, self._place.delay + 2)), f"job {job[0]}")
+
+    def _storage_suffers(self) -> None:
+        if what := self._place.suffer():
+            self._tell(what)
 
     def _freeze(self, send: Callable[[signal.Signals], object], seconds: float, what: str) -> None:
         self._tell(f"SIGSTOP for {seconds:.1f} s to {what}")

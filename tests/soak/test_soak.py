@@ -1,4 +1,4 @@
-"""Everything at once on one root: six pushers, pullers, five jobs, two servers, and signals at random.
+"""Everything at once on one store: six pushers, pullers, five jobs, two servers or three, and signals at random.
 
 `ZOTCTL_SOAK=600` makes it last for so many seconds. A failure prints the history of what it is about.
 """
@@ -19,20 +19,20 @@ from pathlib import Path
 import pytest
 
 from tests import tools
+from tests.buckets import Server, make_bucket
 from tests.clients.peers import clean_environment
 from tests.faultproof.checks import faults_of, files_below
 from tests.soak.actors import REPOSITORIES, Importer, Puller, Pusher, World
-from tests.soak.fleet import DELAY, Chaos, Fleet, Jobs
+from tests.soak.fleet import Chaos, Fleet, Jobs
 from tests.soak.journal import Journal
+from tests.soak.places import Directory, InBucket, Place
 from zotctl.oci.digest import digest_of
 
 SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28"))
 PATIENCE = 90.0
 """More seconds, on a machine that is slow, until each of `WANTED` has happened."""
 MANNERS = ("quick", "slow", "slow", "promised", "promised", "promised")
-LOOPS: tuple[tuple[str, ...], ...] = (
-    ("gc", "--delay", f"{DELAY:.0f}s"), ("gc", "--delay", f"{DELAY:.0f}s"), ("dedupe",), ("scrub",), ("verify",),
-)  # fmt: skip
+LOOPS: tuple[tuple[str, ...], ...] = (("gc",), ("gc",), ("dedupe",), ("scrub",), ("verify",))
 WANTED = ("pushed quick", "pushed slow", "pushed promised", "pulled", "imported", "deleted", "gc 0", "dedupe 0",
           "scrub 0", "verify 0", "signals", "blobs promised by HEAD")  # fmt: skip
 
@@ -52,25 +52,39 @@ def threads(world: World, *loops: Callable[[], None]) -> Iterator[None]:
 
 
 def job_loop(world: World, words: tuple[str, ...]) -> Callable[[], None]:
+    more = ("--delay", f"{world.delay:.0f}s") if words == ("gc",) else ()
+
     def loop() -> None:
         while not world.stop.wait(random.uniform(0.2, 1.5)):
             # 11: the other loop of the same job has the lease.
-            world.jobs.run(*words, allowed=(0, 11) if LOOPS.count(words) > 1 else (0,))
+            world.jobs.run(*words, *more, allowed=(0, 11) if LOOPS.count(words) > 1 else (0,))
 
     return loop
 
 
 @pytest.mark.timeout(SECONDS + PATIENCE + 600)
-def test_everything_at_once(tmp_path: Path) -> None:
-    root, journal = tmp_path / "root", Journal(tmp_path)
-    root.mkdir()
-    fleet = Fleet(tmp_path, root, journal)
-    jobs = Jobs(tmp_path, root, journal)
-    world, chaos = World(fleet, jobs, journal), Chaos(fleet, jobs, journal)
+def test_everything_at_once_in_a_directory(tmp_path: Path) -> None:
+    place = Directory(tmp_path / "root")
+    everything_at_once(tmp_path, place, lambda world: look_at_directory(world, place.root, tmp_path))
+
+
+@pytest.mark.timeout(SECONDS + PATIENCE + 600)
+@pytest.mark.parametrize("dedupe", [False, True], ids=["own", "pool"])
+def test_everything_at_once_in_a_bucket(tmp_path: Path, own_server: Server, dedupe: bool) -> None:
+    place = InBucket(make_bucket(own_server), dedupe=dedupe)
+    everything_at_once(tmp_path, place, lambda world: look_at_bucket(world, place, tmp_path))
+
+
+def everything_at_once(home: Path, place: Place, look: Callable[[World], None]) -> None:
+    journal = Journal(home)
+    fleet = Fleet(home, place, journal)
+    jobs = Jobs(home, place, journal)
+    world, chaos = World(fleet, jobs, journal, place.delay), Chaos(fleet, jobs, journal, place)
     try:
-        rush(world, chaos, tmp_path)
-        check(world, root, tmp_path)
-        assert fleet.stop() == [0, 0]
+        rush(world, chaos, home)
+        place.recover()
+        check(world, look)
+        assert fleet.stop() == [0] * place.servers
         assert "traceback" not in fleet.logs()
     finally:
         fleet.close()
@@ -98,18 +112,39 @@ def rush(world: World, chaos: Chaos, home: Path) -> None:
         assert [what for what in WANTED if not counts[what]] == []
 
 
-def check(world: World, root: Path, home: Path) -> None:
+def check(world: World, look: Callable[[World], None]) -> None:
     """Every acknowledged tag, then what was deleted, then what other programs say."""
     look_at_tags(world)
     time.sleep(1.1)  # a session that nobody has gone on with for a second is nobody's
     world.jobs.run("gc", "--delay", "0s", "--untagged", "all")
-    look_at_what_is_left(world, root)
+    look(world)
     world.jobs.run("verify", "--deep")
     world.jobs.run("scrub", "--restart")
     look_at_tags(world)
+
+
+def look_at_directory(world: World, root: Path, home: Path) -> None:
+    look_at_what_is_left(world, root)
     for fault in faults_of(files_below(root)):
         world.journal.fail(fault, *fault.replace("/", " ").split())
     look_with_skopeo(world, root, home)
+
+
+def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
+    """After the last collection: no content that no tag needs, and a copy that is a plain layout."""
+    if world.journal.failures:
+        return
+    alive = {digest_of(body).encoded for made in world.tags.held.values() for body in (made.manifest, *made.blobs)}
+    for found in place.bucket.client().list(""):
+        parts = found.key.split("/")
+        if ("blobs" in parts or "_blobs" in parts or "holds" in parts) and not alive & set(parts):
+            world.journal.fail("was deleted and is not freed", found.key)
+        if found.key.startswith((".zotctl/sentences/", ".zotctl/uploads/", ".zotctl/staged/", ".zotctl/bad/")):
+            world.journal.fail("is left over", found.key)
+    copy = home / "copy"
+    code = world.jobs.run("import-layout", place.address, "--all", root=str(copy))
+    if code == 0:
+        look_with_skopeo(world, copy, home)
 
 
 def look_at_tags(world: World) -> None:
