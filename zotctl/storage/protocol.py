@@ -136,6 +136,9 @@ class StoreProtocol(Protocol):
     def distrust(self, name: str, digest: Digest) -> bool:
         """Hash a blob whose length was called into question, and set it aside if it is wrong."""
 
+    def doubt(self, name: str, digest: Digest) -> None:
+        """Its bytes were found wrong: the next push of it has to write them, whatever is remembered."""
+
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
 

@@ -224,6 +224,7 @@ class Repository:
                 raise ManifestInvalid(f"{digest} has {len(body)} bytes and index.json says {row.size}")
         except (NotFound, ManifestInvalid) as error:
             self._root.report_damage(self.name, digest, error.message)
+            self._root.protocol.doubt(self.name, digest)
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
         return StoredManifest(digest, media_type, body)
 

@@ -132,6 +132,9 @@ class LocalProtocol:
     def distrust(self, name: str, digest: Digest) -> bool:
         return self.blobs.distrust(name, digest)
 
+    def doubt(self, name: str, digest: Digest) -> None:
+        """Nothing is remembered: a push compares."""
+
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name, wait=wait)
 

@@ -103,7 +103,6 @@ class Blobs:
         """M3: a manifest lies in its repository, and its own time stamp is its hold."""
         if self._promises.confirmed(name, digest) is not None:
             return
-        self._layouts.ensure(name)
         place, since = keys.blob(name, digest), self._promises.now(name)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._site.objects.put(place, body, sha256=sha256)

@@ -107,6 +107,9 @@ class BucketProtocol:
         """An object is never cut short by a crash: what has its name was whole."""
         return True
 
+    def doubt(self, name: str, digest: Digest) -> None:
+        self.promises.forget(name, digest)
+
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name)
 
@@ -127,8 +130,10 @@ class BucketProtocol:
 
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """M2 and M3 of one push, side by side with those of others: its commit then finds all promises made."""
-        self.promises.promise_all(name, list(needs))
-        self.blobs.publish_manifest(name, digest, self.staged(staged))
+        needs = list(needs)
+        self.promises.promise_all(name, needs)
+        if all(self.promises.confirmed(name, need) for need in needs):
+            self.blobs.publish_manifest(name, digest, self.staged(staged))
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         return self.indexes.commit(name, changes, BucketTransaction(self, name))
