@@ -23,6 +23,9 @@ class Medium(Protocol):
     def store(self) -> Store:
         """As another process opens it."""
 
+    def identity(self, name: str, digest: Digest) -> object:
+        """Of the bytes that a repository reads: equal if they are stored once."""
+
     def overwrite(self, name: str, digest: Digest, body: bytes) -> None:
         """Other bytes in the place of a blob, here and where it is shared."""
 
@@ -34,6 +37,9 @@ class OnDriver:
 
     def store(self) -> Store:
         return store_over(self.tree)
+
+    def identity(self, name: str, digest: Digest) -> object:
+        return self.tree.stat(keys.blob(name, digest)).ino
 
     def overwrite(self, name: str, digest: Digest, body: bytes) -> None:
         for key in (keys.blob(name, digest), keys.pool(digest)) if self.links else (keys.blob(name, digest),):
@@ -51,6 +57,10 @@ class OnObjects:
 
     def store(self) -> Store:
         return bucket_store(self._objects, dedupe=self.links)
+
+    def identity(self, name: str, digest: Digest) -> object:
+        places = (keys.blob(name, digest), keys.shared(digest))
+        return [found.key for place in places for found in self._objects.list(place)]
 
     def overwrite(self, name: str, digest: Digest, body: bytes) -> None:
         for key in (keys.blob(name, digest), keys.shared(digest)):
