@@ -60,7 +60,7 @@ class OnObjects:
 
     def identity(self, name: str, digest: Digest) -> object:
         places = (keys.blob(name, digest), keys.shared(digest))
-        return [found.key for place in places for found in self._objects.list(place)]
+        return tuple(found.key for place in places for found in self._objects.list(place))
 
     def overwrite(self, name: str, digest: Digest, body: bytes) -> None:
         for key in (keys.blob(name, digest), keys.shared(digest)):
