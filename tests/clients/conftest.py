@@ -1,4 +1,4 @@
-"""A registry of two workers, one for each test process; every test has a repository of its own."""
+"""A registry of two workers on each storage, one for each test process; every test has a repository of its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import make_bucket
 from tests.clients.peers import Peer
 from tests.http.serving import Server, serving
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("registry"), workers=2) as made:
+@pytest.fixture(scope="session", params=["directory", "bucket"])
+def registry(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    on_bucket = request.param == "bucket"
+    options = ["--dedupe"] if on_bucket else []
+    home, bucket = tmp_path_factory.mktemp("registry"), make_bucket() if on_bucket else None
+    with serving(home, *options, workers=2, bucket=bucket) as made:
         yield made
         assert "traceback" not in made.log()
 

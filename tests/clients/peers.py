@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests import images
 from tests.http.serving import Server, push_blob
@@ -44,7 +45,13 @@ class Peer:
     @property
     def directory(self) -> Path:
         """The layout that the registry makes of the repository."""
-        return self.server.root / self.name
+        return self.below() / self.name
+
+    def below(self) -> Path:
+        """The directory that is served. Without one the test is skipped."""
+        if self.server.bucket is not None:
+            pytest.skip("is about a directory")
+        return self.server.root
 
     def run(self, *words: str, stdin: str | None = None) -> str:
         """Standard output of a program that has to succeed."""
@@ -97,7 +104,7 @@ class Peer:
 
     def beside(self, layout: Path, name: str) -> str:
         """Put a layout that a peer made below the root, while the server runs; the repository's name."""
-        target = self.server.root / self.name / name
+        target = self.below() / self.name / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(layout, target)
         return f"{self.name}/{name}"

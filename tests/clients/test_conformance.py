@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import make_bucket
 from tests.clients.peers import clean_environment
 from tests.http.serving import serving
 from tests.tools import need
@@ -61,11 +62,14 @@ def sections(text: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("version", ["1.1", "dev"])
-def test_the_conformance_program_passes(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize("storage", ["directory", "bucket", "bucket with a pool"])
+def test_the_conformance_program_passes(tmp_path: Path, version: str, storage: str) -> None:
     need("conformance")
+    bucket = make_bucket() if storage != "directory" else None
+    options = ["--dedupe"] if storage == "bucket with a pool" else []
     results = tmp_path / "results"
     results.mkdir()
-    with serving(tmp_path / "server", workers=2) as server:
+    with serving(tmp_path / "server", *options, workers=2, bucket=bucket) as server:
         done = subprocess.run(
             ["conformance"],
             cwd=results,

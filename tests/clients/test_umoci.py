@@ -41,7 +41,7 @@ def test_its_layout_is_served(peer: Peer) -> None:
 
 def test_its_layout_is_served_while_it_grows(peer: Peer) -> None:
     """umoci works below the root, in a directory that is served."""
-    directory = peer.server.root / peer.name / "growing"
+    directory = peer.directory / "growing"
     directory.parent.mkdir(parents=True)
     fresh(peer, directory, "a")
     assert peer.tags(f"{peer.name}/growing") == ["a"]

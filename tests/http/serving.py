@@ -19,13 +19,16 @@ from typing import Any
 
 import httpx
 
+from tests.buckets import Bucket
+
 START = 60.0
 WITHOUT_JOBS = {"ZOTCTL_STORAGE_GC": "false"}
 """No process for the jobs beside the workers: then the children of a server are its workers."""
 
 
 class Server:
-    """`zotctl serve` on a free port. Its standard error is kept in a file. `address`: a root elsewhere."""
+    """`zotctl serve` on a free port. Its standard error is kept in a file. `address`: a root elsewhere; `bucket`: that
+    is the root."""
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Server:
         workers: int = 1,
         address: str = "",
         environ: Mapping[str, str] = WITHOUT_JOBS,
+        bucket: Bucket | None = None,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.root, self.log_file, self.config_file = (
@@ -43,6 +47,9 @@ class Server:
             home / "log",
             home / "c.toml",
         )
+        self.bucket = bucket
+        if bucket is not None:
+            address, environ = bucket.url, {**environ, **bucket.environment}
         self.config_file.write_text(config)
         command = [
             sys.executable,
@@ -116,8 +123,10 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path, *arguments: str, config: str = "", workers: int = 1) -> Iterator[Server]:
-    server = Server(home, *arguments, config=config, workers=workers)
+def serving(
+    home: Path, *arguments: str, config: str = "", workers: int = 1, bucket: Bucket | None = None
+) -> Iterator[Server]:
+    server = Server(home, *arguments, config=config, workers=workers, bucket=bucket)
     try:
         yield server
     finally:

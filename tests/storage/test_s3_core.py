@@ -190,6 +190,19 @@ def test_a_head_alone_gives_no_right(world: World) -> None:
     assert keys.hold(digest, "b") not in world.memory.stored
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_mount_from_where_it_is_not_gives_no_right(world: World, pooled: bool) -> None:
+    """I7: nor may a repository that has no such blob be named as its source."""
+    digest = world.push_blob("secret", b"x")
+    world.push_blob("mine", b"y")
+    world.protocol().site.pooled = pooled
+    assert not world.repository("b").mount_blob(world.repository("mine"), digest)
+    assert keys.hold(digest, "b") not in world.memory.stored
+    assert keys.index("b") not in world.memory.stored
+    with pytest.raises(BlobUnknown):
+        world.repository("b").open_blob(digest)
+
+
 def test_holds_that_are_lost_fall_back_to_what_is_reachable(world: World) -> None:
     world.push("a", "v1")
     for key in [key for key in world.memory.stored if key.startswith(keys.HOLDS)]:

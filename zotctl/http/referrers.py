@@ -49,9 +49,9 @@ def _whole(service: Service, name: str, digest: Digest, wanted: str | None, wait
     """
     try:
         repository = service.store.repository(name, wait=wait)
+        generation, key = repository.generation(), ("referrers", name, digest, wanted)
     except NameUnknown:
         return _HEAD + _TAIL
-    generation, key = repository.generation(), ("referrers", name, digest, wanted)
     body = service.pages.get(key, generation)
     if body is None:
         page, more = _page(repository.referrers(digest, wanted), "", service.config.referrers_page)

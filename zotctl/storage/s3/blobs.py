@@ -119,8 +119,10 @@ class Blobs:
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Without the bytes; False: the source has no such blob, or may not read it."""
-        self._layouts.ensure(name)
+        own = keys.blob(source, digest)
         for place in self._readable(source, digest):
+            if place == own and self._site.head(own) is None:
+                continue  # a hold is a right: none is written before the source has shown that it has one (I7)
             with suppress(NotFound):
                 self.publish(name, digest, partial(self._take, source, digest, place), new=True)
                 return True
