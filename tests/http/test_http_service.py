@@ -49,7 +49,7 @@ class Content:
 class FakeUpload:
     offset = 0
 
-    def expect(self, made: str | None = None, size: int | None = None) -> None: ...
+    def expect(self, made: str | None = None, size: int | None = None, start: int | None = None) -> None: ...
     def ready(self, count: int) -> bool:
         return True
 

@@ -186,7 +186,7 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
 
 def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest: Digest | None) -> int:
     with _resume(service, chunk) as upload:
-        upload.expect(digest)
+        upload.expect(digest, start=chunk.start)
         if pieces:
             upload.write(pieces)
         _complete(upload, digest)
@@ -207,7 +207,7 @@ async def _receive_stream(
     upload = await service.move_bytes(_resume, service, chunk)
     try:
         length = request.content_length
-        upload.expect(digest, None if length is None else upload.offset + length)
+        upload.expect(digest, None if length is None else upload.offset + length, chunk.start)
         await _pump(service, request.body, pieces, upload, chunk.length)
         await _settle(service.move_bytes(_complete, upload, digest))
         return upload.offset

@@ -55,8 +55,11 @@ class UploadSession(Protocol):
     offset: int
     algorithm: str
 
-    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
-        """Before the bytes of a request: the digest of the blob and its size, as far as they are known."""
+    def expect(
+        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
+    ) -> None:
+        """Before the bytes of a request, as far as it is known: the digest of the blob, its size, and where they
+        start (else they follow whatever is there). Raises UploadConflict."""
 
     def ready(self, count: int) -> bool:
         """Would so many bytes be taken without waiting for memory? If not, ask again after a while."""

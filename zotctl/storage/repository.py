@@ -400,9 +400,11 @@ class Upload:
     def algorithm(self) -> str:
         return self._session.algorithm
 
-    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
-        """What is known before the first byte of a request."""
-        self._session.expect(digest, size)
+    def expect(
+        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
+    ) -> None:
+        """What is known before the first byte of a request: digest and size of the blob, where these bytes start."""
+        self._session.expect(digest, size, start)
 
     def ready(self, count: int) -> bool:
         """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""

@@ -117,7 +117,9 @@ class Upload:
         self._unchecked = SPACE_CHECK
         self._open = True
 
-    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
+    def expect(
+        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
+    ) -> None:
         """Nothing to prepare: a file grows, and is named at its end."""
 
     def ready(self, count: int) -> bool:

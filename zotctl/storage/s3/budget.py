@@ -167,6 +167,14 @@ class Share:
             before.give_back()
         return True
 
+    def try_shrink(self, size: int) -> bool:
+        """Less, out of the small pool, at once."""
+        self.settle()
+        self._asked = self.budget.ask(size, evict=False)
+        done = self._take()
+        self.settle()
+        return done
+
     def settle(self) -> None:
         """Withdraw what was asked for and not taken."""
         if self._asked is not None:

@@ -57,8 +57,8 @@ class Parts:
     def abandon(self) -> None:
         """Until no thread uses the tail any more, whatever became of it."""
         for _, sent in self._sending.values():
-            sent.cancel()
-            sent.exception() if not sent.cancelled() else None
+            if not sent.cancel():
+                sent.exception()
         self._sending.clear()
 
     def complete(self, last: memoryview, size: int) -> Object | None:
@@ -90,7 +90,3 @@ class Parts:
 
     def _put(self, number: int, body: memoryview) -> str:
         return self._objects.put_part(self.target, self.upload, number, body)
-
-    def abort(self) -> None:
-        self.abandon()
-        self._objects.abort_parts(self.target, self.upload)

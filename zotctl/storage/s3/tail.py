@@ -89,15 +89,28 @@ class Tail:
     def rest(self) -> None:
         """No more bytes come for now: what was asked for is not wanted any more."""
         self._share.settle()
+        if not len(self):
+            self.clear()
+
+    def shrink(self) -> None:
+        """Leave a part's memory to others, if a small share is free and enough. No part is being sent."""
+        size = self._level(len(self))
+        if self.halves and size < self.part and self._share.try_shrink(size):
+            content = bytes(self.content())
+            self._drop()
+            self.add(memoryview(content))
 
     def clear(self) -> None:
         """Let go of all bytes, and of the memory."""
+        self._drop()
+        self._share.release()
+
+    def _drop(self) -> None:
         self.start = self.end = 0
         if self._map is not None:
             with suppress(BufferError):  # a request that failed may still refer to it
                 self._map.close()
             self._map = None
-        self._share.release()
 
     def _memory(self) -> mmap.mmap:
         if self._map is None:

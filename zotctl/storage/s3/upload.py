@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from zotctl.errors import (
     BlobUploadInvalid,
+    BlobUploadUnknown,
     Busy,
     Changed,
     DigestInvalid,
@@ -65,7 +66,8 @@ class Upload:
         self._uploads, self._objects, self._site = uploads, uploads.site.objects, uploads.site
         self._named, self._current = named, current
         self._expected: Digest | None = None
-        self._open, self._broken = True, False
+        self._start: int | None = None
+        self._open, self._broken, self._sent = True, False, False
         self._stored_at = self._site.clock.elapsed()
         self.id, self.algorithm = state.session.id, parse_id(state.session.id).algorithm
         self._adopt(state)
@@ -83,8 +85,14 @@ class Upload:
 
     # -- bytes ----------------------------------------------------------------------------------
 
-    def expect(self, digest: Digest | None = None, size: int | None = None) -> None:
-        """What is known before the first byte of a request: the digest, and the size of the whole blob."""
+    def expect(
+        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
+    ) -> None:
+        """What is known before the first byte of a request: digest and size of the whole blob, where these bytes
+        start. Raises UploadConflict."""
+        self._start = start
+        if start is not None and start != self.offset:
+            raise self._conflict()
         if self._parts is not None:
             return
         if size is not None:
@@ -118,9 +126,8 @@ class Upload:
         was stored the last time), BlobUploadUnknown (it was ended meanwhile)."""
         try:
             for buffer in buffers:
-                if self._hash is not None:
-                    self._hash.update(buffer)
                 self._append(memoryview(buffer))
+            self._make_way()
             self._renew()
         except NotFound as error:
             self._broken = True
@@ -135,30 +142,28 @@ class Upload:
     def _append(self, data: memoryview) -> None:
         while len(data):
             added = self._tail.add(data)
+            if self._hash is not None:
+                self._hash.update(data[:added])
             self.offset += added
             data = data[added:]
             if len(data) and not self._tail.grow():
                 self._send()
 
     def _send(self) -> None:
-        """All that is in memory, which is full, as parts."""
-        if not self._current and self._is_stale():
-            return self._start_over()
-        if self._parts is None:
-            self._parts = self._begin_parts()
-        tail, parts = self._tail, self._parts
+        """All that is in memory, which is full, as parts; or it turns out to be less than was thought."""
+        parts = self._begin_parts() if self._parts is None else self._parts
+        if parts is None or (not self._current and self._is_stale()):
+            self._start_over()
+            return
+        self._parts, tail = parts, self._tail
         for half in range(tail.start, tail.end, tail.part):
             parts.send(half, tail.view(half, half + tail.part))
-        tail.cut, self._kept = True, 0
-        if self._uploads.budget.wanted:
-            parts.settle()
-            tail.clear()
-        else:
-            parts.wait(tail.turn())
-        return None
+        tail.cut, self._kept, self._sent = True, 0, True
+        parts.wait(tail.turn())
 
-    def _begin_parts(self) -> Parts:
-        """The session knows their id before there is one, so that they can be found after a crash."""
+    def _begin_parts(self) -> Parts | None:
+        """The session knows their id before there is one, so that they can be found after a crash. None: the
+        session is not what it was."""
         target = self._target()
         multipart = self._objects.start_parts(target)
         session = self._session.moved(target=target, multipart=multipart, part=self._tail.part)
@@ -166,8 +171,17 @@ class Upload:
             self._store(session, bytes(self._tail.view(0, self._kept)))
         except Changed as error:
             self._objects.abort_parts(target, multipart)
-            raise UploadConflict(f"upload {self.id} is being written by another request", self.id) from error
+            if self._current:
+                raise self._conflict() from error
+            return None
         return self._parts_of(self._session)
+
+    def _make_way(self) -> None:
+        """Others wait for memory: after a part it is their turn."""
+        if self._sent and self._parts is not None and self._uploads.budget.wanted:
+            self._parts.settle()
+            self._tail.shrink()
+        self._sent = False
 
     def _target(self) -> str:
         if self._expected is None or self._expected.algorithm != self._hashed_by:
@@ -178,15 +192,22 @@ class Upload:
 
     def save(self) -> None:
         """What has arrived outlives this process. Raises UploadConflict, Unavailable."""
-        if not self._named or self._broken or not self._open or self.offset == self._session.offset:
+        if self._named and self._open and not self._broken:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self.offset == self._session.offset:
             return
         try:
             self._save()
         except Changed as error:
             if self._current:
-                raise UploadConflict(f"upload {self.id} was written by another request", self.id) from error
+                raise self._conflict() from error
             self._start_over()
-            self.save()
+            self._keep()
+
+    def _conflict(self) -> UploadConflict:
+        return UploadConflict(f"upload {self.id} was written by another request meanwhile", self.id)
 
     def _save(self) -> None:
         etags = self._parts.settle() if self._parts else ()
@@ -208,14 +229,7 @@ class Upload:
         """Half a window at the most, for collectors forget what nobody goes on with."""
         age = self._site.clock.elapsed() - self._stored_at
         if age > self._site.window / 2 and self._session.etag:
-            self._save_or_conflict()
-
-    def _save_or_conflict(self) -> None:
-        named, self._named = self._named, True
-        try:
-            self.save()
-        finally:
-            self._named = named
+            self._keep()
 
     def _is_stale(self) -> bool:
         """Raises BlobUploadUnknown."""
@@ -230,8 +244,8 @@ class Upload:
         self._tail.clear()
         self._adopt(self._uploads.load(self._session.name, self.id))
         self._current, self._stored_at = True, self._site.clock.elapsed()
-        if self._hash is not None:
-            self._hash.update(content)
+        if self._start is not None and self._start != self.offset:
+            raise self._conflict()
         self._append(memoryview(content))
 
     # -- the end --------------------------------------------------------------------------------
@@ -242,13 +256,14 @@ class Upload:
         try:
             self._finish(digest)
         except (DigestInvalid, NoSpace):
-            self.cancel()
+            with suppress(StorageError):  # a collector finds what is left
+                self.cancel()
             raise
         except BaseException:
             self._broken = True
             raise
         self._end(keep=False)
-        with suppress(StorageError):  # it is published; a collector finds what is left
+        with suppress(StorageError):  # it is published
             self._uploads.discard(self._session)
 
     def _finish(self, digest: Digest) -> None:
@@ -336,8 +351,8 @@ class Upload:
         if not self._open:
             return
         session = self._session
-        with suppress(Exception):
-            if not self._current:
+        with suppress(BlobUploadUnknown):
+            if not self._current:  # somebody else may have begun parts
                 session = sessions.head(self._objects, session.name, self.id)
         self._end(keep=False)
         self._uploads.discard(session)

@@ -30,18 +30,15 @@ REMEMBERED = 1024
 """Uploads whose hash is kept."""
 IDLE_FOR = 30.0
 """Seconds after which the tail of an upload that nobody goes on with is dropped; the session has it, too."""
-FRESH_FOR = 2.0
-"""Seconds between a look at the offset and the request that relies on it."""
 SENDERS = 8
 
 
 @dataclass(slots=True)
 class Idle:
-    """`since` and `looked_at` by `clock.elapsed`."""
+    """`since` by `clock.elapsed`."""
 
     state: State
     since: float
-    looked_at: float = float("-inf")
 
 
 class Purged(NamedTuple):
@@ -81,8 +78,6 @@ class Uploads:
         with self._mutex:
             idle = self._idle.get(upload_id)
             if idle is None or idle.state.session.etag == session.etag:
-                if idle is not None:
-                    idle.looked_at = self.site.clock.elapsed()
                 return session.offset
             del self._idle[upload_id]
         idle.state.tail.clear()
@@ -93,8 +88,7 @@ class Uploads:
         idle = self._claim(name, _parsed(upload_id))
         try:
             if idle is not None and idle.state.whole:
-                current = self.site.clock.elapsed() - idle.looked_at < FRESH_FOR
-                return Upload(self, idle.state, named=True, current=current)
+                return Upload(self, idle.state, named=True, current=False)
             return Upload(self, self.load(name, upload_id, idle.state if idle else None), named=True, current=True)
         except BaseException:
             self.release(upload_id)
