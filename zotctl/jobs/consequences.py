@@ -60,8 +60,7 @@ class Consequences:
             self._report(root, "", trouble.digest, trouble.kind, trouble.reason, None, {"path": trouble.path})
         self._first_seen[root.label].gone_through("")
         if not (self._run.dry_run or root.read_only):
-            bad, before = root.local.bad, int((now - KEPT_ASIDE) * 1e9)
-            self._run.add("freed_bytes", sum(bad.sweep(digest, before) for digest in bad.digests()))
+            self._run.add("freed_bytes", root.upkeep.sweep(now - KEPT_ASIDE))
 
     def _view(self, repo: Examined) -> View | None:
         """What its manifests say. A layout that is not valid is told, and its blobs are no worse for it."""
@@ -78,7 +77,7 @@ class Consequences:
     def _look_closer(self, repo: Examined, view: View) -> None:
         """Hash manifests that could not be read, though an earlier run found them good."""
         for digest in repo.unclear(view):
-            verdict = self._inspector.look(repo.root, keys.blob(repo.name, digest), digest)
+            verdict = self._inspector.blob(repo.root, repo.name, digest)
             if not verdict.good and not verdict.gone:
                 repo.bad.append(verdict)
 
@@ -106,7 +105,7 @@ class Consequences:
 
     def _damage(self, repo: Examined, view: View | None) -> None:
         for verdict in repo.bad:
-            now = repo.root.local.site.stat(keys.blob(repo.name, verdict.digest))
+            now = repo.root.stat(keys.blob(repo.name, verdict.digest))
             if verdict.is_about(now):
                 self._deal_with(repo, verdict, view)
 

@@ -13,7 +13,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.jobs.hashing import Hasher
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.root import Root
@@ -52,10 +52,14 @@ class Inspector:
     def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
         self._clock, self._hasher, self._quick = run.clock, hasher, quick
 
-    def look(self, root: Root, key: str, digest: Digest) -> Verdict:
+    def blob(self, root: Root, name: str, digest: Digest) -> Verdict:
+        """Of a repository."""
+        return self.look(root, keys.blob(name, digest), digest, name)
+
+    def look(self, root: Root, key: str, digest: Digest, name: str = "") -> Verdict:
         """Hash always: rot leaves the time stamp alone. What is still being written is looked at again."""
         for _ in range(ATTEMPTS):
-            verdict, now = self._once(root, key, digest)
+            verdict, now = self._once(root, key, digest, name)
             if verdict.good or verdict.info is None or now is None or self._quick:
                 return verdict
             age = self._clock.now() - now.mtime_ns / 1e9
@@ -64,21 +68,21 @@ class Inspector:
             self._clock.sleep(max(0.0, min(SETTLED, SETTLED - age)))
         return Verdict(digest)
 
-    def _once(self, root: Root, key: str, digest: Digest) -> tuple[Verdict, Info | None]:
+    def _once(self, root: Root, key: str, digest: Digest, name: str) -> tuple[Verdict, Info | None]:
         """The verdict on the file as it was when it was opened, and what it is afterwards."""
         try:
             with root.driver.open(key) as reader:
-                return self._read(reader, root, digest), reader.info()
+                return self._read(reader, root, name, digest), reader.info()
         except NotFound:
             return Verdict(digest), None
         except StorageError as error:
             return Verdict(digest, _info(root, key), None, error), None
 
-    def _read(self, reader: Reader, root: Root, digest: Digest) -> Verdict:
+    def _read(self, reader: Reader, root: Root, name: str, digest: Digest) -> Verdict:
         info = reader.info()
         if not self._quick:
             return Verdict(digest, info, self._hasher.digest(reader, digest.algorithm))
-        known_bad = is_stub(digest, info.size) or root.local.bad.holds(digest, info)
+        known_bad = is_stub(digest, info.size) or root.upkeep.is_marked(name, digest, info)
         return Verdict(digest, info, None if known_bad else digest)
 
 
@@ -87,10 +91,6 @@ def _info(root: Root, key: str) -> Info | None:
         return root.driver.stat(key)
     except StorageError:
         return None
-
-
-def is_stub(digest: Digest, size: int) -> bool:
-    return size == 0 and digest != digest_of(b"", digest.algorithm)
 
 
 def judge(verdict: Verdict, sizes: set[int]) -> tuple[Kind, str, dict[str, Any]]:
@@ -114,16 +114,5 @@ def _expected(sizes: set[int]) -> dict[str, Any]:
 
 
 def mark(root: Root, name: str, verdict: Verdict) -> bool:
-    """Keep the damaged inode aside, so that HEAD and GET answer 404 and a push heals it. False: the name
-    leads to something else by now."""
-    if verdict.info is None:
-        return False
-    drop_from_pool(root, verdict)
-    return root.local.bad.mark(verdict.digest, keys.blob(name, verdict.digest), verdict.info)
-
-
-def drop_from_pool(root: Root, verdict: Verdict) -> None:
-    """A damaged copy helps no push. The pool is a hint, so if a good one came in between, that is no loss."""
-    key = keys.pool(verdict.digest)
-    if verdict.is_about(root.local.site.stat(key)):
-        root.local.site.discard(key)
+    """HEAD and GET answer 404 from now on, and a push heals it. False: the name leads to something else by now."""
+    return verdict.info is not None and root.upkeep.mark(name, verdict.digest, verdict.info)

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Exists, NotFound, StorageError
 from zotctl.jobs.consequences import Consequences
-from zotctl.jobs.damage import Inspector, Verdict, drop_from_pool, is_stub
+from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.jobs.scrub_state import FirstSeen
 from zotctl.jobs.undo import undo
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info
@@ -269,9 +269,13 @@ class _Dedupe:
         for name in pair.root.catalog.walk():
             if verdict.is_about(pair.root.local.site.stat(keys.blob(name, pair.digest))):
                 self._follow.of_part(Examined(pair.root, name, bad=[verdict]))
-        drop_from_pool(pair.root, verdict)
+        self._drop_from_pool(pair, verdict)
         if (now := pair.root.local.site.stat(pair.blob)) is not None:
             self._consider(pair.root, pair.name, pair.digest, now)
+
+    def _drop_from_pool(self, pair: _Pair, verdict: Verdict) -> None:
+        if verdict.info is not None:
+            pair.root.local.upkeep.drop_from_pool(pair.digest, verdict.info)
 
     def _end(self) -> None:
         for (_, name), (linked, saved) in self._tally.items():

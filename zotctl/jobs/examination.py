@@ -74,7 +74,7 @@ def view_of(root: Root, name: str) -> View:
 
 def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
     """Which of the two files is wrong; None: the repository is gone."""
-    if root.local.site.stat(name) is None:
+    if root.stat(name) is None:
         return None
     try:
         check_layout(read(root.driver, keys.layout(name), 4096))
@@ -113,12 +113,12 @@ class Examined:
         for algorithm in self._scan(keys.blobs(self.name)):
             if algorithm.is_dir:
                 for entry in self._scan(keys.blobs_of(self.name, algorithm.name)):
-                    yield from self._blob(f"{algorithm.name}:{entry.name}")
+                    yield from self._blob(f"{algorithm.name}:{entry.name}", entry.info)
 
-    def _blob(self, text: str) -> Iterator[tuple[Digest, Info]]:
+    def _blob(self, text: str, listed: Info | None) -> Iterator[tuple[Digest, Info]]:
         with suppress(DigestInvalid):
             check_digest(text)
-            info = self.root.local.site.stat(keys.blob(self.name, Digest(text)))
+            info = listed or self.root.stat(keys.blob(self.name, Digest(text)))
             if info is not None and info.is_file:
                 self.present[text] = info.size
                 yield parse_digest(text), info
@@ -173,7 +173,7 @@ class Examined:
         if not first:
             return
         self.root.require()
-        if self.root.local.site.stat(self.name) is None:
+        if self.root.stat(self.name) is None:
             return
         for digest, reason in self._wanted(view_of(self.root, self.name)):
             if digest in first and self._is_missing(digest):
@@ -194,9 +194,9 @@ class Examined:
         """Condemned content comes back when it is asked for."""
         digest = Digest(text)
         with suppress(NotFound):
-            self.root.local.blobs.find(self.name, digest, fresh=True)
+            self.root.upkeep.look(self.name, digest)
             return False
-        info = self.root.local.site.stat(keys.blob(self.name, digest))
+        info = self.root.stat(keys.blob(self.name, digest))
         return info is None or not info.is_file
 
     def leftovers(self, now: float) -> Iterator[Trouble]:
@@ -210,7 +210,7 @@ class Examined:
 
 
 def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:
-    info = root.local.site.stat(key)
+    info = root.stat(key)
     # A link into tmp leaves the mtime alone, and moves the ctime.
     if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE:
         yield Trouble(None, "orphan", "left over from a process that died; gc removes it", path_of(root, key))

@@ -7,23 +7,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from zotctl.errors import NotFound, StorageError, Unavailable, UsageError
-from zotctl.jobs.damage import Verdict, drop_from_pool
+from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable, UsageError
+from zotctl.jobs.damage import Verdict
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from zotctl.storage import keys
 from zotctl.storage.catalog import Catalog
+from zotctl.storage.contents import LARGEST_MANIFEST
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.network import detect
-from zotctl.storage.local.pool import Copy, Found
 from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0
@@ -43,39 +44,35 @@ class Repair:
         self._origin = _origin(run, origin) if origin else None
 
     def heal(self, root: Root, name: str, verdict: Verdict, manifest: bool) -> list[str]:
-        """Replace a damaged inode by a good copy in every repository of its root; their names."""
-        if verdict.info is None:
+        """Replace a damaged copy by a good one in every repository of its root that has it; their names."""
+        damaged = verdict.info
+        if damaged is None:
             return []
-        with self._staged(root, name, verdict.digest, manifest, verdict) as staged:
-            blob = keys.blob(name, verdict.digest)
-            if staged is None or not root.local.bad.mark(verdict.digest, blob, verdict.info):
-                return []
-            drop_from_pool(root, verdict)
-            root.local.pool.offer(verdict.digest, staged, Found(Copy.ABSENT))
-            # Set aside, where there are no links. Elsewhere a client has deleted it meanwhile (I7).
-            if not root.driver.capabilities.links and root.local.site.stat(blob) is None:
-                root.local.blobs.publish(name, verdict.digest, staged)
-                return [name]
-            return root.local.blobs.healing.spread(verdict.digest, staged)
+        sources = self._sources(root, name, verdict.digest, manifest, verdict)
+        return self._first(sources, lambda chunks: root.upkeep.heal(name, verdict.digest, damaged, chunks)) or []
 
     def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
         """Publish what is missing, as a push would."""
-        with self._staged(root, name, digest, manifest, None) as staged:
-            if staged is None:
-                return False
-            root.local.blobs.publish(name, digest, staged)
-            return True
+        put = _put_manifest if manifest else _put_blob
+        sources = self._sources(root, name, digest, manifest, None)
+        return self._first(sources, lambda chunks: put(root, name, digest, chunks)) is not None
 
-    @contextmanager
-    def _staged(
-        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
-    ) -> Iterator[str | None]:
-        staged = keys.tmp(root.local.site.clock.token())
-        try:
-            sources = self._sources(root, name, digest, manifest, damaged)
-            yield staged if any(self._fetch(root, staged, digest, source) for source in sources) else None
-        finally:
-            root.local.site.discard(staged)
+    def _first(self, sources: Iterator[Source], use: Callable[[Chunks], T]) -> T | None:
+        """With the first source that has the right bytes. None: there is none."""
+        for source in sources:
+            try:
+                with source as chunks:
+                    return use(self._paced(chunks))
+            except (NotFound, DigestInvalid):
+                continue
+            except Unavailable as error:
+                self._run.error("", error)
+        return None
+
+    def _paced(self, chunks: Chunks) -> Chunks:
+        for chunk in chunks:
+            self._run.throttle.take(len(chunk))
+            yield chunk
 
     def _sources(
         self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
@@ -85,24 +82,30 @@ class Repair:
         if self._origin is not None:
             yield from self._origin(name, digest, manifest)
 
-    def _fetch(self, root: Root, staged: str, digest: Digest, source: Source) -> bool:
-        """Write and hash. False: it could not be had there, or is something else."""
-        state = new_hash(digest.algorithm)
-        root.local.site.discard(staged)
-        try:
-            with source as chunks, root.driver.create(staged) as writer:
-                for chunk in chunks:
-                    root.local.reserve.check()
-                    self._run.throttle.take(len(chunk))
-                    state.update(chunk)
-                    writer.write([chunk])
-                writer.sync()
-        except NotFound:
-            return False
-        except Unavailable as error:
-            self._run.error("", error)
-            return False
-        return state.hexdigest() == digest.encoded
+
+def _put_blob(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool:
+    upload = root.protocol.begin_upload(name, digest.algorithm)
+    upload.expect(digest)
+    try:
+        for chunk in chunks:
+            upload.write([chunk])
+        upload.finish(digest)
+    except BaseException:
+        upload.cancel()
+        raise
+    return True
+
+
+def _put_manifest(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > LARGEST_MANIFEST:
+            raise NotFound(f"{digest} has too many bytes there for a manifest")
+    if digest_of(body, digest.algorithm) != digest:
+        raise DigestInvalid(f"these bytes are not {digest}", digest)
+    root.upkeep.put_manifest(name, digest, bytes(body))
+    return True
 
 
 def _copies(root: Root, digest: Digest, damaged: Verdict | None) -> Iterator[Source]:
@@ -112,18 +115,17 @@ def _copies(root: Root, digest: Digest, damaged: Verdict | None) -> Iterator[Sou
         tried.add((damaged.info.ino, damaged.info.dev))
     if root.state() is not None:
         return
-    for key in _keys_of(root, digest):
-        info = root.local.site.stat(key)
-        if info is None or (info.ino, info.dev) in tried or root.local.bad.holds(digest, info):
+    for key in root.upkeep.copies(digest):
+        info = root.stat(key)
+        if info is None or (info.ino, info.dev) in tried or root.upkeep.is_marked(_name_in(key), digest, info):
             continue
         tried.add((info.ino, info.dev))
         yield _file(root.driver, key)
 
 
-def _keys_of(root: Root, digest: Digest) -> Iterator[str]:
-    yield keys.pool(digest)
-    for name in root.catalog.walk():
-        yield keys.blob(name, digest)
+def _name_in(key: str) -> str:
+    """The repository in whose blobs it lies; "" for a place that several share."""
+    return key.rpartition("/blobs/")[0]
 
 
 @contextmanager

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from wcmatch import glob
 
 import zotctl
-from zotctl.errors import HeldElsewhere, Interrupted, NameUnknown, ReadOnly, StorageError, ZotctlError
+from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
 from zotctl.jobs.throttle import Throttle
-from zotctl.storage import Store, keys
-from zotctl.storage.driver import read
+from zotctl.storage import Store
 from zotctl.storage.root import Root
 
 _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
@@ -74,7 +70,7 @@ class Run:
         for root in self.roots:
             try:
                 root.require()
-                for name in [self.store.only] if self.store.only else root.catalog.walk():
+                for name in [self.store.only] if self.store.only else root.catalog.everything():
                     if self.covers(name):
                         yield root, name
             except StorageError as error:
@@ -187,43 +183,5 @@ class Run:
         with ExitStack() as stack:
             for root in self.roots:
                 if not (self.dry_run or root.read_only or root.state()):
-                    stack.enter_context(_lease(root, self.report.job))
+                    stack.enter_context(root.upkeep.lease(self.report.job))
             yield
-
-
-@contextmanager
-def _lease(root: Root, job: str) -> Iterator[None]:
-    site = root.local.site
-    if not root.driver.capabilities.locks:
-        raise HeldElsewhere(f"{root.label} has no file locks: {job} can't tell whether anybody else is writing")
-    site.make_dirs(keys.LEASES)
-    lock = root.driver.lock(keys.lease(job), 0)
-    if lock is None:
-        raise HeldElsewhere(f"{job} is already running on {root.label}{_holder(root, job)}")
-    try:
-        _note_holder(root, job)
-        yield
-    finally:
-        site.discard(keys.lease(f"{job}.holder"))
-        lock.release()
-
-
-def _note_holder(root: Root, job: str) -> None:
-    site = root.local.site
-    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(site.clock.now())}
-    temp = keys.tmp(site.clock.token())
-    with suppress(StorageError):
-        try:
-            with root.driver.create(temp) as writer:
-                writer.write([json.dumps(who).encode()])
-            root.driver.rename(temp, keys.lease(f"{job}.holder"))
-        finally:
-            site.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
-
-
-def _holder(root: Root, job: str) -> str:
-    try:
-        who = json.loads(read(root.driver, keys.lease(f"{job}.holder"), 4096))
-        return f": process {who['pid']} on {who['host']}"
-    except (StorageError, ValueError, KeyError, TypeError):
-        return ""

@@ -159,7 +159,7 @@ class _Scrub:
                 self._checked[label].settle()
 
     def _doubtful_since(self, root: Root) -> int | None:
-        return None if root.local.site.commit else self._checked[root.label].doubtful_since()
+        return None if root.upkeep.durable else self._checked[root.label].doubtful_since()
 
     def _take_young(self, repo: Examined, since: int) -> None:
         for digest, info in repo.blobs():
@@ -183,7 +183,7 @@ class _Scrub:
 
     def _know(self, root: Root) -> None:
         self._first_seen[root.label] = FirstSeen(root, self._run.clock)
-        self._known_bad[root.label] = set(root.local.bad.digests())
+        self._known_bad[root.label] = root.upkeep.damaged()
         if self._options.resume or self._options.interval:
             self._checked[root.label] = Checked(root, self._run.clock)
 
@@ -297,7 +297,7 @@ class _Scrub:
             self._workers.put(partial(self._look, batch), partial(self._results, batch))
 
     def _look(self, batch: list[_Task]) -> list[Verdict]:
-        return [self._inspector.look(t.repo.root, keys.blob(t.repo.name, t.digest), t.digest) for t in batch]
+        return [self._inspector.blob(t.repo.root, t.repo.name, t.digest) for t in batch]
 
     # -- verdicts -------------------------------------------------------------------------------
 
@@ -328,12 +328,12 @@ class _Scrub:
     def _record(self, repo: Examined, verdict: Verdict) -> None:
         repo.left -= 1
         if verdict.good:
-            self._note_good(repo.root, verdict)
+            self._note_good(repo.root, repo.name, verdict)
         elif not verdict.gone:
             repo.bad.append(verdict)
         self._settle(repo)
 
-    def _note_good(self, root: Root, verdict: Verdict) -> None:
+    def _note_good(self, root: Root, name: str, verdict: Verdict) -> None:
         digest, info = verdict.digest, verdict.info
         self._run.add("checked_blobs")
         self._run.add("checked_bytes", info.size if info else 0)
@@ -342,7 +342,7 @@ class _Scrub:
         if (checked := self._checked.get(root.label)) is not None:
             checked.note(digest, info)
         may_write = root.label not in self._unwritable()
-        if digest in self._known_bad[root.label] and may_write and root.local.bad.clear(digest, info):
+        if digest in self._known_bad[root.label] and may_write and root.upkeep.clear(name, digest, info):
             self._run.add("cleared")
 
     def _settle(self, repo: Examined) -> None:
@@ -378,12 +378,8 @@ class _Scrub:
 
 def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
     """None: no other repository can have this inode; the pool's name is no repository."""
-    if info.nlink == 1:
+    if info.nlink == 1 or (info.nlink == 2 and root.upkeep.readers(digest, info) == 1):
         return None
-    if info.nlink == 2:
-        pooled = root.local.site.stat(keys.pool(digest))
-        if pooled is not None and (pooled.ino, pooled.dev) == (info.ino, info.dev):
-            return None
     return hash((info.ino, info.dev, digest))
 
 
@@ -403,7 +399,6 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
 
 def _is_lost(root: Root, directory: str) -> bool:
     """Nobody is making it right now."""
-    site = root.local.site
-    info = site.stat(directory)
-    old = info is not None and site.clock.now() - info.mtime_ns / 1e9 > 2.0
-    return old and site.stat(keys.layout(directory)) is None
+    info = root.stat(directory)
+    old = info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > 2.0
+    return old and root.stat(keys.layout(directory)) is None

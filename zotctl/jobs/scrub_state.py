@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from zotctl.errors import NotFound, StorageError
+from zotctl.errors import StorageError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info, read
@@ -207,17 +207,5 @@ def _findings(root: Root) -> dict[str, str]:
 
 
 def _write(root: Root, key: str, parts: list[bytes]) -> None:
-    site = root.local.site
-    temp = keys.tmp(site.clock.token())
     with suppress(StorageError):
-        try:
-            with root.driver.create(temp) as writer:
-                writer.write(parts)
-                writer.sync()
-            try:
-                root.driver.rename(temp, key)
-            except NotFound:
-                site.make_dirs(keys.SCRUB)
-                root.driver.rename(temp, key)
-        finally:
-            site.discard(temp)
+        root.upkeep.write(key, parts)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from zotctl.errors import NoSpace, NotFound
 from zotctl.jobs.consequences import Consequences
-from zotctl.jobs.damage import Inspector, is_stub
+from zotctl.jobs.damage import Inspector
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.local.heal import swap

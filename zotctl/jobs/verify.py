@@ -112,7 +112,7 @@ class _Verify:
         """What dead processes have left, and who may write where all lies."""
         now, modes = self._run.clock.now(), modes_of(root)
         for key in ("", keys.HIDDEN):
-            info = root.local.site.stat(key)
+            info = root.stat(key)
             if info is not None:
                 modes.look(f"{root.label}/{key}".rstrip("/"), info)
         left = [Remark("orphan", t.reason, details={"path": t.path}) for t in temporaries(root, now)]
@@ -160,12 +160,12 @@ def _is_layout(root: Root, directory: str, names: set[str]) -> bool:
         return True
     if not {"index.json", "blobs"} <= names:
         return False
-    info = root.local.site.stat(directory)
-    return info is not None and root.local.site.clock.now() - info.mtime_ns / 1e9 > YOUNG
+    info = root.stat(directory)
+    return info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > YOUNG
 
 
 def _leads_to_layout(root: Root, key: str) -> bool:
-    info = root.local.site.stat(key)
+    info = root.stat(key)
     return info is not None and info.is_link and any(entry.name == LAYOUT_FILE for entry in _scan(root, key))
 
 
@@ -179,7 +179,7 @@ def _scan(root: Root, key: str) -> list[Entry]:
 def _standing(root: Root, place: Place) -> Iterator[Remark]:
     """local.md, "The tree": a repository that is a link or another mount is served, and takes no push."""
     here = root.driver.stat("").dev
-    info = root.local.site.stat(place.name)
+    info = root.stat(place.name)
     if place.link:
         yield Remark("mode", "it is a symbolic link: served, but nothing can be pushed to it")
     elif info is not None and info.dev != here:

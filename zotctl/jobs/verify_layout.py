@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, StorageError
-from zotctl.jobs.damage import ATTEMPTS, Inspector, Verdict, is_stub, judge
+from zotctl.jobs.damage import ATTEMPTS, Inspector, Verdict, judge
 from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify_rules import CONTENT, LAYOUT_FILE_SPEC, Remark, index_remarks, manifest_remarks
 from zotctl.jobs.walk import reach
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_of, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_of, is_stub, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import known
@@ -62,13 +62,12 @@ class StoredBlobs:
     def look(self, repo: Examined, digest: Digest, info: Info) -> None:
         key = hash((info.dev, info.ino, digest)) if info.nlink > 1 else None
         if not self._deep:
-            self._take(repo, self._by_size(repo.root, Verdict(digest, info, digest)), None)
+            self._take(repo, self._by_size(repo, Verdict(digest, info, digest)), None)
         elif key in self._bad:
             repo.bad.append(self._bad[key])
         elif key not in self._good:
-            blob = keys.blob(repo.name, digest)
             self._workers.put(
-                lambda: self._inspector.look(repo.root, blob, digest), lambda found: self._take(repo, found, key)
+                lambda: self._inspector.blob(repo.root, repo.name, digest), lambda found: self._take(repo, found, key)
             )
 
     def drain(self) -> None:
@@ -80,7 +79,7 @@ class StoredBlobs:
 
     def _take(self, repo: Examined, verdict: Verdict, key: int | None) -> None:
         if self._deep:
-            verdict = self._by_size(repo.root, verdict)
+            verdict = self._by_size(repo, verdict)
             self._run.add("hashed_bytes", verdict.info.size if verdict.info else 0)
             self._run.progress(self._hasher.done, None, "bytes", repo.name)
         if verdict.good and key is not None:
@@ -95,18 +94,19 @@ class StoredBlobs:
             self._good.clear()
         self._good.add(key)
 
-    def _by_size(self, root: Root, verdict: Verdict) -> Verdict:
+    def _by_size(self, repo: Examined, verdict: Verdict) -> Verdict:
         """A stub is damage, and so is what a scrub has marked: both are answered with 404."""
         info = verdict.info
         if info is None or not verdict.good:
             return verdict
-        marked = verdict.digest in self._marked(root) and root.local.bad.holds(verdict.digest, info)
+        known = verdict.digest in self._marked(repo.root)
+        marked = known and repo.root.upkeep.is_marked(repo.name, verdict.digest, info)
         return Verdict(verdict.digest, info, None) if marked or is_stub(verdict.digest, info.size) else verdict
 
     def _marked(self, root: Root) -> set[Digest]:
         if root.label not in self._known:
             with suppress(NotFound):
-                self._known[root.label] = set(root.local.bad.digests())
+                self._known[root.label] = root.upkeep.damaged()
         return self._known.setdefault(root.label, set())
 
 
@@ -147,7 +147,7 @@ class Modes:
 
 def modes_of(root: Root) -> Modes:
     """The owner of the hidden directory owns the store; without one, the owner of the root."""
-    info = root.local.site.stat(keys.HIDDEN) or root.driver.stat("")
+    info = root.stat(keys.HIDDEN) or root.driver.stat("")
     return Modes(info.uid, info.gid)
 
 
@@ -215,7 +215,7 @@ class Manifests:
                 raise ManifestInvalid(f"{digest} has more than {LARGEST_MANIFEST} bytes, too many for a manifest")
             if digest_of(body, digest.algorithm) == digest:
                 return body
-            verdict = self._inspector.look(self._repo.root, key, digest)
+            verdict = self._inspector.blob(self._repo.root, self._repo.name, digest)
             if not verdict.good and not verdict.gone:
                 self._repo.bad.append(verdict)
                 self._damaged.add(digest)
@@ -238,7 +238,7 @@ class LayoutCheck:
     def check(self) -> None:
         """Tell all that is wrong. Raises StorageError when the directory can't be looked at."""
         structure = list(self._structure())
-        if self._root.local.site.stat(self._name) is None:
+        if self._root.stat(self._name) is None:
             return
         self._tell_all(structure, None)
         try:
@@ -271,7 +271,7 @@ class LayoutCheck:
             yield from self._folder(keys.blobs_of(self._name, algorithm), must=False)
 
     def _file(self, key: str, kind: Kind) -> Iterator[Remark]:
-        info, what = self._root.local.site.stat(key), key.rpartition("/")[2]
+        info, what = self._root.stat(key), key.rpartition("/")[2]
         if info is not None and info.is_file:
             self._modes.look(self._path(key), info)
             return
@@ -292,7 +292,7 @@ class LayoutCheck:
                 yield Remark("invalid_layout", reason, details={"path": self._path(key)})
 
     def _folder(self, key: str, *, must: bool) -> Iterator[Remark]:
-        info, what = self._root.local.site.stat(key), key[len(self._name) + 1 :]
+        info, what = self._root.stat(key), key[len(self._name) + 1 :]
         if info is not None and info.is_dir:
             return
         details = {"path": self._path(key)}
@@ -320,7 +320,7 @@ class LayoutCheck:
         text = f"{algorithm}:{entry.name}"
         try:
             check_digest(text)
-            info = self._root.local.site.stat(keys.blob(self._name, Digest(text)))
+            info = entry.info or self._root.stat(keys.blob(self._name, Digest(text)))
         except DigestInvalid:
             return
         if info is None or not info.is_file:
@@ -360,24 +360,23 @@ class LayoutCheck:
 
     def _is_over(self, trouble: Trouble, digest: str) -> bool:
         """It was so a moment ago, or it is in the trash, from where whoever asks for it gets it back."""
-        site, blob = self._root.local.site, keys.blob(self._name, Digest(digest))
+        root, blob = self._root, keys.blob(self._name, Digest(digest))
         if trouble.kind == "size_mismatch":
-            now = site.stat(blob)
+            now = root.stat(blob)
             return now is None or now.size != self._repo.present.get(digest)
         if trouble.kind not in ("missing_blob", "missing_manifest"):
             return False
-        runs = self._root.local.trash.runs(fresh=True)
-        if any(site.stat(keys.condemned(run, self._name, Digest(digest))) for run in runs):
+        if root.upkeep.is_condemned(self._name, Digest(digest)):
             self._run.item(action="note", repository=self._name, digest=digest,
                            reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
             return True
-        now = site.stat(blob)
+        now = root.stat(blob)
         return now is not None and now.is_file
 
     def _linked(self, trouble: Trouble) -> Remark:
         remark = _remark(trouble)
         if trouble.kind in ("missing_blob", "missing_manifest"):
-            info = self._root.local.site.stat(keys.blob(self._name, Digest(trouble.digest or "")))
+            info = self._root.stat(keys.blob(self._name, Digest(trouble.digest or "")))
             if info is not None:
                 what = "a symbolic link, and none is followed" if info.is_link else "no regular file"
                 return remark._replace(reason=f"{trouble.reason}: what has its name is {what}")
@@ -403,7 +402,7 @@ class LayoutCheck:
     def _tell_damage(self, view: View | None) -> None:
         for verdict in self._repo.bad:
             key = keys.blob(self._name, verdict.digest)
-            now = self._root.local.site.stat(key)
+            now = self._root.stat(key)
             if verdict.error is not None or verdict.is_about(now):
                 kind, reason, details = judge(verdict, view.sizes(verdict.digest) if view else set())
                 self._tell(Remark(kind, reason, verdict.digest, details=details | {"path": self._path(key)}), view)

@@ -101,3 +101,8 @@ def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -
 
 def _unsupported(algorithm: str) -> DigestInvalid:
     return DigestInvalid(f"unsupported digest algorithm {quoted(algorithm)}; supported are {', '.join(ALGORITHMS)}")
+
+
+def is_stub(digest: Digest, size: int) -> bool:
+    """Is something of this size nothing at all? zot on S3 leaves empty objects in the place of equal content."""
+    return size == 0 and digest != digest_of(b"", digest.algorithm)

@@ -37,6 +37,9 @@ class Names(Protocol):
         """The names after `last` of all repositories, in the order of their components; of those that
         `wanted` says yes to."""
 
+    def everything(self) -> Iterator[str]:
+        """All of them, as a job wants them: whatever a list says, a repository that is there is among them."""
+
 
 class Catalog:
     def __init__(self, driver: Driver, clock: Clock) -> None:
@@ -49,6 +52,9 @@ class Catalog:
         `wanted` is asked once for each, until its directory changes.
         """
         return self._walk("", tuple(last.split("/")) if last else (), wanted)
+
+    def everything(self) -> Iterator[str]:
+        return self.walk()
 
     def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
         listing = self._list(directory)

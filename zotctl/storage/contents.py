@@ -212,6 +212,10 @@ class Contents:
             found = [self.facts[digest].referrer for digest in sorted(self._referrers.get(subject, ()))]
         return [descriptor for descriptor in found if descriptor is not None]
 
+    def named(self) -> set[str]:
+        """Every manifest, and everything that one of them needs."""
+        return {*self.facts, *self._parents}
+
     def parents(self, digest: str) -> list[str]:
         """The manifests of this repository that need this blob or manifest."""
         return sorted(set(self._parents.get(digest, ())))

@@ -49,11 +49,13 @@ class Info(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One name in a directory. A symbolic link is neither a directory nor a file."""
+    """One name in a directory. A symbolic link is neither a directory nor a file. `info`: what the list told of it
+    beside its name, so that nobody has to ask; None: nothing."""
 
     name: str
     is_dir: bool
     is_file: bool
+    info: Info | None = None
 
 
 class Space(NamedTuple):

@@ -25,6 +25,7 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
         sentences/TOKEN               what a collector is deleting just now
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a:b                     the repositories; a cache of what a walk would find
+        names/_made                   says that a walk was once made for it
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ SHARED = "_blobs"
 HOLDS = f"{HIDDEN}/holds"
 SENTENCES = f"{HIDDEN}/sentences"
 NAMES = f"{HIDDEN}/names"
+NAMES_MADE = f"{NAMES}/_made"
 STAGED = f"{HIDDEN}/staged"
 CAPABILITIES = f"{HIDDEN}/capabilities"
 
@@ -164,7 +166,7 @@ def staged(upload_id: str) -> str:
 
 
 def damaged(digest: Digest, name: str) -> str:
-    """Says that the object which `name` reads under this digest is damaged; its body: the ETag."""
+    """Says that a copy of this digest is damaged: that of a repository, or SHARED for the pool's."""
     return f"{BAD}/{digest.algorithm}/{digest.encoded}/{component(name)}"
 
 

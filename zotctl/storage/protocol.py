@@ -18,6 +18,7 @@ from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
+from zotctl.storage.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,10 @@ class StoreProtocol(Protocol):
     @property
     def history(self) -> Memory:
         """What was pushed and pulled, and when."""
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """What jobs do to it."""
 
     @property
     def contents(self) -> AllContents:

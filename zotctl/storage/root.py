@@ -11,10 +11,11 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.catalog import Names
 from zotctl.storage.committer import Committer
 from zotctl.storage.contents import Contents
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Info
 from zotctl.storage.history import Memory
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.protocol import StoreProtocol
+from zotctl.storage.upkeep import Upkeep
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
@@ -56,6 +57,14 @@ class Root:
     @property
     def history(self) -> Memory:
         return self.protocol.history
+
+    @property
+    def upkeep(self) -> Upkeep:
+        return self.protocol.upkeep
+
+    def stat(self, key: str) -> Info | None:
+        """None: there is none."""
+        return self.protocol.upkeep.stat(key)
 
     @property
     def local(self) -> LocalProtocol:

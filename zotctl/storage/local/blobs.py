@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from zotctl.errors import CannotLink, Exists, NotFound, PermissionRefused
-from zotctl.oci.digest import Digest, digest_of, new_hash
+from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.local.bad import Bad
@@ -53,8 +53,7 @@ class Blobs:
         return reader
 
     def _sound(self, digest: Digest, info: Info) -> Info:
-        stub = info.size == 0 and digest != digest_of(b"", digest.algorithm)
-        if not info.is_file or stub or self._bad.holds(digest, info):
+        if not info.is_file or is_stub(digest, info.size) or self._bad.holds(digest, info):
             raise NotFound(f"{digest} is damaged here; push it again to heal it")
         return info
 

@@ -22,6 +22,7 @@ from zotctl.storage.local.pool import Pool
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
+from zotctl.storage.local.upkeep import LocalUpkeep
 from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
@@ -73,6 +74,7 @@ class LocalProtocol:
         self.blobs = Blobs(site, self.layouts, self.trash, self.pool, self.bad)
         self.indexes = IndexFiles(site, self.layouts, self.reserve)
         self.uploads = Uploads(site, self.blobs, self.reserve)
+        self.upkeep = LocalUpkeep(self)
 
     @property
     def driver(self) -> Driver:

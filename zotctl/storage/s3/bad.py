@@ -1,7 +1,8 @@
 """What scrub found damaged on a bucket, and nobody has healed yet (s3.md 6).
 
-A mark is an object beside the content: `bad/ALG/ENC/a:b`. HEAD and GET of the content then say 404, so that clients
-push it again. Which digests have a mark is looked up in the background; a mark is looked at where there is one.
+A mark is an object: `bad/ALG/ENC/a:b` for the copy in a repository, `bad/ALG/ENC/_blobs` for that in the pool, which
+several may read. It says which object it is about, so what is written in its place is not damaged. HEAD and GET then
+say 404, so that clients push it again. Which digests have a mark is looked up in the background.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from zotctl.errors import DigestInvalid, StorageError
+from zotctl.errors import DigestInvalid, NotFound, StorageError
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
+from zotctl.storage.objects import Object
 from zotctl.storage.s3.site import Site
 
 LOOK_EVERY = 30.0
@@ -30,17 +32,47 @@ class Bad:
                 self._site.bad = {digest for digest, _ in self.marks()}
 
     def marks(self) -> Iterable[tuple[Digest, str]]:
-        """Each digest that is damaged somewhere, and the repository that reads it."""
+        """Each damaged copy: its digest, and its key."""
         for found in self._site.objects.list(f"{keys.BAD}/"):
             algorithm, _, rest = found.key.removeprefix(f"{keys.BAD}/").partition("/")
             encoded, _, component = rest.partition("/")
             with suppress(DigestInvalid):
-                yield parse_digest(f"{algorithm}:{encoded}"), keys.name_of(component)
+                yield (digest := parse_digest(f"{algorithm}:{encoded}")), _key_of(digest, component)
 
-    def mark(self, digest: Digest, name: str, etag: str) -> None:
-        """From now on this repository does not have this content, until it is written again."""
-        self._site.objects.put(keys.damaged(digest, name), etag.encode())
+    def holds(self, digest: Digest, found: Object) -> bool:
+        """Is this object known to be damaged? A request only where some copy of the digest is."""
+        if digest not in self._site.bad:
+            return False
+        with suppress(NotFound):
+            got = self._site.objects.get(_mark(digest, found.key))
+            # What this process wrote itself, it knows without its time.
+            now = found if found.modified else self._site.objects.head(found.key)
+            return got is not None and got[1] == _identity(now)
+        return False
+        with suppress(NotFound):
+            got = self._site.objects.get(_mark(digest, found.key))
+            return got is not None and got[1] == _identity(
+                found if found.modified else self._site.objects.head(found.key)
+            )
+        return False
+
+    def mark(self, digest: Digest, found: Object) -> None:
+        """From now on nobody reads this object, until it is written again."""
+        self._site.objects.put(_mark(digest, found.key), _identity(found))
         self._site.bad.add(digest)
 
-    def clear(self, digest: Digest, name: str) -> None:
-        self._site.objects.delete(keys.damaged(digest, name))
+    def clear(self, digest: Digest, key: str) -> None:
+        self._site.objects.delete(_mark(digest, key))
+
+
+def _mark(digest: Digest, key: str) -> str:
+    return keys.damaged(digest, keys.SHARED if key == keys.shared(digest) else key.rpartition("/blobs/")[0])
+
+
+def _key_of(digest: Digest, component: str) -> str:
+    return keys.shared(digest) if component == keys.SHARED else keys.blob(keys.name_of(component), digest)
+
+
+def _identity(found: Object) -> bytes:
+    """The bytes as they were written once: the same bytes, written again, have another time."""
+    return f"{int(found.modified)} {found.etag}".encode()

@@ -7,10 +7,11 @@ from contextlib import suppress
 from functools import partial
 
 from zotctl.errors import NotFound, OutcomeUnknown
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.objects import Object
+from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.promises import Promises
@@ -19,8 +20,9 @@ from zotctl.storage.s3.site import Site
 
 
 class Blobs:
-    def __init__(self, site: Site, layouts: Layouts, promises: Promises, sentences: Sentences) -> None:
-        self._site, self._layouts, self._promises, self._sentences = site, layouts, promises, sentences
+    def __init__(self, site: Site, bad: Bad, layouts: Layouts, promises: Promises, sentences: Sentences) -> None:
+        self._site, self._bad, self._layouts = site, bad, layouts
+        self._promises, self._sentences = promises, sentences
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -52,6 +54,11 @@ class Blobs:
                 raise
             return self._open(name, digest, keys.shared(digest))
 
+    def lying(self, name: str, digest: Digest) -> Object | None:
+        """The object that this repository reads, in whatever state it is. A whole one goes before a stub."""
+        found = [there for place in self._readable(name, digest) if (there := self._site.head(place)) is not None]
+        return next((one for one in found if one.size), found[0] if found else None)
+
     def _open(self, name: str, digest: Digest, place: str) -> Reader:
         reader = self._site.objects.open(place)
         try:
@@ -78,16 +85,10 @@ class Blobs:
         return self._site.head(keys.hold(digest, name)) is not None or self._promises.right(name, digest)
 
     def _sound(self, name: str, digest: Digest, found: Object) -> Info:
-        stub = found.size == 0 and digest != digest_of(b"", digest.algorithm)
-        if stub or (digest in self._site.bad and self._is_marked(name, digest, found)):
+        if is_stub(digest, found.size) or self._bad.holds(digest, found):
             self._promises.forget(name, digest)
             raise NotFound(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
-
-    def _is_marked(self, name: str, digest: Digest, found: Object) -> bool:
-        """A mark is about what was there when it was made; what was written later has healed it."""
-        mark = self._site.head(keys.damaged(digest, name))
-        return mark is not None and found.modified <= mark.modified
 
     # -- publishing -----------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class Blobs:
         place = self._site.blob(name, digest)
         self._layouts.ensure(name)
         found = self._promises.publish(name, digest, place, lambda: make(place), new=new)
-        self._heal(name, digest)
+        self._heal(digest, place)
         return found
 
     def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
@@ -111,11 +112,12 @@ class Blobs:
             since = self._promises.now(name)
             etag = self._site.objects.put(place, body, sha256=sha256)
         self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
-        self._heal(name, digest)
+        self._heal(digest, place)
 
-    def _heal(self, name: str, digest: Digest) -> None:
+    def _heal(self, digest: Digest, place: str) -> None:
+        """What was written there is another object than the one that was marked; its mark is of no use any more."""
         if digest in self._site.bad:
-            self._site.objects.delete(keys.damaged(digest, name))
+            self._bad.clear(digest, place)
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Without the bytes; False: the source has no such blob, or may not read it."""

@@ -9,8 +9,9 @@ from zotctl.storage.driver import Info
 from zotctl.storage.objects import Object
 
 
-def info_of(found: Object) -> Info:
-    """Its inode number means "the same bytes under the same key", and nothing else."""
-    at = int(found.modified * 1e9)
-    ino = zlib.crc32(f"{found.key} {found.etag}".encode())
-    return Info(ino, found.size, at, at, 1, modes.S_IFREG | 0o644, 0, 0, 0)
+def info_of(found: Object, names: int = 1) -> Info:
+    """Its inode number means "what was written once under this key": the same bytes, written again, are another.
+    `names`: by how many it can be reached."""
+    at = int(found.modified) * 1_000_000_000
+    ino = zlib.crc32(f"{found.key} {found.etag} {int(found.modified)}".encode())
+    return Info(ino, found.size, at, at, names, modes.S_IFREG | 0o644, 0, 0, 0)

@@ -17,6 +17,7 @@ from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.history import BucketHistory
+from zotctl.storage.s3.holdings import Holdings
 from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.names import Listed
@@ -25,6 +26,7 @@ from zotctl.storage.s3.redirects import Redirects
 from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.tree import Tree
+from zotctl.storage.s3.upkeep import BucketUpkeep
 from zotctl.storage.s3.upload import Upload
 from zotctl.storage.s3.uploads import Uploads
 
@@ -57,18 +59,20 @@ class BucketProtocol:
     def __init__(self, site: Site, budget: Budget | None = None, redirect: float | None = None) -> None:
         """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
         self.site = site
-        self.driver = Tree(site)
         self.catalog = Listed(site)
         self.history = BucketHistory(site)
         self.bad = Bad(site)
         self.layouts = Layouts(site)
         self.sentences = Sentences(site)
         self.promises = Promises(site, self.sentences, self._has_right)
-        self.blobs = Blobs(site, self.layouts, self.promises, self.sentences)
+        self.blobs = Blobs(site, self.bad, self.layouts, self.promises, self.sentences)
+        self.holdings = Holdings(site)
+        self.driver = Tree(site, self.holdings, self.blobs.lying, self._reached)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
         self.redirects = Redirects(site, self.blobs, self.promises, redirect)
         self.uploads = Uploads(site, self.blobs, budget or Budget())
         self.contents = AllContents(self)
+        self.upkeep = BucketUpkeep(self)
         self._staged: dict[str, bytes] = {}
         self._mutex = threading.Lock()
         self._looked = site.clock.elapsed()
@@ -157,6 +161,15 @@ class BucketProtocol:
         if not self.site.dedupe and self.site.head(keys.blob(name, digest)) is not None:
             return True
         return self.site.pooled and self._reaches(name, digest)
+
+    def _reached(self, name: str) -> set[str]:
+        """What its manifests name; nothing of a layout that can't be read."""
+        try:
+            index = self.indexes.read(name).index
+        except (NotFound, LayoutInvalid):
+            return set()
+        with self.contents.of(name).at(index) as contents:
+            return contents.named()
 
     def _reaches(self, name: str, digest: Digest) -> bool:
         try:

@@ -1,25 +1,41 @@
 """A bucket seen as a tree, for whoever only reads (storage.driver): verify, scrub, import.
 
-Each repository looks self-contained: what it holds in the pool is found below its own `blobs/`, too, with
-the inode number of the pool's object, as hard links have one.
+Each repository looks self-contained: what it may read in the pool is found below its own `blobs/`, too, with the inode
+number of the pool's object, as hard links have one. A list tells sizes and times as well, so nobody asks for each.
 """
 
 from __future__ import annotations
 
+import re
 import stat as modes
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from zotctl.errors import NotFound
+from zotctl.errors import DigestInvalid, NotFound
+from zotctl.oci.digest import Digest, is_stub, parse_digest
+from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.storage import keys
 from zotctl.storage.driver import Capabilities, Entry, Info, Reader, Space
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.holdings import Holdings
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.site import Site
 from zotctl.storage.wrappers import ReadOnly
 
 DIRECTORY = Info(0, 0, 0, 0, 1, modes.S_IFDIR | 0o755, 0, 0, 0)
 
+_blob = re.compile(r"([^._].*)/blobs/([^/]+)/([^/]+)").fullmatch
+_algorithm = re.compile(r"([^._].*)/blobs/([^/]+)").fullmatch
+
+Lying = Callable[[str, Digest], Object | None]
+"""The object that a repository reads under a digest, in whatever state it is."""
+Reached = Callable[[str], set[str]]
+"""Every digest that the manifests of a repository name."""
+
 
 class Tree(ReadOnly):
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, holdings: Holdings, lying: Lying, reached: Reached) -> None:
+        self._site, self._holdings, self._lying, self._reached = site, holdings, lying, reached
 
     @property
     def label(self) -> str:
@@ -29,22 +45,95 @@ class Tree(ReadOnly):
     def capabilities(self) -> Capabilities:
         return Capabilities(links=False, locks=False, local=False)
 
+    # -- one key --------------------------------------------------------------------------------
+
     def stat(self, key: str) -> Info:
-        found = self._site.head(key) if key else None
-        if found is not None:
+        if not key:
+            return DIRECTORY
+        if (found := self._find(key)) is not None:
             return info_of(found)
-        if not key or next(self._site.objects.names(key), None) is not None:
+        if next(self._site.objects.names(key), None) is not None or self._is_bare(key):
             return DIRECTORY
         raise NotFound(f"{self.label}/{key}: no such object")
 
     def open(self, key: str) -> Reader:
-        return self._site.objects.open(key)
+        if (blob := _blob_of(key)) is None:
+            return self._site.objects.open(key)
+        with suppress(NotFound):
+            if not self._site.dedupe and not is_stub(blob[1], (reader := self._site.objects.open(key)).size):
+                return reader
+        if (found := self._lying(*blob)) is None:
+            raise NotFound(f"{self.label}/{key}: no such object")
+        return self._site.objects.open(found.key)
+
+    def _find(self, key: str) -> Object | None:
+        if (blob := _blob_of(key)) is None:
+            return self._site.head(key)
+        # A manifest lies in its repository, whatever the pool has.
+        return self._lying(*blob)
+
+    def _is_bare(self, key: str) -> bool:
+        """The `blobs` of a layout, or the folder of an algorithm, in which nothing lies: no prefix says so."""
+        name, slash, last = key.rpartition("/")
+        if slash and last == "blobs":
+            return self._site.head(keys.layout(name)) is not None
+        folder = _algorithm(key)
+        return folder is not None and any(self._shared(folder[1], folder[2], {}))
+
+    # -- directories ----------------------------------------------------------------------------
 
     def scan(self, key: str) -> list[Entry]:
-        found = [Entry(name, below, not below) for name, below in self._site.objects.names(key)]
-        if not found and key:
+        if (folder := _algorithm(key)) is not None:
+            found = self._scan_blobs(key, folder[1], folder[2])
+        else:
+            found = self._scan(key)
+        if not found and key and not self._is_bare(key):
             raise NotFound(f"{self.label}/{key}: nothing there")
         return found
 
+    def _scan(self, key: str) -> list[Entry]:
+        found = [Entry(name, below, not below) for name, below in self._site.objects.names(key)]
+        if not key:
+            return [entry for entry in found if entry.name not in (keys.HIDDEN, keys.SHARED)]
+        names = {entry.name for entry in found}
+        if LAYOUT_FILE in names and "blobs" not in names:
+            found.append(Entry("blobs", True, False))
+        if (parts := key.rpartition("/"))[2] == "blobs" and parts[0] and not key.startswith((".", "_")):
+            held = {digest.algorithm for digest, _ in self._holdings.of(parts[0])}
+            found += [Entry(algorithm, True, False) for algorithm in sorted(held - names)]
+        return found
+
+    def _scan_blobs(self, key: str, name: str, algorithm: str) -> list[Entry]:
+        own = {found.key.rpartition("/")[2]: info_of(found) for found in self._site.objects.list(f"{key}/")}
+        return [Entry(encoded, False, True, info) for encoded, info in self._shared(name, algorithm, own)]
+
+    def _shared(self, name: str, algorithm: str, own: dict[str, Info]) -> Iterator[tuple[str, Info]]:
+        """Its own blobs, and what it reads in the pool: by a hold, or because its manifests name it."""
+        held = {d.encoded: info for d, info in self._holdings.of(name) if d.algorithm == algorithm}
+        found = own | held if self._site.dedupe else held | own
+        for encoded, info in own.items():
+            if encoded in held and is_stub(Digest(f"{algorithm}:{encoded}"), info.size):
+                found[encoded] = held[encoded]
+        yield from found.items()
+        if self._site.pooled or self._site.dedupe:
+            yield from self._only_reached(name, algorithm, found)
+
+    def _only_reached(self, name: str, algorithm: str, found: dict[str, Info]) -> Iterator[tuple[str, Info]]:
+        for text in sorted(self._reached(name)):
+            if text.startswith(f"{algorithm}:") and text.partition(":")[2] not in found:
+                with suppress(DigestInvalid):
+                    there = self._site.head(keys.shared(parse_digest(text)))
+                    if there is not None:
+                        yield text.partition(":")[2], info_of(there, 3)
+
     def space(self) -> Space:
         return Space(1 << 60, 1 << 60, -1)
+
+
+def _blob_of(key: str) -> tuple[str, Digest] | None:
+    """The repository and the digest, if it is the key of a blob."""
+    parts = _blob(key)
+    if parts is not None:
+        with suppress(DigestInvalid):
+            return parts[1], parse_digest(f"{parts[2]}:{parts[3]}")
+    return None

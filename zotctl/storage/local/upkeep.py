@@ -1,0 +1,142 @@
+"""`storage.upkeep` on a file system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from zotctl.errors import DigestInvalid, NotFound
+from zotctl.oci.digest import Digest, new_hash
+from zotctl.storage import keys
+from zotctl.storage.driver import Info
+from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.lease import lease
+from zotctl.storage.local.pool import Copy, Found
+from zotctl.storage.local.site import Site
+
+if TYPE_CHECKING:
+    from zotctl.storage.local.protocol import LocalProtocol
+
+
+class LocalUpkeep:
+    def __init__(self, protocol: LocalProtocol) -> None:
+        self._protocol = protocol
+
+    @property
+    def _site(self) -> Site:
+        return self._protocol.site
+
+    @property
+    def _bad(self) -> Bad:
+        return self._protocol.bad
+
+    @property
+    def durable(self) -> bool:
+        return self._site.commit
+
+    def stat(self, key: str) -> Info | None:
+        return self._site.stat(key)
+
+    def look(self, name: str, digest: Digest) -> Info:
+        """Condemned content comes back when it is asked for."""
+        return self._protocol.blobs.find(name, digest, fresh=True)
+
+    def is_condemned(self, name: str, digest: Digest) -> bool:
+        runs = self._protocol.trash.runs(fresh=True)
+        return any(self._site.stat(keys.condemned(run, name, digest)) for run in runs)
+
+    def readers(self, digest: Digest, info: Info) -> int:
+        """The pool's name is no repository."""
+        return info.nlink if info.nlink == 1 else info.nlink - self._is_pooled(digest, info)
+
+    def _is_pooled(self, digest: Digest, info: Info) -> bool:
+        return _same(self._site.stat(keys.pool(digest)), info)
+
+    def copies(self, digest: Digest) -> Iterator[str]:
+        yield keys.pool(digest)
+        for name in self._protocol.catalog.walk():
+            yield keys.blob(name, digest)
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def damaged(self) -> set[Digest]:
+        return set(self._bad.digests())
+
+    def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        return self._bad.holds(digest, info)
+
+    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
+        """Keep the damaged inode aside."""
+        self.drop_from_pool(digest, hashed)
+        return self._bad.mark(digest, keys.blob(name, digest), hashed)
+
+    def drop_from_pool(self, digest: Digest, hashed: Info) -> None:
+        """A damaged copy helps no push. The pool is a hint, so if a good one came in between, that is no loss."""
+        if self._is_pooled(digest, hashed):
+            self._site.discard(keys.pool(digest))
+
+    def clear(self, name: str, digest: Digest, info: Info) -> bool:
+        return self._bad.clear(digest, info)
+
+    def sweep(self, before: float) -> int:
+        return sum(self._bad.sweep(digest, int(before * 1e9)) for digest in self._bad.digests())
+
+    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+        protocol, staged, blob = self._protocol, keys.tmp(self._site.clock.token()), keys.blob(name, digest)
+        try:
+            self._stage(staged, digest, chunks)
+            if not self._bad.mark(digest, blob, damaged):
+                return []
+            self.drop_from_pool(digest, damaged)
+            protocol.pool.offer(digest, staged, Found(Copy.ABSENT))
+            # Set aside, where there are no links. Elsewhere a client has deleted it meanwhile (I7).
+            if not self._site.driver.capabilities.links and self._site.stat(blob) is None:
+                protocol.blobs.publish(name, digest, staged)
+                return [name]
+            return protocol.blobs.healing.spread(digest, staged)
+        finally:
+            self._site.discard(staged)
+
+    def _stage(self, staged: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        """Write and hash. Raises DigestInvalid."""
+        state = new_hash(digest.algorithm)
+        with self._site.driver.create(staged) as writer:
+            for chunk in chunks:
+                self._protocol.reserve.check()
+                state.update(chunk)
+                writer.write([chunk])
+            writer.sync()
+        if state.hexdigest() != digest.encoded:
+            raise DigestInvalid(f"these bytes are not {digest}", digest)
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        """Flushed always: index.json must never lead to a torn manifest (I3)."""
+        staged = self._protocol.stage(body)
+        try:
+            self._protocol.blobs.publish(name, digest, staged)
+        finally:
+            self._protocol.unstage(staged)
+
+    def write(self, key: str, parts: Iterable[bytes]) -> None:
+        driver, temp = self._site.driver, keys.tmp(self._site.clock.token())
+        try:
+            with driver.create(temp) as writer:
+                writer.write(list(parts))
+                writer.sync()
+            try:
+                driver.rename(temp, key)
+            except NotFound:
+                self._site.make_dirs(keys.parent(key))
+                driver.rename(temp, key)
+        finally:
+            self._site.discard(temp)
+
+    def lease(self, job: str) -> AbstractContextManager[None]:
+        return lease(self._site, job)
+
+
+def _same(one: Info | None, other: Info) -> bool:
+    return one is not None and (one.ino, one.dev) == (other.ino, other.dev)

@@ -1,0 +1,119 @@
+"""The lease of a job on a bucket: an object that names its holder, renewed while the job runs (s3.md 2).
+
+It is taken by compare-and-swap, and it ends by the server's clock. It saves work, never data: a holder that was frozen
+for longer may meet another one, which every protocol here allows for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from zotctl.errors import Changed, HeldElsewhere, NotFound, OutcomeUnknown, StorageError
+from zotctl.storage import keys
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.site import Site
+
+LIFETIME = 120.0
+"""Seconds since the last renewal, after which its holder counts as dead."""
+RENEWED_EVERY = 30.0
+ATTEMPTS = 3
+
+log = logging.getLogger("zotctl.storage")
+
+
+@contextmanager
+def lease(site: Site, job: str) -> Iterator[None]:
+    """Raises HeldElsewhere, naming the process that has it."""
+    held = _Lease(site, job)
+    held.take()
+    renewing = held.renew_now_and_then() if site.threads is not None else None
+    try:
+        yield
+    finally:
+        if renewing is not None:
+            renewing.set()
+        held.give_back()
+
+
+class _Lease:
+    def __init__(self, site: Site, job: str) -> None:
+        self._site, self._job, self._key = site, job, keys.lease(job)
+        self._token = site.clock.token()
+        self._etag = ""
+        self._mutex = threading.Lock()
+
+    def take(self) -> None:
+        for _ in range(ATTEMPTS):
+            there = self._there()
+            if there is not None and there[0].age < LIFETIME and not self._is_mine(there[1]):
+                raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{_who(there[1])}")
+            try:
+                return self._write(there[0].etag if there else "")
+            except (Changed, OutcomeUnknown):
+                continue  # somebody was faster, or it was ourselves
+        raise HeldElsewhere(f"{self._job} is being started by others on {self._site.objects.label}, too")
+
+    def _there(self) -> tuple[Object, bytes] | None:
+        with suppress(NotFound):
+            return self._site.objects.get(self._key)
+        return None
+
+    def _write(self, etag: str) -> None:
+        """Each time other bytes, so that no two states have one ETag."""
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(self._site.clock.now())}
+        who |= {"token": self._token, "renewal": self._site.clock.token()}
+        self._etag = self._site.objects.put(self._key, json.dumps(who).encode(), match=etag, absent=not etag)
+
+    def _is_mine(self, body: bytes) -> bool:
+        return self._token.encode() in body
+
+    # -- while it is held -----------------------------------------------------------------------
+
+    def renew_now_and_then(self) -> threading.Event:
+        """In a thread, until the event is set."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(RENEWED_EVERY):
+                self.renew()
+
+        threading.Thread(target=renew, name=f"lease-{self._job}", daemon=True).start()
+        return over
+
+    def renew(self) -> None:
+        """Never raises: without it another run may begin, which costs work."""
+        with self._mutex:
+            try:
+                self._write(self._etag)
+            except Changed:
+                self._take_over()
+            except StorageError as error:
+                log.info(f"the lease of {self._job} could not be renewed: {error.message}")
+
+    def _take_over(self) -> None:
+        """A renewal without an answer may have been done: then ours has another ETag by now."""
+        with suppress(StorageError):
+            there = self._there()
+            if there is not None and self._is_mine(there[1]):
+                self._etag = there[0].etag
+
+    def give_back(self) -> None:
+        """Only if it is still ours; between the look and the delete somebody may take it, which costs work."""
+        with self._mutex, suppress(StorageError):
+            there = self._there()
+            if there is not None and self._is_mine(there[1]):
+                self._site.objects.delete(self._key)
+
+
+def _who(body: bytes) -> str:
+    try:
+        who = json.loads(body)
+        return f": process {who['pid']} on {who['host']}"
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,111 @@
+"""`storage.upkeep` on a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from zotctl.errors import NotFound
+from zotctl.oci.digest import Digest, is_stub
+from zotctl.storage import keys
+from zotctl.storage.driver import Info
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.infos import info_of
+from zotctl.storage.s3.lease import lease
+from zotctl.storage.s3.replacing import replace
+
+if TYPE_CHECKING:
+    from zotctl.storage.s3.protocol import BucketProtocol
+
+
+class BucketUpkeep:
+    durable = True
+
+    def __init__(self, protocol: BucketProtocol) -> None:
+        self._protocol, self._site = protocol, protocol.site
+        self._blobs, self._bad, self._holdings = protocol.blobs, protocol.bad, protocol.holdings
+
+    def stat(self, key: str) -> Info | None:
+        try:
+            return self._protocol.driver.stat(key)
+        except NotFound:
+            return None
+
+    def look(self, name: str, digest: Digest) -> Info:
+        """No promise, so that a job that only looks writes nothing."""
+        found = self._blobs.lying(name, digest)
+        if found is None or is_stub(digest, found.size) or self._bad.holds(digest, found):
+            raise NotFound(f"no {digest} in {name}")
+        return info_of(found)
+
+    def is_condemned(self, name: str, digest: Digest) -> bool:
+        return False
+
+    def readers(self, digest: Digest, info: Info) -> int:
+        """As the list of holds had it; the pool's own name is no repository."""
+        return max(1, info.nlink - 1)
+
+    def copies(self, digest: Digest) -> Iterator[str]:
+        yield keys.shared(digest)
+        for name in self._protocol.catalog.everything():
+            yield keys.blob(name, digest)
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def damaged(self) -> set[Digest]:
+        self._bad.refresh(now=True)
+        return set(self._site.bad)
+
+    def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        if digest not in self._site.bad:
+            return False
+        found = self._same(name, digest, info)
+        return found is not None and self._bad.holds(digest, found)
+
+    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
+        if (found := self._same(name, digest, hashed)) is None:
+            return False
+        self._bad.mark(digest, found)
+        return True
+
+    def clear(self, name: str, digest: Digest, info: Info) -> bool:
+        found = self._same(name, digest, info)
+        if found is None or not self._bad.holds(digest, found):
+            return False
+        self._bad.clear(digest, found.key)
+        return True
+
+    def _same(self, name: str, digest: Digest, info: Info) -> Object | None:
+        """The object that was meant, if the repository still reads it. Without a name: the pool's."""
+        found = self._blobs.lying(name, digest) if name else self._site.head(keys.shared(digest))
+        return found if found is not None and info_of(found).ino == info.ino else None
+
+    def sweep(self, before: float) -> int:
+        """The bytes lie where they lay, for the collector to find; what was replaced needs no mark."""
+        for digest, key in list(self._bad.marks()):
+            found = self._site.head(key)
+            if found is None or not self._bad.holds(digest, found):
+                self._bad.clear(digest, key)
+        return 0
+
+    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+        """In its own place, so that whoever reads that is healed."""
+        if (found := self._same(name, digest, damaged)) is None:
+            return []
+        replace(self._site.objects, found.key, digest, chunks)
+        self._bad.clear(digest, found.key)
+        if found.key != keys.shared(digest):
+            return [name]
+        return sorted({name, *self._holdings.of_digest(digest)})
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        self._blobs.publish_manifest(name, digest, body)
+
+    def write(self, key: str, parts: Iterable[bytes]) -> None:
+        self._site.objects.put(key, b"".join(parts))
+
+    def lease(self, job: str) -> AbstractContextManager[None]:
+        return lease(self._site, job)

@@ -1,0 +1,68 @@
+"""What jobs do to a root that no request does: the second half of the seam of `storage.protocol`.
+
+Damage is known by the inode, or the object, that was hashed: what takes its place is not damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from zotctl.oci.digest import Digest
+from zotctl.storage.driver import Info
+
+
+class Upkeep(Protocol):
+    """Every method may be called from any thread, beside any other process."""
+
+    @property
+    def durable(self) -> bool:
+        """Does what was acknowledged outlive a power cut? Else scrub begins with what was written before one."""
+
+    def stat(self, key: str) -> Info | None:
+        """As it is now; None: there is none."""
+
+    def look(self, name: str, digest: Digest) -> Info:
+        """A blob, looked for again with nothing remembered. NotFound: absent, known bad, a stub."""
+
+    def is_condemned(self, name: str, digest: Digest) -> bool:
+        """It is not there, and whoever asks for it gets it back."""
+
+    def readers(self, digest: Digest, info: Info) -> int:
+        """How many repositories have the very same copy."""
+
+    def copies(self, digest: Digest) -> Iterator[str]:
+        """The keys under which this content may lie, the likely ones first."""
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def damaged(self) -> set[Digest]:
+        """Every digest of which a damaged copy is known."""
+
+    def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        """Is this copy, which the repository has, known to be damaged?"""
+
+    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
+        """HEAD and GET answer 404 from now on, and a push heals it. False: the repository has another copy by now."""
+
+    def clear(self, name: str, digest: Digest, info: Info) -> bool:
+        """Take the mark from a copy that was found right after all (a cable, a cache)."""
+
+    def sweep(self, before: float) -> int:
+        """Let go of damaged copies that nothing leads to since before then (seconds since 1970); bytes freed."""
+
+    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+        """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises
+        DigestInvalid, and nothing has changed, if they are something else."""
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        """Verified bytes, durably enough for an index.json that leads to them. Nobody sees them before."""
+
+    def write(self, key: str, parts: Iterable[bytes]) -> None:
+        """Replace a file of our own as a whole."""
+
+    def lease(self, job: str) -> AbstractContextManager[None]:
+        """One run of a job at a time. It saves work, never data. Raises HeldElsewhere, naming the holder."""
