@@ -29,7 +29,8 @@ def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes],
         _finish(objects, key, digest, parts, bytes(tail), size)
     except BaseException:
         if parts is not None:
-            parts.abort()
+            parts.abandon()
+            objects.abort_parts(key, parts.upload)
         raise
 
 
