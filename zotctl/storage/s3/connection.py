@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import boto3  # type: ignore[import-untyped]
@@ -53,7 +54,6 @@ class Connection:
         self.endpoint = str(self.s3.meta.endpoint_url)
         self._seen: tuple[float, float] | None = None
         self._header = ""
-        self.url = self._url()
         self._http = URLLib3Session(
             verify=settings.verify,
             proxies=get_environ_proxies(self.endpoint),
@@ -62,10 +62,11 @@ class Connection:
         )
 
     def _client(self, patience: float) -> Any:
-        wanted = self._settings.addressing
-        client = self._make("auto" if wanted == "auto" else wanted, patience)
-        if wanted == "auto" and not _is_amazon(str(client.meta.endpoint_url)):
-            client = self._make("path", patience)
+        client = self._make(self._settings.addressing, patience)
+        if self._settings.addressing == "auto":
+            # Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's.
+            virtual = _is_amazon(str(client.meta.endpoint_url)) and "." not in self._settings.bucket
+            client = self._make("virtual" if virtual else "path", patience)
         client.meta.events.register("after-call.s3", self._answered)
         return client
 
@@ -124,7 +125,8 @@ class Connection:
         self._answered(answer)
         return Reply(answer.status_code, answer.content)
 
-    def _url(self) -> str:
+    @cached_property
+    def url(self) -> str:
         """Of the bucket, as this addressing has it; a key follows after "/"."""
         signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
         return str(signed).partition("?")[0].removesuffix("/x")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from zotctl.errors import NotFound, StorageError, Unavailable
+from zotctl.errors import StorageError
 from zotctl.storage.objects import Object
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ PART = 1 << 30
 def copy(client: Client, source: str, target: str) -> Object:
     try:
         _whole(client, source, target)
-    except (NotFound, Unavailable):
-        raise
-    except StorageError:
+    except StorageError as error:
+        if type(error) is not StorageError:  # too large is told as a mistake like any other
+            raise
         found = client.head(source)
         if found.size <= WHOLE:
             raise

@@ -157,7 +157,10 @@ class Probe:
         """Creation, and then a swap, by eight at once."""
         if self._winners(pool, lambda number: self._objects.put(key, f"{number}".encode(), absent=True)) > 1:
             return False
-        etag = self._objects.head(key).etag
+        try:
+            etag = self._objects.head(key).etag
+        except NotFound:
+            raise OutcomeUnknown(f"{key}: nobody won, and some don't know") from None
         return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
 
     def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:

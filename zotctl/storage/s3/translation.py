@@ -46,6 +46,7 @@ REFUSED = {
     "InvalidToken",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
+    "XAdminUserNotFound",  # versitygw, with a status of 404
     "401",
     "403",
 }

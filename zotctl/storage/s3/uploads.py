@@ -62,9 +62,7 @@ class Uploads:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         state = self._fresh(name, algorithm)
         session, token = state.session, self.site.clock.token()
-        state.session = sessions.store(
-            self.site.objects, session.moved(token=token), sessions.trailer(session, token)
-        )
+        state.session = sessions.store(self.site.objects, session.moved(token=token), sessions.trailer(session, token))
         self._remember(state)
         return session.id
 

@@ -71,6 +71,8 @@ def _errors(reply: Reply) -> Iterable[tuple[str, str, str]]:
         return [("", "an answer that is not S3's", "")]
     if _plain(root.tag) == "Error":
         return [_error_fields(root)]
+    if reply.status != 200 or _plain(root.tag) != "DeleteResult":
+        return [("", "an answer that is not S3's", "")]
     found = [_error_fields(child) for child in root if _plain(child.tag) == "Error"]
     return [row for row in found if row[0] not in ("NoSuchKey", "NoSuchVersion")]
 
