@@ -128,7 +128,8 @@ class Connection:
     @cached_property
     def url(self) -> str:
         """Of the bucket, as this addressing has it; a key follows after "/"."""
-        signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
+        with self.translated("", "signing"):
+            signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
         return str(signed).partition("?")[0].removesuffix("/x")
 
     def close(self) -> None:
