@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, NotEmpty, NotFound, UsageError, ZotctlError
+from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, UsageError, ZotctlError
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import StoredLayout
@@ -372,20 +372,12 @@ class Staging:
 
     def _holds(self, name: str, digest: Digest, size: int) -> bool:
         try:
-            return self._root.protocol.find(name, digest).size == size
+            return self._root.upkeep.look(name, digest).size == size
         except NotFound:
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        protocol = self._root.protocol
-        upload = protocol.resume_upload(STAGING, protocol.start_upload(STAGING, digest.algorithm))
-        try:
-            for data in chunks:
-                upload.write([data])
-            upload.finish(digest)
-        except BaseException:
-            upload.cancel()
-            raise
+        self._root.upkeep.take(STAGING, digest, chunks)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
         return StoredLayout(self._root.driver, STAGING, label, index, names=names, damaged=damaged)
@@ -405,31 +397,7 @@ def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str |
 
 def discard_staging(root: Root) -> None:
     """Remove all that an import has staged in a root. Its lease must be held."""
-    site = root.local.site
-    if site.stat(STAGING) is None:
-        return
-    for algorithm in _names(root, keys.blobs(STAGING)):
-        for encoded in _names(root, keys.blobs_of(STAGING, algorithm)):
-            digest = Digest(f"{algorithm}:{encoded}")
-            site.discard(keys.blob(STAGING, digest))
-            root.local.pool.release(digest)
-        _rmdir(root, keys.blobs_of(STAGING, algorithm))
-    _rmdir(root, keys.blobs(STAGING))
-    for name in _names(root, STAGING):
-        site.discard(f"{STAGING}/{name}")
-    _rmdir(root, STAGING)
-
-
-def _names(root: Root, directory: str) -> list[str]:
-    try:
-        return [entry.name for entry in root.driver.scan(directory)]
-    except NotFound:
-        return []
-
-
-def _rmdir(root: Root, directory: str) -> None:
-    with suppress(NotFound, NotEmpty):
-        root.driver.rmdir(directory)
+    root.upkeep.discard(STAGING)
 
 
 # -- for a dry run: nothing is written ------------------------------------------------------------

@@ -12,7 +12,9 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
+from zotctl.config import is_bucket
 from zotctl.errors import (
     DigestInvalid,
     ManifestBlobUnknown,
@@ -24,6 +26,8 @@ from zotctl.errors import (
     ZotctlError,
 )
 from zotctl.jobs.archives import Listing, read_archive, staged
+from zotctl.jobs.examination import Examined
+from zotctl.jobs.hashing import Workers
 from zotctl.jobs.import_graph import Fault, Graph, Read, Unusable, chunks, require_size, source_reader
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.report import Finding
@@ -34,6 +38,7 @@ from zotctl.jobs.sources import (
     Layout,
     StoredLayout,
     bad_name,
+    in_bucket,
     in_directory,
     is_archive,
     opened,
@@ -53,6 +58,8 @@ from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
 
+AT_ONCE = 8
+"""Copies side by side where they go over a network."""
 ROUNDS = 3
 """How often what vanishes between the copy and the commit is copied again."""
 
@@ -65,14 +72,31 @@ def import_layout(run: Run, source: str, options: ImportOptions | None = None) -
     """
     options = options or ImportOptions()
     options.check()
-    if options.move:
-        refuse_move(source)
+    _refuse(run, source, options)
     with run.leases():
-        if is_archive(source):
+        if is_bucket(source):
+            _import_bucket(run, source, options)
+        elif is_archive(source):
             _import_archive(run, source, options)
         else:
-            refuse_own(source, [root.label for root in run.store.roots])
             _import_directory(run, source, options)
+
+
+def _refuse(run: Run, source: str, options: ImportOptions) -> None:
+    """What can't be done with this source, before anything is."""
+    roots = [root.label for root in run.store.roots]
+    if options.move:
+        refuse_move(source)
+    if options.link and any(is_bucket(place) for place in (source, *roots)):
+        raise UsageError("--link makes hard links, and a bucket has none; leave it out, and the bytes are copied")
+    if is_bucket(source) or not is_archive(source):
+        refuse_own(source, roots)
+
+
+def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
+    """A layout, or a tree of them; with what each may read in the pool, if it is a store of ours."""
+    with in_bucket(run.store, source) as (driver, names):
+        _import_tree(run, driver, names, source, options)
 
 
 def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
@@ -98,6 +122,10 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
     driver, names = in_directory(source, run.error, writable=options.move and not run.dry_run)
+    _import_tree(run, driver, names, source, options)
+
+
+def _import_tree(run: Run, driver: Driver, names: list[str], source: str, options: ImportOptions) -> None:
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
         layout.proposal = proposed_by_path(source)
@@ -190,12 +218,18 @@ class _Import:
     _faults: dict[str, Fault] = field(default_factory=dict)
     _left_out: int = 0
     _can_link: bool = False
+    _listed: dict[str, int] | None = None
+    """What lay in the repository when it was listed, where each look is a request; the rest is not asked for."""
+    _total: int = 0
+    _done: int = 0
 
     def __post_init__(self) -> None:
         self.repository = self.run.store.repository_for_push(self.name)
         self.root = self.repository.root
         self.graph = self.source_graph
         self._can_link = self.options.link and not self.run.dry_run
+        if self.root.protocol.deferred:
+            self._listed = {str(d): info.size for d, info in Examined(self.root, self.name).blobs()}
 
     def run_all(self) -> bool:
         """True: everything that was wanted is in the repository now."""
@@ -267,8 +301,10 @@ class _Import:
 
     def _has(self, digest: Digest, size: int) -> bool:
         """Found is promised (I6), which may bring it back from the trash: a dry run only looks."""
+        if self._listed is not None and self._listed.get(digest) != size:
+            return False
         if self.run.dry_run:
-            info = self.root.local.site.stat(keys.blob(self.name, digest))
+            info = self.root.stat(keys.blob(self.name, digest))
             return info is not None and info.size == size
         try:
             return self.root.protocol.find(self.name, digest).size == size
@@ -374,17 +410,37 @@ class _Import:
         raise vanished
 
     def _copy(self, missing: list[tuple[Digest, int]]) -> None:
-        total, done = sum(size for _, size in missing), 0
-        for digest, size in missing:
-            self.run.check()
-            try:
-                self._copy_one(digest, size)
-            except Unusable as error:
-                self._faults[digest] = error.fault
-            except DigestInvalid as error:
-                self._faults[digest] = Fault("digest_mismatch", f"{self.layout.label}: {error.message}")
-            done += size
-            self.run.progress(done, total, "bytes", self.name)
+        self._total, self._done = sum(size for _, size in missing), 0
+        blobs = [one for one in missing if one[0] not in self.graph.facts]
+        for some in (blobs, [one for one in missing if one[0] in self.graph.facts]):
+            self._copy_all(some)
+
+    def _copy_all(self, missing: list[tuple[Digest, int]]) -> None:
+        """Several at once where each is a request."""
+        workers = Workers(AT_ONCE if self.root.protocol.deferred or self._is_far() else 1)
+        try:
+            for digest, size in missing:
+                self.run.check()
+                workers.put(partial(self._try_to_copy, digest, size), self._tell)
+            workers.drain()
+        finally:
+            workers.close()
+
+    def _is_far(self) -> bool:
+        return isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
+
+    def _try_to_copy(self, digest: Digest, size: int) -> int:
+        try:
+            self._copy_one(digest, size)
+        except Unusable as error:
+            self._faults[digest] = error.fault
+        except DigestInvalid as error:
+            self._faults[digest] = Fault("digest_mismatch", f"{self.layout.label}: {error.message}")
+        return size
+
+    def _tell(self, size: int) -> None:
+        self._done += size
+        self.run.progress(self._done, self._total, "bytes", self.name)
 
     def _copy_one(self, digest: Digest, size: int) -> None:
         if digest in self.graph.facts:
@@ -393,19 +449,16 @@ class _Import:
             self._copy_blob(digest, size)
             self._count(1, size)
         self.verified.add(digest)
+        if self._listed is not None:
+            self._listed[digest] = size
 
     def _count(self, blobs: int, size: int) -> None:
         self.run.add("blobs", blobs)
         self.run.add("copied_bytes", size)
 
     def _copy_manifest(self, digest: Digest, size: int) -> None:
-        """Flushed always: index.json must never lead to a torn manifest (I3). Still nobody sees it."""
-        protocol = self.root.local
-        staged_key = protocol.stage(source_reader(self.layout)(digest, size))
-        try:
-            protocol.blobs.publish(self.name, digest, staged_key)
-        finally:
-            protocol.unstage(staged_key)
+        """Still nobody sees it."""
+        self.root.upkeep.put_manifest(self.name, digest, source_reader(self.layout)(digest, size))
         self._count(1, size)
 
     def _copy_blob(self, digest: Digest, size: int) -> None:

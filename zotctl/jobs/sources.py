@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
+from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
 from zotctl.errors import LayoutInvalid, NameInvalid, NotEmpty, NotFound, StorageError, UsageError
 from zotctl.jobs.report import Kind
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name
-from zotctl.storage import keys
+from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Reader, read
 from zotctl.storage.index import Index, parse_index
@@ -174,6 +175,24 @@ def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tupl
     return driver, found
 
 
+@contextmanager
+def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
+    """The same for s3://BUCKET/PREFIX, which is reached as the store's own buckets are. Raises UsageError."""
+    known = next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
+    config = StorageConfig(roots=(RootConfig(path=source, s3=known),), read_only=True)
+    opened_store = open_store(config, store.clock)
+    try:
+        root = opened_store.roots[0]
+        if root.stat(LAYOUT_FILE) is not None:
+            yield Aliased(root.driver, THE_LAYOUT, ""), [THE_LAYOUT]
+        elif names := list(root.catalog.everything()):
+            yield root.driver, names
+        else:
+            raise UsageError(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
+    finally:
+        opened_store.close()
+
+
 def _walk(driver: Driver, passed: Passed) -> Iterator[str]:
     todo = [""]
     while todo:
@@ -211,8 +230,13 @@ def valid_name(text: str) -> str | None:
 
 def refuse_own(source: str, roots: Sequence[str]) -> None:
     """A store can't be imported into itself. Raises UsageError."""
+    if is_bucket(source):
+        own = [root for root in roots if is_bucket(root) and parse_address(root).overlaps(parse_address(source))]
+        if own:
+            raise UsageError(f"{source} is the store {own[0]} itself, holds it, or lies in it")
+        return
     real = os.path.realpath(source)
-    for root in map(os.path.realpath, roots):
+    for root in (os.path.realpath(root) for root in roots if not is_bucket(root)):
         if os.path.commonpath([real, root]) == real:
             raise UsageError(f"{source} is the store {root} itself, or holds it")
 
@@ -222,6 +246,8 @@ def refuse_own(source: str, roots: Sequence[str]) -> None:
 
 def refuse_move(source: str) -> None:
     """Only a plain layout is moved: a store's servers may be promising what we would remove (I6)."""
+    if is_bucket(source):
+        raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
     real = os.path.realpath(source)
     if is_archive(source):
         raise UsageError(f"--move removes image layouts in directories, not archives: {source}")

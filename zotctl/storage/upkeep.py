@@ -61,6 +61,12 @@ class Upkeep(Protocol):
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
         """Verified bytes, durably enough for an index.json that leads to them. Nobody sees them before."""
 
+    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        """Verified bytes into the blobs of a hidden place, of which no list tells. Raises DigestInvalid."""
+
+    def discard(self, place: str) -> None:
+        """Remove a hidden place and all in it. The lease of whoever uses it must be held."""
+
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """Replace a file of our own as a whole."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from zotctl.errors import DigestInvalid, NotFound
+from zotctl.errors import DigestInvalid, NotEmpty, NotFound
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
@@ -119,6 +119,41 @@ class LocalUpkeep:
             self._protocol.blobs.publish(name, digest, staged)
         finally:
             self._protocol.unstage(staged)
+
+    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        """By an upload, which takes the pool's copy where there is one."""
+        upload = self._protocol.resume_upload(place, self._protocol.start_upload(place, digest.algorithm))
+        try:
+            for data in chunks:
+                upload.write([data])
+            upload.finish(digest)
+        except BaseException:
+            upload.cancel()
+            raise
+
+    def discard(self, place: str) -> None:
+        if self._site.stat(place) is None:
+            return
+        for algorithm in self._names(keys.blobs(place)):
+            for encoded in self._names(keys.blobs_of(place, algorithm)):
+                digest = Digest(f"{algorithm}:{encoded}")
+                self._site.discard(keys.blob(place, digest))
+                self._protocol.pool.release(digest)
+            self._rmdir(keys.blobs_of(place, algorithm))
+        self._rmdir(keys.blobs(place))
+        for name in self._names(place):
+            self._site.discard(f"{place}/{name}")
+        self._rmdir(place)
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            return [entry.name for entry in self._site.driver.scan(directory)]
+        except NotFound:
+            return []
+
+    def _rmdir(self, directory: str) -> None:
+        with suppress(NotFound, NotEmpty):
+            self._site.driver.rmdir(directory)
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         driver, temp = self._site.driver, keys.tmp(self._site.clock.token())

@@ -104,6 +104,13 @@ class BucketUpkeep:
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
         self._blobs.publish_manifest(name, digest, body)
 
+    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        replace(self._site.objects, keys.blob(place, digest), digest, chunks)
+
+    def discard(self, place: str) -> None:
+        for found in list(self._site.objects.list(f"{place}/")):
+            self._site.objects.delete(found.key)
+
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         self._site.objects.put(key, b"".join(parts))
 
