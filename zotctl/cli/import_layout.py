@@ -31,6 +31,9 @@ Examples:
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
   zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
+  # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
+  zotctl import-layout /srv/images --root s3://images/registry
+  zotctl import-layout s3://images/registry --root /srv/copy
 """
 
 
@@ -39,7 +42,8 @@ def import_layout(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A layout, a tar of one (plain, gzip or zstd; - reads a pipe), a tree of layouts, or another store.",
+            help="A layout, a tar of one (plain, gzip or zstd; - reads a pipe), a tree of layouts, or another store: a "
+            "directory or s3://BUCKET/PREFIX.",
         ),
     ],
     root: RootOption = None,

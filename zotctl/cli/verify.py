@@ -41,8 +41,9 @@ def verify(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DIR | ARCHIVE | URL]",
-            help="A layout, a directory of layouts, a tar of one, or a registry: http(s)://HOST[:PORT][/NAME[:TAG]].",
+            metavar="[DIR | BUCKET | ARCHIVE | URL]",
+            help="A layout, a directory or bucket (s3://BUCKET/PREFIX) of layouts, a tar of one, or a registry: "
+            "http(s)://HOST[:PORT][/NAME[:TAG]].",
         ),
     ] = None,
     root: RootOption = None,
@@ -68,7 +69,7 @@ def verify(
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is looked at alone; leave --root and --config out")
-    elsewhere = target is not None and not os.path.isdir(target)
+    elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
     loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=True,
                   as_server=True)  # fmt: skip
     if show_origin:
@@ -84,7 +85,7 @@ def verify(
 
         if probe:
             try_out(run)
-        elif target is not None and "://" in target:
+        elif target is not None and _is_registry(target):
             from zotctl.jobs.verify_url import verify_url
 
             verify_url(run, target, VerifyOptions(deep))
@@ -100,11 +101,23 @@ def verify(
 
 
 def _roots(target: str | None, root: list[str] | None) -> list[str] | None:
-    if target is None or "://" in target:
+    if target is None or _is_registry(target):
         return root
+    if _is_bucket(target):
+        return [target]
     if not os.path.exists(target):
         raise NoSuchStore(f"{target}: no such file or directory")
     return [target] if os.path.isdir(target) else root
+
+
+def _is_registry(target: str) -> bool:
+    return "://" in target and not _is_bucket(target)
+
+
+def _is_bucket(target: str) -> bool:
+    from zotctl.config import is_bucket
+
+    return is_bucket(target)
 
 
 def _read_only(config: Config, target: str | None) -> Config:
@@ -114,7 +127,8 @@ def _read_only(config: Config, target: str | None) -> Config:
     from zotctl.cli.serve import layout_name
     from zotctl.config import LayoutConfig, StorageConfig
 
-    if target is None or (os.path.isdir(target) and not os.path.isfile(os.path.join(target, "oci-layout"))):
+    is_tree = os.path.isdir(target or "") and not os.path.isfile(os.path.join(target or "", "oci-layout"))
+    if target is None or _is_bucket(target) or is_tree:
         return replace(config, storage=replace(config.storage, read_only=True))
     if os.path.isdir(target):
         layout = LayoutConfig(os.path.abspath(target), layout_name(target, None))
