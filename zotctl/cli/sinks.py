@@ -74,6 +74,8 @@ class Document(_Quiet):
 class JsonLines(Silent):
     """A line for each thing, as it happens; the summary is always the last."""
 
+    keeps_items = False
+
     def start(self, fields: dict[str, Any]) -> None:
         self._print("start", fields)
 
@@ -101,6 +103,8 @@ class JsonLines(Silent):
 
 class Text(_Quiet):
     """Lines for people: what was done, what is wrong, and a summary. Each stands alone, as in a mail by cron."""
+
+    keeps_items = False
 
     def item(self, fields: dict[str, Any]) -> None:
         self.stop()

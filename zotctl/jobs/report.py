@@ -45,6 +45,10 @@ class Finding:
 class Sink(Protocol):
     """Who is told, as it happens: a terminal, one JSON document, JSON lines."""
 
+    @property
+    def keeps_items(self) -> bool:
+        """Are all items wanted in the report? If not, it has the first one only, which tells that there are some."""
+
     def start(self, fields: dict[str, Any]) -> None: ...
     def item(self, fields: dict[str, Any]) -> None: ...
     def finding(self, finding: Finding) -> None: ...
@@ -54,7 +58,9 @@ class Sink(Protocol):
 
 
 class Silent:
-    """A sink for those who only want the report, as `serve` does."""
+    """A sink for those who only want the report."""
+
+    keeps_items = True
 
     def start(self, fields: dict[str, Any]) -> None:
         pass

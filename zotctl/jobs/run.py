@@ -145,7 +145,8 @@ class Run:
 
     def item(self, **fields: Any) -> None:
         with self._mutex:
-            self.report.items.append(fields)
+            if self._sink.keeps_items or not self.report.items:
+                self.report.items.append(fields)
             self._sink.item(fields)
 
     def finding(self, finding: Finding) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from zotctl.config import Config, RootSettings, TimeWindow
 from zotctl.errors import ZotctlError
 from zotctl.jobs.gc import gc
-from zotctl.jobs.report import Report
+from zotctl.jobs.report import Report, Silent
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
@@ -78,7 +78,7 @@ class Schedule:
         task.due = self._clock.elapsed() + (min(LOOK_EVERY, task.interval or LOOK_EVERY) if held else task.interval)
 
     def _do(self, task: Task) -> Report | None:
-        run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause)
+        run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_Forgetful())
         try:
             report = run.finish(lambda: task.work(run))
         except _Stop:
@@ -92,6 +92,12 @@ class Schedule:
     def _pause(self) -> None:
         if self._wait(0.0):
             raise _Stop
+
+
+class _Forgetful(Silent):
+    """Nobody asks for the items: what a collection takes may be a million of them."""
+
+    keeps_items = False
 
 
 class _Stop(BaseException):

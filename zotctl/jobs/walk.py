@@ -44,6 +44,7 @@ def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks
     """The same for an index at hand; manifests that were read before are not read again."""
     with root.contents(name).at(index) as contents:  # held, for somebody else may bring it to another index
         facts, faults = dict(contents.facts), list(contents.faults.values())
+    root.protocol.contents.weigh(name)
     if faults:
         # What was missing or damaged may have been healed since, without a new index.json.
         fresh = Contents(root.protocol, name).refresh(index)

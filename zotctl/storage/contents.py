@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 REPOSITORIES = 512
 """Whose manifests are kept parsed."""
+REFERENCES = 200_000
+"""In the manifests that are kept parsed, where whoever looks into all repositories says how many: some 100 MB."""
+_LEAST = REFERENCES // REPOSITORIES
 LARGEST_MANIFEST = 64 << 20
 LOOKED_AT = 64
 """So many damaged manifests are looked after at each read, whether they are whole again."""
@@ -255,14 +258,21 @@ class AllContents:
 
     def __init__(self, protocol: StoreProtocol) -> None:
         self._protocol = protocol
-        self._kept: Lru[str, Contents] = Lru(REPOSITORIES)
+        self._kept: Lru[str, Contents] = Lru(REFERENCES)
 
     def of(self, name: str) -> Contents:
         found = self._kept.get(name)
         if found is None:
             found = Contents(self._protocol, name)
-            self._kept.put(name, found)
+            self._kept.put(name, found, _LEAST)
         return found
+
+    def weigh(self, name: str) -> None:
+        """After one was read: the largest are not all kept, for that would be the memory of a whole root."""
+        found = self._kept.get(name)
+        if found is not None:
+            references = sum(len(facts.blobs) + len(facts.children) for _, facts in list(found.edges()))
+            self._kept.put(name, found, max(_LEAST, references))
 
 
 def read_stored(protocol: StoreProtocol, name: str, digest: Digest, media_type: str) -> Manifest:
