@@ -16,6 +16,7 @@ from typing import NamedTuple
 from zotctl.errors import CannotLink, Exists, NotFound, StorageError
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
+from zotctl.jobs.dedupe_bucket import dedupe_bucket, undo_bucket
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.run import Run, TimeUp
@@ -46,6 +47,10 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
     options = options or DedupeOptions()
     run.refuse_read_only()
     with run.leases():
+        for root in run.roots:
+            if root.is_bucket and not root.read_only:
+                with run.guarded(root.label):
+                    (undo_bucket if options.undo else dedupe_bucket)(run, root)
         if options.undo:
             undo(run)
         else:
@@ -101,7 +106,7 @@ class _Dedupe:
             self._end()
 
     def _repositories(self) -> Iterator[tuple[Root, str]]:
-        able = {root.label for root in self._run.roots if self._is_able(root)}
+        able = {root.label for root in self._run.roots if not root.is_bucket and self._is_able(root)}
         for root, name in self._run.repositories():
             if root.label in able and root.owns(name):
                 yield root, name
@@ -281,7 +286,7 @@ class _Dedupe:
         for (_, name), (linked, saved) in self._tally.items():
             self._run.item(action="linked", repository=name, blobs=linked, saved_bytes=saved)
         for root in self._run.roots:
-            if not (self._run.dry_run or root.read_only):
+            if not (self._run.dry_run or root.read_only or root.is_bucket):
                 self._first_seen[root.label].save()
 
 

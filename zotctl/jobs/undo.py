@@ -22,11 +22,11 @@ def undo(run: Run) -> None:
     """A repository that has the last name of an inode keeps it. Run again after a kill, it goes on."""
     work = _Undo(run)
     for root in run.roots:
-        if not root.read_only and root.state() is None and not run.dry_run:
+        if not (root.is_bucket or root.read_only or run.dry_run) and root.state() is None:
             work.require_room(root)
     for root, name in run.repositories():
         run.check()
-        if root.owns(name):
+        if not root.is_bucket and root.owns(name):
             with run.guarded(name):
                 work.separate(root, name)
     work.end()
@@ -121,7 +121,7 @@ class _Undo:
 
     def end(self) -> None:
         for root in self._run.roots:
-            if not (self._run.dry_run or root.read_only):
+            if not (self._run.dry_run or root.read_only or root.is_bucket):
                 self._first_seen[root.label].save()
 
 

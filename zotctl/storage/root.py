@@ -15,6 +15,7 @@ from zotctl.storage.driver import Driver, Info
 from zotctl.storage.history import Memory
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.protocol import StoreProtocol
+from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.upkeep import Upkeep
 
 BODY_CACHE = 8 << 20
@@ -72,6 +73,17 @@ class Root:
         if not isinstance(self.protocol, LocalProtocol):
             raise Unsupported(f"{self.label} is no directory: this can't be done there")
         return self.protocol
+
+    @property
+    def bucket(self) -> BucketProtocol:
+        """The steps of a bucket, likewise."""
+        if not isinstance(self.protocol, BucketProtocol):
+            raise Unsupported(f"{self.label} is no bucket: this can't be done there")
+        return self.protocol
+
+    @property
+    def is_bucket(self) -> bool:
+        return isinstance(self.protocol, BucketProtocol)
 
     def contents(self, name: str) -> Contents:
         return self.protocol.contents.of(name)

@@ -16,6 +16,7 @@ from zotctl.storage.protocol import Change, Outcome, Snapshot
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
+from zotctl.storage.s3.converting import Converting
 from zotctl.storage.s3.history import BucketHistory
 from zotctl.storage.s3.holdings import Holdings
 from zotctl.storage.s3.index_object import IndexObjects
@@ -67,6 +68,7 @@ class BucketProtocol:
         self.promises = Promises(site, self.sentences, self._has_right)
         self.blobs = Blobs(site, self.bad, self.layouts, self.promises, self.sentences)
         self.holdings = Holdings(site)
+        self.converting = Converting(site, self.promises, self.sentences)
         self.driver = Tree(site, self.holdings, self.blobs.lying, self._reached)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
         self.redirects = Redirects(site, self.blobs, self.promises, redirect)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class Site:
             return self.objects.head(key)
         return None
 
-    def each(self, calls: list[Callable[[], T]]) -> list[T]:
+    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """All of them, side by side where there are threads; the results in order."""
         if self.threads is None or len(calls) < 2:
             return [call() for call in calls]

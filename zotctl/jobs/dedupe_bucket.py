@@ -1,0 +1,270 @@
+"""Deduplication of a bucket (s3.md 2): configs and layers into the pool, or back into each repository.
+
+First everything is copied and proven, then, when the pool has had it for long enough, the copies of the repositories
+go. zot's empty objects, which it leaves where another repository has the content, go with them, or are filled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from zotctl.config.s3 import S3Config
+from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound
+from zotctl.jobs.consequences import Consequences
+from zotctl.jobs.damage import Inspector, Verdict
+from zotctl.jobs.examination import Examined
+from zotctl.jobs.hashing import Hasher, Workers
+from zotctl.jobs.report import Finding
+from zotctl.jobs.run import Run
+from zotctl.jobs.scrub_state import FirstSeen
+from zotctl.oci.digest import Digest, is_stub, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.objects import Object
+from zotctl.storage.root import Root
+from zotctl.storage.s3.converting import SETTLED
+
+AT_ONCE = 8
+REMEMBERED = 200_000
+"""Digests whose copy in the pool was hashed in this run."""
+
+
+def dedupe_bucket(run: Run, root: Root) -> None:
+    """Raises TimeUp, Unavailable."""
+    _Pooling(run, root).all()
+
+
+def undo_bucket(run: Run, root: Root) -> None:
+    """Each repository gets what it may read in the pool; that is then the collector's."""
+    _Spreading(run, root).all()
+
+
+class _Conversion:
+    def __init__(self, run: Run, root: Root) -> None:
+        self._run, self._root = run, root
+        self._protocol, self._steps = root.bucket, root.bucket.converting
+        self._hasher = Hasher(run)
+        self._first_seen = {root.label: FirstSeen(root, run.clock)}
+        self._follow = Consequences(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
+        self._sound: Lru[Digest, bool] = Lru(REMEMBERED)
+
+    def _names(self) -> list[str]:
+        return [name for name in self._root.catalog.everything() if self._run.covers(name)]
+
+    def _blobs(self, name: str) -> set[str]:
+        """Configs and layers, which are no manifests as well. A manifest stays where it is."""
+        try:
+            index = self._root.protocol.read_index(name).index
+        except (NotFound, LayoutInvalid):
+            return set()
+        with self._root.contents(name).at(index) as contents:
+            manifests = {*contents.facts, *contents.faults, *index.digests}
+            return contents.named() - manifests
+
+    def _own(self, name: str) -> Iterator[tuple[Digest, Object]]:
+        """Those of its blobs that lie in the repository."""
+        wanted = self._blobs(name)
+        for text, found in self._steps.own(name):
+            try:
+                digest = parse_digest(text)
+            except DigestInvalid:
+                continue
+            if digest in wanted:
+                yield digest, found
+
+    def _look(self, key: str, digest: Digest) -> Verdict:
+        """The very object under this key, whatever the repository would read."""
+        try:
+            with self._protocol.site.objects.open(key) as reader:
+                return Verdict(digest, reader.info(), self._hasher.digest(reader, digest.algorithm))
+        except NotFound:
+            return Verdict(digest)
+
+    def _is_sound(self, key: str, digest: Digest) -> bool:
+        """Reads it, and tells nobody."""
+        return self._look(key, digest).good
+
+    def _pool_is_sound(self, digest: Digest) -> bool:
+        """Hashed once in a run."""
+        known = self._sound.get(digest)
+        if known is None:
+            known = self._is_sound(keys.shared(digest), digest)
+            self._sound.put(digest, known)
+        return known
+
+    def _tell_damage(self, name: str, verdict: Verdict) -> None:
+        with self._run.guarded(name):
+            self._follow.of_part(Examined(self._root, name, bad=[verdict]))
+        self._run.add("left_damaged")
+
+    def _save(self) -> None:
+        if not self._run.dry_run:
+            self._first_seen[self._root.label].save()
+
+
+class _Pooling(_Conversion):
+    def all(self) -> None:
+        workers = Workers(1 if self._protocol.site.threads is None else AT_ONCE)
+        names = self._names()
+        try:
+            for name in names:
+                self._run.check()
+                self._run.add("repositories")
+                with self._run.guarded(name):
+                    self._take(name, workers)
+            workers.drain()
+            if not self._run.dry_run:
+                for name in names:
+                    with self._run.guarded(name):
+                        self._let_go(name)
+        finally:
+            self._hasher.stopped.set()
+            workers.close()
+            self._save()
+
+    # -- into the pool --------------------------------------------------------------------------
+
+    def _take(self, name: str, workers: Workers) -> None:
+        own = {digest: found for digest, found in self._own(name) if not is_stub(digest, found.size)}
+        if self._run.dry_run:
+            return self._preview(name, own)
+        for digest in self._steps.promise(name, own):
+            self._run.check()
+            workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
+        return None
+
+    def _preview(self, name: str, own: dict[Digest, Object]) -> None:
+        for digest, found in own.items():
+            there = self._sound.get(digest) or self._protocol.site.head(keys.shared(digest)) is not None
+            saved = found.size if there else 0
+            self._sound.put(digest, True)
+            self._run.item(action="pool", repository=name, digest=str(digest), size_bytes=found.size, saved_bytes=saved)
+            self._run.add("pooled")
+            self._run.add("saved_bytes", saved)
+
+    def _pool(self, name: str, digest: Digest, found: Object) -> None:
+        """Hash what the pool has, or what it gets."""
+        with self._run.guarded(name):
+            there = self._protocol.site.head(keys.shared(digest))
+            if there is not None and self._pool_is_sound(digest):
+                return
+            verdict = self._look(found.key, digest)
+            if not verdict.good:
+                if not verdict.gone:
+                    self._tell_damage(name, verdict)
+                return
+            if self._steps.copy(found.key, keys.shared(digest), digest, self._is_sound):
+                self._sound.put(digest, True)
+                self._run.add("pooled")
+                self._run.add("pooled_bytes", found.size)
+
+    # -- out of the repositories ----------------------------------------------------------------
+
+    def _let_go(self, name: str) -> None:
+        own = dict(self._own(name))
+        waiting = dict(self._steps.droppable(name, self._held(name, own), self._age))
+        self._wait(name, max(waiting.values(), default=0.0))
+        sound = [digest for digest in waiting if self._pool_is_sound(digest)]
+        gone = self._steps.drop(name, self._age, sound)
+        saved = sum(own[digest].size for digest in gone)
+        if gone:
+            self._run.item(action="dropped", repository=name, blobs=len(gone), bytes=saved)
+        self._run.add("dropped", len(gone))
+        self._run.add("dropped_bytes", saved)
+        for digest in own.keys() - waiting.keys():
+            self._tell_left(name, digest, own[digest])
+
+    def _held(self, name: str, own: dict[Digest, Object]) -> list[Digest]:
+        """A stub is the right to what it stands for."""
+        self._steps.hold_stubs(name, [digest for digest, found in own.items() if is_stub(digest, found.size)])
+        return list(own)
+
+    def _tell_left(self, name: str, digest: Digest, found: Object) -> None:
+        if is_stub(digest, found.size):
+            path = f"{self._root.label}/{found.key}"
+            reason = "the object is empty, and no repository has its content"
+            self._run.finding(Finding(name, digest, "stub", reason, details={"path": path}))
+        else:
+            self._run.add("left")
+
+    @property
+    def _age(self) -> float:
+        """Whoever was told a URL of the old place has read it by then."""
+        s3 = (self._root.config.s3 if self._root.config is not None else None) or S3Config()
+        return max(SETTLED, s3.redirect_lifetime if s3.redirect else 0.0)
+
+    def _wait(self, name: str, seconds: float) -> None:
+        until = self._run.clock.elapsed() + seconds
+        if seconds:
+            self._run.progress(0, None, "bytes", f"{name}: waiting until nobody reads the old copies")
+        while (left := until - self._run.clock.elapsed()) > 0:
+            self._run.check()
+            self._run.clock.sleep(min(1.0, left))
+
+
+class _Spreading(_Conversion):
+    def all(self) -> None:
+        names = self._names()
+        try:
+            origins = self._origins(names)
+            for name in names:
+                self._run.check()
+                self._run.add("repositories")
+                with self._run.guarded(name):
+                    self._give(name, origins)
+        finally:
+            self._hasher.stopped.set()
+            self._save()
+
+    def _origins(self, names: list[str]) -> dict[Digest, str]:
+        """Where the content of zot's empty objects is: in one repository, whichever."""
+        stubs = {digest for name in names for digest, found in self._own(name) if is_stub(digest, found.size)}
+        if not stubs:
+            return {}
+        everywhere = [one for name in self._root.catalog.everything() for one in self._own(name)]
+        return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
+
+    def _give(self, name: str, origins: dict[Digest, str]) -> None:
+        own = dict(self._steps.own(name))
+        wanted = {digest for digest, _ in self._protocol.holdings.of(name)}
+        wanted |= {Digest(text) for text in self._blobs(name)}
+        for digest in sorted(wanted):
+            there = own.get(digest)
+            if there is None or is_stub(digest, there.size):
+                self._run.check()
+                self._fill(name, digest, origins.get(digest), there)
+
+    def _fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
+        source = self._source(digest, origin)
+        if source is None:
+            if stub is not None:
+                reason = "the object is empty, and no repository has its content"
+                details = {"path": f"{self._root.label}/{stub.key}"}
+                self._run.finding(Finding(name, digest, "stub", reason, details=details))
+            return
+        if self._run.dry_run:
+            self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=source.size)
+        elif not self._copy(name, digest, source):
+            return
+        self._run.add("copied")
+        self._run.add("copied_bytes", source.size)
+
+    def _source(self, digest: Digest, origin: str | None) -> Object | None:
+        for key in (keys.shared(digest), origin):
+            found = self._protocol.site.head(key) if key else None
+            if found is not None and not is_stub(digest, found.size):
+                return found
+        return None
+
+    def _copy(self, name: str, digest: Digest, source: Object) -> bool:
+        """Hashed once a run, and each copy of it proven."""
+        known = self._sound.get(digest)
+        if known is None:
+            verdict = self._look(source.key, digest)
+            self._sound.put(digest, known := verdict.good)
+            if not verdict.good and not verdict.gone:
+                self._tell_damage(name, verdict)
+        if not known or digest not in self._steps.promise(name, [digest]):
+            return False
+        return self._steps.copy(source.key, keys.blob(name, digest), digest, self._is_sound)
