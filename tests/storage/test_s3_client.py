@@ -285,6 +285,19 @@ def test_a_404_that_no_object_store_wrote_is_not_absence(bucket: Bucket, proxy: 
         other.close()
 
 
+def test_a_directory_that_comes_and_goes_is_no_failure(bucket: Bucket) -> None:  # noqa: F811
+    """A store of files removes a directory with its last object, and says 409 to a PUT in that moment."""
+    objects = Retrying(bucket.client())
+
+    def come_and_go(number: int) -> None:
+        for _ in range(30):
+            objects.put(f"deep/down/here/{number}", b"x", absent=True)
+            objects.delete(f"deep/down/here/{number}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(come_and_go, range(6)))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_one_request_in_ten_fails_and_nobody_hears_of_it(bucket: Bucket, proxy: Proxy, seed: int) -> None:  # noqa: F811
     objects = Retrying(bucket.client(endpoint=proxy.endpoint))

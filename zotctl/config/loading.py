@@ -10,6 +10,7 @@ from typing import Any
 import tomli
 
 from zotctl.config.advice import advise
+from zotctl.config.alone import with_one_writer
 from zotctl.config.document import Document
 from zotctl.config.environment import CONFIG, apply_environment, apply_flags
 from zotctl.config.model import Config, Source
@@ -44,6 +45,7 @@ def load_config(
     config: Config = Reader(file, document.origins, problems).table(Config, document.values, "")
     problems.raise_mistakes()
     advise(config, document.origins, problems)
+    config = with_one_writer(config, document.origins, problems)
     problems.raise_mistakes()
     return replace(
         config,

@@ -85,8 +85,9 @@ class S3Config:
         bool,
         Key(
             BOOLEAN,
-            "One server process alone writes to this bucket: for servers without conditional writes, which would lose "
-            "pushes of two. ZOTCTL_SINGLE_WRITER sets it too.",
+            "One process alone writes to this bucket: for object stores without conditional writes, which would lose "
+            "pushes of two. There is one worker then, and gc runs only while no server does. ZOTCTL_SINGLE_WRITER sets "
+            "it too.",
         ),
     ] = False
     upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 256 << 20

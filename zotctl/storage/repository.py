@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from zotctl.errors import (
     BlobUnknown,
@@ -335,9 +336,14 @@ class Repository:
         """
         self._writable()
         if ":" in reference:
-            self._delete_by_digest(parse_digest(reference))
+            delete = partial(self._delete_by_digest, parse_digest(reference))
         else:
-            self._delete_tag(reference)
+            delete = partial(self._delete_tag, reference)
+        try:
+            delete()
+        except ManifestUnknown:
+            self._seen()  # raises NameUnknown if there is no repository either
+            raise
 
     def _delete_tag(self, tag: str) -> None:
         def remove(tx: Transaction, draft: Index) -> None:

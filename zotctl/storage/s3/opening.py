@@ -7,6 +7,7 @@ no bucket doesn't wait for it.
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -16,8 +17,10 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
 from zotctl.storage.root import Root
+from zotctl.storage.s3.alone import Alone
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.client import Client
+from zotctl.storage.s3.probe import probe, require_shared
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.retrying import Retrying
 from zotctl.storage.s3.settings import BucketSettings
@@ -42,7 +45,9 @@ def open_bucket(
     s3 = settings.s3 or S3Config()
     client = Client(bucket_settings(parse_address(settings.path), s3), clock)
     objects = Retrying(client, clock)
-    entrance = Entrance(objects)
+    # The processes of a server, which follow each other, are one.
+    alone = Alone(objects, os.getppid() if serving else os.getpid()) if s3.single_writer else None
+    entrance = Entrance(objects, clock, client.endpoint, alone)
     threshold = Threshold(objects, None if read_only else entrance.prepare)
     site = Site(
         threshold,
@@ -107,12 +112,19 @@ def look(objects: Objects) -> bool:
 class Entrance:
     """What has to be known before anything is written."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    """`alone`: nobody else writes there."""
+
+    def __init__(self, objects: Objects, clock: Clock, server: str, alone: Alone | None) -> None:
+        self._objects, self._clock, self._server, self._alone = objects, clock, server, alone
 
     def prepare(self) -> None:
-        """Raises ConfigError where two processes would lose each other's writes, naming what is missing."""
+        """Raises ConfigError where two processes would lose each other's writes, naming what is missing, and
+        HeldElsewhere beside a single writer."""
         used = look(self._objects)
+        if self._alone is not None:
+            self._alone.claim()
+        else:
+            require_shared(self._objects.label, probe(self._objects, self._clock, self._server), single_writer=False)
         if not used:
             with suppress(Changed):
                 self._objects.put(keys.VERSION, BODY, absent=True)

@@ -111,6 +111,9 @@ def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *,
         return NoSpace(f"{what}: the object store has no room left: {text}")
     if code in SLOW or status == 429 or code == "OperationAborted":
         return SlowDown(f"{what}: the object store wants fewer requests ({code})")
+    if code == "ExistingObjectIsDirectory":
+        # A store of files removes a directory with its last object, also under a PUT that is just coming.
+        return Unavailable(f"{what}: {where.endpoint} had something else in its place ({code}: {text})")
     if code == "RequestTimeTooSkewed":
         return StorageError(f"{what}: this machine's clock is wrong, {where.endpoint} says; set it (NTP): {text}")
     if code in REFUSED or status in (401, 403):
