@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from zotctl.errors import Changed, HeldElsewhere, NotFound, OutcomeUnknown, StorageError
 from zotctl.storage import keys
@@ -51,7 +52,7 @@ class _Lease:
     def take(self) -> None:
         for _ in range(ATTEMPTS):
             there = self._there()
-            if there is not None and there[0].age < LIFETIME and not self._is_mine(there[1]):
+            if there is not None and there[0].age < LIFETIME and not (self._is_mine(there[1]) or _is_dead(there[1])):
                 raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{_who(there[1])}")
             try:
                 return self._write(there[0].etag if there else "")
@@ -67,7 +68,7 @@ class _Lease:
     def _write(self, etag: str) -> None:
         """Each time other bytes, so that no two states have one ETag."""
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(self._site.clock.now())}
-        who |= {"token": self._token, "renewal": self._site.clock.token()}
+        who |= {"system": _system(), "token": self._token, "renewal": self._site.clock.token()}
         self._etag = self._site.objects.put(self._key, json.dumps(who).encode(), match=etag, absent=not etag)
 
     def _is_mine(self, body: bytes) -> bool:
@@ -109,6 +110,28 @@ class _Lease:
             there = self._there()
             if there is not None and self._is_mine(there[1]):
                 self._site.objects.delete(self._key)
+
+
+def _is_dead(body: bytes) -> bool:
+    """Did its holder run here, and does it no more? Then nobody has to wait until the lease is over."""
+    try:
+        who = json.loads(body)
+        if who["system"] != _system() or not who["system"]:
+            return False
+        os.kill(int(who["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return False
+
+
+def _system() -> str:
+    """One start of one machine, and one set of process numbers on it; "" where that can't be known."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    return ""
 
 
 def _who(body: bytes) -> str:
