@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from benchmarks.load import Address
 
 LOOPBACK = "127.0.0.1"
+BUCKET = "bench"
 CHECKOUT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
 _START_LIMIT = 120.0
@@ -25,7 +26,8 @@ _START_LIMIT = 120.0
 
 @dataclass(frozen=True)
 class Server:
-    """`how` is a URL, or a command with {port}, {dir} and perhaps {zot_config} or {distribution_config}."""
+    """`how` is a URL, or a command with {port}, {dir} and perhaps {zot_config} or {distribution_config}; on a
+    bucket with {s3}, {zot_s3_config}, {distribution_s3_config}."""
 
     name: str
     how: str
@@ -37,7 +39,11 @@ class Server:
     @property
     def laid_out(self) -> bool:
         """Whether its store can be made directly as OCI layouts."""
-        return not self.remote and "{distribution_config" not in self.how
+        return not self.remote and "{distribution_config" not in self.how and not self.on_bucket
+
+    @property
+    def on_bucket(self) -> bool:
+        return "{s3}" in self.how or "_s3_config" in self.how
 
 
 def parse(text: str) -> Server:
@@ -64,6 +70,32 @@ def default_servers() -> list[Server]:
     return found
 
 
+def bucket_servers() -> list[Server]:
+    """The same on a bucket; the environment says which S3 server that is (benchmarks/s3.py)."""
+    python = shlex.quote(sys.executable)
+    serve = f"{python} -m zotctl.cli serve --root {{s3}} --listen {LOOPBACK}:{{port}} --log-level error"
+    found = [Server("zotctl", serve), Server("zotctl-pool", f"{serve} --dedupe")]
+    if shutil.which("zot"):
+        found.append(Server("zot", "zot serve {zot_s3_config}"))
+    if shutil.which("registry"):
+        found.append(Server("distribution", "registry serve {distribution_s3_config}"))
+    return found
+
+
+def _s3_keys(store: str) -> dict[str, object]:
+    """As zot and distribution, which have one driver, call them."""
+    return {
+        "region": os.environ["AWS_REGION"],
+        "regionendpoint": os.environ["AWS_ENDPOINT_URL_S3"],
+        "bucket": BUCKET,
+        "rootdirectory": f"/{Path(store).name}",
+        "accesskey": os.environ["AWS_ACCESS_KEY_ID"],
+        "secretkey": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "secure": False,
+        "forcepathstyle": True,
+    }
+
+
 @dataclass(frozen=True)
 class _ZotConfig:
     """`{zot_config}` in a command: a path to zot's smallest config. `{zot_config:gc=false}` changes keys."""
@@ -71,6 +103,7 @@ class _ZotConfig:
     folder: Path
     store: str
     port: int
+    s3: bool = False
 
     def __format__(self, spec: str) -> str:
         storage: dict[str, object] = {
@@ -84,6 +117,8 @@ class _ZotConfig:
         for pair in filter(None, spec.split(",")):
             key, _, value = pair.partition("=")
             storage[key] = {"true": True, "false": False}.get(value, value)
+        if self.s3:
+            storage |= {"dedupe": False, "storageDriver": {"name": "s3", **_s3_keys(self.store)}}
         config = {
             "distSpecVersion": "1.1.1",
             "storage": storage,
@@ -100,13 +135,14 @@ class _DistributionConfig:
     folder: Path
     store: str
     port: int
+    s3: bool = False
 
     def __format__(self, spec: str) -> str:
         config = {
             "version": 0.1,
             "log": {"level": "error"},
             "storage": {
-                "filesystem": {"rootdirectory": self.store},
+                **({"s3": _s3_keys(self.store)} if self.s3 else {"filesystem": {"rootdirectory": self.store}}),
                 "delete": {"enabled": True},
                 "cache": {"blobdescriptor": "inmemory"},
             },
@@ -145,6 +181,9 @@ class Running:
             dir=store,
             zot_config=_ZotConfig(folder, str(store), port),
             distribution_config=_DistributionConfig(folder, str(store), port),
+            s3=f"s3://{BUCKET}/{store.name}",
+            zot_s3_config=_ZotConfig(folder, str(store), port, s3=True),
+            distribution_s3_config=_DistributionConfig(folder, str(store), port, s3=True),
         )
         self.address = (LOOPBACK, port)
         self.log = folder / f"{store.name}.log"
