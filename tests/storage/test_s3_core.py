@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from zotctl.storage import Repository, Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Object
-from zotctl.storage.s3.index_object import GENERATIONS
+from zotctl.storage.s3.index_object import EPOCH, GENERATIONS
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.sentences import LIFETIME
 
@@ -32,6 +33,7 @@ class Time(Clock):
 
     def __init__(self) -> None:
         self.at = 1_000_000.0
+        self.on_sleep: Callable[[], object] = lambda: None
 
     def now(self) -> float:
         return self.at
@@ -43,6 +45,7 @@ class Time(Clock):
 
     def sleep(self, seconds: float) -> None:
         self.at += seconds
+        self.on_sleep()
 
 
 class World:
@@ -312,3 +315,55 @@ def test_index_json_is_a_layout_for_others(world: World) -> None:
     assert document["schemaVersion"] == 2 and len(document["manifests"]) == 1
     assert json.loads(world.memory.stored[keys.layout("a")].body) == {"imageLayoutVersion": "1.0.0"}
     assert keys.blob("a", MANIFEST.digest) in world.memory.stored
+
+
+def test_p1_is_repeated_after_waiting_for_a_sentence(world: World) -> None:
+    """What was written before the collector looked again is spared, what was written after may go: so it is written
+    once more when the sentence is over."""
+    digest, held = digest_of(b"x"), keys.hold(digest_of(b"x"), "a")
+    world.push_blob("a", b"first")
+    sentence = world.protocol().sentences.pronounce([world.place("a", digest)])
+
+    def carry_out(method: str, args: tuple[Any, ...]) -> None:
+        if method == "list" and held in world.memory.stored and sentence in world.memory.stored:
+            world.time.on_sleep = lambda: (world.memory.delete(held), world.memory.delete(sentence))
+
+    world.objects.before = carry_out
+    world.push_blob("a", b"x")
+    assert held in world.memory.stored
+    assert sentence not in world.memory.stored
+
+
+def test_the_first_state_of_an_index_is_unlike_that_of_any_other(world: World) -> None:
+    """No ABA: a repository that went and came again has another ETag, and another epoch."""
+    world.push_blob("a", b"x")
+    world.push_blob("b", b"x")
+    one, two = (world.protocol().read_index(name).index for name in "ab")
+    assert one.annotation(GENERATIONS) != two.annotation(GENERATIONS)
+    assert one.annotation(EPOCH) != two.annotation(EPOCH)
+    for key in [key for key in world.memory.stored if key.startswith("a/")]:
+        world.memory.delete(key)
+    world.push_blob("a", b"y", world.another())
+    assert world.memory.stored[keys.index("a")].etag not in ("", world.memory.stored[keys.index("b")].etag)
+    assert world.protocol().promises.confirmed("a", digest_of(b"x")) is not None
+    world.protocol().read_index("a")
+    assert world.protocol().promises.confirmed("a", digest_of(b"x")) is None
+
+
+def test_m4_makes_nothing_appear_where_nothing_is(world: World) -> None:
+    """Who creates an index.json creates an empty one, whatever he believed when he was frozen."""
+    put = world.memory.put
+    created: list[bytes] = []
+
+    def watch(key: str, body: Any, **options: Any) -> str:
+        if options.get("absent") and key == keys.index("a"):
+            created.append(bytes(body))
+        return put(key, body, **options)
+
+    world.memory.put = watch  # type: ignore[method-assign]
+    world.push("a", "v1")
+    for key in [key for key in world.memory.stored if key.startswith("a/") and "/blobs/" not in key]:
+        world.memory.delete(key)
+    world.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["v2"])
+    assert [json.loads(body)["manifests"] for body in created] == [[], []]
+    assert world.repository("a").tags() == ["v2"]

@@ -12,16 +12,16 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.bad import Bad
+from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.infos import info_of
-from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 from zotctl.storage.s3.site import Site
 
 
 class Blobs:
-    def __init__(self, site: Site, bad: Bad, layouts: Layouts, promises: Promises, sentences: Sentences) -> None:
-        self._site, self._bad, self._layouts = site, bad, layouts
+    def __init__(self, site: Site, bad: Bad, indexes: IndexObjects, promises: Promises, sentences: Sentences) -> None:
+        self._site, self._bad, self._indexes = site, bad, indexes
         self._promises, self._sentences = promises, sentences
 
     # -- reading --------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Blobs:
     def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
         """Promise, then let `make` give verified bytes their key, then forget that they were damaged."""
         place = self._site.blob(name, digest)
-        self._layouts.ensure(name)
+        self._indexes.ensure(name)
         found = self._promises.publish(name, digest, place, lambda: make(place), new=new)
         self._heal(digest, place)
         return found

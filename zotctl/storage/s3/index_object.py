@@ -1,12 +1,13 @@
 """index.json on a bucket: read with revalidation, replaced by compare-and-swap (s3.md 4).
 
-Each replacement carries fresh random generations, so equal content never has an equal ETag. A PUT without an
-answer is looked up: our generation is among the last ones, or it was not done.
+Each state carries a fresh random generation, the first and empty one too, so equal content never has an equal ETag.
+A PUT without an answer is looked up: our generation is among the last ones, or it was not done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown, ZotctlError
 from zotctl.storage import keys
@@ -70,7 +71,8 @@ class IndexObjects:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
             if before is None:
-                self._layouts.make(name)
+                self._create(name)
+                continue
             generation = self._site.clock.token()
             try:
                 if self._swap(name, before, draft, generation):
@@ -81,6 +83,21 @@ class IndexObjects:
                 raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
             self._site.clock.sleep(pause * self._site.clock.jitter())
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def ensure(self, name: str) -> None:
+        """Before the first bytes of a repository: it has an index.json, whose epoch this process has heard.
+        Afterwards that costs no request."""
+        while not self._layouts.is_known(name) and self._before(name) is None:
+            self._create(name)
+
+    def _create(self, name: str) -> None:
+        """Empty, and only that: a process that was frozen here for a day, and meanwhile the repository came and went,
+        makes nothing appear that it believed in before. index.json comes last: what it says is there."""
+        self._layouts.make(name)
+        draft = empty_index()
+        draft.annotate(EPOCH, self._site.clock.token())
+        with suppress(OutcomeUnknown):  # it is read in any case
+            self._swap(name, None, draft, self._site.clock.token())
 
     def _before(self, name: str) -> Snapshot | None:
         try:

@@ -1,14 +1,10 @@
-"""A repository comes into being: its `oci-layout`, an empty index.json, and its name in the list."""
+"""What a repository has beside its index.json: `oci-layout`, and its name in the list."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from zotctl.errors import Changed
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.index import empty_index
 from zotctl.storage.s3.site import Site
 
 KNOWN = 100_000
@@ -19,18 +15,9 @@ class Layouts:
         self._site = site
         self._known: Lru[str, bool] = Lru(KNOWN)
 
-    def ensure(self, name: str) -> None:
-        """Before the first bytes of a repository; afterwards this process needs no request for it.
-
-        index.json comes last: what it says is there. Killed before, the next push begins again.
-        """
-        if self._known.get(name):
-            return
-        if self._site.head(keys.index(name)) is None:
-            self.make(name)
-            with suppress(Changed):
-                self._site.objects.put(keys.index(name), empty_index().render(), absent=True)
-        self.seen(name)
+    def is_known(self, name: str) -> bool:
+        """This process has seen its index.json."""
+        return self._known.get(name) is not None
 
     def make(self, name: str) -> None:
         """All but index.json."""

@@ -93,11 +93,13 @@ class Promises:
         """The same for everything that a manifest names, with one look at the sentences, which it waits out.
         What is not there stays unpromised: whoever needs it asks again and is told."""
         wanted = [digest for digest in dict.fromkeys(digests) if self.confirmed(name, digest) is None]
-        held = self._site.each([partial(self._try, self._hold, name, digest) for digest in wanted])
-        there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
-        if there:
-            self._sentences.wait_out(place for digest, _ in there for place in self._site.places(name, digest))
-            self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
+        while True:
+            held = self._site.each([partial(self._try, self._hold, name, digest) for digest in wanted])
+            there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
+            places = [place for digest, _ in there for place in self._site.places(name, digest)]
+            if not (places and self._sentences.wait_out(places)):
+                break
+        self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
 
     def publish(
         self, name: str, digest: Digest, place: str, make: Callable[[], Object], *, new: bool = False
@@ -106,8 +108,7 @@ class Promises:
         `new`: there is hardly a hold yet, so that it is written without a look."""
         while True:
             since = self._write_hold(name, digest) if new else self.hold(name, digest)
-            self._sentences.wait_out([place])
-            if not self._covers(since):
+            if self._sentences.wait_out(self._condemnable(name, digest, place)) or not self._covers(since):
                 continue
             found = make()
             if self._covers(since):
@@ -150,6 +151,10 @@ class Promises:
                 self.confirm(name, digest, found, since)
                 return found
         raise NotFound(f"no {digest} in {name}")
+
+    def _condemnable(self, name: str, digest: Digest, place: str) -> set[str]:
+        """Where a sentence may be about these bytes, or about the right to them: under the repository's own name."""
+        return {place, *self._site.places(name, digest)}
 
     def _covers(self, since: Since) -> bool:
         return self._site.clock.boottime() - since.at < self._site.window

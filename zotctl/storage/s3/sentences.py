@@ -34,7 +34,7 @@ class Sentences:
     def pronounce(self, condemned: Iterable[str]) -> str:
         """C3: say that these keys are about to be deleted; the key of the sentence."""
         key = keys.sentence(self._site.clock.token())
-        self._site.objects.put(key, json.dumps(sorted(condemned)).encode(), absent=True)
+        self._site.objects.put(key, json.dumps(sorted(condemned)).encode())
         return key
 
     def lift(self, sentence: str) -> None:
@@ -46,13 +46,19 @@ class Sentences:
         living = [s for s in self._site.objects.list(f"{keys.SENTENCES}/") if s.age < LIFETIME]
         return set().union(*(self._read(sentence) for sentence in living))
 
-    def wait_out(self, wanted: Iterable[str]) -> None:
-        """P2 of a push: return when none of these keys is condemned. Raises Busy (503, Retry-After)."""
-        wanted, until = set(wanted), self._site.clock.elapsed() + PATIENCE
+    def wait_out(self, wanted: Iterable[str]) -> bool:
+        """P2 of a push: return when none of these keys is condemned. Raises Busy (503, Retry-After).
+
+        True: some were. Then the hold that was written in P1 may have been deleted under that sentence, which
+        had looked at the holds before: begin again with P1.
+        """
+        wanted, until, waited = set(wanted), self._site.clock.elapsed() + PATIENCE, False
         while self.condemned() & wanted:
+            waited = True
             if self._site.clock.elapsed() >= until:
                 raise Busy("content of this push is being collected just now; try again")
             self._site.clock.sleep(POLL * self._site.clock.jitter())
+        return waited
 
     def _read(self, sentence: Object) -> frozenset[str]:
         known = self._known.get(sentence.key)
