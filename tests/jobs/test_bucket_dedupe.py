@@ -1,0 +1,208 @@
+"""Deduplication of buckets (s3.md 2): into the pool and back, and zot's empty objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import images
+from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.jobs.bucketing import (  # noqa: F401 - fixtures
+    InMemory,
+    Killed,
+    Place,
+    dying,
+    flipped,
+    keys_of,
+    opened,
+    place,
+    run_job,
+)
+from tests.stores import push_image
+from zotctl.errors import BlobUnknown
+from zotctl.jobs import dedupe_bucket
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.report import Report
+from zotctl.jobs.verify import VerifyOptions, verify
+from zotctl.oci.digest import digest_of
+from zotctl.storage import Store, keys
+from zotctl.storage.s3.lease import LIFETIME
+
+X, Y = images.image("x", layers=2), images.image("y", layers=2)
+LAYER = digest_of(X.blobs[-1])
+CONTENT = [("a", X), ("b/c", X), ("b/c", Y)]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old copies go after two seconds."""
+    monkeypatch.setattr(dedupe_bucket, "SETTLED", 2.0)
+
+
+def fill(place: Place) -> None:  # noqa: F811
+    store = opened(place)
+    push_image(store, "a", "v1", seed="x")
+    push_image(store, "b/c", "v1", seed="x")
+    push_image(store, "b/c", "v2", seed="y")
+
+
+def run(store: Store, *, undo: bool = False, **options: object) -> Report:
+    return run_job(store, "dedupe", lambda run: dedupe(run, DedupeOptions(undo=undo)), **options)
+
+
+def require_whole(store: Store) -> None:
+    """Everything can be read, by those who may."""
+    for name, image in CONTENT:
+        for body in image.blobs:
+            with store.repository(name).open_blob(digest_of(body)) as reader:
+                assert reader.read_at(0, reader.size) == body
+            assert store.repository(name).blob(digest_of(body)) == len(body)
+    for body in Y.blobs:
+        with pytest.raises(BlobUnknown):
+            store.repository("a").open_blob(digest_of(body))
+    report = run_job(store, "verify", lambda run: verify(run, VerifyOptions(deep=True)))
+    assert (report.exit_code, report.findings) == (0, [])
+
+
+def copies(place: Place, prefix: str) -> list[str]:  # noqa: F811
+    manifests = {X.digest.encoded, Y.digest.encoded}
+    return [k for k in keys_of(place) if k.startswith(prefix) and "/sha256/" in k and k[-64:] not in manifests]
+
+
+def test_there_and_back(place: Place) -> None:  # noqa: F811
+    fill(place)
+    report = run(opened(place, dedupe=True))
+    assert (report.exit_code, report.findings, report.errors) == (0, [], [])
+    assert (report.summary["pooled"], report.summary["dropped"]) == (6, 9)
+    assert len(copies(place, keys.SHARED)) == 6
+    assert copies(place, "a/") == copies(place, "b/") == []
+    for dedupes in (True, False):
+        require_whole(opened(place, dedupe=dedupes))
+    assert run(opened(place, dedupe=True)).summary["dropped"] == 0
+    back = run(opened(place), undo=True)
+    assert (back.exit_code, back.findings, back.summary["copied"]) == (0, [], 9)
+    assert len(copies(place, "a/")) == 3
+    assert len(copies(place, "b/")) == 6
+    for key in [key for key in keys_of(place) if key.startswith((keys.SHARED, keys.HIDDEN))]:
+        place.objects.delete(key)
+    require_whole(opened(place))
+
+
+def test_a_dry_run_changes_nothing(place: Place) -> None:  # noqa: F811
+    fill(place)
+    before = keys_of(place)
+    report = run(opened(place, dedupe=True), dry_run=True)
+    assert report.summary["saved_bytes"] == sum(map(len, X.blobs))
+    # The list of repositories is a cache of what any walk finds.
+    assert [key for key in keys_of(place) if key != keys.NAMES_MADE] == before
+
+
+def test_copies_stay_while_somebody_may_read_them() -> None:
+    place = InMemory()  # noqa: F811
+    fill(place)
+    store = opened(place, dedupe=True)
+    began = place.clock.elapsed()
+    run(store)
+    assert place.clock.elapsed() - began >= 2.0
+    place.clock.sleep(10)
+    fill(place)  # by a server that doesn't deduplicate
+    assert len(copies(place, "a/")) == 3
+    began = place.clock.elapsed()
+    run(store)
+    assert place.clock.elapsed() == began, "the pool has had them for long enough"
+    assert copies(place, "a/") == []
+
+
+def test_damage_is_never_spread(place: Place) -> None:  # noqa: F811
+    fill(place)
+    place.rewrite(keys.blob("a", LAYER), flipped)
+    report = run(opened(place, dedupe=True))
+    found = [(f.repository, f.digest, f.kind, f.action) for f in report.findings]
+    assert found == [("a", LAYER, "digest_mismatch", "marked")]
+    require_whole(opened(place, dedupe=True))
+
+
+def test_a_damaged_copy_in_the_pool_is_replaced(place: Place) -> None:  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    fill(place)
+    place.rewrite(keys.shared(LAYER), flipped)
+    run(opened(place, dedupe=True))
+    assert copies(place, "a/") == []
+    require_whole(opened(place, dedupe=True))
+
+
+def test_the_only_copy_is_not_dropped_for_a_damaged_one(place: Place) -> None:  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    place.rewrite(keys.shared(LAYER), flipped)
+    report = run(opened(place), undo=True)
+    assert report.exit_code == 4
+    assert keys.blob("a", LAYER) not in keys_of(place)
+
+
+# -- zot's empty objects ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zot(place: Place) -> Place:  # noqa: F811
+    """A bucket that zot has deduplicated: the content of b/c is in a."""
+    fill(place)
+    for key in [key for key in keys_of(place) if key.startswith(keys.HIDDEN)]:
+        place.objects.delete(key)
+    for body in X.blobs:
+        place.objects.put(keys.blob("b/c", digest_of(body)), b"")
+    return place
+
+
+def test_stubs_are_filled(zot: Place) -> None:
+    report = run(opened(zot), undo=True)
+    assert (report.exit_code, report.findings, report.summary["copied"]) == (0, [], 3)
+    require_whole(opened(zot))
+
+
+def test_stubs_go_into_the_pool(zot: Place) -> None:
+    report = run(opened(zot, dedupe=True))
+    assert (report.exit_code, report.findings, report.summary["dropped"]) == (0, [], 9)
+    require_whole(opened(zot, dedupe=True))
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_stub_without_content_is_found(zot: Place, undo: bool) -> None:
+    zot.objects.delete(keys.blob("a", LAYER))
+    report = run(opened(zot, dedupe=not undo), undo=undo)
+    assert report.exit_code == 4
+    assert [(f.repository, f.digest, f.kind) for f in report.findings] == [("b/c", LAYER, "stub")]
+
+
+# -- killed -------------------------------------------------------------------------------------
+
+
+def _deaths(undo: bool) -> Iterator[InMemory]:
+    """A bucket for each request in front of which the job is killed."""
+    for after in range(0, 1000):
+        place = InMemory()  # noqa: F811
+        fill(place)
+        if undo:
+            run(opened(place, dedupe=True))
+        try:
+            run(opened(place, dedupe=not undo, objects=dying(place.objects, after)), undo=undo)
+        except Killed:
+            yield place
+        else:
+            return
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_run_that_was_killed_is_run_again(undo: bool) -> None:
+    deaths = 0
+    for left in _deaths(undo):
+        deaths += 1
+        if deaths % 3 == 0:
+            require_whole(opened(left, dedupe=not undo))
+        left.clock.sleep(LIFETIME)
+        assert run(opened(left, dedupe=not undo), undo=undo).exit_code == 0
+        require_whole(opened(left, dedupe=not undo))
+        assert len(copies(left, "a/")) == (3 if undo else 0)
+    assert deaths > 30
