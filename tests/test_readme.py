@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.buckets import free_port
 from tests.http.serving import serving
 from tests.tools import need
 from zotctl.cli.app import app
@@ -63,10 +65,34 @@ def test_a_push_and_a_pull_word_for_word(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it runs on Linux only")
 def test_the_configuration_of_the_readme_is_read(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "zotctl.toml").write_text(block)
-    command = [sys.executable, "-m", "zotctl.cli", "serve", "--show-config", "--config", "zotctl.toml"]
-    environ = {**os.environ, "PYTHONPATH": str(HERE)}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 'storage.routes[0].prefix = "team-a"' in done.stdout
+    shown = ""
+    for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
+        (tmp_path / "zotctl.toml").write_text(block)
+        command = [sys.executable, "-m", "zotctl.cli", "serve", "--show-config", "--config", "zotctl.toml"]
+        environ = {**os.environ, "PYTHONPATH": str(HERE)}
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        shown += done.stdout
+    assert 'storage.routes[0].prefix = "team-a"' in shown
+    assert 'storage.roots[1].s3.region = "eu-west-1"' in shown
+
+
+def test_a_registry_on_a_bucket_word_for_word(tmp_path: Path) -> None:
+    need("versitygw")
+    (block,) = [block for block in BLOCKS if "versitygw" in block]
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "zotctl"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zotctl.cli "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    environ = {**os.environ, "PYTHONPATH": str(HERE), "ZOTCTL_HTTP_PORT": "0", "PATH": path}
+    script = block.replace("7070", str(free_port()))
+    with subprocess.Popen(
+        ["sh", "-ec", script], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        try:
+            lines = iter(started.stdout or ())
+            assert any("serving on http://127.0.0.1:" in line for line in lines)
+            assert (tmp_path / "objects" / "images" / "registry" / ".zotctl" / "version").exists()
+        finally:
+            os.killpg(started.pid, signal.SIGTERM)

@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 RootOption = Annotated[
     list[str] | None,
-    typer.Option("--root", metavar="DIR", envvar="ZOTCTL_ROOT", help="A root; may be repeated."),
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        envvar="ZOTCTL_ROOT",
+        help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated.",
+    ),
 ]
 ConfigOption = Annotated[
     str | None,

@@ -23,11 +23,19 @@ DATE = "2026-11-24"
 
 ENVIRONMENT = [
     (CONFIG, "The configuration, if none is given."),
-    (ROOT, "Directories of repositories, separated by colons, as by --root."),
+    (ROOT, "Directories of repositories and buckets, separated by colons, as by --root."),
     (
         "ZOTCTL_<SECTION>_<KEY>",
         "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. It goes before the "
         "configuration, and an option before it. A list is separated by commas.",
+    ),
+    ("ZOTCTL_DEDUPE", "The same as ZOTCTL_STORAGE_DEDUPE: whether equal blobs are kept once."),
+    ("ZOTCTL_SINGLE_WRITER", "The same as ZOTCTL_STORAGE_S3_SINGLE_WRITER: one process alone writes to the bucket."),
+    (
+        "AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, "
+        "AWS_CA_BUNDLE",
+        "Where buckets are, and who asks for them, as for every AWS tool; so are ~/.aws and the role of a machine. "
+        "What [storage.s3] says goes before.",
     ),
     ("ZOTCTL_OUTPUT", "The default of --output."),
     ("ZOTCTL_DEBUG", "1: print the traceback of a bug."),
@@ -43,6 +51,11 @@ FILES = [
         "Damaged content that scrub, or a push, has found, for a look; as long as any name leads to it, and for 7 days "
         "after it was healed, until the next scrub. Where there are no hard links it lies in quarantine/, until "
         "somebody removes it.",
+    ),
+    (
+        "s3://BUCKET/PREFIX/",
+        "The same in a bucket: NAME/ and .zotctl/, and with dedupe = true _blobs/, where blobs of all repositories lie "
+        "once.",
     ),
 ]
 SIGNALS = [
@@ -70,6 +83,14 @@ path = "/srv/registry"
 [[storage.routes]]
 prefix = "team-a"
 root = { path = "/mnt/team-a", dedupe = false }
+
+[[storage.routes]]
+prefix = "archive"
+root = { path = "s3://images/archive", s3 = { redirect = true } }
+
+[storage.s3]
+endpoint = "https://minio.example:9000"
+region = "us-east-1"
 
 [http]
 address = "::"
@@ -167,7 +188,7 @@ def config_page() -> str:
         page.text(doc)
         page.items((f"{key.name} ({_kind(key)})", f"{key.key.doc} {_default(key)}") for key in keys)
     page.heading("ENVIRONMENT")
-    page.items(ENVIRONMENT[:3])
+    page.items(ENVIRONMENT[:6])
     page.heading("EXAMPLES")
     page.verbatim(CONFIG_EXAMPLE)
     page.heading("SEE ALSO")

@@ -24,6 +24,8 @@ Examples:
   zotctl serve --root /srv/images --root /mnt/more
   # One image layout, as repository app, read-only
   zotctl serve ./build/layout --as app
+  # A bucket; where and who as for every AWS tool: AWS_ENDPOINT_URL_S3, AWS_PROFILE, AWS_ACCESS_KEY_ID, ...
+  zotctl serve s3://images/registry
   # What is made of a configuration of zot
   zotctl serve --show-config config.json
 """
@@ -36,14 +38,17 @@ def serve(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG | DIR]",
-            help="A configuration (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, "
-            "or one image layout, which is served read-only.",
+            metavar="[CONFIG | DIR | BUCKET]",
+            help="A configuration (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, a bucket "
+            "(s3://BUCKET/PREFIX), or one image layout, which is served read-only.",
         ),
     ] = None,
     root: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="A directory of repositories, made if need be; several make one store."),
+        typer.Option(
+            metavar="DIR",
+            help="A directory of repositories, made if need be, or s3://BUCKET/PREFIX; several make one store.",
+        ),
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default 127.0.0.1:5000.")] = None,
     config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration.")] = None,
@@ -52,7 +57,10 @@ def serve(
     ] = None,
     dedupe: Annotated[
         bool | None,
-        typer.Option("--dedupe/--no-dedupe", help="Keep equal blobs of several repositories once."),
+        typer.Option(
+            "--dedupe/--no-dedupe",
+            help="Keep equal blobs of several repositories once; unless said, in directories only.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes; default one for each core, at most 4.")
@@ -86,7 +94,7 @@ def serve(
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve image layouts in local directories as an OCI registry.
+    """Serve image layouts in directories and buckets as an OCI registry.
 
     Without a word: ./registry on 127.0.0.1:5000. What is said by an option goes before the environment
     (ZOTCTL_...), that before the configuration.
@@ -113,10 +121,12 @@ def serve(
 
 
 def _load(target: str | None, config: str | None, as_name: str | None, flags: Flags, waived: list[str]) -> Config:
-    from zotctl.config import load_config
+    from zotctl.config import is_bucket, load_config
 
     if target is not None and os.path.isdir(target):
         flags.update(_directory(target, as_name, flags))
+    elif target is not None and is_bucket(target) and as_name is None:
+        flags["storage.roots"] = _with_first(target, flags)
     elif as_name is not None:
         raise UsageError("--as names the repository of one image layout; give its directory")
     elif target is not None and config is not None:
@@ -158,10 +168,15 @@ def _directory(path: str, as_name: str | None, flags: Flags) -> Flags:
     if not os.path.isfile(os.path.join(path, "oci-layout")):
         if as_name is not None:
             raise UsageError(f"--as names the repository of one image layout, and {path} has no oci-layout")
-        return {"storage.roots": [path, *(roots or ())]}
+        return {"storage.roots": _with_first(path, flags)}
     if roots:
         raise UsageError(f"{path} is an image layout and is served alone; leave --root out, or give its parent")
     return {"storage.single_layout.path": path, "storage.single_layout.name": layout_name(path, as_name)}
+
+
+def _with_first(root: str, flags: Flags) -> list[str]:
+    others: Any = flags["storage.roots"]
+    return [root, *(others or ())]
 
 
 def layout_name(path: str, as_name: str | None) -> str:
