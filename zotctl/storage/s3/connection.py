@@ -47,8 +47,9 @@ class Connection:
         try:
             self._session = boto3.session.Session(**_credentials(settings), botocore_session=_session(settings))
             self._region = settings.region or self._session.region_name or DEFAULT_REGION
-            self.s3 = self._client(READ)
-            self.patient = self._client(LONG_READ)
+            addressing = self._addressing()
+            self.s3 = self._client(addressing, READ)
+            self.patient = self._client(addressing, LONG_READ)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError(f"{settings.label}: {error}") from error
         self.endpoint = str(self.s3.meta.endpoint_url)
@@ -61,12 +62,16 @@ class Connection:
             max_pool_connections=settings.max_connections,
         )
 
-    def _client(self, patience: float) -> Any:
-        client = self._make(self._settings.addressing, patience)
-        if self._settings.addressing == "auto":
-            # Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's.
-            virtual = _is_amazon(str(client.meta.endpoint_url)) and "." not in self._settings.bucket
-            client = self._make("virtual" if virtual else "path", patience)
+    def _addressing(self) -> str:
+        """Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's."""
+        settings = self._settings
+        if settings.addressing != "auto":
+            return settings.addressing
+        endpoint = settings.endpoint or str(self._make("auto", READ).meta.endpoint_url)
+        return "virtual" if _is_amazon(endpoint) and "." not in settings.bucket else "path"
+
+    def _client(self, addressing: str, patience: float) -> Any:
+        client = self._make(addressing, patience)
         client.meta.events.register("after-call.s3", self._answered)
         return client
 
