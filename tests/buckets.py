@@ -48,10 +48,11 @@ class Request(NamedTuple):
 class Server:
     """versitygw. `stop` and `start` keep the port and the data; `options` as `--max-requests 2`."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
+        """`data`: where it keeps its objects, if that matters."""
         self.directory = Path(tempfile.mkdtemp(prefix="zotctl-s3-"))
-        self.data, self.log = self.directory / "data", self.directory / "log"
-        self.data.mkdir()
+        self.data, self.log = data or self.directory / "data", self.directory / "log"
+        self.data.mkdir(exist_ok=True)
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
@@ -201,11 +202,13 @@ def _create(settings: BucketSettings) -> None:
 
 
 def remove(bucket: Bucket) -> None:
-    """All objects, and the bucket if it is the test's own."""
+    """All objects, and the bucket if a test has made it."""
     client = bucket.client()
     everything = [found.key for found in client.list("")]
     for start in range(0, len(everything), 1000):
         client.execute(client.sign_deletes(everything[start : start + 1000], 60))
+    if not BUCKET:
+        client.connection.s3.delete_bucket(Bucket=bucket.settings.bucket)
     client.close()
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.buckets import Bucket, Server, bucket, make_bucket, own_server  # noqa: F401 - fixtures
 from tests.conformance.objects_suite import BODY, get, keys_of
+from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.object_proxy import BROKEN, FAULTS, GATEWAY, LOST, RESET, SLOW, TORN, Proxy, one_in
 from tests.tools import program
 from zotctl.errors import (
     Changed,
     ConfigError,
     NoBucket,
+    NoSpace,
     NotFound,
     OutcomeUnknown,
     PermissionRefused,
@@ -351,6 +356,24 @@ def test_slow_down_is_told(own_server: Server) -> None:  # noqa: F811
     with ThreadPoolExecutor(16) as pool:
         found = set(pool.map(work, range(200)))
     assert found == {None, SlowDown}
+
+
+def test_no_room_is_told(mounts: Mounts) -> None:  # noqa: F811
+    with tempfile.TemporaryDirectory(dir=mounts.get("tmpfs")) as directory:
+        server = Server(Path(directory))
+        try:
+            client = make_bucket(server).client()
+            upload = client.start_parts("big")
+            body = bytes(shutil.disk_usage(directory).free // 2)
+            client.put("one", body)
+            for call in (partial(client.put, "two", body * 2), partial(client.put_part, "big", upload, 1, body * 2)):
+                with pytest.raises(NoSpace, match="no room left"):
+                    call()
+            assert client.head("one").size == len(body)
+            with pytest.raises(NotFound):
+                client.head("two")
+        finally:
+            server.close()
 
 
 def test_a_certificate_that_nobody_signed(tmp_path: Path, own_server: Server) -> None:  # noqa: F811
