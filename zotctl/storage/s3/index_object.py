@@ -120,10 +120,26 @@ class IndexObjects:
 
     def touch(self, name: str, before: Snapshot) -> bool:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
-        Whoever was about to commit begins again, and sees the sentence. Raises OutcomeUnknown."""
-        draft = before.index.copy()
-        draft.annotate(EPOCH, self._site.clock.token())
-        return self._swap(name, before, draft, self._site.clock.token())
+        Whoever was about to commit begins again, and sees the sentence. An attempt without an answer is looked up.
+        Raises OutcomeUnknown after half a minute of that."""
+        until, tried = self._site.clock.elapsed() + PATIENCE, list[str]()
+        while True:
+            draft = before.index.copy()
+            draft.annotate(EPOCH, self._site.clock.token())
+            tried.append(self._site.clock.token())
+            try:
+                done = self._swap(name, before, draft, tried[-1])
+                return done or (len(tried) > 1 and self._was_done(name, tried))
+            except OutcomeUnknown:
+                if self._site.clock.elapsed() >= until:
+                    raise
+            if self._was_done(name, tried):
+                return True
+            self._site.clock.sleep(FIRST_PAUSE * self._site.clock.jitter())
+
+    def _was_done(self, name: str, generations: Sequence[str]) -> bool:
+        before = self._before(name)
+        return before is not None and not set(generations).isdisjoint(before.index.annotation(GENERATIONS).split())
 
 
 def _recognised(index: Index, unsure: dict[str, list[Outcome]]) -> list[Outcome] | None:
