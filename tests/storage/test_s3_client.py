@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.buckets import Bucket, Server, bucket, make_bucket, own_server  # noqa: F401 - fixtures
 from tests.conformance.objects_suite import BODY, get, keys_of
@@ -196,6 +198,46 @@ def test_addresses(addressing: str) -> None:
     own = BucketSettings("bucket", "p", "https://s3.example.com", "r1", "a", "b", addressing=addressing)
     wanted = {"auto": "https://s3.example.com/bucket", "virtual": "https://bucket.s3.example.com"}
     assert Client(own).url("a b/c") == f"{wanted[addressing]}/p/a%20b/c"
+
+
+def test_credentials_that_expire_are_renewed(
+    bucket: Bucket,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """By boto3, from whatever gave them: each of these is good for a second, as far as it knows."""
+    _bare(monkeypatch)
+    said = '{"Version": 1, "AccessKeyId": "test", "SecretAccessKey": "testsecret", "Expiration": "%s"}'
+    script = tmp_path / "give"
+    soon = "$(date -u -d '+1 second' +%Y-%m-%dT%H:%M:%SZ)"
+    script.write_text(f"#!/bin/bash\necho >> {tmp_path}/given\nprintf '{said}' \"{soon}\"\n")
+    script.chmod(0o755)
+    (tmp_path / "config").write_text(f"[profile short]\ncredential_process = {script}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    client = bucket.client(access_key=None, secret_key=None, profile="short")
+    for number in range(3):
+        client.put(f"file{number}", b"x")
+        client.execute(client.sign_deletes([f"file{number}"], 30))
+        time.sleep(1.1)
+    assert len((tmp_path / "given").read_text().splitlines()) >= 3
+
+
+def test_each_new_object_is_stored_as_was_wished(bucket: Bucket, proxy: Proxy) -> None:  # noqa: F811
+    wished = {"storage_class": "STANDARD_IA", "encryption": "aws:kms", "kms_key": "key-1"}
+    client = bucket.client(endpoint=proxy.endpoint, **wished)
+    heads: list[dict[str, str]] = []
+
+    def note(request: web.Request) -> str:
+        heads.append({name.lower(): value for name, value in request.headers.items()})
+        return BROKEN
+
+    proxy.choose = note
+    for name in ("put", "create", "copy", "start"):
+        with pytest.raises(OutcomeUnknown):
+            CALLS[name](client)
+        assert heads[-1]["x-amz-storage-class"] == "STANDARD_IA"
+        assert heads[-1]["x-amz-server-side-encryption"] == "aws:kms"
+        assert heads[-1]["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
 
 
 def test_secrets_are_printed_nowhere() -> None:
