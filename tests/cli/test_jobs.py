@@ -160,3 +160,12 @@ def test_closed_outputs_change_no_exit_code(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", command + ">&-"], env=environ, check=False).returncode == 0
     assert subprocess.run(["sh", "-c", command + "2>&-"], env=environ, check=False).returncode == 0
     assert subprocess.run(["sh", "-c", command + ">&- 2>&- <&-"], env=environ, check=False).returncode == 0
+
+
+def test_the_variable_names_several_roots(tmp_path: Path) -> None:
+    """Separated by colons, as for `serve`."""
+    for name in ("one", "two"):
+        lay_out(tmp_path / name, name, images.image(name))
+    environ = {"ZOTCTL_ROOT": f"{tmp_path / 'one'}:{tmp_path / 'two'}"}
+    code, told, _ = document("verify", environ=environ)
+    assert (code, told["counters"]["repositories"]) == (0, 2)

@@ -48,13 +48,15 @@ def test_a_start_asks_for_nothing_that_grows(tmp_path: Path, bucket: Bucket) -> 
     """I12, with 10,000 repositories."""
     with serving(tmp_path / "first", bucket=bucket):
         pass
+    one = tmp_path / "empty"
+    one.touch()
     names = bucket.path(keys.listed_name("r")).parent
-    names.mkdir(parents=True, exist_ok=True)
+    for directory in (names, bucket.path("r")):
+        directory.mkdir(parents=True, exist_ok=True)
     for number in range(10_000):
-        for key in (keys.layout(f"r/{number}"), keys.index(f"r/{number}")):
-            bucket.path(key).parent.mkdir(parents=True, exist_ok=True)
-            bucket.path(key).write_bytes(b"{}")
-        bucket.path(keys.listed_name(f"r/{number}")).write_bytes(b"")
+        os.link(one, names / f"r:{number}")
+        bucket.path(f"r/{number}").mkdir()
+        os.link(one, bucket.path(keys.layout(f"r/{number}")))
     bucket.client().put(keys.index("r/9999"), empty_index().render())
     bucket.requests()
     with serving(tmp_path / "second", workers=2, bucket=bucket) as server, server.client() as client:
@@ -188,6 +190,7 @@ def test_many_slow_clients_stop_nobody(tmp_path: Path, bucket: Bucket) -> None:
             stack.enter_context(Raw(server.port)).head("GET", f"/v2/a/blobs/{made}")
         time.sleep(1)
         assert client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9"}).content == BIG[5:10]
+        assert [line for line in server.lines() if line["level"] == "warning"] == []
 
 
 REDIRECT = """

@@ -24,8 +24,8 @@ RootOption = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        envvar="ZOTCTL_ROOT",
-        help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated.",
+        # Not by typer, which would split the variable at spaces: the configuration reads it (config/environment.py).
+        help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated. Without one, those of ZOTCTL_ROOT.",
     ),
 ]
 ConfigOption = Annotated[

@@ -10,6 +10,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,8 +31,6 @@ class Alone:
     def __init__(self, objects: Objects, process: int) -> None:
         self._objects, self._key = objects, keys.lease("writer")
         self._me = {"host": socket.gethostname(), "boot": _boot(), "process": process}
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def claim(self) -> None:
         """Before the first write. Raises HeldElsewhere."""
@@ -43,8 +42,7 @@ class Alone:
                     f"{COUNTS_FOR:g} s after it has died"
                 )
         self._renew()
-        self._thread = threading.Thread(target=self._keep, name="alone", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._keep, name="alone", daemon=True).start()
 
     def _is_held(self, found: Object, body: bytes) -> bool:
         try:
@@ -58,15 +56,13 @@ class Alone:
         self._objects.put(self._key, json.dumps(self._me).encode())
 
     def _keep(self) -> None:
-        while not self._stopped.wait(RENEWED_EVERY):
+        """As long as this process lives; what it leaves behind names a process that is dead."""
+        while True:
+            time.sleep(RENEWED_EVERY)
             try:
                 self._renew()
             except StorageError as error:
                 log.warning(f"{self._key} can't be renewed: {error.message}")
-
-    def close(self) -> None:
-        """Somebody else may write; not so where another process of the same server goes on."""
-        self._stopped.set()
 
 
 def _boot() -> str:

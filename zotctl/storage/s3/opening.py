@@ -30,6 +30,8 @@ from zotctl.storage.s3.threshold import Threshold
 from zotctl.storage.version import BODY, refuse_unknown_format
 
 log = logging.getLogger("zotctl.storage")
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+"""It warns of each connection beyond those that are kept, which is no fault: slow clients have one each."""
 
 
 def open_bucket(
