@@ -8,6 +8,7 @@ import pytest
 
 from tests import images
 from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.counting import Counted
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
     Killed,
@@ -154,6 +155,29 @@ def zot(place: Place) -> Place:  # noqa: F811
     for body in X.blobs:
         place.objects.put(keys.blob("b/c", digest_of(body)), b"")
     return place
+
+
+def test_stubs_are_read(zot: Place) -> None:
+    """From wherever the content is; it is listed once, for all processes."""
+    for _ in range(2):
+        counted = Counted(zot.objects)
+        store = opened(zot, objects=counted)
+        for body in X.blobs:
+            with store.repository("b/c").open_blob(digest_of(body)) as reader:
+                assert reader.read_at(0, reader.size) == body
+            with pytest.raises(BlobUnknown):
+                store.repository("b/c").blob(digest_of(body))
+    assert keys.ORIGINS in keys_of(zot)
+    assert [key for method, key in counted.requests if method == "names"] == [], "the second one walks no more"
+    push_image(opened(zot), "b/c", "v1", seed="x")
+    for body in X.blobs:
+        assert opened(zot).repository("b/c").blob(digest_of(body)) == len(body)
+    zot.objects.delete(keys.blob("a", LAYER))
+    zot.objects.put(keys.blob("b/c", LAYER), b"")
+    with pytest.raises(BlobUnknown):
+        opened(zot).repository("b/c").open_blob(LAYER)
+    with pytest.raises(BlobUnknown):
+        opened(zot).repository("c").open_blob(LAYER)
 
 
 def test_stubs_are_filled(zot: Place) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests import images
 from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.counting import Counted
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
     Place,
@@ -154,6 +155,19 @@ def test_rolling(store: Store) -> None:
     report = run(store, interval=3600.0)
     assert (report.exit_code, report.summary["checked_blobs"]) == (0, 8)
     assert run(store, interval=3600.0).summary.get("checked_blobs", 0) == 0, "nothing is due"
+
+
+def test_a_blob_is_read_by_one_request(place: Place, dedupe: bool, store: Store) -> None:  # noqa: F811
+    counted = Counted(place.objects)
+    assert run(opened(place, dedupe=dedupe, objects=counted)).exit_code == 0
+    taken = counted.taken()
+    assert taken.count("open") <= (5 if dedupe else 8) + 2 * 2 + 2, "each once, and oci-layout and manifests as such"
+    assert taken.count("head") <= 10
+    again = Counted(place.objects)
+    assert run(opened(place, dedupe=dedupe, objects=again), interval=3600.0).exit_code == 0
+    later = Counted(place.objects)
+    run(opened(place, dedupe=dedupe, objects=later), interval=3600.0)
+    assert len(later.taken()) <= 10, "nothing is due, so nothing is listed"
 
 
 # -- one run at a time --------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def uploads(root: Root) -> Iterator[UploadState]:
     """The sessions of one root. Times by the storage, but for the start, which the server wrote."""
     for file in _names(root, keys.UPLOADS):
         upload_id, _, owner = file.partition(".")
-        info = root.local.site.stat(key := f"{keys.UPLOADS}/{file}")
+        info = root.stat(key := f"{keys.UPLOADS}/{file}")
         with suppress(ValueError):
             if info is not None:
                 started = parse_id(upload_id).started

@@ -189,6 +189,9 @@ class _Scrub:
 
     def _due(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
         """Every repository; in a rolling scrub those that the pass has not come to, the oldest first."""
+        roots = [root for root in roots if self._may_be_due(root)]
+        if not roots:
+            return
         found = [*self._run.repositories(), *self._strays(roots)]
         for root in roots:
             mine = [(root, name) for at, name in found if at is root]
@@ -196,7 +199,7 @@ class _Scrub:
             if checked is None:
                 self._whole.append(root)
                 yield from mine
-            elif self._options.interval is None or self._is_due(root, checked, mine, self._options.interval):
+            elif self._options.interval is None or self._is_due(root, checked, mine):
                 self._whole.append(root)
                 checked.begin()
                 dated = sorted(mine, key=lambda one: checked.repositories.get(one[1], 0))
@@ -220,15 +223,22 @@ class _Scrub:
 
     # -- rolling --------------------------------------------------------------------------------
 
-    def _is_due(self, root: Root, checked: Checked, mine: list[tuple[Root, str]], interval: float) -> bool:
-        """Is it time for another slice?"""
+    def _may_be_due(self, root: Root) -> bool:
+        """Before anything is listed, which on a bucket costs requests."""
+        checked, interval = self._checked.get(root.label), self._options.interval
+        if checked is None or interval is None:
+            return True
         if not checked.began:
-            if self._run.clock.now() - checked.last < interval:
-                return False
-            checked.begin()
-            checked.total = self._measure(mine)
+            return self._run.clock.now() - checked.last >= interval
         least = max(LEAST_SLICE, checked.total / SLICES)
         return self._is_late(checked, interval) or self._ahead(checked, interval) <= -least
+
+    def _is_due(self, root: Root, checked: Checked, mine: list[tuple[Root, str]]) -> bool:
+        """Is it time for another slice?"""
+        if not checked.began:
+            checked.begin()
+            checked.total = self._measure(mine)
+        return self._may_be_due(root)
 
     def _ahead(self, checked: Checked, interval: float) -> float:
         """Bytes that were read beyond what should have been read by now; negative: behind."""

@@ -25,6 +25,7 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
         sentences/TOKEN               what a collector is deleting just now
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a:b                     the repositories; a cache of what a walk would find
+        origins                       where the content of zot's empty objects is
         names/_made                   says that a walk was once made for it
 """
 
@@ -56,6 +57,7 @@ SENTENCES = f"{HIDDEN}/sentences"
 NAMES = f"{HIDDEN}/names"
 NAMES_MADE = f"{NAMES}/_made"
 STAGED = f"{HIDDEN}/staged"
+ORIGINS = f"{HIDDEN}/origins"
 CAPABILITIES = f"{HIDDEN}/capabilities"
 
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"

@@ -17,11 +17,14 @@ from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.stubs import Stubs
 
 
 class Blobs:
-    def __init__(self, site: Site, bad: Bad, indexes: IndexObjects, promises: Promises, sentences: Sentences) -> None:
-        self._site, self._bad, self._indexes = site, bad, indexes
+    def __init__(
+        self, site: Site, bad: Bad, stubs: Stubs, indexes: IndexObjects, promises: Promises, sentences: Sentences
+    ) -> None:
+        self._site, self._bad, self._stubs, self._indexes = site, bad, stubs, indexes
         self._promises, self._sentences = promises, sentences
 
     # -- reading --------------------------------------------------------------------------------
@@ -35,6 +38,8 @@ class Blobs:
         for place in self._readable(name, digest):
             with suppress(NotFound):
                 return self._open(name, digest, place)
+        if (origin := self._stubs.origin(name, digest)) is not None:
+            return self._site.objects.open(origin)
         raise NotFound(f"no {digest} in {name}")
 
     def locate(self, name: str, digest: Digest) -> Object:

@@ -26,6 +26,7 @@ from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.redirects import Redirects
 from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.stubs import Stubs
 from zotctl.storage.s3.tree import Tree
 from zotctl.storage.s3.upkeep import BucketUpkeep
 from zotctl.storage.s3.upload import Upload
@@ -67,7 +68,7 @@ class BucketProtocol:
         self.sentences = Sentences(site)
         self.promises = Promises(site, self.sentences, self._has_right)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
-        self.blobs = Blobs(site, self.bad, self.indexes, self.promises, self.sentences)
+        self.blobs = Blobs(site, self.bad, Stubs(site, self.catalog), self.indexes, self.promises, self.sentences)
         self.holdings = Holdings(site)
         self.converting = Converting(site, self.promises, self.sentences)
         self.driver = Tree(site, self.holdings, self.blobs.lying, self._reached)

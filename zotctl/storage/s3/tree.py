@@ -15,6 +15,7 @@ from zotctl.errors import DigestInvalid, NotFound
 from zotctl.oci.digest import Digest, is_stub, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
+from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Capabilities, Entry, Info, Reader, Space
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.holdings import Holdings
@@ -23,6 +24,9 @@ from zotctl.storage.s3.site import Site
 from zotctl.storage.wrappers import ReadOnly
 
 DIRECTORY = Info(0, 0, 0, 0, 1, modes.S_IFDIR | 0o755, 0, 0, 0)
+
+LISTED = 200_000
+"""Blobs of which is known where they were when their folder was listed."""
 
 _blob = re.compile(r"([^._].*)/blobs/([^/]+)/([^/]+)").fullmatch
 _algorithm = re.compile(r"([^._].*)/blobs/([^/]+)").fullmatch
@@ -36,6 +40,8 @@ Reached = Callable[[str], set[str]]
 class Tree(ReadOnly):
     def __init__(self, site: Site, holdings: Holdings, lying: Lying, reached: Reached) -> None:
         self._site, self._holdings, self._lying, self._reached = site, holdings, lying, reached
+        self._listed: Lru[str, dict[str, bool]] = Lru(LISTED)
+        """Of folders of blobs: is this one in the pool? Whoever has listed one reads it with a request each."""
 
     @property
     def label(self) -> str:
@@ -60,11 +66,21 @@ class Tree(ReadOnly):
         if (blob := _blob_of(key)) is None:
             return self._site.objects.open(key)
         with suppress(NotFound):
-            if not self._site.dedupe and not is_stub(blob[1], (reader := self._site.objects.open(key)).size):
-                return reader
+            if (place := self._place(key, *blob)) is not None:
+                reader = self._site.objects.open(place)
+                if not is_stub(blob[1], reader.size):
+                    return reader
+                reader.close()
         if (found := self._lying(*blob)) is None:
             raise NotFound(f"{self.label}/{key}: no such object")
         return self._site.objects.open(found.key)
+
+    def _place(self, key: str, name: str, digest: Digest) -> str | None:
+        """Where it was when it was listed, or else most likely is."""
+        pooled = (self._listed.get(keys.blobs_of(name, digest.algorithm)) or {}).get(digest.encoded)
+        if pooled is None:
+            return None if self._site.dedupe else key
+        return keys.shared(digest) if pooled else key
 
     def _find(self, key: str) -> Object | None:
         if (blob := _blob_of(key)) is None:
@@ -105,7 +121,10 @@ class Tree(ReadOnly):
 
     def _scan_blobs(self, key: str, name: str, algorithm: str) -> list[Entry]:
         own = {found.key.rpartition("/")[2]: info_of(found) for found in self._site.objects.list(f"{key}/")}
-        return [Entry(encoded, False, True, info) for encoded, info in self._shared(name, algorithm, own)]
+        found = dict(self._shared(name, algorithm, own))
+        pooled = {encoded: own.get(encoded) != info for encoded, info in found.items()}
+        self._listed.put(keys.blobs_of(name, algorithm), pooled, len(pooled) + 1)
+        return [Entry(encoded, False, True, info) for encoded, info in found.items()]
 
     def _shared(self, name: str, algorithm: str, own: dict[str, Info]) -> Iterator[tuple[str, Info]]:
         """Its own blobs, and what it reads in the pool: by a hold, or because its manifests name it."""
