@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests import images
 from tests.buckets import Bucket, make_bucket
 from tests.buckets import Server as ObjectStore
 from tests.http.serving import Raw, Server, digest, error_code, push_blob, serving, until
+from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
 from zotctl.storage.index import empty_index
@@ -219,6 +221,48 @@ def test_large_blobs_come_from_the_bucket_itself(redirecting: Server, bucket: Bu
         assert client.head(f"/v2/a/blobs/{made}").status_code == 200
         assert client.get(f"/v2/a/blobs/{small}").content == BIG[: LEAST - 1]
         assert client.get(f"/v2/a/blobs/{made}", headers={"If-None-Match": f'"{made}"'}).status_code == 304
+
+
+@pytest.mark.parametrize("program", ["skopeo", "crane", "oras", "regctl"])
+def test_real_clients_follow_a_redirect(redirecting: Server, tmp_path: Path, program: str) -> None:
+    need(program)
+    with redirecting.client() as client:
+        layer = push_blob(client, "a", BIG)
+        config = push_blob(client, "a", b"{}")
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+                "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": len(BIG)}],
+            }
+        )
+        answer = client.put("/v2/a/manifests/1.0", content=manifest, headers={"Content-Type": OCI_MANIFEST})
+        answer.raise_for_status()
+    image = f"127.0.0.1:{redirecting.port}/a:1.0"
+    words = {
+        "skopeo": [
+            "copy",
+            "--src-tls-verify=false",
+            "--dest-oci-accept-uncompressed-layers",
+            f"docker://{image}",
+            "oci:back:1.0",
+        ],
+        "crane": ["pull", "--insecure", "--format", "oci", image, "back"],
+        "oras": ["copy", "--from-plain-http", image, "--to-oci-layout", "back:1.0"],
+        "regctl": [
+            "image",
+            "copy",
+            "--host",
+            f"reg={image.partition('/')[0]},tls=disabled",
+            image,
+            "ocidir://back:1.0",
+        ],
+    }
+    done = subprocess.run([program, *words[program]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "back" / "blobs" / layer.replace(":", "/")).read_bytes() == BIG
+    assert any(line.get("status") == 307 for line in redirecting.lines())
 
 
 def test_a_redirect_costs_no_request_again_and_none_is_given_without_a_right(
