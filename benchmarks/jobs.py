@@ -552,7 +552,10 @@ def _turns(running: Running, asked: Repository, job: Job, folder: str, root: str
         time.sleep(0.5)
         began = time.perf_counter()
         with tempfile.TemporaryFile() as out:
-            process = subprocess.Popen(job.words(root), cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT)
+            # A session of its own, as under cron: with autogroups, the client would pay for the job otherwise.
+            process = subprocess.Popen(
+                job.words(root), cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
             client.play(busy, _until_end(process))
             if process.returncode:
                 out.seek(0)
