@@ -29,6 +29,8 @@ Examples:
   zotctl dedupe --root /srv/images --dry-run
   zotctl dedupe --root /srv/images
   zotctl dedupe --root /srv/images --undo --repo 'team/**'
+  # A bucket that zot has deduplicated becomes one of whole layouts
+  zotctl dedupe --root s3://images/registry --undo
 """
 
 
@@ -51,6 +53,9 @@ def dedupe(
 
     Both sides are hashed before they become one, so damage never spreads. Files that differ in owner or mode are
     left as they are. --undo checks first that there is room for the copies.
+
+    In a bucket, configs and layers go into _blobs/, or back into each repository, by copies on the server's side; the
+    old ones go when nobody can be reading them any more. The empty objects that zot leaves there are filled.
     """
     loaded = load(root, config)
 

@@ -49,6 +49,9 @@ class _Conversion:
         self._follow = Consequences(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
         self._sound: Lru[Digest, bool] = Lru(REMEMBERED)
 
+    def _workers(self) -> Workers:
+        return Workers(1 if self._protocol.site.threads is None else AT_ONCE)
+
     def _names(self) -> list[str]:
         return [name for name in self._root.catalog.everything() if self._run.covers(name)]
 
@@ -105,8 +108,7 @@ class _Conversion:
 
 class _Pooling(_Conversion):
     def all(self) -> None:
-        workers = Workers(1 if self._protocol.site.threads is None else AT_ONCE)
-        names = self._names()
+        names, workers = self._names(), self._workers()
         try:
             for name in names:
                 self._run.check()
@@ -205,16 +207,18 @@ class _Pooling(_Conversion):
 
 class _Spreading(_Conversion):
     def all(self) -> None:
-        names = self._names()
+        names, workers = self._names(), self._workers()
         try:
             origins = self._origins(names)
             for name in names:
                 self._run.check()
                 self._run.add("repositories")
                 with self._run.guarded(name):
-                    self._give(name, origins)
+                    self._give(name, origins, workers)
+            workers.drain()
         finally:
             self._hasher.stopped.set()
+            workers.close()
             self._save()
 
     def _origins(self, names: list[str]) -> dict[Digest, str]:
@@ -222,10 +226,10 @@ class _Spreading(_Conversion):
         stubs = {digest for name in names for digest, found in self._own(name) if is_stub(digest, found.size)}
         if not stubs:
             return {}
-        everywhere = [one for name in self._root.catalog.everything() for one in self._own(name)]
+        everywhere = (one for name in self._root.catalog.everything() for one in self._own(name))
         return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
 
-    def _give(self, name: str, origins: dict[Digest, str]) -> None:
+    def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
         own = dict(self._steps.own(name))
         wanted = {digest for digest, _ in self._protocol.holdings.of(name)}
         wanted |= {Digest(text) for text in self._blobs(name)}
@@ -233,7 +237,12 @@ class _Spreading(_Conversion):
             there = own.get(digest)
             if there is None or is_stub(digest, there.size):
                 self._run.check()
-                self._fill(name, digest, origins.get(digest), there)
+                work = partial(self._try_to_fill, name, digest, origins.get(digest), there)
+                workers.put(work, lambda _: self._hasher.tell(name))
+
+    def _try_to_fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
+        with self._run.guarded(name):
+            self._fill(name, digest, origin, stub)
 
     def _fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
         source = self._source(digest, origin)

@@ -81,8 +81,12 @@ class Blobs:
         if places == (own,):
             return places
         if not self._site.dedupe:
-            return (own, shared) if self._site.head(own) is None and self._may(name, digest) else (own,)
+            return (own, shared) if not self._has_own(own, digest) and self._may(name, digest) else (own,)
         return places if self._may(name, digest) else (own,)
+
+    def _has_own(self, own: str, digest: Digest) -> bool:
+        found = self._site.head(own)
+        return found is not None and not is_stub(digest, found.size)
 
     def _may(self, name: str, digest: Digest) -> bool:
         if self._promises.confirmed(name, digest) is not None:

@@ -47,6 +47,7 @@ class Converting:
             found = self._site.objects.copy(source, target)
         except NotFound:
             return False
+        self._site.pooled |= target == keys.shared(digest)
         proof = found.metadata.get("sha256", "")
         if proof and digest.algorithm == "sha256":
             right = base64.b64decode(proof).hex() == digest.encoded

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from zotctl.errors import NotFound
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
@@ -147,7 +147,8 @@ class Promises:
     def _check(self, name: str, digest: Digest, since: Since) -> Object:
         """P3."""
         for place in self._site.places(name, digest):
-            if (found := self._site.head(place)) is not None:
+            found = self._site.head(place)
+            if found is not None and not is_stub(digest, found.size):
                 self.confirm(name, digest, found, since)
                 return found
         raise NotFound(f"no {digest} in {name}")
