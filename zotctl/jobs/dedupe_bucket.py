@@ -274,6 +274,7 @@ class _Spreading(_Conversion):
             self._sound.put(digest, known := verdict.good)
             if not verdict.good and not verdict.gone:
                 self._tell_damage(name, verdict)
-        if not known or digest not in self._steps.promise(name, [digest]):
+        if not known:
             return False
+        self._steps.prepare(name, digest)
         return self._steps.copy(source.key, keys.blob(name, digest), digest, self._is_sound)

@@ -36,6 +36,11 @@ class Converting:
         self._promises.promise_all(name, wanted)
         return [digest for digest in wanted if self._promises.confirmed(name, digest) is not None]
 
+    def prepare(self, name: str, digest: Digest) -> None:
+        """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
+        self._promises.hold(name, digest)
+        self._sentences.wait_out([keys.blob(name, digest)])
+
     def hold_stubs(self, name: str, digests: Iterable[Digest]) -> None:
         """What zot has left here is the right to content that lies elsewhere."""
         for digest in digests:
