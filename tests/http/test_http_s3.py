@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from tests import images
 from tests.buckets import Bucket, make_bucket
 from tests.buckets import Server as ObjectStore
 from tests.http.serving import Raw, Server, digest, error_code, push_blob, serving, until
+from tests.object_proxy import FAULTS, Proxy, one_in
 from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
@@ -336,6 +338,41 @@ def test_a_single_writer_is_alone(tmp_path: Path, bucket: Bucket) -> None:
         assert "has a single writer already" in other.stderr
     with serving(tmp_path / "next", config=alone, workers=1, bucket=bucket) as server, server.client() as client:
         assert client.get("/v2/a/tags/list").json()["tags"] == ["1.0"]
+
+
+def behind(proxy: Proxy, bucket: Bucket) -> Bucket:
+    return Bucket(replace(bucket.settings, endpoint=proxy.endpoint), bucket.server)
+
+
+def test_an_object_store_without_conditions_is_for_a_single_writer(tmp_path: Path, bucket: Bucket) -> None:
+    with closing(Proxy(bucket.server.endpoint, conditions=False)) as proxy:
+        unfit = behind(proxy, bucket)
+        done = zotctl(unfit, "serve", "--listen", "127.0.0.1:0", "--root", unfit.url)
+        assert done.returncode == 3, done.stderr
+        assert "If-Match" in done.stderr and "ZOTCTL_SINGLE_WRITER" in done.stderr
+        with ExitStack() as stack:
+            alone = "[storage.s3]\nsingle_writer = true\n"
+            server = stack.enter_context(serving(tmp_path / "home", config=alone, bucket=unfit))
+            clients = [stack.enter_context(server.client()) for _ in range(2)]
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda n: push_image(clients[n % 2], "a", f"t{n}"), range(20)))
+            assert len(clients[0].get("/v2/a/tags/list").json()["tags"]) == 20
+
+
+def test_one_request_in_ten_fails_and_no_client_hears_of_it(tmp_path: Path, bucket: Bucket) -> None:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(closing(Proxy(bucket.server.endpoint)))
+        server = stack.enter_context(serving(tmp_path / "home", workers=2, bucket=behind(proxy, bucket)))
+        client = stack.enter_context(server.client())
+        proxy.choose = one_in(10, 1, FAULTS)
+        for number in range(10):
+            made = push_image(client, "a", f"t{number}")
+            assert client.get(f"/v2/a/manifests/t{number}").content == made.manifest
+            assert client.get(f"/v2/a/blobs/{digest(made.blobs[0])}").content == made.blobs[0]
+        large = push_blob(client, "a", BIG)
+        assert client.get(f"/v2/a/blobs/{large}").content == BIG
+        assert len(client.get("/v2/a/tags/list").json()["tags"]) == 10
+        assert len(proxy.faults) > 5
 
 
 def test_directories_and_buckets_are_one_registry(tmp_path: Path, bucket: Bucket) -> None:
