@@ -39,7 +39,8 @@ class Converting:
     def prepare(self, name: str, digest: Digest) -> None:
         """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
         self._promises.hold(name, digest)
-        self._sentences.wait_out([keys.blob(name, digest)])
+        while self._sentences.wait_out([keys.blob(name, digest)]):
+            self._promises.hold(name, digest)  # the first one may have gone under that sentence
 
     def hold_stubs(self, name: str, digests: Iterable[Digest]) -> None:
         """What zot has left here is the right to content that lies elsewhere."""
