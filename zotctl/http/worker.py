@@ -74,6 +74,13 @@ class _Worker:
         self._stop, self._now = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> int:
+        """One life; afterwards signals wake nobody, for the loop closes its socket before it forgets them."""
+        try:
+            return await self._serve()
+        finally:
+            signal.set_wakeup_fd(-1)
+
+    async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_loop_error)
         self._listen_to_signals(loop)
