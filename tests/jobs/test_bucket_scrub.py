@@ -24,7 +24,8 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
 )
 from tests.jobs.layouts import lay_out
 from tests.stores import push_blob, push_image
-from zotctl.errors import BlobUnknown, ManifestUnknown
+from zotctl.errors import BlobUnknown, Changed, ManifestUnknown
+from zotctl.jobs.hashing import Hasher
 from zotctl.jobs.report import Report
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import digest_of
@@ -207,3 +208,14 @@ def test_a_lease_that_is_renewed_is_held() -> None:
         assert run(opened(place)).exit_code == 11
     held.give_back()
     assert run(opened(place)).exit_code == 0
+
+
+def test_what_is_replaced_while_it_is_read_is_no_finding(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has to ask again is told that it is another object by now."""
+
+    def changed(*_: object) -> int:
+        raise Changed("it is not what it was")
+
+    monkeypatch.setattr(Hasher, "digest", changed)
+    report = run(store)
+    assert (report.exit_code, report.findings, report.errors) == (0, [], [])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zotctl.errors import NotFound, StorageError
+from zotctl.errors import Changed, NotFound, StorageError
 from zotctl.jobs.hashing import Hasher
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
@@ -73,7 +73,7 @@ class Inspector:
         try:
             with root.driver.open(key) as reader:
                 return self._read(reader, root, name, digest), reader.info()
-        except NotFound:
+        except (NotFound, Changed):  # or replaced while it was read, by bytes that were verified
             return Verdict(digest), None
         except StorageError as error:
             return Verdict(digest, _info(root, key), None, error), None
