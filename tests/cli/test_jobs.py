@@ -65,7 +65,7 @@ def test_a_wrong_duration_is_a_document(tmp_path: Path) -> None:
 
 def test_a_bug_is_a_document_too(tmp_path: Path) -> None:
     lay_out(tmp_path, "app", images.image(), "v1")
-    script = "import sys, zotctl.jobs.gc as job; job.purge = None; from zotctl.cli import main; main()"
+    script = "import sys, zotctl.jobs.gc as job; job._collect = None; from zotctl.cli import main; main()"
     done = python("-c", script, "gc", "--root", str(tmp_path), "--json")
     told = json.loads(done.stdout)
     assert (done.returncode, told["exit_code"]) == (70, 70)

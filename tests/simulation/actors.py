@@ -28,7 +28,8 @@ from zotctl.errors import (
     Referenced,
 )
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import Chosen, GcOptions, gc, purge
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.gc_local import Chosen, purge
 from zotctl.jobs.leftovers import Moving
 from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from zotctl.errors import NotFound
 from zotctl.jobs import dedupe as dedupe_module
-from zotctl.jobs import gc as gc_module
+from zotctl.jobs import gc_local as gc_module
 from zotctl.jobs import leftovers
-from zotctl.jobs.gc import Collection
+from zotctl.jobs.gc_local import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, keys
 from zotctl.storage.driver import Info

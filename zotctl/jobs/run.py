@@ -59,6 +59,8 @@ class Run:
         self.report = Report(job, zotctl.__version__, dry_run)
         self._repos, self._sink, self._pause = repos, sink or Silent(), pause
         self._met = self._walked = False
+        self.unlisted: set[str] = set()
+        """Roots whose repositories are not all known, because a list failed."""
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
@@ -68,14 +70,19 @@ class Run:
     def repositories(self) -> Iterator[tuple[Root, str]]:
         """Every repository of every root that the globs allow; an absent root is reported."""
         for root in self.roots:
-            try:
-                root.require()
-                for name in [self.store.only] if self.store.only else root.catalog.everything():
-                    if self.covers(name):
-                        yield root, name
-            except StorageError as error:
-                self.error(root.label, error)
+            yield from ((root, name) for name in self.repositories_of(root))
         self.walked()
+
+    def repositories_of(self, root: Root) -> Iterator[str]:
+        """Those of one root. Call `walked` after the last one."""
+        try:
+            root.require()
+            for name in [self.store.only] if self.store.only else root.catalog.everything():
+                if self.covers(name):
+                    yield name
+        except StorageError as error:
+            self.unlisted.add(root.label)
+            self.error(root.label, error)
 
     @property
     def whole(self) -> bool:

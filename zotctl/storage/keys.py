@@ -23,6 +23,7 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
         version  capabilities  leases/JOB  history/  scrub/  bad/
         holds/ALG/ENC/a:b             repository a/b may read it; promised at its LastModified
         sentences/TOKEN               what a collector is deleting just now
+        gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a:b                     the repositories; a cache of what a walk would find
         origins                       where the content of zot's empty objects is
@@ -59,6 +60,8 @@ NAMES_MADE = f"{NAMES}/_made"
 STAGED = f"{HIDDEN}/staged"
 ORIGINS = f"{HIDDEN}/origins"
 CAPABILITIES = f"{HIDDEN}/capabilities"
+COLLECTION = f"{HIDDEN}/gc"
+"""What collectors on a bucket remember from one run to the next."""
 
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
 DELETED_PREFIX = "deleted-"
@@ -148,6 +151,20 @@ def holds(digest: Digest) -> str:
 
 def hold(digest: Digest, name: str) -> str:
     return f"{holds(digest)}{component(name)}"
+
+
+def held_in(key: str) -> str:
+    """The repository that a hold is for."""
+    return name_of(key.rpartition("/")[2])
+
+
+def first_seen(name: str) -> str:
+    """Since when something is known to be unreachable: of a repository, or SHARED for the pool."""
+    return f"{COLLECTION}/seen/{name_key(name)}"
+
+
+def checkpoint() -> str:
+    return f"{COLLECTION}/checkpoint"
 
 
 def sentence(token: str) -> str:

@@ -208,8 +208,8 @@ class MemoryObjects:
     def presign_get(self, key: str, seconds: int) -> str:
         return f"memory://{self.label}/{key}?until={self.clock() + seconds}"
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
-        return Warrant(tuple(keys), self.clock() + seconds)
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> Warrant:
+        return Warrant(tuple(keys), (self.clock() if at is None else at) + seconds)
 
     def execute(self, warrant: Warrant) -> None:
         with self._mutex:

@@ -104,8 +104,8 @@ class Objects(Protocol):
     def presign_get(self, key: str, seconds: int) -> str:
         """A URL by which anybody may read the object for so long."""
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
-        """A warrant for at most `LISTED` keys. No request."""
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> Warrant:
+        """A warrant for at most `LISTED` keys, good for `seconds` after `at` (server time; now). No request."""
 
     def execute(self, warrant: Warrant) -> None:
         """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`."""

@@ -12,6 +12,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.bad import Bad
+from zotctl.storage.s3.history import PUSHED
 from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.promises import Promises
@@ -115,11 +116,11 @@ class Blobs:
             return
         place, since = keys.blob(name, digest), self._promises.now(name)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
-        etag = self._site.objects.put(place, body, sha256=sha256)
+        etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
         while place in self._sentences.condemned():
             self._sentences.wait_out([place])
             since = self._promises.now(name)
-            etag = self._site.objects.put(place, body, sha256=sha256)
+            etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
         self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
         self._heal(digest, place)
 

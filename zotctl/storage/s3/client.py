@@ -171,8 +171,8 @@ class Client:
     def presign_get(self, key: str, seconds: int) -> str:
         return signed("GET", self.url(key), {}, {}, self.connection.identity(), self.date(), seconds)
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
-        return warrants.sign(self, keys, seconds)
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> Warrant:
+        return warrants.sign(self, keys, seconds, self.date() if at is None else at)
 
     def execute(self, warrant: Warrant) -> None:
         warrants.execute(self.connection, warrant)

@@ -1,20 +1,152 @@
-"""What was pushed and pulled on a bucket (storage.history)."""
+"""What was pushed and pulled on a bucket (storage.history): objects `history/KEY/TOKEN`, each some lines of JSON.
+
+Events are kept in the process and written about once a minute, for no request waits for them: killed, a process loses
+its last ones. What retention has to know all the same, it can tell from the objects: a manifest that was pushed here
+says so in its metadata, and its time is that of its last push. Unknown means keep.
+"""
 
 from __future__ import annotations
 
-from zotctl.storage.history import Past
+import json
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from zotctl.errors import NotFound, StorageError
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.history import DAY, PULLS_REMEMBERED, Past
+from zotctl.storage.objects import Object
+from zotctl.storage.protocol import Snapshot
 from zotctl.storage.s3.site import Site
+
+FLUSHED_EVERY = 60.0
+"""Seconds."""
+MOST_EVENTS = 100_000
+"""Kept in memory while the bucket is away; then the oldest go."""
+FILES = 8
+"""Objects of a repository above which they are made one."""
+REMEMBERED = 32 << 20
+"""Bytes of events that were read, and never change."""
+PUSHED = {"zotctl": "pushed"}
+"""Metadata of a manifest that came by a push, and not with a layout of another tool."""
+
+Event = dict[str, Any]
 
 
 class BucketHistory:
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, read: Callable[[str], Snapshot]) -> None:
+        """`read`: a repository's index.json."""
+        self._site, self._read = site, read
+        self._events: list[Event] = []
+        self._mutex = threading.Lock()
+        self._flushed = site.clock.elapsed()
+        self._pulls: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
+        self._files: Lru[str, tuple[Event, ...]] = Lru(REMEMBERED)
+
+    # -- noting ---------------------------------------------------------------------------------
 
     def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
-        """Nothing yet."""
+        """No request. Never raises: the push it tells of goes on."""
+        with suppress(StorageError):
+            event: Event = {"t": round(self._site.objects.date(), 3), "a": action, "r": name, "d": str(digest)}
+            if tags:
+                event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
+            with self._mutex:
+                self._events.append(event)
+                del self._events[:-MOST_EVENTS]
 
     def note_pull(self, name: str, digest: str) -> None:
-        """Nothing yet."""
+        """Once a day for each manifest: enough for retention, and cheap."""
+        key = (name, str(digest), int(self._site.clock.now() // DAY))
+        if self._pulls.get(key) is None:
+            self._pulls.put(key, True)
+            self.note(name, "pull", digest)
+
+    def maintain(self) -> None:
+        if self._events and self._site.clock.elapsed() - self._flushed >= FLUSHED_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was noted. What can't be written now, is kept. Never raises."""
+        self._flushed = self._site.clock.elapsed()
+        with self._mutex:
+            events, self._events = self._events, []
+        by_name: dict[str, list[Event]] = {}
+        for event in events:
+            by_name.setdefault(event["r"], []).append(event)
+        for name, some in by_name.items():
+            try:
+                self._write(name, some)
+            except StorageError:
+                with self._mutex:
+                    self._events[:0] = some
+
+    def _write(self, name: str, events: Iterable[Event]) -> str:
+        body = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
+        self._site.objects.put(key := f"{keys.history(name)}/{self._site.clock.token()}", body)
+        return key
+
+    # -- reading --------------------------------------------------------------------------------
 
     def past(self, name: str) -> Past:
-        return Past()
+        """Everything that is known here, was written by others, or can be told from the objects."""
+        past = Past()
+        with self._mutex:
+            events = [event for event in self._events if event["r"] == name]
+        for _, written in self._written(name):
+            events += written
+        for event in sorted(events, key=lambda event: float(event["t"])):
+            past.take(event)
+        self._add_untagged(name, past)
+        return past
+
+    def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
+        return [(found, self._events_in(found)) for found in self._site.objects.list(f"{keys.history(name)}/")]
+
+    def _events_in(self, found: Object) -> tuple[Event, ...]:
+        known = self._files.get(found.key)
+        if known is None:
+            with suppress(NotFound):
+                got = self._site.objects.get(found.key)
+                known = tuple(_parse(got[1])) if got else ()
+                self._files.put(found.key, known, found.size + 100)
+        return known or ()
+
+    def _add_untagged(self, name: str, past: Past) -> None:
+        """When an untagged manifest was pushed that no event tells of."""
+        try:
+            index = self._read(name).index
+        except (NotFound, StorageError):
+            return
+        known = past.here | past.pushed.keys() | past.noted.keys()
+        for digest in [d for d in index.digests if d not in known and not index.tags_of(d)]:
+            found = self._site.head(keys.blob(name, Digest(digest)))
+            if found is not None and PUSHED.items() <= found.metadata.items():
+                past.pushed[digest] = found.modified
+                past.here.add(digest)
+
+    # -- keeping it small -----------------------------------------------------------------------
+
+    def compact(self, name: str, alive: set[str]) -> None:
+        """One object for many, without what is about manifests that are gone. Two that do so at once, or one that
+        dies in between, leave some events twice, which is the same."""
+        written = self._written(name)
+        if len(written) <= FILES:
+            return
+        kept = [event for _, events in written for event in events if event.get("d") in alive]
+        if kept:
+            self._write(name, kept)
+        for found, _ in written:
+            self._site.objects.delete(found.key)
+
+
+def _parse(body: bytes) -> Iterable[Event]:
+    """What is no event, is skipped."""
+    for line in body.splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            event = json.loads(line)
+            float(event["t"])
+            yield event

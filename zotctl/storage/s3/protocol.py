@@ -62,12 +62,12 @@ class BucketProtocol:
         """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
         self.site = site
         self.catalog = Listed(site)
-        self.history = BucketHistory(site)
         self.bad = Bad(site)
         self.layouts = Layouts(site)
         self.sentences = Sentences(site)
         self.promises = Promises(site, self.sentences, self._has_right)
         self.indexes = IndexObjects(site, self.layouts, self.promises.epoch)
+        self.history = BucketHistory(site, self.indexes.read)
         self.blobs = Blobs(site, self.bad, Stubs(site, self.catalog), self.indexes, self.promises, self.sentences)
         self.holdings = Holdings(site)
         self.converting = Converting(site, self.promises, self.sentences)
@@ -215,12 +215,14 @@ class BucketProtocol:
         """Learn what others have begun meanwhile. A bucket that is away is looked at again later."""
         self.bad.refresh()
         self.uploads.maintain()
+        self.history.maintain()
         if self.site.clock.elapsed() - self._looked >= LOOK_EVERY:
             self._looked = self.site.clock.elapsed()
             with suppress(StorageError):
                 self.site.look_for_pool()
 
     def close(self) -> None:
+        self.history.flush()
         self.uploads.close()
         if self.site.threads is not None:
             self.site.threads.shutdown(wait=False)

@@ -139,8 +139,8 @@ class Retrying:
     def presign_get(self, key: str, seconds: int) -> str:
         return self._attempts.make(partial(self.inner.presign_get, key, seconds))
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
-        return self._attempts.make(partial(self.inner.sign_deletes, keys, seconds))
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> Warrant:
+        return self._attempts.make(partial(self.inner.sign_deletes, keys, seconds, at=at))
 
     def execute(self, warrant: Warrant) -> None:
         """Repeated while it is valid. When an attempt was without an answer, a later refusal doesn't tell its end."""

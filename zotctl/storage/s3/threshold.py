@@ -107,8 +107,8 @@ class Threshold:
         self.ready()
         self.inner.abort_parts(key, upload)
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int) -> Warrant:
-        return self.inner.sign_deletes(keys, seconds)
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> Warrant:
+        return self.inner.sign_deletes(keys, seconds, at=at)
 
     def execute(self, warrant: Warrant) -> None:
         self.ready()

@@ -30,11 +30,11 @@ class Request(NamedTuple):
     """By the server's clock."""
 
 
-def sign(client: Client, keys: Sequence[str], seconds: int) -> Warrant:
-    """A DELETE for one key, one POST for more."""
+def sign(client: Client, keys: Sequence[str], seconds: int, at: float) -> Warrant:
+    """A DELETE for one key, one POST for more; good for so many seconds after `at`."""
     if not 0 < len(keys) <= LISTED:
         raise ValueError(f"a warrant is for 1 to {LISTED} keys, not {len(keys)}")
-    who, at = client.connection.identity(), client.date()
+    who = client.connection.identity()
     if len(keys) == 1:
         url = signed("DELETE", client.url(keys[0]), {}, {}, who, at, seconds)
         return Warrant(tuple(keys), Request("DELETE", url, {}, b"", at + seconds))

@@ -1,0 +1,494 @@
+"""Collection on a bucket: what goes, what stays, what a run that is disturbed leaves behind (s3.md 5)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.counting import Counted
+from tests.jobs.test_gc import Hand, collect
+from tests.stores import bucket_store, push_blob, push_image, push_index
+from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
+from zotctl.jobs.bucket.deletion import Batches, Condemned, split
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Store, keys
+from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.objects import Object
+from zotctl.storage.s3.sentences import LIFETIME
+
+DELAY = 100.0
+WINDOW = DELAY / 4
+
+
+class World:
+    """One bucket, and servers on it."""
+
+    def __init__(self, *, dedupe: bool) -> None:
+        self.clock, self.dedupe = Hand(), dedupe
+        self.memory = MemoryObjects(self.clock.now)
+        self.objects = Counted(self.memory)
+        self.store = self.another()
+
+    def another(self, *, dedupe: bool | None = None) -> Store:
+        wanted = self.dedupe if dedupe is None else dedupe
+        return bucket_store(self.objects, self.clock, dedupe=wanted, delay=DELAY)
+
+    def later(self, delays: float = 1.5) -> None:
+        self.clock.at += delays * DELAY
+
+    def place(self, name: str, digest: Digest) -> str:
+        return keys.shared(digest) if self.dedupe else keys.blob(name, digest)
+
+    def has(self, name: str, digest: Digest) -> bool:
+        return self.place(name, digest) in self.memory.stored
+
+    def rounds(self, count: int = 3, store: Store | None = None) -> None:
+        """Collections, each a while after the last one."""
+        for _ in range(count):
+            self.later()
+            report = collect(store or self.store)
+            assert (report.errors, report.findings) == ([], [])
+
+    def stray(self, body: bytes = b"stray", name: str = "a") -> Digest:
+        return push_blob(self.store.repository_for_push(name), body)
+
+    def keys_of(self, prefix: str) -> list[str]:
+        return [key for key in self.memory.stored if key.startswith(prefix)]
+
+
+@pytest.fixture(params=[False, True], ids=["own", "pool"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(dedupe=request.param)
+
+
+def test_what_nothing_reaches_goes_when_it_was_seen_for_the_delay(world: World) -> None:
+    push_image(world.store, "a", "v1")
+    stray = world.stray()
+    world.later()
+    first = collect(world.store)
+    assert (first.summary["condemned"], first.summary["condemned_bytes"], first.summary["purged"]) == (1, 5, 0)
+    world.later(0.5)
+    assert collect(world.store).summary["purged"] == 0
+    world.later(0.6)
+    last = collect(world.store)
+    assert (last.summary["condemned"], last.summary["purged"], last.summary["purged_bytes"]) == (0, 1, 5)
+    assert not world.has("a", stray) and keys.hold(stray, "a") not in world.memory.stored
+    with pytest.raises(BlobUnknown):
+        world.store.repository("a").blob(stray)
+    assert world.store.repository("a").manifest("v1").digest == images.image().digest
+
+
+def test_fresh_blobs_are_left_alone(world: World) -> None:
+    world.stray()
+    assert collect(world.store).summary["condemned"] == 0
+
+
+def test_everything_reachable_stays(world: World) -> None:
+    children = [push_image(world.store, "a", seed=str(n)) for n in range(2)]
+    push_index(world.store, "a", "multi", children=children)
+    push_image(world.store, "a", "sbom", seed="sbom", subject=children[0])
+    push_image(world.store, "b", "v1")
+    before = {key for key in world.memory.stored if "/blobs/" in key or key.startswith((keys.SHARED, keys.HOLDS))}
+    world.rounds(4)
+    assert before <= world.memory.stored.keys()
+
+
+def test_deleted_content_is_freed(world: World) -> None:
+    digest = push_image(world.store, "a", "v1")
+    push_image(world.store, "a", "v2", seed="other")
+    world.store.repository_for_push("a").delete_manifest(digest)
+    world.rounds()
+    other = images.image("other")
+    wanted = {keys.blob("a", other.digest), *(world.place("a", digest_of(blob)) for blob in other.blobs)}
+    assert {key for key in world.memory.stored if "blobs/" in key} == wanted
+    assert len(world.keys_of(keys.HOLDS)) == len(other.blobs)
+    assert not world.keys_of(keys.SENTENCES)
+
+
+def test_what_two_repositories_share_goes_with_the_last_one(world: World) -> None:
+    digest = push_image(world.store, "a", "v1")
+    push_image(world.store, "b", "v1")
+    world.store.repository_for_push("a").delete_manifest(digest)
+    world.rounds()
+    layer = digest_of(images.image().blobs[0])
+    assert world.store.repository("b").blob(layer)
+    assert keys.hold(layer, "a") not in world.memory.stored, "the right is gone as a name would be"
+    with pytest.raises(BlobUnknown):
+        world.another().repository("a").open_blob(layer)
+    world.store.repository_for_push("b").delete_manifest(digest)
+    world.rounds()
+    assert not world.has("b", layer) and not world.keys_of(keys.HOLDS)
+
+
+def test_delay_zero_purges_at_once(world: World) -> None:
+    digest, stray = push_image(world.store, "a", "v1"), world.stray()
+    world.store.repository_for_push("a").delete_manifest(digest)
+    world.clock.at += 1
+    report = collect(world.store, 0.0)
+    assert report.summary["purged"] == len(images.image().blobs) + 1
+    assert not world.keys_of(keys.SHARED) and not [key for key in world.memory.stored if "/blobs/" in key]
+    with pytest.raises(BlobUnknown):
+        world.store.repository("a").blob(stray)
+
+
+def test_a_pull_that_has_begun_comes_to_its_end(world: World) -> None:
+    """A tag that is deleted leaves what it named for the delay, however old that is."""
+    digest = push_image(world.store, "a", "v1")
+    layer = digest_of(images.image().blobs[0])
+    world.later(10)
+    world.store.repository_for_push("a").delete_manifest(digest)
+    collect(world.store)
+    world.later(0.9)
+    collect(world.store)
+    assert world.has("a", layer)
+
+
+def test_i6_a_promise_holds_across_collections(world: World) -> None:
+    """HEAD on an old blob that was seen to be unreachable long ago, then the manifest that uses it."""
+    made = images.image()
+    for blob in made.blobs:
+        world.stray(blob)
+    world.later()
+    collect(world.store)
+    world.later(0.9)
+    other = world.another()
+    for blob in made.blobs:
+        assert other.repository("a").blob(digest_of(blob))
+    world.later(WINDOW / DELAY * 0.9)
+    for blob in made.blobs:
+        assert other.repository("a").blob(digest_of(blob)), "from memory"
+    for _ in range(3):
+        world.later(0.3)
+        collect(world.store)
+    other.repository_for_push("a").put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v1"])
+    world.rounds(store=other)
+    assert world.store.repository("a").blob(digest_of(made.blobs[0]))
+
+
+def test_i6_a_moving_upload_keeps_what_its_push_has_sent(world: World) -> None:
+    repository = world.store.repository_for_push("a")
+    slow = repository.start_upload()
+    early = push_blob(repository, b"early layer")
+    for _ in range(5):
+        world.clock.at += DELAY - 1
+        with repository.resume_upload(slow) as upload:
+            upload.write([b"x"])
+        collect(world.store)
+    assert world.has("a", early)
+    world.rounds(4)
+    assert not world.has("a", early)
+
+
+def test_dead_uploads_are_purged(world: World) -> None:
+    upload_id = world.store.repository_for_push("a").start_upload()
+    world.clock.at += DELAY + 1
+    assert collect(world.store).summary["uploads"] == 1
+    assert keys.session(upload_id) not in world.memory.stored
+
+
+@pytest.mark.parametrize("what", ["missing manifest", "unknown type", "damaged", "missing child", "no index"])
+def test_i5_nothing_goes_where_something_is_unknown(world: World, what: str) -> None:
+    digest, stray = push_image(world.store, "a", "v1"), world.stray()
+    push_image(world.store, "b", "v1", seed="b")
+    other = world.stray(b"elsewhere", "b")
+    manifest = keys.blob("a", digest)
+    if what == "missing child":
+        child = push_image(world.store, "a", seed="child")
+        push_index(world.store, "a", "multi", children=[child])
+        world.memory.delete(keys.blob("a", child))
+    elif what == "unknown type":
+        index = json.loads(world.memory.stored["a/index.json"].body)
+        index["manifests"][0]["mediaType"] = "application/x.thing"
+        world.memory.put("a/index.json", json.dumps(index).encode())
+    elif what == "no index":
+        world.memory.put("a/index.json", b"rubbish")
+    else:
+        world.memory.delete(manifest)
+        if what == "damaged":
+            world.memory.put(manifest, b"rubbish")
+    fresh = world.another()
+    for _ in range(3):
+        world.later()
+        report = collect(fresh)
+        assert report.exit_code in (4, 5)
+        assert "a" in [f.repository for f in report.findings] + [error["repository"] for error in report.errors]
+    assert world.has("a", stray), "what it needs is not known, so it keeps all that it holds"
+    assert not world.has("b", other), "others are collected all the same"
+
+
+def test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown(world: World) -> None:
+    digest, stray = push_image(world.store, "a", "v1"), world.stray()
+    world.memory.delete(keys.blob("a", digest))
+    for key in world.keys_of(keys.HOLDS):
+        world.memory.delete(key)
+    fresh = world.another()
+    for _ in range(3):
+        world.later()
+        collect(fresh)
+    assert world.has("a", stray)
+
+
+def test_dry_run_changes_nothing_and_names_all(world: World) -> None:
+    stray = world.stray()
+    world.later()
+    world.store.repositories()  # the first look of all makes the list of names
+    before = dict(world.memory.stored)
+    report = collect(world.store, dry_run=True)
+    assert [(i["digest"], i["size_bytes"]) for i in report.items] == [(str(stray), 5)]
+    assert world.memory.stored == before
+
+
+def test_an_untagged_manifest_goes_after_the_delay(world: World) -> None:
+    digest = push_image(world.store, "a")
+    push_image(world.store, "a", "v1", seed="tagged")
+    world.later(0.9)
+    collect(world.store)
+    assert world.store.repository("a").manifest(digest)
+    world.later(0.2)
+    collect(world.store)
+    assert world.store.repository("a").manifest(digest), "who knows since when it has no tag"
+    world.later(1.0)
+    collect(world.store)
+    with pytest.raises(ManifestUnknown):
+        world.store.repository("a").manifest(digest)
+
+
+def test_a_second_collector_sees_the_first(world: World) -> None:
+    run = Run("gc", world.store)
+    with run.leases():
+        report = collect(world.store)
+    assert report.exit_code == HeldElsewhere.exit_code
+    assert "process" in report.errors[0]["reason"]
+
+
+# -- what happens in between --------------------------------------------------------------------------------
+
+
+class Meanwhile:
+    """Just before a request of the collector somebody else does something, once."""
+
+    def __init__(self, world: World, method: str, key: str, act: Any) -> None:
+        self._wanted, self._act, self.done = (method, key), act, False
+        self._world = world
+        world.objects.before = self
+
+    def __call__(self, method: str, args: tuple[Any, ...]) -> None:
+        key = args[0].keys[0] if method == "execute" else str(args[0])
+        if not self.done and method == self._wanted[0] and key.startswith(self._wanted[1]):
+            self.done = True
+            self._act()
+
+
+def ripe(world: World, body: bytes = b"stray") -> Digest:
+    """Something that the next run deletes."""
+    push_image(world.store, "a", "v1")
+    stray = world.stray(body)
+    world.later()
+    collect(world.store)
+    world.later()
+    return stray
+
+
+def test_c4_a_push_between_mark_and_delete_spares(world: World) -> None:
+    made = images.image("late", layers=1)
+    for blob in made.blobs:
+        ripe(world, blob)
+    other = world.another()
+
+    def push() -> None:
+        repository = other.repository_for_push("a")
+        for blob in made.blobs:
+            push_blob(repository, blob)
+        repository.put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["late"])
+
+    moment = Meanwhile(world, "put", keys.SENTENCES, push)
+    world.rounds()
+    assert moment.done
+    assert world.store.repository("a").blob(digest_of(made.blobs[0]))
+
+
+def test_c4_content_of_a_busy_repository_is_collected(world: World) -> None:
+    """Another index.json is no reason to spare what it doesn't need."""
+    stray, other = ripe(world), world.another()
+    moment = Meanwhile(world, "put", "a/index.json", lambda: push_image(other, "a", "more", seed="more"))
+    collect(world.store)
+    assert moment.done and not world.has("a", stray)
+    assert world.store.repository("a").tags() == ["more", "v1"]
+
+
+def test_c5_a_promise_that_was_made_meanwhile_spares(world: World) -> None:
+    stray, other = ripe(world), world.another()
+    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: other.repository("a").blob(stray))
+    assert collect(world.store).summary["purged"] == 0
+    assert moment.done and world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+
+
+def test_c6_deletes_that_come_too_late_are_refused(world: World) -> None:
+    stray = ripe(world)
+    Meanwhile(world, "execute", "", lambda: world.later(0.4))
+    report = collect(world.store)
+    assert (report.exit_code, report.summary["purged"]) == (0, 0)
+    assert world.has("a", stray) and not world.keys_of(keys.SENTENCES), "lifted: it can't be carried out any more"
+    world.rounds()
+    assert not world.has("a", stray)
+
+
+def test_c6_without_an_answer_the_sentence_stays_until_it_is_dead(world: World) -> None:
+    stray = ripe(world)
+
+    def lose() -> None:
+        raise OutcomeUnknown("no answer")
+
+    Meanwhile(world, "execute", "", lose)
+    report = collect(world.store)
+    assert report.exit_code == 5
+    assert len(world.keys_of(keys.SENTENCES)) == 1
+    with pytest.raises(BlobUnknown):
+        world.another().repository("a").blob(stray)
+    world.clock.at += LIFETIME
+    assert world.another().repository("a").blob(stray) == 5
+    world.clock.at += LIFETIME
+    world.rounds()
+    assert not world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+
+
+def test_a_collector_that_dies_is_succeeded(world: World) -> None:
+    stray = ripe(world)
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    for step in ("execute", "put"):
+        Meanwhile(world, step, "" if step == "execute" else keys.SENTENCES, die)
+        with pytest.raises(Killed):
+            collect(world.store)
+        for key in world.keys_of(keys.LEASES):
+            world.memory.delete(key)
+    world.clock.at += 3 * LIFETIME
+    world.rounds()
+    assert not world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+
+
+# -- both modes, and what lies between ----------------------------------------------------------------------
+
+
+def test_a_store_that_was_deduplicated_is_collected_both_ways() -> None:
+    world = World(dedupe=False)
+    old = push_image(world.store, "a", "v1")
+    stray = world.stray()
+    pooled = world.another(dedupe=True)
+    push_image(pooled, "a", "v2", seed="new")
+    other = push_blob(pooled.repository_for_push("a"), b"in the pool")
+    world.rounds(store=pooled)
+    assert not [key for key in world.memory.stored if stray.encoded in key or other.encoded in key]
+    assert world.another().repository("a").manifest("v1").digest == old
+    for blob in (*images.image().blobs, *images.image("new").blobs):
+        assert pooled.repository("a").blob(digest_of(blob))
+
+
+def test_the_pool_is_garbage_when_each_repository_has_its_own_again() -> None:
+    """`dedupe --undo`: copies into the repositories, and nothing else."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    push_image(world.store, "b", "v1")
+    blobs = [digest_of(blob) for blob in images.image().blobs]
+    for digest in blobs:
+        world.memory.copy(keys.shared(digest), keys.blob("a", digest))
+    plain = world.another(dedupe=False)
+    world.rounds(store=plain)
+    assert len(world.keys_of(keys.SHARED)) == len(blobs), "b has no copies yet"
+    for digest in blobs:
+        world.memory.copy(keys.shared(digest), keys.blob("b", digest))
+    world.rounds(store=world.another(dedupe=True))
+    assert len(world.keys_of(keys.SHARED)) == len(blobs), "in a store with a pool it is the pool that is read"
+    world.rounds(store=plain)
+    assert world.keys_of(keys.SHARED) == []
+    assert all(plain.repository(name).blob(digest) for name in "ab" for digest in blobs)
+
+
+def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    push_image(world.store, "b", "v1", seed="b")
+    for key in [key for key in world.memory.stored if key.startswith("a/")]:
+        world.memory.delete(key)
+    world.rounds(store=world.another())
+    left = images.image("b")
+    assert set(world.keys_of(keys.SHARED)) == {keys.shared(digest_of(blob)) for blob in left.blobs}
+    assert keys.listed_name("a") not in world.memory.stored
+    assert keys.listed_name("b") in world.memory.stored
+
+
+def test_only_these_repositories(world: World) -> None:
+    strays = [world.stray(name=name) for name in ("a", "b")]
+    for _ in range(3):
+        world.later()
+        run = Run("gc", world.store, repos=["a"])
+        run.finish(lambda run=run: gc(run, lambda _: GcOptions(DELAY, rules=Rules(delay=DELAY))))  # type: ignore[misc]
+    assert world.has("b", strays[1])
+    assert world.has("a", strays[0]) is world.dedupe, "what repositories share is judged when all were looked at"
+
+
+# -- large ones ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_cut_short_goes_on(world: World) -> None:
+    for number in range(6):
+        push_image(world.store, f"r{number}", "v1")
+    visited: list[str] = []
+
+    def note(method: str, args: tuple[Any, ...]) -> None:
+        if method == "list" and str(args[0]).endswith("/blobs/") and str(args[0])[0] == "r":
+            visited.append(str(args[0]).partition("/")[0])
+            world.clock.at += 10
+
+    world.objects.before = note
+    codes = []
+    for _ in range(2):
+        run = Run("gc", world.store, max_duration=35.0)
+        codes.append(run.finish(lambda run=run: gc(run, lambda _: GcOptions(DELAY))).exit_code)  # type: ignore[misc]
+    assert codes == [16, 16]
+    assert set(visited[:6]) == {f"r{number}" for number in range(6)}
+    run = Run("gc", world.store)
+    run.finish(lambda: gc(run, lambda _: GcOptions(DELAY)))
+    assert keys.checkpoint() not in world.memory.stored
+
+
+def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batches, "LARGEST", 8)
+    strays = [world.stray(str(number).encode()) for number in range(20)]
+    world.later()
+    collect(world.store)
+    world.later()
+    sizes = []
+
+    def slow(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            sizes.append(len(args[0].keys))
+            world.clock.at += Batches.SLOW
+
+    world.objects.before = slow
+    collect(world.store)
+    assert sizes[::2] == [8, 4, 2, 1, 1, 1, 1, 1, 1]
+    assert not any(world.has("a", stray) for stray in strays)
+
+
+def test_what_many_repositories_have_held_goes_in_parts() -> None:
+    digest = digest_of(b"x")
+    holds = {keys.hold(digest, f"r{n}"): Object(keys.hold(digest, f"r{n}"), 1, "e", 0, 0) for n in range(200)}
+    blob = Object(keys.shared(digest), 1, "e", 0, 0)
+    parts = list(split(Condemned(digest, "", holds, blob), 1000))
+    assert [len(part.holds) for part in parts] == [64, 64, 64, 8]
+    assert [part.blob for part in parts] == [None, None, None, blob]
+    assert {key for part in parts for key in part.holds} == holds.keys()

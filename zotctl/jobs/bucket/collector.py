@@ -1,0 +1,164 @@
+"""Collection of one bucket: each repository by itself, then what they share (s3.md 5, C1).
+
+Plain reads, without a lock or a promise, so that what it finds is a plan: `deletion` looks at everything again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+
+from zotctl.errors import DigestInvalid, NotFound, StorageError
+from zotctl.jobs.bucket import leftovers
+from zotctl.jobs.bucket.deletion import Batches, Condemned
+from zotctl.jobs.bucket.judge import Judge, Known
+from zotctl.jobs.bucket.pool import Shared
+from zotctl.jobs.bucket.seen import SLACK, Seen
+from zotctl.jobs.gc_plan import GcOptions, Planner
+from zotctl.jobs.retention import Drop
+from zotctl.jobs.run import Run
+from zotctl.jobs.walk import Marks
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.history import Past
+from zotctl.storage.objects import Object
+from zotctl.storage.root import Root
+from zotctl.storage.s3.history import FLUSHED_EVERY
+
+NOTED_EVERY = 60.0
+"""Seconds after which is written down how far a run has come."""
+
+
+class BucketCollector:
+    """One root in one run."""
+
+    def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
+        self._run, self._root, self._options = run, root, options
+        self._site, self._dry = root.bucket.site, run.dry_run or options.dry_run
+        self._known, self._judge = Known(), Judge(run, self._site, options.delay)
+        self._batches = Batches(root, run.check)
+        self._last, self._noted = "", self._site.clock.elapsed()
+
+    def begin(self) -> None:
+        """Nothing: what can go is known when it was looked at."""
+
+    # -- how far it came ------------------------------------------------------------------------
+
+    def order(self, names: Iterator[str]) -> Iterator[str]:
+        """Those first that the last run was cut short before."""
+        listed, after = list(names), self._checkpoint().split("/")
+        yield from (name for name in listed if name.split("/") > after)
+        yield from (name for name in listed if name.split("/") <= after)
+
+    def stopped(self) -> None:
+        self._note(self._last)
+
+    def _note(self, after: str) -> None:
+        self._noted = self._site.clock.elapsed()
+        if self._dry or not self._run.whole:
+            return
+        with suppress(StorageError):
+            if after:
+                self._site.objects.put(keys.checkpoint(), json.dumps({"after": after}).encode())
+            elif self._checkpoint():
+                self._site.objects.delete(keys.checkpoint())
+
+    def _checkpoint(self) -> str:
+        with suppress(NotFound, ValueError, KeyError, TypeError):
+            got = self._site.objects.get(keys.checkpoint())
+            return str(json.loads(got[1])["after"]) if got else ""
+        return ""
+
+    # -- a repository ---------------------------------------------------------------------------
+
+    def collect(self, name: str) -> None:
+        """Whatever ends this before its end: the repository then keeps all that it holds in the pool (I5)."""
+        self._known.left_alone.add(name)
+        planner = Planner(self._run, self._root, name, self._options, self._judge.now)
+        seen = Seen(self._site, name)
+        try:
+            plan = planner.plan(partial(self._settle, name, seen))
+        except NotFound:
+            return  # its index.json is gone, or was not there yet
+        if plan is None:
+            return
+        if not self._dry:
+            planner.drop_rows(plan.drops)
+            self._root.bucket.history.compact(name, plan.rest.reachable)
+        self._collect(name, seen, plan.rest)
+        self._last = name
+        if self._site.clock.elapsed() - self._noted >= NOTED_EVERY:
+            self._note(name)
+
+    def _settle(self, name: str, seen: Seen, drops: list[Drop], past: Past) -> list[Drop]:
+        """What servers have not written into the history yet, because they do that once a minute, is not to be
+        decided by what was there before: a tag that was pushed anew, a manifest that has just lost its tag."""
+        return [drop for drop in drops if not self._is_pushed_anew(name, drop, past) and self._is_settled(seen, drop)]
+
+    def _is_pushed_anew(self, name: str, drop: Drop, past: Past) -> bool:
+        known = past.pushed.get(drop.digest) if drop.tag is None else past.tagged.get(drop.tag)
+        if known is None:
+            return False
+        found = self._site.head(keys.blob(name, Digest(drop.digest)))
+        return found is not None and found.modified > known + self._judge.window + SLACK
+
+    def _is_settled(self, seen: Seen, drop: Drop) -> bool:
+        row = f"row {drop.digest}"
+        return drop.tag is not None or seen.note(row, self._judge.now) + self._settling <= self._judge.now
+
+    @property
+    def _settling(self) -> float:
+        return min(self._options.delay, 2 * FLUSHED_EVERY)
+
+    def _collect(self, name: str, seen: Seen, marks: Marks) -> None:
+        lying = list(self._lying(name))
+        own = {str(digest) for digest, _ in lying}
+        self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
+        garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
+        self._take(seen, [one for each in garbage if (one := self._condemn(name, seen, *each)) is not None])
+
+    def _lying(self, name: str) -> Iterator[tuple[Digest, Object]]:
+        """What has the name of a blob. Anything else in there is nobody's business, and stays."""
+        prefix = f"{keys.blobs(name)}/"
+        for found in self._site.objects.list(prefix):
+            with suppress(DigestInvalid):
+                yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found
+
+    def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
+        """None: not yet."""
+        if not self._judge.is_old(name, blob):
+            return None
+        self._judge.tell(name, seen, digest, blob)
+        if not self._judge.is_due(seen, blob.key):
+            return None
+        hold = self._site.head(keys.hold(digest, name))
+        found = [blob, hold] if hold else [blob]
+        if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
+            return Condemned(digest, name, {hold.key: hold} if hold else {}, blob)
+        return None
+
+    def _take(self, seen: Seen, condemned: list[Condemned]) -> None:
+        """C2 to C7, after it is written down what was seen."""
+        if self._dry:
+            return
+        if self._options.delay:
+            seen.save()
+        for gone in self._batches.carry_out(condemned):
+            if gone.blob is not None:
+                self._run.add("purged")
+                self._run.add("purged_bytes", gone.blob.size)
+
+    # -- what they share ------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """What can be told when all repositories were looked at, and what crashes have left behind."""
+        self._note("")
+        if self._run.whole and self._root.label not in self._run.unlisted:
+            with self._run.guarded(self._root.label):
+                shared = Shared(self._root, self._judge, self._known)
+                self._take(shared.seen, list(shared.condemned()))
+        if not self._dry:
+            with self._run.guarded(self._root.label):
+                leftovers.sweep(self._run, self._root, self._options.delay, self._known)

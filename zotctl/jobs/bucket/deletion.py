@@ -1,0 +1,211 @@
+"""One batch of what a collector takes from a bucket, by the steps C2 to C7 of s3.md 5.
+
+Nothing that was found in C1 is trusted: each repository is marked again on the very index.json that is fenced (C4), and
+each hold and each object must still be what it was (C5). What is not, is spared, and another run looks at it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from zotctl.errors import Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
+from zotctl.jobs.walk import Marker
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.objects import Object
+from zotctl.storage.protocol import Snapshot
+from zotctl.storage.root import Root
+from zotctl.storage.s3.sentences import SIGNED_FOR
+
+FENCES = 3
+"""How often an index.json that somebody is writing is marked and fenced again, before its content is spared."""
+
+
+@dataclass(frozen=True)
+class Condemned:
+    """What shall go of one digest. `name`: the repository in which it lies, "" for the pool.
+
+    `holds` by key, as they were: those that go, and with them the rights of their repositories. `blob`: the object, as
+    it was; None: it stays, or there is none. `kept`: holds that stay, of repositories with a copy of their own.
+    """
+
+    digest: Digest
+    name: str
+    holds: Mapping[str, Object]
+    blob: Object | None
+    kept: Mapping[str, Object] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """Repositories that can use it no more: each must know before (C4)."""
+        return {keys.held_in(hold) for hold in self.holds} | ({self.name} if self.name else set())
+
+    @property
+    def places(self) -> set[str]:
+        """Where whoever wants it would look it up among the sentences (P2)."""
+        found = {keys.blob(name, self.digest) for name in self.names}
+        return found | ({self.blob.key} if self.blob else set())
+
+    def without(self, name: str) -> Condemned | None:
+        """One of its repositories needs it after all. None: nothing is left to go."""
+        if name == self.name:
+            return None
+        holds = {key: hold for key, hold in self.holds.items() if keys.held_in(key) != name}
+        return replace(self, holds=holds, blob=None) if holds else None
+
+
+class Deletion:
+    def __init__(self, root: Root, condemned: Sequence[Condemned]) -> None:
+        self._root, self._protocol, self._site = root, root.bucket, root.bucket.site
+        self._objects = self._site.objects
+        self._left = list(condemned)
+        self.took = 0.0
+        """Seconds that C6 took."""
+
+    def carry_out(self) -> list[Condemned]:
+        """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown."""
+        dated = self.date()
+        sentence = self.pronounce()
+        try:
+            self.fence()
+            self.recheck()
+            self.execute(dated)
+        except OutcomeUnknown:
+            raise  # what was asked for may still happen: the sentence stays until that is impossible
+        except BaseException:
+            self.lift(sentence)
+            raise
+        self.lift(sentence)
+        return self._left
+
+    def date(self) -> float:
+        """C2. The deletes are signed with this time, whenever that is done: they are void before anybody takes the
+        sentence for dead, for it is younger. By the server's clock."""
+        return self._objects.date()
+
+    def pronounce(self) -> str:
+        """C3."""
+        return self._protocol.sentences.pronounce({place for each in self._left for place in each.places})
+
+    def fence(self) -> None:
+        """C4. A push that has read index.json before begins again, with promises that it makes anew."""
+        names = sorted({name for each in self._left for name in each.names})
+        for name, needed in zip(names, self._site.each([partial(self._fence, name) for name in names]), strict=True):
+            self._spare(name, needed)
+
+    def _spare(self, name: str, needed: set[str] | None) -> None:
+        """`needed` None: everything."""
+        spared = [e for e in self._left if name in e.names and (needed is None or e.digest in needed)]
+        kept = [each for each in self._left if each not in spared]
+        self._left = kept + [rest for each in spared if (rest := each.without(name)) is not None]
+
+    def _fence(self, name: str) -> set[str] | None:
+        """What the repository needs as it stands now, and until somebody promises it more. None: not to be known."""
+        marker = Marker(self._root, name)
+        for _ in range(FENCES):
+            try:
+                marks = marker.now()
+            except NotFound:
+                return set()  # whoever makes it makes it empty, with an epoch of its own
+            except LayoutInvalid:
+                return None
+            if marks.faults:
+                return None
+            with suppress(OutcomeUnknown):
+                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):
+                    return marks.reachable
+        return None
+
+    def recheck(self) -> None:
+        """C5. Whoever was promised it since C1 has written a hold; whoever comes after sees the sentence."""
+        looks = self._site.each([partial(self._is_as_it_was, each) for each in self._left])
+        self._left = [each for each, same in zip(self._left, looks, strict=True) if same]
+
+    def _is_as_it_was(self, each: Condemned) -> bool:
+        if each.name:
+            held = keys.hold(each.digest, each.name)
+            now = {held: found} if (found := self._site.head(held)) is not None else {}
+        else:
+            now = {found.key: found for found in self._objects.list(keys.holds(each.digest))}
+        then = {**each.holds, **each.kept}
+        if any(not _same(now.get(key), hold) for key, hold in then.items()):
+            return False
+        if each.blob is None:
+            return True
+        copies = (keys.blob(keys.held_in(hold), each.digest) for hold in each.kept)
+        return (
+            now.keys() == then.keys()
+            and _same(self._site.head(each.blob.key), each.blob)
+            and all(self._site.head(copy) is not None for copy in copies)
+        )
+
+    def execute(self, dated: float) -> None:
+        """C6. The holds first: a blob without holds is garbage, a hold without a blob a lie."""
+        began = self._site.clock.elapsed()
+        for doomed in self._doomed():
+            if doomed:
+                self._objects.execute(self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated))
+        self.took = self._site.clock.elapsed() - began
+
+    def _doomed(self) -> Iterator[list[str]]:
+        yield [hold for each in self._left for hold in each.holds]
+        yield [each.blob.key for each in self._left if each.blob is not None]
+
+    def lift(self, sentence: str) -> None:
+        """C7. A sentence that can't be taken away is dead after a while."""
+        with suppress(StorageError):
+            self._protocol.sentences.lift(sentence)
+
+
+def _same(now: Object | None, then: Object) -> bool:
+    return now is not None and (now.etag, int(now.modified)) == (then.etag, int(then.modified))
+
+
+class Batches:
+    """One after the other, as large as the server can delete in time."""
+
+    LARGEST = 1000
+    MOST_FENCES = 64
+    """Repositories of one batch: each costs a PUT of its index.json while the deletes grow old."""
+    SLOW = 5.0
+    """Seconds: the second request of a C6 that takes longer might be too late."""
+
+    def __init__(self, root: Root, check: Callable[[], None]) -> None:
+        """`check` is called between two of them."""
+        self._root, self._check, self._size = root, check, self.LARGEST
+
+    def carry_out(self, condemned: Iterable[Condemned]) -> Iterator[Condemned]:
+        """What is gone. A batch of which nobody knows the outcome, or that was too late, is left to another run."""
+        todo = [part for each in condemned for part in split(each, self.LARGEST)]
+        while todo:
+            self._check()
+            batch, todo = self._cut(todo)
+            deletion = Deletion(self._root, batch)
+            try:
+                yield from deletion.carry_out()
+            except Expired:
+                self._size = max(1, self._size // 2)
+            if deletion.took > self.SLOW:
+                self._size = max(1, self._size // 2)
+
+    def _cut(self, todo: list[Condemned]) -> tuple[list[Condemned], list[Condemned]]:
+        count, names = 0, set[str]()
+        for at, each in enumerate(todo):
+            count += max(1, len(each.holds))
+            names |= each.names
+            if at and (count > self._size or len(names) > self.MOST_FENCES):
+                return todo[:at], todo[at:]
+        return todo, []
+
+
+def split(each: Condemned, most: int) -> Iterator[Condemned]:
+    """What thousands of repositories have held loses its holds first, and goes with the last of them."""
+    holds = list(each.holds.items())
+    most = min(most, Batches.MOST_FENCES)
+    while len(holds) > most:
+        yield replace(each, holds=dict(holds[:most]), blob=None)
+        holds = holds[most:]
+    yield replace(each, holds=dict(holds))

@@ -1,0 +1,51 @@
+"""What pushes and crashes leave behind on a bucket: dead uploads and sentences, names of repositories that are gone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from zotctl.errors import StorageError
+from zotctl.jobs.bucket.judge import Known
+from zotctl.jobs.leftovers import JUST_BEGUN
+from zotctl.jobs.run import Run
+from zotctl.storage import keys
+from zotctl.storage.root import Root
+from zotctl.storage.s3.sentences import LIFETIME
+
+
+def sweep(run: Run, root: Root, delay: float, known: Known) -> None:
+    """Everything that is older than the delay and that nobody goes on with."""
+    _uploads(run, root, max(delay, JUST_BEGUN))
+    _sentences(root)
+    if run.whole:
+        _names(root, delay, known)
+
+
+def _uploads(run: Run, root: Root, older_than: float) -> None:
+    for purged in root.bucket.uploads.purge(older_than):
+        run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
+        run.add("uploads")
+        run.add("purged_bytes", purged.size)
+        run.check()
+
+
+def _sentences(root: Root) -> None:
+    """Of collectors that have died. Twice as old as one that counts, so that nobody is in the middle of it."""
+    objects = root.bucket.site.objects
+    for found in objects.list(f"{keys.SENTENCES}/"):
+        if found.age > 2 * LIFETIME:
+            objects.delete(found.key)
+
+
+def _names(root: Root, delay: float, known: Known) -> None:
+    """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
+    it is missing in lists until the next run of a job (`storage.s3.names`)."""
+    site = root.bucket.site
+    for found in site.objects.list(f"{keys.NAMES}/"):
+        name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
+        if found.key == keys.NAMES_MADE or found.age < delay or name in known.walked:
+            continue
+        with suppress(StorageError):
+            if site.head(keys.index(name)) is None:
+                site.objects.delete(found.key)
+                site.objects.delete(keys.first_seen(name))

@@ -1,0 +1,35 @@
+"""Uploads that somebody still goes on with: what their push has sent before is left for it (I6)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from zotctl.errors import BlobUploadUnknown, NotFound
+from zotctl.jobs.leftovers import GREATEST_AGE, JUST_BEGUN
+from zotctl.storage import keys
+from zotctl.storage.s3.session import read_head
+from zotctl.storage.s3.site import Site
+from zotctl.storage.upload_id import parse_id
+
+
+class Moving:
+    """As they were when a run began. A session was renewed by the server's clock, and begun by that of the host that
+    took it, which only says how far back to spare."""
+
+    def __init__(self, site: Site, delay: float) -> None:
+        self._site = site
+        self._began: dict[str, float] = {}
+        for found in site.objects.list(f"{keys.UPLOADS}/"):
+            if found.age < max(delay, JUST_BEGUN):
+                self._learn(found.key)
+
+    def _learn(self, key: str) -> None:
+        with suppress(NotFound, BlobUploadUnknown, ValueError):
+            session = read_head(found := self._site.objects.head(key))
+            started = min(parse_id(session.id).started, found.modified)
+            if found.modified + found.age - started < GREATEST_AGE:
+                self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
+
+    def since(self, name: str) -> float:
+        """When the oldest one of a repository began; infinity without one."""
+        return self._began.get(name, float("inf"))

@@ -1,0 +1,110 @@
+"""C1 for what repositories share: the objects of the pool, and the holds, which are rights to it.
+
+One pass over two sorted lists. A hold goes when its repository does not reach the digest any more, in a store without a
+pool, too; an object of the pool when no repository reaches it and its last hold goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import groupby
+
+from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, StorageError
+from zotctl.jobs.bucket.deletion import Condemned
+from zotctl.jobs.bucket.judge import Judge, Known
+from zotctl.jobs.bucket.seen import Seen
+from zotctl.jobs.walk import mark
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.objects import Object
+from zotctl.storage.root import Root
+
+
+class Shared:
+    def __init__(self, root: Root, judge: Judge, known: Known) -> None:
+        self._root, self._site, self._judge, self._known = root, root.bucket.site, judge, known
+        self.seen = Seen(self._site, keys.SHARED)
+
+    def condemned(self) -> Iterator[Condemned]:
+        for digest, blob, holds in self._everything():
+            if (found := self._condemn(digest, blob, holds)) is not None:
+                yield found
+
+    def _everything(self) -> Iterator[tuple[Digest, Object | None, list[Object]]]:
+        """Each digest that is in the pool or held, in order."""
+        pool = _grouped(self._site.objects.list(f"{keys.SHARED}/"), keys.SHARED, 0)
+        holds = _grouped(self._site.objects.list(f"{keys.HOLDS}/"), keys.HOLDS, 1)
+        one, other = next(pool, None), next(holds, None)
+        while one is not None or other is not None:
+            text = min(each[0] for each in (one, other) if each is not None)
+            blob = one[1][0] if one is not None and one[0] == text else None
+            held = other[1] if other is not None and other[0] == text else []
+            with suppress(DigestInvalid):
+                yield parse_digest(text.replace("/", ":", 1)), blob, held
+            one = next(pool, None) if blob is not None else one
+            other = next(holds, None) if held else other
+
+    def _condemn(self, digest: Digest, blob: Object | None, holds: list[Object]) -> Condemned | None:
+        """None: nothing goes, or not yet."""
+        going = {hold.key: hold for hold in holds if self._is_useless(digest, hold)}
+        staying = {hold.key: hold for hold in holds if hold.key not in going}
+        if blob is not None and self._may_go(digest, blob, holds, staying):
+            self._judge.tell("", self.seen, digest, blob)
+            asked = [blob, *holds]
+            due = self._judge.is_due(self.seen, blob.key)
+            if due and self._judge.is_unasked(self.seen, blob.key, asked):
+                return Condemned(digest, "", going, blob, staying)
+        due_holds = {key: hold for key, hold in going.items() if self._is_due(hold)}
+        return Condemned(digest, "", due_holds, None) if due_holds else None
+
+    def _may_go(self, digest: Digest, blob: Object, holds: list[Object], staying: dict[str, Object]) -> bool:
+        """Nobody reaches it, or who does has a copy of its own; and nobody is left alone who may need it."""
+        if self._known.needs(digest) or any(not self._is_own(digest, hold) for hold in staying.values()):
+            return False
+        if not holds and self._known.left_alone:
+            return False  # whose it was is not known any more
+        old = [self._judge.is_old(keys.held_in(hold.key), one) for hold in holds for one in (blob, hold)]
+        return self._judge.is_old("", blob) and all(old)
+
+    def _is_own(self, digest: Digest, hold: Object) -> bool:
+        name = keys.held_in(hold.key)
+        return name not in self._known.left_alone and self._known.has_own(name, digest)
+
+    def _is_useless(self, digest: Digest, hold: Object) -> bool:
+        """Its repository does not reach the digest. What lies in the repository itself goes with that."""
+        name = keys.held_in(hold.key)
+        if name not in self._known.walked | self._known.left_alone:
+            self._walk(name)
+        if name in self._known.left_alone or self._known.reaches(name, digest):
+            return False
+        return not self._known.has_own(name, digest) and self._judge.is_old(name, hold)
+
+    def _walk(self, name: str) -> None:
+        """A repository that no list has: it is gone, or it has lost its `oci-layout`."""
+        try:
+            marks = mark(self._root, name)
+        except NotFound:
+            self._known.enter(name, (), set(), shared=True)
+        except (LayoutInvalid, StorageError):
+            self._known.left_alone.add(name)
+        else:
+            if marks.faults:
+                self._known.left_alone.add(name)
+            else:
+                self._known.enter(name, marks.reachable, set(), shared=True)
+
+    def _is_due(self, hold: Object) -> bool:
+        """A right is not worth a line in a report, but it has its delay, too."""
+        self.seen.note(hold.key, self._judge.now)
+        due = self._judge.is_due(self.seen, hold.key)
+        return due and self._judge.is_unasked(self.seen, hold.key, [hold])
+
+
+def _grouped(found: Iterator[Object], prefix: str, deeper: int) -> Iterator[tuple[str, list[Object]]]:
+    """By ALG/ENC."""
+
+    def text(one: Object) -> str:
+        return one.key.removeprefix(f"{prefix}/").rsplit("/", deeper)[0]
+
+    return ((key, list(group)) for key, group in groupby(found, text))

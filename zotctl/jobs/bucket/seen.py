@@ -1,0 +1,67 @@
+"""Since when something is known to be unreachable, in one object a repository and one for the pool (s3.md 5, C1).
+
+It takes the place of the trash: what a deletion sets free is there for the delay from the run that found it, for
+whoever is in the middle of a pull. Lost, the delay begins anew; of two collectors the slower one's note is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from zotctl.errors import Changed, NotFound, OutcomeUnknown
+from zotctl.storage import keys
+from zotctl.storage.s3.site import Site
+
+SLACK = 2.0
+"""Seconds: times of a server have whole seconds, and so have differences of two of them, rounded both ways."""
+
+
+class Seen:
+    """Times in seconds since 1970 by the server's clock, under the key of what is unreachable."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        self._site, self._name, self._key = site, name, keys.first_seen(name)
+        self._etag, self._before = "", dict[str, float]()
+        self._now: dict[str, float] = {}
+        with suppress(NotFound):
+            got = site.objects.get(self._key)
+            assert got is not None
+            self._etag, self._before = got[0].etag, _parse(got[1])
+
+    def note(self, key: str, now: float) -> float:
+        """It is unreachable in this run, too; since when."""
+        return self._now.setdefault(key, min(self._before.get(key, now), now))
+
+    def is_new(self, key: str) -> bool:
+        return key not in self._before
+
+    def again(self, key: str, now: float) -> None:
+        """Somebody was promised it since, so that it may have been reachable between two runs."""
+        self._now[key] = now
+
+    def at(self, key: str) -> float | None:
+        """As an earlier run has left it."""
+        return self._before.get(key)
+
+    def gone(self, key: str) -> None:
+        self._now.pop(key, None)
+
+    def save(self) -> None:
+        """What was not noted in this run was reachable, or is gone."""
+        if self._now == self._before:
+            return
+        body = json.dumps({"name": self._name, "seen": self._now}).encode()
+        with suppress(Changed, OutcomeUnknown):
+            if self._now or not self._etag:
+                self._site.objects.put(self._key, body, match=self._etag, absent=not self._etag)
+            else:
+                self._site.objects.delete(self._key)
+
+
+def _parse(body: bytes) -> dict[str, float]:
+    """Nothing, if it is nothing that we have written."""
+    try:
+        return {str(key): float(at) for key, at in json.loads(body)["seen"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

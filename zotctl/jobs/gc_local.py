@@ -1,0 +1,247 @@
+"""Collection in a directory by the steps of local.md: mark, plan, condemn, wait, purge. No lock but short ones.
+
+A collector never deletes: it condemns, by renaming what no manifest reaches into the trash, and what
+has lain there for longer than the delay is purged. Killed anywhere, the next run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
+from zotctl.jobs import leftovers
+from zotctl.jobs.gc_plan import GcOptions, Planner
+from zotctl.jobs.leftovers import Moving
+from zotctl.jobs.run import Run
+from zotctl.jobs.walk import Marker, Marks
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.local.trash import Folder
+from zotctl.storage.locks import Held
+from zotctl.storage.root import Root
+
+BATCH = 64
+COMPACT_ABOVE = 1 << 20
+"""Bytes of a repository's history above which it is compacted."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What holds for one root in one run."""
+
+    options: GcOptions
+    moving: Moving
+
+    def dry_run(self, run: Run) -> bool:
+        return run.dry_run or self.options.dry_run
+
+
+class LocalCollector:
+    """One root in one run."""
+
+    def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
+        self._run, self._root = run, root
+        self._chosen = Chosen(options, Moving(root, options.delay, run.clock.now()))
+        self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
+
+    def begin(self) -> None:
+        """First of all, so that a run that is cut short frees something."""
+        if not self._chosen.dry_run(self._run):
+            purge(self._run, self._root, self._chosen)
+
+    def order(self, names: Iterator[str]) -> Iterator[str]:
+        return names
+
+    def collect(self, name: str) -> None:
+        Collection(self._run, self._root, name, self._run_name, self._chosen).collect()
+
+    def stopped(self) -> None:
+        """Nothing to be remembered: what was condemned lies in the trash, the rest is found again."""
+
+    def end(self) -> None:
+        if not self._chosen.dry_run(self._run):
+            leftovers.sweep(self._run, self._root, self._chosen.options.delay)
+
+
+class Collection:
+    """One repository in one run."""
+
+    def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen) -> None:
+        self._run, self._root, self._name, self._run_name = run, root, name, run_name
+        self._options, self._moving = chosen.options, chosen.moving
+        self._local, self._planner = root.local, Planner(run, root, name, chosen.options, run.clock.now())
+        self._marker = self._planner.marker
+        self._now = run.clock.now()
+
+    def collect(self) -> None:
+        try:
+            plan = self._planner.plan()
+        except NotFound:
+            return  # it is gone
+        if plan is None:
+            return
+        condemned = list(self._unreachable(plan.rest))
+        self._tell(condemned)
+        if self._run.dry_run or self._options.dry_run:
+            return
+        self._planner.drop_rows(plan.drops)
+        self._condemn([digest for digest, _ in condemned])
+        self._keep_house()
+
+    # -- 1 mark, 2 plan -------------------------------------------------------------------------
+
+    def _unreachable(self, marks: Marks) -> Iterator[tuple[Digest, int]]:
+        """Blobs that nothing reaches and that were not written within the delay, which spares pushes
+        under way the way to the trash and back."""
+        newest = self._spared_since()
+        for digest in self._blobs():
+            if digest not in marks.reachable:
+                info = self._local.site.stat(keys.blob(self._name, digest))
+                if info is not None and info.is_file and info.mtime_ns / 1e9 < newest:
+                    yield digest, info.size
+
+    def _blobs(self) -> Iterator[Digest]:
+        """What has the name of a blob. Anything else in there is nobody's business, and stays."""
+        for algorithm in self._scan(keys.blobs(self._name)):
+            for encoded in self._scan(keys.blobs_of(self._name, algorithm)):
+                with suppress(DigestInvalid):
+                    yield parse_digest(f"{algorithm}:{encoded}")
+
+    def _spared_since(self) -> float:
+        """What was written later is left alone: the delay, or the oldest upload that is still moving."""
+        return min(self._now - self._options.delay, self._moving.since(self._name))
+
+    def _scan(self, key: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self._root.driver.scan(key))
+        except NotFound:
+            return []
+
+    def _tell(self, condemned: list[tuple[Digest, int]]) -> None:
+        for digest, size in condemned:
+            self._run.item(action="condemn", repository=self._name, digest=str(digest), size_bytes=size)
+            self._run.add("condemned")
+            self._run.add("condemned_bytes", size)
+
+    # -- 3 condemn ------------------------------------------------------------------------------
+
+    def _condemn(self, digests: list[Digest]) -> None:
+        if not digests:
+            return
+        self._root.driver.sync_dir(self._name)  # never act on an index.json that a power cut could take back
+        for batch in batches(digests, BATCH):
+            self._run.check()
+            try:
+                self._condemn_batch(batch)
+            except NoSpace as error:
+                raise NoSpace(f"{error.message}; `zotctl gc --delay 0s` frees space without the trash") from error
+
+    def _condemn_batch(self, batch: Sequence[Digest]) -> None:
+        with self._local.site.locks.hold(self._name) as held:
+            try:
+                marks = self._marker.now()
+            except NotFound:
+                return  # removed meanwhile, by another collector or by hand
+            if marks.faults:
+                return
+            left = [digest for digest in batch if digest not in marks.reachable]
+            if self._options.kept > 0:
+                self._local.trash.condemn(held, self._run_name, left)
+            else:
+                self._unlink(held, left)
+
+    def _unlink(self, held: Held, digests: Sequence[Digest]) -> None:
+        """`--delay 0s` is an explicit wish: nothing is kept, and no folder in the trash needs room."""
+        for digest in digests:
+            key = keys.blob(held.name, digest)
+            info = self._local.site.stat(key)
+            if info is not None:
+                self._local.site.discard(key)
+                self._local.pool.release(digest)
+                self._run.add("purged")
+                self._run.add("purged_bytes", info.size if info.nlink <= 2 else 0)
+
+    def _keep_house(self) -> None:
+        remove_empty(self._root, self._name, self._options.delay, self._now)
+        leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._now)
+        if self._local.history.size(self._name) > COMPACT_ABOVE:
+            with self._local.site.locks.hold(self._name):
+                self._local.history.compact(self._name, self._marker.now().reachable)
+
+
+def remove_empty(root: Root, name: str, delay: float, now: float) -> None:
+    """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
+    meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
+    site = root.local.site
+    with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):
+        info = site.driver.stat(keys.index(name))
+        if len(root.protocol.read_index(held.name).index) or now - info.mtime_ns / 1e9 < delay:
+            return
+        known = {"blobs", "index.json", "oci-layout"}
+        if {entry.name for entry in site.driver.scan(name) if entry.is_file} - known:
+            return
+        for entry in site.driver.scan(keys.blobs(name)):
+            site.driver.rmdir(keys.blobs_of(name, entry.name))
+        site.driver.rmdir(keys.blobs(name))
+        site.driver.unlink(keys.layout(name))
+        site.driver.unlink(keys.index(name))
+        while name:
+            site.driver.rmdir(name)
+            name = keys.parent(name)
+
+
+def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+# -- 4 wait, 5 purge ----------------------------------------------------------------------------
+
+
+def purge(run: Run, root: Root, chosen: Chosen) -> None:
+    """Free what has lain in the trash for longer than it is kept, by the storage's own clock."""
+    trash = root.local.trash
+    now = trash.now()
+    for folder in list(trash.folders()):
+        run.check()
+        lain = (now - trash.stamp(folder)) / 1e9
+        if not run.covers(folder.name) or lain < chosen.options.kept or _push_under_way(root, folder, chosen):
+            continue
+        with run.guarded(folder.name):
+            _purge_folder(run, root, folder)
+        trash.sweep(folder)
+
+
+def _push_under_way(root: Root, folder: Folder, chosen: Chosen) -> bool:
+    """What was condemned after the oldest moving upload began is left for it, whatever it takes."""
+    began = chosen.moving.since(folder.name)
+    return chosen.options.delay > 0 and root.local.trash.stamp(folder) / 1e9 >= began
+
+
+def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
+    local, marker = root.local, Marker(root, folder.name)
+    sizes = dict(local.trash.lying(folder))
+    for batch in batches(list(sizes), BATCH):
+        run.check()
+        with local.site.locks.hold(folder.name) as held:
+            needed = _needed(marker)
+            if needed is None:
+                return
+            gone = local.trash.purge(held, folder, batch, needed)
+        for digest in gone:
+            local.pool.release(digest)
+            run.add("purged")
+            run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
+
+
+def _needed(marker: Marker) -> set[str] | None:
+    """What is reachable now: a foreign tool may have referenced it. None: that can't be known."""
+    try:
+        marks = marker.now()
+    except NotFound:
+        return set()
+    except (LayoutInvalid, ZotctlError):
+        return None
+    return None if marks.faults else marks.reachable

@@ -1,0 +1,131 @@
+"""What a collection would take, the same for every store: marks, rows that a policy drops, findings (features.md 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from zotctl.jobs.report import Finding, Kind
+from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
+from zotctl.jobs.run import Run
+from zotctl.jobs.walk import Marker, Marks, mark_index, with_index
+from zotctl.storage.history import Past
+from zotctl.storage.index import Index
+from zotctl.storage.protocol import Transaction
+from zotctl.storage.root import Root
+
+COUNTERS = (
+    "repositories", "repositories_left_alone", "dropped", "condemned", "condemned_bytes", "purged", "purged_bytes",
+    "uploads", "pool_entries",
+)  # fmt: skip
+"""Of a report's summary; always there, so that a script need not ask."""
+
+
+@dataclass(frozen=True)
+class GcOptions:
+    """Times in seconds. `trash` may keep longer than `delay`, never shorter."""
+
+    delay: float = 3600.0
+    trash: float | None = None
+    rules: Rules = field(default_factory=Rules)
+    dry_run: bool = False
+    """zot's `retention.dryRun`: say what would go in this root, delete nothing at all."""
+
+    @property
+    def kept(self) -> float:
+        return max(self.delay, self.trash or 0.0)
+
+
+@dataclass
+class Plan:
+    """What one repository would lose. Never trusted: each item is looked at again before it goes."""
+
+    marks: Marks
+    rest: Marks
+    """As they are without the rows that go."""
+    drops: list[Drop]
+
+
+Settle = Callable[[list[Drop], Past], list[Drop]]
+
+
+class Planner:
+    """One repository in one run."""
+
+    def __init__(self, run: Run, root: Root, name: str, options: GcOptions, now: float) -> None:
+        """`now`: by the clock that stamps what lies in the root."""
+        self._run, self._root, self._name, self._options, self._now = run, root, name, options, now
+        self.marker = Marker(root, name)
+
+    def plan(self, settle: Settle | None = None) -> Plan | None:
+        """None: what it needs can't be known; then nothing is touched (I5). Raises NotFound, LayoutInvalid.
+        `settle` takes out what is not sure yet."""
+        marks = self.marker.now()
+        if marks.faults:
+            self._refuse(marks)
+            return None
+        past = self._root.history.past(self._name)
+        self._note_foreign(foreign_untagged(marks, past))
+        drops = decide(self._name, marks, past, self._options.rules, self._now)
+        if settle is not None:
+            drops = settle(drops, past)
+        self._tell(drops)
+        return Plan(marks, _without(marks, drops), drops)
+
+    def _refuse(self, marks: Marks) -> None:
+        for fault in marks.faults:
+            kind: Kind = fault.kind  # type: ignore[assignment]
+            reason = f"nothing is collected in {self._name}: {fault.reason}"
+            finding = Finding(self._name, fault.digest or None, kind, reason, tuple(marks.index.tags_of(fault.digest)))
+            self._run.finding(finding)
+        self._run.report.codes.append(5)
+        self._run.add("repositories_left_alone")
+
+    def _note_foreign(self, digests: Sequence[str]) -> None:
+        if self._options.rules.foreign and not self._run.dry_run:
+            for digest in digests:
+                self._root.history.note(self._name, "note", digest)
+
+    def _tell(self, drops: list[Drop]) -> None:
+        self._run.add("repositories")
+        for drop in drops:
+            self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason)
+        self._run.add("dropped", len(drops))
+
+    def drop_rows(self, drops: list[Drop]) -> None:
+        """An ordinary commit, decided again on the index that it replaces."""
+
+        def change(tx: Transaction, draft: Index) -> None:
+            marks = mark_index(self._root, self._name, draft, None)
+            past = self._root.history.past(self._name)
+            wanted = {(drop.digest, drop.tag) for drop in drops}
+            again = decide(self._name, marks, past, self._options.rules, self._now)
+            done = [drop for drop in again if (drop.digest, drop.tag) in wanted]
+            _apply(draft, done)
+            # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
+            # crash in between only lengthens it.
+            for drop in done:
+                if drop.tag is not None:
+                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})
+
+        if not drops:
+            return
+        (outcome,) = self._root.protocol.commit_index(self._name, [change])
+        if outcome is not None:
+            raise outcome
+
+
+def _without(marks: Marks, drops: list[Drop]) -> Marks:
+    if not drops:
+        return marks
+    draft = marks.index.copy()
+    _apply(draft, drops)
+    return with_index(marks, draft)
+
+
+def _apply(draft: Index, drops: list[Drop]) -> None:
+    for drop in drops:
+        if drop.tag is not None:
+            draft.untag(drop.tag)
+        else:
+            draft.drop(drop.digest)
