@@ -219,3 +219,12 @@ def test_what_is_replaced_while_it_is_read_is_no_finding(store: Store, monkeypat
     monkeypatch.setattr(Hasher, "digest", changed)
     report = run(store)
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
+
+
+def test_so_many_requests_a_second() -> None:
+    place = InMemory()  # noqa: F811
+    push_image(opened(place), "a", "v1", seed="x")
+    began = place.clock.elapsed()
+    report = run_job(opened(place), "scrub", lambda run: scrub(run, ScrubOptions(workers=1)), requests=2)
+    assert report.exit_code == 0
+    assert place.clock.elapsed() - began == 1.5, "four blobs, the first one at once"

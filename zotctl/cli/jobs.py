@@ -126,6 +126,7 @@ def run_job(
     dry_run: bool = False,
     max_duration: str | None = None,
     rate: str | None = None,
+    requests: int | None = None,
     quiet: bool = False,
     output: Output = Output.TEXT,
     as_json: bool = False,
@@ -141,7 +142,9 @@ def run_job(
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
     store = open_store(config.storage)
     _stop_on_signals()
-    run = Run(job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, sink=sink)
+    run = Run(
+        job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, requests=requests, sink=sink
+    )
     try:
         run.finish(lambda: work(run))
     except BrokenPipeError:

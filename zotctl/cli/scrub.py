@@ -53,6 +53,10 @@ def scrub(
         bool, typer.Option("--restart", help="Begin anew, not where a run with --max-duration stopped.")
     ] = False,
     rate: RateOption = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Read at most N blobs a second, each of which is a request to a bucket."),
+    ] = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
     quiet: QuietOption = False,
@@ -82,5 +86,5 @@ def scrub(
             ),
         )
 
-    run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            output=output, as_json=as_json)  # fmt: skip
+    run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate,
+            requests=requests, quiet=quiet, output=output, as_json=as_json)  # fmt: skip

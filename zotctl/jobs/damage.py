@@ -51,6 +51,7 @@ class Inspector:
 
     def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
         self._clock, self._hasher, self._quick = run.clock, hasher, quick
+        self._requests = run.requests
 
     def blob(self, root: Root, name: str, digest: Digest) -> Verdict:
         """Of a repository."""
@@ -70,6 +71,7 @@ class Inspector:
 
     def _once(self, root: Root, key: str, digest: Digest, name: str) -> tuple[Verdict, Info | None]:
         """The verdict on the file as it was when it was opened, and what it is afterwards."""
+        self._requests.take(1)
         try:
             with root.driver.open(key) as reader:
                 return self._read(reader, root, name, digest), reader.info()

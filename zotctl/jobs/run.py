@@ -50,12 +50,15 @@ class Run:
         dry_run: bool = False,
         max_duration: float | None = None,
         rate: int | None = None,
+        requests: int | None = None,
         sink: Sink | None = None,
         pause: Callable[[], None] | None = None,
     ) -> None:
         self.store, self.clock, self.dry_run = store, store.clock, dry_run
         self.roots = tuple(store.roots if roots is None else roots)
         self.throttle = Throttle(rate, store.clock)
+        self.requests = Throttle(requests, store.clock)
+        """Of a bucket, one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
         self._repos, self._sink, self._pause = repos, sink or Silent(), pause
         self._met = self._walked = False

@@ -8,7 +8,7 @@ from zotctl.storage.clock import Clock
 
 
 class Throttle:
-    """`rate` in bytes a second; None: as fast as it goes."""
+    """`rate` in bytes, or whatever is taken, a second; None: as fast as it goes."""
 
     def __init__(self, rate: int | None, clock: Clock) -> None:
         self._rate, self._clock = rate, clock
