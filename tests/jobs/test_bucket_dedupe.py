@@ -24,7 +24,9 @@ from tests.stores import push_image
 from zotctl.errors import BlobUnknown
 from zotctl.jobs import dedupe_bucket
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.gc import gc
 from zotctl.jobs.report import Report
+from zotctl.jobs.settings import gc_settings
 from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
@@ -198,6 +200,52 @@ def test_a_stub_without_content_is_found(zot: Place, undo: bool) -> None:
     report = run(opened(zot, dedupe=not undo), undo=undo)
     assert report.exit_code == 4
     assert [(f.repository, f.digest, f.kind) for f in report.findings] == [("b/c", LAYER, "stub")]
+
+
+def collect(place: Place) -> Report:  # noqa: F811
+    for _ in range(3):
+        place.clock.sleep(20_000)
+        settings = gc_settings(delay=10.0, untagged="all")
+        report = run_job(opened(place), "gc", lambda run: gc(run, settings))  # noqa: B023
+    return report
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_content_that_a_stub_needs_is_not_collected(undo: bool) -> None:
+    """zot keeps it in a repository that may not need it itself any more."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    for body in X.blobs:
+        place.objects.put(keys.blob("b/c", digest_of(body)), b"")
+    opened(place).repository("a").delete_manifest(X.digest)
+    report = collect(place)
+    assert report.exit_code == 5
+    assert "dedupe --undo" in report.errors[0]["reason"]
+    assert len(copies(place, "a/")) == 3
+    assert run(opened(place, dedupe=not undo), undo=undo).exit_code == 0
+    assert collect(place).exit_code == 0
+    assert copies(place, "a/") == []
+    assert opened(place).repository("b/c").blob(LAYER) == len(X.blobs[-1])
+
+
+def test_a_stub_is_no_copy_for_which_the_pool_could_go() -> None:
+    place = InMemory()  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    for name in ("a", "b/c"):
+        place.objects.put(keys.blob(name, LAYER), b"")
+    collect(place)
+    require_whole(opened(place))
+
+
+def test_after_undo_the_pool_is_collected() -> None:
+    place = InMemory()  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    run(opened(place), undo=True)
+    collect(place)
+    assert copies(place, keys.SHARED) == []
+    require_whole(opened(place))
 
 
 # -- killed -------------------------------------------------------------------------------------

@@ -84,6 +84,14 @@ class _Conversion:
         except NotFound:
             return Verdict(digest)
 
+    def _origins(self, names: list[str]) -> dict[Digest, str]:
+        """Where the content of zot's empty objects is: in one repository, whichever."""
+        stubs = {digest for name in names for digest, found in self._own(name) if is_stub(digest, found.size)}
+        if not stubs:
+            return {}
+        everywhere = (one for name in self._root.catalog.everything() for one in self._steps.own(name))
+        return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
+
     def _is_sound(self, key: str, digest: Digest) -> bool:
         """Reads it, and tells nobody."""
         return self._look(key, digest).good
@@ -117,6 +125,7 @@ class _Pooling(_Conversion):
                     self._take(name, workers)
             workers.drain()
             if not self._run.dry_run:
+                self._take_origins(names)
                 for name in names:
                     with self._run.guarded(name):
                         self._let_go(name)
@@ -135,6 +144,13 @@ class _Pooling(_Conversion):
             self._run.check()
             workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
         return None
+
+    def _take_origins(self, names: list[str]) -> None:
+        """Content that zot has left in a repository which doesn't need it itself any more."""
+        for digest, key in self._origins(names).items():
+            self._run.check()
+            if (found := self._protocol.site.head(key)) is not None:
+                self._pool(key.rpartition("/blobs/")[0], digest, found)
 
     def _preview(self, name: str, own: dict[Digest, Object]) -> None:
         for digest, found in own.items():
@@ -220,14 +236,6 @@ class _Spreading(_Conversion):
             self._hasher.stopped.set()
             workers.close()
             self._save()
-
-    def _origins(self, names: list[str]) -> dict[Digest, str]:
-        """Where the content of zot's empty objects is: in one repository, whichever."""
-        stubs = {digest for name in names for digest, found in self._own(name) if is_stub(digest, found.size)}
-        if not stubs:
-            return {}
-        everywhere = (one for name in self._root.catalog.everything() for one in self._own(name))
-        return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
 
     def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
         own = dict(self._steps.own(name))

@@ -26,7 +26,7 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
         gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a:b                     the repositories; a cache of what a walk would find
-        origins                       where the content of zot's empty objects is
+        origins  whole                where the content of zot's empty objects is; there is none of them
         names/_made                   says that a walk was once made for it
 """
 
@@ -59,6 +59,7 @@ NAMES = f"{HIDDEN}/names"
 NAMES_MADE = f"{NAMES}/_made"
 STAGED = f"{HIDDEN}/staged"
 ORIGINS = f"{HIDDEN}/origins"
+WHOLE = f"{HIDDEN}/whole"
 CAPABILITIES = f"{HIDDEN}/capabilities"
 COLLECTION = f"{HIDDEN}/gc"
 """What collectors on a bucket remember from one run to the next."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import DigestInvalid, NotFound, StorageError
+from zotctl.errors import DigestInvalid, NotFound, StorageError, Unsupported
 from zotctl.jobs.bucket import leftovers
 from zotctl.jobs.bucket.deletion import Batches, Condemned
 from zotctl.jobs.bucket.judge import Judge, Known
@@ -20,7 +20,7 @@ from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marks
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.digest import Digest, is_stub, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.history import Past
 from zotctl.storage.objects import Object
@@ -39,6 +39,7 @@ class BucketCollector:
         self._site, self._dry = root.bucket.site, run.dry_run or options.dry_run
         self._known, self._judge = Known(), Judge(run, self._site, options.delay)
         self._batches = Batches(root, run.check)
+        self._stubs: bool | None = None
         self._last, self._noted = "", self._site.clock.elapsed()
 
     def begin(self) -> None:
@@ -114,7 +115,7 @@ class BucketCollector:
 
     def _collect(self, name: str, seen: Seen, marks: Marks) -> None:
         lying = list(self._lying(name))
-        own = {str(digest) for digest, _ in lying}
+        own = {str(digest) for digest, found in lying if not is_stub(digest, found.size)}
         self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
         self._take(seen, [one for each in garbage if (one := self._condemn(name, seen, *each)) is not None])
@@ -131,13 +132,22 @@ class BucketCollector:
         if not self._judge.is_old(name, blob):
             return None
         self._judge.tell(name, seen, digest, blob)
-        if not self._judge.is_due(seen, blob.key):
+        if not self._judge.is_due(seen, blob.key) or self._is_shared_by_zot():
             return None
         hold = self._site.head(keys.hold(digest, name))
         found = [blob, hold] if hold else [blob]
         if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
             return Condemned(digest, name, {hold.key: hold} if hold else {}, blob)
         return None
+
+    def _is_shared_by_zot(self) -> bool:
+        """Is there a repository whose content may lie in this one? Looked up when something is to go."""
+        if self._stubs is None:
+            self._stubs = self._root.bucket.stubs.remain()
+            if self._stubs:
+                reason = "zot has deduplicated this bucket, so nothing is freed: run `zotctl dedupe --undo` first"
+                self._run.error(self._root.label, Unsupported(reason))
+        return self._stubs
 
     def _take(self, seen: Seen, condemned: list[Condemned]) -> None:
         """C2 to C7, after it is written down what was seen."""

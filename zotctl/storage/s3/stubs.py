@@ -39,6 +39,21 @@ class Stubs:
                 look()
             return keys.blob(self._origins[digest], digest) if self._is_there(digest) else None
 
+    def remain(self) -> bool:
+        """Does any repository need the content of another one? Then nothing of it may be collected. That there are
+        none is looked up once in the life of a bucket, for nobody but zot makes them."""
+        if self._site.head(keys.WHOLE) is not None:
+            return False
+        for name in self._names.everything():
+            for found in self._site.objects.list(f"{keys.blobs(name)}/"):
+                text = ":".join(found.key.split("/")[-2:])
+                if not found.size and is_stub(Digest(text), 0):
+                    return True
+        with suppress(StorageError):
+            if not self._site.read_only:
+                self._site.objects.put(keys.WHOLE, b"")
+        return False
+
     def _is_there(self, digest: Digest) -> bool:
         name = self._origins.get(digest)
         found = self._site.head(keys.blob(name, digest)) if name else None
