@@ -15,6 +15,7 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.together import Together
 
 LIFETIME = 300.0
 """D: seconds after which nobody carries a sentence out any more."""
@@ -30,6 +31,9 @@ class Sentences:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._known: Lru[str, frozenset[str]] = Lru(SEEN)
+        # A simulation has one thread, and pushes that are one after the other have nothing to share.
+        self.condemned = self._condemned if site.threads is None else Together(self._condemned)
+        """P2: every key in a living sentence."""
 
     def pronounce(self, condemned: Iterable[str]) -> str:
         """C3: say that these keys are about to be deleted; the key of the sentence."""
@@ -41,8 +45,8 @@ class Sentences:
         """C7."""
         self._site.objects.delete(sentence)
 
-    def condemned(self) -> set[str]:
-        """P2: every key in a living sentence. One LIST, and a GET for each sentence that is new to us."""
+    def _condemned(self) -> set[str]:
+        """One LIST, and a GET for each sentence that is new to us."""
         living = [s for s in self._site.objects.list(f"{keys.SENTENCES}/") if s.age < LIFETIME]
         return set().union(*(self._read(sentence) for sentence in living))
 
