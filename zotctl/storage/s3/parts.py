@@ -22,6 +22,8 @@ class Parts:
         self.target, self.upload = target, upload
         self._objects, self._senders = objects, senders
         self._etags = list(etags)
+        self.completed = False
+        """By us: there is nothing to abort."""
         self._sending: dict[int, tuple[int, Future[str]]] = {}
 
     @property
@@ -75,7 +77,9 @@ class Parts:
     def _complete(self, etags: tuple[str, ...]) -> str:
         for _ in range(ATTEMPTS):
             try:
-                return self._objects.complete_parts(self.target, self.upload, etags)
+                etag = self._objects.complete_parts(self.target, self.upload, etags)
+                self.completed = True
+                return etag
             except OutcomeUnknown as error:  # asked again, a Complete that was done is NotFound
                 failure = error
         raise failure

@@ -10,7 +10,6 @@ is swapped, or where a digest doesn't match, and what came with this request is 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +18,8 @@ from typing import TYPE_CHECKING
 from zotctl.errors import (
     BlobUploadInvalid,
     BlobUploadUnknown,
-    Busy,
     Changed,
     DigestInvalid,
-    IoFailed,
     NoSpace,
     NotFound,
     StorageError,
@@ -31,8 +28,8 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer
-from zotctl.storage.objects import Object
 from zotctl.storage.s3 import session as sessions
+from zotctl.storage.s3.finishing import Finishing, verify
 from zotctl.storage.s3.parts import MOST_PARTS, Parts
 from zotctl.storage.s3.session import Session, unknown
 from zotctl.storage.s3.tail import Tail
@@ -40,8 +37,6 @@ from zotctl.storage.upload_id import parse_id
 
 if TYPE_CHECKING:
     from zotctl.storage.s3.uploads import Uploads
-
-HASH_BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
@@ -85,9 +80,7 @@ class Upload:
 
     # -- bytes ----------------------------------------------------------------------------------
 
-    def expect(
-        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
-    ) -> None:
+    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """What is known before the first byte of a request: digest and size of the whole blob, where these bytes
         start. Raises UploadConflict."""
         self._start = start
@@ -195,8 +188,8 @@ class Upload:
         if self._named and self._open and not self._broken:
             self._keep()
 
-    def _keep(self) -> None:
-        if self.offset == self._session.offset:
+    def _keep(self, *, again: bool = False) -> None:
+        if self.offset == self._session.offset and not again:
             return
         try:
             self._save()
@@ -211,8 +204,7 @@ class Upload:
 
     def _save(self) -> None:
         etags = self._parts.settle() if self._parts else ()
-        digest = f"{self._hashed_by}:{self._hash.hexdigest()}" if self._hash else ""
-        session = self._session.moved(offset=self.offset, digest=digest, etags=etags)
+        session = self._session.moved(offset=self.offset, digest=self._known(self._hashed_by), etags=etags)
         self._store(session, None)
         self._kept = len(self._tail)
 
@@ -225,11 +217,12 @@ class Upload:
         self._session = sessions.store(self._objects, session.moved(token=token, tail=size), body)
         self._current, self._stored_at = True, self._site.clock.elapsed()
 
-    def _renew(self) -> None:
-        """Half a window at the most, for collectors forget what nobody goes on with."""
+    def _renew(self, *, again: bool = False) -> None:
+        """Half a window at the most, for collectors forget what nobody goes on with. `again`: even if it is the
+        same, since a copy takes its time."""
         age = self._site.clock.elapsed() - self._stored_at
         if age > self._site.window / 2 and self._session.etag:
-            self._keep()
+            self._keep(again=again)
 
     def _is_stale(self) -> bool:
         """Raises BlobUploadUnknown."""
@@ -264,87 +257,37 @@ class Upload:
             raise
         self._end(keep=False)
         with suppress(StorageError):  # it is published
-            self._uploads.discard(self._session)
+            self._uploads.discard(self._session, completed=self._parts is not None and self._parts.completed)
 
     def _finish(self, digest: Digest) -> None:
         if self._known(digest.algorithm) != digest and not self._current and self._is_stale():
             self._start_over()
-        self._verify(digest, self._known(digest.algorithm))
-        if self._parts is None:
-            self._uploads.blobs.publish(self._session.name, digest, lambda key: self._put(key, digest))
+        if known := self._known(digest.algorithm):
+            verify(digest, known)
+        way = Finishing(self._site, self._uploads.blobs, self._session, self._tail.content(), self.offset)
+        if self._parts is None or not self._tail.cut:
+            way.whole(digest)
         elif self._session.direct:
-            self._finish_direct(self._parts, digest)
+            self._require_target(digest, known)
+            way.direct(self._parts, digest)
         else:
-            self._finish_staged(self._parts, digest)
+            self._renew(again=True)
+            way.staged(self._parts, digest, verified=bool(known))
+
+    def _require_target(self, digest: Digest, known: str) -> None:
+        """Parts under the key of one digest can't become the blob of another."""
+        if not known or self._session.target != self._site.blob(self._session.name, digest):
+            self.cancel()
+            raise BlobUploadInvalid(f"upload {self.id} was begun for another digest; send it again")
 
     def _known(self, algorithm: str) -> str:
         """The digest of all bytes so far; "" if they have to be read for it."""
         if self._hash is not None and self._hashed_by == algorithm:
             return f"{algorithm}:{self._hash.hexdigest()}"
-        if self._parts is None:
+        if not self._tail.cut:
             return digest_of(self._tail.content(), algorithm)
         saved = self._session.digest if self.offset == self._session.offset else ""
         return saved if saved.startswith(f"{algorithm}:") else ""
-
-    def _verify(self, digest: Digest, found: str) -> None:
-        if found and found != digest:
-            raise DigestInvalid(
-                f"the content has the digest {found}, not {digest}; send it again",
-                {"expected": digest, "found": found},
-            )
-
-    def _put(self, key: str, digest: Digest) -> Object:
-        """The server refuses other bytes, too."""
-        sha256 = digest.encoded if digest.algorithm == "sha256" else ""
-        etag = self._objects.put(key, self._tail.content(), sha256=sha256)
-        return Object(key, self.offset, etag, 0.0, 0.0)
-
-    def _finish_direct(self, parts: Parts, digest: Digest) -> None:
-        target = self._site.blob(self._session.name, digest)
-        if self._known(digest.algorithm) != digest or self._session.target != target:
-            self.cancel()
-            raise BlobUploadInvalid(f"upload {self.id} was begun for another digest; send it again")
-        self._uploads.blobs.publish(self._session.name, digest, lambda _: self._complete(parts))
-
-    def _complete(self, parts: Parts) -> Object:
-        done = parts.complete(self._tail.content(), self.offset)
-        if done is None:
-            raise Busy(f"upload {self.id} was ended, or its blob collected, while it was being finished; send it again")
-        return done
-
-    def _finish_staged(self, parts: Parts, digest: Digest) -> None:
-        if parts.complete(self._tail.content(), self.offset) is None:
-            return self._find(digest)
-        if not self._known(digest.algorithm):
-            self._verify(digest, self._read(digest.algorithm))
-        self._uploads.blobs.publish(self._session.name, digest, lambda key: self._copy(key, digest))
-        return None
-
-    def _find(self, digest: Digest) -> None:
-        """Another request has finished it, and this one is its repetition: else nobody knows the upload."""
-        try:
-            found = self._uploads.blobs.find(self._session.name, digest)
-        except NotFound as error:
-            raise unknown(self.id) from error
-        if found.size != self.offset:
-            raise unknown(self.id)
-
-    def _read(self, algorithm: str) -> str:
-        """Bytes that came to more than one process are read once, to hash them."""
-        made = new_hash(algorithm)
-        with self._objects.open(self._session.target) as reader:
-            for at in range(0, reader.size, HASH_BLOCK):
-                made.update(reader.read_at(at, HASH_BLOCK))
-        return f"{algorithm}:{made.hexdigest()}"
-
-    def _copy(self, key: str, digest: Digest) -> Object:
-        found = self._objects.copy(self._session.target, key)
-        sha256 = found.metadata.get("sha256", "")
-        wrong = digest.algorithm == "sha256" and sha256 and base64.b64decode(sha256).hex() != digest.encoded
-        if wrong or found.size != self.offset:
-            self._objects.delete(key)
-            raise IoFailed(f"{key} came out of its copy with other bytes than were sent; send it again")
-        return found
 
     def cancel(self) -> None:
         """Forget the session; its bytes are free at once."""

@@ -102,16 +102,17 @@ class Uploads:
     def load(self, name: str, upload_id: str, known: State | None = None) -> State:
         """As it is stored now. Its hash is that of `known`, if nobody went on since then."""
         session, content = sessions.load(self.site.objects, name, upload_id)
-        tail = Tail(self.budget, self._part(session), cut=bool(session.multipart))
-        tail.load(content)
-        if known is not None and known.session.etag == session.etag:
-            return State(session, tail, known.algorithm, known.hash)
-        if session.direct:
+        same = known is not None and known.session.etag == session.etag
+        if session.direct and session.etags and not same:
             # Its object would have its name before anybody could hash all of it: begin again.
             self.discard(session)
             raise unknown(upload_id)
+        tail = Tail(self.budget, self._part(session), cut=bool(session.etags))
+        tail.load(content)
+        if known is not None and same:
+            return State(session, tail, known.algorithm, known.hash)
         algorithm = parse_id(upload_id).algorithm
-        return State(session, tail, algorithm, None if session.multipart else _hash(algorithm, content))
+        return State(session, tail, algorithm, None if session.etags else _hash(algorithm, content))
 
     def _part(self, session: Session) -> int:
         if session.multipart:
@@ -193,12 +194,12 @@ class Uploads:
             return Purged(session.id, session.name, session.offset)
         return None
 
-    def discard(self, session: Session) -> None:
+    def discard(self, session: Session, *, completed: bool = False) -> None:
         """Free what it has stored; the session last, so that a crash leaves something to find the rest by."""
-        if session.multipart:
+        if session.multipart and not completed:
             self.site.objects.abort_parts(session.target, session.multipart)
-            if not session.direct:
-                self.site.objects.delete(session.target)
+        if session.multipart and not session.direct:
+            self.site.objects.delete(session.target)
         if session.etag:
             self.site.objects.delete(keys.session(session.id))
 
