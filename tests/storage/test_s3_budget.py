@@ -147,7 +147,7 @@ def test_who_was_first_is_served_first() -> None:
     shares = [Share(budget) for _ in range(5)]
     shares[0].grow(3 * PART)
     assert [share.ask(PART) for share in shares[1:]] == [False] * 4
-    assert not shares[0].try_grow(3 * PART + 1), "a luxury, while others wait"
+    assert not shares[0].swap(3 * PART + 1), "a luxury, while others wait"
     shares[2].settle()
     shares[0].release()
     assert [share.ask(PART) for share in (shares[4], shares[3], shares[1])] == [True] * 3
@@ -191,6 +191,41 @@ def test_who_waited_and_vanished_leaves_the_queue() -> None:
     assert other.ready(PART)
     other.cancel()
     assert world.one.uploads.budget.held == 0
+
+
+def test_who_vanished_when_it_was_his_turn_leaves_nothing() -> None:
+    world = World(limit=PART)
+    holder, gone = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    write(holder, random_bytes(PART // 2))
+    assert not gone.ready(PART)
+    holder.cancel()
+    gone.close()
+    assert world.one.uploads.budget.held == 0
+
+
+def test_an_upload_that_rests_makes_way_for_one_that_waits() -> None:
+    world = World(limit=PART)
+    holder, other = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    write(holder, random_bytes(PART // 2))
+    assert not other.ready(PART)
+    holder.close()
+    assert other.ready(PART)
+
+
+def test_after_a_part_it_is_the_turn_of_others() -> None:
+    world = World(limit=PART)
+    holder, other = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    body = random_bytes(3 * PART)
+    holder.write([body[:PART]])
+    assert not other.ready(PART)
+    holder.write([body[PART : PART + 10]])
+    assert other.ready(PART)
+    assert not holder.ready(PART - 20)
+    other.cancel()
+    assert holder.ready(PART - 20)
+    holder.write([body[PART + 10 :]])
+    holder.finish(digest_of(body))
+    world.check(body)
 
 
 def test_parts_fit_into_a_small_limit() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ from zotctl.oci.digest import algorithms, digest_of
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.s3 import parts
+from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.site import Site
 
@@ -339,6 +342,58 @@ def test_parts_of_the_blob_itself_go_on_only_where_their_hash_is(world: World) -
             world.check(body)
 
 
+def test_a_session_never_looks_as_it_did(world: World) -> None:
+    """Its bytes may be the same again, and with them the ETag that an object store makes of them."""
+    upload_id = world.one.start_upload("a", "sha256")
+    one, two = (process.resume_upload("a", upload_id) for process in (world.process(), world.two))
+    one.write([random_bytes(MANY)])
+    with pytest.raises(UploadConflict):
+        two.write([random_bytes(MANY)])
+    two.close()
+    one.finish(digest_of(random_bytes(MANY)))
+    world.check(random_bytes(MANY))
+
+
+def test_i2_what_another_request_has_completed_is_hashed(world: World) -> None:
+    """The same session, the same size, other bytes at its end: a Complete that is answered by 404 may be theirs."""
+    body, end, other = random_bytes(3 * PART), random_bytes(10, 1), random_bytes(10, 2)
+    upload_id = world.one.start_upload("a", "sha256")
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.write([body])
+        upload.write([b"x" * 9])  # so that its last full part is sent
+    late = world.one.resume_upload("a", upload_id)
+    late.write([end])
+    session = late._session
+    etags = [f'"{hashlib.md5(part).hexdigest()}"' for part in world.memory.parts[session.multipart][1].values()]
+    etags.append(world.memory.put_part(session.target, session.multipart, 4, b"x" * 9 + other))
+    world.memory.complete_parts(session.target, session.multipart, etags)
+    with pytest.raises(DigestInvalid):
+        late.finish(digest_of(body + b"x" * 9 + end))
+    assert (world.left(), world.blobs()) == ([], set())
+
+
+def test_i2_what_another_request_has_completed_has_the_same_size(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    body = random_bytes(MANY)
+    patch(world.one, upload_id, body)
+    late = world.one.resume_upload("a", upload_id)
+    session = late._session
+    world.memory.complete_parts(session.target, session.multipart, session.etags)  # without the tail
+    with pytest.raises(BlobUploadUnknown):
+        late.finish(digest_of(body))
+    assert world.blobs() == set()
+
+
+def test_a_tail_that_is_larger_than_parts_are_here() -> None:
+    """The other process has more memory."""
+    world, body = World(), random_bytes(2 * PART - 3)
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, body)
+    poor = BucketProtocol(Site(world.objects, world.time), Budget(8 * PART, part=PART // 4))
+    finish(poor, upload_id, digest_of(body + b"end"), b"end")
+    world.check(body + b"end")
+
+
 # -- what is remembered ------------------------------------------------------------------------------------
 
 
@@ -464,6 +519,33 @@ def test_a_lost_answer_of_complete(world: World, way: str) -> None:
     push(process, body if way == "patch" else b"", put=b"" if way == "patch" else body)
     assert failing.times == 0
     world.check(body)
+
+
+def test_no_thread_sends_a_part_when_the_upload_is_over() -> None:
+    """Its memory is somebody else's then."""
+    world = World(threads=True)
+    sending, may_go = threading.Event(), threading.Event()
+
+    def slow(method: str, args: tuple[Any, ...]) -> None:
+        if method == "put_part" and args[2] == 1:
+            assert sending.wait(10)
+            raise Unavailable("away")
+        if method == "put_part":
+            sending.set()
+            assert may_go.wait(10)
+
+    world.objects.before = slow
+    upload = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
+    with pytest.raises(Unavailable):
+        upload.write([random_bytes(2 * PART), b"more"])
+    closing = threading.Thread(target=upload.cancel)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive(), "it waits for the part that is under way"
+    assert world.one.uploads.budget.held > 0
+    may_go.set()
+    closing.join(10)
+    assert world.one.uploads.budget.held == 0
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -608,6 +690,39 @@ def test_an_upload_that_is_being_written_is_not_purged(world: World) -> None:
                 assert list(world.two.uploads.purge(3600)) == []
             upload.finish(digest_of(body))
             world.check(body)
+
+
+def test_an_upload_that_goes_on_just_now_is_not_purged(world: World) -> None:
+    """After the list was read."""
+    body, upload_id = random_bytes(MANY), world.one.start_upload("a", "sha256")
+    world.time.at += 100
+
+    def go_on(method: str, _: Any) -> None:
+        if method == "head":
+            world.objects.before = None
+            patch(world.one, upload_id, body)
+
+    world.objects.before = go_on
+    assert list(world.two.uploads.purge(50)) == []
+    finish(world.one, upload_id, digest_of(body))
+    world.check(body)
+
+
+def test_an_upload_that_this_process_holds_is_not_purged(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    with world.one.resume_upload("a", upload_id):
+        world.time.at += 100
+        assert list(world.one.uploads.purge(50)) == []
+    assert [purged.id for purged in world.one.uploads.purge(50)] == [upload_id]
+
+
+def test_staged_bytes_of_a_session_are_not_purged(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    world.memory.put(keys.staged(upload_id), b"completed, and about to be copied")
+    world.time.at += 100
+    patch(world.one, upload_id, b"x")
+    assert list(world.two.uploads.purge(50)) == []
+    assert keys.staged(upload_id) in world.memory.stored
 
 
 def test_staged_bytes_without_a_session_are_purged(world: World) -> None:

@@ -144,11 +144,10 @@ class Share:
             self._asked = asked
             self._take()
 
-    def try_grow(self, size: int) -> bool:
-        """At once, and only if nobody waits."""
+    def swap(self, size: int) -> bool:
+        """Just so much instead, at once, and only if nobody else waits for it."""
         self.settle()
-        if not self.budget.wanted:
-            self._asked = self.budget.ask(size, evict=False)
+        self._asked = self.budget.ask(size, evict=False)
         done = self._take()
         self.settle()
         return done
@@ -166,14 +165,6 @@ class Share:
         if before is not None:
             before.give_back()
         return True
-
-    def try_shrink(self, size: int) -> bool:
-        """Less, out of the small pool, at once."""
-        self.settle()
-        self._asked = self.budget.ask(size, evict=False)
-        done = self._take()
-        self.settle()
-        return done
 
     def settle(self) -> None:
         """Withdraw what was asked for and not taken."""

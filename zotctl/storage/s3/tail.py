@@ -55,7 +55,7 @@ class Tail:
         if self.halves == 0:
             self._share.grow(self._level(self.end + 1))
         elif self.halves == 1 and not self.cut:
-            self._share.try_grow(2 * self.part)
+            self._share.swap(2 * self.part)
         return self.room > 0
 
     def load(self, data: memoryview) -> None:
@@ -79,11 +79,11 @@ class Tail:
         memory[self.end : after] = trailer
         return self.view(self.start, after)
 
-    def turn(self) -> int:
-        """Go on in the other half, if there is memory for it; where."""
+    def turn(self, sent: int) -> int:
+        """Go on in another half than that which was sent last, if there is memory for it; where."""
         if self.halves == 1:
-            self._share.try_grow(2 * self.part)
-        self.start = self.end = self.part if self.halves > 1 and self.start == 0 else 0
+            self._share.swap(2 * self.part)
+        self.start = self.end = self.part if self.halves > 1 and sent == 0 else 0
         return self.start
 
     def rest(self) -> None:
@@ -95,7 +95,7 @@ class Tail:
     def shrink(self) -> None:
         """Leave a part's memory to others, if a small share is free and enough. No part is being sent."""
         size = self._level(len(self))
-        if self.halves and size < self.part and self._share.try_shrink(size):
+        if self.halves and size < self.part and self._share.swap(size):
             content = bytes(self.content())
             self._drop()
             self.add(memoryview(content))

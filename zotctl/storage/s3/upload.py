@@ -152,7 +152,7 @@ class Upload:
         for half in range(tail.start, tail.end, tail.part):
             parts.send(half, tail.view(half, half + tail.part))
         tail.cut, self._kept, self._sent = True, 0, True
-        parts.wait(tail.turn())
+        parts.wait(tail.turn(half))
 
     def _begin_parts(self) -> Parts | None:
         """The session knows their id before there is one, so that they can be found after a crash. None: the

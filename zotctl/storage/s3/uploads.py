@@ -103,8 +103,8 @@ class Uploads:
         """As it is stored now. Its hash is that of `known`, if nobody went on since then."""
         session, content = sessions.load(self.site.objects, name, upload_id)
         same = known is not None and known.session.etag == session.etag
-        if session.direct and session.etags and not same:
-            # Its object would have its name before anybody could hash all of it: begin again.
+        if session.direct and not same:
+            # Whoever completes it must have hashed every part of it: begin again.
             self.discard(session)
             raise unknown(upload_id)
         tail = Tail(self.budget, self._part(session), cut=bool(session.etags))
