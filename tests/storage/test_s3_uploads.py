@@ -37,6 +37,7 @@ from zotctl.errors import (
 from zotctl.oci.digest import algorithms, digest_of
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
+from zotctl.storage.objects import Object
 from zotctl.storage.s3 import parts
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.protocol import BucketProtocol
@@ -178,6 +179,20 @@ def test_i2_a_copy_that_came_out_wrong_is_not_left_there(world: World) -> None:
     with pytest.raises(IoFailed):
         push(world.one, body)
     assert world.content(digest_of(body)) is None
+
+
+def test_i2_a_copy_that_is_short(world: World) -> None:
+    """Its size is compared, where the server gives no digest of it."""
+    copy = world.memory.copy
+
+    def short(source: str, target: str) -> Object:
+        world.memory.stored[source] = world.memory.stored[source]._replace(body=b"short")
+        return copy(source, target)._replace(metadata={})
+
+    world.memory.copy = short  # type: ignore[method-assign]
+    with pytest.raises(IoFailed):
+        push(world.one, random_bytes(MANY))
+    assert world.blobs() == set()
 
 
 def test_i2_another_digest_than_was_announced(world: World) -> None:
