@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.buckets import Bucket
 from tests.http.serving import Server, digest, serving
 from zotctl.storage import keys
 
@@ -20,7 +20,7 @@ LIMIT = 64
 
 
 @pytest.fixture
-def server(tmp_path: Path, bucket: Bucket) -> Iterator[Server]:  # noqa: F811
+def limited(tmp_path: Path, bucket: Bucket) -> Iterator[Server]:
     config = f"[storage.s3]\nupload_memory = '{LIMIT} MiB'\n"
     with serving(tmp_path / "home", config=config, bucket=bucket) as made:
         yield made
@@ -51,8 +51,8 @@ def push(client: httpx.Client, body: bytes, way: str) -> None:
     ("way", "size", "most"),
     [("patch", 100_000, 7), ("patch", 20 * MIB, 10), ("put", 100_000, 6), ("put", 20 * MIB, 6), ("post", 100_000, 4)],
 )
-def test_requests_of_a_push(bucket: Bucket, server: Server, way: str, size: int, most: int) -> None:  # noqa: F811
-    with server.client() as client:
+def test_requests_of_a_push(bucket: Bucket, limited: Server, way: str, size: int, most: int) -> None:
+    with limited.client() as client:
         push(client, b"the first one makes the layout", "post")
         push(client, os.urandom(100), "post")
         bucket.requests()
@@ -61,13 +61,13 @@ def test_requests_of_a_push(bucket: Bucket, server: Server, way: str, size: int,
         assert len(found) <= most, found
 
 
-def test_two_servers_take_turns(tmp_path: Path, bucket: Bucket, server: Server) -> None:  # noqa: F811
+def test_two_servers_take_turns(tmp_path: Path, bucket: Bucket, limited: Server) -> None:
     """Behind a balancer each request may go to another one."""
     body = os.urandom(70 * MIB)
-    with serving(tmp_path / "other", bucket=bucket) as other, server.client() as one, other.client() as two:
+    with serving(tmp_path / "other", bucket=bucket) as other, limited.client() as one, other.client() as two:
         for size in (1000, 20 * MIB, len(body)):
             content, third = body[:size], size // 3
-            path = begin(one).replace(server.url, "")
+            path = begin(one).replace(limited.url, "")
             assert two.patch(path, content=content[:third]).status_code == 202
             assert one.get(path).headers["range"] == f"0-{third - 1}"
             assert one.patch(path, content=pieces(content[third : 2 * third])).status_code == 202
@@ -80,14 +80,14 @@ def test_two_servers_take_turns(tmp_path: Path, bucket: Bucket, server: Server) 
             assert two.get(path).status_code == 404
 
 
-def test_a_client_that_vanishes_goes_on(server: Server) -> None:
+def test_a_client_that_vanishes_goes_on(limited: Server) -> None:
     body = os.urandom(40 * MIB)
 
     def broken() -> Iterator[bytes]:
         yield from pieces(body[: 30 * MIB])
         raise ConnectionError("gone")
 
-    with server.client() as client:
+    with limited.client() as client:
         location = begin(client)
         with pytest.raises(ConnectionError):
             client.patch(location, content=broken())
@@ -102,17 +102,17 @@ def test_a_client_that_vanishes_goes_on(server: Server) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_i13_many_uploads_at_once(bucket: Bucket, server: Server) -> None:  # noqa: F811
+def test_i13_many_uploads_at_once(bucket: Bucket, limited: Server) -> None:
     """32 of them, with memory for three parts: all are served, within the limit and what the server needs itself."""
     bodies = [os.urandom(1000) * 36_000 + bytes([number]) for number in range(32)]
 
     def one(body: bytes) -> None:
-        with httpx.Client(base_url=server.url, timeout=200) as client:
+        with httpx.Client(base_url=limited.url, timeout=200) as client:
             push(client, body, "put")
 
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(one, bodies))
-    (worker,) = server.workers()
+    (worker,) = limited.workers()
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{worker}/status").read_text())
     assert found is not None
     assert int(found[1]) >> 10 < LIMIT + 150
