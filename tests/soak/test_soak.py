@@ -142,6 +142,7 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
         if found.key.startswith((".zotctl/sentences/", ".zotctl/uploads/", ".zotctl/staged/", ".zotctl/bad/")):
             world.journal.fail("is left over", found.key)
     copy = home / "copy"
+    copy.mkdir()
     code = world.jobs.run("import-layout", place.address, "--all", root=str(copy))
     if code == 0:
         look_with_skopeo(world, copy, home)

@@ -20,7 +20,7 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.index_object import EPOCH, GENERATIONS
-from zotctl.storage.s3.protocol import BucketProtocol
+from zotctl.storage.s3.protocol import BucketProtocol, BucketTransaction
 from zotctl.storage.s3.sentences import LIFETIME
 
 IMAGE = images.image("x", layers=2)
@@ -367,3 +367,14 @@ def test_m4_makes_nothing_appear_where_nothing_is(world: World) -> None:
     world.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["v2"])
     assert [json.loads(body)["manifests"] for body in created] == [[], []]
     assert world.repository("a").tags() == ["v2"]
+
+
+def test_a_promise_that_ends_during_its_push_is_still_good_for_it(world: World) -> None:
+    """Its hold is as old as it may be, and each request takes a while: what was promised after index.json was read
+    is good for its replacement, whatever the clock says by then."""
+    digest = world.push_blob("a", b"x")
+    protocol = world.protocol(world.another())
+    world.later(protocol.site.window - 1.6)
+    world.objects.before = lambda method, args: world.later(0.6)
+    assert BucketTransaction(protocol, "a").require(digest).size == 1
+    assert protocol.promises.confirmed("a", digest) is None

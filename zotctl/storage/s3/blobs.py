@@ -32,7 +32,7 @@ class Blobs:
 
     def find(self, name: str, digest: Digest) -> Info:
         """Yes is a promise (I6). NotFound: absent, no right to it, being collected, damaged, a stub."""
-        return self._sound(name, digest, self._promises.promise(name, digest))
+        return self.sound(name, digest, self._promises.promise(name, digest))
 
     def open(self, name: str, digest: Digest) -> Reader:
         """Its bytes. No promise: who only reads needs none. NotFound."""
@@ -47,7 +47,7 @@ class Blobs:
         """Where its bytes are, for whoever shall read them without us. NotFound."""
         for place in self._readable(name, digest):
             if (found := self._site.head(place)) is not None:
-                self._sound(name, digest, found)
+                self.sound(name, digest, found)
                 return found
         raise NotFound(f"no {digest} in {name}")
 
@@ -69,7 +69,7 @@ class Blobs:
         reader = self._site.objects.open(place)
         try:
             info = reader.info()
-            self._sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
+            self.sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
         except BaseException:
             reader.close()
             raise
@@ -94,7 +94,7 @@ class Blobs:
             return True
         return self._site.head(keys.hold(digest, name)) is not None or self._promises.right(name, digest)
 
-    def _sound(self, name: str, digest: Digest, found: Object) -> Info:
+    def sound(self, name: str, digest: Digest, found: Object) -> Info:
         if is_stub(digest, found.size) or self._bad.holds(digest, found):
             self._promises.forget(name, digest)
             raise NotFound(f"{digest} is damaged here; push it again to heal it")
@@ -143,7 +143,7 @@ class Blobs:
     def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
         """In the pool it is there already; else one copy on the server's side."""
         found = self._site.objects.head(place) if place == target else self._site.objects.copy(place, target)
-        self._sound(source, digest, found)
+        self.sound(source, digest, found)
         return found
 
     def delete(self, name: str, digest: Digest, void: Callable[[], None]) -> None:

@@ -32,9 +32,7 @@ class Converting:
 
     def promise(self, name: str, digests: Iterable[Digest]) -> list[Digest]:
         """Holds, before anything is moved; those of which a collector doesn't have the word already."""
-        wanted = list(digests)
-        self._promises.promise_all(name, wanted)
-        return [digest for digest in wanted if self._promises.confirmed(name, digest) is not None]
+        return list(self._promises.promise_all(name, digests))
 
     def prepare(self, name: str, digest: Digest) -> None:
         """P1 and P2 for a copy that this repository is about to get. Raises Busy."""

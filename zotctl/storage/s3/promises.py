@@ -89,17 +89,23 @@ class Promises:
             raise NotFound(f"{digest} is being collected just now")
         return self._check(name, digest, since)
 
-    def promise_all(self, name: str, digests: Iterable[Digest]) -> None:
+    def promise_all(self, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
         """The same for everything that a manifest names, with one look at the sentences, which it waits out.
-        What is not there stays unpromised: whoever needs it asks again and is told."""
-        wanted = [digest for digest in dict.fromkeys(digests) if self.confirmed(name, digest) is None]
+
+        What was promised: good for a change of index.json that was read before this call, whatever a later look in
+        this process would say (its memory may be void by then, and the change with it). The rest is not there.
+        """
+        promised = {digest: self.confirmed(name, digest) for digest in digests}
+        wanted = [digest for digest, known in promised.items() if known is None]
         while True:
             held = self._site.each([partial(self._try, self._hold, name, digest) for digest in wanted])
             there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
             places = [place for digest, _ in there for place in self._site.places(name, digest)]
             if not (places and self._sentences.wait_out(places)):
                 break
-        self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
+        found = self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
+        promised |= dict(zip((digest for digest, _ in there), found, strict=True))
+        return {digest: known for digest, known in promised.items() if known is not None}
 
     def publish(
         self, name: str, digest: Digest, place: str, make: Callable[[], Object], *, new: bool = False

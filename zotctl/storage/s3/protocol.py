@@ -43,10 +43,10 @@ class BucketTransaction:
         self._protocol, self.name = protocol, name
 
     def require(self, digest: Digest) -> Info:
-        self._protocol.promises.promise_all(self.name, [digest])
-        if self._protocol.promises.confirmed(self.name, digest) is None:
+        promised = self._protocol.promises.promise_all(self.name, [digest])
+        if digest not in promised:
             raise NotFound(f"no {digest} in {self.name}")
-        return self._protocol.find(self.name, digest)
+        return self._protocol.blobs.sound(self.name, digest, promised[digest])
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
         self._protocol.blobs.publish_manifest(self.name, digest, self._protocol.staged(staged))
@@ -139,8 +139,7 @@ class BucketProtocol:
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """M2 and M3 of one push, side by side with those of others: its commit then finds all promises made."""
         needs = list(needs)
-        self.promises.promise_all(name, needs)
-        if all(self.promises.confirmed(name, need) for need in needs):
+        if self.promises.promise_all(name, needs).keys() >= set(needs):
             self.blobs.publish_manifest(name, digest, self.staged(staged))
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
