@@ -29,17 +29,19 @@ class Pct:
     """Random priorities, and d - 1 places at which the first of all becomes the last: a bug that takes d
     steps in order is found with a probability of at least 1 / (n k^(d-1)) (Burckhardt and others, 2010).
 
-    `writes`: the places are before calls that change a name, of which there are fewer: between a look and what
-    is done about it.
+    `writes`: the places are before calls of these kinds, of which there are fewer: between a look and what is done
+    about it.
     """
 
-    def __init__(self, rng: random.Random, length: int, depth: int = 3, *, writes: bool = False) -> None:
+    def __init__(
+        self, rng: random.Random, length: int, depth: int = 3, *, writes: frozenset[str] = frozenset()
+    ) -> None:
         self._rng, self._priorities, self._writes, self._count = rng, dict[str, float](), writes, 0
         self._changes = sorted((rng.randrange(length) for _ in range(depth - 1)), reverse=True)
 
     def pick(self, able: list[Process], machine: Machine) -> Process:
         found = max(able, key=self._priority)
-        self._count += not self._writes or found.next[0] in WRITES
+        self._count += not self._writes or found.next[0] in self._writes
         while self._changes and self._count >= self._changes[-1]:
             self._changes.pop()
             self._priorities[found.name] = -float(machine.steps)
@@ -117,7 +119,7 @@ class Plan:
         if kind < 0.5:
             inner = Pct(rng, length)
         elif kind < 0.9:
-            inner = Pct(rng, rng.choice([6, 15, 40]), writes=True)
+            inner = Pct(rng, rng.choice([6, 15, 40]), writes=WRITES)
         else:
             inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
         return Ticking(inner, ticks)

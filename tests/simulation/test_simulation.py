@@ -36,7 +36,7 @@ def test_seeds(first: int) -> None:
     assert found is None, told(found[1])
 
 
-@pytest.mark.skipif(SEED is None, reason="plays the seed in ZOTCTL_SEED")
+@pytest.mark.skipif(SEED is None or "bucket" in SEED, reason="plays the seed in ZOTCTL_SEED")
 def test_a_seed() -> None:
     failure = play_seed(int(SEED or 0))
     assert failure is None, told(failure)

@@ -11,7 +11,7 @@ import pytest
 from tests import images
 from tests.counting import Counted
 from tests.stores import bucket_store
-from zotctl.errors import BlobUnknown, Busy, Changed, Expired, ManifestBlobUnknown, OutcomeUnknown, Referenced
+from zotctl.errors import BlobUnknown, Busy, Changed, ManifestBlobUnknown, OutcomeUnknown, Referenced
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -304,7 +304,7 @@ def test_a_delete_that_was_frozen_comes_too_late(world: World) -> None:
     if world.dedupe:
         pytest.skip("the bytes in the pool are left to the collection")
     world.objects.before = lambda method, args: world.later(LIFETIME) if method == "execute" else None
-    with pytest.raises(Expired):
+    with pytest.raises(Busy):
         world.repository("a").delete_blob(digest)
     assert keys.blob("a", digest) in world.memory.stored
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import NotFound, OutcomeUnknown
+from zotctl.errors import Busy, Expired, NotFound, OutcomeUnknown
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
@@ -162,8 +162,10 @@ class Blobs:
             self._site.objects.execute(warrant)
         except OutcomeUnknown:
             raise  # it may still be carried out: the sentence stays until that is impossible
-        except BaseException:
+        except BaseException as error:
             self._sentences.lift(sentence)
+            if isinstance(error, Expired):
+                raise Busy(f"the deletion of {digest} took too long; try again") from error
             raise
         finally:
             self._site.deletions.change()

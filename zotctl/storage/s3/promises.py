@@ -82,12 +82,15 @@ class Promises:
 
     def promise(self, name: str, digest: Digest) -> Object:
         """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
-        if (known := self.confirmed(name, digest)) is not None:
-            return known
-        since = self._hold(name, digest)
-        if self._sentences.condemned() & set(self._site.places(name, digest)):
-            raise NotFound(f"{digest} is being collected just now")
-        return self._check(name, digest, since)
+        while (known := self.confirmed(name, digest)) is None:
+            since = self._hold(name, digest)
+            if self._sentences.condemned() & set(self._site.places(name, digest)):
+                raise NotFound(f"{digest} is being collected just now")
+            found = self._check(name, digest, since)
+            if self._covers(since):
+                return found
+            # This process was frozen since P1: its hold promises nothing any more.
+        return known
 
     def promise_all(self, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
         """The same for everything that a manifest names, with one look at the sentences, which it waits out.

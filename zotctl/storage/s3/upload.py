@@ -252,6 +252,9 @@ class Upload:
             with suppress(StorageError):  # a collector finds what is left
                 self.cancel()
             raise
+        except NotFound as error:  # it took so long that a collector has ended it
+            self._broken = True
+            raise unknown(self.id) from error
         except BaseException:
             self._broken = True
             raise

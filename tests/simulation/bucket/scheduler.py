@@ -1,0 +1,192 @@
+"""Who goes next on a bucket. `run` plays one plan to its end, or to the first broken invariant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from greenlet import getcurrent  # type: ignore[import-untyped]
+
+from tests.simulation.baton import SECOND, Violation
+from tests.simulation.bucket.actors import Script, script
+from tests.simulation.bucket.ghost import DELAY
+from tests.simulation.bucket.machine import Late, Machine, Made, Process
+from tests.simulation.bucket.requests import WRITES
+from tests.simulation.bucket.scenes import SCENES
+from tests.simulation.bucket.worlds import PART, new_world
+from tests.simulation.ghost import readable
+from tests.simulation.scheduler import Anybody, Pct
+
+MOST_STEPS = 20_000
+"""More than any schedule takes: beyond it somebody is waiting for ever."""
+JUMPS = (2, 31, 61, 299, 301, 0.26 * DELAY, 0.4 * DELAY, 0.7 * DELAY, 1.01 * DELAY, 1.3 * DELAY)
+"""Seconds: a signature expires after 30, a sentence after 300, a window is 300."""
+PAUSES = (5, 31, 61, 290, 310, 0.5 * DELAY, 1.1 * DELAY, 2.6 * DELAY, 30 * DELAY)
+SKEWS = (0.0, 0.0, 3600.0, -3600.0, 1e6, -1e6)
+FAULTS = ("slow", "away", "lost", "lost", "never", "late", "late", "late")
+
+Able = Process | Late
+
+
+class Ticking:
+    """The clock jumps at some steps."""
+
+    def __init__(self, inner: Any, ticks: list[tuple[int, float]]) -> None:
+        self._inner, self._ticks = inner, sorted(ticks, reverse=True)
+
+    def pick(self, able: list[Able], machine: Machine) -> Able | None:
+        if self._ticks and machine.steps >= self._ticks[-1][0]:
+            tick(machine, self._ticks.pop()[1])
+            return None
+        return self._inner.pick(able, machine)  # type: ignore[no-any-return]
+
+
+def tick(machine: Machine, seconds: float) -> None:
+    machine.note("clock", "TICK", f"{seconds:g} s")
+    machine.advance(machine.now + int(seconds * SECOND))
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`skew`: by how many seconds its host's clock is wrong."""
+
+    name: str
+    script: Script
+    crash_at: int = 0
+    freeze: tuple[int, float, bool] | None = None
+    skew: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one schedule. `mode`: "own", or "pool" with dedupe. `faults`: by the number of a request."""
+
+    seed: int
+    scene: str
+    mode: str
+    actors: tuple[Actor, ...]
+    faults: tuple[tuple[int, str], ...] = ()
+    part: int = PART
+    salt: int = 0
+    to_the_end: bool = False
+    one_host: bool = False
+
+    def strategy(self) -> Ticking:
+        rng = random.Random(f"{self.seed} {self.salt}")
+        length = rng.choice([30, 60, 120, 250])
+        count = rng.choice([0, 1, 1, 2, 3])
+        ticks = [(rng.randrange(length), rng.choice(JUMPS)) for _ in range(count)]
+        kind = rng.random()
+        inner: Any
+        if kind < 0.5:
+            inner = Pct(rng, length)
+        elif kind < 0.9:
+            inner = Pct(rng, rng.choice([6, 15, 40]), writes=WRITES)
+        else:
+            inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
+        return Ticking(inner, ticks)
+
+    def without(self, name: str) -> Plan:
+        return replace(self, actors=tuple(actor for actor in self.actors if actor.name != name))
+
+
+def plan_of(seed: int, scene: str | None = None) -> Plan:
+    """What a seed means."""
+    rng = random.Random(seed)
+    chosen = rng.choice(list(SCENES))
+    chosen = scene or chosen
+    actors = [Actor(name, body, skew=rng.choice(SKEWS)) for name, body in SCENES[chosen](rng)]
+    fate, victim = rng.random(), rng.randrange(len(actors))
+    if fate < 0.2:
+        actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 60))
+    elif fate < 0.5:
+        freeze = (rng.randrange(1, 60), rng.choice(PAUSES), rng.random() < 0.5)
+        actors[victim] = replace(actors[victim], freeze=freeze)
+    faults: tuple[tuple[int, str], ...] = ()
+    if rng.random() < 0.5:
+        faults = tuple((rng.randrange(1, 120), rng.choice(FAULTS)) for _ in range(rng.choice([1, 2, 2, 8])))
+    part = rng.choice([PART, PART, PART, 8])
+    mode = rng.choice(["own", "pool"])
+    to_the_end, one_host = rng.random() < 0.15, rng.random() < 0.3
+    return Plan(seed, chosen, mode, tuple(actors), faults, part, to_the_end=to_the_end, one_host=one_host)
+
+
+@dataclass
+class Failure:
+    plan: Plan
+    error: BaseException
+    trace: Sequence[Made]
+
+    @property
+    def invariant(self) -> str:
+        return self.error.invariant if isinstance(self.error, Violation) else type(self.error).__name__
+
+    def lines(self) -> list[str]:
+        """One line a request."""
+        numbered = enumerate(self.trace)
+        return [
+            readable(f"t={t} {who} {method} {key}" + (f": {outcome}" if outcome else ""))
+            for t, (who, method, key, outcome) in numbered
+        ]
+
+
+Look = Callable[[Machine, Plan], None]
+
+
+def run(plan: Plan, strategy: Any = None, at_the_end: Look | None = None) -> Failure | None:
+    """Play a plan. `at_the_end` looks at the world when all are done, and raises Violation."""
+    machine = new_world(plan.mode, random.Random(plan.seed), dict(plan.faults), one_host=plan.one_host)
+    for actor in plan.actors:
+        start(machine, actor, plan)
+    try:
+        play(machine, strategy or plan.strategy())
+        if machine.violation is None and at_the_end is not None:
+            at_the_end(machine, plan)
+    except Violation as error:
+        machine.violation = machine.violation or error
+    finally:
+        machine.hub = getcurrent()
+        for process in machine.processes:
+            process.kill()
+    if machine.violation is None:
+        return None
+    return Failure(plan, machine.violation, machine.trace)
+
+
+def start(machine: Machine, actor: Actor, plan: Plan) -> Process:
+    process = Process(machine, actor.name, script(actor.script, dedupe=plan.mode == "pool", part=plan.part))
+    process.crash_at, process.freeze, process.skew = actor.crash_at, actor.freeze, actor.skew
+    return process
+
+
+def play(machine: Machine, strategy: Any) -> None:
+    machine.hub = getcurrent()
+    for process in machine.processes:
+        process.greenlet.parent = machine.hub
+    living = list(machine.processes)
+    while (living or machine.late) and machine.violation is None:
+        able: list[Able] = [one for one in (*living, *machine.late) if one.can_run()]
+        if not able:
+            machine.advance(min(process.wake for process in living))
+            continue
+        found = able[0] if len(able) == 1 == len(living) else strategy.pick(able, machine)
+        if found is None:
+            continue
+        machine.steps += 1
+        found.go()
+        if found.done and isinstance(found, Process):
+            living.remove(found)
+            if found.crash_at and found.calls >= found.crash_at:
+                living.append(_again(machine, found))
+        if machine.steps > MOST_STEPS:
+            raise Violation("I10", "somebody waits for ever")
+    machine.hub = None
+
+
+def _again(machine: Machine, dead: Process) -> Process:
+    """Who died is started again, as a new process."""
+    process = Process(machine, f"{dead.name}'", dead.script)
+    process.greenlet.parent = machine.hub
+    return process

@@ -1,0 +1,107 @@
+"""The buckets in which a schedule begins: made once by the real code, then copied for each schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from random import Random
+
+from tests.simulation.baton import SECOND
+from tests.simulation.bucket.ghost import DELAY, Ghost
+from tests.simulation.bucket.machine import Machine, Process
+from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
+from tests.simulation.worlds import Direct
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest
+from zotctl.storage import Store
+from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.root import Root
+from zotctl.storage.s3.budget import Budget
+from zotctl.storage.s3.protocol import BucketProtocol
+from zotctl.storage.s3.retrying import Retrying
+from zotctl.storage.s3.shared import Mark
+from zotctl.storage.s3.site import Site
+
+START = 1_700_000_000 * SECOND
+PART = 64
+"""Bytes: no blob here is so long."""
+
+
+def open_store(process: Process, *, dedupe: bool, part: int = PART) -> Store:
+    """What a process makes when it starts; that itself is no step."""
+    objects = Retrying(process.objects, process.clock)  # type: ignore[arg-type]
+    machine = process.machine
+    deletions = machine.deletions if machine.one_host else Mark()
+    site = Site(objects, process.clock, dedupe, machine.delay, pooled=dedupe, deletions=deletions)
+    root = Root(BucketProtocol(site, Budget(1 << 20, part=part)), read_only=False)
+    root.committer = Direct(root.protocol)  # type: ignore[assignment, arg-type]
+    return Store([root], process.clock)
+
+
+class Maker:
+    """Pushes what is there at the beginning, at its time."""
+
+    def __init__(self, *, dedupe: bool) -> None:
+        memory = MemoryObjects(smallest_part=1)
+        self.machine = Machine(memory, START - int(20 * DELAY) * SECOND, dice=Random(0), faults={}, delay=DELAY)
+        self.dedupe = dedupe
+
+    def store(self) -> Store:
+        return open_store(Process(self.machine, "setup"), dedupe=self.dedupe)
+
+    def at(self, delays: float) -> None:
+        """So many delays before or after the start."""
+        self.machine.now = START + int(delays * DELAY * SECOND)
+
+    def blobs(self, name: str, digests: Iterable[str]) -> None:
+        repository = self.store().repository_for_push(name)
+        for digest in digests:
+            with repository.resume_upload(repository.start_upload()) as upload:
+                upload.write([BODIES[digest]])
+                upload.finish(Digest(digest))
+
+    def image(self, name: str, image: Image, *tags: str) -> None:
+        self.blobs(name, image.blobs)
+        self.store().repository_for_push(name).put_manifest(image.manifest, image.body, tags)
+
+    def collect(self) -> None:
+        """A run that notes since when what nobody needs is seen to be so."""
+        collect(self.store(), DELAY)
+
+
+def collect(store: Store, delay: float) -> Run:
+    run, options = Run("gc", store), GcOptions(delay=delay, rules=Rules(delay=delay))
+    run.finish(lambda: gc(run, lambda root: options))
+    return run
+
+
+@lru_cache
+def _made(mode: str) -> Maker:
+    """Two repositories that share m0; in `a` blobs that nobody needs: those of m1 may be collected at once, those of m2
+    after a third of a delay."""
+    maker = Maker(dedupe=mode == "pool")
+    maker.image("a", M0, "t")
+    maker.image("b", M0, "t")
+    maker.image("a", M4)
+    maker.at(-3)
+    maker.blobs("a", M1.blobs)
+    maker.at(-1.9)
+    maker.blobs("a", M2.blobs)
+    maker.at(-1.3)
+    maker.collect()
+    maker.at(-0.7)
+    maker.collect()
+    return maker
+
+
+def new_world(mode: str, dice: Random, faults: dict[int, str], *, one_host: bool) -> Machine:
+    """A copy of its own of a world, with a ghost that knows all that is there."""
+    made = _made(mode)
+    memory = MemoryObjects(smallest_part=1)
+    memory.stored = dict(made.machine.memory.stored)
+    machine = Machine(memory, START, dice=dice, faults=faults, delay=DELAY, one_host=one_host)
+    machine.tokens = made.machine.tokens
+    machine.ghost = Ghost(machine, dedupe=mode == "pool")
+    return machine
