@@ -207,6 +207,59 @@ def test_a_root_that_vanishes_is_503_for_its_repositories_only_and_comes_back(tm
     assert store.repository("team/app").tags() == ["v1", "v2"]
 
 
+def test_a_route_says_where_a_name_lives_while_another_root_is_away(tmp_path: Path) -> None:
+    a, b, team = tmp_path / "a", tmp_path / "b", tmp_path / "team"
+    store = opened(a, b, routes={"team": team})
+    push_image(store, "app", "v1")
+    images.lay_out(b / "team/in-b", made := images.image("b"), rows=[images.row(made, "v1")])
+    a.rename(tmp_path / "away")
+    with pytest.raises(NameUnknown):
+        store.repository("team/app")
+    push_image(store, "team/app", "v1")
+    push_image(store, "team/in-b", "v2")
+    assert (names_in(team), names_in(b)) == ({"team/app"}, {"team/in-b"})
+    assert store.repository("team/app").tags() == ["v1"]
+    for name in ("app", "new"):
+        for ask in (store.repository, store.repository_for_push):
+            with pytest.raises(Unavailable, match="is away"):
+                ask(name)
+    (tmp_path / "away").rename(a)
+    assert store.repositories() == ["app", "team/app", "team/in-b"]
+
+
+def test_a_name_that_is_in_a_root_and_can_not_be_read_is_not_begun_anew_by_its_route(open_dir: Path) -> None:
+    """The root is there, so it isn't away: it has the name, and a second one would be hidden by it."""
+    a, team = open_dir / "a", open_dir / "team"
+    with umask(0o022):
+        for root in (a, team):
+            opened(root).close()
+        images.lay_out(a / "team/app", images.image())
+    (a / "team").chmod(0o700)
+
+    def work() -> None:
+        store = open_store(StorageConfig(
+            roots=(RootConfig(path=str(a)),), routes=(Route("team", RootConfig(path=str(team))),), read_only=True,
+        ))  # fmt: skip
+        with pytest.raises(PermissionRefused):
+            store.repository_for_push("team/app")
+
+    as_user(NOBODY, work)
+
+
+def test_a_root_that_comes_back_with_a_routed_name_of_its_own_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, team = tmp_path / "a", tmp_path / "team"
+    push_image(opened(a), "team/app", "old")
+    store = opened(a, routes={"team": team})
+    a.rename(tmp_path / "away")
+    push_image(store, "team/app", "new")
+    (tmp_path / "away").rename(a)
+    assert store.repositories() == ["team/app"]
+    assert store.repository("team/app").tags() == ["old"]
+    assert "team/app: it is in more than one root; the first of them is served" in caplog.text
+
+
 def test_an_empty_directory_in_place_of_a_root_is_not_taken_for_it(tmp_path: Path) -> None:
     """The mount point of a share that was unmounted."""
     a = tmp_path / "a"
@@ -265,6 +318,44 @@ def test_a_root_that_is_mounted_anew_can_be_written_again(tmp_path: Path) -> Non
         assert store.repository("app").tags() == ["v1"]
         push_image(store, "app", "v2", seed="new")
         assert store.repository("app").tags() == ["v1", "v2"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_read_only_root_without_our_marker_that_is_mounted_anew_is_there_again(tmp_path: Path, asked: bool) -> None:
+    need("root")
+    root, copy, made = tmp_path / "root", tmp_path / "copy", images.image()
+    root.mkdir()
+    images.lay_out(copy / "app", made, rows=[images.row(made, "v1")])
+    with mount_at(root, "-t", "tmpfs", "none"):
+        shutil.copytree(copy, root, dirs_exist_ok=True)
+        store = opened(root, read_only=True)
+        if asked:
+            assert store.repository("app").tags() == ["v1"]
+    with pytest.raises(Unavailable, match="another directory"):
+        store.repository("app")
+    (tmp_path / "other").mkdir()
+    with mount_at(tmp_path / "other", "-t", "tmpfs", "none"), mount_at(root, "-t", "tmpfs", "none"):
+        with pytest.raises(Unavailable, match="another directory"):
+            store.repository("new")
+        shutil.copytree(copy, root, dirs_exist_ok=True)
+        assert store.roots[0].state() is None
+        with pytest.raises(NameUnknown):
+            store.repository("new")
+        assert store.repository("app").tags() == ["v1"]
+
+
+def test_what_lies_below_the_mount_point_of_a_read_only_root_is_not_taken_for_it(tmp_path: Path) -> None:
+    root, made = tmp_path / "root", images.image()
+    images.lay_out(root / "app", made, rows=[images.row(made, "v1")])
+    store = opened(root, read_only=True)
+    assert store.repository("app").tags() == ["v1"]
+    root.rename(tmp_path / "away")
+    (root / "left" / "over").mkdir(parents=True)
+    for name in ("app", "new"):
+        with pytest.raises(Unavailable, match="another directory"):
+            store.repository(name)
+    images.lay_out(root / "app", made, rows=[images.row(made, "v2")])
+    assert (store.roots[0].state(), store.repository("app").tags()) == (None, ["v2"])
 
 
 # -- what is refused at the start ---------------------------------------------------------------
@@ -479,8 +570,8 @@ def test_one_layout_that_vanishes_is_503_and_comes_back(tmp_path: Path) -> None:
     (tmp_path / "lay").rename(tmp_path / "away")
     with pytest.raises(Unavailable):
         store.repository("n")
-    (tmp_path / "away").rename(tmp_path / "lay")
-    assert store.repository("n").tags() == ["v1"]
+    shutil.copytree(tmp_path / "away", tmp_path / "lay")
+    assert (store.roots[0].state(), store.repository("n").tags()) == (None, ["v1"])
 
 
 # -- users and modes ----------------------------------------------------------------------------

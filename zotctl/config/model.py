@@ -189,7 +189,13 @@ class StorageConfig:
             "./registry, created",
         ),
     ] = (DEFAULT_ROOT,)
-    routes: Annotated[tuple[Route, ...], Key(Tables(Route), "Roots for the repositories below a prefix.")] = ()
+    routes: Annotated[
+        tuple[Route, ...],
+        Key(
+            Tables(Route),
+            "Roots for the repositories below a prefix. What has a route goes on while other roots are away.",
+        ),
+    ] = ()
     single_layout: Annotated[
         LayoutConfig | None, Key(Table(LayoutConfig), "Serve this one image layout, read-only, and no root.")
     ] = None

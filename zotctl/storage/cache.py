@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -34,6 +35,11 @@ class Lru(Generic[K, V]):
             self._weight += weight
             while self._weight > self._capacity and len(self._items) > 1:
                 self._drop(next(iter(self._items)))
+
+    def latest(self, count: int) -> list[K]:
+        """The keys that were used last."""
+        with self._mutex:
+            return list(islice(reversed(self._items), count))
 
     def drop(self, key: K) -> None:
         with self._mutex:

@@ -7,6 +7,7 @@ from functools import partial
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
 from zotctl.errors import ConfigError
+from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.opening import open_root
@@ -52,7 +53,7 @@ def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     inner = ReadOnly(detect(layout.path))
     driver = Aliased(inner, layout.name, "")
     site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-    return Root(LocalProtocol(site, marker=""), read_only=True)
+    return Root(LocalProtocol(site, marker=keys.layout(layout.name)), read_only=True)
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -29,8 +29,9 @@ class Store:
         self.local_fast = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
-        """An existing repository. Raises NameUnknown, and Unavailable when a root that may have it is
-        away. With `wait` false, WouldBlock from here or from a method of it instead of a longer read."""
+        """An existing repository. Raises NameUnknown, and Unavailable when a root that may have it is away: any, but
+        for a name with a route only the one that this leads to. With `wait` false, WouldBlock from here or from a
+        method of it instead of a longer read."""
         if self._deferred and self.only in (None, name):
             return Repository(self.roots[0], name, None, wait=wait, deferred=True)
         found = self._find(name, wait=wait)
@@ -83,26 +84,41 @@ class Store:
     # -- which root -----------------------------------------------------------------------------
 
     def _find(self, name: str, *, wait: bool) -> tuple[Root, Snapshot] | None:
-        away: StorageError | None = None
+        failed: list[tuple[Root, StorageError]] = []
         for root in self.roots:
             try:
                 return root, root.protocol.read_index(name, wait=wait)
             except NotFound:
-                away = away or root.state()
+                failure = root.state()
             except LayoutInvalid as error:
                 root.report_damage(name, "index.json", error.message)
+                continue
             except StorageError as error:
-                away = away or error
-        if away is not None:
-            raise away
+                failure = error
+            if failure is not None:
+                failed.append((root, failure))
+        self._refuse_to_guess(name, failed)
         return None
+
+    def _refuse_to_guess(self, name: str, failed: list[tuple[Root, StorageError]]) -> None:
+        """The name was found nowhere, and these roots gave no answer. One that is away may have it, unless a route
+        says that it lives elsewhere; one that is there, and could not read it, has it whatever a route says."""
+        home = self._routed(name) if failed else None
+        for root, failure in failed:
+            if home in (None, root) or root.state() is None:
+                raise failure
+
+    def _routed(self, name: str) -> Root | None:
+        """The root that the longest route leads the name to."""
+        roots = [root for root in self.roots if root.takes(name)]
+        return max(roots, key=lambda root: len(root.route.prefix if root.route else ""), default=None)
 
     def _root_for(self, name: str) -> Root:
         if self.only is not None and name != self.only:
             raise NameUnknown(f"no repository {name} here: only {self.only} is served", name)
-        routed = [root for root in self.roots if root.takes(name)]
-        if routed:
-            return max(routed, key=lambda root: len(root.route.prefix if root.route else ""))
+        routed = self._routed(name)
+        if routed is not None:
+            return routed
         rest = next((root for root in self.roots if root.route is None), None)
         if rest is None:
             raise Denied(f"no route leads {name} anywhere, and no root takes the rest", name)

@@ -95,6 +95,10 @@ class IndexFiles:
         with self._site.driver.open(keys.index(name)) as reader:
             return self._parse(name, reader)
 
+    def served(self, count: int) -> list[str]:
+        """Repositories that this process has read, `count` of the latest."""
+        return self._cache.latest(count)
+
     def _parse(self, name: str, reader: Reader) -> Snapshot:
         until = self._site.clock.elapsed() + PATIENCE
         while True:

@@ -27,6 +27,9 @@ from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
 
+WITNESSES = 100
+"""Repositories, those read last, of which one shows that a directory in the place of a root has the same tree."""
+
 log = logging.getLogger("zotctl.storage")
 
 
@@ -54,7 +57,7 @@ class LocalProtocol:
     """One root directory. Its parts are open to the jobs, which work on the same steps.
 
     `marker` is what shows that the storage is there: its `version` file, or for a read-only directory that
-    has none, the directory itself as it was at the start ("").
+    has none ("") the directory itself as it was at the start, or another with what was served from that.
     """
 
     torn = True
@@ -93,9 +96,25 @@ class LocalProtocol:
             info = self.driver.stat(self.marker)
         except StorageError as error:
             return Unavailable(f"the storage root {self.label} is away: {error.message}")
-        if self._first is not None and (info.dev, info.ino) != (self._first.dev, self._first.ino):
+        if self._first is None or (info.dev, info.ino) == (self._first.dev, self._first.ino):
+            return None
+        if not (info.is_dir and self._has_what_was_served()):
             return Unavailable(f"the storage root {self.label} is away: another directory is in its place")
+        self._first = info
         return None
+
+    def _has_what_was_served(self) -> bool:
+        """A share that is mounted anew has another device, a tree that was replaced another inode; an empty mount
+        point, or what somebody left below it, has nothing that was read here. Before anything was, all but emptiness
+        will do: so it is at the start, too."""
+        names = self.indexes.served(WITNESSES)
+        try:
+            return any(map(self._is_layout, names)) if names else bool(self.driver.scan(""))
+        except StorageError:
+            return False
+
+    def _is_layout(self, name: str) -> bool:
+        return all(self.site.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
         """Not one that is a symbolic link or on another file system: that one is only read (local.md, "The tree")."""
