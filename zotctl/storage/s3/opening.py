@@ -57,7 +57,7 @@ def open_bucket(
         dedupe=settings.dedupe,
         delay=settings.gc_delay,
         read_only=read_only,
-        direct=client,
+        direct=client if serving else None,  # a job waits until the bucket is there again
         deletions=OF_THIS_SERVER,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )
@@ -90,7 +90,7 @@ def _enter(site: Site, threshold: Threshold, *, serving: bool) -> None:
     """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
     so it asks once and goes on; a job waits as for any other request."""
     try:
-        look(site.direct if serving and site.direct is not None else site.objects)
+        look(site.direct or site.objects)
         site.look_for_pool()
         if serving and not site.read_only:
             threshold.ready()
