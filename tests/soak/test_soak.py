@@ -139,7 +139,8 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
         parts = found.key.split("/")
         if ("blobs" in parts or "_blobs" in parts or "holds" in parts) and not alive & set(parts):
             world.journal.fail("was deleted and is not freed", found.key)
-        if found.key.startswith((".zotctl/sentences/", ".zotctl/uploads/", ".zotctl/staged/", ".zotctl/bad/")):
+        # A sentence of a collector that was killed stays until nobody would carry it out any more.
+        if found.key.startswith((".zotctl/uploads/", ".zotctl/staged/", ".zotctl/bad/")):
             world.journal.fail("is left over", found.key)
     copy = home / "copy"
     copy.mkdir()

@@ -5,6 +5,8 @@ Opening it is the request for all of it, which tells its size, too: whoever read
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
@@ -39,23 +41,29 @@ class ObjectReader:
 
     def read_at(self, offset: int, count: int) -> bytes:
         wanted = max(0, min(count, self.size - offset))
-        buffer = bytearray(wanted)
-        return bytes(buffer[: self.read_into(offset, memoryview(buffer))])
+        if not wanted:
+            return b""
+        with self._reading(offset):
+            return self._take(wanted)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = max(0, min(len(buffer), self.size - offset))
-        if not wanted:
-            return 0
+        if wanted:
+            with self._reading(offset):
+                self._fill(buffer[:wanted])
+        return wanted
+
+    @contextmanager
+    def _reading(self, offset: int) -> Iterator[None]:
         try:
             with self._connection.translated(self._found.key, "GetObject"):
                 self._seek(offset)
-                self._fill(buffer[:wanted])
+                yield
         except BaseException:
             self._drop()
             raise
         if self._at == self.size:
             self._drop()
-        return wanted
 
     def _seek(self, offset: int) -> None:
         ahead = offset - self._at
@@ -68,13 +76,25 @@ class ObjectReader:
         self._body = Stream(self._connection.s3.get_object(**self._place, **condition)["Body"])
         self._at = offset
 
+    def _take(self, count: int) -> bytes:
+        """In one piece, so that nothing is copied together."""
+        assert self._body is not None
+        piece = self._body.read(count)
+        self._at += len(piece)
+        if len(piece) < count:
+            raise self._cut()
+        return piece
+
+    def _cut(self) -> Unavailable:
+        return Unavailable(f"{self._found.key}: its bytes ended at {self._at} of {self.size}")
+
     def _fill(self, buffer: memoryview) -> None:
         assert self._body is not None
         got = 0
         while got < len(buffer):
             count = self._body.read_into(buffer[got:])
             if not count:
-                raise Unavailable(f"{self._found.key}: its bytes ended at {self._at} of {self.size}")
+                raise self._cut()
             got += count
             self._at += count
 
@@ -110,6 +130,10 @@ class Stream:
 
     def read_into(self, buffer: memoryview) -> int:
         return int((self._http if self._direct else self._body).readinto(buffer))
+
+    def read(self, count: int) -> bytes:
+        """So many, but at the end."""
+        return bytes((self._http if self._direct else self._body).read(count))
 
     def close(self) -> None:
         """Read to its end, its connection serves the next request; else that would have to wait for the rest."""
