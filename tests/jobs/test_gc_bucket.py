@@ -13,7 +13,9 @@ from tests.jobs.test_gc import Hand, collect
 from tests.stores import bucket_store, push_blob, push_image, push_index
 from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
 from zotctl.jobs.bucket.deletion import Batches, Condemned, split
+from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -492,3 +494,57 @@ def test_what_many_repositories_have_held_goes_in_parts() -> None:
     assert [len(part.holds) for part in parts] == [64, 64, 64, 8]
     assert [part.blob for part in parts] == [None, None, None, blob]
     assert {key for part in parts for key in part.holds} == holds.keys()
+
+
+# -- what it tells ------------------------------------------------------------------------------------------
+
+
+def explained(world: World, what: str) -> dict[str, Any]:
+    run = Run("gc", world.store)
+    run.finish(lambda: explain(run, what, lambda _: GcOptions(DELAY)))
+    assert run.report.errors == []
+    (item,) = run.report.items
+    return item
+
+
+def test_explain(world: World) -> None:
+    push_image(world.store, "a", "v1")
+    stray, layer = world.stray(), digest_of(images.image().blobs[1])
+    assert (explained(world, str(layer))["verdict"], explained(world, "a:v1")["verdict"]) == ("kept", "kept")
+    fresh = explained(world, str(stray))
+    assert fresh["verdict"] == "goes" and "younger than the delay" in fresh["why"] and "first_seen_at" not in fresh
+    world.later()
+    collect(world.store)
+    seen = explained(world, str(stray))
+    assert seen["why"] == "no manifest reaches it"
+    assert (seen["first_seen_at"], seen["purged_after_at"]) == ("2027-01-15T08:02:30Z", "2027-01-15T08:04:10Z")
+    world.later(0.5)
+    world.another().repository("a").blob(stray)
+    assert "asked for since" in explained(world, str(stray))["why"]
+
+
+def test_there_is_no_trash(world: World) -> None:
+    world.stray()
+    for work in (list_trash, lambda run: restore(run, "a@sha256:" + "0" * 64)):
+        run = Run("gc", world.store)
+        report = run.finish(lambda work=work, run=run: work(run))  # type: ignore[misc]
+        assert report.exit_code == 1
+        assert "no trash on a bucket" in report.errors[0]["reason"]
+
+
+def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
+    """A collector that takes the pool's because there is one of its own, and `dedupe`, which does the reverse."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    blobs = [digest_of(blob) for blob in images.image().blobs]
+    for digest in blobs:
+        world.memory.copy(keys.shared(digest), keys.blob("a", digest))
+    plain, pooled = world.another(dedupe=False), world.another(dedupe=True)
+    world.rounds(1, plain)
+    world.later()
+    drop = pooled.roots[0].bucket.converting.drop
+    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: drop("a", 1.0, blobs))
+    collect(plain)
+    assert moment.done
+    for digest in blobs:
+        assert keys.shared(digest) in world.memory.stored or keys.blob("a", digest) in world.memory.stored

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
+from zotctl.jobs.bucket.fate import fate
 from zotctl.jobs.gc import GcOptions, Settings
 from zotctl.jobs.leftovers import Moving
+from zotctl.jobs.report import time_of
 from zotctl.jobs.retention import decide
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marks, mark
@@ -80,6 +81,9 @@ def _explain_digest(
         for drop in drops:
             yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
+    if root.is_bucket:
+        yield from (base | item for item in fate(run, root, name, digest, options.delay))
+        return
     info = root.local.site.stat(keys.blob(name, digest))
     if info is not None:
         began = Moving(root, options.delay, now).since(name)
@@ -87,7 +91,7 @@ def _explain_digest(
         why = "no manifest reaches it"
         if info.mtime_ns / 1e9 >= began:
             why += "; an upload into this repository that began before it is still moving"
-        yield base | {"verdict": "goes", "why": why, "condemned_after_at": _time(at), "purged_after_at": _time(
+        yield base | {"verdict": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
             max(at, now) + options.kept)}  # fmt: skip
     yield from _in_trash(root, name, digest, base, options)
 
@@ -99,7 +103,7 @@ def _in_trash(
         if folder.name == name and root.local.site.stat(keys.condemned(folder.run, name, digest)):
             at = root.local.trash.stamp(folder) / 1e9 + options.kept
             why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-            yield base | {"verdict": "in trash", "why": why, "purged_after_at": _time(at), "run": folder.run}
+            yield base | {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
 
 
 def chain_to(digest: str, marks: Marks) -> list[str]:
@@ -137,8 +141,3 @@ def _digests(chain: list[str]) -> set[str]:
     return {link.partition(" ")[0] for link in chain}
 
 
-def _time(at: float) -> str:
-    try:
-        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except (OverflowError, ValueError):
-        return "never"

@@ -131,5 +131,13 @@ class Report:
         return self.head() | self.tail() | lists
 
 
+def time_of(at: float) -> str:
+    """Seconds since 1970, as they are told."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError):
+        return "never"
+
+
 def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
     return {"repository": repository, "reason": error.message, "error": type(error).__name__}

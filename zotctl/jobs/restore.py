@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound
+from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Unsupported
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
@@ -27,7 +27,7 @@ def restore(run: Run, what: str) -> None:
     name, _, text = what.rpartition("@")
     digest = _digest(text)
     found = False
-    for root in run.store.roots:
+    for root in _with_trash(run):
         for folder in root.local.trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
@@ -36,6 +36,15 @@ def restore(run: Run, what: str) -> None:
                 _restore(run, root, folder, candidate, size)
     if not found:
         raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
+
+
+def _with_trash(run: Run) -> list[Root]:
+    """Raises Unsupported if there is none: what was deleted on a bucket is gone."""
+    roots = [root for root in run.store.roots if not root.is_bucket]
+    if not roots:
+        label = run.store.roots[0].label
+        raise Unsupported(f"{label}: there is no trash on a bucket: what `gc` has deleted there is gone")
+    return roots
 
 
 def _digest(text: str) -> Digest | None:
@@ -108,7 +117,7 @@ def _give_row(root: Root, manifest: Manifest) -> Change:
 
 def list_trash(run: Run) -> None:
     """What lies in the trash, by run and repository."""
-    for root in run.store.roots:
+    for root in _with_trash(run):
         for folder in root.local.trash.folders():
             lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
             if not lying:

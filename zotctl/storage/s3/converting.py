@@ -74,11 +74,16 @@ class Converting:
                 yield digest, max(0.0, age - there.age)
 
     def drop(self, name: str, age: float, digests: list[Digest]) -> list[Digest]:
-        """Delete them, by requests that were signed before the last look, so that none comes too late."""
+        """Delete them, by requests that were signed before the last look, so that none comes too late.
+
+        A collector may be about to take the pool's copy, since there is one of its own: its last look is at the holds,
+        and ours at its sentence, so that one of us sees the other (P1, P2).
+        """
         done = []
         for start in range(0, len(digests), LISTED):
             some = digests[start : start + LISTED]
             warrants = {d: self._site.objects.sign_deletes([keys.blob(name, d)], SIGNED_FOR) for d in some}
+            self._site.each([partial(self._promises.renew, name, digest) for digest in some])
             still = [digest for digest, wait in self.droppable(name, some, age) if not wait]
             self._site.each([partial(self._site.objects.execute, warrants[digest]) for digest in still])
             done += still

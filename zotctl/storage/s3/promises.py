@@ -135,6 +135,10 @@ class Promises:
             return now._replace(at=now.at - found.age)
         return self._write_hold(name, digest)
 
+    def renew(self, name: str, digest: Digest) -> None:
+        """P1 of who has the right, whatever there is: whoever looked at the hold before, sees that."""
+        self._write_hold(name, digest)
+
     def _hold(self, name: str, digest: Digest) -> Since:
         """P1 of who may have no right to it. NotFound."""
         now = self.now(name)
