@@ -47,7 +47,7 @@ class Content:
 
 
 class FakeUpload:
-    offset = 0
+    offset, ahead = 0, True
 
     def expect(self, made: str | None = None, size: int | None = None, start: int | None = None) -> None: ...
     def ready(self, count: int) -> bool:

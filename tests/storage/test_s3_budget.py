@@ -228,6 +228,27 @@ def test_after_a_part_it_is_the_turn_of_others() -> None:
     world.check(body)
 
 
+@pytest.mark.parametrize("size", [PART, 5 * PART + 1])
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize("way", ["patch", "put"])
+def test_memory_goes_back_though_somebody_still_refers_to_it(size: int, threads: bool, way: str) -> None:
+    """Frames of an exception that is over do, until the garbage is collected."""
+    world, body, kept = World(threads=threads), random_bytes(size), list[Any]()
+
+    def keep(_: str, args: tuple[Any, ...]) -> None:
+        kept.extend(arg for arg in args if isinstance(arg, memoryview))
+
+    world.objects.before = keep
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, body if way == "patch" else b"")
+    finish(world.one, upload_id, digest_of(body), b"" if way == "patch" else body)
+    world.check(body)
+    assert kept
+    for view in kept:
+        with pytest.raises(ValueError, match="released"):
+            view.tobytes()
+
+
 def test_parts_fit_into_a_small_limit() -> None:
     assert Budget().part == USUAL_PART
     assert Budget(40 << 20).part == 10 << 20

@@ -258,7 +258,12 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
             await _memory(upload, sum(map(len, pieces)))
             writing = service.move_bytes(upload.write, pieces)
             writing.add_done_callback(lambda done: _interrupt(body, done))
-            pieces = await body.batch(BATCH)
+            size = BATCH
+            if not upload.ahead:
+                size = BATCH // 4
+                await _settle(writing)
+                await _memory(upload, size)
+            pieces = await body.batch(size)
     finally:
         if writing is not None:
             await asyncio.wait([writing])

@@ -62,6 +62,10 @@ class UploadSession(Protocol):
         """Before the bytes of a request, as far as it is known: the digest of the blob, its size, and where they
         start (else they follow whatever is there). Raises UploadConflict."""
 
+    @property
+    def ahead(self) -> bool:
+        """Has it memory for more than what is being written? Else nothing is to be read ahead."""
+
     def ready(self, count: int) -> bool:
         """Would so many bytes be taken without waiting for memory? If not, ask again after a while."""
 

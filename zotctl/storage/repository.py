@@ -412,6 +412,11 @@ class Upload:
         """What is known before the first byte of a request: digest and size of the blob, where these bytes start."""
         self._session.expect(digest, size, start)
 
+    @property
+    def ahead(self) -> bool:
+        """Has it memory for more than what is being written? Else nothing is to be read ahead."""
+        return self._session.ahead
+
     def ready(self, count: int) -> bool:
         """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
         return self._session.ready(count)

@@ -122,6 +122,10 @@ class Upload:
     ) -> None:
         """Nothing to prepare: a file grows, and is named at its end."""
 
+    @property
+    def ahead(self) -> bool:
+        return True
+
     def ready(self, count: int) -> bool:
         return True
 

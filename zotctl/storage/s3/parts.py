@@ -40,9 +40,9 @@ class Parts:
         self._etags.append("")
         number = self.count
         if self._senders is None:
-            self._etags[-1] = self._put(number, body)
+            self._etags[-1] = self._put_once(number, body)
         else:
-            self._sending[half] = (number, self._senders.submit(self._put, number, body))
+            self._sending[half] = (number, self._senders.submit(self._put_once, number, body))
 
     def wait(self, half: int) -> None:
         """Until the part out of this half was sent."""
@@ -91,6 +91,10 @@ class Parts:
         except NotFound:
             return None
         return found if found.size == size else None
+
+    def _put_once(self, number: int, body: memoryview) -> str:
+        with body:
+            return self._put(number, body)
 
     def _put(self, number: int, body: memoryview) -> str:
         return self._objects.put_part(self.target, self.upload, number, body)

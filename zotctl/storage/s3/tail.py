@@ -8,7 +8,6 @@ one after the other, so that a blob of up to two parts needs none.
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
 
 from zotctl.storage.s3.budget import Budget, Share
 
@@ -23,6 +22,7 @@ class Tail:
         self.part, self.cut, self.start, self.end = part, cut, 0, 0
         self._budget, self._share = budget, Share(budget)
         self._map: mmap.mmap | None = None
+        self._lent: list[memoryview] = []
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -65,7 +65,12 @@ class Tail:
             self.add(data)
 
     def view(self, start: int, end: int) -> memoryview:
-        return memoryview(self._memory())[start:end] if end > start else memoryview(b"")
+        """Good until this half is used again, or all is dropped."""
+        if end <= start:
+            return memoryview(b"")
+        self._lent = [view for view in self._lent if not _is_released(view)]
+        self._lent.append(memoryview(self._memory())[start:end])
+        return self._lent[-1]
 
     def content(self) -> memoryview:
         return self.view(self.start, self.end)
@@ -107,9 +112,13 @@ class Tail:
 
     def _drop(self) -> None:
         self.start = self.end = 0
+        # Frames of exceptions that are over may refer to a view until the garbage is collected, and a map with
+        # views can't be given back.
+        for view in self._lent:
+            view.release()
+        self._lent.clear()
         if self._map is not None:
-            with suppress(BufferError):  # a request that failed may still refer to it
-                self._map.close()
+            self._map.close()
             self._map = None
 
     def _memory(self) -> mmap.mmap:
@@ -121,3 +130,11 @@ class Tail:
     def _level(self, count: int) -> int:
         small = self._budget.small
         return next(size for size in (small // 16, small, self.part, 2 * self.part) if size >= count)
+
+
+def _is_released(view: memoryview) -> bool:
+    try:
+        view.nbytes  # noqa: B018 - raises
+    except ValueError:
+        return True
+    return False

@@ -110,6 +110,11 @@ class Upload:
             self._hash, self._hashed_by = new_hash(algorithm), algorithm
             self._hash.update(self._tail.content())
 
+    @property
+    def ahead(self) -> bool:
+        """Has it a part's memory? Else what is read ahead would wait with it, and be counted by nobody."""
+        return self._tail.halves > 0
+
     def ready(self, count: int) -> bool:
         """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
         return self._tail.ready(min(count, self._tail.part))
