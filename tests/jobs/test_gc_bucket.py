@@ -542,9 +542,8 @@ def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
     plain, pooled = world.another(dedupe=False), world.another(dedupe=True)
     world.rounds(1, plain)
     world.later()
-    drop = pooled.roots[0].bucket.converting.drop
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: drop("a", 1.0, blobs))
-    collect(plain)
+    moment = Meanwhile(world, "execute", keys.blob("a", blobs[0]), lambda: collect(plain))
+    pooled.roots[0].bucket.converting.drop("a", 1.0, blobs)
     assert moment.done
     for digest in blobs:
         assert keys.shared(digest) in world.memory.stored or keys.blob("a", digest) in world.memory.stored
