@@ -50,8 +50,8 @@ def gc(
     repo: RepoOption = None,
     delay: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Keep what nothing reaches for this long, then in the trash for as long "
-                     "again; 0s: free it at once. Default 1h, or what the configuration says."),
+        typer.Option(metavar="TIME", help="Keep what nothing reaches for this long, then in the trash (on a bucket "
+                     "where it is) for as long again; 0s: free it at once. Default 1h, or what the configuration says."),
     ] = None,
     untagged: Annotated[
         Untagged | None,
@@ -80,6 +80,9 @@ def gc(
     Nothing is deleted at once: what is unreachable for the delay goes into the trash, comes back by itself when
     somebody asks for it, and is freed when it has lain there for the delay. Space is free after twice the delay.
     A repository in which something can't be read is reported, and nothing in it is touched.
+
+    On a bucket there is no trash: what a run finds unreachable is noted, and deleted by a run after the delay, unless
+    somebody asked for it since. Space is free after twice the delay there, too; --restore has nothing to bring back.
     """
     wanted = [explain is not None, restore is not None, list_trash]
     if sum(wanted) > 1:
