@@ -51,7 +51,7 @@ def gc(
     delay: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Keep what nothing reaches for this long, then in the trash (on a bucket "
-                     "where it is) for as long again; 0s: free it at once. Default 1h, or what the configuration says."),
+                     "where it is) for as long again; 0s: free it now. Default 1h, or what the configuration says."),
     ] = None,
     untagged: Annotated[
         Untagged | None,
