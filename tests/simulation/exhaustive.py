@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tests.simulation.baton import Machine, Process
 from tests.simulation.ending import pulls_whole
@@ -16,6 +17,14 @@ from zotctl.storage import keys
 
 _OWN = (keys.TMP, keys.UPLOADS, keys.HISTORY, keys.VERSION, keys.LEASES)
 _DULL = ("fstat", "unlock", "begin")
+
+
+def _is_own(process: Process) -> bool:
+    method, key, target = process.next
+    return method in _DULL or (key.startswith(_OWN) and not target) or keys.INDEX_TEMP_PREFIX in key
+
+
+G = TypeVar("G", bound="Guided")
 
 
 @dataclass
@@ -27,6 +36,9 @@ class Choice:
 class Guided:
     """Follows a path of choices, then the first at each place; notes how many there were."""
 
+    own = staticmethod(_is_own)
+    tick = staticmethod(tick)
+
     def __init__(self, path: list[int], switches: int, ticks: tuple[float, ...]) -> None:
         self._path, self._switches, self._ticks = path, switches, list(ticks)
         self.choices: list[Choice] = []
@@ -34,7 +46,7 @@ class Guided:
 
     def pick(self, able: list[Process], machine: Machine) -> Process | None:
         current = next((process for process in able if process.name == self._current), None)
-        if current is not None and (self._switches == 0 or _is_own(current)):
+        if current is not None and (self._switches == 0 or self.own(current)):
             return current
         options: list[Process | None] = [current] if current is not None else []
         options += [process for process in able if process is not current]
@@ -43,7 +55,7 @@ class Guided:
         found = options[self._choose(len(options))]
         if found is None:
             self._switches -= 1
-            tick(machine, self._ticks.pop(0))
+            self.tick(machine, self._ticks.pop(0))
             return None
         if current is not None and found is not current:
             self._switches -= 1
@@ -57,20 +69,21 @@ class Guided:
         return chosen
 
 
-def _is_own(process: Process) -> bool:
-    method, key, target = process.next
-    return method in _DULL or (key.startswith(_OWN) and not target) or keys.INDEX_TEMP_PREFIX in key
-
-
 def all_schedules(
     world: str, actors: list[Actor], *, switches: int = 2, ticks: tuple[float, ...] = ()
 ) -> Iterator[Failure | None]:
     """Depth first."""
     plan = Plan(-1, "exhaustive", world, tuple(actors), coarse=True)
+    for guided in all_paths(Guided, switches, ticks):
+        yield run(plan, guided, at_the_end=pulls_whole)
+
+
+def all_paths(kind: type[G], switches: int, ticks: tuple[float, ...]) -> Iterator[G]:
+    """Each is to be played before the next one is asked for."""
     path: list[int] = []
     while True:
-        guided = Guided(path, switches, ticks)
-        yield run(plan, guided, at_the_end=pulls_whole)
+        guided = kind(path, switches, ticks)
+        yield guided
         choices = guided.choices
         while choices and choices[-1].chosen + 1 >= choices[-1].options:
             choices.pop()

@@ -1,0 +1,124 @@
+"""Two actors on a bucket, every schedule with one switch that nobody has to make; in CI with two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from tests.simulation import actors as a
+from tests.simulation.bucket import actors as b
+from tests.simulation.bucket.actors import Script
+from tests.simulation.bucket.ghost import DELAY
+from tests.simulation.bucket.scheduler import Actor, Failure
+from tests.simulation.bucket.small import all_schedules, condemner, each_fault
+from tests.simulation.content import M0, M1, M5
+from tests.simulation.test_simulation import DEEP
+from zotctl.jobs.bucket.deletion import Condemned, Deletion
+from zotctl.jobs.walk import Marker
+from zotctl.storage import keys
+from zotctl.storage.s3.sentences import LIFETIME, Sentences
+
+pytestmark = pytest.mark.timeout(900)
+
+MODES = ("own", "pool")
+
+
+def _push(*tags: str, head: bool = False) -> Script:
+    return a.pusher("a", M1, *tags, head=head, tries=1)
+
+
+SMALL: dict[str, Callable[[], tuple[Script, Script, tuple[float, ...]]]] = {
+    "push, condemn": lambda: (_push("n"), condemner("a", *M1.blobs), ()),
+    "push, condemn, clock": lambda: (_push("n"), condemner("a", *M1.blobs), (LIFETIME + 1,)),
+    "promised, condemn": lambda: (a.promised("a", M1, "n"), condemner("a", *M1.blobs), ()),
+    "frozen, condemn": lambda: (a.promised("a", M1, "n"), condemner("a", *M1.blobs), (1.3 * DELAY,)),
+    "mount, condemn": lambda: (b.patient(a.mounter("a", "b", M1, "n")), condemner("a", *M1.blobs), ()),
+    "condemn, condemn": lambda: (condemner("a", *M1.blobs), condemner("a", *M1.blobs), ()),
+    "delete blob, condemn": lambda: (a.blob_deleter("a", *M1.blobs), condemner("a", *M1.blobs), ()),
+    "push, delete blob": lambda: (_push("n"), a.blob_deleter("a", M1.blobs[1]), ()),
+    "tag, untag": lambda: (a.tagger("a", M0, "u"), a.untagger("a", "t"), ()),
+    "new, new": lambda: (a.pusher("n", M5, "u", head=False), a.pusher("n", M5, "v", head=False), ()),
+}
+
+
+def hold(failures: Iterable[Failure | None]) -> None:
+    for failure in failures:
+        assert failure is None, "\n".join([str(failure.error), *failure.lines()])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pair", SMALL)
+def test_every_schedule_of_two(pair: str, mode: str) -> None:
+    one, other, jumps = SMALL[pair]()
+    hold(all_schedules(mode, [Actor("one", one), Actor("two", other)], 2 if DEEP else 1, jumps))
+
+
+CRASHING: dict[str, Callable[[], Script]] = {
+    "push": lambda: a.pusher("n", M1, "t"),
+    "collect": b.collector,
+    "condemn": lambda: condemner("a", *M1.blobs),
+    "delete": lambda: a.manifest_deleter("a", M0),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CRASHING)
+def test_a_crash_before_each_request(name: str, mode: str) -> None:
+    """It begins again, while somebody pulls. Before every fourth, in CI before each."""
+    for at in range(1, 100, 1 if DEEP else 4):
+        hold(all_schedules(mode, [Actor("dies", CRASHING[name](), at), Actor("reads", a.reader("a", "t"))], 0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["lost", "never", "late", "slow", "away"])
+def test_each_request_without_an_answer(fault: str, mode: str) -> None:
+    """Of a push and a collector behind it, and the other way round. Every third, in CI each."""
+    push, gc = Actor("push", b.patient(_push("n"))), Actor("gc", condemner("a", *M1.blobs))
+    for actors in ([push, gc], [gc, push]):
+        hold(each_fault(mode, actors, fault, 1 if DEEP else 3))
+
+
+# -- who guards the guards: the rest is in `mutants` -------------------------------------------------------
+
+
+def _marks_without_fence(self: Deletion, name: str) -> set[str] | None:
+    return Marker(self._root, name).now().reachable
+
+
+def _no_sentence(self: Deletion) -> str:
+    return keys.sentence("none")
+
+
+def _no_recheck(self: Deletion) -> None:
+    pass
+
+
+_wait_out = Sentences.wait_out
+
+
+def _wait_and_go_on(self: Sentences, wanted: Iterable[str]) -> bool:
+    _wait_out(self, wanted)
+    return False
+
+
+def _own_only(self: Condemned) -> set[str]:
+    return {self.name} - {""}
+
+
+OFF: dict[str, tuple[type, str, object, str, str]] = {
+    "C3: a sentence": (Deletion, "pronounce", _no_sentence, "push, condemn", "own"),
+    "C4: a fence": (Deletion, "_fence", _marks_without_fence, "frozen, condemn", "own"),
+    "C4: of all who hold it": (Condemned, "names", property(_own_only), "frozen, condemn", "pool"),
+    "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "promised, condemn", "own"),
+    "P1 again after waiting": (Sentences, "wait_out", _wait_and_go_on, "push, condemn", "pool"),
+}
+
+
+@pytest.mark.parametrize("safeguard", OFF)
+def test_a_safeguard_that_is_off_is_caught(safeguard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, instead, pair, mode = OFF[safeguard]
+    monkeypatch.setattr(owner, name, instead)
+    one, other, jumps = SMALL[pair]()
+    found = all_schedules(mode, [Actor("one", one), Actor("two", other)], 2, jumps)
+    assert any(failure is not None for failure in found), f"nothing is seen without this: {safeguard}"
