@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,28 @@ def test_a_damaged_index_is_named_once_and_gc_ends_with_5_where_scrub_ends_with_
     done = zotctl("scrub", "--root", str(tmp_path))
     assert done.returncode == 4
     assert "\ninvalid_index: other: index.json " in f"\n{done.stdout}"
+
+
+def test_people_are_told_the_way_out_once(tmp_path: Path) -> None:
+    made = images.image()
+    for name in ("app", "cut", "other"):
+        lay_out(tmp_path, name, made, "v1")
+    for name in ("app", "other"):
+        flip(blob(tmp_path, name, made.manifest))
+    (tmp_path / "cut" / "index.json").write_text("{")
+    age(tmp_path)
+    for job, heal, layout, again in (("scrub", 1, 1, 0), ("gc", 1, 1, 1), ("dedupe", 0, 0, 0), ("verify", 0, 0, 0)):
+        done = zotctl(job, "--root", str(tmp_path))
+        assert done.stderr.count("push it again, or run `zotctl scrub --repair`") == heal, job
+        assert done.stderr.count("put back its oci-layout or index.json from a copy") == layout, job
+        assert done.stderr.count("to have it collected again") == again, job
+        assert done.stdout.splitlines()[-1].startswith(f"{job}: ")
+    intact = tmp_path.with_name("intact")
+    lay_out(intact, "app", made, "v1")
+    shutil.rmtree(tmp_path / "cut")
+    done = zotctl("scrub", "--root", str(tmp_path), "--repair", "--from", str(intact / "app"))
+    assert (done.returncode, done.stderr) == (4, ""), "all is repaired"
+    assert zotctl("scrub", "--root", str(tmp_path)).returncode == 0
 
 
 def test_an_explanation_gives_the_chain_once(tmp_path: Path) -> None:

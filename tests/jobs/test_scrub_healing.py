@@ -201,6 +201,17 @@ def test_repair_from_another_repository_heals_all(shared: Path) -> None:
     assert run_scrub(store).findings == []
 
 
+def test_repair_heals_in_a_layout_that_is_not_valid_and_tells_it_once(shared: Path) -> None:
+    lay_out(shared, "z", IMAGE, "v1")
+    (shared / "b" / "index.json").write_text("{")
+    os.utime(shared / "b" / "index.json", (1, 1))
+    report = run_scrub(store_of(shared), repair=True)
+    assert report.errors == []
+    assert {(f.repository, f.kind, f.action) for f in report.findings} == {
+        (name, "digest_mismatch", "repaired") for name in "abc"
+    } | {("b", "invalid_index", "none")}
+
+
 def test_repair_from_another_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     lay_out(other, "elsewhere/x", IMAGE, "v1")

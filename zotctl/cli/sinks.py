@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from zotctl.cli.hints import hints
 from zotctl.cli.report import Output
 from zotctl.jobs.report import Finding, Report, Silent, Sink
 
@@ -126,6 +127,8 @@ class Text(_Quiet):
 
     def close(self, report: Report) -> None:
         self.stop()
+        for hint in hints(report):
+            print(f"zotctl: {hint}", file=sys.stderr)
         counters = ", ".join(_counters(report.summary))
         dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
         found = f", {_count(len(report.findings), 'finding')}" if report.findings else ""

@@ -74,6 +74,13 @@ class Consequences:
             self._run.error(repo.name, error)
         return None
 
+    def _view_of_other(self, root: Root, name: str) -> View | None:
+        """Of a repository that has its own turn, in which it is told if it is not valid."""
+        try:
+            return view_of(root, name)
+        except (LayoutInvalid, NotFound):
+            return None
+
     def _look_closer(self, repo: Examined, view: View) -> None:
         """Hash manifests that could not be read, though an earlier run found them good."""
         for digest in repo.unclear(view):
@@ -121,7 +128,7 @@ class Consequences:
         for other in healed:
             if other != repo.name:
                 with self._run.guarded(other):
-                    self._report_damage(repo.root, other, verdict, view_of(repo.root, other), action)
+                    self._report_damage(repo.root, other, verdict, self._view_of_other(repo.root, other), action)
 
     def _act(self, repo: Examined, verdict: Verdict, view: View | None) -> tuple[str, list[str]]:
         if self._repair is not None:
