@@ -11,6 +11,7 @@ from tests import images
 from tests.counting import Counted
 from tests.jobs.test_gc import Hand, collect
 from tests.stores import bucket_store, push_blob, push_image, push_index
+from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
 from zotctl.jobs.bucket.deletion import Batches, Condemned, split
 from zotctl.jobs.explain import explain
@@ -216,6 +217,11 @@ def test_i5_nothing_goes_where_something_is_unknown(world: World, what: str) -> 
         world.memory.delete(manifest)
         if what == "damaged":
             world.memory.put(manifest, b"rubbish")
+    world.clock.at -= 1
+    world.memory.put(keys.VERSION, b"")
+    for key in world.keys_of(keys.SHARED):
+        world.memory.put(key, world.memory.stored[key].body)
+    world.clock.at += 1
     fresh = world.another()
     for _ in range(3):
         world.later()
@@ -236,6 +242,28 @@ def test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown(worl
         world.later()
         collect(fresh)
     assert world.has("a", stray)
+
+
+def test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_holds(world: World) -> None:
+    """`.zotctl` was wiped, and `b` alone has asked for its content since."""
+    digest = push_image(world.store, "a", "v1")
+    layer = digest_of(images.image().blobs[0])
+    assert world.store.repository_for_push("b").mount_blob(world.store.repository("a"), layer)
+    world.clock.at += 5
+    for key in world.keys_of(keys.HIDDEN):
+        world.memory.delete(key)
+    world.memory.put(keys.VERSION, b"")
+    world.memory.put(keys.hold(layer, "b"), b"")
+    world.memory.delete(keys.blob("a", digest))
+    fresh = world.another()
+    for _ in range(3):
+        world.later()
+        collect(fresh)
+    assert world.has("a", layer), "a can't say whether it needs it"
+    world.memory.put(keys.blob("a", digest), images.image().manifest)
+    world.later()
+    assert collect(world.another()).exit_code == 0
+    assert world.another().repository("a").blob(layer)
 
 
 def test_dry_run_changes_nothing_and_names_all(world: World) -> None:
@@ -432,6 +460,18 @@ def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
     assert keys.listed_name("b") in world.memory.stored
 
 
+def test_a_repository_that_is_in_no_list_keeps_what_it_needs() -> None:
+    """It has lost its `oci-layout`, and all of its holds but the last one."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    blobs = sorted(digest_of(blob) for blob in images.image().blobs)
+    for digest in blobs[:-1]:
+        world.memory.delete(keys.hold(digest, "a"))
+    world.memory.delete("a/oci-layout")
+    world.rounds(4, world.another())
+    assert all(world.has("a", digest) for digest in blobs)
+
+
 def test_only_these_repositories(world: World) -> None:
     strays = [world.stray(name=name) for name in ("a", "b")]
     for _ in range(3):
@@ -547,3 +587,71 @@ def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
     assert moment.done
     for digest in blobs:
         assert keys.shared(digest) in world.memory.stored or keys.blob("a", digest) in world.memory.stored
+
+
+# -- retention ----------------------------------------------------------------------------------------------
+
+
+def test_retention_keeps_the_most_recent_tags(world: World) -> None:
+    for number in range(5):
+        push_image(world.store, "a", f"v{number}", seed=str(number))
+        world.clock.at += 10
+    push_image(world.store, "a", "latest", seed="x")
+    world.store.close()
+    newest = KeepTags(patterns=("^v",), most_recently_pushed_count=2)
+    policy = Policy(("**",), keep_tags=(newest, KeepTags(patterns=("latest",))))
+    collect(world.another(), rules=Rules(Retention(policies=(policy,)), DELAY))
+    assert world.another().repository("a").tags() == ["latest", "v3", "v4"]
+
+
+def test_retention_unknown_times_mean_keep(world: World) -> None:
+    push_image(world.store, "a", "v1")
+    world.later(10)
+    policy = Policy(("**",), keep_tags=(KeepTags(pushed_within=1.0),), keep_untagged=Keep())
+    collect(world.another(), rules=Rules(Retention(policies=(policy,)), DELAY))
+    assert world.another().repository("a").tags() == ["v1"], "the server has not written its history yet"
+
+
+def test_retention_sees_a_push_that_the_history_does_not_tell_of_yet(world: World) -> None:
+    push_image(world.store, "a", "v1")
+    world.store.close()
+    world.later(10)
+    push_image(world.another(), "a", "v1")
+    policy = Policy(("**",), keep_tags=(KeepTags(pushed_within=5 * DELAY),))
+    rules = Rules(Retention(policies=(policy,)), DELAY)
+    collect(world.another(), rules=rules)
+    assert world.another().repository("a").tags() == ["v1"]
+    world.later(10)
+    collect(world.another(), rules=rules)
+    assert world.another().repository("a").tags() == ["v1"], "unknown to the end: that server was killed"
+
+
+def test_a_manifest_that_has_just_lost_its_tag_is_not_judged_by_its_push(world: World) -> None:
+    """Whoever resolved the tag before fetches it by its digest now."""
+    digest = push_image(world.store, "a", "v1")
+    world.store.close()
+    world.later(10)
+    server = world.another()
+    push_image(server, "a", "v1", seed="new")
+    collect(world.another())
+    assert world.another().repository("a").manifest(digest)
+    server.close()
+    world.later(0.5)
+    collect(world.another())
+    assert world.another().repository("a").manifest(digest), "now it is written since when"
+    for _ in range(2):
+        world.later(1.0)
+        collect(world.another())
+    with pytest.raises(ManifestUnknown):
+        world.another().repository("a").manifest(digest)
+
+
+def test_a_dropped_row_is_told(world: World) -> None:
+    digest = push_image(world.store, "a")
+    push_image(world.store, "a", "v1", seed="tagged")
+    world.later()
+    collect(world.store)
+    world.later()
+    report = collect(world.store)
+    assert [item["digest"] for item in report.items if item["action"] == "drop"] == [digest]
+    assert report.summary["dropped"] == 1

@@ -168,7 +168,8 @@ class BucketCollector:
         if self._run.whole and self._root.label not in self._run.unlisted:
             with self._run.guarded(self._root.label):
                 shared = Shared(self._root, self._judge, self._known)
-                self._take(shared.seen, list(shared.condemned()))
+                condemned = shared.condemned()
+                self._take(shared.seen, condemned)
         if not self._dry:
             with self._run.guarded(self._root.label):
                 leftovers.sweep(self._run, self._root, self._options.delay, self._known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from itertools import groupby
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, StorageError
@@ -26,7 +27,22 @@ class Shared:
         self._root, self._site, self._judge, self._known = root, root.bucket.site, judge, known
         self.seen = Seen(self._site, keys.SHARED)
 
-    def condemned(self) -> Iterator[Condemned]:
+    @cached_property
+    def _since(self) -> float:
+        """Since when there is the hidden directory: it may have been wiped, and the holds with it."""
+        found = self._site.head(keys.VERSION)
+        return found.modified if found else float("inf")
+
+    def condemned(self) -> list[Condemned]:
+        before = self._known.walked | self._known.left_alone
+        found = list(self._look())
+        if self._known.walked | self._known.left_alone == before:
+            return found
+        # There are holds of repositories that are in no list: what they need is known by now, so once more.
+        self.seen = Seen(self._site, keys.SHARED)
+        return list(self._look())
+
+    def _look(self) -> Iterator[Condemned]:
         for digest, blob, holds in self._everything():
             if (found := self._condemn(digest, blob, holds)) is not None:
                 yield found
@@ -62,7 +78,7 @@ class Shared:
         """Nobody reaches it, or who does has a copy of its own; and nobody is left alone who may need it."""
         if self._known.needs(digest) or any(not self._is_own(digest, hold) for hold in staying.values()):
             return False
-        if not holds and self._known.left_alone:
+        if self._known.left_alone and (not holds or blob.modified < self._since):
             return False  # whose it was is not known any more
         old = [self._judge.is_old(keys.held_in(hold.key), one) for hold in holds for one in (blob, hold)]
         return self._judge.is_old("", blob) and all(old)
