@@ -451,12 +451,14 @@ def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")
     push_image(world.store, "b", "v1", seed="b")
+    world.store.close()
     for key in [key for key in world.memory.stored if key.startswith("a/")]:
         world.memory.delete(key)
     world.rounds(store=world.another())
     left = images.image("b")
     assert set(world.keys_of(keys.SHARED)) == {keys.shared(digest_of(blob)) for blob in left.blobs}
     assert keys.listed_name("a") not in world.memory.stored
+    assert not world.keys_of(keys.history("a"))
     assert keys.listed_name("b") in world.memory.stored
 
 
@@ -602,6 +604,9 @@ def test_retention_keeps_the_most_recent_tags(world: World) -> None:
     policy = Policy(("**",), keep_tags=(newest, KeepTags(patterns=("latest",))))
     collect(world.another(), rules=Rules(Retention(policies=(policy,)), DELAY))
     assert world.another().repository("a").tags() == ["latest", "v3", "v4"]
+    past = world.another().roots[0].bucket.history.past("a")
+    gone = images.image("0").digest
+    assert past.pushed[gone] == int(world.clock.at), "from now on its delay runs, for whoever asks"
 
 
 def test_retention_unknown_times_mean_keep(world: World) -> None:

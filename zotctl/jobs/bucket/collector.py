@@ -55,6 +55,8 @@ class BucketCollector:
 
     def stopped(self) -> None:
         self._note(self._last)
+        if not self._dry:
+            self._root.bucket.history.flush()
 
     def _note(self, after: str) -> None:
         self._noted = self._site.clock.elapsed()
@@ -165,6 +167,8 @@ class BucketCollector:
     def end(self) -> None:
         """What can be told when all repositories were looked at, and what crashes have left behind."""
         self._note("")
+        if not self._dry:
+            self._root.bucket.history.flush()  # of the tags that were dropped
         if self._run.whole and self._root.label not in self._run.unlisted:
             with self._run.guarded(self._root.label):
                 shared = Shared(self._root, self._judge, self._known)

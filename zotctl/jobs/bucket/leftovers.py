@@ -49,3 +49,5 @@ def _names(root: Root, delay: float, known: Known) -> None:
             if site.head(keys.index(name)) is None:
                 site.objects.delete(found.key)
                 site.objects.delete(keys.first_seen(name))
+                for event in site.objects.list(f"{keys.history(name)}/"):
+                    site.objects.delete(event.key)
