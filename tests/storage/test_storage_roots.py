@@ -32,6 +32,9 @@ from zotctl.errors import (
     Unavailable,
     ZotctlError,
 )
+from zotctl.jobs.gc import gc
+from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, open_store
 
@@ -699,6 +702,26 @@ def test_routes_alone_take_only_what_they_lead_to(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="no route leads c anywhere"):
         store.repository_for_push("c")
     assert store.repositories() == ["a/b"]
+
+
+def test_a_store_below_a_root_is_only_read_from_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Servers of that store take its locks and keep its promises: a collector with other ones would not see them."""
+    inner = opened(tmp_path / "srv" / "images")
+    push_image(inner, "team/app", "v1")
+    store = opened(tmp_path / "srv")
+    push_image(store, "mine", "v1")
+    for name in ("images/team/app", "images/new"):
+        with pytest.raises(ReadOnly):
+            store.repository_for_push(name).start_upload()
+    push_blob(inner.repository("team/app"), b"unreachable")
+    run = Run("gc", store)
+    run.finish(lambda: gc(run, lambda root: GcOptions(delay=0.0)))
+    assert (run.report.exit_code, run.report.summary["repositories"]) == (0, 1)
+    assert inner.repository("team/app").blob(digest_of(b"unreachable")) == 11
+    assert store.repository("images/team/app").tags() == ["v1"]
+    assert caplog.text.count(f"{tmp_path}/srv/images is a store of its own, so it is only read from here") == 1
+    shutil.rmtree(tmp_path / "srv/images/.zotctl")
+    push_image(opened(tmp_path / "srv"), "images/team/app", "v2")
 
 
 def test_a_part_of_a_store_is_no_root_of_its_own(tmp_path: Path) -> None:
