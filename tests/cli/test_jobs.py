@@ -43,6 +43,22 @@ def test_a_root_that_is_not_there_is_a_document(job: str, tmp_path: Path) -> Non
     assert (told["items"], told["findings"]) == ([], [])
 
 
+def test_whoever_imports_into_a_new_store_is_told_to_make_its_directory(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    words = ("import-layout", str(tmp_path / "app"), "--root", str(tmp_path / "new"))
+    code, told, _ = document(*words)
+    assert code == 10 and told["errors"][0]["reason"].endswith("or make the directory if the store is to be a new one")
+    (tmp_path / "new").mkdir()
+    assert document(*words)[0] == 0
+
+
+def test_an_endpoint_without_a_scheme_is_refused_with_the_way_out() -> None:
+    environ = {"AWS_ENDPOINT_URL_S3": "127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    done = zotctl("scrub", "--root", "s3://images", environ=environ)
+    assert done.returncode == 3
+    assert done.stderr.endswith("Invalid endpoint: 127.0.0.1:9; write it as http://HOST:PORT or https://HOST\n")
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_a_root_that_is_not_there_is_lines_that_end_with_a_summary(job: str, tmp_path: Path) -> None:
     done = zotctl(*words_of(job), "--root", str(tmp_path / "none"), "--output", "jsonl")

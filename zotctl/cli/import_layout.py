@@ -82,7 +82,7 @@ def import_layout(
     twice changes nothing, and a run that was killed is simply run again.
     """
     _check_names(repo, tag)
-    loaded = load(root, config, may_be_empty=True)
+    loaded = load(root, config, may_be_new=True)
 
     def work(run: Run) -> None:
         from zotctl.jobs.import_plan import ImportOptions

@@ -82,12 +82,14 @@ def load(
     *,
     must_exist: bool = True,
     may_be_empty: bool = False,
+    may_be_new: bool = False,
     as_server: bool = False,
 ) -> Config:
     """The configuration that says where the store is. A job makes no root: what is missing is an error.
 
     So is an empty directory: a share that is not mounted looks like that, and our marker in it would make `serve`
-    take it for the root. `as_server`: refuse also what only a server must not ignore.
+    take it for the root. `may_be_new`: whoever brings content may begin with an empty one. `as_server`:
+    refuse also what only a server must not ignore.
     """
     import logging
 
@@ -105,8 +107,9 @@ def load(
         if is_bucket(path):
             continue  # opening it says whether it is there; a prefix without objects is an empty store
         if must_exist and not os.path.isdir(path):
-            raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config")
-        if must_exist and not may_be_empty and _is_empty(path):
+            new = ", or make the directory if the store is to be a new one" if may_be_new else ""
+            raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config{new}")
+        if must_exist and not (may_be_empty or may_be_new) and _is_empty(path):
             raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
     return loaded
 

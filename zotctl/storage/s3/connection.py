@@ -51,7 +51,7 @@ class Connection:
             self.s3 = self._client(addressing, READ)
             self.patient = self._client(addressing, LONG_READ)
         except (BotoCoreError, ValueError) as error:
-            raise ConfigError(f"{settings.label}: {error}") from error
+            raise ConfigError(f"{settings.label}: {error}{_way_out(error)}") from error
         self.endpoint = str(self.s3.meta.endpoint_url)
         self._seen: tuple[float, float] | None = None
         self._header = ""
@@ -187,3 +187,8 @@ def moment(text: str) -> datetime:
     except ValueError:
         found = parse_timestamp(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _way_out(error: Exception) -> str:
+    """What the library doesn't say of an endpoint: AWS_ENDPOINT_URL_S3 is looked at by nobody before it."""
+    return "; write it as http://HOST:PORT or https://HOST" if "Invalid endpoint" in str(error) else ""
