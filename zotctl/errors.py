@@ -48,6 +48,7 @@
     │   │   ├── NoBucket        503 the bucket does not exist: asking again is no use
     │   │   ├── SlowDown        503 an object store that wants fewer requests; not done
     │   │   └── OutcomeUnknown  503 a write without an answer: it may have been done
+    │   │       └── DoneUnanswered  503 done, but an attempt without an answer may be carried out once more
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
     └── HeldElsewhere          11   another run, or zot, holds it
@@ -279,6 +280,10 @@ class SlowDown(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
+    pass
+
+
+class DoneUnanswered(OutcomeUnknown):
     pass
 
 

@@ -15,9 +15,9 @@ from contextlib import suppress
 
 import pytest
 
-from zotctl.errors import Changed, Expired, IoFailed, NotFound, StorageError
+from zotctl.errors import Changed, DoneUnanswered, Expired, IoFailed, NotFound, StorageError
 from zotctl.storage.driver import Buffer
-from zotctl.storage.objects import Object, Objects
+from zotctl.storage.objects import Object, Objects, Warrant
 from zotctl.storage.s3.infos import info_of
 
 PART = 5 << 20
@@ -38,6 +38,12 @@ ODD = [
     "x" * 255,
     "@(!)*,$",
 ]
+
+
+def execute(objects: Objects, warrant: Warrant) -> None:
+    """Done, though it may be done once more where requests get lost."""
+    with suppress(DoneUnanswered):
+        objects.execute(warrant)
 
 
 def get(objects: Objects, key: str) -> bytes:
@@ -282,9 +288,9 @@ class ObjectsSuite:
             assert get(objects, f"odd/{name}") == name.encode()
             objects.copy(f"odd/{name}", f"copied/{name}")
             assert get(objects, f"copied/{name}") == name.encode()
-        objects.execute(objects.sign_deletes([f"odd/{name}" for name in ODD], 30))
+        execute(objects, objects.sign_deletes([f"odd/{name}" for name in ODD], 30))
         for name in ODD:
-            objects.execute(objects.sign_deletes([f"copied/{name}"], 30))
+            execute(objects, objects.sign_deletes([f"copied/{name}"], 30))
         assert keys_of(objects.list("")) == []
 
     # Lists
@@ -315,7 +321,7 @@ class ObjectsSuite:
             key.rpartition("/")[2] for key in wanted if "/1/" in key
         ]
         for start in range(0, self.many, 1000):
-            objects.execute(objects.sign_deletes(wanted[start : start + 1000], 60))
+            execute(objects, objects.sign_deletes(wanted[start : start + 1000], 60))
         assert keys_of(objects.list("")) == []
 
     def test_names_in_a_directory(self, objects: Objects) -> None:
@@ -428,14 +434,14 @@ class ObjectsSuite:
         warrant = objects.sign_deletes(doomed, 30)
         assert warrant.keys == tuple(doomed)
         assert len(keys_of(objects.list(""))) == count + 1
-        objects.execute(warrant)
+        execute(objects, warrant)
         assert keys_of(objects.list("")) == ["kept"]
-        objects.execute(warrant)
+        execute(objects, warrant)
 
     @pytest.mark.parametrize("keys", [["none"], ["none", "file", "other/none"]])
     def test_a_key_that_isnt_there_is_done(self, objects: Objects, keys: list[str]) -> None:
         objects.put("file", b"x")
-        objects.execute(objects.sign_deletes(keys, 30))
+        execute(objects, objects.sign_deletes(keys, 30))
 
     def test_a_warrant_expires_by_the_servers_clock(self, objects: Objects) -> None:
         for key in ("one", "two", "three"):

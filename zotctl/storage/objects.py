@@ -108,7 +108,8 @@ class Objects(Protocol):
         """A warrant for at most `LISTED` keys, good for `seconds` after `at` (server time; now). No request."""
 
     def execute(self, warrant: Warrant) -> None:
-        """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`."""
+        """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`. `DoneUnanswered`: they are
+        deleted, and may be once more, whatever is put there meanwhile, for as long as the server takes."""
 
     def date(self) -> float:
         """The server's clock, seconds since 1970: the Date of the last reply and what has gone by since."""

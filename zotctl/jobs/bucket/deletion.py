@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from zotctl.errors import Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
 from zotctl.jobs.walk import Marker
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.objects import Object
+from zotctl.storage.objects import Object, Warrant
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 from zotctl.storage.s3.sentences import SIGNED_FOR
@@ -64,6 +64,8 @@ class Deletion:
         self._left = list(condemned)
         self.took = 0.0
         """Seconds that C6 took."""
+        self.over = True
+        """Nothing that was asked for in C6 can still be carried out, once more: else the sentence stays (C7)."""
 
     def carry_out(self) -> list[Condemned]:
         """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown."""
@@ -73,12 +75,9 @@ class Deletion:
             self.fence()
             self.recheck()
             self.execute(dated)
-        except OutcomeUnknown:
-            raise  # what was asked for may still happen: the sentence stays until that is impossible
-        except BaseException:
-            self.lift(sentence)
-            raise
-        self.lift(sentence)
+        finally:
+            if self.over:
+                self.lift(sentence)
         return self._left
 
     def date(self) -> float:
@@ -147,8 +146,22 @@ class Deletion:
         began = self._site.clock.elapsed()
         for doomed in self._doomed():
             if doomed:
-                self._objects.execute(self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated))
+                self._delete(self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated))
         self.took = self._site.clock.elapsed() - began
+
+    def _delete(self, warrant: Warrant) -> None:
+        """Whatever ends this without an answer, the sentence stays until nothing of it can happen any more."""
+        before, self.over = self.over, False
+        try:
+            self._objects.execute(warrant)
+        except DoneUnanswered:
+            return
+        except OutcomeUnknown:
+            raise
+        except StorageError:
+            self.over = before
+            raise
+        self.over = before
 
     def _doomed(self) -> Iterator[list[str]]:
         yield [hold for each in self._left for hold in each.holds]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import Busy, Expired, NotFound, OutcomeUnknown
+from zotctl.errors import Busy, DoneUnanswered, Expired, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
@@ -157,16 +157,18 @@ class Blobs:
             raise NotFound(f"no {digest} in {name}")
         warrant = self._site.objects.sign_deletes([keys.hold(digest, name), own], SIGNED_FOR)
         sentence = self._sentences.pronounce([own])
+        over = True
         try:
             void()
+            over = False
             self._site.objects.execute(warrant)
-        except OutcomeUnknown:
-            raise  # it may still be carried out: the sentence stays until that is impossible
-        except BaseException as error:
-            self._sentences.lift(sentence)
-            if isinstance(error, Expired):
-                raise Busy(f"the deletion of {digest} took too long; try again") from error
-            raise
+            over = True
+        except DoneUnanswered:
+            pass  # but it may be done once more
+        except Expired as error:
+            over = True
+            raise Busy(f"the deletion of {digest} took too long; try again") from error
         finally:
             self._site.deletions.change()
-        self._sentences.lift(sentence)
+            if over:  # else the sentence stays until nothing can happen any more
+                self._sentences.lift(sentence)

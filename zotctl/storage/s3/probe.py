@@ -9,11 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from threading import Barrier
 from typing import NamedTuple, TypeVar
 
-from zotctl.errors import Changed, ConfigError, Expired, IoFailed, NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import (
+    Changed,
+    ConfigError,
+    DoneUnanswered,
+    Expired,
+    IoFailed,
+    NotFound,
+    OutcomeUnknown,
+    StorageError,
+)
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
@@ -196,7 +206,8 @@ class Probe:
         for key in one + several:
             self._objects.put(key, b"x")
         for batch in (one, several):
-            self._objects.execute(self._objects.sign_deletes(batch, 60))
+            with suppress(DoneUnanswered):
+                self._objects.execute(self._objects.sign_deletes(batch, 60))
             if self._there(batch):
                 return False
             for key in batch:

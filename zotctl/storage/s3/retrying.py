@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from zotctl.errors import NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import DoneUnanswered, NotFound, OutcomeUnknown, StorageError
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Info, Reader
 from zotctl.storage.objects import Object, Objects, Warrant
@@ -143,7 +143,8 @@ class Retrying:
         return self._attempts.make(partial(self.inner.sign_deletes, keys, seconds, at=at))
 
     def execute(self, warrant: Warrant) -> None:
-        """Repeated while it is valid. When an attempt was without an answer, a later refusal doesn't tell its end."""
+        """Repeated while it is valid. When an attempt was without an answer, a later one doesn't tell its end: the
+        server may carry it out after that, and after a push that was told that nothing is being deleted any more."""
         unsure: OutcomeUnknown | None = None
 
         def execute() -> None:
@@ -158,6 +159,8 @@ class Retrying:
             self._attempts.make(execute)
         except StorageError as error:
             raise unsure or error from error
+        if unsure is not None:
+            raise DoneUnanswered(unsure.message) from unsure
 
     def date(self) -> float:
         return self._attempts.make(self.inner.date)
