@@ -77,6 +77,12 @@ class Client(local.Client):
             self.ghost.promise(self.process, repo, digest)
         return True
 
+    def answer(self, what: str) -> None:
+        super().answer(what)
+        op: Any = self.process.op
+        if op is not None and op.did and what in ("DELETE tag 404", "DELETE manifest ManifestUnknown"):
+            self.ghost.fail(self.process, "I4", f"{what}, and it was this request that deleted it")
+
     def get(self, repo: str, digest: str, since: int, step: int) -> None:
         """A blob of a manifest that was read at `since`: from then on it is there for the delay."""
         with self.op("get", repo, digest):

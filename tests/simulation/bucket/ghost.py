@@ -36,6 +36,8 @@ class Op:
     step: int = 0
     time: int = 0
     ended: int | None = None
+    did: bool = False
+    """Has it taken something out of an index.json?"""
     versions: dict[str, int] = field(default_factory=dict)
     """How many states each index.json had had when it began."""
 
@@ -175,6 +177,8 @@ class Ghost:
             repo.states.append(rows)
             return
         self._explain(process, op, name, repo.rows, rows)
+        if op is not None and not repo.rows.tags.keys() | repo.rows.digests <= rows.tags.keys() | rows.digests:
+            op.did = True
         self._enter(repo, repo.rows, rows, op)
         for digest in repo.needed:
             if not self.is_there(name, digest):
@@ -222,8 +226,14 @@ class Ghost:
                 self.fail(process, "I6", f"{digest} is promised in {repo}, and its deletion was answered")
         elif self.is_there(repo, digest):
             self.promises[blob] = self.machine.now
+            if not self._has_right(repo, digest):
+                self.fail(process, "I6", f"{digest} was promised in {repo}, which has no right to it")
         else:
             self.fail(process, "I6", f"{digest} was promised in {repo} and is not there")
+
+    def _has_right(self, repo: str, digest: str) -> bool:
+        hold = f"{keys.HOLDS}/{digest.replace(':', '/')}/{keys.component(repo)}"
+        return hold in self.stored or blob_key(repo, digest) in self.stored or digest in self.repo(repo).needed
 
     def refused(self, process: Process, repo: str, digests: Sequence[str]) -> None:
         """A manifest was refused, for these are not there: was none of them promised?"""

@@ -6,9 +6,9 @@ and carries it out when the scheduler says so, within the time that s3.md 5 ("As
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import greenlet  # type: ignore[import-untyped]
 
@@ -27,9 +27,13 @@ STEP = SECOND // 100
 """Nanoseconds that one request takes."""
 LATEST = int((LIFETIME - SIGNED_FOR - 2) * SECOND)
 """After so long whatever the server accepted was done. Two seconds less than s3.md says: times are whole seconds."""
+LATENESS = (0, 1, 40, 70, 130, 250)
+"""Seconds that a request without an answer lies in the server at the least."""
 DOZE = 20
 """Who sleeps for less than a second sleeps for so much longer, which is as right and makes fewer steps."""
 
+Fault = tuple[int, str, str, str]
+"""Which one of the requests of a kind ("": all) with something in their key; what befalls it."""
 Made = tuple[str, str, str, str]
 """Who, what, of which key, and what came of it."""
 
@@ -37,10 +41,10 @@ Made = tuple[str, str, str, str]
 class Machine:
     def __init__(
         self, memory: MemoryObjects, now: int, *,
-        dice: Random, faults: dict[int, str], delay: float, one_host: bool = True,
+        dice: Random, faults: Sequence[Fault], delay: float, one_host: bool = True,
     ) -> None:  # fmt: skip
-        """`faults`: by the number of a request, what befalls it."""
-        self.memory, self.now, self.dice, self.faults, self.delay = memory, now, dice, dict(faults), delay
+        self.memory, self.now, self.dice, self.delay = memory, now, dice, delay
+        self.faults = [[*fault] for fault in faults]
         self.had_faults = bool(faults)
         self.one_host, self.deletions = one_host, Mark()
         """Are all processes on one host? Then they hear of each other's deletions at once."""
@@ -48,7 +52,7 @@ class Machine:
         self.processes: list[Process] = []
         self.late: list[Late] = []
         self.trace: list[Made] = []
-        self.steps = self.tokens = self.requests = 0
+        self.steps = self.tokens = 0
         self.hub: Any = None
         """The greenlet of the scheduler; None: requests are made at once, by whoever makes them."""
         self.violation: BaseException | None = None
@@ -56,6 +60,15 @@ class Machine:
 
     def server_time(self) -> float:
         return self.now / SECOND
+
+    def fault(self, method: str, key: str) -> str | None:
+        """What befalls this request. Each fault counts those that it is meant for."""
+        found = None
+        for fault in self.faults:
+            if fault[1] in ("", method) and fault[2] in key:
+                fault[0] -= 1
+                found = fault[3] if fault[0] == 0 else found
+        return found
 
     def note(self, who: str, method: str, key: str = "", outcome: str = "") -> None:
         self.trace.append((who, method, key, outcome))
@@ -102,8 +115,18 @@ class SimClock(Clock):
 Script = Callable[["Process"], None]
 
 
+class Freeze(NamedTuple):
+    """Before the request of this number, of one kind or ("") of all."""
+
+    at: int
+    method: str
+    seconds: float
+    suspended: bool
+    """Its host, too: then `elapsed` stands still."""
+
+
 class Process:
-    """`crash_at`: it dies before that request; `freeze`: (request, seconds, whether its host is suspended too)."""
+    """`crash_at`: it dies before that request."""
 
     def __init__(self, machine: Machine, name: str, script: Script | None = None) -> None:
         from tests.simulation.bucket.requests import Turns
@@ -113,7 +136,8 @@ class Process:
         self.calls = self.wake = self.suspended = 0
         self.skew = 0.0
         self.crash_at = 0
-        self.freeze: tuple[int, float, bool] | None = None
+        self.freeze: Freeze | None = None
+        self.counted = 0
         self.dead = self.done = False
         self.next: tuple[str, str, str] = ("begin", "", "")
         self.op: Op | None = None
@@ -147,8 +171,8 @@ class Process:
             return
         self.calls += 1
         self.next = (method, key, "")
-        if self.freeze is not None and self.calls == self.freeze[0]:
-            self._freeze(*self.freeze[1:])
+        if self.freeze is not None and self.freeze.method in ("", method):
+            self._freeze(self.freeze)
         if self.calls == self.crash_at:
             machine.note(self.name, "CRASH before", method, key)
             self.dead = True
@@ -156,10 +180,13 @@ class Process:
         self.give_way()
         machine.advance(machine.now + STEP)
 
-    def _freeze(self, seconds: float, suspended: bool) -> None:
-        self.wake = max(self.wake, self.machine.now + int(seconds * SECOND))
-        self.suspended += int(seconds * SECOND) if suspended else 0
-        self.machine.note(self.name, "FROZEN", f"{seconds:g} s", "suspended" if suspended else "")
+    def _freeze(self, freeze: Freeze) -> None:
+        self.counted += 1
+        if self.counted != freeze.at:
+            return
+        self.wake = max(self.wake, self.machine.now + int(freeze.seconds * SECOND))
+        self.suspended += int(freeze.seconds * SECOND) if freeze.suspended else 0
+        self.machine.note(self.name, "FROZEN", f"{freeze.seconds:g} s", "suspended" if freeze.suspended else "")
 
     def give_way(self) -> None:
         if self.machine.hub is not None:
@@ -188,12 +215,12 @@ class Late:
         self.machine, self._process, self._op, self._call = machine, process, process.op, call
         self.name = f"late {process.name} {len(machine.trace)}"
         self.next, self.done = (method, key, ""), False
-        self.crash_at = self.calls = self.wake = 0
+        self.wake = machine.now + machine.dice.choice(LATENESS) * SECOND
         self.deadline = machine.now + LATEST
         machine.late.append(self)
 
     def can_run(self) -> bool:
-        return True
+        return self.wake <= self.machine.now
 
     def go(self) -> None:
         if self.done:

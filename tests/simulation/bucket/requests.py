@@ -38,8 +38,7 @@ class Turns:
         self._process.turn(method, key)
         if machine.hub is None:
             return call()
-        machine.requests += 1
-        fault = machine.faults.get(machine.requests) if machine.faults else None
+        fault = machine.fault(method, key) if machine.faults else None
         if fault is not None:
             return self._fail(fault, method, key, call, changed)
         try:

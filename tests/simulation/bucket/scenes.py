@@ -8,7 +8,9 @@ from random import Random
 from tests.simulation import actors as a
 from tests.simulation.bucket import actors as b
 from tests.simulation.bucket.actors import Script
+from tests.simulation.bucket.worlds import M7
 from tests.simulation.content import M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
+from tests.simulation.ghost import DELAY as THEIR_DELAY
 
 Cast = list[tuple[str, Script]]
 
@@ -126,7 +128,11 @@ def _wait(rng: Random) -> Cast:
         ("gc", b.collectors(3, rng.choice([0.2, 0.45]))),
         (
             "head",
-            lambda client: [a.looker("a", *image.blobs)(client), client.sleep(20), a.looker("a", *image.blobs)(client)],
+            lambda client: [
+                a.looker("a", *image.blobs)(client),
+                client.sleep(0.2 * THEIR_DELAY),
+                a.looker("a", *image.blobs)(client),
+            ],
         ),  # type: ignore[list-item]
     ][: rng.choice([2, 3])]
 
@@ -146,6 +152,58 @@ def _scrub(rng: Random) -> Cast:
         ("blob", a.blob_deleter("a", *M1.blobs)),
     ]  # fmt: skip
     return [("scrub", b.scrubber()), *rng.sample(others, rng.choice([1, 2]))]
+
+
+def _sleeper(rng: Random) -> Cast:
+    """Stopped in the middle of a push, for longer than collectors take to condemn what it was promised."""
+    image, push = rng.choice([M1, M2]), rng.choice([a.pusher, a.promised])
+    return [("push", push("a", image, "new")), ("gc", b.collectors(4, 1.05))]
+
+
+def _stopped_gc(rng: Random) -> Cast:
+    """A collector stops before it deletes, and others push when its sentence is dead."""
+    image, start = rng.choice([M1, M2]), rng.choice([0.01, 0.03, 0.27, 0.3])
+    push = rng.choice([a.pusher, a.promised])("a", image, "new")
+    return [
+        ("gc", rng.choice([b.collector(), a.blob_deleter("a", *image.blobs)])),
+        ("push", a.later(start, push)),
+        ("gc2", a.later(start, b.collector("gc2"))),
+    ][: rng.choice([2, 3])]
+
+
+def _remembered(rng: Random) -> Cast:
+    """Answered from memory, as late as may be, while collectors see when the hold was written."""
+    image, again = rng.choice([M0, M1]), rng.choice([0.2, 0.24, 0.6])
+
+    def head(client: a.Client) -> None:
+        a.looker("a", *image.blobs)(client)
+        client.sleep(again * THEIR_DELAY)
+        a.looker("a", *image.blobs)(client)
+
+    cast = [("head", head), ("gc", b.collectors(3, rng.choice([0.51, 1.02])))]
+    return [*cast, ("del", a.untagger("a", "t")), ("del b", a.untagger("b", "t"))] if image is M0 else cast
+
+
+def _manifest_again(rng: Random) -> Cast:
+    """A manifest is collected that somebody pushes."""
+    push = rng.choice([a.pusher, a.promised])("a", M7, "new")
+    return [("push", push), ("gc", b.collector()), ("gc2", b.collector("gc2"))][: rng.choice([2, 3])]
+
+
+def _slow_head(rng: Random) -> Cast:
+    """Stopped between the steps of a promise, and back when collectors are about to delete."""
+    image = rng.choice([M1, M2])
+    ask = rng.choice([a.looker("a", *image.blobs), a.promised("a", image, "new"), a.uploader("a", *image.blobs)])
+    return [("head", ask), ("gc", b.collectors(4, 1.05))]
+
+
+def _late_delete(rng: Random) -> Cast:
+    """A delete without an answer, and somebody who pushes what it was about."""
+    image, start = rng.choice([M1, M2]), rng.choice([0.0, 0.03, 0.06, 0.2, 0.26])
+    return [
+        ("del", rng.choice([b.collector(), b.patient(a.blob_deleter("a", *image.blobs))])),
+        ("push", a.later(start, b.patient(a.pusher("a", image, "new"), tries=12))),
+    ]
 
 
 def _crowd(rng: Random) -> Cast:
@@ -184,5 +242,25 @@ SCENES: dict[str, Callable[[Random], Cast]] = {
     "bucket wait": _wait,
     "bucket pull": _pull,
     "bucket scrub": _scrub,
+    "bucket sleeper": _sleeper,
+    "bucket stopped gc": _stopped_gc,
+    "bucket remembered": _remembered,
+    "bucket manifest again": _manifest_again,
+    "bucket slow head": _slow_head,
+    "bucket late delete": _late_delete,
+    "bucket unanswered": _tags,
     "bucket crowd": _crowd,
 }
+
+SLEEPY: dict[str, tuple[str, tuple[float, ...]]] = {
+    "bucket sleeper": ("put", (2.6, 3.5)),
+    "bucket slow head": ("head", (2.1, 2.1002, 2.1004, 2.1006, 2.101)),
+    "bucket stopped gc": ("execute", (0.02, 0.05, 0.28, 0.5, 1.1)),
+}
+"""Scenes in which the first actor freezes: before which kind of request, for how many delays."""
+
+FAULTY: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "bucket late delete": ("execute", "", ("late", "late", "lost", "never")),
+    "bucket unanswered": ("put", "/index.json", ("late", "lost", "never", "never")),
+}
+"""Scenes in which requests of a kind go wrong, and how."""

@@ -12,12 +12,13 @@ from greenlet import getcurrent  # type: ignore[import-untyped]
 from tests.simulation.baton import SECOND, Violation
 from tests.simulation.bucket.actors import Script, script
 from tests.simulation.bucket.ghost import DELAY
-from tests.simulation.bucket.machine import Late, Machine, Made, Process
+from tests.simulation.bucket.machine import Fault, Freeze, Late, Machine, Made, Process
 from tests.simulation.bucket.requests import WRITES
-from tests.simulation.bucket.scenes import SCENES
+from tests.simulation.bucket.scenes import FAULTY, SCENES, SLEEPY
 from tests.simulation.bucket.worlds import PART, new_world
 from tests.simulation.ghost import readable
 from tests.simulation.scheduler import Anybody, Pct
+from zotctl.storage import keys
 
 MOST_STEPS = 20_000
 """More than any schedule takes: beyond it somebody is waiting for ever."""
@@ -26,6 +27,12 @@ JUMPS = (2, 31, 61, 299, 301, 0.26 * DELAY, 0.4 * DELAY, 0.7 * DELAY, 1.01 * DEL
 PAUSES = (5, 31, 61, 290, 310, 0.5 * DELAY, 1.1 * DELAY, 2.6 * DELAY, 30 * DELAY)
 SKEWS = (0.0, 0.0, 3600.0, -3600.0, 1e6, -1e6)
 FAULTS = ("slow", "away", "lost", "lost", "never", "late", "late", "late")
+
+AIMS = (
+    *(("", ""),) * 6, ("put", "/index.json"), ("put", "/index.json"), ("execute", ""), ("execute", ""),
+    ("put", keys.HOLDS), ("put", keys.SENTENCES), ("delete", keys.SENTENCES), ("put", "blobs/"), ("copy", ""),
+    ("complete_parts", ""),
+)  # fmt: skip
 
 Able = Process | Late
 
@@ -55,7 +62,7 @@ class Actor:
     name: str
     script: Script
     crash_at: int = 0
-    freeze: tuple[int, float, bool] | None = None
+    freeze: Freeze | None = None
     skew: float = 0.0
 
 
@@ -67,7 +74,7 @@ class Plan:
     scene: str
     mode: str
     actors: tuple[Actor, ...]
-    faults: tuple[tuple[int, str], ...] = ()
+    faults: tuple[Fault, ...] = ()
     part: int = PART
     salt: int = 0
     to_the_end: bool = False
@@ -101,16 +108,33 @@ def plan_of(seed: int, scene: str | None = None) -> Plan:
     fate, victim = rng.random(), rng.randrange(len(actors))
     if fate < 0.2:
         actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 60))
-    elif fate < 0.5:
-        freeze = (rng.randrange(1, 60), rng.choice(PAUSES), rng.random() < 0.5)
-        actors[victim] = replace(actors[victim], freeze=freeze)
-    faults: tuple[tuple[int, str], ...] = ()
-    if rng.random() < 0.5:
-        faults = tuple((rng.randrange(1, 120), rng.choice(FAULTS)) for _ in range(rng.choice([1, 2, 2, 8])))
+    elif fate < 0.5 or chosen in SLEEPY:
+        victim = 0 if chosen in SLEEPY else victim
+        actors[victim] = replace(actors[victim], freeze=_freeze(rng, SLEEPY.get(chosen)))
+    faults: tuple[Fault, ...] = ()
+    if chosen in FAULTY:
+        method, key, kinds = FAULTY[chosen]
+        faults = tuple((rng.randrange(1, 3), method, key, rng.choice(kinds)) for _ in range(rng.choice([1, 1, 2])))
+    elif rng.random() < 0.5:
+        faults = tuple(_fault(rng) for _ in range(rng.choice([1, 1, 2, 8])))
     part = rng.choice([PART, PART, PART, 8])
     mode = rng.choice(["own", "pool"])
     to_the_end, one_host = rng.random() < 0.15, rng.random() < 0.3
     return Plan(seed, chosen, mode, tuple(actors), faults, part, to_the_end=to_the_end, one_host=one_host)
+
+
+def _fault(rng: random.Random) -> Fault:
+    """Of any request, or of one of those that the protocol turns on."""
+    method, key = rng.choice(AIMS)
+    return rng.randrange(1, 6 if method else 120), method, key, rng.choice(FAULTS)
+
+
+def _freeze(rng: random.Random, wanted: tuple[str, tuple[float, ...]] | None) -> Freeze:
+    """Anywhere, or before one of the first requests of a kind: between a look and what is done about it."""
+    kind = wanted[0] if wanted else rng.choice(["", "", "put", "list", "execute", "delete"])
+    at = rng.randrange(1, 60) if not kind else rng.randrange(1, 2 if kind == "execute" else 8)
+    pauses = [pause * DELAY for pause in wanted[1]] if wanted else PAUSES
+    return Freeze(at, kind, rng.choice(pauses), rng.random() < 0.5)
 
 
 @dataclass
@@ -137,7 +161,7 @@ Look = Callable[[Machine, Plan], None]
 
 def run(plan: Plan, strategy: Any = None, at_the_end: Look | None = None) -> Failure | None:
     """Play a plan. `at_the_end` looks at the world when all are done, and raises Violation."""
-    machine = new_world(plan.mode, random.Random(plan.seed), dict(plan.faults), one_host=plan.one_host)
+    machine = new_world(plan.mode, random.Random(plan.seed), plan.faults, one_host=plan.one_host)
     for actor in plan.actors:
         start(machine, actor, plan)
     try:
@@ -169,7 +193,7 @@ def play(machine: Machine, strategy: Any) -> None:
     while (living or machine.late) and machine.violation is None:
         able: list[Able] = [one for one in (*living, *machine.late) if one.can_run()]
         if not able:
-            machine.advance(min(process.wake for process in living))
+            machine.advance(min(one.wake for one in (*living, *machine.late)))
             continue
         found = able[0] if len(able) == 1 == len(living) else strategy.pick(able, machine)
         if found is None:

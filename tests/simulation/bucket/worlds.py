@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
 
 from tests.simulation.baton import SECOND
 from tests.simulation.bucket.ghost import DELAY, Ghost
-from tests.simulation.bucket.machine import Machine, Process
-from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
+from tests.simulation.bucket.machine import Fault, Machine, Process
+from tests.simulation.content import BODIES, M0, M1, M2, M4, Image, image
 from tests.simulation.worlds import Direct
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
@@ -25,6 +25,8 @@ from zotctl.storage.s3.shared import Mark
 from zotctl.storage.s3.site import Site
 
 START = 1_700_000_000 * SECOND
+M7 = image("m7", "c0", "l0", "l0")
+"""What lies of it in `a` may be collected at once, and all that it needs is needed by others."""
 PART = 64
 """Bytes: no blob here is so long."""
 
@@ -45,7 +47,7 @@ class Maker:
 
     def __init__(self, *, dedupe: bool) -> None:
         memory = MemoryObjects(smallest_part=1)
-        self.machine = Machine(memory, START - int(20 * DELAY) * SECOND, dice=Random(0), faults={}, delay=DELAY)
+        self.machine = Machine(memory, START - int(20 * DELAY) * SECOND, dice=Random(0), faults=(), delay=DELAY)
         self.dedupe = dedupe
 
     def store(self) -> Store:
@@ -85,6 +87,7 @@ def _made(mode: str) -> Maker:
     maker.image("a", M0, "t")
     maker.image("b", M0, "t")
     maker.image("a", M4)
+    maker.image("a", M7)
     maker.at(-3)
     maker.blobs("a", M1.blobs)
     maker.at(-1.9)
@@ -96,7 +99,7 @@ def _made(mode: str) -> Maker:
     return maker
 
 
-def new_world(mode: str, dice: Random, faults: dict[int, str], *, one_host: bool) -> Machine:
+def new_world(mode: str, dice: Random, faults: Sequence[Fault], *, one_host: bool) -> Machine:
     """A copy of its own of a world, with a ghost that knows all that is there."""
     made = _made(mode)
     memory = MemoryObjects(smallest_part=1)
