@@ -188,6 +188,17 @@ def test_stubs_are_filled(zot: Place) -> None:
     require_whole(opened(zot))
 
 
+def test_a_stub_that_no_manifest_reaches_is_filled_too(zot: Place) -> None:
+    """What a tag that was moved has left: zot would take the empty object for the blob, `verify` calls it damage."""
+    unreached = digest_of(b"unreached")
+    zot.objects.put(keys.blob("b/c", unreached), b"")
+    zot.objects.put(keys.blob("a", unreached), b"unreached")
+    report = run(opened(zot), undo=True)
+    assert (report.exit_code, report.findings, report.summary["copied"]) == (0, [], 4)
+    with zot.objects.open(keys.blob("b/c", unreached)) as reader:
+        assert reader.read_at(0, reader.size) == b"unreached"
+
+
 def test_stubs_go_into_the_pool(zot: Place) -> None:
     report = run(opened(zot, dedupe=True))
     assert (report.exit_code, report.findings, report.summary["dropped"]) == (0, [], 9)

@@ -7,6 +7,7 @@ go. zot's empty objects, which it leaves where another repository has the conten
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from zotctl.config.s3 import S3Config
@@ -68,13 +69,17 @@ class _Conversion:
     def _own(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """Those of its blobs that lie in the repository."""
         wanted = self._blobs(name)
+        return ((digest, found) for digest, found in self._objects(name) if digest in wanted)
+
+    def _objects(self, name: str) -> Iterator[tuple[Digest, Object]]:
+        """All that lies there under the name of a blob."""
         for text, found in self._steps.own(name):
-            try:
-                digest = parse_digest(text)
-            except DigestInvalid:
-                continue
-            if digest in wanted:
-                yield digest, found
+            with suppress(DigestInvalid):
+                yield parse_digest(text), found
+
+    def _stubs(self, name: str) -> set[Digest]:
+        """Reached or not: without us, an empty object is taken for the blob."""
+        return {digest for digest, found in self._objects(name) if is_stub(digest, found.size)}
 
     def _look(self, key: str, digest: Digest) -> Verdict:
         """The very object under this key, whatever the repository would read."""
@@ -86,7 +91,7 @@ class _Conversion:
 
     def _origins(self, names: list[str]) -> dict[Digest, str]:
         """Where the content of zot's empty objects is: in one repository, whichever."""
-        stubs = {digest for name in names for digest, found in self._own(name) if is_stub(digest, found.size)}
+        stubs = {digest for name in names for digest in self._stubs(name)}
         if not stubs:
             return {}
         everywhere = (one for name in self._root.catalog.everything() for one in self._steps.own(name))
@@ -241,6 +246,7 @@ class _Spreading(_Conversion):
         own = dict(self._steps.own(name))
         wanted = {digest for digest, _ in self._protocol.holdings.of(name)}
         wanted |= {Digest(text) for text in self._blobs(name)}
+        wanted |= self._stubs(name)
         for digest in sorted(wanted):
             there = own.get(digest)
             if there is None or is_stub(digest, there.size):
