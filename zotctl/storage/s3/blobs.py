@@ -117,8 +117,7 @@ class Blobs:
         place, since = keys.blob(name, digest), self._promises.now(name)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
-        while place in self._sentences.condemned():
-            self._sentences.wait_out([place])
+        while self._sentences.wait_out([place]):
             since = self._promises.now(name)
             etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
         self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from zotctl.errors import NotFound
+from zotctl.errors import Changed, NotFound, OutcomeUnknown
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -84,8 +84,11 @@ class Promises:
         """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
         while (known := self.confirmed(name, digest)) is None:
             since = self._hold(name, digest)
-            if self._sentences.condemned() & set(self._site.places(name, digest)):
+            condemned, lifted = self._sentences.look()
+            if condemned & set(self._site.places(name, digest)):
                 raise NotFound(f"{digest} is being collected just now")
+            if lifted:
+                continue
             found = self._check(name, digest, since)
             if self._covers(since):
                 return found
@@ -116,9 +119,12 @@ class Promises:
         """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy.
         `new`: there is hardly a hold yet, so that it is written without a look."""
         while True:
-            since = self._write_hold(name, digest) if new else self.hold(name, digest)
+            since, was_there = self._hold_for_bytes(name, digest, new)
+            new = False
             if self._sentences.wait_out(self._condemnable(name, digest, place)) or not self._covers(since):
                 continue
+            if was_there and place == keys.shared(digest) and self._site.head(keys.hold(digest, name)) is None:
+                continue  # it was deleted under a sentence that was lifted before P2
             found = make()
             if self._covers(since):
                 self.confirm(name, digest, found, since)
@@ -129,11 +135,20 @@ class Promises:
 
     def hold(self, name: str, digest: Digest) -> Since:
         """P1 of who has the right."""
-        now = self.now(name)
-        found = self._site.head(keys.hold(digest, name))
+        return self._hold_for_bytes(name, digest, False)[0]
+
+    def _hold_for_bytes(self, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+        """The same, and whether there was one already, which a collector may be deleting: it has looked at it before it
+        was written again, and this process may not look at the sentences until they are lifted."""
+        now, key = self.now(name), keys.hold(digest, name)
+        if new:
+            with suppress(Changed, OutcomeUnknown):
+                self._site.objects.put(key, self._site.clock.token().encode(), absent=True)
+                return now, False
+        found = self._site.head(key)
         if found is not None and found.age < self._site.window:
-            return now._replace(at=now.at - found.age)
-        return self._write_hold(name, digest)
+            return now._replace(at=now.at - found.age), True
+        return self._write_hold(name, digest), found is not None
 
     def renew(self, name: str, digest: Digest) -> None:
         """P1 of who has the right, whatever there is: whoever looked at the hold before, sees that."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
+from typing import NamedTuple
 
 from zotctl.errors import Busy, NotFound
 from zotctl.storage import keys
@@ -27,13 +27,21 @@ POLL = 0.25
 SEEN = 1000
 
 
+class Look(NamedTuple):
+    """`lifted`: there was another one, of which is not known any more what it condemned: what was written before this
+    look may have been deleted under it."""
+
+    condemned: set[str]
+    lifted: bool
+
+
 class Sentences:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._known: Lru[str, frozenset[str]] = Lru(SEEN)
         # A simulation has one thread, and pushes that are one after the other have nothing to share.
-        self.condemned = self._condemned if site.threads is None else Together(self._condemned)
-        """P2: every key in a living sentence."""
+        self.look = self._look if site.threads is None else Together(self._look)
+        """P2: what is in living sentences. One LIST, and a GET for each sentence that is new to us."""
 
     def pronounce(self, condemned: Iterable[str]) -> str:
         """C3: say that these keys are about to be deleted; the key of the sentence."""
@@ -45,10 +53,14 @@ class Sentences:
         """C7."""
         self._site.objects.delete(sentence)
 
-    def _condemned(self) -> set[str]:
-        """One LIST, and a GET for each sentence that is new to us."""
+    def condemned(self) -> set[str]:
+        """Every key in a living sentence, for whoever has written nothing before."""
+        return self.look().condemned
+
+    def _look(self) -> Look:
         living = [s for s in self._site.objects.list(f"{keys.SENTENCES}/") if s.age < LIFETIME]
-        return set().union(*(self._read(sentence) for sentence in living))
+        read = [self._read(sentence) for sentence in living]
+        return Look(set().union(*(found for found in read if found is not None)), None in read)
 
     def wait_out(self, wanted: Iterable[str]) -> bool:
         """P2 of a push: return when none of these keys is condemned. Raises Busy (503, Retry-After).
@@ -57,19 +69,24 @@ class Sentences:
         had looked at the holds before: begin again with P1.
         """
         wanted, until, waited = set(wanted), self._site.clock.elapsed() + PATIENCE, False
-        while self.condemned() & wanted:
+        while True:
+            condemned, lifted = self.look()
+            waited = waited or lifted
+            if not condemned & wanted:
+                return waited
             waited = True
             if self._site.clock.elapsed() >= until:
                 raise Busy("content of this push is being collected just now; try again")
             self._site.clock.sleep(POLL * self._site.clock.jitter())
-        return waited
 
-    def _read(self, sentence: Object) -> frozenset[str]:
+    def _read(self, sentence: Object) -> frozenset[str] | None:
+        """None: lifted since."""
         known = self._known.get(sentence.key)
         if known is None:
-            known = frozenset()
-            with suppress(NotFound):  # lifted since
+            try:
                 got = self._site.objects.get(sentence.key)
-                known = frozenset(json.loads(got[1])) if got else known
+            except NotFound:
+                return None
+            known = frozenset(json.loads(got[1])) if got else frozenset()
             self._known.put(sentence.key, known)
         return known
