@@ -132,6 +132,14 @@ def _whatever_the_time(self: Promises, since: Since) -> bool:
     return True
 
 
+_hold_for_bytes = Promises._hold_for_bytes
+
+
+def _as_if_new(self: Promises, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+    """Then nobody looks after P2 whether the hold is still there."""
+    return _hold_for_bytes(self, name, digest, new)[0], False
+
+
 _wait_out = Sentences.wait_out
 
 
@@ -264,7 +272,7 @@ OFF: dict[str, Off] = {
     ),
     "P3": Off([(Promises, "_check", _unseen)], ("bucket push gc gc", "bucket wait"), 3000),
     "P1 again after a sentence": Off(
-        [(Sentences, "wait_out", _wait_and_forget)],
+        [(Sentences, "wait_out", _wait_and_forget), (Promises, "_hold_for_bytes", _as_if_new)],
         ("bucket push gc gc", "bucket upload head gc", "bucket mount gc"),
         3000,
     ),

@@ -46,7 +46,7 @@ def all_schedules(
 def each_fault(mode: str, actors: list[Actor], fault: str, every: int) -> Iterator[Failure | None]:
     """It befalls every request in turn; nobody is interrupted where he need not be."""
     for number in range(1, 60, every):
-        plan = Plan(-1, "exhaustive", mode, tuple(actors), faults=((number, fault),))
+        plan = Plan(-1, "exhaustive", mode, tuple(actors), faults=((number, "", "", fault),))
         for guided in all_paths(OnBucket, 0, ()):
             yield run(plan, guided, at_the_end=look)
 

@@ -15,8 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import actors as a
+from tests.simulation.bucket import actors as b
 from tests.simulation.bucket.playing import first_failure, play_seed, told
 from tests.simulation.bucket.scenes import SCENES
+from tests.simulation.bucket.scheduler import Actor
+from tests.simulation.bucket.small import all_schedules
+from tests.simulation.bucket.worlds import M7
+from tests.simulation.content import M0, M1
 
 CHUNK = 1000
 WANTED = int(os.environ.get("ZOTCTL_SCHEDULES", "20000" if os.environ.get("CI") else "1000"))
@@ -48,3 +54,29 @@ def test_every_bucket_seed_that_ever_failed() -> None:
     for seed, scene in _failed_once():
         failure = play_seed(seed, scene)
         assert failure is None, told(failure)
+
+
+Pair = tuple[a.Script, a.Script, tuple[float, ...]]
+
+SMALL: dict[str, Pair] = {
+    "push, collect": (a.promised("a", M1, "n"), b.collector(), ()),
+    "upload, collect": (a.uploader("a", M1.blobs[1]), b.collector(), (31.0,)),
+    "push a manifest again, collect": (a.tagger("a", M7, "n"), b.collector(), ()),
+    "push, delete blob": (a.promised("a", M1, "n"), a.blob_deleter("a", M1.blobs[1]), (301.0,)),
+    "upload, delete blob": (a.uploader("a", M1.blobs[1]), a.blob_deleter("a", M1.blobs[1]), (31.0,)),
+    "mount, delete blob": (a.mounter("a", "n", M0, "n"), a.blob_deleter("a", M1.blobs[1]), ()),
+    "tag, untag": (a.tagger("a", M0, "u"), a.untagger("a", "t"), ()),
+    "new, new": (a.tagger("n", M0, "u"), a.tagger("n", M0, "v"), ()),
+    "collect, collect": (b.collector(), b.collector("gc2"), ()),
+}
+"""Two actors, and one switch that nobody has to make; in CI two."""
+DEEP = bool(os.environ.get("CI")) or WANTED > 20_000
+
+
+@pytest.mark.parametrize("mode", ["own", "pool"])
+@pytest.mark.parametrize("pair", SMALL)
+def test_every_schedule_of_two_on_a_bucket(pair: str, mode: str) -> None:
+    one, other, ticks = SMALL[pair]
+    actors = [Actor("one", one), Actor("two", other)]
+    for failure in all_schedules(mode, actors, 2 if DEEP else 1, ticks):
+        assert failure is None, "\n".join([str(failure.error), *failure.lines()])

@@ -16,8 +16,10 @@ from tests.simulation.content import M0, M1, M5
 from tests.simulation.test_simulation import DEEP
 from zotctl.jobs.bucket.deletion import Condemned, Deletion
 from zotctl.jobs.walk import Marker
+from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.s3.sentences import LIFETIME, Sentences
+from zotctl.storage.s3.promises import Promises, Since
+from zotctl.storage.s3.sentences import LIFETIME
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -94,12 +96,12 @@ def _no_recheck(self: Deletion) -> None:
     pass
 
 
-_wait_out = Sentences.wait_out
+_hold_for_bytes = Promises._hold_for_bytes
 
 
-def _wait_and_go_on(self: Sentences, wanted: Iterable[str]) -> bool:
-    _wait_out(self, wanted)
-    return False
+def _as_if_new(self: Promises, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+    """Then nobody looks again whether a collector has deleted it, and lifted its sentence since."""
+    return _hold_for_bytes(self, name, digest, new)[0], False
 
 
 def _own_only(self: Condemned) -> set[str]:
@@ -111,7 +113,7 @@ OFF: dict[str, tuple[type, str, object, str, str]] = {
     "C4: a fence": (Deletion, "_fence", _marks_without_fence, "frozen, condemn", "own"),
     "C4: of all who hold it": (Condemned, "names", property(_own_only), "frozen, condemn", "pool"),
     "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "promised, condemn", "own"),
-    "P1 again after waiting": (Sentences, "wait_out", _wait_and_go_on, "push, condemn", "pool"),
+    "P2: the hold is still there": (Promises, "_hold_for_bytes", _as_if_new, "push, condemn", "pool"),
 }
 
 
