@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -105,13 +106,21 @@ def load(
             logging.getLogger("zotctl.config").warning(warning)
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
         if is_bucket(path):
-            continue  # opening it says whether it is there; a prefix without objects is an empty store
+            continue  # opening it says whether it is there
         if must_exist and not os.path.isdir(path):
             new = ", or make the directory if the store is to be a new one" if may_be_new else ""
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config{new}")
         if must_exist and not (may_be_empty or may_be_new) and _is_empty(path):
             raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
-    return loaded
+    return _with_buckets(loaded, may_be_new or may_be_empty)
+
+
+def _with_buckets(loaded: Config, may_be_empty: bool) -> Config:
+    """The same rule for a bucket, where only opening it tells whether anything is there."""
+    from zotctl.config import is_bucket
+
+    roots = [replace(root, create=may_be_empty) if is_bucket(root.path) else root for root in loaded.storage.roots]
+    return replace(loaded, storage=replace(loaded.storage, roots=tuple(roots)))
 
 
 def _is_empty(path: str) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from zotctl.errors import NotFound, PermissionRefused
+from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Reader
 from zotctl.storage.objects import LISTED, Object, Warrant
@@ -42,6 +45,17 @@ class Client:
         return {"Bucket": self.settings.bucket, "Key": self._base + key}
 
     # -- reading --------------------------------------------------------------------------------
+
+    def store_above(self) -> str | None:
+        """The address of a store that this prefix lies in. Who may not look above is told of none."""
+        above = self.settings.prefix
+        while above:
+            above = above.rpartition("/")[0]
+            with suppress(NotFound, PermissionRefused), self.connection.translated(above, "HeadObject"):
+                key = f"{above}/{keys.VERSION}" if above else keys.VERSION
+                self._s3.head_object(Bucket=self.settings.bucket, Key=key)
+                return f"s3://{self.settings.bucket}/{above}".rstrip("/")
+        return None
 
     def head(self, key: str) -> Object:
         with self.connection.translated(key, "HeadObject"):

@@ -7,6 +7,7 @@ none, and each job walks, and adds to it what it lacks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -17,6 +18,8 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.s3.site import Site
 
+log = logging.getLogger("zotctl.storage")
+
 AT_ONCE = 64
 """Directories that are listed side by side."""
 
@@ -24,6 +27,7 @@ AT_ONCE = 64
 class Listed:
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._stores: set[str] = set()
         self._made = False
         """The list was made once: it has at least what was here then, and what was pushed."""
 
@@ -80,11 +84,22 @@ class Listed:
     def _scan(self, directory: str) -> tuple[bool, list[str]]:
         is_layout, below = False, list[str]()
         for name, is_folder in self._site.objects.names(directory):
+            if directory and is_folder and name == keys.HIDDEN:
+                self._report_store(directory)
+                return False, []
             is_layout = is_layout or (name == LAYOUT_FILE and bool(directory))
             with suppress(NameInvalid):
                 if is_folder:
                     below.append(parse_name(f"{directory}/{name}" if directory else name))
         return is_layout, below
+
+
+    def _report_store(self, directory: str) -> None:
+        """A store of its own below this one: its servers make their promises there, where no job of ours looks."""
+        if directory not in self._stores:
+            self._stores.add(directory)
+            label = self._site.objects.label
+            log.warning(f"{label}/{directory} is a store of its own and is left out: name it by its own address")
 
 
 def _sorted(names: Iterable[str]) -> list[str]:

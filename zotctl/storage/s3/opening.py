@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from zotctl.config import Address, RootConfig, Route, S3Config, parse_address
-from zotctl.errors import Changed, NoBucket, NoSuchStore, NotFound, Unavailable
+from zotctl.errors import Changed, ConfigError, NoBucket, NoSuchStore, NotFound, Unavailable
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
@@ -49,7 +49,7 @@ def open_bucket(
     objects = Retrying(client, clock)
     # The processes of a server, which follow each other, are one.
     alone = Alone(objects, os.getppid() if serving else os.getpid()) if s3.single_writer else None
-    entrance = Entrance(objects, clock, client.endpoint, alone)
+    entrance = Entrance(objects, clock, client, alone)
     threshold = Threshold(objects, None if read_only else entrance.prepare)
     site = Site(
         threshold,
@@ -61,7 +61,7 @@ def open_bucket(
         deletions=OF_THIS_SERVER,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )
-    _enter(site, threshold, serving=serving)
+    _enter(site, threshold, serving=serving, create=settings.create)
     redirect = s3.redirect_lifetime if s3.redirect else None
     return Root(BucketProtocol(site, Budget(s3.upload_memory), redirect), read_only, settings, route)
 
@@ -86,11 +86,13 @@ def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
     )
 
 
-def _enter(site: Site, threshold: Threshold, *, serving: bool) -> None:
+def _enter(site: Site, threshold: Threshold, *, serving: bool, create: bool) -> None:
     """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
     so it asks once and goes on; a job waits as for any other request."""
     try:
-        look(site.direct or site.objects)
+        used = look(site.direct or site.objects)
+        if not (used or serving or create) and next(site.objects.names(""), None) is None:
+            raise NoSuchStore(f"nothing is stored at {site.objects.label}: is that the right bucket and prefix?")
         site.look_for_pool()
         if serving and not site.read_only:
             threshold.ready()
@@ -116,17 +118,22 @@ class Entrance:
 
     """`alone`: nobody else writes there."""
 
-    def __init__(self, objects: Objects, clock: Clock, server: str, alone: Alone | None) -> None:
-        self._objects, self._clock, self._server, self._alone = objects, clock, server, alone
+    def __init__(self, objects: Objects, clock: Clock, client: Client, alone: Alone | None) -> None:
+        self._objects, self._clock, self._client, self._alone = objects, clock, client, alone
 
     def prepare(self) -> None:
         """Raises ConfigError where two processes would lose each other's writes, naming what is missing, and
         HeldElsewhere beside a single writer."""
         used = look(self._objects)
+        if not used and (above := self._client.store_above()) is not None:
+            raise ConfigError(
+                f"{self._objects.label} lies in the store {above}: name that one, and what to look at by --repo"
+            )
         if self._alone is not None:
             self._alone.claim()
         else:
-            require_shared(self._objects.label, probe(self._objects, self._clock, self._server), single_writer=False)
+            found = probe(self._objects, self._clock, self._client.endpoint)
+            require_shared(self._objects.label, found, single_writer=False)
         if not used:
             with suppress(Changed):
                 self._objects.put(keys.VERSION, BODY, absent=True)
