@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 if not os.environ.get("ZOTCTL_RANDOM"):
     settings.load_profile("fixed")
+
+
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Some tests take a minute: who has none left takes over from who has."""
+    if config.getoption("numprocesses", None) and config.option.dist == "load":
+        config.option.dist = "worksteal"
