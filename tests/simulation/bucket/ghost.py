@@ -236,12 +236,13 @@ class Ghost:
         return hold in self.stored or blob_key(repo, digest) in self.stored or digest in self.repo(repo).needed
 
     def refused(self, process: Process, repo: str, digests: Sequence[str]) -> None:
-        """A manifest was refused, for these are not there: was none of them promised?"""
+        """A manifest was refused, for these are not there: was none of them promised before it was sent?"""
         op = process.op
         assert op is not None
         for digest in digests:
             at = self.promises.get((repo, digest))
-            if at is not None and self._is_young(at) and not self.deleted_since(repo, digest, op.step):
+            known = at is not None and at <= op.time and self._is_young(at)
+            if known and not self.deleted_since(repo, digest, op.step):
                 self.fail(process, "I6", f"{digest} was promised in {repo} and refused as missing")
 
     def deleted_since(self, repo: str, digest: str, step: int) -> bool:
