@@ -110,6 +110,10 @@ class Blobs:
         self._heal(digest, place)
         return found
 
+    def still_promised(self, name: str, digest: Digest) -> None:
+        """Before an answer that may come late: from memory, or else from P1. NotFound."""
+        self._promises.promise(name, digest)
+
     def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
         """M3: a manifest lies in its repository, and its own time stamp is its hold."""
         if self._promises.confirmed(name, digest) is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from zotctl.errors import (
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Busy,
     Changed,
     DigestInvalid,
     NoSpace,
@@ -266,6 +267,10 @@ class Upload:
         self._end(keep=False)
         with suppress(StorageError):  # it is published
             self._uploads.discard(self._session, completed=self._parts is not None and self._parts.completed)
+        try:
+            self._uploads.blobs.still_promised(self._session.name, digest)
+        except NotFound as error:
+            raise Busy(f"{digest} was collected before its upload could be answered; send it again") from error
 
     def _finish(self, digest: Digest) -> None:
         if self._known(digest.algorithm) != digest and not self._current and self._is_stale():
