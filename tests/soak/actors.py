@@ -72,6 +72,7 @@ class World:
     jobs: Jobs
     journal: Journal
     delay: float
+    wanted: tuple[str, ...]
     tags: Tags = field(default_factory=Tags)
     stop: threading.Event = field(default_factory=threading.Event)
 

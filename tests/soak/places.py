@@ -16,6 +16,8 @@ class Place:
     address: str
     delay = 6.0
     servers = 2
+    unlikely: tuple[str, ...] = ()
+    """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
 
     def suffer(self) -> str:
@@ -37,6 +39,8 @@ class InBucket(Place):
 
     delay = 12.0
     servers = 3
+    unlikely = ("dedupe 0",)
+    """It waits a minute for readers of old copies, if nobody kills it."""
 
     def __init__(self, bucket: buckets.Bucket, *, dedupe: bool) -> None:
         self.bucket, self.address = bucket, bucket.url

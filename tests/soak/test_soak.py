@@ -79,7 +79,8 @@ def everything_at_once(home: Path, place: Place, look: Callable[[World], None]) 
     journal = Journal(home)
     fleet = Fleet(home, place, journal)
     jobs = Jobs(home, place, journal)
-    world, chaos = World(fleet, jobs, journal, place.delay), Chaos(fleet, jobs, journal, place)
+    wanted = tuple(what for what in WANTED if what not in place.unlikely)
+    world, chaos = World(fleet, jobs, journal, place.delay, wanted), Chaos(fleet, jobs, journal, place)
     try:
         rush(world, chaos, home)
         place.recover()
@@ -102,14 +103,14 @@ def rush(world: World, chaos: Chaos, home: Path) -> None:
         end, counts = time.monotonic() + SECONDS, world.journal.counts
         while not world.journal.failures:
             now = time.monotonic()
-            if now > end + PATIENCE or (now > end and all(counts[what] for what in WANTED)):
+            if now > end + PATIENCE or (now > end and all(counts[what] for what in world.wanted)):
                 break
             time.sleep(random.uniform(0.2, 1.5))
             chaos.strike()
         world.stop.set()
         chaos.thaw()
     if not world.journal.failures:
-        assert [what for what in WANTED if not counts[what]] == []
+        assert [what for what in world.wanted if not counts[what]] == []
 
 
 def check(world: World, look: Callable[[World], None]) -> None:

@@ -15,4 +15,4 @@ def test_no_credentials_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path_factory
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(PermissionRefused, match="AWS_ACCESS_KEY_ID"):
-        Client(BucketSettings("bucket", "", "http://127.0.0.1:9", "us-east-1"))
+        Client(BucketSettings("bucket", "", "http://127.0.0.1:9", "us-east-1")).head("x")
