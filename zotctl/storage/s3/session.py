@@ -113,6 +113,9 @@ def store(objects: Objects, session: Session, body: Buffer) -> Session:
             # Ours, if an attempt without an answer was done after all.
             if (etag := _ours(objects, session)) is not None:
                 return replace(session, etag=etag)
+            if not session.etag:
+                # Nobody else knows its id: it was stored, and purged while this process was frozen.
+                raise unknown(session.id) from None
             raise
     raise failure
 
