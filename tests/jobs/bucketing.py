@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.clocks import Hand
 from tests.counting import Counted
 from tests.jobs.layouts import OLD
 from tests.stores import bucket_store
@@ -19,24 +20,6 @@ from zotctl.storage import Store
 from zotctl.storage.clock import Clock
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Objects
-
-
-class Hand(Clock):
-    """For the host and for the server in memory; it moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def elapsed(self) -> float:
-        return self.at
-
-    boottime = elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
 
 
 class Place(Protocol):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests import images
+from tests.clocks import Hand
 from tests.counting import Counted
 from tests.stores import bucket_store
 from zotctl.errors import BlobUnknown, Busy, Changed, ManifestBlobUnknown, OutcomeUnknown, Referenced
@@ -16,7 +16,6 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Repository, Store, keys
-from zotctl.storage.clock import Clock
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.index_object import EPOCH, GENERATIONS
@@ -28,29 +27,9 @@ MANIFEST = check_manifest(IMAGE.manifest, OCI_MANIFEST)
 LAYER = digest_of(IMAGE.blobs[-1])
 
 
-class Time(Clock):
-    """One clock for the host and the server, which stands still but while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
-        self.on_sleep: Callable[[], object] = lambda: None
-
-    def now(self) -> float:
-        return self.at
-
-    def elapsed(self) -> float:
-        return self.at
-
-    boottime = elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-        self.on_sleep()
-
-
 class World:
     def __init__(self, *, dedupe: bool) -> None:
-        self.time, self.dedupe = Time(), dedupe
+        self.time, self.dedupe = Hand(1_000_000.0), dedupe
         self.memory = MemoryObjects(self.time.now)
         self.objects = Counted(self.memory)
         self.store = self.another()

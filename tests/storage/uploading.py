@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tests.clocks import Hand
 from tests.counting import Counted
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Objects
 from zotctl.storage.s3.budget import Budget
@@ -22,29 +22,11 @@ PART = 4096
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART, 2 * PART + 1, 3 * PART, 7 * PART, 7 * PART + 5]
 
 
-class Time(Clock):
-    """The host's and the server's."""
-
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def elapsed(self) -> float:
-        return self.at
-
-    boottime = elapsed
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
 class World:
     """`objects` counts what all processes ask for."""
 
     def __init__(self, *, dedupe: bool = False, threads: bool = False, limit: int = 64 * PART) -> None:
-        self.time, self.dedupe, self.threads, self.limit = Time(), dedupe, threads, limit
+        self.time, self.dedupe, self.threads, self.limit = Hand(1_000_000.0), dedupe, threads, limit
         self.memory = MemoryObjects(self.time.now, smallest_part=PART)
         self.objects = Counted(self.memory)
         self.one, self.two = self.process(), self.process()

@@ -7,11 +7,10 @@ go. zot's empty objects, which it leaves where another repository has the conten
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 
 from zotctl.config.s3 import S3Config
-from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound
+from zotctl.errors import LayoutInvalid, NotFound
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
@@ -19,7 +18,7 @@ from zotctl.jobs.hashing import Hasher, Workers
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
-from zotctl.oci.digest import Digest, is_stub, parse_digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
@@ -44,14 +43,14 @@ def undo_bucket(run: Run, root: Root) -> None:
 class _Conversion:
     def __init__(self, run: Run, root: Root) -> None:
         self._run, self._root = run, root
-        self._protocol, self._steps = root.bucket, root.bucket.converting
+        self._site, self._steps = root.bucket.site, root.bucket.converting
         self._hasher = Hasher(run)
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Consequences(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
         self._sound: Lru[Digest, bool] = Lru(REMEMBERED)
 
     def _workers(self) -> Workers:
-        return Workers(1 if self._protocol.site.threads is None else AT_ONCE)
+        return Workers(1 if self._site.threads is None else AT_ONCE)
 
     def _names(self) -> list[str]:
         return [name for name in self._root.catalog.everything() if self._run.covers(name)]
@@ -69,22 +68,16 @@ class _Conversion:
     def _own(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """Those of its blobs that lie in the repository."""
         wanted = self._blobs(name)
-        return ((digest, found) for digest, found in self._objects(name) if digest in wanted)
-
-    def _objects(self, name: str) -> Iterator[tuple[Digest, Object]]:
-        """All that lies there under the name of a blob."""
-        for text, found in self._steps.own(name):
-            with suppress(DigestInvalid):
-                yield parse_digest(text), found
+        return ((digest, found) for digest, found in self._site.own(name) if digest in wanted)
 
     def _stubs(self, name: str) -> set[Digest]:
         """Reached or not: without us, an empty object is taken for the blob."""
-        return {digest for digest, found in self._objects(name) if is_stub(digest, found.size)}
+        return {digest for digest, found in self._site.own(name) if is_stub(digest, found.size)}
 
     def _look(self, key: str, digest: Digest) -> Verdict:
         """The very object under this key, whatever the repository would read."""
         try:
-            with self._protocol.site.objects.open(key) as reader:
+            with self._site.objects.open(key) as reader:
                 return Verdict(digest, reader.info(), self._hasher.digest(reader, digest.algorithm))
         except NotFound:
             return Verdict(digest)
@@ -94,8 +87,8 @@ class _Conversion:
         stubs = {digest for name in names for digest in self._stubs(name)}
         if not stubs:
             return {}
-        everywhere = (one for name in self._root.catalog.everything() for one in self._steps.own(name))
-        return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
+        everywhere = (one for name in self._root.catalog.everything() for one in self._site.lying(name))
+        return {Digest(text): found.key for text, found in everywhere if text in stubs and found.size}
 
     def _is_sound(self, key: str, digest: Digest) -> bool:
         """Reads it, and tells nobody."""
@@ -108,6 +101,11 @@ class _Conversion:
             known = self._is_sound(keys.shared(digest), digest)
             self._sound.put(digest, known)
         return known
+
+    def _tell_stub(self, name: str, digest: Digest, found: Object) -> None:
+        path = f"{self._root.label}/{found.key}"
+        reason = "the object is empty, and no repository has its content"
+        self._run.finding(Finding(name, digest, "stub", reason, details={"path": path}))
 
     def _tell_damage(self, name: str, verdict: Verdict) -> None:
         with self._run.guarded(name):
@@ -154,12 +152,12 @@ class _Pooling(_Conversion):
         """Content that zot has left in a repository which doesn't need it itself any more."""
         for digest, key in self._origins(names).items():
             self._run.check()
-            if (found := self._protocol.site.head(key)) is not None:
+            if (found := self._site.head(key)) is not None:
                 self._pool(key.rpartition("/blobs/")[0], digest, found)
 
     def _preview(self, name: str, own: dict[Digest, Object]) -> None:
         for digest, found in own.items():
-            there = self._sound.get(digest) or self._protocol.site.head(keys.shared(digest)) is not None
+            there = self._sound.get(digest) or self._site.head(keys.shared(digest)) is not None
             saved = found.size if there else 0
             self._sound.put(digest, True)
             self._run.item(action="pool", repository=name, digest=str(digest), size_bytes=found.size, saved_bytes=saved)
@@ -169,7 +167,7 @@ class _Pooling(_Conversion):
     def _pool(self, name: str, digest: Digest, found: Object) -> None:
         """Hash what the pool has, or what it gets."""
         with self._run.guarded(name):
-            there = self._protocol.site.head(keys.shared(digest))
+            there = self._site.head(keys.shared(digest))
             if there is not None and self._pool_is_sound(digest):
                 return
             verdict = self._look(found.key, digest)
@@ -205,9 +203,7 @@ class _Pooling(_Conversion):
 
     def _tell_left(self, name: str, digest: Digest, found: Object) -> None:
         if is_stub(digest, found.size):
-            path = f"{self._root.label}/{found.key}"
-            reason = "the object is empty, and no repository has its content"
-            self._run.finding(Finding(name, digest, "stub", reason, details={"path": path}))
+            self._tell_stub(name, digest, found)
         else:
             self._run.add("left")
 
@@ -243,8 +239,8 @@ class _Spreading(_Conversion):
             self._save()
 
     def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
-        own = dict(self._steps.own(name))
-        wanted = {digest for digest, _ in self._protocol.holdings.of(name)}
+        own = dict(self._site.lying(name))
+        wanted = {digest for digest, _ in self._root.bucket.holdings.of(name)}
         wanted |= {Digest(text) for text in self._blobs(name)}
         wanted |= self._stubs(name)
         for digest in sorted(wanted):
@@ -262,9 +258,7 @@ class _Spreading(_Conversion):
         source = self._source(digest, origin)
         if source is None:
             if stub is not None:
-                reason = "the object is empty, and no repository has its content"
-                details = {"path": f"{self._root.label}/{stub.key}"}
-                self._run.finding(Finding(name, digest, "stub", reason, details=details))
+                self._tell_stub(name, digest, stub)
             return
         if self._run.dry_run:
             self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=source.size)
@@ -275,7 +269,7 @@ class _Spreading(_Conversion):
 
     def _source(self, digest: Digest, origin: str | None) -> Object | None:
         for key in (keys.shared(digest), origin):
-            found = self._protocol.site.head(key) if key else None
+            found = self._site.head(key) if key else None
             if found is not None and not is_stub(digest, found.size):
                 return found
         return None

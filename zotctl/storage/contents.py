@@ -219,6 +219,10 @@ class Contents:
         """Every manifest, and everything that one of them needs."""
         return {*self.facts, *self._parents}
 
+    def names(self, digest: str) -> bool:
+        """Is it among those?"""
+        return digest in self.facts or digest in self._parents
+
     def parents(self, digest: str) -> list[str]:
         """The manifests of this repository that need this blob or manifest."""
         return sorted(set(self._parents.get(digest, ())))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import read
 from zotctl.storage.local.site import Site
 
@@ -54,6 +55,38 @@ class Past:
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
 
 
+Event = dict[str, Any]
+
+
+def event_of(at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None) -> Event:
+    """`at` in seconds since 1970; `tags` with the digests that they had before."""
+    event: Event = {"t": round(at, 3), "a": action, "r": name, "d": str(digest)}
+    if tags:
+        event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
+    return event
+
+
+def lines_of(events: Iterable[Event]) -> bytes:
+    """As they are written: a line of JSON each."""
+    return b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
+
+
+class Pulls:
+    """Which manifests were pulled today: one event a day for each is enough for retention, and cheap."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
+
+    def is_first(self, name: str, digest: str) -> bool:
+        """The first one of its day that this process is told of?"""
+        key = (name, str(digest), int(self._clock.now() // DAY))
+        known = self._seen.get(key)
+        if known is None:
+            self._seen.put(key, True)
+        return known is None
+
+
 class Memory(Protocol):
     """What every store remembers; a file system does it in files, a bucket in objects."""
 
@@ -69,22 +102,15 @@ class Memory(Protocol):
 
 class History:
     def __init__(self, site: Site) -> None:
-        self._site = site
-        self._pulls: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
+        self._site, self._pulls = site, Pulls(site.clock)
 
     def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
-        event = {"t": round(self._site.clock.now(), 3), "a": action, "r": name, "d": str(digest)}
-        if tags:
-            event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
         with suppress(StorageError):
-            self._append(name, [event])
+            self._append(name, [event_of(self._site.clock.now(), name, action, digest, tags)])
 
     def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest: enough for retention, and cheap."""
-        key = (name, str(digest), int(self._site.clock.now() // DAY))
-        if self._pulls.get(key) is None:
-            self._pulls.put(key, True)
+        if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def past(self, name: str) -> Past:
@@ -99,29 +125,28 @@ class History:
                 past.take(json.loads(line))
         return past
 
-    def _append(self, name: str, events: Iterable[dict[str, Any]]) -> None:
-        body = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
+    def _append(self, name: str, events: Iterable[Event]) -> None:
         try:
             writer = self._site.driver.append(keys.history(name))
         except NotFound:
             self._site.make_dirs(keys.HISTORY)
             writer = self._site.driver.append(keys.history(name))
         with writer:
-            writer.write([body])
+            writer.write([lines_of(events)])
 
     def compact(self, name: str, alive: set[str]) -> None:
         """Forget what is about manifests that are gone. Called under the repository's lock."""
         kept = [event for event in self._events(name) if event.get("d") in alive]
         temp = keys.tmp(self._site.clock.token())
         with self._site.driver.create(temp) as writer:
-            writer.write([json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in kept])
+            writer.write([lines_of(kept)])
         self._site.driver.rename(temp, keys.history(name))
 
     def size(self, name: str) -> int:
         info = self._site.stat(keys.history(name))
         return info.size if info else 0
 
-    def _events(self, name: str) -> list[dict[str, Any]]:
+    def _events(self, name: str) -> list[Event]:
         events = []
         for line in read(self._site.driver, keys.history(name), LARGEST).splitlines():
             with suppress(ValueError):

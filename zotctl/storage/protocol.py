@@ -49,6 +49,15 @@ draft, and must not have edited anything when it raises."""
 Outcome = ZotctlError | None
 
 
+def apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
+    """Why one change of a group is refused, which costs the others nothing; None: it is in the draft."""
+    try:
+        change(tx, draft)
+    except ZotctlError as error:
+        return error
+    return None
+
+
 class UploadSession(Protocol):
     """One upload, held by one writer."""
 

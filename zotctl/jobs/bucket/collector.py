@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import DigestInvalid, NotFound, StorageError, Unsupported
+from zotctl.errors import NotFound, StorageError, Unsupported
 from zotctl.jobs.bucket import leftovers
 from zotctl.jobs.bucket.deletion import Batches, Condemned
 from zotctl.jobs.bucket.judge import Judge, Known
@@ -20,7 +20,7 @@ from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marks
-from zotctl.oci.digest import Digest, is_stub, parse_digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.history import Past
 from zotctl.storage.objects import Object
@@ -116,18 +116,11 @@ class BucketCollector:
         return min(self._options.delay, 2 * FLUSHED_EVERY)
 
     def _collect(self, name: str, seen: Seen, marks: Marks) -> None:
-        lying = list(self._lying(name))
+        lying = list(self._site.own(name))
         own = {str(digest) for digest, found in lying if not is_stub(digest, found.size)}
         self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
         self._take(seen, [one for each in garbage if (one := self._condemn(name, seen, *each)) is not None])
-
-    def _lying(self, name: str) -> Iterator[tuple[Digest, Object]]:
-        """What has the name of a blob. Anything else in there is nobody's business, and stays."""
-        prefix = f"{keys.blobs(name)}/"
-        for found in self._site.objects.list(prefix):
-            with suppress(DigestInvalid):
-                yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found
 
     def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
         """None: not yet."""

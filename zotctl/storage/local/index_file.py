@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from zotctl.errors import LayoutInvalid, NoSpace, NotFound, StorageError, ZotctlError
+from zotctl.errors import LayoutInvalid, NoSpace, NotFound, StorageError
 from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
@@ -18,7 +18,7 @@ from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
 
 LARGEST_INDEX = 256 << 20
 LAYOUT_LIMIT = 4096
@@ -165,7 +165,7 @@ class IndexFiles:
                 self._refuse_what_is_no_file(held.name)
                 return self._begin(held, changes, tx)
             draft = before.index.copy()
-            outcomes = [_apply(change, tx, draft) for change in changes]
+            outcomes = [apply(change, tx, draft) for change in changes]
             if draft.dirty:
                 body = draft.parts()
                 if not self._replace(held, reader, before, draft, body):
@@ -183,7 +183,7 @@ class IndexFiles:
     def _begin(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
         """No repository yet: it is made only if some change is not refused, and then all begin again."""
         draft = empty_index()
-        outcomes = [_apply(change, tx, draft) for change in changes]
+        outcomes = [apply(change, tx, draft) for change in changes]
         if not draft.dirty:
             if self._site.stat(keys.blobs(held.name)) is not None:
                 # What the checks took back from the trash lies in a repository, or no collector would find it.
@@ -300,11 +300,3 @@ def _new_rows(before: Index, after: Index) -> list[Row]:
     """What a tool has put in. What it only kept may have been deleted here since."""
     had = {(row.digest, row.tag, row.alias) for row in before.rows()}
     return [row for row in after.rows() if (row.digest, row.tag, row.alias) not in had]
-
-
-def _apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
-    try:
-        change(tx, draft)
-    except ZotctlError as error:
-        return error
-    return None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from zotctl.errors import HeldElsewhere, StorageError
 from zotctl.storage import keys
 from zotctl.storage.driver import read
+from zotctl.storage.holder import myself, told
 from zotctl.storage.local.site import Site
 
 
@@ -33,12 +32,11 @@ def lease(site: Site, job: str) -> Iterator[None]:
 
 
 def _note_holder(site: Site, job: str) -> None:
-    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(site.clock.now())}
     temp = keys.tmp(site.clock.token())
     with suppress(StorageError):
         try:
             with site.driver.create(temp) as writer:
-                writer.write([json.dumps(who).encode()])
+                writer.write([json.dumps(myself(site.clock)).encode()])
             site.driver.rename(temp, keys.lease(f"{job}.holder"))
         finally:
             site.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
@@ -46,7 +44,6 @@ def _note_holder(site: Site, job: str) -> None:
 
 def _holder(site: Site, job: str) -> str:
     try:
-        who = json.loads(read(site.driver, keys.lease(f"{job}.holder"), 4096))
-        return f": process {who['pid']} on {who['host']}"
-    except (StorageError, ValueError, KeyError, TypeError):
+        return told(read(site.driver, keys.lease(f"{job}.holder"), 4096))
+    except StorageError:
         return ""

@@ -49,12 +49,6 @@ class Bad:
             now = found if found.modified else self._site.objects.head(found.key)
             return got is not None and got[1] == _identity(now)
         return False
-        with suppress(NotFound):
-            got = self._site.objects.get(_mark(digest, found.key))
-            return got is not None and got[1] == _identity(
-                found if found.modified else self._site.objects.head(found.key)
-            )
-        return False
 
     def mark(self, digest: Digest, found: Object) -> None:
         """From now on nobody reads this object, until it is written again."""

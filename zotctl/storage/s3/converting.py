@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 
 from zotctl.errors import NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.objects import LISTED, Object
+from zotctl.storage.objects import LISTED
 from zotctl.storage.s3.promises import Promises
 from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 from zotctl.storage.s3.site import Site
@@ -88,10 +87,3 @@ class Converting:
             self._site.each([partial(self._site.objects.execute, warrants[digest]) for digest in still])
             done += still
         return done
-
-    def own(self, name: str) -> Iterator[tuple[Digest, Object]]:
-        """What really lies in a repository, whatever it reads elsewhere."""
-        for found in self._site.objects.list(f"{keys.blobs(name)}/"):
-            algorithm, _, encoded = found.key.removeprefix(f"{keys.blobs(name)}/").partition("/")
-            with suppress(ValueError):
-                yield Digest(f"{algorithm}:{encoded}"), found

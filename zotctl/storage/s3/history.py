@@ -11,13 +11,12 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.history import DAY, PULLS_REMEMBERED, Past
+from zotctl.storage.history import Event, Past, Pulls, event_of, lines_of
 from zotctl.storage.objects import Object
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.s3.site import Site
@@ -33,9 +32,6 @@ REMEMBERED = 32 << 20
 PUSHED = {"zotctl": "pushed"}
 """Metadata of a manifest that came by a push, and not with a layout of another tool."""
 
-Event = dict[str, Any]
-
-
 class BucketHistory:
     def __init__(self, site: Site, read: Callable[[str], Snapshot]) -> None:
         """`read`: a repository's index.json."""
@@ -43,7 +39,7 @@ class BucketHistory:
         self._events: list[Event] = []
         self._mutex = threading.Lock()
         self._flushed = site.clock.elapsed()
-        self._pulls: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
+        self._pulls = Pulls(site.clock)
         self._files: Lru[str, tuple[Event, ...]] = Lru(REMEMBERED)
 
     # -- noting ---------------------------------------------------------------------------------
@@ -51,18 +47,13 @@ class BucketHistory:
     def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
         """No request. Never raises: the push it tells of goes on."""
         with suppress(StorageError):
-            event: Event = {"t": round(self._site.objects.date(), 3), "a": action, "r": name, "d": str(digest)}
-            if tags:
-                event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
+            event = event_of(self._site.objects.date(), name, action, digest, tags)
             with self._mutex:
                 self._events.append(event)
                 del self._events[:-MOST_EVENTS]
 
     def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest: enough for retention, and cheap."""
-        key = (name, str(digest), int(self._site.clock.now() // DAY))
-        if self._pulls.get(key) is None:
-            self._pulls.put(key, True)
+        if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def maintain(self) -> None:
@@ -85,8 +76,7 @@ class BucketHistory:
                     self._events[:0] = some
 
     def _write(self, name: str, events: Iterable[Event]) -> str:
-        body = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
-        self._site.objects.put(key := f"{keys.history(name)}/{self._site.clock.token()}", body)
+        self._site.objects.put(key := f"{keys.history(name)}/{self._site.clock.token()}", lines_of(events))
         return key
 
     # -- reading --------------------------------------------------------------------------------

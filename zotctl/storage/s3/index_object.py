@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown, ZotctlError
+from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
-from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.site import Site
 
@@ -66,7 +66,7 @@ class IndexObjects:
             if before is not None and (done := _recognised(before.index, unsure)) is not None:
                 return done
             draft = before.index.copy() if before else empty_index()
-            outcomes = [_apply(change, tx, draft) for change in changes]
+            outcomes = [apply(change, tx, draft) for change in changes]
             if not draft.dirty:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
@@ -145,11 +145,3 @@ class IndexObjects:
 def _recognised(index: Index, unsure: dict[str, list[Outcome]]) -> list[Outcome] | None:
     """The outcomes of the attempt that was done after all."""
     return next((unsure[g] for g in index.annotation(GENERATIONS).split() if g in unsure), None)
-
-
-def _apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
-    try:
-        change(tx, draft)
-    except ZotctlError as error:
-        return error
-    return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from zotctl.errors import Changed, HeldElsewhere, NotFound, OutcomeUnknown, StorageError
 from zotctl.storage import keys
+from zotctl.storage.holder import myself, told
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.site import Site
 
@@ -53,7 +53,7 @@ class _Lease:
         for _ in range(ATTEMPTS):
             there = self._there()
             if there is not None and there[0].age < LIFETIME and not (self._is_mine(there[1]) or _is_dead(there[1])):
-                raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{_who(there[1])}")
+                raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{told(there[1])}")
             try:
                 return self._write(there[0].etag if there else "")
             except (Changed, OutcomeUnknown):
@@ -67,8 +67,8 @@ class _Lease:
 
     def _write(self, etag: str) -> None:
         """Each time other bytes, so that no two states have one ETag."""
-        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": int(self._site.clock.now())}
-        who |= {"system": _system(), "token": self._token, "renewal": self._site.clock.token()}
+        who = {"system": _system(), "token": self._token, "renewal": self._site.clock.token()}
+        who |= myself(self._site.clock)
         self._etag = self._site.objects.put(self._key, json.dumps(who).encode(), match=etag, absent=not etag)
 
     def _is_mine(self, body: bytes) -> bool:
@@ -133,10 +133,3 @@ def _system() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return ""
 
-
-def _who(body: bytes) -> str:
-    try:
-        who = json.loads(body)
-        return f": process {who['pid']} on {who['host']}"
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.contents import AllContents
+from zotctl.storage.contents import AllContents, Contents
 from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Outcome, Snapshot
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
@@ -31,6 +33,8 @@ from zotctl.storage.s3.tree import Tree
 from zotctl.storage.s3.upkeep import BucketUpkeep
 from zotctl.storage.s3.upload import Upload
 from zotctl.storage.s3.uploads import Uploads
+
+T = TypeVar("T")
 
 LOOK_EVERY = 30.0
 """Seconds after which is looked up whether somebody has begun a pool."""
@@ -167,20 +171,19 @@ class BucketProtocol:
 
     def _reached(self, name: str) -> set[str]:
         """What its manifests name; nothing of a layout that can't be read."""
-        try:
-            index = self.indexes.read(name).index
-        except (NotFound, LayoutInvalid):
-            return set()
-        with self.contents.of(name).at(index) as contents:
-            return contents.named()
+        return self._ask(name, lambda _, contents: contents.named()) or set()
 
     def _reaches(self, name: str, digest: Digest) -> bool:
+        return bool(self._ask(name, lambda index, contents: digest in index or contents.names(digest)))
+
+    def _ask(self, name: str, question: Callable[[Index, Contents], T]) -> T | None:
+        """None: there is no layout that could be read."""
         try:
             index = self.indexes.read(name).index
         except (NotFound, LayoutInvalid):
-            return False
+            return None
         with self.contents.of(name).at(index) as contents:
-            return digest in index or digest in contents.facts or bool(contents.parents(digest))
+            return question(index, contents)
 
     # -- uploads --------------------------------------------------------------------------------
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from zotctl.errors import NotFound
-from zotctl.oci.digest import Digest
+from zotctl.errors import DigestInvalid, NotFound
+from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Object, Objects
@@ -63,6 +63,17 @@ class Site:
         if self.dedupe:
             return shared, own
         return (own, shared) if self.pooled else (own,)
+
+    def lying(self, name: str) -> Iterator[tuple[str, Object]]:
+        """All that lies below the `blobs` of a repository, as ALG:ENC, whatever it reads elsewhere."""
+        prefix = f"{keys.blobs(name)}/"
+        return ((found.key.removeprefix(prefix).replace("/", ":", 1), found) for found in self.objects.list(prefix))
+
+    def own(self, name: str) -> Iterator[tuple[Digest, Object]]:
+        """Of that, what has the name of a blob. Anything else in there is nobody's business."""
+        for text, found in self.lying(name):
+            with suppress(DigestInvalid):
+                yield parse_digest(text), found
 
     def head(self, key: str) -> Object | None:
         with suppress(NotFound):

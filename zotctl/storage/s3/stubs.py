@@ -45,8 +45,7 @@ class Stubs:
         if self._site.head(keys.WHOLE) is not None:
             return False
         for name in self._names.everything():
-            for found in self._site.objects.list(f"{keys.blobs(name)}/"):
-                text = ":".join(found.key.split("/")[-2:])
+            for text, found in self._site.lying(name):
                 if not found.size and is_stub(Digest(text), 0):
                     return True
         with suppress(StorageError):
@@ -74,8 +73,7 @@ class Stubs:
         whole: dict[str, str] = {}
         stubs: set[str] = set()
         for name in self._names.everything():
-            for found in self._site.objects.list(f"{keys.blobs(name)}/"):
-                text = ":".join(found.key.split("/")[-2:])
+            for text, found in self._site.lying(name):
                 whole.setdefault(text, name) if found.size else stubs.add(text)
         self._origins = {digest: whole[digest] for digest in stubs if digest in whole}
         with suppress(StorageError):
