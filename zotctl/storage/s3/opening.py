@@ -78,10 +78,13 @@ def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
         session_token=s3.session_token,
         profile=s3.profile,
         addressing=s3.addressing,
+        dual_stack=s3.dual_stack,
+        accelerate=s3.accelerate,
         verify=False if s3.insecure else s3.ca or True,
         storage_class=s3.storage_class,
         encryption=s3.encryption,
         kms_key=s3.kms_key,
+        acl=s3.acl,
         max_connections=s3.max_connections,
     )
 
