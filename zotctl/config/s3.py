@@ -101,8 +101,8 @@ class S3Config:
         Key(
             BOOLEAN,
             "One process alone writes to this bucket: for object stores without conditional writes, which would lose "
-            "pushes of two. There is one worker then, and gc runs only while no server does. ZOTCTL_SINGLE_WRITER sets "
-            "it too.",
+            "pushes of two. There is one worker then, and jobs that write run only while no server does. "
+            "ZOTCTL_SINGLE_WRITER sets it too.",
         ),
     ] = False
     upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 256 << 20
