@@ -22,7 +22,7 @@ ONLY_IN = {
     "httpx": ["jobs"],
     "rich": ["cli/console.py"],
     "typer": ["cli"],
-    "prometheus_client": ["http/metrics.py", "cli/metrics.py"],
+    "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
     "fcntl": ["storage/local", "jobs"],
 }
 """Where a library may be imported, and nowhere else."""

@@ -29,6 +29,8 @@ main()
         ([], {}, 2),
         (["--version"], {}, 0),
         (["serve", "--help"], {}, 0),
+        (["gc", "--help"], {}, 0),
+        (["gc", "--metrics-file"], {}, 2),
         (["serve", "--nope"], {}, 2),
         (["srve"], {}, 2),
         ([], {"_ZOTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "zotctl serve --l", "COMP_CWORD": "2"}, 0),
@@ -40,3 +42,11 @@ def test_nothing_heavy_is_imported(words: list[str], environ: dict[str, str], co
     modules = set(json.loads(run.stderr.splitlines()[-1]))
     assert run.returncode == code, run.stderr
     assert modules & HEAVY == set()
+
+
+def test_a_server_without_metrics_does_not_import_what_they_need() -> None:
+    modules = "zotctl.http.server, zotctl.http.worker, zotctl.http.keeper, zotctl.jobs.schedule"
+    run = python("-c", f"import sys, {modules}; print('prometheus_client' in sys.modules)")
+    assert run.stdout == "False\n", run.stderr
+    run = python("-c", "import sys, zotctl.http.measured; print('prometheus_client' in sys.modules)")
+    assert run.stdout == "True\n", run.stderr

@@ -97,11 +97,11 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         tls = { cert = "c.pem" }
         [log]
         level = "loud"
-        [metrics]
+        [metric]
         """,
     )
     assert mistakes(file) == [
-        "metrics: unknown key; valid here: storage, http, scrub, log",
+        "metric: unknown key; nearest valid key: metrics",
         "storage.comit: unknown key; nearest valid key: storage.commit",
         "storage.roots[0].commit: 'yes' is neither true nor false",
         "storage.gc_delay: '-1s' is not a duration such as '30s', '1h30m' or '7d'",
@@ -139,7 +139,7 @@ def test_access_control_is_refused(tmp_path: Path, text: str) -> None:
             "http.idle_timeout: a time-out of nothing; a long one is written as '24h'",
         ),
         ("[http.rate_limit]\nrate = -1", "http.rate_limit.rate: -1 is not a number above 0"),
-        ("port = 5000", "port: unknown key; valid here: storage, http, scrub, log"),
+        ("port = 5000", "port: unknown key; valid here: storage, http, scrub, metrics, log"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str, mistake: str) -> None:

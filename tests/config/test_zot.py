@@ -200,7 +200,7 @@ def test_refused(tmp_path: Path, values: dict[str, object], key: str, text: str)
         ({"storage": {**STORAGE, "maxRepos": 5}}, "storage.maxRepos"),
         ({"http": {"readTimeout": "2m"}}, "http.readTimeout"),
         ({"http": {"auth": {"sessionKeysFile": "x"}}}, "http.auth.sessionKeysFile"),
-        ({"extensions": {"metrics": {"enable": True}}}, "extensions.metrics"),
+        ({"extensions": {"metrics": {"enable": True, "prometheus": {"path": "/m"}}}}, "extensions.metrics"),
         ({"extensions": {"metrics": {}}}, "extensions.metrics"),
         ({"extensions": {"search": {"cve": {}}}}, "extensions.search"),
         ({"extensions": {"events": {"enable": True}}}, "extensions.events"),
@@ -263,6 +263,22 @@ def test_flags_and_the_environment_go_before_it(tmp_path: Path) -> None:
 def test_the_scrub_extension(tmp_path: Path, extension: dict[str, object], interval: float | None) -> None:
     config = load(zot(tmp_path, {"storage": STORAGE, "extensions": {"scrub": extension}}))
     assert (config.scrub.interval, config.warnings) == (interval, ())
+
+
+@pytest.mark.parametrize(
+    ("extension", "enabled", "path"),
+    [
+        ({}, True, "/metrics"),
+        ({"enable": True, "prometheus": {"path": "/m"}}, True, "/m"),
+        ({"Prometheus": {"Path": ""}}, True, "/metrics"),
+        ({"enable": False, "prometheus": {"path": "/m"}}, False, "/metrics"),
+        (None, False, "/metrics"),
+    ],
+)
+def test_the_metrics_extension(tmp_path: Path, extension: dict[str, object], enabled: bool, path: str) -> None:
+    config = load(zot(tmp_path, {"storage": STORAGE, "extensions": {"metrics": extension}}))
+    assert (config.metrics.enabled, config.metrics.path) == (enabled, path)
+    assert len(config.warnings) == enabled, "the names are others than zot's"
 
 
 def test_a_job_does_not_mind_what_only_a_server_must_not_ignore(tmp_path: Path) -> None:

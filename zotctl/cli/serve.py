@@ -85,6 +85,9 @@ def serve(
     log_format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="json or text; default text on a terminal only.")
     ] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Answer with metrics at /metrics, in the text format of Prometheus.")
+    ] = False,
     ignore_sync: Annotated[
         bool, typer.Option("--ignore-sync", help="zot's file: serve what is here, though sync would fetch more.")
     ] = False,
@@ -110,6 +113,7 @@ def serve(
         "http.compat": compat or None,
         "http.max_manifest_size": max_manifest_size,
         "http.drain": drain,
+        "metrics.enabled": metrics or None,
         "log.level": log_level,
         "log.format": log_format,
     }

@@ -35,6 +35,7 @@ _OPTIONS = {
     "http.address": "--listen",
     "http.port": "--listen",
     "http.delete": "--no-delete",
+    "metrics.enabled": "--metrics",
     "log.level": "--log-level",
     "log.format": "--log-format",
 }

@@ -16,6 +16,7 @@ from zotctl.config.schema import Key, Table, Tables
 from zotctl.config.values import (
     BOOLEAN,
     DURATION,
+    ENDPOINT,
     PATH,
     PATTERN,
     PORT,
@@ -266,6 +267,12 @@ class ScrubConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    enabled: Annotated[bool, Key(BOOLEAN, "Answer with metrics, as Prometheus reads them, to everybody.")] = False
+    path: Annotated[str, Key(ENDPOINT, "Where they are answered.")] = "/metrics"
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The least that is logged.")] = "info"
     output: Annotated[str | None, Key(PATH, "File for the log, reopened on SIGHUP.", "standard error")] = None
@@ -293,6 +300,7 @@ class Config:
     storage: Annotated[StorageConfig, Key(Table(StorageConfig), "What is served.")] = StorageConfig()
     http: Annotated[HttpConfig, Key(Table(HttpConfig), "How it is served.")] = field(default_factory=HttpConfig)
     scrub: Annotated[ScrubConfig, Key(Table(ScrubConfig), "Checking content while serving.")] = ScrubConfig()
+    metrics: Annotated[MetricsConfig, Key(Table(MetricsConfig), "What is counted while serving.")] = MetricsConfig()
     log: Annotated[LogConfig, Key(Table(LogConfig), "What is logged, and where.")] = LogConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

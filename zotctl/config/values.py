@@ -80,10 +80,25 @@ def _url(value: object) -> str:
     return text.rstrip("/")
 
 
+_TAKEN = ("/v2", "/livez", "/readyz", "/startupz")
+_is_endpoint = re.compile(r"/[A-Za-z0-9._~/-]{1,200}").fullmatch
+
+
+def _endpoint(value: object) -> str:
+    """Where a registry has none of its own."""
+    text = _text(value)
+    if not _is_endpoint(text):
+        raise ValueError(f"{text!r} is not the path of a URL, such as '/metrics'")
+    if f"{text}/".startswith(tuple(f"{taken}/" for taken in _TAKEN)):
+        raise ValueError(f"{text!r} is the registry's own")
+    return text
+
+
 TEXT = Kind("text", _text)
 PATH = Kind("path", _path)
 ROOT = Kind("path", lambda value: read_root(_path(value)))
 URL = Kind("URL", _url)
+ENDPOINT = Kind("path of a URL", _endpoint)
 SECRET = Kind("secret", _secret, show=lambda _: HIDDEN)
 BOOLEAN = Kind("boolean", _boolean, _boolean_word)
 

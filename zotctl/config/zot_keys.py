@@ -27,10 +27,10 @@ from zotctl.config.zot_rules import (
 
 NO_DATABASE = warned("ignored: there is no database here, and none is needed")
 NO_LIMIT = "ignored: this version sets no limit to the number of repositories"
-NO_METRICS = "ignored: this version exports no metrics"
 ONE_THREAD = (
     "ignored: the jobs inside `serve` work in one thread, so that requests don't feel them; by hand there is --workers"
 )
+OTHER_METRICS = "honoured, but the metrics are others than zot's, with names of their own: zotctl_*"
 NOT_STORAGE = warned("ignored: not a part of zotctl")
 
 KEEP: Keys = {
@@ -176,8 +176,22 @@ def _scrub(translation: Translation, found: Found) -> None:
     translation.default(table, "scrub", interval="24h")
 
 
+METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", text)})}
+
+
+def _metrics(translation: Translation, found: Found) -> None:
+    """The names are ours: a dashboard for zot's shows nothing."""
+    if disabled(found.value):
+        return
+    table: dict[str, Any] = {}
+    translation.document.values["metrics"] = table
+    translation.walk(METRICS, Found(found.key, found.value, table, "metrics"))
+    translation.default(table, "metrics", enabled=True)
+    translation.problems.warn(translation.where(found.key), OTHER_METRICS)
+
+
 EXTENSIONS: Keys = {
-    "metrics": enabled_if_empty(warned(NO_METRICS)),
+    "metrics": enabled_if_empty(_metrics),
     "scrub": enabled_if_empty(_scrub),
     "search": enabled_if_empty(NOT_STORAGE),
     "ui": enabled_if_empty(NOT_STORAGE),

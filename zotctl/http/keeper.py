@@ -6,10 +6,17 @@ import logging
 import select
 import signal
 import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
-from zotctl.storage import open_store
+from zotctl.http.meters import Text
+from zotctl.storage import Store, open_store
+
+if TYPE_CHECKING:
+    from zotctl.jobs.report import Report
+    from zotctl.storage.root import Root
 
 log = logging.getLogger("zotctl.jobs")
 
@@ -23,8 +30,10 @@ def is_wanted(config: Config) -> bool:
     return config.scrub.interval is not None or any(root.gc for root in roots)
 
 
-def main(config: Config, life: int) -> int:
-    """Do the jobs until told to stop, or until the parent is gone (the pipe `life` ends)."""
+def main(config: Config, life: int, counted: Text | None = None) -> int:
+    """Do the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
+
+    `counted`: what they have come to, as metrics."""
     from zotctl.jobs.priority import give_way
     from zotctl.jobs.schedule import Schedule
 
@@ -34,9 +43,27 @@ def main(config: Config, life: int) -> int:
     except ZotctlError as error:
         log.error(f"no collection and no scrub: {error.message}")
         return error.exit_code
-    Schedule(config, store, _Stop(life).wait).run()
+    schedule = Schedule(config, store, _Stop(life).wait)
+    if counted is not None:
+        schedule.told = _counting(counted, store)
+    schedule.run()
     store.close()
     return 0
+
+
+def _counting(counted: Text, store: Store) -> Callable[[Report, Root], None]:
+    """Go on where the process before this one ended."""
+    from zotctl.jobs.metrics import Totals
+
+    totals = Totals(counted.read().decode())
+    totals.keep_roots(root.label for root in store.roots)
+
+    def told(report: Report, root: Root) -> None:
+        totals.add(report, [root])
+        if not counted.write(totals.text()):
+            log.error("the metrics of jobs are too many to be kept")
+
+    return told
 
 
 class _Stop:

@@ -79,18 +79,30 @@ def _resource(pattern: str) -> Resource:
     return Resource(pattern, handlers)
 
 
-_EXACT = {pattern: _resource(pattern) for _, _, pattern, _ in ENDPOINTS if "<" not in pattern}
-_EXACT["/v2"] = _EXACT["/v2/"]
+def reading(path: str, handler: Handler) -> Resource:
+    """A path of its own that is only read."""
+    return Resource(path, {"GET": handler, "HEAD": handler})
+
+
+def names(*more: str) -> tuple[str, ...]:
+    """Every route that a request may get, none ("") first, and those that the configuration adds last."""
+    return ("", *dict.fromkeys(pattern for _, _, pattern, _ in ENDPOINTS), *more)
+
+
+COUNT = len(names("the one of metrics"))
+EXACT = {pattern: _resource(pattern) for _, _, pattern, _ in ENDPOINTS if "<" not in pattern}
+EXACT["/v2"] = EXACT["/v2/"]
+"""Paths without a name in them."""
 _BLOBS, _SESSIONS, _SESSION = _resource(_BLOB), _resource(_UPLOADS), _resource(_UPLOAD)
 _MANIFESTS, _TAG_LIST, _REFERRER_LIST = _resource(_MANIFEST), _resource(_TAGS), _resource(_REFERRERS)
 
 
-def find(request: Request) -> Handler:
+def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Handler:
     """The handler for a request, which gets its route, name and reference.
 
     Raises NameUnknown (404) for a path that is no endpoint, Unsupported (405) for another method.
     """
-    resource = _EXACT.get(request.path) or _match(request)
+    resource = exact.get(request.path) or _match(request)
     if resource is None:
         raise NameUnknown(f"{request.path[:300]!r} is no endpoint of this registry")
     request.route = resource.pattern

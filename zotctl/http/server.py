@@ -36,6 +36,8 @@ def run(
     http = config.http
     tls.context(http.tls)
     preload(config.storage)
+    if config.metrics.enabled:
+        import zotctl.http.measured  # noqa: F401 - before the fork, so that the workers share its memory
     passed = sockets.passed_by_systemd()
     listening = (
         [passed, *(passed.dup() for _ in range(http.workers - 1))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ class Service:
         self.limits = Limits(config.rate_limit)
         self.pages = Pages()
         self.readiness = Readiness(self)
+        self.endpoints: Mapping[str, routes.Resource] = routes.EXACT
         self.common_headers = _common_headers(config)
         self.id_prefix = secrets.token_hex(4)
         self.requests = 0
@@ -109,7 +110,7 @@ class Service:
         started = self._loop.time()
         try:
             self.limits.take(request.method)
-            handler = routes.find(request)
+            handler = routes.find(request, self.endpoints)
             if not isinstance(handler, routes.Look):
                 return False
             answer = handler.call(self, request, False)
@@ -162,7 +163,7 @@ class Service:
     async def _answer(self, request: Request) -> Answer:
         try:
             self.limits.take(request.method)
-            handler = routes.find(request)
+            handler = routes.find(request, self.endpoints)
             if "Expect" in request.headers:
                 _check_expectation(request)
             if isinstance(handler, routes.Look):

@@ -21,10 +21,11 @@ from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import tls
 from zotctl.http.connection import Connection, Listener
+from zotctl.http.meters import Board
 from zotctl.http.service import Service
 from zotctl.http.sockets import BACKLOG
 from zotctl.http.status import Status
-from zotctl.storage import open_store
+from zotctl.storage import Store, open_store
 
 log = logging.getLogger("zotctl.http")
 
@@ -38,13 +39,16 @@ _TICK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """What ties a worker to its parent: pipes, by descriptor.
+    """What ties a worker to its parent: pipes, by descriptor, and where it counts.
 
     `ready` takes READY, or why the worker could not start. `life` ends when the parent does.
+    `board`: None without metrics; `row`: the worker's own on it.
     """
 
     ready: int
     life: int
+    board: Board | None = None
+    row: int | None = None
 
 
 def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int:
@@ -86,7 +90,7 @@ class _Worker:
         self._listen_to_signals(loop)
         context = tls.context(self._config.http.tls)
         store = open_store(self._config.storage, serving=True)
-        service = Service(store, self._config.http)
+        service = self._service(store)
         listener = Listener(service, idle_timeout=self._config.http.idle_timeout, loop=loop)
         patience = self._config.http.header_timeout if context else None
         server = await loop.create_server(
@@ -103,6 +107,13 @@ class _Worker:
         service.close()
         store.close()
         return 0
+
+    def _service(self, store: Store) -> Service:
+        if self._ties.board is None:
+            return Service(store, self._config.http)
+        from zotctl.http.measured import MeasuredService
+
+        return MeasuredService(store, self._config, self._ties.board, self._ties.row)
 
     def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
-from zotctl.http import keeper, sockets, systemd, worker
+from zotctl.http import keeper, meters, routes, sockets, systemd, worker
 from zotctl.http.status import Board
 
 log = logging.getLogger("zotctl.http")
@@ -38,7 +38,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 
 @dataclass
 class Child:
-    """A forked worker. `ready` and `life` are our ends of its pipes."""
+    """A forked worker. `ready` and `life` are our ends of its pipes; `row` is where it counts."""
 
     pid: int
     ready: int | None
@@ -47,6 +47,7 @@ class Child:
     serving: bool = False
     report: bytes = b""
     deadline: float | None = None
+    row: int | None = None
 
 
 @dataclass
@@ -87,6 +88,7 @@ class Supervisor:
         self.address = sockets.bound_to(self.listening[0])
         self.slots = [Slot(index, sock) for index, sock in enumerate(self.listening)]
         self.board = Board(len(self.slots))
+        self.meters: meters.Board | None = None
         self.watchdog = systemd.watchdog_interval()
 
     def run(self) -> int:
@@ -257,6 +259,8 @@ class Supervisor:
                 while child.ready is not None:
                     self._heard_from(child)
                 os.close(child.life)
+                if self.meters is not None and child.row is not None:
+                    self.meters.give_back(child.row)
                 self._ended(child, os.waitstatus_to_exitcode(code))
 
     def _ended(self, child: Child, code: int) -> None:
@@ -315,9 +319,11 @@ class Supervisor:
         if self.keeper is not None or not keeper.is_wanted(self.config):
             return
         life_end, life = os.pipe()
+        board = self._measuring()
         pid = os.fork()
         if pid == 0:
-            self._become(lambda: keeper.main(self.config, life_end), None, (life,))
+            counted = board.jobs if board is not None else None
+            self._become(lambda: keeper.main(self.config, life_end, counted), None, (life,))
         os.close(life_end)
         self.keeper = Child(pid, None, life, time.monotonic())
 
@@ -333,14 +339,24 @@ class Supervisor:
     def _fork(self, slot: Slot) -> Child:
         ours, theirs = os.pipe()
         life_end, life = os.pipe()
+        board = self._measuring()
+        row = board.take() if board is not None else None
         pid = os.fork()
         if pid == 0:
-            ties = worker.Ties(theirs, life_end)
+            ties = worker.Ties(theirs, life_end, board, row)
             self._become(lambda: self._work(slot, ties), slot, (ours, life))
         os.close(theirs)
         os.close(life_end)
         now = time.monotonic()
-        return Child(pid, ours, life, now, deadline=now + START_DEADLINE)
+        return Child(pid, ours, life, now, deadline=now + START_DEADLINE, row=row)
+
+    def _measuring(self) -> meters.Board | None:
+        """Where workers count from now on. What was counted stays when a new configuration wants no metrics."""
+        if not self.config.metrics.enabled:
+            return None
+        if self.meters is None:
+            self.meters = meters.Board(routes.COUNT, len(self.slots))
+        return self.meters
 
     def _work(self, slot: Slot, ties: worker.Ties) -> int:
         assert slot.sock is not None

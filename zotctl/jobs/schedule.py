@@ -47,10 +47,11 @@ class Task:
 
 
 class Schedule:
-    """`wait(seconds)` sleeps, and returns True when it is time to stop."""
+    """`wait(seconds)` sleeps, and returns True when it is time to stop. `told` gets the report of each run."""
 
     def __init__(self, config: Config, store: Store, wait: Callable[[float], bool]) -> None:
         self._store, self._wait, self._clock = store, wait, store.clock
+        self.told: Callable[[Report, Root], None] = lambda report, root: None
         self._tasks = [task for root in store.roots if not root.read_only for task in tasks(config, root)]
         for task in self._tasks:
             task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN, FIRST_WITHIN))
@@ -87,6 +88,7 @@ class Schedule:
             log.error(f"{task.name} on {task.root.label}: {error.message}")
             return None
         tell(report, task.root)
+        self.told(report, task.root)
         return report
 
     def _pause(self) -> None:

@@ -46,6 +46,10 @@ class Bad:
         algorithms = self._names(keys.BAD)
         return [Digest(f"{a}:{encoded}") for a in algorithms for encoded in self._names(f"{keys.BAD}/{a}")]
 
+    def lasting(self) -> int:
+        """Digests of which a damaged inode has another name yet: what was healed everywhere is kept for a look."""
+        return sum(any(info.nlink > 1 for _, info in self.kept(digest)) for digest in self.digests())
+
     def _names(self, directory: str) -> list[str]:
         try:
             return [entry.name for entry in self._site.driver.scan(directory)]

@@ -54,6 +54,13 @@ class Uploads:
             raise _unknown(upload_id)
         return info.size
 
+    def count(self) -> int:
+        """Sessions of all repositories, be it that nobody goes on with them until they are collected."""
+        try:
+            return len(self.site.driver.scan(keys.UPLOADS))
+        except NotFound:
+            return 0
+
     def resume(self, name: str, upload_id: str) -> Upload:
         """Take a session for writing; what another process wrote is read again to hash it."""
         known = _parsed(upload_id)

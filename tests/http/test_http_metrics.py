@@ -1,0 +1,233 @@
+"""GET of /metrics: over all workers, right to the last request."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.http.serving import Raw, Server, digest, push_blob, serving, until
+from zotctl.config import load_config
+from zotctl.errors import ConfigError
+from zotctl.http import routes
+from zotctl.http.meters import BOUNDS, Board, Text
+
+ON = "[metrics]\nenabled = true\n"
+JOBS = """
+[metrics]
+enabled = true
+[storage]
+gc_interval = "1s"
+gc_delay = "1s"
+[scrub]
+interval = "2s"
+"""
+
+BLOB, UPLOADS, MANIFEST = routes._BLOB, routes._UPLOADS, routes._MANIFEST
+
+
+class Scrape:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.families = list(text_string_to_metric_families(text))
+
+    def of(self, name: str, **labels: str) -> list[float]:
+        samples = (sample for family in self.families for sample in family.samples)
+        return [s.value for s in samples if s.name == f"zotctl_{name}" and labels.items() <= s.labels.items()]
+
+    def sum(self, name: str, **labels: str) -> float:
+        return sum(self.of(name, **labels))
+
+
+def scrape(server: Server, path: str = "/metrics") -> Scrape:
+    answer = httpx.get(server.url + path, timeout=20)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Scrape(answer.text)
+
+
+def test_sums_over_both_workers(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, config=ON) as server:
+        clients = [server.client() for _ in range(16)]
+        made = push_blob(clients[0], "a", b"content")
+        for client in clients:
+            assert client.get(f"/v2/a/blobs/{made}").content == b"content"
+            assert client.head("/v2/b/manifests/1").status_code == 404
+            assert client.get("/nothing").status_code == 404
+        prefixes = {line["request_id"].split("-")[0] for line in server.lines() if "request_id" in line}
+        assert len(prefixes) == 2, "one worker did it all"
+        until(lambda: scrape(server).of("http_requests_total", method="GET", route=BLOB, code="200") == [16])
+        found = scrape(server)
+        assert found.of("http_requests_total", method="POST", route=UPLOADS, code="201") == [1]
+        assert found.of("http_requests_total", method="HEAD", route=MANIFEST) == [16]
+        assert found.of("http_requests_total", route="none") == [16]
+        assert found.of("http_received_bytes_total", method="POST", route=UPLOADS) == [7]
+        assert found.of("http_sent_bytes_total", method="GET", route=BLOB) == [16 * 7]
+        assert found.of("http_request_duration_seconds_count", method="GET", route=BLOB) == [16]
+        assert found.of("http_request_duration_seconds_bucket", method="GET", route=BLOB, le="+Inf") == [16]
+        assert found.sum("http_request_duration_seconds_sum", method="GET", route=BLOB) > 0
+        assert found.of("http_in_flight_requests") == [1]
+        assert found.of("build_info") == [1]
+        assert found.of("uploads_open", root=str(server.root)) == [0]
+        space = os.statvfs(server.root)
+        size = space.f_blocks * space.f_frsize
+        assert found.sum("storage_used_bytes") + found.sum("storage_free_bytes") == size
+        assert "repository" not in found.text and made not in found.text
+        for client in clients:
+            client.close()
+
+
+def test_what_is_under_way(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, config=ON) as server:
+        raws = [server.connect() for _ in range(6)]
+        for raw in raws:
+            _begin_upload(raw)
+        until(lambda: scrape(server).of("http_in_flight_requests") == [7])
+        for raw in raws:
+            assert raw.send(b"y" * 50_000).answer()[0] == 201
+            raw.close()
+        until(lambda: scrape(server).of("http_in_flight_requests") == [1])
+
+
+def test_uploads_that_are_open(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, config=ON) as server, server.client() as client:
+        places = [client.post("/v2/a/blobs/uploads/").headers["location"] for _ in range(3)]
+        assert scrape(server).of("uploads_open", root=str(server.root)) == [3]
+        assert client.put(places[0], params={"digest": digest(b"x")}, content=b"x").status_code == 201
+        assert client.delete(places[1]).status_code == 204
+        assert scrape(server).of("uploads_open") == [1]
+
+
+def _begin_upload(raw: Raw) -> None:
+    body = b"x" * 50_000 + b"y" * 50_000
+    raw.head("POST", f"/v2/a/blobs/uploads/?digest={digest(body)}", f"Content-Length: {len(body)}").send(body[:50_000])
+
+
+def test_a_dead_worker_loses_nothing_and_has_nothing_under_way(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, config=ON) as server:
+        for dead in range(3):
+            for _ in range(10):
+                assert httpx.get(f"{server.url}/v2/", timeout=20).status_code == 200
+            raws = [server.connect() for _ in range(6)]
+            for raw in raws:
+                _begin_upload(raw)
+            until(lambda: scrape(server).of("http_in_flight_requests") == [7])
+            until(lambda: scrape(server).of("http_requests_total", route="/v2/") == [10 * (dead + 1)])  # noqa: B023
+            before = server.workers()
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda: len(server.workers()) == 2 and server.workers() != before)  # noqa: B023
+            for raw in raws:
+                raw.close()
+            until(lambda: scrape(server).of("http_in_flight_requests") == [1])
+            assert scrape(server).of("http_requests_total", route="/v2/") == [10 * (dead + 1)]
+
+
+def test_a_reload_goes_on_counting(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, config=ON) as server:
+        before = server.workers()
+        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        until(lambda: scrape(server).of("http_requests_total", route="/v2/") == [1])
+        server.config_file.write_text('[metrics]\nenabled = true\npath = "/internal/metrics"\n')
+        server.send(signal.SIGHUP)
+        until(lambda: not set(before) & set(server.workers()))
+        assert httpx.get(f"{server.url}/metrics").status_code == 404
+        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        until(lambda: scrape(server, "/internal/metrics").of("http_requests_total", route="/v2/") == [2])
+        assert scrape(server, "/internal/metrics").sum("http_requests_total", route="/internal/metrics") > 0
+
+
+def test_head_and_other_methods(tmp_path: Path) -> None:
+    with serving(tmp_path, "--metrics") as server, server.client() as client:
+        head = client.head("/metrics")
+        assert head.status_code == 200
+        assert head.content == b""
+        assert int(head.headers["content-length"]) > 0
+        refused = client.post("/metrics")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_off_unless_asked_for(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.client() as client:
+        assert client.get("/metrics").status_code == 404
+
+
+@pytest.fixture
+def with_jobs(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, config=JOBS, workers=2, environ={})
+    yield server
+    server.stop()
+
+
+def test_the_jobs_inside_serve(with_jobs: Server) -> None:
+    with with_jobs.client() as client:
+        push_blob(client, "a", b"content")
+    found = until(lambda: (s := scrape(with_jobs)).sum("gc_deleted_total", kind="blob") and s, 60)
+    assert found.sum("gc_freed_bytes_total") >= 7
+    found = until(lambda: (s := scrape(with_jobs)).of("job_last_success_timestamp_seconds", job="scrub") and s, 60)
+    assert found.sum("job_duration_seconds_count", job="gc") == found.sum("job_runs_total", job="gc")
+    assert len(found.of("job_last_success_timestamp_seconds", job="gc", root=str(with_jobs.root))) == 1
+    assert found.of("scrub_damaged_blobs") == [0]
+
+
+def test_jobs_go_on_counting_when_their_process_dies(with_jobs: Server) -> None:
+    until(lambda: scrape(with_jobs).sum("job_runs_total", job="gc") >= 2, 60)
+    before = scrape(with_jobs).sum("job_runs_total", job="gc")
+    keeper = with_jobs.workers()[-1]
+    os.kill(keeper, signal.SIGKILL)
+    until(lambda: keeper not in with_jobs.workers())
+    assert scrape(with_jobs).sum("job_runs_total", job="gc") >= before
+    until(lambda: scrape(with_jobs).sum("job_runs_total", job="gc") > before + 1, 60)
+
+
+# -- the memory ----------------------------------------------------------------------------------
+
+NAMES = ("", "/a", "/b")
+
+
+def test_rows_are_summed_and_used_again() -> None:
+    board = Board(len(NAMES), 1)
+    for _ in range(3):
+        index = board.take()
+        assert index == 0
+        row = board.row(index, NAMES)
+        row.begin()
+        row.count("GET", "/b", 200, 0.5, 3, 4)
+        row.count("BREW", "/nowhere", 418, BOUNDS[-1] * 2, 0, 0)
+        assert board.in_flight == 1
+        board.give_back(index)
+        assert board.in_flight == 0
+    other, get = board.counts(NAMES)
+    assert (other.method, other.route, sum(other.codes), other.buckets[-1]) == ("other", "", 3, 3)
+    assert (get.method, get.route, get.received, get.sent, get.nanoseconds) == ("GET", "/b", 9, 12, 1_500_000_000)
+    assert get.buckets[BOUNDS.index(0.5)] == 3
+
+
+def test_more_workers_than_rows_disturb_nobody() -> None:
+    board = Board(len(NAMES), 1)
+    indexes = list(iter(board.take, None))
+    assert len(set(indexes)) == len(indexes) > 30
+    for index in [*indexes, None, None]:
+        board.row(index, NAMES).count("GET", "/a", 200, 0.0, 0, 0)
+    (counts,) = board.counts(NAMES)
+    assert sum(counts.codes) == len(indexes)
+
+
+def test_a_text_is_replaced_whole() -> None:
+    text = Text(10)
+    assert text.read() == b""
+    for new in (b"a" * 10, b"bb", b"", b"c" * 9):
+        assert text.write(new)
+        assert text.read() == new
+    assert not text.write(b"d" * 11)
+    assert text.read() == b"c" * 9
+
+
+@pytest.mark.parametrize("path", [*routes.EXACT, "/v2/a/tags/list", "metrics", "/me trics", "/m?x", "/%6d"])
+def test_paths_that_metrics_can_not_have(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"--path: "):
+        load_config(None, flags={"metrics.path": path}, environ={})

@@ -1,0 +1,50 @@
+"""The service of a worker that counts. One that doesn't is `service.Service`, and pays nothing for it."""
+
+from __future__ import annotations
+
+import logging
+
+from zotctl.config import Config
+from zotctl.http import metrics, routes
+from zotctl.http.access import AccessLog
+from zotctl.http.answer import Answer
+from zotctl.http.meters import Board, Row
+from zotctl.http.request import Request
+from zotctl.http.service import Service
+from zotctl.storage import Store
+
+
+class MeasuredService(Service):
+    """Counts what the access log tells, and answers `metrics.path`. `row`: None where there was none to be had."""
+
+    def __init__(self, store: Store, config: Config, board: Board, row: int | None) -> None:
+        super().__init__(store, config.http)
+        path = config.metrics.path
+        self._row = board.row(row, routes.names(path))
+        self.access = _Counted(self.log, self._row)
+        self.endpoints = {**self.endpoints, path: routes.reading(path, metrics.endpoint(path, board))}
+
+    async def handle(self, request: Request) -> Answer:
+        self._row.begin()
+        try:
+            return await super().handle(request)
+        finally:
+            self._row.end()
+
+
+class _Counted(AccessLog):
+    """Each request is counted, whether or not it is logged."""
+
+    def __init__(self, log: logging.Logger, row: Row) -> None:
+        super().__init__(log)
+        self._row, self._logs = row, super().enabled
+
+    @property
+    def enabled(self) -> bool:
+        return True
+
+    def write(self, request: Request, answer: Answer, seconds: float) -> None:
+        received = request.payload.total_bytes
+        self._row.count(request.method, request.route, answer.status, seconds, received, answer.bytes_out)
+        if self._logs:
+            super().write(request, answer, seconds)

@@ -1,0 +1,159 @@
+"""What is counted for /metrics, in memory that all processes of a server share.
+
+A row has one writer, the event loop of the worker that it was given to: nothing is locked, and no increment is
+lost. Counters stay when a worker dies, and its successor goes on with them. The size is fixed, whatever clients
+send; memory is taken by the page, for what has been counted only.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import NamedTuple
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
+CODES = (*sorted({499, *(status.value for status in HTTPStatus if status >= 200)}),)
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+"""Seconds: from a manifest out of the cache to a layer of gigabytes."""
+SPARE_ROWS = 32
+"""For workers that drain while others have taken their place."""
+TEXT = 1 << 20
+
+_METHOD = {method: place for place, method in enumerate(METHODS)}
+_CODE = {code: place for place, code in enumerate(CODES)}
+_OTHER = len(METHODS) - 1
+_BUCKETS = len(CODES)
+_NANOSECONDS = _BUCKETS + len(BOUNDS) + 1
+_RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
+_BLOCK = _SENT + 1
+_CELL = 8
+
+
+class Counts(NamedTuple):
+    """Requests with one method on one route. `codes` in the order of CODES; `buckets` one more than BOUNDS."""
+
+    method: str
+    route: str
+    codes: list[int]
+    buckets: list[int]
+    nanoseconds: int
+    received: int
+    sent: int
+
+
+class Board:
+    """Made before the fork. `routes`: how many there are; `workers`: how many serve at a time."""
+
+    def __init__(self, routes: int, workers: int) -> None:
+        self._blocks = routes * len(METHODS)
+        self._rows = 2 * workers + SPARE_ROWS
+        self._width = 1 + self._blocks + self._blocks * _BLOCK
+        # One more, into which a worker counts that got no row of its own, and which nobody reads.
+        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL)).cast("Q")
+        self._free = set(range(self._rows))
+        self.jobs = Text()
+
+    # -- the parent ------------------------------------------------------------------------------
+
+    def take(self) -> int | None:
+        """A row for a new worker; None: a great many still drain, and what this one does is not counted."""
+        if not self._free:
+            return None
+        index = min(self._free)
+        self._free.remove(index)
+        self._cells[0] = max(self._cells[0], index + 1)
+        return index
+
+    def give_back(self, index: int) -> None:
+        """Its worker is dead, and so are the requests that it had under way."""
+        self._cells[1 + index * self._width] = 0
+        self._free.add(index)
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    def row(self, index: int | None, routes: tuple[str, ...]) -> Row:
+        """Where a worker counts. The first of the routes stands for what is none."""
+        start = 1 + (self._rows if index is None else index) * self._width
+        return Row(self._cells[start : start + self._width], routes)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self._cells[start] for start in self._starts())
+
+    def counts(self, routes: tuple[str, ...]) -> Iterator[Counts]:
+        """The sums over all workers, dead ones too, of what has ever been asked for."""
+        for block in range(self._blocks):
+            found = [start for start in self._starts() if self._cells[start + 1 + block]]
+            if found:
+                columns = zip(*(self._block(start, block) for start in found), strict=True)
+                yield _counts(block, routes, [sum(column) for column in columns])
+
+    def _starts(self) -> range:
+        return range(1, 1 + self._cells[0] * self._width, self._width)
+
+    def _block(self, start: int, block: int) -> list[int]:
+        at = start + 1 + self._blocks + block * _BLOCK
+        return self._cells[at : at + _BLOCK].tolist()
+
+
+def _counts(block: int, routes: tuple[str, ...], cells: list[int]) -> Counts:
+    route, method = divmod(block, len(METHODS))
+    codes, buckets = cells[:_BUCKETS], cells[_BUCKETS:_NANOSECONDS]
+    return Counts(METHODS[method], routes[route], codes, buckets, *cells[_NANOSECONDS:])
+
+
+class Row:
+    """The cells of one worker."""
+
+    def __init__(self, cells: memoryview[int], routes: tuple[str, ...]) -> None:
+        self._cells = cells
+        self._route = {route: place * len(METHODS) for place, route in enumerate(routes)}
+        self._first = 1 + len(routes) * len(METHODS)
+
+    def begin(self) -> None:
+        self._cells[0] += 1
+
+    def end(self) -> None:
+        self._cells[0] -= 1
+
+    def count(self, method: str, route: str, code: int, seconds: float, received: int, sent: int) -> None:
+        """One request that was answered. Bytes are those of bodies."""
+        cells, block = self._cells, self._route.get(route, 0) + _METHOD.get(method, _OTHER)
+        at = self._first + block * _BLOCK
+        cells[1 + block] = 1
+        cells[at + _CODE[code]] += 1
+        cells[at + _BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+        cells[at + _NANOSECONDS] += int(seconds * 1e9)
+        if received:
+            cells[at + _RECEIVED] += received
+        if sent:
+            cells[at + _SENT] += sent
+
+
+class Text:
+    """A text that one process replaces and others read: of two halves, one is whole at any moment."""
+
+    def __init__(self, size: int = TEXT) -> None:
+        self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
+        self._state = memoryview(self._memory)[:_CELL].cast("Q")
+        """Twice the length, and which half it is."""
+
+    def read(self) -> bytes:
+        while True:
+            state = self._state[0]
+            start = mmap.PAGESIZE + (state & 1) * self._size
+            text = self._memory[start : start + (state >> 1)]
+            if self._state[0] == state:
+                return text
+
+    def write(self, text: bytes) -> bool:
+        """False, and nothing has changed: it is too long."""
+        if len(text) > self._size:
+            return False
+        half = 1 - (self._state[0] & 1)
+        start = mmap.PAGESIZE + half * self._size
+        self._memory[start : start + len(text)] = text
+        self._state[0] = len(text) << 1 | half
+        return True

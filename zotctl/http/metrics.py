@@ -1,0 +1,139 @@
+"""GET of /metrics: what all workers have counted, and what the roots are like now, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from zotctl import __version__
+from zotctl.errors import StorageError
+from zotctl.http import routes
+from zotctl.http.answer import Answer
+from zotctl.http.meters import BOUNDS, CODES, Board, Counts
+from zotctl.http.request import Request
+from zotctl.http.service import Service
+from zotctl.storage.root import Root
+
+PATIENCE = 3.0
+"""Seconds that the roots may take to answer; one that takes longer is left out."""
+
+
+class Figures(NamedTuple):
+    """What is known of one root that is a directory."""
+
+    root: str
+    used: int
+    free: int
+    uploads: int
+
+
+def endpoint(path: str, board: Board) -> Callable[[Service, Request], Awaitable[Answer]]:
+    """The handler of `path`."""
+    names = tuple(name or "none" for name in routes.names(path))
+
+    async def scrape(service: Service, request: Request) -> Answer:
+        text = exposition(board, names, await _look(service)) + board.jobs.read()
+        return Answer(200, (), text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return scrape
+
+
+def exposition(board: Board, names: tuple[str, ...], figures: list[Figures]) -> bytes:
+    """The text but for the jobs."""
+    registry = CollectorRegistry()
+    registry.register(_Now([_build(), *_requests(board, names), *_roots(figures)]))
+    return generate_latest(registry)
+
+
+class _Now(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+def _build() -> Metric:
+    family = GaugeMetricFamily("zotctl_build_info", "The version that answers.", labels=["version", "python"])
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+def _requests(board: Board, names: tuple[str, ...]) -> Iterator[Metric]:
+    by = ["method", "route"]
+    requests = CounterMetricFamily("zotctl_http_requests", "Requests answered.", labels=[*by, "code"])
+    duration = HistogramMetricFamily(
+        "zotctl_http_request_duration_seconds", "From the end of a request's header to that of the answer.", labels=by
+    )
+    received = CounterMetricFamily("zotctl_http_received_bytes", "Bytes of the bodies of requests.", labels=by)
+    sent = CounterMetricFamily("zotctl_http_sent_bytes", "Bytes of the bodies of answers.", labels=by)
+    for counts in board.counts(names):
+        labels = [counts.method, counts.route]
+        for code, count in zip(CODES, counts.codes, strict=True):
+            if count:
+                requests.add_metric([*labels, str(code)], count)
+        duration.add_metric(labels, _buckets(counts), counts.nanoseconds / 1e9)
+        received.add_metric(labels, counts.received)
+        sent.add_metric(labels, counts.sent)
+    in_flight = GaugeMetricFamily("zotctl_http_in_flight_requests", "Requests under way, with this one.")
+    in_flight.add_metric([], board.in_flight)
+    yield from (requests, duration, received, sent, in_flight)
+
+
+def _buckets(counts: Counts) -> list[tuple[str, float]]:
+    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(counts.buckets)), strict=True))
+
+
+# -- roots ---------------------------------------------------------------------------------------
+
+
+async def _look(service: Service) -> list[Figures]:
+    """In a thread: a share may be away. Of a bucket nothing is known without requests that cost."""
+    roots = [root for root in service.store.roots if not root.is_bucket]
+    found: list[Figures] = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for root in roots:
+                found += await service.upkeep(_figures, root)
+    except TimeoutError:
+        service.log.warning("metrics: a root did not answer within %g s and is left out", PATIENCE)
+    return found
+
+
+def _figures(root: Root) -> list[Figures]:
+    """Nothing of a root that is away."""
+    if root.state() is not None:
+        return []
+    try:
+        space = root.driver.space()
+        return [Figures(root.label, space.total - space.free, space.free, root.local.uploads.count())]
+    except StorageError:
+        return []
+
+
+def _roots(figures: list[Figures]) -> Iterator[Metric]:
+    used = GaugeMetricFamily("zotctl_storage_used_bytes", "Of the file system of a root.", labels=["root"])
+    free = GaugeMetricFamily("zotctl_storage_free_bytes", "Of the file system of a root.", labels=["root"])
+    uploads = GaugeMetricFamily("zotctl_uploads_open", "Uploads that are not finished.", labels=["root"])
+    for root in figures:
+        used.add_metric([root.root], root.used)
+        free.add_metric([root.root], root.free)
+        uploads.add_metric([root.root], root.uploads)
+    yield from (used, free, uploads)
