@@ -11,6 +11,7 @@ from zotctl.cli.jobs import (
     DryRunOption,
     JsonOption,
     MaxDurationOption,
+    MetricsFileOption,
     Output,
     OutputOption,
     QuietOption,
@@ -45,6 +46,7 @@ def dedupe(
     rate: RateOption = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
+    metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -66,4 +68,4 @@ def dedupe(
         share(run, DedupeOptions(undo=undo, workers=workers))
 
     run_job("dedupe", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            output=output, as_json=as_json)  # fmt: skip
+            metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip

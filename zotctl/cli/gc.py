@@ -12,6 +12,7 @@ from zotctl.cli.jobs import (
     DryRunOption,
     JsonOption,
     MaxDurationOption,
+    MetricsFileOption,
     Output,
     OutputOption,
     QuietOption,
@@ -71,6 +72,7 @@ def gc(
         bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything would go.")
     ] = False,
     max_duration: MaxDurationOption = None,
+    metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -109,4 +111,4 @@ def gc(
                 run.report.codes.append(4)
 
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
-            output=output, as_json=as_json)  # fmt: skip
+            metrics_file=None if any(wanted) else metrics_file, output=output, as_json=as_json)  # fmt: skip

@@ -11,6 +11,7 @@ from zotctl.cli.jobs import (
     DryRunOption,
     JsonOption,
     MaxDurationOption,
+    MetricsFileOption,
     Output,
     OutputOption,
     QuietOption,
@@ -72,6 +73,7 @@ def import_layout(
     rate: RateOption = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
+    metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -91,7 +93,7 @@ def import_layout(
         take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            output=output, as_json=as_json)  # fmt: skip
+            metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
 
 
 def _check_names(repo: str | None, tag: str | None) -> None:

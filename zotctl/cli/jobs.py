@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -16,7 +17,9 @@ from zotctl.errors import NoSuchStore, UsageError
 
 if TYPE_CHECKING:
     from zotctl.config import Config
+    from zotctl.jobs.report import Report
     from zotctl.jobs.run import Run
+    from zotctl.storage.root import Root
 
 T = TypeVar("T")
 
@@ -48,11 +51,33 @@ MaxDurationOption = Annotated[
 RateOption = Annotated[
     str | None, typer.Option("--rate", metavar="SIZE", help="Read at most this much a second, such as 50MiB.")
 ]
+
+
+def _metrics_file(path: str | None) -> str | None:
+    """Told before the job begins, not when it is done."""
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise UsageError(f"--metrics-file: {path}: there is no such directory")
+    if path is not None and os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"--metrics-file: {path} is not a regular file")
+    return path
+
+
+MetricsFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-file",
+        metavar="FILE",
+        callback=_metrics_file,
+        help="Count the run in a file (NAME.prom) for a node exporter's textfile collector, however it ends. Jobs may "
+        "share it. A dry run is not counted.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, no progress.")]
 
 __all__ = [
-    "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "Output", "OutputOption", "QuietOption",
-    "RateOption", "RepoOption", "RootOption", "duration", "load", "run_job", "size",
+    "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
+    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "count", "duration", "load", "run_job",
+    "size",
 ]  # fmt: skip
 
 
@@ -140,6 +165,7 @@ def run_job(
     rate: str | None = None,
     requests: int | None = None,
     quiet: bool = False,
+    metrics_file: str | None = None,
     output: Output = Output.TEXT,
     as_json: bool = False,
 ) -> None:
@@ -160,14 +186,27 @@ def run_job(
     try:
         run.finish(lambda: work(run))
     except BrokenPipeError:
+        run.report.codes.append(1)  # nobody reads what it would print, and so it went no further
         raise
     except Exception:
         sink.close(run.report)  # a bug: the report says how far it came
         raise
     finally:
+        if metrics_file is not None and not run.report.is_rehearsal:
+            count(metrics_file, run.report, run.roots if run.whole else ())
         store.close()
     sink.close(run.report)
     raise typer.Exit(run.report.exit_code)
+
+
+def count(path: str, report: Report, roots: Sequence[Root]) -> None:
+    """Add a run that has ended to the file of metrics. That this fails changes nothing about the run."""
+    from zotctl.jobs.textfile import write
+
+    try:
+        write(path, report, roots)
+    except OSError as error:
+        print(f"zotctl: --metrics-file: {path}: {error.strerror}", file=sys.stderr)
 
 
 def _stop_on_signals() -> None:

@@ -11,6 +11,7 @@ from zotctl.cli.jobs import (
     DryRunOption,
     JsonOption,
     MaxDurationOption,
+    MetricsFileOption,
     Output,
     OutputOption,
     QuietOption,
@@ -59,6 +60,7 @@ def scrub(
     ] = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
+    metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -87,4 +89,4 @@ def scrub(
         )
 
     run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate,
-            requests=requests, quiet=quiet, output=output, as_json=as_json)  # fmt: skip
+            requests=requests, quiet=quiet, metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip

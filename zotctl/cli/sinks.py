@@ -130,7 +130,7 @@ class Text(_Quiet):
         for hint in hints(report):
             print(f"zotctl: {hint}", file=sys.stderr)
         counters = ", ".join(_counters(report.summary))
-        dry = " (dry run, nothing was changed)" if report.dry_run and report.job != "verify" else ""
+        dry = " (dry run, nothing was changed)" if report.is_rehearsal else ""
         found = f", {_count(len(report.findings), 'finding')}" if report.findings else ""
         failed = f", {_count(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.

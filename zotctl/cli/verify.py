@@ -11,6 +11,7 @@ from zotctl.cli.jobs import (
     ConfigOption,
     JsonOption,
     MaxDurationOption,
+    MetricsFileOption,
     Output,
     OutputOption,
     QuietOption,
@@ -58,6 +59,7 @@ def verify(
     ] = False,
     rate: RateOption = None,
     max_duration: MaxDurationOption = None,
+    metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -97,7 +99,8 @@ def verify(
             check(run, VerifyOptions(deep))
 
     run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
-            rate=rate, quiet=quiet, output=output, as_json=as_json)  # fmt: skip
+            rate=rate, quiet=quiet, metrics_file=None if probe else metrics_file,
+            output=output, as_json=as_json)  # fmt: skip
 
 
 def _roots(target: str | None, root: list[str] | None) -> list[str] | None:

@@ -114,6 +114,11 @@ class Report:
         found = [4] if self.job != "gc" and any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
         return worst([*self.codes, *found, *([5] if self.errors else [])])
 
+    @property
+    def is_rehearsal(self) -> bool:
+        """A run that did not do what it is for. `verify` never changes anything."""
+        return self.dry_run and self.job != "verify"
+
     def head(self) -> dict[str, Any]:
         return {
             "schema": f"zotctl.{self.job}/1",
