@@ -135,7 +135,7 @@ def test_people_are_told_the_way_out_once(tmp_path: Path) -> None:
         flip(blob(tmp_path, name, made.manifest))
     (tmp_path / "cut" / "index.json").write_text("{")
     age(tmp_path)
-    for job, heal, layout, again in (("scrub", 1, 1, 0), ("gc", 1, 1, 1), ("dedupe", 0, 0, 0), ("verify", 0, 0, 0)):
+    for job, heal, layout, again in (("scrub", 1, 1, 0), ("gc", 1, 1, 1), ("dedupe", 1, 0, 0), ("verify", 0, 0, 0)):
         done = zotctl(job, "--root", str(tmp_path))
         assert done.stderr.count("push it again, or run `zotctl scrub --repair`") == heal, job
         assert done.stderr.count("put back its oci-layout or index.json from a copy") == layout, job

@@ -162,6 +162,8 @@ def test_nor_are_they_in_a_mistake(tmp_path: Path) -> None:
         ('addressing = "host"', "addressing", "auto, path, virtual"),
         ('redirect_lifetime = "8d"', "redirect_lifetime", "'7d'"),
         ("upload_memory = 1", "upload_memory", "64MiB"),
+        ('accelerate = true\nendpoint = "https://x"', "accelerate", "is for AWS"),
+        ('acl = "everybody"', "acl", "bucket-owner-full-control"),
         ("max_connections = 0", "max_connections", "1 to 10000"),
         ('redirects = "x"', "redirects", "nearest valid key: storage.roots[0].s3.redirect"),
     ],
@@ -191,12 +193,19 @@ def test_zot_sets_its_rootdirectory_twice(tmp_path: Path, said: str, real: str) 
 def test_everything_that_is_honoured(tmp_path: Path) -> None:
     driver = {**DRIVER, "regionendpoint": "localhost:9000", "secure": False, "accesskey": "AK", "secretkey": SECRET,
               "skipverify": True, "forcepathstyle": True, "encrypt": True, "keyid": "k",
-              "storageclass": "standard_ia"}  # fmt: skip
+              "storageclass": "standard_ia", "objectacl": "bucket-owner-full-control",
+              "usedualstack": "true"}  # fmt: skip
     root = of_zot(tmp_path, storageDriver=driver, redirectBlobURL=True)
     assert root.s3 == S3Config(endpoint="http://localhost:9000", region="us-east-2", access_key="AK",
                                secret_key=SECRET, insecure=True, addressing="path", encryption="aws:kms",
-                               kms_key="k", storage_class="STANDARD_IA", redirect=True)  # fmt: skip
+                               kms_key="k", storage_class="STANDARD_IA", redirect=True, dual_stack=True,
+                               acl="bucket-owner-full-control")  # fmt: skip
     assert (root.dedupe, root.gc_untagged) == (False, "all")
+
+
+def test_acceleration_is_honoured(tmp_path: Path) -> None:
+    root = of_zot(tmp_path, storageDriver={**DRIVER, "accelerate": "true"})
+    assert root.s3 == S3Config(region="us-east-2", accelerate=True)
 
 
 def test_dedupe_counts_only_in_words(tmp_path: Path) -> None:
@@ -232,9 +241,11 @@ def test_sub_paths_inherit_nothing(tmp_path: Path) -> None:
         ({"remoteCache": True}, "storage.remoteCache"),
         ({"storageDriver": {**DRIVER, "useragent": "x"}}, "storage.storageDriver.useragent"),
         ({"storageDriver": {**DRIVER, "multipartcopychunksize": 1}}, "storage.storageDriver.multipartcopychunksize"),
-        ({"storageDriver": {**DRIVER, "objectacl": "public-read"}}, "storage.storageDriver.objectacl"),
-        ({"storageDriver": {**DRIVER, "accelerate": True}}, "storage.storageDriver.accelerate"),
-        ({"storageDriver": {**DRIVER, "usedualstack": "true"}}, "storage.storageDriver.usedualstack"),
+        ({"storageDriver": {**DRIVER, "chunksize": 5 << 20}}, "storage.storageDriver.chunksize"),
+        (
+            {"storageDriver": {**DRIVER, "accelerate": True, "regionendpoint": "https://x"}},
+            "storage.storageDriver.accelerate",
+        ),
         ({"storageDriver": {**DRIVER, "whatever": "x"}}, "storage.storageDriver.whatever"),
     ],
 )
@@ -246,7 +257,7 @@ def test_warned_about_by_name(tmp_path: Path, storage: dict[str, Any], key: str)
 
 def test_what_is_off_is_passed_over(tmp_path: Path) -> None:
     off = {"secure": True, "skipverify": False, "encrypt": False, "accelerate": "false", "v4auth": True,
-           "objectacl": "private", "accesskey": "", "secretkey": ""}  # fmt: skip
+           "usedualstack": "", "objectacl": "private", "accesskey": "", "secretkey": ""}  # fmt: skip
     config = load(zot(tmp_path, {"storage": {"storageDriver": {**DRIVER, **off}, "redirectBlobURL": False}}))
     assert config.warnings == ()
     assert bucket(config) == S3Config(region="us-east-2")
@@ -259,6 +270,8 @@ def test_what_is_off_is_passed_over(tmp_path: Path) -> None:
         ({"name": "s3"}, "bucket", "is missing"),
         ({**DRIVER, "bucket": "No"}, "bucket", "lower-case"),
         ({**DRIVER, "secretkey": "x"}, "secretkey", "without access_key"),
+        ({**DRIVER, "objectacl": "all"}, "objectacl", "public-read"),
+        ({**DRIVER, "accelerate": "true", "bucket": "a.dot"}, "accelerate", "a.dot"),
     ],
 )
 def test_refused_of_zot(tmp_path: Path, driver: dict[str, Any], key: str, reason: str) -> None:

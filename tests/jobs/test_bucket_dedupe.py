@@ -26,6 +26,7 @@ from zotctl.jobs import dedupe_bucket
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import gc
 from zotctl.jobs.report import Report
+from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
 from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
@@ -124,6 +125,38 @@ def test_damage_is_never_spread(place: Place) -> None:  # noqa: F811
     found = [(f.repository, f.digest, f.kind, f.action) for f in report.findings]
     assert found == [("a", LAYER, "digest_mismatch", "marked")]
     require_whole(opened(place, dedupe=True))
+
+
+def named(report: Report) -> list[tuple[str, str | None, str]]:
+    return sorted((f.repository, f.digest, f.kind) for f in report.findings)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"undo": True}, {"undo": True, "dry_run": True}])
+def test_known_damage_is_named_by_each_run(place: Place, pooled: bool, options: dict[str, bool]) -> None:  # noqa: F811
+    """For each repository that reads it, wherever it lies."""
+    fill(place)
+    if pooled:
+        run(opened(place, dedupe=True))
+        place.rewrite(keys.shared(LAYER), flipped)
+    else:
+        for name in ("a", "b/c"):
+            place.rewrite(keys.blob(name, LAYER), flipped)
+    scrubbed = run_job(opened(place, dedupe=pooled), "scrub", lambda run: scrub(run, ScrubOptions()))
+    wanted = [(name, LAYER, "digest_mismatch") for name in ("a", "b/c")]
+    assert named(scrubbed) == wanted
+    for _ in range(2):
+        report = run(opened(place, dedupe=pooled), **options)  # type: ignore[arg-type]
+        assert (named(report), report.summary["left_damaged"], report.exit_code) == (wanted, 2, 4)
+        assert {f.tags for f in report.findings} == {("v1",)}
+
+
+def test_a_damaged_copy_in_the_pool_is_told_for_each_repository(place: Place) -> None:  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    place.rewrite(keys.shared(LAYER), flipped)
+    for _ in range(2):
+        assert named(run(opened(place), undo=True)) == [(name, LAYER, "digest_mismatch") for name in ("a", "b/c")]
 
 
 def test_a_damaged_copy_in_the_pool_is_replaced(place: Place) -> None:  # noqa: F811

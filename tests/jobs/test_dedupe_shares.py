@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, store_of, told
+from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
 from zotctl.errors import NotFound
@@ -151,13 +151,34 @@ def test_damage_in_the_pool_is_told_for_each_repository_that_has_it(root: Path) 
     assert (root / keys.pool(DIGEST)).stat().st_ino == blob(root, "z", LAYER).stat().st_ino
 
 
-def test_known_damage_and_stubs_are_left(root: Path) -> None:
+def known_damage(root: Path) -> set[tuple[str, str | None, str]]:
+    """A layer of two repositories, which are one file, and the config of another, known since a scrub."""
+    share(blob(root, "b", LAYER), blob(root, "c/d", LAYER))
     flip(blob(root, "b", LAYER))
-    cut(blob(root, "a", IMAGE.blobs[2]), 0)
+    cut(blob(root, "a", IMAGE.blobs[0]), 0)
     run_scrub(store_of(root))
-    report = run_dedupe(store_of(root))
-    assert report.findings == []
-    assert report.summary["left_damaged"] == 2
+    return {
+        ("b", DIGEST, "digest_mismatch"),
+        ("c/d", DIGEST, "digest_mismatch"),
+        ("a", digest_of(IMAGE.blobs[0]), "stub"),
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"undo": True}, {"undo": True, "dry_run": True}])
+def test_known_damage_is_left_and_named_by_each_run(root: Path, options: dict[str, bool]) -> None:
+    known = known_damage(root)
+    for _ in range(2):
+        report = run_dedupe(store_of(root), **options)
+        assert told(report) == known
+        assert {f.tags for f in report.findings} == {("v1",)} and {f.action for f in report.findings} == {"none"}
+        assert (report.summary["left_damaged"], report.exit_code) == (3, 4)
+
+
+def test_damage_is_named_by_the_run_after_the_one_that_found_it(root: Path) -> None:
+    flip(blob(root, "b", LAYER))
+    first, second = run_dedupe(store_of(root)), run_dedupe(store_of(root))
+    assert told(first) == told(second) == {("b", DIGEST, "digest_mismatch")}
+    assert [run.summary["left_damaged"] for run in (first, second)] == [1, 1]
 
 
 # -- what can't be one inode --------------------------------------------------------------------
@@ -393,7 +414,7 @@ def test_undo_after_a_scrub_leaves_known_damage(root: Path) -> None:
     run_dedupe(store_of(root))
     flip(blob(root, "a", LAYER))
     run_scrub(store_of(root))
-    assert run_dedupe(store_of(root), undo=True).exit_code == 0
+    assert run_dedupe(store_of(root), undo=True).exit_code == 4
     assert len(inodes(root, LAYER)) == 1
 
 

@@ -194,6 +194,28 @@ def test_addresses_of_amazon(bucket: str, url: str, monkeypatch: pytest.MonkeyPa
     assert amazon.connection.url == url
 
 
+@pytest.mark.parametrize(
+    ("ways", "host"),
+    [
+        ({"dual_stack": True}, "images.s3.dualstack.eu-west-1"),
+        ({"accelerate": True}, "images.s3-accelerate"),
+        ({"accelerate": True, "addressing": "path"}, "images.s3-accelerate"),
+        ({"accelerate": True, "dual_stack": True}, "images.s3-accelerate.dualstack"),
+    ],
+)
+def test_other_ways_to_amazon(ways: dict[str, object], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _bare(monkeypatch)
+    amazon = Client(BucketSettings("images", region="eu-west-1", access_key="a", secret_key="b", **ways))
+    assert amazon.connection.url == f"https://{host}.amazonaws.com"
+
+
+def test_the_environment_may_wish_for_dual_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    _bare(monkeypatch)
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    amazon = Client(BucketSettings("images", region="eu-west-1", access_key="a", secret_key="b"))
+    assert amazon.connection.url == "https://images.s3.dualstack.eu-west-1.amazonaws.com"
+
+
 @pytest.mark.parametrize("addressing", ["auto", "virtual"])
 def test_addresses(addressing: str) -> None:
     own = BucketSettings("bucket", "p", "https://s3.example.com", "r1", "a", "b", addressing=addressing)
@@ -224,7 +246,7 @@ def test_credentials_that_expire_are_renewed(
 
 
 def test_each_new_object_is_stored_as_was_wished(bucket: Bucket, proxy: Proxy) -> None:  # noqa: F811
-    wished = {"storage_class": "STANDARD_IA", "encryption": "aws:kms", "kms_key": "key-1"}
+    wished = {"storage_class": "STANDARD_IA", "encryption": "aws:kms", "kms_key": "key-1", "acl": "public-read"}
     client = bucket.client(endpoint=proxy.endpoint, **wished)
     heads: list[dict[str, str]] = []
 
@@ -239,6 +261,7 @@ def test_each_new_object_is_stored_as_was_wished(bucket: Bucket, proxy: Proxy) -
         assert heads[-1]["x-amz-storage-class"] == "STANDARD_IA"
         assert heads[-1]["x-amz-server-side-encryption"] == "aws:kms"
         assert heads[-1]["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
+        assert heads[-1]["x-amz-acl"] == "public-read"
 
 
 def test_secrets_are_printed_nowhere() -> None:

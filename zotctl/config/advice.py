@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from zotctl.config.address import is_bucket
+from zotctl.config.address import is_bucket, parse_address
 from zotctl.config.model import Config, RootConfig
 from zotctl.config.problems import Problems
 from zotctl.config.s3 import S3Config
@@ -20,6 +20,7 @@ def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> No
         _advise_root(path, root, origins, problems)
         if is_bucket(root.path):
             _advise_bucket(f"{path}.s3", root.s3 or S3Config(), origins, problems)
+            _advise_acceleration(f"{path}.s3", root, origins, problems)
 
 
 def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
@@ -60,3 +61,14 @@ def _advise_bucket(path: str, s3: S3Config, origins: Mapping[str, str], problems
         problems.mistake(where("kms_key"), 'is for encryption = "aws:kms"; write that too')
     if s3.insecure and s3.ca is not None:
         problems.warn(where("ca"), "ignored: insecure takes any certificate")
+
+
+def _advise_acceleration(path: str, root: RootConfig, origins: Mapping[str, str], problems: Problems) -> None:
+    """Amazon's, and for buckets whose name can be that of a host."""
+    if root.s3 is None or not root.s3.accelerate:
+        return
+    where = origins.get(f"{path}.accelerate", f"{path}.accelerate")
+    if root.s3.endpoint is not None:
+        problems.mistake(where, f"is for AWS; the endpoint is {root.s3.endpoint}: leave out one of the two")
+    if "." in (bucket := parse_address(root.path).bucket):
+        problems.mistake(where, f"is not for buckets with a dot in their name, such as {bucket}")

@@ -14,6 +14,11 @@ from zotctl.config.values import BOOLEAN, PATH, SECRET, SIZE, TEXT, URL, Kind, c
 LONGEST_URL = 7 * 86400
 """Seconds; AWS signs for no longer."""
 LEAST_MEMORY = 64 << 20
+CANNED = (
+    "private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+)  # fmt: skip
+"""ACLs of objects that S3 has names for."""
 
 
 def _lifetime(value: object) -> float:
@@ -60,6 +65,12 @@ class S3Config:
             "endpoint.",
         ),
     ] = "auto"
+    dual_stack: Annotated[
+        bool, Key(BOOLEAN, "Reach AWS at its dual-stack endpoint, by IPv6 too.", "AWS_USE_DUALSTACK_ENDPOINT")
+    ] = False
+    accelerate: Annotated[
+        bool, Key(BOOLEAN, "Reach AWS by Transfer Acceleration, which the bucket has to have enabled.")
+    ] = False
     ca: Annotated[
         str | None, Key(PATH, "Authorities, PEM, that vouch for the endpoint.", "AWS_CA_BUNDLE, the system's")
     ] = None
@@ -72,6 +83,10 @@ class S3Config:
         Key(choice("AES256", "aws:kms", "aws:kms:dsse"), "Encryption by the server.", "the bucket's"),
     ] = None
     kms_key: Annotated[str | None, Key(TEXT, "Key for aws:kms.", "the account's")] = None
+    acl: Annotated[
+        str | None,
+        Key(choice(*CANNED), "Who may reach what is written beside its owner: a canned ACL.", "the bucket's"),
+    ] = None
     redirect: Annotated[
         bool,
         Key(
@@ -86,8 +101,8 @@ class S3Config:
         Key(
             BOOLEAN,
             "One process alone writes to this bucket: for object stores without conditional writes, which would lose "
-            "pushes of two. There is one worker then, and gc runs only while no server does. ZOTCTL_SINGLE_WRITER sets "
-            "it too.",
+            "pushes of two. There is one worker then, and jobs that write run only while no server does. "
+            "ZOTCTL_SINGLE_WRITER sets it too.",
         ),
     ] = False
     upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 256 << 20

@@ -41,6 +41,7 @@ def driver(translation: Translation, found: Found) -> None:
     _place(translation, found, said)
     _endpoint(translation, found, said)
     _encryption(translation, found, said)
+    _acceleration(translation, found, said)
 
 
 def _place(translation: Translation, found: Found, said: dict[str, Any]) -> None:
@@ -72,6 +73,16 @@ def _encryption(translation: Translation, found: Found, said: dict[str, Any]) ->
         translation.set(where, "encryption", "aws:kms" if said.get("keyid") else "AES256")
 
 
+def _acceleration(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+    """An endpoint that is named is reached as it is."""
+    wanted = _flag(said.get("accelerate", False))
+    where = Found(f"{found.key}.accelerate", wanted, found.table["s3"], f"{found.path}.s3")
+    if wanted and said.get("regionendpoint"):
+        warned("ignored beside regionendpoint, which is reached as it is")(translation, where)
+    elif wanted:
+        translation.set(where, "accelerate", wanted)
+
+
 def _flag(value: object) -> object:
     """The driver takes booleans as texts, too."""
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
@@ -95,11 +106,8 @@ def _storage_class(_: Translation, found: Found) -> object:
     return None if value in ("", "NONE", "STANDARD") else value
 
 
-def _acl(translation: Translation, found: Found) -> None:
-    if found.value not in ("", "private"):
-        translation.problems.warn(
-            translation.where(found.key), f"ignored: {found.value!r} would let others in; give the bucket a policy"
-        )
+def _acl(_: Translation, found: Found) -> object:
+    return None if found.value in ("", "private") else found.value
 
 
 def _signature(translation: Translation, found: Found) -> None:
@@ -120,6 +128,7 @@ KEYS: Keys = {
     "regionendpoint": passed_over,
     "secure": passed_over,
     "encrypt": passed_over,
+    "accelerate": passed_over,
     "region": to("region", text),
     "accesskey": to("access_key", _word),
     "secretkey": to("secret_key", _word),
@@ -129,10 +138,9 @@ KEYS: Keys = {
     "keyid": to("kms_key", text),
     "storageclass": to("storage_class", _storage_class),
     "chunksize": warned("ignored: the size of parts follows that of the blob"),
-    "objectacl": _acl,
-    "usedualstack": _if_true("ignored here; set AWS_USE_DUALSTACK_ENDPOINT=true"),
+    "objectacl": to("acl", _acl),
+    "usedualstack": to("dual_stack", _boolean),
     "usefipsendpoint": _if_true("ignored here; set AWS_USE_FIPS_ENDPOINT=true"),
-    "accelerate": _if_true("ignored: name the accelerated endpoint in regionendpoint"),
     "v4auth": _signature,
     **dict.fromkeys(
         (
@@ -145,7 +153,7 @@ KEYS: Keys = {
         warned(NOT_HERE),
     ),
 }
-"""A boolean of `secure` and `encrypt` is looked at beside the endpoint and the key that it is about."""
+"""The booleans `secure`, `encrypt`, `accelerate` are looked at beside the endpoint and the key that they are about."""
 
 
 def dedupe(translation: Translation, found: Found) -> None:

@@ -5,7 +5,7 @@ Nothing is done to a name before it was looked at again, and a name is told of o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError
@@ -52,6 +52,12 @@ class Consequences:
         """The damage found so far in a repository that could not be gone through as a whole."""
         if repo.bad:
             self._damage(repo, self._view(repo))
+
+    def of_left(self, root: Root, name: str, damaged: Sequence[Verdict]) -> None:
+        """Damage that whoever shares content leaves where it is, in one repository: told in each run, and counted."""
+        if damaged:
+            self._run.add("left_damaged", len(damaged))
+            self.of_part(Examined(root, name, bad=list(damaged)))
 
     def of_hidden(self, root: Root) -> None:
         """What a dead process left in our own directory; damaged content that nobody needs any more goes."""

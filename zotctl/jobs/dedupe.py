@@ -118,15 +118,15 @@ class _Dedupe:
 
     def _repository(self, root: Root, name: str) -> None:
         self._run.add("repositories")
-        known_bad = set(root.local.bad.digests())
+        known_bad, left = set(root.local.bad.digests()), list[Verdict]()
         for digest, info in Examined(root, name).blobs():
             self._run.check()
             self._run.add("blobs")
-            damaged = is_stub(digest, info.size) or (digest in known_bad and root.local.bad.holds(digest, info))
-            if damaged:
-                self._run.add("left_damaged")
+            if is_stub(digest, info.size) or (digest in known_bad and root.local.bad.holds(digest, info)):
+                left.append(Verdict(digest, info))
             else:
                 self._consider(root, name, digest, info)
+        self._follow.of_left(root, name, left)
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
         pooled = self._pool(root, name, digest, info)
@@ -254,7 +254,7 @@ class _Dedupe:
             if result.outcome == "linked":
                 self._count(pair, result.saved)
             elif result.outcome == "damaged" and result.verdict:
-                self._follow.of_part(Examined(pair.root, pair.name, bad=[result.verdict]))
+                self._follow.of_left(pair.root, pair.name, [result.verdict])
             elif result.outcome == "pool_damaged" and result.verdict:
                 self._throw_out(pair, result.verdict)
             elif result.error is not None:
@@ -273,7 +273,7 @@ class _Dedupe:
         """The pool's copy is damaged: told for each repository that has it. The good one is offered instead."""
         for name in pair.root.catalog.walk():
             if verdict.is_about(pair.root.local.site.stat(keys.blob(name, pair.digest))):
-                self._follow.of_part(Examined(pair.root, name, bad=[verdict]))
+                self._follow.of_left(pair.root, name, [verdict])
         self._drop_from_pool(pair, verdict)
         if (now := pair.root.local.site.stat(pair.blob)) is not None:
             self._consider(pair.root, pair.name, pair.digest, now)

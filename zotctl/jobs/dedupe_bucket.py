@@ -13,7 +13,6 @@ from zotctl.config.s3 import S3Config
 from zotctl.errors import LayoutInvalid, NotFound
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
-from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher, Workers
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
@@ -48,6 +47,8 @@ class _Conversion:
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Consequences(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
         self._sound: Lru[Digest, bool] = Lru(REMEMBERED)
+        self._marked = root.upkeep.damaged()
+        self._left: set[tuple[str, Digest]] = set()
 
     def _workers(self) -> Workers:
         return Workers(1 if self._site.threads is None else AT_ONCE)
@@ -107,10 +108,23 @@ class _Conversion:
         reason = "the object is empty, and no repository has its content"
         self._run.finding(Finding(name, digest, "stub", reason, details={"path": path}))
 
-    def _tell_damage(self, name: str, verdict: Verdict) -> None:
+    def _tell_damage(self, name: str, *damaged: Verdict) -> None:
+        left = [verdict for verdict in damaged if (name, verdict.digest) not in self._left]
+        self._left |= {(name, verdict.digest) for verdict in left}
         with self._run.guarded(name):
-            self._follow.of_part(Examined(self._root, name, bad=[verdict]))
-        self._run.add("left_damaged")
+            self._follow.of_left(self._root, name, left)
+
+    def _tell_known(self, name: str) -> set[Digest]:
+        """What an earlier run has found damaged, of all that this repository reads."""
+        if not self._marked:
+            return set()
+        own = {digest for digest, found in self._site.own(name) if not is_stub(digest, found.size)}
+        mine = self._marked & (own | {Digest(text) for text in self._blobs(name)})
+        looks = {digest: self._root.stat(keys.blob(name, digest)) for digest in sorted(mine)}
+        known = [Verdict(digest, info) for digest, info in looks.items()
+                 if info is not None and self._root.upkeep.is_marked(name, digest, info)]  # fmt: skip
+        self._tell_damage(name, *known)
+        return {verdict.digest for verdict in known}
 
     def _save(self) -> None:
         if not self._run.dry_run:
@@ -141,8 +155,9 @@ class _Pooling(_Conversion):
 
     def _take(self, name: str, workers: Workers) -> None:
         own = {digest: found for digest, found in self._own(name) if not is_stub(digest, found.size)}
+        known = self._tell_known(name)
         if self._run.dry_run:
-            return self._preview(name, own)
+            return self._preview(name, {digest: found for digest, found in own.items() if digest not in known})
         for digest in self._steps.promise(name, own):
             self._run.check()
             workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
@@ -223,6 +238,10 @@ class _Pooling(_Conversion):
 
 
 class _Spreading(_Conversion):
+    def __init__(self, run: Run, root: Root) -> None:
+        super().__init__(run, root)
+        self._verdicts: Lru[Digest, Verdict] = Lru(REMEMBERED)
+
     def all(self) -> None:
         names, workers = self._names(), self._workers()
         try:
@@ -243,7 +262,7 @@ class _Spreading(_Conversion):
         wanted = {digest for digest, _ in self._root.bucket.holdings.of(name)}
         wanted |= {Digest(text) for text in self._blobs(name)}
         wanted |= self._stubs(name)
-        for digest in sorted(wanted):
+        for digest in sorted(wanted - self._tell_known(name)):
             there = own.get(digest)
             if there is None or is_stub(digest, there.size):
                 self._run.check()
@@ -276,13 +295,12 @@ class _Spreading(_Conversion):
 
     def _copy(self, name: str, digest: Digest, source: Object) -> bool:
         """Hashed once a run, and each copy of it proven."""
-        known = self._sound.get(digest)
-        if known is None:
-            verdict = self._look(source.key, digest)
-            self._sound.put(digest, known := verdict.good)
-            if not verdict.good and not verdict.gone:
+        verdict = self._verdicts.get(digest)
+        if verdict is None:
+            self._verdicts.put(digest, verdict := self._look(source.key, digest))
+        if not verdict.good:
+            if not verdict.gone:
                 self._tell_damage(name, verdict)
-        if not known:
             return False
         self._steps.prepare(name, digest)
         return self._steps.copy(source.key, keys.blob(name, digest), digest, self._is_sound)

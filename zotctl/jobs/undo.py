@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from zotctl.errors import NoSpace, NotFound
 from zotctl.jobs.consequences import Consequences
-from zotctl.jobs.damage import Inspector
+from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher
 from zotctl.jobs.run import Run
@@ -62,11 +62,14 @@ class _Undo:
 
     def separate(self, root: Root, name: str) -> None:
         self._run.add("repositories")
+        left = list[Verdict]()
         for digest, info in Examined(root, name).blobs():
             self._run.check()
-            damaged = is_stub(digest, info.size) or root.local.bad.holds(digest, info)
-            if not damaged and self._is_shared(root, digest, info):
+            if is_stub(digest, info.size) or root.local.bad.holds(digest, info):
+                left.append(Verdict(digest, info))
+            elif self._is_shared(root, digest, info):
                 self._give_own(root, name, digest, info)
+        self._follow.of_left(root, name, left)
 
     def _is_shared(self, root: Root, digest: Digest, info: Info) -> bool:
         """Has another repository a name of it? The pool's goes first: it would link the next push again."""
@@ -117,7 +120,7 @@ class _Undo:
         """The copy is not right: is it the blob?"""
         verdict = self._inspector.look(root, keys.blob(name, digest), digest)
         if not verdict.good and not verdict.gone:
-            self._follow.of_part(Examined(root, name, bad=[verdict]))
+            self._follow.of_left(root, name, [verdict])
 
     def end(self) -> None:
         for root in self._run.roots:

@@ -1,7 +1,9 @@
 """One writer: for object stores on which two would lose each other's pushes (`single_writer`, s3.md 4).
 
-A sign, not a lock: on such a server there can be none. It keeps a job, or a second server, from being started beside
-the first by mistake; whoever dies leaves it behind, and it counts for a minute.
+A sign, not a lock. It keeps a job, or a second server, from being started beside the first by mistake; whoever dies
+leaves it behind, and it counts for a minute. On such a server it can't be more: two that look at the same moment both
+find nothing, for none can create it only if it is absent; and one that was frozen for longer than a minute writes on
+when it wakes, for no write can be made to depend on the sign. Either is told, in the log, within seconds.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ import json
 import logging
 import socket
 import threading
-import time
 from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
 from zotctl.errors import HeldElsewhere, NotFound, StorageError
 from zotctl.storage import keys
-from zotctl.storage.objects import Object, Objects
+from zotctl.storage.clock import Clock
+from zotctl.storage.objects import Objects
+from zotctl.storage.s3.lease import is_dead, system
 
 COUNTS_FOR = 60.0
 """Seconds without a renewal after which the holder is taken for dead."""
@@ -25,56 +28,82 @@ RENEWED_EVERY = 15.0
 log = logging.getLogger("zotctl.storage")
 
 
+def refuse_beside_one(objects: Objects) -> None:
+    """Whoever shares the bucket doesn't do so with somebody who relies on being alone. Raises HeldElsewhere."""
+    if (holder := _holder(objects)) is not None:
+        raise _held(objects, holder)
+
+
 class Alone:
     """`process`: stands for the server, whose processes follow each other, or for the job."""
 
-    def __init__(self, objects: Objects, process: int) -> None:
+    def __init__(self, objects: Objects, clock: Clock, process: int) -> None:
         self._objects, self._key = objects, keys.lease("writer")
-        self._me = {"host": socket.gethostname(), "boot": _boot(), "process": process}
+        self._me = {"host": socket.gethostname(), "system": system(), "pid": process}
+        self._body = json.dumps({**self._me, "token": clock.token()}).encode()
+        self._over = threading.Event()
 
     def claim(self) -> None:
         """Before the first write. Raises HeldElsewhere."""
-        with suppress(NotFound):
-            got = self._objects.get(self._key)
-            if got is not None and self._is_held(*got):
-                raise HeldElsewhere(
-                    f"{self._objects.label} has a single writer already: {_shown(got[1])}; stop it first, or wait "
-                    f"{COUNTS_FOR:g} s after it has died"
-                )
-        self._renew()
+        if (holder := self._other()) is not None:
+            raise _held(self._objects, holder)
+        self._objects.put(self._key, self._body)
         threading.Thread(target=self._keep, name="alone", daemon=True).start()
 
-    def _is_held(self, found: Object, body: bytes) -> bool:
-        try:
-            said = json.loads(body)
-            here = said["boot"] == self._me["boot"]
-            return found.age < COUNTS_FOR and said != self._me and not (here and _is_dead(int(said["process"])))
-        except (ValueError, TypeError, KeyError):
-            return found.age < COUNTS_FOR
+    def release(self) -> None:
+        """After the last write. Only the sign that this object has put there, for another process of the server may
+        have put its own. Never raises: it is over in a minute by itself."""
+        self._over.set()
+        with suppress(StorageError):
+            got = self._objects.get(self._key)
+            if got is not None and got[1] == self._body:
+                self._objects.delete(self._key)
 
-    def _renew(self) -> None:
-        self._objects.put(self._key, json.dumps(self._me).encode())
+    def _other(self) -> dict[str, Any] | None:
+        holder = _holder(self._objects)
+        return None if holder is not None and self._me.items() <= holder.items() else holder
 
     def _keep(self) -> None:
         """As long as this process lives; what it leaves behind names a process that is dead."""
-        while True:
-            time.sleep(RENEWED_EVERY)
+        while not self._over.wait(RENEWED_EVERY):
             try:
-                self._renew()
+                self.renew()
             except StorageError as error:
                 log.warning(f"{self._key} can't be renewed: {error.message}")
 
+    def renew(self) -> None:
+        """Raises StorageError."""
+        if (other := self._other()) is not None:
+            log.error(
+                f"{self._objects.label} has a second writer, {_shown(other)}, and pushes may get lost: stop one of the "
+                "two; single_writer means that there is one process"
+            )
+        elif not self._over.is_set():
+            self._objects.put(self._key, self._body)
 
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+def _holder(objects: Objects) -> dict[str, Any] | None:
+    """Whose sign counts; {}: of somebody who can't be known."""
+    with suppress(NotFound):
+        got = objects.get(keys.lease("writer"))
+        if got is not None and got[0].age < COUNTS_FOR and not is_dead(got[1]):
+            return _said(got[1])
+    return None
 
 
-def _is_dead(process: int) -> bool:
-    return not Path(f"/proc/{process}").exists()
-
-
-def _shown(body: bytes) -> str:
-    with suppress(ValueError, TypeError, KeyError):
+def _said(body: bytes) -> dict[str, Any]:
+    with suppress(ValueError):
         said = json.loads(body)
-        return f"process {said['process']} on {said['host']}"
-    return "somebody"
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def _held(objects: Objects, holder: dict[str, Any]) -> HeldElsewhere:
+    return HeldElsewhere(
+        f"{objects.label} has a single writer already: {_shown(holder)}; stop it first, or wait {COUNTS_FOR:g} s after "
+        "it has died"
+    )
+
+
+def _shown(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "somebody"

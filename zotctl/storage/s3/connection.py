@@ -82,7 +82,7 @@ class Connection:
             region_name=self._region,
             endpoint_url=settings.endpoint,
             verify=None if settings.verify is True else settings.verify,
-            config=_config(addressing, patience, settings.max_connections),
+            config=_config(settings, addressing, patience),
         )
 
     def translated(
@@ -143,13 +143,13 @@ class Connection:
         self._http.close()
 
 
-def _config(addressing: str, patience: float, connections: int) -> Any:
+def _config(settings: BucketSettings, addressing: str, patience: float) -> Any:
     return Config(
         signature_version="s3v4",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": addressing, "payload_signing_enabled": False},
-        max_pool_connections=connections,
+        s3={"addressing_style": addressing, "payload_signing_enabled": False, **settings.ways()},
+        max_pool_connections=settings.max_connections,
         retries={"total_max_attempts": 1},
         connect_timeout=CONNECT,
         read_timeout=patience,

@@ -52,7 +52,7 @@ class _Lease:
     def take(self) -> None:
         for _ in range(ATTEMPTS):
             there = self._there()
-            if there is not None and there[0].age < LIFETIME and not (self._is_mine(there[1]) or _is_dead(there[1])):
+            if there is not None and there[0].age < LIFETIME and not (self._is_mine(there[1]) or is_dead(there[1])):
                 raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{told(there[1])}")
             try:
                 return self._write(there[0].etag if there else "")
@@ -67,7 +67,7 @@ class _Lease:
 
     def _write(self, etag: str) -> None:
         """Each time other bytes, so that no two states have one ETag."""
-        who = {"system": _system(), "token": self._token, "renewal": self._site.clock.token()}
+        who = {"system": system(), "token": self._token, "renewal": self._site.clock.token()}
         who |= myself(self._site.clock)
         self._etag = self._site.objects.put(self._key, json.dumps(who).encode(), match=etag, absent=not etag)
 
@@ -112,11 +112,11 @@ class _Lease:
                 self._site.objects.delete(self._key)
 
 
-def _is_dead(body: bytes) -> bool:
+def is_dead(body: bytes) -> bool:
     """Did its holder run here, and does it no more? Then nobody has to wait until the lease is over."""
     try:
         who = json.loads(body)
-        if who["system"] != _system() or not who["system"]:
+        if who["system"] != system() or not who["system"]:
             return False
         os.kill(int(who["pid"]), 0)
     except ProcessLookupError:
@@ -126,7 +126,7 @@ def _is_dead(body: bytes) -> bool:
     return False
 
 
-def _system() -> str:
+def system() -> str:
     """One start of one machine, and one set of process numbers on it; "" where that can't be known."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -60,7 +60,7 @@ class Listed:
         """Never raises: without it, the next one walks, too."""
         lacking = [name for name in found if name not in listed]
         with suppress(StorageError):
-            if not self._site.read_only and (lacking or not self._made):
+            if self._site.writes() and not self._site.read_only and (lacking or not self._made):
                 self._site.each([partial(self._site.objects.put, keys.listed_name(name), b"") for name in lacking])
                 self._site.objects.put(keys.NAMES_MADE, b"")
                 self._made = True

@@ -1,6 +1,6 @@
 """A bucket becomes a root: reached, looked at, and tried out before the first write.
 
-Four requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so whoever opens
+Five requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so whoever opens
 no bucket doesn't wait for it.
 """
 
@@ -17,7 +17,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
 from zotctl.storage.root import Root
-from zotctl.storage.s3.alone import Alone
+from zotctl.storage.s3.alone import Alone, refuse_beside_one
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.client import Client
 from zotctl.storage.s3.probe import probe, require_shared
@@ -48,15 +48,16 @@ def open_bucket(
     client = Client(bucket_settings(parse_address(settings.path), s3), clock)
     objects = Retrying(client, clock)
     # The processes of a server, which follow each other, are one.
-    alone = Alone(objects, os.getppid() if serving else os.getpid()) if s3.single_writer else None
+    alone = Alone(objects, clock, os.getppid() if serving else os.getpid()) if s3.single_writer else None
     entrance = Entrance(objects, clock, client, alone)
-    threshold = Threshold(objects, None if read_only else entrance.prepare)
+    threshold = Threshold(objects, None if read_only else entrance.prepare, alone.release if alone else lambda: None)
     site = Site(
         threshold,
         clock,
         dedupe=settings.dedupe,
         delay=settings.gc_delay,
         read_only=read_only,
+        writes=lambda: serving or threshold.crossed,
         direct=client if serving else None,  # a job waits until the bucket is there again
         deletions=OF_THIS_SERVER,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
@@ -78,10 +79,13 @@ def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
         session_token=s3.session_token,
         profile=s3.profile,
         addressing=s3.addressing,
+        dual_stack=s3.dual_stack,
+        accelerate=s3.accelerate,
         verify=False if s3.insecure else s3.ca or True,
         storage_class=s3.storage_class,
         encryption=s3.encryption,
         kms_key=s3.kms_key,
+        acl=s3.acl,
         max_connections=s3.max_connections,
     )
 
@@ -114,9 +118,7 @@ def look(objects: Objects) -> bool:
 
 
 class Entrance:
-    """What has to be known before anything is written."""
-
-    """`alone`: nobody else writes there."""
+    """What has to be known before anything is written. `alone`: nobody else writes there."""
 
     def __init__(self, objects: Objects, clock: Clock, client: Client, alone: Alone | None) -> None:
         self._objects, self._clock, self._client, self._alone = objects, clock, client, alone
@@ -132,6 +134,7 @@ class Entrance:
         if self._alone is not None:
             self._alone.claim()
         else:
+            refuse_beside_one(self._objects)
             found = probe(self._objects, self._clock, self._client.endpoint)
             require_shared(self._objects.label, found, single_writer=False)
         if not used:

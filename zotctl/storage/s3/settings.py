@@ -22,10 +22,13 @@ class BucketSettings:
     session_token: str | None = None
     profile: str | None = None
     addressing: str = "auto"
+    dual_stack: bool = False
+    accelerate: bool = False
     verify: bool | str = True
     storage_class: str | None = None
     encryption: str | None = None
     kms_key: str | None = None
+    acl: str | None = None
     max_connections: int = 64
 
     @property
@@ -43,5 +46,11 @@ class BucketSettings:
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.encryption,
             "SSEKMSKeyId": self.kms_key,
+            "ACL": self.acl,
         }
         return {name: value for name, value in wanted.items() if value}
+
+    def ways(self) -> dict[str, bool]:
+        """To Amazon's endpoints, in botocore's words. What isn't wished is left out, for AWS_* may wish it."""
+        wanted = {"use_dualstack_endpoint": self.dual_stack, "use_accelerate_endpoint": self.accelerate}
+        return {name: True for name, value in wanted.items() if value}

@@ -31,6 +31,8 @@ class Site:
     dedupe: bool = False
     delay: float = 3600.0
     read_only: bool = False
+    writes: Callable[[], bool] = lambda: True
+    """False: nothing yet, so what only saves work isn't written either, for this may be somebody who only looks."""
     direct: Objects | None = None
     """The same objects without repetition, for whoever only asks whether they are there just now."""
     pooled: bool = True

@@ -12,10 +12,13 @@ from zotctl.storage.objects import Object, Objects, Warrant
 
 class Threshold:
     """Objects, of which the first write of all waits for `prepare`. What it finds wrong with the server stays wrong;
-    a server that is away, or refuses, is asked again. `prepare` None: nothing is ever written."""
+    a server that is away, or refuses, is asked again. `prepare` None: nothing is ever written. `leave`: after the last
+    write, if there was one."""
 
-    def __init__(self, inner: Objects, prepare: Callable[[], None] | None) -> None:
-        self.inner, self._prepare = inner, prepare
+    def __init__(
+        self, inner: Objects, prepare: Callable[[], None] | None, leave: Callable[[], None] = lambda: None
+    ) -> None:
+        self.inner, self._prepare, self._leave = inner, prepare, leave
         self._mutex, self._done = Lock(), False
         self._unfit: ZotctlError | None = None
 
@@ -40,6 +43,11 @@ class Threshold:
             self._unfit = error
             raise
         self._done = True
+
+    @property
+    def crossed(self) -> bool:
+        """Was there a first write?"""
+        return self._done
 
     @property
     def label(self) -> str:
@@ -115,4 +123,6 @@ class Threshold:
         self.inner.execute(warrant)
 
     def close(self) -> None:
+        if self._done:
+            self._leave()
         self.inner.close()
