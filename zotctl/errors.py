@@ -34,6 +34,7 @@
     │   └── TooManyRequests     429 TOOMANYREQUESTS
     ├── StorageError                the storage could not do it
     │   ├── NotFound            404 no such object (storage only, never on the wire)
+    │   │   └── Damaged         404 it is there, and known to be damaged
     │   ├── Exists              409 the object is there already (storage only)
     │   ├── CannotLink          500 no hard link between the two (storage only)
     │   ├── NotEmpty            409 a directory with content (storage only)
@@ -233,6 +234,10 @@ class StorageError(ZotctlError):
 
 class NotFound(StorageError):
     code, status, exit_code = "BLOB_UNKNOWN", 404, 10
+
+
+class Damaged(NotFound):
+    pass
 
 
 class Exists(StorageError):

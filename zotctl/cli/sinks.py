@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from zotctl.cli.hints import hints
 from zotctl.cli.report import Output
+from zotctl.jobs.hints import hints
 from zotctl.jobs.report import Finding, Report, Silent, Sink
 
 PLAIN_EVERY = 30.0

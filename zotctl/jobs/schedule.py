@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from zotctl.config import Config, RootSettings, TimeWindow
 from zotctl.errors import ZotctlError
 from zotctl.jobs.gc import gc
+from zotctl.jobs.hints import hints
 from zotctl.jobs.report import Report, Silent
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
@@ -130,6 +131,8 @@ def tell(report: Report, root: Root) -> None:
         log.error(f"{report.job}: {finding.kind}: {where}: {finding.reason}", extra={"fields": finding.as_fields()})
     for error in report.errors:
         log.error(f"{report.job}: {error['repository']}: {error['reason']}", extra={"fields": error})
+    for hint in hints(report):
+        log.warning(f"{report.job}: {hint}")
     level = logging.INFO if any(n for name, n in report.summary.items() if name not in QUIET) else logging.DEBUG
     fields = {"job": report.job, "root": root.label, "duration_s": round(report.duration_s, 3), **report.summary}
     log.log(level, f"{report.job} on {root.label} done", extra={"fields": fields})

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Referenced, StorageError, Unavailable
+from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, NotFound, Referenced, StorageError, Unavailable
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
@@ -31,6 +31,7 @@ REFERENCES = 200_000
 """In the manifests that are kept parsed, where whoever looks into all repositories says how many: some 100 MB."""
 _LEAST = REFERENCES // REPOSITORIES
 LARGEST_MANIFEST = 64 << 20
+ASIDE = "the manifest is damaged, and put aside: it answers 404 until it is healed"
 LOOKED_AT = 64
 """So many damaged manifests are looked after at each read, whether they are whole again."""
 
@@ -169,6 +170,8 @@ class Contents:
         state = self._state(digest) if self._protocol.torn else None
         try:
             return facts_of(read_stored(self._protocol, self._name, parse_digest(digest), media_type))
+        except Damaged:
+            fault = Fault(digest, "digest_mismatch", ASIDE)
         except NotFound:
             fault = Fault(digest, "missing_manifest", "the manifest is not there")
         except (ManifestInvalid, DigestInvalid) as error:

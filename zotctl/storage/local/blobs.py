@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from zotctl.errors import CannotLink, Exists, NotFound, PermissionRefused
+from zotctl.errors import CannotLink, Damaged, Exists, NotFound, PermissionRefused
 from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
@@ -54,7 +54,7 @@ class Blobs:
 
     def _sound(self, digest: Digest, info: Info) -> Info:
         if not info.is_file or is_stub(digest, info.size) or self._bad.holds(digest, info):
-            raise NotFound(f"{digest} is damaged here; push it again to heal it")
+            raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info
 
     # -- publishing: no lock, `link` never replaces ----------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import Busy, DoneUnanswered, Expired, NotFound
+from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
@@ -56,9 +56,10 @@ class Blobs:
         try:
             return self._open(name, digest, keys.blob(name, digest))
         except NotFound:
-            if not self._site.pooled:
-                raise
-            return self._open(name, digest, keys.shared(digest))
+            if self._site.pooled:
+                with suppress(NotFound):
+                    return self._open(name, digest, keys.shared(digest))
+            raise
 
     def lying(self, name: str, digest: Digest) -> Object | None:
         """The object that this repository reads, in whatever state it is. A whole one goes before a stub."""
@@ -97,7 +98,7 @@ class Blobs:
     def sound(self, name: str, digest: Digest, found: Object) -> Info:
         if is_stub(digest, found.size) or self._bad.holds(digest, found):
             self._promises.forget(name, digest)
-            raise NotFound(f"{digest} is damaged here; push it again to heal it")
+            raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
 
     # -- publishing -----------------------------------------------------------------------------

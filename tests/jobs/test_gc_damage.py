@@ -1,0 +1,88 @@
+"""Collection where manifests are damaged: nothing goes, and what is told is what is the matter."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.jobs.bucketing import Place, flipped, opened, place, run_job  # noqa: F401 - a fixture
+from tests.jobs.layouts import blob, cut, flip, lay_out, run_scrub, store_of
+from tests.stores import push_image
+from zotctl.errors import Referenced
+from zotctl.jobs.explain import explain
+from zotctl.jobs.gc import gc
+from zotctl.jobs.report import Finding, Report
+from zotctl.jobs.run import Run
+from zotctl.jobs.schedule import tell
+from zotctl.jobs.scrub import ScrubOptions, scrub
+from zotctl.jobs.settings import gc_settings
+from zotctl.oci.digest import digest_of
+from zotctl.storage import Store, keys
+from zotctl.storage.contents import ASIDE
+
+IMAGE = images.image()
+SETTINGS = gc_settings()
+
+
+def collect(store: Store) -> Report:
+    run = Run("gc", store)
+    return run.finish(lambda: gc(run, SETTINGS))
+
+
+def only(report: Report) -> Finding:
+    (finding,) = report.findings
+    assert (finding.repository, finding.digest, finding.tags) == ("a", IMAGE.digest, ("v1",))
+    assert (report.exit_code, report.summary["repositories_left_alone"]) == (5, 1)
+    return finding
+
+
+def test_a_manifest_that_is_known_bad_is_not_called_missing(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    flip(blob(tmp_path, "a", IMAGE.manifest))
+    run_scrub(store_of(tmp_path))
+    finding = only(collect(store_of(tmp_path)))
+    assert (finding.kind, finding.reason) == ("digest_mismatch", f"nothing is collected in a: {ASIDE}")
+    explained = Run("gc", store_of(tmp_path))
+    (item,) = explained.finish(lambda: explain(explained, "a", SETTINGS)).items
+    assert ASIDE in item["why"]
+    # A client that wants to delete hears of it, too.
+    with pytest.raises(Referenced, match=f"{ASIDE}; push it again or delete it first"):
+        store_of(tmp_path).repository("a").delete_blob(digest_of(IMAGE.blobs[0]))
+
+
+def test_nor_is_an_empty_one(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    cut(blob(tmp_path, "a", IMAGE.manifest), 0)
+    assert only(collect(store_of(tmp_path))).reason == f"nothing is collected in a: {ASIDE}"
+
+
+def test_one_that_is_missing_is(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    blob(tmp_path, "a", IMAGE.manifest).unlink()
+    finding = only(collect(store_of(tmp_path)))
+    assert finding.kind == "missing_manifest"
+    assert finding.reason == "nothing is collected in a: the manifest is not there"
+
+
+def test_on_a_bucket(place: Place) -> None:  # noqa: F811
+    push_image(opened(place), "a", "v1")
+    place.rewrite(keys.blob("a", IMAGE.digest), flipped)
+    run_job(opened(place), "scrub", lambda run: scrub(run, ScrubOptions()))
+    store = opened(place)
+    assert "is damaged: its content has another digest" in only(collect(store)).reason
+    assert store.roots[0].upkeep.damaged() == {IMAGE.digest}  # as it is learned in the background
+    finding = only(collect(store))
+    assert (finding.kind, finding.reason) == ("digest_mismatch", f"nothing is collected in a: {ASIDE}")
+
+
+def test_the_log_of_a_server_has_the_way_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    flip(blob(tmp_path, "a", IMAGE.manifest))
+    store = store_of(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        tell(collect(store), store.roots[0])
+    assert "gc: to heal what is damaged or missing: push it again, or run `zotctl scrub --repair`" in caplog.text
