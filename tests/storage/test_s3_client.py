@@ -106,7 +106,7 @@ def test_a_whole_object_is_one_request_and_one_connection(bucket: Bucket, client
             assert b"".join(reader.read_at(at, 100_000) for at in range(0, len(BODY), 100_000)) == BODY
         client.open("empty").close()
     assert bucket.counts() == {"GetObject": 6}
-    pools = client.connection.s3._endpoint.http_session._manager.pools
+    pools = client.connection.wire._manager.pools
     assert sum(pools[key].num_connections for key in pools.keys()) == 1  # noqa: SIM118 - no dict
 
 

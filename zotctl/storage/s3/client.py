@@ -1,10 +1,14 @@
-"""A bucket over the wire: `Objects` with boto3, one request to a call (s3.md 8). No retries: see `retrying`."""
+"""A bucket over the wire: `Objects`, one request to a call (s3.md 8). No retries: see `retrying`.
+
+What a push or a pull asks goes by `Connection.ask`, the rest by botocore's own methods.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,12 +17,22 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Reader
 from zotctl.storage.objects import LISTED, Object, Warrant
-from zotctl.storage.s3 import copying, warrants
+from zotctl.storage.s3 import copying, listing, warrants
+from zotctl.storage.s3.listing import Page
 from zotctl.storage.s3.settings import BucketSettings
 from zotctl.storage.s3.signing import signed
 
 if TYPE_CHECKING:
     from zotctl.storage.s3.connection import Connection
+
+HEADERS = {
+    "StorageClass": "x-amz-storage-class",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+}
+"""botocore's names of what an object is written with, on the wire."""
+METADATA = "x-amz-meta-"
+LIST = {"list-type": "2", "max-keys": str(LISTED), "encoding-type": "url"}
 
 
 class Client:
@@ -29,8 +43,8 @@ class Client:
 
         self.settings = settings
         self.connection: Connection = Connection(settings, clock or Clock())
-        self._s3 = self.connection.s3
         self._written = settings.written()
+        self._headers = {HEADERS[name]: value for name, value in self._written.items()}
         self._base = f"{settings.prefix}/" if settings.prefix else ""
 
     @property
@@ -43,6 +57,14 @@ class Client:
 
     def place(self, key: str) -> dict[str, str]:
         return {"Bucket": self.settings.bucket, "Key": self._base + key}
+
+    @property
+    def _s3(self) -> Any:
+        return self.connection.s3
+
+    def quoted(self, key: str) -> str:
+        """As it is in an address."""
+        return quote(self._base + key, safe="/-_.~")
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -59,62 +81,50 @@ class Client:
 
     def head(self, key: str) -> Object:
         with self.connection.translated(key, "HeadObject"):
-            return self._object(key, self._s3.head_object(**self.place(key)))
+            return found(key, self.connection.ask("HEAD", self.quoted(key), "HeadObject").headers)
 
     def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
-        condition = {"IfNoneMatch": unless} if unless else {}
+        condition = {"if-none-match": unless} if unless else {}
         with self.connection.translated(key, "GetObject"):
-            try:
-                reply = self._s3.get_object(**self.place(key), **condition)
-            except self._s3.exceptions.ClientError as error:
-                if unless and error.response["ResponseMetadata"]["HTTPStatusCode"] == 304:
-                    return None
-                raise
-            with reply["Body"] as body:
-                return self._object(key, reply), body.read()
+            answer = self.connection.ask("GET", self.quoted(key), "GetObject", headers=condition)
+            return None if answer.status == 304 else (found(key, answer.headers), answer.body)
 
     def open(self, key: str) -> Reader:
         from zotctl.storage.s3.reading import ObjectReader
 
         with self.connection.translated(key, "GetObject"):
-            reply = self._s3.get_object(**self.place(key))
-        return ObjectReader(self.connection, self.place(key), self._object(key, reply), reply["Body"])
+            answer = self.connection.ask("GET", self.quoted(key), "GetObject", stream=True)
+            return ObjectReader(self.connection, self.quoted(key), found(key, answer.headers), answer.response)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
-        start = {"StartAfter": self._base + after} if after else {}
-        for page in self._pages(prefix, start):
-            date = _date(page)
-            for row in page.get("Contents", ()):
-                modified = row["LastModified"].timestamp()
-                key = row["Key"].removeprefix(self._base)
-                yield Object(key, row["Size"], row["ETag"], modified, date - modified)
+        start = {"start-after": self._base + after} if after else {}
+        for page, date in self._pages(prefix, start):
+            for row in page.rows:
+                key = row.key.removeprefix(self._base)
+                yield Object(key, row.size, row.etag, row.modified, date - row.modified)
 
     def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
         prefix = f"{directory}/" if directory else ""
         skipped = len(self._base) + len(prefix)
-        start = {"StartAfter": self._base + prefix + after} if after else {}
-        for page in self._pages(prefix, {"Delimiter": "/", **start}):
-            below = [row["Prefix"][skipped:] for row in page.get("CommonPrefixes", ())]
-            here = [row["Key"][skipped:] for row in page.get("Contents", ())]
-            for name in sorted(below + here, key=str.encode):
+        start = {"start-after": self._base + prefix + after} if after else {}
+        for page, _ in self._pages(prefix, {"delimiter": "/", **start}):
+            told = [*page.below, *(row.key for row in page.rows)]
+            for name in sorted((key[skipped:] for key in told), key=str.encode):
                 # A directory that was told comes again, for the keys in it are after its name.
                 if name.encode() > after.encode():
                     yield name.removesuffix("/"), name.endswith("/")
 
-    def _pages(self, prefix: str, options: Mapping[str, str]) -> Iterator[Any]:
-        asked = {"Bucket": self.settings.bucket, "Prefix": self._base + prefix, "MaxKeys": LISTED, **options}
+    def _pages(self, prefix: str, options: Mapping[str, str]) -> Iterator[tuple[Page, float]]:
+        """Each with the server's clock."""
+        asked = {**LIST, "prefix": self._base + prefix, **options}
         while True:
             with self.connection.translated(prefix, "ListObjectsV2"):
-                page = self._s3.list_objects_v2(**asked)
-            yield page
-            if not page.get("IsTruncated"):
+                answer = self.connection.ask("GET", "", "ListObjectsV2", query=asked)
+                page = listing.read(answer.body)
+            yield page, dated(answer.headers)
+            if not page.token:
                 return
-            asked["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _object(self, key: str, reply: Any) -> Object:
-        modified = reply["LastModified"].timestamp()
-        size, etag, metadata = reply["ContentLength"], reply["ETag"], reply.get("Metadata", {})
-        return Object(key, size, etag, modified, _date(reply) - modified, metadata)
+            asked["continuation-token"] = page.token
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -128,22 +138,17 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         sha256: str = "",
     ) -> str:
-        asked = self._condition(match, absent) | self._written
-        if metadata:
-            asked["Metadata"] = dict(metadata)
+        headers = {**self._headers, **_condition(match, absent)}
+        headers |= {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
         if sha256:
-            asked["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+            headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
         with self.connection.translated(key, "PutObject", write=True, match=match):
-            return str(self._s3.put_object(**self.place(key), Body=body, **asked)["ETag"])
-
-    def _condition(self, match: str, absent: bool) -> dict[str, Any]:
-        if absent:
-            return {"IfNoneMatch": "*"}
-        return {"IfMatch": match} if match else {}
+            answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, body=body)
+            return answer.headers["etag"]
 
     def delete(self, key: str) -> None:
         with self.connection.translated(key, "DeleteObject", write=True, absent=True):
-            self._s3.delete_object(**self.place(key))
+            self.connection.ask("DELETE", self.quoted(key), "DeleteObject")
 
     def copy(self, source: str, target: str) -> Object:
         return copying.copy(self, source, target)
@@ -154,7 +159,8 @@ class Client:
             reply = self._s3.head_object(**self.place(key), ChecksumMode="ENABLED")
         sha256 = reply.get("ChecksumSHA256", "")
         whole = bool(sha256) and "-" not in sha256 and reply.get("ChecksumType") != "COMPOSITE"
-        return self._object(key, reply)._replace(metadata={"sha256": sha256} if whole else {})
+        told = found(key, reply["ResponseMetadata"]["HTTPHeaders"])
+        return told._replace(metadata={"sha256": sha256} if whole else {})
 
     # -- parts ----------------------------------------------------------------------------------
 
@@ -163,9 +169,9 @@ class Client:
             return str(self._s3.create_multipart_upload(**self.place(key), **self._written)["UploadId"])
 
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
-        part = {"UploadId": upload, "PartNumber": number}
+        part = {"uploadId": upload, "partNumber": str(number)}
         with self.connection.translated(key, "UploadPart", write=True):
-            return str(self._s3.upload_part(**self.place(key), **part, Body=body)["ETag"])
+            return self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, body=body).headers["etag"]
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
@@ -180,7 +186,7 @@ class Client:
     # -- signed requests ------------------------------------------------------------------------
 
     def url(self, key: str) -> str:
-        return f"{self.connection.url}/{quote(self._base + key, safe='/-_.~')}"
+        return f"{self.connection.url}/{self.quoted(key)}"
 
     def presign_get(self, key: str, seconds: int) -> str:
         return signed("GET", self.url(key), {}, {}, self.connection.identity(), self.date(), seconds)
@@ -198,8 +204,29 @@ class Client:
         self.connection.close()
 
 
-def _date(reply: Any) -> float:
+def _condition(match: str, absent: bool) -> dict[str, str]:
+    if absent:
+        return {"if-none-match": "*"}
+    return {"if-match": match} if match else {}
+
+
+def found(key: str, headers: Mapping[str, str]) -> Object:
+    """What an answer says of its object. Raises HTTPException: it says nothing."""
+    try:
+        size, etag, modified = int(headers["content-length"]), headers["etag"], _seconds(headers["last-modified"])
+    except (KeyError, ValueError) as error:
+        raise HTTPException(f"an object without size, ETag or time: {error}") from error
+    named = {name.lower(): value for name, value in headers.items()}
+    metadata = {name.removeprefix(METADATA): named[name] for name in named if name.startswith(METADATA)}
+    return Object(key, size, etag, modified, dated(headers) - modified, metadata)
+
+
+def dated(headers: Mapping[str, str]) -> float:
     """The server's clock when it answered; to the whole second."""
+    return _seconds(headers["date"])
+
+
+def _seconds(text: str) -> float:
     from zotctl.storage.s3.connection import moment
 
-    return moment(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    return moment(text).timestamp()

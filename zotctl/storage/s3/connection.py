@@ -6,19 +6,21 @@ Its own retries are off: they would report 412 for a conditional write of ours t
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import boto3  # type: ignore[import-untyped]
-from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-from botocore.httpsession import URLLib3Session  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
 from botocore.utils import get_environ_proxies, parse_timestamp  # type: ignore[import-untyped]
+from urllib3 import Timeout
 
 from zotctl import __version__
 from zotctl.errors import ConfigError, PermissionRefused
@@ -26,6 +28,7 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.s3.settings import BucketSettings
 from zotctl.storage.s3.signing import Identity
 from zotctl.storage.s3.translation import WAY_OUT, Where, translated
+from zotctl.storage.s3.wire import Answer, Wire
 
 CONNECT, READ = 5.0, 60.0
 """Seconds without a byte before a request is given up."""
@@ -34,33 +37,28 @@ LONG_READ = 900.0
 DEFAULT_REGION = "us-east-1"
 
 
-class Reply(NamedTuple):
-    status: int
-    body: bytes
-
-
 class Connection:
-    """One bucket's clients, which threads share. `s3` for all calls, `patient` for those that take long."""
+    """One bucket, for threads that share it. `ask` for what is asked often; botocore's clients for the rest: `s3`, and
+    `patient` for what takes long."""
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
-        try:
-            self._session = boto3.session.Session(**_credentials(settings), botocore_session=_session(settings))
-            self._region = settings.region or self._session.region_name or DEFAULT_REGION
-            addressing = self._addressing()
-            self.s3 = self._client(addressing, READ)
-            self.patient = self._client(addressing, LONG_READ)
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError(f"{settings.label}: {error}{_way_out(error)}") from error
-        self.endpoint = str(self.s3.meta.endpoint_url)
         self._seen: tuple[float, float] | None = None
         self._header = ""
-        self._http = URLLib3Session(
-            verify=settings.verify,
-            proxies=get_environ_proxies(self.endpoint),
-            timeout=(CONNECT, READ),
-            max_pool_connections=settings.max_connections,
-        )
+        self._lock, self._wire = threading.Lock(), cast(Wire | None, None)
+        try:
+            self._core = _session(settings)
+            self._session = boto3.session.Session(**_credentials(settings), botocore_session=self._core)
+            self._settle(settings.region or self._session.region_name or DEFAULT_REGION)
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigError(f"{settings.label}: {error}{_way_out(error)}") from error
+
+    def _settle(self, region: str) -> None:
+        self._region, self._wire = region, None
+        addressing = self._addressing()
+        self.s3: Any = self._client(addressing, READ)
+        self.patient: Any = self._client(addressing, LONG_READ)
+        self.endpoint = str(self.s3.meta.endpoint_url)
 
     def _addressing(self) -> str:
         """Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's."""
@@ -105,11 +103,69 @@ class Connection:
             frozen = found.get_frozen_credentials()
             return Identity(frozen.access_key, frozen.secret_key, frozen.token, self._region)
 
+    # -- requests that are asked often -----------------------------------------------------------
+
+    def ask(self, method: str, key: str, operation: str, **asked: Any) -> Answer:
+        """See `Wire.ask`. Raises what urllib3 and botocore raise."""
+        wire = self.wire
+        try:
+            return wire.ask(method, key, operation, **asked)
+        except ClientError as error:
+            if not self._moved(wire, error.response["ResponseMetadata"]["HTTPHeaders"]):
+                raise
+        return self.wire.ask(method, key, operation, **asked)
+
+    def _moved(self, wire: Wire, headers: Mapping[str, str]) -> bool:
+        """Amazon says where a bucket is when it is asked for in another region, and so does botocore ask again."""
+        region = headers.get("x-amz-bucket-region")
+        with self._lock:
+            if region and region != self._region:
+                self._settle(region)
+            return self._wire is not wire
+
+    @property
+    def wire(self) -> Wire:
+        """Made when it is used, for it needs an identity."""
+        made = self._wire
+        if made is None:
+            self._wire = made = self._make_wire()
+        return made
+
+    def _make_wire(self) -> Wire:
+        settings, url = self._settings, self._url()
+        return Wire(
+            url,
+            self.identity,
+            self._heard,
+            verify=self._trusted() if settings.verify is True else settings.verify,
+            proxy=get_environ_proxies(url).get(urlsplit(url).scheme),
+            connections=settings.max_connections,
+            timeout=Timeout(connect=CONNECT, read=READ),
+        )
+
+    def _trusted(self) -> bool | str:
+        """As botocore's clients find it."""
+        return self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", True)
+
+    def _url(self) -> str:
+        """Of the bucket, as this addressing has it."""
+        with self.translated("", "signing"):
+            signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
+        return str(signed).partition("?")[0].removesuffix("/x")
+
+    @property
+    def url(self) -> str:
+        """Of the bucket; a key follows after "/"."""
+        return self.wire.url
+
     # -- the server's clock ---------------------------------------------------------------------
 
     def _answered(self, http_response: Any, **_: object) -> None:
-        """Each reply, errors too."""
-        header = http_response.headers.get("date")
+        self._heard(http_response.headers)
+
+    def _heard(self, headers: Mapping[str, str]) -> None:
+        """Of each answer, errors too."""
+        header = headers.get("date")
         if header and header != self._header:
             self._seen, self._header = (moment(header).timestamp(), self._clock.boottime()), header
 
@@ -122,25 +178,11 @@ class Connection:
         date, at = self._seen
         return date + self._clock.boottime() - at
 
-    # -- requests that were signed before -------------------------------------------------------
-
-    def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Reply:
-        """Raises what botocore raises."""
-        answer = self._http.send(AWSRequest(method, url, data=body, headers=headers).prepare())
-        self._answered(answer)
-        return Reply(answer.status_code, answer.content)
-
-    @cached_property
-    def url(self) -> str:
-        """Of the bucket, as this addressing has it; a key follows after "/"."""
-        with self.translated("", "signing"):
-            signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
-        return str(signed).partition("?")[0].removesuffix("/x")
-
     def close(self) -> None:
         self.s3.close()
         self.patient.close()
-        self._http.close()
+        if self._wire is not None:
+            self._wire.close()
 
 
 def _config(settings: BucketSettings, addressing: str, patience: float) -> Any:

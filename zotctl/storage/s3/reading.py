@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
+from urllib3 import BaseHTTPResponse
+
 from zotctl.errors import Unavailable
 from zotctl.storage.driver import Info
 from zotctl.storage.objects import Object
@@ -23,10 +25,10 @@ SKIPPED = 256 << 10
 class ObjectReader:
     """For one thread at a time. `Changed` if the object was replaced and more has to be asked for."""
 
-    def __init__(self, connection: Connection, place: dict[str, str], found: Object, body: Any) -> None:
-        """`place`: bucket and key. `body`: all bytes, of which none was read."""
+    def __init__(self, connection: Connection, place: str, found: Object, response: BaseHTTPResponse) -> None:
+        """`place`: the quoted key. `response`: all bytes, of which none was read."""
         self._connection, self._place, self._found = connection, place, found
-        self._body: Stream | None = Stream(body)
+        self._body: Stream | None = Stream(response)
         self._at = 0
 
     @property
@@ -72,8 +74,9 @@ class ObjectReader:
                 self._fill(memoryview(bytearray(ahead)))
             return
         self._drop()
-        condition = {"Range": f"bytes={offset}-", "IfMatch": self._found.etag}
-        self._body = Stream(self._connection.s3.get_object(**self._place, **condition)["Body"])
+        condition = {"range": f"bytes={offset}-", "if-match": self._found.etag}
+        answer = self._connection.ask("GET", self._place, "GetObject", headers=condition, stream=True)
+        self._body = Stream(answer.response)
         self._at = offset
 
     def _take(self, count: int) -> bytes:
@@ -120,25 +123,24 @@ class ObjectReader:
 
 
 class Stream:
-    """A body of botocore's, read from the socket straight into a buffer: urllib3 copies each byte once more."""
+    """A body, read from the socket straight into a buffer: urllib3 copies each byte once more."""
 
-    def __init__(self, body: Any) -> None:
-        self._body = body
-        self._raw: Any = getattr(body, "_raw_stream", None)
-        self._http: Any = getattr(self._raw, "_fp", None)
-        self._direct = isinstance(self._http, HTTPResponse)
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self._response = response
+        http = getattr(response, "_fp", None)
+        self._http: Any = http if isinstance(http, HTTPResponse) else None
 
     def read_into(self, buffer: memoryview) -> int:
-        return int((self._http if self._direct else self._body).readinto(buffer))
+        return int((self._http or self._response).readinto(buffer))
 
     def read(self, count: int) -> bytes:
         """So many, but at the end."""
-        return bytes((self._http if self._direct else self._body).read(count))
+        return bytes((self._http or self._response).read(count))
 
     def close(self) -> None:
         """Read to its end, its connection serves the next request; else that would have to wait for the rest."""
-        if self._direct and (self._http.isclosed() or self._http.length == 0):
+        if self._http is not None and (self._http.isclosed() or self._http.length == 0):
             self._http.close()
-            self._raw.release_conn()
+            self._response.release_conn()
         else:
-            self._body.close()
+            self._response.close()

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import Any, NamedTuple
 
 from botocore import exceptions as boto  # type: ignore[import-untyped]
-from urllib3.exceptions import HTTPError
+from urllib3 import exceptions as wire
 
 from zotctl.errors import (
     Changed,
@@ -50,7 +50,14 @@ REFUSED = {
     "401",
     "403",
 }
-NOT_BEGUN = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)
+NOT_BEGUN = (
+    boto.EndpointConnectionError,
+    boto.ConnectTimeoutError,
+    boto.ProxyConnectionError,
+    wire.NewConnectionError,
+    wire.ConnectTimeoutError,
+    wire.ProxyError,
+)
 NO_IDENTITY = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -91,7 +98,7 @@ def translated(
             raise Changed(said.message) from error
         if not absent:
             raise said from error
-    except (boto.BotoCoreError, HTTPError, HTTPException, OSError) as error:
+    except (boto.BotoCoreError, wire.HTTPError, HTTPException, OSError) as error:
         raise broken(where(), key, operation, error, write=write) from error
 
 
@@ -146,7 +153,7 @@ def broken(where: Where, key: str, operation: str, error: Exception, *, write: b
     what = f"{where.named(key)}: {operation}"
     if isinstance(error, NO_IDENTITY):
         return PermissionRefused(f"{what}: no credentials for {where.endpoint} ({error}); {WAY_OUT}")
-    if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if isinstance(error, (boto.SSLError, wire.SSLError)) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StorageError(f"{what}: {where.endpoint} has a certificate that is not trusted here ({error})")
     if isinstance(error, NOT_BEGUN):
         return Unavailable(f"{what}: {where.endpoint} can't be reached ({error})")

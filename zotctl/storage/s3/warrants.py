@@ -14,16 +14,19 @@ from xml.sax.saxutils import escape
 
 from zotctl.errors import Expired, OutcomeUnknown, StorageError
 from zotctl.storage.objects import LISTED, Warrant
+from zotctl.storage.s3.listing import plain
 from zotctl.storage.s3.signing import signed
 
 if TYPE_CHECKING:
     from zotctl.storage.s3.client import Client
-    from zotctl.storage.s3.connection import Connection, Reply
+    from zotctl.storage.s3.connection import Connection
+    from zotctl.storage.s3.wire import Answer
 
 
 class Request(NamedTuple):
     method: str
-    url: str
+    target: str
+    """Path and query."""
     headers: dict[str, str]
     body: bytes
     until: float
@@ -37,12 +40,16 @@ def sign(client: Client, keys: Sequence[str], seconds: int, at: float) -> Warran
     who = client.connection.identity()
     if len(keys) == 1:
         url = signed("DELETE", client.url(keys[0]), {}, {}, who, at, seconds)
-        return Warrant(tuple(keys), Request("DELETE", url, {}, b"", at + seconds))
+        return Warrant(tuple(keys), Request("DELETE", _target(url), {}, b"", at + seconds))
     body = _document(client.place(key)["Key"] for key in keys)
     digest = hashlib.md5(body, usedforsecurity=False).digest()
     headers = {"content-md5": base64.b64encode(digest).decode()}
     url = signed("POST", client.connection.url, {"delete": ""}, headers, who, at, seconds)
-    return Warrant(tuple(keys), Request("POST", url, headers, body, at + seconds))
+    return Warrant(tuple(keys), Request("POST", _target(url), headers, body, at + seconds))
+
+
+def _target(url: str) -> str:
+    return url[url.index("/", url.index("//") + 2) :]
 
 
 def _document(keys: Iterable[str]) -> bytes:
@@ -55,13 +62,13 @@ def execute(connection: Connection, warrant: Warrant) -> None:
     request = warrant.request
     assert isinstance(request, Request)
     with connection.translated("", "DeleteObjects", write=True):
-        reply = connection.send(request.method, request.url, dict(request.headers), request.body)
+        reply = connection.wire.send(request.method, request.target, request.headers, request.body)
     late = connection.date() >= request.until
     for code, text, key in _errors(reply):
         raise _error(connection, reply.status, code, text, key, late)
 
 
-def _errors(reply: Reply) -> Iterable[tuple[str, str, str]]:
+def _errors(reply: Answer) -> Iterable[tuple[str, str, str]]:
     """Code, message and key of all that was not done; a key that isn't there is done."""
     if reply.status == 204 or (reply.status == 200 and not reply.body):
         return []
@@ -69,21 +76,17 @@ def _errors(reply: Reply) -> Iterable[tuple[str, str, str]]:
         root = ElementTree.fromstring(reply.body)
     except ElementTree.ParseError:
         return [("", "an answer that is not S3's", "")]
-    if _plain(root.tag) == "Error":
+    if plain(root.tag) == "Error":
         return [_error_fields(root)]
-    if reply.status != 200 or _plain(root.tag) != "DeleteResult":
+    if reply.status != 200 or plain(root.tag) != "DeleteResult":
         return [("", "an answer that is not S3's", "")]
-    found = [_error_fields(child) for child in root if _plain(child.tag) == "Error"]
+    found = [_error_fields(child) for child in root if plain(child.tag) == "Error"]
     return [row for row in found if row[0] not in ("NoSuchKey", "NoSuchVersion")]
 
 
 def _error_fields(node: ElementTree.Element) -> tuple[str, str, str]:
-    said = {_plain(child.tag): child.text or "" for child in node}
+    said = {plain(child.tag): child.text or "" for child in node}
     return said.get("Code", ""), said.get("Message", ""), said.get("Key", "")
-
-
-def _plain(tag: str) -> str:
-    return tag.rpartition("}")[2]
 
 
 def _error(connection: Connection, status: int, code: str, text: str, key: str, late: bool) -> StorageError:

@@ -1,0 +1,55 @@
+"""What a list of objects says (ListObjectsV2), one page of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.client import HTTPException
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+
+class Row(NamedTuple):
+    key: str
+    size: int
+    etag: str
+    modified: float
+
+
+class Page(NamedTuple):
+    """`below`: prefixes that keys have in common, to the delimiter. `token` of the next page, "" at the end."""
+
+    rows: list[Row]
+    below: list[str]
+    token: str
+
+
+def read(body: bytes) -> Page:
+    """Raises HTTPException: it is no list."""
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError as error:
+        raise HTTPException(f"a list that is no XML: {error}") from error
+    if plain(root.tag) != "ListBucketResult":
+        raise HTTPException(f"{plain(root.tag)} in the place of a list")
+    space = root.tag.removesuffix("ListBucketResult")
+    name = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
+    more = root.findtext(f"{space}IsTruncated") == "true"
+    return Page(
+        list(_rows(root, space, name)),
+        [name(found.text or "") for found in root.iterfind(f"{space}CommonPrefixes/{space}Prefix")],
+        root.findtext(f"{space}NextContinuationToken", "") if more else "",
+    )
+
+
+def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> Iterator[Row]:
+    for found in root.iterfind(f"{space}Contents"):
+        said = {child.tag: child.text or "" for child in found}
+        modified = datetime.fromisoformat(said[f"{space}LastModified"]).timestamp()
+        yield Row(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said[f"{space}ETag"], modified)
+
+
+def plain(tag: str) -> str:
+    """Without its namespace, which not every server gives."""
+    return tag.rpartition("}")[2]
