@@ -23,7 +23,7 @@ ONLY_IN = {
     "rich": ["cli/console.py"],
     "typer": ["cli"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
-    "fcntl": ["storage/local", "jobs"],
+    "fcntl": ["storage/local", "storage/s3/turns.py", "jobs"],
 }
 """Where a library may be imported, and nowhere else."""
 

@@ -8,8 +8,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ class FakeProtocol:
         self.fail: Callable[[int], BaseException | None] = lambda number: None
         self.inside: Counter[str] = Counter()
         self.overlap = False
+        self.waits = threading.Event()
+        self.turns: threading.Semaphore | None = None
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[None]:
+        if self.turns is not None:
+            self.waits.set()
+            assert self.turns.acquire(timeout=20)
+        yield
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         self.inside[name] += 1
@@ -118,6 +128,20 @@ def test_what_waits_is_committed_together_and_in_order() -> None:
         assert future.result(timeout=20) is None
     assert protocol.groups == [1, THREADS]
     assert protocol.done == ["first", *map(str, range(THREADS))]
+
+
+def test_what_comes_while_the_turn_is_others_is_committed_with_it() -> None:
+    protocol = FakeProtocol()
+    protocol.turns = threading.Semaphore(0)
+    committer = committer_over(protocol)
+    futures = start(committer, [("a", adding(protocol, "first"))])
+    assert protocol.waits.wait(20)
+    futures += start(committer, [("a", adding(protocol, "second"))])
+    queued(committer, "a", 1)
+    protocol.turns.release()
+    for future in futures:
+        assert future.result(timeout=20) is None
+    assert protocol.groups == [2] and protocol.done == ["first", "second"]
 
 
 def test_one_that_is_refused_costs_the_others_nothing() -> None:

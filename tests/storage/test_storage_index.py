@@ -339,6 +339,62 @@ def test_rows_that_are_known_are_not_parsed_again_and_mean_the_same() -> None:
     assert next(again.rows()) is first.rows_of(DIGESTS[1])[0]
 
 
+def same(one: Index, other: Index) -> None:
+    assert one.render() == other.render()
+    assert list(one.rows()) == list(other.rows()) and one.digests.keys() == other.digests.keys()
+    assert all(one.rows_of(digest) == other.rows_of(digest) for digest in one.digests)
+    assert one.tags() == other.tags() and one.duplicate_tags() == other.duplicate_tags()
+    assert [one.find(tag) for tag in one.tags()] == [other.find(tag) for tag in other.tags()]
+    assert not one.dirty
+
+
+def test_of_an_index_that_has_grown_only_the_new_rows_are_looked_at() -> None:
+    first = read(row(DIGESTS[0], "v1"), row(DIGESTS[1], "v2"))
+    draft = first.copy()
+    put(draft, DIGESTS[2], "v3")
+    draft.annotate("more", "said")
+    body = draft.render()
+    for known in (first, draft.copy(), parse_index(body)):
+        again = parse_index(body, known)
+        same(again, parse_index(body))
+        assert again.annotation("more") == "said" and again.find("v1") is known.find("v1")
+        put(more := again.copy(), DIGESTS[3], "v4")
+        same(parse_index(more.render(), again), parse_index(more.render()))
+    same(first, read(row(DIGESTS[0], "v1"), row(DIGESTS[1], "v2")))
+
+
+@pytest.mark.parametrize("before", [b"", b"1", b"1,2", b'{"digest":"x"}', b"[1", b'"a'])
+@pytest.mark.parametrize("after", [b"", b"1", b"12", b"1 ,2", b"1,2,3", b" 1,2", b'{"a":"x"} , 1', b"1, 2", b"null"])
+def test_what_only_looks_like_growth_is_none(before: bytes, after: bytes) -> None:
+    bodies = [b'{"schemaVersion":2,"manifests":[' + rows + b"]}" for rows in (before, after)]
+    try:
+        known = parse_index(bodies[0])
+    except LayoutInvalid:
+        return
+    same(parse_index(bodies[1], known), parse_index(bodies[1]))
+
+
+@given(st.lists(st.tuples(st.sampled_from(DIGESTS), st.sampled_from([*TAGS, None, "a/x:v3"])), max_size=8), st.data())
+def test_i9_whatever_was_known_the_same_is_read(wanted: list[tuple[Digest, str | None]], data: st.DataObject) -> None:
+    rows = [row(digest, tag) for digest, tag in wanted]
+    known = Index({"schemaVersion": b"2", "manifests": b"[]"}, read(*rows[: data.draw(st.integers(0, 8))]).rows())
+    for _ in range(data.draw(st.integers(0, 3))):
+        known.render()
+        known = known.copy()
+        put(known, data.draw(st.sampled_from(DIGESTS)), *data.draw(st.lists(st.sampled_from(TAGS), max_size=2)))
+    known.render()
+    compact = json.dumps({"schemaVersion": 2, "manifests": rows}, separators=(",", ":")).encode()
+    for body in (compact, document(*rows), known.render()):
+        same(parse_index(body, known), parse_index(body))
+
+
+def test_a_great_growth_is_read_anew() -> None:
+    known = read(row(DIGESTS[0], "v1"))
+    draft = known.copy()
+    put(draft, DIGESTS[1], *(f"t{number}" for number in range(5000)))
+    same(parse_index(draft.render(), known), parse_index(draft.render()))
+
+
 @pytest.mark.parametrize("same_digest", [False, True])
 def test_ten_thousand_rows(same_digest: bool) -> None:
     """Quadratic work in rows of one digest would be caught by the time-out of the suite."""

@@ -51,15 +51,20 @@ class Committer:
             raise ticket.error
 
     def _lead(self, name: str, own: _Ticket) -> None:
-        with self._mutex:
-            queue = self._queues[name]
-            group = [own, *(queue.popleft() for _ in range(min(len(queue), LARGEST_GROUP)))]
+        group = [own]
         try:
-            self._run(name, group)
+            with self._protocol.turn(name):
+                self._gather(name, group)
+                self._run(name, group)
         finally:
             self._hand_over(name)
             for ticket in group[1:]:
                 ticket.done.set()
+
+    def _gather(self, name: str, group: list[_Ticket]) -> None:
+        with self._mutex:
+            queue = self._queues[name]
+            group += [queue.popleft() for _ in range(min(len(queue), LARGEST_GROUP))]
 
     def _run(self, name: str, group: list[_Ticket]) -> None:
         try:

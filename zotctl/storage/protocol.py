@@ -7,6 +7,7 @@ implements it with conditional writes. Nothing above this line knows which of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -146,6 +147,9 @@ class StoreProtocol(Protocol):
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         """Apply all changes that are not refused as one replacement of index.json, in order."""
+
+    def turn(self, name: str) -> AbstractContextManager[None]:
+        """Wait until others beside us have changed this index.json; what comes meanwhile goes into the same commit."""
 
     def stage(self, body: bytes) -> str:
         """Write a manifest where nobody sees it, flushed; `unstage` it whatever happens then."""

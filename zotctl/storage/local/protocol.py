@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -173,6 +174,9 @@ class LocalProtocol:
 
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name, wait=wait)
+
+    def turn(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()  # its lock is as fast as a file, and held by the commit itself
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)

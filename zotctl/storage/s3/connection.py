@@ -6,7 +6,6 @@ Its own retries are off: they would report 412 for a conditional write of ours t
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -145,7 +144,7 @@ class Connection:
 
     def _trusted(self) -> bool | str:
         """As botocore's clients find it."""
-        return self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", True)
+        return self._core.get_config_variable("ca_bundle") or True
 
     def _url(self) -> str:
         """Of the bucket, as this addressing has it."""
@@ -212,7 +211,8 @@ def _credentials(settings: BucketSettings) -> dict[str, str | None]:
 
 
 def _session(settings: BucketSettings) -> Any:
-    session = Session(profile=settings.profile)
+    trusted = ("ca_bundle", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"], None, None)
+    session = Session(profile=settings.profile, session_vars={"ca_bundle": trusted})
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     return session
 

@@ -17,6 +17,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
 from zotctl.storage.root import Root
+from zotctl.storage.s3 import turns
 from zotctl.storage.s3.alone import Alone, refuse_beside_one
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.client import Client
@@ -27,6 +28,7 @@ from zotctl.storage.s3.settings import BucketSettings
 from zotctl.storage.s3.shared import OF_THIS_SERVER
 from zotctl.storage.s3.site import THREADS, Site
 from zotctl.storage.s3.threshold import Threshold
+from zotctl.storage.s3.turns import at_once
 from zotctl.storage.version import BODY, refuse_unknown_format
 
 log = logging.getLogger("zotctl.storage")
@@ -60,6 +62,7 @@ def open_bucket(
         writes=lambda: serving or threshold.crossed,
         direct=client if serving else None,  # a job waits until the bucket is there again
         deletions=OF_THIS_SERVER,
+        turn=turns.OF_THIS_SERVER.of(objects.label, clock) if serving else at_once,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )
     _enter(site, threshold, serving=serving, create=settings.create)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
@@ -145,6 +145,9 @@ class BucketProtocol:
         needs = list(needs)
         if self.promises.promise_all(name, needs).keys() >= set(needs):
             self.blobs.publish_manifest(name, digest, self.staged(staged))
+
+    def turn(self, name: str) -> AbstractContextManager[None]:
+        return self.site.turn(name)
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         return self.indexes.commit(name, changes, BucketTransaction(self, name))

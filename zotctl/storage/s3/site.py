@@ -14,6 +14,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Object, Objects
 from zotctl.storage.s3.shared import Mark
+from zotctl.storage.s3.turns import Turn, at_once
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ class Site:
     """Can there be anything in the pool? Looked up now and then; False spares a request where something is absent."""
     deletions: Mark = field(default_factory=Mark)
     """Another after each delete by a client that this process or one beside it has answered."""
+    turn: Turn = at_once
+    """At a repository's index.json, between the processes of this server."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
     _pool_seen: bool = False
