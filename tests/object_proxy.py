@@ -39,10 +39,13 @@ def one_in(rate: int, seed: int, faults: tuple[str, ...] = FAULTS) -> Choose:
 
 
 class Proxy:
-    """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost."""
+    """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost. With
+    `region`, it tells where the bucket is, as Amazon does."""
 
-    def __init__(self, target: str, choose: Choose = nothing, *, conditions: bool = True) -> None:
-        self.target, self.choose, self.conditions = target, choose, conditions
+    def __init__(
+        self, target: str, choose: Choose = nothing, *, conditions: bool = True, region: str | None = None
+    ) -> None:
+        self.target, self.choose, self.conditions, self.region = target, choose, conditions, region
         self.faults: list[tuple[str, str]] = []
         self.port = 0
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
@@ -103,13 +106,16 @@ class Proxy:
 
     async def _forward(self, request: web.Request, body: bytes) -> tuple[int, Any, bytes]:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
-        url = URL(f"{self.target}{request.raw_path}", encoded=True)
+        path = request.raw_path.removeprefix(self.target)  # all of the URL is asked of a proxy
+        url = URL(f"{self.target}{path}", encoded=True)
         if not self.conditions and any(name.lower() in CONDITIONS for name in headers):
             headers = _signed(request, str(url), headers, body)
         async with self._session.request(
             request.method, url, headers=headers, data=body, skip_auto_headers=["User-Agent", "Content-Type"]
         ) as answer:
             kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP]
+            if self.region:
+                kept.append(("x-amz-bucket-region", self.region))
             return answer.status, kept, await answer.read()
 
 

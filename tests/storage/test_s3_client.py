@@ -223,6 +223,56 @@ def test_addresses(addressing: str) -> None:
     assert Client(own).url("a b/c") == f"{wanted[addressing]}/p/a%20b/c"
 
 
+def test_a_bucket_that_is_in_another_region(own_server: Server) -> None:
+    """Amazon says which one; it is asked there, then and from then on."""
+    made = make_bucket(own_server)
+    own_server.restart("--region", "eu-central-1")
+    there = Proxy(own_server.endpoint, region="eu-central-1")
+    try:
+        asked: list[str] = []
+
+        def note(request: web.Request) -> str:
+            asked.append(request.headers.get("Authorization", ""))
+            return ""
+
+        there.choose = note
+        client = made.client(endpoint=there.endpoint, region="us-east-1")
+        client.put("file", BODY)
+        for call in CALLS:
+            if call not in ("part", "complete"):
+                CALLS[call](client)
+                client.put("file", BODY)
+        assert ["us-east-1" in said for said in asked[:2]] == [True, False]
+        assert not any("us-east-1" in said for said in asked[1:])
+    finally:
+        there.close()
+
+
+def test_a_wrong_region_that_nobody_corrects(own_server: Server) -> None:
+    client = make_bucket(own_server).client(region="elsewhere")
+    with pytest.raises(StorageError, match="us-east-1"):
+        client.put("file", b"x")
+
+
+def test_a_proxy_on_the_way(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy.endpoint.replace("//", "//someone:secret@"))
+    asked: list[tuple[str, str]] = []
+
+    def note(request: web.Request) -> str:
+        asked.append((request.raw_path, request.headers.get("Proxy-Authorization", "")))
+        return ""
+
+    proxy.choose = note
+    client = bucket.client()
+    client.put("a file", BODY)
+    assert get(client, "a file") == BODY and keys_of(client.list("")) == ["a file"]
+    client.execute(client.sign_deletes(["a file"], 30))
+    assert len(asked) >= 4 and all(path.startswith(f"{bucket.server.endpoint}/") for path, _ in asked)
+    assert {login for _, login in asked} == {"Basic c29tZW9uZTpzZWNyZXQ="}
+
+
 def test_credentials_that_expire_are_renewed(
     bucket: Bucket,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
