@@ -223,7 +223,7 @@ def test_addresses(addressing: str) -> None:
     assert Client(own).url("a b/c") == f"{wanted[addressing]}/p/a%20b/c"
 
 
-def test_a_bucket_that_is_in_another_region(own_server: Server) -> None:
+def test_a_bucket_that_is_in_another_region(own_server: Server) -> None:  # noqa: F811
     """Amazon says which one; it is asked there, then and from then on."""
     made = make_bucket(own_server)
     own_server.restart("--region", "eu-central-1")
@@ -248,7 +248,7 @@ def test_a_bucket_that_is_in_another_region(own_server: Server) -> None:
         there.close()
 
 
-def test_a_wrong_region_that_nobody_corrects(own_server: Server) -> None:
+def test_a_wrong_region_that_nobody_corrects(own_server: Server) -> None:  # noqa: F811
     client = make_bucket(own_server).client(region="elsewhere")
     with pytest.raises(StorageError, match="us-east-1"):
         client.put("file", b"x")

@@ -29,6 +29,7 @@ HEADERS = {
     "StorageClass": "x-amz-storage-class",
     "ServerSideEncryption": "x-amz-server-side-encryption",
     "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ACL": "x-amz-acl",
 }
 """botocore's names of what an object is written with, on the wire."""
 METADATA = "x-amz-meta-"
