@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests import images
 from tests.cli.running import zotctl
 from tests.jobs.layouts import blob, flip, lay_out
+from zotctl.jobs.metrics import Totals
+from zotctl.jobs.report import Report
 
 
 @pytest.fixture
@@ -79,6 +81,36 @@ def test_a_run_that_fails_keeps_the_last_success(root: Path, file: Path) -> None
     assert values(file, "job_runs_total", job="gc", result="failed") == [1]
     assert values(file, "job_runs_total", job="gc", result="ok") == [1]
     assert values(file, "job_last_success_timestamp_seconds", job="gc") == success != []
+
+
+def test_a_run_that_nobody_listens_to(root: Path, file: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = ("--root", str(root), "--output", "jsonl", "--metrics-file", str(file))
+    assert zotctl("scrub", *words, stdout=write).returncode == 1
+    os.close(write)
+    assert values(file, "job_runs_total", job="scrub", result="failed") == [1]
+    assert values(file, "job_last_success_timestamp_seconds") == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "result"),
+    [([], "ok"), ([5], "incomplete"), ([11], "held"), ([16], "stopped"), ([143, 5], "stopped"), ([14], "failed")],
+)
+def test_results_by_exit_code(codes: list[int], result: str) -> None:
+    totals = Totals()
+    totals.add(Report("gc", "1", codes=codes, duration_s=2.0), ())
+    lines = totals.text().decode().splitlines()
+    assert f'zotctl_job_runs_total{{job="gc",result="{result}"}} 1.0' in lines
+    assert ('zotctl_job_duration_seconds_sum{job="gc"} 2.0' in lines) == (result != "held")
+
+
+def test_roots_that_are_no_more_are_forgotten_where_that_is_known() -> None:
+    damaged = "".join(f'zotctl_scrub_damaged_blobs{{root="{root}"}} 1\n' for root in "ab")
+    totals = Totals(f"{damaged}zotctl_gc_freed_bytes_total 3\n")
+    totals.keep_roots(["b"])
+    told = [line for line in totals.text().decode().splitlines() if not line.startswith("#")]
+    assert told == ["zotctl_gc_freed_bytes_total 3.0", 'zotctl_scrub_damaged_blobs{root="b"} 1.0']
 
 
 def test_runs_that_are_none(root: Path, file: Path) -> None:

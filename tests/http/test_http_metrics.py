@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.buckets import make_bucket
 from tests.http.serving import Raw, Server, digest, push_blob, serving, until
 from zotctl.config import load_config
 from zotctl.errors import ConfigError
@@ -139,6 +140,26 @@ def test_a_reload_goes_on_counting(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/v2/").status_code == 200
         until(lambda: scrape(server, "/internal/metrics").of("http_requests_total", route="/v2/") == [2])
         assert scrape(server, "/internal/metrics").sum("http_requests_total", route="/internal/metrics") > 0
+
+
+def test_a_reload_begins_to_count_and_ends_it(tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2) as server:
+        for wanted, code in ((ON, 200), ("", 404), (ON, 200)):
+            before = server.workers()
+            server.config_file.write_text(wanted)
+            server.send(signal.SIGHUP)
+            until(lambda: not set(before) & set(server.workers()))  # noqa: B023
+            assert httpx.get(f"{server.url}/metrics").status_code == code
+            assert httpx.get(f"{server.url}/v2/").status_code == 200
+        until(lambda: scrape(server).of("http_requests_total", route="/v2/") == [2])
+        assert scrape(server).of("http_in_flight_requests") == [1]
+
+
+def test_of_a_bucket_only_what_costs_no_request(tmp_path: Path) -> None:
+    with serving(tmp_path, config=ON, bucket=make_bucket()) as server, server.client() as client:
+        push_blob(client, "a", b"content")
+        until(lambda: scrape(server).of("http_requests_total", method="POST", code="201") == [1])
+        assert scrape(server).of("storage_free_bytes") == scrape(server).of("uploads_open") == []
 
 
 def test_head_and_other_methods(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from zotctl import __version__
@@ -26,6 +25,8 @@ from zotctl.http.meters import BOUNDS, CODES, Board, Counts
 from zotctl.http.request import Request
 from zotctl.http.service import Service
 from zotctl.storage.root import Root
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 PATIENCE = 3.0
 """Seconds that the roots may take to answer; one that takes longer is left out."""
@@ -46,7 +47,7 @@ def endpoint(path: str, board: Board) -> Callable[[Service, Request], Awaitable[
 
     async def scrape(service: Service, request: Request) -> Answer:
         text = exposition(board, names, await _look(service)) + board.jobs.read()
-        return Answer(200, (), text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Answer(200, (), text, content_type=TEXT)
 
     return scrape
 
