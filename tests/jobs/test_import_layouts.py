@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.jobs.importing import (
 )
 from tests.stores import manifest_body, push_image, store_over
 from zotctl.errors import IoFailed
+from zotctl.jobs import sources
 from zotctl.jobs.import_plan import repository_of
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -486,7 +489,26 @@ def test_a_wrong_layout_version_is_refused(
 @pytest.mark.parametrize("source", ["nowhere", "empty"])
 def test_nothing_to_import(store: Store, tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
-    assert run_import(store, tmp_path / source).exit_code == 2
+    report = run_import(store, tmp_path / source)
+    assert (report.exit_code, report.errors[0]["error"]) == (10, "NoSuchStore")
+    assert str(tmp_path / source) in report.errors[0]["reason"]
+
+
+@pytest.mark.parametrize("closed", ["directory", "file"])
+def test_a_source_that_may_not_be_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """As it is for whoever is not root."""
+
+    def refuse(path: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    (tmp_path / "a.tar").touch()
+    module = {"directory": ("os", SimpleNamespace(stat=refuse)), "file": ("io", SimpleNamespace(FileIO=refuse))}
+    monkeypatch.setattr(sources, *module[closed])
+    report = run_import(store, tmp_path / "a.tar")
+    assert (report.exit_code, report.errors[0]["error"]) == (12, "PermissionRefused")
+    assert f"{tmp_path}/a.tar: Permission denied" in report.errors[0]["reason"]
 
 
 # -- link, move, dry run -------------------------------------------------------------------------

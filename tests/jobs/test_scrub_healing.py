@@ -256,9 +256,13 @@ def test_repair_of_a_missing_blob_without_a_copy(tmp_path: Path) -> None:
     assert only(run_scrub(store_of(tmp_path), repair=True)).action == "none"
 
 
-def test_a_source_that_is_none_is_refused(shared: Path) -> None:
+def test_a_source_that_is_none_is_refused(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     report = run_scrub(store_of(shared), repair=True, repair_from="/nowhere/at/all")
-    assert report.exit_code == 2
+    assert report.exit_code == 10 and "--from /nowhere/at/all: no such directory" in report.errors[0]["reason"]
+    file = tmp_path_factory.mktemp("file") / "file"
+    file.touch()
+    report = run_scrub(store_of(shared), repair=True, repair_from=str(file))
+    assert report.exit_code == 2 and "neither a directory nor" in report.errors[0]["reason"]
 
 
 def test_repair_gives_the_repositories_that_are_links_nothing(

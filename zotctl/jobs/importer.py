@@ -67,7 +67,7 @@ ROUNDS = 3
 def import_layout(run: Run, source: str, options: ImportOptions | None = None) -> None:
     """Import a directory, an archive, or "-", an archive from a pipe.
 
-    Raises UsageError: nothing there, a choice is missing; LayoutInvalid: no layout, or an archive that is
+    Raises NoSuchStore: nothing there; UsageError: a choice is missing; LayoutInvalid: no layout, or an archive that is
     refused; NoSpace; HeldElsewhere. What is wrong with single images ends up as findings.
     """
     options = options or ImportOptions()

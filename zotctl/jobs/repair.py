@@ -4,13 +4,14 @@ before it gets a name, wherever it comes from.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable, UsageError
+from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, Unavailable, UsageError
 from zotctl.jobs.damage import Verdict
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -139,14 +140,16 @@ Origin = Callable[[str, Digest, bool], Iterator[Source]]
 
 
 def _origin(run: Run, text: str) -> Origin:
+    """Raises NoSuchStore, UsageError, PermissionRefused."""
     if text.startswith(("http://", "https://")):
         return _Registry(text).sources
+    driver = detect(text)
     try:
-        driver = detect(text)
-        if not driver.stat("").is_dir:
-            raise NotFound(text)
-    except StorageError as error:
-        raise UsageError(f"{text} is neither a directory nor an http or https URL") from error
+        driver.stat("")
+    except NotFound as error:
+        if os.path.exists(text):
+            raise UsageError(f"--from {text}: neither a directory nor an http or https URL") from error
+        raise NoSuchStore(f"--from {text}: no such directory") from error
     return _Layouts(run, driver).sources
 
 

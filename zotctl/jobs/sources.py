@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,16 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
-from zotctl.errors import LayoutInvalid, NameInvalid, NotEmpty, NotFound, StorageError, UsageError
+from zotctl.errors import (
+    LayoutInvalid,
+    NameInvalid,
+    NoSuchStore,
+    NotEmpty,
+    NotFound,
+    StorageError,
+    UsageError,
+    ZotctlError,
+)
 from zotctl.jobs.report import Kind
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
@@ -25,6 +35,7 @@ from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Reader, read
 from zotctl.storage.index import Index, parse_index
+from zotctl.storage.local.driver import translate
 from zotctl.storage.local.index_file import LARGEST_INDEX
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.protocol import LocalProtocol
@@ -150,12 +161,18 @@ def _set_aside(site: Site, name: str, label: str) -> Index:
 
 
 def is_archive(source: str) -> bool:
-    """Raises UsageError if nothing is there."""
+    """Raises NoSuchStore if nothing is there, PermissionRefused."""
     if source == PIPE:
         return True
-    if not os.path.exists(source):
-        raise UsageError(f"{source}: no such file or directory")
-    return not os.path.isdir(source)
+    try:
+        return not stat.S_ISDIR(os.stat(source).st_mode)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str, error: OSError) -> ZotctlError:
+    translated = translate(error, source, "open")
+    return NoSuchStore(f"{source}: no such file or directory") if isinstance(translated, NotFound) else translated
 
 
 Passed = Callable[[str, StorageError], None]
@@ -171,13 +188,13 @@ def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tupl
         return Aliased(driver, THE_LAYOUT, ""), [THE_LAYOUT]
     found = sorted(_walk(driver, passed), key=lambda name: name.split("/"))
     if not found:
-        raise UsageError(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")
+        raise NoSuchStore(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")
     return driver, found
 
 
 @contextmanager
 def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
-    """The same for s3://BUCKET/PREFIX, which is reached as the store's own buckets are. Raises UsageError."""
+    """The same for s3://BUCKET/PREFIX, which is reached as the store's own buckets are. Raises NoSuchStore."""
     known = next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
     config = StorageConfig(roots=(RootConfig(path=source, s3=known),), read_only=True)
     opened_store = open_store(config, store.clock)
@@ -188,7 +205,7 @@ def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
         elif names := list(root.catalog.everything()):
             yield root.driver, names
         else:
-            raise UsageError(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
+            raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
     finally:
         opened_store.close()
 
@@ -304,7 +321,7 @@ def _file(source: str) -> io.FileIO:
     try:
         return io.FileIO(source)
     except OSError as error:
-        raise UsageError(f"{source} can't be read: {error.strerror}") from error
+        raise _unreadable(source, error) from error
 
 
 def bad_name(name: str) -> str:
