@@ -209,3 +209,29 @@ def test_the_variable_names_several_roots(tmp_path: Path) -> None:
     for repository in ("one", "two"):
         code, told, _ = document("verify", "--repo", repository, environ=environ)
         assert (code, told["errors"]) == (0, [])
+
+
+def test_undo_warns_of_servers_that_would_share_again(tmp_path: Path) -> None:
+    root, config = tmp_path / "root", tmp_path / "c.toml"
+    lay_out(root, "app", images.image(), "v1")
+    for said, where in (("", "the default for directories"), ("dedupe = true\n", f"{config}: storage.dedupe")):
+        config.write_text(f'[storage]\nroots = ["{root}"]\n{said}')
+        done = zotctl("dedupe", "--undo", "--config", str(config))
+        assert done.returncode == 0
+        assert f"{root}: dedupe is true ({where})" in done.stderr and "write dedupe = false" in done.stderr
+        assert zotctl("dedupe", "--config", str(config)).stderr == ""
+    config.write_text(f'[storage]\nroots = ["{root}"]\ndedupe = false\n')
+    done = zotctl("dedupe", "--undo", "--config", str(config))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_so_it_does_for_a_route_alone(tmp_path: Path) -> None:
+    for name in ("root", "team"):
+        lay_out(tmp_path / name, f"{name}/app", images.image(), "v1")
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[storage]\nroots = ["{tmp_path}/root"]\ndedupe = false\n[[storage.routes]]\nprefix = "team"\n'
+        f'root = {{ path = "{tmp_path}/team", dedupe = true }}\n'
+    )
+    (line,) = zotctl("dedupe", "--undo", "--config", str(config)).stderr.splitlines()
+    assert f"{tmp_path}/team: dedupe is true ({config}: storage.routes[0].root.dedupe)" in line

@@ -23,6 +23,7 @@ from zotctl.cli.jobs import (
 )
 
 if TYPE_CHECKING:
+    from zotctl.config import Config
     from zotctl.jobs.run import Run
 
 EXAMPLES = """\b
@@ -54,12 +55,15 @@ def dedupe(
     """Store equal blobs of all repositories of a root once, whoever wrote them, beside any number of servers.
 
     Both sides are hashed before they become one, so damage never spreads. Files that differ in owner or mode are
-    left as they are. --undo checks first that there is room for the copies.
+    left as they are. --undo checks first that there is room for the copies; it lasts where servers run with
+    dedupe = false (--no-dedupe), for others share what is pushed next.
 
     In a bucket, configs and layers go into _blobs/, or back into each repository, by copies on the server's side; the
     old ones go when nobody can be reading them any more. The empty objects that zot leaves there are filled.
     """
     loaded = load(root, config)
+    if undo:
+        _warn_of_servers(loaded)
 
     def work(run: Run) -> None:
         from zotctl.jobs.dedupe import DedupeOptions
@@ -69,3 +73,18 @@ def dedupe(
 
     run_job("dedupe", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
+
+
+def _warn_of_servers(loaded: Config) -> None:
+    """No error: whether a server runs isn't known here, and the way back to zot begins with a file that says true."""
+    import logging
+
+    roots = {f"storage.roots[{i}]": root for i, root in enumerate(loaded.storage.roots)}
+    roots |= {f"storage.routes[{i}].root": route.root for i, route in enumerate(loaded.storage.routes)}
+    for path, root in roots.items():
+        if root.dedupe:
+            origin = loaded.origins.get(f"{path}.dedupe", "the default for directories")
+            logging.getLogger("zotctl.jobs").warning(
+                f"{root.path}: dedupe is true ({origin}): a server that runs so "
+                "stores what is pushed next only once again; write dedupe = false, or start it with --no-dedupe"
+            )
