@@ -207,8 +207,11 @@ def test_m4_a_change_between_get_and_put_makes_the_push_begin_again(world: World
             other.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["theirs"])
 
     world.objects.before = interfere
+    conflicts: list[None] = []
+    world.protocol().site.conflict = lambda: conflicts.append(None)
     world.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["ours"])
     assert protocol.read_index("a").index.tags() == ["ours", "theirs", "v1"]
+    assert len(conflicts) == 1
 
 
 def test_c4_voids_what_was_promised_before(world: World) -> None:

@@ -35,6 +35,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store
+from zotctl.storage.driver import Writer
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.wrappers import Wrapped
 
@@ -588,17 +589,27 @@ def test_an_alias_is_deleted_and_overwritten_like_a_tag(store: Store, root: Path
 
 
 class Between(Wrapped):
-    """Runs something once, just before index.json is replaced."""
+    """Runs something once, just before the next index.json is written, or just before it takes the name (`late`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, late: bool) -> None:
         super().__init__(LocalDriver(str(path)))
+        self._late = late
         self.then: Callable[[], None] | None = None
 
+    def create(self, key: str) -> Writer:
+        if not self._late and "/.index.json" in key:
+            self._now()
+        return self.inner.create(key)
+
     def rename(self, source: str, target: str) -> None:
-        if target.endswith("/index.json") and self.then is not None:
+        if self._late and target.endswith("/index.json"):
+            self._now()
+        self.inner.rename(source, target)
+
+    def _now(self) -> None:
+        if self.then is not None:
             then, self.then = self.then, None
             then()
-        self.inner.rename(source, target)
 
 
 def test_i4_a_late_write_into_the_old_file_is_merged(root: Path) -> None:
@@ -618,8 +629,9 @@ def test_i4_a_late_write_into_the_old_file_is_merged(root: Path) -> None:
     assert store_over(LocalDriver(str(root))).repository("app").tags() == ["ours", "theirs", "v1"]
 
 
-def test_i4_a_write_between_the_check_and_the_rename_is_merged(root: Path) -> None:
-    between = Between(root)
+@pytest.mark.parametrize("late", [False, True], ids=["before the check", "after it"])
+def test_i4_a_write_before_the_rename_is_merged(root: Path, late: bool) -> None:
+    between = Between(root, late)
     store = store_over(between)
     push_image(store, "app", "v1")
     made, path = images.image("theirs"), root / "app" / "index.json"
@@ -630,9 +642,12 @@ def test_i4_a_write_between_the_check_and_the_rename_is_merged(root: Path) -> No
         path.write_text(json.dumps(theirs))
 
     between.then = write
+    conflicts: list[None] = []
+    store.roots[0].local.site.conflict = lambda: conflicts.append(None)
     push_image(store, "app", "ours", seed="ours")
     store.maintain()
     assert store.repository("app").tags() == ["ours", "theirs", "v1"]
+    assert len(conflicts) == (0 if late else 1)
 
 
 def test_i4_a_late_write_in_two_steps_is_merged(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from zotctl.config import Config
 from zotctl.http import metrics, routes
@@ -22,6 +23,10 @@ class MeasuredService(Service):
         path = config.metrics.path
         self._row = board.row(row, routes.names(path))
         self.access = _Counted(self.log, self._row)
+        for root in store.roots:
+            if root.config is not None:
+                site = root.bucket.site if root.is_bucket else root.local.site
+                site.conflict = partial(self._row.conflict, root.config.path)
         self.endpoints = {**self.endpoints, path: routes.reading(path, metrics.endpoint(path, board))}
 
     async def handle(self, request: Request) -> Answer:

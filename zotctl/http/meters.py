@@ -1,15 +1,16 @@
 """What is counted for /metrics, in memory that all processes of a server share.
 
-A row has one writer, the event loop of the worker that it was given to: nothing is locked, and no increment is
-lost. Counters stay when a worker dies, and its successor goes on with them. The size is fixed, whatever clients
-send; memory is taken by the page, for what has been counted only.
+A row has one writer, the event loop of the worker that it was given to: no lock is taken for a request, and no
+increment is lost. Counters stay when a worker dies, and its successor goes on with them. The size is fixed, whatever
+clients send; memory is taken by the page, for what has been counted only.
 """
 
 from __future__ import annotations
 
 import mmap
+import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.
 """Seconds: from a manifest out of the cache to a layer of gigabytes."""
 SPARE_ROWS = 32
 """For workers that drain while others have taken their place."""
+MOST_ROOTS = 64
+"""Of more, the rest is not counted by root."""
 TEXT = 1 << 20
 
 _METHOD = {method: place for place, method in enumerate(METHODS)}
@@ -29,6 +32,8 @@ _NANOSECONDS = _BUCKETS + len(BOUNDS) + 1
 _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
 _CELL = 8
+_FIRST = 1 + MOST_ROOTS
+"""Of a row: what is under way, and conflicts by root."""
 
 
 class Counts(NamedTuple):
@@ -49,13 +54,20 @@ class Board:
     def __init__(self, routes: int, workers: int) -> None:
         self._blocks = routes * len(METHODS)
         self._rows = 2 * workers + SPARE_ROWS
-        self._width = 1 + self._blocks + self._blocks * _BLOCK
+        self._width = _FIRST + self._blocks + self._blocks * _BLOCK
         # One more, into which a worker counts that got no row of its own, and which nobody reads.
         self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL)).cast("Q")
         self._free = set(range(self._rows))
+        self._roots: dict[str, int] = {}
         self.jobs = Text()
 
     # -- the parent ------------------------------------------------------------------------------
+
+    def know(self, roots: Iterable[str]) -> None:
+        """The roots that workers are going to have. One that goes and comes back has its old place."""
+        for root in roots:
+            if len(self._roots) < MOST_ROOTS:
+                self._roots.setdefault(root, len(self._roots))
 
     def take(self) -> int | None:
         """A row for a new worker; None: a great many still drain, and what this one does is not counted."""
@@ -76,16 +88,20 @@ class Board:
     def row(self, index: int | None, routes: tuple[str, ...]) -> Row:
         """Where a worker counts. The first of the routes stands for what is none."""
         start = 1 + (self._rows if index is None else index) * self._width
-        return Row(self._cells[start : start + self._width], routes)
+        return Row(self._cells[start : start + self._width], routes, self._roots)
 
     @property
     def in_flight(self) -> int:
         return sum(self._cells[start] for start in self._starts())
 
+    def conflicts(self, root: str) -> int | None:
+        place = self._roots.get(root)
+        return None if place is None else sum(self._cells[start + 1 + place] for start in self._starts())
+
     def counts(self, routes: tuple[str, ...]) -> Iterator[Counts]:
         """The sums over all workers, dead ones too, of what has ever been asked for."""
         for block in range(self._blocks):
-            found = [start for start in self._starts() if self._cells[start + 1 + block]]
+            found = [start for start in self._starts() if self._cells[start + _FIRST + block]]
             if found:
                 columns = zip(*(self._block(start, block) for start in found), strict=True)
                 yield _counts(block, routes, [sum(column) for column in columns])
@@ -94,7 +110,7 @@ class Board:
         return range(1, 1 + self._cells[0] * self._width, self._width)
 
     def _block(self, start: int, block: int) -> list[int]:
-        at = start + 1 + self._blocks + block * _BLOCK
+        at = start + _FIRST + self._blocks + block * _BLOCK
         return self._cells[at : at + _BLOCK].tolist()
 
 
@@ -107,10 +123,10 @@ def _counts(block: int, routes: tuple[str, ...], cells: list[int]) -> Counts:
 class Row:
     """The cells of one worker."""
 
-    def __init__(self, cells: memoryview[int], routes: tuple[str, ...]) -> None:
-        self._cells = cells
+    def __init__(self, cells: memoryview[int], routes: tuple[str, ...], roots: Mapping[str, int]) -> None:
+        self._cells, self._roots, self._mutex = cells, roots, threading.Lock()
         self._route = {route: place * len(METHODS) for place, route in enumerate(routes)}
-        self._first = 1 + len(routes) * len(METHODS)
+        self._first = _FIRST + len(routes) * len(METHODS)
 
     def begin(self) -> None:
         self._cells[0] += 1
@@ -118,11 +134,18 @@ class Row:
     def end(self) -> None:
         self._cells[0] -= 1
 
+    def conflict(self, root: str) -> None:
+        """Seldom, and in any thread."""
+        place = self._roots.get(root)
+        if place is not None:
+            with self._mutex:
+                self._cells[1 + place] += 1
+
     def count(self, method: str, route: str, code: int, seconds: float, received: int, sent: int) -> None:
         """One request that was answered. Bytes are those of bodies."""
         cells, block = self._cells, self._route.get(route, 0) + _METHOD.get(method, _OTHER)
         at = self._first + block * _BLOCK
-        cells[1 + block] = 1
+        cells[_FIRST + block] = 1
         cells[at + _CODE[code]] += 1
         cells[at + _BUCKETS + bisect_left(BOUNDS, seconds)] += 1
         cells[at + _NANOSECONDS] += int(seconds * 1e9)

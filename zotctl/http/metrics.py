@@ -46,16 +46,17 @@ def endpoint(path: str, board: Board) -> Callable[[Service, Request], Awaitable[
     names = tuple(name or "none" for name in routes.names(path))
 
     async def scrape(service: Service, request: Request) -> Answer:
-        text = exposition(board, names, await _look(service)) + board.jobs.read()
+        families = [*_conflicts(board, service), *_roots(await _look(service))]
+        text = exposition(board, names, families) + board.jobs.read()
         return Answer(200, (), text, content_type=TEXT)
 
     return scrape
 
 
-def exposition(board: Board, names: tuple[str, ...], figures: list[Figures]) -> bytes:
-    """The text but for the jobs."""
+def exposition(board: Board, names: tuple[str, ...], families: list[Metric]) -> bytes:
+    """The text but for the jobs; `families`: those of the roots."""
     registry = CollectorRegistry()
-    registry.register(_Now([_build(), *_requests(board, names), *_roots(figures)]))
+    registry.register(_Now([_build(), *_requests(board, names), *families]))
     return generate_latest(registry)
 
 
@@ -103,6 +104,15 @@ def _buckets(counts: Counts) -> list[tuple[str, float]]:
 
 
 # -- roots ---------------------------------------------------------------------------------------
+
+
+def _conflicts(board: Board, service: Service) -> Iterator[Metric]:
+    doc = "Commits that began again because somebody else's came between."
+    family = CounterMetricFamily("zotctl_index_commit_conflicts", doc, labels=["root"])
+    for root in service.store.roots:
+        if root.config is not None and (count := board.conflicts(root.config.path)) is not None:
+            family.add_metric([root.label], count)
+    yield family
 
 
 async def _look(service: Service) -> list[Figures]:

@@ -356,6 +356,8 @@ class Supervisor:
             return None
         if self.meters is None:
             self.meters = meters.Board(routes.COUNT, len(self.slots))
+        storage = self.config.storage
+        self.meters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
         return self.meters
 
     def _work(self, slot: Slot, ties: worker.Ties) -> int:

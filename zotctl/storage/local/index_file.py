@@ -169,6 +169,7 @@ class IndexFiles:
             if draft.dirty:
                 body = draft.parts()
                 if not self._replace(held, reader, before, draft, body):
+                    self._site.conflict()
                     return None
                 stack.pop_all()
                 self._watch(held.name, reader, before)

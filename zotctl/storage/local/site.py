@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ class Site:
     dedupe: bool = True
     flushed: set[str] = field(default_factory=set)
     """Directories whose own names this process has seen to the device (with `commit`)."""
+    conflict: Callable[[], None] = lambda: None
+    """Called when a commit begins again because somebody else's came between."""
 
     def stat(self, key: str) -> Info | None:
         try:

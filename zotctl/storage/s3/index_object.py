@@ -77,6 +77,7 @@ class IndexObjects:
             try:
                 if self._swap(name, before, draft, generation):
                     return outcomes
+                self._site.conflict()
             except OutcomeUnknown:
                 unsure[generation] = outcomes
             if self._site.clock.elapsed() >= until:

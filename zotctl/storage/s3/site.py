@@ -44,6 +44,8 @@ class Site:
     """At a repository's index.json, between the processes of this server."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
+    conflict: Callable[[], None] = lambda: None
+    """Called when a commit begins again because somebody else's came between."""
     _pool_seen: bool = False
     bad: set[Digest] = field(default_factory=set)
     """Digests with a mark of damage somewhere; a hint that is brought up to date in the background."""
