@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests import images
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -41,6 +43,13 @@ def bucket_root(objects: Objects, clock: Clock | None = None, *, dedupe: bool = 
 
 def bucket_store(objects: Objects, clock: Clock | None = None, *, dedupe: bool = False, delay: float = 3600.0) -> Store:
     return Store([bucket_root(objects, clock, dedupe=dedupe, delay=delay)], clock or Clock())
+
+
+def probed(objects: Objects, server: str = "", *, signed_deletes: bool = True) -> None:
+    """What is written in a bucket whose server was tried out within the last day, and can do all that is needed."""
+    able = dict.fromkeys(("creates_once", "swaps", "wins_alone", "checks_sha256"), True)
+    body = {"server": server, **able, "signed_deletes": signed_deletes}
+    objects.put(keys.CAPABILITIES, json.dumps(body).encode())
 
 
 def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") -> Digest:

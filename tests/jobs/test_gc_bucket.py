@@ -10,7 +10,7 @@ import pytest
 from tests import images
 from tests.counting import Counted
 from tests.jobs.test_gc import Hand, collect
-from tests.stores import bucket_store, push_blob, push_image, push_index
+from tests.stores import bucket_store, probed, push_blob, push_image, push_index
 from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
 from zotctl.jobs.bucket.deletion import Batches, Condemned, split
@@ -38,6 +38,7 @@ class World:
         self.clock, self.dedupe = Hand(), dedupe
         self.memory = MemoryObjects(self.clock.now)
         self.objects = Counted(self.memory)
+        probed(self.memory)
         self.store = self.another()
 
     def another(self, *, dedupe: bool | None = None) -> Store:

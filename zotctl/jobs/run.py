@@ -182,9 +182,12 @@ class Run:
         """A job that is there to write has failed on a root where it can't; the others are still done."""
         for root in self.roots:
             if root.read_only and not self.dry_run:
-                error = ReadOnly("it can't be written, so nothing was done there", root.label)
-                self.report.codes.append(error.exit_code)
-                self.error(root.label, error)
+                self.refuse(root, ReadOnly("it can't be written, so nothing was done there", root.label))
+
+    def refuse(self, root: Root, error: ZotctlError) -> None:
+        """The job could not do there what it is for: its code is the run's. The other roots are still done."""
+        self.report.codes.append(error.exit_code)
+        self.error(root.label, error)
 
     # -- one run at a time ----------------------------------------------------------------------
 

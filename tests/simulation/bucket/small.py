@@ -20,7 +20,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.s3.site import Site
 
-_OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION)
+_OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION, keys.CAPABILITIES)
 
 
 def _is_own(process: Process | Late) -> bool:

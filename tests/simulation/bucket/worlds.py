@@ -11,6 +11,7 @@ from tests.simulation.bucket.ghost import DELAY, Ghost
 from tests.simulation.bucket.machine import Fault, Machine, Process
 from tests.simulation.content import BODIES, M0, M1, M2, M4, Image, image
 from tests.simulation.worlds import Direct
+from tests.stores import probed
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
@@ -48,6 +49,7 @@ class Maker:
     def __init__(self, *, dedupe: bool) -> None:
         memory = MemoryObjects(smallest_part=1)
         self.machine = Machine(memory, START - int(20 * DELAY) * SECOND, dice=Random(0), faults=(), delay=DELAY)
+        probed(memory)
         self.dedupe = dedupe
 
     def store(self) -> Store:
@@ -106,5 +108,6 @@ def new_world(mode: str, dice: Random, faults: Sequence[Fault], *, one_host: boo
     memory.stored = dict(made.machine.memory.stored)
     machine = Machine(memory, START, dice=dice, faults=faults, delay=DELAY, one_host=one_host)
     machine.tokens = made.machine.tokens
+    probed(memory)  # as of now; a store that was collected before has it
     machine.ghost = Ghost(machine, dedupe=mode == "pool")
     return machine

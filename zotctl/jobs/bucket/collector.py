@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import NotFound, StorageError, Unsupported
+from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported
 from zotctl.jobs.bucket import leftovers
 from zotctl.jobs.bucket.deletion import Batches, Condemned
 from zotctl.jobs.bucket.judge import Judge, Known
@@ -40,6 +40,8 @@ class BucketCollector:
         self._known, self._judge = Known(), Judge(run, self._site, options.delay)
         self._batches = Batches(root, run.check)
         self._stubs: bool | None = None
+        self._refused = False
+        """Its object store is none to delete on. Told once, and the rest of the run goes on."""
         self._last, self._noted = "", self._site.clock.elapsed()
 
     def begin(self) -> None:
@@ -150,10 +152,16 @@ class BucketCollector:
             return
         if self._options.delay:
             seen.save()
-        for gone in self._batches.carry_out(condemned):
-            if gone.blob is not None:
-                self._run.add("purged")
-                self._run.add("purged_bytes", gone.blob.size)
+        if self._refused:
+            return
+        try:
+            for gone in self._batches.carry_out(condemned):
+                if gone.blob is not None:
+                    self._run.add("purged")
+                    self._run.add("purged_bytes", gone.blob.size)
+        except ConfigError as refusal:
+            self._refused = True
+            self._run.refuse(self._root, refusal)
 
     # -- what they share ------------------------------------------------------------------------
 

@@ -189,10 +189,15 @@ class Batches:
     def __init__(self, root: Root, check: Callable[[], None]) -> None:
         """`check` is called between two of them."""
         self._root, self._check, self._size = root, check, self.LARGEST
+        self._allowed = False
 
     def carry_out(self, condemned: Iterable[Condemned]) -> Iterator[Condemned]:
-        """What is gone. A batch of which nobody knows the outcome, or that was too late, is left to another run."""
+        """What is gone. A batch of which nobody knows the outcome, or that was too late, is left to another run.
+        Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
         todo = [part for each in condemned for part in split(each, self.LARGEST)]
+        if todo and not self._allowed:
+            self._root.bucket.upkeep.require_collection()
+            self._allowed = True
         while todo:
             self._check()
             batch, todo = self._cut(todo)

@@ -60,6 +60,8 @@ def open_bucket(
         delay=settings.gc_delay,
         read_only=read_only,
         writes=lambda: serving or threshold.crossed,
+        single_writer=s3.single_writer,
+        server=client.endpoint,
         direct=client if serving else None,  # a job waits until the bucket is there again
         deletions=OF_THIS_SERVER,
         turn=turns.OF_THIS_SERVER.of(objects.label, clock) if serving else at_once,

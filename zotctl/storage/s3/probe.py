@@ -22,7 +22,6 @@ from zotctl.errors import (
     IoFailed,
     NotFound,
     OutcomeUnknown,
-    StorageError,
 )
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -36,6 +35,8 @@ ROUNDS, RACERS = 5, 8
 SIGNED_FOR = 1
 TRIES = 5
 """Of a step whose outcome got lost."""
+PATIENCE = 60.0
+"""Seconds that a server's clock is waited for. One that stands still lets no signature expire."""
 
 
 class Abilities(NamedTuple):
@@ -70,10 +71,13 @@ def require_shared(label: str, abilities: Abilities, *, single_writer: bool) -> 
 
 def require_collection(label: str, abilities: Abilities, *, single_writer: bool) -> None:
     """Raises ConfigError: nothing may be deleted beside a writer there."""
+    require_shared(label, abilities, single_writer=single_writer)
     if abilities.signed_deletes is False and not single_writer:
         raise ConfigError(
-            f"{label}: the object store carries out deletes that were signed too long ago, so a collector beside "
-            "other servers could delete what was pushed meanwhile; with single_writer = true it may run alone"
+            f"{label}: nothing was deleted, for the object store lacks signed deletes (which it carries out in time, "
+            "and refuses when they were signed too long ago); without them, a collector beside other servers could "
+            "delete what is pushed meanwhile. Stop all servers and jobs on this bucket and run it as the only writer: "
+            "single_writer = true, or ZOTCTL_SINGLE_WRITER=true"
         )
 
 
@@ -195,12 +199,15 @@ class Probe:
 
     def signed_deletes(self) -> bool:
         """They are carried out in time, and never later, one key or several."""
-        places = [keys.tmp(f"probe-{self._clock.token()}") for _ in range(4)]
+        return self._settled(self._signed_deletes)
+
+    def _signed_deletes(self, key: str) -> bool:
+        several = [f"{key}-{number}" for number in range(3)]
         try:
-            return self._carries_out(places[:1], places[1:])
+            return self._carries_out([key], several)
         finally:
-            for key in places:
-                self._objects.delete(key)
+            for each in several:
+                self._objects.delete(each)
 
     def _carries_out(self, one: list[str], several: list[str]) -> bool:
         for key in one + several:
@@ -216,18 +223,22 @@ class Probe:
 
     def _refuses_late(self, one: list[str], several: list[str]) -> bool:
         warrants = [self._objects.sign_deletes(batch, SIGNED_FOR) for batch in (one, several)]
-        late = self._objects.head(one[0]).age + SIGNED_FOR + 2
-        while self._objects.head(one[0]).age < late:
-            self._clock.sleep(0.5)
+        self._wait(one[0], SIGNED_FOR + 2)
         for warrant in warrants:
             try:
                 self._objects.execute(warrant)
                 return False
+            except DoneUnanswered:
+                return False
             except Expired:
                 continue
-            except StorageError:
-                return False
         return self._there(one + several)
+
+    def _wait(self, key: str, seconds: int) -> None:
+        """By the server's clock, which an object's age tells."""
+        late, until = self._objects.head(key).age + seconds, self._clock.elapsed() + PATIENCE
+        while self._objects.head(key).age < late and self._clock.elapsed() < until:
+            self._clock.sleep(0.5)
 
     def _there(self, places: list[str]) -> bool:
         """Any of them."""

@@ -34,6 +34,9 @@ class Site:
     read_only: bool = False
     writes: Callable[[], bool] = lambda: True
     """False: nothing yet, so what only saves work isn't written either, for this may be somebody who only looks."""
+    single_writer: bool = False
+    server: str = ""
+    """The endpoint, for whatever is remembered of its abilities."""
     direct: Objects | None = None
     """The same objects without repetition, for whoever only asks whether they are there just now."""
     pooled: bool = True

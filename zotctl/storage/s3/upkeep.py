@@ -13,6 +13,7 @@ from zotctl.storage.driver import Info
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.lease import lease
+from zotctl.storage.s3.probe import probe_deletes, require_collection
 from zotctl.storage.s3.replacing import replace
 
 if TYPE_CHECKING:
@@ -113,6 +114,14 @@ class BucketUpkeep:
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         self._site.objects.put(key, b"".join(parts))
+
+    def require_collection(self) -> None:
+        """Before anything is deleted under a sentence: a GET, once a day some seconds. Raises ConfigError, by name,
+        where a collector that was frozen could delete late, beside writers."""
+        site = self._site
+        if not site.single_writer:
+            found = probe_deletes(site.objects, site.clock, site.server)
+            require_collection(site.objects.label, found, single_writer=False)
 
     def lease(self, job: str) -> AbstractContextManager[None]:
         return lease(self._site, job)
