@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from zotctl.errors import OutcomeUnknown, SlowDown, Unavailable
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Reader
-from zotctl.storage.objects import Objects
+from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.objects import Objects, Warrant
 
 READS = ("head", "get", "open", "list", "names")
 WRITES = ("put", "delete", "copy", "start_parts", "put_part", "complete_parts", "abort_parts", "execute")
@@ -44,6 +45,14 @@ class StillClock(Clock):
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
+
+
+class Forgetful(MemoryObjects):
+    """A server that carries out whatever was signed, whenever."""
+
+    def execute(self, warrant: Warrant) -> None:
+        for key in warrant.keys:
+            self.delete(key)
 
 
 class FaultyObjects:

@@ -40,12 +40,14 @@ def one_in(rate: int, seed: int, faults: tuple[str, ...] = FAULTS) -> Choose:
 
 class Proxy:
     """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost. With
-    `region`, it tells where the bucket is, as Amazon does."""
+    `region`, it tells where the bucket is, as Amazon does. `expiry` False: a signed URL is good for ever."""
 
     def __init__(
-        self, target: str, choose: Choose = nothing, *, conditions: bool = True, region: str | None = None
-    ) -> None:
+        self, target: str, choose: Choose = nothing, *,
+        conditions: bool = True, region: str | None = None, expiry: bool = True,
+    ) -> None:  # fmt: skip
         self.target, self.choose, self.conditions, self.region = target, choose, conditions, region
+        self.expiry = expiry
         self.faults: list[tuple[str, str]] = []
         self.port = 0
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
@@ -109,6 +111,9 @@ class Proxy:
         path = request.raw_path.removeprefix(self.target)  # all of the URL is asked of a proxy
         url = URL(f"{self.target}{path}", encoded=True)
         if not self.conditions and any(name.lower() in CONDITIONS for name in headers):
+            headers = _signed(request, str(url), headers, body)
+        if not self.expiry and "X-Amz-Signature" in url.query:
+            url = url.with_query({name: text for name, text in url.query.items() if not name.startswith("X-Amz-")})
             headers = _signed(request, str(url), headers, body)
         async with self._session.request(
             request.method, url, headers=headers, data=body, skip_auto_headers=["User-Agent", "Content-Type"]

@@ -35,9 +35,16 @@ def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = Fals
     return Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock)
 
 
-def bucket_root(objects: Objects, clock: Clock | None = None, *, dedupe: bool = False, delay: float = 3600.0) -> Root:
+def bucket_root(
+    objects: Objects,
+    clock: Clock | None = None,
+    *,
+    dedupe: bool = False,
+    delay: float = 3600.0,
+    single_writer: bool = False,
+) -> Root:
     """A root on a bucket, as opening makes one, without threads."""
-    site = BucketSite(objects, clock or Clock(), dedupe=dedupe, delay=delay)
+    site = BucketSite(objects, clock or Clock(), dedupe=dedupe, delay=delay, single_writer=single_writer)
     return Root(BucketProtocol(site), read_only=False)
 
 

@@ -11,14 +11,13 @@ import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.conformance.objects_suite import keys_of
-from tests.object_faults import LOST, NEVER, FaultyObjects, one_in
+from tests.object_faults import AWAY, LOST, NEVER, SLOW, FaultyObjects, Forgetful, one_in
 from tests.object_proxy import Proxy
-from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused
+from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer
 from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Warrant
 from zotctl.storage.s3.client import Client
 from zotctl.storage.s3.probe import Abilities, probe, probe_deletes, require_collection, require_shared
 from zotctl.storage.s3.retrying import Retrying
@@ -63,14 +62,6 @@ class Racy(MemoryObjects):
         return super().put(key, body, metadata=metadata, sha256=sha256)
 
 
-class Forgetful(MemoryObjects):
-    """Carries out whatever was signed, whenever."""
-
-    def execute(self, warrant: Warrant) -> None:
-        for key in warrant.keys:
-            self.delete(key)
-
-
 def test_a_good_one_and_nothing_is_left_behind() -> None:
     objects = MemoryObjects()
     assert probe(objects, Clock()) == ALL
@@ -104,6 +95,35 @@ def test_late_deletes_are_found() -> None:
         require_collection("s3://x", found, single_writer=False)
     require_collection("s3://x", found, single_writer=True)
     require_collection("s3://x", ALL, single_writer=False)
+
+
+@pytest.mark.parametrize("fault", [SLOW, AWAY, LOST, NEVER])
+def test_a_late_delete_without_an_answer_is_no_verdict(fault: str) -> None:
+    """What is wrong with the network is no word on the server."""
+    server, made = ServerTime(), list[str]()
+
+    def choose(method: str, _: str) -> str:
+        made.append(method)
+        return fault if method == "execute" and made.count("execute") == 3 else ""
+
+    objects = FaultyObjects(MemoryObjects(lambda: server.now), choose)
+    try:
+        assert probe_deletes(objects, server.clock()).signed_deletes  # type: ignore[arg-type]
+    except StorageError:
+        assert fault in (SLOW, AWAY)
+    assert made.count("execute") >= 3
+    assert not [key for key in keys_of(objects.list("")) if key != keys.CAPABILITIES]
+
+
+def test_a_server_whose_clock_stands_still_lets_nothing_expire() -> None:
+    ours = ServerTime()
+
+    class Waiting(type(ours.clock())):  # type: ignore[misc]
+        def elapsed(self) -> float:
+            return ours.now
+
+    found = probe_deletes(MemoryObjects(lambda: 1_700_000_000.0), Waiting())
+    assert found.signed_deletes is False
 
 
 def test_the_result_is_believed_for_a_day_and_for_this_server() -> None:

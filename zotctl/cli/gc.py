@@ -85,6 +85,8 @@ def gc(
 
     On a bucket there is no trash: what a run finds unreachable is noted, and deleted by a run after the delay, unless
     somebody asked for it since. Space is free after twice the delay there, too; --restore has nothing to bring back.
+    An object store that carries out deletes which were signed too long ago is none to collect on beside servers (exit
+    3): stop them, and say ZOTCTL_SINGLE_WRITER=true.
     """
     wanted = [explain is not None, restore is not None, list_trash]
     if sum(wanted) > 1:

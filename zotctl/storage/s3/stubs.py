@@ -49,7 +49,7 @@ class Stubs:
                 if not found.size and is_stub(Digest(text), 0):
                     return True
         with suppress(StorageError):
-            if not self._site.read_only:
+            if self._site.writes() and not self._site.read_only:
                 self._site.objects.put(keys.WHOLE, b"")
         return False
 
@@ -77,5 +77,5 @@ class Stubs:
                 whole.setdefault(text, name) if found.size else stubs.add(text)
         self._origins = {digest: whole[digest] for digest in stubs if digest in whole}
         with suppress(StorageError):
-            if not self._site.read_only:
+            if self._site.writes() and not self._site.read_only:
                 self._site.objects.put(keys.ORIGINS, json.dumps(self._origins).encode())
