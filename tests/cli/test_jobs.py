@@ -235,3 +235,12 @@ def test_so_it_does_for_a_route_alone(tmp_path: Path) -> None:
     )
     (line,) = zotctl("dedupe", "--undo", "--config", str(config)).stderr.splitlines()
     assert f"{tmp_path}/team: dedupe is true ({config}: storage.routes[0].root.dedupe)" in line
+
+
+def test_one_thing_is_told_as_one(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    blob(tmp_path, "app", b"stray").write_bytes(b"stray")
+    age(tmp_path)
+    assert "1 blob with 5 bytes that no manifest reaches" in zotctl("verify", "--root", str(tmp_path)).stdout
+    assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
+    assert "repository=app deleted=no " in zotctl("gc", "--root", str(tmp_path), "--list-trash").stdout

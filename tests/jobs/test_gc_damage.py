@@ -86,3 +86,23 @@ def test_the_log_of_a_server_has_the_way_out(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         tell(collect(store), store.roots[0])
     assert "gc: to heal what is damaged or missing: push it again, or run `zotctl scrub --repair`" in caplog.text
+
+
+def explained(root: Path, what: str) -> Report:
+    run = Run("gc", store_of(root))
+    return run.finish(lambda: explain(run, what, SETTINGS))
+
+
+def test_explain_names_the_manifest_because_of_which_nothing_goes(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    blob(tmp_path, "a", IMAGE.manifest).unlink()
+    (item,) = explained(tmp_path, "a").items
+    assert item["why"] == f"nothing is collected in this repository: {IMAGE.digest}: the manifest is not there"
+
+
+def test_explain_does_not_deny_what_it_could_not_look_at(tmp_path: Path) -> None:
+    lay_out(tmp_path, "cut", IMAGE, "v1")
+    (tmp_path / "cut" / "index.json").write_text("{")
+    report = explained(tmp_path, "cut")
+    assert (report.exit_code, [error["repository"] for error in report.errors]) == (5, ["cut"])
+    assert explained(tmp_path, "nowhere").exit_code == 10

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from zotctl.cli.report import Output
 from zotctl.jobs.hints import hints
-from zotctl.jobs.report import Finding, Report, Silent, Sink
+from zotctl.jobs.report import Finding, Report, Silent, Sink, counted
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -131,8 +131,8 @@ class Text(_Quiet):
             print(f"zotctl: {hint}", file=sys.stderr)
         counters = ", ".join(_counters(report.summary))
         dry = " (dry run, nothing was changed)" if report.is_rehearsal else ""
-        found = f", {_count(len(report.findings), 'finding')}" if report.findings else ""
-        failed = f", {_count(len(report.errors), 'error')}" if report.errors else ""
+        found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
+        failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
         nothing = "nothing done" if report.exit_code else "done" if report.items else "nothing to do"
         stopped = ", stopped at --max-duration" if 16 in report.codes else ""
@@ -149,13 +149,11 @@ def _counters(summary: dict[str, Any]) -> Iterator[str]:
         yield f"{base.replace('_', ' ')} {_amount(name, value)}" + (f" ({_bytes(size)})" if size else "")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _pair(key: str, value: object) -> str:
     if key == "action":
         return str(value)
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
     shown = ",".join(map(str, value)) if isinstance(value, list) else value
     return f"{key.removesuffix('_bytes')}={_amount(key, shown)}"
 

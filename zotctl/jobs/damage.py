@@ -107,7 +107,7 @@ def judge(verdict: Verdict, sizes: set[int]) -> tuple[Kind, str, dict[str, Any]]
         expected = " or ".join(map(str, sorted(sizes)))
         return "size_mismatch", f"the file has {size} bytes, its manifests say {expected}", found | _expected(sizes)
     if verdict.found is None:
-        return "digest_mismatch", "the content was found damaged by an earlier scrub", found
+        return "digest_mismatch", "the content was found damaged by an earlier run", found
     return "digest_mismatch", f"the content has the digest {verdict.found}", found | _expected(sizes)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound
 from zotctl.jobs.affected import Affected
 from zotctl.jobs.damage import Verdict
-from zotctl.jobs.report import Kind
+from zotctl.jobs.report import Kind, counted
 from zotctl.oci.digest import Digest, check_digest, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
@@ -146,7 +146,7 @@ class Examined:
     def _faults(self, view: View, damaged: set[Digest]) -> Iterator[Trouble]:
         nameless = sum(row.digest is None for row in view.index.rows())
         if nameless:
-            reason = f"{nameless} rows name no valid digest"
+            reason = f"{counted(nameless, 'row')} with no valid digest"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
         for fault in view.faults.values():
             if fault.kind in ("invalid_manifest", "unknown_media_type") and fault.digest not in damaged:

@@ -17,6 +17,7 @@ from zotctl.jobs.walk import Marks, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
 from zotctl.storage import keys
+from zotctl.storage.contents import Fault
 from zotctl.storage.root import Root
 
 
@@ -32,7 +33,7 @@ def explain(run: Run, what: str, settings: Settings) -> None:
             for item in _explain(run, root, repository, tag, digest, settings(root) or GcOptions()):
                 found = True
                 run.item(repository=repository, **item)
-    if not found:
+    if not found and not run.report.errors:  # else it may well be where nobody could look
         raise NotFound(f"nothing here is called {what}: neither in a repository nor in the trash")
 
 
@@ -56,7 +57,7 @@ def _explain(
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     marks = mark(root, name)
     if marks.faults:
-        reasons = "; ".join(fault.reason for fault in marks.faults)
+        reasons = "; ".join(_named(fault) for fault in marks.faults)
         yield {"verdict": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
         return
     if tag is not None:
@@ -66,6 +67,10 @@ def _explain(
             return
     for each in [digest] if digest else [d for row in marks.index.rows() if (d := row.digest)]:
         yield from _explain_digest(run, root, name, each, marks, options)
+
+
+def _named(fault: Fault) -> str:
+    return fault.reason if fault.digest in fault.reason else f"{fault.digest}: {fault.reason}"
 
 
 def _explain_digest(

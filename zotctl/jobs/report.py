@@ -136,6 +136,11 @@ class Report:
         return self.head() | self.tail() | lists
 
 
+def counted(number: int, what: str) -> str:
+    """`1 blob`, `2 blobs`"""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def time_of(at: float) -> str:
     """Seconds since 1970, as they are told."""
     try:

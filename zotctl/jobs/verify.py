@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
 from zotctl.jobs.examination import temporaries
 from zotctl.jobs.leftovers import uploads
+from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import THE_LAYOUT
 from zotctl.jobs.verify_archive import read_whole
@@ -124,7 +125,8 @@ def _dead_uploads(root: Root, now: float) -> Iterator[Remark]:
     dead = [upload for upload in uploads(root) if now - upload.moved > DEAD]
     if dead:
         size = sum(upload.size for upload in dead)
-        reason = f"{len(dead)} uploads with {size} bytes that nobody goes on with: gc removes them"
+        what = f"{counted(len(dead), 'upload')} with {counted(size, 'byte')}"
+        reason = f"{what} that nobody goes on with, for gc to remove"
         yield Remark("orphan", reason, details={"path": f"{root.label}/{keys.UPLOADS}", "size_bytes": size})
 
 

@@ -14,7 +14,7 @@ from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid, NotFoun
 from zotctl.jobs.damage import ATTEMPTS, Inspector, Verdict, judge
 from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of
 from zotctl.jobs.hashing import Hasher, Workers, cores
-from zotctl.jobs.report import Finding, Kind
+from zotctl.jobs.report import Finding, Kind, counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify_rules import CONTENT, LAYOUT_FILE_SPEC, Remark, index_remarks, manifest_remarks
 from zotctl.jobs.walk import reach
@@ -389,7 +389,8 @@ class LayoutCheck:
         unused = sorted(self._repo.present.keys() - reach(view.index.digests, view.facts))
         size = sum(self._repo.present[digest] for digest in unused)
         if unused:
-            reason = f"{len(unused)} blobs with {size} bytes that no manifest reaches: gc collects them"
+            what = f"{counted(len(unused), 'blob')} with {counted(size, 'byte')}"
+            reason = f"{what} that no manifest reaches, for gc to collect"
             details = {"count": len(unused), "size_bytes": size, "digests": unused[:NAMED]}
             yield Remark("orphan", reason, unused[0] if len(unused) == 1 else None, (), details=details)
 
