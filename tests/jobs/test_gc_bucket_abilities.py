@@ -22,6 +22,7 @@ from tests.object_faults import Forgetful
 from tests.object_proxy import Proxy
 from tests.stores import bucket_root, bucket_store, push_blob, push_image
 from zotctl.errors import ConfigError
+from zotctl.jobs.dedupe import dedupe as into_pool
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.run import Run
@@ -31,6 +32,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.s3.probe import KEPT
 from zotctl.storage.s3.retrying import Retrying
+from zotctl.storage.s3.sentences import LIFETIME
 
 DELAY = 100.0
 
@@ -165,6 +167,27 @@ def test_who_only_looks_asks_nothing() -> None:
     assert run.finish(lambda: explain(run, str(stray), lambda _: GcOptions(DELAY))).errors == []
     assert world.asked() == (0, 0)
     assert world.content() == before
+
+
+def test_what_is_left_of_a_try_that_was_killed_is_swept() -> None:
+    world = Unprobed(MemoryObjects)
+    push_image(world.store, "a", "v1")
+    for at in (0.0, 2 * LIFETIME):
+        world.clock.at += at
+        world.memory.put(keys.tmp(f"probe-{at:g}"), b"x")
+    world.clock.at += 1
+    collect(world.store)
+    assert [key for key in world.memory.stored if key.startswith(keys.TMP)] == [keys.tmp(f"probe-{2 * LIFETIME:g}")]
+
+
+def test_dedupe_drops_nothing_there_either() -> None:
+    world = Unprobed(Forgetful)
+    push_image(world.store, "a", "v1")
+    before = world.content()
+    run = Run("dedupe", world.store)
+    report = run.finish(lambda: into_pool(run))
+    assert report.exit_code == ConfigError.exit_code and world.content() == before
+    assert "signed deletes" in report.errors[0]["reason"] and len(report.errors) == 1
 
 
 def gc(place: Bucket, *words: str, **environ: str) -> tuple[int, dict[str, Any]]:

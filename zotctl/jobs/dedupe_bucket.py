@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from zotctl.config.s3 import S3Config
-from zotctl.errors import LayoutInvalid, NotFound
+from zotctl.errors import ConfigError, LayoutInvalid, NotFound
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.hashing import Hasher, Workers
@@ -30,8 +30,14 @@ REMEMBERED = 200_000
 
 
 def dedupe_bucket(run: Run, root: Root) -> None:
-    """Raises TimeUp, Unavailable."""
-    _Pooling(run, root).all()
+    """Refused where a copy could be deleted so late that it is the only one by then. Raises TimeUp, Unavailable."""
+    try:
+        if not run.dry_run:
+            root.bucket.upkeep.require_collection()
+    except ConfigError as refusal:
+        run.refuse(root, refusal)
+    else:
+        _Pooling(run, root).all()
 
 
 def undo_bucket(run: Run, root: Root) -> None:

@@ -16,7 +16,8 @@ from zotctl.storage.s3.sentences import LIFETIME
 def sweep(run: Run, root: Root, delay: float, known: Known) -> None:
     """Everything that is older than the delay and that nobody goes on with."""
     _uploads(run, root, max(delay, JUST_BEGUN))
-    _sentences(root)
+    _gone_by(root, keys.SENTENCES)  # of collectors that have died
+    _gone_by(root, keys.TMP)  # of those who died while they tried out the server
     if run.whole:
         _names(root, delay, known)
 
@@ -29,10 +30,10 @@ def _uploads(run: Run, root: Root, older_than: float) -> None:
         run.check()
 
 
-def _sentences(root: Root) -> None:
-    """Of collectors that have died. Twice as old as one that counts, so that nobody is in the middle of it."""
+def _gone_by(root: Root, directory: str) -> None:
+    """Twice as old as a sentence that counts, so that nobody is in the middle of it."""
     objects = root.bucket.site.objects
-    for found in objects.list(f"{keys.SENTENCES}/"):
+    for found in objects.list(f"{directory}/"):
         if found.age > 2 * LIFETIME:
             objects.delete(found.key)
 

@@ -75,7 +75,7 @@ def require_collection(label: str, abilities: Abilities, *, single_writer: bool)
     if abilities.signed_deletes is False and not single_writer:
         raise ConfigError(
             f"{label}: nothing was deleted, for the object store lacks signed deletes (which it carries out in time, "
-            "and refuses when they were signed too long ago); without them, a collector beside other servers could "
+            "and refuses when they were signed too long ago); without them, gc or dedupe beside other servers could "
             "delete what is pushed meanwhile. Stop all servers and jobs on this bucket and run it as the only writer: "
             "single_writer = true, or ZOTCTL_SINGLE_WRITER=true"
         )
