@@ -566,6 +566,33 @@ def test_explain(world: World) -> None:
     assert "asked for since" in explained(world, str(stray))["why"]
 
 
+def test_explain_says_that_nothing_goes_where_zot_has_deduplicated() -> None:
+    """What lies in one repository may be all that another one has, so gc leaves it: there is no time to tell."""
+    world = World(dedupe=False)
+    push_image(world.store, "a", "v1")
+    stray, layer = world.stray(), digest_of(images.image().blobs[1])
+    world.memory.put(keys.blob("b", layer), b"")
+    world.memory.put("b/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    world.memory.put("b/index.json", images.index([]))
+    world.later()
+    collect(world.store)
+    world.later()
+    assert collect(world.store).summary["purged"] == 0 and world.has("a", stray)
+    found = explained(world, f"a@{stray}")
+    assert found["verdict"] == "kept" and "zotctl dedupe --undo" in found["why"] and "purged_after_at" not in found
+
+
+def test_explain_goes_by_the_clock_of_the_object_store(world: World) -> None:
+    """A policy, too: this host may be a day ahead, and the manifest is an hour old there."""
+    push_image(world.store, "a")
+    wrong = Hand()
+    wrong.at = world.clock.at + 86400
+    store = bucket_store(world.objects, wrong, dedupe=world.dedupe, delay=DELAY)  # type: ignore[arg-type]
+    run = Run("gc", store)
+    run.finish(lambda: explain(run, f"a@{images.image().digest}", lambda _: GcOptions(DELAY, rules=Rules(delay=DELAY))))
+    assert [item["verdict"] for item in run.report.items] == ["kept"]
+
+
 def test_there_is_no_trash(world: World) -> None:
     world.stray()
     for work in (list_trash, lambda run: restore(run, "a@sha256:" + "0" * 64)):

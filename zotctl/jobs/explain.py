@@ -77,7 +77,7 @@ def _explain_digest(
     run: Run, root: Root, name: str, digest: Digest, marks: Marks, options: GcOptions
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     base: dict[str, object] = {"digest": str(digest)}
-    now = run.clock.now()
+    now = root.bucket.site.objects.date() if root.is_bucket else run.clock.now()
     if digest in marks.reachable:
         chain = chain_to(digest, marks)
         yield base | {"verdict": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}

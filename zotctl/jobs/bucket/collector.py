@@ -13,7 +13,7 @@ from functools import partial
 from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported
 from zotctl.jobs.bucket import leftovers
 from zotctl.jobs.bucket.deletion import Batches, Condemned
-from zotctl.jobs.bucket.judge import Judge, Known
+from zotctl.jobs.bucket.judge import SHARED_BY_ZOT, Judge, Known
 from zotctl.jobs.bucket.pool import Shared
 from zotctl.jobs.bucket.seen import SLACK, Seen
 from zotctl.jobs.gc_plan import GcOptions, Planner
@@ -142,8 +142,7 @@ class BucketCollector:
         if self._stubs is None:
             self._stubs = self._root.bucket.stubs.remain()
             if self._stubs:
-                reason = "zot has deduplicated this bucket, so nothing is freed: run `zotctl dedupe --undo` first"
-                self._run.error(self._root.label, Unsupported(reason))
+                self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT))
         return self._stubs
 
     def _take(self, seen: Seen, condemned: list[Condemned]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zotctl.jobs.bucket.judge import Judge
+from zotctl.jobs.bucket.judge import SHARED_BY_ZOT, Judge
 from zotctl.jobs.bucket.seen import SLACK, Seen
 from zotctl.jobs.report import time_of
 from zotctl.jobs.run import Run
@@ -19,6 +19,9 @@ def fate(run: Run, root: Root, name: str, digest: Digest, delay: float) -> Itera
     site, judge = root.bucket.site, Judge(run, root.bucket.site, delay)
     hold = site.head(keys.hold(digest, name))
     if (own := site.head(keys.blob(name, digest))) is not None:
+        if root.bucket.stubs.remain():
+            yield {"verdict": "kept", "why": SHARED_BY_ZOT}
+            return
         yield _item(judge, name, own, hold, Seen(site, name).at(own.key))
     elif hold is not None and (shared := site.head(keys.shared(digest))) is not None:
         others = [other for other in root.bucket.holdings.of_digest(digest) if other != name]

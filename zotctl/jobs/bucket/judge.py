@@ -12,6 +12,8 @@ from zotctl.oci.digest import Digest
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.site import Site
 
+SHARED_BY_ZOT = "zot has deduplicated this bucket, so nothing is freed: run `zotctl dedupe --undo` first"
+
 
 class Known:
     """What the walk has found, in eight bytes for each digest of each repository. A collision only keeps something."""
