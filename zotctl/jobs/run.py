@@ -37,6 +37,16 @@ def matches(name: str, globs: Sequence[str]) -> bool:
     return glob.globmatch(name, expanded, flags=_GLOB)
 
 
+def _may_be_below(directory: str, pattern: str) -> bool:
+    """Can a name that this glob matches be that of the directory, or lie below it?"""
+    for part, wanted in zip(directory.split("/"), pattern.split("/"), strict=False):
+        if "**" in wanted or "{" in wanted:
+            break
+        if not matches(part, [wanted]):
+            return False
+    return True
+
+
 class Run:
     """Handed to every job. Its methods may be called from several threads."""
 
@@ -80,12 +90,17 @@ class Run:
         """Those of one root. Call `walked` after the last one."""
         try:
             root.require()
-            for name in [self.store.only] if self.store.only else root.catalog.everything():
+            for name in [self.store.only] if self.store.only else root.catalog.everything(self._pass_over):
                 if self.covers(name):
                     yield name
         except StorageError as error:
             self.unlisted.add(root.label)
             self.error(root.label, error)
+
+    def _pass_over(self, directory: str, error: StorageError) -> None:
+        """Nobody knows what is in it: only told where it could be meant."""
+        if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
+            self.error(directory, error)
 
     @property
     def whole(self) -> bool:

@@ -8,10 +8,11 @@ locked while anything is read, and before a name is touched it is looked at agai
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from zotctl.errors import NotFound
+from zotctl.errors import NotFound, PermissionRefused, StorageError
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
@@ -212,10 +213,11 @@ class _Scrub:
                 yield from ((root, name) for name in _strays(root, "") if self._run.covers(name))
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
-        """How much there is to read, shared content divided among its names."""
+        """How much there is to read, shared content divided among its names. What can't be looked at is told when its
+        turn comes."""
         total = 0.0
         for root, name in due:
-            with self._run.guarded(name):
+            with suppress(StorageError):
                 for _, info in Examined(root, name).blobs():
                     self._run.check()
                     total += info.size / max(1, info.nlink - 1)
@@ -397,8 +399,8 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
     """Layouts without `oci-layout` below a directory, which is written last when one is made."""
     try:
         entries = {entry.name: entry for entry in root.driver.scan(directory)}
-    except NotFound:
-        return
+    except (NotFound, PermissionRefused):
+        return  # whoever lists the repositories tells of what can't be read
     has_rest = directory and "blobs" in entries and "index.json" in entries
     if has_rest and "oci-layout" not in entries and _is_lost(root, directory):
         yield directory

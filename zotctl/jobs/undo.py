@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from zotctl.errors import NoSpace, NotFound
+from contextlib import suppress
+
+from zotctl.errors import NoSpace, NotFound, StorageError
 from zotctl.jobs.consequences import Consequences
 from zotctl.jobs.damage import Inspector, Verdict
 from zotctl.jobs.examination import Examined
@@ -49,10 +51,10 @@ class _Undo:
         raise NoSpace(f"{root.label}: copies of its own for each repository take {needed} bytes, {free} are free")
 
     def _needed(self, root: Root) -> int:
-        """All names but one of each inode."""
+        """All names but one of each inode. What can't be looked at gets no copies, and is told when its turn comes."""
         total = 0.0
-        for at, name in self._run.repositories():
-            if at is root:
+        for name in filter(self._run.covers, root.catalog.everything()):
+            with suppress(StorageError):
                 for digest, info in Examined(root, name).blobs():
                     names = info.nlink - _is_pooled(root, digest, info)
                     total += info.size * (names - 1) / max(1, names)

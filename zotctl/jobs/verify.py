@@ -132,6 +132,9 @@ def _dead_uploads(root: Root, now: float) -> Iterator[Remark]:
 
 # -- where layouts are ------------------------------------------------------------------------------
 
+LOST_AND_FOUND = "lost+found"
+"""At the top of an ext4 file system: root's, and no name of a repository."""
+
 
 def places(run: Run, root: Root) -> Iterator[Place]:
     """Every layout, with whatever name, and those that have lost their `oci-layout`. What starts with "." or
@@ -154,6 +157,8 @@ def places(run: Run, root: Root) -> Iterator[Place]:
 def _is_inner(directory: str, name: str, names: set[str]) -> bool:
     """A part of the layout around it, or of a registry."""
     in_layout = bool(directory) and bool(names & {LAYOUT_FILE, "index.json"})
+    if not directory and name == LOST_AND_FOUND:
+        return True
     return name.startswith((".", "_")) or (in_layout and name in ("blobs", LAYOUT_FILE, "index.json"))
 
 

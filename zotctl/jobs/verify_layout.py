@@ -130,7 +130,8 @@ class Modes:
 
     def remarks(self) -> Iterator[Remark]:
         for what, (count, first) in self._seen.items():
-            yield Remark("mode", f"{count} {what}, {first} first", details={"count": count, "path": first})
+            where = first if count == 1 else f"{count}, {first} first"
+            yield Remark("mode", f"{what}: {where}", details={"count": count, "path": first})
 
     def _readable(self, info: Info) -> bool:
         needed = 0o5 if info.is_dir else 0o4

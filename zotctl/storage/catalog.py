@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from zotctl.errors import NameInvalid, NotFound, PermissionRefused
+from zotctl.errors import NameInvalid, NotFound, PermissionRefused, StorageError
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage.cache import Lru
@@ -32,13 +32,21 @@ class _Listing:
     wanted: bool = False
 
 
+Passed = Callable[[str, StorageError], None]
+
+
+def _nobody(directory: str, error: StorageError) -> None:
+    """Is told."""
+
+
 class Names(Protocol):
     def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
         """The names after `last` of all repositories, in the order of their components; of those that
         `wanted` says yes to."""
 
-    def everything(self) -> Iterator[str]:
-        """All of them, as a job wants them: whatever a list says, a repository that is there is among them."""
+    def everything(self, passed: Passed = _nobody) -> Iterator[str]:
+        """All of them, as a job wants them: whatever a list says, a repository that is there is among them. `passed`
+        is told of each directory that could not be looked into."""
 
 
 class Catalog:
@@ -53,8 +61,22 @@ class Catalog:
         """
         return self._walk("", tuple(last.split("/")) if last else (), wanted)
 
-    def everything(self) -> Iterator[str]:
-        return self.walk()
+    def everything(self, passed: Passed = _nobody) -> Iterator[str]:
+        return self._everything("", passed)
+
+    def _everything(self, directory: str, passed: Passed) -> Iterator[str]:
+        try:
+            listing = self._look(directory)
+        except NotFound:
+            return
+        except StorageError as error:
+            if not directory:
+                raise
+            return passed(directory, error)
+        if listing is not None and listing.is_layout:
+            yield directory
+        for name in listing.below if listing else ():
+            yield from self._everything(f"{directory}/{name}".lstrip("/"), passed)
 
     def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
         listing = self._list(directory)
@@ -84,20 +106,23 @@ class Catalog:
 
     def _list(self, directory: str) -> _Listing | None:
         try:
-            info = self._driver.stat(directory)
-            known = self._cache.get(directory)
-            if known is not None and known.stamp == info.generation:
-                return known
-            if info.is_link and directory:
-                # A repository may be a link, but nothing below one is listed: it could lead in a circle.
-                listing = self._scan(directory, None)
-                listing.below = ()
-                return listing
-            if not info.is_dir:
-                return None
-            listing = self._scan(directory, info.generation)
+            return self._look(directory)
         except (NotFound, PermissionRefused):
             return None
+
+    def _look(self, directory: str) -> _Listing | None:
+        info = self._driver.stat(directory)
+        known = self._cache.get(directory)
+        if known is not None and known.stamp == info.generation:
+            return known
+        if info.is_link and directory:
+            # A repository may be a link, but nothing below one is listed: it could lead in a circle.
+            listing = self._scan(directory, None)
+            listing.below = ()
+            return listing
+        if not info.is_dir:
+            return None
+        listing = self._scan(directory, info.generation)
         if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED:
             self._cache.put(directory, listing)
         return listing

@@ -16,6 +16,7 @@ from zotctl.errors import NameInvalid, StorageError
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
+from zotctl.storage.catalog import Passed
 from zotctl.storage.s3.site import Site
 
 log = logging.getLogger("zotctl.storage")
@@ -38,8 +39,9 @@ class Listed:
             if name.split("/") > after and (wanted is None or wanted(name)):
                 yield name
 
-    def everything(self) -> Iterator[str]:
-        """What is really there, as jobs want it; then the list has it, too."""
+    def everything(self, passed: Passed | None = None) -> Iterator[str]:
+        """What is really there, as jobs want it; then the list has it, too. A bucket is seen whole, or not at all, so
+        nobody has to be told that something was passed over."""
         found = _sorted(self._walk())
         self._complete(found, set(self._listed()))
         yield from found
