@@ -16,8 +16,9 @@ from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUn
 from zotctl.jobs.bucket.deletion import Batches, Condemned, split
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.gc_plan import Planner
 from zotctl.jobs.restore import list_trash, restore
-from zotctl.jobs.retention import Rules
+from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -25,6 +26,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.objects import Object
+from zotctl.storage.s3.history import FILES
 from zotctl.storage.s3.sentences import LIFETIME
 
 DELAY = 100.0
@@ -635,6 +637,24 @@ def test_retention_keeps_the_most_recent_tags(world: World) -> None:
     past = world.another().roots[0].bucket.history.past("a")
     gone = images.image("0").digest
     assert past.pushed[gone] == int(world.clock.at), "from now on its delay runs, for whoever asks"
+
+
+def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gc makes one object of many when it has looked what is there, and another server writes its events meanwhile."""
+    for number in range(FILES + 1):
+        push_image(world.store, "a", f"v{number}", seed=str(number))
+        world.store.roots[0].history.flush()
+    world.later()
+
+    def meanwhile(planner: Planner, drops: list[Drop]) -> None:
+        beside = world.another()
+        push_image(beside, "a", "new", seed="new")
+        beside.roots[0].history.flush()
+
+    monkeypatch.setattr(Planner, "drop_rows", meanwhile)
+    assert collect(world.store).errors == []
+    assert len(world.keys_of(keys.history("a"))) == 1
+    assert world.another().roots[0].history.past("a").tagged.keys() == {"new", *(f"v{n}" for n in range(FILES + 1))}
 
 
 def test_retention_unknown_times_mean_keep(world: World) -> None:

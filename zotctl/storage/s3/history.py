@@ -29,6 +29,8 @@ FILES = 8
 """Objects of a repository above which they are made one."""
 REMEMBERED = 32 << 20
 """Bytes of events that were read, and never change."""
+SLACK = 60.0
+"""Seconds by which a process may be wrong about the server's clock, generously: kept, an event costs some bytes."""
 PUSHED = {"zotctl": "pushed"}
 """Metadata of a manifest that came by a push, and not with a layout of another tool."""
 
@@ -120,13 +122,15 @@ class BucketHistory:
 
     # -- keeping it small -----------------------------------------------------------------------
 
-    def compact(self, name: str, alive: set[str]) -> None:
-        """One object for many, without what is about manifests that are gone. Two that do so at once, or one that
-        dies in between, leave some events twice, which is the same."""
+    def compact(self, name: str, alive: set[str], asof: float) -> None:
+        """One object for many, without what is about manifests that are gone: `alive` are those that were there at
+        `asof` by the server's clock, or later. Two that do so at once, or one that dies in between, leave some events
+        twice, which is the same."""
         written = self._written(name)
         if len(written) <= FILES:
             return
-        kept = [event for _, events in written for event in events if event.get("d") in alive]
+        everything = [event for _, events in written for event in events]
+        kept = [event for event in everything if event.get("d") in alive or float(event["t"]) >= asof - SLACK]
         if kept:
             self._write(name, kept)
         for found, _ in written:
