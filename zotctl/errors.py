@@ -67,7 +67,7 @@ EXIT_CODES: dict[int, str] = {
     1: "failed, for none of the reasons below",
     2: "wrong usage",
     3: "configuration refused",
-    4: "damage found (scrub, dedupe, verify)",
+    4: "damage found (scrub, dedupe, verify, import-layout)",
     5: "done, but some repositories could not be looked at",
     10: "no such store or repository",
     11: "another run of the job, or zot, holds the store",

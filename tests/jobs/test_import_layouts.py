@@ -422,6 +422,7 @@ def test_i2_damaged_content_is_never_taken(
     path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]) if damage is None else damage)
     report = run_import(store, source)
     assert kinds(report) == [kind] and report.findings[0].tags == ("v1",)
+    assert str(source) in report.findings[0].reason and "send it again" not in report.findings[0].reason
     assert not Path(store.roots[0].label, keys.blob("source", digest_of(made.blobs[1]))).exists()
     assert "source" not in store.repositories() or store.repository("source").tags() == []
 

@@ -93,10 +93,14 @@ def source_reader(layout: Layout) -> Read:
             raise Unusable("invalid_manifest", f"{digest} has {size} bytes, too many for a manifest")
         body = b"".join(chunks(layout, digest, size))
         if digest_of(body, digest.algorithm) != digest:
-            raise Unusable("digest_mismatch", f"the content of {digest} in {layout.label} has another digest")
+            raise other_content(layout, digest)
         return body
 
     return read
+
+
+def other_content(layout: Layout, digest: Digest) -> Unusable:
+    return Unusable("digest_mismatch", f"the content of {digest} in {layout.label} has another digest")
 
 
 def require_size(layout: Layout, digest: Digest, size: int, missing: Kind) -> None:
@@ -123,4 +127,4 @@ def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
         raise Unusable("unreadable", error.message) from error
 
 
-__all__ = ["Fault", "Graph", "Read", "Unusable", "chunks", "require_size", "source_reader"]
+__all__ = ["Fault", "Graph", "Read", "Unusable", "chunks", "other_content", "require_size", "source_reader"]

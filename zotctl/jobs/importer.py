@@ -28,7 +28,7 @@ from zotctl.errors import (
 from zotctl.jobs.archives import Listing, read_archive, staged
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Workers
-from zotctl.jobs.import_graph import Fault, Graph, Read, Unusable, chunks, require_size, source_reader
+from zotctl.jobs.import_graph import Fault, Graph, Read, Unusable, chunks, other_content, require_size, source_reader
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
@@ -434,8 +434,8 @@ class _Import:
             self._copy_one(digest, size)
         except Unusable as error:
             self._faults[digest] = error.fault
-        except DigestInvalid as error:
-            self._faults[digest] = Fault("digest_mismatch", f"{self.layout.label}: {error.message}")
+        except DigestInvalid:
+            self._faults[digest] = other_content(self.layout, digest).fault
         return size
 
     def _tell(self, size: int) -> None:
