@@ -450,6 +450,20 @@ def test_the_pool_is_garbage_when_each_repository_has_its_own_again() -> None:
     assert all(plain.repository(name).blob(digest) for name in "ab" for digest in blobs)
 
 
+def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
+    """A copy of its own that scrub has marked is none to do without the pool's."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    blobs = [digest_of(blob) for blob in images.image().blobs]
+    for digest in blobs:
+        world.memory.copy(keys.shared(digest), keys.blob("a", digest))
+    damaged = keys.blob("a", blobs[0])
+    world.memory.put(damaged, b"rot")
+    world.another(dedupe=False).roots[0].bucket.bad.mark(blobs[0], world.memory.head(damaged))
+    world.rounds(store=world.another(dedupe=False))
+    assert world.keys_of(keys.SHARED) == [keys.shared(blobs[0])]
+
+
 def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")

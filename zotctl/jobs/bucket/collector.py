@@ -45,7 +45,8 @@ class BucketCollector:
         self._last, self._noted = "", self._site.clock.elapsed()
 
     def begin(self) -> None:
-        """Nothing: what can go is known when it was looked at."""
+        """Which copies are damaged; what can go is known when it was looked at."""
+        self._root.bucket.bad.refresh(now=True)
 
     # -- how far it came ------------------------------------------------------------------------
 
@@ -119,10 +120,14 @@ class BucketCollector:
 
     def _collect(self, name: str, seen: Seen, marks: Marks) -> None:
         lying = list(self._site.own(name))
-        own = {str(digest) for digest, found in lying if not is_stub(digest, found.size)}
+        own = {str(digest) for digest, found in lying if self._is_whole(digest, found)}
         self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
         self._take(seen, [one for each in garbage if (one := self._condemn(name, seen, *each)) is not None])
+
+    def _is_whole(self, digest: Digest, found: Object) -> bool:
+        """Can its repository do with it, so that nobody needs another copy to heal it from?"""
+        return not (is_stub(digest, found.size) or self._root.bucket.bad.holds(digest, found))
 
     def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
         """None: not yet."""
