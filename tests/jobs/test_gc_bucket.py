@@ -479,6 +479,24 @@ def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
     assert keys.listed_name("b") in world.memory.stored
 
 
+def test_what_is_looked_at_twice_is_told_once() -> None:
+    """Holds of repositories in no list: what those need is learnt on the way, and then the pool is looked at again."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    push_image(world.store, "b", "v1", seed="b")
+    stray = world.stray(name="b")
+    world.store.close()
+    kept = {digest_of(blob) for blob in images.image().blobs}
+    for digest in sorted(kept)[:-1]:
+        world.memory.delete(keys.hold(digest, "a"))
+    world.memory.delete("a/oci-layout")
+    for dry_run in (True, False):
+        world.later()
+        report = collect(world.another(), dry_run=dry_run)
+        assert [(i["action"], i["digest"], i["size_bytes"]) for i in report.items] == [("condemn", str(stray), 5)]
+        assert (report.summary["condemned"], report.summary["condemned_bytes"]) == (1, 5)
+
+
 def test_a_repository_that_is_in_no_list_keeps_what_it_needs() -> None:
     """It has lost its `oci-layout`, and all of its holds but the last one."""
     world = World(dedupe=True)

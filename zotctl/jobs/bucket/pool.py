@@ -26,6 +26,8 @@ class Shared:
     def __init__(self, root: Root, judge: Judge, known: Known) -> None:
         self._root, self._site, self._judge, self._known = root, root.bucket.site, judge, known
         self.seen = Seen(self._site, keys.SHARED)
+        self._unreachable: list[tuple[Digest, Object]] = []
+        """To be told when all is known."""
 
     @cached_property
     def _since(self) -> float:
@@ -36,11 +38,14 @@ class Shared:
     def condemned(self) -> list[Condemned]:
         before = self._known.walked | self._known.left_alone
         found = list(self._look())
-        if self._known.walked | self._known.left_alone == before:
-            return found
-        # There are holds of repositories that are in no list: what they need is known by now, so once more.
-        self.seen = Seen(self._site, keys.SHARED)
-        return list(self._look())
+        if self._known.walked | self._known.left_alone != before:
+            # There are holds of repositories that are in no list: what they need is known by now, so once more.
+            self.seen = Seen(self._site, keys.SHARED)
+            self._unreachable.clear()
+            found = list(self._look())
+        for digest, blob in self._unreachable:
+            self._judge.tell("", self.seen, digest, blob)
+        return found
 
     def _look(self) -> Iterator[Condemned]:
         for digest, blob, holds in self._everything():
@@ -66,7 +71,7 @@ class Shared:
         going = {hold.key: hold for hold in holds if self._is_useless(digest, hold)}
         staying = {hold.key: hold for hold in holds if hold.key not in going}
         if blob is not None and self._may_go(digest, blob, holds, staying):
-            self._judge.tell("", self.seen, digest, blob)
+            self._unreachable.append((digest, blob))
             asked = [blob, *holds]
             due = self._judge.is_due(self.seen, blob.key)
             if due and self._judge.is_unasked(self.seen, blob.key, asked):
