@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import RangeUnsatisfiable, Unsupported
 from zotctl.http.answer import Answer
 from zotctl.http.errors import Refused
 from zotctl.http.ranges import names_etag, parse_range
 from zotctl.http.request import Request
-from zotctl.http.transfer import BlobAnswer
+from zotctl.http.transfer import DISTANT_PIECE, BlobAnswer
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Repository
@@ -37,18 +37,33 @@ async def pull(service: Service, request: Request) -> Answer:
         # A blob never changes, but one that is gone is not "the same".
         await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
         return Answer(304, _headers(digest))
-    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest))
+    whole = "Range" not in request.headers and not service.store.local_fast
+    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, whole))
     if isinstance(source, str):
         return Answer(307, [("Location", source), *_headers(digest)])
     try:
         return _content(request, source, digest)
     except BaseException:
-        source.close()
+        source.reader.close()
         raise
 
 
-def _source(repository: Repository, digest: Digest) -> Reader | str:
-    return repository.redirect(digest) or repository.open_blob(digest)
+class _Source(NamedTuple):
+    """`first`: bytes from the beginning that were read already, while there was a thread for it."""
+
+    reader: Reader
+    first: bytes
+
+
+def _source(repository: Repository, digest: Digest, whole: bool) -> _Source | str:
+    if (elsewhere := repository.redirect(digest)) is not None:
+        return elsewhere
+    reader = repository.open_blob(digest)
+    try:
+        return _Source(reader, reader.read_at(0, min(DISTANT_PIECE, reader.size)) if whole else b"")
+    except BaseException:
+        reader.close()
+        raise
 
 
 def _unchanged(request: Request, digest: Digest) -> bool:
@@ -56,11 +71,12 @@ def _unchanged(request: Request, digest: Digest) -> bool:
     return condition is not None and names_etag(condition, f'"{digest}"')
 
 
-def _content(request: Request, reader: Reader, digest: Digest) -> Answer:
+def _content(request: Request, source: _Source, digest: Digest) -> Answer:
+    reader, first = source
     headers, size = _headers(digest), reader.size
     part = _part(request, digest, size)
     if part is None:
-        return BlobAnswer(200, headers, reader, 0, size)
+        return BlobAnswer(200, headers, reader, 0, size, first)
     offset, count = part
     headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))
     return BlobAnswer(206, headers, reader, offset, count)

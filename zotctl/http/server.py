@@ -9,6 +9,7 @@ from collections.abc import Callable
 from zotctl import __version__, logs
 from zotctl.config import Config, reload_config
 from zotctl.http import sockets, tls
+from zotctl.http.allocator import keep_pieces
 from zotctl.http.workers import Supervisor
 from zotctl.storage import preload
 
@@ -35,6 +36,7 @@ def run(
     """
     http = config.http
     tls.context(http.tls)
+    keep_pieces()
     preload(config.storage)
     if config.metrics.enabled:
         import zotctl.http.measured  # noqa: F401 - before the fork, so that the workers share its memory

@@ -30,20 +30,22 @@ AT_ONCE = 4 << 20
 
 
 class BlobAnswer(Answer):
-    """`count` bytes of a blob from `offset`; closes the reader."""
+    """`count` bytes of a blob from `offset`, of which `first` were read already; closes the reader."""
 
-    __slots__ = ("_count", "_offset", "_reader", "_reading")
+    __slots__ = ("_count", "_first", "_offset", "_reader", "_reading")
 
-    def __init__(self, status: int, headers: Headers, reader: Reader, offset: int, count: int) -> None:
+    def __init__(
+        self, status: int, headers: Headers, reader: Reader, offset: int, count: int, first: bytes = b""
+    ) -> None:
         super().__init__(status, headers, length=count, content_type="application/octet-stream")
-        self._reader, self._offset, self._count = reader, offset, count
+        self._reader, self._offset, self._count, self._first = reader, offset, count, first
         self._reading: asyncio.Future[bytes] | None = None
 
     async def send(self, request: Request) -> None:
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
         service = request.connection.service
         try:
-            if self._count <= JOINED and service.store.local_fast:
+            if self._count <= JOINED and (service.store.local_fast or len(self._first) == self._count):
                 await self._send_small(request)
             else:
                 await self._send_large(service, request)
@@ -63,7 +65,7 @@ class BlobAnswer(Answer):
         self._reader.close()
 
     async def _send_small(self, request: Request) -> None:
-        self.body = self._reader.read_at(self._offset, self._count)
+        self.body = self._first or self._reader.read_at(self._offset, self._count)
         if len(self.body) != self._count:
             self._cut_short(request, len(self.body))
         await super().send(request)
@@ -90,17 +92,24 @@ class BlobAnswer(Answer):
 
     async def _copy(self, request: Request, answer: BlobAnswer) -> None:
         """The next piece is read while the client takes the last: two in memory, however large the blob is."""
-        service = request.connection.service
-        self._read_on(service)
-        while self._reading is not None:
-            await asyncio.wait([self._reading])
-            piece = self._reading.result()
-            if not piece:
-                return
+        service, piece = request.connection.service, self._first
+        if not piece:
+            self._read_on(service)
+            piece = await self._read()
+        while piece:
             self.bytes_out += len(piece)
             self._read_on(service)
             request.write(piece)
+            piece = self._first = b""
             await request.flushed()
+            piece = await self._read()
+
+    async def _read(self) -> bytes:
+        """What was asked for; empty at the end."""
+        if self._reading is None:
+            return b""
+        await asyncio.wait([self._reading])
+        return self._reading.result()
 
     def _read_on(self, service: Service) -> None:
         left = self._count - self.bytes_out

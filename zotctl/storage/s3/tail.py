@@ -8,6 +8,7 @@ one after the other, so that a blob of up to two parts needs none.
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 
 from zotctl.storage.s3.budget import Budget, Share
 
@@ -22,6 +23,8 @@ class Tail:
         self.part, self.cut, self.start, self.end = part, cut, 0, 0
         self._budget, self._share = budget, Share(budget)
         self._map: mmap.mmap | None = None
+        self._huge = False
+        """In large pages, of which a part needs few; a small tail would take up one for nothing."""
         self._lent: list[memoryview] = []
 
     def __len__(self) -> int:
@@ -124,7 +127,11 @@ class Tail:
     def _memory(self) -> mmap.mmap:
         if self._map is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-            self._map = mmap.mmap(-1, 2 * self.part + SPARE, flags=flags)
+            self._map, self._huge = mmap.mmap(-1, 2 * self.part + SPARE, flags=flags), False
+        if self.halves and not self._huge:
+            self._huge = True
+            with suppress(OSError):  # a kernel without them
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         return self._map
 
     def _level(self, count: int) -> int:
