@@ -1,4 +1,6 @@
-"""What holds for every test: generated examples are the same in each run, so that a red run is one about this change.
+"""What holds for every test: generated examples are the same in each run, so that a red run is one about this change;
+new files have the modes that most people's have, whatever umask the tests were started under; and no proxy stands
+between a test and its servers, which are all on this machine.
 
 Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n auto`.
 """
@@ -10,6 +12,9 @@ import os
 import pytest
 from hypothesis import settings
 
+os.umask(0o022)
+for variable in ("no_proxy", "NO_PROXY"):
+    os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1", "localhost"]))
 settings.register_profile("fixed", derandomize=True, deadline=None)
 if not os.environ.get("ZOTCTL_RANDOM"):
     settings.load_profile("fixed")

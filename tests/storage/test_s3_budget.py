@@ -135,7 +135,7 @@ def test_few_threads_wait() -> None:
     began = time.monotonic()
     with pytest.raises(Busy):
         Share(budget).grow(PART)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     holder.release()
     for thread in threads:
         thread.join()
