@@ -126,7 +126,7 @@ def test_a_second_signal_stops_now(tmp_path: Path) -> None:
         raw.head("PATCH", location, "Content-Length: 3000000").send(b"x" * 2_000_000)
         time.sleep(0.5)
         server.send(signal.SIGTERM)
-        time.sleep(0.5)
+        until(lambda: _refused(server.port))  # two signals at once would be one
         assert server.process.poll() is None
         server.send(signal.SIGTERM)
         assert server.process.wait(10) == 0
