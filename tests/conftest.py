@@ -1,6 +1,6 @@
 """What holds for every test: generated examples are the same in each run, so that a red run is one about this change;
-new files have the modes that most people's have, whatever umask the tests were started under; and no proxy stands
-between a test and its servers, which are all on this machine.
+new files have the modes that most people's have, whatever umask the tests were started under; no proxy stands
+between a test and its servers, which are all on this machine; and there is a HOME, which some clients want.
 
 Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n auto`.
 """
@@ -8,11 +8,13 @@ Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n au
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 os.umask(0o022)
+os.environ.setdefault("HOME", tempfile.gettempdir())
 for variable in ("no_proxy", "NO_PROXY"):
     os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1", "localhost"]))
 settings.register_profile("fixed", derandomize=True, deadline=None)
