@@ -246,12 +246,19 @@ def test_one_thing_is_told_as_one(tmp_path: Path) -> None:
     assert "repository=app deleted=no " in zotctl("gc", "--root", str(tmp_path), "--list-trash").stdout
 
 
-@pytest.mark.parametrize("job", ["gc", "scrub", "dedupe", "verify", "import-layout"])
+@pytest.mark.parametrize("job", ["gc", "scrub", "dedupe", "verify", "import-layout", "serve"])
 def test_one_layout_is_no_store(tmp_path: Path, job: str) -> None:
     """Its own directory as a root would hold no repository, and get a hidden directory of ours."""
     layout = lay_out(tmp_path, "app", images.image(), "v1")
     source = [str(lay_out(tmp_path, "source", images.image(), "v1"))] if job == "import-layout" else []
     done = zotctl(job, *source, "--root", str(layout))
-    assert done.returncode == 2 and "is an image layout, not a store of them" in done.stderr
+    assert done.returncode == 3 and "is an image layout, not a store of them" in done.stderr
     assert sorted(path.name for path in layout.iterdir()) == ["blobs", "index.json", "oci-layout"]
     assert zotctl("verify", str(layout)).returncode == 0
+
+
+def test_a_stray_file_makes_no_layout_of_a_store_in_use(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
+    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    assert zotctl("gc", "--root", str(tmp_path)).returncode == 0

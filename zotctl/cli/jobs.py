@@ -109,7 +109,6 @@ def load(
     must_exist: bool = True,
     may_be_empty: bool = False,
     may_be_new: bool = False,
-    may_be_layout: bool = False,
     as_server: bool = False,
 ) -> Config:
     """The configuration that says where the store is. A job makes no root: what is missing is an error.
@@ -136,8 +135,6 @@ def load(
         if must_exist and not os.path.isdir(path):
             new = ", or make the directory if the store is to be a new one" if may_be_new else ""
             raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config{new}")
-        if must_exist and not may_be_layout and os.path.isfile(os.path.join(path, "oci-layout")):
-            raise UsageError(f"{path} is an image layout, not a store of them: name the directory that it lies in")
         if must_exist and not (may_be_empty or may_be_new) and _is_empty(path):
             raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
     return _with_buckets(loaded, may_be_new or may_be_empty)

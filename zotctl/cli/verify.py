@@ -73,7 +73,7 @@ def verify(
         raise UsageError(f"{target} is looked at alone; leave --root and --config out")
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
     loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=True,
-                  may_be_layout=target is not None, as_server=True)  # fmt: skip
+                  as_server=True)  # fmt: skip
     if show_origin:
         from zotctl.cli.serve import show
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from zotctl.config import RootConfig, Route
 from zotctl.errors import ConfigError, HeldElsewhere, NoSpace, PermissionRefused, ReadOnlyStorage, StorageError
+from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
@@ -42,6 +43,7 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     if not read_only:
         _refuse_inside_another(path)
     _make_or_refuse(path, create=settings.create)
+    _refuse_layout(path)
     local = _detect(path)
     _refuse_unknown_format(local, path)
     writable = not read_only and _prepare(local, path)
@@ -106,6 +108,16 @@ def _refuse_inside_another(path: str) -> None:
         with suppress(OSError):
             if (above / keys.VERSION).is_file():
                 raise ConfigError(f"{path} lies in the store {above}: name that one, and what to look at by --repo")
+
+
+def _refuse_layout(path: str) -> None:
+    """It would be a store without a repository, and get a hidden directory of ours. A stray file makes no layout of a
+    store that is in use."""
+    if os.path.isfile(os.path.join(path, LAYOUT_FILE)) and not os.path.exists(os.path.join(path, keys.VERSION)):
+        raise ConfigError(
+            f"{path} is an image layout, not a store of them: name the directory that it lies in, or give {path} "
+            "without --root to `zotctl serve` or `zotctl verify`"
+        )
 
 
 def _refuse_unknown_format(driver: Driver, path: str) -> None:
