@@ -19,6 +19,8 @@ class Counted:
     def __init__(self, inner: Objects, before: Callable[[str, tuple[Any, ...]], None] | None = None) -> None:
         self.inner, self.before = inner, before
         self.requests: list[tuple[str, str]] = []
+        self.sent = 0
+        """Bytes of objects and parts."""
 
     def taken(self) -> list[str]:
         """What was asked for since the last time."""
@@ -32,6 +34,8 @@ class Counted:
 
         def call(*args: Any, **options: Any) -> Any:
             self.requests.append((name, str(args[0])))
+            if name in ("put", "put_part"):
+                self.sent += len(args[-1])
             if self.before is not None:
                 self.before(name, args)
             return found(*args, **options)

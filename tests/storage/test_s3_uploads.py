@@ -42,6 +42,7 @@ from zotctl.storage.s3 import parts
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.site import Site
+from zotctl.storage.s3.tail import SPARE, Tail
 
 MANY = 5 * PART + 77
 """Bytes that need parts."""
@@ -82,6 +83,28 @@ def test_a_blob_in_one_request(world: World, size: int) -> None:
     upload.finish(digest_of(body))
     world.check(body)
     assert "copy" not in world.objects.taken()
+
+
+def test_a_blob_in_many_small_chunks_is_not_sent_many_times() -> None:
+    world, body = World(), random_bytes(8 * PART)
+    upload_id = world.one.start_upload("a", "sha256")
+    for start in range(0, len(body), PART // 2):
+        patch(world.one, upload_id, body[start : start + PART // 2])
+    finish(world.one, upload_id, digest_of(body), b"")
+    world.check(body)
+    assert world.objects.sent < 2 * len(body)
+
+
+def test_what_a_trailer_covers_comes_back() -> None:
+    tail = Tail(Budget(64 * PART, part=PART), PART)
+    tail.load(memoryview(random_bytes(PART)))
+    with tail.trailed(100, b"trailer") as body:
+        assert body == random_bytes(PART)[:100] + b"trailer"
+    assert tail.content() == random_bytes(PART)
+    with tail.trailed(PART, bytes(SPARE + PART)) as body:  # more than there is room for
+        assert body == random_bytes(PART) + bytes(SPARE + PART)
+    assert tail.content() == random_bytes(PART)
+    tail.clear()
 
 
 @pytest.mark.parametrize("step", [1000, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1, 3 * PART])

@@ -8,7 +8,8 @@ one after the other, so that a blob of up to two parts needs none.
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from zotctl.storage.s3.budget import Budget, Share
 
@@ -78,14 +79,26 @@ class Tail:
     def content(self) -> memoryview:
         return self.view(self.start, self.end)
 
-    def with_trailer(self, trailer: bytes) -> memoryview:
-        """The content and what follows it, in one piece. No part is being sent, and none that was has to stay."""
-        after = self.end + len(trailer)
-        memory = self._memory()
+    @property
+    def whole(self) -> bool:
+        """Is it parts, and nothing beside them?"""
+        return len(self) > 0 and len(self) % self.part == 0
+
+    @contextmanager
+    def trailed(self, size: int, trailer: bytes) -> Iterator[memoryview]:
+        """Its first so many bytes and what follows them, in one piece and without a copy; what is there comes back
+        afterwards. No part is being sent."""
+        memory, end = self._memory(), self.start + size
+        after = end + len(trailer)
         if after > len(memory):
-            return memoryview(bytes(self.content()) + trailer)
-        memory[self.end : after] = trailer
-        return self.view(self.start, after)
+            yield memoryview(bytes(self.view(self.start, end)) + trailer)
+            return
+        behind = memory[end:after]
+        memory[end:after] = trailer
+        try:
+            yield self.view(self.start, after)
+        finally:
+            memory[end:after] = behind
 
     def turn(self, sent: int) -> int:
         """Go on in another half than that which was sent last, if there is memory for it; where."""

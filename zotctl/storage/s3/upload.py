@@ -176,7 +176,7 @@ class Upload:
         multipart = self._objects.start_parts(target)
         session = self._session.moved(target=target, multipart=multipart, part=self._tail.part)
         try:
-            self._store(session, bytes(self._tail.view(0, self._kept)))
+            self._store(session, self._kept)
         except Changed as error:
             self._objects.abort_parts(target, multipart)
             if self._current:
@@ -218,18 +218,27 @@ class Upload:
         return UploadConflict(f"upload {self.id} was written by another request meanwhile", self.id)
 
     def _save(self) -> None:
+        self._send_whole()
         etags = self._parts.settle() if self._parts else ()
         session = self._session.moved(offset=self.offset, digest=self._known(self._hashed_by), etags=etags)
-        self._store(session, None)
+        self._store(session, len(self._tail))
         self._kept = len(self._tail)
 
-    def _store(self, session: Session, content: bytes | None) -> None:
-        """`content`: another tail than that in memory."""
+    def _send_whole(self) -> None:
+        """Whole parts of an upload by many requests are not stored, for then they would be sent twice. After the
+        first request nobody knows yet that there are many, and a small blob needs no parts."""
+        try:
+            if self._tail.whole and (self._tail.cut or self._kept):
+                self._send()
+        except NotFound as error:
+            self._broken = True
+            raise unknown(self.id) from error
+
+    def _store(self, session: Session, size: int) -> None:
+        """With so many bytes of the tail."""
         token = self._site.clock.token()
-        trailer = sessions.trailer(session, token)
-        size = len(self._tail) if content is None else len(content)
-        body = self._tail.with_trailer(trailer) if content is None else content + trailer
-        self._session = sessions.store(self._objects, session.moved(token=token, tail=size), body)
+        with self._tail.trailed(size, sessions.trailer(session, token)) as body:
+            self._session = sessions.store(self._objects, session.moved(token=token, tail=size), body)
         self._current, self._stored_at = True, self._site.clock.elapsed()
 
     def _renew(self, *, again: bool = False) -> None:
