@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from zotctl.config import MethodRate, RateLimit
 from zotctl.errors import ConfigError, IoFailed, RangeInvalid, RangeUnsatisfiable, TooManyRequests, ZotctlError
-from zotctl.http import sockets, systemd, worker
+from zotctl.http import sockets, systemd, transfer, worker
 from zotctl.http.answer import Answer, _safe
 from zotctl.http.body import Body, ClientGone
 from zotctl.http.errors import Refused, malformed, render, render_bug
@@ -244,3 +244,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         return int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, check=True).stdout)
 
     assert faults("kept") < 1000 < faults("as it is")
+
+
+@pytest.mark.parametrize(("clients", "piece"), [(0, 4), (1, 4), (4, 4), (5, 3), (8, 2), (16, 1), (1000, 1)])
+def test_pieces_over_a_network_are_large_while_few_are_served(clients: int, piece: int) -> None:
+    assert transfer._distant_piece(clients) >> 20 == piece

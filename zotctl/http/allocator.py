@@ -14,7 +14,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 KEPT = 8 << 20
 """Bytes at the end of a heap that stay ours."""
-LARGEST = 2 << 20
+LARGEST = 5 << 20
 """What is larger is mapped, and goes back at once. Two pieces of a body are smaller."""
 HEAPS = 2
 """Threads of one interpreter hardly ever allocate at the same time, and each heap keeps bytes of its own."""

@@ -132,7 +132,7 @@ class Request:
     def common_headers(self) -> str:
         return self.connection.service.common_headers
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Hand bytes to the socket. Raises ConnectionError when the client is gone."""
         transport = self.connection.transport
         if transport is None or transport.is_closing():

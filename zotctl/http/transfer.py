@@ -23,7 +23,11 @@ PIECE = 1 << 19
 """Bytes read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
 
 DISTANT_PIECE = 1 << 20
-"""The same where each read may wait for a network."""
+"""The same where each read may wait for a network; the least."""
+MOST_DISTANT = 4 << 20
+"""The most: each read costs a change of threads."""
+ALL_PIECES = 16 << 20
+"""Bytes of such reads in one process, as long as few are served."""
 
 AT_ONCE = 4 << 20
 """Bytes that one client gets before the others have their turn."""
@@ -99,10 +103,15 @@ class BlobAnswer(Answer):
         while piece:
             self.bytes_out += len(piece)
             self._read_on(service)
-            request.write(piece)
+            await self._write(request, memoryview(piece))
             piece = self._first = b""
-            await request.flushed()
             piece = await self._read()
+
+    async def _write(self, request: Request, piece: memoryview) -> None:
+        """As much at once as a socket may take: what it doesn't is copied by asyncio."""
+        for start in range(0, len(piece), DISTANT_PIECE):
+            request.write(piece[start : start + DISTANT_PIECE])
+            await request.flushed()
 
     async def _read(self) -> bytes:
         """What was asked for; empty at the end."""
@@ -113,7 +122,7 @@ class BlobAnswer(Answer):
 
     def _read_on(self, service: Service) -> None:
         left = self._count - self.bytes_out
-        size = min(PIECE if service.store.local_fast else DISTANT_PIECE, left)
+        size = min(PIECE if service.store.local_fast else _distant_piece(service.in_flight), left)
         at = self._offset + self.bytes_out
         self._reading = service.move_bytes(self._reader.read_at, at, size) if left else None
 
@@ -127,6 +136,10 @@ class BlobAnswer(Answer):
             request.connection.drop()
             raise ConnectionAbortedError(reason)
         raise IoFailed(reason)
+
+
+def _distant_piece(clients: int) -> int:
+    return max(DISTANT_PIECE, min(MOST_DISTANT, ALL_PIECES // max(1, clients)))
 
 
 async def _sendfile(request: Request, answer: BlobAnswer) -> None:
