@@ -1,18 +1,13 @@
-"""A seed from its number to its verdict, and a failure made short enough to be read."""
+"""A seed from its number to its verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
+from tests.simulation import shortening
 from tests.simulation.baton import Machine
 from tests.simulation.ending import is_freed, pulls_whole
-from tests.simulation.scheduler import Actor, Failure, Plan, plan_of, run
-
-TRIES = 60
-"""Schedules for each actor that might not be needed."""
-SHOWN = 400
-"""Lines of a trace."""
+from tests.simulation.scheduler import Failure, Plan, plan_of, run
 
 
 def play_seed(seed: int, scene: str | None = None) -> Failure | None:
@@ -29,55 +24,22 @@ def play_plan(plan: Plan) -> Failure | None:
 
 
 def first_failure(seeds: Iterable[int], scenes: tuple[str, ...] = ()) -> tuple[int, Failure] | None:
-    """The first failure and how many schedules it took. `scenes`: only these, in turn."""
-    for count, seed in enumerate(seeds, 1):
-        failure = play_seed(seed, scenes[seed % len(scenes)] if scenes else None)
-        if failure is not None:
-            return count, failure
-    return None
-
-
-def shorten(failure: Failure) -> Failure:
-    """The same invariant broken by fewer actors, without crash, freeze or ticks where they are not needed."""
-    best, fewer = failure, True
-    while fewer:
-        fewer = False
-        for plan in _simpler(best.plan):
-            found = _still_fails(plan, best)
-            if found is not None:
-                best, fewer = found, True
-                break
-    return best
+    return shortening.first_failure(play_seed, seeds, scenes)
 
 
 def _simpler(plan: Plan) -> Iterator[Plan]:
-    if len(plan.actors) > 1:
-        yield from (plan.without(actor.name) for actor in plan.actors)
-    for actor in plan.actors:
-        if actor.crash_at or actor.freeze:
-            calm = Actor(actor.name, actor.script)
-            yield replace(plan, actors=tuple(calm if one is actor else one for one in plan.actors))
-
-
-def _still_fails(plan: Plan, failure: Failure) -> Failure | None:
-    """The shortest trace of some schedules."""
-    found = (play_plan(replace(plan, salt=salt)) for salt in range(TRIES))
-    same = [one for one in found if one is not None and one.invariant == failure.invariant]
-    return min(same, key=lambda one: len(one.trace), default=None)
+    yield from shortening.with_fewer_actors(plan)
+    yield from shortening.with_calm_actors(plan)
 
 
 def told(failure: Failure) -> str:
     """What a person needs: how to play it again, what is broken, and who did what."""
-    short = shorten(failure)
-    lines = short.lines()
-    hidden = [f"... {len(lines) - SHOWN} lines before"] if len(lines) > SHOWN else []
-    plan = failure.plan
+    short, plan = shortening.shorten(failure, play_plan, _simpler), failure.plan
     return "\n".join(
         [
             f"ZOTCTL_SEED={plan.seed} pytest -k test_a_seed tests/simulation",
             f"scene {plan.scene!r}, world {plan.world!r}: {failure.error}",
             f"shortened to {[actor.name for actor in short.plan.actors]}: {short.error}",
-            *hidden,
-            *lines[-SHOWN:],
+            *shortening.last_of(short.lines()),
         ]
     )

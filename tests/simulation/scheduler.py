@@ -5,83 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from tests.simulation.actors import Script, script
 from tests.simulation.baton import SECOND, Machine, Process, Violation
+from tests.simulation.choosing import Strategy, mixed
 from tests.simulation.ghost import DELAY, readable
 from tests.simulation.scenes import SCENES
 from tests.simulation.worlds import new_world
 
 WRITES = frozenset(("link", "rename", "unlink", "lock", "rmdir"))
+JUMPS = (0.4, 0.7, 1.01, 1.2)
+"""Delays."""
 MOST_STEPS = 20_000
 """More than any schedule takes: beyond it somebody is waiting for ever."""
-
-
-class Strategy(Protocol):
-    def pick(self, able: list[Process], machine: Machine) -> Process | None:
-        """Who makes the next call; None: the strategy has moved the clock, ask again."""
-
-
-class Pct:
-    """Random priorities, and d - 1 places at which the first of all becomes the last: a bug that takes d
-    steps in order is found with a probability of at least 1 / (n k^(d-1)) (Burckhardt and others, 2010).
-
-    `writes`: the places are before calls of these kinds, of which there are fewer: between a look and what is done
-    about it.
-    """
-
-    def __init__(
-        self, rng: random.Random, length: int, depth: int = 3, *, writes: frozenset[str] = frozenset()
-    ) -> None:
-        self._rng, self._priorities, self._writes, self._count = rng, dict[str, float](), writes, 0
-        self._changes = sorted((rng.randrange(length) for _ in range(depth - 1)), reverse=True)
-
-    def pick(self, able: list[Process], machine: Machine) -> Process:
-        found = max(able, key=self._priority)
-        self._count += not self._writes or found.next[0] in self._writes
-        while self._changes and self._count >= self._changes[-1]:
-            self._changes.pop()
-            self._priorities[found.name] = -float(machine.steps)
-            found = max(able, key=self._priority)
-        return found
-
-    def _priority(self, process: Process) -> float:
-        known = self._priorities.get(process.name)
-        if known is None:
-            known = self._priorities[process.name] = self._rng.random()
-        return known
-
-
-class Anybody:
-    """Plain random, with some inertia or none."""
-
-    def __init__(self, rng: random.Random, inertia: float) -> None:
-        self._rng, self._inertia, self._last = rng, inertia, ""
-
-    def pick(self, able: list[Process], machine: Machine) -> Process:
-        if self._inertia and self._rng.random() < self._inertia:
-            for process in able:
-                if process.name == self._last:
-                    return process
-        found = self._rng.choice(able)
-        self._last = found.name
-        return found
-
-
-class Ticking:
-    """The clock jumps at some steps."""
-
-    def __init__(self, inner: Strategy, ticks: list[tuple[int, float]]) -> None:
-        self._inner, self._ticks = inner, sorted(ticks, reverse=True)
-
-    def pick(self, able: list[Process], machine: Machine) -> Process | None:
-        if self._ticks and machine.steps >= self._ticks[-1][0]:
-            tick(machine, self._ticks.pop()[1])
-            return None
-        return self._inner.pick(able, machine)
 
 
 def tick(machine: Machine, delays: float) -> None:
@@ -111,18 +49,7 @@ class Plan:
 
     def strategy(self) -> Strategy:
         rng = random.Random(f"{self.seed} {self.salt}")
-        length = rng.choice([30, 80, 200, 200, 500])
-        count = rng.choice([0, 1, 1, 2, 3])
-        ticks = [(rng.randrange(length), rng.choice([0.4, 0.7, 1.01, 1.2])) for _ in range(count)]
-        kind = rng.random()
-        inner: Strategy
-        if kind < 0.5:
-            inner = Pct(rng, length)
-        elif kind < 0.9:
-            inner = Pct(rng, rng.choice([6, 15, 40]), writes=WRITES)
-        else:
-            inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
-        return Ticking(inner, ticks)
+        return mixed(rng, [30, 80, 200, 200, 500], JUMPS, WRITES, tick)
 
     def without(self, name: str) -> Plan:
         return replace(self, actors=tuple(actor for actor in self.actors if actor.name != name))

@@ -16,8 +16,8 @@ from tests.simulation.bucket.machine import Fault, Freeze, Late, Machine, Made, 
 from tests.simulation.bucket.requests import WRITES
 from tests.simulation.bucket.scenes import FAULTY, SCENES, SLEEPY
 from tests.simulation.bucket.worlds import PART, new_world
+from tests.simulation.choosing import Strategy, mixed
 from tests.simulation.ghost import readable
-from tests.simulation.scheduler import Anybody, Pct
 from zotctl.storage import keys
 
 MOST_STEPS = 20_000
@@ -35,19 +35,6 @@ AIMS = (
 )  # fmt: skip
 
 Able = Process | Late
-
-
-class Ticking:
-    """The clock jumps at some steps."""
-
-    def __init__(self, inner: Any, ticks: list[tuple[int, float]]) -> None:
-        self._inner, self._ticks = inner, sorted(ticks, reverse=True)
-
-    def pick(self, able: list[Able], machine: Machine) -> Able | None:
-        if self._ticks and machine.steps >= self._ticks[-1][0]:
-            tick(machine, self._ticks.pop()[1])
-            return None
-        return self._inner.pick(able, machine)  # type: ignore[no-any-return]
 
 
 def tick(machine: Machine, seconds: float) -> None:
@@ -80,20 +67,9 @@ class Plan:
     to_the_end: bool = False
     one_host: bool = False
 
-    def strategy(self) -> Ticking:
+    def strategy(self) -> Strategy:
         rng = random.Random(f"{self.seed} {self.salt}")
-        length = rng.choice([30, 60, 120, 250])
-        count = rng.choice([0, 1, 1, 2, 3])
-        ticks = [(rng.randrange(length), rng.choice(JUMPS)) for _ in range(count)]
-        kind = rng.random()
-        inner: Any
-        if kind < 0.5:
-            inner = Pct(rng, length)
-        elif kind < 0.9:
-            inner = Pct(rng, rng.choice([6, 15, 40]), writes=WRITES)
-        else:
-            inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
-        return Ticking(inner, ticks)
+        return mixed(rng, [30, 60, 120, 250], JUMPS, WRITES, tick)
 
     def without(self, name: str) -> Plan:
         return replace(self, actors=tuple(actor for actor in self.actors if actor.name != name))
