@@ -95,6 +95,36 @@ def test_a_blob_in_many_small_chunks_is_not_sent_many_times() -> None:
     assert world.objects.sent < 2 * len(body)
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_part_that_fails_while_its_session_is_stored(threads: bool) -> None:
+    """What the session says then has arrived, and the client can go on."""
+    world, body = World(threads=threads), random_bytes(4 * PART)
+    failing = Failing(world.objects, lambda name, _: name == "put_part", Unavailable("away"))
+    process = world.process(failing)
+    upload_id = process.start_upload("a", "sha256")
+    patch(process, upload_id, body[:PART])
+    with pytest.raises(Unavailable):
+        patch(process, upload_id, body[PART : 2 * PART])
+    at = process.upload_offset("a", upload_id)
+    assert at == PART
+    patch(process, upload_id, body[at : 3 * PART])
+    finish(process, upload_id, digest_of(body), body[3 * PART :])
+    world.check(body)
+
+
+def test_a_session_that_is_renewed_at_the_end_of_its_upload() -> None:
+    """Then the last whole part goes with the others, and not once more behind them."""
+    world, body = World(), random_bytes(4 * PART)
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, body[: 3 * PART])
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.expect(digest_of(body))
+        write(upload, body[3 * PART :])
+        world.time.sleep(world.one.site.window * 0.6)
+        upload.finish(digest_of(body))
+    world.check(body)
+
+
 def test_what_a_trailer_covers_comes_back() -> None:
     tail = Tail(Budget(64 * PART, part=PART), PART)
     tail.load(memoryview(random_bytes(PART)))

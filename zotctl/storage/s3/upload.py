@@ -200,8 +200,14 @@ class Upload:
 
     def save(self) -> None:
         """What has arrived outlives this process. Raises UploadConflict, Unavailable."""
-        if self._named and self._open and not self._broken:
-            self._keep()
+        try:
+            if self._named and self._open and not self._broken:
+                self._keep()
+        except BaseException as error:
+            self._broken = True  # of a part that failed nothing is left to be sent again
+            if isinstance(error, NotFound):
+                raise unknown(self.id) from error
+            raise
 
     def _keep(self, *, again: bool = False) -> None:
         if self.offset == self._session.offset and not again:
@@ -227,12 +233,8 @@ class Upload:
     def _send_whole(self) -> None:
         """Whole parts of an upload by many requests are not stored, for then they would be sent twice. After the
         first request nobody knows yet that there are many, and a small blob needs no parts."""
-        try:
-            if self._tail.whole and (self._tail.cut or self._kept):
-                self._send()
-        except NotFound as error:
-            self._broken = True
-            raise unknown(self.id) from error
+        if self._tail.whole and (self._tail.cut or self._kept):
+            self._send()
 
     def _store(self, session: Session, size: int) -> None:
         """With so many bytes of the tail."""
@@ -296,15 +298,17 @@ class Upload:
             self._start_over()
         if known := self._known(digest.algorithm):
             verify(digest, known)
-        way = Finishing(self._site, self._uploads.blobs, self._session, self._tail.content(), self.offset)
         if self._parts is None or not self._tail.cut:
-            way.whole(digest)
+            self._way().whole(digest)
         elif self._session.direct:
             self._require_target(digest, known)
-            way.direct(self._parts, digest)
+            self._way().direct(self._parts, digest)
         else:
-            self._renew(again=True)
-            way.staged(self._parts, digest, verified=bool(known))
+            self._renew(again=True)  # which may send what is left, or find that others have sent more
+            self._way().staged(self._parts, digest, verified=self._known(digest.algorithm) == digest)
+
+    def _way(self) -> Finishing:
+        return Finishing(self._site, self._uploads.blobs, self._session, self._tail.content(), self.offset)
 
     def _require_target(self, digest: Digest, known: str) -> None:
         """Parts under the key of one digest can't become the blob of another."""
@@ -341,9 +345,6 @@ class Upload:
             return
         try:
             self.save()
-        except BaseException:
-            self._broken = True
-            raise
         finally:
             self._end(keep=not self._broken)
 
