@@ -95,7 +95,11 @@ class Client:
 
         with self.connection.translated(key, "GetObject"):
             answer = self.connection.ask("GET", self.quoted(key), "GetObject", stream=True)
-            return ObjectReader(self.connection, self.quoted(key), found(key, answer.headers), answer.response)
+            try:
+                return ObjectReader(self.connection, self.quoted(key), found(key, answer.headers), answer.response)
+            except BaseException:
+                answer.response.close()
+                raise
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
         start = {"start-after": self._base + after} if after else {}
@@ -121,8 +125,10 @@ class Client:
         while True:
             with self.connection.translated(prefix, "ListObjectsV2"):
                 answer = self.connection.ask("GET", "", "ListObjectsV2", query=asked)
-                page = listing.read(answer.body)
-            yield page, dated(answer.headers)
+                page, date = listing.read(answer.body), dated(answer.headers)
+                if page.token and page.token == asked.get("continuation-token"):
+                    raise HTTPException("the same page of a list again")
+            yield page, date
             if not page.token:
                 return
             asked["continuation-token"] = page.token
@@ -145,7 +151,7 @@ class Client:
             headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
         with self.connection.translated(key, "PutObject", write=True, match=match):
             answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, body=body)
-            return answer.headers["etag"]
+            return _etag(answer.headers)
 
     def delete(self, key: str) -> None:
         with self.connection.translated(key, "DeleteObject", write=True, absent=True):
@@ -172,7 +178,7 @@ class Client:
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
         part = {"uploadId": upload, "partNumber": str(number)}
         with self.connection.translated(key, "UploadPart", write=True):
-            return self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, body=body).headers["etag"]
+            return _etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, body=body).headers)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
@@ -211,6 +217,13 @@ def _condition(match: str, absent: bool) -> dict[str, str]:
     return {"if-match": match} if match else {}
 
 
+def _etag(headers: Mapping[str, str]) -> str:
+    """Raises HTTPException: it may have been done."""
+    if not (etag := headers.get("etag", "")):
+        raise HTTPException("an object was written, but the answer has no ETag")
+    return etag
+
+
 def found(key: str, headers: Mapping[str, str]) -> Object:
     """What an answer says of its object. Raises HTTPException: it says nothing."""
     try:
@@ -223,8 +236,11 @@ def found(key: str, headers: Mapping[str, str]) -> Object:
 
 
 def dated(headers: Mapping[str, str]) -> float:
-    """The server's clock when it answered; to the whole second."""
-    return _seconds(headers["date"])
+    """The server's clock when it answered; to the whole second. Raises HTTPException: it doesn't tell."""
+    try:
+        return _seconds(headers["date"])
+    except (KeyError, ValueError) as error:
+        raise HTTPException(f"an answer without a date: {error}") from error
 
 
 def _seconds(text: str) -> float:

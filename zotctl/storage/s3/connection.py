@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from botocore.httpsession import ProxyConfiguration  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
 from botocore.utils import get_environ_proxies, parse_timestamp  # type: ignore[import-untyped]
 from urllib3 import Timeout
@@ -53,11 +54,12 @@ class Connection:
             raise ConfigError(f"{settings.label}: {error}{_way_out(error)}") from error
 
     def _settle(self, region: str) -> None:
-        self._region, self._wire = region, None
+        self._region = region
         addressing = self._addressing()
         self.s3: Any = self._client(addressing, READ)
         self.patient: Any = self._client(addressing, LONG_READ)
         self.endpoint = str(self.s3.meta.endpoint_url)
+        self._wire = None  # at the end, for the next one is made of all this
 
     def _addressing(self) -> str:
         """Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's."""
@@ -110,13 +112,12 @@ class Connection:
         try:
             return wire.ask(method, key, operation, **asked)
         except ClientError as error:
-            if not self._moved(wire, error.response["ResponseMetadata"]["HTTPHeaders"]):
+            if not self._moved(wire, _told_region(error.response)):
                 raise
         return self.wire.ask(method, key, operation, **asked)
 
-    def _moved(self, wire: Wire, headers: Mapping[str, str]) -> bool:
-        """Amazon says where a bucket is when it is asked for in another region, and so does botocore ask again."""
-        region = headers.get("x-amz-bucket-region")
+    def _moved(self, wire: Wire, region: str) -> bool:
+        """A server says where a bucket is when it is asked for in another region, and so does botocore ask again."""
         with self._lock:
             if region and region != self._region:
                 self._settle(region)
@@ -127,7 +128,8 @@ class Connection:
         """Made when it is used, for it needs an identity."""
         made = self._wire
         if made is None:
-            self._wire = made = self._make_wire()
+            with self._lock:
+                made = self._wire = self._wire or self._make_wire()
         return made
 
     def _make_wire(self) -> Wire:
@@ -137,7 +139,7 @@ class Connection:
             self.identity,
             self._heard,
             verify=self._trusted() if settings.verify is True else settings.verify,
-            proxy=get_environ_proxies(url).get(urlsplit(url).scheme),
+            proxy=ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url),
             connections=settings.max_connections,
             timeout=Timeout(connect=CONNECT, read=READ),
         )
@@ -150,7 +152,7 @@ class Connection:
         """Of the bucket, as this addressing has it."""
         with self.translated("", "signing"):
             signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
-        return str(signed).partition("?")[0].removesuffix("/x")
+        return _without_default_port(str(signed).partition("?")[0].removesuffix("/x"))
 
     @property
     def url(self) -> str:
@@ -229,6 +231,19 @@ def moment(text: str) -> datetime:
     except ValueError:
         found = parse_timestamp(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _told_region(reply: Mapping[str, Any]) -> str:
+    """Amazon has a header for it; others say it in their words alone, some of them in those of any error."""
+    said = reply["Error"]
+    words = said.get("Region", "") if said["Code"] == "AuthorizationHeaderMalformed" else ""
+    return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or words)
+
+
+def _without_default_port(url: str) -> str:
+    """A Host that is signed must be the one that arrives, and some clients and proxies leave such a port out."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80")).geturl()
 
 
 def _way_out(error: Exception) -> str:

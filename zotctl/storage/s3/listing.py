@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -26,28 +26,37 @@ class Page(NamedTuple):
 
 
 def read(body: bytes) -> Page:
-    """Raises HTTPException: it is no list."""
+    """Raises HTTPException: it is no list, or one that nobody can go on with, which must not pass for the whole."""
     try:
-        root = ElementTree.fromstring(body)
+        return _read(ElementTree.fromstring(body))
     except ElementTree.ParseError as error:
         raise HTTPException(f"a list that is no XML: {error}") from error
+    except (LookupError, ValueError) as error:
+        raise HTTPException(f"a list with an object without name, size, ETag or time: {error}") from error
+
+
+def _read(root: ElementTree.Element) -> Page:
     if plain(root.tag) != "ListBucketResult":
         raise HTTPException(f"{plain(root.tag)} in the place of a list")
     space = root.tag.removesuffix("ListBucketResult")
     name = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     more = root.findtext(f"{space}IsTruncated") == "true"
+    token = root.findtext(f"{space}NextContinuationToken", "") if more else ""
+    if more and not token:
+        raise HTTPException("a list that has more, but doesn't say how to ask for it")
     return Page(
         list(_rows(root, space, name)),
         [name(found.text or "") for found in root.iterfind(f"{space}CommonPrefixes/{space}Prefix")],
-        root.findtext(f"{space}NextContinuationToken", "") if more else "",
+        token,
     )
 
 
 def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> Iterator[Row]:
     for found in root.iterfind(f"{space}Contents"):
         said = {child.tag: child.text or "" for child in found}
-        modified = datetime.fromisoformat(said[f"{space}LastModified"]).timestamp()
-        yield Row(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said[f"{space}ETag"], modified)
+        modified = datetime.fromisoformat(said[f"{space}LastModified"])
+        since = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)).timestamp()
+        yield Row(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said[f"{space}ETag"], since)
 
 
 def plain(tag: str) -> str:

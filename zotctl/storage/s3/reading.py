@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from urllib3 import BaseHTTPResponse
@@ -77,6 +77,8 @@ class ObjectReader:
         condition = {"range": f"bytes={offset}-", "if-match": self._found.etag}
         answer = self._connection.ask("GET", self._place, "GetObject", headers=condition, stream=True)
         self._body = Stream(answer.response)
+        if answer.status != 206 and offset:
+            raise HTTPException(f"a range was asked for, and the answer is one of status {answer.status}")
         self._at = offset
 
     def _take(self, count: int) -> bytes:

@@ -53,10 +53,8 @@ REFUSED = {
 NOT_BEGUN = (
     boto.EndpointConnectionError,
     boto.ConnectTimeoutError,
-    boto.ProxyConnectionError,
     wire.NewConnectionError,
     wire.ConnectTimeoutError,
-    wire.ProxyError,
 )
 NO_IDENTITY = (
     boto.NoCredentialsError,
@@ -155,6 +153,17 @@ def broken(where: Where, key: str, operation: str, error: Exception, *, write: b
         return PermissionRefused(f"{what}: no credentials for {where.endpoint} ({error}); {WAY_OUT}")
     if isinstance(error, (boto.SSLError, wire.SSLError)) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StorageError(f"{what}: {where.endpoint} has a certificate that is not trusted here ({error})")
-    if isinstance(error, NOT_BEGUN):
+    if _not_begun(error):
         return Unavailable(f"{what}: {where.endpoint} can't be reached ({error})")
     return _failed(f"{what}: no whole answer from {where.endpoint} ({error})", write)
+
+
+def _not_begun(error: BaseException) -> bool:
+    """urllib3 says ProxyError of a connection that broke under a request, too, for it is closed by then."""
+    if isinstance(error, boto.ProxyConnectionError):
+        error = error.kwargs["error"]
+    if isinstance(error, wire.ProxyError):
+        error = error.original_error
+        if type(error) is OSError:  # the proxy has refused the tunnel
+            return True
+    return isinstance(error, NOT_BEGUN)

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
@@ -112,7 +112,9 @@ def _manager(proxy: str | None, verify: bool | str, **options: Any) -> PoolManag
     if proxy is None:
         return PoolManager(**options)
     login = parse_url(proxy).auth
-    return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=login) if login else None, **options)
+    # What is quoted is bytes, which make_headers takes for this encoding.
+    known = make_headers(proxy_basic_auth=unquote(login, "latin-1")) if login else None
+    return ProxyManager(proxy, proxy_headers=known, **options)
 
 
 def _said(answer: Answer) -> dict[str, object]:
@@ -121,6 +123,6 @@ def _said(answer: Answer) -> dict[str, object]:
     try:
         for child in ElementTree.fromstring(answer.body) if answer.body else ():
             said[plain(child.tag)] = child.text or ""
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # the last two: of an encoding that nobody knows
         said["Message"] = "an answer that is not S3's"
     return {"Error": said, "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}}
