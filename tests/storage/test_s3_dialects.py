@@ -29,6 +29,7 @@ class Dialect:
     def __init__(self) -> None:
         self.answer: Callable[[BaseHTTPRequestHandler], Told] = lambda _: (200, FOUND, b"")
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.date = DATE
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +39,7 @@ class Dialect:
                 pass
 
             def date_time_string(self, timestamp: float | None = None) -> str:
-                return DATE
+                return outer.date
 
             def _any(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -136,6 +137,16 @@ def test_errors_in_other_words_than_s3(dialect: Dialect, words: bytes) -> None:
     dialect.answer = lambda _: (400, {}, words)
     with pytest.raises(StorageError, match="400"):
         dialect.client().get("file")
+
+
+@pytest.mark.parametrize("date", ["", "some day"])
+def test_a_server_that_does_not_tell_the_time(dialect: Dialect, date: str) -> None:
+    """Ours is no substitute for it."""
+    dialect.date = date
+    client = dialect.client()
+    for call in (client.date, lambda: client.head("file"), lambda: client.presign_get("file", 30)):
+        with pytest.raises(Unavailable, match="date"):
+            call()
 
 
 # -- where it is ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -23,7 +23,7 @@ from botocore.utils import get_environ_proxies, parse_timestamp  # type: ignore[
 from urllib3 import Timeout
 
 from zotctl import __version__
-from zotctl.errors import ConfigError, PermissionRefused
+from zotctl.errors import ConfigError, PermissionRefused, Unavailable
 from zotctl.storage.clock import Clock
 from zotctl.storage.s3.settings import BucketSettings
 from zotctl.storage.s3.signing import Identity
@@ -168,14 +168,16 @@ class Connection:
         """Of each answer, errors too."""
         header = headers.get("date")
         if header and header != self._header:
-            self._seen, self._header = (moment(header).timestamp(), self._clock.boottime()), header
+            with suppress(ValueError):  # it tells no time
+                self._seen, self._header = (moment(header).timestamp(), self._clock.boottime()), header
 
     def date(self) -> float:
         """Never later than the server's own clock, as long as ours runs no faster."""
         if self._seen is None:
             with self.translated("", "HeadBucket"):
                 self.s3.head_bucket(Bucket=self._settings.bucket)
-        assert self._seen is not None
+        if self._seen is None:
+            raise Unavailable(f"{self._settings.label}: {self.endpoint} gives no date in its answers")
         date, at = self._seen
         return date + self._clock.boottime() - at
 
