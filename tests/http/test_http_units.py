@@ -249,3 +249,21 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.parametrize(("clients", "piece"), [(0, 4), (1, 4), (4, 4), (5, 3), (8, 2), (16, 1), (1000, 1)])
 def test_pieces_over_a_network_are_large_while_few_are_served(clients: int, piece: int) -> None:
     assert transfer._distant_piece(clients) >> 20 == piece
+
+
+def test_a_piece_that_nobody_waits_for_any_more_may_fail() -> None:
+    """The client is gone: the log has nothing to say of what else went wrong."""
+    closed, told = list[bool](), list[object]()
+
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        reader = SimpleNamespace(close=lambda: closed.append(True))
+        answer = transfer.BlobAnswer(200, [], cast(Any, reader), 0, 1)
+        answer._reading = loop.create_future()
+        answer._reading.set_exception(IoFailed("away"))
+        answer._close()
+        answer._reading = None
+
+    asyncio.run(leave())
+    assert closed == [True] and told == []

@@ -58,8 +58,10 @@ class BlobAnswer(Answer):
 
     def _close(self) -> None:
         """No sooner than no thread uses the reader any more: the request may have been cut off meanwhile."""
-        if self._reading is None or self._reading.done():
+        if self._reading is None:
             self._reader.close()
+        elif self._reading.done():
+            self._close_after(self._reading)
         else:
             self._reading.add_done_callback(self._close_after)
 
