@@ -40,9 +40,11 @@ class Turns:
     def _turn(self, place: int, clock: Clock) -> Iterator[None]:
         until = clock.elapsed() + PATIENCE
         try:
-            if self._taken(place + 1, clock, until):
-                self._taken(place, clock, until)
-            self._release(place + 1)
+            try:
+                if self._taken(place + 1, clock, until):
+                    self._taken(place, clock, until)
+            finally:
+                self._release(place + 1)
             yield
         finally:
             self._release(place)
