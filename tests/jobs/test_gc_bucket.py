@@ -450,13 +450,19 @@ def test_the_pool_is_garbage_when_each_repository_has_its_own_again() -> None:
     assert all(plain.repository(name).blob(digest) for name in "ab" for digest in blobs)
 
 
-def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
-    """A copy of its own that scrub has marked is none to do without the pool's."""
+def with_two_copies() -> tuple[World, list[Digest]]:
+    """An image in the pool, each blob of which its repository has a copy of, too."""
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")
     blobs = [digest_of(blob) for blob in images.image().blobs]
     for digest in blobs:
         world.memory.copy(keys.shared(digest), keys.blob("a", digest))
+    return world, blobs
+
+
+def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
+    """A copy of its own that scrub has marked is none to do without the pool's."""
+    world, blobs = with_two_copies()
     damaged = keys.blob("a", blobs[0])
     world.memory.put(damaged, b"rot")
     world.another(dedupe=False).roots[0].bucket.bad.mark(blobs[0], world.memory.head(damaged))
@@ -638,11 +644,7 @@ def test_there_is_no_trash(world: World) -> None:
 
 def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
     """A collector that takes the pool's because there is one of its own, and `dedupe`, which does the reverse."""
-    world = World(dedupe=True)
-    push_image(world.store, "a", "v1")
-    blobs = [digest_of(blob) for blob in images.image().blobs]
-    for digest in blobs:
-        world.memory.copy(keys.shared(digest), keys.blob("a", digest))
+    world, blobs = with_two_copies()
     plain, pooled = world.another(dedupe=False), world.another(dedupe=True)
     world.rounds(1, plain)
     world.later()

@@ -167,13 +167,19 @@ LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit"
 SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
 
 
-def _scrub(translation: Translation, found: Found) -> None:
+def _section(translation: Translation, found: Found, name: str, keys: Keys, **defaults: object) -> bool:
+    """An extension that is a table of ours by itself. False: it is disabled, and there is none."""
     if disabled(found.value):
-        return
+        return False
     table: dict[str, Any] = {}
-    translation.document.values["scrub"] = table
-    translation.walk(SCRUB, Found(found.key, found.value, table, "scrub"))
-    translation.default(table, "scrub", interval="24h")
+    translation.document.values[name] = table
+    translation.walk(keys, Found(found.key, found.value, table, name))
+    translation.default(table, name, **defaults)
+    return True
+
+
+def _scrub(translation: Translation, found: Found) -> None:
+    _section(translation, found, "scrub", SCRUB, interval="24h")
 
 
 METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", text)})}
@@ -181,13 +187,8 @@ METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", 
 
 def _metrics(translation: Translation, found: Found) -> None:
     """The names are ours: a dashboard for zot's shows nothing."""
-    if disabled(found.value):
-        return
-    table: dict[str, Any] = {}
-    translation.document.values["metrics"] = table
-    translation.walk(METRICS, Found(found.key, found.value, table, "metrics"))
-    translation.default(table, "metrics", enabled=True)
-    translation.problems.warn(translation.where(found.key), OTHER_METRICS)
+    if _section(translation, found, "metrics", METRICS, enabled=True):
+        translation.problems.warn(translation.where(found.key), OTHER_METRICS)
 
 
 EXTENSIONS: Keys = {
