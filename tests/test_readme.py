@@ -35,6 +35,14 @@ def test_ci_runs_the_test_command() -> None:
     assert command in ours
 
 
+def test_ci_takes_the_two_commands_from_the_readme_before_it_installs_anything() -> None:
+    script = (HERE / ".ci" / "run").read_text()
+    (taken,) = re.findall(r"< <\((.*)\)\n", script)
+    commands = subprocess.run(["bash", "-c", taken], cwd=HERE, capture_output=True, text=True, check=True).stdout
+    assert commands == BLOCKS[0] + BLOCKS[1]
+    assert script.index('"${commands[1]}"') < script.index("apt-get")
+
+
 def test_the_exit_codes() -> None:
     listed = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
     assert listed == {str(code): meaning for code, meaning in EXIT_CODES.items()}

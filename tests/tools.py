@@ -8,8 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 
 import pytest
+
+ZSTD_MODULE = "backports.zstd" if sys.version_info < (3, 14) else "compression.zstd"
+"""What `need` asks for where archives are packed with zstd: the extra of that name, or the standard library."""
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
@@ -46,4 +50,12 @@ def _present(tool: str) -> bool:
         return os.geteuid() == 0
     if "/" in tool:
         return os.path.exists(tool)
-    return shutil.which(tool, path=_PATH) is not None or importlib.util.find_spec(tool) is not None
+    return shutil.which(tool, path=_PATH) is not None or _importable(tool)
+
+
+def _importable(package: str) -> bool:
+    """`find_spec` imports the parents of a dotted name, and raises where one is missing ("mkfs.xfs", too)."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

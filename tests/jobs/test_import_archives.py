@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import tracemalloc
 import zlib
@@ -32,7 +31,7 @@ from tests.jobs.importing import (
 )
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import store_over
-from tests.tools import need
+from tests.tools import ZSTD_MODULE, need
 from zotctl.jobs import archives
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
@@ -53,7 +52,7 @@ def made() -> Image:
 
 
 def zstandard(body: bytes) -> bytes:
-    need("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
+    need(ZSTD_MODULE)
     packed: bytes = archives._zstd("").compress(body)
     return packed
 
