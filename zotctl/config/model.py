@@ -77,10 +77,17 @@ class Policy:
     repositories: Annotated[
         tuple[str, ...], Key(words(), "Globs of repositories; the first policy that matches decides alone.")
     ] = ()
-    delete_referrers: Annotated[bool, Key(BOOLEAN, "Delete referrers of a subject that is gone.")] = False
+    delete_referrers: Annotated[
+        bool, Key(BOOLEAN, "Delete referrers, and signatures by tag, of a manifest that is gone.")
+    ] = False
     delete_untagged: Annotated[bool, Key(BOOLEAN, "Delete manifests that no tag and no index leads to.")] = True
     keep_tags: Annotated[
-        tuple[KeepTags, ...], Key(Tables(KeepTags), "Which tags stay; a tag that no entry matches goes.")
+        tuple[KeepTags, ...],
+        Key(
+            Tables(KeepTags),
+            "Which tags stay; a tag that no entry matches goes. Tags that name a digest (cosign's sha256-HEX.sig, the "
+            "referrers tag sha256-HEX) stay with the manifest that they are about, and count nowhere.",
+        ),
     ] = ()
     keep_untagged: Annotated[Keep | None, Key(Table(Keep), "Which untagged manifests stay.")] = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zotctl.jobs.report import Finding, Kind
@@ -65,10 +65,10 @@ class Planner:
             self._refuse(marks)
             return None
         past = self._root.history.past(self._name)
-        self._note_foreign(foreign_untagged(marks, past))
+        self._note_foreign(marks, past)
         drops = decide(self._name, marks, past, self._options.rules, self._now)
         if settle is not None:
-            drops = settle(drops, past)
+            drops = _closed(marks, settle(drops, past))
         self._tell(drops)
         return Plan(marks, _without(marks, drops), drops)
 
@@ -81,9 +81,9 @@ class Planner:
         self._run.report.codes.append(5)
         self._run.add("repositories_left_alone")
 
-    def _note_foreign(self, digests: Sequence[str]) -> None:
+    def _note_foreign(self, marks: Marks, past: Past) -> None:
         if self._options.rules.foreign and not self._run.dry_run:
-            for digest in digests:
+            for digest in foreign_untagged(marks, past):
                 self._root.history.note(self._name, "note", digest)
 
     def _tell(self, drops: list[Drop]) -> None:
@@ -97,10 +97,12 @@ class Planner:
 
         def change(tx: Transaction, draft: Index) -> None:
             marks = mark_index(self._root, self._name, draft, None)
+            if marks.faults:
+                return  # what a manifest that can't be read needs, is not known (I5)
             past = self._root.history.past(self._name)
             wanted = {(drop.digest, drop.tag) for drop in drops}
             again = decide(self._name, marks, past, self._options.rules, self._now)
-            done = [drop for drop in again if (drop.digest, drop.tag) in wanted]
+            done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
             _apply(draft, done)
             # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
             # crash in between only lengthens it.
@@ -113,6 +115,16 @@ class Planner:
         (outcome,) = self._root.protocol.commit_index(self._name, [change])
         if outcome is not None:
             raise outcome
+
+
+def _closed(marks: Marks, drops: list[Drop]) -> list[Drop]:
+    """Some of those that were decided together: no row goes that one which stays leads to."""
+    while True:
+        needed = _without(marks, drops).reachable if drops else set()
+        left = [drop for drop in drops if drop.tag is not None or drop.digest not in needed]
+        if len(left) == len(drops):
+            return left
+        drops = left
 
 
 def _without(marks: Marks, drops: list[Drop]) -> Marks:

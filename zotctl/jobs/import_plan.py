@@ -5,11 +5,8 @@ Pure: it looks at an index and at what its manifests say, and reads and writes n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-
-import msgspec
 
 from zotctl.errors import UsageError
 from zotctl.jobs.report import Finding
@@ -17,20 +14,9 @@ from zotctl.jobs.sources import Layout, valid_name
 from zotctl.oci.digest import Digest
 from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name, parse_tag
-from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME, tag_names
+from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
 from zotctl.storage.contents import Facts
-from zotctl.storage.index import Row
-
-OLAREG_SUBJECT = "org.olareg.referrer.subject"
-_about = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\..*)?").fullmatch
-"""A tag that stands for a referrer: the fallback of distribution-spec, and cosign's `.sig`."""
-
-
-class _Annotated(msgspec.Struct):
-    annotations: dict[str, str] | None = None
-
-
-_decode = msgspec.json.Decoder(_Annotated).decode
+from zotctl.storage.index import Row, annotations_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,7 @@ def _report_nameless(layout: Layout, plan: Plan) -> None:
 def _names(layout: Layout, row: Row, facts: dict[str, Facts]) -> Iterator[_Named]:
     if row.digest is None:
         return
-    annotations = _annotations(row)
+    annotations = annotations_of(row)
     written, containerd = annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME)
     beside = _names_beside(layout, row.digest, facts) if written is None and containerd is None else []
     for full in beside or (containerd,):
@@ -121,10 +107,6 @@ def _names(layout: Layout, row: Row, facts: dict[str, Facts]) -> Iterator[_Named
 def _names_beside(layout: Layout, digest: Digest, facts: dict[str, Facts]) -> list[str]:
     known = facts.get(digest)
     return layout.names.get(known.blobs[0].digest, []) if known and known.blobs else []
-
-
-def _annotations(row: Row) -> dict[str, str]:
-    return _decode(row.raw).annotations or {}
 
 
 def repository_of(full_name: str | None) -> str | None:
@@ -186,25 +168,26 @@ def _related(rows: Sequence[_Named | Wanted], start: Iterable[str], facts: dict[
     about: dict[str, list[str]] = {}
     for row in rows:
         for subject in _subjects(row, facts):
-            about.setdefault(subject, []).append(row.digest)
+            about.setdefault(digest_key(subject), []).append(row.digest)
     while todo:
         digest = todo.pop()
         if digest not in near:
             near.add(digest)
             known = facts.get(digest)
             todo += [child.digest for child in known.children] if known else []
-            todo += about.get(digest, [])
+            todo += about.get(digest_key(digest), [])
     return near
 
 
 def _subjects(row: _Named | Wanted, facts: dict[str, Facts]) -> Iterator[str]:
+    """Digests, or the beginnings of some, that a row is about."""
     known = facts.get(row.digest)
     if known is not None and known.subject:
         yield known.subject
-    if (subject := _annotations(row.row).get(OLAREG_SUBJECT)) is not None:
+    if (subject := annotations_of(row.row).get(OLAREG_SUBJECT)) is not None:
         yield subject
-    if (match := _about(row.row.tag or "")) is not None:
-        yield f"{match[1]}:{match[2]}"
+    if (named := digest_tag(row.row.tag or "")) is not None and not named.names(row.digest):
+        yield named.digest
 
 
 # -- tags ---------------------------------------------------------------------------------------

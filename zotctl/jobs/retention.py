@@ -6,15 +6,15 @@ Unknown times mean keep. See features.md, 1.1 and 2.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zotctl.config import Keep, KeepTags, Policy, Retention
+from zotctl.jobs.attachments import Attachments
 from zotctl.jobs.run import matches
 from zotctl.jobs.walk import Marks
 from zotctl.storage.history import Past
-
-_COSIGN = re.compile(r"sha256-([a-f0-9]{64})\.(sig|sbom|att)")
+from zotctl.storage.index import Row
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,36 @@ class Drop:
 
 
 def decide(name: str, marks: Marks, past: Past, rules: Rules, now: float) -> list[Drop]:
-    """The rows that go now, tags first, and then what that leaves behind; in one pass."""
+    """The rows that go now, tags first, and then what that leaves behind; in one pass.
+
+    Never a row that what stays leads to: an index to its children, a referrer to its subject.
+    """
     policy = rules.policy(name)
     if policy is None:
         return []
-    tags = _tags(marks, past, policy, now)
-    gone = {drop.tag for drop in tags}
-    return tags + _Rows(marks, past, policy, rules, now, gone).drops()
+    attachments = Attachments(marks)
+    tags = _tags(marks, attachments, past, policy, now)
+    return tags + _Rows(marks, attachments, past, policy, rules, now).drops()
 
 
-def _tags(marks: Marks, past: Past, policy: Policy, now: float) -> list[Drop]:
+def _tags(marks: Marks, attachments: Attachments, past: Past, policy: Policy, now: float) -> list[Drop]:
+    """A tag that says what its manifest is about is no image's: it counts nowhere, and no pattern need match it."""
     if not policy.keep_tags:
         return []
     drops: list[Drop] = []
-    left = {tag: str(row.digest) for tag in marks.index.tags() if (row := marks.index.find(tag)) and row.digest}
+    all_tags = {tag: str(row.digest) for tag in marks.index.tags() if (row := marks.index.find(tag)) and row.digest}
+    images = {tag: digest for tag, digest in all_tags.items() if not attachments.is_digest_tag(tag)}
+    left = dict(images)
     for entry in policy.keep_tags:
         mine = {tag: digest for tag, digest in left.items() if _tag_matches(tag, entry.patterns)}
         left = {tag: digest for tag, digest in left.items() if tag not in mine}
         kept = _kept(entry, mine, past, now)
         drops += [Drop(d, tag, "no rule of its keepTags entry keeps it") for tag, d in mine.items() if tag not in kept]
-    return drops + [Drop(d, tag, "no keepTags entry matches it") for tag, d in left.items()]
+    drops += [Drop(d, tag, "no keepTags entry matches it") for tag, d in left.items()]
+    going = {drop.tag for drop in drops}
+    gone = {drop.digest for drop in drops} - {digest for tag, digest in images.items() if tag not in going}
+    named = [(tag, all_tags[tag]) for tag in attachments.names]
+    return drops + [Drop(digest, tag, "the other tags of its manifest go") for tag, digest in named if digest in gone]
 
 
 def _tag_matches(tag: str, patterns: Sequence[str]) -> bool:
@@ -119,59 +129,69 @@ class _Rows:
     """Untagged manifests and referrers of one repository."""
 
     def __init__(
-        self, marks: Marks, past: Past, policy: Policy, rules: Rules, now: float, gone: set[str | None]
+        self, marks: Marks, attachments: Attachments, past: Past, policy: Policy, rules: Rules, now: float
     ) -> None:
-        self._marks, self._past, self._policy, self._rules, self._now = marks, past, policy, rules, now
-        index = marks.index
-        self._tagged = {d for d in index.digests if any(tag not in gone for tag in index.tags_of(d))}
-        self._named = {d for d in index.digests if any(r.tag or r.alias or _has_name(r.raw) for r in index.rows_of(d))}
+        self._marks, self._attachments = marks, attachments
+        self._past, self._policy, self._rules, self._now = past, policy, rules, now
+        self._index = marks.index
+        self._held = {digest for digest in marks.index.digests if self._is_held(digest)}
+        self._untagged = self._kept_untagged()
 
     def drops(self) -> list[Drop]:
-        """Until nothing changes: a referrer of what goes may go too, and a child of an index that went."""
-        dropped: dict[str, Drop] = {}
-        while fresh := self._round(set(dropped)):
-            dropped.update(fresh)
-        return list(dropped.values())
+        """What nothing that stays leads to, and of what stays the tags whose images have gone."""
+        reached, met = self._attachments.reach(digest for digest in self._index.digests if self._stays(digest))
+        rows = [Drop(digest, None, self._reason(digest)) for digest in self._index.digests if digest not in reached]
+        return rows + [drop for drop in self._tags_of_others(met) if drop.digest in reached]
 
-    def _round(self, dropped: set[str]) -> dict[str, Drop]:
-        rows = set(self._marks.index.digests) - dropped
-        listed = {c.digest for d in rows if (f := self._marks.facts.get(d)) for c in f.children}
-        found: dict[str, Drop] = {}
-        for digest in rows - listed:
-            reason = self._referrer(digest, rows) or self._cosign(digest, rows) or self._untagged(digest, rows)
-            if reason:
-                found[digest] = Drop(digest, None, reason)
-        return found
+    def _tags_of_others(self, met: set[str]) -> Iterator[Drop]:
+        for tag, target in self._attachments.tags.items() if self._policy.delete_referrers else ():
+            row = self._index.find(tag)
+            if target not in met and row is not None and row.digest and self._old(row.digest, self._rules.delay):
+                yield Drop(row.digest, tag, "the image that it is about is gone (deleteReferrers)")
 
-    def _referrer(self, digest: str, rows: set[str]) -> str | None:
-        facts = self._marks.facts.get(digest)
-        if not (self._policy.delete_referrers and facts and facts.subject) or facts.subject in rows:
-            return None
-        return "its subject is gone (deleteReferrers)" if self._old(digest, self._rules.untagged_delay) else None
-
-    def _cosign(self, digest: str, rows: set[str]) -> str | None:
-        if not self._policy.delete_referrers:
-            return None
-        found = [m for tag in self._marks.index.tags_of(digest) if (m := _COSIGN.fullmatch(tag))]
-        if not found or any(f"sha256:{m[1]}" in rows for m in found) or not self._old(digest, self._rules.delay):
-            return None
-        return "the image that it signs is gone (deleteReferrers)"
-
-    def _untagged(self, digest: str, rows: set[str]) -> str | None:
-        facts = self._marks.facts.get(digest)
-        if not self._policy.delete_untagged or digest in self._tagged or (facts and facts.subject):
-            return None
-        if digest in self._named:
-            return None  # a tag that goes now leaves a manifest whose delay begins now
-        if digest in self._kept_untagged(rows) or not self._old(digest, self._rules.untagged_delay):
-            return None
+    def _reason(self, digest: str) -> str:
+        if self._attachments.is_attached(digest):
+            return "what it is about is gone (deleteReferrers)"
         return "no tag and no index leads to it (deleteUntagged)"
 
-    def _kept_untagged(self, rows: set[str]) -> set[str]:
+    def _stays(self, digest: str) -> bool:
+        """By itself, whatever leads to it."""
+        facts = self._marks.facts.get(digest)
+        subject = facts.subject if facts else None
+        if digest in self._held and not (self._policy.delete_referrers and self._is_lost(subject)):
+            return True
+        if self._attachments.is_attached(digest):
+            delay = self._rules.untagged_delay if subject else self._rules.delay
+            return not self._policy.delete_referrers or not self._old(digest, delay)
+        if not self._policy.delete_untagged or digest in self._untagged:
+            return True
+        return not self._old(digest, self._rules.untagged_delay)
+
+    def _is_lost(self, subject: str | None) -> bool:
+        return subject is not None and not self._attachments.is_here(subject)
+
+    def _is_held(self, digest: str) -> bool:
+        """By a name of its own. A tag that goes in this run is one: from now on the delay of its manifest runs."""
+        return any(self._is_name(row) for row in self._index.rows_of(digest))
+
+    def _is_name(self, row: Row) -> bool:
+        """Also one that is no tag, or one that a later row has, too: whoever wrote that wants it kept."""
+        tag = row.tag or row.alias
+        if tag is None:
+            return _has_name(row.raw)
+        found = self._index.find(tag)
+        return tag not in self._attachments.tags or found is None or found.digest != row.digest
+
+    def _kept_untagged(self) -> set[str]:
+        """By the policy, which counts images only: neither what is about others, nor the children of an index."""
         keep = self._policy.keep_untagged
         if keep is None or not _has_rules(keep):
             return set()
-        untagged = [digest for digest in rows if digest not in self._tagged]
+        children = {child.digest for facts in self._marks.facts.values() for child in facts.children}
+        untagged = [
+            digest for digest in self._index.digests
+            if digest not in self._held and digest not in children and not self._attachments.is_attached(digest)
+        ]  # fmt: skip
         return _kept_by(keep, untagged, self._past.pushed.get, self._past.pulled.get, self._now)
 
     def _old(self, digest: str, delay: float) -> bool:
@@ -192,7 +212,7 @@ def _has_name(raw: bytes) -> bool:
 
 
 def foreign_untagged(marks: Marks, past: Past) -> list[str]:
-    """Untagged rows that were not pushed here and are not noted yet."""
-    index = marks.index
+    """Rows that were not pushed here, are not noted yet, and have no tag that is the name of an image."""
+    index, attached = marks.index, Attachments(marks).tags
     known = past.here | past.pushed.keys() | past.noted.keys()
-    return [d for d in index.digests if d not in known and not index.tags_of(d)]
+    return [d for d in index.digests if d not in known and attached.keys() >= set(index.tags_of(d))]

@@ -45,6 +45,18 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     alias: str | None
 
 
+class _Annotated(msgspec.Struct, gc=False):
+    annotations: dict[str, str] | None = None
+
+
+_decode_annotated = msgspec.json.Decoder(_Annotated).decode
+
+
+def annotations_of(row: Row) -> dict[str, str]:
+    """The annotations of a row that names a digest."""
+    return _decode_annotated(row.raw).annotations or {}
+
+
 class Index:
     """The rows of one index.json. A snapshot that was handed out is never changed: edit a `copy()`."""
 
