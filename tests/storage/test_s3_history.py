@@ -78,10 +78,10 @@ def test_many_objects_become_one(world: World) -> None:
         one.note("a", "push", f"sha256:{number}")
         one.flush()
     world.clock.at += 100
-    one.compact("a", {"sha256:1", "sha256:2"}, world.clock.at)
+    one.compact("a", {"sha256:1", "sha256:2"}, set(), world.clock.at)
     assert len(world.keys_of(keys.history("a"))) == 1
     assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}
-    one.compact("a", set(), world.clock.at)
+    one.compact("a", set(), set(), world.clock.at)
     assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}, "few are left as they are"
 
 

@@ -168,8 +168,10 @@ class Collection:
         remove_empty(self._root, self._name, self._options.delay, self._now)
         leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._now)
         if self._local.history.size(self._name) > COMPACT_ABOVE:
-            with self._local.site.locks.hold(self._name):
-                self._local.history.compact(self._name, self._marker.now().reachable)
+            with self._local.site.locks.hold(self._name), suppress(NotFound):
+                marks = self._marker.now()
+                if not marks.faults:  # else what is not known would be forgotten
+                    self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
 
 
 def remove_empty(root: Root, name: str, delay: float, now: float) -> None:

@@ -7,7 +7,8 @@ retention and what people ask: lost or incomplete means unknown, and unknown mea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,10 +17,13 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import read
+from zotctl.storage.driver import Reader, Writer
 from zotctl.storage.local.site import Site
 
 LARGEST = 256 << 20
+"""Bytes of one file that are read; more only if nobody ever collects."""
+BLOCK = 1 << 20
+ATTEMPTS = 5
 DAY = 86400
 PULLS_REMEMBERED = 100_000
 
@@ -67,8 +71,64 @@ def event_of(at: float, name: str, action: str, digest: str, tags: dict[str, str
 
 
 def lines_of(events: Iterable[Event]) -> bytes:
-    """As they are written: a line of JSON each."""
-    return b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
+    """As they are written: a line of JSON each, after an empty one, so that none continues a line that a crash tore."""
+    return b"\n" + b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
+
+
+def events_of(body: bytes) -> list[Event]:
+    """What was written; a torn line, and what is no event, is skipped."""
+    events = []
+    for line in body.splitlines():
+        with suppress(ValueError):
+            event = json.loads(line)
+            if _is_event(event):
+                events.append(event)
+    return events
+
+
+def _is_event(found: object) -> bool:
+    if not isinstance(found, dict):
+        return False
+    at, tags = found.get("t"), found.get("tags") or {}
+    if not (isinstance(at, (int, float)) and math.isfinite(at) and isinstance(found.get("d", ""), str)):
+        return False
+    return isinstance(tags, dict) and all(before is None or isinstance(before, str) for before in tags.values())
+
+
+def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[Event]:
+    """Those without which a `Past` would know less of these digests and tags; in their order.
+
+    Of a manifest that was pushed here: that, its last push or loss of a tag (which the push of another manifest
+    tells), its last pull, when it was noted. Of a tag: its last push.
+    """
+    listed = list(events)
+    best: dict[tuple[str, str], int] = {}
+    for number, event in enumerate(listed):
+        for kind, name in _told(event):
+            if name not in (tags if kind == "tagged" else alive):
+                continue
+            known = best.setdefault((kind, name), number)
+            # The latest; of tags the last one written, of notes the first.
+            if kind in ("tagged", "here") or (kind != "noted" and event["t"] >= listed[known]["t"]):
+                best[kind, name] = number
+    return [listed[number] for number in sorted(set(best.values()))]
+
+
+def _told(event: Event) -> Iterator[tuple[str, str]]:
+    """Which facts of a `Past` an event may be the source of."""
+    action, digest, tags = event.get("a"), event.get("d"), event.get("tags") or {}
+    if not digest:
+        return
+    if action in ("pull", "note"):
+        yield "pulled" if action == "pull" else "noted", digest
+    elif action in ("push", "move", "untag", "delete"):
+        yield "pushed", digest
+        yield from (("pushed", before) for before in filter(None, tags.values()))
+        if action == "push":
+            yield "here", digest
+            yield from (("tagged", tag) for tag in tags)
+    else:
+        yield str(action), digest  # of a later version
 
 
 class Pulls:
@@ -107,49 +167,67 @@ class History:
     def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            self._append(name, [event_of(self._site.clock.now(), name, action, digest, tags)])
+            self._append(name, lines_of([event_of(self._site.clock.now(), name, action, digest, tags)]))
 
     def note_pull(self, name: str, digest: str) -> None:
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def past(self, name: str) -> Past:
-        """Everything that is known. A torn line, after a crash, is skipped."""
         past = Past()
-        try:
-            body = read(self._site.driver, keys.history(name), LARGEST)
-        except NotFound:
-            return past
-        for line in body.splitlines():
-            with suppress(ValueError, KeyError, TypeError, AttributeError):
-                past.take(json.loads(line))
+        with suppress(NotFound):
+            for event in self._events(name)[0]:
+                past.take(event)
         return past
 
-    def _append(self, name: str, events: Iterable[Event]) -> None:
+    def _events(self, name: str) -> tuple[list[Event], int]:
+        """And how long the file was. Of one that is too long, the end."""
+        with self._site.driver.open(keys.history(name)) as reader:
+            size = reader.info().size
+            return events_of(_read(reader, max(0, size - LARGEST), size)), size
+
+    def _append(self, name: str, lines: bytes) -> None:
+        """Once more, if a collector has put a shorter file in the place of the one that was open."""
+        key = keys.history(name)
+        for _ in range(ATTEMPTS):
+            with self._open(key) as writer:
+                writer.write([lines])
+                used, now = writer.info(), self._site.stat(key)
+            if now is not None and (now.ino, now.dev) == (used.ino, used.dev):
+                return
+
+    def _open(self, key: str) -> Writer:
         try:
-            writer = self._site.driver.append(keys.history(name))
+            return self._site.driver.append(key)
         except NotFound:
             self._site.make_dirs(keys.HISTORY)
-            writer = self._site.driver.append(keys.history(name))
-        with writer:
-            writer.write([lines_of(events)])
+            return self._site.driver.append(key)
 
-    def compact(self, name: str, alive: set[str]) -> None:
-        """Forget what is about manifests that are gone. Called under the repository's lock."""
-        kept = [event for event in self._events(name) if event.get("d") in alive]
-        temp = keys.tmp(self._site.clock.token())
-        with self._site.driver.create(temp) as writer:
-            writer.write([lines_of(kept)])
-        self._site.driver.rename(temp, keys.history(name))
+    def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
+        """Forget what is about manifests and tags that are gone, if that is half of it. Called under the repository's
+        lock, for which pulls don't wait: who writes meanwhile either has written before the old file is read to its
+        end, or finds that it has another name by then (`_append`).
+        """
+        key = keys.history(name)
+        with self._site.driver.open(key) as old:
+            size = old.info().size
+            events = events_of(_read(old, max(0, size - LARGEST), size))
+            kept = lines_of(condensed(events, alive, tags))
+            if 2 * len(kept) > size:
+                return
+            self._site.replace(key, [kept])
+            if late := _read(old, size, LARGEST):
+                self._append(name, b"\n" + late)
 
     def size(self, name: str) -> int:
         info = self._site.stat(keys.history(name))
         return info.size if info else 0
 
-    def _events(self, name: str) -> list[Event]:
-        events = []
-        for line in read(self._site.driver, keys.history(name), LARGEST).splitlines():
-            with suppress(ValueError):
-                event = json.loads(line)
-                events += [event] if isinstance(event, dict) else []
-        return events
+
+def _read(reader: Reader, start: int, end: int) -> bytes:
+    """From one place to another, or to the end as it is now."""
+    parts: list[bytes] = []
+    while start < end and (data := reader.read_at(start, min(BLOCK, end - start))):
+        parts.append(data)
+        start += len(data)
+    return b"".join(parts)

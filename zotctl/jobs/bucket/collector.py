@@ -92,7 +92,8 @@ class BucketCollector:
             return
         if not self._dry:
             planner.drop_rows(plan.drops)
-            self._root.bucket.history.compact(name, plan.rest.reachable, self._judge.now)
+            tags = set(plan.rest.index.tags())
+            self._root.bucket.history.compact(name, plan.rest.reachable, tags, self._judge.now)
         self._collect(name, seen, plan.rest)
         self._last = name
         if self._site.clock.elapsed() - self._noted >= NOTED_EVERY:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -43,6 +43,24 @@ class Site:
         """Remove a name that may be gone already."""
         with suppress(NotFound):
             self.driver.unlink(key)
+
+    def replace(self, key: str, parts: Iterable[bytes]) -> None:
+        """Give a file of our own other content as a whole: after a power cut it is the old one or the new one.
+
+        Written beside and flushed before it gets the name, with `commit` and without: what it replaces was safe.
+        """
+        temp = keys.tmp(self.clock.token())
+        try:
+            with self.driver.create(temp) as writer:
+                writer.write(list(parts))
+                writer.sync()
+            try:
+                self.driver.rename(temp, key)
+            except NotFound:
+                self.make_dirs(keys.parent(key))
+                self.driver.rename(temp, key)
+        finally:
+            self.discard(temp)
 
     def make_dirs(self, key: str) -> None:
         """A directory and all above it, whoever else makes them at the same time."""

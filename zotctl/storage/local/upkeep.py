@@ -156,18 +156,7 @@ class LocalUpkeep:
             self._site.driver.rmdir(directory)
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
-        driver, temp = self._site.driver, keys.tmp(self._site.clock.token())
-        try:
-            with driver.create(temp) as writer:
-                writer.write(list(parts))
-                writer.sync()
-            try:
-                driver.rename(temp, key)
-            except NotFound:
-                self._site.make_dirs(keys.parent(key))
-                driver.rename(temp, key)
-        finally:
-            self._site.discard(temp)
+        self._site.replace(key, parts)
 
     def lease(self, job: str) -> AbstractContextManager[None]:
         return lease(self._site, job)

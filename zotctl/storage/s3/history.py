@@ -7,7 +7,6 @@ says so in its metadata, and its time is that of its last push. Unknown means ke
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.history import Event, Past, Pulls, event_of, lines_of
+from zotctl.storage.history import Event, Past, Pulls, condensed, event_of, events_of, lines_of
 from zotctl.storage.objects import Object
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.s3.site import Site
@@ -33,6 +32,7 @@ SLACK = 60.0
 """Seconds by which a process may be wrong about the server's clock, generously: kept, an event costs some bytes."""
 PUSHED = {"zotctl": "pushed"}
 """Metadata of a manifest that came by a push, and not with a layout of another tool."""
+
 
 class BucketHistory:
     def __init__(self, site: Site, read: Callable[[str], Snapshot]) -> None:
@@ -103,7 +103,7 @@ class BucketHistory:
         if known is None:
             with suppress(NotFound):
                 got = self._site.objects.get(found.key)
-                known = tuple(_parse(got[1])) if got else ()
+                known = tuple(events_of(got[1])) if got else ()
                 self._files.put(found.key, known, found.size + 100)
         return known or ()
 
@@ -122,25 +122,17 @@ class BucketHistory:
 
     # -- keeping it small -----------------------------------------------------------------------
 
-    def compact(self, name: str, alive: set[str], asof: float) -> None:
-        """One object for many, without what is about manifests that are gone: `alive` are those that were there at
-        `asof` by the server's clock, or later. Two that do so at once, or one that dies in between, leave some events
-        twice, which is the same."""
+    def compact(self, name: str, alive: set[str], tags: set[str], asof: float) -> None:
+        """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
+        that were there at `asof` by the server's clock, or later. Two that do so at once, or one that dies in between,
+        leave some events twice, which is the same."""
         written = self._written(name)
         if len(written) <= FILES:
             return
-        everything = [event for _, events in written for event in events]
-        kept = [event for event in everything if event.get("d") in alive or float(event["t"]) >= asof - SLACK]
+        events = sorted((event for _, some in written for event in some), key=lambda event: float(event["t"]))
+        old = [event for event in events if event["t"] < asof - SLACK]
+        kept = condensed(old, alive, tags) + events[len(old) :]
         if kept:
             self._write(name, kept)
         for found, _ in written:
             self._site.objects.delete(found.key)
-
-
-def _parse(body: bytes) -> Iterable[Event]:
-    """What is no event, is skipped."""
-    for line in body.splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            float(event["t"])
-            yield event

@@ -1,0 +1,233 @@
+"""What is remembered of pushes and pulls in a directory, and what is left of it when it is made shorter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.clocks import Hand
+from tests.faults import Call, Crash, Faults
+from tests.stores import root_over
+from zotctl.storage import keys
+from zotctl.storage.driver import Driver, Writer, read
+from zotctl.storage.history import History, Past, condensed, events_of
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.memory import MemoryDriver
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+KEY = keys.history("app")
+
+
+@pytest.fixture(params=["memory", "directory"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
+    return MemoryDriver() if request.param == "memory" else LocalDriver(str(tmp_path))
+
+
+def history_over(driver: Driver, clock: Hand | None = None) -> History:
+    return root_over(driver, clock or Hand()).local.history
+
+
+def fill(history: History, count: int = 50) -> None:
+    """Something to forget."""
+    for number in range(count):
+        history.note("app", "push", f"sha256:{number:064}", {"v1": None})
+
+
+def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
+    """Which the push of another manifest tells, that may be gone by now."""
+    clock = Hand()
+    history = history_over(driver, clock)
+    history.note("app", "push", A, {"v1": None})
+    clock.at += 1000
+    history.note("app", "push", B, {"v1": A})
+    lost = clock.at
+    clock.at += 1000
+    history.note("app", "delete", B)
+    fill(history)
+    history.compact("app", {A}, set())
+    past = history.past("app")
+    assert past.pushed[A] == lost
+    assert past.here >= {A} and history.size("app") < 500
+
+
+def test_it_remembers_pulls_and_notes(driver: Driver) -> None:
+    clock = Hand()
+    history = history_over(driver, clock)
+    history.note("app", "note", A)
+    noted = clock.at
+    for _ in range(100):
+        clock.at += 86400
+        history.note_pull("app", A)
+    history.note("app", "note", A)
+    history.note("app", "push", B, {"v1": None, "gone": None})
+    before = history.past("app")
+    history.compact("app", {A, B}, {"v1"})
+    assert len(events_of(read(driver, KEY, 1 << 20))) == 3
+    past = history.past("app")
+    assert (past.noted, past.pulled, past.pushed, past.here) == ({A: noted}, before.pulled, before.pushed, before.here)
+    assert past.tagged["v1"] == before.tagged["v1"]
+
+
+digests = st.sampled_from(["a", "b", "c"])
+events = st.lists(
+    st.fixed_dictionaries(
+        {
+            "t": st.integers(0, 9),
+            "a": st.sampled_from(["push", "pull", "note", "untag", "delete", "move"]),
+            "d": digests,
+        },
+        optional={"tags": st.dictionaries(st.sampled_from(["v1", "v2"]), st.none() | digests, max_size=2)},
+    ),
+    max_size=12,
+)
+
+
+@given(events, st.sets(digests), st.sets(st.sampled_from(["v1", "v2"])))
+def test_nothing_is_forgotten_of_what_is_there(
+    written: list[dict[str, object]], alive: set[str], tags: set[str]
+) -> None:
+    def known(some: list[dict[str, object]]) -> list[object]:
+        past = Past()
+        for event in some:
+            past.take(event)
+        times = [{d: at for d, at in times.items() if d in alive} for times in (past.pushed, past.pulled, past.noted)]
+        return [*times, past.here & alive, {tag: at for tag, at in past.tagged.items() if tag in tags}]
+
+    kept = condensed(written, alive, tags)
+    assert known(kept) == known(written)
+    assert condensed(kept, alive, tags) == kept, "and nothing is left to be forgotten"
+
+
+class Beside(Faults):
+    """Before one step, somebody else does something."""
+
+    def __init__(self, inner: Driver, at: int, act: Callable[[], object]) -> None:
+        super().__init__(inner)
+        self.at, self.act, self.calls = at, act, list[str]()
+
+    def before(self, call: Call) -> None:
+        self.calls.append(call.method)
+        if len(self.calls) == self.at:
+            self.act()
+
+
+def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
+    """At any step of it, by another process."""
+    other, step, done = history_over(driver), 1, False
+    while not done:
+        fill(other)
+        faulty = Beside(driver, 0, partial(other.note, "app", "pull", f"{step}"))
+        history = history_over(faulty)
+        faulty.calls.clear()
+        faulty.at = step
+        history.compact("app", {str(number) for number in range(step + 1)}, set())
+        done = len(faulty.calls) < step
+        step += not done
+    assert step > 6
+    assert other.past("app").pulled.keys() == {str(number) for number in range(1, step)}
+
+
+class Opened(Faults):
+    """Somebody acts when the file is open and nothing is written yet."""
+
+    act: Callable[[], object] = staticmethod(lambda: None)
+
+    def append(self, key: str, *, create: bool = True) -> Writer:
+        writer, act = super().append(key, create=create), self.act
+        self.act = lambda: None
+        act()
+        return writer
+
+
+def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
+    opened, collector = Opened(driver), history_over(driver)
+    history = history_over(opened)
+    fill(history)
+    opened.act = lambda: collector.compact("app", {A}, set())
+    history.note("app", "untag", A, {"v1": A})
+    assert collector.past("app").pushed.keys() == {A}
+    assert collector.size("app") < 500
+
+
+def test_it_is_flushed_before_it_takes_the_place_of_the_old_one(driver: Driver) -> None:
+    """Whatever `commit` says: what it replaces was safe for years."""
+    steps: list[str] = []
+
+    class Watched(Faults):
+        def before(self, call: Call) -> None:
+            if call.method in ("write", "sync", "rename") and not call.key.endswith("lock"):
+                steps.append(call.method)
+
+    history = history_over(Watched(driver))
+    fill(history)
+    steps.clear()
+    history.compact("app", set(), set())
+    assert steps == ["write", "sync", "rename"]
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_killed_anywhere_it_is_the_old_one_or_the_new_one(step: int) -> None:
+    driver = MemoryDriver()
+
+    class Dying(Faults):
+        left = step
+
+        def before(self, call: Call) -> None:
+            self.left -= 1
+            if self.left <= 0:
+                raise Crash
+
+    history = history_over(driver)
+    fill(history)
+    history.note("app", "push", A, {"v1": None})
+    before = history.past("app")
+    faulty = history_over(driver)
+    faulty._site.driver = Dying(driver)
+    with pytest.raises(Crash):
+        faulty.compact("app", {A}, {"v1"})
+        raise Crash  # fewer steps than that
+    after = history.past("app")
+    assert after == before or after.pushed.keys() == {A}
+
+
+def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> None:
+    history = history_over(driver)
+    fill(history, 10)
+    before = driver.stat(KEY)
+    history.compact("app", {f"sha256:{number:064}" for number in range(8)}, {"v1"})
+    assert driver.stat(KEY).generation == before.generation
+
+
+def test_a_torn_line_costs_no_other(driver: Driver) -> None:
+    history = history_over(driver)
+    history.note("app", "push", A, {"v1": None})
+    with driver.append(KEY) as writer:
+        writer.write([b'{"t":1,"a":"pu'])
+    history.note("app", "push", B, {"v2": None})
+    assert history.past("app").here == {A, B}
+
+
+def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zotctl.storage.history.LARGEST", 500)
+    history = history_over(driver)
+    fill(history)
+    history.note("app", "push", A, {"v1": None})
+    assert A in history.past("app").here
+
+
+def test_what_is_no_event_is_skipped(driver: Driver) -> None:
+    history = history_over(driver)
+    rubbish = [{"t": "x"}, [], {"a": "push", "d": A}, {"t": 1, "d": [1]}, {"t": 1, "a": "push", "d": A, "tags": [1]},
+               {"t": 1, "a": "push", "d": A, "tags": {"v1": [2]}}, None, 7]  # fmt: skip
+    history.note("other", "push", A)  # so that there is the directory
+    with driver.append(KEY) as writer:
+        writer.write([b"".join(json.dumps(one).encode() + b"\n" for one in rubbish)])
+        writer.write([b'{"t":NaN,"a":"push","d":"x"}\n{"t":Infinity,"a":"push","d":"x"}\n\xff\n'])
+    history.note("app", "push", B)
+    assert history.past("app").pushed.keys() == {B}
