@@ -32,24 +32,25 @@
     │   ├── LengthRequired      411 SIZE_INVALID
     │   ├── BodyTimeout         408 BLOB_UPLOAD_INVALID, a body that stopped moving
     │   └── TooManyRequests     429 TOOMANYREQUESTS
-    ├── StorageError                the storage could not do it
-    │   ├── NotFound            404 no such object (storage only, never on the wire)
-    │   │   └── Damaged         404 it is there, and known to be damaged
-    │   ├── Exists              409 the object is there already (storage only)
-    │   ├── CannotLink          500 no hard link between the two (storage only)
-    │   ├── NotEmpty            409 a directory with content (storage only)
-    │   ├── PermissionRefused   503 DENIED, exit 12
-    │   ├── NoSpace             507 DENIED, exit 13
-    │   ├── ReadOnlyStorage     503 DENIED, exit 12
-    │   ├── Changed             409 somebody else was faster (storage only)
-    │   ├── Expired             409 a request that was signed too long ago (storage only)
-    │   ├── Unavailable         503 UNAVAILABLE, exit 14: away, time-out, EIO
+    ├── StorageError                the storage could not do it. Five things, and none is a kind of another:
+    │   ├── NotFound            404 missing: it was looked for, and is not there (storage only, never on the wire)
+    │   ├── Damaged             404 damaged: it is there with other bytes; a push heals it. Exit 4
+    │   ├── Unavailable         503 away: the storage gives no answer. UNAVAILABLE, exit 14
     │   │   ├── Busy            503 a lock was not to be had in time
     │   │   ├── IoFailed        503 the device reported an error
     │   │   ├── NoBucket        503 the bucket does not exist: asking again is no use
     │   │   ├── SlowDown        503 an object store that wants fewer requests; not done
     │   │   └── OutcomeUnknown  503 a write without an answer: it may have been done
     │   │       └── DoneUnanswered  503 done, but an attempt without an answer may be carried out once more
+    │   ├── NotYetReadable      503 not yet readable: in use, or half written; a moment later it is. Exit 14
+    │   ├── PermissionRefused   503 refused: it is there, and not for us. DENIED, exit 12
+    │   ├── Exists              409 the object is there already (storage only)
+    │   ├── CannotLink          500 no hard link between the two (storage only)
+    │   ├── NotEmpty            409 a directory with content (storage only)
+    │   ├── NoSpace             507 DENIED, exit 13
+    │   ├── ReadOnlyStorage     503 DENIED, exit 12
+    │   ├── Changed             409 somebody else was faster (storage only)
+    │   ├── Expired             409 a request that was signed too long ago (storage only)
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
     └── HeldElsewhere          11   another run, or zot, holds it
@@ -236,8 +237,11 @@ class NotFound(StorageError):
     code, status, exit_code = "BLOB_UNKNOWN", 404, 10
 
 
-class Damaged(NotFound):
-    pass
+class Damaged(StorageError):
+    """Not a `NotFound`: what is damaged may have kept other content alive, so a collector must not take it for
+    absent (I5). Only where a client is answered, or bytes are brought anew, do the two come to the same."""
+
+    code, status, exit_code = "BLOB_UNKNOWN", 404, 4
 
 
 class Exists(StorageError):
@@ -265,6 +269,10 @@ class ReadOnlyStorage(StorageError):
 
 
 class Unavailable(StorageError):
+    pass
+
+
+class NotYetReadable(StorageError):
     pass
 
 

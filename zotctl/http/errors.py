@@ -7,7 +7,16 @@ from typing import Any
 
 import msgspec
 
-from zotctl.errors import Busy, NoSpace, PermissionRefused, ReadOnlyStorage, StorageError, ZotctlError
+from zotctl.errors import (
+    Busy,
+    Damaged,
+    NoSpace,
+    NotYetReadable,
+    PermissionRefused,
+    ReadOnlyStorage,
+    StorageError,
+    ZotctlError,
+)
 from zotctl.http.answer import JSON, Answer
 
 RETRY_AFTER = "1"
@@ -18,6 +27,8 @@ _TOLD: tuple[tuple[type[StorageError], str], ...] = (
     (NoSpace, "the registry's storage is full"),
     (ReadOnlyStorage, "the registry's storage takes no writes"),
     (PermissionRefused, "the registry may not use its storage"),
+    (Damaged, "it is damaged on the server; push it again to heal it"),
+    (NotYetReadable, "something else on the server is using it just now; try again"),
     (Busy, "the repository is busy; try again"),
     (StorageError, "the registry's storage is not available; try again later"),
 )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, UsageError, ZotctlError
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, UsageError, ZotctlError
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import StoredLayout
@@ -373,7 +373,7 @@ class Staging:
     def _holds(self, name: str, digest: Digest, size: int) -> bool:
         try:
             return self._root.upkeep.look(name, digest).size == size
-        except NotFound:
+        except (NotFound, Damaged):
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:

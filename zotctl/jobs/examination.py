@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
 from zotctl.jobs.affected import Affected
 from zotctl.jobs.damage import Verdict
 from zotctl.jobs.report import Kind, counted
@@ -22,6 +22,13 @@ from zotctl.storage.root import Root
 
 LEFTOVER_AGE = 3600.0
 """Seconds after which nobody is going to finish what was begun."""
+
+
+_TOLD: dict[str, Kind] = {
+    "invalid_manifest": "invalid_manifest", "unknown_media_type": "unknown_media_type",
+    "digest_mismatch": "digest_mismatch",
+}  # fmt: skip
+"""Faults of manifests that are told as they are; what is missing is looked for again first."""
 
 
 class Trouble(NamedTuple):
@@ -149,9 +156,8 @@ class Examined:
             reason = f"{counted(nameless, 'row')} with no valid digest"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
         for fault in view.faults.values():
-            if fault.kind in ("invalid_manifest", "unknown_media_type") and fault.digest not in damaged:
-                kind: Kind = "invalid_manifest" if fault.kind == "invalid_manifest" else "unknown_media_type"
-                yield Trouble(fault.digest, kind, fault.reason, self._path(fault.digest))
+            if fault.kind in _TOLD and fault.digest not in damaged:
+                yield Trouble(fault.digest, _TOLD[fault.kind], fault.reason, self._path(fault.digest))
 
     def _wrong_sizes(self, view: View, damaged: set[Digest], what: str) -> Iterator[Trouble]:
         """A manifest says another length than that of the right content: clients refuse one of the two."""
@@ -193,7 +199,7 @@ class Examined:
     def _is_missing(self, text: str) -> bool:
         """Condemned content comes back when it is asked for."""
         digest = Digest(text)
-        with suppress(NotFound):
+        with suppress(NotFound, Damaged):  # damaged is another finding
             self.root.upkeep.look(self.name, digest)
             return False
         info = self.root.stat(keys.blob(self.name, digest))

@@ -16,6 +16,7 @@ from functools import partial
 
 from zotctl.config import is_bucket
 from zotctl.errors import (
+    Damaged,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -293,7 +294,7 @@ class _Import:
             try:
                 return of_source(digest, size)
             except Unusable:
-                with suppress(NotFound, ManifestInvalid):
+                with suppress(NotFound, Damaged, ManifestInvalid):
                     return read_verified(self.root.protocol, self.name, digest)
                 raise
 
@@ -308,7 +309,7 @@ class _Import:
             return info is not None and info.size == size
         try:
             return self.root.protocol.find(self.name, digest).size == size
-        except NotFound:
+        except (NotFound, Damaged):  # what is damaged here is brought anew, which heals it
             return False
 
     def _needed(self) -> dict[str, Reference]:
@@ -598,7 +599,7 @@ def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:
 def _is_there(tx: Transaction, reference: Reference) -> bool:
     try:
         return tx.require(parse_digest(reference.digest)).size == reference.size
-    except NotFound:
+    except (NotFound, Damaged):
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, Unsupported
+from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, NotFound, Unsupported
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
@@ -85,7 +85,7 @@ def _as_manifest(root: Root, name: str, digest: Digest) -> Manifest | None:
         if not isinstance(document, dict) or document.get("schemaVersion") != 2:
             return None
         return read_stored(root.protocol, name, digest, document.get("mediaType") or _shape(document))
-    except (NotFound, ManifestInvalid, ValueError, UnicodeDecodeError):
+    except (NotFound, Damaged, ManifestInvalid, ValueError, UnicodeDecodeError):
         return None
 
 

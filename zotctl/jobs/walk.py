@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, StorageError
+from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, NotFound, StorageError
 from zotctl.oci.digest import parse_digest
 from zotctl.storage.contents import Contents, Facts, Fault, facts_of, read_stored
 from zotctl.storage.index import Index
@@ -104,8 +104,14 @@ def _subjects(protocol: StoreProtocol, name: str, facts: dict[str, Facts]) -> li
             found = facts_of(read_stored(protocol, name, parse_digest(digest), ""))
         except (NotFound, DigestInvalid):
             continue
-        except (ManifestInvalid, StorageError) as error:
+        except Damaged as error:  # it may need what is here: not the same as absent
+            faults.append(Fault(digest, "digest_mismatch", error.message))
+            continue
+        except ManifestInvalid as error:
             faults.append(Fault(digest, "invalid_manifest", error.message))
+            continue
+        except StorageError as error:
+            faults.append(Fault(digest, "unreadable", error.message))
             continue
         facts[digest] = found
         todo.extend(r for r in (*(c.digest for c in found.children), found.subject) if r and r not in facts)

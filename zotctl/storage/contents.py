@@ -31,7 +31,7 @@ REFERENCES = 200_000
 """In the manifests that are kept parsed, where whoever looks into all repositories says how many: some 100 MB."""
 _LEAST = REFERENCES // REPOSITORIES
 LARGEST_MANIFEST = 64 << 20
-ASIDE = "the manifest is damaged, and put aside: it answers 404 until it is healed"
+ASIDE = "the manifest is damaged: it answers 404 until it is healed"
 LOOKED_AT = 64
 """So many damaged manifests are looked after at each read, whether they are whole again."""
 
@@ -283,16 +283,16 @@ class AllContents:
 
 
 def read_stored(protocol: StoreProtocol, name: str, digest: Digest, media_type: str) -> Manifest:
-    """A manifest from the store, checked against its digest. Raises NotFound, ManifestInvalid."""
+    """A manifest from the store, checked against its digest. Raises NotFound, Damaged, ManifestInvalid."""
     return read_manifest(read_verified(protocol, name, digest), media_type, digest)
 
 
 def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
-    """The bytes of a manifest, hashed: NotFound when they are not what the digest says (I2)."""
+    """The bytes of a manifest, hashed. Raises NotFound; Damaged when they are not what the digest says (I2)."""
     with protocol.open_manifest(name, digest) as reader:
         if reader.size > LARGEST_MANIFEST:
             raise ManifestInvalid(f"{digest} has {reader.size} bytes, too many for a manifest")
         body = reader.read_at(0, reader.size)
     if digest_of(body, digest.algorithm) != digest:
-        raise ManifestInvalid(f"{digest} is damaged: its content has another digest")
+        raise Damaged(f"{digest} is damaged: its content has another digest")
     return body

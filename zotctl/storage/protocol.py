@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from zotctl.errors import StorageError, ZotctlError
+from zotctl.errors import NotYetReadable, PermissionRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
@@ -37,7 +37,7 @@ class Transaction(Protocol):
     def name(self) -> str: ...
 
     def require(self, digest: Digest) -> Info:
-        """A referenced blob, taken back from the trash if it was condemned. Raises NotFound."""
+        """A referenced blob, taken back from the trash if it was condemned. Raises NotFound, Damaged."""
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
         """Give a staged manifest its name, durably enough for an index.json that leads to it."""
@@ -124,13 +124,13 @@ class StoreProtocol(Protocol):
         """Does a look at index.json cost a request? Then nobody looks who need not."""
 
     def find(self, name: str, digest: Digest) -> Info:
-        """Is the blob there? Yes is a promise (I6). NotFound if absent, known bad or a stub."""
+        """Is the blob there? Yes is a promise (I6). NotFound: absent. Damaged: known bad, or a stub."""
 
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
 
     def redirect(self, name: str, digest: Digest) -> str | None:
-        """A URL by which a client reads the blob without us; None: open it here. NotFound as `open`."""
+        """A URL by which a client reads the blob without us; None: open it here. NotFound, Damaged as `open`."""
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """The same for a manifest that a row of index.json leads to."""
@@ -183,6 +183,13 @@ class StoreProtocol(Protocol):
         """What has to be done now and then: about once a second, from a thread. Only while it is there."""
 
     def close(self) -> None: ...
+
+
+def no_answer(label: str, error: StorageError) -> StorageError:
+    """Why a root can't be looked into: refused and not yet readable are not the same as away."""
+    if isinstance(error, PermissionRefused | NotYetReadable):
+        return type(error)(f"the storage root {label} can't be read: {error.message}")
+    return Unavailable(f"the storage root {label} is away: {error.message}")
 
 
 class WouldBlock(Exception):

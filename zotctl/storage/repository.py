@@ -9,6 +9,7 @@ from functools import partial
 
 from zotctl.errors import (
     BlobUnknown,
+    Damaged,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -112,8 +113,8 @@ class Repository:
         """
         try:
             size = self._root.protocol.find(self.name, digest).size
-        except NotFound as error:
-            raise self._blob_unknown(digest) from error
+        except (NotFound, Damaged) as error:
+            raise self._blob_unknown(digest, error) from error
         self._check_size(digest, size)
         return size
 
@@ -121,8 +122,8 @@ class Repository:
         """The bytes of a blob; close the reader. Raises BlobUnknown as `blob` does."""
         try:
             reader = self._root.protocol.open(self.name, digest)
-        except NotFound as error:
-            raise self._blob_unknown(digest) from error
+        except (NotFound, Damaged) as error:
+            raise self._blob_unknown(digest, error) from error
         try:
             self._check_size(digest, reader.size)
         except BaseException:
@@ -134,8 +135,8 @@ class Repository:
         """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
         try:
             return self._root.protocol.redirect(self.name, digest)
-        except NotFound as error:
-            raise self._blob_unknown(digest) from error
+        except (NotFound, Damaged) as error:
+            raise self._blob_unknown(digest, error) from error
 
     def _check_size(self, digest: Digest, size: int) -> None:
         if not self._root.protocol.torn:
@@ -150,8 +151,10 @@ class Repository:
                 digest,
             )
 
-    def _blob_unknown(self, digest: Digest) -> BlobUnknown:
-        return BlobUnknown(f"no blob {digest} in {self.name}", digest)
+    def _blob_unknown(self, digest: Digest, error: StorageError) -> BlobUnknown:
+        """Damaged is answered as missing is, for then a client pushes it again; in words they differ."""
+        damaged = isinstance(error, Damaged)
+        return BlobUnknown(error.message if damaged else f"no blob {digest} in {self.name}", digest)
 
     def mount_blob(self, source: Repository, digest: Digest) -> bool:
         """Take a blob over from another repository without its bytes; False where that can't be."""
@@ -182,8 +185,8 @@ class Repository:
 
         try:
             self._root.protocol.delete(self.name, digest, check)
-        except NotFound as error:
-            raise self._blob_unknown(digest) from error
+        except (NotFound, Damaged) as error:
+            raise self._blob_unknown(digest, error) from error
 
     # -- uploads --------------------------------------------------------------------------------
 
@@ -223,7 +226,7 @@ class Repository:
             body = self._body(digest)
             if row is not None and len(body) != row.size:
                 raise ManifestInvalid(f"{digest} has {len(body)} bytes and index.json says {row.size}")
-        except (NotFound, ManifestInvalid) as error:
+        except (NotFound, Damaged, ManifestInvalid) as error:
             self._root.report_damage(self.name, digest, error.message)
             self._root.protocol.doubt(self.name, digest)
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
@@ -461,6 +464,8 @@ def _fault(tx: Transaction, descriptor: Descriptor) -> tuple[str, str] | None:
     digest = descriptor.digest
     try:
         size = tx.require(parse_digest(digest)).size
+    except Damaged as error:
+        return digest, f"{error.message}, before the manifest"
     except (NotFound, DigestInvalid):
         return digest, f"{digest} is not here; push it before the manifest"
     if size != descriptor.size:

@@ -24,7 +24,7 @@ class Upkeep(Protocol):
         """As it is now; None: there is none."""
 
     def look(self, name: str, digest: Digest) -> Info:
-        """A blob, looked for again with nothing remembered. NotFound: absent, known bad, a stub."""
+        """A blob, looked for again with nothing remembered. NotFound: absent. Damaged: known bad, or a stub."""
 
     def is_condemned(self, name: str, digest: Digest) -> bool:
         """It is not there, and whoever asks for it gets it back."""

@@ -27,7 +27,7 @@ class Blobs:
     # -- reading: no lock, no write -------------------------------------------------------------
 
     def find(self, name: str, digest: Digest, *, fresh: bool = False) -> Info:
-        """A blob's name, taken back from the trash if need be. NotFound: absent, known bad, a stub."""
+        """A blob's name, taken back from the trash if need be. NotFound: absent. Damaged: known bad, or a stub."""
         key = keys.blob(name, digest)
         try:
             info = self._site.driver.stat(key)
@@ -43,11 +43,12 @@ class Blobs:
             reader = self._site.driver.open(key)
         except NotFound:
             if not self._trash.restore(name, digest):
+                self._sound(digest, self._site.driver.stat(key))  # a link, a directory: there, and damaged
                 raise
             reader = self._site.driver.open(key)
         try:
             self._sound(digest, reader.info())
-        except NotFound:
+        except BaseException:
             reader.close()
             raise
         return reader
@@ -159,7 +160,7 @@ class Blobs:
             self._site.driver.link(keys.blob(source, digest), keys.blob(name, digest))
         except Exists:
             return self._is_sound(name, digest)
-        except (NotFound, CannotLink):
+        except (NotFound, Damaged, CannotLink):
             return False
         if self._site.commit:
             self._flush(keys.blob(name, digest))
@@ -169,6 +170,6 @@ class Blobs:
     def _is_sound(self, name: str, digest: Digest) -> bool:
         try:
             self.find(name, digest)
-        except NotFound:
+        except (NotFound, Damaged):
             return False
         return True

@@ -22,6 +22,7 @@ from zotctl.errors import (
     NoSpace,
     NotEmpty,
     NotFound,
+    NotYetReadable,
     PermissionRefused,
     ReadOnlyStorage,
     StorageError,
@@ -57,9 +58,11 @@ _KINDS: dict[int, type[StorageError]] = {
 _AWAY = (
     errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
     errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
-    errno.ESHUTDOWN, errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.ESHUTDOWN,
 )  # fmt: skip
-_KINDS |= dict.fromkeys(_AWAY, Unavailable)
+_NOT_YET = (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""The storage is there: what is in the way passes."""
+_KINDS |= dict.fromkeys(_AWAY, Unavailable) | dict.fromkeys(_NOT_YET, NotYetReadable)
 
 _NAMELESS = {errno.ENAMETOOLONG: NotFound, errno.EISDIR: NotFound}
 """Nothing that we could have made has this name. ENXIO on open: a FIFO or a socket."""
@@ -86,11 +89,13 @@ _WAY_OUT: dict[type[StorageError], str] = {
     CannotLink: "no hard link between the two",
     IoFailed: "the device is failing or its file system is damaged: look into the kernel log (dmesg)",
     Unavailable: "check that the storage is mounted and its server answers, then try again",
+    NotYetReadable: "something else is using it just now: try again",
     NoLocks: "the file system gives no locks: use NFS 4.1 with local_lock=none, or one worker and no job",
 }
 _WAY_OUT_OF: dict[int, str] = {
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "the system has no memory left for it: try again",
     errno.EDQUOT: "the quota is used up: raise it, or run gc",
     errno.ENAMETOOLONG: "a shorter repository name is needed on this file system",
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from zotctl.errors import LayoutInvalid, NoSpace, NotFound, StorageError
+from zotctl.errors import LayoutInvalid, NoSpace, NotFound, NotYetReadable, StorageError
 from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
@@ -100,7 +100,8 @@ class IndexFiles:
         return self._cache.latest(count)
 
     def _parse(self, name: str, reader: Reader) -> Snapshot:
-        until = self._site.clock.elapsed() + PATIENCE
+        """Raises NotFound; LayoutInvalid: damaged; NotYetReadable: a tool has been writing all the while."""
+        began, first = self._site.clock.elapsed(), reader.info().generation
         while True:
             info = reader.info()
             try:
@@ -108,9 +109,13 @@ class IndexFiles:
             except LayoutInvalid as error:
                 # skopeo and oras truncate and write: a file that was touched just now may be half a file.
                 age = self._site.clock.now() - info.mtime_ns / 1e9
-                if age > PATIENCE or self._site.clock.elapsed() > until:
-                    if not isinstance(error, _OtherFile):
-                        self._cache.put(name, _Known(info.generation, error))
+                if age > PATIENCE or self._site.clock.elapsed() > began + PATIENCE:
+                    if isinstance(error, _OtherFile):
+                        raise
+                    if info.generation != first:
+                        what = f"{keys.index(name)} is not yet readable: another program is writing it"
+                        raise NotYetReadable(f"{what}; try again") from error
+                    self._cache.put(name, _Known(info.generation, error))
                     raise
             self._site.clock.sleep(0.02)
 

@@ -26,7 +26,7 @@ from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.upkeep import LocalUpkeep
 from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, no_answer
 
 WITNESSES = 100
 """Repositories, those read last, of which one shows that a directory in the place of a root has the same tree."""
@@ -98,7 +98,7 @@ class LocalProtocol:
         try:
             info = self.driver.stat(self.marker)
         except StorageError as error:
-            return Unavailable(f"the storage root {self.label} is away: {error.message}")
+            return no_answer(self.label, error)
         if self._first is None or (info.dev, info.ino) == (self._first.dev, self._first.ino):
             return None
         if not (info.is_dir and self._has_what_was_served()):

@@ -31,20 +31,25 @@ class Blobs:
     # -- reading --------------------------------------------------------------------------------
 
     def find(self, name: str, digest: Digest) -> Info:
-        """Yes is a promise (I6). NotFound: absent, no right to it, being collected, damaged, a stub."""
+        """Yes is a promise (I6). NotFound: absent, no right to it, being collected. Damaged: known bad, or a stub."""
         return self.sound(name, digest, self._promises.promise(name, digest))
 
     def open(self, name: str, digest: Digest) -> Reader:
-        """Its bytes. No promise: who only reads needs none. NotFound."""
+        """Its bytes. No promise: who only reads needs none. NotFound, Damaged."""
+        damaged: Damaged | None = None
         for place in self._readable(name, digest):
-            with suppress(NotFound):
+            try:
                 return self._open(name, digest, place)
+            except NotFound:
+                pass
+            except Damaged as error:
+                damaged = error
         if (origin := self._stubs.origin(name, digest)) is not None:
             return self._site.objects.open(origin)
-        raise NotFound(f"no {digest} in {name}")
+        raise damaged or NotFound(f"no {digest} in {name}")
 
     def locate(self, name: str, digest: Digest) -> Object:
-        """Where its bytes are, for whoever shall read them without us. NotFound."""
+        """Where its bytes are, for whoever shall read them without us. NotFound, Damaged."""
         for place in self._readable(name, digest):
             if (found := self._site.head(place)) is not None:
                 self.sound(name, digest, found)
@@ -52,12 +57,12 @@ class Blobs:
         raise NotFound(f"no {digest} in {name}")
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
-        """Of a row of index.json, which is the right to it. NotFound."""
+        """Of a row of index.json, which is the right to it. NotFound, Damaged."""
         try:
             return self._open(name, digest, keys.blob(name, digest))
-        except NotFound:
+        except (NotFound, Damaged):
             if self._site.pooled:
-                with suppress(NotFound):
+                with suppress(NotFound, Damaged):
                     return self._open(name, digest, keys.shared(digest))
             raise
 
@@ -139,13 +144,15 @@ class Blobs:
         for place in self._readable(source, digest):
             if place == own and self._site.head(own) is None:
                 continue  # a hold is a right: none is written before the source has shown that it has one (I7)
-            with suppress(NotFound):
+            with suppress(NotFound, Damaged):
                 self.publish(name, digest, partial(self._take, source, digest, place), new=True)
                 return True
         return False
 
     def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
-        """In the pool it is there already; else one copy on the server's side."""
+        """In the pool it is there already; else one copy on the server's side, which no mark is about."""
+        if place != target and digest in self._site.bad:
+            self.sound(source, digest, self._site.objects.head(place))
         found = self._site.objects.head(place) if place == target else self._site.objects.copy(place, target)
         self.sound(source, digest, found)
         return found

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
-from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unavailable
+from zotctl.errors import LayoutInvalid, NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.contents import AllContents, Contents
 from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Change, Outcome, Snapshot
+from zotctl.storage.protocol import Change, Outcome, Snapshot, no_answer
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
@@ -214,7 +214,7 @@ class BucketProtocol:
         except NotFound:
             return None
         except StorageError as error:
-            return Unavailable(f"the storage root {self.label} is away: {error.message}")
+            return no_answer(self.label, error)
         return None
 
     def maintain(self) -> None:

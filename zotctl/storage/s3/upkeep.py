@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from zotctl.errors import NotFound
+from zotctl.errors import Damaged, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
@@ -36,8 +36,10 @@ class BucketUpkeep:
     def look(self, name: str, digest: Digest) -> Info:
         """No promise, so that a job that only looks writes nothing."""
         found = self._blobs.lying(name, digest)
-        if found is None or is_stub(digest, found.size) or self._bad.holds(digest, found):
+        if found is None:
             raise NotFound(f"no {digest} in {name}")
+        if is_stub(digest, found.size) or self._bad.holds(digest, found):
+            raise Damaged(f"{digest} is damaged in {name}")
         return info_of(found)
 
     def is_condemned(self, name: str, digest: Digest) -> bool:
