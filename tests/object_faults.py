@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ READS = ("head", "get", "open", "list", "names")
 WRITES = ("put", "delete", "copy", "start_parts", "put_part", "complete_parts", "abort_parts", "execute")
 PIECES = ("read_at", "read_into")
 
-SLOW, AWAY, LOST, NEVER = "slow down", "away", "lost reply", "never arrived"
+SLOW, AWAY, LOST, NEVER, HALF = "slow down", "away", "lost reply", "never arrived", "half arrived"
 FAULTS = (SLOW, AWAY, LOST, NEVER)
-"""A refusal; no connection; done, but nobody heard; not done, and nobody heard."""
+"""A refusal; no connection; done, but nobody heard; not done, and nobody heard. HALF is for puts: half of the body was
+kept, and nobody heard."""
 
 
 class Made(NamedTuple):
@@ -80,7 +82,8 @@ class FaultyObjects:
         if name in ("list", "names"):
             return lambda *args, **options: self._rows(name, str(args[0]), found(*args, **options))
         if name in READS + WRITES:
-            return lambda *args, **options: self._call(name, str(args[0]), lambda: found(*args, **options))
+            call = partial(self._call, name)
+            return lambda *args, **options: call(str(args[0]), partial(found, *args, **options))
         return found
 
     def _call(self, method: str, subject: str, call: Callable[[], Any]) -> Any:
@@ -91,8 +94,8 @@ class FaultyObjects:
             raise Unavailable(f"{subject}: {method}: no connection, says the test")
         if fault == NEVER:
             raise self._silence(method, subject)
-        done = call()
-        if fault == LOST:
+        done = _half(call) if fault == HALF else call()
+        if fault in (LOST, HALF):
             raise self._silence(method, subject)
         return FaultyReader(done, self, subject) if method == "open" else done
 
@@ -105,6 +108,12 @@ class FaultyObjects:
         for row in rows:
             self._call(method, prefix, lambda: None)
             yield row
+
+
+def _half(call: Any) -> Any:
+    """Of what is put."""
+    key, body = call.args
+    return call.func(key, bytes(body)[: len(body) // 2], **(call.keywords | {"sha256": ""}))
 
 
 class FaultyReader:

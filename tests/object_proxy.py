@@ -23,8 +23,10 @@ from tests.buckets import ACCESS, SECRET
 CONDITIONS = {"if-match", "if-none-match"}
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding"}
 RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "torn body", "500", "503", "502"
+CUT, REFUSED = "cut request", "501"
 FAULTS = (RESET, LOST, TORN, BROKEN, SLOW, GATEWAY)
-"""No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's."""
+"""No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's. CUT: the
+connection to the server ends in the middle of the request's body, and that to the client with it. REFUSED: for good."""
 
 Choose = Callable[[web.Request], str]
 
@@ -39,12 +41,13 @@ def one_in(rate: int, seed: int, faults: tuple[str, ...] = FAULTS) -> Choose:
 
 
 class Proxy:
-    """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost. With
-    `region`, it tells where the bucket is, as Amazon does. `expiry` False: a signed URL is good for ever."""
+    """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost; None: a
+    PUT with one is refused (501). With `region`, it
+    tells where the bucket is, as Amazon does. `expiry` False: a signed URL is good for ever."""
 
     def __init__(
         self, target: str, choose: Choose = nothing, *,
-        conditions: bool = True, region: str | None = None, expiry: bool = True,
+        conditions: bool | None = True, region: str | None = None, expiry: bool = True,
     ) -> None:  # fmt: skip
         self.target, self.choose, self.conditions, self.region = target, choose, conditions, region
         self.expiry = expiry
@@ -90,10 +93,16 @@ class Proxy:
         if fault:
             self.faults.append((request.method, fault))
         body = await request.read()
+        conditional = any(name.lower() in CONDITIONS for name in request.headers)
+        if self.conditions is None and conditional and request.method == "PUT":
+            return _error(REFUSED)
         if fault == RESET:
             return _hang_up(request)
-        if fault in (BROKEN, SLOW, GATEWAY):
+        if fault in (BROKEN, SLOW, GATEWAY, REFUSED):
             return _error(fault)
+        if fault == CUT:
+            await self._cut(request, body)
+            return _hang_up(request)
         status, headers, answer = await self._forward(request, body)
         if fault == LOST or (fault == TORN and len(answer) < 2):
             return _hang_up(request)
@@ -106,11 +115,20 @@ class Proxy:
         await reply.write_eof()
         return reply
 
+    async def _cut(self, request: web.Request, body: bytes) -> None:
+        server = URL(self.target)
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        lines = [f"{request.method} {request.raw_path} HTTP/1.1", *(f"{n}: {v}" for n, v in request.headers.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
     async def _forward(self, request: web.Request, body: bytes) -> tuple[int, Any, bytes]:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         path = request.raw_path.removeprefix(self.target)  # all of the URL is asked of a proxy
         url = URL(f"{self.target}{path}", encoded=True)
-        if not self.conditions and any(name.lower() in CONDITIONS for name in headers):
+        if self.conditions is False and any(name.lower() in CONDITIONS for name in headers):
             headers = _signed(request, str(url), headers, body)
         if not self.expiry and "X-Amz-Signature" in url.query:
             url = url.with_query({name: text for name, text in url.query.items() if not name.startswith("X-Amz-")})
@@ -142,7 +160,7 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
 def _error(fault: str) -> web.Response:
     if fault == GATEWAY:
         return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
-    code = "SlowDown" if fault == SLOW else "InternalError"
+    code = {SLOW: "SlowDown", REFUSED: "NotImplemented"}.get(fault, "InternalError")
     return web.Response(
         status=int(fault), text=f"<Error><Code>{code}</Code><Message>says the test</Message></Error>",
         content_type="application/xml",

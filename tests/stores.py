@@ -14,8 +14,9 @@ from zotctl.storage.driver import Driver
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
-from zotctl.storage.objects import Objects
+from zotctl.storage.objects import SHA256, Objects
 from zotctl.storage.root import Root
+from zotctl.storage.s3.probe import Abilities
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.site import Site as BucketSite
 
@@ -54,9 +55,8 @@ def bucket_store(objects: Objects, clock: Clock | None = None, *, dedupe: bool =
 
 def probed(objects: Objects, server: str = "", *, signed_deletes: bool = True) -> None:
     """What is written in a bucket whose server was tried out within the last day, and can do all that is needed."""
-    able = dict.fromkeys(("creates_once", "swaps", "wins_alone", "checks_sha256"), True)
-    body = {"server": server, **able, "signed_deletes": signed_deletes}
-    objects.put(keys.CAPABILITIES, json.dumps(body).encode())
+    able = Abilities(True, True, True, SHA256, False, signed_deletes)
+    objects.put(keys.CAPABILITIES, json.dumps({"server": server, **able._asdict()}).encode())
 
 
 def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") -> Digest:

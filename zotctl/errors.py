@@ -44,6 +44,7 @@
     │   │       └── DoneUnanswered  503 done, but an attempt without an answer may be carried out once more
     │   ├── NotYetReadable      503 not yet readable: in use, or half written; a moment later it is. Exit 14
     │   ├── PermissionRefused   503 refused: it is there, and not for us. DENIED, exit 12
+    │   ├── RequestRefused      500 refused whoever asks: an object store does not know such a request. Exit 1
     │   ├── Exists              409 the object is there already (storage only)
     │   ├── CannotLink          500 no hard link between the two (storage only)
     │   ├── NotEmpty            409 a directory with content (storage only)
@@ -266,6 +267,10 @@ class NoSpace(StorageError):
 
 class ReadOnlyStorage(StorageError):
     code, exit_code = "DENIED", 12
+
+
+class RequestRefused(StorageError):
+    status, exit_code = 500, 1
 
 
 class Unavailable(StorageError):

@@ -21,9 +21,10 @@ from zotctl.storage import keys
 ALONE = "[storage.s3]\nsingle_writer = true\n"
 
 
-@pytest.fixture(params=[True, False], ids=["conditions", "no-conditions"])
+@pytest.fixture(params=[True, False, None], ids=["conditions", "ignored", "refused"])
 def served(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> Iterator[Bucket]:  # noqa: F811
-    """A bucket with its one server, on an object store with conditional writes and on one without."""
+    """A bucket with its one server, on an object store with conditional writes, and on those that ignore or refuse
+    them."""
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(Proxy(bucket.server.endpoint, conditions=request.param)))
         unfit = Bucket(replace(bucket.settings, endpoint=proxy.endpoint), bucket.server)

@@ -31,6 +31,7 @@ from zotctl.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionRefused,
+    RequestRefused,
     SlowDown,
     StorageError,
     Unavailable,
@@ -532,7 +533,7 @@ def test_what_is_too_large_for_one_request(client: Client, monkeypatch: pytest.M
     """A copy of more than 5 GiB is refused as any mistake is; a smaller one that was refused is a mistake."""
 
     def refuse(*_: object) -> None:
-        raise StorageError("400 InvalidRequest")
+        raise RequestRefused("400 InvalidRequest")
 
     monkeypatch.setattr(copying, "_whole", refuse)
     client.put("source", BODY)

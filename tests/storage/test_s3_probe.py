@@ -13,16 +13,18 @@ from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.conformance.objects_suite import keys_of
 from tests.object_faults import AWAY, LOST, NEVER, SLOW, FaultyObjects, Forgetful, one_in
 from tests.object_proxy import Proxy
+from tests.stores import bucket_store, push_image
 from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer
 from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.objects import SHA256
 from zotctl.storage.s3.client import Client
 from zotctl.storage.s3.probe import Abilities, probe, probe_deletes, require_collection, require_shared
 from zotctl.storage.s3.retrying import Retrying
 
-ALL = Abilities(True, True, True, True)
+ALL = Abilities(True, True, True, SHA256, False)
 
 
 class ServerTime:
@@ -188,9 +190,33 @@ def test_a_proxy_that_drops_the_conditions_is_found(bucket: Bucket) -> None:  # 
     try:
         client = Client(replace(bucket.settings, endpoint=proxy.endpoint))
         found = probe(Retrying(client), Clock())
-        assert found == Abilities(False, False, False, True)
+        assert found == Abilities(False, False, False, SHA256, False)
         proxy.conditions = True
         assert probe(Retrying(client), Clock()) == ALL
         client.close()
+    finally:
+        proxy.close()
+
+
+def test_refused_conditions_are_missing_and_a_single_writer_needs_none(bucket: Bucket) -> None:  # noqa: F811
+    proxy = Proxy(bucket.server.endpoint, conditions=None)
+    try:
+        for inner in (MemoryObjects(conditions=None), Client(replace(bucket.settings, endpoint=proxy.endpoint))):
+            objects = Retrying(inner)
+            found = probe(objects, Clock())
+            assert found == Abilities(False, False, False, SHA256, False)
+            with pytest.raises(ConfigError, match="single_writer = true"):
+                require_shared("s3://x", found, single_writer=False)
+            etag = objects.put("file", b"one", absent=True)
+            for condition in ({"absent": True}, {"match": '"other"'}):
+                with pytest.raises(Changed):
+                    objects.put("file", b"two", **condition)  # type: ignore[arg-type]
+            objects.put("file", b"two", match=etag)
+            objects.delete("file")
+            with pytest.raises(Changed):
+                objects.put("file", b"three", match=etag)
+            store = bucket_store(objects)
+            push_image(store, "app", "v1")
+            assert store.repository("app").tags() == ["v1"]
     finally:
         proxy.close()

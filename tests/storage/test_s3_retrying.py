@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from tests.conformance.objects_suite import ObjectsSuite, get, keys_of
-from tests.object_faults import AWAY, FAULTS, LOST, NEVER, SLOW, FaultyObjects, StillClock, one_in, scripted
+from tests.object_faults import AWAY, FAULTS, HALF, LOST, NEVER, SLOW, FaultyObjects, StillClock, one_in, scripted
 from zotctl.errors import (
     Changed,
     DoneUnanswered,
@@ -31,25 +31,6 @@ SEEDS = range(8)
 PART = 5 << 20
 
 
-class Settled(Retrying):
-    """Who made a conditional write without an answer looks whether it was done, as index.json's writer does."""
-
-    def put(self, key: str, body: object, **options: object) -> str:  # type: ignore[override]
-        while True:
-            try:
-                return super().put(key, body, **options)  # type: ignore[arg-type]
-            except OutcomeUnknown:
-                there = self._found(key)
-                if there and there[1] == bytes(body) and there[0].etag != options.get("match"):  # type: ignore[call-overload]
-                    return str(there[0].etag)
-
-    def _found(self, key: str) -> object:
-        try:
-            return self.get(key)
-        except NotFound:
-            return None
-
-
 class TestOneRequestInTenFails(ObjectsSuite):
     """The whole suite: nobody hears of it."""
 
@@ -59,7 +40,7 @@ class TestOneRequestInTenFails(ObjectsSuite):
     def objects(self, request: pytest.FixtureRequest) -> Objects:
         self.ahead = 0.0
         memory = MemoryObjects(lambda: time.time() + self.ahead)
-        return Settled(FaultyObjects(memory, one_in(10, request.param)), StillClock())
+        return Retrying(FaultyObjects(memory, one_in(10, request.param)), StillClock())
 
     def later(self, seconds: float) -> None:
         self.ahead += seconds
@@ -74,7 +55,7 @@ class TestOneRequestInTenFails(ObjectsSuite):
         assert keys_of(objects.list("")) == ["one"]
 
     def test_one_of_many_creates(self, objects: Objects) -> None:
-        """Equal bodies of several writers can't be told apart by `Settled`: that is what generations are for."""
+        """Equal bodies of several writers can't be told apart: that is what generations are for."""
 
     def test_no_swap_is_lost(self, objects: Objects) -> None:
         """As above."""
@@ -112,18 +93,54 @@ def test_what_changes_nothing_is_repeated(call: str, fault: str) -> None:
     assert [made.fault for made in faulty.requests if made.fault] == [fault] * 3
 
 
-@pytest.mark.parametrize("options", [{"absent": True}, {"match": '"9dd4e461268c8034f5c8564e155c67a6"'}])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_conditional_write_is_repeated_when_it_was_certainly_not_done(fault: str, options: dict[str, str]) -> None:
-    memory, faulty, objects, _ = over(fault)
+SWAPS = [{"absent": True}, {"match": '"9dd4e461268c8034f5c8564e155c67a6"'}]
+
+
+def swapping(memory: MemoryObjects, options: dict[str, str]) -> None:
     if "match" in options:
         memory.put("index.json", b"x")
-    if fault in (SLOW, AWAY):
-        assert objects.put("index.json", b"y", **options) == memory.head("index.json").etag  # type: ignore[arg-type]
-        return
+
+
+@pytest.mark.parametrize("options", SWAPS)
+@pytest.mark.parametrize("fault", [*FAULTS, HALF])
+def test_a_conditional_write_is_made_whole_whatever_became_of_it(fault: str, options: dict[str, str]) -> None:
+    for faults in ((fault,), (fault, "", fault), (fault, AWAY, "", fault, "", fault)):
+        memory, _, objects, clock = over(*faults)
+        swapping(memory, options)
+        etag = objects.put("index.json", b"all of it", **options, metadata={"a": "b"})  # type: ignore[arg-type]
+        assert objects.get("index.json", unless=etag) is None
+        assert memory.stored["index.json"].body == b"all of it"
+        assert clock.time > 1000
+
+
+@pytest.mark.parametrize("options", SWAPS)
+@pytest.mark.parametrize("fault", [LOST, NEVER, HALF])
+@pytest.mark.parametrize("other", [b"another's", b"all of it, and more"])
+def test_what_another_writer_has_put_since_is_left_alone(fault: str, options: dict[str, str], other: bytes) -> None:
+    memory, _, objects, clock = over(fault)
+    swapping(memory, options)
+    clock.sleep = lambda _: memory.put("index.json", other)  # type: ignore[assignment]
     with pytest.raises(OutcomeUnknown):
-        objects.put("index.json", b"y", **options)  # type: ignore[arg-type]
-    assert len(faulty.requests) == 1
+        objects.put("index.json", b"all of it", **options)  # type: ignore[arg-type]
+    assert memory.stored["index.json"].body == other
+
+
+def test_an_equal_body_with_other_metadata_is_not_ours() -> None:
+    memory, _, objects, clock = over(NEVER)
+    clock.sleep = lambda _: memory.put("session", b"", metadata={"token": "its"})  # type: ignore[assignment]
+    with pytest.raises(OutcomeUnknown):
+        objects.put("session", b"", absent=True, metadata={"token": "ours"})
+    assert memory.stored["session"].metadata == {"token": "its"}
+
+
+@pytest.mark.parametrize("fault", [LOST, NEVER])
+def test_an_outcome_is_waited_for_like_any_other_answer(fault: str) -> None:
+    """A balancer without a server behind it resets each connection at once."""
+    memory, clock = MemoryObjects(), StillClock()
+    objects = Retrying(FaultyObjects(memory, lambda method, _: fault if method == "put" else AWAY), clock)
+    with pytest.raises(Unavailable):
+        objects.put("index.json", b"x", absent=True)
+    assert clock.time > 1025
 
 
 def test_a_list_goes_on_behind_the_last_row() -> None:

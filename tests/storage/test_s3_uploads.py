@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.object_faults import HALF, FaultyObjects, StillClock
 from tests.storage.uploading import (
     PART,
     SIZES,
@@ -41,6 +42,7 @@ from zotctl.storage.objects import Object
 from zotctl.storage.s3 import parts
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.protocol import BucketProtocol
+from zotctl.storage.s3.retrying import Retrying
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.tail import SPARE, Tail
 
@@ -622,7 +624,22 @@ def test_a_lost_answer_of_a_session(world: World, done: bool) -> None:
     body = random_bytes(MANY)
     for number in range(4):
         failing = Failing(world.memory, Nth(number), OutcomeUnknown("reset"), done=done)
-        push(world.process(failing), body)  # type: ignore[arg-type]
+        push(world.process(Retrying(failing, StillClock())), body)  # type: ignore[arg-type]
+        world.check(body)
+
+
+def test_half_of_a_session_is_not_taken_for_it(world: World) -> None:
+    """Some stores keep what has arrived when a connection ends; the tail is in there, and is read by the next one."""
+    body = random_bytes(3 * PART + 77)
+    for number in range(1, 6):
+        nth = Nth(number)
+        faulty = FaultyObjects(world.memory, lambda method, key, nth=nth: HALF if nth(method, (key,)) else "")  # type: ignore[misc]
+        upload_id = world.one.start_upload("a", "sha256")
+        for at in range(0, len(body), 2 * PART // 3):
+            with world.process(Retrying(faulty, StillClock())).resume_upload("a", upload_id) as upload:  # type: ignore[arg-type]
+                upload.write([body[at : at + 2 * PART // 3]])
+        with world.two.resume_upload("a", upload_id) as upload:
+            upload.finish(digest_of(body))
         world.check(body)
 
 

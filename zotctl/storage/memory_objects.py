@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import NamedTuple
 
-from zotctl.errors import Changed, Expired, IoFailed, NotFound, StorageError
+from zotctl.errors import Changed, Expired, IoFailed, NotFound, RequestRefused, StorageError
 from zotctl.storage.driver import Buffer, Info
-from zotctl.storage.objects import LISTED, Object, Warrant
+from zotctl.storage.objects import LISTED, MD5, SHA256, Object, Warrant
 from zotctl.storage.s3.infos import info_of
 
 SMALLEST_PART = 5 << 20
@@ -43,10 +43,16 @@ class MemoryObjects:
         *,
         label: str = "s3://memory/test",
         smallest_part: int = SMALLEST_PART,
-        conditions: bool = True,
+        conditions: bool | None = True,
+        checksums: Sequence[str] = (SHA256, MD5),
+        takes: Sequence[str] = (SHA256, MD5),
+        keeps_halves: bool = False,
     ) -> None:
-        """`conditions` False: a server that ignores them, as some do."""
+        """`conditions` False: a server that ignores them, as some do; None: that refuses them. `checksums` are
+        verified, those of `takes` are not refused. `keeps_halves`: of a put without checksum whose connection ends."""
         self.clock, self.label, self._smallest, self._conditions = clock, label, smallest_part, conditions
+        self._verified, self._taken, self._keeps_halves = checksums, takes, keeps_halves
+        self._checksum, self._looks = SHA256, False
         self.stored: dict[str, Stored] = {}
         self.parts: dict[str, tuple[str, dict[int, bytes]]] = {}
         """By upload id: the key, and the parts."""
@@ -127,10 +133,32 @@ class MemoryObjects:
         sha256: str = "",
     ) -> str:
         content = bytes(body)
-        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise IoFailed(f"{self.label}/{key}: the bytes that arrived have another SHA-256 than was said")
+        wrong = self._checksum == SHA256 and sha256 not in ("", hashlib.sha256(content).hexdigest())
+        return self._put(key, content, self._checksum, match=match, absent=absent, metadata=metadata, wrong=wrong)
+
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        self._checksum, self._looks = checksum, not conditions
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        if not cut:
+            self._put(key, bytes(body), checksum, match=match, wrong=wrong)
+        elif self._keeps_halves and checksum not in self._verified:
+            self._put(key, bytes(body[: len(body) // 2]), checksum, match=match)
+
+    def _put(
+        self, key: str, content: bytes, checksum: str, *, match: str = "", absent: bool = False,
+        metadata: Mapping[str, str] | None = None, wrong: bool = False,
+    ) -> str:  # fmt: skip
+        if checksum and checksum not in self._taken:
+            raise RequestRefused(f"{self.label}/{key}: 501: a header that is not known here")
+        if wrong and checksum in self._verified:
+            raise IoFailed(f"{self.label}/{key}: the bytes that arrived have another checksum than was said")
+        if (match or absent) and self._conditions is None and not self._looks:
+            raise RequestRefused(f"{self.label}/{key}: 501: a condition that is not known here")
         with self._mutex:
-            if self._conditions:
+            if self._conditions or self._looks:
                 self._check(key, match, absent)
             return self._store(key, content, f'"{hashlib.md5(content).hexdigest()}"', metadata or {})
 

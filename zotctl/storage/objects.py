@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 
 from zotctl.storage.driver import Buffer, Reader
 
+SHA256, MD5, UNCHECKED = "sha256", "md5", ""
+"""Checksums of a put, in the order in which they are tried."""
+
 LISTED = 1000
 """Keys in one page of a list, and in one request that deletes many."""
 
@@ -72,7 +75,18 @@ class Objects(Protocol):
         sha256: str = "",
     ) -> str:
         """Replace an object whole and return its ETag. With `match`, only one with this ETag; with `absent`,
-        only none: else `Changed`. With `sha256` (hex) the server refuses other bytes, too."""
+        only none: else `Changed`. The store is told length and checksum (`adapt`) of each and refuses other
+        bytes (`IoFailed`). `sha256` (hex): of the body, or of what it should be."""
+
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        """To a store that was tried out (`probe`): from now on, each put has this checksum, where it was `SHA256`;
+        without `conditions`, the client looks by itself before it puts, which is enough for a single writer."""
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        """A put by which `probe` learns what the store makes of one that goes wrong. `wrong`: the checksum is that of
+        other bytes. `cut`: the connection ends in the middle of the body, and nothing is said of that."""
 
     def delete(self, key: str) -> None:
         """No error if there is none."""

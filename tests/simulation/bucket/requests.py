@@ -124,6 +124,9 @@ class Turns:
         sent = partial(self._inner.put, key, bytes(body), match=match, absent=absent, metadata=metadata, sha256=sha256)
         return self._make("put", key, sent, key)
 
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        """Its store needs nothing else."""
+
     def delete(self, key: str) -> None:
         self._make("delete", key, partial(self._inner.delete, key), key)
 

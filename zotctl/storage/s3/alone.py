@@ -43,10 +43,14 @@ class Alone:
         self._body = json.dumps({**self._me, "token": clock.token()}).encode()
         self._over = threading.Event()
 
-    def claim(self) -> None:
-        """Before the first write. Raises HeldElsewhere."""
+    def refuse_beside_another(self) -> None:
+        """Raises HeldElsewhere."""
         if (holder := self._other()) is not None:
             raise _held(self._objects, holder)
+
+    def claim(self) -> None:
+        """Before the first write. Raises HeldElsewhere."""
+        self.refuse_beside_another()
         self._objects.put(self._key, self._body)
         threading.Thread(target=self._keep, name="alone", daemon=True).start()
 

@@ -5,19 +5,19 @@ What a push or a pull asks goes by `Connection.ask`, the rest by botocore's own 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from zotctl.errors import NotFound, PermissionRefused
+from zotctl.errors import Changed, NotFound, PermissionRefused
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Reader
-from zotctl.storage.objects import LISTED, Object, Warrant
-from zotctl.storage.s3 import copying, listing, warrants
+from zotctl.storage.objects import LISTED, SHA256, Object, Warrant
+from zotctl.storage.s3 import checksums, copying, listing, warrants
+from zotctl.storage.s3.checksums import Cut
 from zotctl.storage.s3.listing import Page
 from zotctl.storage.s3.settings import BucketSettings
 from zotctl.storage.s3.signing import signed
@@ -47,6 +47,7 @@ class Client:
         self._written = settings.written()
         self._headers = {HEADERS[name]: value for name, value in self._written.items()}
         self._base = f"{settings.prefix}/" if settings.prefix else ""
+        self._checksum, self._conditions = SHA256, True
 
     @property
     def label(self) -> str:
@@ -145,13 +146,35 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         sha256: str = "",
     ) -> str:
+        if not self._conditions and (match or absent):
+            self._look_before(key, match, absent)
+            match, absent = "", False
         headers = {**self._headers, **_condition(match, absent)}
         headers |= {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
-        if sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        sent = checksums.whole(body, self._checksum, sha256)
         with self.connection.translated(key, "PutObject", write=True, match=match):
-            answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, body=body)
+            answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, sent=sent)
             return _etag(answer.headers)
+
+    def _look_before(self, key: str, match: str, absent: bool) -> None:
+        """What a condition asks for, of a store that knows none."""
+        try:
+            there = self.head(key).etag
+        except NotFound:
+            there = ""
+        if there != match if match else absent and there:
+            raise Changed(f"{self.connection.where().named(key)}: it is not what it was")
+
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        self._checksum, self._conditions = checksum, conditions
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        sent = checksums.whole(b"other bytes" if wrong else body, checksum)._replace(body=body)
+        headers = {**self._headers, **_condition(match, False)}
+        with suppress(Cut), self.connection.translated(key, "PutObject", write=True, match=match):
+            self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, sent=sent, cut=cut)
 
     def delete(self, key: str) -> None:
         with self.connection.translated(key, "DeleteObject", write=True, absent=True):
@@ -178,7 +201,8 @@ class Client:
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
         part = {"uploadId": upload, "partNumber": str(number)}
         with self.connection.translated(key, "UploadPart", write=True):
-            return _etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, body=body).headers)
+            sent = checksums.part(body)
+            return _etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, sent=sent).headers)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]

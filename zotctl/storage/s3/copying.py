@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from zotctl.errors import StorageError
+from zotctl.errors import RequestRefused
 from zotctl.storage.objects import Object
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ PART = 1 << 30
 def copy(client: Client, source: str, target: str) -> Object:
     try:
         _whole(client, source, target)
-    except StorageError as error:
-        if type(error) is not StorageError:  # too large is told as a mistake like any other
-            raise
+    except RequestRefused:  # too large is told as a mistake like any other
         found = client.head(source)
         if found.size <= WHOLE:
             raise

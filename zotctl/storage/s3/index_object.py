@@ -1,15 +1,17 @@
 """index.json on a bucket: read with revalidation, replaced by compare-and-swap (s3.md 4).
 
 Each state carries a fresh random generation, the first and empty one too, so equal content never has an equal ETag.
-A PUT without an answer is looked up: our generation is among the last ones, or it was not done.
+A PUT without an answer is looked up: what is there is what it sent, to the last byte, or another writer has built upon
+that; else it was not done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
-from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown
+from zotctl.errors import Busy, Changed, LayoutInvalid, ManifestUnknown, NotFound, OutcomeUnknown
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
@@ -28,6 +30,14 @@ PATIENCE = 30.0
 
 Heard = Callable[[str, str], None]
 """Told the epoch of a repository whenever its index.json was read."""
+
+
+class _Sent(NamedTuple):
+    """An attempt to replace an index.json."""
+
+    generation: str
+    body: bytes
+    outcomes: list[Outcome]
 
 
 class IndexObjects:
@@ -60,11 +70,11 @@ class IndexObjects:
     def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
         """All changes that are not refused as one PUT. Raises Busy after half a minute of losing."""
         until, pause = self._site.clock.elapsed() + PATIENCE, FIRST_PAUSE
-        unsure: dict[str, list[Outcome]] = {}
+        unsure: list[_Sent] = []
         while True:
+            if unsure and (done := self._done(name, unsure)) is not None:
+                return done.outcomes
             before = self._before(name)
-            if before is not None and (done := _recognised(before.index, unsure)) is not None:
-                return done
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
             if not draft.dirty:
@@ -73,13 +83,13 @@ class IndexObjects:
             if before is None:
                 self._create(name)
                 continue
-            generation = self._site.clock.token()
+            sent = self._render(draft, outcomes)
             try:
-                if self._swap(name, before, draft, generation):
+                if self._swap(name, before, draft, sent):
                     return outcomes
                 self._site.conflict()
             except OutcomeUnknown:
-                unsure[generation] = outcomes
+                unsure.append(sent)
             if self._site.clock.elapsed() >= until:
                 raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
             self._site.clock.sleep(pause * self._site.clock.jitter())
@@ -98,7 +108,7 @@ class IndexObjects:
         draft = empty_index()
         draft.annotate(EPOCH, self._site.clock.token())
         with suppress(OutcomeUnknown):  # it is read in any case
-            self._swap(name, None, draft, self._site.clock.token())
+            self._swap(name, None, draft, self._render(draft))
 
     def _before(self, name: str) -> Snapshot | None:
         try:
@@ -106,13 +116,16 @@ class IndexObjects:
         except NotFound:
             return None
 
-    def _swap(self, name: str, before: Snapshot | None, draft: Index, generation: str) -> bool:
-        """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
-        kept = draft.annotation(GENERATIONS).split()[: REMEMBERED - 1]
+    def _render(self, draft: Index, outcomes: Sequence[Outcome] = ()) -> _Sent:
+        generation, kept = self._site.clock.token(), draft.annotation(GENERATIONS).split()[: REMEMBERED - 1]
         draft.annotate(GENERATIONS, " ".join([generation, *kept]))
+        return _Sent(generation, draft.render(), list(outcomes))
+
+    def _swap(self, name: str, before: Snapshot | None, draft: Index, sent: _Sent) -> bool:
+        """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
         match = str(before.generation) if before else ""
         try:
-            etag = self._site.objects.put(keys.index(name), draft.render(), match=match, absent=before is None)
+            etag = self._site.objects.put(keys.index(name), sent.body, match=match, absent=before is None)
         except Changed:
             return False
         draft.dirty = False
@@ -123,26 +136,35 @@ class IndexObjects:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
         Whoever was about to commit begins again, and sees the sentence. An attempt without an answer is looked up.
         Raises OutcomeUnknown after half a minute of that."""
-        until, tried = self._site.clock.elapsed() + PATIENCE, list[str]()
+        until, tried = self._site.clock.elapsed() + PATIENCE, list[_Sent]()
         while True:
             draft = before.index.copy()
             draft.annotate(EPOCH, self._site.clock.token())
-            tried.append(self._site.clock.token())
+            tried.append(self._render(draft))
             try:
                 done = self._swap(name, before, draft, tried[-1])
-                return done or (len(tried) > 1 and self._was_done(name, tried))
+                return done or (len(tried) > 1 and self._done(name, tried) is not None)
             except OutcomeUnknown:
                 if self._site.clock.elapsed() >= until:
                     raise
-            if self._was_done(name, tried):
+            if self._done(name, tried) is not None:
                 return True
             self._site.clock.sleep(FIRST_PAUSE * self._site.clock.jitter())
 
-    def _was_done(self, name: str, generations: Sequence[str]) -> bool:
-        before = self._before(name)
-        return before is not None and not set(generations).isdisjoint(before.index.annotation(GENERATIONS).split())
+    def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
+        """Which of the attempts without an answer was done."""
+        try:
+            got = self._site.objects.get(keys.index(name))
+        except NotFound:
+            return None
+        assert got is not None
+        return next((sent for sent in tried if sent.body == got[1]), None) or _built_upon(got[1], tried)
 
 
-def _recognised(index: Index, unsure: dict[str, list[Outcome]]) -> list[Outcome] | None:
-    """The outcomes of the attempt that was done after all."""
-    return next((unsure[g] for g in index.annotation(GENERATIONS).split() if g in unsure), None)
+def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:
+    """Who has put another generation before ours has read all that we sent."""
+    try:
+        generations = parse_index(body).annotation(GENERATIONS).split()[1:]
+    except LayoutInvalid:
+        return None
+    return next((sent for sent in tried if sent.generation in generations), None)

@@ -21,7 +21,7 @@ from zotctl.storage.s3 import turns
 from zotctl.storage.s3.alone import Alone, refuse_beside_one
 from zotctl.storage.s3.budget import Budget
 from zotctl.storage.s3.client import Client
-from zotctl.storage.s3.probe import probe, require_shared
+from zotctl.storage.s3.probe import probe, require_shared, require_whole
 from zotctl.storage.s3.protocol import BucketProtocol
 from zotctl.storage.s3.retrying import Retrying
 from zotctl.storage.s3.settings import BucketSettings
@@ -136,12 +136,16 @@ class Entrance:
             raise ConfigError(
                 f"{self._objects.label} lies in the store {above}: name that one, and what to look at by --repo"
             )
-        if self._alone is not None:
-            self._alone.claim()
-        else:
+        alone = self._alone
+        if alone is None:
             refuse_beside_one(self._objects)
-            found = probe(self._objects, self._clock, self._client.endpoint)
-            require_shared(self._objects.label, found, single_writer=False)
+        else:
+            alone.refuse_beside_another()
+        found = probe(self._objects, self._clock, self._client.endpoint)
+        require_whole(self._objects.label, found)
+        require_shared(self._objects.label, found, single_writer=alone is not None)
+        if alone is not None:
+            alone.claim()
         if not used:
             with suppress(Changed):
                 self._objects.put(keys.VERSION, BODY, absent=True)

@@ -7,6 +7,7 @@ and gross races are found; that a server is atomic can't be proved by trying.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,12 +23,15 @@ from zotctl.errors import (
     IoFailed,
     NotFound,
     OutcomeUnknown,
+    RequestRefused,
 )
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.objects import Objects
+from zotctl.storage.objects import MD5, SHA256, UNCHECKED, Objects
 
 T = TypeVar("T")
+
+log = logging.getLogger("zotctl.storage")
 
 KEPT = 24 * 3600
 """Seconds for which the result is believed, by the server's clock."""
@@ -37,15 +41,23 @@ TRIES = 5
 """Of a step whose outcome got lost."""
 PATIENCE = 60.0
 """Seconds that a server's clock is waited for. One that stands still lets no signature expire."""
+CUT = 128 << 10
+"""Bytes of a put that is cut: some servers have read a smaller one whole before they look at it."""
+LATE = 0.3
+"""Seconds that half an object may take to appear."""
+NAMES = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
 
 
 class Abilities(NamedTuple):
-    """`signed_deletes`: they are carried out, and refused when they are late; None: not tried yet."""
+    """`checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose
+    connection ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried
+    yet."""
 
     creates_once: bool
     swaps: bool
     wins_alone: bool
-    checks_sha256: bool
+    checksum: str
+    keeps_halves: bool
     signed_deletes: bool | None = None
 
     @property
@@ -57,6 +69,21 @@ class Abilities(NamedTuple):
             "one winner of several conditional PUTs at once": self.wins_alone,
         }
         return [name for name, there in wanted.items() if not there]
+
+
+def require_whole(label: str, abilities: Abilities) -> None:
+    """Raises ConfigError: half an index.json would take the place of a whole one, even with one writer. Warns of a
+    store that verifies nothing."""
+    unchecked = f"{label}: the object store verifies neither {' nor '.join(NAMES.values())}"
+    if abilities.keeps_halves:
+        reason = "it keeps half of an object when a connection ends in the middle of a put"
+        raise ConfigError(
+            f"{f'{label}: {reason}' if abilities.checksum else f'{unchecked}, and {reason}'}; half an index.json would "
+            "lose all images of its repository. Use another object store, or put a proxy before it that passes on "
+            "requests only when they have arrived whole"
+        )
+    if not abilities.checksum:
+        log.warning(f"{unchecked}: what is damaged on its way there is found by scrub only")
 
 
 def require_shared(label: str, abilities: Abilities, *, single_writer: bool) -> None:
@@ -82,7 +109,7 @@ def require_collection(label: str, abilities: Abilities, *, single_writer: bool)
 
 
 def known(objects: Objects, server: str) -> Abilities | None:
-    """What was found in the last 24 hours, of this server."""
+    """What was found in the last 24 hours, of this server, as far as nothing is missing."""
     try:
         got = objects.get(keys.CAPABILITIES)
         assert got is not None
@@ -94,11 +121,13 @@ def known(objects: Objects, server: str) -> Abilities | None:
 
 
 def probe(objects: Objects, clock: Clock, server: str = "") -> Abilities:
-    """From the last 24 hours, or tried now: about fifty small requests. What is missing is tried again each time."""
+    """From the last 24 hours, or tried now: about fifty small requests. What is missing is tried again each time.
+    From now on, `objects` are put with the checksum that was found."""
     found = known(objects, server)
     if found is None:
         found = Probe(objects, clock).abilities()
         _keep(objects, server, found)
+    objects.adapt(checksum=found.checksum, conditions=found.creates_once and found.swaps)
     return found
 
 
@@ -112,7 +141,7 @@ def probe_deletes(objects: Objects, clock: Clock, server: str = "") -> Abilities
 
 
 def _keep(objects: Objects, server: str, found: Abilities) -> None:
-    if not found.missing and found.signed_deletes is not False:
+    if not (found.missing or found.keeps_halves or found.signed_deletes is False):
         objects.put(keys.CAPABILITIES, json.dumps({"server": server, **found._asdict()}).encode())
 
 
@@ -123,9 +152,20 @@ class Probe:
         self._objects, self._clock = objects, clock
 
     def abilities(self) -> Abilities:
-        creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
-        alone = creates_once and swaps and self._wins_alone()
-        return Abilities(creates_once, swaps, alone, self._settled(self._checks_sha256))
+        """The checksum first, for a store that refuses one takes nothing with it."""
+        checksum = next((each for each in NAMES if self._settled(partial(self._verifies, each))), UNCHECKED)
+        self._objects.adapt(checksum=checksum, conditions=True)
+        cut = {keys.tmp(f"probe-{self._clock.token()}"): conditional for conditional in (False, True)}
+        try:
+            etags = {key: self._cut(checksum, conditional, key) for key, conditional in cut.items()}
+            until = self._clock.elapsed() + LATE
+            creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
+            alone = creates_once and swaps and self._wins_alone()
+            halves = [self._is_replaced(key, etag, until) for key, etag in etags.items()]
+        finally:
+            for key in cut:
+                self._objects.delete(key)
+        return Abilities(creates_once, swaps, alone, checksum, any(halves))
 
     def _settled(self, step: Callable[[str], T]) -> T:
         """With another key, as long as an answer got lost."""
@@ -144,17 +184,21 @@ class Probe:
             self._objects.delete(key)
 
     def _creates_once(self, key: str) -> bool:
-        self._objects.put(key, b"one", absent=True)
-        return self._is_refused(key, b"two", absent=True)
+        with suppress(RequestRefused):
+            self._objects.put(key, b"one", absent=True)
+            return self._is_refused(key, b"two", absent=True)
+        return False
 
     def _swaps(self, key: str) -> bool:
         """A stale ETag is refused, and one of an object that is no more."""
         first = self._objects.put(key, b"one")
-        second = self._objects.put(key, b"two", match=first)
-        if not self._is_refused(key, b"three", match=first):
-            return False
-        self._objects.delete(key)
-        return self._is_refused(key, b"four", match=second)
+        with suppress(RequestRefused):
+            second = self._objects.put(key, b"two", match=first)
+            if not self._is_refused(key, b"three", match=first):
+                return False
+            self._objects.delete(key)
+            return self._is_refused(key, b"four", match=second)
+        return False
 
     def _is_refused(self, key: str, body: bytes, *, match: str = "", absent: bool = False) -> bool:
         try:
@@ -190,12 +234,31 @@ class Probe:
 
         return sum(pool.map(run, range(RACERS)))
 
-    def _checks_sha256(self, key: str) -> bool:
+    def _verifies(self, checksum: str, key: str) -> bool:
+        """Bytes with the right one are taken, and with a wrong one refused."""
         try:
-            self._objects.put(key, b"wrong", sha256="0" * 64)
-        except IoFailed:
+            self._objects.trial(key, b"right", checksum=checksum)
+        except (RequestRefused, IoFailed):
+            return False
+        try:
+            self._objects.trial(key, b"right", checksum=checksum, wrong=True)
+        except (RequestRefused, IoFailed):
             return True
         return False
+
+    def _cut(self, checksum: str, conditional: bool, key: str) -> str:
+        """Its ETag before a put whose connection ends in the middle."""
+        etag = self._objects.put(key, b"whole")
+        with suppress(OutcomeUnknown, RequestRefused):
+            self._objects.trial(key, bytes(CUT), checksum=checksum, cut=True, match=etag if conditional else "")
+        return etag
+
+    def _is_replaced(self, key: str, etag: str, until: float) -> bool:
+        while self._objects.head(key).etag == etag:
+            if self._clock.elapsed() >= until:
+                return False
+            self._clock.sleep(LATE / 10)
+        return True
 
     def signed_deletes(self) -> bool:
         """They are carried out in time, and never later, one key or several."""

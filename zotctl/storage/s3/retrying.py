@@ -1,18 +1,19 @@
 """Requests that are repeated: one in ten may fail, and no client hears of it (s3.md 4 and 8).
 
-What is repeated after a failure: every read, and every write whose repetition changes nothing. A conditional write
-is repeated only when it was certainly not done, for else it would report our own success as `Changed`; its
-`OutcomeUnknown` goes up, to who can look.
+What is repeated after a failure: every read, and every write whose repetition changes nothing. Before a conditional
+write without an answer is repeated, what is there is compared with what was sent, to the last byte: else our own
+success would be reported as `Changed`, or half of it, which some stores keep, as success.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from zotctl.errors import DoneUnanswered, NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import Changed, DoneUnanswered, NotFound, OutcomeUnknown, StorageError
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Info, Reader
 from zotctl.storage.objects import Object, Objects, Warrant
@@ -20,6 +21,8 @@ from zotctl.storage.s3.attempts import PATIENCE, Attempts
 
 T = TypeVar("T")
 
+LOOKS = 4
+"""At what others have written meanwhile, before one attempt is given up."""
 SLACK = 2.0
 """Seconds by which an age in whole seconds may be off."""
 
@@ -86,8 +89,23 @@ class Retrying:
         metadata: Mapping[str, str] | None = None,
         sha256: str = "",
     ) -> str:
-        call = partial(self.inner.put, key, body, match=match, absent=absent, metadata=metadata, sha256=sha256)
-        return self._attempts.make(call, repeatable=not (match or absent))
+        """`OutcomeUnknown` of a conditional one: it may have been done, and replaced by another writer since."""
+        if not (match or absent):
+            call = partial(self.inner.put, key, body, metadata=metadata, sha256=sha256)
+            return self._attempts.make(call)
+        swap = _Swap(self.inner, key, body, metadata or {}, sha256, match)
+        if etag := self._attempts.make(swap.attempt):
+            return etag
+        raise OutcomeUnknown(f"{self.label}/{key}: a put without an answer, and then another writer's")
+
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        self.inner.adapt(checksum=checksum, conditions=conditions)
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        call = partial(self.inner.trial, key, body, checksum=checksum, wrong=wrong, cut=cut, match=match)
+        self._attempts.make(call, repeatable=not match)
 
     def delete(self, key: str) -> None:
         self._attempts.make(partial(self.inner.delete, key))
@@ -167,6 +185,53 @@ class Retrying:
 
     def close(self) -> None:
         self.inner.close()
+
+
+@dataclass(slots=True)
+class _Swap:
+    """A conditional put, until it is known what became of it. `match` "": there must be none."""
+
+    inner: Objects
+    key: str
+    body: Buffer
+    metadata: Mapping[str, str]
+    sha256: str
+    match: str
+    unsure: bool = False
+    """An attempt is without an answer."""
+
+    def attempt(self) -> str:
+        """The ETag; "": what is there is another writer's, who came after ours or instead of it."""
+        for _ in range(LOOKS):
+            if self.unsure and (known := self._look()) is not None:
+                return known
+            try:
+                return self.inner.put(
+                    self.key, self.body, match=self.match, absent=not self.match,
+                    metadata=self.metadata, sha256=self.sha256,
+                )  # fmt: skip
+            except OutcomeUnknown:
+                self.unsure = True
+                raise
+            except Changed:
+                if not self.unsure:
+                    raise
+        return ""
+
+    def _look(self) -> str | None:
+        """None: it was not done, or by half, and can be made again."""
+        try:
+            got = self.inner.get(self.key)
+        except NotFound:
+            return "" if self.match else None
+        assert got is not None
+        found, content = got
+        ours = self.metadata.items() <= found.metadata.items() and self.body[: len(content)] == content
+        if ours and len(content) == len(self.body):
+            return found.etag
+        if ours:
+            self.match = found.etag
+        return None if found.etag == self.match else ""
 
 
 class RetryingReader:

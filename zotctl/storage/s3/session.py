@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
+from zotctl.errors import BlobUploadUnknown, Changed, NotFound
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer
 from zotctl.storage.objects import Object, Objects
-
-ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,30 +102,11 @@ def trailer(session: Session, token: str) -> bytes:
 
 def store(objects: Objects, session: Session, body: Buffer) -> Session:
     """Replace what is there, which must be what `session` was read from. Raises Changed, Unavailable."""
-    for _ in range(ATTEMPTS):
-        try:
-            return replace(session, etag=_put(objects, session, body))
-        except OutcomeUnknown as error:
-            failure = error
-        except Changed:
-            # Ours, if an attempt without an answer was done after all.
-            if (etag := _ours(objects, session)) is not None:
-                return replace(session, etag=etag)
-            if not session.etag:
-                # Nobody else knows its id: it was stored, and purged while this process was frozen.
-                raise unknown(session.id) from None
-            raise
-    raise failure
-
-
-def _put(objects: Objects, session: Session, body: Buffer) -> str:
     key, match = keys.session(session.id), session.etag
-    return objects.put(key, body, match=match, absent=not match, metadata=session.metadata())
-
-
-def _ours(objects: Objects, session: Session) -> str | None:
     try:
-        found = objects.head(keys.session(session.id))
-    except NotFound:
-        return None
-    return found.etag if found.metadata.get("token") == session.token else None
+        etag = objects.put(key, body, match=match, absent=not match, metadata=session.metadata())
+    except Changed:
+        if not match:  # nobody else knows its id: it was stored, and purged while this process was frozen
+            raise unknown(session.id) from None
+        raise
+    return replace(session, etag=etag)

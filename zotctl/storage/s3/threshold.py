@@ -91,6 +91,15 @@ class Threshold:
         self.ready()
         return self.inner.put(key, body, match=match, absent=absent, metadata=metadata, sha256=sha256)
 
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        self.inner.adapt(checksum=checksum, conditions=conditions)
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        self.ready()
+        self.inner.trial(key, body, checksum=checksum, wrong=wrong, cut=cut, match=match)
+
     def delete(self, key: str) -> None:
         self.ready()
         self.inner.delete(key)

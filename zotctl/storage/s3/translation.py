@@ -21,6 +21,7 @@ from zotctl.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionRefused,
+    RequestRefused,
     SlowDown,
     StorageError,
     Unavailable,
@@ -134,7 +135,7 @@ def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *,
         return _failed(f"{what}: {where.endpoint} failed with {status} {code}: {text}", write)
     if status == 404:
         return Unavailable(f"{what}: {where.endpoint} answers 404, but not as an object store: is it one?")
-    return StorageError(f"{what}: {where.endpoint} does not take it: {status} {code}: {text}")
+    return RequestRefused(f"{what}: {where.endpoint} does not take it: {status} {code}: {text}")
 
 
 def _absent(code: str, status: int, operation: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
@@ -21,6 +21,7 @@ from urllib3.util import make_headers, parse_url
 
 from zotctl import __version__
 from zotctl.storage.driver import Buffer
+from zotctl.storage.s3.checksums import NOTHING, Cut, Sent
 from zotctl.storage.s3.listing import plain
 from zotctl.storage.s3.signing import Identity, authorized, query_of
 
@@ -71,26 +72,32 @@ class Wire:
         *,
         query: Mapping[str, str] = NO_QUERY,
         headers: Mapping[str, str] = NO_QUERY,
-        body: Buffer = b"",
+        sent: Sent = NOTHING,
         stream: bool = False,
+        cut: bool = False,
     ) -> Answer:
         """`key` is quoted; "" is the bucket itself. `operation`: as S3 calls it. With `stream`, the caller reads the
-        body of what is no error. Status 304 is none."""
+        body of what is no error. Status 304 is none. `cut`: hang up in the middle of the body, which raises Cut."""
         path, asked = f"{self._path}/{key}" if key else self._path or "/", query_of(query)
-        signed = authorized(method, self._host, path, asked, {**AGENT, **headers}, self._identity(), time.time())
-        answer = self.send(method, f"{path}?{asked}" if asked else path, signed, body, stream=stream)
+        said = {**AGENT, **headers, **sent.headers}
+        signed = authorized(method, self._host, path, asked, said, self._identity(), time.time())
+        target = f"{path}?{asked}" if asked else path
+        if cut:
+            signed["content-length"] = str(len(sent.body))
+        answer = self.send(method, target, signed, _half(sent.body) if cut else sent.body, stream=stream)
         if answer.status >= 300 and answer.status != 304:
             raise ClientError(_said(answer), operation)
         return answer
 
     def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: Buffer, *, stream: bool = False
-    ) -> Answer:
+        self, method: str, target: str, headers: Mapping[str, str], body: Buffer | Iterator[bytes], *,
+        stream: bool = False,
+    ) -> Answer:  # fmt: skip
         """One that is signed already; any answer. `target`: path and query."""
         response = self._pool.urlopen(
             method,
             f"{self._origin}{target}",
-            body=cast(bytes, body) if len(body) or method in ("PUT", "POST") else None,
+            body=cast(bytes, body) if body or method in ("PUT", "POST") else None,
             headers={"host": self._host, **headers},
             retries=ONCE,
             redirect=False,
@@ -104,6 +111,11 @@ class Wire:
 
     def close(self) -> None:
         self._manager.clear()
+
+
+def _half(body: Buffer) -> Iterator[bytes]:
+    yield bytes(body[: len(body) // 2])
+    raise Cut
 
 
 def _manager(proxy: str | None, verify: bool | str, **options: Any) -> PoolManager:
