@@ -374,3 +374,22 @@ class DropSync(Faults):
 
     def skips(self, call: Call) -> bool:
         return call.method in self.methods
+
+
+class Meanwhile(Faults):
+    """Before the n-th call of a method (from 1), of those whose first key matches, another process does something.
+    It works on the driver below, so that it passes here unseen."""
+
+    def __init__(self, inner: Driver, method: str, act: Callable[[], object], match: Match = every, n: int = 1) -> None:
+        super().__init__(inner)
+        self.method, self.act, self.match, self.left = method, act, match, n
+
+    @property
+    def done(self) -> bool:
+        return self.left <= 0
+
+    def before(self, call: Call) -> None:
+        if call.method == self.method and self.match(call.key):
+            self.left -= 1
+            if not self.left:
+                self.act()

@@ -1,0 +1,362 @@
+"""The collector of a directory: what it plans, condemns and purges."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+MUTANTS = [
+    Mutant(
+        "condemn-by-first-marks",
+        kinds.SECOND_LOOK,
+        "I5",
+        "the repository is marked again under the lock",
+        "jobs/gc_local.py",
+        ("                marks = self._marker.now()\n"
+         "            except NotFound:\n"
+         "                return  # removed"),
+        ("                marks = self._marker._marks or self._marker.now()\n"
+         "            except NotFound:\n"
+         "                return  # removed"),
+        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
+    ),
+    Mutant(
+        "condemn-whole-batch",
+        kinds.SECOND_LOOK,
+        "I5",
+        "what is reachable by now leaves the batch",
+        "jobs/gc_local.py",
+        "left = [digest for digest in batch if digest not in marks.reachable]",
+        "left = list(batch)",
+        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
+    ),
+    Mutant(
+        "purge-needed-once",
+        kinds.SECOND_LOOK,
+        "I5",
+        "what a purge takes is looked up for each batch",
+        "jobs/gc_local.py",
+        ("    for batch in batches(list(sizes), BATCH):\n"
+         "        run.check()\n"
+         "        with local.site.locks.hold(folder.name) as held:\n"
+         "            needed = _needed(marker)\n"),
+        ("    needed = _needed(marker)\n"
+         "    for batch in batches(list(sizes), BATCH):\n"
+         "        run.check()\n"
+         "        with local.site.locks.hold(folder.name) as held:\n"),
+        "tests/jobs/test_gc_rechecks.py::test_it_is_looked_up_for_each_batch_of_a_purge",
+    ),
+    Mutant(
+        "drop-what-was-planned",
+        kinds.EARLY,
+        "I4",
+        "rows are judged again on the index.json that is replaced",
+        "jobs/gc_plan.py",
+        "            done = [drop for drop in again if (drop.digest, drop.tag) in wanted]",
+        "            done = drops",
+        "tests/jobs/test_gc_rechecks.py::test_a_row_that_got_a_tag_since_the_plan_is_not_dropped",
+    ),
+    Mutant(
+        "empty-without-lock",
+        kinds.EARLY,
+        "I4",
+        "an empty repository is removed under its lock",
+        "jobs/gc_local.py",
+        ("    with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
+         "        info = site.driver.stat(keys.index(name))\n"
+         "        if len(root.protocol.read_index(held.name).index)"),
+        ("    with suppress(NotEmpty, NotFound):\n"
+         "        info = site.driver.stat(keys.index(name))\n"
+         "        if len(root.protocol.read_index(name).index)"),
+        "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_under_its_lock_and_only_without_rows",
+    ),
+    Mutant(
+        "condemn-despite-faults",
+        kinds.APPEARED,
+        "I5",
+        "a fault that is seen under the lock stops the batch",
+        "jobs/gc_local.py",
+        ("            if marks.faults:\n"
+         "                return\n"
+         "            left"),
+        "            left",
+        "tests/jobs/test_gc_rechecks.py::test_i5_a_fault_that_appears_between_plan_and_deed_stops_it[unknown]",
+    ),
+    Mutant(
+        "purge-despite-faults",
+        kinds.APPEARED,
+        "I5",
+        "nothing is purged while a manifest can't be read",
+        "jobs/gc_local.py",
+        "return None if marks.faults else marks.reachable",
+        "return marks.reachable",
+        "tests/jobs/test_gc_rechecks.py::test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed[_unknown]",
+    ),
+    Mutant(
+        "purge-not-needed-on-invalid",
+        kinds.APPEARED,
+        "I5",
+        "nothing is purged while index.json can't be read",
+        "jobs/gc_local.py",
+        ("    except (LayoutInvalid, ZotctlError):\n"
+         "        return None\n"),
+        ("    except (LayoutInvalid, ZotctlError):\n"
+         "        return set()\n"),
+        "tests/jobs/test_gc_rechecks.py::test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed[_breaks]",
+    ),
+    Mutant(
+        "plan-despite-faults",
+        kinds.FAULTS,
+        "I5",
+        "with a fault in marking, no row goes either",
+        "jobs/gc_plan.py",
+        ("            self._refuse(marks)\n"
+         "            return None\n"),
+        "            self._refuse(marks)\n",
+        "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_is_unknown",
+    ),
+    Mutant(
+        "refuse-without-exit-code",
+        kinds.FAULTS,
+        "I15",
+        "a repository that is left alone makes exit code 5",
+        "jobs/gc_plan.py",
+        "        self._run.report.codes.append(5)\n",
+        "",
+        "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_is_unknown",
+    ),
+    Mutant(
+        "purge-stops-at-fault",
+        kinds.FAULTS,
+        "I11",
+        "what goes wrong in one repository leaves the others their turn",
+        "jobs/gc_local.py",
+        ("        with run.guarded(folder.name):\n"
+         "            _purge_folder(run, root, folder)\n"),
+        "        _purge_folder(run, root, folder)\n",
+        "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",
+    ),
+    Mutant(
+        "condemn-directories",
+        kinds.UNKNOWN,
+        "I9",
+        "only files are condemned",
+        "jobs/gc_local.py",
+        "if info is not None and info.is_file and info.mtime",
+        "if info is not None and info.mtime",
+        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
+    ),
+    Mutant(
+        "condemn-any-name",
+        kinds.UNKNOWN,
+        "I9",
+        "only what has a digest for a name is condemned",
+        "jobs/gc_local.py",
+        ("                with suppress(DigestInvalid):\n"
+         '                    yield parse_digest(f"{algorithm}:{encoded}")'),
+        '                yield Digest(f"{algorithm}:{encoded}")',
+        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
+    ),
+    Mutant(
+        "empty-removed-with-foreign-files",
+        kinds.UNKNOWN,
+        "I9",
+        "a directory with something else in it stays as it is",
+        "jobs/gc_local.py",
+        ("        if {entry.name for entry in site.driver.scan(name) if entry.is_file} - known:\n"
+         "            return\n"),
+        "",
+        "tests/jobs/test_gc_rechecks.py::test_an_empty_repository_with_something_else_in_it_stays_as_it_is",
+    ),
+    Mutant(
+        "empty-removed-with-rows",
+        kinds.UNKNOWN,
+        "I4",
+        "a repository with rows is not empty",
+        "jobs/gc_local.py",
+        "if len(root.protocol.read_index(held.name).index) or now",
+        "if now",
+        "tests/jobs/test_gc_rechecks.py::test_a_repository_with_rows_is_never_removed",
+    ),
+    Mutant(
+        "empty-index-goes-first",
+        kinds.UNKNOWN,
+        "I4",
+        "index.json goes last, when no push can have come in",
+        "jobs/gc_local.py",
+        ("        for entry in site.driver.scan(keys.blobs(name)):\n"
+         "            site.driver.rmdir(keys.blobs_of(name, entry.name))\n"
+         "        site.driver.rmdir(keys.blobs(name))\n"
+         "        site.driver.unlink(keys.layout(name))\n"
+         "        site.driver.unlink(keys.index(name))\n"),
+        ("        site.driver.unlink(keys.layout(name))\n"
+         "        site.driver.unlink(keys.index(name))\n"
+         "        for entry in site.driver.scan(keys.blobs(name)):\n"
+         "            site.driver.rmdir(keys.blobs_of(name, entry.name))\n"
+         "        site.driver.rmdir(keys.blobs(name))\n"),
+        "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_in_an_order_in_which_a_push_stops_it",
+    ),
+    Mutant(
+        "purge-other-repositories",
+        kinds.UNKNOWN,
+        "I11",
+        "--repo is about the trash, too",
+        "jobs/gc_local.py",
+        "if not run.covers(folder.name) or lain",
+        "if lain",
+        "tests/jobs/test_gc_rechecks.py::test_repo_is_about_the_trash_too",
+    ),
+    Mutant(
+        "condemn-spares-no-upload",
+        kinds.DELAY,
+        "I6",
+        "what is younger than a moving upload is spared",
+        "jobs/gc_local.py",
+        "return min(self._now - self._options.delay, self._moving.since(self._name))",
+        "return self._now - self._options.delay",
+        "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
+    ),
+    Mutant(
+        "condemn-max-for-min",
+        kinds.DELAY,
+        "I6",
+        "the delay holds where no upload is moving",
+        "jobs/gc_local.py",
+        "return min(self._now - self._options.delay, self._moving.since(self._name))",
+        "return max(self._now - self._options.delay, self._moving.since(self._name))",
+        "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
+    ),
+    Mutant(
+        "condemn-young",
+        kinds.DELAY,
+        "I6",
+        "what was written within the delay is spared",
+        "jobs/gc_local.py",
+        " and info.mtime_ns / 1e9 < newest:",
+        ":",
+        "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
+    ),
+    Mutant(
+        "purge-at-once",
+        kinds.DELAY,
+        "I6",
+        "the trash keeps what it has for the delay",
+        "jobs/gc_local.py",
+        "or lain < chosen.options.kept or",
+        "or",
+        "tests/jobs/test_gc_rechecks.py::test_what_was_condemned_lies_in_the_trash_for_the_delay",
+    ),
+    Mutant(
+        "purge-delay-not-kept",
+        kinds.DELAY,
+        "I6",
+        "and for longer, if that is configured",
+        "jobs/gc_local.py",
+        "lain < chosen.options.kept",
+        "lain < chosen.options.delay",
+        "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
+    ),
+    Mutant(
+        "trash-shorter-than-delay",
+        kinds.DELAY,
+        "I6",
+        "never for less than the delay",
+        "jobs/gc_plan.py",
+        "return max(self.delay, self.trash or 0.0)",
+        "return self.trash or self.delay",
+        "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
+    ),
+    Mutant(
+        "purge-beside-upload",
+        kinds.DELAY,
+        "I6",
+        "what was condemned since a moving upload began is not purged",
+        "jobs/gc_local.py",
+        " or _push_under_way(root, folder, chosen):",
+        ":",
+        "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
+    ),
+    Mutant(
+        "zero-delay-ignores-trash-setting",
+        kinds.DELAY,
+        "I6",
+        "without a delay, but with a trash, nothing is gone at once",
+        "jobs/gc_local.py",
+        "if self._options.kept > 0:",
+        "if self._options.delay > 0:",
+        "tests/jobs/test_gc_rechecks.py::test_without_a_delay_but_with_a_trash_nothing_is_gone_at_once",
+    ),
+    Mutant(
+        "empty-removed-young",
+        kinds.DELAY,
+        "I6",
+        "an empty repository is left for whoever makes it",
+        "jobs/gc_local.py",
+        (" or now - info.mtime_ns / 1e9 < delay:\n"
+         "            return\n"
+         "        known"),
+        (":\n"
+         "            return\n"
+         "        known"),
+        "tests/jobs/test_gc_rechecks.py::test_an_empty_repository_is_one_for_the_delay",
+    ),
+    Mutant(
+        "dry-run-option-ignored",
+        kinds.DELAY,
+        "I15",
+        "a root that is only rehearsed keeps all",
+        "jobs/gc_local.py",
+        ("if self._run.dry_run or self._options.dry_run:\n"
+         "            return"),
+        ("if self._run.dry_run:\n"
+         "            return"),
+        "tests/jobs/test_gc_rechecks.py::test_a_root_that_is_only_rehearsed_keeps_all",
+    ),
+    Mutant(
+        "unlink-counts-shared",
+        kinds.LINKS,
+        "I15",
+        "bytes that another repository has are not freed",
+        "jobs/gc_local.py",
+        ("info.size if info.nlink <= 2 else 0)\n"
+         "\n"
+         "    def _keep"),
+        ("info.size)\n"
+         "\n"
+         "    def _keep"),
+        "tests/jobs/test_gc_rechecks.py::test_bytes_that_another_repository_has_are_not_counted_as_freed",
+    ),
+    Mutant(
+        "purge-leaves-pool",
+        kinds.LINKS,
+        "I11",
+        "the pool's name goes with the last one",
+        "jobs/gc_local.py",
+        ("        for digest in gone:\n"
+         "            local.pool.release(digest)\n"
+         "            run"),
+        ("        for digest in gone:\n"
+         "            run"),
+        "tests/jobs/test_gc_rechecks.py::test_a_purge_frees_the_bytes_and_the_folders_at_once",
+    ),
+    Mutant(
+        "purge-leaves-folders",
+        kinds.LINKS,
+        "I11",
+        "folders of the trash go when they are empty",
+        "jobs/gc_local.py",
+        "        trash.sweep(folder)\n",
+        "",
+        "tests/jobs/test_gc_rechecks.py::test_a_purge_frees_the_bytes_and_the_folders_at_once",
+    ),
+    Mutant(
+        "condemn-unflushed-index",
+        kinds.FLUSHES,
+        "I5",
+        "index.json is on the device before it is acted on",
+        "jobs/gc_local.py",
+        "        self._root.driver.sync_dir(self._name)  # never act on an index.json that a power cut could take back\n",
+        "",
+        "tests/jobs/test_gc_rechecks.py::test_no_index_that_a_power_cut_could_take_back_is_acted_on",
+    ),
+]

@@ -1,0 +1,14 @@
+"""All mutants, by name and by kind."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from tests.mutants import local_gc
+from tests.mutants.mutant import Mutant
+
+ALL: list[Mutant] = list(chain(local_gc.MUTANTS))
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
+KINDS: dict[str, list[Mutant]] = {}
+for _mutant in ALL:
+    KINDS.setdefault(_mutant.kind, []).append(_mutant)

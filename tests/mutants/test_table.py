@@ -1,0 +1,45 @@
+"""Every mutant has its place in the code and a test with its name; some are tried out, in CI all of them.
+
+`python -m tests.mutants` tries all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.mutants.mutant import REPOSITORY
+from tests.mutants.running import try_out
+from tests.mutants.table import KINDS, MUTANTS
+
+SHARE = int(os.environ.get("ZOTCTL_MUTANTS", "1" if os.environ.get("CI") else "8"))
+"""One in so many is tried out, always the same ones, so that a red run is one about this change."""
+
+
+def test_each_has_its_place_in_the_code() -> None:
+    for mutant in MUTANTS.values():
+        source = mutant.path.read_text()
+        changed = mutant.apply(source)
+        assert changed != source, mutant.name
+        compile(changed, mutant.file, "exec")
+
+
+def test_each_has_a_test_that_is_there() -> None:
+    for mutant in MUTANTS.values():
+        file, _, rest = mutant.test.partition("::")
+        name = rest.rpartition("::")[2].partition("[")[0]
+        assert re.search(rf"^ *(async )?def {name}\(", (REPOSITORY / file).read_text(), re.MULTILINE), mutant.test
+
+
+def test_there_are_several_of_each_kind() -> None:
+    assert len(MUTANTS) == sum(map(len, KINDS.values())), "two have one name"
+    for kind, mutants in KINDS.items():
+        assert len(mutants) >= 3, kind
+
+
+@pytest.mark.parametrize("name", list(MUTANTS)[::SHARE])
+def test_it_is_caught(name: str) -> None:
+    fate = try_out(MUTANTS[name])
+    assert fate.caught, f"{name} survives {fate.mutant.test}:\n{fate.output}"
