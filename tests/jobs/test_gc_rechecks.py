@@ -98,6 +98,20 @@ def test_i5_no_row_goes_where_something_is_unknown(place: Place) -> None:
     assert place.store.repository("a").manifest(digest)
 
 
+def test_i5_no_row_goes_where_something_has_become_unknown_since_the_plan(place: Place) -> None:
+    digest = push_image(place.store, "a")
+    push_image(place.store, "a", "v1", seed="other")
+    place.wait(2)
+
+    def act() -> None:
+        place.tool_writes(images.image("thing"), "v2", mediaType="application/vnd.thing.v1+json")
+
+    driver = Meanwhile(place.driver, "lock", act, is_lock)
+    place.collect(place.open(driver))
+    assert driver.done
+    assert place.store.repository("a").manifest(digest)
+
+
 def test_no_index_that_a_power_cut_could_take_back_is_acted_on(place: Place) -> None:
     place.stray()
     place.wait(2)

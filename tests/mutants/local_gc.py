@@ -52,8 +52,8 @@ MUTANTS = [
         "I4",
         "rows are judged again on the index.json that is replaced",
         "jobs/gc_plan.py",
-        "            done = [drop for drop in again if (drop.digest, drop.tag) in wanted]",
-        "            done = drops",
+        "done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])",
+        "done = drops",
         "tests/jobs/test_gc_rechecks.py::test_a_row_that_got_a_tag_since_the_plan_is_not_dropped",
     ),
     Mutant(
@@ -358,5 +358,27 @@ MUTANTS = [
         "        self._root.driver.sync_dir(self._name)  # never act on an index.json that a power cut could take back\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_no_index_that_a_power_cut_could_take_back_is_acted_on",
+    ),
+    Mutant(
+        "drop-despite-faults",
+        kinds.APPEARED,
+        "I5",
+        "a fault that is seen in the commit stops it",
+        "jobs/gc_plan.py",
+        ("            if marks.faults:\n"
+         "                return  # what a manifest that can't be read needs, is not known (I5)\n"),
+        "",
+        "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_has_become_unknown_since_the_plan",
+    ),
+    Mutant(
+        "drop-unnoted",
+        kinds.RETENTION,
+        "I5",
+        "a tag that goes is in the history before, so that a delay runs",
+        "jobs/gc_plan.py",
+        ("                if drop.tag is not None:\n"
+         '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})'),
+        "                pass",
+        "tests/jobs/test_gc.py::test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes",
     ),
 ]
