@@ -4,17 +4,18 @@ place of a method. `limit`: within so many schedules of its scenes the simulatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from zotctl.errors import NotFound
 from zotctl.jobs import dedupe as dedupe_module
 from zotctl.jobs import gc_local as gc_module
-from zotctl.jobs import leftovers
 from zotctl.jobs.gc_local import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Reader
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.index import Index
 from zotctl.storage.local import heal as heal_module
 from zotctl.storage.local.bad import Bad
@@ -23,7 +24,6 @@ from zotctl.storage.local.protocol import LocalTransaction
 from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
-from zotctl.storage.root import Root
 
 
 class Off(NamedTuple):
@@ -139,8 +139,8 @@ def _nothing_late(self: IndexFiles, name: str | None = None) -> list[Any]:
     return []
 
 
-def _believed(self: Site, one: str, other: str) -> bool:
-    return self.stat(one) is not None and self.stat(other) is not None
+def _believed(self: Site, one: Reader, other: str) -> bool:
+    return self.stat(other) is not None
 
 
 _runs = Trash.runs
@@ -150,16 +150,10 @@ def _runs_from_memory(self: Trash, *, fresh: bool = False) -> list[str]:
     return _runs(self) if self._runs[0] is None else self._runs[1]
 
 
-def _mark_whatever_is_there(self: Bad, digest: Digest, key: str, hashed: Info) -> bool:
-    self.add(digest, key)
+def _mark_whatever_is_there(self: Bad, digest: Digest, key: str, damaged: HeldFile) -> bool:
+    with suppress(NotFound):
+        self._site.link_into(key, f"{keys.bad(digest)}/{self._site.clock.token()}")
     return True
-
-
-def _sweep_by_mtime(root: Root, delay: float, now: float) -> None:
-    for entry in root.driver.scan(keys.TMP):
-        info = root.protocol.site.stat(keys.tmp(entry.name))
-        if info is not None and now - info.mtime_ns / 1e9 > delay:
-            root.protocol.site.discard(keys.tmp(entry.name))
 
 
 def _nothing(*arguments: Any, **more: Any) -> None:
@@ -199,8 +193,5 @@ OFF: dict[str, Off] = {
     "only the inode that was compared is marked": Off(
         [(Bad, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500
     ),
-    "a link into tmp is as old as its ctime": Off(
-        [(leftovers, "_sweep_tmp", _sweep_by_mtime)], ("bad pool", "scrub"), 500
-    ),
 }
-"""The names are those of the table; the last three are what this simulation has found to be missing."""
+"""The names are those of the table; the last two are what this simulation has found to be missing."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError
-from zotctl.jobs.damage import Inspector, Verdict, judge, mark
+from zotctl.jobs.damage import Inspector, Looked, Verdict, judge
 from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of, temporaries, view_of
 from zotctl.jobs.repair import Repair
 from zotctl.jobs.report import Finding, Kind
@@ -17,6 +17,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
 
 KEPT_ASIDE = 7 * 86400.0
@@ -118,16 +119,16 @@ class Consequences:
 
     def _damage(self, repo: Examined, view: View | None) -> None:
         for verdict in repo.bad:
-            now = repo.root.stat(keys.blob(repo.name, verdict.digest))
-            if verdict.is_about(now):
-                self._deal_with(repo, verdict, view)
+            with self._inspector.again(repo.root, repo.name, verdict) as looked:
+                if not (looked.verdict.good or looked.verdict.gone):
+                    self._deal_with(repo, looked, view)
 
-    def _deal_with(self, repo: Examined, verdict: Verdict, view: View | None) -> None:
+    def _deal_with(self, repo: Examined, looked: Looked, view: View | None) -> None:
         """Mark or heal, and tell it; of the other repositories that were healed with it, too."""
-        action, healed = "none", list[str]()
+        action, healed, verdict = "none", list[str](), looked.verdict
         try:
-            if self._may_write(repo):
-                action, healed = self._act(repo, verdict, view)
+            if self._may_write(repo) and looked.held is not None:
+                action, healed = self._act(repo, verdict, looked.held, view)
         except StorageError as error:
             self._run.error(repo.name, error)
         self._report_damage(repo.root, repo.name, verdict, view, action)
@@ -136,14 +137,14 @@ class Consequences:
                 with self._run.guarded(other):
                     self._report_damage(repo.root, other, verdict, self._view_of_other(repo.root, other), action)
 
-    def _act(self, repo: Examined, verdict: Verdict, view: View | None) -> tuple[str, list[str]]:
+    def _act(self, repo: Examined, verdict: Verdict, held: HeldFile, view: View | None) -> tuple[str, list[str]]:
         if self._repair is not None:
             manifest = view is not None and view.is_manifest(verdict.digest)
-            healed = self._repair.heal(repo.root, repo.name, verdict, manifest)
+            healed = self._repair.heal(repo.root, repo.name, verdict.digest, held, manifest)
             if repo.name in healed:
                 return "repaired", healed
         # What can't be read now, or only has a wrong size, may be good yet.
-        if verdict.found is not None and mark(repo.root, repo.name, verdict):
+        if verdict.found is not None and repo.root.upkeep.mark(repo.name, verdict.digest, held):
             return "marked", []
         return "none", []
 

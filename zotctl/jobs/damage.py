@@ -1,13 +1,15 @@
 """What the bytes of a blob say about its name, and what is done about it.
 
-A verdict is about one inode under one digest, so names that share it share the verdict; before anything is
-done to a name, it is looked at again (I15, I10).
+A verdict is about one content of one file under one digest, so names that share it share the verdict. Before anything
+is done to a file, it is held and compared, and read again if anything at all has happened to it (I15, I10).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zotctl.errors import Changed, NotFound, StorageError
 from zotctl.jobs.hashing import Hasher
@@ -16,6 +18,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
+from zotctl.storage.file_identity import FileIdentity, HeldFile
 from zotctl.storage.root import Root
 
 SETTLED = 2.0
@@ -42,8 +45,19 @@ class Verdict:
         return self.found == self.digest
 
     def is_about(self, info: Info | None) -> bool:
-        mine = self.info
-        return mine is not None and info is not None and (mine.ino, mine.dev) == (info.ino, info.dev)
+        """The same content of the same file, as far as its stamps tell: enough to speak of it, or to leave it alone."""
+        return self.info is not None and info is not None and _content(self.info) == _content(info)
+
+
+def _content(info: Info) -> FileIdentity:
+    return FileIdentity.of(info).content
+
+
+class Looked(NamedTuple):
+    """A verdict, and the file that it is about, held. None: nothing is held, for there is nothing to be done."""
+
+    verdict: Verdict
+    held: HeldFile | None = None
 
 
 class Inspector:
@@ -59,33 +73,82 @@ class Inspector:
 
     def look(self, root: Root, key: str, digest: Digest, name: str = "") -> Verdict:
         """Hash always: rot leaves the time stamp alone. What is still being written is looked at again."""
-        for _ in range(ATTEMPTS):
-            verdict, now = self._once(root, key, digest, name)
-            if verdict.good or verdict.info is None or now is None or self._quick:
-                return verdict
-            age = self._clock.now() - now.mtime_ns / 1e9
-            if now.generation == verdict.info.generation and not 0 <= age < SETTLED:
-                return verdict
-            self._clock.sleep(max(0.0, min(SETTLED, SETTLED - age)))
-        return Verdict(digest)
+        with self.held(root, key, digest, name) as looked:
+            return looked.verdict
 
-    def _once(self, root: Root, key: str, digest: Digest, name: str) -> tuple[Verdict, Info | None]:
+    @contextmanager
+    def held(self, root: Root, key: str, digest: Digest, name: str = "") -> Iterator[Looked]:
+        """The same, and the file is held as long as the block runs."""
+        for _ in range(ATTEMPTS):
+            with ExitStack() as stack:
+                looked, now = self._once(root, key, digest, name, stack)
+                age = self._age(looked.verdict, now)
+                if age is None:
+                    yield looked
+                    return
+            self._clock.sleep(max(0.0, min(SETTLED, SETTLED - age)))
+        yield Looked(Verdict(digest))
+
+    def _age(self, verdict: Verdict, now: Info | None) -> float | None:
+        """Seconds since the last write to a file that may still be being written; None: the verdict stands."""
+        if verdict.good or verdict.info is None or now is None or self._quick:
+            return None
+        age = self._clock.now() - now.mtime_ns / 1e9
+        return age if _content(now) != _content(verdict.info) or 0 <= age < SETTLED else None
+
+    def _once(
+        self, root: Root, key: str, digest: Digest, name: str, stack: ExitStack
+    ) -> tuple[Looked, Info | None]:
         """The verdict on the file as it was when it was opened, and what it is afterwards."""
         self._requests.take(1)
         try:
-            with root.driver.open(key) as reader:
-                return self._read(reader, root, name, digest), reader.info()
+            reader = stack.enter_context(root.driver.open(key))
+            held = HeldFile(reader)
+            return Looked(self._read(held, reader, root, name, digest), held), reader.info()
         except (NotFound, Changed):  # or replaced while it was read, by bytes that were verified
-            return Verdict(digest), None
+            return Looked(Verdict(digest)), None
         except StorageError as error:
-            return Verdict(digest, _info(root, key), None, error), None
+            return self._unreadable(root, key, digest, error), None
 
-    def _read(self, reader: Reader, root: Root, name: str, digest: Digest) -> Verdict:
-        info = reader.info()
+    def _unreadable(self, root: Root, key: str, digest: Digest, error: StorageError) -> Looked:
+        info = _info(root, key)
+        return Looked(Verdict(digest, info, None, error), HeldFile.unopened(info) if info is not None else None)
+
+    def _read(self, held: HeldFile, reader: Reader, root: Root, name: str, digest: Digest) -> Verdict:
+        info = held.info
         if not self._quick:
             return Verdict(digest, info, self._hasher.digest(reader, digest.algorithm))
         known_bad = is_stub(digest, info.size) or root.upkeep.is_marked(name, digest, info)
         return Verdict(digest, info, None if known_bad else digest)
+
+    @contextmanager
+    def again(self, root: Root, name: str, verdict: Verdict) -> Iterator[Looked]:
+        """The file that a verdict is about, held, before something is done to it. If anything has happened to the file
+        since, and no mark has held it, the verdict is void, and it is read again. Gone: the name leads elsewhere."""
+        key = keys.blob(name, verdict.digest)
+        with ExitStack() as stack:
+            held = self._take(root, key, stack)
+            if held is None or not verdict.is_about(held.info):
+                yield Looked(Verdict(verdict.digest))
+            elif self._stands(root, name, verdict, held.info):
+                yield Looked(verdict, held)
+            else:
+                with self.held(root, key, verdict.digest, name) as looked:
+                    yield looked
+
+    def _stands(self, root: Root, name: str, verdict: Verdict, now: Info) -> bool:
+        if verdict.info is not None and FileIdentity.of(verdict.info).is_untouched(now):
+            return True
+        return not verdict.good and root.upkeep.is_marked(name, verdict.digest, now)
+
+    def _take(self, root: Root, key: str, stack: ExitStack) -> HeldFile | None:
+        try:
+            return HeldFile(stack.enter_context(root.driver.open(key)))
+        except (NotFound, Changed):
+            return None
+        except StorageError:
+            info = _info(root, key)
+            return HeldFile.unopened(info) if info is not None else None
 
 
 def _info(root: Root, key: str) -> Info | None:
@@ -113,8 +176,3 @@ def judge(verdict: Verdict, sizes: set[int]) -> tuple[Kind, str, dict[str, Any]]
 
 def _expected(sizes: set[int]) -> dict[str, Any]:
     return {"expected_bytes": min(sizes)} if sizes else {}
-
-
-def mark(root: Root, name: str, verdict: Verdict) -> bool:
-    """HEAD and GET answer 404 from now on, and a push heals it. False: the name leads to something else by now."""
-    return verdict.info is not None and root.upkeep.mark(name, verdict.digest, verdict.info)

@@ -8,14 +8,15 @@ and a killed one is simply run again. Never across roots.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import NamedTuple
 
-from zotctl.errors import CannotLink, Exists, NotFound, StorageError
+from zotctl.errors import CannotLink, Changed, Exists, NotFound, StorageError
 from zotctl.jobs.consequences import Consequences
-from zotctl.jobs.damage import Inspector, Verdict
+from zotctl.jobs.damage import Inspector, Looked, Verdict
 from zotctl.jobs.dedupe_bucket import dedupe_bucket, undo_bucket
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Hasher, Workers, cores
@@ -26,11 +27,14 @@ from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, same_file
 from zotctl.storage.local.heal import swap
+from zotctl.storage.local.naming import own_name
 from zotctl.storage.root import Root
 
 REMEMBERED = 100_000
 """Copies in the pool whose verdict is remembered, for the next repository that has the same content."""
+TURNS = 64
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,11 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
 
 
 class _Pair(NamedTuple):
-    """A blob, and the pool's copy of the same digest, which is another file."""
+    """A blob of which the pool has another copy."""
 
     root: Root
     name: str
     digest: Digest
-    info: Info
-    pooled: Info
 
     @property
     def blob(self) -> str:
@@ -86,7 +88,9 @@ class _Dedupe:
         self._inspector = Inspector(run, self._hasher)
         self._first_seen = {root.label: FirstSeen(root, run.clock) for root in run.roots}
         self._follow = Consequences(run, self._inspector, self._first_seen, None, quick=False)
-        self._pooled: Lru[tuple[str, int, Digest], Verdict] = Lru(REMEMBERED)
+        self._pooled: Lru[tuple[str, Digest], Verdict] = Lru(REMEMBERED)
+        self._turns = [Lock() for _ in range(TURNS)]
+        """One worker at a time for each copy in the pool: each link of ours moves its time of change."""
         self._tally: dict[tuple[str, str], tuple[int, int]] = {}
         self._plan = _Plan(run)
 
@@ -130,7 +134,7 @@ class _Dedupe:
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
         pooled = self._pool(root, name, digest, info)
-        if pooled is None or _same(pooled, info):
+        if pooled is None or same_file(pooled, info):
             self._run.add("shared", int(info.nlink > 2))
         elif not _alike(pooled, info):
             # An inode has one owner, one group, one mode.
@@ -139,7 +143,7 @@ class _Dedupe:
         elif self._run.dry_run:
             self._plan.link(name, digest, info)
         else:
-            pair = _Pair(root, name, digest, info, pooled)
+            pair = _Pair(root, name, digest)
             self._workers.put(partial(self._merge, pair), partial(self._done, pair))
 
     def _pool(self, root: Root, name: str, digest: Digest, info: Info) -> Info | None:
@@ -169,81 +173,84 @@ class _Dedupe:
             site.discard(temp)
         return False
 
-    def _replace_pooled(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
+    def _replace_pooled(self, root: Root, name: str, digest: Digest, mine: HeldFile) -> bool:
         """Offer this blob, which was hashed, in place of a copy that takes no more names."""
-        site, temp = root.local.site, keys.tmp(root.local.site.clock.token())
         try:
-            site.driver.link(keys.blob(name, digest), temp)
-            if not _same(site.stat(temp), info):
-                return False
-            site.driver.rename(temp, keys.pool(digest))
-        except (NotFound, CannotLink):
+            with own_name(root.local.site, keys.blob(name, digest), mine) as temp:
+                root.driver.rename(temp, keys.pool(digest))
+        except (Changed, NotFound, CannotLink):
             return False
-        finally:
-            site.discard(temp)
         return True
 
     # -- in a worker ----------------------------------------------------------------------------
 
     def _merge(self, pair: _Pair) -> _Result:
+        """Both are hashed and held until one has taken the place of the other."""
         try:
-            mine = self._inspector.look(pair.root, pair.blob, pair.digest)
-            if not mine.good:
-                return _Result("moved" if mine.gone else "damaged", verdict=mine)
-            pooled = self._look_at_pooled(pair)
-            if not pooled.good:
-                return _Result("moved" if pooled.gone else "pool_damaged", verdict=pooled)
-            if not self._have_like_labels(pair):
-                return _Result("unlike")
-            return self._link(pair, mine, pooled)
-        except NotFound:
+            with self._inspector.held(pair.root, pair.blob, pair.digest) as mine:
+                if mine.held is None or not mine.verdict.good:
+                    return _Result("moved" if mine.verdict.gone else "damaged", verdict=mine.verdict)
+                with self._turns[hash(pair.digest) % TURNS], self._look_at_pooled(pair) as pooled:
+                    return self._share(pair, mine.held, pooled)
+        except (NotFound, Changed):
             return _Result("moved")
         except StorageError as error:
             return _Result("failed", error=error)
 
-    def _look_at_pooled(self, pair: _Pair) -> Verdict:
-        """Hashed once in a run, however many repositories have other copies."""
-        key = (pair.root.label, pair.pooled.ino, pair.digest)
-        known = self._pooled.get(key)
-        if known is None:
-            known = self._inspector.look(pair.root, keys.pool(pair.digest), pair.digest)
-            if known.is_about(pair.pooled):
-                self._pooled.put(key, known)
-        return known
+    @contextmanager
+    def _look_at_pooled(self, pair: _Pair) -> Iterator[Looked]:
+        """Hashed once in a run, however many repositories have other copies, but for what another process than this
+        one has touched meanwhile."""
+        key, known = keys.pool(pair.digest), self._pooled.get((pair.root.label, pair.digest))
+        if known is not None and known.info is not None:
+            with pair.root.driver.open(key) as reader:
+                held = HeldFile(reader)
+                if FileIdentity.of(known.info).is_untouched(held.info):
+                    yield Looked(known, held)
+                    return
+        with self._inspector.held(pair.root, key, pair.digest) as looked:
+            yield looked
 
-    def _have_like_labels(self, pair: _Pair) -> bool:
-        driver = pair.root.driver
-        with driver.open(pair.blob) as mine, driver.open(keys.pool(pair.digest)) as pooled:
-            return mine.labels() == pooled.labels()
+    def _share(self, pair: _Pair, mine: HeldFile, pooled: Looked) -> _Result:
+        verdict = pooled.verdict
+        if pooled.held is None or not verdict.good:
+            return _Result("moved" if verdict.gone else "pool_damaged", verdict=verdict)
+        if not _are_alike(mine, pooled.held):
+            return _Result("unlike")
+        try:
+            return self._link(pair, mine, pooled.held)
+        finally:
+            self._remember(pair, verdict, pooled.held)
 
-    def _link(self, pair: _Pair, mine: Verdict, pooled: Verdict) -> _Result:
-        """link(pool, tmp), lock, still the inode that was hashed?, rename, unlock."""
-        site, temp = pair.root.local.site, keys.tmp(pair.root.local.site.clock.token())
-        replaced: list[Info] = []
+    def _remember(self, pair: _Pair, verdict: Verdict, pooled: HeldFile) -> None:
+        """As it is now, after our own link, while it is still held."""
+        now = pooled.reader.info() if pooled.reader is not None else None
+        if pooled.is_at(now):
+            self._pooled.put((pair.root.label, pair.digest), Verdict(pair.digest, now, verdict.found))
+
+    def _link(self, pair: _Pair, mine: HeldFile, pooled: HeldFile) -> _Result:
+        """link(pool, tmp), lock, still the file that was hashed?, rename, unlock."""
+        site, replaced = pair.root.local.site, list[Info]()
 
         def still(now: Info) -> bool:
             replaced.append(now)
-            return _unchanged(mine.info, now)
+            return mine.is_at(now)
 
         try:
-            site.driver.link(keys.pool(pair.digest), temp)
-            if not pooled.is_about(site.stat(temp)):
-                return _Result("moved")
-            self._flush(pair)
-            if not swap(site, site.locks, pair.name, pair.digest, temp, still):
-                return _Result("moved")
+            with own_name(site, keys.pool(pair.digest), pooled) as temp:
+                self._flush(pair.root, temp)
+                if not swap(site, site.locks, pair.name, pair.digest, temp, still):
+                    return _Result("moved")
         except CannotLink:
             # EMLINK: from here on the pool has the second inode.
-            return _Result("full" if self._replace_pooled(pair.root, pair.name, pair.digest, pair.info) else "moved")
-        finally:
-            site.discard(temp)
+            return _Result("full" if self._replace_pooled(pair.root, pair.name, pair.digest, mine) else "moved")
         site.flush_names(keys.blobs_of(pair.name, pair.digest.algorithm))
         return _Result("linked", saved=replaced[0].size if replaced[0].nlink == 1 else 0)
 
-    def _flush(self, pair: _Pair) -> None:
+    def _flush(self, root: Root, key: str) -> None:
         """[commit] What takes the place of flushed bytes is flushed; who wrote it may not have done so."""
-        if pair.root.local.site.commit:
-            with pair.root.driver.append(keys.pool(pair.digest)) as writer:
+        if root.local.site.commit:
+            with root.driver.append(key) as writer:
                 writer.sync()
 
     # -- with the result ------------------------------------------------------------------------
@@ -274,13 +281,10 @@ class _Dedupe:
         for name in pair.root.catalog.walk():
             if verdict.is_about(pair.root.local.site.stat(keys.blob(name, pair.digest))):
                 self._follow.of_left(pair.root, name, [verdict])
-        self._drop_from_pool(pair, verdict)
+        if same_file(verdict.info, pair.root.local.site.stat(keys.pool(pair.digest))):
+            pair.root.local.site.discard(keys.pool(pair.digest))  # a hint: a good one, come in between, is no loss
         if (now := pair.root.local.site.stat(pair.blob)) is not None:
             self._consider(pair.root, pair.name, pair.digest, now)
-
-    def _drop_from_pool(self, pair: _Pair, verdict: Verdict) -> None:
-        if verdict.info is not None:
-            pair.root.local.upkeep.drop_from_pool(pair.digest, verdict.info)
 
     def _end(self) -> None:
         for (_, name), (linked, saved) in self._tally.items():
@@ -304,7 +308,7 @@ class _Plan:
 
     def link(self, name: str, digest: Digest, info: Info) -> None:
         """The last name of an inode saves its bytes."""
-        inode = (info.ino, info.dev)
+        inode = file_number(info)
         self._left[inode] = self._left.get(inode, info.nlink) - 1
         saved = 0 if self._left[inode] else info.size
         self._run.item(action="link", repository=name, digest=str(digest), size_bytes=info.size, saved_bytes=saved)
@@ -312,13 +316,12 @@ class _Plan:
         self._run.add("saved_bytes", saved)
 
 
-def _same(one: Info | None, other: Info) -> bool:
-    return one is not None and (one.ino, one.dev) == (other.ino, other.dev)
-
-
-def _unchanged(before: Info | None, now: Info) -> bool:
-    return before is not None and _same(before, now) and (before.size, before.mtime_ns) == (now.size, now.mtime_ns)
-
-
 def _alike(one: Info, other: Info) -> bool:
     return (one.uid, one.gid, one.mode, one.dev) == (other.uid, other.gid, other.mode, other.dev)
+
+
+def _are_alike(one: HeldFile, other: HeldFile) -> bool:
+    """Also in what a list of names does not tell."""
+    if one.reader is None or other.reader is None or not _alike(one.info, other.info):
+        return False
+    return one.reader.labels() == other.reader.labels()

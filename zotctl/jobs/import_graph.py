@@ -13,6 +13,7 @@ from zotctl.oci.manifest import read_manifest
 from zotctl.oci.media_types import known
 from zotctl.oci.quoting import quoted
 from zotctl.storage.contents import LARGEST_MANIFEST, Facts, Reference, facts_of
+from zotctl.storage.driver import Reader
 
 BLOCK = 1 << 20
 
@@ -121,10 +122,18 @@ def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
     """The bytes of a blob; at most `size`. Raises Unusable where they can't be read."""
     try:
         with layout.open(digest) as reader:
-            for at in range(0, size, BLOCK):
-                yield reader.read_at(at, min(BLOCK, size - at))
+            yield from pieces(reader, size)
     except StorageError as error:
         raise Unusable("unreadable", error.message) from error
 
 
-__all__ = ["Fault", "Graph", "Read", "Unusable", "chunks", "other_content", "require_size", "source_reader"]
+def pieces(reader: Reader, size: int) -> Iterator[bytes]:
+    """The same of an open blob."""
+    try:
+        for at in range(0, size, BLOCK):
+            yield reader.read_at(at, min(BLOCK, size - at))
+    except StorageError as error:
+        raise Unusable("unreadable", error.message) from error
+
+
+__all__ = ["Fault", "Graph", "Read", "Unusable", "chunks", "other_content", "pieces", "require_size", "source_reader"]

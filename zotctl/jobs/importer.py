@@ -29,7 +29,17 @@ from zotctl.errors import (
 from zotctl.jobs.archives import Listing, read_archive, staged
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Workers
-from zotctl.jobs.import_graph import Fault, Graph, Read, Unusable, chunks, other_content, require_size, source_reader
+from zotctl.jobs.import_graph import (
+    Fault,
+    Graph,
+    Read,
+    Unusable,
+    chunks,
+    other_content,
+    pieces,
+    require_size,
+    source_reader,
+)
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
@@ -54,7 +64,8 @@ from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.contents import Reference, read_verified
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Reader
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -498,31 +509,34 @@ class _Import:
             return False
 
     def _link_hashed(self, digest: Digest, size: int) -> bool:
-        """The inode that was hashed gets one more name, whatever its first name leads to by now."""
+        """The file that was hashed gets one more name, whatever its first name leads to by now."""
         with self.layout.open(digest) as reader:
-            fd = reader.fileno()
+            fd, held = reader.fileno(), HeldFile(reader)
             if fd is None:
                 return False
             _require_linkable(self.root, os.fstat(fd))
-            self._hash(digest, size)
-            self._publish_link(digest, fd)
+            self._hash(reader, digest, size)
+            self._publish_link(digest, held, fd)
         self.run.add("blobs")
         self.run.add("linked_bytes", size)
         return True
 
-    def _hash(self, digest: Digest, size: int) -> None:
+    def _hash(self, reader: Reader, digest: Digest, size: int) -> None:
+        """Of the open file, since its name may lead elsewhere, and of more than it should have. Raises Unusable."""
         hasher = new_hash(digest.algorithm)
-        for data in chunks(self.layout, digest, size):
+        for data in pieces(reader, size + 1):
             self.run.throttle.take(len(data))
             hasher.update(data)
         if (found := hasher.hexdigest()) != digest.encoded:
             raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found}")
 
-    def _publish_link(self, digest: Digest, fd: int) -> None:
+    def _publish_link(self, digest: Digest, held: HeldFile, fd: int) -> None:
         site = self.root.local.site
         temp = keys.tmp(site.clock.token())
         _link_open(fd, os.path.join(self.root.label, temp))
         try:
+            if not held.is_at(site.stat(temp)):
+                raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} was changed while it was read")
             if site.commit:
                 os.fdatasync(fd)
             self.root.local.blobs.publish(self.name, digest, temp)

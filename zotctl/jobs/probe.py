@@ -15,6 +15,7 @@ from typing import Any
 from zotctl.errors import CannotLink, StorageError
 from zotctl.jobs.run import Run
 from zotctl.storage import keys
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
@@ -124,7 +125,7 @@ class _Probe:
             self._driver.link(self._key("a"), self._key("b"))
         except CannotLink:
             return False
-        return self._driver.stat(self._key("a")).ino == self._driver.stat(self._key("b")).ino
+        return same_file(self._driver.stat(self._key("a")), self._driver.stat(self._key("b")))
 
     def _reflinks(self) -> bool:
         self._write("a", b"x" * 65536)

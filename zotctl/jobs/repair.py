@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, Unavailable, UsageError
-from zotctl.jobs.damage import Verdict
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.contents import LARGEST_MANIFEST
 from zotctl.storage.driver import Driver
+from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.local.network import detect
 from zotctl.storage.root import Root
 
@@ -44,13 +44,10 @@ class Repair:
         self._run = run
         self._origin = _origin(run, origin) if origin else None
 
-    def heal(self, root: Root, name: str, verdict: Verdict, manifest: bool) -> list[str]:
+    def heal(self, root: Root, name: str, digest: Digest, damaged: HeldFile, manifest: bool) -> list[str]:
         """Replace a damaged copy by a good one in every repository of its root that has it; their names."""
-        damaged = verdict.info
-        if damaged is None:
-            return []
-        sources = self._sources(root, name, verdict.digest, manifest, verdict)
-        return self._first(sources, lambda chunks: root.upkeep.heal(name, verdict.digest, damaged, chunks)) or []
+        sources = self._sources(root, name, digest, manifest, damaged)
+        return self._first(sources, lambda chunks: root.upkeep.heal(name, digest, damaged, chunks)) or []
 
     def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
         """Publish what is missing, as a push would."""
@@ -76,7 +73,7 @@ class Repair:
             yield chunk
 
     def _sources(
-        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: Verdict | None
+        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: HeldFile | None
     ) -> Iterator[Source]:
         for other in sorted(self._run.store.roots, key=lambda one: one is not root):
             yield from _copies(other, digest, damaged if other is root else None)
@@ -109,18 +106,16 @@ def _put_manifest(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool
     return True
 
 
-def _copies(root: Root, digest: Digest, damaged: Verdict | None) -> Iterator[Source]:
-    """The pool's, and each repository's, but for inodes that are known to be damaged or were tried."""
-    tried: set[tuple[int, int]] = set()
-    if damaged is not None and damaged.info is not None:
-        tried.add((damaged.info.ino, damaged.info.dev))
+def _copies(root: Root, digest: Digest, damaged: HeldFile | None) -> Iterator[Source]:
+    """The pool's, and each repository's, but for files that are known to be damaged or were tried."""
+    tried = {file_number(damaged.info)} if damaged is not None else set[tuple[int, int]]()
     if root.state() is not None:
         return
     for key in root.upkeep.copies(digest):
         info = root.stat(key)
-        if info is None or (info.ino, info.dev) in tried or root.upkeep.is_marked(_name_in(key), digest, info):
+        if info is None or file_number(info) in tried or root.upkeep.is_marked(_name_in(key), digest, info):
             continue
-        tried.add((info.ino, info.dev))
+        tried.add(file_number(info))
         yield _file(root.driver, key)
 
 

@@ -23,6 +23,7 @@ from zotctl.jobs.scrub_state import Checked, FirstSeen
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
 BATCH_BLOBS, BATCH_BYTES = 64, 4 << 20
@@ -354,8 +355,13 @@ class _Scrub:
         if (checked := self._checked.get(root.label)) is not None:
             checked.note(digest, info)
         may_write = root.label not in self._unwritable()
-        if digest in self._known_bad[root.label] and may_write and root.upkeep.clear(name, digest, info):
-            self._run.add("cleared")
+        if digest in self._known_bad[root.label] and may_write and root.upkeep.is_marked(name, digest, info):
+            self._clear(root, name, verdict)
+
+    def _clear(self, root: Root, name: str, verdict: Verdict) -> None:
+        with self._inspector.again(root, name, verdict) as looked:
+            if looked.verdict.good and looked.held and root.upkeep.clear(name, verdict.digest, looked.held):
+                self._run.add("cleared")
 
     def _settle(self, repo: Examined) -> None:
         if repo.done and self._open.pop(id(repo), None) is not None:
@@ -392,7 +398,7 @@ def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
     """None: no other repository can have this inode; the pool's name is no repository."""
     if info.nlink == 1 or (info.nlink == 2 and root.upkeep.readers(digest, info) == 1):
         return None
-    return hash((info.ino, info.dev, digest))
+    return hash((FileIdentity.of(info).content, digest))
 
 
 def _strays(root: Root, directory: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from zotctl.errors import StorageError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info, read
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
 STATE = f"{keys.SCRUB}/state"
@@ -157,8 +158,10 @@ def boot_id() -> str:
 
 
 def _key(digest: str, info: Info) -> int:
-    """An inode under a digest. Without the device, whose number may change when it is mounted again."""
-    return int.from_bytes(blake2b(f"{info.ino} {digest}".encode(), digest_size=8).digest(), "little")
+    """A content of a file under a digest. Without the device, whose number may change when it is mounted again, and
+    without the time of change, which each push moves that shares the file."""
+    _, ino, size, mtime_ns, _ = FileIdentity.of(info)
+    return int.from_bytes(blake2b(f"{ino} {size} {mtime_ns} {digest}".encode(), digest_size=8).digest(), "little")
 
 
 def _array(kind: str, body: bytes) -> array[int]:

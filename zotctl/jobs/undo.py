@@ -15,7 +15,8 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.file_identity import HeldFile, file_number, same_file
 from zotctl.storage.local.heal import swap
 from zotctl.storage.root import Root
 
@@ -77,8 +78,8 @@ class _Undo:
         """Has another repository a name of it? The pool's goes first: it would link the next push again."""
         names = info.nlink - _is_pooled(root, digest, info)
         if self._run.dry_run:
-            left = self._left.get((info.ino, info.dev), names)
-            self._left[info.ino, info.dev] = left - 1
+            left = self._left.get(file_number(info), names)
+            self._left[file_number(info)] = left - 1
             return left > 1
         if names < info.nlink:
             root.local.site.discard(keys.pool(digest))
@@ -87,20 +88,22 @@ class _Undo:
     def _give_own(self, root: Root, name: str, digest: Digest, info: Info) -> None:
         if self._run.dry_run:
             self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=info.size)
-        elif not self._copy(root, name, digest, info):
+        elif not self._copy(root, name, digest):
             return
         self._run.add("copied")
         self._run.add("copied_bytes", info.size)
         self._run.progress(self._run.report.summary["copied_bytes"], None, "bytes", name)
 
-    def _copy(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
-        """Copy, hash the copy, and then as `dedupe` does: lock, the same inode?, rename, unlock."""
+    def _copy(self, root: Root, name: str, digest: Digest) -> bool:
+        """Copy, hash the copy, and then as `dedupe` does: lock, the file that was copied?, rename, unlock."""
         site, temp = root.local.site, keys.tmp(root.local.site.clock.token())
         try:
-            if not self._write(root, keys.blob(name, digest), temp, digest, info):
-                self._tell(root, name, digest)
-                return False
-            done = swap(site, site.locks, name, digest, temp, lambda now: (now.ino, now.dev) == (info.ino, info.dev))
+            with root.driver.open(keys.blob(name, digest)) as reader:
+                mine = HeldFile(reader)
+                if not self._write(root, reader, temp, digest, mine.info):
+                    self._tell(root, name, digest)
+                    return False
+                done = swap(site, site.locks, name, digest, temp, mine.is_at)
         except NotFound:
             return False
         finally:
@@ -108,10 +111,9 @@ class _Undo:
         site.flush_names(keys.blobs_of(name, digest.algorithm))
         return done
 
-    def _write(self, root: Root, blob: str, temp: str, digest: Digest, like: Info) -> bool:
+    def _write(self, root: Root, reader: Reader, temp: str, digest: Digest, like: Info) -> bool:
         with root.driver.create(temp) as writer:
-            with root.driver.open(blob) as reader:
-                writer.copy(reader)
+            writer.copy(reader)
             writer.sync()
             if not self._inspector.look(root, temp, digest).good:
                 return False
@@ -131,8 +133,7 @@ class _Undo:
 
 
 def _is_pooled(root: Root, digest: Digest, info: Info) -> bool:
-    pooled = root.local.site.stat(keys.pool(digest))
-    return pooled is not None and (pooled.ino, pooled.dev) == (info.ino, info.dev)
+    return same_file(root.local.site.stat(keys.pool(digest)), info)
 
 
 def _shares_blocks(root: Root) -> bool:

@@ -25,6 +25,7 @@ from zotctl.oci.media_types import known
 from zotctl.storage import keys
 from zotctl.storage.contents import LARGEST_MANIFEST, Facts, Fault, facts_of
 from zotctl.storage.driver import Entry, Info, read
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root
 
@@ -60,7 +61,7 @@ class StoredBlobs:
         self._known: dict[str, set[Digest]] = {}
 
     def look(self, repo: Examined, digest: Digest, info: Info) -> None:
-        key = hash((info.dev, info.ino, digest)) if info.nlink > 1 else None
+        key = hash((FileIdentity.of(info).content, digest)) if info.nlink > 1 else None
         if not self._deep:
             self._take(repo, self._by_size(repo, Verdict(digest, info, digest)), None)
         elif key in self._bad:

@@ -18,6 +18,7 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Reader, Writer
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.site import Site
 
 LARGEST = 256 << 20
@@ -192,8 +193,8 @@ class History:
         for _ in range(ATTEMPTS):
             with self._open(key) as writer:
                 writer.write([lines])
-                used, now = writer.info(), self._site.stat(key)
-            if now is not None and (now.ino, now.dev) == (used.ino, used.dev):
+                same = same_file(writer.info(), self._site.stat(key))
+            if same:
                 return
 
     def _open(self, key: str) -> Writer:

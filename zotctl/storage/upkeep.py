@@ -1,6 +1,7 @@
 """What jobs do to a root that no request does: the second half of the seam of `storage.protocol`.
 
-Damage is known by the inode, or the object, that was hashed: what takes its place is not damaged.
+Damage is known by the file, or the object, that was hashed: what takes its place is not damaged. So what is said of a
+file is said of one that is still held since its bytes were looked at (`file_identity`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from zotctl.oci.digest import Digest
 from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import HeldFile
 
 
 class Upkeep(Protocol):
@@ -43,16 +45,16 @@ class Upkeep(Protocol):
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
         """Is this copy, which the repository has, known to be damaged?"""
 
-    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
+    def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
         """HEAD and GET answer 404 from now on, and a push heals it. False: the repository has another copy by now."""
 
-    def clear(self, name: str, digest: Digest, info: Info) -> bool:
+    def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
         """Take the mark from a copy that was found right after all (a cable, a cache)."""
 
     def sweep(self, before: float) -> int:
         """Let go of damaged copies that nothing leads to since before then (seconds since 1970); bytes freed."""
 
-    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+    def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
         """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises
         DigestInvalid, and nothing has changed, if they are something else."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from zotctl.errors import CannotLink, Exists, NotEmpty, NotFound
+from zotctl.errors import CannotLink, Changed, NotEmpty, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Generation, Info
+from zotctl.storage.file_identity import HeldFile, same_file
+from zotctl.storage.local.naming import own_name
 from zotctl.storage.local.site import Site
 
 
@@ -29,7 +31,7 @@ class Bad:
         if not self._site.driver.scan(keys.BAD):
             self._nothing = folder.generation if self._site.is_settled(folder) else None
             return False
-        return any(known.ino == info.ino for _, known in self.kept(digest))
+        return any(same_file(known, info) for _, known in self.kept(digest))
 
     def kept(self, digest: Digest) -> Iterator[tuple[str, Info]]:
         """The damaged inodes of a digest, each with the key of its link."""
@@ -56,56 +58,34 @@ class Bad:
         except NotFound:
             return []
 
-    def add(self, digest: Digest, key: str) -> None:
-        """Mark the inode behind a name; where links don't work, move the file aside instead."""
-        site, token = self._site, self._site.clock.token()
-        try:
-            site.link_into(key, f"{keys.bad(digest)}/{token}")
-        except CannotLink:
-            site.make_dirs(keys.QUARANTINE)
-            site.driver.rename(key, f"{keys.QUARANTINE}/{digest.encoded}.{token}")
-        except (Exists, NotFound):
-            pass
-
-    def mark(self, digest: Digest, key: str, hashed: Info) -> bool:
-        """Mark the inode that was hashed, and no other that got its name meanwhile. False: the name moved on."""
-        if self.holds(digest, hashed):
+    def mark(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
+        """Mark the file that was looked at, and no other that got its name meanwhile. False: the name moved on."""
+        if self.holds(digest, damaged.info):
             return True
-        temp = keys.tmp(self._site.clock.token())
         try:
-            self._site.driver.link(key, temp)
+            with own_name(self._site, key, damaged) as name:
+                self._site.link_into(name, f"{keys.bad(digest)}/{self._site.clock.token()}")
         except CannotLink:
-            return self._set_aside(digest, key, hashed)
-        except NotFound:
+            return self.set_aside(digest, key, damaged)
+        except (Changed, NotFound):
             return False
-        try:
-            return self._is(temp, hashed) and self._keep(digest, temp)
-        finally:
-            self._site.discard(temp)
-
-    def _is(self, key: str, hashed: Info) -> bool:
-        now = self._site.stat(key)
-        return now is not None and (now.ino, now.dev) == (hashed.ino, hashed.dev)
-
-    def _keep(self, digest: Digest, temp: str) -> bool:
-        self._site.link_into(temp, f"{keys.bad(digest)}/{self._site.clock.token()}")
         return True
 
-    def _set_aside(self, digest: Digest, key: str, hashed: Info) -> bool:
-        """No link to be had: the file itself moves out of sight. A good one, come in between, goes back."""
+    def set_aside(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
+        """No link to be had, or no file: it moves out of sight itself. Anything else, come in between, goes back."""
         aside = f"{keys.QUARANTINE}/{digest.encoded}.{self._site.clock.token()}"
         self._site.make_dirs(keys.QUARANTINE)
-        if not self._is(key, hashed):
+        if not damaged.is_at(self._site.stat(key)):
             return False
         self._site.driver.rename(key, aside)
-        if self._is(aside, hashed):
+        if damaged.is_at(self._site.stat(aside)):
             return True
         self._site.driver.rename(aside, key)
         return False
 
-    def clear(self, digest: Digest, info: Info) -> bool:
-        """Take the mark from an inode whose bytes were found right after all (a cable, a cache)."""
-        links = [key for key, known in self.kept(digest) if (known.ino, known.dev) == (info.ino, info.dev)]
+    def clear(self, digest: Digest, good: HeldFile) -> bool:
+        """Take the mark from a file whose bytes were found right after all (a cable, a cache)."""
+        links = [key for key, known in self.kept(digest) if good.is_at(known)]
         for key in links:
             self._site.discard(key)
         self._drop_empty(digest)
@@ -125,12 +105,3 @@ class Bad:
         with suppress(NotEmpty, NotFound):
             self._site.driver.rmdir(keys.bad(digest))
             self._site.driver.rmdir(keys.parent(keys.bad(digest)))
-
-    def forget(self, digest: Digest) -> None:
-        """Let go of all damaged copies of a digest, when no name leads to them any more."""
-        directory = keys.bad(digest)
-        if self._site.stat(directory) is None:
-            return
-        for entry in self._site.driver.scan(directory):
-            self._site.discard(f"{directory}/{entry.name}")
-        self._site.driver.rmdir(directory)

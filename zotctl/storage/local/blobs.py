@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from zotctl.errors import CannotLink, Damaged, Exists, NotFound, PermissionRefused
+from zotctl.errors import CannotLink, Changed, Damaged, Exists, NotFound, PermissionRefused
 from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
+from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.heal import Healing
 from zotctl.storage.local.layouts import Layouts
-from zotctl.storage.local.pool import Copy, Pool
+from zotctl.storage.local.naming import own_name
+from zotctl.storage.local.pool import Pool
 from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
@@ -76,7 +78,7 @@ class Blobs:
         """The file that has the name need not be the staged one, which was flushed: it may have come here,
         or into the pool, by a push without `commit`. Below an index.json nothing may be torn (I3)."""
         ours = self._site.stat(staged)
-        if ours is not None and self._site.driver.stat(blob).ino != ours.ino:
+        if ours is not None and not same_file(ours, self._site.driver.stat(blob)):
             self._flush(blob)
 
     def _flush(self, blob: str) -> None:
@@ -90,12 +92,12 @@ class Blobs:
         it is there and no client sends it again.
         """
         with self._site.driver.open(keys.blob(name, digest)) as reader:
-            info, hasher = reader.info(), new_hash(digest.algorithm)
+            held, hasher = HeldFile(reader), new_hash(digest.algorithm)
             for at in range(0, reader.size, HASH_BLOCK):
                 hasher.update(reader.read_at(at, HASH_BLOCK))
-        right = hasher.hexdigest() == digest.encoded
-        if not right:
-            self._bad.mark(digest, keys.blob(name, digest), info)
+            right = hasher.hexdigest() == digest.encoded
+            if not right:
+                self._bad.mark(digest, keys.blob(name, digest), held)
         return right
 
     def _publish_once(self, name: str, digest: Digest, staged: str) -> bool:
@@ -103,49 +105,49 @@ class Blobs:
         blob = keys.blob(name, digest)
         if (there := self._site.stat(blob)) is not None:
             return self._keep_or_heal(name, digest, staged, there)
-        pooled = self._pool.look(digest, staged)
-        try:
-            if pooled.copy is Copy.GOOD and self._link_pooled(digest, blob):
+        with self._pool.look(digest, staged) as pooled:
+            try:
+                if self._pool.link(digest, pooled, blob):
+                    return True
+                self._site.driver.link(staged, blob)
+            except Exists:
+                return False
+            except NotFound:
+                self._site.driver.stat(staged)  # raises if it is ours that went, not the layout
+                return False
+            except CannotLink:
+                self._site.driver.rename(staged, blob)
                 return True
-            self._site.driver.link(staged, blob)
-        except Exists:
-            return False
-        except NotFound:
-            self._site.driver.stat(staged)  # raises if it is ours that went, not the layout
-            return False
-        except CannotLink:
-            self._site.driver.rename(staged, blob)
-            return True
-        self._pool.offer(digest, staged, pooled)
-        return True
-
-    def _link_pooled(self, digest: Digest, blob: str) -> bool:
-        """False: the pool's copy was collected meanwhile, or has no link left to give."""
-        try:
-            self._site.driver.link(keys.pool(digest), blob)
-        except (NotFound, CannotLink):
-            return False
+            self._pool.offer(digest, staged, pooled)
         return True
 
     def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
         blob = keys.blob(name, digest)
-        good = there.is_file and not self._bad.holds(digest, there) and self._site.same_bytes(blob, staged)
-        now = self._site.stat(blob)
-        if now is None or now.ino != there.ino:
+        if not there.is_file:
+            self._bad.set_aside(digest, blob, HeldFile.unopened(there))
             return False
-        if not good:
+        try:
+            reader = self._site.driver.open(blob)
+        except NotFound:
+            return False
+        with reader:
+            held = HeldFile(reader)
+            good = not self._bad.holds(digest, held.info) and self._site.same_bytes(reader, staged)
+            if good:
+                return held.is_at(self._site.stat(blob))
             self._site.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
-        return good or self._heal(name, digest, staged, there)
+            return self._heal(name, digest, staged, held)
 
-    def _heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
+    def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
         """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
         repositories that have it get good bytes. False: somebody else was faster."""
         blob = keys.blob(name, digest)
-        if not self._bad.mark(digest, blob, there):
+        if not self._bad.mark(digest, blob, damaged):
             return False
-        self._pool.offer(digest, staged, self._pool.look(digest, staged))
+        with self._pool.look(digest, staged) as pooled:
+            self._pool.offer(digest, staged, pooled)
+        self.healing.owe(digest, staged)
         self._site.driver.rename(staged, blob)
-        self.healing.owe(name, digest)
         return True
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
@@ -153,19 +155,24 @@ class Blobs:
         if not self._site.driver.capabilities.links:
             return False
         try:
-            self.find(source, digest)
-            needed = (keys.layout(name), keys.blobs_of(name, digest.algorithm))
-            if any(self._site.stat(key) is None for key in needed):
-                self._layouts.make(name, digest.algorithm, None)
-            self._site.driver.link(keys.blob(source, digest), keys.blob(name, digest))
+            with self.open(source, digest) as reader:
+                needed = (keys.layout(name), keys.blobs_of(name, digest.algorithm))
+                if any(self._site.stat(key) is None for key in needed):
+                    self._layouts.make(name, digest.algorithm, None)
+                self._link(keys.blob(source, digest), keys.blob(name, digest), HeldFile(reader))
         except Exists:
             return self._is_sound(name, digest)
-        except (NotFound, Damaged, CannotLink):
+        except (NotFound, Damaged, Changed, CannotLink, PermissionRefused):
             return False
-        if self._site.commit:
-            self._flush(keys.blob(name, digest))
         self._site.flush_names(keys.blobs_of(name, digest.algorithm))
         return True
+
+    def _link(self, source: str, target: str, held: HeldFile) -> None:
+        """The file that was looked at, flushed [commit] before it has a name that somebody is told of."""
+        with own_name(self._site, source, held) as name:
+            if self._site.commit:
+                self._flush(name)
+            self._site.driver.link(name, target)
 
     def _is_sound(self, name: str, digest: Digest) -> bool:
         try:

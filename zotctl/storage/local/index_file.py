@@ -13,6 +13,7 @@ from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.index import Index, Row, empty_index, parse_index
 from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.reserve import Reserve
@@ -237,7 +238,7 @@ class IndexFiles:
 
     def _remember(self, name: str, draft: Index, written: Info) -> None:
         now = self._site.stat(keys.index(name))
-        if now is not None and (now.ino, now.size, now.mtime_ns) == (written.ino, written.size, written.mtime_ns):
+        if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
             self._cache.put(name, _Known(now.generation, draft), len(draft) + 1)
 

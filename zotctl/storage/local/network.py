@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from zotctl.errors import CannotLink, NoLocks, NoSpace, NotFound, StorageError
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.keys import parent
 from zotctl.storage.local.driver import (
     LocalDriver,
@@ -63,20 +64,20 @@ class NetworkDriver(LocalDriver):
         step = super().link
         self._settle(
             lambda: step(source, target),
-            lambda: _same(self._stat_or_none(source), self._stat_or_none(target)),
+            lambda: same_file(self._stat_or_none(source), self._stat_or_none(target)),
         )
 
     def rename(self, source: str, target: str) -> None:
         step, moved = super().rename, self.stat(source)
-        self._settle(lambda: step(source, target), lambda: _same(moved, self._stat_or_none(target)))
+        self._settle(lambda: step(source, target), lambda: same_file(moved, self._stat_or_none(target)))
 
     def unlink(self, key: str) -> None:
         step, removed = super().unlink, self.stat(key)
-        self._settle(lambda: step(key), lambda: not _same(removed, self._stat_or_none(key)))
+        self._settle(lambda: step(key), lambda: not same_file(removed, self._stat_or_none(key)))
 
     def rmdir(self, key: str) -> None:
         step, removed = super().rmdir, self.stat(key)
-        self._settle(lambda: step(key), lambda: not _same(removed, self._stat_or_none(key)))
+        self._settle(lambda: step(key), lambda: not same_file(removed, self._stat_or_none(key)))
 
     def mkdir(self, key: str) -> None:
         step = super().mkdir
@@ -213,7 +214,7 @@ def _links(driver: Driver, name: str) -> bool:
         return isinstance(error, NoSpace)
     try:
         # Some servers make a copy and call it a link. (The link count may come from a cache for a second.)
-        return _same(driver.stat(name), driver.stat(other))
+        return same_file(driver.stat(name), driver.stat(other))
     finally:
         with suppress(StorageError):
             driver.unlink(other)
@@ -231,10 +232,6 @@ def _locks(driver: Driver, name: str) -> bool:
         for lock in held:
             if lock is not None:
                 lock.release()
-
-
-def _same(one: Info | None, other: Info | None) -> bool:
-    return one is not None and other is not None and (one.ino, one.dev) == (other.ino, other.dev)
 
 
 def _code(error: StorageError) -> int | None:

@@ -6,15 +6,17 @@ used by nobody (local.md, "Deduplication").
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import NamedTuple
 
-from zotctl.errors import CannotLink, Exists, NoSpace, NotFound
+from zotctl.errors import CannotLink, Changed, Exists, NoSpace, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.naming import own_name
 from zotctl.storage.local.site import Site
 
 
@@ -26,8 +28,8 @@ class Copy(Enum):
 
 class Found(NamedTuple):
     copy: Copy
-    info: Info | None = None
-    """Of the file that was compared."""
+    held: HeldFile | None = None
+    """The file that was compared."""
 
 
 class Pool:
@@ -38,17 +40,40 @@ class Pool:
     def used(self) -> bool:
         return self._site.dedupe and self._site.driver.capabilities.links
 
-    def look(self, digest: Digest, staged: str) -> Found:
-        """Is there a copy, with the very bytes that were just hashed?"""
-        key = keys.pool(digest)
-        info = self._site.stat(key) if self.used else None
-        if info is None:
-            return Found(Copy.ABSENT)
-        if not self._bad.holds(digest, info) and self._site.same_bytes(key, staged):
-            return Found(Copy.GOOD, info)
+    @contextmanager
+    def look(self, digest: Digest, staged: str) -> Iterator[Found]:
+        """Is there a copy, with the very bytes that were just hashed? It is held as long as the block runs, and `link`
+        gives that file a name, whatever the pool's name leads to by then."""
+        with ExitStack() as stack:
+            held = self._take(digest, stack)
+            yield self._judge(digest, staged, held) if held is not None else Found(Copy.ABSENT)
+
+    def _take(self, digest: Digest, stack: ExitStack) -> HeldFile | None:
+        if not self.used:
+            return None
+        try:
+            return HeldFile(stack.enter_context(self._site.driver.open(keys.pool(digest))))
+        except NotFound:
+            return None
+
+    def _judge(self, digest: Digest, staged: str, held: HeldFile) -> Found:
+        reader = held.reader
+        if reader is not None and not self._bad.holds(digest, held.info) and self._site.same_bytes(reader, staged):
+            return Found(Copy.GOOD, held)
         self._site.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good
-        now = self._site.stat(key)
-        return Found(Copy.DAMAGED, info) if now is not None and now.ino == info.ino else Found(Copy.ABSENT)
+        return Found(Copy.DAMAGED, held)
+
+    def link(self, digest: Digest, found: Found, target: str) -> bool:
+        """Give the copy that was compared one more name. False: the pool has another by now, or none, or the copy has
+        no link left to give. Raises Exists."""
+        if found.copy is not Copy.GOOD or found.held is None:
+            return False
+        try:
+            with own_name(self._site, keys.pool(digest), found.held) as name:
+                self._site.driver.link(name, target)
+        except (Changed, NotFound, CannotLink):
+            return False
+        return True
 
     def offer(self, digest: Digest, staged: str, found: Found) -> None:
         """Make our bytes the pool's, in place of a damaged copy or of one that takes no more links."""
@@ -65,7 +90,7 @@ class Pool:
 
     def _replace(self, digest: Digest, staged: str, key: str, found: Found) -> None:
         # The inode that was compared, and no other: somebody may have put a good one in its place.
-        if found.copy is Copy.DAMAGED and found.info and not self._bad.mark(digest, key, found.info):
+        if found.copy is Copy.DAMAGED and found.held and not self._bad.mark(digest, key, found.held):
             return
         temp = keys.tmp(self._site.clock.token())
         self._site.driver.link(staged, temp)

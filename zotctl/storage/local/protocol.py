@@ -13,6 +13,7 @@ from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
 from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Driver, Generation, Info, Reader
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.bad import Bad
@@ -99,7 +100,7 @@ class LocalProtocol:
             info = self.driver.stat(self.marker)
         except StorageError as error:
             return no_answer(self.label, error)
-        if self._first is None or (info.dev, info.ino) == (self._first.dev, self._first.ino):
+        if self._first is None or same_file(info, self._first):
             return None
         if not (info.is_dir and self._has_what_was_served()):
             return Unavailable(f"the storage root {self.label} is away: another directory is in its place")

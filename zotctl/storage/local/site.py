@@ -10,6 +10,7 @@ from zotctl.errors import Exists, IoFailed, NotFound
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.locks import Locks
 
 COMPARE_BLOCK = 1 << 20
@@ -85,17 +86,17 @@ class Site:
             self.make_dirs(keys.parent(target))
             self.driver.link(source, target)
 
-    def same_bytes(self, one: str, other: str) -> bool:
-        """Compare, for a copy is never believed unread (local.md, "Upload"). False if one is gone, or if the
-        first can't be read."""
+    def same_bytes(self, one: Reader, other: str) -> bool:
+        """Compare, for a copy is never believed unread (local.md, "Upload"). False if the other is gone, or if the
+        one can't be read."""
         try:
-            with self.driver.open(one) as a, self.driver.open(other) as b:
-                if a.size != b.size:
+            with self.driver.open(other) as b:
+                if one.size != b.size:
                     return False
-                if a.info().ino == b.info().ino:
+                if same_file(one.info(), b.info()):
                     return True
-                steps = range(0, a.size, COMPARE_BLOCK)
-                return all(b.read_at(at, COMPARE_BLOCK) == _read(a, at) for at in steps)
+                steps = range(0, one.size, COMPARE_BLOCK)
+                return all(b.read_at(at, COMPARE_BLOCK) == _read(one, at) for at in steps)
         except NotFound:
             return False
 

@@ -10,6 +10,7 @@ from zotctl.errors import DigestInvalid, NotEmpty, NotFound
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.lease import lease
 from zotctl.storage.local.pool import Copy, Found
@@ -51,7 +52,7 @@ class LocalUpkeep:
         return info.nlink if info.nlink == 1 else info.nlink - self._is_pooled(digest, info)
 
     def _is_pooled(self, digest: Digest, info: Info) -> bool:
-        return _same(self._site.stat(keys.pool(digest)), info)
+        return same_file(self._site.stat(keys.pool(digest)), info)
 
     def copies(self, digest: Digest) -> Iterator[str]:
         yield keys.pool(digest)
@@ -66,23 +67,23 @@ class LocalUpkeep:
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
         return self._bad.holds(digest, info)
 
-    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
+    def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
         """Keep the damaged inode aside."""
-        self.drop_from_pool(digest, hashed)
-        return self._bad.mark(digest, keys.blob(name, digest), hashed)
+        self.drop_from_pool(digest, damaged)
+        return self._bad.mark(digest, keys.blob(name, digest), damaged)
 
-    def drop_from_pool(self, digest: Digest, hashed: Info) -> None:
+    def drop_from_pool(self, digest: Digest, damaged: HeldFile) -> None:
         """A damaged copy helps no push. The pool is a hint, so if a good one came in between, that is no loss."""
-        if self._is_pooled(digest, hashed):
+        if self._is_pooled(digest, damaged.info):
             self._site.discard(keys.pool(digest))
 
-    def clear(self, name: str, digest: Digest, info: Info) -> bool:
-        return self._bad.clear(digest, info)
+    def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
+        return self._bad.clear(digest, good)
 
     def sweep(self, before: float) -> int:
         return sum(self._bad.sweep(digest, int(before * 1e9)) for digest in self._bad.digests())
 
-    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+    def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
         protocol, staged, blob = self._protocol, keys.tmp(self._site.clock.token()), keys.blob(name, digest)
         try:
             self._stage(staged, digest, chunks)
@@ -161,6 +162,3 @@ class LocalUpkeep:
     def lease(self, job: str) -> AbstractContextManager[None]:
         return lease(self._site, job)
 
-
-def _same(one: Info | None, other: Info) -> bool:
-    return one is not None and (one.ino, one.dev) == (other.ino, other.dev)

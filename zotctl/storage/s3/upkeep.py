@@ -10,6 +10,7 @@ from zotctl.errors import Damaged, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.lease import lease
@@ -66,14 +67,14 @@ class BucketUpkeep:
         found = self._same(name, digest, info)
         return found is not None and self._bad.holds(digest, found)
 
-    def mark(self, name: str, digest: Digest, hashed: Info) -> bool:
-        if (found := self._same(name, digest, hashed)) is None:
+    def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
+        if (found := self._same(name, digest, damaged.info)) is None:
             return False
         self._bad.mark(digest, found)
         return True
 
-    def clear(self, name: str, digest: Digest, info: Info) -> bool:
-        found = self._same(name, digest, info)
+    def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
+        found = self._same(name, digest, good.info)
         if found is None or not self._bad.holds(digest, found):
             return False
         self._bad.clear(digest, found.key)
@@ -82,7 +83,7 @@ class BucketUpkeep:
     def _same(self, name: str, digest: Digest, info: Info) -> Object | None:
         """The object that was meant, if the repository still reads it. Without a name: the pool's."""
         found = self._blobs.lying(name, digest) if name else self._site.head(keys.shared(digest))
-        return found if found is not None and info_of(found).ino == info.ino else None
+        return found if found is not None and same_file(info_of(found), info) else None
 
     def sweep(self, before: float) -> int:
         """The bytes lie where they lay, for the collector to find; what was replaced needs no mark."""
@@ -92,9 +93,9 @@ class BucketUpkeep:
                 self._bad.clear(digest, key)
         return 0
 
-    def heal(self, name: str, digest: Digest, damaged: Info, chunks: Iterable[bytes]) -> list[str]:
+    def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
         """In its own place, so that whoever reads that is healed."""
-        if (found := self._same(name, digest, damaged)) is None:
+        if (found := self._same(name, digest, damaged.info)) is None:
             return []
         replace(self._site.objects, found.key, digest, chunks)
         self._bad.clear(digest, found.key)

@@ -1,0 +1,389 @@
+"""What was verified is what is linked, moved or marked, whatever another process does between two steps (I2, I6).
+
+The storage gives a freed inode number to the next file at once, as ext4 does, and the other process sets times of
+modification, as a restored backup has them.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.faults import Call, Faults
+from tests.jobs.importing import blob_file, local_store, run_import
+from tests.jobs.layouts import run_scrub
+from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import Damaged, NotFound
+from zotctl.jobs import importer, leftovers
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import digest_of
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import Driver, Info, read
+from zotctl.storage.file_identity import FileIdentity, HeldFile, same_file
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.memory import MemoryDriver
+
+IMAGE = images.image("x")
+LAYER = IMAGE.blobs[1]
+DIGEST = digest_of(LAYER)
+ROTTEN = bytes([LAYER[0] ^ 1]) + LAYER[1:]
+LONG_AGO = 1_500_000_000 * 10**9
+A, B, C, POOL = (*(keys.blob(name, DIGEST) for name in ("a", "b", "c")), keys.pool(DIGEST))
+
+
+class Meanwhile(Faults):
+    """Before a call that was waited for, another process acts, once; after a call that comes first, if one is named."""
+
+    def __init__(self, inner: Driver) -> None:
+        super().__init__(inner)
+        self._plans: list[tuple[list[tuple[str, str]], Callable[[], object]]] = []
+        self.left = 0
+
+    def before(self, call: Call) -> None:
+        for plan in list(self._plans):
+            steps, act = plan
+            if steps and (call.method, call.key) == steps[0]:
+                steps.pop(0)
+                if not steps:
+                    self._plans.remove(plan)
+                    self.left -= 1
+                    act()
+
+    def when(self, *steps: tuple[str, str], act: Callable[[], object]) -> None:
+        """Calls in this order, others may be between."""
+        self._plans.append((list(steps), act))
+        self.left += 1
+
+
+def put(driver: Driver, key: str, body: bytes, mtime_ns: int = LONG_AGO) -> None:
+    """As a foreign tool does it."""
+    with driver.create(key) as writer:
+        writer.write([body])
+        writer.dress(None, mtime_ns)
+
+
+def replace(driver: Driver, body: bytes, *names: str) -> Info:
+    """All names of a file go, and another takes the first: of its size, its number and its time of modification."""
+    was = driver.stat(names[0])
+    for name in names:
+        driver.unlink(name)
+    put(driver, names[0], body, was.mtime_ns)
+    return was
+
+
+def bytes_of(driver: Driver, key: str) -> bytes:
+    return read(driver, key, 1 << 20)
+
+
+def run_dedupe(store: Store) -> Report:
+    run = Run("dedupe", store)
+    return run.finish(lambda: dedupe(run, DedupeOptions(workers=1)))
+
+
+@pytest.fixture
+def memory() -> MemoryDriver:
+    return MemoryDriver()
+
+
+@pytest.fixture
+def between(memory: MemoryDriver) -> Meanwhile:
+    return Meanwhile(memory)
+
+
+@pytest.fixture
+def store(between: Meanwhile) -> Store:
+    return store_over(between)
+
+
+# -- the type -----------------------------------------------------------------------------------
+
+
+def test_links_and_modes_change_no_content_and_a_write_does(memory: MemoryDriver) -> None:
+    put(memory, "one", b"abc")
+    with memory.open("one") as reader:
+        held, known = HeldFile(reader), FileIdentity.of(reader.info())
+        memory.link("one", "two")
+        assert held.is_at(memory.stat("two")) and same_file(memory.stat("one"), memory.stat("two"))
+        assert not known.is_untouched(memory.stat("one")), "what was not held may be another file by now"
+        with memory.append("one") as writer:
+            writer.write([b"d"])
+        assert not held.is_at(memory.stat("two"))
+    assert not held.is_at(None) and not known.is_untouched(None) and not same_file(None, None)
+
+
+def test_a_freed_number_is_no_identity(memory: MemoryDriver) -> None:
+    put(memory, "one", b"abc")
+    known = FileIdentity.of(memory.stat("one"))
+    replace(memory, b"abd", "one")
+    now = memory.stat("one")
+    assert FileIdentity.of(now).content == known.content, "all but the time of change is the same, as on ext4"
+    assert not known.is_untouched(now)
+
+
+def test_a_number_that_is_held_is_not_given_away(memory: MemoryDriver) -> None:
+    put(memory, "one", b"abc")
+    with memory.open("one") as reader:
+        replace(memory, b"abd", "one")
+        assert not HeldFile(reader).is_at(memory.stat("one"))
+
+
+def test_inode_numbers_are_compared_in_one_place() -> None:
+    package = Path(importer.__file__).parents[1]
+    allowed = {"storage/file_identity.py", "storage/driver.py", "storage/local/driver.py", "storage/memory.py"}
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("ino", "st_ino")
+    }
+    assert found <= allowed
+
+
+# -- a push -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [[POOL], [POOL, A]], ids=["moved", "number-used-again"])
+def test_i2_a_push_links_the_copy_that_it_compared_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store, names: list[str]
+) -> None:
+    """gc and dedupe between the look and the link: the pool has a foreign copy that nobody has read."""
+    push_blob(store.repository_for_push("a"), LAYER)
+    between.when(("link", POOL), act=lambda: replace(memory, ROTTEN, *names))
+    push_blob(store.repository_for_push("b"), LAYER)
+    assert not between.left
+    assert bytes_of(memory, B) == LAYER
+
+
+def test_i2_a_push_believes_the_blob_that_it_compared_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    between.when(("open", A), ("stat", A), act=lambda: replace(memory, ROTTEN, A, POOL))
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert not between.left
+    assert bytes_of(memory, A) == LAYER
+
+
+def test_a_push_marks_the_blob_that_it_compared_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    memory.unlink(POOL)
+    replace(memory, ROTTEN, A)
+    between.when(("open", A), ("link", A), act=lambda: replace(memory, LAYER, A))
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert not between.left
+    store.repository("a").blob(DIGEST)
+    assert not list(store.roots[0].local.bad.kept(DIGEST)) and bytes_of(memory, A) == LAYER
+
+
+def test_a_length_that_is_doubted_marks_what_was_hashed(memory: MemoryDriver, between: Meanwhile, store: Store) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    memory.unlink(POOL)
+    replace(memory, ROTTEN, A)
+    between.when(("link", A), act=lambda: replace(memory, LAYER, A))
+    assert not store.roots[0].protocol.distrust("a", DIGEST)
+    assert not between.left
+    assert store.repository("a").blob(DIGEST)
+
+
+def test_i2_healing_spreads_the_bytes_of_the_push_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    for name in "ab":
+        push_blob(store.repository_for_push(name), LAYER)
+    replace(memory, ROTTEN, A, POOL, B)
+    memory.link(A, B)
+    between.when(("rename", A), act=lambda: None)
+    between.when(("scan", ""), act=lambda: (memory.unlink(A), put(memory, A, ROTTEN)))
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert bytes_of(memory, B) == LAYER
+    assert not memory.scan(keys.TMP)
+
+
+@pytest.mark.parametrize("instead", [b"", ROTTEN], ids=["stub", "rotten"])
+def test_i6_a_mount_links_what_it_looked_at(
+    memory: MemoryDriver, between: Meanwhile, store: Store, instead: bytes
+) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    push_blob(store.repository_for_push("b"), b"other")
+    between.when(("link", A), act=lambda: (memory.unlink(A), put(memory, A, instead)))
+    assert not store.repository_for_push("b").mount_blob(store.repository("a"), DIGEST)
+    assert not between.left
+    with pytest.raises(NotFound):
+        memory.stat(B)
+
+
+def test_a_name_in_tmp_is_as_old_as_the_link_and_not_as_the_file(memory: MemoryDriver, store: Store) -> None:
+    """gc leaves alone what a push or a job holds there."""
+    push_blob(store.repository_for_push("a"), LAYER)
+    replace(memory, LAYER, A, POOL)
+    with memory.append(A) as writer:
+        writer.dress(None, LONG_AGO)
+    memory.link(A, keys.tmp("held"))
+    run = Run("gc", store)
+    leftovers.sweep(run, store.roots[0], 60.0)
+    assert memory.stat(keys.tmp("held")).nlink == 2
+
+
+# -- scrub --------------------------------------------------------------------------------------
+
+
+def spoiled(driver: Driver) -> None:
+    """The layer of `a` is damaged, and no other copy is there."""
+    driver.unlink(POOL)
+    was = driver.stat(A)
+    driver.unlink(A)
+    put(driver, A, ROTTEN, was.mtime_ns // 10**9 * 10**9 - 3600 * 10**9)
+
+
+def test_scrub_marks_no_good_blob_that_got_the_number_of_a_damaged_one(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    """Hours lie between the hash and what follows from it: a backup of the blob is restored meanwhile."""
+    push_image(store, "a", "v1", seed="x")
+    spoiled(memory)
+    between.when(("open", A), ("stat", keys.index("a")), act=lambda: replace(memory, LAYER, A))
+    report = run_scrub(store, workers=1)
+    assert not between.left
+    assert report.findings == []
+    assert store.repository("a").blob(DIGEST) == len(LAYER)
+
+
+def test_scrub_on_ext4_marks_no_good_blob(mounts: Mounts, tmp_path: Path) -> None:  # noqa: F811
+    """The same where the kernel gives the number to the next file."""
+    place = mounts.get("ext4") / tmp_path.name
+    place.mkdir()
+    local = LocalDriver(str(place))
+    between = Meanwhile(local)
+    store = store_over(between)
+    push_image(store, "a", "v1", seed="x")
+    spoiled(local)
+    before = local.stat(A)
+    between.when(("open", A), ("stat", keys.index("a")), act=lambda: replace(local, LAYER, A))
+    report = run_scrub(store, workers=1)
+    assert not between.left and local.stat(A).ino == before.ino
+    assert report.findings == []
+    assert store.repository("a").blob(DIGEST) == len(LAYER)
+
+
+def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    """Another run marks a damaged file that got the number of the good one."""
+    push_image(store, "a", "v1", seed="x")
+    memory.unlink(POOL)
+    put(memory, "stray", ROTTEN)
+    other = store.roots[0].local.bad
+    with memory.open("stray") as reader:
+        assert other.mark(DIGEST, "stray", HeldFile(reader))
+
+    def damage() -> None:
+        replace(memory, ROTTEN, A)
+        with memory.open(A) as reader:
+            assert store_over(memory).roots[0].local.bad.mark(DIGEST, A, HeldFile(reader))
+
+    between.when(("open", A), ("stat", keys.bad(DIGEST)), act=damage)
+    run_scrub(store, workers=1)
+    assert not between.left
+    with pytest.raises(Damaged):
+        store.roots[0].protocol.find("a", DIGEST)
+
+
+def test_damage_that_was_touched_is_read_again_and_marked(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    push_image(store, "a", "v1", seed="x")
+    spoiled(memory)
+    between.when(("open", A), ("stat", keys.index("a")), act=lambda: memory.link(A, "another"))
+    report = run_scrub(store, workers=1)
+    assert not between.left
+    assert [finding.action for finding in report.findings] == ["marked"]
+
+
+# -- dedupe -------------------------------------------------------------------------------------
+
+
+def test_i2_dedupe_looks_again_at_a_copy_that_it_knew(memory: MemoryDriver, between: Meanwhile) -> None:
+    """Verdicts on the pool's copies are kept for a whole run."""
+    store = store_over(between, dedupe=False)
+    for name in ("a", "b", "c"):
+        push_blob(store.repository_for_push(name), LAYER)
+    between.when(("open", C), act=lambda: replace(memory, ROTTEN, POOL, A, B))
+    report = run_dedupe(store)
+    assert not between.left
+    assert bytes_of(memory, C) == LAYER
+    assert report.summary["linked"] == 1
+
+
+def test_dedupe_reads_a_copy_in_the_pool_once(memory: MemoryDriver) -> None:
+    class Reads(Faults):
+        count = 0
+
+        def before(self, call: Call) -> None:
+            self.count += call.method == "read_at" and call.key == POOL
+
+    driver = Reads(memory)
+    store = store_over(driver, dedupe=False)
+    for name in ("a", "b", "c", "d", "e"):
+        push_blob(store.repository_for_push(name), LAYER)
+    assert run_dedupe(store).summary["linked"] == 4
+    assert driver.count == 2, "its bytes, and its end"
+
+
+# -- import-layout --link -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["swapped", "written"])
+def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The name of the source leads to right bytes while it is hashed, and to others when it was opened; or it is
+    written to between the two."""
+    store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
+    path = blob_file(source, LAYER)
+    require: Any = importer._require_linkable
+    publish: Any = importer._link_open
+    if how == "swapped":
+        path.write_bytes(ROTTEN)
+
+    def swap(root: Any, info: os.stat_result) -> None:
+        if how == "swapped" and info.st_ino == path.stat().st_ino:
+            path.unlink()
+            path.write_bytes(LAYER)
+        require(root, info)
+
+    def write(fd: int, target: str) -> None:
+        if how == "written":
+            path.write_bytes(ROTTEN)
+        publish(fd, target)
+
+    monkeypatch.setattr(importer, "_require_linkable", swap)
+    monkeypatch.setattr(importer, "_link_open", write)
+    report = run_import(store, source, link=True, repo="a")
+    blob = tmp_path / "store" / A
+    assert not blob.exists() or blob.read_bytes() == LAYER
+    assert "digest_mismatch" in {finding.kind for finding in report.findings}
+
+
+def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
+    require: Any = importer._require_linkable
+
+    def grow(root: Any, info: os.stat_result) -> None:
+        if info.st_ino == blob_file(source, LAYER).stat().st_ino:
+            with blob_file(source, LAYER).open("ab") as file:
+                file.write(b"more")
+        require(root, info)
+
+    monkeypatch.setattr(importer, "_require_linkable", grow)
+    run_import(store, source, link=True, repo="a")
+    blob = tmp_path / "store" / A
+    assert not blob.exists() or blob.read_bytes() == LAYER
