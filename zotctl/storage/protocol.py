@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from zotctl.errors import NotYetReadable, PermissionRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -20,6 +20,8 @@ from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
 from zotctl.storage.upkeep import Upkeep
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,10 @@ class StoreProtocol(Protocol):
     @property
     def deferred(self) -> bool:
         """Does a look at index.json cost a request? Then nobody looks who need not."""
+
+    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Make all of these calls, side by side where each of them is a request; their results in order. After a
+        failure, which is raised, no other one is begun. A call may come here itself."""
 
     def find(self, name: str, digest: Digest) -> Info:
         """Is the blob there? Yes is a promise (I6). NotFound: absent. Damaged: known bad, or a stub."""

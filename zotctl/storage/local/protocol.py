@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -28,6 +29,8 @@ from zotctl.storage.local.upkeep import LocalUpkeep
 from zotctl.storage.local.uploads import Upload, Uploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, no_answer
+
+T = TypeVar("T")
 
 WITNESSES = 100
 """Repositories, those read last, of which one shows that a directory in the place of a root has the same tree."""
@@ -94,6 +97,9 @@ class LocalProtocol:
     @property
     def clock(self) -> Clock:
         return self.site.clock
+
+    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        return [call() for call in calls]
 
     def state(self) -> StorageError | None:
         try:

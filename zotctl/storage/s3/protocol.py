@@ -93,6 +93,9 @@ class BucketProtocol:
     def label(self) -> str:
         return self.site.objects.label
 
+    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        return self.site.each(calls)
+
     def find(self, name: str, digest: Digest) -> Info:
         return self.blobs.find(name, digest)
 

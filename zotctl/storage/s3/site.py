@@ -13,6 +13,7 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Object, Objects
+from zotctl.storage.s3.abreast import abreast
 from zotctl.storage.s3.shared import Mark
 from zotctl.storage.s3.turns import Turn, at_once
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 WINDOW = 900.0
 THREADS = 16
-"""Requests of one push that may be under way at once."""
+"""Requests of one push, or of one job's look at many things, that may be under way at once."""
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Site:
         return None
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """All of them, side by side where there are threads; the results in order."""
+        """All of them, side by side where there are threads; the results in order. A call may come here itself."""
         if self.threads is None or len(calls) < 2:
             return [call() for call in calls]
-        return [future.result() for future in [self.threads.submit(call) for call in calls]]
+        return abreast(self.threads, THREADS, calls)

@@ -1,0 +1,41 @@
+"""Several requests side by side, by the caller and by threads that it shares with others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def abreast(threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Make all calls, at most `most` at once; the results in order.
+
+    The caller makes calls too, and waits for those only that a thread has begun: so a call may come here itself,
+    however few threads there are. After a failure no other call is begun; of several, the first in order is raised.
+    """
+    results: dict[int, T] = {}
+    failures: dict[int, BaseException] = {}
+    todo, mutex = iter(enumerate(calls)), threading.Lock()
+
+    def work() -> None:
+        while not failures:
+            with mutex:
+                at, call = next(todo, (-1, None))
+            if call is None:
+                return
+            try:
+                results[at] = call()
+            except BaseException as failure:
+                failures[at] = failure
+
+    helpers = [threads.submit(work) for _ in range(min(most, len(calls)) - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+    if failures:
+        raise failures[min(failures)]
+    return [results[at] for at in range(len(calls))]
