@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,5 +40,38 @@ class Counted:
             if self.before is not None:
                 self.before(name, args)
             return found(*args, **options)
+
+        return call
+
+
+class InFlight:
+    """How many requests were under way at once. Of those that `waits` says, the first ones wait until `together` are,
+    or it turns out that no more come."""
+
+    def __init__(self, inner: Objects, waits: Callable[[str, str], bool], patience: float = 0.2) -> None:
+        self.inner, self.most, self._waits, self._patience = inner, 0, waits, patience
+        self._now = 0
+        self._changed = threading.Condition()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if name not in METHODS:
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:
+            if not self._waits(name, str(args[0])):
+                return found(*args, **options)
+            with self._changed:
+                self._now += 1
+                self.most = max(self.most, self._now)
+                self._changed.notify_all()
+                seen = self.most
+                while self._changed.wait(self._patience) and self.most != seen:
+                    seen = self.most
+            try:
+                return found(*args, **options)
+            finally:
+                with self._changed:
+                    self._now -= 1
 
         return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from tests import images
 from zotctl.oci.digest import Digest, digest_of
@@ -43,14 +44,24 @@ def bucket_root(
     dedupe: bool = False,
     delay: float = 3600.0,
     single_writer: bool = False,
+    threads: ThreadPoolExecutor | None = None,
 ) -> Root:
-    """A root on a bucket, as opening makes one, without threads."""
-    site = BucketSite(objects, clock or Clock(), dedupe=dedupe, delay=delay, single_writer=single_writer)
+    """A root on a bucket, as opening makes one; without threads, unless they are given."""
+    site = BucketSite(
+        objects, clock or Clock(), dedupe=dedupe, delay=delay, single_writer=single_writer, threads=threads
+    )
     return Root(BucketProtocol(site), read_only=False)
 
 
-def bucket_store(objects: Objects, clock: Clock | None = None, *, dedupe: bool = False, delay: float = 3600.0) -> Store:
-    return Store([bucket_root(objects, clock, dedupe=dedupe, delay=delay)], clock or Clock())
+def bucket_store(
+    objects: Objects,
+    clock: Clock | None = None,
+    *,
+    dedupe: bool = False,
+    delay: float = 3600.0,
+    threads: ThreadPoolExecutor | None = None,
+) -> Store:
+    return Store([bucket_root(objects, clock, dedupe=dedupe, delay=delay, threads=threads)], clock or Clock())
 
 
 def probed(objects: Objects, server: str = "", *, signed_deletes: bool = True) -> None:

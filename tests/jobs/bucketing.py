@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,9 +64,11 @@ def dedupe(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def opened(place: Place, *, dedupe: bool = False, objects: Any = None) -> Store:
+def opened(
+    place: Place, *, dedupe: bool = False, objects: Any = None, threads: ThreadPoolExecutor | None = None
+) -> Store:
     """As another process opens it."""
-    return bucket_store(objects or place.objects, place.clock, dedupe=dedupe)
+    return bucket_store(objects or place.objects, place.clock, dedupe=dedupe, threads=threads)
 
 
 def run_job(store: Store, job: str, work: Callable[[Run], None], **options: Any) -> Report:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests import images
 from tests.buckets import Bucket, bucket, make_bucket  # noqa: F401 - a fixture
-from tests.counting import Counted
+from tests.counting import Counted, InFlight
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
     Killed,
@@ -31,14 +32,15 @@ from tests.jobs.importing import actions, kinds, local_store, piped, run_import,
 from tests.jobs.layouts import lay_out, store_of
 from tests.stores import push_image, push_index
 from tests.tools import program
-from zotctl.errors import UsageError
+from zotctl.errors import Unavailable, UsageError
 from zotctl.jobs import importer
 from zotctl.jobs.archives import STAGING
+from zotctl.jobs.far_source import FarSource
 from zotctl.jobs.report import Report
 from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.s3.lease import LIFETIME
 
 X = images.image("x", layers=2)
@@ -79,7 +81,7 @@ def from_place(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
     @contextmanager
     def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
         root = stores[-1].roots[0]
-        yield root.driver, list(root.catalog.everything())
+        yield FarSource(root.protocol, root.driver), list(root.catalog.everything())
 
     monkeypatch.setattr(importer, "in_bucket", in_bucket)
     return stores
@@ -105,6 +107,83 @@ def test_from_one_bucket_to_another(source: Path, from_place: list[Store]) -> No
     from_place.append(opened(one, dedupe=True))
     assert run_import(opened(two), "s3://elsewhere/root").exit_code == 0
     require_same(opened(two), store_of(source))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_out_of_a_bucket_each_blob_is_one_request(pooled: bool, tmp_path: Path, from_place: list[Store]) -> None:
+    """And a list of each repository, however much is in it. Who looks into a pool reads the manifests for that, too."""
+    at_hand = InMemory()
+    for at in range(40):
+        push_image(opened(at_hand, dedupe=pooled), "a", f"v{at}", seed=str(at))
+    counted = Counted(at_hand.objects)
+    from_place.append(opened(at_hand, dedupe=pooled, objects=counted))
+    from_place[0].roots[0].bucket.site.look_for_pool()
+    report = run_import(local_store(tmp_path / "out"), "s3://elsewhere/root")
+    assert (report.exit_code, report.findings, report.errors) == (0, [], [])
+    blobs = report.summary["blobs"]
+    opens = [key for method, key in counted.requests if method == "open" and "/sha256/" in key]
+    twice = 40 if pooled else 0
+    assert len(set(opens)) == blobs
+    assert len(opens) == blobs + twice
+    rest = [one for one in counted.requests if one not in [("open", key) for key in opens]]
+    assert len(rest) <= 25, rest
+
+
+def test_out_of_a_bucket_manifests_are_read_side_by_side(tmp_path: Path, from_place: list[Store]) -> None:
+    at_hand = InMemory()
+    for at in range(40):
+        push_image(opened(at_hand), "a", f"v{at}", seed=str(at))
+    manifests = {row.digest for row in opened(at_hand).repository("a").index().rows()}
+    flight = InFlight(at_hand.objects, lambda method, key: method == "open" and f"sha256:{key[-64:]}" in manifests)
+    with ThreadPoolExecutor(8) as threads:
+        from_place.append(opened(at_hand, objects=flight, threads=threads))
+        assert run_import(local_store(tmp_path / "out"), "s3://elsewhere/root").exit_code == 0
+    assert flight.most == 9
+
+
+def test_what_vanishes_from_a_bucket_that_is_imported_is_told(
+    tmp_path: Path, from_place: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list is no proof: what it named and is gone is missing, and its image stays out."""
+    at_hand = InMemory()
+    for tag in ("one", "two"):
+        push_image(opened(at_hand), "a", tag, seed=tag)
+    layer = digest_of(images.image("one", layers=2).blobs[-1])
+    listed = FarSource._listed
+
+    def vanishing(self: FarSource, folder: str) -> dict[str, Info]:
+        found = listed(self, folder)
+        at_hand.memory.stored.pop(keys.blob("a", layer), None)
+        return found
+
+    monkeypatch.setattr(FarSource, "_listed", vanishing)
+    from_place.append(opened(at_hand))
+    out = local_store(tmp_path / "out")
+    report = run_import(out, "s3://elsewhere/root")
+    assert (report.exit_code, kinds(report)) == (4, ["missing_blob"])
+    assert out.repository("a").tags() == ["two"]
+
+
+def test_what_can_not_be_read_now_is_left_out_and_ends_the_run_with_5(
+    tmp_path: Path, from_place: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hand = InMemory()
+    for tag in ("one", "two"):
+        push_image(opened(at_hand), "a", tag, seed=tag)
+    layer = keys.blob("a", digest_of(images.image("one", layers=2).blobs[-1]))
+    opens = FarSource.open
+
+    def refusing(self: FarSource, key: str) -> Reader:
+        if key == layer:
+            raise Unavailable("away")
+        return opens(self, key)
+
+    monkeypatch.setattr(FarSource, "open", refusing)
+    from_place.append(opened(at_hand))
+    out = local_store(tmp_path / "out")
+    report = run_import(out, "s3://elsewhere/root")
+    assert (report.exit_code, kinds(report)) == (5, ["unreadable"])
+    assert out.repository("a").tags() == ["two"]
 
 
 def test_a_second_run_copies_nothing(place: Place, dedupe: bool, source: Path) -> None:  # noqa: F811

@@ -14,13 +14,14 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
 from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, UsageError, ZotctlError
+from zotctl.jobs.far_source import Body
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import StoredLayout
@@ -403,25 +404,6 @@ def discard_staging(root: Root) -> None:
 # -- for a dry run: nothing is written ------------------------------------------------------------
 
 
-class _Body:
-    """A manifest in memory, as a `Reader`."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body, self.size = body, len(body)
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        return self._body[offset : offset + count]
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> _Body:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
 class Listing:
     """An archive that is only looked at: the size of everything, the bytes of what may be a manifest.
     It is a stage and the layout in one."""
@@ -468,4 +450,7 @@ class Listing:
     def open(self, digest: Digest) -> Reader:
         if digest not in self._bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
-        return _Body(self._bodies[digest])  # type: ignore[return-value]
+        return Body(self._bodies[digest])
+
+    def read_ahead(self, digests: Sequence[Digest]) -> None:
+        pass

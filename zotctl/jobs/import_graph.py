@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, StorageError
+from zotctl.errors import DigestInvalid, ManifestInvalid, NotFound, StorageError
 from zotctl.jobs.report import Kind
 from zotctl.jobs.sources import Layout
 from zotctl.oci.digest import Digest, digest_of, parse_digest
@@ -123,6 +123,8 @@ def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
     try:
         with layout.open(digest) as reader:
             yield from pieces(reader, size)
+    except NotFound as error:  # since it was looked for
+        raise Unusable(*layout.absence(digest)) from error
     except StorageError as error:
         raise Unusable("unreadable", error.message) from error
 

@@ -72,6 +72,8 @@ from zotctl.storage.root import Root
 
 AT_ONCE = 8
 """Copies side by side where they go over a network."""
+AHEAD = 64
+"""Manifests that are asked for before the first of them is looked at."""
 ROUNDS = 3
 """How often what vanishes between the copy and the commit is copied again."""
 
@@ -182,7 +184,7 @@ def _guarded(run: Run, name: str) -> Iterator[None]:
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     graph = Graph(source_reader(layout))
-    _walk(graph, layout.index)
+    _walk(graph, layout)
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
         run.finding(finding)
@@ -194,10 +196,13 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         _move(run, layout, importing, all(whole) and options.tag is None)
 
 
-def _walk(graph: Graph, index: Index) -> None:
-    for row in index.rows():
-        if row.digest is not None:
-            graph.walk(row.digest, row.size, row.media_type)
+def _walk(graph: Graph, layout: Layout) -> None:
+    rows = [(row.digest, row) for row in layout.index.rows() if row.digest is not None]
+    for start in range(0, len(rows), AHEAD):
+        some = rows[start : start + AHEAD]
+        layout.read_ahead([digest for digest, _ in some])
+        for digest, row in some:
+            graph.walk(digest, row.size, row.media_type)
 
 
 def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
@@ -378,6 +383,8 @@ class _Import:
     def _report_fault(self, digest: str, tags: tuple[str, ...]) -> None:
         fault = self._faults[digest]
         details = {"source": self.layout.label}
+        if fault.kind == "unreadable":  # it may be whole, and another run may have it
+            self.run.report.codes.append(5)
         self.run.finding(Finding(self.name, digest, fault.kind, fault.reason, tags, "skip", details))
 
     def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:

@@ -26,6 +26,7 @@ from zotctl.errors import (
     UsageError,
     ZotctlError,
 )
+from zotctl.jobs.far_source import FarSource
 from zotctl.jobs.report import Kind
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
@@ -79,6 +80,8 @@ class Layout(Protocol):
         """Why it is not there."""
 
     def open(self, digest: Digest) -> Reader: ...
+    def read_ahead(self, digests: Sequence[Digest]) -> None:
+        """These are opened next, one after the other. Never raises."""
 
 
 @dataclass
@@ -112,6 +115,10 @@ class StoredLayout:
 
     def open(self, digest: Digest) -> Reader:
         return self.driver.open(keys.blob(self.name, digest))
+
+    def read_ahead(self, digests: Sequence[Digest]) -> None:
+        if isinstance(self.driver, FarSource):
+            self.driver.read_ahead(self.name, digests)
 
     def _is_folder(self, algorithm: str) -> bool:
         if algorithm not in self._folders:
@@ -201,9 +208,9 @@ def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
     try:
         root = opened_store.roots[0]
         if root.stat(LAYOUT_FILE) is not None:
-            yield Aliased(root.driver, THE_LAYOUT, ""), [THE_LAYOUT]
+            yield FarSource(root.protocol, Aliased(root.driver, THE_LAYOUT, "")), [THE_LAYOUT]
         elif names := list(root.catalog.everything()):
-            yield root.driver, names
+            yield FarSource(root.protocol, root.driver), names
         else:
             raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
     finally:
