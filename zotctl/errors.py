@@ -54,7 +54,8 @@
     │   ├── Expired             409 a request that was signed too long ago (storage only)
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
-    └── HeldElsewhere          11   another run, or zot, holds it
+    ├── HeldElsewhere          11   another run, or zot, holds it
+    └── ClockDoubtful          15   the clock is far from where it should be, and nothing expires by it
 
 Exit codes that are no exception: 0 done, 4 damage found, 5 done but some repositories could not be
 looked at, 16 stopped at --max-duration, 70 a bug in zotctl.
@@ -76,6 +77,7 @@ EXIT_CODES: dict[int, str] = {
     12: "permission or credentials",
     13: "storage full, or below min_free",
     14: "storage unreachable, or a time-out",
+    15: "the clock is far from where it should be (gc)",
     16: "stopped at --max-duration; run it again to go on",
     70: "a bug in zotctl",
     130: "SIGINT, after a clean stop",
@@ -114,6 +116,10 @@ class NoSuchStore(ZotctlError):
 
 class HeldElsewhere(ZotctlError):
     exit_code = 11
+
+
+class ClockDoubtful(ZotctlError):
+    exit_code = 15
 
 
 class OciError(ZotctlError):

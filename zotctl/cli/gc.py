@@ -67,6 +67,9 @@ def gc(
         typer.Option(metavar="RUN|DIGEST|NAME@DIGEST", help="Bring it back out of the trash, and end."),
     ] = None,
     list_trash: Annotated[bool, typer.Option("--list-trash", help="Show what lies in the trash, and end.")] = False,
+    trust_clock: Annotated[
+        bool, typer.Option("--trust-clock", help="Collect though the clock is far from where it should be (exit 15).")
+    ] = False,
     dry_run: DryRunOption = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything would go.")
@@ -82,6 +85,10 @@ def gc(
     Nothing is deleted at once: what is unreachable for the delay goes into the trash, comes back by itself when
     somebody asks for it, and is freed when it has lain there for the delay. Space is free after twice the delay.
     A repository in which something can't be read is reported, and nothing in it is touched.
+
+    By a clock that is far from where it should be nothing goes, for everything would (exit 15): more than a day beyond
+    the time for which the machine has been running since the last run, or more than 100 days after it, or not that of
+    the storage. Put it right; if it is right, give --trust-clock once, or wait: after a day it is believed.
 
     On a bucket there is no trash: what a run finds unreachable is noted, and deleted by a run after the delay, unless
     somebody asked for it since. Space is free after twice the delay there, too; --restore has nothing to bring back.
@@ -100,7 +107,8 @@ def gc(
         from zotctl.jobs import restore as restoring
         from zotctl.jobs.settings import gc_settings
 
-        settings = gc_settings(delay=chosen, untagged=untagged.value if untagged else None)
+        which = untagged.value if untagged else None
+        settings = gc_settings(delay=chosen, untagged=which, trust_clock=trust_clock)
         if explain is not None:
             explaining.explain(run, explain, settings)
         elif restore is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from zotctl.errors import ClockDoubtful, StorageError
 from zotctl.jobs.bucket.collector import BucketCollector
+from zotctl.jobs.clock_check import require_clock
 from zotctl.jobs.gc_local import LocalCollector
 from zotctl.jobs.gc_plan import COUNTERS, GcOptions
 from zotctl.jobs.run import Run, Stopped, TimeUp
@@ -46,7 +48,8 @@ def gc(run: Run, settings: Settings) -> None:
     run.refuse_read_only()
     with run.leases():
         collectors = {root.label: _collector(run, root, options)
-                      for root in run.roots if (options := _options(run, root, settings))}  # fmt: skip
+                      for root in run.roots
+                      if (options := _options(run, root, settings)) and _is_timely(run, root, options)}  # fmt: skip
         try:
             _collect(run, collectors)
         except (TimeUp, Stopped):
@@ -77,6 +80,21 @@ def _collector(run: Run, root: Root, options: GcOptions) -> Collector:
 def _options(run: Run, root: Root, settings: Settings) -> GcOptions | None:
     """None: nothing is collected there. A dry run only reads, so whoever may read may ask what would go."""
     return None if (root.read_only and not run.dry_run) or root.state() else settings(root)
+
+
+def _is_timely(run: Run, root: Root, options: GcOptions) -> bool:
+    """False: by its clock everything might expire, and that is told."""
+    if not options.compares_clock:
+        return True
+    rehearsed = run.dry_run or options.dry_run or root.read_only
+    try:
+        require_clock(root, run.clock, trusted=options.trusts_clock, rehearsed=rehearsed)
+    except ClockDoubtful as error:
+        run.refuse(root, error)
+        return False
+    except StorageError:
+        pass  # it can't be looked at: each repository will say so
+    return True
 
 
 def _is_collected(run: Run, root: Root, name: str) -> bool:

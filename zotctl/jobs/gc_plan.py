@@ -30,6 +30,10 @@ class GcOptions:
     rules: Rules = field(default_factory=Rules)
     dry_run: bool = False
     """zot's `retention.dryRun`: say what would go in this root, delete nothing at all."""
+    compares_clock: bool = False
+    """Nothing goes by a clock that is far from where it should be (`clock_check`)."""
+    trusts_clock: bool = False
+    """The operator says that it is right."""
 
     @property
     def kept(self) -> float:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zotctl.config import Config, RootSettings, TimeWindow
-from zotctl.errors import ZotctlError
+from zotctl.errors import StorageError, ZotctlError
+from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc
 from zotctl.jobs.hints import hints
 from zotctl.jobs.report import Report, Silent
@@ -59,6 +61,9 @@ class Schedule:
 
     def run(self) -> None:
         """Until told to stop."""
+        for root in {task.root.label: task.root for task in self._tasks}.values():
+            with suppress(StorageError):
+                note_clock(root, self._clock)
         while True:
             waiting = [task for task in self._tasks if not task.over]
             due = min((task.due for task in waiting), default=self._clock.elapsed() + IDLE)

@@ -8,7 +8,9 @@ from zotctl.jobs.retention import Rules
 from zotctl.storage.root import Root
 
 
-def gc_settings(*, delay: float | None = None, untagged: str | None = None, inline: bool = False) -> Settings:
+def gc_settings(
+    *, delay: float | None = None, untagged: str | None = None, inline: bool = False, trust_clock: bool = False
+) -> Settings:
     """What the command line says goes before what the configuration says. `inline`: only roots with `gc`."""
 
     def settings(root: Root) -> GcOptions | None:
@@ -21,6 +23,6 @@ def gc_settings(*, delay: float | None = None, untagged: str | None = None, inli
         dry = config.retention is not None and config.retention.dry_run
         # An explicit delay of zero is a wish to have the space now, whatever the trash would keep.
         trash = None if delay == 0 else config.trash
-        return GcOptions(chosen, trash, rules, dry)
+        return GcOptions(chosen, trash, rules, dry, compares_clock=True, trusts_clock=trust_clock)
 
     return settings

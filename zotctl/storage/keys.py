@@ -13,14 +13,14 @@
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
         bad/ALG/ENC/N                 one more hard link of each damaged inode
         quarantine/                   damaged files moved aside where links don't work
-        leases/JOB  reserve  tmp/  history/  scrub/
+        leases/JOB  reserve  tmp/  history/  scrub/  clock
 
 The tree of a bucket (s3.md 2) has the same repositories, and beside them:
 
     ROOT/
       _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
       .zotctl/
-        version  capabilities  leases/JOB  history/  scrub/  bad/
+        version  capabilities  leases/JOB  history/  scrub/  bad/  clock
         holds/ALG/ENC/a:b             repository a/b may read it; promised at its LastModified
         sentences/TOKEN               what a collector is deleting just now
         gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
@@ -51,6 +51,8 @@ TMP = f"{HIDDEN}/tmp"
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
 RESERVE = f"{HIDDEN}/reserve"
+CLOCK = f"{HIDDEN}/clock"
+"""What the clock said when a job looked at it."""
 
 SHARED = "_blobs"
 HOLDS = f"{HIDDEN}/holds"

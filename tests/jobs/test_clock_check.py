@@ -1,0 +1,224 @@
+"""A clock that is far ahead takes nothing; and one that has only gone on, for however long, stops no collection."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.cli.running import zotctl
+from tests.jobs.retaining import KINDS, NAME, Place, places
+from tests.jobs.test_gc import DELAY
+from tests.stores import push_blob
+from zotctl.config import Config, KeepTags, Policy, Retention
+from zotctl.errors import ClockDoubtful, NoSpace
+from zotctl.jobs.clock_check import DAY, LONGEST_PAUSE, note_clock
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.report import Report
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.jobs.schedule import Schedule
+from zotctl.jobs.scrub_state import boot_id
+from zotctl.storage import keys
+
+YEAR = 365 * DAY
+MONTH = Policy(("**",), keep_tags=(KeepTags(pushed_within=30 * DAY),))
+
+
+class Machine:
+    """A place whose machine has been running for `up` seconds, whatever its clock says."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.up, self.boot = place, 1000.0, "one"
+        place.clock.boottime = lambda: self.up  # type: ignore[method-assign]
+
+    def runs(self, seconds: float) -> None:
+        self.up += seconds
+        self.place.clock.at += seconds
+
+    def jumps(self, seconds: float) -> None:
+        self.place.clock.at += seconds
+
+    def starts_anew(self) -> None:
+        self.boot, self.up = f"{self.boot} more", 10.0
+
+    def collect(self, *, trusted: bool = False, dry_run: bool = False) -> Report:
+        self.place.store.close()
+        self.place.store = self.place.another()
+        rules = Rules(Retention(policies=(MONTH,)), DELAY)
+        options = GcOptions(DELAY, rules=rules, compares_clock=True, trusts_clock=trusted)
+        run = Run("gc", self.place.store, dry_run=dry_run)
+        return run.finish(lambda: gc(run, lambda _: options))
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    yield from places(request.param)
+
+
+@pytest.fixture
+def machine(place: Place, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine(place)
+    monkeypatch.setattr("zotctl.jobs.clock_check.boot_id", lambda: made.boot)
+    return made
+
+
+def _all_of(place: Place) -> dict[str, object]:
+    """Everything that lies there, but for what jobs write of themselves."""
+    if place.kind == "bucket":
+        found = {key: stored.body for key, stored in place.memory.stored.items()}
+    else:
+        found = {key: inode.ino for key, inode in place.driver.names.items() if inode is not None}
+    return {key: body for key, body in found.items() if not key.startswith((keys.CLOCK, keys.LEASES))}
+
+
+def test_a_year_ahead_for_one_run_takes_nothing(machine: Machine) -> None:
+    place = machine.place
+    digest = place.push("v1", seed="image")
+    push_blob(place.store.repository_for_push(NAME), b"stray")
+    machine.runs(2 * DELAY)
+    assert machine.collect().exit_code == 0
+    place.store.repository_for_push(NAME).start_upload()
+    machine.runs(60)
+    place.store.close()
+    before = _all_of(place)
+    machine.jumps(YEAR)
+    report = machine.collect()
+    assert report.exit_code == ClockDoubtful.exit_code == 15
+    assert "365 days" in report.errors[0]["reason"] and "--trust-clock" in report.errors[0]["reason"]
+    assert _all_of(place) == before
+    machine.jumps(-YEAR)
+    assert machine.collect().exit_code == 0
+    assert place.has(digest) and place.tags == ["v1"]
+
+
+def test_a_registry_that_nobody_has_touched_for_a_year_is_collected(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    assert machine.collect().exit_code == 0
+    machine.runs(YEAR)
+    assert machine.collect().exit_code == 0
+    assert machine.place.tags == []
+
+
+def test_where_nothing_was_noted_nothing_is_doubted(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 0
+    assert machine.place.tags == []
+
+
+def test_an_operator_who_says_so_is_believed(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    assert machine.collect(trusted=True).exit_code == 0
+    assert machine.place.tags == []
+    machine.runs(60)
+    assert machine.collect().exit_code == 0, "for good"
+
+
+def test_a_clock_that_only_goes_on_is_believed_after_a_day(machine: Machine) -> None:
+    """Nobody has to do anything: a virtual machine that was paused for a year looks like that."""
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    for _ in range(3):
+        assert machine.collect().exit_code == 15
+        machine.runs(DAY / 4)
+    machine.runs(DAY / 4)
+    assert machine.collect().exit_code == 0
+    assert machine.place.tags == []
+
+
+def test_another_jump_begins_anew(machine: Machine) -> None:
+    machine.collect()
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    machine.runs(DAY / 2)
+    assert machine.collect().exit_code == 15
+
+
+@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE - DAY, 0), (LONGEST_PAUSE + DAY, 15)])
+def test_after_a_start_of_the_machine_only_a_long_pause_is_doubted(machine: Machine, pause: float, code: int) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.starts_anew()
+    machine.jumps(pause)
+    assert machine.collect().exit_code == code
+    machine.runs(DAY)
+    assert machine.collect().exit_code == 0
+
+
+def test_a_clock_that_is_behind_stops_nothing(machine: Machine) -> None:
+    machine.collect()
+    machine.jumps(-YEAR)
+    assert machine.collect().exit_code == 0
+
+
+def test_a_server_that_starts_notes_what_the_clock_says(machine: Machine) -> None:
+    """So that already the first collection has something to compare."""
+    place = machine.place
+    place.push("v1", seed="image")
+    Schedule(Config(), place.store, lambda seconds: True).run()
+    machine.jumps(YEAR)
+    note_clock(place.store.roots[0], place.clock)
+    assert machine.collect().exit_code == 15
+    assert place.tags == ["v1"]
+
+
+def test_two_clocks_that_disagree_take_nothing(machine: Machine) -> None:
+    """That of the storage, by which all is dated, and that of the machine; without any run before."""
+    place = machine.place
+    place.push("v1", seed="image")
+    other: Callable[[], float] = lambda: place.clock.at - YEAR  # noqa: E731
+    place.driver.clock = lambda: int(other() * 1e9)
+    place.memory.clock = lambda: place.clock.at + YEAR
+    report = machine.collect()
+    assert report.exit_code == 15 and "and that of" in report.errors[0]["reason"]
+    assert machine.collect(trusted=True).exit_code == 0
+
+
+def test_a_dry_run_tells_it_and_writes_nothing(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    before = dict(machine.place.memory.stored) if machine.place.kind == "bucket" else dict(machine.place.driver.names)
+    assert machine.collect(dry_run=True).exit_code == 15
+    after = dict(machine.place.memory.stored) if machine.place.kind == "bucket" else dict(machine.place.driver.names)
+    assert after.keys() == before.keys() and after.get(keys.CLOCK) == before.get(keys.CLOCK)
+    assert [item["tag"] for item in machine.collect(dry_run=True, trusted=True).items] == ["v1"]
+
+
+def test_a_full_disk_is_collected_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise NoSpace("full")
+
+    upkeep = type(machine.place.store.roots[0].upkeep)
+    monkeypatch.setattr(upkeep, "write", full)
+    assert machine.collect().exit_code == 0
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"last": {"at": "x"}}', '{"last": 7, "doubted": []}'])
+def test_what_is_no_note_is_none(machine: Machine, body: str) -> None:
+    machine.place.store.roots[0].upkeep.write(keys.CLOCK, [body.encode()])
+    assert machine.collect().exit_code == 0
+
+
+def test_the_command(tmp_path: Path) -> None:
+    images.lay_out(tmp_path / "app", images.image(), [images.row(images.image(), "v1")])
+    assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
+    note = tmp_path / keys.CLOCK
+    found = json.loads(note.read_text())["last"]
+    assert found["boot"] == boot_id() and abs(found["at"] - time.time()) < DAY
+    note.write_text(json.dumps({"last": found | {"at": found["at"] - YEAR}}))
+    refused = zotctl("gc", "--root", str(tmp_path))
+    assert refused.returncode == 15 and "zotctl gc --trust-clock" in refused.stderr
+    assert zotctl("gc", "--root", str(tmp_path), "--trust-clock").returncode == 0
+    assert zotctl("gc", "--root", str(tmp_path)).returncode == 0

@@ -1,0 +1,148 @@
+"""Is the clock to be believed, before anything expires by it?
+
+A clock that is a year ahead for one run would take every tag that a policy keeps for a time, and empty the trash. So
+each run, and `serve` when it starts, notes in each root what the clock said and how long the machine had been running,
+and a run compares:
+
+    on the machine that has been running since: more time has gone by than it was running
+    else: more time than any registry is left alone (`LONGEST_PAUSE`)
+    the storage's own clock and this machine's, where both count, or nothing else is known
+
+What is far beyond the usual ends the run in that root, with a reason and a way out. Nobody has to do anything: a clock
+that says the same a day later is believed. A clock that is behind only keeps things for longer.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zotctl.errors import ClockDoubtful, NotFound, StorageError
+from zotctl.jobs.report import time_of
+from zotctl.jobs.scrub_state import boot_id
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import read
+from zotctl.storage.root import Root
+
+DAY = 86400.0
+JUMP = DAY
+"""Seconds by which two clocks may disagree: more than any time zone."""
+LONGEST_PAUSE = 100 * DAY
+"""Between two runs with a start of the machine in between, or on two machines."""
+PATIENCE = DAY
+"""After which a clock that was doubted is believed, if it has only gone on."""
+_LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`at`: the clock by which things expire. `up`: for how long the machine has been running, of its start `boot`."""
+
+    at: float
+    boot: str
+    up: float
+
+    def since(self, other: Moment) -> float:
+        """How long it really is, if one machine has been running all the time; else by the clock."""
+        return self.up - other.up if self.boot and self.boot == other.boot else self.at - other.at
+
+    def doubt(self, last: Moment | None) -> str | None:
+        """Why this can't well come after that one; None: it can."""
+        if last is None:
+            return None
+        gone = self.at - last.at
+        if self.boot and self.boot == last.boot:
+            ran = self.up - last.up
+            if gone - ran > JUMP:
+                return f"{_days(gone)} after it was looked at last, and this machine ran for {_days(ran)} since"
+        elif gone > LONGEST_PAUSE:
+            return f"{_days(gone)} after it was looked at last"
+        return None
+
+
+def require_clock(root: Root, clock: Clock, *, trusted: bool, rehearsed: bool) -> None:
+    """Raises ClockDoubtful. `trusted`: the operator says that it is right. `rehearsed`: nothing is written."""
+    last, doubted = _read(root)
+    now = _moment(root, clock)
+    reason = None if trusted else _reason(root, clock, now, last, doubted, rehearsed)
+    if not rehearsed:
+        _write(root, now if reason is None else last, None if reason is None else _first(now, doubted))
+    if reason is not None:
+        raise ClockDoubtful(
+            f"{root.label}: the clock says {time_of(now.at)}, {reason}. Nothing expires by such a clock: put it right, "
+            "or, if it is right, run `zotctl gc --trust-clock` once"
+        )
+
+
+def note_clock(root: Root, clock: Clock) -> None:
+    """What it says now, for the next run to compare, unless there is something to compare with already."""
+    if root.state() is not None:
+        return
+    last, doubted = _read(root)
+    now = _moment(root, clock)
+    if doubted is None and (last is None or last.boot != now.boot) and now.doubt(last) is None:
+        _write(root, now, None)
+
+
+def _moment(root: Root, clock: Clock) -> Moment:
+    at = root.bucket.site.objects.date() if root.is_bucket else clock.now()
+    return Moment(at, boot_id(), clock.boottime())
+
+
+def _reason(
+    root: Root, clock: Clock, now: Moment, last: Moment | None, doubted: Moment | None, rehearsed: bool
+) -> str | None:
+    """None: it is believed."""
+    other = _other_clock(root, clock, rehearsed)
+    if other is not None and not root.is_bucket and abs(other - now.at) > JUMP:
+        return f"and that of the file system {time_of(other)}"
+    reason = now.doubt(last)
+    if reason is None and other is not None and root.is_bucket and not (last is not None and now.boot == last.boot):
+        # Nothing but the server's clock decides, so that this one matters only where nothing else is known.
+        reason = f"and that of this machine {time_of(other)}" if abs(other - now.at) > JUMP else None
+    if reason is None or (doubted is not None and now.doubt(doubted) is None and now.since(doubted) >= PATIENCE):
+        return None
+    return reason
+
+
+def _other_clock(root: Root, clock: Clock, rehearsed: bool) -> float | None:
+    """Of a bucket, this machine's; of a directory, that of its file system, which takes a file to be made."""
+    if root.is_bucket:
+        return clock.now()
+    if not rehearsed:
+        with suppress(StorageError):
+            return root.local.trash.now() / 1e9
+    return None
+
+
+def _first(now: Moment, doubted: Moment | None) -> Moment:
+    """Since when it has been doubted, if it has gone on as a clock does."""
+    return doubted if doubted is not None and now.doubt(doubted) is None and now.at >= doubted.at else now
+
+
+def _read(root: Root) -> tuple[Moment | None, Moment | None]:
+    with suppress(NotFound, ValueError, TypeError, AttributeError):
+        found = json.loads(read(root.driver, keys.CLOCK, _LARGEST))
+        return _parse(found.get("last")), _parse(found.get("doubted"))
+    return None, None
+
+
+def _parse(found: Any) -> Moment | None:
+    with suppress(ValueError, TypeError, KeyError):
+        return Moment(float(found["at"]), str(found["boot"]), float(found["up"]))
+    return None
+
+
+def _write(root: Root, last: Moment | None, doubted: Moment | None) -> None:
+    """That it can't be written, on a full disk, is no reason not to free some."""
+    found = {"last": asdict(last) if last else None, "doubted": asdict(doubted) if doubted else None}
+    with suppress(StorageError):
+        root.upkeep.write(keys.CLOCK, [json.dumps(found).encode()])
+
+
+def _days(seconds: float) -> str:
+    days = seconds / DAY
+    return f"{days:.1f} days" if days < 10 else f"{days:.0f} days"
