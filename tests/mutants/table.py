@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import chain
 
-from tests.mutants import local_gc
+from tests.mutants import local_gc, local_store
 from tests.mutants.mutant import Mutant
 
-ALL: list[Mutant] = list(chain(local_gc.MUTANTS))
+ALL: list[Mutant] = list(chain(local_gc.MUTANTS, local_store.MUTANTS))
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
 KINDS: dict[str, list[Mutant]] = {}
 for _mutant in ALL:

@@ -1,0 +1,413 @@
+"""The trash: what lies there comes back, or does not; and what restores it. Each safeguard has a mutant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests import images
+from tests.faults import FailOn, Faults, NoSpaceAfter
+from tests.jobs.collecting import DELAY, Place
+from tests.stores import push_image, push_index
+from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, ReadOnlyStorage
+from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import Driver, Info
+from zotctl.storage.local.trash import Folder, Trash
+
+IMAGE = images.image()
+STRAY = digest_of(b"stray")
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def condemned(place: Place, name: str = "a") -> None:
+    """A stray blob, in the trash."""
+    push_image(place.store, name, "v1")
+    place.stray(name=name)
+    place.wait(2)
+    place.collect()
+
+
+def trash_of(place: Place, store: Store | None = None) -> Trash:
+    return (store or place.store).roots[0].local.trash
+
+
+def condemn(place: Place, run: str, digest: Digest = STRAY) -> None:
+    with place.store.roots[0].local.site.locks.hold("a") as held:
+        trash_of(place).condemn(held, run, [digest])
+
+
+# -- who gets it back -----------------------------------------------------------------------------
+
+
+def test_what_was_restored_is_condemned_again_in_the_same_run(place: Place) -> None:
+    """A rename of two names of one inode would do nothing, and it would stay for ever."""
+    push_image(place.store, "a", "v1")
+    place.stray()
+    condemn(place, "20200101T000000-run")
+    assert place.store.repository("a").blob(STRAY) == 5
+    condemn(place, "20200101T000000-run")
+    assert not place.lies(STRAY)
+    assert len(place.in_trash()) == 1
+
+
+def test_every_run_is_looked_into(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    others = [place.stray(body) for body in (b"one", b"two")]
+    place.stray()
+    for run, digest in zip("abc", (*others, STRAY), strict=True):
+        condemn(place, f"20200101T000000-{run}", digest)
+    assert [place.store.repository("a").blob(digest) for digest in (STRAY, *others)] == [5, 3, 3]
+
+
+def test_a_run_that_is_new_is_found_by_who_has_listed_before(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    place.wait(1)
+    for _ in range(2):
+        with pytest.raises(BlobUnknown):
+            place.store.repository("a").blob(digest_of(b"nowhere"))
+    with place.open().roots[0].local.site.locks.hold("a") as held:
+        place.open().roots[0].local.trash.condemn(held, "20200101T000000-b", [STRAY])
+    assert place.store.repository("a").blob(STRAY) == 5
+
+
+class Coarse(Faults):
+    """Time stamps of a coarse clock: one for all that happens while `at` stands still."""
+
+    at = 1_800_000_000_000_000_000
+
+    def stat(self, key: str) -> Info:
+        found = super().stat(key)
+        return found._replace(mtime_ns=self.at, ctime_ns=self.at) if key == keys.TRASH else found
+
+
+def test_a_list_of_the_trash_within_one_tick_of_the_clock_is_not_remembered(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    driver = Coarse(place.driver)
+    driver.at = int(place.clock.at * 1e9)
+    store = place.open(driver)
+    with pytest.raises(BlobUnknown):
+        store.repository("a").blob(digest_of(b"nowhere"))
+    condemn(place, "20200101T000000-b")
+    assert store.repository("a").blob(STRAY) == 5
+
+
+class Stale(Faults):
+    """A client of a network that gives attributes from its memory."""
+
+    known: Info | None = None
+
+    def stat(self, key: str) -> Info:
+        if key != keys.TRASH:
+            return super().stat(key)
+        self.known = self.known or super().stat(key)
+        return self.known
+
+
+def stale(place: Place) -> Store:
+    """It knows the trash as it was before the stray was condemned, and believes that for long."""
+    push_image(place.store, "a", "v1")
+    for body in IMAGE.blobs:
+        place.stray(body)
+    place.stray()
+    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    place.wait(1)
+    store = place.open(Stale(place.driver))
+    with pytest.raises(BlobUnknown):
+        store.repository("a").blob(digest_of(b"nowhere"))
+    return store
+
+
+def test_i5_a_manifest_finds_what_a_stale_list_does_not_have(place: Place) -> None:
+    store, layer = stale(place), digest_of(images.image("x").blobs[1])
+    other = images.image("other")
+    wanted = [place.stray(body) for body in other.blobs]
+    for digest in wanted:
+        condemn(place, "20200101T000000-b", digest)
+    repository = store.repository_for_push("a")
+    repository.put_manifest(check_manifest(other.manifest, OCI_MANIFEST), other.manifest, ["v2"])
+    assert all(map(place.lies, [*wanted, layer]))
+
+
+def test_i7_a_deletion_finds_what_a_stale_list_does_not_have(place: Place) -> None:
+    """Else a read would bring it back, though it was deleted on purpose."""
+    store = stale(place)
+    condemn(place, "20200101T000000-b")
+    place.stray()
+    store.repository_for_push("a").delete_blob(STRAY)
+    with pytest.raises(BlobUnknown):
+        place.store.repository("a").blob(STRAY)
+
+
+def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.strays_of(IMAGE)
+    place.stray()
+    place.store.repository_for_push("a").delete_blob(STRAY)
+    with pytest.raises(BlobUnknown):
+        place.store.repository("a").blob(STRAY)
+    folder = next(trash_of(place).folders())
+    assert folder.deleted
+    with place.store.roots[0].local.site.locks.hold("a") as held:
+        assert trash_of(place).purge(held, folder, [STRAY], {STRAY}) == [STRAY]
+    assert not place.lies(STRAY)
+
+
+def test_i7_of_what_was_condemned_before_nothing_is_left_by_a_deletion(place: Place) -> None:
+    condemned(place)
+    place.stray()
+    place.store.repository_for_push("a").delete_blob(STRAY)
+    with pytest.raises(BlobUnknown):
+        place.store.repository("a").blob(STRAY)
+
+
+def test_deleted_pushed_and_deleted_again_within_the_hour(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    for _ in range(2):
+        place.stray()
+        place.store.repository_for_push("a").delete_blob(STRAY)
+        assert not place.lies(STRAY)
+
+
+def test_each_hour_of_deletions_has_its_own_delay(place: Place) -> None:
+    """The folder's time stamp is that of the last one: a busy registry would never free anything."""
+    push_image(place.store, "a", "v1")
+    for number in range(3):
+        place.store.repository_for_push("a").delete_blob(place.stray(b"%d" % number))
+        place.clock.at += 3601
+    assert len(place.in_trash()) == 3
+    place.store.repository_for_push("a").delete_blob(place.stray())
+    assert place.collect().summary["purged"] == 3
+
+
+def test_a_blob_can_be_deleted_on_a_full_disk(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    full = NoSpaceAfter(place.driver, 1 << 20)
+    store, full.left = place.open(full), 0
+    store.repository_for_push("a").delete_blob(STRAY)
+    assert not place.lies(STRAY) and place.in_trash() == []
+    assert not place.exists(keys.pool(STRAY)), "and its bytes are free"
+
+
+@pytest.mark.parametrize("method", ["link"])
+def test_a_root_that_became_read_only_has_no_such_blob(place: Place, method: str) -> None:
+    condemned(place)
+    driver = FailOn(place.driver, method, 1, ReadOnlyStorage("no"), lambda key: key.startswith(keys.TRASH))
+    with pytest.raises(BlobUnknown):
+        place.open(driver).repository("a").blob(STRAY)
+
+
+def test_without_links_what_was_condemned_comes_back_by_its_name(place: Place) -> None:
+    place = Place(links=False)
+    condemned(place)
+    assert place.store.repository("a").blob(STRAY) == 5
+    assert place.lies(STRAY)
+
+
+# -- its clock ------------------------------------------------------------------------------------
+
+
+def test_the_delay_is_measured_by_the_clock_of_the_storage(place: Place) -> None:
+    """The host of a collector may be an hour ahead of it."""
+    condemned(place)
+    place.wait(0.5)
+    store, hosts = place.open(), Place().clock
+    hosts.at = place.clock.at + 3600
+    for root in store.roots:
+        root.local.site.clock = hosts
+    store.clock = hosts
+    assert place.collect(store).summary["purged"] == 0
+    assert place.driver.scan(keys.TMP) == [], "and the file by which it is asked is gone"
+
+
+def test_a_folder_is_as_old_as_the_last_thing_that_came_into_it(place: Place) -> None:
+    """Not as the run: one run may take longer than the delay."""
+    push_image(place.store, "a", "v1")
+    strays = [place.stray(body) for body in (b"one", b"two")]
+    condemn(place, "20200101T000000-a", strays[0])
+    place.wait(2)
+    condemn(place, "20200101T000000-a", strays[1])
+    assert place.collect().summary["purged"] == 0
+    place.wait(1.1)
+    assert place.collect().summary["purged"] == 2
+
+
+# -- gc --restore ---------------------------------------------------------------------------------
+
+
+def bring_back(place: Place, what: str, store: Store | None = None, **options: object) -> Report:
+    run = Run("gc", store or place.store, **options)  # type: ignore[arg-type]
+    return run.finish(lambda: restore(run, what))
+
+
+def test_a_manifest_comes_back_with_all_that_it_needs(place: Place) -> None:
+    push_image(place.store, "a", "other", seed="other")
+    children = [push_image(place.store, "a", seed=seed) for seed in "xy"]
+    inner = push_index(place.store, "a", children=children)
+    row = images.descriptor(place.store.repository("a").manifest(inner).body, OCI_INDEX)
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [row]}).encode()
+    outer = digest_of(body)
+    place.store.repository_for_push("a").put_manifest(check_manifest(body, OCI_INDEX), body, ["v1"])
+    place.store.repository_for_push("a").delete_manifest(outer)
+    for _ in range(3):
+        place.wait(1.2)
+        place.collect(trash=10 * DELAY)
+    left = [*IMAGE.blobs, *images.image("y").blobs]
+    assert not any(map(place.lies, [*left, *children, inner]))
+    assert bring_back(place, f"a@{outer}").exit_code == 0
+    assert all(map(place.lies, [*left, *children, inner]))
+    assert place.store.repository("a").manifest(outer)
+
+
+def test_what_comes_back_has_its_delay_again(place: Place) -> None:
+    """Nothing is known of its row but that it was pushed and deleted long ago."""
+    digest = push_image(place.store, "a", "v1")
+    push_image(place.store, "a", "other", seed="other")
+    place.store.repository_for_push("a").delete_manifest(digest)
+    place.wait(0.9)
+    assert bring_back(place, str(digest)).exit_code == 0
+    place.wait(0.9)
+    place.collect()
+    assert place.store.repository("a").manifest(digest)
+
+
+def test_it_comes_back_where_the_repository_is_gone(place: Place) -> None:
+    condemned(place)
+    for key in sorted((key for key in place.driver.names if key == "a" or key.startswith("a/")), reverse=True):
+        (place.driver.rmdir if place.driver.stat(key).is_dir else place.driver.unlink)(key)
+    assert bring_back(place, f"a@{STRAY}").summary["restored"] == 1
+    assert place.store.repository("a").blob(STRAY) == 5
+
+
+def both_condemned(place: Place) -> None:
+    """In two repositories."""
+    for name in "ab":
+        push_image(place.store, name, "v1")
+        place.stray(name=name)
+    place.wait(2)
+    place.collect()
+    assert len(place.in_trash()) == 2
+
+
+def test_only_what_was_named_comes_back(place: Place) -> None:
+    both_condemned(place)
+    assert bring_back(place, f"a@{STRAY}").summary["restored"] == 1
+    assert (place.lies(STRAY, "a"), place.lies(STRAY, "b")) == (True, False)
+    assert bring_back(place, str(STRAY), repos=("c", "b")).summary["restored"] == 1
+    assert place.lies(STRAY, "b")
+
+
+def test_repo_is_about_what_comes_back_too(place: Place) -> None:
+    both_condemned(place)
+    assert bring_back(place, str(STRAY), repos=("b",)).summary["restored"] == 1
+    assert (place.lies(STRAY, "a"), place.lies(STRAY, "b")) == (False, True)
+
+
+def test_a_rehearsal_brings_nothing_back(place: Place) -> None:
+    condemned(place)
+    assert bring_back(place, str(STRAY), dry_run=True).summary["restored"] == 1
+    assert not place.lies(STRAY)
+
+
+def _lacks_a_blob(place: Place) -> None:
+    digest = digest_of(IMAGE.blobs[1])
+    for key in [key for key in place.driver.names if key.endswith(digest.encoded)]:
+        place.driver.unlink(key)
+
+
+def _lacks_a_child(place: Place) -> None:
+    for key in [key for key in place.driver.names if key.endswith(IMAGE.digest.encoded)]:
+        place.driver.unlink(key)
+
+
+@pytest.mark.parametrize("harm", [_lacks_a_blob, _lacks_a_child])
+def test_i5_a_manifest_gets_no_row_when_something_of_it_is_gone(place: Place, harm: Callable[[Place], None]) -> None:
+    """Which is told, and makes an exit code."""
+    push_image(place.store, "a", "other", seed="other")
+    child = push_image(place.store, "a")
+    index = push_index(place.store, "a", "v1", children=[child])
+    for digest in (index, child):
+        place.store.repository_for_push("a").delete_manifest(digest)
+    place.wait(0.5)
+    place.collect()
+    harm(place)
+    report = bring_back(place, str(index))
+    assert report.exit_code == 5 and report.errors[0]["repository"] == "a"
+    rows = [row["digest"] for row in json.loads(place.read(keys.index("a")))["manifests"]]
+    assert str(index) not in rows
+
+
+def test_a_layer_that_need_not_be_here_is_not_required(place: Place) -> None:
+    foreign = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "size": 9,
+        "digest": str(digest_of(b"elsewhere")),
+    }  # fmt: skip
+    made = images.image(layers=0, layers_="")
+    document = json.loads(made.manifest) | {"layers": [foreign]}
+    body = json.dumps(document).encode()
+    push_image(place.store, "a", "other", seed="other")
+    place.strays_of(made)
+    manifest = check_manifest(body, OCI_MANIFEST)
+    place.store.repository_for_push("a").put_manifest(manifest, body, ["v1"])
+    place.store.repository_for_push("a").delete_manifest(manifest.digest)
+    assert bring_back(place, str(manifest.digest)).exit_code == 0
+    assert place.store.repository("a").manifest(manifest.digest)
+
+
+def test_a_layer_that_happens_to_be_json_is_not_taken_for_a_manifest(place: Place) -> None:
+    """Beyond the size of a manifest it is not even read."""
+    push_image(place.store, "a", "v1")
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "x": "y" * (4 << 20)}).encode()
+    digest = place.stray(body)
+    place.wait(2)
+    place.collect()
+    reads: list[str] = []
+
+    class Reads(Faults):
+        def read(self, key: str, offset: int, data: bytes) -> bytes:
+            reads.append(key)
+            return data
+
+    assert bring_back(place, str(digest), place.open(Reads(place.driver))).exit_code == 0
+    assert keys.blob("a", digest) not in reads
+    assert place.lies(digest)
+
+
+def test_a_restore_that_fails_says_where(place: Place) -> None:
+    digest = push_image(place.store, "a", "v1")
+    push_image(place.store, "a", "other", seed="other")
+    place.store.repository_for_push("a").delete_manifest(digest)
+    place.wait(0.5)
+    driver: Driver = FailOn(place.driver, "rename", 1, IoFailed("no"), lambda key: ".index.json" in key)
+    report = bring_back(place, str(digest), place.open(driver))
+    assert report.exit_code != 0 and report.errors
+
+
+def test_a_blob_that_is_needed_by_nothing_is_refused_to_a_manifest_after_its_purge(place: Place) -> None:
+    condemned(place)
+    place.wait(2)
+    place.collect()
+    with pytest.raises(ManifestBlobUnknown):
+        place.put(images.image("nothing of it is here"), "v2")
+
+
+def test_folders_are_those_of_repositories(place: Place) -> None:
+    condemned(place, "a/b")
+    (folder,) = trash_of(place).folders()
+    assert folder == Folder(folder.run, "a/b", "sha256")
