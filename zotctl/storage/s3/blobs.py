@@ -46,6 +46,7 @@ class Blobs:
                 damaged = error
         if (origin := self._stubs.origin(name, digest)) is not None:
             return self._site.objects.open(origin)
+        self._promises.forget(name, digest)
         raise damaged or NotFound(f"no {digest} in {name}")
 
     def locate(self, name: str, digest: Digest) -> Object:
@@ -54,6 +55,7 @@ class Blobs:
             if (found := self._site.head(place)) is not None:
                 self.sound(name, digest, found)
                 return found
+        self._promises.forget(name, digest)
         raise NotFound(f"no {digest} in {name}")
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
@@ -96,7 +98,7 @@ class Blobs:
         return found is not None and not is_stub(digest, found.size)
 
     def _may(self, name: str, digest: Digest) -> bool:
-        if self._promises.confirmed(name, digest) is not None:
+        if self._promises.since(name, digest) is not None:
             return True
         return self._site.head(keys.hold(digest, name)) is not None or self._promises.right(name, digest)
 
@@ -124,13 +126,13 @@ class Blobs:
         """M3: a manifest lies in its repository, and its own time stamp is its hold."""
         if self._promises.confirmed(name, digest) is not None:
             return
-        place, since = keys.blob(name, digest), self._promises.now(name)
+        place, since = keys.blob(name, digest), self._promises.now(name)  # which is when it begins to be put, too
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
         while self._sentences.wait_out([place]):
             since = self._promises.now(name)
             etag = self._site.objects.put(place, body, sha256=sha256, metadata=PUSHED)
-        self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
+        self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, since.at)
         self._heal(digest, place)
 
     def _heal(self, digest: Digest, place: str) -> None:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 CONFIRMED = 200_000
 EPOCHS = 100_000
+BELIEVED = 30.0
+"""Seconds for which an object that was seen is said to be there without another look. A promise lasts longer; but what
+went behind our back is to be pushed again, and marks of damage take as long."""
 
 
 class Since(NamedTuple):
@@ -37,10 +40,13 @@ class Since(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """A promise that this process knows of: answered from memory until its hold is a window old."""
+    """A promise that this process knows of: good until its hold is a window old. `believed`: until when it is
+    answered from memory; then one look at the object is enough."""
 
     object: Object
+    since: Since
     until: float
+    believed: float
 
 
 Right = Callable[[str, Digest], bool]
@@ -61,16 +67,28 @@ class Promises:
             self._epochs.put(name, epoch)
 
     def confirmed(self, name: str, digest: Digest) -> Object | None:
-        known = self._confirmed.get((name, self._epoch(name), digest))
-        if known is None or self._site.clock.boottime() >= known.until:
+        """Promised, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
+        known = self._known(name, digest)
+        if known is None or self._site.clock.boottime() >= known.believed or digest in self._site.bad:
             return None
         return known.object
+
+    def since(self, name: str, digest: Digest) -> Since | None:
+        """P1 and P2 of a promise that still holds."""
+        known = self._known(name, digest)
+        return known.since if known else None
+
+    def _known(self, name: str, digest: Digest) -> Confirmed | None:
+        known = self._confirmed.get((name, self._epoch(name), digest))
+        return known if known is not None and self._site.clock.boottime() < known.until else None
 
     def now(self, name: str) -> Since:
         return Since(self._site.clock.boottime(), self._epoch(name))
 
-    def confirm(self, name: str, digest: Digest, found: Object, since: Since) -> None:
-        self._confirmed.put((name, since.epoch, digest), Confirmed(found, since.at + self._site.window))
+    def confirm(self, name: str, digest: Digest, found: Object, since: Since, looked: float) -> None:
+        """`looked`: when the request began that has shown or made the object."""
+        known = Confirmed(found, since, since.at + self._site.window, looked + BELIEVED)
+        self._confirmed.put((name, since.epoch, digest), known)
 
     def forget(self, name: str, digest: Digest) -> None:
         self._confirmed.drop((name, self._epoch(name), digest))
@@ -83,32 +101,37 @@ class Promises:
     def promise(self, name: str, digest: Digest) -> Object:
         """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
         while (known := self.confirmed(name, digest)) is None:
-            since = self._hold(name, digest)
-            condemned, lifted = self._sentences.look()
-            if condemned & set(self._site.places(name, digest)):
-                raise NotFound(f"{digest} is being collected just now")
-            if lifted:
-                continue
+            since = self.since(name, digest)
+            if since is None:
+                since = self._hold(name, digest)
+                condemned, lifted = self._sentences.look()
+                if condemned & set(self._site.places(name, digest)):
+                    raise NotFound(f"{digest} is being collected just now")
+                if lifted:
+                    continue
             found = self._check(name, digest, since)
             if self._covers(since):
                 return found
             # This process was frozen since P1: its hold promises nothing any more.
         return known
 
-    def promise_all(self, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
+    def promise_all(self, name: str, digests: Iterable[Digest], *, fresh: bool = False) -> dict[Digest, Object]:
         """The same for everything that a manifest names, with one look at the sentences, which it waits out.
+        `fresh`: with a look at each object, whatever was seen before.
 
         What was promised: good for a change of index.json that was read before this call, whatever a later look in
         this process would say (its memory may be void by then, and the change with it). The rest is not there.
         """
-        promised = {digest: self.confirmed(name, digest) for digest in digests}
-        wanted = [digest for digest, known in promised.items() if known is None]
+        promised = {digest: None if fresh else self.confirmed(name, digest) for digest in digests}
+        covered = {digest: self.since(name, digest) for digest, known in promised.items() if known is None}
+        wanted = [digest for digest, since in covered.items() if since is None]
         while True:
             held = self._site.each([partial(self._try, self._hold, name, digest) for digest in wanted])
             there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
             places = [place for digest, _ in there for place in self._site.places(name, digest)]
             if not (places and self._sentences.wait_out(places)):
                 break
+        there += [(digest, since) for digest, since in covered.items() if since is not None]
         found = self._site.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
         promised |= dict(zip((digest for digest, _ in there), found, strict=True))
         return {digest: known for digest, known in promised.items() if known is not None}
@@ -125,9 +148,10 @@ class Promises:
                 continue
             if was_there and place == keys.shared(digest) and self._site.head(keys.hold(digest, name)) is None:
                 continue  # it was deleted under a sentence that was lifted before P2
+            looked = self._site.clock.boottime()
             found = make()
             if self._covers(since):
-                self.confirm(name, digest, found, since)
+                self.confirm(name, digest, found, since, looked)
                 return found
             # It took so long that a collector may have begun meanwhile: is it still there, and promised?
             with suppress(NotFound):
@@ -173,12 +197,14 @@ class Promises:
         return now
 
     def _check(self, name: str, digest: Digest, since: Since) -> Object:
-        """P3."""
+        """P3. What was remembered is void where there is nothing."""
+        looked = self._site.clock.boottime()
         for place in self._site.places(name, digest):
             found = self._site.head(place)
             if found is not None and not is_stub(digest, found.size):
-                self.confirm(name, digest, found, since)
+                self.confirm(name, digest, found, since, looked)
                 return found
+        self.forget(name, digest)
         raise NotFound(f"no {digest} in {name}")
 
     def _condemnable(self, name: str, digest: Digest, place: str) -> set[str]:

@@ -146,7 +146,7 @@ class BucketProtocol:
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """M2 and M3 of one push, side by side with those of others: its commit then finds all promises made."""
         needs = list(needs)
-        if self.promises.promise_all(name, needs).keys() >= set(needs):
+        if self.promises.promise_all(name, needs, fresh=True).keys() >= set(needs):
             self.blobs.publish_manifest(name, digest, self.staged(staged))
 
     def turn(self, name: str) -> AbstractContextManager[None]:

@@ -8,13 +8,11 @@ from zotctl.oci.digest import Digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.blobs import Blobs
-from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.promises import BELIEVED, Promises
 from zotctl.storage.s3.site import Site
 
 LEAST = 64 << 10
 """Bytes. Less is answered sooner than it is asked for twice."""
-TRUSTED = 60.0
-"""Seconds for which a blob that was seen is taken to be there; a delete by a client ends them at once."""
 KNOWN = 100_000
 
 
@@ -42,7 +40,7 @@ class Redirects:
         if (confirmed := self._promises.confirmed(name, digest)) is not None:
             return confirmed
         seen = self._seen.get((name, now.epoch, digest))
-        if seen is None or now.at >= seen.until:
-            seen = _Seen(self._blobs.locate(name, digest), now.at + TRUSTED)
+        if seen is None or now.at >= seen.until or digest in self._site.bad:
+            seen = _Seen(self._blobs.locate(name, digest), now.at + BELIEVED)
             self._seen.put((name, now.epoch, digest), seen)
         return seen.object
