@@ -23,7 +23,7 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.verify import VerifyOptions, verify
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 
 MAY_STOP = {"another case", "a key twice"}
 """What no specification has: whoever collects nothing there is right, too."""
@@ -95,7 +95,7 @@ def blobs_deleted(truth: Truth) -> Iterator[str]:
     for digest in _some(truth):
         world = World(truth.graph)
         try:
-            world.repository.delete_blob(Digest(digest))
+            world.repository.delete_blob(parse_digest(digest))
         except ZotctlError as error:
             if digest not in truth.reached and not truth.may_stop:
                 yield f"DELETE blob: {digest} is not reachable: {type(error).__name__} {error.message}"

@@ -13,7 +13,7 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.digest import parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import Repository, keys
 from zotctl.storage.memory import MemoryDriver
@@ -42,7 +42,7 @@ class World:
     def _lay_out(self, graph: Graph) -> None:
         self.store.roots[0].local.site.make_dirs(keys.blobs_of(NAME, "sha256"))
         for digest, body in graph.stored.items():
-            self.write(keys.blob(NAME, Digest(digest)), body)
+            self.write(keys.blob(NAME, parse_digest(digest)), body)
         self.write(keys.index(NAME), graph.index)
         self.write(keys.layout(NAME), LAYOUT_BYTES)
 

@@ -13,7 +13,7 @@ from zotctl.config import KeepTags, Policy, Retention
 from zotctl.errors import ManifestUnknown, NameUnknown
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import check_manifest, read_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store
@@ -112,7 +112,7 @@ class Place:
             return False
         manifest = read_manifest(stored.body, stored.media_type, digest)
         for blob in manifest.blobs:
-            with repository.open_blob(Digest(blob.digest)) as reader:
+            with repository.open_blob(parse_digest(blob.digest)) as reader:
                 assert reader.size == blob.size
         return True
 

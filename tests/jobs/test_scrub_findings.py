@@ -26,7 +26,7 @@ from tests.jobs.layouts import (
 )  # fmt: skip
 from tests.stores import push_image, push_index, store_over
 from zotctl.jobs.report import Report
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.local.driver import LocalDriver
@@ -368,7 +368,7 @@ def test_memory_does_not_depend_on_the_size_of_a_blob(tmp_path: Path) -> None:
     """I13: a blob of 64 MiB is read in pieces."""
     body = os.urandom(1 << 20) * 64
     lay_out(tmp_path, "app", IMAGE, "v1")
-    path = blob(tmp_path, "app", Digest(digest_of(body)))
+    path = blob(tmp_path, "app", parse_digest(digest_of(body)))
     path.write_bytes(body)
     store = store_of(tmp_path)
     tracemalloc.start()

@@ -16,7 +16,7 @@ from tests import images
 from tests.jobs.layouts import age, blob, cut, flip, lay_out, only, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, IoFailed, ManifestUnknown
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
@@ -37,7 +37,7 @@ def pull(store: Store, name: str, tag: str) -> list[bytes]:
     found = json.loads(body)
     bodies = [body]
     for descriptor in (found["config"], *found["layers"]):
-        with repository.open_blob(Digest(descriptor["digest"])) as reader:
+        with repository.open_blob(parse_digest(descriptor["digest"])) as reader:
             bodies.append(reader.read_at(0, reader.size))
     return bodies
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import hashlib
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zotctl
 from zotctl.errors import DigestInvalid
-from zotctl.oci.digest import Digest, algorithms, check_digest, digest_of, new_hash, parse_digest
+from zotctl.oci.digest import Digest, algorithms, check_digest, digest_named, digest_of, new_hash, parse_digest
 
 EMPTY_JSON = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 NOTHING = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -36,6 +40,36 @@ def test_a_digest_is_its_text() -> None:
     assert {NOTHING: 1}[digest] == 1
     assert f"{digest}" == NOTHING
     assert pickle.loads(pickle.dumps(digest)) == digest
+    assert type(copy.deepcopy(digest)) is Digest
+
+
+def test_a_digest_comes_from_a_parser_or_a_hash_and_from_nowhere_else() -> None:
+    with pytest.raises(TypeError, match="parse_digest"):
+        Digest(NOTHING)  # type: ignore[arg-type]
+
+
+def test_no_code_makes_one_of_unparsed_text() -> None:
+    """Not by the constructor, and not behind its back either."""
+    package = Path(zotctl.__file__).parent
+    found = {
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _makes_a_digest(node) and path != package / "oci/digest.py"
+    }
+    assert not found
+
+
+def _makes_a_digest(node: ast.Call) -> bool:
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    named = [one.id for one in node.args if isinstance(one, ast.Name)]
+    return called == "Digest" or (called in ("__new__", "cast") and "Digest" in named)
+
+
+@pytest.mark.parametrize(("algorithm", "encoded"), [("sha256", ""), ("sha256", "x"), ("", HEX), ("sha256", f"{HEX}/")])
+def test_a_name_that_is_none_is_no_digest(algorithm: str, encoded: str) -> None:
+    assert digest_named(algorithm, encoded) is None
+    assert digest_named("sha256", HEX) == f"sha256:{HEX}"
 
 
 @pytest.mark.parametrize(

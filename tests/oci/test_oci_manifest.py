@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zotctl.errors import DigestInvalid, ManifestInvalid
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, check_manifest, read_manifest
 from zotctl.oci.media_types import (
     DOCKER_CONFIG,
@@ -26,7 +26,7 @@ from zotctl.oci.media_types import (
 )
 
 COMPAT = frozenset({"docker2s2"})
-SOME = Digest("sha256:" + "0" * 64)
+SOME = parse_digest("sha256:" + "0" * 64)
 ARTIFACT = "application/vnd.example+type"
 
 

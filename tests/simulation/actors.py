@@ -35,7 +35,7 @@ from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
 
 AWAY = (Busy, LayoutInvalid, NameUnknown)
@@ -90,7 +90,7 @@ class Client:
     def head(self, repo: str, digest: str) -> bool:
         with self.op("head", repo, digest):
             try:
-                self.store.repository_for_push(repo).blob(Digest(digest))
+                self.store.repository_for_push(repo).blob(parse_digest(digest))
             except BlobUnknown:
                 self.answer("HEAD 404")
                 return False
@@ -103,7 +103,7 @@ class Client:
             repository, body = self.store.repository_for_push(repo), BODIES[digest]
             with repository.resume_upload(repository.start_upload()) as upload:
                 upload.write([body])
-                upload.finish(Digest(digest))
+                upload.finish(parse_digest(digest))
             self.answer("PUT blob 201")
             self.ghost.promise(self.process, repo, digest)
 
@@ -111,7 +111,7 @@ class Client:
         granted = frozenset({(repo, digest)} if (source, digest) in self.ghost.granted else ())
         with self.op("mount", repo, digest, grants=granted):
             repository = self.store.repository_for_push(repo)
-            if not repository.mount_blob(self.here(source), Digest(digest)):
+            if not repository.mount_blob(self.here(source), parse_digest(digest)):
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
@@ -121,7 +121,7 @@ class Client:
     def delete_blob(self, repo: str, digest: str) -> None:
         with self.op("delete blob", repo, digest):
             try:
-                self.here(repo).delete_blob(Digest(digest))
+                self.here(repo).delete_blob(parse_digest(digest))
             except (BlobUnknown, Referenced) as error:
                 self.answer(f"DELETE blob {type(error).__name__}")
                 return
@@ -133,7 +133,7 @@ class Client:
         with self.op("get", repo, digest):
             known_bad = self._is_marked(repo, digest)
             try:
-                with self.here(repo).open_blob(Digest(digest)) as reader:
+                with self.here(repo).open_blob(parse_digest(digest)) as reader:
                     body = reader.read_at(0, reader.size)
             except BlobUnknown:
                 self._check_missing(repo, digest, since, step)
@@ -143,7 +143,7 @@ class Client:
 
     def _is_marked(self, repo: str, digest: str) -> bool:
         names = self.machine.driver.names
-        folder, inode = names.get(keys.bad(Digest(digest))), names.get(blob_key(repo, digest))
+        folder, inode = names.get(keys.bad(parse_digest(digest))), names.get(blob_key(repo, digest))
         return folder is not None and any(one is inode for one in folder.names.values())
 
     def _check_missing(self, repo: str, digest: str, since: int, step: int) -> None:

@@ -13,7 +13,7 @@ from zotctl.errors import ZotctlError
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 
 ROUNDS = 5
@@ -35,7 +35,7 @@ def _pull(machine: Machine, store: Store, name: str, repo: Repo) -> None:
         for digest in sorted(repo.needed - repo.lost):
             if id(names.get(blob_key(name, digest))) in rotten:
                 continue
-            with repository.open_blob(Digest(digest)) as reader:
+            with repository.open_blob(parse_digest(digest)) as reader:
                 if hashlib.sha256(reader.read_at(0, reader.size)).hexdigest() != digest[7:]:
                     raise Violation("I2", f"{name}: {digest} has other bytes at the end")
     except ZotctlError as error:

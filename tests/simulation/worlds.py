@@ -10,7 +10,7 @@ from typing import Any
 from tests.simulation.baton import SECOND, Machine, Process
 from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
 from tests.simulation.ghost import DELAY, Ghost, blob_key
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
@@ -68,7 +68,7 @@ class Maker:
         for digest in digests:
             with repository.resume_upload(repository.start_upload()) as upload:
                 upload.write([BODIES[digest]])
-                upload.finish(Digest(digest))
+                upload.finish(parse_digest(digest))
 
     def image(self, name: str, image: Image, *tags: str, shared: bool = True) -> None:
         self.blobs(name, image.blobs, shared=shared)
@@ -78,7 +78,7 @@ class Maker:
     def condemn(self, name: str, run: str, digests: Iterable[str]) -> None:
         protocol = self.store.roots[0].protocol
         with protocol.site.locks.hold(name) as held:
-            protocol.trash.condemn(held, run, [Digest(digest) for digest in digests])
+            protocol.trash.condemn(held, run, [parse_digest(digest) for digest in digests])
 
     def rot(self, name: str, digest: str) -> None:
         """One bit flips in an inode, whatever names it has; the time stamp stays."""

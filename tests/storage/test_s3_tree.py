@@ -148,3 +148,11 @@ def test_the_pool_goes_before_a_stub(objects: Objects) -> None:
         assert repository.blob(LAYER) == len(IMAGE.blobs[-1])
         with repository.open_blob(LAYER) as reader:
             assert reader.read_at(0, reader.size) == IMAGE.blobs[-1]
+
+
+def test_the_empty_object_of_a_folder_is_no_stub(objects: Objects) -> None:
+    """As consoles make it ("create folder"). A stub would stop collection in the whole bucket."""
+    store = bucket_store(objects)
+    push_image(store, "a", "v1", seed="x")
+    objects.put("a/blobs/sha256/", b"")
+    assert not bucket_store(objects).roots[0].bucket.stubs.remain()

@@ -30,7 +30,7 @@ from zotctl.errors import (
     Referenced,
     ZotctlError,
 )
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import parse_name
@@ -94,7 +94,7 @@ def read_all(store: Store, name: str, expected: Expected) -> None:
 
 def blobs_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     found = [manifest["config"], *manifest["layers"]] if "config" in manifest else []
-    return [d | {"digest": Digest(d["digest"])} for d in found]
+    return [d | {"digest": parse_digest(d["digest"])} for d in found]
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.__name__)

@@ -32,7 +32,7 @@ from zotctl.errors import (
     Referenced,
     ZotctlError,
 )
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Repository, keys
@@ -123,7 +123,7 @@ class Repo:
         """Manifests from the rows down. `sure`: only through what is whole; else also through what this
         process may remember from before the damage."""
         found: set[Digest] = set()
-        todo = [Digest(digest) for digest in self.rows.digests()]
+        todo = [parse_digest(digest) for digest in self.rows.digests()]
         while todo:
             digest = todo.pop()
             if digest not in found:
@@ -345,7 +345,7 @@ class Machine(RuleBasedStateMachine):
             at = data.draw(st.integers(0, len(rows) - 1))
             del rows[at], repo.rows.rows[at]
         elif repo.readable():
-            known = MANIFESTS[Digest(data.draw(st.sampled_from(sorted(repo.readable()))))]
+            known = MANIFESTS[parse_digest(data.draw(st.sampled_from(sorted(repo.readable()))))]
             rows.append(images.descriptor(known.body, known.media_type) | {"annotations": {REF: tag, "k": "v"}})
             alias = tag.rpartition(":")[2] if ":" in tag else None
             repo.rows.rows.append((known.digest, None if alias else tag, alias))
@@ -425,7 +425,7 @@ class Machine(RuleBasedStateMachine):
             assert must <= {d.digest for d in repository.referrers(ONE.digest)}
 
     def check_manifest(self, repository: Repository, repo: Repo, reference: str, digest: str | None) -> None:
-        state = repo.blobs.get(Digest(digest)) if digest else None
+        state = repo.blobs.get(parse_digest(digest)) if digest else None
         try:
             found = repository.manifest(reference)
         except ManifestUnknown:

@@ -15,7 +15,7 @@ from zotctl.jobs.repair import Repair
 from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import check_digest
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
@@ -108,7 +108,7 @@ class Consequences:
     def _bring_back(self, repo: Examined, trouble: Trouble) -> bool:
         if self._repair is None or trouble.digest is None or not self._may_write(repo):
             return False
-        digest, manifest = Digest(trouble.digest), trouble.kind == "missing_manifest"
+        digest, manifest = check_digest(trouble.digest), trouble.kind == "missing_manifest"
         try:
             return self._repair.bring_back(repo.root, repo.name, digest, manifest)
         except StorageError as error:

@@ -17,7 +17,7 @@ from zotctl.jobs.hashing import Hasher, Workers
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub_state import FirstSeen
-from zotctl.oci.digest import Digest, is_stub
+from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
@@ -94,8 +94,8 @@ class _Conversion:
         stubs = {digest for name in names for digest in self._stubs(name)}
         if not stubs:
             return {}
-        everywhere = (one for name in self._root.catalog.everything() for one in self._site.lying(name))
-        return {Digest(text): found.key for text, found in everywhere if text in stubs and found.size}
+        everywhere = (one for name in self._root.catalog.everything() for one in self._site.own(name))
+        return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
 
     def _is_sound(self, key: str, digest: Digest) -> bool:
         """Reads it, and tells nobody."""
@@ -125,7 +125,7 @@ class _Conversion:
         if not self._marked:
             return set()
         own = {digest for digest, found in self._site.own(name) if not is_stub(digest, found.size)}
-        mine = self._marked & (own | {Digest(text) for text in self._blobs(name)})
+        mine = self._marked & (own | {check_digest(text) for text in self._blobs(name)})
         looks = {digest: self._root.stat(keys.blob(name, digest)) for digest in sorted(mine)}
         known = [Verdict(digest, info) for digest, info in looks.items()
                  if info is not None and self._root.upkeep.is_marked(name, digest, info)]  # fmt: skip
@@ -264,9 +264,9 @@ class _Spreading(_Conversion):
             self._save()
 
     def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
-        own = dict(self._site.lying(name))
+        own = dict(self._site.own(name))
         wanted = {digest for digest, _ in self._root.bucket.holdings.of(name)}
-        wanted |= {Digest(text) for text in self._blobs(name)}
+        wanted |= {check_digest(text) for text in self._blobs(name)}
         wanted |= self._stubs(name)
         for digest in sorted(wanted - self._tell_known(name)):
             there = own.get(digest)

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
+from zotctl.errors import Damaged, LayoutInvalid, NotFound
 from zotctl.jobs.affected import Affected
 from zotctl.jobs.damage import Verdict
 from zotctl.jobs.report import Kind, counted
-from zotctl.oci.digest import Digest, check_digest, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
@@ -120,15 +120,16 @@ class Examined:
         for algorithm in self._scan(keys.blobs(self.name)):
             if algorithm.is_dir:
                 for entry in self._scan(keys.blobs_of(self.name, algorithm.name)):
-                    yield from self._blob(f"{algorithm.name}:{entry.name}", entry.info)
+                    digest = digest_named(algorithm.name, entry.name)
+                    if digest is not None:
+                        yield from self._blob(digest, entry.info)
 
-    def _blob(self, text: str, listed: Info | None) -> Iterator[tuple[Digest, Info]]:
-        with suppress(DigestInvalid):
-            check_digest(text)
-            info = listed or self.root.stat(keys.blob(self.name, Digest(text)))
-            if info is not None and info.is_file:
-                self.present[text] = info.size
-                yield parse_digest(text), info
+    def _blob(self, digest: Digest, listed: Info | None) -> Iterator[tuple[Digest, Info]]:
+        info = listed or self.root.stat(keys.blob(self.name, digest))
+        if info is not None and info.is_file:
+            self.present[digest] = info.size
+            if digest.algorithm in ALGORITHMS:
+                yield digest, info
 
     def _scan(self, key: str) -> list[Entry]:
         try:
@@ -141,7 +142,7 @@ class Examined:
     def unclear(self, view: View) -> list[Digest]:
         """Manifests that could not be read although their blobs are there and were not found damaged."""
         known = {verdict.digest for verdict in self.bad}
-        return [Digest(digest) for digest in view.faults if digest in self.present and digest not in known]
+        return [check_digest(digest) for digest in view.faults if digest in self.present and digest not in known]
 
     def troubles(self, view: View, *, hashed: bool) -> Iterator[Trouble]:
         """Everything but damaged content. `hashed`: what was not found damaged is good."""
@@ -198,7 +199,7 @@ class Examined:
 
     def _is_missing(self, text: str) -> bool:
         """Condemned content comes back when it is asked for."""
-        digest = Digest(text)
+        digest = check_digest(text)
         with suppress(NotFound, Damaged):  # damaged is another finding
             self.root.upkeep.look(self.name, digest)
             return False
@@ -212,7 +213,7 @@ class Examined:
                 yield from leftover(self.root, f"{self.name}/{entry.name}", now)
 
     def _path(self, digest: str) -> str:
-        return path_of(self.root, keys.blob(self.name, Digest(digest)))
+        return path_of(self.root, keys.blob(self.name, check_digest(digest)))
 
 
 def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from zotctl.jobs.run import Run, TimeUp
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.storage.driver import Reader
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Hasher:
             self._run.throttle.take(count)
             if turns % BREATH == 0:
                 self._breathe()
-        return Digest(f"{algorithm}:{state.hexdigest()}")
+        return digest_of_hash(algorithm, state)
 
     def _buffer(self) -> memoryview:
         if not hasattr(self._buffers, "view"):

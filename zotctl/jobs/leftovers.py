@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from zotctl.errors import NotEmpty, NotFound
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import digest_named
 from zotctl.storage import keys
 from zotctl.storage.root import Root
 from zotctl.storage.upload_id import parse_id
@@ -98,9 +98,11 @@ def _sweep_pool(run: Run, root: Root) -> None:
             run.check()
             directory = f"{keys.POOL}/{algorithm}/{first}"
             for encoded in _names(root, directory):
-                info = root.local.site.stat(f"{directory}/{encoded}")
+                if (digest := digest_named(algorithm, encoded)) is None:
+                    continue
+                info = root.local.site.stat(keys.pool(digest))
                 if info is not None and info.nlink == 1:
-                    root.local.pool.release(Digest(f"{algorithm}:{encoded}"))
+                    root.local.pool.release(digest)
                     run.add("pool_entries")
                     run.add("purged_bytes", info.size)
 

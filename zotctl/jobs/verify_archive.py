@@ -12,7 +12,7 @@ from zotctl.jobs.damage import Verdict
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import THE_LAYOUT, opened
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -69,7 +69,7 @@ class Archive:
             self._run.add("hashed_bytes", len(data))
             if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
                 kept.append(data)
-        found = Digest(f"{digest.algorithm}:{state.hexdigest()}")
+        found = digest_of_hash(digest.algorithm, state)
         if found != digest:
             self._found[digest] = found
         self._keep(digest, size, b"".join(kept))

@@ -18,7 +18,7 @@ from zotctl.jobs.report import Finding, Kind, counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify_rules import CONTENT, LAYOUT_FILE_SPEC, Remark, index_remarks, manifest_remarks
 from zotctl.jobs.walk import reach
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_of, is_stub, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, digest_of, is_stub, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import known
@@ -319,18 +319,16 @@ class LayoutCheck:
 
     def _blob(self, algorithm: str, entry: Entry) -> None:
         """What has no digest for a name is nobody's, and a link is no blob."""
-        text = f"{algorithm}:{entry.name}"
-        try:
-            check_digest(text)
-            info = entry.info or self._root.stat(keys.blob(self._name, Digest(text)))
-        except DigestInvalid:
+        digest = digest_named(algorithm, entry.name)
+        if digest is None:
             return
+        info = entry.info or self._root.stat(keys.blob(self._name, digest))
         if info is None or not info.is_file:
             return
-        self._repo.present[text] = info.size
-        self._modes.look(self._path(keys.blob(self._name, Digest(text))), info)
+        self._repo.present[digest] = info.size
+        self._modes.look(self._path(keys.blob(self._name, digest)), info)
         if algorithm in ALGORITHMS:
-            self._blobs.look(self._repo, Digest(text), info)
+            self._blobs.look(self._repo, digest, info)
         else:
             self._uncomputed += 1
 
@@ -362,13 +360,13 @@ class LayoutCheck:
 
     def _is_over(self, trouble: Trouble, digest: str) -> bool:
         """It was so a moment ago, or it is in the trash, from where whoever asks for it gets it back."""
-        root, blob = self._root, keys.blob(self._name, Digest(digest))
+        root, blob = self._root, keys.blob(self._name, check_digest(digest))
         if trouble.kind == "size_mismatch":
             now = root.stat(blob)
             return now is None or now.size != self._repo.present.get(digest)
         if trouble.kind not in ("missing_blob", "missing_manifest"):
             return False
-        if root.upkeep.is_condemned(self._name, Digest(digest)):
+        if root.upkeep.is_condemned(self._name, check_digest(digest)):
             self._run.item(action="note", repository=self._name, digest=digest,
                            reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
             return True
@@ -377,8 +375,8 @@ class LayoutCheck:
 
     def _linked(self, trouble: Trouble) -> Remark:
         remark = _remark(trouble)
-        if trouble.kind in ("missing_blob", "missing_manifest"):
-            info = self._root.stat(keys.blob(self._name, Digest(trouble.digest or "")))
+        if trouble.kind in ("missing_blob", "missing_manifest") and trouble.digest is not None:
+            info = self._root.stat(keys.blob(self._name, check_digest(trouble.digest)))
             if info is not None:
                 what = "a symbolic link, and none is followed" if info.is_link else "no regular file"
                 return remark._replace(reason=f"{trouble.reason}: what has its name is {what}")

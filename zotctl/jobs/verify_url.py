@@ -268,7 +268,7 @@ class _Repository:
             self._tell(f"{what}: Content-Range {stated} (RFC 9110, 14.4)", digest)
 
     def _deep(self, path: str, digest: str) -> None:
-        hasher = new_hash(Digest(digest).algorithm)
+        hasher = new_hash(parse_digest(digest).algorithm)
         try:
             with self._wire.client.stream("GET", path) as response:
                 for piece in response.iter_raw(1 << 20):
@@ -279,7 +279,7 @@ class _Repository:
         except httpx.HTTPError as error:
             self._tell(f"GET {path}: {error or type(error).__name__}", digest)
             return
-        if hasher.hexdigest() != Digest(digest).encoded:
+        if hasher.hexdigest() != parse_digest(digest).encoded:
             self._tell(f"the content of {digest} has the digest {hasher.hexdigest()} (Pulling blobs)", digest)
 
     # -- errors ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from zotctl.errors import DigestInvalid, ManifestInvalid
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_of
+from zotctl.oci.digest import ALGORITHMS, check_digest, digest_of
 from zotctl.oci.media_types import is_media_type
 from zotctl.oci.quoting import quoted
 
@@ -83,7 +83,7 @@ def _embeds(descriptor: Descriptor, data: str) -> bool:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         return False
-    algorithm = Digest(descriptor.digest).algorithm
+    algorithm = descriptor.digest.partition(":")[0]
     return len(content) == descriptor.size and (
         algorithm not in ALGORITHMS or digest_of(content, algorithm) == descriptor.digest
     )

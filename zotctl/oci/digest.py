@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Never, Protocol, Self
 
 from zotctl.errors import DigestInvalid
 from zotctl.oci.quoting import quoted
@@ -36,10 +36,18 @@ _is_hex = re.compile(r"[a-f0-9]+").fullmatch
 class Digest(str):
     """A digest in its text form, for example `sha256:e3b0...`; equal to that text, and hashed like it.
 
-    The constructor checks nothing: text from outside goes through `parse_digest`.
+    Whoever has one has one that follows the grammar, so that it is safe in a path: it comes from a parser
+    (`parse_digest`, `check_digest`, `digest_named`) or from a hash (`digest_of`, `digest_of_hash`), and from nowhere
+    else. The constructor raises TypeError.
     """
 
     __slots__ = ()
+
+    def __new__(cls, _: Never) -> Self:
+        raise TypeError("a Digest comes from parse_digest, check_digest, digest_named, digest_of or digest_of_hash")
+
+    def __reduce__(self) -> tuple[Callable[[str], Digest], tuple[str]]:
+        return check_digest, (str(self),)
 
     @property
     def algorithm(self) -> str:
@@ -59,19 +67,16 @@ def algorithms() -> tuple[str, ...]:
 
 def parse_digest(text: str) -> Digest:
     """`text` as a digest that can be computed here; raises DigestInvalid."""
-    if _is_sha256(text):
-        return Digest(text)
-    check_digest(text)
-    digest = Digest(text)
+    digest = check_digest(text)
     if digest.algorithm not in _HASHES:
         raise _unsupported(digest.algorithm)
     return digest
 
 
-def check_digest(text: str) -> None:
-    """Check the grammar only, as for digests that need not be ours to compute; raises DigestInvalid."""
+def check_digest(text: str) -> Digest:
+    """`text` as a digest of any algorithm, be it that it can't be computed here; raises DigestInvalid."""
     if _is_sha256(text):
-        return
+        return _make(text)
     # "A digest string MUST match the following grammar"
     if not _is_digest(text):
         raise DigestInvalid(f"{quoted(text)} is not a digest of the form algorithm:encoded")
@@ -82,6 +87,20 @@ def check_digest(text: str) -> None:
         raise DigestInvalid(
             f"{quoted(text)} is not a digest: {algorithm} takes {length} hexadecimal digits in lower case"
         )
+    return _make(text)
+
+
+def digest_named(algorithm: str, encoded: str) -> Digest | None:
+    """The digest that a file's name stands for, in a directory that is named by an algorithm; None: it has another
+    name, so it is no blob."""
+    try:
+        return check_digest(f"{algorithm}:{encoded}")
+    except DigestInvalid:
+        return None
+
+
+def _make(text: str) -> Digest:
+    return str.__new__(Digest, text)
 
 
 def new_hash(algorithm: str) -> Hash:
@@ -96,7 +115,12 @@ def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -
     """The digest of `data`; raises DigestInvalid if the algorithm is not supported."""
     state = new_hash(algorithm)
     state.update(data)
-    return Digest(f"{algorithm}:{state.hexdigest()}")
+    return digest_of_hash(algorithm, state)
+
+
+def digest_of_hash(algorithm: str, state: Hash) -> Digest:
+    """The digest of all that was given to a hash of this algorithm."""
+    return _make(f"{algorithm}:{state.hexdigest()}")
 
 
 def _unsupported(algorithm: str) -> DigestInvalid:

@@ -25,7 +25,7 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 
 AWAY = (Unavailable, NameUnknown)
 """Answers that tell nothing: 503, or a repository that is not there."""
@@ -70,7 +70,7 @@ class Client(local.Client):
     def mount(self, source: str, repo: str, digest: str) -> bool:
         with self.op("mount", repo, digest):
             repository = self.store.repository_for_push(repo)
-            if not repository.mount_blob(self.here(source), Digest(digest)):
+            if not repository.mount_blob(self.here(source), parse_digest(digest)):
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
@@ -87,7 +87,7 @@ class Client(local.Client):
         """A blob of a manifest that was read at `since`: from then on it is there for the delay."""
         with self.op("get", repo, digest):
             try:
-                with self.here(repo).open_blob(Digest(digest)) as reader:
+                with self.here(repo).open_blob(parse_digest(digest)) as reader:
                     body = reader.read_at(0, reader.size)
             except BlobUnknown:
                 self._check_missing(repo, digest, since, step)

@@ -13,7 +13,7 @@ from tests.simulation.bucket.worlds import collect, open_store
 from tests.simulation.content import reach, subject_roots
 from tests.simulation.ghost import blob_key, readable
 from zotctl.errors import ZotctlError
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 
 ROUNDS = 5
@@ -38,7 +38,7 @@ def _pull(store: Store, name: str, repo: Repo) -> None:
         for tag in repo.rows.tags:
             repository.manifest(tag)
         for digest in sorted(repo.needed):
-            with repository.open_blob(Digest(digest)) as reader:
+            with repository.open_blob(parse_digest(digest)) as reader:
                 if hashlib.sha256(reader.read_at(0, reader.size)).hexdigest() != digest[7:]:
                     raise Violation("I2", f"{name}: {digest} has other bytes at the end")
     except ZotctlError as error:

@@ -16,7 +16,7 @@ from tests.simulation.exhaustive import Guided, all_paths
 from zotctl.jobs.bucket.deletion import Batches, Condemned
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import mark
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import keys
 from zotctl.storage.s3.site import Site
 
@@ -67,7 +67,7 @@ def condemner(repo: str, *digests: str) -> Script:
 
 
 def _condemned(site: Site, client: Any, repo: str, digest: str) -> Condemned | None:
-    known = Digest(digest)
+    known = parse_digest(digest)
     blob = site.head(keys.shared(known) if site.dedupe else keys.blob(repo, known))
     prefix = keys.holds(known) if site.dedupe else keys.hold(known, repo)
     holds = {found.key: found for found in site.objects.list(prefix)}

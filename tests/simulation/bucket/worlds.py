@@ -15,7 +15,7 @@ from tests.stores import probed
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.root import Root
@@ -64,7 +64,7 @@ class Maker:
         for digest in digests:
             with repository.resume_upload(repository.start_upload()) as upload:
                 upload.write([BODIES[digest]])
-                upload.finish(Digest(digest))
+                upload.finish(parse_digest(digest))
 
     def image(self, name: str, image: Image, *tags: str) -> None:
         self.blobs(name, image.blobs)

@@ -20,7 +20,7 @@ from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marks
-from zotctl.oci.digest import Digest, is_stub
+from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.history import Past
 from zotctl.storage.objects import Object
@@ -108,7 +108,7 @@ class BucketCollector:
         known = past.pushed.get(drop.digest) if drop.tag is None else past.tagged.get(drop.tag)
         if known is None:
             return False
-        found = self._site.head(keys.blob(name, Digest(drop.digest)))
+        found = self._site.head(keys.blob(name, check_digest(drop.digest)))
         return found is not None and found.modified > known + self._judge.window + SLACK
 
     def _is_settled(self, seen: Seen, drop: Drop) -> bool:

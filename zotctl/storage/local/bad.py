@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from zotctl.errors import CannotLink, Changed, NotEmpty, NotFound
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import HeldFile, same_file
@@ -46,7 +46,8 @@ class Bad:
     def digests(self) -> list[Digest]:
         """Every digest of which a damaged inode is known."""
         algorithms = self._names(keys.BAD)
-        return [Digest(f"{a}:{encoded}") for a in algorithms for encoded in self._names(f"{keys.BAD}/{a}")]
+        found = (digest_named(a, encoded) for a in algorithms for encoded in self._names(f"{keys.BAD}/{a}"))
+        return [digest for digest in found if digest is not None]
 
     def lasting(self) -> int:
         """Digests of which a damaged inode has another name yet: what was healed everywhere is kept for a look."""

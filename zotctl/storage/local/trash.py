@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Exists, NoSpace, NotEmpty, NotFound, PermissionRefused, ReadOnlyStorage
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Generation, Info
 from zotctl.storage.local.site import Site
@@ -127,9 +127,9 @@ class Trash:
     def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
         found = []
         for entry in self._scan(folder.key):
-            info = self._site.stat(f"{folder.key}/{entry.name}")
-            if info is not None and info.is_file:
-                found.append((Digest(f"{folder.algorithm}:{entry.name}"), info))
+            info, digest = self._site.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
+            if info is not None and info.is_file and digest is not None:
+                found.append((digest, info))
         return found
 
     def purge(self, held: Held, folder: Folder, digests: Sequence[Digest], needed: Container[str]) -> list[Digest]:

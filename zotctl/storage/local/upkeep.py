@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from zotctl.errors import DigestInvalid, NotEmpty, NotFound
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest, digest_named, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import HeldFile, same_file
@@ -137,9 +137,9 @@ class LocalUpkeep:
             return
         for algorithm in self._names(keys.blobs(place)):
             for encoded in self._names(keys.blobs_of(place, algorithm)):
-                digest = Digest(f"{algorithm}:{encoded}")
-                self._site.discard(keys.blob(place, digest))
-                self._protocol.pool.release(digest)
+                self._site.discard(f"{keys.blobs_of(place, algorithm)}/{encoded}")
+                if (digest := digest_named(algorithm, encoded)) is not None:
+                    self._protocol.pool.release(digest)
             self._rmdir(keys.blobs_of(place, algorithm))
         self._rmdir(keys.blobs(place))
         for name in self._names(place):

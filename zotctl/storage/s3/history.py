@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import check_digest
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.history import Event, Past, Pulls, condensed, event_of, events_of, lines_of
@@ -115,7 +115,7 @@ class BucketHistory:
             return
         known = past.here | past.pushed.keys() | past.noted.keys()
         for digest in [d for d in index.digests if d not in known and not index.tags_of(d)]:
-            found = self._site.head(keys.blob(name, Digest(digest)))
+            found = self._site.head(keys.blob(name, check_digest(digest)))
             if found is not None and PUSHED.items() <= found.metadata.items():
                 past.pushed[digest] = found.modified
                 past.here.add(digest)

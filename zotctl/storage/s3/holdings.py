@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import groupby
 
 from zotctl.errors import DigestInvalid
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.digest import Digest, check_digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.objects import Object
@@ -38,9 +38,10 @@ class Holdings:
                 self._list()
             lines = bytes(self._held.get(name, b""))
         for line in lines.splitlines():
-            digest, size, etag, modified, names = line.decode().split(" ")
-            found = Object(keys.shared(Digest(digest)), int(size), etag, float(modified), 0.0)
-            yield Digest(digest), info_of(found, int(names))
+            text, size, etag, modified, names = line.decode().split(" ")
+            digest = check_digest(text)
+            found = Object(keys.shared(digest), int(size), etag, float(modified), 0.0)
+            yield digest, info_of(found, int(names))
 
     def forget(self) -> None:
         """Something was changed: list again when it is asked for."""

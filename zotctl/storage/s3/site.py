@@ -75,16 +75,13 @@ class Site:
             return shared, own
         return (own, shared) if self.pooled else (own,)
 
-    def lying(self, name: str) -> Iterator[tuple[str, Object]]:
-        """All that lies below the `blobs` of a repository, as ALG:ENC, whatever it reads elsewhere."""
-        prefix = f"{keys.blobs(name)}/"
-        return ((found.key.removeprefix(prefix).replace("/", ":", 1), found) for found in self.objects.list(prefix))
-
     def own(self, name: str) -> Iterator[tuple[Digest, Object]]:
-        """Of that, what has the name of a blob. Anything else in there is nobody's business."""
-        for text, found in self.lying(name):
+        """What lies below the `blobs` of a repository, whatever it reads elsewhere, and has the name of a blob.
+        Anything else in there belongs to others."""
+        prefix = f"{keys.blobs(name)}/"
+        for found in self.objects.list(prefix):
             with suppress(DigestInvalid):
-                yield parse_digest(text), found
+                yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found
 
     def head(self, key: str) -> Object | None:
         with suppress(NotFound):

@@ -45,9 +45,8 @@ class Stubs:
         if self._site.head(keys.WHOLE) is not None:
             return False
         for name in self._names.everything():
-            for text, found in self._site.lying(name):
-                if not found.size and is_stub(Digest(text), 0):
-                    return True
+            if any(is_stub(digest, found.size) for digest, found in self._site.own(name)):
+                return True
         with suppress(StorageError):
             if self._site.writes() and not self._site.read_only:
                 self._site.objects.put(keys.WHOLE, b"")
@@ -73,8 +72,8 @@ class Stubs:
         whole: dict[str, str] = {}
         stubs: set[str] = set()
         for name in self._names.everything():
-            for text, found in self._site.lying(name):
-                whole.setdefault(text, name) if found.size else stubs.add(text)
+            for digest, found in self._site.own(name):
+                whole.setdefault(digest, name) if found.size else stubs.add(digest)
         self._origins = {digest: whole[digest] for digest in stubs if digest in whole}
         with suppress(StorageError):
             if self._site.writes() and not self._site.read_only:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from zotctl.errors import DigestInvalid, NotFound
-from zotctl.oci.digest import Digest, is_stub, parse_digest
+from zotctl.oci.digest import Digest, digest_named, is_stub, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -131,7 +131,8 @@ class Tree(ReadOnly):
         held = {d.encoded: info for d, info in self._holdings.of(name) if d.algorithm == algorithm}
         found = own | held if self._site.dedupe else held | own
         for encoded, info in own.items():
-            if encoded in held and is_stub(Digest(f"{algorithm}:{encoded}"), info.size):
+            digest = digest_named(algorithm, encoded)
+            if encoded in held and digest is not None and is_stub(digest, info.size):
                 found[encoded] = held[encoded]
         yield from found.items()
         if self._site.pooled or self._site.dedupe:
