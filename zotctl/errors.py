@@ -13,7 +13,8 @@
     │   ├── ManifestInvalid     400 MANIFEST_INVALID
     │   │   ├── TagInvalid      400
     │   │   ├── LayoutInvalid   503 UNAVAILABLE, a directory that is not a valid layout: no client's fault
-    │   │   └── ManifestTooLarge 413
+    │   │   ├── ManifestTooLarge 413
+    │   │   └── MediaTypeUnknown 400 of a type, or a shape, of which it is not known what it references
     │   ├── TooManyTags         414 MANIFEST_INVALID
     │   ├── ManifestUnknown     404 MANIFEST_UNKNOWN
     │   ├── NameInvalid         400 NAME_INVALID
@@ -160,6 +161,10 @@ class LayoutInvalid(ManifestInvalid):
 
 class ManifestTooLarge(ManifestInvalid):
     status = 413
+
+
+class MediaTypeUnknown(ManifestInvalid):
+    pass
 
 
 class TooManyTags(OciError):

@@ -22,7 +22,7 @@ from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.contents import ASIDE
+from zotctl.storage.graph import DAMAGED as ASIDE
 
 IMAGE = images.image()
 SETTINGS = gc_settings()

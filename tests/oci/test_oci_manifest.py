@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -277,8 +278,6 @@ def test_harmless_json() -> None:
     for extra in (b'"\\u0000 \xc3\xa9 [[[[[[[[["', b"1e999", b"9" * 10_000, b'"' + b"[" * 1000 + b'\\""'):
         assert check_manifest(EXTRA % extra, OCI_MANIFEST).layers
     assert check_manifest(VALID + b" \r\n\t", OCI_MANIFEST).layers
-    doubled = check_manifest(VALID[:-2] + b', "layers": []}', OCI_MANIFEST)
-    assert doubled.layers == ()
 
 
 def test_depth_is_counted_exactly() -> None:
@@ -298,7 +297,7 @@ def test_what_was_accepted_is_readable_deep_in_a_stack() -> None:
     check_manifest(body, OCI_MANIFEST)
 
     def read_at(depth: int) -> Manifest:
-        return read_at(depth - 1) if depth else read_manifest(body, OCI_MANIFEST, SOME)
+        return read_at(depth - 1) if depth else read_manifest(body, SOME)
 
     found: list[Manifest] = []
     thread = threading.Thread(target=lambda: found.append(read_at(700)))
@@ -307,10 +306,11 @@ def test_what_was_accepted_is_readable_deep_in_a_stack() -> None:
     assert found
 
 
-def test_reading_trusts_digest_and_type() -> None:
-    manifest = read_manifest(encoded(index()), OCI_INDEX, SOME)
-    assert (manifest.digest, manifest.media_type, len(manifest.children)) == (SOME, OCI_INDEX, 1)
-    assert read_manifest(encoded(image()), DOCKER_MANIFEST, SOME).media_type == DOCKER_MANIFEST
+def test_reading_trusts_the_digest_and_believes_the_bytes() -> None:
+    manifest = read_manifest(encoded(index()), SOME)
+    assert (manifest.digest, manifest.media_type, manifest.stated) == (SOME, OCI_INDEX, True)
+    assert len(manifest.children) == 1
+    assert not read_manifest(encoded(without(index(), "mediaType")), SOME).stated
 
 
 @pytest.mark.parametrize(
@@ -328,35 +328,36 @@ def test_reading_trusts_digest_and_type() -> None:
     ],
 )
 def test_reading_tells_the_type(document: dict[str, Any], media_type: str) -> None:
-    assert read_manifest(encoded(document), "", SOME).media_type == media_type
+    assert read_manifest(encoded(document), SOME).media_type == media_type
 
 
 def test_reading_is_lenient() -> None:
     loose = image(schemaVersion=1, layers=None, config=descriptor("text", size=-1, digest="?"), annotations=None)
-    manifest = read_manifest(encoded(loose), OCI_MANIFEST, SOME)
+    manifest = read_manifest(encoded(loose), SOME)
     assert manifest.layers == ()
     assert manifest.config is not None
     assert manifest.config.digest == "?"
 
 
 @pytest.mark.parametrize(
-    ("body", "media_type"),
+    "body",
     [
-        (b"", ""),
-        (b"{}", ""),
-        (b"[]", OCI_INDEX),
-        (b"{}", "application/json"),
-        (encoded(image(mediaType="application/vnd.unknown")), ""),
-        (b'{"manifests": 1}', ""),
-        (b'{"layers": [{"digest": "x"}]}', ""),
-        (b'{"manifests": ' + b"[" * 1_000_000, OCI_INDEX),
-        (b'{"x": ' + b"[" * 1_000_000, ""),
+        b"",
+        b"{}",
+        b"[]",
+        encoded(image(mediaType="application/vnd.unknown")),
+        encoded(image(fsLayers=[])),
+        encoded({"schemaVersion": 1, "fsLayers": [{"blobSum": str(SOME)}]}),
+        b'{"manifests": 1}',
+        b'{"layers": [{"digest": "x"}]}',
+        b'{"manifests": ' + b"[" * 1_000_000,
+        b'{"x": ' + b"[" * 1_000_000,
     ],
     ids=lambda value: repr(value[:20]),
 )
-def test_reading_refuses_what_it_cannot_know(body: bytes, media_type: str) -> None:
+def test_reading_refuses_what_it_cannot_know(body: bytes) -> None:
     with pytest.raises(ManifestInvalid):
-        read_manifest(body, media_type, SOME)
+        read_manifest(body, SOME)
 
 
 json_values = st.recursive(
@@ -374,7 +375,7 @@ def test_any_value_in_any_field(changes: dict[str, Any], content_type: str) -> N
         accepted = check_manifest(body, content_type, compat=COMPAT)
     except ManifestInvalid:
         return
-    assert read_manifest(body, accepted.media_type, accepted.digest) == accepted
+    assert replace(read_manifest(body, accepted.digest), media_type=accepted.media_type) == accepted
 
 
 @given(st.integers(0, len(VALID) - 1), st.integers(0, 255))
@@ -392,4 +393,4 @@ def test_any_bytes(body: bytes, content_type: str) -> None:
         check_manifest(body, content_type)
     if not body.strip().startswith(b"{"):  # an empty object is lax, and still an object
         with pytest.raises(ManifestInvalid):
-            read_manifest(body, content_type, SOME)
+            read_manifest(body, SOME)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zotctl.storage.contents import Facts
+from zotctl.storage.graph import Facts
 from zotctl.storage.index import Index
 
 
@@ -18,9 +18,9 @@ class Affected:
         for digest, known in facts.items():
             for reference in (*known.blobs, *known.children):
                 self._above.setdefault(reference.digest, []).append(digest)
-            if known.subject is not None:
-                # Whoever asks for the referrers of the subject meets this one.
-                self._above.setdefault(digest, []).append(known.subject)
+            for subject in known.subjects:
+                # A client that asks for the referrers of the subject meets this one.
+                self._above.setdefault(digest, []).append(subject.digest)
 
     def tags(self, digest: str) -> tuple[str, ...]:
         """Each once, in byte order."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, UsageError, ZotctlError
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, UsageError, ZotctlError
 from zotctl.jobs.far_source import Body
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
@@ -30,6 +30,7 @@ from zotctl.oci.layout import check_layout
 from zotctl.oci.quoting import quoted
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Reader
+from zotctl.storage.graph import BEGINNING, Content, is_like_json
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.root import Root
 
@@ -418,22 +419,27 @@ class Listing:
         self._sizes: dict[str, int] = {}
         self._bodies: dict[str, bytes] = {}
         self._held = 0
+        self._left: set[str] = set()
+        """Too large to be kept, and a manifest for all that is known."""
 
     def has(self, digest: Digest, size: int) -> bool:
         return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        hasher, kept = new_hash(digest.algorithm), list[Buffer]()
+        hasher, kept, beginning = new_hash(digest.algorithm), list[Buffer](), b""
         for data in chunks:
             hasher.update(data)
+            beginning = beginning or bytes(data[:BEGINNING])
             if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
                 kept.append(data)
         if (found := hasher.hexdigest()) != digest.encoded:
             raise DigestInvalid(f"the content has the digest {digest.algorithm}:{found}, not {digest}")
         self._sizes[digest] = size
-        if kept and bytes(kept[0][:1]) == b"{":
+        if kept and is_like_json(bytes(kept[0][:BEGINNING])):
             self._bodies[digest] = b"".join(kept)
             self._held += size
+        elif not kept and is_like_json(beginning):
+            self._left.add(digest)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Listing:
         self.label, self.index, self.names, self._damaged = label, index, names, damaged
@@ -451,6 +457,11 @@ class Listing:
         if digest not in self._bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
         return Body(self._bodies[digest])
+
+    def content(self, digest: Digest, whole: bool) -> Content:
+        if digest in self._left:
+            raise ManifestInvalid(f"{digest} has {self._sizes[digest]} bytes, too many to be looked at in a dry run")
+        return Content(self._sizes[digest], self._bodies.get(digest))
 
     def read_ahead(self, digests: Sequence[Digest]) -> None:
         pass

@@ -67,8 +67,8 @@ class Attachments:
         if (facts := self._marks.facts.get(digest)) is not None:
             yield from (reference.digest for reference in (*facts.blobs, *facts.children))
             # One that is missing is no fault, and leads to nothing.
-            if facts.subject and (facts.subject in self._marks.facts or facts.subject in self._marks.index):
-                yield facts.subject
+            here = (self._marks.facts, self._marks.index)
+            yield from (one.digest for one in facts.subjects if any(one.digest in place for place in here))
 
     @cached_property
     def _here(self) -> dict[str, list[str]]:
@@ -89,8 +89,8 @@ class Attachments:
 
     def _subjects(self, row: Row) -> Iterator[str]:
         facts = self._marks.facts.get(row.digest) if row.digest else None
-        if facts is not None and facts.subject:
-            yield facts.subject
+        if facts is not None:
+            yield from (subject.digest for subject in facts.subjects)
         if row.digest and OLAREG_SUBJECT.encode() in row.raw and (named := annotations_of(row).get(OLAREG_SUBJECT)):
             yield named
 

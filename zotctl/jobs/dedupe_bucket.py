@@ -68,9 +68,9 @@ class _Conversion:
             index = self._root.protocol.read_index(name).index
         except (NotFound, LayoutInvalid):
             return set()
-        with self._root.contents(name).at(index) as contents:
-            manifests = {*contents.facts, *contents.faults, *index.digests}
-            return contents.named() - manifests
+        with self._root.graph(name).at(index) as graph:
+            manifests = {*graph.facts, *graph.faults, *(index.digests.keys() - graph.leaves.keys())}
+            return graph.reachable() - manifests
 
     def _own(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """Those of its blobs that lie in the repository."""

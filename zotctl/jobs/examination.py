@@ -15,8 +15,9 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
-from zotctl.storage.contents import Contents, Facts, Fault, Reference
 from zotctl.storage.driver import Entry, Info, read
+from zotctl.storage.graph import Facts, Fault, ManifestGraph, Reference
+from zotctl.storage.graphs import RepositoryGraph
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root
 
@@ -47,12 +48,19 @@ class View:
     """What index.json and the manifests say, read afresh."""
 
     index: Index
-    facts: dict[str, Facts]
-    faults: dict[str, Fault]
+    graph: ManifestGraph
     affected: Affected = field(init=False)
 
     def __post_init__(self) -> None:
         self.affected = Affected(self.index, self.facts)
+
+    @property
+    def facts(self) -> dict[str, Facts]:
+        return self.graph.facts
+
+    @property
+    def faults(self) -> dict[str, Fault]:
+        return self.graph.faults
 
     def references(self) -> Iterator[tuple[str, Reference]]:
         """What each manifest names, with the manifest; layers that need not be here left out."""
@@ -68,6 +76,8 @@ class View:
         return rows | {r.size for known in above for r in (*known.blobs, *known.children) if r.digest == digest}
 
     def is_manifest(self, digest: str) -> bool:
+        if digest in self.graph.leaves:
+            return False
         children = {child.digest for known in self.facts.values() for child in known.children}
         return digest in self.index or digest in self.facts or digest in children
 
@@ -75,8 +85,8 @@ class View:
 def view_of(root: Root, name: str) -> View:
     """Raises LayoutInvalid, NotFound. Not from the cache of the root: what rots below a cache is found here."""
     index = root.protocol.read_index(name).index
-    contents = Contents(root.protocol, name).refresh(index)
-    return View(index, contents.facts, contents.faults)
+    with RepositoryGraph(root.protocol, name).at(index) as graph:
+        return View(index, graph)
 
 
 def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
@@ -148,6 +158,7 @@ class Examined:
         """Everything but damaged content. `hashed`: what was not found damaged is good."""
         damaged = {verdict.digest for verdict in self.bad}
         yield from self._faults(view, damaged)
+        yield from self._said_otherwise(view)
         yield from self._wrong_sizes(view, damaged, "the content is right and" if hashed else "the file")
         yield from self._missing(view)
 
@@ -159,6 +170,14 @@ class Examined:
         for fault in view.faults.values():
             if fault.kind in _TOLD and fault.digest not in damaged:
                 yield Trouble(fault.digest, _TOLD[fault.kind], fault.reason, self._path(fault.digest))
+
+    def _said_otherwise(self, view: View) -> Iterator[Trouble]:
+        """Manifests in which one program reads something else than another; all of it is kept."""
+        for digest, reason in view.graph.contradictions():
+            yield Trouble(digest, "media_type_mismatch", reason, self._path(digest))
+        for digest, facts in view.facts.items():
+            for reason in facts.irregular:
+                yield Trouble(digest, "invalid_manifest", reason, self._path(digest))
 
     def _wrong_sizes(self, view: View, damaged: set[Digest], what: str) -> Iterator[Trouble]:
         """A manifest says another length than that of the right content: clients refuse one of the two."""

@@ -17,7 +17,7 @@ from zotctl.jobs.walk import Marks, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
 from zotctl.storage import keys
-from zotctl.storage.contents import Fault
+from zotctl.storage.graph import Fault
 from zotctl.storage.root import Root
 
 
@@ -134,11 +134,10 @@ def _above(rows: list[str], digest: str, marks: Marks) -> dict[str, str | None]:
         at = todo.popleft()
         if (facts := marks.facts.get(at)) is None:
             continue
-        references = [reference.digest for reference in (*facts.blobs, *facts.children)]
-        for reference in [*references, *([facts.subject] if facts.subject else [])]:
-            if reference not in above:
-                above[reference] = at
-                todo.append(reference)
+        for reference in facts.references:
+            if reference.digest not in above:
+                above[reference.digest] = at
+                todo.append(reference.digest)
     return above
 
 

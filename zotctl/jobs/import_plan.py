@@ -15,7 +15,7 @@ from zotctl.oci.digest import Digest
 from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name, parse_tag
 from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
-from zotctl.storage.contents import Facts
+from zotctl.storage.graph import Facts
 from zotctl.storage.index import Row, annotations_of
 
 
@@ -182,8 +182,7 @@ def _related(rows: Sequence[_Named | Wanted], start: Iterable[str], facts: dict[
 def _subjects(row: _Named | Wanted, facts: dict[str, Facts]) -> Iterator[str]:
     """Digests, or the beginnings of some, that a row is about."""
     known = facts.get(row.digest)
-    if known is not None and known.subject:
-        yield known.subject
+    yield from (subject.digest for subject in known.subjects) if known else ()
     if (subject := annotations_of(row.row).get(OLAREG_SUBJECT)) is not None:
         yield subject
     if (named := digest_tag(row.row.tag or "")) is not None and not named.names(row.digest):

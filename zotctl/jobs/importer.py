@@ -29,19 +29,9 @@ from zotctl.errors import (
 from zotctl.jobs.archives import Listing, read_archive, staged
 from zotctl.jobs.examination import Examined
 from zotctl.jobs.hashing import Workers
-from zotctl.jobs.import_graph import (
-    Fault,
-    Graph,
-    Read,
-    Unusable,
-    chunks,
-    other_content,
-    pieces,
-    require_size,
-    source_reader,
-)
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
-from zotctl.jobs.report import Finding
+from zotctl.jobs.import_source import chunks, other_content, other_size, pieces, require_size, source_reader
+from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import (
     PIPE,
@@ -63,9 +53,10 @@ from zotctl.jobs.sources import (
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
-from zotctl.storage.contents import Reference, read_verified
 from zotctl.storage.driver import Driver, Reader
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.graph import Content, Facts, Fault, ManifestGraph, Read, Reference, Unusable
+from zotctl.storage.graphs import reader_of
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -183,7 +174,7 @@ def _guarded(run: Run, name: str) -> Iterator[None]:
 
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
-    graph = Graph(source_reader(layout))
+    graph = ManifestGraph(source_reader(layout))
     _walk(graph, layout)
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
@@ -196,13 +187,12 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         _move(run, layout, importing, all(whole) and options.tag is None)
 
 
-def _walk(graph: Graph, layout: Layout) -> None:
+def _walk(graph: ManifestGraph, layout: Layout) -> None:
     rows = [(row.digest, row) for row in layout.index.rows() if row.digest is not None]
     for start in range(0, len(rows), AHEAD):
         some = rows[start : start + AHEAD]
         layout.read_ahead([digest for digest, _ in some])
-        for digest, row in some:
-            graph.walk(digest, row.size, row.media_type)
+        graph.add(Reference(digest, row.size, row.media_type) for digest, row in some)
 
 
 def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
@@ -224,7 +214,7 @@ class _Import:
 
     run: Run
     layout: Layout
-    source_graph: Graph
+    source_graph: ManifestGraph
     name: str
     rows: list[Wanted]
     options: ImportOptions
@@ -255,6 +245,7 @@ class _Import:
         needed = self._needed()
         self._find_faults(needed)
         self._drop_incomplete()
+        self._leave_subjects_out()
         if self.run.dry_run:
             self._preview()
         elif self.repository.read_only:
@@ -299,19 +290,18 @@ class _Import:
         """What the source lacks may be here: an earlier run, or a push, brought it."""
         if not self.source_graph.faults:
             return
-        self.graph = Graph(self._reader())
-        for row in self.rows:
-            self.graph.walk(row.digest, row.row.size, row.row.media_type)
+        self.graph = ManifestGraph(self._reader())
+        self.graph.add(Reference(row.digest, row.row.size, row.row.media_type) for row in self.rows)
 
     def _reader(self) -> Read:
-        of_source = source_reader(self.layout)
+        of_source, of_ours = source_reader(self.layout), reader_of(self.root.protocol, self.name)
 
-        def read(digest: Digest, size: int) -> bytes:
+        def read(digest: Digest, whole: bool) -> Content:
             try:
-                return of_source(digest, size)
+                return of_source(digest, whole)
             except Unusable:
                 with suppress(NotFound, Damaged, ManifestInvalid):
-                    return read_verified(self.root.protocol, self.name, digest)
+                    return of_ours(digest, whole)
                 raise
 
         return read
@@ -334,11 +324,17 @@ class _Import:
         manifests: dict[str, Reference] = {}
         done: set[str] = set()
         for row in self.rows:
-            for digest in self.graph.manifests_below(row.digest, done):
+            if row.digest in self.graph.leaves:
+                blobs[row.digest] = Reference(row.digest, row.row.size, row.row.media_type)
+            for digest in self.graph.below(row.digest, done):
                 if (facts := self.graph.facts.get(digest)) is not None:
                     manifests[digest] = Reference(digest, facts.size, facts.media_type)
-                    blobs |= {blob.digest: blob for blob in facts.blobs if not self._may_lack(blob)}
+                    blobs |= {blob.digest: blob for blob in self._blobs_of(facts) if not self._may_lack(blob)}
         return blobs | manifests
+
+    def _blobs_of(self, facts: Facts) -> list[Reference]:
+        """What is no manifest: config and layers, and what an index lists of such content."""
+        return [*facts.blobs, *(child for child in facts.children if child.digest in self.graph.leaves)]
 
     def _may_lack(self, blob: Reference) -> bool:
         """image-spec, layer.md, "Non-Distributable Layers": such a layer may be absent."""
@@ -350,16 +346,24 @@ class _Import:
             return True
 
     def _find_faults(self, needed: dict[str, Reference]) -> None:
-        self._faults = dict(self.graph.faults)
-        for reference in needed.values():
+        self._faults = {digest: fault for digest, fault in self.graph.faults.items() if self.graph.is_needed(digest)}
+        for text, reference in needed.items():
             try:
-                digest = parse_digest(reference.digest)
+                digest = parse_digest(text)
+                self._require_one_size(text)
                 if not self._has(digest, reference.size):
                     require_size(self.layout, digest, reference.size, "missing_blob")
             except Unusable as error:
-                self._faults[reference.digest] = error.fault
+                self._faults[text] = Fault(text, error.kind, error.reason)
             except DigestInvalid as error:
-                self._faults[reference.digest] = Fault("invalid_manifest", error.message)
+                self._faults[text] = Fault(text, "invalid_manifest", error.message)
+
+    def _require_one_size(self, digest: str) -> None:
+        """Whoever lists a manifest says its size. Raises Unusable."""
+        facts = self.graph.facts.get(digest)
+        for size in self.graph.sizes(digest) if facts else ():
+            if facts and size != facts.size:
+                raise other_size(self.layout, digest, facts.size, size)
 
     def _drop_incomplete(self) -> None:
         """Rows that lead to a fault are left out, and each fault says which tags it costs."""
@@ -373,19 +377,30 @@ class _Import:
         for digest, rows in costs.items():
             self._report_fault(digest, tuple(sorted({row.tag for row in rows if row.tag})))
 
+    def _leave_subjects_out(self) -> None:
+        """A subject that is there and can't be taken costs no row: it may be missing. Its only copy stays, though."""
+        done: set[str] = set()
+        below = (digest for row in self.rows for digest in self.graph.below(row.digest, done))
+        for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
+            self._faults[digest] = self.graph.faults[digest]
+            self._left_out += 1
+            self._report_fault(digest, ())
+
     def _faults_below(self, digest: str) -> Iterator[str]:
-        for manifest in self.graph.manifests_below(digest, set()):
-            if manifest in self._faults:
-                yield manifest
-            facts = self.graph.facts.get(manifest)
-            yield from (blob.digest for blob in facts.blobs if blob.digest in self._faults) if facts else ()
+        found = {digest} & self.graph.leaves.keys()
+        for manifest in self.graph.below(digest, set()):
+            found.add(manifest)
+            if (facts := self.graph.facts.get(manifest)) is not None:
+                found |= {blob.digest for blob in self._blobs_of(facts)}
+        yield from (one for one in sorted(found) if one in self._faults)
 
     def _report_fault(self, digest: str, tags: tuple[str, ...]) -> None:
         fault = self._faults[digest]
         details = {"source": self.layout.label}
         if fault.kind == "unreadable":  # it may be whole, and another run may have it
             self.run.report.codes.append(5)
-        self.run.finding(Finding(self.name, digest, fault.kind, fault.reason, tags, "skip", details))
+        kind: Kind = fault.kind  # type: ignore[assignment]
+        self.run.finding(Finding(self.name, digest, kind, fault.reason, tags, "skip", details))
 
     def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
         wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]
@@ -452,9 +467,10 @@ class _Import:
         try:
             self._copy_one(digest, size)
         except Unusable as error:
-            self._faults[digest] = error.fault
+            self._faults[digest] = Fault(digest, error.kind, error.reason)
         except DigestInvalid:
-            self._faults[digest] = other_content(self.layout, digest).fault
+            wrong = other_content(self.layout, digest)
+            self._faults[digest] = Fault(digest, wrong.kind, wrong.reason)
         return size
 
     def _tell(self, size: int) -> None:
@@ -477,7 +493,8 @@ class _Import:
 
     def _copy_manifest(self, digest: Digest, size: int) -> None:
         """Still nobody sees it."""
-        self.root.upkeep.put_manifest(self.name, digest, source_reader(self.layout)(digest, size))
+        body = source_reader(self.layout)(digest, True).body or b""
+        self.root.upkeep.put_manifest(self.name, digest, body)
         self._count(1, size)
 
     def _copy_blob(self, digest: Digest, size: int) -> None:
@@ -576,10 +593,10 @@ class _Import:
         """What an index lists is a row too, behind all others: nothing else names it to other readers."""
         done: set[str] = set()
         for row in (row for row in self.rows if row.tag not in kept):
-            for digest in self.graph.manifests_below(row.digest, done):
-                facts = self.graph.facts[digest]
-                if digest not in draft and digest != row.digest:
-                    draft.put(parse_digest(digest), facts.size, facts.media_type)
+            for digest in self.graph.below(row.digest, done):
+                facts, media_type = self.graph.facts.get(digest), self.graph.media_type(digest)
+                if facts and digest not in draft and digest != row.digest and self.graph.parents(digest):
+                    draft.put(parse_digest(digest), facts.size, media_type or facts.media_type)
 
     def _note(self, row: Wanted, draft: Index) -> None:
         """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
@@ -605,9 +622,11 @@ class _Import:
     def _size(self, row: Wanted) -> int:
         """Of everything that the row leads to, whether or not it had to be copied."""
         sizes: dict[str, int] = {}
-        for digest in self.graph.manifests_below(row.digest, set()):
-            facts = self.graph.facts[digest]
-            sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in facts.blobs}
+        if row.digest in self.graph.leaves:
+            sizes[row.digest] = row.row.size
+        for digest in self.graph.below(row.digest, set()):
+            if (facts := self.graph.facts.get(digest)) is not None:
+                sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in self._blobs_of(facts)}
         return sum(sizes.values())
 
 

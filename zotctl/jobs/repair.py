@@ -16,9 +16,9 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.catalog import Catalog
-from zotctl.storage.contents import LARGEST_MANIFEST
 from zotctl.storage.driver import Driver
 from zotctl.storage.file_identity import HeldFile, file_number
+from zotctl.storage.graph import LARGEST_MANIFEST
 from zotctl.storage.local.network import detect
 from zotctl.storage.root import Root
 

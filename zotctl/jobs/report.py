@@ -14,13 +14,13 @@ from zotctl.errors import ZotctlError
 
 Kind = Literal[
     "digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "unreadable", "invalid_manifest",
-    "unknown_media_type", "bad_ref_name", "duplicate_tag", "stub", "orphan", "invalid_layout", "invalid_index",
-    "bad_name", "two_roots", "mode", "wire",
+    "unknown_media_type", "media_type_mismatch", "bad_ref_name", "duplicate_tag", "stub", "orphan", "invalid_layout",
+    "invalid_index", "bad_name", "two_roots", "mode", "wire",
 ]  # fmt: skip
 
 DAMAGE_KINDS = frozenset[str](
-    {"digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "invalid_manifest", "stub",
-     "invalid_layout", "invalid_index", "wire"}
+    {"digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "invalid_manifest",
+     "media_type_mismatch", "stub", "invalid_layout", "invalid_index", "wire"}
 )  # fmt: skip
 """Kinds that end a run with exit code 4; the others are worth knowing, and nothing is broken."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, NotFound, Unsupported
+from zotctl.errors import Damaged, DigestInvalid, NotFound, Unsupported
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
-from zotctl.oci.manifest import Manifest
-from zotctl.oci.media_types import OCI_INDEX, is_nondistributable
+from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
-from zotctl.storage.contents import read_stored
 from zotctl.storage.driver import Info
+from zotctl.storage.graph import Content, Facts, ManifestGraph, Reference, understand
+from zotctl.storage.graphs import reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.protocol import Change, Transaction
@@ -68,49 +67,42 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
         return
     root.local.layouts.make(folder.name, digest.algorithm, None)
     root.local.trash.restore_from(folder.run, folder.name, digest)
-    manifest = _as_manifest(root, folder.name, digest)
-    if manifest is not None:
-        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, manifest)])
+    facts = _as_manifest(root, folder.name, digest)
+    if facts is not None:
+        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, digest, facts)])
         if outcome is not None:
             run.error(folder.name, outcome)
 
 
-def _as_manifest(root: Root, name: str, digest: Digest) -> Manifest | None:
+def _as_manifest(root: Root, name: str, digest: Digest) -> Facts | None:
     """What lay there as bytes: a manifest says so itself, by its media type or by its shape."""
     try:
-        with root.protocol.open(name, digest) as reader:
-            if reader.size > (4 << 20):
-                return None
-            document = json.loads(reader.read_at(0, reader.size))
-        if not isinstance(document, dict) or document.get("schemaVersion") != 2:
-            return None
-        return read_stored(root.protocol, name, digest, document.get("mediaType") or _shape(document))
-    except (NotFound, Damaged, ManifestInvalid, ValueError, UnicodeDecodeError):
+        return understand(reader_of(root.protocol, name)(digest, False), digest).facts
+    except (NotFound, Damaged):
         return None
 
 
-def _shape(document: dict[str, object]) -> str:
-    return OCI_INDEX if "manifests" in document else ""
-
-
-def _give_row(root: Root, manifest: Manifest) -> Change:
+def _give_row(root: Root, digest: Digest, facts: Facts) -> Change:
     """Its row, with all that it needs: that comes back from the trash, too. Raises NotFound where it can't."""
 
     def change(tx: Transaction, draft: Index) -> None:
-        tx.require(manifest.digest)
-        todo, seen = [manifest], set[str]()
-        while todo:
-            one = todo.pop()
-            for blob in one.blobs:
+        read = reader_of(root.protocol, tx.name)
+
+        def taken_back(digest: Digest, whole: bool) -> Content:
+            tx.require(digest)
+            return read(digest, whole)
+
+        graph = ManifestGraph(taken_back)
+        graph.add([Reference(digest, facts.size, facts.media_type)])
+        for fault in graph.faults.values():
+            if fault.may_pass and graph.is_needed(fault.digest):
+                raise NotFound(f"{fault.digest}: {fault.reason}")
+        for found in graph.facts.values():
+            for blob in found.blobs:
                 if not is_nondistributable(blob.media_type):
                     tx.require(parse_digest(blob.digest))
-            for child in one.children:
-                tx.require(parse_digest(child.digest))
-                if child.digest not in draft and child.digest not in seen:
-                    seen.add(child.digest)
-                    todo.append(read_stored(root.protocol, tx.name, parse_digest(child.digest), child.media_type))
-        draft.put(manifest.digest, manifest.size, manifest.media_type)
-        root.history.note(tx.name, "push", manifest.digest)  # before the rename, as for a push
+        draft.put(digest, facts.size, facts.media_type)
+        root.history.note(tx.name, "push", digest)  # before the rename, as for a push
 
     return change
 

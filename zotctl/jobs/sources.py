@@ -35,6 +35,7 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Reader, read
+from zotctl.storage.graph import Content, read_content
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.driver import translate
 from zotctl.storage.local.index_file import LARGEST_INDEX
@@ -83,6 +84,9 @@ class Layout(Protocol):
     def read_ahead(self, digests: Sequence[Digest]) -> None:
         """These are opened next, one after the other. Never raises."""
 
+    def content(self, digest: Digest, whole: bool) -> Content:
+        """As a `Read` of a graph, of what is there."""
+
 
 @dataclass
 class StoredLayout:
@@ -119,6 +123,10 @@ class StoredLayout:
     def read_ahead(self, digests: Sequence[Digest]) -> None:
         if isinstance(self.driver, FarSource):
             self.driver.read_ahead(self.name, digests)
+
+    def content(self, digest: Digest, whole: bool) -> Content:
+        with self.open(digest) as reader:
+            return read_content(reader, digest, whole)
 
     def _is_folder(self, algorithm: str) -> bool:
         if algorithm not in self._folders:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zotctl.errors import Unavailable
+from zotctl.errors import Damaged, Unavailable
 from zotctl.jobs.archives import LARGEST_LISTED, MOST_LISTED, read_archive
 from zotctl.jobs.damage import Verdict
 from zotctl.jobs.examination import Examined
@@ -17,6 +17,7 @@ from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info, Reader
+from zotctl.storage.graph import BEGINNING, Content, is_like_json, read_content
 from zotctl.storage.index import Index
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
@@ -55,6 +56,8 @@ class Archive:
         self._driver = MemoryDriver()
         self._sizes: dict[str, int] = {}
         self._found: dict[str, Digest] = {}
+        self._texts: set[str] = set()
+        """What may be a manifest."""
         for folder in (THE_LAYOUT, keys.blobs(THE_LAYOUT)):
             self._driver.mkdir(folder)
         self._folders: set[str] = set()
@@ -63,15 +66,18 @@ class Archive:
         return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        state, kept = new_hash(digest.algorithm), list[bytes]()
+        state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
         for data in chunks:
             state.update(data)
+            beginning = beginning or bytes(data[:BEGINNING])
             self._run.add("hashed_bytes", len(data))
             if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
                 kept.append(data)
         found = digest_of_hash(digest.algorithm, state)
         if found != digest:
             self._found[digest] = found
+        if is_like_json(beginning):
+            self._texts.add(digest)
         self._keep(digest, size, b"".join(kept))
         self._run.progress(self._run.report.summary.get("hashed_bytes", 0), None, "bytes", self._label)
 
@@ -80,7 +86,7 @@ class Archive:
         if folder not in self._folders:
             self._folders.add(folder)
             self._driver.mkdir(folder)
-        is_kept = len(body) == size and body[:1] == b"{"
+        is_kept = len(body) == size and digest in self._texts
         self._write(key, body if is_kept else b"")
         if is_kept:
             self._held += size
@@ -111,6 +117,15 @@ class Archive:
 
     def drain(self) -> None:
         pass
+
+    def content(self, repo: Examined, digest: Digest, whole: bool) -> Content:
+        key = keys.blob(repo.name, digest)
+        if digest in self._found:
+            raise Damaged(f"{digest} is damaged")
+        if key in self._sizes and digest not in self._texts:
+            return Content(self._sizes[key], None)
+        with repo.root.driver.open(key) as reader:
+            return read_content(reader, digest, whole)
 
 
 def read_whole(run: Run, source: str) -> Archive:

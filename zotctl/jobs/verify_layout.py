@@ -10,22 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, StorageError
+from zotctl.errors import Damaged, LayoutInvalid, NotFound
 from zotctl.jobs.damage import ATTEMPTS, Inspector, Verdict, judge
 from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.report import Finding, Kind, counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify_rules import CONTENT, LAYOUT_FILE_SPEC, Remark, index_remarks, manifest_remarks
-from zotctl.jobs.walk import reach
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, digest_of, is_stub, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is_stub
 from zotctl.oci.layout import check_layout
-from zotctl.oci.manifest import Manifest, read_manifest
-from zotctl.oci.media_types import known
 from zotctl.storage import keys
-from zotctl.storage.contents import LARGEST_MANIFEST, Facts, Fault, facts_of
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.file_identity import FileIdentity
+from zotctl.storage.graph import Content, ManifestGraph, Reference, read_content, understand
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root
 
@@ -45,6 +42,8 @@ class Blobs(Protocol):
         """Put a verdict that is not good into `repo.bad`, now or by `drain`."""
 
     def drain(self) -> None: ...
+    def content(self, repo: Examined, digest: Digest, whole: bool) -> Content:
+        """As a `Read` of a graph. What is damaged is put into `repo.bad`, too."""
 
 
 class StoredBlobs:
@@ -73,6 +72,17 @@ class StoredBlobs:
 
     def drain(self) -> None:
         self._workers.drain()
+
+    def content(self, repo: Examined, digest: Digest, whole: bool) -> Content:
+        """What is being written in place is waited for."""
+        for _ in range(ATTEMPTS):
+            with suppress(Damaged), repo.root.driver.open(keys.blob(repo.name, digest)) as reader:
+                return read_content(reader, digest, whole)
+            verdict = self._inspector.blob(repo.root, repo.name, digest)
+            if not verdict.good and not verdict.gone:
+                repo.bad.append(verdict)
+                break
+        raise Damaged(f"{digest} is damaged")
 
     def close(self) -> None:
         self._hasher.stopped.set()
@@ -159,70 +169,26 @@ def modes_of(root: Root) -> Modes:
 class Manifests:
     """The manifests that the rows of one index lead to: each is read, hashed and checked once."""
 
-    def __init__(self, repo: Examined, inspector: Inspector) -> None:
-        self._repo, self._inspector = repo, inspector
-        self.facts: dict[str, Facts] = {}
-        self.faults: dict[str, Fault] = {}
+    def __init__(self, repo: Examined, blobs: Blobs) -> None:
+        self._repo, self._blobs = repo, blobs
         self.remarks: list[Remark] = []
-        self._damaged = {str(verdict.digest) for verdict in repo.bad}
 
     def walk(self, index: Index) -> View:
-        todo = [(digest, index.rows_of(digest)[0].media_type) for digest in index.digests]
-        while todo:
-            digest, media_type = todo.pop()
-            if digest in self.facts or digest in self.faults:
-                continue
-            manifest = self._read(digest, media_type)
-            if manifest is not None:
-                self.facts[digest] = facts_of(manifest)
-                todo += [(child.digest, child.media_type) for child in manifest.children]
-                todo += self._subject(manifest)
-        return View(index, self.facts, self.faults)
+        graph = ManifestGraph(self._read)
+        graph.add(Reference(str(row.digest), row.size, row.media_type) for row in index.rows() if row.digest)
+        for fault in graph.faults.values():
+            if fault.kind == "unreadable":
+                self.remarks.append(Remark("unreadable", f"can't be read: {fault.reason}", fault.digest))
+        return View(index, graph)
 
-    def _subject(self, manifest: Manifest) -> list[tuple[str, str]]:
-        """distribution-spec, "Push": only the subject may be missing."""
-        subject = manifest.subject
-        return [(subject.digest, subject.media_type)] if subject and subject.digest in self._repo.present else []
-
-    def _read(self, text: str, media_type: str) -> Manifest | None:
-        try:
-            return self._checked(parse_digest(text), media_type)
-        except NotFound:
-            kind, reason = "missing_manifest", "the manifest is not there"
-        except (ManifestInvalid, DigestInvalid) as error:
-            unknown = media_type and not known(media_type)
-            kind, reason = "unknown_media_type" if unknown else "invalid_manifest", error.message
-        except StorageError as error:
-            kind, reason = "unreadable", error.message
-            self.remarks.append(Remark("unreadable", f"can't be read: {reason}", text))
-        self.faults[text] = Fault(text, kind, reason, media_type)
-        return None
-
-    def _checked(self, digest: Digest, media_type: str) -> Manifest:
-        if digest in self._damaged:
-            raise ManifestInvalid(f"{digest} is damaged")
-        if media_type and not known(media_type) and digest in self._repo.present:
-            raise ManifestInvalid(f"{digest} has the unknown media type {media_type}: what it needs is not known")
-        body = self._body(digest)
-        manifest = read_manifest(body, media_type, digest)
-        self.remarks += manifest_remarks(body, manifest.media_type, media_type, digest)
-        return manifest
-
-    def _body(self, digest: Digest) -> bytes:
-        """Its bytes, as the digest says. What is being written in place is waited for."""
-        key = keys.blob(self._repo.name, digest)
-        for _ in range(ATTEMPTS):
-            body = read(self._repo.root.driver, key, LARGEST_MANIFEST)
-            if len(body) > LARGEST_MANIFEST:
-                raise ManifestInvalid(f"{digest} has more than {LARGEST_MANIFEST} bytes, too many for a manifest")
-            if digest_of(body, digest.algorithm) == digest:
-                return body
-            verdict = self._inspector.blob(self._repo.root, self._repo.name, digest)
-            if not verdict.good and not verdict.gone:
-                self._repo.bad.append(verdict)
-                self._damaged.add(digest)
-                break
-        raise ManifestInvalid(f"{digest} is damaged")
+    def _read(self, digest: Digest, whole: bool) -> Content:
+        if any(verdict.digest == digest for verdict in self._repo.bad):
+            raise Damaged(f"{digest} is damaged")
+        content = self._blobs.content(self._repo, digest, whole)
+        facts = understand(content, digest).facts
+        if facts is not None and content.body is not None:
+            self.remarks += manifest_remarks(content.body, facts, digest)
+        return content
 
 
 # -- a layout -------------------------------------------------------------------------------------
@@ -234,7 +200,6 @@ class LayoutCheck:
     def __init__(self, run: Run, root: Root, name: str, blobs: Blobs, *, alone: bool = False) -> None:
         self._run, self._root, self._name, self._blobs, self._alone = run, root, name, blobs, alone
         self._repo, self._modes = Examined(root, name), modes_of(root)
-        self._inspector = Inspector(run, Hasher(run))
         self._uncomputed = 0
 
     def check(self) -> None:
@@ -247,7 +212,7 @@ class LayoutCheck:
             self._list()
         finally:
             self._blobs.drain()
-        manifests = Manifests(self._repo, self._inspector)
+        manifests = Manifests(self._repo, self._blobs)
         view = self._view(manifests, told=bool(structure))
         self._tell_damage(view)
         if view is not None:
@@ -386,7 +351,7 @@ class LayoutCheck:
         """image-layout.md: "The blobs directory MAY contain blobs which are not referenced by any of the refs"."""
         if view.faults or any(row.digest is None for row in view.index.rows()):
             return
-        unused = sorted(self._repo.present.keys() - reach(view.index.digests, view.facts))
+        unused = sorted(self._repo.present.keys() - view.graph.reachable())
         size = sum(self._repo.present[digest] for digest in unused)
         if unused:
             what = f"{counted(len(unused), 'blob')} with {counted(size, 'byte')}"

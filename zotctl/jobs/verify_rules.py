@@ -13,9 +13,10 @@ from zotctl.jobs.report import Kind
 from zotctl.oci.codec import decode
 from zotctl.oci.descriptor import Descriptor, validate
 from zotctl.oci.manifest import DOCKER_COMPAT, check_manifest
-from zotctl.oci.media_types import OCI_INDEX, is_docker, is_index
+from zotctl.oci.media_types import OCI_INDEX, is_artifact, is_docker, is_index
 from zotctl.oci.quoting import quoted
 from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME
+from zotctl.storage.graph import Facts
 from zotctl.storage.index import Index, Row
 
 DESCRIPTOR = 'image-spec, descriptor.md, "Properties"'
@@ -32,6 +33,7 @@ SPECS: dict[Kind, str] = {
     "missing_blob": 'image-spec, image-layout.md, "Blobs"',
     "missing_manifest": 'image-spec, image-layout.md, "Blobs"',
     "invalid_manifest": MANIFEST,
+    "media_type_mismatch": DESCRIPTOR,
     "unknown_media_type": 'image-spec, image-layout.md, "index.json file"',
     "bad_ref_name": 'image-spec, annotations.md, "Pre-Defined Annotation Keys"',
     "duplicate_tag": 'image-spec, image-layout.md, "index.json file"',
@@ -78,14 +80,9 @@ class _Named(msgspec.Struct):
     annotations: dict[str, Any] | None = None
 
 
-class _Typed(msgspec.Struct, rename="camel"):
-    media_type: str | None = None
-
-
 _HEAD = msgspec.json.Decoder(_Head)
 _ROW = msgspec.json.Decoder(Descriptor)
 _NAMED = msgspec.json.Decoder(_Named)
-_TYPED = msgspec.json.Decoder(_Typed)
 
 
 def index_remarks(index: Index) -> Iterator[Remark]:
@@ -156,24 +153,13 @@ def _duplicates(index: Index) -> Iterator[Remark]:
         yield Remark("duplicate_tag", reason, digests[-1], (tag,), details={"digests": digests})
 
 
-def manifest_remarks(body: bytes, media_type: str, said: str, digest: str) -> Iterator[Remark]:
-    """The strict rules, for a manifest that can be read as a `media_type`; `said`: what the descriptor that
-    leads to it calls it, or nothing."""
-    spec = DOCKER if is_docker(media_type) else INDEX if is_index(media_type) else MANIFEST
-    own = _own_type(body)
+def manifest_remarks(body: bytes, facts: Facts, digest: str) -> Iterator[Remark]:
+    """The strict rules, for a manifest that can be read; what it is called elsewhere is told from the graph."""
+    if is_artifact(facts.media_type):
+        return  # its rules are in no release of the specification
+    spec = DOCKER if is_docker(facts.media_type) else INDEX if is_index(facts.media_type) else MANIFEST
     try:
-        check_manifest(body, own or media_type, compat=frozenset({DOCKER_COMPAT}))
+        check_manifest(body, facts.media_type, compat=frozenset({DOCKER_COMPAT}))
     except ManifestInvalid as error:
-        yield Remark("invalid_manifest", error.message, digest, spec=spec)
-        return
-    # descriptor.md, mediaType: "This REQUIRED property contains the media type of the referenced content."
-    if own and said and own != said:
-        reason = f"it is listed as {quoted(said)} and calls itself {quoted(own)}"
-        yield Remark("invalid_manifest", reason, digest, spec=spec)
-
-
-def _own_type(body: bytes) -> str:
-    try:
-        return _TYPED.decode(body).media_type or ""
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
+        if error.message not in facts.irregular:  # that is told from the graph, too
+            yield Remark("invalid_manifest", error.message, digest, spec=spec)

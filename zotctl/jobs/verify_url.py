@@ -14,8 +14,8 @@ import httpx
 
 from zotctl.errors import (
     DigestInvalid,
-    ManifestInvalid,
     NoSuchStore,
+    NotFound,
     PermissionRefused,
     Unavailable,
     UsageError,
@@ -24,8 +24,17 @@ from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify import VerifyOptions
 from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest
-from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_nondistributable
+from zotctl.storage.graph import (
+    BEGINNING,
+    LARGEST_MANIFEST,
+    MISSING,
+    Content,
+    Facts,
+    ManifestGraph,
+    Reference,
+    is_like_json,
+)
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 TIMEOUT = 30.0
@@ -116,7 +125,11 @@ class _Repository:
 
     def __init__(self, run: Run, wire: _Wire, name: str, options: VerifyOptions) -> None:
         self._run, self._wire, self._name, self._options = run, wire, name, options
+        self._graph = ManifestGraph(self._read)
+        self._bodies: dict[str, bytes] = {}
+        """Of what was just fetched by its tag."""
         self._seen: set[str] = set()
+        self._told: set[str] = set()
         self._tag: str | None = None
         self._about: dict[str, set[str]] = {}
         """By digest of a manifest, or of a subject: the manifests met here that name it as theirs."""
@@ -149,24 +162,73 @@ class _Repository:
     # -- manifests ------------------------------------------------------------------------------
 
     def _manifest(self, reference: str, size: int | None) -> None:
+        """And all that it leads to."""
+        found = self._fetch(reference)
+        if found is None:
+            return
+        digest, body, media_type = found
+        if size is not None and len(body) != size:
+            self._tell(f"{reference} has {len(body)} bytes, its index says {size}", digest)
+        self._bodies[digest] = body
+        self._graph.add([Reference(digest, len(body), media_type)])
+        self._bodies.clear()
+        self._look_at_news()
+
+    def _fetch(self, reference: str, *, may_lack: bool = False) -> tuple[Digest, bytes, str] | None:
+        """The digest, the bytes and the Content-Type. None: it is not served, which is told."""
         path = f"/v2/{self._name}/manifests/{reference}"
         response = self._wire.get(path, headers={"Accept": ACCEPT})
         if response.status_code != 200:
-            self._tell(f"GET {path}: {response.status_code}, and it is listed")
-            return
+            if not may_lack:
+                self._tell(f"GET {path}: {response.status_code}, and it is listed")
+            return None
         body, stated = response.content, response.headers.get("Docker-Content-Digest")
         digest = self._digest(reference, body, stated)
-        if size is not None and len(body) != size:
-            self._tell(f"{reference} has {len(body)} bytes, its index says {size}", digest)
-        if digest in self._seen:
-            return
-        self._seen.add(digest)
-        self._run.add("manifests")
-        self._head(path, digest, len(body))
-        try:
-            self._below(read_manifest(body, response.headers.get("Content-Type", ""), digest))
-        except ManifestInvalid as error:
-            self._tell(f"{reference}: {error.message}", digest)
+        if digest not in self._graph.known:
+            self._head(path, digest, len(body))
+        return digest, body, response.headers.get("Content-Type", "")
+
+    def _read(self, digest: Digest, whole: bool) -> Content:
+        """For the graph. What is called no manifest is most likely a blob."""
+        self._run.check()
+        body = self._bodies.get(digest)
+        if body is None and not whole and (content := self._read_blob(digest)) is not None:
+            return content
+        if body is None:
+            found = self._fetch(digest, may_lack=not self._graph.is_needed(digest))
+            if found is None:
+                raise NotFound(f"{digest} is not served")
+            body = found[1]
+        return Content(len(body), body)
+
+    def _read_blob(self, digest: Digest) -> Content | None:
+        path = f"/v2/{self._name}/blobs/{digest}"
+        head = self._wire.ask("HEAD", path)
+        size = head.headers.get("Content-Length", "")
+        if head.status_code != 200 or not size.isdigit():
+            return None
+        if int(size) > LARGEST_MANIFEST or not is_like_json(self._wire.beginning(path, BEGINNING)):
+            return Content(int(size), None)
+        return Content(int(size), self._wire.get(path).content)
+
+    def _look_at_news(self) -> None:
+        """At what the graph has learnt since."""
+        graph = self._graph
+        for digest in [one for one in graph.faults if one not in self._told]:
+            self._told.add(digest)
+            if graph.faults[digest].kind != MISSING:  # that was told
+                self._tell(f"{digest}: {graph.faults[digest].reason}", digest)
+        for digest, reason in graph.contradictions():
+            if digest not in self._told:
+                self._told.add(digest)
+                self._tell(f"{digest}: {reason}", digest)
+        for digest, facts in [one for one in graph.facts.items() if one[0] not in self._seen]:
+            self._seen.add(digest)
+            self._run.add("manifests")
+            for size in graph.sizes(digest) - {facts.size}:
+                self._tell(f"{digest} has {facts.size} bytes, its index says {size}", digest)
+            leaves = (child for child in facts.children if child.digest in graph.leaves)
+            self._below(digest, facts, [*facts.blobs, *leaves])
 
     def _digest(self, reference: str, body: bytes, stated: str | None) -> Digest:
         algorithm = "sha256"
@@ -189,17 +251,15 @@ class _Repository:
             length = head.headers.get("Content-Length")
             self._tell(f"HEAD {path}: Content-Length {length}, the content has {size} bytes", digest)
 
-    def _below(self, manifest: Manifest) -> None:
-        for child in manifest.children:
-            self._run.check()
-            self._manifest(child.digest, child.size)
-        for blob in manifest.blobs:
+    def _below(self, digest: str, facts: Facts, blobs: list[Reference]) -> None:
+        for blob in blobs:
             if blob.digest not in self._seen and not is_nondistributable(blob.media_type):
                 self._seen.add(blob.digest)
+                self._run.check()
                 self._blob(blob.digest, blob.size)
-        self._about.setdefault(manifest.digest, set())
-        if manifest.subject is not None:
-            self._about.setdefault(manifest.subject.digest, set()).add(manifest.digest)
+        self._about.setdefault(digest, set())
+        for subject in facts.subjects:
+            self._about.setdefault(subject.digest, set()).add(digest)
 
     # -- referrers ------------------------------------------------------------------------------
 

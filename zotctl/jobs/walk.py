@@ -1,17 +1,11 @@
-"""What is reachable in one repository: the rows, what they list, what that needs, and the subjects of
-referrers that are there (invariants.md, I5).
-"""
+"""What is reachable in one repository, as its manifest graph says, at one moment (invariants.md, I5)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, NotFound, StorageError
-from zotctl.oci.digest import parse_digest
-from zotctl.storage.contents import Contents, Facts, Fault, facts_of, read_stored
+from zotctl.storage.graph import Facts, Fault, reach
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import StoreProtocol
 from zotctl.storage.root import Root
 
 ROUNDS = 10
@@ -42,17 +36,13 @@ def mark(root: Root, name: str) -> Marks:
 
 def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks:
     """The same for an index at hand; manifests that were read before are not read again."""
-    with root.contents(name).at(index) as contents:  # held, for somebody else may bring it to another index
-        facts, faults = dict(contents.facts), list(contents.faults.values())
-    root.protocol.contents.weigh(name)
-    if faults:
-        # What was missing or damaged may have been healed since, without a new index.json.
-        fresh = Contents(root.protocol, name).refresh(index)
-        facts, faults = dict(fresh.facts), list(fresh.faults.values())
+    # What was missing or damaged may have been healed since, and a subject have come as a blob: no index.json tells.
+    with root.graph(name).at(index, again=True) as graph:
+        facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
+    root.protocol.graphs.weigh(name)
     nameless = sum(row.digest is None for row in index.rows())
     faults += [Fault("", "invalid_manifest", "a row of index.json names no digest")] * nameless
-    faults += _subjects(root.protocol, name, facts)
-    return Marks(index, generation, reach(index.digests, facts), faults, facts)
+    return Marks(index, generation, reachable, faults, facts)
 
 
 class Marker:
@@ -73,46 +63,3 @@ class Marker:
 def with_index(marks: Marks, draft: Index) -> Marks:
     """The marks that a changed index would have; its rows are among those that were read."""
     return replace(marks, index=draft, reachable=reach(draft.digests, marks.facts))
-
-
-def reach(start: Iterable[str], facts: dict[str, Facts]) -> set[str]:
-    """Everything that these digests lead to, themselves included."""
-    reachable: set[str] = set()
-    todo = list(start)
-    while todo:
-        digest = todo.pop()
-        if digest in reachable:
-            continue
-        reachable.add(digest)
-        if (known := facts.get(digest)) is not None:
-            reachable.update(reference.digest for reference in known.blobs)
-            todo.extend(child.digest for child in known.children)
-            todo.extend([known.subject] if known.subject else ())
-    return reachable
-
-
-def _subjects(protocol: StoreProtocol, name: str, facts: dict[str, Facts]) -> list[Fault]:
-    """Learn the subjects that no row names but that are there: a referrer keeps them. One that is
-    missing is no fault (distribution-spec, "Push"); one that is there and unreadable is."""
-    faults = []
-    todo = [known.subject for known in facts.values() if known.subject and known.subject not in facts]
-    while todo:
-        digest = todo.pop()
-        if digest in facts:
-            continue
-        try:
-            found = facts_of(read_stored(protocol, name, parse_digest(digest), ""))
-        except (NotFound, DigestInvalid):
-            continue
-        except Damaged as error:  # it may need what is here: not the same as absent
-            faults.append(Fault(digest, "digest_mismatch", error.message))
-            continue
-        except ManifestInvalid as error:
-            faults.append(Fault(digest, "invalid_manifest", error.message))
-            continue
-        except StorageError as error:
-            faults.append(Fault(digest, "unreadable", error.message))
-            continue
-        facts[digest] = found
-        todo.extend(r for r in (*(c.digest for c in found.children), found.subject) if r and r not in facts)
-    return faults

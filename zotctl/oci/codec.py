@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import accumulate
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +16,8 @@ MAX_DEPTH = 100
 
 _T = TypeVar("_T")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_KEYS = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*(:?)', re.DOTALL)
+"""All strings one after the other, so that none is begun at the end of another."""
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -51,6 +54,51 @@ def check_text(body: bytes, what: str, max_depth: int = MAX_DEPTH) -> None:
             raise ManifestInvalid(f"{what} is not UTF-8: {cause}") from None
     if body.count(b"[") + body.count(b"{") > max_depth and _depth(body) > max_depth:
         raise ManifestInvalid(f"{what} is nested deeper than {max_depth} levels")
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written: every key, in order, as often as it stands there."""
+
+
+def names_in(body: bytes, what: str) -> tuple[set[str], bool]:
+    """All keys of all objects in valid JSON, and whether an object has one of them twice. Raises ManifestInvalid.
+
+    Some hundred nanoseconds for each key, whatever 4 MiB hold.
+    """
+    repeated = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal repeated
+        repeated = repeated or (len(pairs) > 1 and len(dict(pairs)) < len(pairs))
+
+    _load(body, what, look)
+    names = {text for text, colon in _KEYS.findall(_text(body)) if colon}
+    return {json.loads(f'"{name}"') if "\\" in name else name for name in names}, repeated
+
+
+def pairs_of(body: bytes, what: str) -> Any:
+    """Valid JSON with each object as `Pairs`; numbers stay text. Raises ManifestInvalid."""
+    return _load(body, what, Pairs)
+
+
+def fold(key: str) -> str:
+    """What Go's encoding/json takes for the same key: it ignores case, and knows two more letters for s and k."""
+    return key.lower().replace("\u017f", "s")  # the other, U+212A, is "k" in lower case
+
+
+def _load(body: bytes, what: str, hook: Any) -> Any:
+    # Numbers are not converted: Python refuses integers of many digits, which are valid JSON.
+    try:
+        return json.loads(_text(body), object_pairs_hook=hook, parse_int=str, parse_float=str, parse_constant=str)
+    except RecursionError:
+        raise ManifestInvalid(f"{what} is nested too deeply") from None
+    except ValueError as cause:
+        raise ManifestInvalid(f"{what} is not valid: {cause}") from None
+
+
+def _text(body: bytes) -> str:
+    """The decoder is lax about UTF-8 in what it skips, and so is this."""
+    return body.decode("utf-8", "surrogateescape")
 
 
 def _depth(body: bytes) -> int:

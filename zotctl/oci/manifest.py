@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from zotctl.errors import ManifestInvalid
+from zotctl.errors import ManifestInvalid, MediaTypeUnknown
 from zotctl.oci.codec import MAX_DEPTH, check_text, decode
-from zotctl.oci.descriptor import Descriptor, validate
+from zotctl.oci.descriptor import ABSENT, Descriptor, validate
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import (
+    ARTIFACT,
     DOCKER_LIST,
     DOCKER_MANIFEST,
     EMPTY,
@@ -24,6 +25,7 @@ from zotctl.oci.media_types import (
     known,
 )
 from zotctl.oci.quoting import quoted
+from zotctl.oci.readings import other_readings
 
 DOCKER_COMPAT = "docker2s2"
 
@@ -33,30 +35,45 @@ _DOCKER_TYPES = (DOCKER_MANIFEST, DOCKER_LIST)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a manifest of any kind says, without its bytes. `size` is that of the bytes.
+    """What the bytes of a manifest say, whatever anybody calls them. `size` is that of the bytes.
 
+    The fields of every shape are here, whichever type it has: config and layers, manifests, and the `blobs` of an
+    artifact manifest. `media_type` is its own, else the one that its shape tells; `stated`: it is its own.
     `artifact_type` is the manifest's own field; what the referrers API reports is `referrer_type`.
+    `more` are references of other readings: keys that stand there twice, or in other cases, by the field that they
+    are taken for. `irregular` says in words why programs may read different things in it.
     """
 
     digest: Digest
     media_type: str
     size: int
+    stated: bool = False
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
+    artifacts: tuple[Descriptor, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str | None = None
     annotations: dict[str, str] | None = None
+    more: tuple[tuple[str, Descriptor], ...] = ()
+    irregular: tuple[str, ...] = ()
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """The config and the layers, in this order."""
-        return (self.config, *self.layers) if self.config else self.layers
+        """The config and the layers, in this order; the blobs of an artifact manifest."""
+        return tuple(one for one in self._contents() if not known(one.media_type))
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
-        """The manifests that an index lists."""
-        return self.manifests
+        """The manifests that an index lists, and what is called a manifest where others have their layers."""
+        listed = (*self.manifests, *(one for field, one in self.more if field == "manifests"))
+        return (*listed, *(one for one in self._contents() if known(one.media_type)))
+
+    @property
+    def subjects(self) -> tuple[Descriptor, ...]:
+        """Its subject; more than one if the field stands there more than once."""
+        others = (one for field, one in self.more if field == "subject")
+        return (self.subject, *others) if self.subject else tuple(others)
 
     @property
     def referrer_type(self) -> str | None:
@@ -66,48 +83,73 @@ class Manifest:
         # the artifactType MUST be omitted."
         return self.artifact_type or (self.config.media_type if self.config else None)
 
+    def _contents(self) -> Iterator[Descriptor]:
+        if self.config:
+            yield self.config
+        yield from self.layers
+        yield from self.artifacts
+        yield from (one for field, one in self.more if field not in ("manifests", "subject"))
+
 
 class _Document(msgspec.Struct, rename="camel", gc=False):
     schema_version: int | None = None
     media_type: str | None = None
     artifact_type: str | None = None
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] | None = None
+    manifests: tuple[Descriptor, ...] | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
 
 
-class _Image(_Document, gc=False):
-    config: Descriptor | None = None
-    layers: tuple[Descriptor, ...] | None = None
-
-
-class _Index(_Document, gc=False):
-    manifests: tuple[Descriptor, ...] | None = None
-
-
-class _Hints(msgspec.Struct, rename="camel"):
-    """The fields from which the type of a manifest can be told when nobody names it."""
+class _Shape(msgspec.Struct, rename="camel"):
+    """Which fields there are, whatever is in them."""
 
     media_type: str | None = None
-    config: msgspec.Raw = msgspec.Raw()
-    layers: msgspec.Raw = msgspec.Raw()
-    manifests: msgspec.Raw = msgspec.Raw()
+    config: msgspec.Raw = ABSENT
+    layers: msgspec.Raw = ABSENT
+    manifests: msgspec.Raw = ABSENT
+    blobs: msgspec.Raw = ABSENT
+    fs_layers: msgspec.Raw = ABSENT
 
 
-_IMAGE = msgspec.json.Decoder(_Image)
-_INDEX = msgspec.json.Decoder(_Index)
-_HINTS = msgspec.json.Decoder(_Hints)
+_DOCUMENT = msgspec.json.Decoder(_Document)
+_DESCRIPTORS = msgspec.json.Decoder(tuple[Descriptor, ...])
+_SHAPE = msgspec.json.Decoder(_Shape)
 
 
-def read_manifest(body: bytes, media_type: str, digest: Digest) -> Manifest:
-    """What a stored manifest says, by whomever it was written; `digest` is taken on trust.
+def read_manifest(body: bytes, digest: Digest) -> Manifest:
+    """What a stored manifest references, by whomever it was written; `digest` is taken on trust.
 
-    An empty `media_type` is told from the content. Raises ManifestInvalid if `body` is no JSON of the right
-    shape, or the type is none that we know, so that what it references can't be known either.
+    It depends on the bytes alone. Raises ManifestInvalid if they are no JSON of the right shape; MediaTypeUnknown if
+    they call themselves something, or have a shape, of which it is not known what else it references.
     """
-    media_type = essence(media_type) or _told_type(body)
-    if not known(media_type):
-        raise ManifestInvalid(f"{digest} has the unknown media type {quoted(media_type)}")
-    return _manifest(_document(body, media_type), media_type, digest, len(body))
+    document, shape = decode(_DOCUMENT, body, "the manifest"), decode(_SHAPE, body, "the manifest")
+    others = other_readings(body)
+    own = essence(document.media_type or "")
+    for name in {own, *others.types} - {""}:
+        if not known(name):
+            raise MediaTypeUnknown(f"{digest} has the unknown media type {quoted(name)}")
+    if shape.fs_layers or "fsLayers" in others.fields:
+        raise MediaTypeUnknown(f"{digest} has fsLayers, as a manifest of schema 1: what it references is not known")
+    media_type = own or _told_type(shape, others.fields)
+    if not media_type:
+        raise MediaTypeUnknown(f"{digest} has neither a mediaType nor the fields of a manifest")
+    return Manifest(
+        digest=digest,
+        media_type=media_type,
+        size=len(body),
+        stated=bool(own),
+        config=document.config,
+        layers=document.layers or (),
+        manifests=document.manifests or (),
+        artifacts=_artifacts(shape, media_type),
+        subject=document.subject,
+        artifact_type=document.artifact_type or None,
+        annotations=document.annotations,
+        more=tuple(others.references),
+        irregular=(*others.words, *_ambiguous(shape)),
+    )
 
 
 def check_manifest(
@@ -124,45 +166,49 @@ def check_manifest(
     or DigestInvalid for an algorithm that is not supported.
     """
     # "The registry SHOULD ignore parameters on the Content-Type header."
-    media_type = essence(content_type) or decode(_HINTS, body, "the manifest").media_type or ""
+    media_type = essence(content_type) or decode(_SHAPE, body, "the manifest").media_type or ""
     _check_accepted(media_type, compat)
-    document = _document(body, media_type)
+    document = decode(_DOCUMENT, body, "the manifest")
     check_text(body, "the manifest", max_depth)
     _check_document(document, media_type)
-    manifest = _manifest(document, media_type, digest_of(body, algorithm), len(body))
+    manifest = replace(read_manifest(body, digest_of(body, algorithm)), media_type=media_type)
+    for reason in manifest.irregular:
+        raise ManifestInvalid(reason)
     for descriptor, where in _descriptors(manifest):
         validate(descriptor, where)
     return manifest
 
 
-def _told_type(body: bytes) -> str:
-    hints = decode(_HINTS, body, "the manifest")
-    if hints.media_type:
-        return hints.media_type
-    if hints.manifests:
+def _told_type(shape: _Shape, fields: Iterable[str]) -> str:
+    if shape.manifests or "manifests" in fields:
         return OCI_INDEX
-    return OCI_MANIFEST if hints.config or hints.layers else ""
+    if shape.config or shape.layers or "config" in fields or "layers" in fields:
+        return OCI_MANIFEST
+    return ARTIFACT if _is_given(shape.blobs) else ""
 
 
-def _document(body: bytes, media_type: str) -> _Image | _Index:
-    if is_image(media_type):
-        return decode(_IMAGE, body, "the manifest")
-    return decode(_INDEX, body, "the manifest")
+def _artifacts(shape: _Shape, media_type: str) -> tuple[Descriptor, ...]:
+    """In another manifest `blobs` is a property that nobody has defined: descriptors are followed, and anything
+    else is ignored (image-spec, considerations.md, "Extensibility")."""
+    if not _is_given(shape.blobs):
+        return ()
+    try:
+        return decode(_DESCRIPTORS, bytes(shape.blobs), "the manifest's blobs")
+    except ManifestInvalid:
+        if media_type == ARTIFACT:
+            raise
+        return ()
 
 
-def _manifest(document: _Image | _Index, media_type: str, digest: Digest, size: int) -> Manifest:
-    image, index = (document, None) if isinstance(document, _Image) else (None, document)
-    return Manifest(
-        digest=digest,
-        media_type=media_type,
-        size=size,
-        config=image.config if image else None,
-        layers=image.layers or () if image else (),
-        manifests=index.manifests or () if index else (),
-        subject=document.subject,
-        artifact_type=document.artifact_type or None,
-        annotations=document.annotations,
-    )
+def _is_given(field: msgspec.Raw) -> bool:
+    return bytes(field) not in (b"", b"null")
+
+
+def _ambiguous(shape: _Shape) -> Iterator[str]:
+    # image-spec, advisory GHSA-77vh-xpmg-72qh: one body that is an index for some and an image for others.
+    others = [name for name in ("config", "layers") if _is_given(getattr(shape, name))]
+    if others and _is_given(shape.manifests):
+        yield f"manifests: stands beside {others[0]}: some programs read an index, and others an image"
 
 
 def _check_accepted(media_type: str, compat: frozenset[str]) -> None:
@@ -177,7 +223,7 @@ def _check_accepted(media_type: str, compat: frozenset[str]) -> None:
     raise ManifestInvalid(f"{subject}{reason}; accepted are {', '.join(accepted)}", list(accepted))
 
 
-def _check_document(document: _Image | _Index, media_type: str) -> None:
+def _check_document(document: _Document, media_type: str) -> None:
     # manifest.md, schemaVersion: "this MUST be 2 to ensure backward compatibility"
     if document.schema_version != 2:
         raise ManifestInvalid(f"schemaVersion: must be 2, not {_shown(document.schema_version)}")
@@ -188,14 +234,14 @@ def _check_document(document: _Image | _Index, media_type: str) -> None:
     # manifest.md, artifactType: "If defined, the value MUST comply with RFC 6838"
     if document.artifact_type and not is_media_type(document.artifact_type):
         raise ManifestInvalid(f"artifactType: {quoted(document.artifact_type)} is not a media type of RFC 6838")
-    if isinstance(document, _Image):
+    if is_image(media_type):
         _check_image(document)
     # image-index.md, manifests: "While this property MUST be present, the size of the array MAY be zero."
     elif document.manifests is None:
         raise ManifestInvalid("manifests: an index must have this array, which may be empty")
 
 
-def _check_image(image: _Image) -> None:
+def _check_image(image: _Document) -> None:
     # manifest.md, config: "This REQUIRED property references a configuration object for a container"
     if image.config is None:
         raise ManifestInvalid("config: an image manifest must have this descriptor")
@@ -210,10 +256,9 @@ def _check_image(image: _Image) -> None:
 def _descriptors(manifest: Manifest) -> Iterator[tuple[Descriptor, str]]:
     if manifest.config:
         yield manifest.config, "config"
-    for position, descriptor in enumerate(manifest.layers):
-        yield descriptor, f"layers[{position}]"
-    for position, descriptor in enumerate(manifest.manifests):
-        yield descriptor, f"manifests[{position}]"
+    for name, listed in (("layers", manifest.layers), ("manifests", manifest.manifests), ("blobs", manifest.artifacts)):
+        for position, descriptor in enumerate(listed):
+            yield descriptor, f"{name}[{position}]"
     if manifest.subject:
         yield manifest.subject, "subject"
 

@@ -15,10 +15,15 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+"""Of the release candidates of image-spec 1.1: read where it is found, and never accepted."""
+BUILDKIT_CACHE = "application/vnd.buildkit.cacheconfig.v0"
 
 _IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
-_KNOWN = _IMAGES | _INDEXES
+_KNOWN = _IMAGES | _INDEXES | {ARTIFACT}
+_PLAIN = frozenset({OCI_CONFIG, DOCKER_CONFIG, EMPTY, BUILDKIT_CACHE})
+_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _NONDISTRIBUTABLE = (
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
@@ -42,6 +47,11 @@ def is_index(media_type: str) -> bool:
     return media_type in _INDEXES
 
 
+def is_artifact(media_type: str) -> bool:
+    """Whether it is an artifact manifest, which the image-spec had before it was 1.1."""
+    return media_type == ARTIFACT
+
+
 def is_docker(media_type: str) -> bool:
     """Whether it is a Docker schema 2 manifest or list."""
     return media_type in (DOCKER_MANIFEST, DOCKER_LIST)
@@ -50,6 +60,12 @@ def is_docker(media_type: str) -> bool:
 def known(media_type: str) -> bool:
     """Whether it is a manifest that we can read, so that all that it references is known."""
     return media_type in _KNOWN
+
+
+def is_plain(media_type: str) -> bool:
+    """Whether it is a layer or a config: content that is fetched as a blob, and in which no client looks for
+    descriptors of other content."""
+    return media_type in _PLAIN or media_type.startswith(_LAYERS)
 
 
 def is_nondistributable(media_type: str) -> bool:

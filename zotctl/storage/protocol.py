@@ -15,8 +15,8 @@ from zotctl.errors import NotYetReadable, PermissionRefused, StorageError, Unava
 from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
-from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
+from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
 from zotctl.storage.upkeep import Upkeep
@@ -114,8 +114,8 @@ class StoreProtocol(Protocol):
         """What jobs do to it."""
 
     @property
-    def contents(self) -> AllContents:
-        """What the manifests of its repositories say."""
+    def graphs(self) -> AllGraphs:
+        """What the manifests of its repositories reference."""
 
     @property
     def torn(self) -> bool:

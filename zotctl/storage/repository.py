@@ -19,13 +19,26 @@ from zotctl.errors import (
     ReadOnly,
     Referenced,
     StorageError,
+    Unavailable,
 )
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
-from zotctl.oci.media_types import is_nondistributable
-from zotctl.storage.contents import Contents, read_stored, read_verified
+from zotctl.oci.media_types import essence, is_nondistributable
+from zotctl.oci.quoting import quoted
 from zotctl.storage.driver import Buffer, Generation, Reader
+from zotctl.storage.graph import (
+    Content,
+    Facts,
+    ManifestGraph,
+    Node,
+    Reference,
+    called,
+    contradicts,
+    facts_of,
+    look_at,
+)
+from zotctl.storage.graphs import RepositoryGraph, read_verified, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
 from zotctl.storage.root import Root
@@ -93,16 +106,16 @@ class Repository:
         return self._snapshot
 
     @contextmanager
-    def _contents(self) -> Iterator[Contents]:
-        """What the manifests of the snapshot say, and of no other while questions are asked."""
-        contents, snapshot = self._root.contents(self.name), self._look()
+    def _graph(self) -> Iterator[ManifestGraph]:
+        """What the manifests of the snapshot reference, and of no other while questions are asked."""
+        known, snapshot = self._root.graph(self.name), self._look()
         if snapshot is None:
-            yield contents
+            yield ManifestGraph(reader_of(self._root.protocol, self.name))
             return
-        if not self._wait and not contents.is_fresh(snapshot.index):
+        if not self._wait and not known.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
-        with contents.at(snapshot.index):
-            yield contents
+        with known.at(snapshot.index) as graph:
+            yield graph
 
     # -- blobs ----------------------------------------------------------------------------------
 
@@ -141,10 +154,11 @@ class Repository:
     def _check_size(self, digest: Digest, size: int) -> None:
         if not self._root.protocol.torn:
             return
-        agrees = self._root.contents(self.name).agrees(digest, size)
+        known = self._root.graph(self.name)
+        agrees = known.agrees(digest, size)
         if agrees is None:
-            with self._contents() as contents:
-                agrees = contents.agrees(digest, size)
+            with self._graph():
+                agrees = known.agrees(digest, size)
         if agrees is False:
             raise BlobUnknown(
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
@@ -169,15 +183,21 @@ class Repository:
         return self._root.protocol.mount(source.name, self.name, digest)
 
     def delete_blob(self, digest: Digest) -> None:
-        """Raises BlobUnknown; Referenced while a manifest of this repository needs it."""
+        """Raises BlobUnknown; Referenced while a manifest of this repository needs it, or refers to it."""
         self._writable()
-        with self._contents() as contents:
+        self._delete_bytes(digest, ManifestGraph.users)
+
+    def _delete_bytes(self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]]) -> None:
+        """Unless `users_in` the graph there are some, or that can't be known."""
+        with self._graph():
             pass  # read beforehand: what is left to read under the lock is what came since
+        known = self._root.graph(self.name)
 
         def check(tx: Transaction, index: Index) -> None:
-            with contents.at(index):
-                users = contents.parents(digest)
-                contents.require_known(damaged=True)
+            with known.at(index) as graph:
+                graph.look_for(digest)
+                users = users_in(graph, digest)
+                known.require_known(but=digest, damaged=True)
             if digest in index or users:
                 raise Referenced(
                     f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
@@ -187,6 +207,7 @@ class Repository:
             self._root.protocol.delete(self.name, digest, check)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
+        known.forget(digest)
 
     # -- uploads --------------------------------------------------------------------------------
 
@@ -198,7 +219,7 @@ class Repository:
     def begin_upload(self, algorithm: str = "sha256") -> Upload:
         """An upload within one request, which nobody else can go on with."""
         self._writable()
-        return Upload(self._root.protocol.begin_upload(self.name, algorithm), self._root.contents(self.name))
+        return Upload(self._root.protocol.begin_upload(self.name, algorithm), self._root.graph(self.name))
 
     def upload_offset(self, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
@@ -208,7 +229,7 @@ class Repository:
         """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
         self._writable()
         session = self._root.protocol.resume_upload(self.name, upload_id)
-        return Upload(session, self._root.contents(self.name))
+        return Upload(session, self._root.graph(self.name))
 
     def _writable(self) -> None:
         if self.read_only:
@@ -253,11 +274,14 @@ class Repository:
         return body
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:
-        """A manifest that no row names, but an index of this repository."""
+        """A manifest that no row names, but an index of this repository, or a referrer as its subject."""
         if ":" not in reference:
             return None, ""
-        with self._contents() as contents:
-            media_type = contents.child_type(reference)
+        with self._graph() as graph:
+            if reference in graph.absent and not self._wait:
+                raise WouldBlock(reference)
+            graph.look_for(reference)
+            media_type = graph.media_type(reference)
         return (parse_digest(reference), media_type) if media_type else (None, "")
 
     def put_manifest(
@@ -273,15 +297,17 @@ class Repository:
         self._writable()
         staged = self._root.protocol.stage(body)
         before: dict[str, str | None] = {}
+        looked = self._look_at_all(manifest)
 
         def push(tx: Transaction, draft: Index) -> None:
             if condition is not None:
                 condition(draft)
-            self._require(tx, draft, manifest)
+            self._require(tx, draft, manifest, looked)
             before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
             for child in manifest.children:
-                _keep_row(tx, draft, child)
+                if looked[child.digest].leaf is None:
+                    _keep_row(draft, child)
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags)
             # Before the rename: a collector must not find the row and judge it by an older push.
             self._root.history.note(self.name, "push", manifest.digest, before)
@@ -298,39 +324,52 @@ class Repository:
 
     def _distrust(self, manifest: Manifest) -> None:
         """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
-        contents = self._root.contents(self.name)
+        known = self._root.graph(self.name)
         for descriptor in (*manifest.blobs, *manifest.children):
             with suppress(DigestInvalid, StorageError):
                 digest = parse_digest(descriptor.digest)
                 size = self._root.protocol.find(self.name, digest).size
-                doubtful = size != descriptor.size and not contents.is_verified(digest, size)
+                doubtful = size != descriptor.size and not known.is_verified(digest, size)
                 if doubtful and self._root.protocol.distrust(self.name, digest):
-                    contents.verified(digest, size)
+                    known.verified(digest, size)
 
-    def _require(self, tx: Transaction, draft: Index, manifest: Manifest) -> None:
-        """Everything referenced is there, as long as the descriptor says, and not known bad (I5).
+    def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, Node]) -> None:
+        """Everything referenced is there, as long as the descriptor says, what it is called, and not known bad (I5).
 
         distribution-spec, "Push": only `subject` may be missing; image-spec, layer.md: so may layers
         that must not be distributed. A child that no row keeps (a collector dropped it, or it came as a blob) has
-        to have what it needs, too.
+        to have what it needs, too. `looked` has what was read of children before the lock, and gets the rest.
         """
-        todo, seen = [manifest], set[str]()
+        todo, seen = [facts_of(manifest)], set[str]()
         while todo:
             one = todo.pop()
             missing = [d for d in one.blobs if not is_nondistributable(d.media_type)] + list(one.children)
             if faults := [fault for d in missing if (fault := _fault(tx, d))]:
                 shown = "; ".join(reason for _, reason in faults[:5])
                 raise ManifestBlobUnknown(f"{self.name}: {shown}", [digest for digest, _ in faults])
-            fresh = {c.digest: c for c in one.children if c.digest not in draft and c.digest not in seen}
-            seen |= fresh.keys()
-            todo += [below for child in fresh.values() if (below := self._below(child))]
+            for child in one.children:
+                if child.digest not in looked:
+                    looked[child.digest] = self._look_at(child)
+                facts = _require_kind(child, looked[child.digest])
+                if facts is not None and child.digest not in draft and child.digest not in seen:
+                    seen.add(child.digest)
+                    todo.append(facts)
 
-    def _below(self, child: Descriptor) -> Manifest | None:
-        """None: of a kind that we don't know, so that it needs nothing that we could look for."""
-        try:
-            return read_stored(self._root.protocol, self.name, parse_digest(child.digest), child.media_type)
-        except (NotFound, ManifestInvalid):
-            return None
+    def _look_at_all(self, manifest: Manifest) -> dict[str, Node]:
+        """What the children are, before the lock; what is not there yet, or can't be read, is left to be looked at
+        under it."""
+        found = {child.digest: self._look_at(child) for child in facts_of(manifest).children}
+        return {digest: node for digest, node in found.items() if not (node.fault and node.fault.may_pass)}
+
+    def _look_at(self, child: Reference) -> Node:
+        """What its bytes say, from memory if they are there."""
+        body, stored = self._root.bodies.get(child.digest), reader_of(self._root.protocol, self.name)
+
+        def read(digest: Digest, whole: bool) -> Content:
+            return stored(digest, whole) if body is None else Content(len(body), body)
+
+        known = self._root.graph(self.name).known(child.digest)
+        return look_at(child.digest, [essence(child.media_type)], read, known)[0]
 
     def delete_manifest(self, reference: str) -> None:
         """A tag: only the tag goes. A digest: the manifest, with all its tags.
@@ -360,15 +399,18 @@ class Repository:
         self._root.committer.commit(self.name, remove)
 
     def _delete_by_digest(self, digest: Digest) -> None:
-        with self._contents() as contents:
+        with self._graph():
             pass  # as for blobs
+        known = self._root.graph(self.name)
 
         def remove(tx: Transaction, draft: Index) -> None:
-            with contents.at(draft):
-                if digest not in draft and not contents.child_type(digest):
+            with known.at(draft) as graph:
+                graph.look_for(digest)
+                if digest not in draft and digest not in graph.facts and digest not in graph.faults:
                     raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
-                contents.require_known(but=digest)
-                parents = contents.parents(digest)
+                # What a referrer calls its subject is only gone when its bytes are.
+                known.require_known(but=digest, damaged=bool(graph.referrers(digest)))
+                parents = graph.parents(digest)
             if parents:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
             draft.drop(digest)
@@ -377,25 +419,25 @@ class Repository:
         self._root.history.note(self.name, "delete", digest)
         # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
         with suppress(BlobUnknown, Referenced):
-            self.delete_blob(digest)
+            self._delete_bytes(digest, ManifestGraph.parents)
 
     def referrers(self, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests whose `subject` is this digest, whether or not that is here
         (distribution-spec, "Listing Referrers")."""
         if self._look() is None:
             return []
-        with self._contents() as contents:
-            found = contents.referrers(digest)
+        with self._graph():
+            found = self._root.graph(self.name).referrers(digest)
         return [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
 
 
 class Upload:
     """One session, for one writer at a time; a context manager that keeps what is not finished."""
 
-    __slots__ = ("_contents", "_session")
+    __slots__ = ("_graph", "_session")
 
-    def __init__(self, session: UploadSession, contents: Contents) -> None:
-        self._session, self._contents = session, contents
+    def __init__(self, session: UploadSession, graph: RepositoryGraph) -> None:
+        self._session, self._graph = session, graph
 
     @property
     def id(self) -> str:
@@ -435,7 +477,7 @@ class Upload:
     def finish(self, digest: Digest) -> None:
         """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
         self._session.finish(digest)
-        self._contents.verified(digest, self._session.offset)
+        self._graph.verified(digest, self._session.offset)
 
     def cancel(self) -> None:
         self._session.cancel()
@@ -460,7 +502,7 @@ def _needs(manifest: Manifest) -> list[Digest]:
     return found
 
 
-def _fault(tx: Transaction, descriptor: Descriptor) -> tuple[str, str] | None:
+def _fault(tx: Transaction, descriptor: Reference) -> tuple[str, str] | None:
     digest = descriptor.digest
     try:
         size = tx.require(parse_digest(digest)).size
@@ -473,7 +515,29 @@ def _fault(tx: Transaction, descriptor: Descriptor) -> tuple[str, str] | None:
     return None
 
 
-def _keep_row(tx: Transaction, draft: Index, child: Descriptor) -> None:
-    """A child of an index is a row too: other readers find it there, and nothing else names it to them."""
+def _require_kind(child: Reference, node: Node) -> Facts | None:
+    """It is what its descriptor calls it; one whose type is not known here is taken as it is. What it references.
+
+    Raises ManifestInvalid, ManifestBlobUnknown, Unavailable.
+    """
+    fault, says = node.fault, ""
+    if fault is not None and fault.kind == "unreadable":
+        raise Unavailable(f"{child.digest} can't be read now: {fault.reason}")
+    if fault is not None and fault.may_pass:
+        raise ManifestBlobUnknown(f"{child.digest}: {fault.reason}; push it again before the manifest", [child.digest])
+    if node.facts is not None and contradicts(node.facts, child.media_type):
+        says = called(node.facts)
+    elif fault is not None and fault.kind == "invalid_manifest":
+        says = f"is no manifest: {fault.reason}"
+    if says:
+        raise ManifestInvalid(
+            f"manifests: {child.digest} is listed as {quoted(child.media_type)} and {says} (image-spec, descriptor.md)",
+            child.digest,
+        )
+    return node.facts
+
+
+def _keep_row(draft: Index, child: Descriptor) -> None:
+    """A manifest that an index lists is a row too: other readers find it there, and nothing else names it to them."""
     if child.digest not in draft:
         draft.put(parse_digest(child.digest), child.size, child.media_type)

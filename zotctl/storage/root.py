@@ -10,8 +10,8 @@ from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
 from zotctl.storage.cache import Lru
 from zotctl.storage.catalog import Names
 from zotctl.storage.committer import Committer
-from zotctl.storage.contents import Contents
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.graphs import RepositoryGraph
 from zotctl.storage.history import Memory
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.protocol import StoreProtocol
@@ -85,8 +85,8 @@ class Root:
     def is_bucket(self) -> bool:
         return isinstance(self.protocol, BucketProtocol)
 
-    def contents(self, name: str) -> Contents:
-        return self.protocol.contents.of(name)
+    def graph(self, name: str) -> RepositoryGraph:
+        return self.protocol.graphs.of(name)
 
     def state(self) -> StorageError | None:
         """None: the root is there. Otherwise why not; it is looked at anew each time."""

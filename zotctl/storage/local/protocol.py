@@ -12,9 +12,9 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
-from zotctl.storage.contents import AllContents
 from zotctl.storage.driver import Driver, Generation, Info, Reader
 from zotctl.storage.file_identity import same_file
+from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.bad import Bad
@@ -74,7 +74,7 @@ class LocalProtocol:
         self._stores: set[str] = set()
         """Directories that were told of."""
         self.history = History(site)
-        self.contents = AllContents(self)
+        self.graphs = AllGraphs(self)
         self.catalog = Catalog(site.driver, site.clock)
         self.bad = Bad(site)
         self.trash = Trash(site)

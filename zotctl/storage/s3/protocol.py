@@ -11,8 +11,9 @@ from zotctl.errors import LayoutInvalid, NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.contents import AllContents, Contents
 from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.graph import ManifestGraph
+from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, no_answer
 from zotctl.storage.s3.bad import Bad
@@ -79,7 +80,7 @@ class BucketProtocol:
         self.driver = Tree(site, self.holdings, self.blobs.lying, self._reached)
         self.redirects = Redirects(site, self.blobs, self.promises, redirect)
         self.uploads = Uploads(site, self.blobs, budget or Budget())
-        self.contents = AllContents(self)
+        self.graphs = AllGraphs(self)
         self.upkeep = BucketUpkeep(self)
         self._staged: dict[str, bytes] = {}
         self._mutex = threading.Lock()
@@ -177,19 +178,19 @@ class BucketProtocol:
 
     def _reached(self, name: str) -> set[str]:
         """What its manifests name; nothing of a layout that can't be read."""
-        return self._ask(name, lambda _, contents: contents.named()) or set()
+        return self._ask(name, lambda _, graph: graph.reachable()) or set()
 
     def _reaches(self, name: str, digest: Digest) -> bool:
-        return bool(self._ask(name, lambda index, contents: digest in index or contents.names(digest)))
+        return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
 
-    def _ask(self, name: str, question: Callable[[Index, Contents], T]) -> T | None:
+    def _ask(self, name: str, question: Callable[[Index, ManifestGraph], T]) -> T | None:
         """None: there is no layout that could be read."""
         try:
             index = self.indexes.read(name).index
         except (NotFound, LayoutInvalid):
             return None
-        with self.contents.of(name).at(index) as contents:
-            return question(index, contents)
+        with self.graphs.of(name).at(index) as graph:
+            return question(index, graph)
 
     # -- uploads --------------------------------------------------------------------------------
 

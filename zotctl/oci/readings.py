@@ -1,0 +1,129 @@
+"""What other programs read in a manifest where JSON leaves it open: a key that stands there twice, or in another case.
+
+Go's decoder takes a key in any case, and the last of those that stand there twice; others take the first one, or
+the exact one. What a client may follow must not be collected, so all readings are followed, and a push has only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+from zotctl.errors import ManifestInvalid
+from zotctl.oci.codec import Pairs, fold, names_in, pairs_of
+from zotctl.oci.descriptor import Descriptor
+from zotctl.oci.media_types import essence
+from zotctl.oci.quoting import quoted
+
+_FIELDS = (
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject", "annotations",
+    "fsLayers",
+)  # fmt: skip
+_OF_DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
+_OF_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant", "features")
+_FOLDED = {fold(name): name for name in (*_FIELDS, *_OF_DESCRIPTOR, *_OF_PLATFORM)}
+_LISTS = ("layers", "manifests", "blobs")
+_REFERENCES = ("config", "layers", "manifests", "blobs", "subject")
+_READINGS = 16
+"""So many readings of one descriptor are followed; a pushed one has one."""
+
+
+def may_reference(body: bytes) -> bool:
+    """Does valid JSON that is no manifest have, where a manifest has its references, anything with a digest?"""
+    try:
+        return any(True for _ in _Readings(pairs_of(body, "the content")).found())
+    except ManifestInvalid:
+        return True
+
+
+class _Readings:
+    """All that any program may read in a manifest: Go's decoder takes a key in any case, and of those that stand there
+    twice the last; others take the first, or the exact one."""
+
+    def __init__(self, document: Any) -> None:
+        self._top = document if isinstance(document, Pairs) else Pairs()
+        self.fields = {_FOLDED.get(fold(key), "") for key, _ in self._top}
+        self.types = {essence(text) for text in _values(self._top, "mediaType") if isinstance(text, str)}
+
+    def found(self) -> Iterator[tuple[str, Descriptor]]:
+        """Each reference, by the field in which it is. Raises ManifestInvalid."""
+        for field in _REFERENCES:
+            for value in _values(self._top, field):
+                for one in value if field in _LISTS and isinstance(value, list) else [value]:
+                    if isinstance(one, Pairs):
+                        yield from ((field, descriptor) for descriptor in _described(one))
+
+    def words(self) -> Iterator[str]:
+        """Each key that is read in more than one way."""
+        todo: list[tuple[Any, str, tuple[str, ...]]] = [(self._top, "", _FIELDS)]
+        while todo:
+            value, where, names = todo.pop()
+            if isinstance(value, Pairs):
+                yield from _irregular(value, where, names)
+                for key, below in value:
+                    todo.append((below, f"{where}{key}.", _below(names, _FOLDED.get(fold(key), ""))))
+            elif isinstance(value, list):
+                todo += [(one, f"{where[:-1]}[{at}].", names) for at, one in enumerate(value)]
+
+
+@dataclass(frozen=True)
+class Others:
+    """What is read beside that. `references` by the field in which they are; `words` say why; `types` are all that the
+    manifest calls itself, and `fields` all that it has, by the names that the specifications have for them."""
+
+    references: tuple[tuple[str, Descriptor], ...] = ()
+    words: tuple[str, ...] = ()
+    types: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
+
+
+_NONE = Others()
+
+
+def other_readings(body: bytes) -> Others:
+    """Beside that of our decoder. Nearly always there is none, which is found out at once."""
+    names, repeated = names_in(body, "the manifest")
+    if not repeated and all(_FOLDED.get(fold(name), name) == name for name in names):
+        return _NONE
+    readings = _Readings(pairs_of(body, "the manifest"))
+    words = tuple(islice(readings.words(), _READINGS))
+    if not words:
+        return _NONE
+    return Others(tuple(readings.found()), words, frozenset(readings.types), frozenset(readings.fields))
+
+
+def _values(pairs: Pairs, name: str) -> list[Any]:
+    return [value for key, value in pairs if _FOLDED.get(fold(key)) == name]
+
+
+def _described(pairs: Pairs) -> list[Descriptor]:
+    digests, types, sizes = (
+        dict.fromkeys(value for value in _values(pairs, name) if isinstance(value, str))
+        for name in ("digest", "mediaType", "size")
+    )
+    if len(digests) * max(1, len(types)) * max(1, len(sizes)) > _READINGS:
+        raise ManifestInvalid(f"a descriptor with keys that stand there again and again: {quoted(next(iter(digests)))}")
+    numbers = [int(size) for size in sizes if size.isascii() and size.isdigit() and len(size) < 20] or [-1]
+    return [Descriptor(kind, digest, size) for digest, kind, size in product(digests, types or [""], numbers)]
+
+
+def _irregular(pairs: Pairs, where: str, names: tuple[str, ...]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        meant = _FOLDED.get(fold(key), "")
+        if key in seen:
+            yield f"{quoted(where + key)}: the same key twice: programs read one or the other (RFC 8259, section 4)"
+        elif meant in names and key != meant:
+            yield f"{quoted(where + key)}: differs from {meant} only in case: some programs take it for that one"
+        seen.add(key)
+
+
+def _below(names: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """The keys that are known in the object, or the objects, under this key."""
+    if names is _FIELDS and key in _REFERENCES:
+        return _OF_DESCRIPTOR
+    return _OF_PLATFORM if names is _OF_DESCRIPTOR and key == "platform" else ()
+
+

@@ -1,0 +1,451 @@
+"""The one graph of manifests: who references what, as the bytes say it, whatever they are called.
+
+Everything that asks what is needed asks here: collection, deletion, a GET by digest, referrers, scrub, verify, import.
+A node is looked at once, and what its bytes say depends on nothing but them. What rows, descriptors and the body itself
+call it are its claims: all are kept, one that contradicts the body is told, and none makes a reference disappear (I5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from zotctl.errors import (
+    Damaged,
+    DigestInvalid,
+    ManifestInvalid,
+    MediaTypeUnknown,
+    NotFound,
+    StorageError,
+)
+from zotctl.oci.descriptor import Descriptor
+from zotctl.oci.digest import Digest, digest_of, parse_digest
+from zotctl.oci.manifest import Manifest, read_manifest
+from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_plain, known
+from zotctl.oci.quoting import quoted
+from zotctl.oci.readings import may_reference
+from zotctl.storage.driver import Reader
+
+LARGEST_MANIFEST = 64 << 20
+MISSING = "missing_manifest"
+"""The kind of a fault: it is not there."""
+DAMAGED = "the manifest is damaged: it answers 404 until it is healed"
+SMALL = 1 << 20
+"""Bytes of content that is hashed before it is believed to be no manifest; of larger content the beginning decides."""
+
+BEGINNING = 512
+"""Bytes that tell what may be JSON from what is not."""
+
+_NO_SIZES: set[int] = set()
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+
+
+class Reference(NamedTuple):
+    """One edge: what a manifest, or a row of index.json, names, with the size and the media type that it says."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+class Facts(NamedTuple):
+    """What the bytes of one manifest say."""
+
+    media_type: str
+    """Its own, or if it has none (`stated` is False) what its shape tells."""
+    stated: bool
+    size: int
+    blobs: tuple[Reference, ...]
+    children: tuple[Reference, ...]
+    subjects: tuple[Reference, ...]
+    referrer: Descriptor | None
+    """How the referrers API describes it; only of those that have a subject."""
+    irregular: tuple[str, ...] = ()
+    """Why some programs read it otherwise than others."""
+
+    @property
+    def subject(self) -> str | None:
+        return self.subjects[0].digest if self.subjects else None
+
+    @property
+    def references(self) -> Iterator[Reference]:
+        """Everything that keeping it keeps."""
+        yield from self.blobs
+        yield from self.children
+        yield from self.subjects
+
+
+class Fault(NamedTuple):
+    """Content of which it can't be known what it references."""
+
+    digest: str
+    kind: str
+    reason: str
+
+    @property
+    def may_pass(self) -> bool:
+        """Another look may find something else: it was pushed, healed, or the storage answers again."""
+        return self.kind in (MISSING, "digest_mismatch", "unreadable")
+
+
+class Unusable(Exception):
+    """Content of a source that is not what it should be: `Read` raises it, and it becomes a fault."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind, self.reason = kind, reason
+
+
+# -- what bytes say -------------------------------------------------------------------------------
+
+
+class Content(NamedTuple):
+    """What was read of a digest. `body` None: it begins like nothing that is JSON, or is larger than any manifest."""
+
+    size: int
+    body: bytes | None
+
+
+Read = Callable[[Digest, bool], Content]
+"""The verified content of a digest. True: it is called a manifest, so all of it is wanted, and what is too large for
+one is refused. Raises NotFound, Damaged, ManifestInvalid, StorageError or Unusable."""
+
+
+def read_content(reader: Reader, digest: Digest, whole: bool) -> Content:
+    """As a `Read` does, from an open blob: hashed, but for what is no manifest by its beginning and large.
+
+    Raises Damaged, ManifestInvalid, StorageError.
+    """
+    size = reader.size
+    if size > LARGEST_MANIFEST:
+        if whole:
+            raise ManifestInvalid(f"{digest} has {size} bytes, too many for a manifest")
+        return Content(size, None)
+    if not whole and size > SMALL and not is_like_json(reader.read_at(0, BEGINNING)):
+        return Content(size, None)
+    body = reader.read_at(0, size)
+    if digest_of(body, digest.algorithm) != digest:
+        raise Damaged(f"{digest} is damaged: its content has another digest")
+    return Content(size, body)
+
+
+def is_like_json(beginning: bytes) -> bool:
+    """May what begins with these bytes be JSON, for any program?"""
+    text = beginning.lstrip(_BLANK)
+    return text[:1] in (b"{", b"[") or not text
+
+
+class Known(NamedTuple):
+    """What is kept of a digest for as long as anything leads to it: a function of its bytes."""
+
+    size: int
+    facts: Facts | None = None
+    error: ManifestInvalid | None = None
+    is_text: bool = False
+    """It may be JSON, so a program may find something in it."""
+    has_references: bool = False
+    """No manifest, and yet where a manifest has its references there is a digest."""
+
+
+def understand(content: Content, digest: Digest) -> Known:
+    """What bytes say, with no regard to what anybody calls them."""
+    body = content.body
+    if body is None or not is_like_json(body[:BEGINNING]):
+        return Known(content.size)
+    try:
+        return Known(content.size, facts_of(read_manifest(body, digest)))
+    except ManifestInvalid as error:
+        return Known(content.size, None, error, True, may_reference(body))
+
+
+def facts_of(manifest: Manifest) -> Facts:
+    subjects = tuple(map(_reference, manifest.subjects))
+    referrer = None
+    if subjects:
+        referrer = Descriptor(
+            media_type=manifest.media_type,
+            digest=str(manifest.digest),
+            size=manifest.size,
+            annotations=manifest.annotations,
+            artifact_type=manifest.referrer_type,
+        )
+    return Facts(
+        manifest.media_type,
+        manifest.stated,
+        manifest.size,
+        tuple(map(_reference, manifest.blobs)),
+        tuple(map(_reference, manifest.children)),
+        subjects,
+        referrer,
+        manifest.irregular,
+    )
+
+
+def _reference(descriptor: Descriptor) -> Reference:
+    return Reference(descriptor.digest, descriptor.size, descriptor.media_type)
+
+
+class Node(NamedTuple):
+    """What is at the end of an edge: a manifest, content that references nothing, or a fault, because of which it can't
+    be known what it references; for a manifest that is called something unknown, that and what is known of it."""
+
+    facts: Facts | None = None
+    leaf: int | None = None
+    """Its size."""
+    fault: Fault | None = None
+
+
+def look_at(
+    digest: str, claims: Collection[str], read: Read, known_as: Known | None = None
+) -> tuple[Node, Known | None]:  # fmt: skip
+    """What the content is that is called `claims`, and what is to be remembered of its bytes."""
+    whole = any(not claim or known(claim) for claim in claims)
+    try:
+        if known_as is None or (whole and known_as.facts is None):
+            known_as = understand(read(parse_digest(digest), whole), parse_digest(digest))
+        return _node(known_as, digest, claims), known_as
+    except Damaged:
+        # A subject too: it is there, and what it needs once it is healed is not to be collected meanwhile.
+        fault = Fault(digest, "digest_mismatch", DAMAGED)
+    except NotFound:
+        fault = Fault(digest, MISSING, "the manifest is not there")
+    except (ManifestInvalid, DigestInvalid) as error:
+        fault = Fault(digest, "invalid_manifest", error.message)
+    except StorageError as error:
+        fault = Fault(digest, "unreadable", error.message)
+    except Unusable as error:
+        fault = Fault(digest, error.kind, error.reason)
+    return Node(fault=fault), None
+
+
+def _node(known_as: Known, digest: str, claims: Iterable[str]) -> Node:
+    """A leaf is what is never called a manifest, if its bytes are no JSON, so that there is no descriptor in them; or
+    if all call it a layer or a config, in which no client follows references, and it has no descriptors where a
+    manifest has them. JSON of a type that is not known here may reference something by fields not known either.
+    """
+    facts, error = known_as.facts, known_as.error
+    strange = [claim for claim in claims if claim and not known(claim) and not is_plain(claim)]
+    is_manifest = facts is not None or any(not claim or known(claim) for claim in claims)
+    is_plain_json = not strange and not known_as.has_references
+    if not is_manifest and (is_plain_json or not known_as.is_text):
+        return Node(leaf=known_as.size)
+    if strange or isinstance(error, MediaTypeUnknown):
+        reason = f"{digest} has the unknown media type {quoted(strange[0])}" if strange else str(error)
+        return Node(facts, fault=Fault(digest, "unknown_media_type", f"{reason}: what it references is not known"))
+    if facts is None:
+        reason = error.message if error else f"{digest} is not JSON, so it is no manifest"
+        return Node(fault=Fault(digest, "invalid_manifest", reason))
+    return Node(facts)
+
+
+def called(facts: Facts) -> str:
+    """How it is told what a manifest is."""
+    return f"calls itself {quoted(facts.media_type)}" if facts.stated else f"is {_shape(facts.media_type)}"
+
+
+def contradicts(facts: Facts, claim: str) -> bool:
+    """Does the body say something else than whoever calls it `claim`? By its own type, or else by its shape."""
+    if not claim:
+        return False
+    if facts.stated:
+        return essence(claim) != facts.media_type
+    return _shape(essence(claim)) != _shape(facts.media_type)
+
+
+def _is_gone(fault: Fault) -> bool:
+    """Not there, or with a digest that can't be computed here, so that nothing that is here has it."""
+    try:
+        parse_digest(fault.digest)
+    except DigestInvalid:
+        return True
+    return fault.kind == MISSING
+
+
+def _shape(media_type: str) -> str:
+    shapes = (("an index", is_index), ("an image", is_image), ("an artifact", is_artifact))
+    return next((shape for shape, fits in shapes if fits(media_type)), "no manifest")
+
+
+def reach(start: Iterable[str], facts: Mapping[str, Facts]) -> set[str]:
+    """Everything that these digests lead to, themselves included: what is kept with them."""
+    reachable: set[str] = set()
+    todo = list(start)
+    while todo:
+        digest = todo.pop()
+        if digest in reachable:
+            continue
+        reachable.add(digest)
+        if (found := facts.get(digest)) is not None:
+            reachable.update(reference.digest for reference in found.blobs)
+            todo.extend(one.digest for one in (*found.children, *found.subjects))
+    return reachable
+
+
+# -- the graph ------------------------------------------------------------------------------------
+
+
+class ManifestGraph:
+    """Grows by the references that are added, each followed to its end. Not for several threads.
+
+    Every digest that is met as a row, a child or a subject is in one of `facts` (manifests), `leaves` (content that
+    references nothing, with its size), `faults` and `absent` (subjects that are not there, as they may be:
+    distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
+    """
+
+    def __init__(self, read: Read, known_before: Mapping[str, Known] | None = None) -> None:
+        """`known_before`: of another graph over the same content, which is not read again."""
+        self._read = read
+        self.before = known_before or {}
+        self.known: dict[str, Known] = {}
+        self.facts: dict[str, Facts] = {}
+        self.leaves: dict[str, int] = {}
+        self.faults: dict[str, Fault] = {}
+        self.absent: set[str] = set()
+        self._claims: dict[str, dict[str, bool]] = {}
+        """By digest all media types that it is called, and whether by more than its referrers."""
+        self._needed: set[str] = set()
+        """What must be there: rows and children, and not what is a subject only."""
+        self._parents: dict[str, list[str]] = {}
+        self._referrers: dict[str, list[str]] = {}
+        self._sizes: dict[str, set[int]] = {}
+
+    def add(self, rows: Iterable[Reference]) -> None:
+        """Follow these, which must be there, and all that they lead to."""
+        listed = list(rows)
+        for row in listed:
+            self._sizes.setdefault(row.digest, set()).add(row.size)
+        self._follow([(row, True) for row in listed])
+
+    def again(self, *, absent: bool = True) -> None:
+        """Look once more at what could not be read and, with `absent`, for subjects that were not there."""
+        for digest in [*self.faults, *(self.absent if absent else ())]:
+            self._look_again(digest)
+
+    def look_for(self, digest: str) -> None:
+        """Look once more, if this is a subject that was not there: it may have come, as a blob too."""
+        if digest in self.absent:
+            self._look_again(digest)
+
+    def _look_again(self, digest: str) -> None:
+        self.known.pop(digest, None)
+        children, subjects = self._settle(digest)
+        self._follow([*((child, True) for child in children), *((subject, False) for subject in subjects)])
+
+    def _follow(self, todo: list[tuple[Reference, bool]]) -> None:
+        """Subjects last: one that is needed, too, is known to be needed by then."""
+        subjects: list[Reference] = []
+        while todo or subjects:
+            reference, needed = todo.pop() if todo else (subjects.pop(), False)
+            if self._is_news(reference, needed):
+                children, more = self._settle(reference.digest)
+                todo += [(child, True) for child in children]
+                subjects += more
+
+    def _is_news(self, reference: Reference, needed: bool) -> bool:
+        """May what is known now be another verdict?"""
+        digest, claim = reference.digest, essence(reference.media_type)
+        claims = self._claims.setdefault(digest, {})
+        news = claim not in claims or (needed and digest in self.absent)
+        claims[claim] = claims.get(claim, False) or needed
+        if needed:
+            self._needed.add(digest)
+        return news
+
+    def _settle(self, digest: str) -> tuple[Sequence[Reference], Sequence[Reference]]:
+        """Find out what it is. Returns what is to be followed: children, subjects."""
+        followed = digest in self.facts
+        for answers in (self.facts, self.leaves, self.faults):
+            answers.pop(digest, None)
+        self.absent.discard(digest)
+        facts, leaf, fault = self._look(digest)
+        if facts is not None:
+            self.facts[digest] = facts
+        if leaf is not None:
+            self.leaves[digest] = leaf
+        if fault is not None and (digest in self._needed or not _is_gone(fault)):
+            self.faults[digest] = fault
+        elif fault is not None:
+            self.absent.add(digest)
+        if facts is None or followed:
+            return (), ()
+        self._connect(digest, facts)
+        return facts.children, facts.subjects
+
+    def _look(self, digest: str) -> Node:
+        known_as = self.known.get(digest)
+        if known_as is None and digest in self._needed:  # a subject may have gone since
+            known_as = self.before.get(digest)
+        node, learnt = look_at(digest, self._claims[digest], self._read, known_as)
+        if learnt is not None:
+            self.known[digest] = learnt
+        return node
+
+    def _connect(self, digest: str, facts: Facts) -> None:
+        self._sizes.setdefault(digest, set()).add(facts.size)
+        for reference in (*facts.blobs, *facts.children):
+            self._parents.setdefault(reference.digest, []).append(digest)
+            self._sizes.setdefault(reference.digest, set()).add(reference.size)
+        for subject in facts.subjects:
+            self._referrers.setdefault(subject.digest, []).append(digest)
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def reachable(self) -> set[str]:
+        """All that is kept with what was added."""
+        return {*self.facts, *self.leaves, *self.faults, *self.absent, *self._parents}
+
+    def reaches(self, digest: str) -> bool:
+        """Is it among those?"""
+        return digest in self._claims or digest in self._parents
+
+    def below(self, digest: str, done: set[str]) -> Iterator[str]:
+        """The manifests and faults that it leads to: each after what it lists and refers to, this one last. `done` is
+        passed over and grows."""
+        todo = [(digest, False)]
+        while todo:
+            current, after = todo.pop()
+            if after:
+                yield current
+            elif current not in done and (current in self.facts or current in self.faults):
+                done.add(current)
+                todo.append((current, True))
+                facts = self.facts.get(current)
+                todo += [(one.digest, False) for one in (*facts.subjects, *facts.children)] if facts else []
+
+    def is_needed(self, digest: str) -> bool:
+        """Must it be there? What is only a subject may be missing."""
+        return digest in self._needed
+
+    def parents(self, digest: str) -> list[str]:
+        """The manifests that need this blob or manifest, in the order of their digests."""
+        return sorted(set(self._parents.get(digest, ())))
+
+    def referrers(self, subject: str) -> list[str]:
+        """The manifests whose subject this is, in the order of their digests."""
+        return sorted(set(self._referrers.get(subject, ())))
+
+    def users(self, digest: str) -> list[str]:
+        """Both: while one of them is kept, so is this."""
+        return sorted({*self._parents.get(digest, ()), *self._referrers.get(digest, ())})
+
+    def sizes(self, digest: str) -> set[int]:
+        """What rows and manifests say, and of a manifest that was read, what it has. Not to be changed."""
+        return self._sizes.get(digest, _NO_SIZES)
+
+    def media_type(self, digest: str) -> str | None:
+        """What a manifest is served as that no row names; None: it is no manifest that is reached from here."""
+        facts = self.facts.get(digest)
+        if facts is None or facts.stated:
+            return facts.media_type if facts else None
+        fitting = sorted(claim for claim in self._claims[digest] if claim and not contradicts(facts, claim))
+        return fitting[0] if fitting else facts.media_type
+
+    def claims(self, digest: str) -> list[str]:
+        """All that rows and parents call it. A referrer may call its subject what it likes: nothing is read by that."""
+        return sorted(claim for claim, counts in self._claims.get(digest, {}).items() if claim and counts)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Each manifest that somebody calls something else than its bytes say, and how that is told."""
+        for digest, facts in self.facts.items():
+            if wrong := [claim for claim in self.claims(digest) if contradicts(facts, claim)]:
+                yield digest, f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}"
