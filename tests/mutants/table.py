@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
-from tests.mutants import local_gc, local_store
+from tests.mutants import bucket_gc, local_gc, local_store
 from tests.mutants.mutant import Mutant
 
-ALL: list[Mutant] = list(chain(local_gc.MUTANTS, local_store.MUTANTS))
+ALL: list[Mutant] = [*local_gc.MUTANTS, *local_store.MUTANTS, *bucket_gc.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
 KINDS: dict[str, list[Mutant]] = {}
 for _mutant in ALL:
