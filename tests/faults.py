@@ -100,6 +100,11 @@ class Faults(Wrapped):
         self.before(Call("scan", key))
         return self.inner.scan(key)
 
+    def sync_file(self, key: str) -> Info:
+        call = Call("sync_file", key)
+        self.before(call)
+        return self.inner.stat(key) if self.skips(call) else self.inner.sync_file(key)
+
     def sync_dir(self, key: str) -> None:
         call = Call("sync_dir", key)
         self.before(call)
@@ -366,9 +371,9 @@ class NoSpaceAfter(_Bytes):
 
 
 class DropSync(Faults):
-    """Flushes are not made: of files ("sync"), of directories ("sync_dir") or of both."""
+    """Flushes are not made: of files ("sync", "sync_file"), of directories ("sync_dir") or of both."""
 
-    def __init__(self, inner: Driver, methods: Collection[str] = ("sync", "sync_dir")) -> None:
+    def __init__(self, inner: Driver, methods: Collection[str] = ("sync", "sync_file", "sync_dir")) -> None:
         super().__init__(inner)
         self.methods = methods
 

@@ -11,11 +11,11 @@ directory. Three kinds of file system:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from zotctl.storage.driver import Buffer, Driver, Lock, Reader, Writer
+from zotctl.storage.driver import Buffer, Driver, Info, Lock, Reader, Writer
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.wrappers import Wrapped
 
@@ -84,6 +84,13 @@ class World:
         for number, change in enumerate(self.changes):
             if any(entry[0] == directory for entry, _ in change.entries):
                 self.flushed.add(number)
+
+    def settle(self) -> None:
+        """As after a long while: everything is on the device."""
+        for file in self.files.values():
+            file.flushed = file.body
+        self.flushed = set(range(len(self.changes)))
+        self.last_flush = len(self.changes)
 
     def states(self, model: str, seen: set[int] | None = None) -> Iterator[MemoryDriver]:
         """Every state that a cut at this moment may leave, but for those that were `seen` before."""
@@ -193,6 +200,13 @@ class Recorder(Wrapped):
         super().rmdir(key)
         self._did((self.world.entry(key), None))
 
+    def sync_file(self, key: str) -> Info:
+        found = super().sync_file(key)
+        file = self.world.files[self.world.look(key)]
+        file.flushed = file.body
+        self.step()
+        return found
+
     def sync_dir(self, key: str) -> None:
         super().sync_dir(key)
         self.world.flush(self.world.look(key))
@@ -253,6 +267,26 @@ class _RecordingWriter:
         self._inner.close()
 
 
+class Watched(Recorder):
+    """Looks at every state after every call."""
+
+    def __init__(self, look: Callable[[MemoryDriver], list[str]], model: str) -> None:
+        super().__init__(MemoryDriver())
+        self.look, self._model = look, model
+        self.faults: list[str] = []
+        self.looked = 0
+        self.watching = False
+        self.seen: set[int] = set()
+        """States that were looked at; to be emptied when more is promised."""
+
+    def step(self) -> None:
+        super().step()
+        if self.watching and not self.faults:
+            for state in self.world.states(self._model, self.seen):
+                self.looked += 1
+                self.faults += self.look(state)
+
+
 class NoDataFlush(Wrapped):
     """A mutant of the storage: `sync` of a file does nothing."""
 
@@ -261,6 +295,10 @@ class NoDataFlush(Wrapped):
 
     def append(self, key: str, *, create: bool = True) -> Writer:
         return cast(Writer, _Unflushed(super().append(key, create=create)))
+
+
+    def sync_file(self, key: str) -> Info:
+        return self.inner.stat(key)
 
 
 class _Unflushed:

@@ -15,7 +15,7 @@ import pytest
 
 from tests import images
 from tests.faultproof.checks import faults_of, files_below, files_in, tags
-from tests.faultproof.powercut import MODELS, NoDataFlush, NoNameFlush, Recorder
+from tests.faultproof.powercut import MODELS, NoDataFlush, NoNameFlush, Recorder, Watched
 from tests.mounts import mounted
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
@@ -31,26 +31,6 @@ SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 
 
 # -- every state that a log of calls allows -----------------------------------------------------
-
-
-class Watched(Recorder):
-    """Looks at every state after every call."""
-
-    def __init__(self, look: Callable[[MemoryDriver], list[str]], model: str) -> None:
-        super().__init__(MemoryDriver())
-        self._look, self._model = look, model
-        self.faults: list[str] = []
-        self.looked = 0
-        self.watching = False
-        self.seen: set[int] = set()
-        """States that were looked at; to be emptied when more is promised."""
-
-    def step(self) -> None:
-        super().step()
-        if self.watching and not self.faults:
-            for state in self.world.states(self._model, self.seen):
-                self.looked += 1
-                self.faults += self._look(state)
 
 
 class Promises:

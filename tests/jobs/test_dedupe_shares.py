@@ -16,7 +16,7 @@ from tests import images
 from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
-from zotctl.errors import NotFound
+from zotctl.errors import NotFound, PermissionRefused
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
@@ -424,15 +424,22 @@ def test_the_second_run_sees_the_first(root: Path) -> None:
         assert run_dedupe(store).exit_code == 11
 
 
-def test_with_commit_the_copy_that_stays_is_flushed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("commit", [False, True])
+def test_the_copy_that_stays_is_flushed(root: Path, monkeypatch: pytest.MonkeyPatch, commit: bool) -> None:
+    """Who wrote it may not have done so. Opened for reading only: other tools leave blobs with mode 0444."""
     synced: list[str] = []
     driver = LocalDriver(str(root))
-    opened = driver.append
+    sync = driver.sync_file
 
-    def append(key: str):  # type: ignore[no-untyped-def]
+    def sync_file(key: str) -> Info:
         synced.append(key)
-        return opened(key)
+        return sync(key)
 
+    def append(key: str, *, create: bool = True) -> None:
+        raise PermissionRefused(f"{key}: not ours to write")
+
+    store = store_over(driver, commit=commit)
+    monkeypatch.setattr(driver, "sync_file", sync_file)
     monkeypatch.setattr(driver, "append", append)
-    run_dedupe(store_over(driver, commit=True))
+    assert run_dedupe(store).summary["linked"] == 2 * len(WHOLE)
     assert len([key for key in synced if key.startswith(f"{keys.TMP}/")]) == 2 * len(WHOLE)

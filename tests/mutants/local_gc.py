@@ -355,7 +355,7 @@ MUTANTS = [
         "I5",
         "index.json is on the device before it is acted on",
         "jobs/gc_local.py",
-        "        self._root.driver.sync_dir(self._name)  # never act on an index.json that a power cut could take back\n",
+        "            self._local.site.durable.index(self._name)\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_no_index_that_a_power_cut_could_take_back_is_acted_on",
     ),

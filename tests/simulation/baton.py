@@ -258,6 +258,13 @@ class Turns:
             self._machine.ghost.scanned_under_lock(self._process, key)
         return self._inner.scan(key)
 
+    def sync_file(self, key: str) -> Info:
+        self._turn("sync_file", key)
+        return self._inner.sync_file(key)
+
+    def checkpoint(self) -> None:
+        pass
+
     def sync_dir(self, key: str) -> None:
         self._inner.sync_dir(key)
 

@@ -379,7 +379,8 @@ class Staging:
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        self._root.upkeep.take(STAGING, digest, chunks)
+        with self._root.upkeep.postponing():  # until it is in its repository
+            self._root.upkeep.take(STAGING, digest, chunks)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
         return StoredLayout(self._root.driver, STAGING, label, index, names=names, damaged=damaged)

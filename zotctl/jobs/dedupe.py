@@ -238,7 +238,6 @@ class _Dedupe:
 
         try:
             with own_name(site, keys.pool(pair.digest), pooled) as temp:
-                self._flush(pair.root, temp)
                 if not swap(site, site.locks, pair.name, pair.digest, temp, still):
                     return _Result("moved")
         except CannotLink:
@@ -246,12 +245,6 @@ class _Dedupe:
             return _Result("full" if self._replace_pooled(pair.root, pair.name, pair.digest, mine) else "moved")
         site.flush_names(keys.blobs_of(pair.name, pair.digest.algorithm))
         return _Result("linked", saved=replaced[0].size if replaced[0].nlink == 1 else 0)
-
-    def _flush(self, root: Root, key: str) -> None:
-        """[commit] What takes the place of flushed bytes is flushed; who wrote it may not have done so."""
-        if root.local.site.commit:
-            with root.driver.append(key) as writer:
-                writer.sync()
 
     # -- with the result ------------------------------------------------------------------------
 

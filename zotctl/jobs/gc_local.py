@@ -131,7 +131,6 @@ class Collection:
     def _condemn(self, digests: list[Digest]) -> None:
         if not digests:
             return
-        self._root.driver.sync_dir(self._name)  # never act on an index.json that a power cut could take back
         for batch in batches(digests, BATCH):
             self._run.check()
             try:
@@ -148,6 +147,7 @@ class Collection:
             if marks.faults:
                 return
             left = [digest for digest in batch if digest not in marks.reachable]
+            self._local.site.durable.index(self._name)
             if self._options.kept > 0:
                 self._local.trash.condemn(held, self._run_name, left)
             else:
@@ -231,6 +231,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
             needed = _needed(marker)
             if needed is None:
                 return
+            local.site.durable.index(folder.name)
             gone = local.trash.purge(held, folder, batch, needed)
         for digest in gone:
             local.pool.release(digest)

@@ -201,6 +201,8 @@ def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool)
         run.item(action="stay", source=layout.label, reason="not all of it was imported, so it is left in place")
         return
     digests = sorted({digest for one in importing for digest in one.verified})
+    for one in importing:
+        one.root.upkeep.flush(one.name, one.verified)  # or a power cut could take both away
     remove_layout(layout, digests)
     run.item(action="remove", source=layout.label, blobs=len(digests))
 
@@ -222,6 +224,8 @@ class _Import:
     """Content that is in the repository and, for a move, was hashed there or on the way."""
     take_fields: bool = False
     """Also what index.json says beside its rows: the layout as a whole becomes a new repository."""
+    _brought: set[Digest] = field(default_factory=set)
+    """Copied or linked in this run."""
     _faults: dict[str, Fault] = field(default_factory=dict)
     _left_out: int = 0
     _can_link: bool = False
@@ -436,12 +440,22 @@ class _Import:
             self._copy(self._missing(self._needed()))
             self._drop_incomplete()
             try:
+                self._flush(before)
                 self._commit()
-            except ManifestBlobUnknown as error:
+            except (NotFound, ManifestBlobUnknown) as error:
                 vanished = error
             else:
                 return self._report_rows(before)
         raise vanished
+
+    def _flush(self, before: Index) -> None:
+        """All at once what a push flushes one by one: what new rows lead to, and what was brought for old ones.
+        Without `commit` that is manifests only."""
+        needed: set[Digest] = set(self._brought)
+        if any(row.digest not in before for row in self.rows):
+            needed |= {parse_digest(reference.digest) for reference in self._needed().values()}
+        upkeep = self.root.upkeep
+        upkeep.flush(self.name, [digest for digest in sorted(needed) if upkeep.durable or digest in self.graph.facts])
 
     def _copy(self, missing: list[tuple[Digest, int]]) -> None:
         self._total, self._done = sum(size for _, size in missing), 0
@@ -465,7 +479,9 @@ class _Import:
 
     def _try_to_copy(self, digest: Digest, size: int) -> int:
         try:
-            self._copy_one(digest, size)
+            with self.root.upkeep.postponing():
+                self._copy_one(digest, size)
+            self._brought.add(digest)
         except Unusable as error:
             self._faults[digest] = Fault(digest, error.kind, error.reason)
         except DigestInvalid:
@@ -561,8 +577,6 @@ class _Import:
         try:
             if not held.is_at(site.stat(temp)):
                 raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} was changed while it was read")
-            if site.commit:
-                os.fdatasync(fd)
             self.root.local.blobs.publish(self.name, digest, temp)
         finally:
             site.discard(temp)

@@ -119,6 +119,15 @@ class Writer(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+class Checkpoint(Protocol):
+    """What is written while it is open can be flushed at once, and a write that failed meanwhile is told."""
+
+    def sync(self) -> None:
+        """Flush everything in this storage to the device, bytes and names."""
+
+    def close(self) -> None: ...
+
+
 class Lock(Protocol):
     """One byte of the lock file, held."""
 
@@ -163,8 +172,15 @@ class Driver(Protocol):
     def scan(self, key: str) -> list[Entry]:
         """The names in a directory, in no order."""
 
+    def sync_file(self, key: str) -> Info:
+        """Flush the bytes of a file to the device, whoever wrote them; which file that was. For this, a file need not
+        be ours to write."""
+
     def sync_dir(self, key: str) -> None:
         """Flush the names in a directory to the device."""
+
+    def checkpoint(self) -> Checkpoint | None:
+        """None: this storage can't flush everything at once, or does not keep to it."""
 
     def lock(self, key: str, byte: int) -> Lock | None:
         """Try to take one byte of a file, which is made if missing; None: another holds it."""

@@ -253,9 +253,16 @@ class MemoryDriver:
             found = self._directory(key).names
             return [Entry(name, inode.is_dir, not inode.is_dir) for name, inode in found.items()]
 
+    def sync_file(self, key: str) -> Info:
+        with self.mutex:
+            return self.info_of(self._file(key))
+
     def sync_dir(self, key: str) -> None:
         with self.mutex:
             self._directory(key)
+
+    def checkpoint(self) -> None:
+        """None: what is flushed in a test is flushed by name."""
 
     def lock(self, key: str, byte: int) -> MemoryLock | None:
         with self.mutex:

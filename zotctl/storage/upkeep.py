@@ -6,7 +6,7 @@ file is said of one that is still held since its bytes were looked at (`file_ide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -57,6 +57,16 @@ class Upkeep(Protocol):
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
         """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises
         DigestInvalid, and nothing has changed, if they are something else."""
+
+    # -- the device -----------------------------------------------------------------------------
+
+    def postponing(self) -> AbstractContextManager[None]:
+        """What this thread publishes meanwhile is not flushed one by one: the caller calls `flush` for it, before it
+        tells of anything or lets an index lead there."""
+
+    def flush(self, name: str, digests: Collection[Digest]) -> None:
+        """See blobs of a repository, and its index, to the device, whoever wrote them, with `commit` and without: what
+        they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
 
     # -- files ----------------------------------------------------------------------------------
 

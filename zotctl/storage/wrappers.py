@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zotctl.errors import NotFound, ReadOnlyStorage
-from zotctl.storage.driver import Capabilities, Driver, Entry, Info, Lock, Reader, Space, Writer
+from zotctl.storage.driver import Capabilities, Checkpoint, Driver, Entry, Info, Lock, Reader, Space, Writer
 
 
 class Wrapped:
@@ -50,8 +50,14 @@ class Wrapped:
     def scan(self, key: str) -> list[Entry]:
         return self.inner.scan(key)
 
+    def sync_file(self, key: str) -> Info:
+        return self.inner.sync_file(key)
+
     def sync_dir(self, key: str) -> None:
         self.inner.sync_dir(key)
+
+    def checkpoint(self) -> Checkpoint | None:
+        return self.inner.checkpoint()
 
     def lock(self, key: str, byte: int) -> Lock | None:
         return self.inner.lock(key, byte)
@@ -87,8 +93,14 @@ class ReadOnly(Wrapped):
     def rmdir(self, key: str) -> None:
         raise self._refusal(key)
 
+    def sync_file(self, key: str) -> Info:
+        return self.inner.stat(key)
+
     def sync_dir(self, key: str) -> None:
         pass
+
+    def checkpoint(self) -> Checkpoint | None:
+        return None
 
     def lock(self, key: str, byte: int) -> Lock | None:
         raise self._refusal(key)
@@ -138,6 +150,9 @@ class Aliased(Wrapped):
         if not key:
             return []  # the name may have several components; who wants to know it asks the store
         return self.inner.scan(self._inner_key(key))
+
+    def sync_file(self, key: str) -> Info:
+        return self.inner.sync_file(self._inner_key(key))
 
     def sync_dir(self, key: str) -> None:
         self.inner.sync_dir(self._inner_key(key))

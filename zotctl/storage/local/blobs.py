@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Collection
 
 from zotctl.errors import CannotLink, Changed, Damaged, Exists, NotFound, PermissionRefused
 from zotctl.oci.digest import Digest, is_stub, new_hash
@@ -62,17 +62,31 @@ class Blobs:
 
     # -- publishing: no lock, `link` never replaces ----------------------------------------------
 
-    def publish(self, name: str, digest: Digest, staged: str, held: Held | None = None) -> None:
-        """Give verified bytes their name. The staged name may be left over: the caller removes it."""
+    def publish(
+        self, name: str, digest: Digest, staged: str, held: Held | None = None, *, manifest: bool = False
+    ) -> None:
+        """Give verified bytes their name. The staged name may be left over: the caller removes it. What is published
+        under a lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3)."""
         if self._site.stat(keys.layout(name)) is None:
             self._layouts.make(name, digest.algorithm, held)
-        while not self._publish_once(name, digest, staged):
+        always = (manifest or held is not None) and not self._site.durable.postponed
+        while not (self._publish_once(name, digest, staged) and self._keep_word(name, digest, staged, always)):
             self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
-        if held is not None or self._site.commit:
-            self._flush_named(keys.blob(name, digest), staged)
-        self._site.flush_names(keys.blobs_of(name, digest.algorithm))
         if held is None:
             self.healing.pay()
+
+    def _keep_word(self, name: str, digest: Digest, staged: str, always: bool) -> bool:
+        """[commit] What has the name is flushed. False: a collector took it away meanwhile, begin again."""
+        blob = keys.blob(name, digest)
+        try:
+            if always or self._site.durable.waits:
+                self._flush_named(blob, staged)
+            self._site.flush_names(keys.blobs_of(name, digest.algorithm))
+        except NotFound:
+            if self._site.stat(staged) is not None:
+                return False
+            self.flush(name, [digest])  # it was renamed into its place, and is in the trash, if anywhere
+        return True
 
     def _flush_named(self, blob: str, staged: str) -> None:
         """The file that has the name need not be the staged one, which was flushed: it may have come here,
@@ -82,8 +96,30 @@ class Blobs:
             self._flush(blob)
 
     def _flush(self, blob: str) -> None:
-        with suppress(PermissionRefused), self._site.driver.append(blob, create=False) as writer:
-            writer.sync()  # a file that its owner may not write was put here complete, by another tool
+        self._site.durable.flushed(blob)
+
+    def flush(self, name: str, digests: Collection[Digest]) -> None:
+        """See blobs of a repository to the device, bytes and names, whoever wrote them, with `commit` and without.
+
+        What was condemned meanwhile is taken back from the trash. Raises NotFound: a client or `gc --delay 0s` removed
+        one.
+        """
+        if not digests or self._site.durable.everything(len(digests)):
+            return
+        for digest in digests:
+            self._flush_found(name, digest)
+        for algorithm in sorted({digest.algorithm for digest in digests}):
+            self._site.durable.names(keys.blobs_of(name, algorithm))
+
+    def _flush_found(self, name: str, digest: Digest) -> None:
+        while True:
+            try:
+                self._flush(keys.blob(name, digest))
+            except NotFound:
+                if not self._trash.restore(name, digest, fresh=True):
+                    raise
+            else:
+                return
 
     def distrust(self, name: str, digest: Digest) -> bool:
         """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right.
@@ -116,7 +152,7 @@ class Blobs:
                 self._site.driver.stat(staged)  # raises if it is ours that went, not the layout
                 return False
             except CannotLink:
-                self._site.driver.rename(staged, blob)
+                self._site.durable.replace(self._site.durable.flushed(staged), blob)
                 return True
             self._pool.offer(digest, staged, pooled)
         return True
@@ -147,7 +183,7 @@ class Blobs:
         with self._pool.look(digest, staged) as pooled:
             self._pool.offer(digest, staged, pooled)
         self.healing.owe(digest, staged)
-        self._site.driver.rename(staged, blob)
+        self._site.durable.replace(self._site.durable.flushed(staged), blob)
         return True
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
@@ -161,17 +197,23 @@ class Blobs:
                     self._layouts.make(name, digest.algorithm, None)
                 self._link(keys.blob(source, digest), keys.blob(name, digest), HeldFile(reader))
         except Exists:
-            return self._is_sound(name, digest)
+            return self._is_sound(name, digest) and self._keep_mounted(name, digest)
         except (NotFound, Damaged, Changed, CannotLink, PermissionRefused):
             return False
-        self._site.flush_names(keys.blobs_of(name, digest.algorithm))
+        return self._keep_mounted(name, digest)
+
+    def _keep_mounted(self, name: str, digest: Digest) -> bool:
+        """[commit] False: it was deleted meanwhile."""
+        try:
+            if self._site.durable.waits:
+                self.flush(name, [digest])
+        except NotFound:
+            return False
         return True
 
     def _link(self, source: str, target: str, held: HeldFile) -> None:
-        """The file that was looked at, flushed [commit] before it has a name that somebody is told of."""
+        """The file that was looked at."""
         with own_name(self._site, source, held) as name:
-            if self._site.commit:
-                self._flush(name)
             self._site.driver.link(name, target)
 
     def _is_sound(self, name: str, digest: Digest) -> bool:

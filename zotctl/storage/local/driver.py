@@ -37,6 +37,9 @@ _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O
 _END = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"})
+"""Where syncfs(2) puts names and bytes on the device. FUSE tells its server nothing of it, a container's overlay may
+be "volatile"; behind a network each file is asked for."""
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _MODE, _DIRECTORY_MODE = 0o666, 0o777
 
@@ -350,6 +353,29 @@ class LocalLock:
                 os.close(fd)
 
 
+class LocalCheckpoint:
+    """A descriptor of the file system: syncfs(2) tells of each write that failed since it was opened."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd, self._path = fd, path
+
+    def sync(self) -> None:
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(self._fd):
+            number = ctypes.get_errno()
+            raise translate(OSError(number, os.strerror(number)), self._path, "sync")
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+
 class LocalDriver:
     """A directory. `owner`: who gets what root makes (uid, gid); without meaning for any other user."""
 
@@ -446,6 +472,19 @@ class LocalDriver:
         except OSError as error:
             raise translate(error, path, "scan") from error
 
+    def sync_file(self, key: str) -> Info:
+        path = self._path(key)
+        # fsync(2) needs no right to write, and other tools leave blobs with mode 0444.
+        fd = self._open(path, _READ, "open")
+        found = _regular(fd, path)
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            raise translate(error, path, "sync") from error
+        finally:
+            os.close(fd)
+        return info_of(found)
+
     def sync_dir(self, key: str) -> None:
         path = self._path(key)
         try:
@@ -458,6 +497,12 @@ class LocalDriver:
             # errno.EINVAL: a file system that has nothing to flush for a directory (CIFS and some FUSE).
             if error.errno != errno.EINVAL:
                 raise translate(error, path, "sync_dir") from error
+
+    def checkpoint(self) -> LocalCheckpoint | None:
+        if self.filesystem not in _FLUSHED_AS_A_WHOLE:
+            return None
+        path = self._path("")
+        return LocalCheckpoint(self._open(path, _DIRECTORY, "open"), path)
 
     def lock(self, key: str, byte: int) -> LocalLock | None:
         path = self._path(key)

@@ -92,12 +92,12 @@ def swap(site: Site, locks: Locks, name: str, digest: Digest, temp: str, still: 
 
     Without the second look a blob that was deleted meanwhile would be back (I7).
     """
-    blob = keys.blob(name, digest)
+    blob, new = keys.blob(name, digest), site.durable.flushed(temp)
     with locks.hold(name):
         now = site.stat(blob)
         if now is None or not now.is_file or not still(now):
             return False
-        site.driver.rename(temp, blob)
+        site.durable.replace(new, blob)
     return True
 
 

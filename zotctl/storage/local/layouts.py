@@ -26,11 +26,16 @@ class Layouts:
             return None
         if self._site.stat(keys.index(name)) is None:
             self._place(name, keys.index(name), empty_index().render())
-            self._site.flush_names(name)
+            self._flush(name)
         if self._site.stat(keys.layout(name)) is None:
             self._place(name, keys.layout(name), LAYOUT_BYTES)
-        self._site.flush_names(name)
+        self._flush(name)
         return None
+
+    def _flush(self, name: str) -> None:
+        """[commit] At once, even where the flush of blobs is postponed: `oci-layout` comes after index.json (I1)."""
+        if self._site.commit:
+            self._site.durable.names(name)
 
     def _place(self, name: str, key: str, body: bytes) -> None:
         temp = keys.index_temp(name, self._site.clock.token())

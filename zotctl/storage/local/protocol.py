@@ -209,12 +209,13 @@ class LocalProtocol:
         return LocalTransaction(self, held)
 
     def stage(self, body: bytes) -> str:
-        """A manifest in `tmp/`, always flushed: index.json must never lead to a torn manifest."""
+        """A manifest in `tmp/`, flushed with `commit` and without: index.json must never lead to a torn manifest."""
         staged = keys.tmp(self.site.clock.token())
         try:
             with self.driver.create(staged) as writer:
                 writer.write([body])
-                writer.sync()
+                if not self.site.durable.postponed:
+                    writer.sync()
         except BaseException:
             self.site.discard(staged)
             raise
@@ -230,6 +231,7 @@ class LocalProtocol:
         with self.site.locks.hold(name) as held:
             self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
+            self.site.durable.index(name)
             self.trash.delete(held, digest)
         self.pool.release(digest)  # on a full disk it went for good: so shall its bytes
         self.site.flush_names(keys.blobs_of(name, digest.algorithm))

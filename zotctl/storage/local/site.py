@@ -11,6 +11,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.file_identity import same_file
+from zotctl.storage.local.durable import Durable
 from zotctl.storage.locks import Locks
 
 COMPARE_BLOCK = 1 << 20
@@ -25,10 +26,12 @@ class Site:
     locks: Locks
     commit: bool = False
     dedupe: bool = True
-    flushed: set[str] = field(default_factory=set)
-    """Directories whose own names this process has seen to the device (with `commit`)."""
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because somebody else's came between."""
+    durable: Durable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.durable = Durable(self.driver, commit=self.commit)
 
     def stat(self, key: str) -> Info | None:
         try:
@@ -67,6 +70,7 @@ class Site:
         """A directory and all above it, whoever else makes them at the same time."""
         try:
             self.driver.mkdir(key)
+            self.durable.made(key)
         except Exists:
             pass
         except NotFound:
@@ -101,17 +105,9 @@ class Site:
             return False
 
     def flush_names(self, directory: str) -> None:
-        """[commit] The names in a directory, and once per process each directory that leads to it."""
-        if not self.commit:
-            return
-        self.driver.sync_dir(directory)
-        led = []
-        while directory and directory not in self.flushed:
-            self.driver.sync_dir(keys.parent(directory))
-            led.append(directory)
-            directory = keys.parent(directory)
-        # Only now, all of them: a flush above may have failed, and somebody else may be asking.
-        self.flushed.update(led)
+        """[commit] The names in a directory, and all that leads to it. Raises NotFound."""
+        if self.durable.waits:
+            self.durable.names(directory)
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:

@@ -133,13 +133,16 @@ class Trash:
         return found
 
     def purge(self, held: Held, folder: Folder, digests: Sequence[Digest], needed: Container[str]) -> list[Digest]:
-        """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter."""
-        gone = []
-        for digest in digests:
-            if digest in needed and not folder.deleted:
-                self.restore_from(folder.run, held.name, digest)
-            else:
-                gone.append(digest)
+        """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
+        can't go back stays where it is."""
+        back = {digest for digest in digests if digest in needed and not folder.deleted}
+        kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
+        for digest in kept:
+            self._site.durable.flushed(keys.blob(held.name, digest))  # it may have been pushed again meanwhile
+        if kept:
+            self._site.durable.names(keys.blobs_of(held.name, folder.algorithm))
+        gone = [digest for digest in digests if digest not in back]
+        for digest in (*kept, *gone):
             self._site.discard(keys.condemned(folder.run, held.name, digest))
         return gone
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
@@ -111,13 +111,22 @@ class LocalUpkeep:
         if state.hexdigest() != digest.encoded:
             raise DigestInvalid(f"these bytes are not {digest}", digest)
 
+    # -- the device -----------------------------------------------------------------------------
+
+    def postponing(self) -> AbstractContextManager[None]:
+        return self._site.durable.postponing()
+
+    def flush(self, name: str, digests: Collection[Digest]) -> None:
+        self._protocol.blobs.flush(name, digests)
+        self._site.durable.names(name)
+
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """Flushed always: index.json must never lead to a torn manifest (I3)."""
+        """Flushed, but for who postpones it: index.json must never lead to a torn manifest (I3)."""
         staged = self._protocol.stage(body)
         try:
-            self._protocol.blobs.publish(name, digest, staged)
+            self._protocol.blobs.publish(name, digest, staged, manifest=True)
         finally:
             self._protocol.unstage(staged)
 

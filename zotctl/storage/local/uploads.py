@@ -172,7 +172,7 @@ class Upload:
         self.cancel()
 
     def _flush(self) -> None:
-        if not self._uploads.site.commit:
+        if not self._uploads.site.durable.waits:
             return
         try:
             self._writer.sync()

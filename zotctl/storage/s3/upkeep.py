@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from zotctl.errors import Damaged, NotFound
@@ -102,6 +102,14 @@ class BucketUpkeep:
         if found.key != keys.shared(digest):
             return [name]
         return sorted({name, *self._holdings.of_digest(digest)})
+
+    # -- the device -----------------------------------------------------------------------------
+
+    def postponing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def flush(self, name: str, digests: Collection[Digest]) -> None:
+        """Nothing is said to be stored before the store has confirmed it."""
 
     # -- files ----------------------------------------------------------------------------------
 

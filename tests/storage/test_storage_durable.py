@@ -1,0 +1,243 @@
+"""Flushes by name: beside a collector that takes the name away, of files that are not ours to write, and of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests import images
+from tests.faults import Call, Faults, Recorder
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import NotFound
+from zotctl.jobs.import_plan import ImportOptions
+from zotctl.jobs.importer import import_layout
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.durable import FEW
+from zotctl.storage.memory import MemoryDriver
+
+BODY = b"a layer that a push brings"
+DIGEST = digest_of(BODY)
+BLOB = keys.blob("a", DIGEST)
+
+Collector = Callable[[Driver], None]
+
+
+def condemn(driver: Driver) -> None:
+    """As a collector in another process: into the trash, and an empty layout goes."""
+    root = store_over(driver).roots[0]
+    with root.local.site.locks.hold("a") as held:
+        root.local.trash.condemn(held, "20200101T000000-other", [DIGEST])
+
+
+def remove(driver: Driver) -> None:
+    """As `gc --delay 0s`."""
+    driver.unlink(BLOB)
+    driver.unlink(keys.pool(DIGEST))
+    driver.rmdir(keys.blobs_of("a", "sha256"))
+
+
+class Between(Faults):
+    """Another process does something before the n-th flush, from 1."""
+
+    def __init__(self, inner: Driver, act: Collector, n: int = 1) -> None:
+        super().__init__(inner)
+        self.act, self.left, self.armed = act, n, False
+
+    def before(self, call: Call) -> None:
+        if self.armed and call.method in ("sync_file", "sync_dir") and call.key in (BLOB, keys.blobs_of("a", "sha256")):
+            self.left -= 1
+            if not self.left:
+                self.act(self.inner)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("act", [condemn, remove])
+def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, n: int) -> None:
+    """Between its name and its flush. The pool has it unflushed, so that the blob is not the file that was staged."""
+    inner = MemoryDriver()
+    push_blob(store_over(inner).repository_for_push("other"), BODY)
+    driver = Between(inner, act, n)
+    store = store_over(driver, commit=True)
+    driver.armed = True
+    push_blob(store.repository_for_push("a"), BODY)
+    assert driver.left <= 0, "the collector never came"
+    assert store.repository("a").blob(DIGEST) == len(BODY)
+
+
+def test_i6_a_push_without_links_beside_a_collector() -> None:
+    """It was renamed into its place, so there is no other name of ours; a file system of this kind has no pool."""
+    driver = Between(MemoryDriver(links=False), condemn)
+    store = store_over(driver, commit=True)
+    driver.armed = True
+    push_blob(store.repository_for_push("a"), BODY)
+    assert driver.left <= 0, "the collector never came"
+    assert store.repository("a").blob(DIGEST) == len(BODY)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_i6_a_mount_beside_a_collector(n: int) -> None:
+    inner = MemoryDriver()
+    push_blob(store_over(inner).repository_for_push("other"), BODY)
+    driver = Between(inner, condemn, n)
+    store = store_over(driver, commit=True)
+    driver.armed = True
+    assert store.repository_for_push("a").mount_blob(store.repository("other"), DIGEST)
+    assert driver.left <= 0, "the collector never came"
+    assert store.repository("a").blob(DIGEST) == len(BODY)
+
+
+def test_i7_a_mount_of_what_is_deleted_meanwhile_asks_for_the_bytes() -> None:
+    inner = MemoryDriver()
+    push_blob(store_over(inner).repository_for_push("other"), BODY)
+    driver = Between(inner, remove)
+    store = store_over(driver, commit=True)
+    driver.armed = True
+    assert not store.repository_for_push("a").mount_blob(store.repository("other"), DIGEST)
+
+
+def test_a_flush_of_what_was_condemned_takes_it_back(tmp_path: Path) -> None:
+    driver = LocalDriver(str(tmp_path))
+    root = store_over(driver).roots[0]
+    push_blob(store_over(driver).repository_for_push("a"), BODY)
+    condemn(driver)
+    root.upkeep.flush("a", [DIGEST])
+    assert (tmp_path / BLOB).read_bytes() == BODY
+    with pytest.raises(NotFound):
+        root.upkeep.flush("a", [digest_of(b"never there")])
+
+
+def test_a_file_that_is_not_ours_to_write_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync(2) takes a descriptor that only reads."""
+    driver = LocalDriver(str(tmp_path))
+    path = tmp_path / "blob"
+    path.write_bytes(BODY)
+    path.chmod(0o444)
+    flags: list[int] = []
+    opened = driver._open
+    monkeypatch.setattr(driver, "_open", lambda path, how, step: flags.append(how) or opened(path, how, step))
+    assert driver.sync_file("blob").size == len(BODY)
+    assert [how & 3 for how in flags] == [0], "opened for reading"
+    for nothing in ("absent", "."):
+        with pytest.raises(NotFound):
+            driver.sync_file(nothing)
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+class AtOnce(Recorder):
+    """A file system that can be flushed as a whole."""
+
+    def checkpoint(self) -> AtOnce:
+        return self
+
+    def sync(self) -> None:
+        self.before(Call("sync_all", ""))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Iterator[Path]:
+    made = images.image("one", layers=4 * FEW)
+    yield images.lay_out(tmp_path / "many", made, [images.row(made, "v1")])
+
+
+def flushes(recorder: Recorder) -> list[str]:
+    return [call.method for call in recorder.calls if call.method in ("sync", "sync_file", "sync_all")]
+
+
+def imported(driver: Recorder, source: Path, *, commit: bool = True, move: bool = False) -> list[str]:
+    """The flushes that it took, but for those of index.json and of an empty layout."""
+    store = store_over(driver, commit=commit)
+    driver.calls.clear()
+    run = Run("import-layout", store)
+    report = run.finish(lambda: import_layout(run, str(source), ImportOptions(move=move)))
+    assert not report.errors
+    layout = [call for call in driver.calls if call.method == "sync" and keys.INDEX_TEMP_PREFIX in call.key]
+    assert len(layout) == 3
+    return [method for method in flushes(driver) if method != "sync"]
+
+
+@pytest.mark.parametrize("commit", [False, True])
+def test_an_import_flushes_once(many: Path, commit: bool) -> None:
+    driver = AtOnce(MemoryDriver())
+    assert imported(driver, many, commit=commit) == (["sync_all"] if commit else ["sync_file"])
+
+
+def test_a_move_flushes_once_more(many: Path) -> None:
+    assert imported(AtOnce(MemoryDriver()), many, commit=False, move=True) == ["sync_file", "sync_all"]
+
+
+def test_an_import_flushes_each_where_that_is_all_there_is(many: Path) -> None:
+    driver = Recorder(MemoryDriver())
+    assert imported(driver, many) == ["sync_file"] * (4 * FEW + 2)
+    folder = keys.blobs_of("many", "sha256")
+    assert sum(call.method == "sync_dir" and call.key == folder for call in driver.calls) == 1
+
+
+def test_an_import_of_what_is_there_flushes_nothing(many: Path) -> None:
+    driver = AtOnce(MemoryDriver())
+    imported(driver, many)
+    driver.calls.clear()
+    run = Run("import-layout", store_over(driver, commit=True))
+    run.finish(lambda: import_layout(run, str(many), ImportOptions()))
+    assert flushes(driver) == []
+
+
+def test_a_push_in_another_thread_is_not_postponed() -> None:
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver, commit=True)
+    durable = store.roots[0].local.site.durable
+    with durable.postponing():
+        assert not durable.waits
+        _in_a_thread(lambda: push_blob(store.repository_for_push("a"), BODY))
+    assert durable.waits
+    assert any(call.method == "sync" and call.key.startswith(keys.UPLOADS) for call in driver.calls)
+
+
+def _in_a_thread(work: Callable[[], object]) -> None:
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_everything_at_once_on_a_real_file_system(tmp_path: Path) -> None:
+    driver = LocalDriver(str(tmp_path), filesystem="ext4")
+    checkpoint = driver.checkpoint()
+    assert checkpoint is not None
+    checkpoint.sync()
+    checkpoint.close()
+    for unsure in ("overlay", "fuse.sshfs", "nfs4", ""):
+        assert LocalDriver(str(tmp_path), filesystem=unsure).checkpoint() is None
+
+
+# -- directories that lead to it ------------------------------------------------------------------
+
+
+def test_i4_a_repository_that_was_made_again_is_flushed_again() -> None:
+    """A collector removed the empty one: its directories are others by now."""
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver, commit=True)
+    push_image(store, "a/b", "v1", seed="one", layers=1)
+    _remove_all(driver.inner, "a")
+    driver.calls.clear()
+    push_image(store, "a/b", "v1", seed="one", layers=1)
+    synced = {call.key for call in driver.calls if call.method == "sync_dir"}
+    assert synced >= {"", "a", "a/b", "a/b/blobs", "a/b/blobs/sha256"}
+
+
+def _remove_all(driver: Driver, key: str) -> None:
+    for entry in driver.scan(key):
+        below = f"{key}/{entry.name}"
+        _remove_all(driver, below) if entry.is_dir else driver.unlink(below)
+    driver.rmdir(key)
+

@@ -1,0 +1,109 @@
+"""What is on the device, and in which order it gets there.
+
+**The rule, with `commit` and without: before a durable name is replaced or removed, the bytes and the names of what
+takes its place are on the device.** `commit = false` may lose what was pushed in the last seconds; it may not lose what
+was safe before. A file system writes names and bytes when it likes: after a power cut a rename may be there and its
+bytes not (xfs: an empty file, or one full of zeros).
+
+So one content takes the name of another by `Durable.replace` only, which takes nothing but what was flushed, and who
+removes a name (a moved source, the trash) first calls `Blobs.flush` for what stays. What is only added is flushed where
+it is promised (`commit`), and where an index.json leads to it (I3).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+from zotctl.errors import NotFound
+from zotctl.storage import keys
+from zotctl.storage.driver import Driver, Generation, Info
+from zotctl.storage.file_identity import file_number
+
+FEW = 8
+"""Files up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
+
+
+class Flushed(NamedTuple):
+    """A name whose bytes are on the device. Made by `Durable.flushed` alone."""
+
+    key: str
+    info: Info
+
+
+class Durable:
+    """The flushes of one root. Safe between threads."""
+
+    def __init__(self, driver: Driver, *, commit: bool) -> None:
+        self._driver, self._commit = driver, commit
+        self._led: dict[str, tuple[int, int]] = {}
+        """Directories whose own names this process has seen to the device. One that was removed and made again is
+        another, told by its number, or by who made it (`made`)."""
+        self._index: tuple[str, Generation] | None = None
+        """The last one that was flushed by `index`, and its repository."""
+        self._thread = threading.local()
+
+    @property
+    def waits(self) -> bool:
+        """Is a push flushed before it is answered?"""
+        return self._commit and not self.postponed
+
+    @property
+    def postponed(self) -> bool:
+        """Is this thread's caller going to flush all that is published, at its end?"""
+        return getattr(self._thread, "depth", 0) > 0
+
+    @contextmanager
+    def postponing(self) -> Iterator[None]:
+        """In this thread nothing is flushed for being published. The caller calls `Blobs.flush` for it before it tells
+        of anything, or lets an index.json lead there."""
+        self._thread.depth = getattr(self._thread, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._thread.depth -= 1
+
+    def flushed(self, key: str) -> Flushed:
+        """See the bytes of a file to the device, whoever wrote them. Raises NotFound."""
+        return Flushed(key, self._driver.sync_file(key))
+
+    def replace(self, new: Flushed, target: str) -> None:
+        """Give it the name of another file. A power cut leaves one of the two there, whole."""
+        self._driver.rename(new.key, target)
+
+    def names(self, directory: str) -> None:
+        """See the names in a directory to the device, and once per process each directory that leads to it. Raises
+        NotFound."""
+        self._driver.sync_dir(directory)
+        led = {}
+        while directory and self._led.get(directory) != (number := file_number(self._driver.stat(directory))):
+            self._driver.sync_dir(keys.parent(directory))
+            led[directory] = number
+            directory = keys.parent(directory)
+        # Only now, all of them: a flush above may have failed, and another thread may be asking.
+        self._led.update(led)
+
+    def index(self, name: str) -> None:
+        """See the index.json that there is to the device: what it leads to no more may go only then, or a power cut
+        could bring back one that leads there. One `stat` where it is the one that was flushed last."""
+        try:
+            generation = self._driver.stat(keys.index(name)).generation
+            if self._index != (name, generation):
+                self._driver.sync_dir(name)
+                self._index = name, generation
+        except NotFound:
+            return  # no repository, so nothing leads anywhere
+
+    def made(self, directory: str) -> None:
+        """Told of each directory that was made: it may have got the inode number of the one before."""
+        self._led.pop(directory, None)
+
+    def everything(self, count: int) -> bool:
+        """Flush all at once, where that is less than flushing `count` files. False: nothing was flushed."""
+        if count <= FEW or (checkpoint := self._driver.checkpoint()) is None:
+            return False
+        with closing(checkpoint):
+            checkpoint.sync()
+        return True
