@@ -35,8 +35,10 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from zotctl.errors import NameInvalid
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.oci.reference import parse_name
 
 HIDDEN = ".zotctl"
 VERSION = f"{HIDDEN}/version"
@@ -144,7 +146,11 @@ def component(name: str) -> str:
 
 
 def name_of(component: str) -> str:
-    return component.replace(":", "/")
+    """The repository; "" if no repository has this component, as in an object that somebody else has put there."""
+    try:
+        return parse_name(component.replace(":", "/"))
+    except NameInvalid:
+        return ""
 
 
 def holds(digest: Digest) -> str:
@@ -157,7 +163,7 @@ def hold(digest: Digest, name: str) -> str:
 
 
 def held_in(key: str) -> str:
-    """The repository that a hold is for."""
+    """The repository that a hold is for; "" if it is no hold."""
     return name_of(key.rpartition("/")[2])
 
 

@@ -44,7 +44,7 @@ def _names(root: Root, delay: float, known: Known) -> None:
     site = root.bucket.site
     for found in site.objects.list(f"{keys.NAMES}/"):
         name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
-        if found.key == keys.NAMES_MADE or found.age < delay or name in known.walked:
+        if not name or found.age < delay or name in known.walked:
             continue
         with suppress(StorageError):
             if site.head(keys.index(name)) is None:

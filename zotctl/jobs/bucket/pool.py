@@ -55,7 +55,8 @@ class Shared:
     def _everything(self) -> Iterator[tuple[Digest, Object | None, list[Object]]]:
         """Each digest that is in the pool or held, in order."""
         pool = _grouped(self._site.objects.list(f"{keys.SHARED}/"), keys.SHARED, 0)
-        holds = _grouped(self._site.objects.list(f"{keys.HOLDS}/"), keys.HOLDS, 1)
+        named = (hold for hold in self._site.objects.list(f"{keys.HOLDS}/") if keys.held_in(hold.key))
+        holds = _grouped(named, keys.HOLDS, 1)
         one, other = next(pool, None), next(holds, None)
         while one is not None or other is not None:
             text = min(each[0] for each in (one, other) if each is not None)

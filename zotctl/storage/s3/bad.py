@@ -37,7 +37,11 @@ class Bad:
             algorithm, _, rest = found.key.removeprefix(f"{keys.BAD}/").partition("/")
             encoded, _, component = rest.partition("/")
             with suppress(DigestInvalid):
-                yield (digest := parse_digest(f"{algorithm}:{encoded}")), _key_of(digest, component)
+                digest = parse_digest(f"{algorithm}:{encoded}")
+                if component == keys.SHARED:
+                    yield digest, keys.shared(digest)
+                elif name := keys.name_of(component):
+                    yield digest, keys.blob(name, digest)
 
     def holds(self, digest: Digest, found: Object) -> bool:
         """Is this object known to be damaged? A request only where some copy of the digest is."""
@@ -61,10 +65,6 @@ class Bad:
 
 def _mark(digest: Digest, key: str) -> str:
     return keys.damaged(digest, keys.SHARED if key == keys.shared(digest) else key.rpartition("/blobs/")[0])
-
-
-def _key_of(digest: Digest, component: str) -> str:
-    return keys.shared(digest) if component == keys.SHARED else keys.blob(keys.name_of(component), digest)
 
 
 def _identity(found: Object) -> bytes:

@@ -75,12 +75,12 @@ class Holdings:
         """ALG/ENC and the repositories that hold it, in the order of the former."""
         holds = (found.key.removeprefix(f"{keys.HOLDS}/") for found in self._site.objects.list(f"{keys.HOLDS}/"))
         for text, group in groupby(holds, lambda key: key.rpartition("/")[0]):
-            yield text, [keys.name_of(key.rpartition("/")[2]) for key in group]
+            yield text, [name for key in group if (name := keys.held_in(key))]
 
     def of_digest(self, digest: Digest) -> list[str]:
         """Who holds it now: one LIST."""
-        prefix = keys.holds(digest)
-        return [keys.name_of(found.key.removeprefix(prefix)) for found in self._site.objects.list(prefix)]
+        holds = self._site.objects.list(keys.holds(digest))
+        return [name for found in holds if (name := keys.held_in(found.key))]
 
 
 def _digest_in(key: str) -> str:

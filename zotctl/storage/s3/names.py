@@ -55,8 +55,8 @@ class Listed:
         for found in self._site.objects.list(prefix):
             if found.key == keys.NAMES_MADE:
                 self._made = True
-            else:
-                yield keys.name_of(found.key.removeprefix(prefix))
+            elif name := keys.name_of(found.key.removeprefix(prefix)):
+                yield name
 
     def _complete(self, found: list[str], listed: set[str]) -> None:
         """Never raises: without it, the next one walks, too."""

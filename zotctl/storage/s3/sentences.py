@@ -87,6 +87,14 @@ class Sentences:
                 got = self._site.objects.get(sentence.key)
             except NotFound:
                 return None
-            known = frozenset(json.loads(got[1])) if got else frozenset()
+            known = _keys_in(got[1]) if got else frozenset()
             self._known.put(sentence.key, known)
         return known
+
+
+def _keys_in(body: bytes) -> frozenset[str]:
+    """None, if nobody of ours has written it: ours are there whole, or not at all."""
+    try:
+        return frozenset(map(str, json.loads(body)))
+    except (ValueError, TypeError):
+        return frozenset()

@@ -120,7 +120,8 @@ class Tree(ReadOnly):
         return found
 
     def _scan_blobs(self, key: str, name: str, algorithm: str) -> list[Entry]:
-        own = {found.key.rpartition("/")[2]: info_of(found) for found in self._site.objects.list(f"{key}/")}
+        listed = ((found.key.removeprefix(f"{key}/"), found) for found in self._site.objects.list(f"{key}/"))
+        own = {encoded: info_of(found) for encoded, found in listed if encoded and "/" not in encoded}
         found = dict(self._shared(name, algorithm, own))
         pooled = {encoded: own.get(encoded) != info for encoded, info in found.items()}
         self._listed.put(keys.blobs_of(name, algorithm), pooled, len(pooled) + 1)

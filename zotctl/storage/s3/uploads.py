@@ -17,6 +17,7 @@ from typing import NamedTuple
 from zotctl.errors import BlobUploadUnknown, NotFound, UploadConflict
 from zotctl.oci.digest import Hash, new_hash
 from zotctl.storage import keys
+from zotctl.storage.objects import Object
 from zotctl.storage.s3 import session as sessions
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
@@ -175,14 +176,21 @@ class Uploads:
     def purge(self, older_than: float) -> Iterator[Purged]:
         """Forget what nobody has gone on with for so many seconds, by the server's clock. Whoever writes a
         session renews it in half of a window, so that one which is being written is never so old."""
-        for found in self.site.objects.list(f"{keys.UPLOADS}/"):
+        for found in self._of_uploads(keys.UPLOADS):
             if found.age >= older_than and (purged := self._purge(found.key, older_than)) is not None:
                 yield purged
-        for found in self.site.objects.list(f"{keys.STAGED}/"):
+        for found in self._of_uploads(keys.STAGED):
             upload_id = found.key.rpartition("/")[2]
             # A session goes last, so that without one nobody needs its bytes.
             if found.age >= older_than and self.site.head(keys.session(upload_id)) is None:
                 self.site.objects.delete(found.key)
+
+    def _of_uploads(self, directory: str) -> Iterator[Object]:
+        """What is named by an upload."""
+        for found in self.site.objects.list(f"{directory}/"):
+            with suppress(ValueError):
+                parse_id(found.key.removeprefix(f"{directory}/"))
+                yield found
 
     def _purge(self, key: str, older_than: float) -> Purged | None:
         with suppress(NotFound, BlobUploadUnknown):
