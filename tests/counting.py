@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -73,5 +74,47 @@ class InFlight:
             finally:
                 with self._changed:
                     self._now -= 1
+
+        return call
+
+
+class Rounds(Counted):
+    """How many requests were waited for, one after the other: each comes after all that had an answer when it began.
+    It takes as long as others need that begin beside it."""
+
+    def __init__(self, inner: Objects, linger: float = 0.05) -> None:
+        self._mutex, self._deepest = threading.Lock(), 0
+        super().__init__(_Lingering(inner, linger, self._begin, self._end))
+
+    def _begin(self) -> int:
+        with self._mutex:
+            return self._deepest + 1
+
+    def _end(self, depth: int) -> None:
+        with self._mutex:
+            self._deepest = max(self._deepest, depth)
+
+    def rounds(self) -> int:
+        """Since the last time; nothing is under way."""
+        found, self._deepest = self._deepest, 0
+        return found
+
+
+class _Lingering:
+    def __init__(self, inner: Objects, linger: float, begin: Callable[[], int], end: Callable[[int], None]) -> None:
+        self.inner, self._linger, self._begin, self._end = inner, linger, begin, end
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if name not in METHODS:
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:
+            depth = self._begin()
+            time.sleep(self._linger)
+            try:
+                return found(*args, **options)
+            finally:
+                self._end(depth)
 
         return call

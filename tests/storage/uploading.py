@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,12 +30,14 @@ class World:
         self.time, self.dedupe, self.threads, self.limit = Hand(1_000_000.0), dedupe, threads, limit
         self.memory = MemoryObjects(self.time.now, smallest_part=PART)
         self.objects = Counted(self.memory)
+        self.processes: list[BucketProtocol] = []
         self.one, self.two = self.process(), self.process()
 
     def process(self, objects: Objects | None = None) -> BucketProtocol:
         site = Site(objects or self.objects, self.time, dedupe=self.dedupe)
         site.threads = ThreadPoolExecutor(4) if self.threads else None
-        return BucketProtocol(site, Budget(self.limit, part=PART))
+        self.processes.append(BucketProtocol(site, Budget(self.limit, part=PART)))
+        return self.processes[-1]
 
     def place(self, digest: Digest) -> str:
         return self.one.site.blob("a", digest)
@@ -44,7 +47,9 @@ class World:
         return found.body if found else None
 
     def left(self) -> list[str]:
-        """What uploads have stored, and parts that were not completed."""
+        """What uploads have stored, and parts that were not completed; when the last answer's work is done."""
+        while any(process.uploads._ended for process in self.processes):
+            time.sleep(0.001)
         stored = [key for key in self.memory.stored if key.startswith((f"{keys.UPLOADS}/", f"{keys.STAGED}/"))]
         return stored + list(self.memory.parts)
 

@@ -26,6 +26,9 @@ REMEMBERED = 32
 """Generations in index.json, so that a writer recognises its own under those of others."""
 CACHED_ROWS = 1_000_000
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
+GLANCES = 1000
+AT_ONCE = 0.005
+"""Seconds, or as many as a request takes, after which it is not worth while to go by a glance."""
 PATIENCE = 30.0
 
 Heard = Callable[[str, str], None]
@@ -44,6 +47,7 @@ class IndexObjects:
     def __init__(self, site: Site, layouts: Layouts, heard: Heard) -> None:
         self._site, self._layouts, self._heard = site, layouts, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
+        self._glances: Lru[str, tuple[Snapshot, float]] = Lru(GLANCES)
 
     def read(self, name: str) -> Snapshot:
         """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
@@ -67,16 +71,36 @@ class IndexObjects:
         self._layouts.seen(name)
         return snapshot
 
+    def glance(self, name: str) -> None:
+        """M1 beside other requests of a push: its commit, if it comes at once, begins with what was read here.
+        Raises nothing that the commit doesn't."""
+        began = self._site.clock.elapsed()
+        with suppress(NotFound, LayoutInvalid):
+            seen, now = self.read(name), self._site.clock.elapsed()
+            self._glances.put(name, (seen, now + max(now - began, AT_ONCE)))
+
+    def _glanced(self, name: str) -> Snapshot | None:
+        """None: there was no glance, or somebody may well have committed since."""
+        found = self._glances.get(name)
+        self._glances.drop(name)
+        if found is None or self._cache.get(name) is not found[0] or self._site.clock.elapsed() > found[1]:
+            return None
+        return found[0]
+
     def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
         """All changes that are not refused as one PUT. Raises Busy after half a minute of losing."""
         until, pause = self._site.clock.elapsed() + PATIENCE, FIRST_PAUSE
         unsure: list[_Sent] = []
+        glanced = self._glanced(name)
         while True:
             if unsure and (done := self._done(name, unsure)) is not None:
                 return done.outcomes
-            before = self._before(name)
+            before = glanced or self._before(name)
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
+            is_sure, glanced = glanced is None, None
+            if not is_sure and (any(outcomes) or not draft.dirty):
+                continue  # nothing is refused by what may be of before its request
             if not draft.dirty:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -21,8 +23,8 @@ class Layouts:
 
     def make(self, name: str) -> None:
         """All but index.json."""
-        self._site.objects.put(keys.listed_name(name), b"")
-        self._site.objects.put(keys.layout(name), LAYOUT_BYTES)
+        put = self._site.objects.put
+        self._site.each([partial(put, keys.listed_name(name), b""), partial(put, keys.layout(name), LAYOUT_BYTES)])
 
     def seen(self, name: str) -> None:
         """It has an index.json."""

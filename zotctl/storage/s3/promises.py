@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 CONFIRMED = 200_000
 EPOCHS = 100_000
+LACKING = 10_000
 BELIEVED = 30.0
 """Seconds for which an object that was seen is said to be there without another look. A promise lasts longer; but what
 went behind our back is to be pushed again, and marks of damage take as long."""
@@ -58,6 +59,9 @@ class Promises:
         self._site, self._sentences, self.right = site, sentences, right
         self._confirmed: Lru[tuple[str, str, Digest], Confirmed] = Lru(CONFIRMED)
         self._epochs: Lru[str, str] = Lru(EPOCHS)
+        self._lacking: Lru[tuple[str, Digest], bool] = Lru(LACKING)
+        """What had no hold when it was asked for, so that the push that follows writes it without a look. A hint only:
+        where there is one by now, it is not replaced."""
 
     # -- what this process knows ----------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class Promises:
         while (known := self.confirmed(name, digest)) is None:
             since = self.since(name, digest)
             if since is None:
-                since = self._hold(name, digest)
+                since = self._hold(name, digest, ahead=self._is_right_near())
                 condemned, lifted = self._sentences.look()
                 if condemned & set(self._site.places(name, digest)):
                     raise NotFound(f"{digest} is being collected just now")
@@ -141,6 +145,8 @@ class Promises:
     ) -> Object:
         """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy.
         `new`: there is hardly a hold yet, so that it is written without a look."""
+        new = new or self._lacking.get((name, digest)) is not None
+        self._lacking.drop((name, digest))
         while True:
             since, was_there = self._hold_for_bytes(name, digest, new)
             new = False
@@ -178,17 +184,33 @@ class Promises:
         """P1 of who has the right, whatever there is: whoever looked at the hold before, sees that."""
         self._write_hold(name, digest)
 
-    def _hold(self, name: str, digest: Digest) -> Since:
-        """P1 of who may have no right to it. NotFound."""
-        now = self.now(name)
-        found = self._site.head(keys.hold(digest, name))
+    def _hold(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
+        """P1 of who may have no right to it. `ahead`: the right is one request, which is made beside the look at the
+        hold, for what is asked for is most often to be pushed. NotFound."""
+        now, rights = self.now(name), list[bool]()
+        found = self._look(name, digest, rights) if ahead else self._site.head(keys.hold(digest, name))
         if found is not None and found.age < self._site.window:
             return now._replace(at=now.at - found.age)
-        if found is None and not self.right(name, digest):
+        if found is None and not any(rights or [self.right(name, digest)]):
+            self._lacking.put((name, digest), True)
             raise NotFound(f"no {digest} in {name}")
         if self._site.read_only:
             return now  # who can't push needs no promise
         return self._write_hold(name, digest)
+
+    def _is_right_near(self) -> bool:
+        """Is the right one request, and are there threads to make it in beside another one?"""
+        return self._site.threads is not None and not (self._site.dedupe or self._site.pooled)
+
+    def _look(self, name: str, digest: Digest, rights: list[bool]) -> Object | None:
+        """At the hold, and beside it for a right."""
+        found: list[Object | None] = []
+        looks: list[Callable[[], None]] = [
+            lambda: found.append(self._site.head(keys.hold(digest, name))),
+            lambda: rights.append(self.right(name, digest)),
+        ]
+        self._site.each(looks)
+        return found[0]
 
     def _write_hold(self, name: str, digest: Digest) -> Since:
         """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""

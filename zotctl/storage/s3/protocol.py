@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import TypeVar
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError
@@ -147,8 +148,14 @@ class BucketProtocol:
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """M2 and M3 of one push, side by side with those of others: its commit then finds all promises made."""
         needs = list(needs)
-        if self.promises.promise_all(name, needs, fresh=True).keys() >= set(needs):
-            self.blobs.publish_manifest(name, digest, self.staged(staged))
+        promise = partial(self.promises.promise_all, name, needs, fresh=True)
+        publish = partial(self.blobs.publish_manifest, name, digest, self.staged(staged))
+        glance = partial(self.indexes.glance, name)
+        if all(self.promises.since(name, need) is not None for need in needs):
+            steps: list[Callable[[], object]] = [promise, publish, glance]
+            self.site.each(steps)  # hardly anything is missing
+        elif promise().keys() >= set(needs):
+            self.site.each([publish, glance])
 
     def turn(self, name: str) -> AbstractContextManager[None]:
         return self.site.turn(name)

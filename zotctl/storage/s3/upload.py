@@ -286,8 +286,7 @@ class Upload:
             self._broken = True
             raise
         self._end(keep=False)
-        with suppress(StorageError):  # it is published
-            self._uploads.discard(self._session, completed=self._parts is not None and self._parts.completed)
+        self._uploads.discard_soon(self._session, completed=self._parts is not None and self._parts.completed)
         try:
             self._uploads.blobs.still_promised(self._session.name, digest)
         except NotFound as error:

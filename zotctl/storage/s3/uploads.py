@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zotctl.errors import BlobUploadUnknown, NotFound, UploadConflict
+from zotctl.errors import BlobUploadUnknown, NotFound, StorageError, UploadConflict
 from zotctl.oci.digest import Hash, new_hash
 from zotctl.storage import keys
 from zotctl.storage.objects import Object
@@ -55,6 +55,8 @@ class Uploads:
         self.senders = ThreadPoolExecutor(SENDERS, "parts") if site.threads is not None else None
         self._idle: OrderedDict[str, Idle] = OrderedDict()
         self._claims: set[str] = set()
+        self._ended: set[str] = set()
+        """Published; what they have stored is being removed."""
         self._mutex = threading.Lock()
 
     # -- the verbs ------------------------------------------------------------------------------
@@ -73,6 +75,8 @@ class Uploads:
 
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that arrived so far, whoever took them. Raises BlobUploadUnknown."""
+        if upload_id in self._ended:
+            raise unknown(upload_id)
         session = sessions.head(self.site.objects, name, _parsed(upload_id))
         with self._mutex:
             idle = self._idle.get(upload_id)
@@ -125,6 +129,8 @@ class Uploads:
 
     def _claim(self, name: str, upload_id: str) -> Idle | None:
         with self._mutex:
+            if upload_id in self._ended:
+                raise unknown(upload_id)
             if upload_id in self._claims:
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
             idle = self._idle.get(upload_id)
@@ -201,6 +207,23 @@ class Uploads:
             self.discard(session)
             return Purged(session.id, session.name, session.offset)
         return None
+
+    def discard_soon(self, session: Session, *, completed: bool = False) -> None:
+        """The same of an upload that is published, and no client waits for it. Never raises: a collector finds what is
+        left. From now on this process knows nothing of it."""
+        self._ended.add(session.id)
+
+        def discard() -> None:
+            try:
+                with suppress(StorageError):
+                    self.discard(session, completed=completed)
+            finally:
+                self._ended.discard(session.id)
+
+        if self.site.threads is None:
+            discard()
+        else:
+            self.site.threads.submit(discard)
 
     def discard(self, session: Session, *, completed: bool = False) -> None:
         """Free what it has stored; the session last, so that a crash leaves something to find the rest by."""
