@@ -168,7 +168,8 @@ def test_a_push_heals_with_what_is_on_the_device(commit: bool, model: str) -> No
 
 
 def in_trash(files: Files, key: str) -> bool:
-    return any(other.startswith(keys.TRASH) and other.endswith(f"/{key}") and files[other] for other in files)
+    kept = [other for other in files if other.startswith(keys.TRASH) and other.endswith(f"/{key}")]
+    return any(digest_of(files[other]).encoded == key.rpartition("/")[2] for other in kept)
 
 
 @COMMITS
@@ -202,6 +203,27 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     folder = next(iter(store.roots[0].local.trash.folders()))
     with store.roots[0].local.site.locks.hold("a") as held:
         assert store.roots[0].local.trash.purge(held, folder, [stray], {str(stray)}) == []
+    assert world.driver.faults == []
+
+
+@COMMITS
+@pytest.mark.parametrize("again", [False, True], ids=["condemned", "pushed again"])
+def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool) -> None:
+    """A foreign tool references it again. Its other name, or the copy that a push brought anew, comes first."""
+    world = World(commit=commit)
+    push_image(world.store(), "a", "v1", seed="one", layers=1)
+    stray = push_blob(world.store(dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
+    world.settle("a")
+    world.removable = in_trash
+    trash, locks = (root := world.store().roots[0]).local.trash, root.local.site.locks
+    with locks.hold("a") as held:
+        trash.condemn(held, "20200101T000000-other", [stray])
+    world.driver.world.settle()
+    if again:
+        push_blob(world.store(commit=False, dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
+    world.watch()
+    with locks.hold("a") as held:
+        assert trash.purge(held, next(iter(trash.folders())), [stray], {str(stray)}) == []
     assert world.driver.faults == []
 
 

@@ -12,8 +12,8 @@ MUTANTS = [
         "I7",
         "what a client has deleted comes back by no purge",
         "storage/local/trash.py",
-        "if digest in needed and not folder.deleted:",
-        "if digest in needed:",
+        "if digest in needed and not folder.deleted}",
+        "if digest in needed}",
         "tests/jobs/test_gc_trash.py::test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge",
     ),
     Mutant(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from tests.mutants import bucket_gc, far_bucket, local_gc, local_store
+from tests.mutants import bucket_gc, far_bucket, local_flushes, local_gc, local_store
 from tests.mutants.mutant import Mutant
 
-ALL: list[Mutant] = [*local_gc.MUTANTS, *local_store.MUTANTS, *bucket_gc.MUTANTS, *far_bucket.MUTANTS]
+MODULES = (
+    local_gc,
+    local_store,
+    local_flushes,
+    bucket_gc,
+    far_bucket,
+)
+ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
 KINDS: dict[str, list[Mutant]] = {}
 for _mutant in ALL:

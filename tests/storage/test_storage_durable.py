@@ -11,13 +11,13 @@ import pytest
 from tests import images
 from tests.faults import Call, Faults, Recorder
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import NotFound
+from zotctl.errors import NotFound, PermissionRefused
 from zotctl.jobs.import_plan import ImportOptions
 from zotctl.jobs.importer import import_layout
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.durable import FEW
 from zotctl.storage.memory import MemoryDriver
@@ -220,15 +220,66 @@ def test_everything_at_once_on_a_real_file_system(tmp_path: Path) -> None:
         assert LocalDriver(str(tmp_path), filesystem=unsure).checkpoint() is None
 
 
+# -- the trash ------------------------------------------------------------------------------------
+
+
+def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
+    """The repository takes no writes just now; what it needs again is not purged for that."""
+
+    class Refused(Faults):
+        def link(self, source: str, target: str) -> None:
+            if target == BLOB:
+                raise PermissionRefused(target)
+            super().link(source, target)
+
+    inner = MemoryDriver()
+    push_blob(store_over(inner).repository_for_push("a"), BODY)
+    condemn(inner)
+    root = store_over(Refused(inner)).roots[0]
+    trash, folder = root.local.trash, next(iter(root.local.trash.folders()))
+    with root.local.site.locks.hold("a") as held:
+        assert trash.purge(held, folder, [DIGEST], {str(DIGEST)}) == []
+    assert [digest for digest, _ in trash.lying(folder)] == [DIGEST]
+
+
+def test_another_index_is_flushed_again() -> None:
+    """A deletion acts on the index.json that there is by then, not on the one that was flushed."""
+    driver = Recorder(MemoryDriver())
+    durable = store_over(driver).roots[0].local.site.durable
+    flushed = []
+    for tag in ("v1", "v1", "v2"):
+        push_image(store_over(driver.inner), "a", tag)
+        for _ in range(2):
+            driver.calls.clear()
+            durable.index("a")
+            flushed.append(sum(call.method == "sync_dir" for call in driver.calls))
+    assert flushed == [1, 0, 0, 0, 1, 0]
+    durable.index("never/there")
+
+
 # -- directories that lead to it ------------------------------------------------------------------
 
 
-def test_i4_a_repository_that_was_made_again_is_flushed_again() -> None:
-    """A collector removed the empty one: its directories are others by now."""
-    driver = Recorder(MemoryDriver())
+class OneNumber(Recorder):
+    """Each directory gets the number of the last one that was removed."""
+
+    def stat(self, key: str) -> Info:
+        found = super().stat(key)
+        return found._replace(ino=7) if found.is_dir else found
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["by us", "by another"])
+def test_i4_a_repository_that_was_made_again_is_flushed_again(other: bool) -> None:
+    """A collector removed the empty one: its directories are others by now. Another process made them, and may have
+    died before it has flushed them, or this one did, and they have the numbers of the old ones."""
+    driver = Recorder(MemoryDriver()) if other else OneNumber(MemoryDriver())
     store = store_over(driver, commit=True)
     push_image(store, "a/b", "v1", seed="one", layers=1)
     _remove_all(driver.inner, "a")
+    if other:
+        for number in range(30):
+            driver.inner.create(f"takes-a-number-{number}").close()
+        push_blob(store_over(driver.inner).repository_for_push("a/b"), BODY)
     driver.calls.clear()
     push_image(store, "a/b", "v1", seed="one", layers=1)
     synced = {call.key for call in driver.calls if call.method == "sync_dir"}
