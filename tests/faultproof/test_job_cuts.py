@@ -201,8 +201,9 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     assert run("gc", store, lambda run: gc(run, lambda _: GcOptions(delay=0.0, trash=1000.0))).summary["condemned"] == 1
     assert run("gc", store, lambda run: restore(run, f"a@{stray}")).summary["restored"] == 1
     folder = next(iter(store.roots[0].local.trash.folders()))
+    lying = dict(store.roots[0].local.trash.lying(folder))
     with store.roots[0].local.site.locks.hold("a") as held:
-        assert store.roots[0].local.trash.purge(held, folder, [stray], {str(stray)}) == []
+        assert store.roots[0].local.trash.purge(held, folder, lying, {str(stray)}) == []
     assert world.driver.faults == []
 
 
@@ -223,7 +224,8 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
         push_blob(world.store(commit=False, dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
     world.watch()
     with locks.hold("a") as held:
-        assert trash.purge(held, next(iter(trash.folders())), [stray], {str(stray)}) == []
+        folder = next(iter(trash.folders()))
+        assert trash.purge(held, folder, dict(trash.lying(folder)), {str(stray)}) == []
     assert world.driver.faults == []
 
 

@@ -18,7 +18,7 @@ from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.leftovers import Moving
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import digest_of
+from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.locks import lock_byte
 
@@ -277,6 +277,41 @@ def test_it_is_looked_up_for_each_batch_of_a_purge(place: Place, monkeypatch: py
     purge_only(place, place.open(driver))
     assert driver.done
     assert sum(map(place.lies, IMAGE.blobs)) == len(IMAGE.blobs) - 1
+
+
+def _condemn_as(place: Place, digest: Digest) -> None:
+    """Another collector, which is still at work on the repository, in a run of its own that began long ago."""
+    local = place.open().roots[0].local
+    (run,) = local.trash.runs(fresh=True)
+    with local.site.locks.hold("a") as held:
+        assert local.trash.condemn(held, run, [digest]) == [digest]
+
+
+def test_i6_what_is_condemned_while_the_trash_is_listed_waits_for_its_own_time(place: Place) -> None:
+    condemned(place)
+    young = place.stray()
+    folder = keys.parent(place.in_trash()[0])
+    driver = Meanwhile(place.driver, "scan", lambda: _condemn_as(place, young), lambda key: key == folder)
+    purge_only(place, place.open(driver))
+    assert driver.done
+    assert any(key.endswith(young.encoded) for key in place.in_trash())
+
+
+def test_i6_what_was_taken_back_and_condemned_again_waits_for_its_own_time(place: Place) -> None:
+    condemned(place)
+    first = digest_of(IMAGE.blobs[0])
+
+    def again() -> None:
+        place.open().repository("a").blob(first)
+        _condemn_as(place, first)
+
+    driver = Meanwhile(place.driver, "lock", again, is_lock)
+    purge_only(place, place.open(driver))
+    assert driver.done
+    assert [key.rpartition("/")[2] for key in place.in_trash()] == [first.encoded]
+    place.wait(2)
+    purge_only(place)
+    assert not place.in_trash()
 
 
 def _breaks(place: Place) -> None:

@@ -164,7 +164,8 @@ def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place
     folder = next(trash_of(place).folders())
     assert folder.deleted
     with place.store.roots[0].local.site.locks.hold("a") as held:
-        assert trash_of(place).purge(held, folder, [STRAY], {STRAY}) == [STRAY]
+        lying = dict(trash_of(place).lying(folder))
+        assert trash_of(place).purge(held, folder, lying, {STRAY}) == [STRAY]
     assert not place.lies(STRAY)
 
 

@@ -132,8 +132,8 @@ MUTANTS = [
         "what goes wrong in one repository leaves the others their turn",
         "jobs/gc_local.py",
         ("        with run.guarded(folder.name):\n"
-         "            _purge_folder(run, root, folder)\n"),
-        "        _purge_folder(run, root, folder)\n",
+         "            _purge_folder(run, root, folder, stamp)\n"),
+        "        _purge_folder(run, root, folder, stamp)\n",
         "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",
     ),
     Mutant(
@@ -272,7 +272,7 @@ MUTANTS = [
         "I6",
         "what was condemned since a moving upload began is not purged",
         "jobs/gc_local.py",
-        " or _push_under_way(root, folder, chosen):",
+        " or _push_under_way(folder, stamp, chosen):",
         ":",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
     ),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutants import bucket_gc, far_bucket, local_flushes, local_gc, local_store
+from tests.mutants import bucket_gc, far_bucket, local_flushes, local_gc, local_identity, local_store
 from tests.mutants.mutant import Mutant
 
 MODULES = (
     local_gc,
+    local_identity,
     local_store,
     local_flushes,
     bucket_gc,

@@ -238,7 +238,7 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
     root = store_over(Refused(inner)).roots[0]
     trash, folder = root.local.trash, next(iter(root.local.trash.folders()))
     with root.local.site.locks.hold("a") as held:
-        assert trash.purge(held, folder, [DIGEST], {str(DIGEST)}) == []
+        assert trash.purge(held, folder, dict(trash.lying(folder)), {str(DIGEST)}) == []
     assert [digest for digest, _ in trash.lying(folder)] == [DIGEST]
 
 

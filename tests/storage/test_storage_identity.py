@@ -7,6 +7,7 @@ modification, as a restored backup has them.
 from __future__ import annotations
 
 import ast
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +16,18 @@ from typing import Any
 import pytest
 
 from tests import images
-from tests.faults import Call, Faults
+from tests.faults import Call, Faults, FlipByte
 from tests.jobs.importing import blob_file, local_store, run_import
 from tests.jobs.layouts import run_scrub
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import Damaged, NotFound
+from zotctl.errors import CannotLink, Damaged, NotFound
 from zotctl.jobs import importer, leftovers
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import digest_of
+from zotctl.jobs.sources import MOVED
+from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.file_identity import FileIdentity, HeldFile, same_file
@@ -40,6 +42,10 @@ LONG_AGO = 1_500_000_000 * 10**9
 A, B, C, POOL = (*(keys.blob(name, DIGEST) for name in ("a", "b", "c")), keys.pool(DIGEST))
 
 
+ANY, TMP = "*", keys.TMP
+"""Any key, or any in there."""
+
+
 class Meanwhile(Faults):
     """Before a call that was waited for, another process acts, once; after a call that comes first, if one is named."""
 
@@ -51,7 +57,8 @@ class Meanwhile(Faults):
     def before(self, call: Call) -> None:
         for plan in list(self._plans):
             steps, act = plan
-            if steps and (call.method, call.key) == steps[0]:
+            method, key = steps[0]
+            if call.method == method and (key in (call.key, ANY) or key == TMP == keys.parent(call.key)):
                 steps.pop(0)
                 if not steps:
                     self._plans.remove(plan)
@@ -118,6 +125,8 @@ def test_links_and_modes_change_no_content_and_a_write_does(memory: MemoryDriver
             writer.write([b"d"])
         assert not held.is_at(memory.stat("two"))
     assert not held.is_at(None) and not known.is_untouched(None) and not same_file(None, None)
+    elsewhere = memory.stat("one")._replace(dev=memory.dev + 1)
+    assert not same_file(memory.stat("one"), elsewhere), "another file system has the same numbers"
 
 
 def test_a_freed_number_is_no_identity(memory: MemoryDriver) -> None:
@@ -152,12 +161,13 @@ def test_inode_numbers_are_compared_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("names", [[POOL], [POOL, A]], ids=["moved", "number-used-again"])
+@pytest.mark.parametrize("steps", [[("link", POOL)], [("link", POOL), ("link", ANY)]], ids=["first", "last"])
 def test_i2_a_push_links_the_copy_that_it_compared_and_no_other(
-    memory: MemoryDriver, between: Meanwhile, store: Store, names: list[str]
+    memory: MemoryDriver, between: Meanwhile, store: Store, names: list[str], steps: list[tuple[str, str]]
 ) -> None:
     """gc and dedupe between the look and the link: the pool has a foreign copy that nobody has read."""
     push_blob(store.repository_for_push("a"), LAYER)
-    between.when(("link", POOL), act=lambda: replace(memory, ROTTEN, *names))
+    between.when(*steps, act=lambda: replace(memory, ROTTEN, *names))
     push_blob(store.repository_for_push("b"), LAYER)
     assert not between.left
     assert bytes_of(memory, B) == LAYER
@@ -208,6 +218,48 @@ def test_i2_healing_spreads_the_bytes_of_the_push_and_no_other(
     push_blob(store.repository_for_push("a"), LAYER)
     assert bytes_of(memory, B) == LAYER
     assert not memory.scan(keys.TMP)
+
+
+def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) -> None:
+    """Where a file takes no more names, each repository gets a copy of it."""
+
+    class Full(FlipByte):
+        def link(self, source: str, target: str) -> None:
+            if source.startswith(keys.TMP) and target.startswith(keys.TMP):
+                raise CannotLink(target)
+            super().link(source, target)
+
+    for name in "ab":
+        push_blob(store.repository_for_push(name), LAYER)
+    replace(memory, ROTTEN, A, POOL, B)
+    memory.link(A, B)
+    local = store_over(Full(memory, 3, lambda key: key.startswith(keys.TMP))).roots[0].local
+    with memory.open(A) as reader:
+        assert local.bad.mark(DIGEST, A, HeldFile(reader))
+    put(memory, keys.tmp("good"), LAYER)
+    assert local.blobs.healing.spread(DIGEST, keys.tmp("good")) == []
+    assert bytes_of(memory, B) == ROTTEN, "known damage, which answers 404, and no other"
+    store.roots[0].local.blobs.healing.spread(DIGEST, keys.tmp("good"))
+    assert bytes_of(memory, B) == LAYER
+
+
+def test_what_is_no_file_gives_way_to_a_push_and_is_kept(memory: MemoryDriver, store: Store) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    memory.unlink(A)
+    memory.mkdir(A)
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert bytes_of(memory, A) == LAYER
+    assert [entry.is_dir for entry in memory.scan(keys.QUARANTINE)] == [True]
+
+
+def test_what_is_no_file_and_became_one_is_left(memory: MemoryDriver, between: Meanwhile, store: Store) -> None:
+    push_blob(store.repository_for_push("a"), LAYER)
+    memory.unlink(A)
+    memory.mkdir(A)
+    between.when(("rename", A), act=lambda: (memory.rmdir(A), put(memory, A, LAYER)))
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert not between.left
+    assert memory.stat(A).mtime_ns == LONG_AGO and not memory.scan(keys.QUARANTINE)
 
 
 @pytest.mark.parametrize("instead", [b"", ROTTEN], ids=["stub", "rotten"])
@@ -340,6 +392,19 @@ def test_dedupe_reads_a_copy_in_the_pool_once(memory: MemoryDriver) -> None:
     assert driver.count == 2, "its bytes, and its end"
 
 
+def test_undo_replaces_the_file_that_it_copied_and_no_other(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    for name in ("a", "b"):
+        push_blob(store.repository_for_push(name), LAYER)
+    between.when(("copy", TMP), ("lock", keys.LOCK), act=lambda: (memory.unlink(A), put(memory, A, LAYER)))
+    run = Run("dedupe", store)
+    report = run.finish(lambda: dedupe(run, DedupeOptions(undo=True)))
+    assert not between.left
+    assert memory.stat(A).mtime_ns == LONG_AGO
+    assert report.summary.get("copied", 0) == 0
+
+
 # -- import-layout --link -----------------------------------------------------------------------
 
 
@@ -361,7 +426,7 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
         require(root, info)
 
     def write(fd: int, target: str) -> None:
-        if how == "written":
+        if how == "written" and os.fstat(fd).st_ino == path.stat().st_ino:
             path.write_bytes(ROTTEN)
         publish(fd, target)
 
@@ -375,15 +440,41 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
-    require: Any = importer._require_linkable
+    link: Any = importer._Import._link_hashed
 
-    def grow(root: Any, info: os.stat_result) -> None:
-        if info.st_ino == blob_file(source, LAYER).stat().st_ino:
+    def grow(self: Any, digest: Digest, size: int) -> bool:
+        if digest == DIGEST:
             with blob_file(source, LAYER).open("ab") as file:
                 file.write(b"more")
-        require(root, info)
+        return bool(link(self, digest, size))
 
-    monkeypatch.setattr(importer, "_require_linkable", grow)
+    monkeypatch.setattr(importer._Import, "_link_hashed", grow)
     run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER
+
+
+# -- import-layout --move -----------------------------------------------------------------------
+
+
+def test_i4_a_row_that_is_written_while_a_layout_is_moved_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last look at its index.json, and before it is set aside."""
+    store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
+    index, rename = source / "index.json", LocalDriver.rename
+
+    def add(self: LocalDriver, one: str, other: str) -> None:
+        if other.endswith(f"zotctl-{MOVED}"):
+            document = json.loads(index.read_bytes())
+            document["manifests"].append(images.row(IMAGE, "new"))
+            index.write_text(json.dumps(document))
+        rename(self, one, other)
+
+    monkeypatch.setattr(LocalDriver, "rename", add)
+    report = run_import(store, source, move=True, repo="a")
+    assert report.exit_code != 0 and "changed while it was imported" in report.errors[0]["reason"]
+    assert len(json.loads(index.read_bytes())["manifests"]) == 2
+    assert blob_file(source, LAYER).exists() and {path.name for path in source.iterdir()} == {
+        "blobs", "index.json", "oci-layout",
+    }  # fmt: skip

@@ -208,23 +208,26 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     now = trash.now()
     for folder in list(trash.folders()):
         run.check()
-        lain = (now - trash.stamp(folder)) / 1e9
-        if not run.covers(folder.name) or lain < chosen.options.kept or _push_under_way(root, folder, chosen):
+        stamp = trash.stamp(folder)
+        lain = (now - stamp) / 1e9
+        if not run.covers(folder.name) or lain < chosen.options.kept or _push_under_way(folder, stamp, chosen):
             continue
         with run.guarded(folder.name):
-            _purge_folder(run, root, folder)
+            _purge_folder(run, root, folder, stamp)
         trash.sweep(folder)
 
 
-def _push_under_way(root: Root, folder: Folder, chosen: Chosen) -> bool:
+def _push_under_way(folder: Folder, stamp: int, chosen: Chosen) -> bool:
     """What was condemned after the oldest moving upload began is left for it, whatever it takes."""
-    began = chosen.moving.since(folder.name)
-    return chosen.options.delay > 0 and root.local.trash.stamp(folder) / 1e9 >= began
+    return chosen.options.delay > 0 and stamp / 1e9 >= chosen.moving.since(folder.name)
 
 
-def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
+def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
+    """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
     local, marker = root.local, Marker(root, folder.name)
     sizes = dict(local.trash.lying(folder))
+    if local.trash.stamp(folder) != stamp:
+        return
     for batch in batches(list(sizes), BATCH):
         run.check()
         with local.site.locks.hold(folder.name) as held:
@@ -232,7 +235,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder) -> None:
             if needed is None:
                 return
             local.site.durable.index(folder.name)
-            gone = local.trash.purge(held, folder, batch, needed)
+            gone = local.trash.purge(held, folder, {digest: sizes[digest] for digest in batch}, needed)
         for digest in gone:
             local.pool.release(digest)
             run.add("purged")

@@ -17,6 +17,8 @@ from typing import BinaryIO, Protocol
 
 from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
 from zotctl.errors import (
+    CannotLink,
+    Exists,
     LayoutInvalid,
     NameInvalid,
     NoSuchStore,
@@ -296,8 +298,12 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest]) -> None:
     driver, name = layout.driver, layout.name
     aside = keys.index_temp(name, MOVED)
     with suppress(NotFound):  # set aside by a run that was cut
-        _require_same(layout)
         driver.rename(keys.index(name), aside)
+    try:
+        _require_same(layout, aside)
+    except ZotctlError:
+        _put_back(driver, aside, keys.index(name))
+        raise
     for digest in digests:
         _discard(driver, keys.blob(name, digest))
     for key in (keys.layout(name), aside):
@@ -308,10 +314,22 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest]) -> None:
             driver.rmdir(folder)
 
 
-def _require_same(layout: StoredLayout) -> None:
-    now = parse_index(read(layout.driver, keys.index(layout.name), LARGEST_INDEX))
+def _require_same(layout: StoredLayout, key: str) -> None:
+    """Of what was set aside, which no tool finds any more: a look before that could miss what is written meanwhile."""
+    now = parse_index(read(layout.driver, key, LARGEST_INDEX))
     if now.render() != layout.index.render():
         raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
+
+
+def _put_back(driver: Driver, aside: str, key: str) -> None:
+    """Over nothing: what a tool has written anew counts more than what it replaces."""
+    try:
+        driver.link(aside, key)
+    except CannotLink:
+        driver.rename(aside, key)
+    except Exists:
+        pass
+    _discard(driver, aside)
 
 
 def _discard(driver: Driver, key: str) -> None:

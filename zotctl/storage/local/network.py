@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from zotctl.errors import CannotLink, NoLocks, NoSpace, NotFound, StorageError
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
-from zotctl.storage.file_identity import same_file
+from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.keys import parent
 from zotctl.storage.local.driver import (
     LocalDriver,
@@ -68,8 +68,14 @@ class NetworkDriver(LocalDriver):
         )
 
     def rename(self, source: str, target: str) -> None:
-        step, moved = super().rename, self.stat(source)
-        self._settle(lambda: step(source, target), lambda: same_file(moved, self._stat_or_none(target)))
+        step, moved = super().rename, FileIdentity.of(self.stat(source)).content
+
+        def done() -> bool:
+            """Nothing holds what was moved, so its number alone would not do."""
+            now = self._stat_or_none(target)
+            return now is not None and FileIdentity.of(now).content == moved
+
+        self._settle(lambda: step(source, target), done)
 
     def unlink(self, key: str) -> None:
         step, removed = super().unlink, self.stat(key)

@@ -6,13 +6,14 @@ on purpose; reads don't look into these (local.md, "Reading, and what a promise 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Exists, NoSpace, NotEmpty, NotFound, PermissionRefused, ReadOnlyStorage
 from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Generation, Info
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Held
 
@@ -132,9 +133,13 @@ class Trash:
                 found.append((digest, info))
         return found
 
-    def purge(self, held: Held, folder: Folder, digests: Sequence[Digest], needed: Container[str]) -> list[Digest]:
+    def purge(
+        self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]
+    ) -> list[Digest]:
         """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
-        can't go back stays where it is."""
+        can't go back stays where it is, and what was touched since it was listed: it may have been taken back, and
+        condemned once more just now."""
+        digests = [digest for digest, info in listed.items() if self._is_as_listed(held.name, folder, digest, info)]
         back = {digest for digest in digests if digest in needed and not folder.deleted}
         kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
         for digest in kept:
@@ -145,6 +150,9 @@ class Trash:
         for digest in (*kept, *gone):
             self._site.discard(keys.condemned(folder.run, held.name, digest))
         return gone
+
+    def _is_as_listed(self, name: str, folder: Folder, digest: Digest, info: Info) -> bool:
+        return FileIdentity.of(info).is_untouched(self._site.stat(keys.condemned(folder.run, name, digest)))
 
     def sweep(self, folder: Folder) -> None:
         """Remove the folders of a repository that hold nothing any more, up to the run's own."""
