@@ -23,8 +23,9 @@ LISTED = 1000
 
 
 class Object(NamedTuple):
-    """One object as one reply told of it. `modified` in seconds since 1970, `age` in seconds, both by the
-    server's clock and in whole seconds. `metadata` only where a reply has it (head, get)."""
+    """One object as one reply told of it. `etag` "": it has none, as a file that was copied into the directory of a
+    gateway; it can be read, and not be replaced by `match`. `modified` in seconds since 1970, `age` in seconds, both
+    by the server's clock and in whole seconds. `metadata` only where a reply has it (head, get)."""
 
     key: str
     size: int

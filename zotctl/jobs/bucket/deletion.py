@@ -174,7 +174,7 @@ class Deletion:
 
 
 def _same(now: Object | None, then: Object) -> bool:
-    return now is not None and (now.etag, int(now.modified)) == (then.etag, int(then.modified))
+    return now is not None and (now.etag, now.size, int(now.modified)) == (then.etag, then.size, int(then.modified))
 
 
 class Batches:

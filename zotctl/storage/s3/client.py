@@ -158,11 +158,10 @@ class Client:
 
     def _look_before(self, key: str, match: str, absent: bool) -> None:
         """What a condition asks for, of a store that knows none."""
-        try:
+        there: str | None = None
+        with suppress(NotFound):
             there = self.head(key).etag
-        except NotFound:
-            there = ""
-        if there != match if match else absent and there:
+        if there != match if match else absent and there is not None:
             raise Changed(f"{self.connection.where().named(key)}: it is not what it was")
 
     def adapt(self, *, checksum: str, conditions: bool) -> None:
@@ -251,12 +250,12 @@ def _etag(headers: Mapping[str, str]) -> str:
 def found(key: str, headers: Mapping[str, str]) -> Object:
     """What an answer says of its object. Raises HTTPException: it says nothing."""
     try:
-        size, etag, modified = int(headers["content-length"]), headers["etag"], _seconds(headers["last-modified"])
+        size, modified = int(headers["content-length"]), _seconds(headers["last-modified"])
     except (KeyError, ValueError) as error:
-        raise HTTPException(f"an object without size, ETag or time: {error}") from error
+        raise HTTPException(f"an object without size or time: {error}") from error
     named = {name.lower(): value for name, value in headers.items()}
     metadata = {name.removeprefix(METADATA): named[name] for name in named if name.startswith(METADATA)}
-    return Object(key, size, etag, modified, dated(headers) - modified, metadata)
+    return Object(key, size, headers.get("etag", ""), modified, dated(headers) - modified, metadata)
 
 
 def dated(headers: Mapping[str, str]) -> float:

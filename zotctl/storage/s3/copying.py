@@ -59,7 +59,7 @@ def _ranges(size: int, part: int) -> Iterator[str]:
 
 def _part(client: Client, found: Object, target: str, upload: str, number: int, span: str) -> str:
     asked: dict[str, Any] = {"UploadId": upload, "PartNumber": number, "CopySourceRange": span}
-    asked |= {"CopySource": client.place(found.key), "CopySourceIfMatch": found.etag}
+    asked |= {"CopySource": client.place(found.key)} | ({"CopySourceIfMatch": found.etag} if found.etag else {})
     with client.connection.translated(found.key, "UploadPartCopy", write=True):
         reply = client.connection.patient.upload_part_copy(**client.place(target), **asked)
         return str(reply["CopyPartResult"]["ETag"])

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from zotctl.errors import Busy, Changed, LayoutInvalid, ManifestUnknown, NotFound, OutcomeUnknown
+from zotctl.errors import Busy, Changed, LayoutInvalid, ManifestUnknown, NotFound, OutcomeUnknown, RequestRefused
+from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
@@ -30,6 +31,9 @@ GLANCES = 1000
 AT_ONCE = 0.005
 """Seconds, or as many as a request takes, after which it is not worth while to go by a glance."""
 PATIENCE = 30.0
+
+NO_ETAG = "no ETag"
+"""Begins the generation of an index.json that has none, which can only be read."""
 
 Heard = Callable[[str, str], None]
 """Told the epoch of a repository whenever its index.json was read."""
@@ -53,7 +57,7 @@ class IndexObjects:
         """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
         known = self._cache.get(name)
         try:
-            got = self._site.objects.get(keys.index(name), unless=str(known.generation) if known else "")
+            got = self._site.objects.get(keys.index(name), unless=_etag_of(known))
         except NotFound:
             self._cache.drop(name)
             self._layouts.forget(name)
@@ -62,7 +66,8 @@ class IndexObjects:
             assert known is not None
             return known
         found, body = got
-        return self._remember(name, parse_index(body, known.index if known else None), found.etag)
+        generation = found.etag or f"{NO_ETAG} {digest_of(body)}"
+        return self._remember(name, parse_index(body, known.index if known else None), generation)
 
     def _remember(self, name: str, index: Index, etag: str) -> Snapshot:
         snapshot = Snapshot(index, etag)
@@ -147,7 +152,13 @@ class IndexObjects:
 
     def _swap(self, name: str, before: Snapshot | None, draft: Index, sent: _Sent) -> bool:
         """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
-        match = str(before.generation) if before else ""
+        match = _etag_of(before)
+        if before is not None and not match:
+            raise RequestRefused(
+                f"{self._site.objects.label}/{keys.index(name)}: the object store has no ETag of it, so that it can't "
+                "be replaced only as it was read; a file that was copied into the store's own directory has none: copy "
+                "it once more, by S3"
+            )
         try:
             etag = self._site.objects.put(keys.index(name), sent.body, match=match, absent=before is None)
         except Changed:
@@ -183,6 +194,11 @@ class IndexObjects:
             return None
         assert got is not None
         return next((sent for sent in tried if sent.body == got[1]), None) or _built_upon(got[1], tried)
+
+
+def _etag_of(snapshot: Snapshot | None) -> str:
+    generation = str(snapshot.generation) if snapshot else ""
+    return "" if generation.startswith(NO_ETAG) else generation
 
 
 def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:

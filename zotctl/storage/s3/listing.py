@@ -32,7 +32,7 @@ def read(body: bytes) -> Page:
     except ElementTree.ParseError as error:
         raise HTTPException(f"a list that is no XML: {error}") from error
     except (LookupError, ValueError) as error:
-        raise HTTPException(f"a list with an object without name, size, ETag or time: {error}") from error
+        raise HTTPException(f"a list with an object without name, size or time: {error}") from error
 
 
 def _read(root: ElementTree.Element) -> Page:
@@ -56,7 +56,7 @@ def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> 
         said = {child.tag: child.text or "" for child in found}
         modified = datetime.fromisoformat(said[f"{space}LastModified"])
         since = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)).timestamp()
-        yield Row(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said[f"{space}ETag"], since)
+        yield Row(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said.get(f"{space}ETag", ""), since)
 
 
 def plain(tag: str) -> str:

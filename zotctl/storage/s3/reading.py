@@ -74,7 +74,7 @@ class ObjectReader:
                 self._fill(memoryview(bytearray(ahead)))
             return
         self._drop()
-        condition = {"range": f"bytes={offset}-", "if-match": self._found.etag}
+        condition = {"range": f"bytes={offset}-"} | ({"if-match": self._found.etag} if self._found.etag else {})
         answer = self._connection.ask("GET", self._place, "GetObject", headers=condition, stream=True)
         self._body = Stream(answer.response)
         if answer.status != 206 and offset:
