@@ -17,7 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zotctl.config import MethodRate, RateLimit
-from zotctl.errors import ConfigError, IoFailed, RangeInvalid, RangeUnsatisfiable, TooManyRequests, ZotctlError
+from zotctl.errors import (
+    ConfigError,
+    IoFailed,
+    PermissionRefused,
+    RangeInvalid,
+    RangeUnsatisfiable,
+    ReadOnlyStorage,
+    RequestRefused,
+    TooManyRequests,
+    Unavailable,
+    ZotctlError,
+)
 from zotctl.http import sockets, systemd, transfer, worker
 from zotctl.http.answer import Answer, _safe
 from zotctl.http.body import Body, ClientGone
@@ -267,3 +278,12 @@ def test_a_piece_that_nobody_waits_for_any_more_may_fail() -> None:
 
     asyncio.run(leave())
     assert closed == [True] and told == []
+
+
+def test_what_is_refused_for_good_is_not_to_be_asked_again() -> None:
+    for kind, status in ((RequestRefused, 500), (PermissionRefused, 503), (ReadOnlyStorage, 503)):
+        answer = render(kind("s3://bucket/x: no"))
+        assert answer.status == status
+        assert "Retry-After" not in dict(answer.headers)
+        assert b"again" not in answer.body and b"bucket" not in answer.body
+    assert dict(render(Unavailable("s3://bucket/x: no")).headers)["Retry-After"]

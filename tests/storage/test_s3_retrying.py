@@ -19,6 +19,7 @@ from zotctl.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionRefused,
+    RequestRefused,
     SlowDown,
     StorageError,
     Unavailable,
@@ -204,7 +205,7 @@ def test_an_outage_of_yesterday_is_none_of_today() -> None:
     objects.head("file")
 
 
-@pytest.mark.parametrize("kind", [NoBucket, IoFailed, PermissionRefused, NotFound, StorageError])
+@pytest.mark.parametrize("kind", [NoBucket, IoFailed, PermissionRefused, RequestRefused, NotFound, StorageError])
 def test_what_will_not_get_better_is_told_at_once(kind: type[StorageError]) -> None:
     class Refusing(MemoryObjects):
         calls = 0

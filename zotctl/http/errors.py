@@ -14,6 +14,7 @@ from zotctl.errors import (
     NotYetReadable,
     PermissionRefused,
     ReadOnlyStorage,
+    RequestRefused,
     StorageError,
     ZotctlError,
 )
@@ -21,12 +22,14 @@ from zotctl.http.answer import JSON, Answer
 
 RETRY_AFTER = "1"
 """Seconds after which a client may ask again."""
-
+FOR_GOOD = (ReadOnlyStorage, PermissionRefused, RequestRefused)
+"""Of a storage; to ask again is no use before its operator has done something."""
 
 _TOLD: tuple[tuple[type[StorageError], str], ...] = (
     (NoSpace, "the registry's storage is full"),
     (ReadOnlyStorage, "the registry's storage takes no writes"),
     (PermissionRefused, "the registry may not use its storage"),
+    (RequestRefused, "the registry's storage does not take this, now or later"),
     (Damaged, "it is damaged on the server; push it again to heal it"),
     (NotYetReadable, "something else on the server is using it just now; try again"),
     (Busy, "the repository is busy; try again"),
@@ -48,7 +51,7 @@ def render(error: ZotctlError | Refused) -> Answer:
     """The response for an error."""
     if isinstance(error, Refused):
         return _render(error.error, list(error.headers), error.status or error.error.status)
-    return _render(error, [], error.status)
+    return _render(error, [], error.status, again=not isinstance(error, FOR_GOOD))
 
 
 def render_bug(request_id: str) -> Answer:
@@ -63,9 +66,9 @@ def malformed(status: int, message: str) -> Answer:
     return answer
 
 
-def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int) -> Answer:
+def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int, *, again: bool = True) -> Answer:
     # "A 429 Too Many Requests response SHOULD include a Retry-After header"
-    if status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
+    if again and status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
         headers.append(("Retry-After", RETRY_AFTER))
     # RFC 9110, 15.5.6: a 405 MUST say what is allowed. What is in use or read-only can still be read.
     if status == 405 and not any(name == "Allow" for name, _ in headers):

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from zotctl.errors import NotYetReadable, PermissionRefused, StorageError, Unavailable, ZotctlError
+from zotctl.errors import NotYetReadable, PermissionRefused, RequestRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
@@ -193,7 +193,7 @@ class StoreProtocol(Protocol):
 
 def no_answer(label: str, error: StorageError) -> StorageError:
     """Why a root can't be looked into: refused and not yet readable are not the same as away."""
-    if isinstance(error, PermissionRefused | NotYetReadable):
+    if isinstance(error, PermissionRefused | RequestRefused | NotYetReadable):
         return type(error)(f"the storage root {label} can't be read: {error.message}")
     return Unavailable(f"the storage root {label} is away: {error.message}")
 
