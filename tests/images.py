@@ -77,6 +77,23 @@ def index(children: list[tuple[Digest, int]], **extra: object) -> bytes:
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows, **extra}).encode()
 
 
+def build_cache(seed: str = "cache") -> tuple[bytes, list[bytes]]:
+    """As BuildKit exports one with `image-manifest=false`: an index that lists layers and a config of the cache, which
+    are all blobs. The index, and these."""
+    layers = [layer(f"{seed} {number} " * 50) for number in range(2)]
+    config = {
+        "layers": [{"blob": str(digest_of(body)), "parent": at - 1} for at, (body, _) in enumerate(layers)],
+        "records": [{"digest": str(digest_of(seed.encode())), "layers": [{"layer": 0}]}],
+    }
+    body = json.dumps(config).encode()
+    listed = [
+        descriptor(blob, LAYER) | {"annotations": {"containerd.io/uncompressed": diff_id}} for blob, diff_id in layers
+    ]
+    listed.append(descriptor(body, "application/vnd.buildkit.cacheconfig.v0"))
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+    return json.dumps(index).encode(), [*(blob for blob, _ in layers), body]
+
+
 def lay_out(directory: Path, made: Image, rows: list[dict[str, object]] | None = None, **index_fields: object) -> Path:
     """An image layout on disk, as another tool would leave it (image-spec, image-layout.md)."""
     blobs = directory / "blobs" / "sha256"

@@ -12,10 +12,12 @@ from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Repository, Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver
+from zotctl.storage.index import Index
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
 from zotctl.storage.objects import SHA256, Objects
+from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
 from zotctl.storage.s3.probe import Abilities
 from zotctl.storage.s3.protocol import BucketProtocol
@@ -97,6 +99,16 @@ def push_index(store: Store, name: str, *tags: str, children: list[Digest]) -> D
     manifest = check_manifest(body, OCI_INDEX)
     repository.put_manifest(manifest, body, tags)
     return manifest.digest
+
+
+def drop_rows(store: Store, name: str, *digests: str) -> None:
+    """As retention drops them: their bytes stay where they are."""
+
+    def change(tx: Transaction, draft: Index) -> None:
+        for digest in digests:
+            draft.drop(digest)
+
+    assert store.repository(name).root.protocol.commit_index(name, [change]) == [None]
 
 
 def manifest_body(store: Store, name: str, reference: str) -> bytes:

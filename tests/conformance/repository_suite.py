@@ -11,12 +11,13 @@ import pytest
 
 from tests import images
 from tests.conformance.media import Medium, OnDriver
-from tests.stores import manifest_body, push_blob, push_image, push_index
+from tests.stores import drop_rows, manifest_body, push_blob, push_image, push_index
 from zotctl.errors import (
     BlobUnknown,
     BlobUploadUnknown,
     DigestInvalid,
     ManifestBlobUnknown,
+    ManifestInvalid,
     ManifestUnknown,
     NameUnknown,
     NotFound,
@@ -25,7 +26,7 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
 
@@ -279,6 +280,74 @@ class RepositorySuite:
         assert store.repository("a").referrers(subject.digest) == []
 
     # -- names ----------------------------------------------------------------------------------
+
+    # -- the graph ------------------------------------------------------------------------------
+
+    def test_i5_a_subject_is_there_as_long_as_its_referrer(self, store: Store, medium: Medium) -> None:
+        """At any depth, and with all that it needs; a client that deletes it by its digest is obeyed."""
+        subject = push_image(store, "a", "v1", seed="subject")
+        referrer = push_image(store, "a", seed="one", subject=subject)
+        push_image(store, "a", "sig", seed="two", subject=referrer)
+        drop_rows(store, "a", subject, referrer)
+        for one in (store, medium.store()):
+            repository = one.repository("a")
+            assert repository.manifest(subject).media_type == OCI_MANIFEST
+            assert [found.digest for found in repository.referrers(subject)] == [referrer]
+            needed = [*map(digest_of, images.image("subject").blobs), subject, referrer]
+            for digest in needed:
+                with pytest.raises(Referenced, match="in use by"):
+                    repository.delete_blob(digest)
+        store.repository("a").delete_manifest(subject)
+        for one in (store, medium.store()):
+            with pytest.raises(ManifestUnknown):
+                one.repository("a").manifest(subject)
+            assert [found.digest for found in one.repository("a").referrers(subject)] == [referrer]
+        store.repository("a").delete_blob(digest_of(images.image("subject").blobs[1]))
+
+    def test_a_subject_may_come_later_and_as_a_blob(self, store: Store) -> None:
+        image = images.image("late")
+        push_image(store, "a", "sig", seed="sig", subject=image.digest)
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest(image.digest)
+        for body in (*image.blobs, image.manifest):
+            push_blob(store.repository_for_push("a"), body)
+        assert store.repository("a").manifest(image.digest).body == image.manifest
+        with pytest.raises(Referenced):
+            store.repository("a").delete_blob(image.digest)
+
+    def test_an_index_may_list_what_is_no_manifest(self, store: Store, medium: Medium) -> None:
+        """As BuildKit's caches do: it is there as long as the index, and is no row."""
+        index, blobs = images.build_cache()
+        for body in blobs:
+            push_blob(store.repository_for_push("a"), body)
+        store.repository("a").put_manifest(check_manifest(index, OCI_INDEX), index, ["cache"])
+        assert list(store.repository("a").index().digests) == [digest_of(index)]
+        for digest in map(digest_of, blobs):
+            with pytest.raises(Referenced):
+                store.repository("a").delete_blob(digest)
+            with pytest.raises(ManifestUnknown):
+                store.repository("a").manifest(digest)
+        medium.store().repository("a").delete_manifest(digest_of(index))
+        for digest in map(digest_of, blobs):
+            store.repository("a").delete_blob(digest)
+
+    @pytest.mark.parametrize("row", [True, False])
+    @pytest.mark.parametrize("claim", [OCI_INDEX, images.LAYER, "application/vnd.other+json"])
+    def test_i5_a_child_is_what_its_descriptor_says(self, store: Store, claim: str, row: bool) -> None:
+        image = images.image("child")
+        child = push_image(store, "a", "v1", seed="child") if row else image.digest
+        for body in () if row else (*image.blobs, image.manifest):
+            push_blob(store.repository_for_push("a"), body)
+        wrong = images.index([(child, len(image.manifest))]).replace(OCI_MANIFEST.encode(), claim.encode())
+        with pytest.raises(ManifestInvalid, match=f"{child} is listed as .* and calls itself .*manifest"):
+            store.repository("a").put_manifest(check_manifest(wrong, OCI_INDEX), wrong, ["wrong"])
+        assert "wrong" not in store.repository("a").tags()
+
+    def test_i5_a_child_that_is_no_manifest_is_not_called_one(self, store: Store) -> None:
+        layer = push_blob(store.repository_for_push("a"), images.image().blobs[1])
+        wrong = images.index([(layer, len(images.image().blobs[1]))])
+        with pytest.raises(ManifestInvalid, match="is no manifest"):
+            store.repository("a").put_manifest(check_manifest(wrong, OCI_INDEX), wrong, ["wrong"])
 
     def test_repositories_by_components_and_pages(self, store: Store) -> None:
         for name in ("b", "a-b", "a", "a/b/c", "a/b"):

@@ -21,6 +21,10 @@ class Affected:
             for subject in known.subjects:
                 # A client that asks for the referrers of the subject meets this one.
                 self._above.setdefault(digest, []).append(subject.digest)
+        for digest, known in facts.items():
+            for subject in known.subjects:
+                if subject.digest not in index:  # only its referrers lead to it
+                    self._above.setdefault(subject.digest, []).append(digest)
 
     def tags(self, digest: str) -> tuple[str, ...]:
         """Each once, in byte order."""

@@ -358,8 +358,10 @@ class Repository:
     def _look_at_all(self, manifest: Manifest) -> dict[str, Node]:
         """What the children are, before the lock; what is not there yet, or can't be read, is left to be looked at
         under it."""
-        found = {child.digest: self._look_at(child) for child in facts_of(manifest).children}
-        return {digest: node for digest, node in found.items() if not (node.fault and node.fault.may_pass)}
+        children = facts_of(manifest).children
+        nodes = self._root.protocol.each([partial(self._look_at, child) for child in children])
+        found = zip(children, nodes, strict=True)
+        return {child.digest: node for child, node in found if not (node.fault and node.fault.may_pass)}
 
     def _look_at(self, child: Reference) -> Node:
         """What its bytes say, from memory if they are there."""
