@@ -240,6 +240,16 @@ def test_a_foreign_cache_is_collected_as_well(kept: Kept) -> None:
     assert {finding.kind for finding in run_scrub(kept.store).findings} == {"media_type_mismatch"}
 
 
+def test_a_cache_that_has_lost_a_layer_stops_nothing(kept: Kept) -> None:
+    """As an image that has; and what comes there after all is looked at."""
+    index, (gone, *parts) = build_cache()
+    kept.lay(index, *parts, rows=[descriptor(index, OCI_INDEX)])
+    assert kept.collect().exit_code == 0
+    assert kept.all_of(index, *parts) and not kept.has(b"stray")
+    told = {(finding.digest, finding.kind) for finding in run_scrub(kept.store).findings}
+    assert told == {(digest_of(gone), "missing_blob")}
+
+
 @pytest.mark.parametrize(
     "body",
     [

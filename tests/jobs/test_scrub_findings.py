@@ -180,7 +180,8 @@ def test_digests_that_lead_out_of_the_store_are_not_followed(root: Path) -> None
     made = images.Image(json.dumps(manifest).encode(), IMAGE.blobs)
     lay_out(root, "evil", made, "v1")
     finding = only(scrubbed(root))
-    assert (finding.repository, finding.kind) == ("evil", "missing_blob")
+    assert (finding.repository, finding.digest, finding.kind) == ("evil", made.digest, "invalid_manifest")
+    assert "etc/passwd', which is no digest" in finding.reason
 
 
 def test_a_row_and_a_descriptor_that_say_another_size(root: Path) -> None:

@@ -7,13 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zotctl.errors import Damaged, LayoutInvalid, NotFound
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
 from zotctl.jobs.affected import Affected
 from zotctl.jobs.damage import Verdict
 from zotctl.jobs.report import Kind, counted
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
+from zotctl.oci.quoting import quoted
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.graph import Facts, Fault, ManifestGraph, Reference
@@ -63,11 +64,18 @@ class View:
         return self.graph.faults
 
     def references(self) -> Iterator[tuple[str, Reference]]:
-        """What each manifest names, with the manifest; layers that need not be here left out."""
+        """What each manifest names, with the manifest; layers that need not be here left out, and what is no digest."""
         for digest, known in self.facts.items():
             for reference in (*known.blobs, *known.children):
-                if not is_nondistributable(reference.media_type):
+                if not is_nondistributable(reference.media_type) and _is_digest(reference.digest):
                     yield digest, reference
+
+    def nonsense(self) -> Iterator[tuple[str, str]]:
+        """Each manifest that names something by what is no digest, and that."""
+        for digest, known in self.facts.items():
+            for reference in (*known.blobs, *known.children):
+                if not _is_digest(reference.digest):
+                    yield digest, reference.digest
 
     def sizes(self, digest: str) -> set[int]:
         """What rows and manifests say. A row of a negative size says nothing."""
@@ -168,7 +176,7 @@ class Examined:
             reason = f"{counted(nameless, 'row')} with no valid digest"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
         for fault in view.faults.values():
-            if fault.kind in _TOLD and fault.digest not in damaged:
+            if fault.kind in _TOLD and fault.digest not in damaged and _is_digest(fault.digest):
                 yield Trouble(fault.digest, _TOLD[fault.kind], fault.reason, self._path(fault.digest))
 
     def _said_otherwise(self, view: View) -> Iterator[Trouble]:
@@ -178,6 +186,9 @@ class Examined:
         for digest, facts in view.facts.items():
             for reason in facts.irregular:
                 yield Trouble(digest, "invalid_manifest", reason, self._path(digest))
+        for digest, text in view.nonsense():
+            reason = f"it names {quoted(text)}, which is no digest, so that nothing can have it"
+            yield Trouble(digest, "invalid_manifest", reason, self._path(digest))
 
     def _wrong_sizes(self, view: View, damaged: set[Digest], what: str) -> Iterator[Trouble]:
         """A manifest says another length than that of the right content: clients refuse one of the two."""
@@ -233,6 +244,14 @@ class Examined:
 
     def _path(self, digest: str) -> str:
         return path_of(self.root, keys.blob(self.name, check_digest(digest)))
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        check_digest(text)
+    except DigestInvalid:
+        return False
+    return True
 
 
 def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:

@@ -97,6 +97,8 @@ def _give_row(root: Root, digest: Digest, facts: Facts) -> Change:
         for fault in graph.faults.values():
             if fault.may_pass and graph.is_needed(fault.digest):
                 raise NotFound(f"{fault.digest}: {fault.reason}")
+        for leaf in graph.leaves:
+            tx.require(parse_digest(leaf))
         for found in graph.facts.values():
             for blob in found.blobs:
                 if not is_nondistributable(blob.media_type):

@@ -288,8 +288,8 @@ class ManifestGraph:
     """Grows by the references that are added, each followed to its end. Not for several threads.
 
     Every digest that is met as a row, a child or a subject is in one of `facts` (manifests), `leaves` (content that
-    references nothing, with its size), `faults` and `absent` (subjects that are not there, as they may be:
-    distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
+    references nothing, with its size, or -1 if it is not there), `faults` and `absent` (subjects that are not there, as
+    they may be: distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
     """
 
     def __init__(self, read: Read, known_before: Mapping[str, Known] | None = None) -> None:
@@ -317,8 +317,9 @@ class ManifestGraph:
         self._follow([(row, True) for row in listed])
 
     def again(self, *, absent: bool = True) -> None:
-        """Look once more at what could not be read and, with `absent`, for subjects that were not there."""
-        for digest in [*self.faults, *(self.absent if absent else ())]:
+        """Look once more at what could not be read and, with `absent`, for what need not be there and was not."""
+        gone = [*self.absent, *(digest for digest, size in self.leaves.items() if size < 0)] if absent else []
+        for digest in [*self.faults, *gone]:
             self._look_again(digest)
 
     def look_for(self, digest: str) -> None:
@@ -362,14 +363,20 @@ class ManifestGraph:
             self.facts[digest] = facts
         if leaf is not None:
             self.leaves[digest] = leaf
-        if fault is not None and (digest in self._needed or not _is_gone(fault)):
-            self.faults[digest] = fault
-        elif fault is not None:
-            self.absent.add(digest)
+        if fault is not None:
+            self._enter_fault(digest, fault)
         if facts is None or followed:
             return (), ()
         self._connect(digest, facts)
         return facts.children, facts.subjects
+
+    def _enter_fault(self, digest: str, fault: Fault) -> None:
+        if digest not in self._needed and _is_gone(fault):
+            self.absent.add(digest)
+        elif fault.kind == MISSING and all(map(is_plain, self._claims[digest])):
+            self.leaves[digest] = -1  # a layer that is not there is no more of a fault than one of an image
+        else:
+            self.faults[digest] = fault
 
     def _look(self, digest: str) -> Node:
         known_as = self.known.get(digest)
