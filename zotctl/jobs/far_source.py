@@ -1,16 +1,15 @@
 """A bucket that is imported from: each look at it is a request, so that a folder of blobs is listed once, and
-manifests are read side by side before they are asked for."""
+manifests are read once and side by side."""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
-from zotctl.errors import DigestInvalid, NotFound, StorageError
-from zotctl.oci.digest import Digest, parse_digest
-from zotctl.storage import keys
+from zotctl.errors import DigestInvalid, NotFound
+from zotctl.oci.digest import parse_digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.protocol import StoreProtocol
@@ -19,7 +18,7 @@ from zotctl.storage.wrappers import Wrapped
 KEPT = 64 << 20
 """Bytes of manifests: each is read to see what it lists, and again to be copied."""
 LARGEST = 4 << 20
-"""Bytes of one that is read ahead; a larger one is read when it is asked for."""
+"""Bytes of one that is kept; a larger one is read twice."""
 
 
 class FarSource(Wrapped):
@@ -31,10 +30,13 @@ class FarSource(Wrapped):
         super().__init__(tree)
         self._protocol = protocol
         self._folders: dict[str, dict[str, Info]] = {}
+        self._mutex = threading.Lock()
         self._bodies: Lru[str, bytes] = Lru(KEPT)
 
     def stat(self, key: str) -> Info:
         folder, _, name = key.rpartition("/")
+        if folder.rpartition("/")[2] == "blobs" and self._listed(key):
+            return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
         if not _is_blob(key):
             return self.inner.stat(key)
         if (found := self._listed(folder).get(name)) is None:
@@ -42,33 +44,28 @@ class FarSource(Wrapped):
         return found
 
     def _listed(self, folder: str) -> dict[str, Info]:
-        if folder not in self._folders:
-            found: dict[str, Info] = {}
-            with suppress(NotFound):
-                found = {entry.name: entry.info for entry in self.inner.scan(folder) if entry.info is not None}
-            self._folders[folder] = found
-        return self._folders[folder]
+        with self._mutex:
+            if folder not in self._folders:
+                found: dict[str, Info] = {}
+                with suppress(NotFound):
+                    found = {entry.name: entry.info for entry in self.inner.scan(folder) if entry.info is not None}
+                self._folders[folder] = found
+            return self._folders[folder]
 
     def open(self, key: str) -> Reader:
         body = self._bodies.get(key)
         return self.inner.open(key) if body is None else Body(body)
 
-    def read_ahead(self, name: str, digests: Iterable[Digest]) -> None:
-        """Manifests of one layout that are asked for next, so no more than fit. What goes wrong with one is told to
-        whoever asks for it."""
-        wanted = [key for digest in digests if self._is_wanted(key := keys.blob(name, digest))]
-        self._protocol.each([partial(self._read, key) for key in wanted])
+    def each(self, calls: Sequence[Callable[[], None]]) -> None:
+        self._protocol.each(calls)
 
-    def _is_wanted(self, key: str) -> bool:
-        with suppress(StorageError):
-            return self._bodies.get(key) is None and self.stat(key).size <= LARGEST
-        return False
-
-    def _read(self, key: str) -> None:
-        with suppress(StorageError), self.inner.open(key) as reader:
-            if reader.size <= LARGEST:
-                body = reader.read_at(0, reader.size)
-                self._bodies.put(key, body, len(body) + 200)
+    def keep(self, key: str) -> None:
+        """A manifest, which is opened now, and again to be copied. Raises StorageError."""
+        if self._bodies.get(key) is None and self.stat(key).size <= LARGEST:
+            with self.inner.open(key) as reader:
+                if reader.size <= LARGEST:
+                    body = reader.read_at(0, reader.size)
+                    self._bodies.put(key, body, len(body) + 200)
 
 
 def _is_blob(key: str) -> bool:

@@ -63,8 +63,6 @@ from zotctl.storage.root import Root
 
 AT_ONCE = 8
 """Copies side by side where they go over a network."""
-AHEAD = 64
-"""Manifests that are asked for before the first of them is looked at."""
 ROUNDS = 3
 """How often what vanishes between the copy and the commit is copied again."""
 
@@ -174,8 +172,8 @@ def _guarded(run: Run, name: str) -> Iterator[None]:
 
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
-    graph = ManifestGraph(source_reader(layout))
-    _walk(graph, layout)
+    graph = ManifestGraph(source_reader(layout), each=layout.each)
+    graph.add(Reference(row.digest, row.size, row.media_type) for row in layout.index.rows() if row.digest is not None)
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
         run.finding(finding)
@@ -185,14 +183,6 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     whole = [one.run_all() for one in importing]
     if options.move and not run.dry_run and isinstance(layout, StoredLayout):
         _move(run, layout, importing, all(whole) and options.tag is None)
-
-
-def _walk(graph: ManifestGraph, layout: Layout) -> None:
-    rows = [(row.digest, row) for row in layout.index.rows() if row.digest is not None]
-    for start in range(0, len(rows), AHEAD):
-        some = rows[start : start + AHEAD]
-        layout.read_ahead([digest for digest, _ in some])
-        graph.add(Reference(digest, row.size, row.media_type) for digest, row in some)
 
 
 def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
@@ -294,7 +284,7 @@ class _Import:
         """What the source lacks may be here: an earlier run, or a push, brought it."""
         if not self.source_graph.faults:
             return
-        self.graph = ManifestGraph(self._reader())
+        self.graph = ManifestGraph(self._reader(), each=self.layout.each)
         self.graph.add(Reference(row.digest, row.row.size, row.row.media_type) for row in self.rows)
 
     def _reader(self) -> Read:

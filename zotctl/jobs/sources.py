@@ -37,7 +37,7 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Reader, read
-from zotctl.storage.graph import Content, read_content
+from zotctl.storage.graph import Content, Each, read_content
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.driver import translate
 from zotctl.storage.local.index_file import LARGEST_INDEX
@@ -83,8 +83,9 @@ class Layout(Protocol):
         """Why it is not there."""
 
     def open(self, digest: Digest) -> Reader: ...
-    def read_ahead(self, digests: Sequence[Digest]) -> None:
-        """These are opened next, one after the other. Never raises."""
+    @property
+    def each(self) -> Each | None:
+        """By which its manifests are read side by side, if each of them is a request."""
 
     def content(self, digest: Digest, whole: bool) -> Content:
         """As a `Read` of a graph, of what is there."""
@@ -122,11 +123,13 @@ class StoredLayout:
     def open(self, digest: Digest) -> Reader:
         return self.driver.open(keys.blob(self.name, digest))
 
-    def read_ahead(self, digests: Sequence[Digest]) -> None:
-        if isinstance(self.driver, FarSource):
-            self.driver.read_ahead(self.name, digests)
+    @property
+    def each(self) -> Each | None:
+        return self.driver.each if isinstance(self.driver, FarSource) else None
 
     def content(self, digest: Digest, whole: bool) -> Content:
+        if isinstance(self.driver, FarSource):
+            self.driver.keep(keys.blob(self.name, digest))
         with self.open(digest) as reader:
             return read_content(reader, digest, whole)
 

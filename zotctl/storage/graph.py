@@ -8,6 +8,8 @@ call it are its claims: all are kept, one that contradicts the body is told, and
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from zotctl.errors import (
@@ -30,6 +32,9 @@ LARGEST_MANIFEST = 64 << 20
 MISSING = "missing_manifest"
 """The kind of a fault: it is not there."""
 DAMAGED = "the manifest is damaged: it answers 404 until it is healed"
+AHEAD = 64
+"""Manifests that are asked for at once, where each of them is a request."""
+LARGEST_AHEAD = 4 << 20
 SMALL = 1 << 20
 """Bytes of content that is hashed before it is believed to be no manifest; of larger content the beginning decides."""
 
@@ -105,6 +110,9 @@ class Content(NamedTuple):
     size: int
     body: bytes | None
 
+
+Each = Callable[[Sequence[Callable[[], None]]], object]
+"""Makes all of these calls, side by side, and returns when all are over."""
 
 Read = Callable[[Digest, bool], Content]
 """The verified content of a digest. True: it is called a manifest, so all of it is wanted, and what is too large for
@@ -199,7 +207,7 @@ def look_at(
     digest: str, claims: Collection[str], read: Read, known_as: Known | None = None
 ) -> tuple[Node, Known | None]:  # fmt: skip
     """What the content is that is called `claims`, and what is to be remembered of its bytes."""
-    whole = any(not claim or known(claim) for claim in claims)
+    whole = _is_whole(claims)
     try:
         if known_as is None or (whole and known_as.facts is None):
             known_as = understand(read(parse_digest(digest), whole), parse_digest(digest))
@@ -216,6 +224,15 @@ def look_at(
     except Unusable as error:
         fault = Fault(digest, error.kind, error.reason)
     return Node(fault=fault), None
+
+
+def _is_whole(claims: Iterable[str]) -> bool:
+    """Does anybody call it a manifest?"""
+    return any(not claim or known(claim) for claim in claims)
+
+
+def _fail(error: Exception, digest: Digest, whole: bool) -> Content:
+    raise error
 
 
 def _node(known_as: Known, digest: str, claims: Iterable[str]) -> Node:
@@ -292,9 +309,14 @@ class ManifestGraph:
     they may be: distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
     """
 
-    def __init__(self, read: Read, known_before: Mapping[str, Known] | None = None) -> None:
-        """`known_before`: of another graph over the same content, which is not read again."""
-        self._read = read
+    def __init__(
+        self, read: Read, known_before: Mapping[str, Known] | None = None, each: Each | None = None
+    ) -> None:  # fmt: skip
+        """`known_before`: of another graph over the same content, which is not read again. `each`: where a read takes
+        its time, by which many are made side by side."""
+        self._read, self._each = read, each
+        self._ahead: dict[str, Known | Exception] = {}
+        """What was read before its turn; to the end of what is being followed, for then it may be another."""
         self.before = known_before or {}
         self.known: dict[str, Known] = {}
         self.facts: dict[str, Facts] = {}
@@ -314,18 +336,31 @@ class ManifestGraph:
         listed = list(rows)
         for row in listed:
             self._sizes.setdefault(row.digest, set()).add(row.size)
-        self._follow([(row, True) for row in listed])
+        with self._reading_ahead():
+            self._follow([(row, True) for row in listed])
 
     def again(self, *, absent: bool = True) -> None:
         """Look once more at what could not be read and, with `absent`, for what need not be there and was not."""
         gone = [*self.absent, *(digest for digest, size in self.leaves.items() if size < 0)] if absent else []
-        for digest in [*self.faults, *gone]:
-            self._look_again(digest)
+        looked_at = [*self.faults, *gone]
+        with self._reading_ahead():
+            for start in range(0, len(looked_at), AHEAD):
+                some = looked_at[start : start + AHEAD]
+                self._read_ahead([digest for digest in some if _is_whole(self._claims[digest])])
+                for digest in some:
+                    self._look_again(digest)
 
     def look_for(self, digest: str) -> None:
         """Look once more, if this is a subject that was not there: it may have come, as a blob too."""
         if digest in self.absent:
             self._look_again(digest)
+
+    @contextmanager
+    def _reading_ahead(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._ahead.clear()
 
     def _look_again(self, digest: str) -> None:
         self.known.pop(digest, None)
@@ -336,11 +371,36 @@ class ManifestGraph:
         """Subjects last: one that is needed, too, is known to be needed by then."""
         subjects: list[Reference] = []
         while todo or subjects:
+            self._look_ahead(todo, subjects)
             reference, needed = todo.pop() if todo else (subjects.pop(), False)
             if self._is_news(reference, needed):
                 children, more = self._settle(reference.digest)
                 todo += [(child, True) for child in children]
                 subjects += more
+
+    def _look_ahead(self, todo: list[tuple[Reference, bool]], subjects: list[Reference]) -> None:
+        """If the next one is to be read, read those with it that come after. Only what is called a manifest, and no
+        large ones, for all are kept for a moment."""
+        if self._each is not None and self._is_unread(todo[-1][0] if todo else subjects[-1]):
+            some = [one for one, _ in todo[-AHEAD:]] or subjects[-AHEAD:]
+            self._read_ahead(list({one.digest: None for one in some if self._is_unread(one)}))
+
+    def _is_unread(self, reference: Reference) -> bool:
+        digest, claim = reference.digest, essence(reference.media_type)
+        met = digest in self._claims or digest in self._ahead or digest in self.before
+        return not met and (not claim or known(claim)) and reference.size <= LARGEST_AHEAD
+
+    def _read_ahead(self, digests: Sequence[str]) -> None:
+        if self._each is not None and len(digests) > 1:
+            self._each([partial(self._keep, digest) for digest in digests])
+
+    def _keep(self, digest: str) -> None:
+        """Whatever goes wrong is told in its turn."""
+        try:
+            parsed = parse_digest(digest)
+            self._ahead[digest] = understand(self._read(parsed, True), parsed)
+        except (StorageError, ManifestInvalid, DigestInvalid, Unusable) as error:
+            self._ahead[digest] = error
 
     def _is_news(self, reference: Reference, needed: bool) -> bool:
         """May what is known now be another verdict?"""
@@ -382,7 +442,12 @@ class ManifestGraph:
         known_as = self.known.get(digest)
         if known_as is None and digest in self._needed:  # a subject may have gone since
             known_as = self.before.get(digest)
-        node, learnt = look_at(digest, self._claims[digest], self._read, known_as)
+        read, ahead = self._read, self._ahead.pop(digest, None)
+        if isinstance(ahead, Known):
+            known_as = known_as or ahead
+        elif ahead is not None:
+            read = partial(_fail, ahead)
+        node, learnt = look_at(digest, self._claims[digest], read, known_as)
         if learnt is not None:
             self.known[digest] = learnt
         return node

@@ -50,7 +50,8 @@ class RepositoryGraph:
         """Of the files that could not be read; None: there was none."""
         self._verified: dict[str, int] = {}
         self._read_stored = reader_of(protocol, name)
-        self._graph = ManifestGraph(self._read)
+        self._each = protocol.each if protocol.deferred else None
+        self._graph = ManifestGraph(self._read, each=self._each)
 
     @contextmanager
     def at(self, index: Index, *, again: bool = False) -> Iterator[ManifestGraph]:
@@ -96,7 +97,7 @@ class RepositoryGraph:
 
     def _begin(self) -> None:
         self._seen, self._rows, self._states = None, {}, {}
-        self._graph = ManifestGraph(self._read, self._graph.known)
+        self._graph = ManifestGraph(self._read, self._graph.known, self._each)
 
     def _note(self, index: Index) -> None:
         self._states = {digest: state for digest, state in self._states.items() if digest in self._graph.faults}
