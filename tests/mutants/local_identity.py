@@ -230,6 +230,16 @@ MUTANTS = [
         f"{HERE}test_i4_a_row_that_is_written_while_a_layout_is_moved_stays",
     ),
     Mutant(
+        "layout-made-over-another",
+        kinds.FOREIGN,
+        "I4",
+        "an empty index.json replaces nothing",
+        "storage/local/layouts.py",
+        "                driver.link(temp, key)\n",
+        "                driver.rename(temp, key)\n",
+        f"{HERE}test_i4_an_index_that_a_tool_makes_meanwhile_is_not_replaced_by_an_empty_one",
+    ),
+    Mutant(
         "purge-of-what-was-condemned-again",
         kinds.DELAY,
         "I6",

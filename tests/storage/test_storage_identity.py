@@ -157,6 +157,18 @@ def test_inode_numbers_are_compared_in_one_place() -> None:
     assert found <= allowed
 
 
+def test_i4_an_index_that_a_tool_makes_meanwhile_is_not_replaced_by_an_empty_one(
+    memory: MemoryDriver, between: Meanwhile, store: Store
+) -> None:
+    """Another tool makes the layout while a first push does."""
+    rows = json.dumps({"schemaVersion": 2, "manifests": [images.row(IMAGE, "v1")]}).encode()
+    between.when(("create", ANY), ("sync", ANY), act=lambda: put(memory, keys.index("a"), rows))
+    push_blob(store.repository_for_push("a"), LAYER)
+    assert not between.left
+    assert store.repository("a").tags() == ["v1"]
+    assert {entry.name for entry in memory.scan("a")} == {"blobs", "index.json", "oci-layout"}
+
+
 # -- a push -------------------------------------------------------------------------------------
 
 

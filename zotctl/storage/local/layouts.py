@@ -5,6 +5,7 @@ Until the last file is there nobody takes the directory for a layout.
 
 from __future__ import annotations
 
+from zotctl.errors import CannotLink, Exists
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.index import empty_index
@@ -38,12 +39,17 @@ class Layouts:
             self._site.durable.names(name)
 
     def _place(self, name: str, key: str, body: bytes) -> None:
-        temp = keys.index_temp(name, self._site.clock.token())
+        """Over nothing: another tool may be making this layout just now, and its index.json has rows (I4)."""
+        driver, temp = self._site.driver, keys.index_temp(name, self._site.clock.token())
         try:
-            with self._site.driver.create(temp) as writer:
+            with driver.create(temp) as writer:
                 writer.write([body])
                 writer.sync()
-            self._site.driver.rename(temp, key)
-        except BaseException:
+            try:
+                driver.link(temp, key)
+            except CannotLink:
+                driver.rename(temp, key)
+            except Exists:
+                pass
+        finally:
             self._site.discard(temp)
-            raise
