@@ -369,16 +369,15 @@ class _Import:
         self._left_out += sum(row.digest in broken for row in self.rows)
         self.rows = [row for row in self.rows if row.digest not in broken]
         for digest, rows in costs.items():
-            self._report_fault(digest, tuple(sorted({row.tag for row in rows if row.tag})))
+            self._report_fault(self._faults[digest], tuple(sorted({row.tag for row in rows if row.tag})))
 
     def _leave_subjects_out(self) -> None:
         """A subject that is there and can't be taken costs no row: it may be missing. Its only copy stays, though."""
         done: set[str] = set()
         below = (digest for row in self.rows for digest in self.graph.below(row.digest, done))
         for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
-            self._faults[digest] = self.graph.faults[digest]
             self._left_out += 1
-            self._report_fault(digest, ())
+            self._report_fault(self.graph.faults[digest], ())
 
     def _faults_below(self, digest: str) -> Iterator[str]:
         found = {digest} & self.graph.leaves.keys()
@@ -388,13 +387,12 @@ class _Import:
                 found |= {blob.digest for blob in self._blobs_of(facts)}
         yield from (one for one in sorted(found) if one in self._faults)
 
-    def _report_fault(self, digest: str, tags: tuple[str, ...]) -> None:
-        fault = self._faults[digest]
+    def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         details = {"source": self.layout.label}
         if fault.kind == "unreadable":  # it may be whole, and another run may have it
             self.run.report.codes.append(5)
         kind: Kind = fault.kind  # type: ignore[assignment]
-        self.run.finding(Finding(self.name, digest, kind, fault.reason, tags, "skip", details))
+        self.run.finding(Finding(self.name, fault.digest, kind, fault.reason, tags, "skip", details))
 
     def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
         wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]

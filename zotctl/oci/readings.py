@@ -24,6 +24,7 @@ _FIELDS = (
 _OF_DESCRIPTOR = ("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
 _OF_PLATFORM = ("architecture", "os", "os.version", "os.features", "variant", "features")
 _FOLDED = {fold(name): name for name in (*_FIELDS, *_OF_DESCRIPTOR, *_OF_PLATFORM)}
+_EXACT = frozenset(_FOLDED.values())
 _LISTS = ("layers", "manifests", "blobs")
 _REFERENCES = ("config", "layers", "manifests", "blobs", "subject")
 _READINGS = 16
@@ -85,7 +86,8 @@ _NONE = Others()
 def other_readings(body: bytes) -> Others:
     """Beside that of our decoder. Nearly always there is none, which is found out at once."""
     names, repeated = names_in(body, "the manifest")
-    if not repeated and all(_FOLDED.get(fold(name), name) == name for name in names):
+    strange = names - _EXACT
+    if not repeated and not any(fold(name) in _FOLDED for name in strange):
         return _NONE
     readings = _Readings(pairs_of(body, "the manifest"))
     words = tuple(islice(readings.words(), _READINGS))

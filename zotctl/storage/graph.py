@@ -158,7 +158,7 @@ class Known(NamedTuple):
 def understand(content: Content, digest: Digest) -> Known:
     """What bytes say, with no regard to what anybody calls them."""
     body = content.body
-    if body is None or not is_like_json(body[:BEGINNING]):
+    if body is None or not is_like_json(body[:BEGINNING]) or not body.strip(_BLANK):
         return Known(content.size)
     try:
         return Known(content.size, facts_of(read_manifest(body, digest)))
