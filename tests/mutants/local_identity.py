@@ -19,6 +19,20 @@ MUTANTS = [
         f"{HERE}test_i2_a_push_links_the_copy_that_it_compared_and_no_other",
     ),
     Mutant(
+        "own-name-left-after-an-error",
+        kinds.IDENTITY,
+        "I10",
+        "a name that is ours goes, also when its link was answered with an error",
+        "storage/local/naming.py",
+        ("    try:\n"
+         "        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done\n"
+         "            site.driver.link(key, temp)\n"),
+        ("    with suppress(Exists):\n"
+         "        site.driver.link(key, temp)\n"
+         "    try:\n"),
+        f"{HERE}test_an_error_for_a_link_that_was_done_leaves_no_name",
+    ),
+    Mutant(
         "pool-linked-by-its-name",
         kinds.IDENTITY,
         "I2",

@@ -21,7 +21,7 @@ from tests.jobs.importing import blob_file, local_store, run_import
 from tests.jobs.layouts import run_scrub
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import CannotLink, Damaged, NotFound
+from zotctl.errors import CannotLink, Damaged, Exists, NotFound, StorageError, Unavailable
 from zotctl.jobs import importer, leftovers
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
@@ -272,6 +272,32 @@ def test_what_is_no_file_and_became_one_is_left(memory: MemoryDriver, between: M
     push_blob(store.repository_for_push("a"), LAYER)
     assert not between.left
     assert memory.stat(A).mtime_ns == LONG_AGO and not memory.scan(keys.QUARANTINE)
+
+
+class Answered(Faults):
+    """A link into `tmp` is done, and answered with an error: a request that was sent twice finds its own work."""
+
+    def __init__(self, inner: Driver, error: StorageError) -> None:
+        super().__init__(inner)
+        self.error = error
+
+    def link(self, source: str, target: str) -> None:
+        self.inner.link(source, target)
+        if keys.parent(target) == TMP:
+            raise self.error
+
+
+def test_an_error_for_a_link_that_was_done_is_not_believed(memory: MemoryDriver) -> None:
+    push_blob(store_over(memory).repository_for_push("a"), LAYER)
+    push_blob(store_over(Answered(memory, Exists("there"))).repository_for_push("b"), LAYER)
+    assert same_file(memory.stat(A), memory.stat(B)) and not memory.scan(TMP)
+
+
+def test_an_error_for_a_link_that_was_done_leaves_no_name(memory: MemoryDriver) -> None:
+    push_blob(store_over(memory).repository_for_push("a"), LAYER)
+    with pytest.raises(Unavailable):
+        push_blob(store_over(Answered(memory, Unavailable("away"))).repository_for_push("b"), LAYER)
+    assert not memory.scan(TMP)
 
 
 @pytest.mark.parametrize("instead", [b"", ROTTEN], ids=["stub", "rotten"])

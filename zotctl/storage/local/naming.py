@@ -8,9 +8,9 @@ what has to be done is done with that name: nothing can come between.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from zotctl.errors import Changed
+from zotctl.errors import Changed, Exists
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.site import Site
@@ -24,8 +24,9 @@ def own_name(site: Site, key: str, held: HeldFile) -> Iterator[str]:
     now or its bytes were changed, NotFound if it leads nowhere, CannotLink. Safe beside any thread and process.
     """
     temp = keys.tmp(site.clock.token())
-    site.driver.link(key, temp)
     try:
+        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done
+            site.driver.link(key, temp)
         if not held.is_at(site.stat(temp)):
             raise Changed(f"{key} leads to another file than the one that was looked at")
         yield temp
