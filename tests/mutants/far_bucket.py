@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+MANY = "tests/jobs/test_gc_bucket_many.py::"
 ROUNDS = "tests/storage/test_s3_rounds.py::"
 
 MUTANTS = [
@@ -17,16 +18,6 @@ MUTANTS = [
         "if not is_sure and (any(outcomes) or not draft.dirty):",
         "if not is_sure and False:",
         ROUNDS + "test_m1_nothing_is_refused_by_a_glance",
-    ),
-    Mutant(
-        "glance-for-ever",
-        kinds.SWAPS,
-        "I4",
-        "a glance is good for one commit",
-        "storage/s3/index_object.py",
-        "        self._glances.drop(name)\n",
-        "",
-        ROUNDS + "test_m1_a_glance_is_good_for_one_commit_and_not_for_long",
     ),
     Mutant(
         "replace-a-hold-unseen",
@@ -47,5 +38,36 @@ MUTANTS = [
         "        self._ended.add(session.id)\n",
         "",
         ROUNDS + "test_an_upload_that_was_finished_is_unknown_at_once",
+    ),
+    Mutant(
+        "progress-of-the-last-that-ended",
+        kinds.SENTENCES,
+        "I11",
+        "a run that is cut short goes on behind what is done without a gap",
+        "jobs/bucket/collector.py",
+        "            while self._begun and self._begun[0] in self._ended:\n",
+        "            self._begun.remove(name)\n            self._begun.appendleft(name)\n"
+        "            while self._begun and self._begun[0] in self._ended:\n",
+        MANY + "test_progress_is_told_as_far_as_all_is_done",
+    ),
+    Mutant(
+        "batches-side-by-side",
+        kinds.SENTENCES,
+        "I6",
+        "deletes are signed and carried out for one batch at a time",
+        "jobs/bucket/collector.py",
+        "        with self._deleting:\n            self._carry_out(condemned)",
+        "        self._carry_out(condemned)",
+        MANY + "test_batches_are_deleted_one_after_the_other",
+    ),
+    Mutant(
+        "go-on-after-the-end",
+        kinds.SENTENCES,
+        "I11",
+        "a run that is stopped begins nothing more",
+        "jobs/gc.py",
+        "        workers.close()\n",
+        "        pass\n",
+        MANY + "test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later",
     ),
 ]

@@ -188,11 +188,13 @@ def test_an_upload_that_was_finished_is_unknown_at_once(threads: ThreadPoolExecu
     with repository.resume_upload(upload_id) as upload:
         upload.write([IMAGE.blobs[-1]])
         upload.finish(LAYER)
-    assert removing.wait(20) and keys.session(upload_id) in memory.stored
-    with pytest.raises(BlobUploadUnknown):
-        repository.upload_offset(upload_id)
-    with pytest.raises(BlobUploadUnknown):
-        repository.resume_upload(upload_id)
-    go_on.set()
+    try:
+        assert removing.wait(20) and keys.session(upload_id) in memory.stored
+        with pytest.raises(BlobUploadUnknown):
+            repository.upload_offset(upload_id)
+        with pytest.raises(BlobUploadUnknown):
+            repository.resume_upload(upload_id)
+    finally:
+        go_on.set()
     settle(store)
     assert keys.session(upload_id) not in memory.stored

@@ -6,7 +6,9 @@ of a directory (`gc_local`), or deleted under a sentence on a bucket (`bucket.co
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from zotctl.errors import ClockDoubtful, StorageError
@@ -14,6 +16,7 @@ from zotctl.jobs.bucket.collector import BucketCollector
 from zotctl.jobs.clock_check import require_clock
 from zotctl.jobs.gc_local import LocalCollector
 from zotctl.jobs.gc_plan import COUNTERS, GcOptions
+from zotctl.jobs.hashing import Workers
 from zotctl.jobs.run import Run, Stopped, TimeUp
 from zotctl.storage.root import Root
 
@@ -26,6 +29,10 @@ Settings = Callable[[Root], GcOptions | None]
 class Collector(Protocol):
     """One root in one run."""
 
+    @property
+    def at_once(self) -> int:
+        """Repositories that are collected side by side, each by a thread."""
+
     def begin(self) -> None:
         """What needs no walk through the repositories."""
 
@@ -35,8 +42,12 @@ class Collector(Protocol):
     def collect(self, name: str) -> None:
         """One repository. Raises what goes wrong in it."""
 
+    @property
+    def halted(self) -> threading.Event:
+        """Set: what is under way in other threads ends at its next step."""
+
     def stopped(self) -> None:
-        """The run ends before its end."""
+        """The run ends before its end, and nothing is under way any more."""
 
     def end(self) -> None:
         """What can be done when all were looked at."""
@@ -63,14 +74,36 @@ def _collect(run: Run, collectors: dict[str, Collector]) -> None:
         collector.begin()
     for root in run.roots:
         names, found = run.repositories_of(root), collectors.get(root.label)
-        for name in found.order(names) if found else names:
-            run.check()
-            if found and _is_collected(run, root, name):
-                with run.guarded(name):
-                    found.collect(name)
+        if found is None:
+            for _ in names:
+                run.check()
+        else:
+            _collect_root(run, root, found, found.order(names))
     run.walked()
     for collector in collectors.values():
         collector.end()
+
+
+def _collect_root(run: Run, root: Root, collector: Collector, names: Iterator[str]) -> None:
+    """Several repositories side by side, where most of the time is spent in waiting for a network."""
+
+    def collect(name: str) -> None:
+        with run.guarded(name):
+            collector.collect(name)
+
+    workers = Workers(collector.at_once)
+    try:
+        for name in names:
+            run.check()
+            if _is_collected(run, root, name):
+                workers.put(partial(collect, name), lambda _: None)
+        workers.drain()
+    except BaseException:
+        collector.halted.set()
+        raise
+    finally:
+        workers.close()
+        collector.halted.clear()
 
 
 def _collector(run: Run, root: Root, options: GcOptions) -> Collector:

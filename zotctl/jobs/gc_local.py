@@ -6,6 +6,7 @@ has lain there for longer than the delay is purged. Killed anywhere, the next ru
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ class Chosen:
 class LocalCollector:
     """One root in one run."""
 
+    at_once = 1
+
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
+        self.halted = threading.Event()
         self._run, self._root = run, root
         self._chosen = Chosen(options, Moving(root, options.delay, run.clock.now()))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"

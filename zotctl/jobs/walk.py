@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from zotctl.storage.graph import Facts, Fault, reach
 from zotctl.storage.index import Index
+from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
 ROUNDS = 10
@@ -23,10 +24,11 @@ class Marks:
     facts: dict[str, Facts]
 
 
-def mark(root: Root, name: str) -> Marks:
-    """Read each manifest once, without a lock. Raises NotFound, LayoutInvalid."""
+def mark(root: Root, name: str, read: Snapshot | None = None) -> Marks:
+    """Read each manifest once, without a lock. `read`: the index, if it was read just now. Raises NotFound,
+    LayoutInvalid."""
     for _ in range(ROUNDS):
-        snapshot = root.protocol.read_index(name)
+        snapshot, read = read or root.protocol.read_index(name), None
         marks = mark_index(root, name, snapshot.index, snapshot.generation)
         # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.
         if not marks.faults or root.protocol.read_index(name).generation == snapshot.generation:
@@ -54,9 +56,9 @@ class Marker:
 
     def now(self) -> Marks:
         """Cheap while nothing changes, so it may be asked under the lock. Raises NotFound, LayoutInvalid."""
-        generation = self._root.protocol.read_index(self._name).generation
-        if self._marks is None or self._marks.generation != generation or self._marks.faults:
-            self._marks = mark(self._root, self._name)
+        read = self._root.protocol.read_index(self._name)
+        if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
+            self._marks = mark(self._root, self._name, read)
         return self._marks
 
 

@@ -66,6 +66,7 @@ ORIGINS = f"{HIDDEN}/origins"
 WHOLE = f"{HIDDEN}/whole"
 CAPABILITIES = f"{HIDDEN}/capabilities"
 COLLECTION = f"{HIDDEN}/gc"
+FIRST_SEEN = f"{COLLECTION}/seen"
 """What collectors on a bucket remember from one run to the next."""
 
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
@@ -169,7 +170,7 @@ def held_in(key: str) -> str:
 
 def first_seen(name: str) -> str:
     """Since when something is known to be unreachable: of a repository, or SHARED for the pool."""
-    return f"{COLLECTION}/seen/{name_key(name)}"
+    return f"{FIRST_SEEN}/{name_key(name)}"
 
 
 def checkpoint() -> str:

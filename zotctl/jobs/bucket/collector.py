@@ -6,11 +6,13 @@ Plain reads, without a lock or a promise, so that what it finds is a plan: `dele
 from __future__ import annotations
 
 import json
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported
+from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported, ZotctlError
 from zotctl.jobs.bucket import leftovers
 from zotctl.jobs.bucket.deletion import Batches, Condemned
 from zotctl.jobs.bucket.judge import SHARED_BY_ZOT, Judge, Known
@@ -25,10 +27,35 @@ from zotctl.storage import keys
 from zotctl.storage.history import Past
 from zotctl.storage.objects import Object
 from zotctl.storage.root import Root
+from zotctl.storage.s3.abreast import Halted
 from zotctl.storage.s3.history import FLUSHED_EVERY
 
+AT_ONCE = 8
+"""Repositories that are collected side by side: a small one is some requests that wait for each other."""
 NOTED_EVERY = 60.0
 """Seconds after which is written down how far a run has come."""
+
+
+class Progress:
+    """How far a run has come in the order in which it begins repositories. Safe between threads."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        """All up to this one are done."""
+        self._begun = deque[str]()
+        self._ended = set[str]()
+        self._mutex = threading.Lock()
+
+    def begin(self, name: str) -> None:
+        with self._mutex:
+            self._begun.append(name)
+
+    def end(self, name: str) -> None:
+        with self._mutex:
+            self._ended.add(name)
+            while self._begun and self._begun[0] in self._ended:
+                self.last = self._begun.popleft()
+                self._ended.discard(self.last)
 
 
 class BucketCollector:
@@ -38,26 +65,46 @@ class BucketCollector:
         self._run, self._root, self._options = run, root, options
         self._site, self._dry = root.bucket.site, run.dry_run or options.dry_run
         self._known, self._judge = Known(), Judge(run, self._site, options.delay)
-        self._batches = Batches(root, run.check)
+        self._batches = Batches(root, self._check)
+        self._deleting = threading.Lock()
+        """One batch at a time, however many repositories are looked at: it goes by the clock."""
+        self._mutex = threading.Lock()
         self._stubs: bool | None = None
         self._refused = False
         """Its object store is none to delete on. Told once, and the rest of the run goes on."""
-        self._last, self._noted = "", self._site.clock.elapsed()
+        self._progress, self._noted = Progress(), self._site.clock.elapsed()
+        self._seen = set[str]()
+        """What an earlier run has left of when it has seen what."""
+
+    @property
+    def at_once(self) -> int:
+        return 1 if self._site.threads is None else AT_ONCE
 
     def begin(self) -> None:
         """Which copies are damaged; what can go is known when it was looked at."""
         self._root.bucket.bad.refresh(now=True)
+        self._seen = {found.key for found in self._site.objects.list(f"{keys.FIRST_SEEN}/")}
+
+    @property
+    def halted(self) -> threading.Event:
+        return self._site.halted
+
+    def _check(self) -> None:
+        if self._site.halted.is_set():
+            raise Halted
+        self._run.check()
 
     # -- how far it came ------------------------------------------------------------------------
 
     def order(self, names: Iterator[str]) -> Iterator[str]:
         """Those first that the last run was cut short before."""
         listed, after = list(names), self._checkpoint().split("/")
-        yield from (name for name in listed if name.split("/") > after)
-        yield from (name for name in listed if name.split("/") <= after)
+        for name in sorted(listed, key=lambda name: name.split("/") <= after):
+            self._progress.begin(name)
+            yield name
 
     def stopped(self) -> None:
-        self._note(self._last)
+        self._note(self._progress.last)
         if not self._dry:
             self._root.bucket.history.flush()
 
@@ -80,10 +127,22 @@ class BucketCollector:
     # -- a repository ---------------------------------------------------------------------------
 
     def collect(self, name: str) -> None:
-        """Whatever ends this before its end: the repository then keeps all that it holds in the pool (I5)."""
         self._known.left_alone.add(name)
+        try:
+            self._collect_one(name)
+        except ZotctlError:
+            self._progress.end(name)
+            raise
+        self._progress.end(name)
+        with self._mutex:
+            is_due = self._site.clock.elapsed() - self._noted >= NOTED_EVERY
+            if is_due:
+                self._note(self._progress.last)
+
+    def _collect_one(self, name: str) -> None:
+        """Whatever ends this before its end: the repository then keeps all that it holds in the pool (I5)."""
         planner = Planner(self._run, self._root, name, self._options, self._judge.now)
-        seen = Seen(self._site, name)
+        seen = Seen(self._site, name, there=keys.first_seen(name) in self._seen)
         try:
             plan = planner.plan(partial(self._settle, name, seen))
         except NotFound:
@@ -95,9 +154,6 @@ class BucketCollector:
             tags = set(plan.rest.index.tags())
             self._root.bucket.history.compact(name, plan.rest.reachable, tags, self._judge.now)
         self._collect(name, seen, plan.rest)
-        self._last = name
-        if self._site.clock.elapsed() - self._noted >= NOTED_EVERY:
-            self._note(name)
 
     def _settle(self, name: str, seen: Seen, drops: list[Drop], past: Past) -> list[Drop]:
         """What servers have not written into the history yet, because they do that once a minute, is not to be
@@ -124,19 +180,23 @@ class BucketCollector:
         own = {str(digest) for digest, found in lying if self._is_whole(digest, found)}
         self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
-        self._take(seen, [one for each in garbage if (one := self._condemn(name, seen, *each)) is not None])
+        due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
+        found = self._site.each([partial(self._condemn, name, seen, *each) for each in due])
+        self._take(seen, [one for one in found if one is not None])
 
     def _is_whole(self, digest: Digest, found: Object) -> bool:
         """Can its repository do with it, so that nobody needs another copy to heal it from?"""
         return not (is_stub(digest, found.size) or self._root.bucket.bad.holds(digest, found))
 
-    def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
-        """None: not yet."""
+    def _is_due(self, name: str, seen: Seen, digest: Digest, blob: Object) -> bool:
+        """False: not yet."""
         if not self._judge.is_old(name, blob):
-            return None
+            return False
         self._judge.tell(name, seen, digest, blob)
-        if not self._judge.is_due(seen, blob.key) or self._is_shared_by_zot():
-            return None
+        return self._judge.is_due(seen, blob.key) and not self._is_shared_by_zot()
+
+    def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
+        """None: somebody may have been promised it since."""
         hold = self._site.head(keys.hold(digest, name))
         found = [blob, hold] if hold else [blob]
         if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
@@ -145,11 +205,12 @@ class BucketCollector:
 
     def _is_shared_by_zot(self) -> bool:
         """Is there a repository whose content may lie in this one? Looked up when something is to go."""
-        if self._stubs is None:
-            self._stubs = self._root.bucket.stubs.remain()
-            if self._stubs:
-                self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT))
-        return self._stubs
+        with self._mutex:
+            if self._stubs is None:
+                self._stubs = self._root.bucket.stubs.remain()
+                if self._stubs:
+                    self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT))
+            return self._stubs
 
     def _take(self, seen: Seen, condemned: list[Condemned]) -> None:
         """C2 to C7, after it is written down what was seen."""
@@ -157,6 +218,12 @@ class BucketCollector:
             return
         if self._options.delay:
             seen.save()
+        if not condemned:
+            return
+        with self._deleting:
+            self._carry_out(condemned)
+
+    def _carry_out(self, condemned: list[Condemned]) -> None:
         if self._refused:
             return
         try:

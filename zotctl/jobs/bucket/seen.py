@@ -20,10 +20,14 @@ SLACK = 2.0
 class Seen:
     """Times in seconds since 1970 by the server's clock, under the key of what is unreachable."""
 
-    def __init__(self, site: Site, name: str) -> None:
+    def __init__(self, site: Site, name: str, *, there: bool = True) -> None:
+        """`there` False: an earlier run has left nothing, so it is not looked for; left meanwhile by another one, it
+        is not replaced, and what this run sees is dropped (s3.md 5)."""
         self._site, self._name, self._key = site, name, keys.first_seen(name)
         self._etag, self._before = "", dict[str, float]()
         self._now: dict[str, float] = {}
+        if not there:
+            return
         with suppress(NotFound):
             got = site.objects.get(self._key)
             assert got is not None

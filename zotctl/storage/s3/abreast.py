@@ -10,18 +10,25 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def abreast(threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[], T]]) -> list[T]:
+class Halted(Exception):
+    """Nobody waits for this any more. No error of the registry: whatever forgives those, doesn't forgive this."""
+
+
+def abreast(
+    threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[], T]], halted: threading.Event | None = None
+) -> list[T]:
     """Make all calls, at most `most` at once; the results in order.
 
     The caller makes calls too, and waits for those only that a thread has begun: so a call may come here itself,
     however few threads there are. After a failure no other call is begun; of several, the first in order is raised.
+    Nor is one after `halted`; Halted is raised then, if not all were made.
     """
     results: dict[int, T] = {}
     failures: dict[int, BaseException] = {}
     todo, mutex = iter(enumerate(calls)), threading.Lock()
 
     def work() -> None:
-        while not failures:
+        while not (failures or (halted is not None and halted.is_set())):
             with mutex:
                 at, call = next(todo, (-1, None))
             if call is None:
@@ -38,4 +45,6 @@ def abreast(threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[],
             helper.result()
     if failures:
         raise failures[min(failures)]
+    if len(results) < len(calls):
+        raise Halted
     return [results[at] for at in range(len(calls))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.oci.digest import check_digest
@@ -24,6 +25,7 @@ FLUSHED_EVERY = 60.0
 """Seconds."""
 MOST_EVENTS = 100_000
 """Kept in memory while the bucket is away; then the oldest go."""
+LOOKED_AT = 10_000
 FILES = 8
 """Objects of a repository above which they are made one."""
 REMEMBERED = 32 << 20
@@ -42,6 +44,8 @@ class BucketHistory:
         self._mutex = threading.Lock()
         self._flushed = site.clock.elapsed()
         self._pulls = Pulls(site.clock)
+        self._few: Lru[str, bool] = Lru(LOOKED_AT)
+        """Was there nothing to compact when the past of a repository was looked at?"""
         self._files: Lru[str, tuple[Event, ...]] = Lru(REMEMBERED)
 
     # -- noting ---------------------------------------------------------------------------------
@@ -88,8 +92,10 @@ class BucketHistory:
         past = Past()
         with self._mutex:
             events = [event for event in self._events if event["r"] == name]
-        for _, written in self._written(name):
-            events += written
+        written = self._written(name)
+        self._few.put(name, len(written) <= FILES)
+        for _, some in written:
+            events += some
         for event in sorted(events, key=lambda event: float(event["t"])):
             past.take(event)
         self._add_untagged(name, past)
@@ -114,8 +120,9 @@ class BucketHistory:
         except (NotFound, StorageError):
             return
         known = past.here | past.pushed.keys() | past.noted.keys()
-        for digest in [d for d in index.digests if d not in known and not index.tags_of(d)]:
-            found = self._site.head(keys.blob(name, check_digest(digest)))
+        untold = [digest for digest in index.digests if digest not in known and not index.tags_of(digest)]
+        heads = [partial(self._site.head, keys.blob(name, check_digest(digest))) for digest in untold]
+        for digest, found in zip(untold, self._site.each(heads), strict=True):
             if found is not None and PUSHED.items() <= found.metadata.items():
                 past.pushed[digest] = found.modified
                 past.here.add(digest)
@@ -126,6 +133,8 @@ class BucketHistory:
         """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
         that were there at `asof` by the server's clock, or later. Two that do so at once, or one that dies in between,
         leave some events twice, which is the same."""
+        if self._few.get(name):
+            return
         written = self._written(name)
         if len(written) <= FILES:
             return

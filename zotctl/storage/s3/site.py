@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -48,6 +49,8 @@ class Site:
     """At a repository's index.json, between the processes of this server."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
+    halted: threading.Event = field(default_factory=threading.Event)
+    """Set when a job ends before its end: its threads begin nothing more that has many parts."""
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because somebody else's came between."""
     _pool_seen: bool = False
@@ -92,4 +95,4 @@ class Site:
         """All of them, side by side where there are threads; the results in order. A call may come here itself."""
         if self.threads is None or len(calls) < 2:
             return [call() for call in calls]
-        return abreast(self.threads, THREADS, calls)
+        return abreast(self.threads, THREADS, calls, self.halted)
