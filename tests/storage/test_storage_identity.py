@@ -26,9 +26,11 @@ from zotctl.jobs import importer, leftovers
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
+from zotctl.jobs.scrub_state import Checked
 from zotctl.jobs.sources import MOVED
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.file_identity import FileIdentity, HeldFile, same_file
 from zotctl.storage.local.driver import LocalDriver
@@ -232,6 +234,64 @@ def test_i2_healing_spreads_the_bytes_of_the_push_and_no_other(
     assert not memory.scan(keys.TMP)
 
 
+@pytest.mark.parametrize("where", ["a", "c"])
+def test_a_push_heals_the_pool_and_all_that_share_its_damage(memory: MemoryDriver, store: Store, where: str) -> None:
+    """Also a push into a repository that did not have the blob: it meets the damage in the pool."""
+    for name in "ab":
+        push_blob(store.repository_for_push(name), LAYER)
+    replace(memory, ROTTEN, A, POOL, B)
+    memory.link(A, B)
+    memory.link(A, POOL)
+    push_blob(store.repository_for_push(where), LAYER)
+    assert {bytes_of(memory, key) for key in (A, B, POOL)} == {LAYER}
+    assert [known.nlink for _, known in store.roots[0].local.bad.kept(DIGEST)] == [1], "kept for a look"
+
+
+@pytest.mark.parametrize(("where", "key"), [("a", A), ("b", POOL), ("c", POOL)])
+def test_a_push_whose_own_bytes_went_marks_no_copy(
+    memory: MemoryDriver, between: Meanwhile, store: Store, where: str, key: str
+) -> None:
+    """Its session is removed while it compares: that says nothing of the copy. `c` has a damaged one to be healed."""
+    push_blob(store.repository_for_push("a"), LAYER)
+    push_blob(store.repository_for_push("c"), b"other")
+    put(memory, C, ROTTEN)
+
+    def sweep() -> None:
+        for entry in memory.scan(keys.UPLOADS):
+            memory.unlink(f"{keys.UPLOADS}/{entry.name}")
+
+    between.when(("open", key), act=sweep)
+    with pytest.raises(NotFound):
+        push_blob(store.repository_for_push(where), LAYER)
+    assert not between.left
+    assert not any(same_file(known, memory.stat(POOL)) for _, known in store.roots[0].local.bad.kept(DIGEST))
+    assert store.repository("a").blob(DIGEST) == len(LAYER) and POOL in memory.names
+
+
+def test_when_a_file_takes_no_more_names_the_next_is_the_pools() -> None:
+    memory = MemoryDriver(max_links=6)
+    store, names = store_over(memory), [f"r{number}" for number in range(12)]
+    for name in names:
+        push_blob(store.repository_for_push(name), LAYER)
+    found = [memory.stat(keys.blob(name, DIGEST)) for name in names]
+    assert {bytes_of(memory, keys.blob(name, DIGEST)) for name in names} == {LAYER}
+    assert len({info.ino for info in found}) <= 4
+    assert memory.stat(POOL).ino == found[-1].ino
+
+
+def test_what_can_not_be_healed_at_once_is_known_to_be_damaged(memory: MemoryDriver, store: Store) -> None:
+    """The repository is locked by a job just now."""
+    for name in "ab":
+        push_blob(store.repository_for_push(name), LAYER)
+    replace(memory, ROTTEN, A, POOL, B)
+    memory.link(A, POOL)
+    local = store_over(memory).roots[0].local
+    with local.site.locks.hold("a"):
+        push_blob(store.repository_for_push("c"), LAYER)
+    with pytest.raises(Damaged):
+        local.find("a", DIGEST)
+
+
 def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) -> None:
     """Where a file takes no more names, each repository gets a copy of it."""
 
@@ -272,6 +332,21 @@ def test_what_is_no_file_and_became_one_is_left(memory: MemoryDriver, between: M
     push_blob(store.repository_for_push("a"), LAYER)
     assert not between.left
     assert memory.stat(A).mtime_ns == LONG_AGO and not memory.scan(keys.QUARANTINE)
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
+def test_i6_known_damage_is_mounted_by_nobody(memory: MemoryDriver, store: Store, there: bool) -> None:
+    """Neither that of the source, nor what lies in the target already."""
+    push_blob(store.repository_for_push("a"), LAYER)
+    push_blob(store.repository_for_push("b"), b"other")
+    replace(memory, ROTTEN, A, POOL)
+    if there:
+        memory.rename(A, B)
+        put(memory, A, LAYER)
+    with memory.open(B if there else A) as reader:
+        assert store.roots[0].local.bad.mark(DIGEST, B if there else A, HeldFile(reader))
+    assert not store.roots[0].protocol.mount("a", "b", DIGEST)
+    assert there == (B in memory.names)
 
 
 class Answered(Faults):
@@ -387,6 +462,20 @@ def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
     assert not between.left
     with pytest.raises(Damaged):
         store.roots[0].protocol.find("a", DIGEST)
+
+
+def test_a_file_with_the_number_of_a_checked_one_was_not_checked(memory: MemoryDriver, store: Store) -> None:
+    """What a rolling scrub remembers; links, which every push of shared content makes, leave it."""
+    push_blob(store.repository_for_push("a"), LAYER)
+    checked = Checked(store.roots[0], Clock())
+    checked.note(DIGEST, memory.stat(A))
+    memory.link(A, "another")
+    assert checked.when(DIGEST, memory.stat(A))
+    memory.unlink("another")
+    was = replace(memory, ROTTEN, A, POOL)
+    with memory.append(A) as writer:
+        writer.dress(None, was.mtime_ns + 1)
+    assert memory.stat(A).ino == was.ino and not checked.when(DIGEST, memory.stat(A))
 
 
 def test_damage_that_was_touched_is_read_again_and_marked(

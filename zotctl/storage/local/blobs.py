@@ -13,7 +13,7 @@ from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.heal import Healing
 from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.naming import own_name
-from zotctl.storage.local.pool import Pool
+from zotctl.storage.local.pool import Copy, Pool
 from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
@@ -155,6 +155,8 @@ class Blobs:
                 self._site.durable.replace(self._site.durable.flushed(staged), blob)
                 return True
             self._pool.offer(digest, staged, pooled)
+            if pooled.copy is Copy.DAMAGED:
+                self.healing.owe(digest, staged)
         return True
 
     def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
