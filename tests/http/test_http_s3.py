@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
 
 from tests import images
 from tests.buckets import Bucket, make_bucket
 from tests.buckets import Server as ObjectStore
 from tests.http.serving import Raw, Server, digest, error_code, push_blob, serving, until
-from tests.object_proxy import FAULTS, Proxy, one_in
+from tests.object_proxy import FAULTS, RESET, Proxy, one_in
 from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
@@ -136,6 +138,26 @@ def test_a_bucket_that_is_away_at_the_start_is_served_when_it_is_there(tmp_path:
         until(lambda: client.get("/readyz").status_code == 200)
         push_image(client, "a", "1.0")
         assert client.get("/v2/a/tags/list").json()["tags"] == ["1.0"]
+
+
+def test_serve_ends_within_drain_while_its_job_waits_for_the_bucket(tmp_path: Path, bucket: Bucket) -> None:
+    """The job process, too, wherever in a request it is."""
+    asked = threading.Event()
+
+    def hang(request: web.Request) -> str:
+        if request.method == "GET" and "prefix" in request.query and "_blobs" not in request.query["prefix"]:
+            asked.set()  # a collector lists; servers that nobody asks for anything do not
+            return RESET
+        return ""
+
+    with closing(Proxy(bucket.server.endpoint, choose=hang)) as proxy:
+        unfit = Bucket(replace(bucket.settings, endpoint=proxy.endpoint), bucket.server)
+        config = '[storage]\ngc_interval = "1s"\n'
+        with serving(tmp_path / "home", "--drain", "2s", config=config, bucket=unfit) as server:
+            assert asked.wait(60)
+            workers = server.workers()
+            assert server.stop() == 0
+            assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.mark.timeout(180)

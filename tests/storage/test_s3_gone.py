@@ -13,13 +13,14 @@ from tests import images
 from tests.clocks import Hand
 from tests.object_faults import FaultyObjects
 from tests.stores import bucket_store, push_blob, push_image
-from zotctl.errors import BlobUnknown, ManifestBlobUnknown, NotFound
+from zotctl.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NotFound
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
-from zotctl.storage import Store, keys
+from zotctl.storage import Store, keys, repository
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.root import Root
+from zotctl.storage.s3 import redirects as redirects_module
 from zotctl.storage.s3.bad import LOOK_EVERY
 from zotctl.storage.s3.promises import BELIEVED
 from zotctl.storage.s3.redirects import Redirects
@@ -45,6 +46,7 @@ class Servers:
         return bucket_store(FaultyObjects(self.memory, lambda *_: ""), self.clock, dedupe=self.dedupe)  # type: ignore[arg-type]
 
     def see(self, store: Store) -> None:
+        store.repository("a").tags()  # what was promised before an index.json was read, is not remembered
         assert store.repository("a").blob(LAYER) == len(BODY)
 
     @property
@@ -130,16 +132,113 @@ def test_a_promise_outlives_the_look(servers: Servers) -> None:
     assert servers.memory.stored[keys.hold(LAYER, "a")] == written
 
 
-def _redirecting(servers: Servers) -> Callable[[], str | None]:
+def _redirecting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+    monkeypatch.setattr(redirects_module, "LEAST", 1)
     bucket = root(servers.other).bucket
     redirects = Redirects(bucket.site, bucket.blobs, bucket.promises, 600)
-    return lambda: redirects.url("a", LAYER)
+    return lambda: redirects.find("a", LAYER)
 
 
-def test_no_client_is_sent_to_what_went(servers: Servers) -> None:
-    url = _redirecting(servers)
-    url()
+def test_no_client_is_sent_to_what_went(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _redirecting(servers, monkeypatch)
+    assert url()
     servers.memory.delete(servers.place)
     servers.later(BELIEVED)
     with pytest.raises(NotFound):
         url()
+
+
+# -- objects of another length ----------------------------------------------------------------------
+
+
+def shorten(servers: Servers, key: str) -> None:
+    stored = servers.memory.stored[key]
+    servers.memory.stored[key] = stored._replace(body=stored.body[:-3])
+
+
+def test_a_short_object_is_404_at_old_and_fresh_servers(servers: Servers) -> None:
+    shorten(servers, servers.place)
+    servers.later(BELIEVED)
+    for store in (*servers.both, servers.server()):
+        with pytest.raises(BlobUnknown, match="push it again"):
+            store.repository("a").blob(LAYER)
+        with pytest.raises(BlobUnknown, match="push it again"):
+            store.repository("a").open_blob(LAYER)
+    push_blob(servers.other.repository("a"), BODY)
+    for store in (*servers.both, servers.server()):
+        servers.see(store)
+        with store.repository("a").open_blob(LAYER) as reader:
+            assert reader.size == len(BODY)
+
+
+def test_in_a_large_repository_the_manifest_that_was_served_tells(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all manifests are read for one blob."""
+    monkeypatch.setattr(repository, "FEW_MANIFESTS", 0)
+    shorten(servers, servers.place)
+    fresh = servers.server()
+    fresh.repository("a").manifest("v1")
+    with pytest.raises(BlobUnknown, match="push it again"):
+        fresh.repository("a").open_blob(LAYER)
+    with pytest.raises(BlobUnknown, match="push it again"):
+        fresh.repository("a").blob(LAYER)
+
+
+def test_a_short_object_that_no_manifest_names_yet_is_hashed_before_it_is_believed(servers: Servers) -> None:
+    """A manifest says another length: the blob is read, and marked, so that the client can push it."""
+    made = images.image("other", layers=1)
+    push_blob(servers.pushed.repository("a"), made.blobs[0])
+    push_blob(servers.pushed.repository("a"), made.blobs[1])
+    layer = digest_of(made.blobs[1])
+    shorten(servers, keys.shared(layer) if servers.dedupe else keys.blob("a", layer))
+    fresh = servers.server()
+    with pytest.raises(ManifestBlobUnknown, match=layer):
+        fresh.repository("a").put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v2"])
+    for store in (fresh, servers.server()):
+        root(store).protocol.maintain()
+        with pytest.raises(BlobUnknown, match="damaged"):
+            store.repository("a").blob(layer)
+    push_blob(fresh.repository("a"), made.blobs[1])
+    fresh.repository("a").put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v2"])
+
+
+def test_no_client_is_sent_to_a_short_object(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redirects_module, "LEAST", 1)
+    bucket = root(servers.other).bucket
+    bucket.redirects = Redirects(bucket.site, bucket.blobs, bucket.promises, 600)
+    shorten(servers, servers.place)
+    servers.later(BELIEVED)
+    with pytest.raises(BlobUnknown, match="push it again"):
+        servers.other.repository("a").redirect(LAYER)
+
+
+# -- manifests that are known already ---------------------------------------------------------------
+
+
+def test_a_manifest_that_went_is_404_though_its_bytes_are_known(servers: Servers) -> None:
+    for store in servers.both:
+        store.repository("a").manifest("v1")
+    servers.memory.delete(keys.blob("a", IMAGE.digest))
+    servers.later(BELIEVED)
+    for store in servers.both:
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest("v1")
+    manifest = check_manifest(IMAGE.manifest, OCI_MANIFEST)
+    servers.other.repository("a").put_manifest(manifest, IMAGE.manifest, ["v1"])
+    for store in servers.both:
+        assert store.repository("a").manifest("v1").body == IMAGE.manifest
+
+
+def test_a_manifest_that_is_known_costs_one_look_in_half_a_minute(servers: Servers) -> None:
+    def asked() -> list[str]:
+        faulty = root(servers.other).bucket.site.objects
+        assert isinstance(faulty, FaultyObjects)
+        faulty.taken()
+        servers.other.repository("a").manifest("v1")
+        return [made.method for made in faulty.taken()]
+
+    asked()
+    assert asked() == ["get"]
+    servers.later(BELIEVED)
+    assert asked() == ["get", "head"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from zotctl.storage.root import Root
 
 log = logging.getLogger("zotctl.jobs")
+
+SHARE = 0.8
+"""Of `drain`, which is left to a job to come to a stop."""
 
 
 def is_wanted(config: Config) -> bool:
@@ -43,7 +49,9 @@ def main(config: Config, life: int, counted: Text | None = None) -> int:
     except ZotctlError as error:
         log.error(f"no collection and no scrub: {error.message}")
         return error.exit_code
-    schedule = Schedule(config, store, _Stop(life).wait)
+    stop = _Stop(life)
+    threading.Thread(target=stop.enforce, args=(config.http.drain,), daemon=True).start()
+    schedule = Schedule(config, store, stop.wait)
     if counted is not None:
         schedule.told = _counting(counted, store)
     schedule.run()
@@ -81,3 +89,11 @@ class _Stop:
     def wait(self, seconds: float) -> bool:
         """Sleep, unless it is time to stop; then True, from now on."""
         return bool(select.select(self._sources, [], [], seconds)[0])
+
+    def enforce(self, drain: float) -> None:
+        """In a thread: a job that waits for its storage when it is time to stop ends within `drain`. It may be cut
+        off anywhere, as by a kill."""
+        select.select(self._sources, [], [])
+        time.sleep(SHARE * drain)
+        log.warning("the job under way did not come to a stop in time and is cut off; the next run goes on")
+        os._exit(0)

@@ -73,27 +73,30 @@ def _collect(run: Run, collectors: dict[str, Collector]) -> None:
     for collector in collectors.values():
         collector.begin()
     for root in run.roots:
-        names, found = run.repositories_of(root), collectors.get(root.label)
-        if found is None:
-            for _ in names:
-                run.check()
-        else:
-            _collect_root(run, root, found, found.order(names))
+        with run.guarded(root.label, root):
+            _collect_root(run, root, collectors.get(root.label))
     run.walked()
-    for collector in collectors.values():
-        collector.end()
+    for label, collector in collectors.items():
+        if label not in run.away:
+            collector.end()
 
 
-def _collect_root(run: Run, root: Root, collector: Collector, names: Iterator[str]) -> None:
+def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
     """Several repositories side by side, where most of the time is spent in waiting for a network."""
+    names = run.repositories_of(root)
+    if collector is None:
+        for _ in names:
+            run.check()
+        return
 
     def collect(name: str) -> None:
-        with run.guarded(name):
-            collector.collect(name)
+        if root.label not in run.away:
+            with run.guarded(name, root):
+                collector.collect(name)
 
     workers = Workers(collector.at_once)
     try:
-        for name in names:
+        for name in collector.order(names):
             run.check()
             if _is_collected(run, root, name):
                 workers.put(partial(collect, name), lambda _: None)

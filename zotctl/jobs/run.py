@@ -10,7 +10,7 @@ from typing import Any
 from wcmatch import glob
 
 import zotctl
-from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, ZotctlError
+from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
 from zotctl.jobs.throttle import Throttle
 from zotctl.storage import Store
@@ -74,6 +74,8 @@ class Run:
         self._met = self._walked = False
         self.unlisted: set[str] = set()
         """Roots whose repositories are not all known, because a list failed."""
+        self.away: set[str] = set()
+        """Roots whose storage was lost in the middle: told once, and left alone for the rest of the run."""
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
@@ -91,11 +93,14 @@ class Run:
         try:
             root.require()
             for name in [self.store.only] if self.store.only else root.catalog.everything(self._pass_over):
+                if root.label in self.away:
+                    return
                 if self.covers(name):
                     yield name
         except StorageError as error:
             self.unlisted.add(root.label)
-            self.error(root.label, error)
+            if not self.is_lost(root, error):
+                self.error(root.label, error)
 
     def _pass_over(self, directory: str, error: StorageError) -> None:
         """Nobody knows what is in it: only told where it could be meant."""
@@ -122,12 +127,25 @@ class Run:
             raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
 
     @contextmanager
-    def guarded(self, name: str) -> Iterator[None]:
-        """What goes wrong in one repository is reported by name, and the rest goes on (I11)."""
+    def guarded(self, name: str, root: Root | None = None) -> Iterator[None]:
+        """What goes wrong in one repository is reported by name, and the rest goes on (I11). Not where the storage of
+        its `root` is away: then it is that which is reported, once."""
         try:
             yield
         except ZotctlError as error:
-            self.error(name, error)
+            if root is None or not self.is_lost(root, error):
+                self.error(name, error)
+
+    def is_lost(self, root: Root, error: ZotctlError) -> bool:
+        """Is this error that of a bucket that is away, and not only of one object?"""
+        if root.label not in self.away and root.is_bucket and isinstance(error, Unavailable):
+            state = root.state()
+            with self._mutex:
+                first = isinstance(state, Unavailable) and root.label not in self.away
+                self.away |= {root.label} if first else set()
+            if first and state is not None:
+                self.refuse(root, state)
+        return root.label in self.away
 
     # -- the end --------------------------------------------------------------------------------
 

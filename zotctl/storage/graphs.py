@@ -20,7 +20,7 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation
-from zotctl.storage.graph import Content, Fault, Known, ManifestGraph, Read, Reference, read_content
+from zotctl.storage.graph import Content, Fault, Known, ManifestGraph, Read, Reference, read_content, understand
 from zotctl.storage.index import Index
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class RepositoryGraph:
         self._states: dict[str, Generation | None] = {}
         """Of the files that could not be read; None: there was none."""
         self._verified: dict[str, int] = {}
+        self._told: dict[str, set[int]] = {}
+        self.unsaid: Lru[str, float] = Lru(10_000)
+        """When no manifest told how long a blob is, by `clock.elapsed`."""
         self._read_stored = reader_of(protocol, name)
         self._each = protocol.each if protocol.deferred else None
         self._graph = ManifestGraph(self._read, each=self._each)
@@ -140,8 +143,23 @@ class RepositoryGraph:
         """False: it was hashed here, or the manifests say, with another length (I2). None: not known."""
         if (true := self._verified.get(digest)) is not None:
             return size == true
-        sizes = self._graph.sizes(digest)
+        sizes = self._graph.sizes(digest) or self._told.get(digest)
         return size in sizes if sizes else None
+
+    def told(self, digest: Digest, body: bytes) -> None:
+        """A manifest was served: it says how long its blobs are, before all of the others are read."""
+        if digest in self._graph.facts or digest in self._told:
+            return
+        if len(self._told) > 100_000:
+            self._told.clear()
+        self._told[digest] = {len(body)}
+        facts = understand(Content(len(body), body), digest).facts
+        for reference in facts.references if facts else ():
+            self._told.setdefault(reference.digest, set()).add(reference.size)
+
+    def unread(self, index: Index) -> int:
+        """How many rows of this index were never read."""
+        return len(index.digests.keys() - self._rows.keys())
 
     def referrers(self, subject: str) -> list[Descriptor]:
         """In the order of their digests, so that a page can go on where the last one ended."""

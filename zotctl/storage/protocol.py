@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from zotctl.errors import NotYetReadable, PermissionRefused, RequestRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -90,6 +90,13 @@ class UploadSession(Protocol):
     def close(self) -> None: ...
 
 
+class Elsewhere(NamedTuple):
+    """Where a blob can be fetched from, and how long it is there."""
+
+    url: str
+    size: int
+
+
 class StoreProtocol(Protocol):
     """The verbs. Every method may be called from any thread, beside any other process."""
 
@@ -135,11 +142,15 @@ class StoreProtocol(Protocol):
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
 
-    def redirect(self, name: str, digest: Digest) -> str | None:
-        """A URL by which a client reads the blob without us; None: open it here. NotFound, Damaged as `open`."""
+    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+        """Where a client reads the blob without us; None: open it here. NotFound, Damaged as `open`."""
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """The same for a manifest that a row of index.json leads to."""
+
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known bad? Where a
+        look is a request, seen a moment ago is enough. Raises StorageError."""
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
         """What stands for the content of a manifest as it is now; None: there is none to read. No promise."""

@@ -43,6 +43,12 @@ from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
 from zotctl.storage.root import Root
 
+FEW_MANIFESTS = 512
+"""In a bucket: so many are read to learn how long one blob is."""
+
+UNSAID = 30.0
+"""Seconds for which a blob in a bucket that no manifest names is not looked for in them once more."""
+
 Condition = Callable[[Index], None]
 """Raises ZotctlError to refuse a push, seeing the index that it would change."""
 
@@ -147,23 +153,38 @@ class Repository:
     def redirect(self, digest: Digest) -> str | None:
         """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
         try:
-            return self._root.protocol.redirect(self.name, digest)
+            found = self._root.protocol.redirect(self.name, digest)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
+        if found is None:
+            return None
+        self._check_size(digest, found.size)
+        return found.url
 
     def _check_size(self, digest: Digest, size: int) -> None:
-        if not self._root.protocol.torn:
-            return
         known = self._root.graph(self.name)
         agrees = known.agrees(digest, size)
-        if agrees is None:
+        if agrees is None and self._can_tell_sizes(known, digest):
             with self._graph():
                 agrees = known.agrees(digest, size)
+            if agrees is None:
+                known.unsaid.put(digest, self._root.protocol.clock.elapsed())
         if agrees is False:
+            self._root.protocol.doubt(self.name, digest)
             raise BlobUnknown(
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
                 digest,
             )
+
+    def _can_tell_sizes(self, known: RepositoryGraph, digest: Digest) -> bool:
+        """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
+        read for one blob, for the manifest that a client has it from tells, if it was read here."""
+        if self._root.protocol.torn:
+            return True
+        if self._root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID:
+            return False
+        snapshot = self._look()
+        return snapshot is not None and known.unread(snapshot.index) <= FEW_MANIFESTS
 
     def _blob_unknown(self, digest: Digest, error: StorageError) -> BlobUnknown:
         """Damaged is answered as missing is, for then a client pushes it again; in words they differ."""
@@ -260,17 +281,13 @@ class Repository:
 
     def _body(self, digest: Digest) -> bytes:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
-        cached = self._root.bodies.get(digest)
-        if cached is not None and not self._root.protocol.torn:
-            return cached
-        if self._root.protocol.torn:
-            info = self._root.protocol.find(self.name, digest)
-            if cached is not None and len(cached) == info.size:
-                return cached
-            if not self._wait and info.size > 65536:
+        protocol, body = self._root.protocol, self._root.bodies.get(digest)
+        if body is None or not protocol.still_has(self.name, digest, len(body)):
+            if protocol.torn and not self._wait and protocol.find(self.name, digest).size > 65536:
                 raise WouldBlock(digest)
-        body = read_verified(self._root.protocol, self.name, digest)
-        self._root.bodies.put(digest, body, len(body) + 200)
+            body = read_verified(protocol, self.name, digest)
+            self._root.bodies.put(digest, body, len(body) + 200)
+        self._root.graph(self.name).told(digest, body)
         return body
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:

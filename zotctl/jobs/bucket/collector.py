@@ -243,10 +243,10 @@ class BucketCollector:
         if not self._dry:
             self._root.bucket.history.flush()  # of the tags that were dropped
         if self._run.whole and self._root.label not in self._run.unlisted:
-            with self._run.guarded(self._root.label):
+            with self._run.guarded(self._root.label, self._root):
                 shared = Shared(self._root, self._judge, self._known)
                 condemned = shared.condemned()
                 self._take(shared.seen, condemned)
         if not self._dry:
-            with self._run.guarded(self._root.label):
+            with self._run.guarded(self._root.label, self._root):
                 leftovers.sweep(self._run, self._root, self._options.delay, self._known)

@@ -158,11 +158,14 @@ class LocalProtocol:
     def open(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
-    def redirect(self, name: str, digest: Digest) -> str | None:
+    def redirect(self, name: str, digest: Digest) -> None:
         return None
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
+
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        return self.find(name, digest).size == size
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
         try:

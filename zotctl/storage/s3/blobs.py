@@ -9,16 +9,20 @@ from functools import partial
 from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
+from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.history import PUSHED
 from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.infos import info_of
-from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.promises import BELIEVED, Promises
+from zotctl.storage.s3.replacing import hashed
 from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 from zotctl.storage.s3.site import Site
 from zotctl.storage.s3.stubs import Stubs
+
+SEEN_MANIFESTS = 100_000
 
 
 class Blobs:
@@ -27,6 +31,8 @@ class Blobs:
     ) -> None:
         self._site, self._bad, self._stubs, self._indexes = site, bad, stubs, indexes
         self._promises, self._sentences = promises, sentences
+        self._manifests: Lru[tuple[str, str], float] = Lru(SEEN_MANIFESTS)
+        """Until when they are said to be there."""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -58,15 +64,40 @@ class Blobs:
         self._promises.forget(name, digest)
         raise NotFound(f"no {digest} in {name}")
 
+    def has_manifest(self, name: str, digest: Digest, size: int) -> bool:
+        """See `StoreProtocol.still_has`: what was read, written or seen within the last half minute."""
+        now = self._site.clock.boottime()
+        until = self._manifests.get((name, digest))
+        if until is not None and now < until and digest not in self._site.bad:
+            return True
+        for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._site.pooled else [])):
+            found = self._site.head(place)
+            if found is not None and found.size == size and not self._bad.holds(digest, found):
+                self._manifests.put((name, digest), now + BELIEVED)
+                return True
+        return False
+
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
+        found = self.lying(name, digest)
+        if found is None or hashed(self._site.objects, found.key, digest.algorithm) == digest:
+            return found is not None
+        self._bad.mark(digest, found)
+        self._promises.forget(name, digest)
+        return False
+
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Of a row of index.json, which is the right to it. NotFound, Damaged."""
+        seen = self._site.clock.boottime()
         try:
-            return self._open(name, digest, keys.blob(name, digest))
+            reader = self._open(name, digest, keys.blob(name, digest))
         except (NotFound, Damaged):
             if self._site.pooled:
                 with suppress(NotFound, Damaged):
                     return self._open(name, digest, keys.shared(digest))
             raise
+        self._manifests.put((name, digest), seen + BELIEVED)
+        return reader
 
     def lying(self, name: str, digest: Digest) -> Object | None:
         """The object that this repository reads, in whatever state it is. A whole one goes before a stub."""

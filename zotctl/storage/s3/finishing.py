@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from zotctl.errors import Busy, DigestInvalid, IoFailed, NotFound
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.parts import Parts
+from zotctl.storage.s3.replacing import hashed
 from zotctl.storage.s3.session import Session, unknown
 from zotctl.storage.s3.site import Site
-
-HASH_BLOCK = 1 << 20
 
 
 def verify(digest: Digest, found: str) -> None:
@@ -47,11 +46,12 @@ class Finishing:
 
     def direct(self, parts: Parts, digest: Digest) -> None:
         """Parts of the blob itself, verified."""
-        self.blobs.publish(self.session.name, digest, lambda _: self._complete(parts))
+        self.blobs.publish(self.session.name, digest, lambda _: self._complete(parts, digest))
 
-    def _complete(self, parts: Parts) -> Object:
+    def _complete(self, parts: Parts, digest: Digest) -> Object:
         done = parts.complete(self.tail, self.size)
-        if done is None:
+        # What is there of this size, after another request has ended the upload, may be older than it.
+        if done is None or not (parts.completed or hashed(self.site.objects, done.key, digest.algorithm) == digest):
             raise Busy(f"upload {self.session.id} was ended, or its blob collected, meanwhile; send it again")
         return done
 
@@ -61,7 +61,8 @@ class Finishing:
             self._find(digest)
             return
         if not (verified and parts.completed):  # else another request may have ended it with other bytes
-            verify(digest, self._read(digest.algorithm))
+            # Bytes that came to more than one process are read once.
+            verify(digest, hashed(self.site.objects, self.session.target, digest.algorithm))
         self.blobs.publish(self.session.name, digest, partial(self._copy, digest))
 
     def _find(self, digest: Digest) -> None:
@@ -70,15 +71,6 @@ class Finishing:
             self.blobs.find(self.session.name, digest)
         except NotFound as error:
             raise unknown(self.session.id) from error
-
-    def _read(self, algorithm: str) -> str:
-        """Bytes that came to more than one process are read once, to hash them."""
-        made = new_hash(algorithm)
-        with self.site.objects.open(self.session.target) as reader:
-            reader.once()
-            for at in range(0, reader.size, HASH_BLOCK):
-                made.update(reader.read_at(at, HASH_BLOCK))
-        return f"{algorithm}:{made.hexdigest()}"
 
     def _copy(self, digest: Digest, key: str) -> Object:
         found = self.site.objects.copy(self.session.target, key)

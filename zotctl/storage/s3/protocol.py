@@ -16,7 +16,7 @@ from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Change, Outcome, Snapshot, no_answer
+from zotctl.storage.protocol import Change, Elsewhere, Outcome, Snapshot, no_answer
 from zotctl.storage.s3.bad import Bad
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.budget import Budget
@@ -104,11 +104,14 @@ class BucketProtocol:
     def open(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
-    def redirect(self, name: str, digest: Digest) -> str | None:
-        return self.redirects.url(name, digest)
+    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+        return self.redirects.find(name, digest)
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open_manifest(name, digest)
+
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        return self.blobs.has_manifest(name, digest, size)
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
         try:
@@ -121,11 +124,11 @@ class BucketProtocol:
         return self.blobs.mount(source, name, digest)
 
     def distrust(self, name: str, digest: Digest) -> bool:
-        """An object is never cut short by a crash: what has its name was whole."""
-        return True
+        return self.blobs.distrust(name, digest)
 
     def doubt(self, name: str, digest: Digest) -> None:
         self.promises.forget(name, digest)
+        self.redirects.forget(name, digest)
 
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name)

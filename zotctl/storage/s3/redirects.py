@@ -7,6 +7,7 @@ from typing import NamedTuple
 from zotctl.oci.digest import Digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
+from zotctl.storage.protocol import Elsewhere
 from zotctl.storage.s3.blobs import Blobs
 from zotctl.storage.s3.promises import BELIEVED, Promises
 from zotctl.storage.s3.site import Site
@@ -28,14 +29,19 @@ class Redirects:
         self._site, self._blobs, self._promises, self._lifetime = site, blobs, promises, lifetime
         self._seen: Lru[tuple[str, str, Digest], _Seen] = Lru(KNOWN)
 
-    def url(self, name: str, digest: Digest) -> str | None:
-        """None: not to be redirected. NotFound as for the bytes."""
+    def find(self, name: str, digest: Digest) -> Elsewhere | None:
+        """None: not to be redirected. NotFound and Damaged as for the bytes."""
         if self._lifetime is None:
             return None
-        found = self._find(name, digest)
-        return self._site.objects.presign_get(found.key, int(self._lifetime)) if found.size >= LEAST else None
+        found = self._look(name, digest)
+        if found.size < LEAST:
+            return None
+        return Elsewhere(self._site.objects.presign_get(found.key, int(self._lifetime)), found.size)
 
-    def _find(self, name: str, digest: Digest) -> Object:
+    def forget(self, name: str, digest: Digest) -> None:
+        self._seen.drop((name, self._promises.now(name).epoch, digest))
+
+    def _look(self, name: str, digest: Digest) -> Object:
         now = self._promises.now(name)
         if (confirmed := self._promises.confirmed(name, digest)) is not None:
             return confirmed

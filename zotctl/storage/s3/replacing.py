@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zotctl.errors import DigestInvalid, StorageError
-from zotctl.oci.digest import Digest, new_hash
+from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.storage.objects import Object, Objects
 from zotctl.storage.s3.budget import PART
 from zotctl.storage.s3.parts import Parts
+
+HASH_BLOCK = 1 << 20
 
 
 def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes], part: int = PART) -> None:
@@ -34,11 +36,22 @@ def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes],
         raise
 
 
+def hashed(objects: Objects, key: str, algorithm: str) -> Digest:
+    """The digest of an object, read whole. NotFound."""
+    state = new_hash(algorithm)
+    with objects.open(key) as reader:
+        reader.once()
+        for at in range(0, reader.size, HASH_BLOCK):
+            state.update(reader.read_at(at, HASH_BLOCK))
+    return digest_of_hash(algorithm, state)
+
+
 def _finish(objects: Objects, key: str, digest: Digest, parts: Parts | None, tail: bytes, size: int) -> Object | None:
     if parts is None:
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         objects.put(key, tail, sha256=sha256)
         return None
-    if (done := parts.complete(memoryview(tail), size)) is None:
-        raise StorageError(f"{key}: somebody ended its upload; run it again")
+    done = parts.complete(memoryview(tail), size)
+    if done is None or not (parts.completed or hashed(objects, key, digest.algorithm) == digest):
+        raise StorageError(f"{key}: another process ended its upload; run it again")
     return done
