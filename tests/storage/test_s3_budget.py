@@ -291,7 +291,7 @@ PROGRAM = textwrap.dedent(
     """
     import resource, threading, time
     from concurrent.futures import ThreadPoolExecutor
-    from zotctl.oci.digest import digest_of, new_hash
+    from zotctl.oci.digest import digest_of_hash, new_hash
     from zotctl.storage.clock import Clock
     from zotctl.storage.memory_objects import MemoryObjects
     from zotctl.storage.objects import Object
@@ -313,7 +313,7 @@ PROGRAM = textwrap.dedent(
     hasher = new_hash("sha256")
     for _ in range(count):
         hasher.update(piece)
-    digest = digest_of(b"").__class__("sha256:" + hasher.hexdigest())
+    digest = digest_of_hash("sha256", hasher)
 
     def peak():
         return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) << 10
