@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from zotctl.storage.driver import Buffer, Driver, Info, Lock, Reader, Writer
+from zotctl.storage.driver import Buffer, Checkpoint, Driver, Info, Lock, Reader, Writer
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.wrappers import Wrapped
 
@@ -299,6 +299,17 @@ class NoDataFlush(Wrapped):
 
     def sync_file(self, key: str) -> Info:
         return self.inner.stat(key)
+
+    def checkpoint(self) -> Checkpoint | None:
+        return None if self.inner.checkpoint() is None else NoCheckpoint()
+
+
+class NoCheckpoint:
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class _Unflushed:

@@ -275,6 +275,7 @@ def test_an_import_leads_to_nothing_torn(tmp_path: Path, commit: bool, model: st
     world = World(commit=commit, model="journal" if not commit else model)
     push_blob(world.store(commit=False).repository_for_push("other"), IMAGE.manifest)
     world.recent = ["other"]
+    world.whole = ["some"] if commit else []  # I2: also before anything is told
     world.watch()
     run("import-layout", world.store(), lambda run: import_layout(run, str(tmp_path / "some"), ImportOptions()))
     assert world.driver.faults == []
@@ -283,6 +284,30 @@ def test_an_import_leads_to_nothing_torn(tmp_path: Path, commit: bool, model: st
             files = files_in(state)
             assert tags(files, "some") == {"v1": str(IMAGE.digest)}
             assert faults_of({key: body for key, body in files.items() if key.startswith("some/")}) == []
+
+
+@pytest.mark.parametrize("there", ["a", "other"])
+@pytest.mark.parametrize("model", ["journal", "log", "any"])
+def test_a_push_that_is_told_of_is_there(model: str, there: str) -> None:
+    """Also where another push brought the bytes before, and has not flushed them."""
+    world = World(commit=True, model=model)
+    push_blob(world.store(commit=False).repository_for_push(there), LAYER)
+    push_blob(world.store().repository_for_push("a"), LAYER)
+    for state in world.driver.world.states(model):
+        assert files_in(state).get(keys.blob("a", digest_of(LAYER))) == LAYER
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("model", ["journal", "log", "any"])
+def test_a_mount_that_is_told_of_is_there(model: str, there: bool) -> None:
+    """Who brought the bytes may not have flushed them."""
+    world = World(commit=True, model=model)
+    for name in ("other", "a") if there else ("other",):
+        push_blob(world.store(commit=False).repository_for_push(name), LAYER)
+    store = world.store()
+    assert store.repository_for_push("a").mount_blob(store.repository("other"), digest_of(LAYER))
+    for state in world.driver.world.states(model):
+        assert files_in(state).get(keys.blob("a", digest_of(LAYER))) == LAYER
 
 
 @COMMITS

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -15,20 +12,15 @@ import pytest
 
 from tests import images
 from tests.faultproof.checks import faults_of, files_below, files_in, tags
+from tests.faultproof.devices import Device, made
 from tests.faultproof.powercut import MODELS, NoDataFlush, NoNameFlush, Recorder, Watched
-from tests.mounts import mounted
 from tests.stores import push_blob, push_image, store_over
-from tests.tools import need
 from zotctl.errors import BlobUnknown, NameUnknown, StorageError, ZotctlError
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.memory import MemoryDriver
-
-SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
-"""EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number: everything after it gives EIO, as after a power cut."""
-
 
 # -- every state that a log of calls allows -----------------------------------------------------
 
@@ -154,31 +146,10 @@ def test_i4_a_failed_flush_of_names_is_done_again(failing: str) -> None:
 # -- a real one ---------------------------------------------------------------------------------
 
 
-class Device:
-    """A file system in a file, to be cut off and mounted again."""
-
-    def __init__(self, kind: str, point: Path) -> None:
-        self.kind, self.point = kind, point
-
-    def cut(self) -> None:
-        fd = os.open(self.point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(fd)
-
-    def mount_again(self) -> Path:
-        subprocess.run(["umount", str(self.point)], check=True)
-        image = str(self.point.parent / "image")
-        subprocess.run(["mount", "-t", self.kind, "-o", "loop", image, str(self.point)], check=True)
-        return self.point
-
-
 @pytest.fixture(params=["ext4", "xfs"])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    need("root", f"mkfs.{request.param}")
-    with mounted(request.param) as point:
-        yield Device(request.param, point)
+    with made(request.param) as device:
+        yield device
 
 
 def push_until_cut(device: Device, root: Path, *, commit: bool, rounds: int = 3) -> dict[str, str]:

@@ -9,9 +9,9 @@ from threading import Thread
 import pytest
 
 from tests import images
-from tests.faults import Call, Faults, Recorder
+from tests.faults import Call, FailOn, Faults, Recorder
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import NotFound, PermissionRefused
+from zotctl.errors import IoFailed, NotFound, PermissionRefused
 from zotctl.jobs.import_plan import ImportOptions
 from zotctl.jobs.importer import import_layout
 from zotctl.jobs.run import Run
@@ -44,11 +44,11 @@ def remove(driver: Driver) -> None:
 
 
 class Between(Faults):
-    """Another process does something before the n-th flush, from 1."""
+    """Another process does something before the first flush of the blob or of its name."""
 
-    def __init__(self, inner: Driver, act: Collector, n: int = 1) -> None:
+    def __init__(self, inner: Driver, act: Collector) -> None:
         super().__init__(inner)
-        self.act, self.left, self.armed = act, n, False
+        self.act, self.left, self.armed = act, 1, False
 
     def before(self, call: Call) -> None:
         if self.armed and call.method in ("sync_file", "sync_dir") and call.key in (BLOB, keys.blobs_of("a", "sha256")):
@@ -57,13 +57,14 @@ class Between(Faults):
                 self.act(self.inner)
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("there", ["", "other", "a"], ids=["new", "pooled", "there"])
 @pytest.mark.parametrize("act", [condemn, remove])
-def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, n: int) -> None:
-    """Between its name and its flush. The pool has it unflushed, so that the blob is not the file that was staged."""
+def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, there: str) -> None:
+    """Between its name and its flush."""
     inner = MemoryDriver()
-    push_blob(store_over(inner).repository_for_push("other"), BODY)
-    driver = Between(inner, act, n)
+    if there:
+        push_blob(store_over(inner).repository_for_push(there), BODY)
+    driver = Between(inner, act)
     store = store_over(driver, commit=True)
     driver.armed = True
     push_blob(store.repository_for_push("a"), BODY)
@@ -81,11 +82,12 @@ def test_i6_a_push_without_links_beside_a_collector() -> None:
     assert store.repository("a").blob(DIGEST) == len(BODY)
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_i6_a_mount_beside_a_collector(n: int) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_i6_a_mount_beside_a_collector(there: bool) -> None:
     inner = MemoryDriver()
-    push_blob(store_over(inner).repository_for_push("other"), BODY)
-    driver = Between(inner, condemn, n)
+    for name in ("other", "a") if there else ("other",):
+        push_blob(store_over(inner).repository_for_push(name), BODY)
+    driver = Between(inner, condemn)
     store = store_over(driver, commit=True)
     driver.armed = True
     assert store.repository_for_push("a").mount_blob(store.repository("other"), DIGEST)
@@ -168,18 +170,19 @@ def imported(driver: Recorder, source: Path, *, commit: bool = True, move: bool 
 
 
 @pytest.mark.parametrize("commit", [False, True])
-def test_an_import_flushes_once(many: Path, commit: bool) -> None:
+def test_an_import_flushes_twice(many: Path, commit: bool) -> None:
+    """Bytes before they are seen, and then names. Without `commit` that is the manifest only."""
     driver = AtOnce(MemoryDriver())
-    assert imported(driver, many, commit=commit) == (["sync_all"] if commit else ["sync_file"])
+    assert imported(driver, many, commit=commit) == ["sync_all" if commit else "sync_file"] * 2
 
 
 def test_a_move_flushes_once_more(many: Path) -> None:
-    assert imported(AtOnce(MemoryDriver()), many, commit=False, move=True) == ["sync_file", "sync_all"]
+    assert imported(AtOnce(MemoryDriver()), many, commit=False, move=True) == ["sync_file", "sync_file", "sync_all"]
 
 
 def test_an_import_flushes_each_where_that_is_all_there_is(many: Path) -> None:
     driver = Recorder(MemoryDriver())
-    assert imported(driver, many) == ["sync_file"] * (4 * FEW + 2)
+    assert imported(driver, many) == ["sync_file"] * 2 * (4 * FEW + 2)
     folder = keys.blobs_of("many", "sha256")
     assert sum(call.method == "sync_dir" and call.key == folder for call in driver.calls) == 1
 
@@ -218,6 +221,16 @@ def test_everything_at_once_on_a_real_file_system(tmp_path: Path) -> None:
     checkpoint.close()
     for unsure in ("overlay", "fuse.sshfs", "nfs4", ""):
         assert LocalDriver(str(tmp_path), filesystem=unsure).checkpoint() is None
+
+
+def test_i10_a_lease_goes_also_where_its_note_can_not_be_removed() -> None:
+    """Or in a server that lives on, the job would be taken for running for ever."""
+    driver = FailOn(MemoryDriver(), "unlink", 1, IoFailed("EIO"), lambda key: key.endswith(".holder"))
+    upkeep = store_over(driver).roots[0].upkeep
+    for _ in range(2):
+        with upkeep.lease("gc"):
+            pass
+    assert driver.left < 0
 
 
 # -- the trash ------------------------------------------------------------------------------------

@@ -379,8 +379,7 @@ class Staging:
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        with self._root.upkeep.postponing():  # until it is in its repository
-            self._root.upkeep.take(STAGING, digest, chunks)
+        self._root.upkeep.take(STAGING, digest, chunks)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
         return StoredLayout(self._root.driver, STAGING, label, index, names=names, damaged=damaged)

@@ -60,6 +60,7 @@ from zotctl.storage.graphs import reader_of
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
+from zotctl.storage.upkeep import Gathering
 
 AT_ONCE = 8
 """Copies side by side where they go over a network."""
@@ -425,9 +426,11 @@ class _Import:
     def _fill(self) -> None:
         before = self._index()
         for _ in range(ROUNDS):
-            self._copy(self._missing(self._needed()))
-            self._drop_incomplete()
             try:
+                with self.root.upkeep.gathering() as gathering:
+                    self._copy(self._missing(self._needed()), gathering)
+                    gathering.flush()
+                self._drop_incomplete()
                 self._flush(before)
                 self._commit()
             except (NotFound, ManifestBlobUnknown) as error:
@@ -445,19 +448,19 @@ class _Import:
         upkeep = self.root.upkeep
         upkeep.flush(self.name, [digest for digest in sorted(needed) if upkeep.durable or digest in self.graph.facts])
 
-    def _copy(self, missing: list[tuple[Digest, int]]) -> None:
+    def _copy(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
         self._total, self._done = sum(size for _, size in missing), 0
         blobs = [one for one in missing if one[0] not in self.graph.facts]
         for some in (blobs, [one for one in missing if one[0] in self.graph.facts]):
-            self._copy_all(some)
+            self._copy_all(some, gathering)
 
-    def _copy_all(self, missing: list[tuple[Digest, int]]) -> None:
+    def _copy_all(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
         """Several at once where each is a request."""
         workers = Workers(AT_ONCE if self.root.protocol.deferred or self._is_far() else 1)
         try:
             for digest, size in missing:
                 self.run.check()
-                workers.put(partial(self._try_to_copy, digest, size), self._tell)
+                workers.put(partial(self._try_to_copy, digest, size, gathering), self._tell)
             workers.drain()
         finally:
             workers.close()
@@ -465,9 +468,9 @@ class _Import:
     def _is_far(self) -> bool:
         return isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
 
-    def _try_to_copy(self, digest: Digest, size: int) -> int:
+    def _try_to_copy(self, digest: Digest, size: int, gathering: Gathering) -> int:
         try:
-            with self.root.upkeep.postponing():
+            with gathering.here():
                 self._copy_one(digest, size)
             self._brought.add(digest)
         except Unusable as error:

@@ -114,7 +114,6 @@ class _Undo:
     def _write(self, root: Root, reader: Reader, temp: str, digest: Digest, like: Info) -> bool:
         with root.driver.create(temp) as writer:
             writer.copy(reader)
-            writer.sync()
             if not self._inspector.look(root, temp, digest).good:
                 return False
             writer.dress(like, like.mtime_ns)

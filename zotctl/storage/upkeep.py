@@ -15,6 +15,17 @@ from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import HeldFile
 
 
+class Gathering(Protocol):
+    """Blobs and manifests of which nothing is told before `flush`. For several threads."""
+
+    def here(self) -> AbstractContextManager[None]:
+        """What this thread publishes meanwhile belongs to it, and may not be there yet."""
+
+    def flush(self) -> None:
+        """It is there when this returns, and what is promised of it is true but for its names, for which `Upkeep.flush`
+        is called. Raises NotFound: something was removed before it got there."""
+
+
 class Upkeep(Protocol):
     """Every method may be called from any thread, beside any other process."""
 
@@ -60,9 +71,8 @@ class Upkeep(Protocol):
 
     # -- the device -----------------------------------------------------------------------------
 
-    def postponing(self) -> AbstractContextManager[None]:
-        """What this thread publishes meanwhile is not flushed one by one: the caller calls `flush` for it, before it
-        tells of anything or lets an index lead there."""
+    def gathering(self) -> AbstractContextManager[Gathering]:
+        """For a job that publishes much and tells of it at its end."""
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         """See blobs of a repository, and its index, to the device, whoever wrote them, with `commit` and without: what

@@ -8,7 +8,7 @@ from zotctl.errors import CannotLink, Changed, Damaged, Exists, NotFound, Permis
 from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
-from zotctl.storage.file_identity import HeldFile, same_file
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.bad import Bad
 from zotctl.storage.local.heal import Healing
 from zotctl.storage.local.layouts import Layouts
@@ -67,33 +67,27 @@ class Blobs:
     ) -> None:
         """Give verified bytes their name. The staged name may be left over: the caller removes it. What is published
         under a lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3)."""
+        gathering = self._site.durable.gathering
+        if gathering is not None and (manifest or self._site.commit):
+            return gathering.add(name, digest, staged)
         if self._site.stat(keys.layout(name)) is None:
             self._layouts.make(name, digest.algorithm, held)
-        always = (manifest or held is not None) and not self._site.durable.postponed
-        while not (self._publish_once(name, digest, staged) and self._keep_word(name, digest, staged, always)):
+        flush = manifest or held is not None or self._site.commit
+        while not (self._publish_once(name, digest, staged, flush) and self._flush_names(name, digest, staged)):
             self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
         if held is None:
             self.healing.pay()
+        return None
 
-    def _keep_word(self, name: str, digest: Digest, staged: str, always: bool) -> bool:
-        """[commit] What has the name is flushed. False: a collector took it away meanwhile, begin again."""
-        blob = keys.blob(name, digest)
+    def _flush_names(self, name: str, digest: Digest, staged: str) -> bool:
+        """[commit] False: a collector took the blob away meanwhile, begin again."""
         try:
-            if always or self._site.durable.waits:
-                self._flush_named(blob, staged)
             self._site.flush_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
             if self._site.stat(staged) is not None:
                 return False
             self.flush(name, [digest])  # it was renamed into its place, and is in the trash, if anywhere
         return True
-
-    def _flush_named(self, blob: str, staged: str) -> None:
-        """The file that has the name need not be the staged one, which was flushed: it may have come here,
-        or into the pool, by a push without `commit`. Below an index.json nothing may be torn (I3)."""
-        ours = self._site.stat(staged)
-        if ours is not None and not same_file(ours, self._site.driver.stat(blob)):
-            self._flush(blob)
 
     def _flush(self, blob: str) -> None:
         self._site.durable.flushed(blob)
@@ -136,14 +130,18 @@ class Blobs:
                 self._bad.mark(digest, keys.blob(name, digest), held)
         return right
 
-    def _publish_once(self, name: str, digest: Digest, staged: str) -> bool:
-        """One round; False: the world moved, begin again at stat(blob)."""
+    def _publish_once(self, name: str, digest: Digest, staged: str, flush: bool) -> bool:
+        """One round; False: the world moved, begin again at stat(blob).
+
+        `flush`: what gets or has the name is flushed. The staged file is, but the one that is there, or in the pool,
+        may have come by a push without `commit`.
+        """
         blob = keys.blob(name, digest)
         if (there := self._site.stat(blob)) is not None:
-            return self._keep_or_heal(name, digest, staged, there)
+            return self._keep_or_heal(name, digest, staged, there, flush)
         with self._pool.look(digest, staged) as pooled:
             try:
-                if self._pool.link(digest, pooled, blob):
+                if self._pool.link(digest, pooled, blob, flush=flush):
                     return True
                 self._site.driver.link(staged, blob)
             except Exists:
@@ -159,7 +157,7 @@ class Blobs:
                 self.healing.owe(digest, staged)
         return True
 
-    def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info) -> bool:
+    def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info, flush: bool) -> bool:
         blob = keys.blob(name, digest)
         if not there.is_file:
             self._bad.set_aside(digest, blob, HeldFile.unopened(there))
@@ -172,9 +170,18 @@ class Blobs:
             held = HeldFile(reader)
             good = not self._bad.holds(digest, held.info) and self._site.same_bytes(reader, staged)
             if good:
-                return held.is_at(self._site.stat(blob))
+                return self._keep(blob, held, flush)
             self._site.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
             return self._heal(name, digest, staged, held)
+
+    def _keep(self, blob: str, held: HeldFile, flush: bool) -> bool:
+        """False: the name leads elsewhere by now."""
+        try:
+            if flush:
+                self._flush(blob)
+        except NotFound:
+            return False
+        return held.is_at(self._site.stat(blob))
 
     def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
         """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
@@ -199,23 +206,26 @@ class Blobs:
                     self._layouts.make(name, digest.algorithm, None)
                 self._link(keys.blob(source, digest), keys.blob(name, digest), HeldFile(reader))
         except Exists:
-            return self._is_sound(name, digest) and self._keep_mounted(name, digest)
+            return self._is_sound(name, digest) and self._keep_mounted(name, digest, flushed=False)
         except (NotFound, Damaged, Changed, CannotLink, PermissionRefused):
             return False
-        return self._keep_mounted(name, digest)
+        return self._keep_mounted(name, digest, flushed=True)
 
-    def _keep_mounted(self, name: str, digest: Digest) -> bool:
-        """[commit] False: it was deleted meanwhile."""
+    def _keep_mounted(self, name: str, digest: Digest, *, flushed: bool) -> bool:
+        """[commit] `flushed`: its bytes are on the device. False: it was deleted meanwhile."""
         try:
-            if self._site.durable.waits:
-                self.flush(name, [digest])
+            if not flushed and self._site.durable.waits:
+                self._flush(keys.blob(name, digest))
+            self._site.flush_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
-            return False
+            return self._trash.restore(name, digest, fresh=True) and self._keep_mounted(name, digest, flushed=flushed)
         return True
 
     def _link(self, source: str, target: str, held: HeldFile) -> None:
-        """The file that was looked at."""
+        """The file that was looked at, flushed [commit] before it is seen."""
         with own_name(self._site, source, held) as name:
+            if self._site.commit:
+                self._flush(name)
             self._site.driver.link(name, target)
 
     def _is_sound(self, name: str, digest: Digest) -> bool:

@@ -15,12 +15,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import NotFound
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Generation, Info
 from zotctl.storage.file_identity import file_number
+
+if TYPE_CHECKING:
+    from zotctl.storage.local.gathering import Gathering
 
 FEW = 8
 """Files up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
@@ -52,18 +55,30 @@ class Durable:
 
     @property
     def postponed(self) -> bool:
-        """Is this thread's caller going to flush all that is published, at its end?"""
-        return getattr(self._thread, "depth", 0) > 0
+        """Is this thread's caller going to flush what is published?"""
+        return bool(self._callers)
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """Where this thread's caller gathers what is published, until all of it is flushed."""
+        return self._callers[-1] if self.postponed else None
 
     @contextmanager
-    def postponing(self) -> Iterator[None]:
-        """In this thread nothing is flushed for being published. The caller calls `Blobs.flush` for it before it tells
-        of anything, or lets an index.json lead there."""
-        self._thread.depth = getattr(self._thread, "depth", 0) + 1
+    def postponing(self, gathering: Gathering | None = None) -> Iterator[None]:
+        """In this thread nothing is flushed for being published. What is seen under a digest was flushed before, or
+        without `commit` will be; its name, and what lies in a hidden place, is left to the caller."""
+        self._callers.append(gathering)
         try:
             yield
         finally:
-            self._thread.depth -= 1
+            self._callers.pop()
+
+    @property
+    def _callers(self) -> list[Gathering | None]:
+        if not hasattr(self._thread, "callers"):
+            self._thread.callers = []
+        callers: list[Gathering | None] = self._thread.callers
+        return callers
 
     def flushed(self, key: str) -> Flushed:
         """See the bytes of a file to the device, whoever wrote them. Raises NotFound."""

@@ -82,7 +82,6 @@ class Healing:
             with self._site.driver.open(good) as reader:
                 with self._site.driver.create(temp) as writer:
                     writer.copy(reader)
-                    writer.sync()
                 return self._site.same_bytes(reader, temp)
         return True
 

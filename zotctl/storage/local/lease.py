@@ -27,8 +27,11 @@ def lease(site: Site, job: str) -> Iterator[None]:
         _note_holder(site, job)
         yield
     finally:
-        site.discard(keys.lease(f"{job}.holder"))
-        lock.release()
+        try:
+            with suppress(StorageError):  # the note is for people; the lock must go
+                site.discard(keys.lease(f"{job}.holder"))
+        finally:
+            lock.release()
 
 
 def _note_holder(site: Site, job: str) -> None:

@@ -63,13 +63,15 @@ class Pool:
         self._site.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good
         return Found(Copy.DAMAGED, held)
 
-    def link(self, digest: Digest, found: Found, target: str) -> bool:
-        """Give the copy that was compared one more name. False: the pool has another by now, or none, or the copy has
-        no link left to give. Raises Exists."""
+    def link(self, digest: Digest, found: Found, target: str, *, flush: bool) -> bool:
+        """Give the copy that was compared one more name; `flush`: when its bytes are on the device. False: the pool has
+        another by now, or none, or the copy has no link left to give. Raises Exists."""
         if found.copy is not Copy.GOOD or found.held is None:
             return False
         try:
             with own_name(self._site, keys.pool(digest), found.held) as name:
+                if flush:
+                    self._site.durable.flushed(name)
                 self._site.driver.link(name, target)
         except (Changed, NotFound, CannotLink):
             return False

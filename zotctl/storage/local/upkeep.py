@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zotctl.errors import DigestInvalid, NotEmpty, NotFound
@@ -12,6 +13,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.gathering import Gathering
 from zotctl.storage.local.lease import lease
 from zotctl.storage.local.pool import Copy, Found
 from zotctl.storage.local.site import Site
@@ -113,8 +115,8 @@ class LocalUpkeep:
 
     # -- the device -----------------------------------------------------------------------------
 
-    def postponing(self) -> AbstractContextManager[None]:
-        return self._site.durable.postponing()
+    def gathering(self) -> Gathering:
+        return Gathering(self._site, partial(self._protocol.blobs.publish, manifest=True))
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         self._protocol.blobs.flush(name, digests)
@@ -131,12 +133,13 @@ class LocalUpkeep:
             self._protocol.unstage(staged)
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
-        """By an upload, which takes the pool's copy where there is one."""
+        """By an upload, which takes the pool's copy where there is one. Not flushed before it is somewhere else."""
         upload = self._protocol.resume_upload(place, self._protocol.start_upload(place, digest.algorithm))
         try:
-            for data in chunks:
-                upload.write([data])
-            upload.finish(digest)
+            with self._site.durable.postponing():
+                for data in chunks:
+                    upload.write([data])
+                upload.finish(digest)
         except BaseException:
             upload.cancel()
             raise

@@ -16,6 +16,7 @@ from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.lease import lease
 from zotctl.storage.s3.probe import probe_deletes, require_collection
 from zotctl.storage.s3.replacing import replace
+from zotctl.storage.upkeep import Gathering
 
 if TYPE_CHECKING:
     from zotctl.storage.s3.protocol import BucketProtocol
@@ -105,8 +106,8 @@ class BucketUpkeep:
 
     # -- the device -----------------------------------------------------------------------------
 
-    def postponing(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def gathering(self) -> AbstractContextManager[Gathering]:
+        return nullcontext(_AtOnce())
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         """Nothing is said to be stored before the store has confirmed it."""
@@ -136,3 +137,13 @@ class BucketUpkeep:
 
     def lease(self, job: str) -> AbstractContextManager[None]:
         return lease(self._site, job)
+
+
+class _AtOnce:
+    """Each request is answered for itself."""
+
+    def here(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def flush(self) -> None:
+        pass
