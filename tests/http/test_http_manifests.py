@@ -45,6 +45,38 @@ def test_push_and_pull(client: httpx.Client) -> None:
         assert head.headers["content-length"] == str(len(body))
 
 
+def test_one_body_is_no_two_kinds(client: httpx.Client) -> None:
+    """Neither by what it has, nor by what was said before."""
+    both = json.loads(manifest("both")) | {"manifests": []}
+    del both["mediaType"]
+    for kind in (OCI_INDEX, OCI_MANIFEST):
+        answer = push(client, "both", json.dumps(both).encode(), kind=kind)
+        assert (answer.status_code, error_code(answer)) == (400, "MANIFEST_INVALID")
+    bare = {"schemaVersion": 2, "manifests": []}
+    answers = [push(client, "bare", json.dumps(bare).encode(), kind=kind) for kind in (OCI_INDEX, OCI_MANIFEST)]
+    assert [answer.status_code for answer in answers] == [201, 400]
+
+
+def test_other_layers_for_another_decoder(client: httpx.Client) -> None:
+    body = manifest("case").replace(b'"layers"', b'"Layers"')
+    answer = push(client, "case", body)
+    assert (answer.status_code, error_code(answer)) == (400, "MANIFEST_INVALID")
+    assert "differs from layers only in case" in answer.json()["errors"][0]["message"]
+    answer = push(client, "twice", manifest("twice").replace(b'"layers"', b'"layers": [], "layers"'))
+    assert "the same key twice" in answer.json()["errors"][0]["message"]
+
+
+def test_a_child_that_is_called_something_else(client: httpx.Client) -> None:
+    child = manifest("child")
+    push(client, "child", child)
+    listed = [{"mediaType": OCI_INDEX, "digest": digest(child), "size": len(child)}]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+    answer = push(client, "wrong", json.dumps(index).encode(), kind=OCI_INDEX)
+    assert (answer.status_code, error_code(answer)) == (400, "MANIFEST_INVALID")
+    listed[0]["mediaType"] = OCI_MANIFEST
+    assert push(client, "right", json.dumps(index).encode(), kind=OCI_INDEX).status_code == 201
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_not_modified(client: httpx.Client, method: str) -> None:
     body = manifest("conditions")

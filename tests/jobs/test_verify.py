@@ -206,6 +206,20 @@ def test_a_registry_of_ours(tmp_path: Path) -> None:
         assert document["findings"][0]["digest"] == digest_of(IMAGE.blobs[1])
 
 
+def test_a_registry_with_a_build_cache_and_what_contradicts_itself(tmp_path: Path) -> None:
+    store, (index, parts) = tmp_path / "home" / "root", images.build_cache()
+    rows = [images.row(IMAGE, "v1", mediaType=OCI_INDEX), images.row(images.Image(index, []), "c", mediaType=OCI_INDEX)]
+    images.lay_out(store / "app", IMAGE, rows)
+    for body in (index, *parts):
+        blob(store, body).write_bytes(body)
+    with serving(tmp_path / "home") as server:
+        code, document = run(server.url, "--deep", cwd=tmp_path)
+    assert (code, document["summary"]["manifests"], document["summary"]["blobs"]) == (4, 2, 3 + 3)
+    (finding,) = document["findings"]
+    assert (finding["digest"], finding["tags"]) == (IMAGE.digest, ["v1"])
+    assert "calls itself" in finding["reason"]
+
+
 class Wrong(BaseHTTPRequestHandler):
     """A registry that keeps no word: wrong digests and lengths, no referrers, errors of its own."""
 

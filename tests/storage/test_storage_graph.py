@@ -216,9 +216,24 @@ def test_a_subject_that_has_gone_is_not_remembered() -> None:
     first.add([ref(signature, OCI_MANIFEST), ref(IMAGE.manifest, OCI_MANIFEST)])
     del shelf.bodies[IMAGE.digest]
     shelf.read.clear()
-    second = ManifestGraph(shelf, first.known)
+    second = ManifestGraph(shelf, first)
     second.add([ref(signature, OCI_MANIFEST)])
     assert (second.absent, shelf.read) == ({IMAGE.digest}, [IMAGE.digest])
+
+
+def test_a_subject_that_was_absent_is_not_looked_for_each_time() -> None:
+    _, signature = chain(1)
+    shelf = Shelf(signature)
+    first = ManifestGraph(shelf)
+    first.add([ref(signature, OCI_MANIFEST)])
+    shelf.bodies[IMAGE.digest] = IMAGE.manifest
+    shelf.read.clear()
+    second = ManifestGraph(shelf, first)
+    second.add([ref(signature, OCI_MANIFEST)])
+    assert (second.absent, shelf.read) == ({IMAGE.digest}, [])
+    second.before = None
+    second.again()
+    assert IMAGE.digest in second.facts
 
 
 # -- what is missing ------------------------------------------------------------------------------

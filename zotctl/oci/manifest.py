@@ -25,7 +25,7 @@ from zotctl.oci.media_types import (
     known,
 )
 from zotctl.oci.quoting import quoted
-from zotctl.oci.readings import other_readings
+from zotctl.oci.readings import Others, other_readings
 
 DOCKER_COMPAT = "docker2s2"
 
@@ -125,7 +125,10 @@ def read_manifest(body: bytes, digest: Digest) -> Manifest:
     they call themselves something, or have a shape, of which it is not known what else it references.
     """
     document, shape = decode(_DOCUMENT, body, "the manifest"), decode(_SHAPE, body, "the manifest")
-    others = other_readings(body)
+    return _manifest(document, shape, other_readings(body), digest, len(body))
+
+
+def _manifest(document: _Document, shape: _Shape, others: Others, digest: Digest, size: int) -> Manifest:
     own = essence(document.media_type or "")
     for name in {own, *others.types} - {""}:
         if not known(name):
@@ -138,7 +141,7 @@ def read_manifest(body: bytes, digest: Digest) -> Manifest:
     return Manifest(
         digest=digest,
         media_type=media_type,
-        size=len(body),
+        size=size,
         stated=bool(own),
         config=document.config,
         layers=document.layers or (),
@@ -170,10 +173,15 @@ def check_manifest(
     _check_accepted(media_type, compat)
     document = decode(_DOCUMENT, body, "the manifest")
     check_text(body, "the manifest", max_depth)
-    _check_document(document, media_type)
-    manifest = replace(read_manifest(body, digest_of(body, algorithm)), media_type=media_type)
-    for reason in manifest.irregular:
+    # "If a manifest includes a mediaType field, clients MUST set the Content-Type header to the value
+    # specified by the mediaType field."
+    if document.media_type and document.media_type != media_type:
+        raise ManifestInvalid(f"mediaType: is {quoted(document.media_type)}, but it was pushed as {media_type}")
+    shape, others = decode(_SHAPE, body, "the manifest"), other_readings(body)
+    for reason in (*others.words, *_ambiguous(shape)):
         raise ManifestInvalid(reason)
+    _check_document(document, media_type)
+    manifest = replace(_manifest(document, shape, others, digest_of(body, algorithm), len(body)), media_type=media_type)
     for descriptor, where in _descriptors(manifest):
         validate(descriptor, where)
     return manifest
@@ -227,10 +235,6 @@ def _check_document(document: _Document, media_type: str) -> None:
     # manifest.md, schemaVersion: "this MUST be 2 to ensure backward compatibility"
     if document.schema_version != 2:
         raise ManifestInvalid(f"schemaVersion: must be 2, not {_shown(document.schema_version)}")
-    # "If a manifest includes a mediaType field, clients MUST set the Content-Type header to the value
-    # specified by the mediaType field."
-    if document.media_type and document.media_type != media_type:
-        raise ManifestInvalid(f"mediaType: is {quoted(document.media_type)}, but it was pushed as {media_type}")
     # manifest.md, artifactType: "If defined, the value MUST comply with RFC 6838"
     if document.artifact_type and not is_media_type(document.artifact_type):
         raise ManifestInvalid(f"artifactType: {quoted(document.artifact_type)} is not a media type of RFC 6838")

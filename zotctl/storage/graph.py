@@ -309,15 +309,14 @@ class ManifestGraph:
     they may be: distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
     """
 
-    def __init__(
-        self, read: Read, known_before: Mapping[str, Known] | None = None, each: Each | None = None
-    ) -> None:  # fmt: skip
-        """`known_before`: of another graph over the same content, which is not read again. `each`: where a read takes
-        its time, by which many are made side by side."""
+    def __init__(self, read: Read, before: ManifestGraph | None = None, each: Each | None = None) -> None:
+        """`before`: another graph over the same content, whose manifests are not read again, and whose absent subjects
+        are not looked for; it is let go when all rows were added. `each`: where a read takes its time, by which many
+        are made side by side."""
         self._read, self._each = read, each
         self._ahead: dict[str, Known | Exception] = {}
         """What was read before its turn; to the end of what is being followed, for then it may be another."""
-        self.before = known_before or {}
+        self.before = before
         self.known: dict[str, Known] = {}
         self.facts: dict[str, Facts] = {}
         self.leaves: dict[str, int] = {}
@@ -387,7 +386,9 @@ class ManifestGraph:
 
     def _is_unread(self, reference: Reference) -> bool:
         digest, claim = reference.digest, essence(reference.media_type)
-        met = digest in self._claims or digest in self._ahead or digest in self.before
+        before = self.before
+        met = digest in self._claims or digest in self._ahead
+        met = met or (before is not None and (digest in before.known or digest in before.absent))
         return not met and (not claim or known(claim)) and reference.size <= LARGEST_AHEAD
 
     def _read_ahead(self, digests: Sequence[str]) -> None:
@@ -439,9 +440,12 @@ class ManifestGraph:
             self.faults[digest] = fault
 
     def _look(self, digest: str) -> Node:
-        known_as = self.known.get(digest)
-        if known_as is None and digest in self._needed:  # a subject may have gone since
-            known_as = self.before.get(digest)
+        known_as, before = self.known.get(digest), self.before
+        if known_as is None and before is not None:
+            if digest in self._needed:
+                known_as = before.known.get(digest)
+            elif digest in before.absent:  # one that was there may have gone since
+                return Node(fault=Fault(digest, MISSING, "the manifest is not there"))
         read, ahead = self._read, self._ahead.pop(digest, None)
         if isinstance(ahead, Known):
             known_as = known_as or ahead

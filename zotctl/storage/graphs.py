@@ -95,12 +95,12 @@ class RepositoryGraph:
         new = [digest for digest, ids in index.digests.items() if self._rows.get(digest) != ids]
         rows = (row for digest in new for row in index.rows_of(digest))
         self._graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
-        self._graph.before, self._rows = {}, dict(index.digests)
+        self._graph.before, self._rows = None, dict(index.digests)
         self._note(index)
 
     def _begin(self) -> None:
         self._seen, self._rows, self._states = None, {}, {}
-        self._graph = ManifestGraph(self._read, self._graph.known, self._each)
+        self._graph = ManifestGraph(self._read, self._graph, self._each)
 
     def _note(self, index: Index) -> None:
         self._states = {digest: state for digest, state in self._states.items() if digest in self._graph.faults}
@@ -120,8 +120,9 @@ class RepositoryGraph:
     def forget(self, digest: str) -> None:
         """Its bytes were deleted, which changes no index.json if no row named it."""
         with self._mutex:
-            self._graph.known.pop(digest, None)
-            self._begin()
+            if self._graph.reaches(digest):
+                self._graph.known.pop(digest, None)
+                self._begin()
 
     # -- answers --------------------------------------------------------------------------------
 
