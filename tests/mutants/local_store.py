@@ -216,7 +216,7 @@ MUTANTS = [
         "I5",
         "a manifest gets its row again",
         "jobs/restore.py",
-        ("    if manifest is not None:\n"
+        ("    if facts is not None:\n"
          "        (outcome,)"),
         ("    if False:\n"
          "        (outcome,)"),
@@ -239,8 +239,10 @@ MUTANTS = [
         "I5",
         "and what the manifests below it need",
         "jobs/restore.py",
-        "                    todo.append(read_stored(root.protocol, tx.name, parse_digest(child.digest), child.media_type))",
-        "                    pass",
+        ("        for found in graph.facts.values():\n"
+         "            for blob in found.blobs:"),
+        ("        for found in [facts]:\n"
+         "            for blob in found.blobs:"),
         "tests/jobs/test_gc_trash.py::test_a_manifest_comes_back_with_all_that_it_needs",
     ),
     Mutant(
@@ -261,7 +263,7 @@ MUTANTS = [
         "I5",
         "what comes back has its delay again",
         "jobs/restore.py",
-        '        root.history.note(tx.name, "push", manifest.digest)  # before the rename, as for a push\n',
+        '        root.history.note(tx.name, "push", digest)  # before the rename, as for a push\n',
         "",
         "tests/jobs/test_gc_trash.py::test_what_comes_back_has_its_delay_again",
     ),
@@ -281,10 +283,9 @@ MUTANTS = [
         "I11",
         "a large layer is not read for a manifest",
         "jobs/restore.py",
-        ("            if reader.size > (4 << 20):\n"
-         "                return None\n"),
-        "",
-        "tests/jobs/test_gc_trash.py::test_a_layer_that_happens_to_be_json_is_not_taken_for_a_manifest",
+        "reader_of(root.protocol, name)(digest, False)",
+        "reader_of(root.protocol, name)(digest, True)",
+        "tests/jobs/test_gc_trash.py::test_a_large_layer_is_not_read_to_see_that_it_is_no_manifest",
     ),
     Mutant(
         "upload-swept-while-written",
