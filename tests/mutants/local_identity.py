@@ -132,8 +132,8 @@ MUTANTS = [
         "I2",
         "the bytes of a push are held until they have healed all",
         "storage/local/blobs.py",
-        "self.healing.owe(digest, staged)",
-        "self.healing._owed.append((digest, blob))",
+        "        self.healing.owe(digest, staged)\n        self._site.durable",
+        "        self.healing._owed.append((digest, blob))\n        self._site.durable",
         f"{HERE}test_i2_healing_spreads_the_bytes_of_the_push_and_no_other",
     ),
     Mutant(
