@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.clocks import Hand
 from tests.faults import Call, Faults, FlipByte
 from tests.jobs.importing import blob_file, local_store, run_import
 from tests.jobs.layouts import run_scrub
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import CannotLink, Damaged, Exists, NotFound, StorageError, Unavailable
+from zotctl.errors import CannotLink, Damaged, Exists, IoFailed, NotFound, StorageError, Unavailable
 from zotctl.jobs import importer, leftovers
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
@@ -462,6 +463,38 @@ def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
     assert not between.left
     with pytest.raises(Damaged):
         store.roots[0].protocol.find("a", DIGEST)
+
+
+def test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone(memory: MemoryDriver) -> None:
+    class Failing(Faults):
+        def before(self, call: Call) -> None:
+            if call.method in ("open", "stat") and call.key == A and failing:
+                raise IoFailed(f"{A}: Input/output error")
+
+    failing: list[bool] = []
+    between = Meanwhile(Failing(memory))
+    store = store_over(between)
+    push_image(store, "a", "v1", seed="x")
+    spoiled(memory)
+    between.when(("open", A), ("stat", keys.index("a")), act=lambda: failing.append(True))
+    report = run_scrub(store, workers=1)
+    assert not between.left
+    assert [error["error"] for error in report.errors] == ["IoFailed"] and report.exit_code == 5
+
+
+def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
+    """`bad` was empty, and is not within the same tick of the storage's clock."""
+    tick = 1_800_000_000 * 10**9
+    memory.clock = lambda: tick
+    store = store_over(memory, clock=Hand())
+    push_blob(store.repository_for_push("a"), LAYER)
+    local = store.roots[0].local
+    memory.mkdir(keys.BAD)
+    assert local.find("a", DIGEST)
+    with memory.open(A) as reader:
+        assert store_over(memory, clock=Hand()).roots[0].local.bad.mark(DIGEST, A, HeldFile(reader))
+    with pytest.raises(Damaged):
+        local.find("a", DIGEST)
 
 
 def test_a_file_with_the_number_of_a_checked_one_was_not_checked(memory: MemoryDriver, store: Store) -> None:

@@ -142,12 +142,13 @@ class Inspector:
         return not verdict.good and root.upkeep.is_marked(name, verdict.digest, now)
 
     def _take(self, root: Root, key: str, stack: ExitStack) -> HeldFile | None:
+        """None: there is nothing under this name. Raises StorageError where not even that can be told."""
         try:
             return HeldFile(stack.enter_context(root.driver.open(key)))
         except (NotFound, Changed):
             return None
         except StorageError:
-            info = _info(root, key)
+            info = root.stat(key)
             return HeldFile.unopened(info) if info is not None else None
 
 
