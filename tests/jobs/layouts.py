@@ -15,7 +15,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store
-from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.driver import LocalDriver, LocalReader
 
 OLD = 1_500_000_000
 """A time stamp long ago: nobody is writing these files."""
@@ -81,16 +81,35 @@ def only(report: Report) -> Finding:
     return report.findings[0]
 
 
+class Counted(LocalReader):
+    """Tells of the first byte that is read: what is only held is not read."""
+
+    def __init__(self, opened: list[str], key: str, inner: LocalReader) -> None:
+        super().__init__(inner.fileno(), key, inner.size)
+        self._opened, self._key = opened, key
+
+    def _read(self, offset: int) -> None:
+        if not offset:
+            self._opened.append(self._key)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        self._read(offset)
+        return super().read_at(offset, count)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        self._read(offset)
+        return super().read_into(offset, buffer)
+
+
 class Counting(LocalDriver):
-    """Counts what is opened for reading below `blobs/`."""
+    """Counts what is opened and read below `blobs/`."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.opened: list[str] = []
 
     def open(self, key: str):  # type: ignore[no-untyped-def]
-        self.opened.append(key)
-        return super().open(key)
+        return Counted(self.opened, key, super().open(key))
 
 
 def reads(driver: Counting, digest: Digest) -> int:

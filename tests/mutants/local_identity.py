@@ -268,6 +268,16 @@ MUTANTS = [
         f"{HERE}test_known_damage_is_cleared_from_no_memory",
     ),
     Mutant(
+        "all-marks-go",
+        kinds.IDENTITY,
+        "I2",
+        "only the mark of the file that was found right goes",
+        "storage/local/bad.py",
+        " if good.is_at(known)]",
+        "]",
+        f"{HERE}test_one_mark_goes_and_the_others_stay",
+    ),
+    Mutant(
         "checked-by-number",
         kinds.IDENTITY,
         "I2",

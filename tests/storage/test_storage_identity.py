@@ -482,6 +482,17 @@ def test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone(memor
     assert [error["error"] for error in report.errors] == ["IoFailed"] and report.exit_code == 5
 
 
+def test_one_mark_goes_and_the_others_stay(memory: MemoryDriver, store: Store) -> None:
+    bad = store.roots[0].local.bad
+    for key in ("one", "two"):
+        put(memory, key, ROTTEN)
+        with memory.open(key) as reader:
+            assert bad.mark(DIGEST, key, HeldFile(reader))
+    with memory.open("one") as reader:
+        assert bad.clear(DIGEST, HeldFile(reader))
+    assert not bad.holds(DIGEST, memory.stat("one")) and bad.holds(DIGEST, memory.stat("two"))
+
+
 def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
     """`bad` was empty, and is not within the same tick of the storage's clock."""
     tick = 1_800_000_000 * 10**9
