@@ -84,6 +84,10 @@ class Faults(Wrapped):
         self.before(Call("rename", source, target))
         self.inner.rename(source, target)
 
+    def exchange(self, one: str, other: str) -> None:
+        self.before(Call("exchange", one, other))
+        self.inner.exchange(one, other)
+
     def unlink(self, key: str) -> None:
         self.before(Call("unlink", key))
         self.inner.unlink(key)

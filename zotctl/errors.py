@@ -48,6 +48,7 @@
     │   ├── RequestRefused      500 refused whoever asks: an object store does not know such a request. Exit 1
     │   ├── Exists              409 the object is there already (storage only)
     │   ├── CannotLink          500 no hard link between the two (storage only)
+    │   ├── CannotExchange      500 two names can't swap what they lead to in one step (storage only)
     │   ├── NotEmpty            409 a directory with content (storage only)
     │   ├── NoSpace             507 DENIED, exit 13
     │   ├── ReadOnlyStorage     503 DENIED, exit 12
@@ -262,6 +263,10 @@ class Exists(StorageError):
 
 class CannotLink(StorageError):
     """EXDEV, EMLINK, EPERM, EOPNOTSUPP: the two names can't share an inode."""
+
+
+class CannotExchange(StorageError):
+    """EINVAL, ENOSYS and the like: this file system, kernel or container has no RENAME_EXCHANGE."""
 
 
 class NotEmpty(StorageError):

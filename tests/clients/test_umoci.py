@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import images
 from tests.clients.peers import Peer, assert_holds, assert_same, row_digests
-from tests.tools import need
+from tests.http.serving import until
+from tests.tools import need, program
+from zotctl.storage.keys import parse_swap
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +86,33 @@ def test_it_changes_our_directory(peer: Peer) -> None:
     assert [layer["digest"] for layer in layers[:2]] == [row["digest"] for row in json.loads(made.manifest)["layers"]]
     assert peer.client.get(f"/v2/{peer.name}/blobs/{layers[2]['digest']}").status_code == 200
     assert_holds(peer.directory, made)
+
+
+def test_a_tag_that_it_sets_between_our_last_look_and_our_rename_is_kept(tmp_path: Path) -> None:
+    """The kernel holds our swap back until umoci has renamed its index.json in."""
+    need("strace")
+    root, directory = tmp_path / "root", tmp_path / "root/app"
+    root.mkdir()
+
+    def umoci(*arguments: str) -> None:
+        subprocess.run([program("umoci"), *arguments], check=True, capture_output=True, timeout=60)
+
+    umoci("init", "--layout", str(directory))
+    umoci("new", "--image", f"{directory}:a")
+    images.lay_out(tmp_path / "ours", images.image("ours"))
+    importing = [sys.executable, "-m", "zotctl", "import-layout", str(tmp_path / "ours"), "--root", str(root)]
+    subprocess.run([*importing, "--repo", "app", "--tag", "first"], check=True, capture_output=True, timeout=60)
+    trace = tmp_path / "trace"
+    delayed = ["-f", "-o", str(trace), "-e", "trace=renameat2", "-e", "inject=renameat2:delay_enter=4000000"]
+    ours = subprocess.Popen([program("strace"), *delayed, *importing, "--repo", "app", "--tag", "ours"])
+    try:
+        until(lambda: any(map(parse_swap, os.listdir(directory))), 60)
+        umoci("tag", "--image", f"{directory}:a", "b")
+        assert any(map(parse_swap, os.listdir(directory))), "umoci took longer than the kernel waits"
+        assert ours.wait(120) == 0
+    finally:
+        ours.kill()
+        ours.wait()
+    assert "RENAME_EXCHANGE" in trace.read_text()
+    assert sorted(row_digests(directory)) == ["a", "b", "first", "ours"]
+    assert not any(map(parse_swap, os.listdir(directory)))

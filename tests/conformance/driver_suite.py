@@ -391,6 +391,30 @@ class DriverSuite:
         driver.rename("new", "old")
         assert driver.stat("kept").nlink == 1
 
+    def test_i3_exchange_swaps_two_files(self, driver: Driver) -> None:
+        if not driver.capabilities.exchange:
+            pytest.skip("this storage has no exchange of names")
+        put(driver, "one", b"one")
+        driver.mkdir("dir")
+        put(driver, "dir/other", b"other")
+        before = driver.stat("one"), driver.stat("dir/other")
+        driver.exchange("one", "dir/other")
+        assert (get(driver, "one"), get(driver, "dir/other")) == (b"other", b"one")
+        after = driver.stat("dir/other"), driver.stat("one")
+        assert [(info.ino, info.size, info.mtime_ns, info.nlink) for info in before] == [
+            (info.ino, info.size, info.mtime_ns, info.nlink) for info in after
+        ]
+        assert (names(driver, ""), names(driver, "dir")) == ({"one", "dir"}, {"other"})
+
+    def test_exchange_needs_both(self, driver: Driver) -> None:
+        if not driver.capabilities.exchange:
+            pytest.skip("this storage has no exchange of names")
+        put(driver, "one", b"one")
+        for pair in (("one", "none"), ("none", "one")):
+            with pytest.raises(NotFound):
+                driver.exchange(*pair)
+        assert (get(driver, "one"), names(driver, "")) == (b"one", {"one"})
+
     def test_rename_moves_a_directory_with_what_is_in_it(self, driver: Driver) -> None:
         driver.mkdir("one")
         driver.mkdir("one/below")

@@ -16,6 +16,7 @@ from tests.conformance.driver_suite import DriverSuite, FileSystemSuite, get, na
 from tests.mounts import Mounts, control_file, mounts  # noqa: F401 - a fixture
 from tests.tools import missing, need
 from zotctl.errors import (
+    CannotExchange,
     CannotLink,
     Exists,
     IoFailed,
@@ -28,6 +29,7 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.storage.driver import Capabilities, Driver
+from zotctl.storage.local import swapping
 from zotctl.storage.local.driver import LocalDriver, translate
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, find_mount, probe
 from zotctl.storage.memory import MemoryDriver
@@ -79,6 +81,14 @@ class TestMemory(DriverSuite):
         with pytest.raises(NoLocks):
             driver.lock("lock", 1)
         assert probe(driver, "") == driver.capabilities == Capabilities(links=False, locks=False)
+
+    def test_without_an_exchange(self) -> None:
+        driver = MemoryDriver(exchange=False)
+        put(driver, "one", b"1")
+        put(driver, "other", b"2")
+        with pytest.raises(CannotExchange):
+            driver.exchange("one", "other")
+        assert probe(driver, "") == driver.capabilities == Capabilities(exchange=False)
 
     def test_the_clock_stamps_what_changes(self) -> None:
         now = 100
@@ -184,7 +194,7 @@ class TestAliased(DriverSuite):
 
         for method in ("stat", "open", "create", "append", "unlink", "mkdir", "rmdir", "scan", "sync_dir"):
             setattr(Below, method, lambda self, key, m=method: getattr(self.inner, m)(f"app/{key}".rstrip("/")))
-        for method in ("link", "rename"):
+        for method in ("link", "rename", "exchange"):
             setattr(Below, method, lambda self, a, b, m=method: getattr(self.inner, m)(f"app/{a}", f"app/{b}"))
         for method in ("lock", "allocate"):
             setattr(Below, method, lambda self, key, n, m=method: getattr(self.inner, m)(f"app/{key}", n))
@@ -320,6 +330,32 @@ class TestRepeatedRequests:
         driver.rmdir("dir")
         assert names(driver, "") == {"file"}
 
+    def test_exchange_is_not_made_again_for_that_would_undo_it(
+        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(driver, "other", b"yy")
+        real = swapping.swap
+
+        def done_and_broken(one: str, other: str) -> None:
+            real(one, other)
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr("zotctl.storage.local.driver.swap", done_and_broken)
+        driver.exchange("file", "other")
+        assert (get(driver, "file"), get(driver, "other")) == (b"yy", b"x")
+
+    def test_an_exchange_that_was_not_made_is_told(
+        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(driver, "other", b"yy")
+
+        def refuse(one: str, other: str) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr("zotctl.storage.local.driver.swap", refuse)
+        with pytest.raises(IoFailed):
+            driver.exchange("file", "other")
+
     @pytest.mark.parametrize("method", ["link", "rename", "unlink", "mkdir"])
     def test_an_error_of_what_was_not_done_is_raised(
         self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch, method: str
@@ -359,6 +395,7 @@ class TestReadOnly:
             driver.create, driver.append, driver.unlink, driver.mkdir, driver.rmdir,
             lambda key: driver.lock(key, 1), lambda key: driver.allocate(key, 1),
             lambda key: driver.link("file", key), lambda key: driver.rename("file", key),
+            lambda key: driver.exchange("file", key),
         ]  # fmt: skip
         for call in one:
             for key in ("file", "new"):
@@ -438,6 +475,30 @@ class TestTranslation:
     def test_locks_that_let_all_in_are_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("fcntl.fcntl", lambda *arguments: 0)
         assert probe(LocalDriver(str(tmp_path)), "") == Capabilities(locks=False)
+
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP])
+    def test_no_exchange_of_a_file_system_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        def refuse(one: str, other: str) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("zotctl.storage.local.driver.swap", refuse)
+        driver = LocalDriver(str(tmp_path))
+        put(driver, "one", b"1")
+        with pytest.raises(CannotExchange):
+            driver.exchange("one", "one")
+        assert probe(driver, "") == Capabilities(exchange=False)
+        assert names(driver, "") == {"one"}
+
+    @pytest.mark.parametrize("kind", [LocalDriver, NetworkDriver])
+    def test_an_exchange_that_is_a_rename_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[LocalDriver]
+    ) -> None:
+        """A FUSE server that knows of no flags does what it knows, and reports that it was done."""
+        monkeypatch.setattr("zotctl.storage.local.driver.swap", os.rename)
+        assert not probe(kind(str(tmp_path)), "").exchange
+        assert os.listdir(tmp_path) == []
 
     def test_links_that_are_copies_are_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "link", lambda a, b: Path(b).write_bytes(Path(a).read_bytes()))

@@ -186,6 +186,11 @@ class Recorder(Wrapped):
         if moved != old:
             self._did((self.world.entry(source), None), (self.world.entry(target), moved))
 
+    def exchange(self, one: str, other: str) -> None:
+        super().exchange(one, other)
+        first, second = self.world.look(one), self.world.look(other)
+        self._did((self.world.entry(one), second), (self.world.entry(other), first))
+
     def unlink(self, key: str) -> None:
         super().unlink(key)
         self._did((self.world.entry(key), None))

@@ -21,7 +21,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import Busy, ManifestUnknown, NameUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Capabilities, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.locks import Locks
@@ -124,7 +124,9 @@ def test_i4_sixteen_pushers(tmp_path: Path) -> None:
 def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard of the two above: the same in one process, where the lock lets everybody in."""
     monkeypatch.setattr(Locks, "_take", lambda self, name: self.claims.take(object()))
-    stores = [store_over(LocalDriver(str(tmp_path))) for _ in range(6)]
+    # What comes out of a swap would be taken in.
+    drivers = [LocalDriver(str(tmp_path), capabilities=Capabilities(exchange=False)) for _ in range(6)]
+    stores = [store_over(driver) for driver in drivers]
     inside = threading.Barrier(6)
     told: dict[str, str] = {}
 
@@ -257,6 +259,11 @@ class Between(Wrapped):
             self._run()
         super().rename(source, target)
 
+    def exchange(self, one: str, other: str) -> None:
+        if not self._before_look and other == keys.index(NAME):
+            self._run()
+        super().exchange(one, other)
+
     def _run(self) -> None:
         then, self.then = self.then, None
         if then:
@@ -264,10 +271,12 @@ class Between(Wrapped):
 
 
 @pytest.mark.parametrize(
-    ("before_look", "replace"), [(True, False), (True, True), (False, False)], ids=["in place", "by rename", "late"]
+    ("before_look", "replace"),
+    [(True, False), (True, True), (False, False), (False, True)],
+    ids=["in place", "by rename", "late", "late by rename"],
 )
 def test_i4_a_foreign_write_just_before_the_rename(tmp_path: Path, before_look: bool, replace: bool) -> None:
-    """The second look finds it; after that look only what was written in place can still be found."""
+    """The second look finds it; after that look what comes out of the swap tells."""
     driver = Between(tmp_path, before_look=before_look)
     store = store_over(driver)
     push_image(store, NAME, "v1", seed="1")

@@ -33,7 +33,9 @@ OLD_DIGEST, NEW_DIGEST = str(images.image(OLD, layers=1).digest), str(images.ima
 UNUSED = keys.blob(NAME, digest_of(BASE_LAYER))
 EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 IO_ERRORS = {"IoFailed", "Unavailable"}
-NO_SPACE_CALLS = ("mkdir", "openat", "write", "writev", "link", "linkat", "rename", "fdatasync", "fsync", "fallocate")
+NO_SPACE_CALLS = (
+    "mkdir", "openat", "write", "writev", "link", "linkat", "rename", "renameat2", "fdatasync", "fsync", "fallocate",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

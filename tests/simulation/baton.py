@@ -234,6 +234,13 @@ class Turns:
         elif target.endswith("/index.json"):
             ghost.index_replaced(self._process, keys.parent(target), old)
 
+    def exchange(self, one: str, other: str) -> None:
+        self._turn("exchange", one, other)
+        old = self._inner.names.get(other)
+        self._inner.exchange(one, other)
+        if self._machine.hub is not None and other.endswith("/index.json"):
+            self._machine.ghost.index_replaced(self._process, keys.parent(other), old)
+
     def unlink(self, key: str) -> None:
         self._turn("unlink", key)
         self._inner.unlink(key)

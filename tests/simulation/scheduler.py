@@ -15,7 +15,7 @@ from tests.simulation.ghost import DELAY, readable
 from tests.simulation.scenes import SCENES
 from tests.simulation.worlds import new_world
 
-WRITES = frozenset(("link", "rename", "unlink", "lock", "rmdir"))
+WRITES = frozenset(("link", "rename", "exchange", "unlink", "lock", "rmdir"))
 JUMPS = (0.4, 0.7, 1.01, 1.2)
 """Delays."""
 MOST_STEPS = 20_000

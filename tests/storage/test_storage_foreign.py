@@ -126,6 +126,9 @@ class ReadLog(Wrapped):
     def rename(self, source: str, target: str) -> None:
         self._refuse(target)
 
+    def exchange(self, one: str, other: str) -> None:
+        self._refuse(other)
+
     def unlink(self, key: str) -> None:
         self._refuse(key)
 
@@ -605,6 +608,11 @@ class Between(Wrapped):
         if self._late and target.endswith("/index.json"):
             self._now()
         self.inner.rename(source, target)
+
+    def exchange(self, one: str, other: str) -> None:
+        if self._late:
+            self._now()
+        self.inner.exchange(one, other)
 
     def _now(self) -> None:
         if self.then is not None:

@@ -490,3 +490,31 @@ def test_i9_render_and_parse_is_the_same_document(
     assert list(json.loads(once)) == list(wanted)
     assert parse_index(once).render() == once
     assert parse_index(once, parse_index(body)).render() == once
+
+
+def named(*pairs: tuple[str, str | None]) -> Index:
+    return read(*(row(digest, tag) for digest, tag in pairs))
+
+
+def pairs_of(index: Index) -> set[tuple[str | None, str | None]]:
+    return {(found.digest, found.tag) for found in index.rows()}
+
+
+def test_merge_does_what_another_program_did_and_keeps_what_changed_here() -> None:
+    a, b, c, d, e = DIGESTS[:5]
+    before = named((a, "moved"), (b, "removed"), (c, "both"), (e, None))
+    theirs = named((b, "moved"), (d, "both"), (d, "new"), (e, None))
+    ours = named((a, "moved"), (b, "removed"), (e, "both"), (c, None), (e, "ours"))
+    ours.merge(before, theirs)
+    assert pairs_of(ours) == {(b, "moved"), (e, "both"), (c, None), (d, "new"), (e, "ours")}
+    assert ours.dirty
+    again = ours.copy()
+    again.merge(before, theirs)
+    assert pairs_of(again) == pairs_of(ours)
+
+
+def test_merge_keeps_what_lost_the_race_for_a_tag() -> None:
+    a, b, c = DIGESTS[:3]
+    ours = named((c, "v1"), (a, None))
+    ours.merge(named((a, "v1")), named((b, "v1")))
+    assert pairs_of(ours) == {(c, "v1"), (a, None), (b, None)}

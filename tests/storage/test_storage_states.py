@@ -56,7 +56,7 @@ def test_none_is_a_kind_of_another(one: type[StorageError], other: type[StorageE
         (errno.ENOENT, NotFound), (errno.EACCES, PermissionRefused), (errno.EPERM, PermissionRefused),
         (errno.EIO, IoFailed), (errno.ESTALE, Unavailable), (errno.ENOTCONN, Unavailable),
         (errno.ETIMEDOUT, Unavailable), (errno.EBUSY, NotYetReadable), (errno.EAGAIN, NotYetReadable),
-        (errno.ETXTBSY, NotYetReadable), (errno.EMFILE, NotYetReadable),
+        (errno.ETXTBSY, NotYetReadable),
     ],
 )  # fmt: skip
 def test_what_the_system_reports_is_one_of_them(number: int, kind: type[StorageError]) -> None:

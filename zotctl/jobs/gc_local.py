@@ -76,11 +76,14 @@ class Collection:
     def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen) -> None:
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
         self._options, self._moving = chosen.options, chosen.moving
+        self._dry_run = chosen.dry_run(run)
         self._local, self._planner = root.local, Planner(run, root, name, chosen.options, run.clock.now())
         self._marker = self._planner.marker
         self._now = run.clock.now()
 
     def collect(self) -> None:
+        if not self._dry_run:
+            self._local.take_over(self._name)
         try:
             plan = self._planner.plan()
         except NotFound:
@@ -89,7 +92,7 @@ class Collection:
             return
         condemned = list(self._unreachable(plan.rest))
         self._tell(condemned)
-        if self._run.dry_run or self._options.dry_run:
+        if self._dry_run:
             return
         self._planner.drop_rows(plan.drops)
         self._condemn([digest for digest, _ in condemned])
@@ -229,6 +232,7 @@ def _push_under_way(folder: Folder, stamp: int, chosen: Chosen) -> bool:
 def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
     """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
     local, marker = root.local, Marker(root, folder.name)
+    local.take_over(folder.name)
     sizes = dict(local.trash.lying(folder))
     if local.trash.stamp(folder) != stamp:
         return

@@ -113,7 +113,7 @@ def remove_index_temps(root: Root, name: str, delay: float, now: float) -> None:
         key = f"{name}/{entry}"
         info = root.local.site.stat(key)
         old = info is not None and now - info.mtime_ns / 1e9 > max(delay, 60.0)
-        if old and entry.startswith(keys.INDEX_TEMP_PREFIX):
+        if old and entry.startswith(keys.INDEX_TEMP_PREFIX) and not root.local.indexes.is_owed(key):
             with root.local.site.locks.hold(name):
                 root.local.site.discard(key)
         elif entry == ZOT_UPLOADS:

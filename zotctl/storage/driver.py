@@ -73,6 +73,7 @@ class Capabilities(NamedTuple):
     locks: bool = True
     local: bool = True
     """False: a system call may wait for a network, so none may be made on an event loop."""
+    exchange: bool = True
 
 
 class Reader(Protocol):
@@ -163,6 +164,9 @@ class Driver(Protocol):
 
     def rename(self, source: str, target: str) -> None:
         """Atomic; replaces a file. Two names of one inode: both stay."""
+
+    def exchange(self, one: str, other: str) -> None:
+        """Atomic: two names swap what they lead to; `CannotExchange` where the storage has no such step."""
 
     def unlink(self, key: str) -> None: ...
     def mkdir(self, key: str) -> None: ...

@@ -181,6 +181,15 @@ class History:
                 past.take(event)
         return past
 
+    def removed_since(self, name: str, at: float) -> set[str]:
+        """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
+        found: set[str] = set()
+        with suppress(NotFound):
+            for event in self._events(name)[0]:
+                if event["t"] >= at and event.get("a") in ("untag", "delete"):
+                    found.update(event.get("tags") or [event.get("d", "")])
+        return found
+
     def _events(self, name: str) -> tuple[list[Event], int]:
         """And how long the file was. Of one that is too long, the end."""
         with self._site.driver.open(keys.history(name)) as reader:

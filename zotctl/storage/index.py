@@ -239,6 +239,22 @@ class Index:
             if not known:
                 self._append(row)
 
+    def merge(self, before: Index, after: Index) -> None:
+        """Do here, too, what another program did from `before` to `after`. What changed here since stays: whose tag is
+        taken keeps an untagged row."""
+        gone = {_key(row) for row in before.rows()} - {_key(row) for row in after.rows()}
+        for row_id, row in list(self._rows.items()):
+            if row.digest is not None and _key(row) in gone:
+                self._replace(row_id, None)
+        new = after.new_rows(before)
+        self.adopt(new)
+        self.adopt(_renamed(row, None) for row in new if row.digest is not None and row.digest not in self)
+
+    def new_rows(self, before: Index) -> list[Row]:
+        """Those that this index has and `before` has not."""
+        had = {_key(row) for row in before.rows()}
+        return [row for row in self.rows() if _key(row) not in had]
+
     def _points(self, tag: str, digest: Digest, media_type: str) -> bool:
         rows = [self._rows[i] for i in self._tags.get(tag, ())]
         return len(rows) == 1 and rows[0].digest == digest and rows[0].media_type == media_type
@@ -305,6 +321,10 @@ class Index:
             self._joined = b",".join([self._joined, *self._added] if self._joined else self._added)
         self._added = []
         return self._joined
+
+
+def _key(row: Row) -> tuple[Digest | None, str | None, str | None]:
+    return row.digest, row.tag, row.alias
 
 
 def empty_index() -> Index:

@@ -33,7 +33,9 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from zotctl.errors import NameInvalid
 from zotctl.oci.digest import Digest
@@ -72,6 +74,8 @@ FIRST_SEEN = f"{COLLECTION}/seen"
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
 DELETED_PREFIX = "deleted-"
 
+_swap = re.compile(rf"{re.escape(INDEX_TEMP_PREFIX)}(\w+)-([0-9a-f]{{1,16}})-([0-9a-f]{{1,16}})").fullmatch
+
 
 def parent(key: str) -> str:
     """The key of the directory that holds `key`; "" is the root."""
@@ -84,6 +88,25 @@ def index(name: str) -> str:
 
 def index_temp(name: str, token: str) -> str:
     return f"{name}/{INDEX_TEMP_PREFIX}{token}"
+
+
+class Swap(NamedTuple):
+    """What is swapped with index.json: a token, and the time stamps (nanoseconds) of the file that is to get the name
+    and of the one that had it. So a file that is left under this name tells which of the two it is, or that it is
+    neither: then another program had put it in the place of the second."""
+
+    token: str
+    ours: int
+    before: int
+
+    def key(self, name: str) -> str:
+        return index_temp(name, f"{self.token}-{self.ours:x}-{self.before:x}")
+
+
+def parse_swap(file: str) -> Swap | None:
+    """None: no name of that kind."""
+    found = _swap(file)
+    return Swap(found[1], int(found[2], 16), int(found[3], 16)) if found else None
 
 
 def layout(name: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock as Mutex
 
-from zotctl.errors import CannotLink, Exists, NoLocks, NoSpace, NotEmpty, NotFound, StorageError
+from zotctl.errors import CannotExchange, CannotLink, Exists, NoLocks, NoSpace, NotEmpty, NotFound, StorageError
 from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
 
 _FILE = modes.S_IFREG | 0o644
@@ -178,9 +178,10 @@ class MemoryDriver:
         max_links: int = 65_000,
         links: bool = True,
         locks: bool = True,
+        exchange: bool = True,
     ) -> None:
         self.label = label
-        self.capabilities = Capabilities(links=links, locks=locks, local=True)
+        self.capabilities = Capabilities(links=links, locks=locks, local=True, exchange=exchange)
         self.clock = clock or growing_clock()
         self.mutex = Mutex()
         self.dev = next(_devices)
@@ -232,6 +233,16 @@ class MemoryDriver:
             self._enter(above, target.rpartition("/")[2], target, inode)
             if inode.is_dir:
                 self._move_below(source, target)
+
+    def exchange(self, one: str, other: str) -> None:
+        with self.mutex:
+            if not self.capabilities.exchange:
+                raise CannotExchange(f"{other}: no exchange of two names there")
+            first, second = self._file(one), self._file(other)
+            for key, inode in ((one, second), (other, first)):
+                above, name = self._above(key), key.rpartition("/")[2]
+                above.names[name] = self.names[key] = inode
+                inode.ctime = above.mtime = above.ctime = self.clock()
 
     def unlink(self, key: str) -> None:
         with self.mutex:

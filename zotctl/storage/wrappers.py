@@ -38,6 +38,9 @@ class Wrapped:
     def rename(self, source: str, target: str) -> None:
         self.inner.rename(source, target)
 
+    def exchange(self, one: str, other: str) -> None:
+        self.inner.exchange(one, other)
+
     def unlink(self, key: str) -> None:
         self.inner.unlink(key)
 
@@ -83,6 +86,9 @@ class ReadOnly(Wrapped):
 
     def rename(self, source: str, target: str) -> None:
         raise self._refusal(target)
+
+    def exchange(self, one: str, other: str) -> None:
+        raise self._refusal(other)
 
     def unlink(self, key: str) -> None:
         raise self._refusal(key)
@@ -136,6 +142,9 @@ class Aliased(Wrapped):
 
     def rename(self, source: str, target: str) -> None:
         self.inner.rename(self._inner_key(source), self._inner_key(target))
+
+    def exchange(self, one: str, other: str) -> None:
+        self.inner.exchange(self._inner_key(one), self._inner_key(other))
 
     def unlink(self, key: str) -> None:
         self.inner.unlink(self._inner_key(key))

@@ -15,6 +15,7 @@ from stat import S_ISREG
 from typing import Any
 
 from zotctl.errors import (
+    CannotExchange,
     CannotLink,
     Exists,
     IoFailed,
@@ -30,6 +31,7 @@ from zotctl.errors import (
 )
 from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
 from zotctl.storage.local.copying import copy_content, copy_labels, labels_of
+from zotctl.storage.local.swapping import swap
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: a FIFO that somebody put among the blobs must not stop the registry. No effect on a file."""
@@ -61,10 +63,10 @@ _KINDS: dict[int, type[StorageError]] = {
 _AWAY = (
     errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
     errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
-    errno.ESHUTDOWN,
+    errno.ESHUTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 )  # fmt: skip
-_NOT_YET = (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""The storage is there: what is in the way passes."""
+_NOT_YET = (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN)
+"""The storage is there, and something else has this file for itself."""
 _KINDS |= dict.fromkeys(_AWAY, Unavailable) | dict.fromkeys(_NOT_YET, NotYetReadable)
 
 _NAMELESS = {errno.ENAMETOOLONG: NotFound, errno.EISDIR: NotFound}
@@ -77,6 +79,9 @@ _KINDS_OF_STEP: dict[str, dict[int, type[StorageError]]] = {
     "append": {errno.EISDIR: NotFound, errno.ENXIO: NotFound},
     "link": {errno.EPERM: CannotLink, errno.EOPNOTSUPP: CannotLink, errno.ENOSYS: CannotLink},
     "rename": {errno.EISDIR: Exists, errno.EEXIST: NotEmpty},
+    "exchange": dict.fromkeys(
+        (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV, errno.ENOTTY), CannotExchange
+    ),
     "rmdir": {errno.EEXIST: NotEmpty},
     "lock": dict.fromkeys((errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL), NoLocks)
     | dict.fromkeys((errno.EISDIR, errno.ENXIO), NotFound),
@@ -89,6 +94,7 @@ _WAY_OUT: dict[type[StorageError], str] = {
     NoSpace: "free some space, or run gc",
     ReadOnlyStorage: "mount it read-write; if it was, the kernel log says why it no longer is",
     PermissionRefused: "run as the owner of the files (sudo -u), or change their owner or mode",
+    CannotExchange: "no exchange of two names there",
     CannotLink: "no hard link between the two",
     IoFailed: "the device is failing or its file system is damaged: look into the kernel log (dmesg)",
     Unavailable: "check that the storage is mounted and its server answers, then try again",
@@ -98,7 +104,6 @@ _WAY_OUT: dict[type[StorageError], str] = {
 _WAY_OUT_OF: dict[int, str] = {
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.ENOMEM: "the system has no memory left for it: try again",
     errno.EDQUOT: "the quota is used up: raise it, or run gc",
     errno.ENAMETOOLONG: "a shorter repository name is needed on this file system",
 }
@@ -435,6 +440,13 @@ class LocalDriver:
             os.rename(self._path(source), path)
         except OSError as error:
             raise translate(error, path, "rename") from error
+
+    def exchange(self, one: str, other: str) -> None:
+        path = self._path(other)
+        try:
+            swap(self._path(one), path)
+        except OSError as error:
+            raise translate(error, path, "exchange") from error
 
     def unlink(self, key: str) -> None:
         path = self._path(key)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
-from zotctl.errors import LayoutInvalid, NoSpace, NotFound, NotYetReadable, StorageError
+from zotctl.errors import (
+    CannotExchange,
+    Damaged,
+    LayoutInvalid,
+    NoSpace,
+    NotFound,
+    NotYetReadable,
+    StorageError,
+    ZotctlError,
+)
 from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
-from zotctl.storage.file_identity import FileIdentity
+from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import Index, Row, empty_index, parse_index
 from zotctl.storage.local.layouts import Layouts
 from zotctl.storage.local.reserve import Reserve
@@ -25,11 +35,14 @@ LARGEST_INDEX = 256 << 20
 LAYOUT_LIMIT = 4096
 PATIENCE = 2.0
 """Seconds that a foreign tool gets to finish writing in place before we call it damage."""
+ATTEMPTS = 2
 LATE_WRITES = 1.0
 WATCHED = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
 another."""
 CACHED_ROWS = 500_000
+
+log = logging.getLogger("zotctl.storage")
 
 
 class _Old(NamedTuple):
@@ -71,6 +84,16 @@ class _Known(NamedTuple):
         return Snapshot(self.found, self.generation)
 
 
+class _CameOut(NamedTuple):
+    """A file of another program that our swap took the name from, and what both it and ours were made of."""
+
+    key: str
+    before: Index
+
+
+Begin = Callable[[Held], Transaction]
+
+
 class IndexFiles:
     def __init__(self, site: Site, layouts: Layouts, reserve: Reserve) -> None:
         self._site, self._layouts, self._reserve = site, layouts, reserve
@@ -78,6 +101,8 @@ class IndexFiles:
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
         """What was found in one that had to be let go of, until somebody merges it."""
+        self._came_out: dict[str, list[_CameOut]] = {}
+        """By repository, whose lock is held while there is any."""
         self._mutex = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------
@@ -150,17 +175,21 @@ class IndexFiles:
 
     # -- committing -----------------------------------------------------------------------------
 
-    def commit(self, name: str, changes: Sequence[Change], transaction: Callable[[Held], Transaction]) -> list[Outcome]:
+    def commit(self, name: str, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
         """All changes that are not refused as one rename. Every check and the rename are under one hold."""
         with self._site.locks.hold(name) as held:
-            while True:
-                if held.too_long():
-                    self._site.locks.renew(held)
-                outcomes = self._try_commit(held, changes, transaction(held))
-                if outcomes is not None:
-                    break
+            outcomes = self._commit(held, changes, transaction)
+            self._take_in(held, transaction)
         self._site.flush_names(name)
         return outcomes
+
+    def _commit(self, held: Held, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
+        while True:
+            if held.too_long():
+                self._site.locks.renew(held)
+            outcomes = self._try_commit(held, changes, transaction(held))
+            if outcomes is not None:
+                return outcomes
 
     def _try_commit(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
         with ExitStack() as stack:
@@ -200,7 +229,7 @@ class IndexFiles:
         return None
 
     def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
-        """Write beside, flush, look again, rename (LP). False: a foreign writer came between."""
+        """Write beside, flush, look again, swap or rename (LP). False: a foreign writer came between."""
         try:
             return self._rename_over(held, reader.info(), before, draft, body)
         except NoSpace:
@@ -210,26 +239,117 @@ class IndexFiles:
             return self._rename_over(held, reader.info(), before, draft, body)
 
     def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
-        driver, name = self._site.driver, held.name
-        temp = keys.index_temp(name, self._site.clock.token())
+        driver, name, written = self._site.driver, held.name, None
+        # A time stamp of our own, to the nanosecond: inode numbers are used again, and two indexes of one
+        # size within a tick of the kernel's clock would look like one.
+        swap = keys.Swap(self._site.clock.token(), self._site.clock.now_ns(), int(before.generation[2]))
+        temp = swap.key(name)
         try:
             with driver.create(temp) as writer:
                 writer.write(body)
-                # A time stamp of our own, to the nanosecond: inode numbers are used again, and two
-                # indexes of one size within a tick of the kernel's clock would look like one.
-                writer.dress(like, self._site.clock.now_ns())
+                writer.dress(like, swap.ours)
                 writer.sync()
                 written = writer.info()
             if self._now(name).generation != before.generation or held.too_long():
                 driver.unlink(temp)
                 return False
-            driver.rename(temp, keys.index(name))
+            swapped = self._give_name(temp, keys.index(name))
         except BaseException:
-            self._site.discard(temp)
+            self._discard_ours(temp, written)
             raise
+        if swapped:
+            self._look_at_old(name, temp, like, before)
         self._remember(name, draft, written)
         self._reserve.grow(sum(map(len, body)))
         return True
+
+    def _give_name(self, temp: str, index: str) -> bool:
+        """True: `temp` is the name of what was there a moment ago. False: that is gone, whatever it was."""
+        if self._site.driver.capabilities.exchange:
+            with suppress(CannotExchange):
+                self._site.driver.exchange(temp, index)
+                return True
+        self._site.driver.rename(temp, index)
+        return False
+
+    def _discard_ours(self, temp: str, written: Info | None) -> None:
+        """What failed may have been done: then this is the name of another file."""
+        now = self._site.stat(temp)
+        if now is not None and (written is None or same_file(now, written)):
+            self._site.discard(temp)
+
+    # -- a foreign tool that renames its own file in, between our last look and the swap -----------
+
+    def _look_at_old(self, name: str, temp: str, was: Info, before: Snapshot) -> None:
+        """Is what has lost its name what was read? Written into it is found later (`late_writes`); another file is kept
+        until its rows are here. Never raises: the commit is done. An error of a moment is no reason to leave it."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._site.driver.open(temp) as reader:
+                    is_known = same_file(reader.info(), was)  # which the caller holds
+                if is_known:
+                    self._site.driver.unlink(temp)
+                else:
+                    self._came_out.setdefault(name, []).append(_CameOut(temp, before.index))
+                return
+            except StorageError as error:
+                if attempt == ATTEMPTS:
+                    log.warning(f"{temp} is left there, for gc to look at: {error.message}")
+
+    def _take_in(self, held: Held, transaction: Begin) -> None:
+        """Do again what another program did to the index that ours was made of. Never raises: what can't be done is
+        left for gc to do (`owed`)."""
+        while came_out := self._came_out.get(held.name):
+            key, before = came_out.pop(0)
+            try:
+                with self._site.driver.open(key) as reader:
+                    after = self._foreign(reader)
+                (outcome,) = self._commit(held, [_merged(before, after)], transaction)
+                if outcome is not None:
+                    raise outcome
+                self._site.discard(key)
+            except ZotctlError as error:
+                what = f"{key}, which another program had put in the place of index.json"
+                log.warning(f"{what}, is kept until gc can take it over: {error.message}")
+        self._came_out.pop(held.name, None)
+
+    def _foreign(self, reader: Reader) -> Index:
+        """Raises LayoutInvalid when it stays half a file."""
+        until = self._site.clock.elapsed() + PATIENCE
+        while True:
+            try:
+                return parse_index(reader.read_at(0, min(reader.info().size, LARGEST_INDEX)))
+            except LayoutInvalid:
+                if self._site.clock.elapsed() > until:
+                    raise
+            self._site.clock.sleep(0.02)
+
+    def owed(self, name: str) -> list[str]:
+        """What a process that died has left: files of other programs whose rows were never taken over."""
+        return [key for entry in self._site.driver.scan(name) if self.is_owed(key := f"{name}/{entry.name}")]
+
+    def is_owed(self, key: str) -> bool:
+        if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._site.stat(key)) is None:
+            return False
+        return info.is_file and info.mtime_ns not in (swap.ours, swap.before)
+
+    def take_over(self, name: str, transaction: Begin, removed_since: Callable[[str, float], set[str]]) -> None:
+        """Take over the rows of such files, but for what was removed here since. Of one that a process died writing,
+        whose time stamp is neither, nothing can be parsed, or all is known."""
+        with self._site.locks.hold(name) as held:
+            for key in self.owed(name):
+                with self._site.driver.open(key) as reader:
+                    gone = removed_since(name, reader.info().ctime_ns / 1e9)
+                    try:
+                        rows = list(parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX))).rows())
+                    except LayoutInvalid:
+                        continue  # it is old enough some day, and goes
+                wanted = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
+                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)
+                if outcome is not None:
+                    raise outcome
+                self._site.discard(key)
+                self._take_in(held, transaction)
 
     def _now(self, name: str) -> Info:
         """What the name leads to, by open + fstat: a network client's cached `stat` may be old."""
@@ -283,7 +403,7 @@ class IndexFiles:
             return None, []
         if written is None:
             return (old if now <= old.until + (PATIENCE if changed else 0) else None), []
-        rows = _new_rows(old.known.index, written.index)
+        rows = written.index.new_rows(old.known.index)  # what a tool only kept may have been deleted here since
         return (old._replace(known=written) if now <= old.until else None), rows
 
     def close(self) -> bool:
@@ -303,7 +423,26 @@ def _not_a_file(key: str) -> LayoutInvalid:
     return _OtherFile(f"{key} is not a regular file")
 
 
-def _new_rows(before: Index, after: Index) -> list[Row]:
-    """What a tool has put in. What it only kept may have been deleted here since."""
-    had = {(row.digest, row.tag, row.alias) for row in before.rows()}
-    return [row for row in after.rows() if (row.digest, row.tag, row.alias) not in had]
+def _merged(before: Index, after: Index) -> Change:
+    """What another program did between the two, whatever it leads to: as if it had come before our commit."""
+
+    def change(tx: Transaction, draft: Index) -> None:
+        for row in after.new_rows(before):
+            _is_there(tx, row)  # whatever it leads to comes back from the trash; what is missing is missing
+        draft.merge(before, after)
+
+    return change
+
+
+def _adopted(rows: Sequence[Row]) -> Change:
+    def change(tx: Transaction, draft: Index) -> None:
+        draft.adopt([row for row in rows if _is_there(tx, row)])
+
+    return change
+
+
+def _is_there(tx: Transaction, row: Row) -> bool:
+    try:
+        return row.digest is not None and tx.require(row.digest) is not None
+    except (NotFound, Damaged):
+        return False

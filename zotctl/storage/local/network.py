@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from zotctl.errors import CannotLink, NoLocks, NoSpace, NotFound, StorageError
+from zotctl.errors import CannotExchange, CannotLink, NoLocks, NoSpace, NotFound, StorageError
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.keys import parent
@@ -76,6 +76,15 @@ class NetworkDriver(LocalDriver):
             return now is not None and FileIdentity.of(now).content == moved
 
         self._settle(lambda: step(source, target), done)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Never made twice, for that would undo it."""
+        moved = self.stat(one)
+        try:
+            super().exchange(one, other)
+        except StorageError:
+            if not same_file(moved, self._stat_or_none(other)):
+                raise
 
     def unlink(self, key: str) -> None:
         step, removed = super().unlink, self.stat(key)
@@ -191,12 +200,12 @@ def detect(path: str, *, owner: tuple[int, int] | None = None) -> LocalDriver:
     """The driver for a directory, by its file system. Links and locks are still to be tried (`probe`)."""
     kind = filesystem(path)
     if _NETWORK.match(kind):
-        return NetworkDriver(path, owner=owner, capabilities=Capabilities(local=False), filesystem=kind)
+        return NetworkDriver(path, owner=owner, capabilities=Capabilities(local=False, exchange=False), filesystem=kind)
     return LocalDriver(path, owner=owner, filesystem=kind)
 
 
 def probe(driver: Driver, directory: str) -> Capabilities:
-    """Try a hard link and a lock in a directory that can be written, and leave nothing there.
+    """Try a hard link, a lock and an exchange in a directory that can be written, and leave nothing there.
 
     On a full storage nothing can be tried and what the driver assumes is kept.
     """
@@ -206,7 +215,9 @@ def probe(driver: Driver, directory: str) -> Capabilities:
     except NoSpace:
         return driver.capabilities
     try:
-        return Capabilities(_links(driver, name), _locks(driver, name), driver.capabilities.local)
+        return Capabilities(
+            _links(driver, name), _locks(driver, name), driver.capabilities.local, _exchanges(driver, name)
+        )
     finally:
         with suppress(StorageError):
             driver.unlink(name)
@@ -238,6 +249,23 @@ def _locks(driver: Driver, name: str) -> bool:
         for lock in held:
             if lock is not None:
                 lock.release()
+
+
+def _exchanges(driver: Driver, name: str) -> bool:
+    other = f"{name}-other"
+    try:
+        driver.create(other).close()
+    except NoSpace:
+        return True  # nothing can be tried now; where it fails later, a rename is made instead
+    try:
+        before = driver.stat(name), driver.stat(other)
+        driver.exchange(name, other)
+        return same_file(before[0], driver.stat(other)) and same_file(before[1], driver.stat(name))
+    except (CannotExchange, NotFound):  # or renamed, by a server that knows of no flags
+        return False
+    finally:
+        with suppress(StorageError):
+            driver.unlink(other)
 
 
 def _code(error: StorageError) -> int | None:

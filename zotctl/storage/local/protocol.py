@@ -208,6 +208,15 @@ class LocalProtocol:
                 tags = [row.tag or row.alias or row.digest for row in rows]
                 log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
 
+    def take_over(self, name: str) -> None:
+        """Before a collection: an index.json of another program that a process died with in its hands."""
+        try:
+            owed = self.indexes.owed(name)
+        except NotFound:
+            return
+        if owed:
+            self.indexes.take_over(name, self._transaction, self.history.removed_since)
+
     def _transaction(self, held: Held) -> Transaction:
         return LocalTransaction(self, held)
 

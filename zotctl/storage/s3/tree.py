@@ -49,7 +49,7 @@ class Tree(ReadOnly):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(links=False, locks=False, local=False)
+        return Capabilities(links=False, locks=False, local=False, exchange=False)
 
     # -- one key --------------------------------------------------------------------------------
 
