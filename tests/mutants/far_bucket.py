@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+RECALL = "tests/storage/test_s3_recall.py::"
 MANY = "tests/jobs/test_gc_bucket_many.py::"
 ROUNDS = "tests/storage/test_s3_rounds.py::"
 
@@ -69,5 +70,65 @@ MUTANTS = [
         "        workers.close()\n",
         "        pass\n",
         MANY + "test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later",
+    ),
+    Mutant(
+        "fence-by-what-is-remembered",
+        kinds.BELIEVED,
+        "I5",
+        "what is deleted is decided by bytes that were read in this run",
+        "jobs/bucket/deletion.py",
+        "Marker(self._root, name, certain=True)",
+        "Marker(self._root, name)",
+        RECALL + "test_i5_what_is_only_remembered_is_no_reason_to_collect",
+    ),
+    Mutant(
+        "delete-by-what-is-remembered",
+        kinds.BELIEVED,
+        "I5",
+        "what was only remembered is read again before a deletion",
+        "storage/graphs.py",
+        "        if self._recalled:\n",
+        "        if False:\n",
+        RECALL + "test_i5_a_deletion_by_a_client_goes_by_bytes_too",
+    ),
+    Mutant(
+        "recall-without-a-look",
+        kinds.BELIEVED,
+        "I5",
+        "a remembered manifest lies where it lay, as the object that it was",
+        "storage/s3/recall.py",
+        "return self._lying.get(digest) == one.lying and digest not in",
+        "return digest not in",
+        RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
+    ),
+    Mutant(
+        "recall-what-is-marked",
+        kinds.BELIEVED,
+        "I5",
+        "what is known to be damaged is not remembered",
+        "storage/s3/recall.py",
+        " and digest not in self._site.bad",
+        "",
+        RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
+    ),
+    Mutant(
+        "recall-without-a-checksum",
+        kinds.BELIEVED,
+        "I5",
+        "what is remembered has a checksum",
+        "storage/recalled.py",
+        'head != b"%s %s" % (_MAGIC, _checksum(name, packed))',
+        "not head.startswith(_MAGIC)",
+        RECALL + "test_what_is_wrong_with_it_costs_time_only",
+    ),
+    Mutant(
+        "recall-by-other-code",
+        kinds.BELIEVED,
+        "I5",
+        "what other code has read in a manifest is read again",
+        "storage/recalled.py",
+        "[_code().encode(), name.encode(), packed]",
+        "[name.encode(), packed]",
+        RECALL + "test_what_other_code_has_read_is_read_again",
     ),
 ]

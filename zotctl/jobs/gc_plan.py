@@ -102,7 +102,7 @@ class Planner:
         """An ordinary commit, decided again on the index that it replaces."""
 
         def change(tx: Transaction, draft: Index) -> None:
-            marks = mark_index(self._root, self._name, draft, None)
+            marks = mark_index(self._root, self._name, draft, None, certain=True)
             if marks.faults:
                 return  # what a manifest that can't be read needs, is not known (I5)
             past = self._root.history.past(self._name)

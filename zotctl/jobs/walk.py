@@ -24,22 +24,22 @@ class Marks:
     facts: dict[str, Facts]
 
 
-def mark(root: Root, name: str, read: Snapshot | None = None) -> Marks:
-    """Read each manifest once, without a lock. `read`: the index, if it was read just now. Raises NotFound,
-    LayoutInvalid."""
+def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool = False) -> Marks:
+    """Read each manifest once, without a lock. `read`: the index, if it was read just now. `certain`: what is
+    remembered of an earlier process doesn't count. Raises NotFound, LayoutInvalid."""
     for _ in range(ROUNDS):
         snapshot, read = read or root.protocol.read_index(name), None
-        marks = mark_index(root, name, snapshot.index, snapshot.generation)
+        marks = mark_index(root, name, snapshot.index, snapshot.generation, certain=certain)
         # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.
         if not marks.faults or root.protocol.read_index(name).generation == snapshot.generation:
             break
     return marks
 
 
-def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks:
+def mark_index(root: Root, name: str, index: Index, generation: object, *, certain: bool = False) -> Marks:
     """The same for an index at hand; manifests that were read before are not read again."""
     # What was missing or damaged may have been healed since, and a subject have come as a blob: no index.json tells.
-    with root.graph(name).at(index, again=True) as graph:
+    with root.graph(name).at(index, again=True, certain=certain) as graph:
         facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
     root.protocol.graphs.weigh(name)
     nameless = sum(row.digest is None for row in index.rows())
@@ -50,15 +50,15 @@ def mark_index(root: Root, name: str, index: Index, generation: object) -> Marks
 class Marker:
     """The marks of one repository, made anew only when its index.json has changed."""
 
-    def __init__(self, root: Root, name: str) -> None:
-        self._root, self._name = root, name
+    def __init__(self, root: Root, name: str, *, certain: bool = False) -> None:
+        self._root, self._name, self._certain = root, name, certain
         self._marks: Marks | None = None
 
     def now(self) -> Marks:
         """Cheap while nothing changes, so it may be asked under the lock. Raises NotFound, LayoutInvalid."""
         read = self._root.protocol.read_index(self._name)
         if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
-            self._marks = mark(self._root, self._name, read)
+            self._marks = mark(self._root, self._name, read, certain=self._certain)
         return self._marks
 
 

@@ -7,10 +7,10 @@ call it are its claims: all are kept, one that contradicts the body is told, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from zotctl.errors import (
     Damaged,
@@ -301,6 +301,20 @@ def reach(start: Iterable[str], facts: Mapping[str, Facts]) -> set[str]:
 # -- the graph ------------------------------------------------------------------------------------
 
 
+class Before(Protocol):
+    """What was learnt earlier of the same content."""
+
+    @property
+    def known(self) -> Mapping[str, Known]: ...
+    @property
+    def absent(self) -> Set[str]: ...
+
+
+class Earlier(NamedTuple):
+    known: Mapping[str, Known]
+    absent: Set[str]
+
+
 class ManifestGraph:
     """Grows by the references that are added, each followed to its end. Not for several threads.
 
@@ -309,10 +323,10 @@ class ManifestGraph:
     they may be: distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
     """
 
-    def __init__(self, read: Read, before: ManifestGraph | None = None, each: Each | None = None) -> None:
-        """`before`: another graph over the same content, whose manifests are not read again, and whose absent subjects
-        are not looked for; it is let go when all rows were added. `each`: where a read takes its time, by which many
-        are made side by side."""
+    def __init__(self, read: Read, before: Before | None = None, each: Each | None = None) -> None:
+        """`before`: such as another graph over the same content; its manifests are not read again, and its absent
+        subjects are not looked for; it is let go when all rows were added. `each`: where a read takes its time, by
+        which many are made side by side."""
         self._read, self._each = read, each
         self._ahead: dict[str, Known | Exception] = {}
         """What was read before its turn; to the end of what is being followed, for then it may be another."""

@@ -20,11 +20,21 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation
-from zotctl.storage.graph import Content, Fault, Known, ManifestGraph, Read, Reference, read_content, understand
+from zotctl.storage.graph import (
+    Content,
+    Earlier,
+    Fault,
+    Known,
+    ManifestGraph,
+    Read,
+    Reference,
+    read_content,
+    understand,
+)
 from zotctl.storage.index import Index
 
 if TYPE_CHECKING:
-    from zotctl.storage.protocol import StoreProtocol
+    from zotctl.storage.protocol import Recalled, StoreProtocol
 
 REPOSITORIES = 512
 """Whose manifests are kept parsed."""
@@ -41,8 +51,11 @@ class RepositoryGraph:
     Any thread may bring it up to date; what is asked of more than one attribute is asked within `at`.
     """
 
-    def __init__(self, protocol: StoreProtocol, name: str) -> None:
-        self._protocol, self._name = protocol, name
+    def __init__(self, protocol: StoreProtocol, name: str, *, recalls: bool = False) -> None:
+        """`recalls`: not all that was read by an earlier process is read again."""
+        self._protocol, self._name, self._recalls = protocol, name, recalls
+        self._recalled = set[str]()
+        """What this process has not read itself."""
         self._mutex = threading.RLock()
         self._seen: tuple[Index, int] | None = None
         self._rows: dict[str, tuple[int, ...]] = {}
@@ -57,14 +70,16 @@ class RepositoryGraph:
         self._graph = ManifestGraph(self._read, each=self._each)
 
     @contextmanager
-    def at(self, index: Index, *, again: bool = False) -> Iterator[ManifestGraph]:
+    def at(self, index: Index, *, again: bool = False, certain: bool = False) -> Iterator[ManifestGraph]:
         """The graph of this index, of which the manifests that are new are read: O(what changed). No other thread
         brings it to another before the questions inside are answered.
 
         `again`: look once more at all that could not be read, and for all subjects that were not there. What was
-        healed, or came as a blob, changes no index.json.
+        healed, or came as a blob, changes no index.json. `certain`: by bytes that this process has read and hashed.
         """
         with self._mutex:
+            if certain:
+                self._forget_recalled()
             if not self.is_fresh(index):
                 self._learn(index)
             if again:
@@ -94,9 +109,29 @@ class RepositoryGraph:
             self._graph.again(absent=False)
         new = [digest for digest, ids in index.digests.items() if self._rows.get(digest) != ids]
         rows = (row for digest in new for row in index.rows_of(digest))
+        recalled = self._recall(len(new))
         self._graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
+        if recalled is not None:
+            recalled.keep(self._graph.known)
         self._graph.before, self._rows = None, dict(index.digests)
         self._note(index)
+
+    def _recall(self, manifests: int) -> Recalled | None:
+        """Before anything is read for the first time."""
+        if not self._recalls or self._graph.known or self._graph.before is not None:
+            return None
+        recalled = self._protocol.recall(self._name, manifests)
+        if recalled is not None:
+            self._graph.before = recalled
+            self._recalled = set(recalled.known)
+        return recalled
+
+    def _forget_recalled(self) -> None:
+        self._recalls = False
+        if self._recalled:
+            read = {digest: known for digest, known in self._graph.known.items() if digest not in self._recalled}
+            self._seen, self._rows, self._states, self._recalled = None, {}, {}, set()
+            self._graph = ManifestGraph(self._read, Earlier(read, set()), self._each)
 
     def _begin(self) -> None:
         self._seen, self._rows, self._states = None, {}, {}
@@ -206,7 +241,7 @@ class AllGraphs:
     def of(self, name: str) -> RepositoryGraph:
         found = self._kept.get(name)
         if found is None:
-            found = RepositoryGraph(self._protocol, name)
+            found = RepositoryGraph(self._protocol, name, recalls=True)
             self._kept.put(name, found, _LEAST)
         return found
 

@@ -24,6 +24,7 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
         holds/ALG/ENC/a:b             repository a/b may read it; promised at its LastModified
         sentences/TOKEN               what a collector is deleting just now
         gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
+        gc/facts/KEY                  what the manifests of a repository say: a cache
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a:b                     the repositories; a cache of what a walk would find
         origins  whole                where the content of zot's empty objects is; there is none of them
@@ -194,6 +195,11 @@ def held_in(key: str) -> str:
 def first_seen(name: str) -> str:
     """Since when something is known to be unreachable: of a repository, or SHARED for the pool."""
     return f"{FIRST_SEEN}/{name_key(name)}"
+
+
+def facts(name: str) -> str:
+    """What the manifests of a repository say, for whoever reads them next."""
+    return f"{COLLECTION}/facts/{name_key(name)}"
 
 
 def checkpoint() -> str:

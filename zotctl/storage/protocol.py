@@ -6,7 +6,7 @@ implements it with conditional writes. Nothing above this line knows which of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,6 +16,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
+from zotctl.storage.graph import Known
 from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
@@ -97,6 +98,21 @@ class Elsewhere(NamedTuple):
     size: int
 
 
+class Recalled(Protocol):
+    """What was read of manifests before, and its place for what is read now."""
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """Of content that is there as it was when it was hashed."""
+
+    @property
+    def absent(self) -> Set[str]:
+        """Subjects that need not be looked for: none."""
+
+    def keep(self, known: Mapping[str, Known]) -> None:
+        """Everything was read by now. Never raises."""
+
+
 class StoreProtocol(Protocol):
     """The verbs. Every method may be called from any thread, beside any other process."""
 
@@ -154,6 +170,10 @@ class StoreProtocol(Protocol):
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
         """What stands for the content of a manifest as it is now; None: there is none to read. No promise."""
+
+    def recall(self, name: str, manifests: int) -> Recalled | None:
+        """What an earlier process has read of a repository with so many manifests, asked for before any of them is
+        read. None: nothing is remembered here."""
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Give a blob of one repository to another; False where that can't be done."""

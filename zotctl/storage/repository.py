@@ -112,15 +112,16 @@ class Repository:
         return self._snapshot
 
     @contextmanager
-    def _graph(self) -> Iterator[ManifestGraph]:
-        """What the manifests of the snapshot reference, and of no other while questions are asked."""
+    def _graph(self, *, certain: bool = False) -> Iterator[ManifestGraph]:
+        """What the manifests of the snapshot reference, and of no other while questions are asked. `certain`: nothing
+        of it is only remembered."""
         known, snapshot = self._root.graph(self.name), self._look()
         if snapshot is None:
             yield ManifestGraph(reader_of(self._root.protocol, self.name))
             return
         if not self._wait and not known.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
-        with known.at(snapshot.index) as graph:
+        with known.at(snapshot.index, certain=certain) as graph:
             yield graph
 
     # -- blobs ----------------------------------------------------------------------------------
@@ -210,12 +211,12 @@ class Repository:
 
     def _delete_bytes(self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]]) -> None:
         """Unless `users_in` the graph there are some, or that can't be known."""
-        with self._graph():
+        with self._graph(certain=True):
             pass  # read beforehand: what is left to read under the lock is what came since
         known = self._root.graph(self.name)
 
         def check(tx: Transaction, index: Index) -> None:
-            with known.at(index) as graph:
+            with known.at(index, certain=True) as graph:
                 graph.look_for(digest)
                 users = users_in(graph, digest)
                 known.require_known(but=digest, damaged=True)
@@ -418,12 +419,12 @@ class Repository:
         self._root.committer.commit(self.name, remove)
 
     def _delete_by_digest(self, digest: Digest) -> None:
-        with self._graph():
+        with self._graph(certain=True):
             pass  # as for blobs
         known = self._root.graph(self.name)
 
         def remove(tx: Transaction, draft: Index) -> None:
-            with known.at(draft) as graph:
+            with known.at(draft, certain=True) as graph:
                 graph.look_for(digest)
                 if digest not in draft and digest not in graph.facts and digest not in graph.faults:
                     raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)

@@ -103,7 +103,7 @@ class Deletion:
 
     def _fence(self, name: str) -> set[str] | None:
         """What the repository needs as it stands now, and until somebody promises it more. None: not to be known."""
-        marker = Marker(self._root, name)
+        marker = Marker(self._root, name, certain=True)
         for _ in range(FENCES):
             try:
                 marks = marker.now()

@@ -50,5 +50,6 @@ def _names(root: Root, delay: float, known: Known) -> None:
             if site.head(keys.index(name)) is None:
                 site.objects.delete(found.key)
                 site.objects.delete(keys.first_seen(name))
+                site.objects.delete(keys.facts(name))
                 for event in site.objects.list(f"{keys.history(name)}/"):
                     site.objects.delete(event.key)

@@ -98,6 +98,9 @@ class LocalProtocol:
     def clock(self) -> Clock:
         return self.site.clock
 
+    def recall(self, name: str, manifests: int) -> None:
+        return None
+
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         return [call() for call in calls]
 

@@ -27,6 +27,7 @@ from zotctl.storage.s3.index_object import IndexObjects
 from zotctl.storage.s3.layouts import Layouts
 from zotctl.storage.s3.names import Listed
 from zotctl.storage.s3.promises import Promises
+from zotctl.storage.s3.recall import Recall, recall
 from zotctl.storage.s3.redirects import Redirects
 from zotctl.storage.s3.sentences import Sentences
 from zotctl.storage.s3.site import Site
@@ -97,6 +98,9 @@ class BucketProtocol:
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         return self.site.each(calls)
+
+    def recall(self, name: str, manifests: int) -> Recall | None:
+        return recall(self.site, name, manifests)
 
     def find(self, name: str, digest: Digest) -> Info:
         return self.blobs.find(name, digest)
