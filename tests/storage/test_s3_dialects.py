@@ -11,7 +11,7 @@ import pytest
 
 from tests.buckets import free_port
 from tests.object_proxy import LOST, Proxy
-from zotctl.errors import OutcomeUnknown, StorageError, Unavailable
+from zotctl.errors import OutcomeUnknown, RequestRefused, StorageError, Unavailable
 from zotctl.storage.s3.client import Client
 from zotctl.storage.s3.connection import Connection
 from zotctl.storage.s3.settings import BucketSettings
@@ -168,7 +168,7 @@ def test_a_region_that_is_told_in_words_alone(dialect: Dialect) -> None:
 def test_a_wrong_region_that_nobody_corrects(dialect: Dialect) -> None:
     said = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting 'garage'</Message></Error>"
     dialect.answer = lambda _: (400, {}, said)
-    with pytest.raises(StorageError, match="expecting 'garage'"):
+    with pytest.raises(RequestRefused, match=r"not in the region 'us-east-1'.*expecting 'garage'.*AWS_REGION"):
         dialect.client().put("file", b"x")
     assert len(dialect.asked) == 1
 

@@ -98,6 +98,8 @@ def verify(
         else:
             check(run, VerifyOptions(deep))
 
+    if probe:
+        loaded = _new_buckets_too(loaded)
     run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
             rate=rate, quiet=quiet, metrics_file=None if probe else metrics_file,
             output=output, as_json=as_json)  # fmt: skip
@@ -121,6 +123,16 @@ def _is_bucket(target: str) -> bool:
     from zotctl.config import is_bucket
 
     return is_bucket(target)
+
+
+def _new_buckets_too(config: Config) -> Config:
+    """A bucket in which nothing is yet can be tried out, too."""
+    from dataclasses import replace
+
+    from zotctl.config import is_bucket
+
+    roots = [replace(root, create=True) if is_bucket(root.path) else root for root in config.storage.roots]
+    return replace(config, storage=replace(config.storage, roots=tuple(roots)))
 
 
 def _read_only(config: Config, target: str | None) -> Config:

@@ -9,7 +9,8 @@ SCHEME = "s3://"
 FORM = "write s3://BUCKET or s3://BUCKET/PREFIX"
 
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
-_is_bucket_name = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII).fullmatch
+_is_bucket_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9_]", re.ASCII).fullmatch
+"""What the object stores of others, and Amazon's oldest buckets, have; the store knows what it allows."""
 _colon_between = re.compile(r"(?<!s3):|:(?!//)")
 LONGEST_PREFIX = 512
 """Bytes; a key has 1024, and the name of a repository and a digest must fit behind it."""
@@ -41,7 +42,7 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r} names no bucket; {FORM}")
     if not _is_bucket_name(bucket) or ".." in bucket:
         raise ValueError(
-            f"{bucket!r} can't be a bucket: its name has 3 to 63 lower-case letters, digits, '-' and '.'; {FORM}"
+            f"{bucket!r} can't be a bucket: its name has letters and digits, and between them '-', '_' and '.'; {FORM}"
         )
     return Address(bucket, _prefix(text, prefix.strip("/")))
 
@@ -49,7 +50,7 @@ def parse_address(text: str) -> Address:
 def _prefix(text: str, prefix: str) -> str:
     if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
         raise ValueError(f"{text!r} has an empty component, '.' or '..' in its prefix; {FORM}")
-    if found := re.search(r"[?#\\\s]", prefix):
+    if found := re.search(r"[?#\\\x00-\x1f\x7f]|[^\S ]", prefix):
         raise ValueError(f"{text!r} has {found[0]!r} in its prefix: options stand in [storage.s3]; {FORM}")
     if len(prefix.encode()) > LONGEST_PREFIX:
         raise ValueError(f"the prefix of s3://{text[5:40]}... is longer than {LONGEST_PREFIX} bytes")

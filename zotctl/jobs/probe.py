@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zotctl.errors import CannotLink, StorageError
 from zotctl.jobs.run import Run
@@ -20,6 +20,9 @@ from zotctl.storage.local.network import detect
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    from zotctl.storage.s3.probe import Abilities
 
 SKEW = 2.0
 """Seconds between the clocks of this host and of the storage that nobody need mind."""
@@ -41,10 +44,15 @@ def probe(run: Run) -> None:
     """One item for each ability of each root, and one verdict. Raises what the storage raises."""
     for root in run.roots:
         root.require()
-        found = _Probe(root).all()
+        if root.is_bucket:
+            able = root.bucket.upkeep.try_out()
+            found, said = able._asdict(), verdict_of(able)
+        else:
+            found = _Probe(root).all()
+            said = verdict(found)
         for ability, answer in found.items():
             run.item(root=root.label, ability=ability, answer=answer)
-        run.item(root=root.label, ability="verdict", answer=verdict(found))
+        run.item(root=root.label, ability="verdict", answer=said)
 
 
 def verdict(found: dict[str, Any]) -> str:
@@ -60,6 +68,20 @@ def verdict(found: dict[str, Any]) -> str:
         parts.append("no deduplication: there are no hard links")
     if found["flush"] is not True:
         parts.append("no protection from power cuts: it can't flush")
+    return "; ".join(parts)
+
+
+def verdict_of(able: Abilities) -> str:
+    """The same of an object store."""
+    if able.keeps_halves:
+        return "not fit: it keeps half of an object when a connection ends in the middle of a put"
+    if able.missing:
+        return f"one process only (single_writer), and no job beside it: it lacks {', '.join(able.missing)}"
+    parts = ["good for any number of servers and jobs"]
+    if not able.signed_deletes:
+        parts.append("gc and dedupe need single_writer, and all servers stopped: deletes that were signed don't expire")
+    if not able.checksum:
+        parts.append("what is damaged on its way is found by scrub only: it verifies no checksum")
     return "; ".join(parts)
 
 

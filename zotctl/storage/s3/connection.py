@@ -6,6 +6,8 @@ Its own retries are off: they would report 412 for a conditional write of ours t
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -34,6 +36,8 @@ CONNECT, READ = 5.0, 60.0
 """Seconds without a byte before a request is given up."""
 LONG_READ = 900.0
 """For what a server may do in silence: a copy, or making one object of 10,000 parts."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the files of credentials."""
 DEFAULT_REGION = "us-east-1"
 
 
@@ -48,6 +52,7 @@ class Connection:
         self._lock, self._wire = threading.Lock(), cast(Wire | None, None)
         try:
             self._core = _session(settings)
+            self._files, self._looked = _states(self._core), clock.elapsed()
             self._session = boto3.session.Session(**_credentials(settings), botocore_session=self._core)
             self._settle(settings.region or self._session.region_name or DEFAULT_REGION)
         except (BotoCoreError, ValueError) as error:
@@ -59,6 +64,7 @@ class Connection:
         self.s3: Any = self._client(addressing, READ)
         self.patient: Any = self._client(addressing, LONG_READ)
         self.endpoint = str(self.s3.meta.endpoint_url)
+        self._require_trusted()
         self._wire = None  # at the end, for the next one is made of all this
 
     def _addressing(self) -> str:
@@ -67,7 +73,7 @@ class Connection:
         if settings.addressing != "auto":
             return settings.addressing
         endpoint = settings.endpoint or str(self._make("auto", READ).meta.endpoint_url)
-        return "virtual" if _is_amazon(endpoint) and "." not in settings.bucket else "path"
+        return "virtual" if _is_amazon(endpoint) and _is_label(settings.bucket) else "path"
 
     def _client(self, addressing: str, patience: float) -> Any:
         client = self._make(addressing, patience)
@@ -93,16 +99,36 @@ class Connection:
     def where(self) -> Where:
         identity = self._session.get_credentials()
         known = f"the identity {identity.access_key}" if identity else "nobody (no credentials)"
-        return Where(self._settings.label, self._settings.bucket, self.endpoint, known)
+        return Where(self._settings.label, self._settings.bucket, self.endpoint, known, self._region)
 
     def identity(self) -> Identity:
         """Renewed by boto3 where it is one that expires. PermissionRefused: there is none."""
         with self.translated("", "signing"):
+            self._take_up()
             found = self._session.get_credentials()
             if found is None:
                 raise PermissionRefused(f"{self._settings.label}: no credentials for {self.endpoint}; {WAY_OUT}")
             frozen = found.get_frozen_credentials()
             return Identity(frozen.access_key, frozen.secret_key, frozen.token, self._region)
+
+    def _take_up(self) -> None:
+        """Credentials that were replaced in their file, which is looked at once a second: boto3 reads it once. What
+        can't be read, or names none, is half written: the old ones stay until the next look."""
+        now = self._clock.elapsed()
+        if self._settings.access_key or now - self._looked < LOOK_EVERY:
+            return
+        with self._lock:
+            state, self._looked = _states(self._core), now
+            if state == self._files:
+                return
+            with suppress(BotoCoreError):
+                core = _session(self._settings)
+                fresh = boto3.session.Session(botocore_session=core)
+                if fresh.get_credentials() is not None:
+                    self._core, self._session, self._files = core, fresh, state
+                    wire = self._wire
+                    self._settle(self._region)
+                    self._wire = wire
 
     # -- requests that are asked often -----------------------------------------------------------
 
@@ -143,6 +169,15 @@ class Connection:
             connections=settings.max_connections,
             timeout=Timeout(connect=CONNECT, read=READ),
         )
+
+    def _require_trusted(self) -> None:
+        """Raises ConfigError: the file of certificates isn't there, of which the libraries say less."""
+        file = self._trusted() if self._settings.verify is True else self._settings.verify
+        if isinstance(file, str) and self.endpoint.startswith("https:") and not os.access(file, os.R_OK):
+            named = "ca" if self._settings.verify is not True else "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle"
+            raise ConfigError(
+                f"{self._settings.label}: {file}, which {named} names, is no file of certificates that can be read here"
+            )
 
     def _trusted(self) -> bool | str:
         """As botocore's clients find it."""
@@ -219,6 +254,22 @@ def _session(settings: BucketSettings) -> Any:
     session = Session(profile=settings.profile, session_vars={"ca_bundle": trusted})
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     return session
+
+
+_is_label = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII).fullmatch
+"""Of a host's name, with a certificate for it: no dots, no capitals."""
+
+
+def _states(session: Any) -> list[tuple[int, int, int] | None]:
+    """Of the files that credentials may be in."""
+    found: list[tuple[int, int, int] | None] = []
+    for name in ("credentials_file", "config_file"):
+        try:
+            info = os.stat(os.path.expanduser(session.get_config_variable(name)))
+            found.append((info.st_ino, info.st_mtime_ns, info.st_size))
+        except (OSError, TypeError):
+            found.append(None)
+    return found
 
 
 def _is_amazon(url: str) -> bool:

@@ -51,6 +51,7 @@ REFUSED = {
     "401",
     "403",
 }
+WRONG_REGION = {"AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "PermanentRedirect"}
 NOT_BEGUN = (
     boto.EndpointConnectionError,
     boto.ConnectTimeoutError,
@@ -76,6 +77,7 @@ class Where(NamedTuple):
     bucket: str
     endpoint: str
     identity: str
+    region: str = ""
 
     def named(self, key: str) -> str:
         return f"{self.label}/{key}" if key else self.label
@@ -122,6 +124,11 @@ def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *,
         return Unavailable(f"{what}: {where.endpoint} had something else in its place ({code}: {text})")
     if code == "RequestTimeTooSkewed":
         return StorageError(f"{what}: this machine's clock is wrong, {where.endpoint} says; set it (NTP): {text}")
+    if code in WRONG_REGION or (status in (301, 307, 400, 403) and "region" in text.lower()):
+        return RequestRefused(
+            f"{what}: the bucket is not in the region {where.region!r}, {where.endpoint} says ({code}: {text}); set "
+            "AWS_REGION, or region in the configuration"
+        )
     if code in REFUSED or status in (401, 403):
         return PermissionRefused(
             f"{what} was refused to {where.identity} by {where.endpoint} ({code}: {text}); give it the right, or "

@@ -14,8 +14,9 @@ from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.infos import info_of
 from zotctl.storage.s3.lease import lease
-from zotctl.storage.s3.probe import probe_deletes, require_collection
+from zotctl.storage.s3.probe import Abilities, Probe, probe_deletes, require_collection
 from zotctl.storage.s3.replacing import replace
+from zotctl.storage.s3.threshold import Threshold
 from zotctl.storage.upkeep import Gathering
 
 if TYPE_CHECKING:
@@ -126,6 +127,12 @@ class BucketUpkeep:
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         self._site.objects.put(key, b"".join(parts))
+
+    def try_out(self) -> Abilities:
+        """What the object store can do, tried anew, also where nothing else is written. Nothing is left there."""
+        objects = self._site.objects
+        trial = Probe(objects.inner if isinstance(objects, Threshold) else objects, self._site.clock)
+        return trial.abilities()._replace(signed_deletes=trial.signed_deletes())
 
     def require_collection(self) -> None:
         """Before anything is deleted under a sentence: a GET, once a day some seconds. Raises ConfigError, by name,
