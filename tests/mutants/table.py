@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.mutants import bucket_gc, far_bucket, local_flushes, local_gc, local_identity, local_store
+from tests.mutants import bucket_gc, far_bucket, graph, local_flushes, local_gc, local_identity, local_store
 from tests.mutants.mutant import Mutant
 
 MODULES = (
+    graph,
     local_gc,
     local_identity,
     local_store,

@@ -13,7 +13,7 @@ from zotctl.jobs import dedupe as dedupe_module
 from zotctl.jobs import gc_local as gc_module
 from zotctl.jobs.gc_local import Collection
 from zotctl.oci.digest import Digest
-from zotctl.storage import Repository, keys
+from zotctl.storage import Repository, keys, repository
 from zotctl.storage.driver import Reader
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.index import Index
@@ -75,7 +75,7 @@ _require, _put_manifest = Repository._require, Repository.put_manifest
 def _check_before_the_lock(self: Repository, manifest: Any, body: bytes, tags: Sequence[str] = ()) -> None:
     blobs = self._root.protocol.blobs
     tx: Any = SimpleNamespace(require=lambda digest: blobs.find(self.name, digest, fresh=True))
-    _require(self, tx, self._snapshot.index if self._snapshot else Index({}, ()), manifest)
+    _require(self, tx, self._snapshot.index if self._snapshot else Index({}, ()), manifest, {})
     _put_manifest(self, manifest, body, tags)
 
 
@@ -189,7 +189,7 @@ OFF: dict[str, Off] = {
     "compare before link": Off([(Site, "same_bytes", _believed)], ("bad pool",), 100),
     "generation: look before the rename": Off([(IndexFiles, "_now", _look_and_forget)], ("foreign commit",), 100),
     "generation: look after the rename": Off([(IndexFiles, "late_writes", _nothing_late)], ("foreign commit",), 300),
-    "a child without a row brings what it needs": Off([(Repository, "_below", _nothing)], ("index gc",), 1000),
+    "a child without a row brings what it needs": Off([(repository, "_require_kind", _nothing)], ("index gc",), 1000),
     "only the inode that was compared is marked": Off(
         [(Bad, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500
     ),
