@@ -131,4 +131,14 @@ MUTANTS = [
         "[name.encode(), packed]",
         RECALL + "test_what_other_code_has_read_is_read_again",
     ),
+    Mutant(
+        "read-while-the-deletes-grow-old",
+        kinds.DELETES,
+        "I6",
+        "what takes its time is done before the deletes are signed",
+        "jobs/bucket/deletion.py",
+        "        self.look()\n",
+        "",
+        RECALL + "test_c2_what_takes_its_time_is_done_before_the_deletes_are_signed",
+    ),
 ]

@@ -145,6 +145,26 @@ def test_i5_what_is_only_remembered_is_no_reason_to_collect() -> None:
     assert everything <= set(world.memory.stored)
 
 
+def test_c2_what_takes_its_time_is_done_before_the_deletes_are_signed() -> None:
+    """They are good for half a minute, and a large repository is read for longer."""
+    world = World()
+    world.read()
+    world.memory.put(keys.blob("a", digest_of(b"stray")), b"stray")
+    world.collect()
+    steps: list[str] = []
+
+    def note(method: str, args: tuple[Any, ...]) -> None:
+        if method == "open" and "/blobs/" in args[0]:
+            steps.append("read")
+        elif method in ("put", "delete") and str(args[0]).startswith(keys.SENTENCES):
+            steps.append("sentence" if method == "put" else "lifted")
+
+    world.objects.before = note
+    report = world.collect()
+    assert report.summary["purged"] == 1
+    assert steps == ["read"] * len(world.digests) + ["sentence", "lifted"]
+
+
 def test_i5_a_deletion_by_a_client_goes_by_bytes_too() -> None:
     world = World()
     forged(world)

@@ -62,6 +62,7 @@ class Deletion:
         self._root, self._protocol, self._site = root, root.bucket, root.bucket.site
         self._objects = self._site.objects
         self._left = list(condemned)
+        self._markers: dict[str, Marker] = {}
         self.took = 0.0
         """Seconds that C6 took."""
         self.over = True
@@ -69,6 +70,7 @@ class Deletion:
 
     def carry_out(self) -> list[Condemned]:
         """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown."""
+        self.look()
         dated = self.date()
         sentence = self.pronounce()
         try:
@@ -79,6 +81,22 @@ class Deletion:
             if self.over:
                 self.lift(sentence)
         return self._left
+
+    def look(self) -> None:
+        """C1 once more, by bytes that this process has read: that takes its time, and what follows goes by the clock.
+        What can't be read now is spared by the fence."""
+
+        def look_at(name: str) -> None:
+            with suppress(NotFound, LayoutInvalid):
+                self._marker(name).now()
+
+        self._site.each([partial(look_at, name) for name in self._names()])
+
+    def _names(self) -> list[str]:
+        return sorted({name for each in self._left for name in each.names})
+
+    def _marker(self, name: str) -> Marker:
+        return self._markers.setdefault(name, Marker(self._root, name, certain=True))
 
     def date(self) -> float:
         """C2. The deletes are signed with this time, whenever that is done: they are void before anybody takes the
@@ -91,7 +109,7 @@ class Deletion:
 
     def fence(self) -> None:
         """C4. A push that has read index.json before begins again, with promises that it makes anew."""
-        names = sorted({name for each in self._left for name in each.names})
+        names = self._names()
         for name, needed in zip(names, self._site.each([partial(self._fence, name) for name in names]), strict=True):
             self._spare(name, needed)
 
@@ -103,7 +121,7 @@ class Deletion:
 
     def _fence(self, name: str) -> set[str] | None:
         """What the repository needs as it stands now, and until somebody promises it more. None: not to be known."""
-        marker = Marker(self._root, name, certain=True)
+        marker = self._marker(name)
         for _ in range(FENCES):
             try:
                 marks = marker.now()
