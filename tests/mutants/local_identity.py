@@ -318,6 +318,16 @@ MUTANTS = [
         f"{HERE}test_i2_dedupe_looks_again_at_a_copy_that_it_knew",
     ),
     Mutant(
+        "dedupe-compares-modes-once",
+        kinds.SECOND_LOOK,
+        "I9",
+        "what has become unlike since it was listed is left",
+        "jobs/dedupe.py",
+        "or not _alike(one.info, other.info):",
+        "or False:",
+        f"{HERE}test_dedupe_leaves_what_has_become_unlike",
+    ),
+    Mutant(
         "dedupe-forgets-the-pool",
         kinds.IDENTITY,
         "I11",

@@ -548,6 +548,22 @@ def test_i2_dedupe_looks_again_at_a_copy_that_it_knew(memory: MemoryDriver, betw
     assert report.summary["linked"] == 1
 
 
+def test_dedupe_leaves_what_has_become_unlike(memory: MemoryDriver, between: Meanwhile) -> None:
+    """Since it was listed: an inode has one mode."""
+    store = store_over(between, dedupe=False)
+    for name in ("a", "b"):
+        push_blob(store.repository_for_push(name), LAYER)
+
+    def change() -> None:
+        with memory.append(B) as writer:
+            writer.dress(memory.stat(B)._replace(mode=0o100600), LONG_AGO)
+
+    between.when(("open", B), act=change)
+    report = run_dedupe(store)
+    assert not between.left and report.summary["left_unlike"] == 1
+    assert memory.stat(B).mode & 0o777 == 0o600 and not same_file(memory.stat(A), memory.stat(B))
+
+
 def test_dedupe_reads_a_copy_in_the_pool_once(memory: MemoryDriver) -> None:
     class Reads(Faults):
         count = 0
