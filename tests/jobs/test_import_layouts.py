@@ -625,7 +625,7 @@ def test_imported_tags_are_noted_and_rows_without_one_stay_unknown(store: Store,
 def test_an_imported_tag_is_in_the_history_before_anybody_can_see_it(made: Image, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     inner = LocalDriver(str(tmp_path / "store"))
-    store = store_over(FailOn(inner, "rename", 1, IoFailed("no"), lambda key: ".index.json" in key))
+    store = store_over(FailOn(inner, "exchange", 1, IoFailed("no"), lambda key: ".index.json" in key))
     source = lay_out(tmp_path / "source", made, [row(made, "v1")])
     assert run_import(store, source).exit_code == 14
     assert set(store.roots[0].history.past("source").tagged) == {"v1"}

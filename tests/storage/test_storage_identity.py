@@ -150,7 +150,9 @@ def test_a_number_that_is_held_is_not_given_away(memory: MemoryDriver) -> None:
 
 def test_inode_numbers_are_compared_in_one_place() -> None:
     package = Path(importer.__file__).parents[1]
-    allowed = {"storage/file_identity.py", "storage/driver.py", "storage/local/driver.py", "storage/memory.py"}
+    # Of the last, a file of credentials: not one of a store.
+    allowed = {"storage/file_identity.py", "storage/driver.py", "storage/local/driver.py", "storage/memory.py",
+               "storage/s3/connection.py"}  # fmt: skip
     found = {
         str(path.relative_to(package))
         for path in package.rglob("*.py")
