@@ -191,6 +191,17 @@ class DriverSuite:
         after = driver.stat("file")
         assert (after.mode, after.uid, after.mtime_ns) == (before.mode, before.uid, HOUR)
 
+    def test_touch_sets_the_time_of_a_file_or_a_directory(self, driver: Driver) -> None:
+        put(driver, "file", b"x")
+        driver.mkdir("directory")
+        long_ago = 1_000_000_000 * 10**9
+        for key in ("file", "directory"):
+            driver.touch(key, long_ago)
+            assert driver.stat(key).mtime_ns == long_ago
+            assert driver.stat(key).ctime_ns > long_ago or not driver.stat(key).ctime_ns > 10**18
+        with pytest.raises(NotFound):
+            driver.touch("none", long_ago)
+
     def test_flushing_works_on_files_and_directories(self, driver: Driver) -> None:
         driver.mkdir("dir")
         with driver.create("dir/file") as writer:

@@ -192,8 +192,8 @@ class TestAliased(DriverSuite):
         class Below(Wrapped):
             """Each key with "app" before it."""
 
-        for method in ("stat", "open", "create", "append", "unlink", "mkdir", "rmdir", "scan", "sync_dir"):
-            setattr(Below, method, lambda self, key, m=method: getattr(self.inner, m)(f"app/{key}".rstrip("/")))
+        for method in ("stat", "open", "create", "append", "unlink", "mkdir", "rmdir", "scan", "sync_dir", "touch"):
+            setattr(Below, method, lambda self, key, *a, m=method: getattr(self.inner, m)(f"app/{key}".rstrip("/"), *a))
         for method in ("link", "rename", "exchange"):
             setattr(Below, method, lambda self, a, b, m=method: getattr(self.inner, m)(f"app/{a}", f"app/{b}"))
         for method in ("lock", "allocate"):

@@ -10,6 +10,7 @@ from tests.clocks import Hand
 from tests.images import Image
 from tests.stores import push_blob, store_over
 from zotctl.errors import NotFound
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
@@ -48,6 +49,10 @@ class Place:
         chosen = GcOptions(**{"delay": DELAY, "rules": Rules(delay=DELAY)} | options)
         run = Run("gc", store or self.store, repos=repos)
         return run.finish(lambda: gc(run, lambda _: chosen))
+
+    def ages(self) -> Ages:
+        """As a run that begins now has them."""
+        return Ages(self.driver, self.clock.now())
 
     # -- what lies there --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from zotctl.errors import ManifestUnknown, NameUnknown
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest, parse_digest
-from zotctl.oci.manifest import check_manifest, read_manifest
+from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store
 from zotctl.storage.driver import read
@@ -110,7 +110,7 @@ class Place:
             stored = repository.manifest(digest)
         except (ManifestUnknown, NameUnknown):
             return False
-        manifest = read_manifest(stored.body, stored.media_type, digest)
+        manifest = check_manifest(stored.body, stored.media_type, algorithm=digest.algorithm)
         for blob in manifest.blobs:
             with repository.open_blob(parse_digest(blob.digest)) as reader:
                 assert reader.size == blob.size

@@ -405,7 +405,7 @@ def test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes(
     clock.at += 10 * DELAY
     keeping = Policy(repositories=("**",), keep_tags=(KeepTags(patterns=("v2",)),))
     rules = Rules(Retention(policies=(keeping,)), delay=DELAY)
-    failing = store_over(FailOn(driver, "rename", 1, IoFailed("no"), lambda key: ".index.json" in key), clock=clock)
+    failing = store_over(FailOn(driver, "exchange", 1, IoFailed("no"), lambda key: ".index.json" in key), clock=clock)
     assert collect(failing, rules=rules).errors
     assert store.repository("a").tags() == ["v1"]
     assert store.roots[0].history.past("a").pushed[digest] == pytest.approx(clock.at, abs=1), "its delay begins then"

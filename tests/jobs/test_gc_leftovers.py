@@ -116,7 +116,7 @@ def test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock(place
     lock = place.driver.lock(keys.LOCK, lock_byte("a"))
     assert lock is not None
     with pytest.raises(Busy):
-        leftovers.remove_index_temps(place.store.roots[0], "a", DELAY, place.clock.now())
+        leftovers.remove_index_temps(place.store.roots[0], "a", DELAY, place.ages())
     assert place.exists(f"a/{keys.INDEX_TEMP_PREFIX}used")
     lock.release()
     place.collect()
@@ -175,7 +175,7 @@ def test_a_pool_entry_is_looked_at_again_before_it_goes(place: Place, released_a
         lambda key: key == keys.pool(STRAY), released_at,
     )  # fmt: skip
     run = Run("gc", place.open(driver))
-    leftovers.sweep(run, run.roots[0], DELAY)
+    leftovers.sweep(run, run.roots[0], DELAY, place.ages())
     assert driver.done
     assert place.exists(keys.pool(STRAY))
 

@@ -421,7 +421,7 @@ def test_a_repository_with_rows_is_never_removed(place: Place) -> None:
     for key in [key for key in place.driver.names if key.startswith("a/blobs/sha256/")]:
         place.driver.unlink(key)
     place.wait(5)
-    gc_local.remove_empty(place.store.roots[0], "a", DELAY, place.clock.now())
+    gc_local.remove_empty(place.store.roots[0], "a", DELAY, place.ages())
     assert place.exists(keys.index("a")) and place.exists(keys.layout("a"))
 
 

@@ -316,8 +316,8 @@ MUTANTS = [
         "I6",
         "a promise may be younger than its hold by a window",
         "jobs/bucket/judge.py",
-        "one.modified + self.window + SLACK <= since",
-        "one.modified <= since",
+        "self.ahead.modified(one) + self.window + SLACK <= since",
+        "self.ahead.modified(one) <= since",
         "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
@@ -326,8 +326,8 @@ MUTANTS = [
         "I6",
         "times have whole seconds",
         "jobs/bucket/judge.py",
-        "one.modified + self.window + SLACK <= since",
-        "one.modified + self.window <= since",
+        "self.ahead.modified(one) + self.window + SLACK <= since",
+        "self.ahead.modified(one) + self.window <= since",
         "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
@@ -336,8 +336,8 @@ MUTANTS = [
         "I6",
         "every object and every hold counts",
         "jobs/bucket/judge.py",
-        "if all(one.modified + self.window",
-        "if any(one.modified + self.window",
+        "if all(self.ahead.modified(one)",
+        "if any(self.ahead.modified(one)",
         "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
@@ -438,8 +438,10 @@ MUTANTS = [
         "I11",
         "a dead upload holds nothing back",
         "jobs/bucket/moving.py",
-        ("            if found.age < max(delay, JUST_BEGUN):\n"
-         "                self._learn(found.key)"),
+        (
+            "            if ahead.age(found) < max(delay, JUST_BEGUN):\n"
+            "                self._learn(found.key)"
+        ),
         "            self._learn(found.key)",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
     ),
@@ -459,7 +461,7 @@ MUTANTS = [
         "I6",
         "a host that is ahead spares what it has sent",
         "jobs/bucket/moving.py",
-        "started = min(parse_id(session.id).started, found.modified)",
+        "started = min(parse_id(session.id).started, self._ahead.modified(found))",
         "started = parse_id(session.id).started",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_host_whose_clock_is_ahead_spares_what_it_has_sent[own]",
     ),
@@ -469,7 +471,7 @@ MUTANTS = [
         "I6",
         "an upload began when it began, not when it was renewed",
         "jobs/bucket/moving.py",
-        "started = min(parse_id(session.id).started, found.modified)",
+        "started = min(parse_id(session.id).started, self._ahead.modified(found))",
         "started = found.modified",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
     ),
@@ -580,8 +582,8 @@ MUTANTS = [
         "I6",
         "a sentence that counts is left",
         "jobs/bucket/leftovers.py",
-        "if found.age > 2 * LIFETIME:",
-        "if found.age >= 0:",
+        "if ahead.age(found) > 2 * LIFETIME:",
+        "if ahead.age(found) >= 0:",
         "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays[own-1]",
     ),
     Mutant(
@@ -590,8 +592,8 @@ MUTANTS = [
         "I1",
         "a name is left for who makes its repository",
         "jobs/bucket/leftovers.py",
-        "if not name or found.age < delay or name in",
-        "if not name or name in",
+        "name in known.walked or ahead.age(found) < delay:",
+        "name in known.walked:",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_name_goes_when_its_repository_is_gone_and_no_earlier[own]",
     ),
     Mutant(
@@ -610,8 +612,8 @@ MUTANTS = [
         "I1",
         "the sign that the list is whole stays",
         "jobs/bucket/leftovers.py",
-        "if not name or found.age < delay or name in",
-        "if found.age < delay or name in",
+        "if not name or name in known.walked",
+        "if name in known.walked",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_name_goes_when_its_repository_is_gone_and_no_earlier[own]",
     ),
     Mutant(
@@ -620,8 +622,8 @@ MUTANTS = [
         "I6",
         "what is younger than a moving upload is young",
         "jobs/bucket/judge.py",
-        "return found.age >= self.delay and found.modified < self._moving.since(name)",
-        "return found.age >= self.delay",
+        "return self.ahead.age(found) >= self.delay and self.ahead.modified(found) < self._moving.since(name)",
+        "return self.ahead.age(found) >= self.delay",
         "tests/jobs/test_gc_bucket.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent[own]",
     ),
     Mutant(
@@ -630,8 +632,8 @@ MUTANTS = [
         "I6",
         "what was written within the delay is young",
         "jobs/bucket/judge.py",
-        "return found.age >= self.delay and found.modified < self._moving.since(name)",
-        "return found.modified < self._moving.since(name)",
+        "return self.ahead.age(found) >= self.delay and",
+        "return",
         "tests/jobs/test_gc_bucket.py::test_fresh_blobs_are_left_alone[own]",
     ),
     Mutant(

@@ -62,12 +62,14 @@ MUTANTS = [
         "I4",
         "an empty repository is removed under its lock",
         "jobs/gc_local.py",
-        ("    with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
-         "        info = site.driver.stat(keys.index(name))\n"
-         "        if len(root.protocol.read_index(held.name).index)"),
-        ("    with suppress(NotEmpty, NotFound):\n"
-         "        info = site.driver.stat(keys.index(name))\n"
-         "        if len(root.protocol.read_index(name).index)"),
+        (
+            "    with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
+            "        if len(root.protocol.read_index(held.name).index)"
+        ),
+        (
+            "    with suppress(NotEmpty, NotFound):\n"
+            "        if len(root.protocol.read_index(name).index)"
+        ),
         "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_under_its_lock_and_only_without_rows",
     ),
     Mutant(
@@ -142,8 +144,14 @@ MUTANTS = [
         "I9",
         "only files are condemned",
         "jobs/gc_local.py",
-        "if info is not None and info.is_file and info.mtime",
-        "if info is not None and info.mtime",
+        (
+            "if info is not None and info.is_file:\n"
+            "                    written"
+        ),
+        (
+            "if info is not None:\n"
+            "                    written"
+        ),
         "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
     ),
     Mutant(
@@ -174,8 +182,11 @@ MUTANTS = [
         "I4",
         "a repository with rows is not empty",
         "jobs/gc_local.py",
-        "if len(root.protocol.read_index(held.name).index) or now",
-        "if now",
+        (
+            "        if len(root.protocol.read_index(held.name).index):\n"
+            "            return\n"
+        ),
+        "",
         "tests/jobs/test_gc_rechecks.py::test_a_repository_with_rows_is_never_removed",
     ),
     Mutant(
@@ -202,8 +213,8 @@ MUTANTS = [
         "I11",
         "--repo is about the trash, too",
         "jobs/gc_local.py",
-        "if not run.covers(folder.name) or lain",
-        "if lain",
+        "if not run.covers(folder.name) or not",
+        "if not",
         "tests/jobs/test_gc_rechecks.py::test_repo_is_about_the_trash_too",
     ),
     Mutant(
@@ -212,8 +223,8 @@ MUTANTS = [
         "I6",
         "what is younger than a moving upload is spared",
         "jobs/gc_local.py",
-        "return min(self._now - self._options.delay, self._moving.since(self._name))",
-        "return self._now - self._options.delay",
+        " and written < since:",
+        ":",
         "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
     ),
     Mutant(
@@ -222,8 +233,8 @@ MUTANTS = [
         "I6",
         "the delay holds where no upload is moving",
         "jobs/gc_local.py",
-        "return min(self._now - self._options.delay, self._moving.since(self._name))",
-        "return max(self._now - self._options.delay, self._moving.since(self._name))",
+        "self._options.delay) and written < since:",
+        "self._options.delay) or written < since:",
         "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
     ),
     Mutant(
@@ -232,8 +243,8 @@ MUTANTS = [
         "I6",
         "what was written within the delay is spared",
         "jobs/gc_local.py",
-        " and info.mtime_ns / 1e9 < newest:",
-        ":",
+        "if self._ages.is_old(written, self._options.delay) and written",
+        "if written",
         "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
     ),
     Mutant(
@@ -242,8 +253,8 @@ MUTANTS = [
         "I6",
         "the trash keeps what it has for the delay",
         "jobs/gc_local.py",
-        "or lain < chosen.options.kept or",
-        "or",
+        "    return ages.is_old(condemned, chosen.options.kept)",
+        "    return True",
         "tests/jobs/test_gc_rechecks.py::test_what_was_condemned_lies_in_the_trash_for_the_delay",
     ),
     Mutant(
@@ -252,8 +263,8 @@ MUTANTS = [
         "I6",
         "and for longer, if that is configured",
         "jobs/gc_local.py",
-        "lain < chosen.options.kept",
-        "lain < chosen.options.delay",
+        "ages.is_old(condemned, chosen.options.kept)",
+        "ages.is_old(condemned, chosen.options.delay)",
         "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
     ),
     Mutant(
@@ -272,8 +283,11 @@ MUTANTS = [
         "I6",
         "what was condemned since a moving upload began is not purged",
         "jobs/gc_local.py",
-        " or _push_under_way(folder, stamp, chosen):",
-        ":",
+        (
+            "    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):\n"
+            "        return False\n"
+        ),
+        "",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
     ),
     Mutant(
@@ -292,12 +306,11 @@ MUTANTS = [
         "I6",
         "an empty repository is left for whoever makes it",
         "jobs/gc_local.py",
-        (" or now - info.mtime_ns / 1e9 < delay:\n"
-         "            return\n"
-         "        known"),
-        (":\n"
-         "            return\n"
-         "        known"),
+        (
+            "        if not ages.is_old(ages.written(keys.index(name), info), delay):\n"
+            "            return\n"
+        ),
+        "",
         "tests/jobs/test_gc_rechecks.py::test_an_empty_repository_is_one_for_the_delay",
     ),
     Mutant(
@@ -306,9 +319,9 @@ MUTANTS = [
         "I15",
         "a root that is only rehearsed keeps all",
         "jobs/gc_local.py",
-        ("if self._run.dry_run or self._options.dry_run:\n"
+        ("        if self._dry_run:\n"
          "            return"),
-        ("if self._run.dry_run:\n"
+        ("        if self._run.dry_run:\n"
          "            return"),
         "tests/jobs/test_gc_rechecks.py::test_a_root_that_is_only_rehearsed_keeps_all",
     ),

@@ -304,10 +304,14 @@ MUTANTS = [
         "I6",
         "a session is as old as its last byte",
         "jobs/leftovers.py",
-        ("        if now - upload.moved < max(delay, JUST_BEGUN):\n"
-         "            continue"),
-        ("        if now - upload.started < max(delay, JUST_BEGUN):\n"
-         "            continue"),
+        (
+            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
+            "            continue"
+        ),
+        (
+            "        if not ages.is_old(upload.started, max(delay, JUST_BEGUN)):\n"
+            "            continue"
+        ),
         "tests/jobs/test_gc_leftovers.py::test_an_upload_is_as_old_as_its_last_byte",
     ),
     Mutant(
@@ -316,10 +320,14 @@ MUTANTS = [
         "I6",
         "a session that has just begun is left alone",
         "jobs/leftovers.py",
-        ("        if now - upload.moved < max(delay, JUST_BEGUN):\n"
-         "            continue"),
-        ("        if now - upload.moved < delay:\n"
-         "            continue"),
+        (
+            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
+            "            continue"
+        ),
+        (
+            "        if not ages.is_old(upload.moved, delay):\n"
+            "            continue"
+        ),
         "tests/jobs/test_gc_leftovers.py::test_an_upload_that_has_just_begun_is_somebodys_even_without_a_delay",
     ),
     Mutant(
@@ -328,10 +336,11 @@ MUTANTS = [
         "I6",
         "a session is kept for the delay",
         "jobs/leftovers.py",
-        ("        if now - upload.moved < max(delay, JUST_BEGUN):\n"
-         "            continue\n"
-         "        with suppress(NotFound):\n"),
-        "        with suppress(NotFound):\n",
+        (
+            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
+            "            continue\n"
+        ),
+        "",
         "tests/jobs/test_gc_leftovers.py::test_an_upload_is_as_old_as_its_last_byte",
     ),
     Mutant(
@@ -360,8 +369,8 @@ MUTANTS = [
         "I6",
         "a session that moves is somebody's, however old it is",
         "jobs/leftovers.py",
-        "if now - upload.moved < max(delay, JUST_BEGUN) and now - upload.started",
-        "if now - upload.started < max(delay, JUST_BEGUN) and now - upload.started",
+        "moving = not ages.is_old(upload.moved, max",
+        "moving = not ages.is_old(upload.started, max",
         "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
     ),
     Mutant(
@@ -370,7 +379,7 @@ MUTANTS = [
         "I11",
         "for a day at the most",
         "jobs/leftovers.py",
-        " and now - upload.started < GREATEST_AGE:",
+        " and not ages.is_old(upload.started, GREATEST_AGE):",
         ":",
         "tests/jobs/test_gc_leftovers.py::test_an_upload_that_lasts_longer_than_a_day_holds_nothing_back",
     ),
@@ -380,8 +389,8 @@ MUTANTS = [
         "I3",
         "a link into tmp is as old as its ctime",
         "jobs/leftovers.py",
-        "now - max(info.mtime_ns, info.ctime_ns) / 1e9 > delay",
-        "now - info.mtime_ns / 1e9 > delay",
+        "ages.is_old(ages.changed(key, info), delay)",
+        "ages.is_old(ages.written(key, info), delay)",
         "tests/jobs/test_gc_leftovers.py::test_a_link_into_tmp_is_as_old_as_the_link",
     ),
     Mutant(
@@ -390,8 +399,8 @@ MUTANTS = [
         "I3",
         "a temporary file has a minute",
         "jobs/leftovers.py",
-        "_sweep_tmp(root, max(delay, 60.0), now)",
-        "_sweep_tmp(root, delay, now)",
+        "_sweep_tmp(root, max(delay, 60.0), ages)",
+        "_sweep_tmp(root, delay, ages)",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
     ),
     Mutant(
@@ -400,10 +409,8 @@ MUTANTS = [
         "I3",
         "so has that of an index.json",
         "jobs/leftovers.py",
-        ("> max(delay, 60.0)\n"
-         "        if old"),
-        ("> delay\n"
-         "        if old"),
+        "ages.is_old(ages.written(key, info), max(delay, 60.0))",
+        "ages.is_old(ages.written(key, info), delay)",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
     ),
     Mutant(
@@ -412,8 +419,8 @@ MUTANTS = [
         "I3",
         "whatever its name",
         "jobs/leftovers.py",
-        "if old and entry.startswith",
-        "if entry.startswith",
+        "if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):",
+        "if info is not None:",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
     ),
     Mutant(
@@ -422,9 +429,11 @@ MUTANTS = [
         "I3",
         "it is removed under the lock of who may be about to rename it",
         "jobs/leftovers.py",
-        ("            with root.local.site.locks.hold(name):\n"
-         "                root.local.site.discard(key)"),
-        "            root.local.site.discard(key)",
+        (
+            "                with root.local.site.locks.hold(name):\n"
+            "                    root.local.site.discard(key)"
+        ),
+        "                root.local.site.discard(key)",
         "tests/jobs/test_gc_leftovers.py::test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock",
     ),
     Mutant(
@@ -443,7 +452,7 @@ MUTANTS = [
         "I9",
         "uploads of a zot beside us are left while they are young",
         "jobs/leftovers.py",
-        "info.is_file and now - info.mtime_ns / 1e9 > delay:",
+        "info.is_file and ages.is_old(ages.written(key, info), delay):",
         "info.is_file:",
         "tests/jobs/test_gc_leftovers.py::test_the_uploads_of_a_zot_beside_us_go_when_they_are_old",
     ),

@@ -272,6 +272,10 @@ class Turns:
     def checkpoint(self) -> None:
         pass
 
+    def touch(self, key: str, mtime_ns: int) -> None:
+        self._turn("touch", key)
+        self._inner.touch(key, mtime_ns)
+
     def sync_dir(self, key: str) -> None:
         self._inner.sync_dir(key)
 

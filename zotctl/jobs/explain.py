@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.bucket.fate import fate
 from zotctl.jobs.gc import GcOptions, Settings
 from zotctl.jobs.leftovers import Moving
@@ -92,9 +93,10 @@ def _explain_digest(
     info = root.local.site.stat(keys.blob(name, digest))
     if info is not None:
         began = Moving(root, options.delay, now).since(name)
-        at = info.mtime_ns / 1e9 + options.delay
+        written = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=True).written("", info)
+        at = written + options.delay
         why = "no manifest reaches it"
-        if info.mtime_ns / 1e9 >= began:
+        if written >= began:
             why += "; an upload into this repository that began before it is still moving"
         yield base | {"verdict": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
             max(at, now) + options.kept)}  # fmt: skip
@@ -106,7 +108,7 @@ def _in_trash(
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     for folder in root.local.trash.folders():
         if folder.name == name and root.local.site.stat(keys.condemned(folder.run, name, digest)):
-            at = root.local.trash.stamp(folder) / 1e9 + options.kept
+            at = min(root.local.trash.stamp(folder), root.local.site.clock.now_ns()) / 1e9 + options.kept
             why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
             yield base | {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
 

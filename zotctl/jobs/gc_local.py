@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
 from zotctl.jobs import leftovers
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.leftovers import Moving
 from zotctl.jobs.run import Run
@@ -48,7 +49,9 @@ class LocalCollector:
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self.halted = threading.Event()
         self._run, self._root = run, root
-        self._chosen = Chosen(options, Moving(root, options.delay, run.clock.now()))
+        now, rehearsed = run.clock.now(), run.dry_run or options.dry_run
+        self._ages = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=rehearsed)
+        self._chosen = Chosen(options, Moving(root, options.delay, now, self._ages))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
 
     def begin(self) -> None:
@@ -60,26 +63,25 @@ class LocalCollector:
         return names
 
     def collect(self, name: str) -> None:
-        Collection(self._run, self._root, name, self._run_name, self._chosen).collect()
+        Collection(self._run, self._root, name, self._run_name, self._chosen, self._ages).collect()
 
     def stopped(self) -> None:
         """Nothing to be remembered: what was condemned lies in the trash, the rest is found again."""
 
     def end(self) -> None:
         if not self._chosen.dry_run(self._run):
-            leftovers.sweep(self._run, self._root, self._chosen.options.delay)
+            leftovers.sweep(self._run, self._root, self._chosen.options.delay, self._ages)
 
 
 class Collection:
     """One repository in one run."""
 
-    def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen) -> None:
+    def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen, ages: Ages) -> None:
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
         self._options, self._moving = chosen.options, chosen.moving
-        self._dry_run = chosen.dry_run(run)
+        self._dry_run, self._ages = chosen.dry_run(run), ages.later(run.clock.now())
         self._local, self._planner = root.local, Planner(run, root, name, chosen.options, run.clock.now())
         self._marker = self._planner.marker
-        self._now = run.clock.now()
 
     def collect(self) -> None:
         if not self._dry_run:
@@ -101,14 +103,16 @@ class Collection:
     # -- 1 mark, 2 plan -------------------------------------------------------------------------
 
     def _unreachable(self, marks: Marks) -> Iterator[tuple[Digest, int]]:
-        """Blobs that nothing reaches and that were not written within the delay, which spares pushes
-        under way the way to the trash and back."""
-        newest = self._spared_since()
+        """Blobs that nothing reaches and that were not written within the delay, nor since the oldest upload that is
+        still moving began, which spares pushes under way the way to the trash and back."""
+        since = self._moving.since(self._name)
         for digest in self._blobs():
             if digest not in marks.reachable:
-                info = self._local.site.stat(keys.blob(self._name, digest))
-                if info is not None and info.is_file and info.mtime_ns / 1e9 < newest:
-                    yield digest, info.size
+                info = self._local.site.stat(key := keys.blob(self._name, digest))
+                if info is not None and info.is_file:
+                    written = self._ages.written(key, info)
+                    if self._ages.is_old(written, self._options.delay) and written < since:
+                        yield digest, info.size
 
     def _blobs(self) -> Iterator[Digest]:
         """What has the name of a blob. Anything else in there is nobody's business, and stays."""
@@ -116,10 +120,6 @@ class Collection:
             for encoded in self._scan(keys.blobs_of(self._name, algorithm)):
                 with suppress(DigestInvalid):
                     yield parse_digest(f"{algorithm}:{encoded}")
-
-    def _spared_since(self) -> float:
-        """What was written later is left alone: the delay, or the oldest upload that is still moving."""
-        return min(self._now - self._options.delay, self._moving.since(self._name))
 
     def _scan(self, key: str) -> list[str]:
         try:
@@ -172,8 +172,8 @@ class Collection:
                 self._run.add("purged_bytes", info.size if info.nlink <= 2 else 0)
 
     def _keep_house(self) -> None:
-        remove_empty(self._root, self._name, self._options.delay, self._now)
-        leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._now)
+        remove_empty(self._root, self._name, self._options.delay, self._ages)
+        leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._ages)
         if self._local.history.size(self._name) > COMPACT_ABOVE:
             with self._local.site.locks.hold(self._name), suppress(NotFound):
                 marks = self._marker.now()
@@ -181,13 +181,15 @@ class Collection:
                     self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
 
 
-def remove_empty(root: Root, name: str, delay: float, now: float) -> None:
+def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
     """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
     meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
     site = root.local.site
     with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):
+        if len(root.protocol.read_index(held.name).index):
+            return
         info = site.driver.stat(keys.index(name))
-        if len(root.protocol.read_index(held.name).index) or now - info.mtime_ns / 1e9 < delay:
+        if not ages.is_old(ages.written(keys.index(name), info), delay):
             return
         known = {"blobs", "index.json", "oci-layout"}
         if {entry.name for entry in site.driver.scan(name) if entry.is_file} - known:
@@ -212,21 +214,25 @@ def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
 def purge(run: Run, root: Root, chosen: Chosen) -> None:
     """Free what has lain in the trash for longer than it is kept, by the storage's own clock."""
     trash = root.local.trash
-    now = trash.now()
+    ages = Ages(root.driver, trash.now() / 1e9, at_once=chosen.options.kept == 0)
     for folder in list(trash.folders()):
         run.check()
         stamp = trash.stamp(folder)
-        lain = (now - stamp) / 1e9
-        if not run.covers(folder.name) or lain < chosen.options.kept or _push_under_way(folder, stamp, chosen):
+        if not run.covers(folder.name) or not _is_due(root, folder, chosen, ages):
             continue
         with run.guarded(folder.name):
             _purge_folder(run, root, folder, stamp)
         trash.sweep(folder)
 
 
-def _push_under_way(folder: Folder, stamp: int, chosen: Chosen) -> bool:
-    """What was condemned after the oldest moving upload began is left for it, whatever it takes."""
-    return chosen.options.delay > 0 and stamp / 1e9 >= chosen.moving.since(folder.name)
+def _is_due(root: Root, folder: Folder, chosen: Chosen, ages: Ages) -> bool:
+    """What was condemned after the oldest moving upload began is left for that, whatever it takes."""
+    if (info := root.local.site.stat(folder.key)) is None:
+        return True
+    condemned = ages.written(folder.key, info)
+    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):
+        return False
+    return ages.is_old(condemned, chosen.options.kept)
 
 
 def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:

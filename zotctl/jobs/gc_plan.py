@@ -9,7 +9,7 @@ from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marker, Marks, mark_index, with_index
-from zotctl.storage.history import Past
+from zotctl.storage.history import CLOCK, Past
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -71,7 +71,7 @@ class Planner:
             self._refuse(marks)
             return None
         past = self._root.history.past(self._name)
-        self._note_foreign(marks, past)
+        self._note(marks, past)
         drops = decide(self._name, marks, past, self._options.rules, self._now)
         if settle is not None:
             drops = _closed(marks, settle(drops, past))
@@ -87,10 +87,14 @@ class Planner:
         self._run.report.codes.append(5)
         self._run.add("repositories_left_alone")
 
-    def _note_foreign(self, marks: Marks, past: Past) -> None:
-        if self._options.rules.foreign and not self._run.dry_run:
-            for digest in foreign_untagged(marks, past):
-                self._root.history.note(self._name, "note", digest)
+    def _note(self, marks: Marks, past: Past) -> None:
+        """What counts from the run that saw it first: rows that were not pushed here, and what is dated ahead."""
+        if self._run.dry_run:
+            return
+        for digest in foreign_untagged(marks, past) if self._options.rules.foreign else ():
+            self._root.history.note(self._name, "note", digest)
+        for digest in past.ahead:
+            self._root.history.note(self._name, "push" if digest else CLOCK, digest)
 
     def _tell(self, drops: list[Drop]) -> None:
         self._run.add("repositories")

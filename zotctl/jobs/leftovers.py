@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from zotctl.errors import NotEmpty, NotFound
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_named
 from zotctl.storage import keys
@@ -31,25 +32,29 @@ class UploadState(NamedTuple):
     size: int
 
 
-def uploads(root: Root) -> Iterator[UploadState]:
-    """The sessions of one root. Times by the storage, but for the start, which the server wrote."""
+def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
+    """The sessions of one root. Times by the storage, but for the start, which the server wrote; it can't have begun
+    after it moved."""
     for file in _names(root, keys.UPLOADS):
         upload_id, _, owner = file.partition(".")
         info = root.stat(key := f"{keys.UPLOADS}/{file}")
         with suppress(ValueError):
             if info is not None:
-                started = parse_id(upload_id).started
-                yield UploadState(upload_id, key, owner, started, info.mtime_ns / 1e9, info.size)
+                started, moved = parse_id(upload_id).started, ages.written(key, info)
+                yield UploadState(upload_id, key, owner, min(started, moved), moved, info.size)
 
 
 class Moving:
     """The uploads of one root that somebody still goes on with, as they were when a run began. One that
     begins later is younger than whatever the run may condemn."""
 
-    def __init__(self, root: Root, delay: float, now: float) -> None:
+    def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
+        """`ages` None: only to look."""
         self._began: dict[str, float] = {}
-        for upload in uploads(root):
-            if now - upload.moved < max(delay, JUST_BEGUN) and now - upload.started < GREATEST_AGE:
+        ages = ages or Ages(root.driver, now, at_once=delay == 0, rehearsed=True)
+        for upload in uploads(root, ages):
+            moving = not ages.is_old(upload.moved, max(delay, JUST_BEGUN))
+            if moving and not ages.is_old(upload.started, GREATEST_AGE):
                 self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
 
     def since(self, name: str) -> float:
@@ -57,18 +62,18 @@ class Moving:
         return self._began.get(keys.name_key(name), float("inf"))
 
 
-def sweep(run: Run, root: Root, delay: float) -> None:
+def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
     """Everything of one root that is older than the delay and that nobody goes on with."""
-    now = run.clock.now()
-    _sweep_uploads(run, root, delay, now)
-    _sweep_tmp(root, max(delay, 60.0), now)
+    ages = ages.later(run.clock.now())
+    _sweep_uploads(run, root, delay, ages)
+    _sweep_tmp(root, max(delay, 60.0), ages)
     _sweep_pool(run, root)
 
 
-def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
-    for upload in uploads(root):
+def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    for upload in uploads(root, ages):
         run.check()
-        if now - upload.moved < max(delay, JUST_BEGUN):
+        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):
             continue
         with suppress(NotFound):
             with root.driver.append(upload.key, create=False) as writer:
@@ -81,12 +86,12 @@ def _sweep_uploads(run: Run, root: Root, delay: float, now: float) -> None:
             run.add("purged_bytes", upload.size)
 
 
-def _sweep_tmp(root: Root, delay: float, now: float) -> None:
+def _sweep_tmp(root: Root, delay: float, ages: Ages) -> None:
     for name in _names(root, keys.TMP):
-        info = root.local.site.stat(keys.tmp(name))
+        info = root.local.site.stat(key := keys.tmp(name))
         # A link into tmp leaves the mtime alone, and moves the ctime.
-        if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > delay:
-            root.local.site.discard(keys.tmp(name))
+        if info is not None and ages.is_old(ages.changed(key, info), delay):
+            root.local.site.discard(key)
 
 
 def _sweep_pool(run: Run, root: Root) -> None:
@@ -107,24 +112,24 @@ def _sweep_pool(run: Run, root: Root) -> None:
                     run.add("purged_bytes", info.size)
 
 
-def remove_index_temps(root: Root, name: str, delay: float, now: float) -> None:
+def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
     """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
     for entry in _names(root, name):
         key = f"{name}/{entry}"
-        info = root.local.site.stat(key)
-        old = info is not None and now - info.mtime_ns / 1e9 > max(delay, 60.0)
-        if old and entry.startswith(keys.INDEX_TEMP_PREFIX) and not root.local.indexes.is_owed(key):
-            with root.local.site.locks.hold(name):
-                root.local.site.discard(key)
+        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not root.local.indexes.is_owed(key):
+            info = root.local.site.stat(key)
+            if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):
+                with root.local.site.locks.hold(name):
+                    root.local.site.discard(key)
         elif entry == ZOT_UPLOADS:
-            _remove_zot_uploads(root, key, delay, now)
+            _remove_zot_uploads(root, key, delay, ages)
 
 
-def _remove_zot_uploads(root: Root, directory: str, delay: float, now: float) -> None:
+def _remove_zot_uploads(root: Root, directory: str, delay: float, ages: Ages) -> None:
     for entry in _names(root, directory):
-        info = root.local.site.stat(f"{directory}/{entry}")
-        if info is not None and info.is_file and now - info.mtime_ns / 1e9 > delay:
-            root.local.site.discard(f"{directory}/{entry}")
+        info = root.local.site.stat(key := f"{directory}/{entry}")
+        if info is not None and info.is_file and ages.is_old(ages.written(key, info), delay):
+            root.local.site.discard(key)
     with suppress(NotEmpty, NotFound):
         root.driver.rmdir(directory)
 

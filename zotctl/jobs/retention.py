@@ -157,18 +157,16 @@ class _Rows:
     def _stays(self, digest: str) -> bool:
         """By itself, whatever leads to it."""
         facts = self._marks.facts.get(digest)
-        subject = facts.subject if facts else None
-        if digest in self._held and not (self._policy.delete_referrers and self._is_lost(subject)):
+        subjects = [subject.digest for subject in facts.subjects] if facts else []
+        lost = bool(subjects) and not any(map(self._attachments.is_here, subjects))
+        if digest in self._held and not (self._policy.delete_referrers and lost):
             return True
         if self._attachments.is_attached(digest):
-            delay = self._rules.untagged_delay if subject else self._rules.delay
+            delay = self._rules.untagged_delay if subjects else self._rules.delay
             return not self._policy.delete_referrers or not self._old(digest, delay)
         if not self._policy.delete_untagged or digest in self._untagged:
             return True
         return not self._old(digest, self._rules.untagged_delay)
-
-    def _is_lost(self, subject: str | None) -> bool:
-        return subject is not None and not self._attachments.is_here(subject)
 
     def _is_held(self, digest: str) -> bool:
         """By a name of its own. A tag that goes in this run is one: from now on the delay of its manifest runs."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from zotctl.errors import StorageError
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Info, read
 from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
@@ -132,6 +132,10 @@ class Checked:
         found, times = _array("Q", rest[: 8 * count]), _array("I", rest[8 * count :])
         repositories = {str(name): int(at) for name, at in head["repositories"].items()}
         self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
+        if is_ahead(max(self.began, self.last), now := self._clock.now()):
+            # By a clock that was wrong: the pass is begun anew, and nothing counts as checked later than now.
+            self.began, self.last, times = 0, 0, array("I", (min(time, int(now)) for time in times))
+            repositories = {name: min(at, int(now)) for name, at in repositories.items()}
         self.repositories, self._keys, self._times = repositories, found, times
         self._boot, self._alive = str(head.get("boot", "")), int(head.get("alive", 0))
 

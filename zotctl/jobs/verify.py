@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.examination import temporaries
 from zotctl.jobs.leftovers import uploads
 from zotctl.jobs.report import counted
@@ -117,12 +118,12 @@ class _Verify:
             if info is not None:
                 modes.look(f"{root.label}/{key}".rstrip("/"), info)
         left = [Remark("orphan", t.reason, details={"path": t.path}) for t in temporaries(root, now)]
-        for remark in (*modes.remarks(), *left, *_dead_uploads(root, now)):
+        for remark in (*modes.remarks(), *left, *_dead_uploads(root, Ages(root.driver, now, rehearsed=True))):
             tell(self._run, "", remark, (), dict(remark.details))
 
 
-def _dead_uploads(root: Root, now: float) -> Iterator[Remark]:
-    dead = [upload for upload in uploads(root) if now - upload.moved > DEAD]
+def _dead_uploads(root: Root, ages: Ages) -> Iterator[Remark]:
+    dead = [upload for upload in uploads(root, ages) if ages.is_old(upload.moved, DEAD)]
     if dead:
         size = sum(upload.size for upload in dead)
         what = f"{counted(len(dead), 'upload')} with {counted(size, 'byte')}"

@@ -6,6 +6,14 @@ import os
 import random
 import time
 
+AHEAD = 60.0
+"""Seconds by which a time may lie ahead: of what other hosts wrote."""
+
+
+def is_ahead(at: float, now: float) -> bool:
+    """Has this time not come yet, so that it says nothing about when something was?"""
+    return at - now > AHEAD
+
 
 class Clock:
     """`now`: seconds since 1970 (may jump). `elapsed`: seconds that only grow. `token`: a fresh random name."""

@@ -180,6 +180,9 @@ class Driver(Protocol):
         """Flush the bytes of a file to the device, whoever wrote them; which file that was. For this, a file need not
         be ours to write."""
 
+    def touch(self, key: str, mtime_ns: int) -> None:
+        """Set the modification time of a file or a directory; the storage notes when that was."""
+
     def sync_dir(self, key: str) -> None:
         """Flush the names in a directory to the device."""
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Reader, Writer
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.site import Site
@@ -27,6 +27,10 @@ BLOCK = 1 << 20
 ATTEMPTS = 5
 DAY = 86400
 PULLS_REMEMBERED = 100_000
+CLOCK = "clock"
+"""The action of a collector's note that what is dated ahead before it was written before it."""
+STEP = 0.001
+"""Seconds between two events that have no time of their own."""
 
 
 @dataclass
@@ -41,6 +45,9 @@ class Past:
     """By digest: when a collector first saw an untagged row that was not pushed here."""
     here: set[str] = field(default_factory=set)
     """Digests that were pushed here."""
+    ahead: set[str] = field(default_factory=set)
+    """What was dated by a clock that was ahead, and counts as of now until a collector has noted when it saw that: a
+    digest, or "" for everything that is written."""
 
     def take(self, event: dict[str, Any]) -> None:
         action, digest, at = event.get("a"), event.get("d"), float(event["t"])
@@ -94,6 +101,27 @@ def _is_event(found: object) -> bool:
     if not (isinstance(at, (int, float)) and math.isfinite(at) and isinstance(found.get("d", ""), str)):
         return False
     return isinstance(tags, dict) and all(before is None or isinstance(before, str) for before in tags.values())
+
+
+def believed(events: list[Event], now: float, bound: float | None = None) -> tuple[list[Event], bool]:
+    """Events in the order in which they were written, with times that have come.
+
+    What is dated ahead was written before `bound`, and before a collector has noted (`CLOCK`) that it saw such a thing,
+    which is what counts; else it is of now. True: no collector has.
+    """
+    limit, known, ahead = min(now, bound) if bound is not None else now, bound is not None, 0
+    found, missing = list[Event](), False
+    for event in reversed(events):
+        at = float(event["t"])
+        if is_ahead(at, now):
+            # Each a bit before the one that was written after it, for who counts the latest.
+            ahead, missing = ahead + 1, missing or not known
+            found.append(event | {"t": limit - STEP * ahead})
+            continue
+        if event.get("a") == CLOCK:
+            limit, known, ahead = at, True, 0
+        found.append(event)
+    return found[::-1], missing
 
 
 def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[Event]:
@@ -177,8 +205,10 @@ class History:
     def past(self, name: str) -> Past:
         past = Past()
         with suppress(NotFound):
-            for event in self._events(name)[0]:
+            events, missing = believed(self._events(name)[0], self._site.clock.now())
+            for event in events:
                 past.take(event)
+            past.ahead |= {""} if missing else set()
         return past
 
     def removed_since(self, name: str, at: float) -> set[str]:
@@ -222,7 +252,7 @@ class History:
         with self._site.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST), size))
-            kept = lines_of(condensed(events, alive, tags))
+            kept = lines_of(condensed(believed(events, self._site.clock.now())[0], alive, tags))
             if 2 * len(kept) > size:
                 return
             self._site.replace(key, [kept])

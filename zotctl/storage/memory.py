@@ -268,6 +268,11 @@ class MemoryDriver:
         with self.mutex:
             return self.info_of(self._file(key))
 
+    def touch(self, key: str, mtime_ns: int) -> None:
+        with self.mutex:
+            inode = self._find(key)
+            inode.mtime, inode.ctime = mtime_ns, self.clock()
+
     def sync_dir(self, key: str) -> None:
         with self.mutex:
             self._directory(key)

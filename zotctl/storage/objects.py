@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from zotctl.storage.clock import is_ahead
 from zotctl.storage.driver import Buffer, Reader
 
 SHA256, MD5, UNCHECKED = "sha256", "md5", ""
@@ -33,6 +34,15 @@ class Object(NamedTuple):
     modified: float
     age: float
     metadata: Mapping[str, str] = {}
+
+    @property
+    def is_ahead(self) -> bool:
+        """Written by a clock of the server that was ahead of what it says now, so that its time says nothing."""
+        return is_ahead(self.modified, self.modified + self.age)
+
+    def is_younger(self, seconds: float) -> bool:
+        """Was it certainly written within this time? Not if it is dated ahead."""
+        return self.age < seconds and not self.is_ahead
 
 
 class Warrant(NamedTuple):

@@ -56,6 +56,9 @@ class Wrapped:
     def sync_file(self, key: str) -> Info:
         return self.inner.sync_file(key)
 
+    def touch(self, key: str, mtime_ns: int) -> None:
+        self.inner.touch(key, mtime_ns)
+
     def sync_dir(self, key: str) -> None:
         self.inner.sync_dir(key)
 
@@ -101,6 +104,9 @@ class ReadOnly(Wrapped):
 
     def sync_file(self, key: str) -> Info:
         return self.inner.stat(key)
+
+    def touch(self, key: str, mtime_ns: int) -> None:
+        raise self._refusal(key)
 
     def sync_dir(self, key: str) -> None:
         pass
@@ -162,6 +168,9 @@ class Aliased(Wrapped):
 
     def sync_file(self, key: str) -> Info:
         return self.inner.sync_file(self._inner_key(key))
+
+    def touch(self, key: str, mtime_ns: int) -> None:
+        self.inner.touch(self._inner_key(key), mtime_ns)
 
     def sync_dir(self, key: str) -> None:
         self.inner.sync_dir(self._inner_key(key))

@@ -106,6 +106,7 @@ class BucketCollector:
     def stopped(self) -> None:
         self._note(self._progress.last)
         if not self._dry:
+            self._judge.ahead.save()
             self._root.bucket.history.flush()
 
     def _note(self, after: str) -> None:
@@ -165,7 +166,12 @@ class BucketCollector:
         if known is None:
             return False
         found = self._site.head(keys.blob(name, check_digest(drop.digest)))
-        return found is not None and found.modified > known + self._judge.window + SLACK
+        if found is None:
+            return False
+        written = self._judge.ahead.modified(found)
+        if found.is_ahead and written + self._settling <= self._judge.now:
+            return False  # since it was seen to be, every server has written down what it knew
+        return written > known + self._judge.window + SLACK
 
     def _is_settled(self, seen: Seen, drop: Drop) -> bool:
         row = f"row {drop.digest}"
@@ -249,4 +255,5 @@ class BucketCollector:
                 self._take(shared.seen, condemned)
         if not self._dry:
             with self._run.guarded(self._root.label, self._root):
-                leftovers.sweep(self._run, self._root, self._options.delay, self._known)
+                leftovers.sweep(self._run, self._root, self._options.delay, self._known, self._judge.ahead)
+            self._judge.ahead.save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from zotctl.jobs.bucket.ahead import Ahead
 from zotctl.jobs.bucket.moving import Moving
 from zotctl.jobs.bucket.seen import SLACK, Seen
 from zotctl.jobs.run import Run
@@ -56,7 +57,8 @@ class Judge:
 
     def __init__(self, run: Run, site: Site, delay: float) -> None:
         self._run, self._site, self.delay = run, site, delay
-        self._moving = Moving(site, delay)
+        self.ahead = Ahead(site, float(int(site.objects.date())), at_once=not delay)
+        self._moving = Moving(site, delay, self.ahead)
         self.now = float(int(site.objects.date()))
 
     @property
@@ -66,7 +68,7 @@ class Judge:
 
     def is_old(self, name: str, found: Object) -> bool:
         """Not written within the delay, nor since the oldest upload began that is still moving."""
-        return found.age >= self.delay and found.modified < self._moving.since(name)
+        return self.ahead.age(found) >= self.delay and self.ahead.modified(found) < self._moving.since(name)
 
     def tell(self, name: str, seen: Seen, digest: Digest, blob: Object) -> None:
         """It is unreachable; from the first run that finds it so, its delay runs."""
@@ -85,7 +87,7 @@ class Judge:
         if not self.delay:
             return True
         since = seen.note(key, self.now)
-        if all(one.modified + self.window + SLACK <= since for one in found):
+        if all(self.ahead.modified(one) + self.window + SLACK <= since for one in found):
             return True
         seen.again(key, self.now)
         return False

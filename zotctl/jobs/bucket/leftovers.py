@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from zotctl.errors import StorageError
+from zotctl.jobs.bucket.ahead import Ahead
 from zotctl.jobs.bucket.judge import Known
 from zotctl.jobs.leftovers import JUST_BEGUN
 from zotctl.jobs.run import Run
@@ -13,38 +14,38 @@ from zotctl.storage.root import Root
 from zotctl.storage.s3.sentences import LIFETIME
 
 
-def sweep(run: Run, root: Root, delay: float, known: Known) -> None:
+def sweep(run: Run, root: Root, delay: float, known: Known, ahead: Ahead) -> None:
     """Everything that is older than the delay and that nobody goes on with."""
-    _uploads(run, root, max(delay, JUST_BEGUN))
-    _gone_by(root, keys.SENTENCES)  # of collectors that have died
-    _gone_by(root, keys.TMP)  # of those who died while they tried out the server
+    _uploads(run, root, max(delay, JUST_BEGUN), ahead)
+    _gone_by(root, keys.SENTENCES, ahead)  # of collectors that have died
+    _gone_by(root, keys.TMP, ahead)  # of those who died while they tried out the server
     if run.whole:
-        _names(root, delay, known)
+        _names(root, delay, known, ahead)
 
 
-def _uploads(run: Run, root: Root, older_than: float) -> None:
-    for purged in root.bucket.uploads.purge(older_than):
+def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
+    for purged in root.bucket.uploads.purge(older_than, ahead.age):
         run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
         run.add("uploads")
         run.add("purged_bytes", purged.size)
         run.check()
 
 
-def _gone_by(root: Root, directory: str) -> None:
+def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
     """Twice as old as a sentence that counts, so that nobody is in the middle of it."""
     objects = root.bucket.site.objects
     for found in objects.list(f"{directory}/"):
-        if found.age > 2 * LIFETIME:
+        if ahead.age(found) > 2 * LIFETIME:
             objects.delete(found.key)
 
 
-def _names(root: Root, delay: float, known: Known) -> None:
+def _names(root: Root, delay: float, known: Known, ahead: Ahead) -> None:
     """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
     it is missing in lists until the next run of a job (`storage.s3.names`)."""
     site = root.bucket.site
     for found in site.objects.list(f"{keys.NAMES}/"):
         name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
-        if not name or found.age < delay or name in known.walked:
+        if not name or name in known.walked or ahead.age(found) < delay:
             continue
         with suppress(StorageError):
             if site.head(keys.index(name)) is None:

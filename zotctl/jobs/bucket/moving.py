@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from zotctl.errors import BlobUploadUnknown, NotFound
+from zotctl.jobs.bucket.ahead import Ahead
 from zotctl.jobs.leftovers import GREATEST_AGE, JUST_BEGUN
 from zotctl.storage import keys
 from zotctl.storage.s3.session import read_head
@@ -16,18 +17,20 @@ class Moving:
     """As they were when a run began. A session was renewed by the server's clock, and begun by that of the host that
     took it, which only says how far back to spare."""
 
-    def __init__(self, site: Site, delay: float) -> None:
-        self._site = site
+    def __init__(self, site: Site, delay: float, ahead: Ahead | None = None) -> None:
+        """`ahead` None: only to look."""
+        ahead = ahead or Ahead(site, site.objects.date(), at_once=not delay)
+        self._site, self._ahead = site, ahead
         self._began: dict[str, float] = {}
         for found in site.objects.list(f"{keys.UPLOADS}/"):
-            if found.age < max(delay, JUST_BEGUN):
+            if ahead.age(found) < max(delay, JUST_BEGUN):
                 self._learn(found.key)
 
     def _learn(self, key: str) -> None:
         with suppress(NotFound, BlobUploadUnknown, ValueError):
             session = read_head(found := self._site.objects.head(key))
-            started = min(parse_id(session.id).started, found.modified)
-            if found.modified + found.age - started < GREATEST_AGE:
+            started = min(parse_id(session.id).started, self._ahead.modified(found))
+            if self._ahead.now - started < GREATEST_AGE:
                 self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
 
     def since(self, name: str) -> float:

@@ -51,6 +51,10 @@ class Seen:
     def gone(self, key: str) -> None:
         self._now.pop(key, None)
 
+    def keep(self, since: float) -> None:
+        """What this run has not come to, and was first seen since then, stays as it was."""
+        self._now = {key: at for key, at in self._before.items() if at >= since} | self._now
+
     def save(self) -> None:
         """What was not noted in this run was reachable, or is gone."""
         if self._now == self._before:

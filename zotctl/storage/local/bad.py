@@ -11,6 +11,7 @@ from contextlib import suppress
 from zotctl.errors import CannotLink, Changed, NotEmpty, NotFound
 from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
+from zotctl.storage.clock import is_ahead
 from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.naming import own_name
@@ -96,7 +97,9 @@ class Bad:
         """Let go of damaged inodes that no other name leads to since before then. Returns the bytes freed."""
         freed = 0
         for key, info in list(self.kept(digest)):
-            if info.nlink == 1 and info.ctime_ns < before_ns:
+            if info.nlink == 1 and is_ahead(info.ctime_ns / 1e9, now := self._site.clock.now()):
+                self._site.driver.touch(key, int(now * 1e9))  # by a clock that was wrong: it counts from now
+            elif info.nlink == 1 and info.ctime_ns < before_ns:
                 self._site.discard(key)
                 freed += info.size
         self._drop_empty(digest)

@@ -497,6 +497,13 @@ class LocalDriver:
             os.close(fd)
         return info_of(found)
 
+    def touch(self, key: str, mtime_ns: int) -> None:
+        path = self._path(key)
+        try:
+            os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+        except OSError as error:
+            raise translate(error, path, "touch") from error
+
     def sync_dir(self, key: str) -> None:
         path = self._path(key)
         try:

@@ -16,7 +16,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.oci.digest import check_digest
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.history import Event, Past, Pulls, condensed, event_of, events_of, lines_of
+from zotctl.storage.history import Event, Past, Pulls, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.objects import Object
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.s3.site import Site
@@ -92,13 +92,14 @@ class BucketHistory:
         past = Past()
         with self._mutex:
             events = [event for event in self._events if event["r"] == name]
-        written = self._written(name)
-        self._few.put(name, len(written) <= FILES)
-        for _, some in written:
-            events += some
+        now, written = self._site.objects.date(), self._written(name)
+        self._few.put(name, self._are_few(written))
+        events = believed(events, now)[0]
+        for found, some in written:
+            events += believed(list(some), now, found.modified)[0]
         for event in sorted(events, key=lambda event: float(event["t"])):
             past.take(event)
-        self._add_untagged(name, past)
+        self._add_untagged(name, past, now)
         return past
 
     def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
@@ -113,7 +114,7 @@ class BucketHistory:
                 self._files.put(found.key, known, found.size + 100)
         return known or ()
 
-    def _add_untagged(self, name: str, past: Past) -> None:
+    def _add_untagged(self, name: str, past: Past, now: float) -> None:
         """When an untagged manifest was pushed that no event tells of."""
         try:
             index = self._read(name).index
@@ -124,10 +125,15 @@ class BucketHistory:
         heads = [partial(self._site.head, keys.blob(name, check_digest(digest))) for digest in untold]
         for digest, found in zip(untold, self._site.each(heads), strict=True):
             if found is not None and PUSHED.items() <= found.metadata.items():
-                past.pushed[digest] = found.modified
                 past.here.add(digest)
+                past.pushed[digest] = min(found.modified, now)
+                past.ahead |= {digest} if found.is_ahead else set()
 
     # -- keeping it small -----------------------------------------------------------------------
+
+    def _are_few(self, written: list[tuple[Object, tuple[Event, ...]]]) -> bool:
+        """What is dated ahead is written anew, so that it has a time."""
+        return len(written) <= FILES and not any(found.is_ahead for found, _ in written)
 
     def compact(self, name: str, alive: set[str], tags: set[str], asof: float) -> None:
         """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
@@ -135,10 +141,11 @@ class BucketHistory:
         leave some events twice, which is the same."""
         if self._few.get(name):
             return
-        written = self._written(name)
-        if len(written) <= FILES:
+        written, now = self._written(name), self._site.objects.date()
+        if self._are_few(written):
             return
-        events = sorted((event for _, some in written for event in some), key=lambda event: float(event["t"]))
+        dated = [believed(list(some), now, found.modified)[0] for found, some in written]
+        events = sorted((event for some in dated for event in some), key=lambda event: float(event["t"]))
         old = [event for event in events if event["t"] < asof - SLACK]
         kept = condensed(old, alive, tags) + events[len(old) :]
         if kept:

@@ -52,7 +52,8 @@ class _Lease:
     def take(self) -> None:
         for _ in range(ATTEMPTS):
             there = self._there()
-            if there is not None and there[0].age < LIFETIME and not (self._is_mine(there[1]) or is_dead(there[1])):
+            held = there is not None and there[0].is_younger(LIFETIME)
+            if there is not None and held and not (self._is_mine(there[1]) or is_dead(there[1])):
                 raise HeldElsewhere(f"{self._job} is already running on {self._site.objects.label}{told(there[1])}")
             try:
                 return self._write(there[0].etag if there else "")

@@ -114,7 +114,7 @@ def known(objects: Objects, server: str) -> Abilities | None:
         got = objects.get(keys.CAPABILITIES)
         assert got is not None
         said = json.loads(got[1])
-        fresh = got[0].age < KEPT and said.pop("server") == server
+        fresh = got[0].is_younger(KEPT) and said.pop("server") == server
         return Abilities(**said) if fresh else None
     except (NotFound, ValueError, TypeError, KeyError, AttributeError):
         return None

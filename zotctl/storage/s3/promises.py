@@ -176,8 +176,8 @@ class Promises:
                 self._site.objects.put(key, self._site.clock.token().encode(), absent=True)
                 return now, False
         found = self._site.head(key)
-        if found is not None and found.age < self._site.window:
-            return now._replace(at=now.at - found.age), True
+        if found is not None and found.is_younger(self._site.window):
+            return now._replace(at=now.at - max(0.0, found.age)), True
         return self._write_hold(name, digest), found is not None
 
     def renew(self, name: str, digest: Digest) -> None:
@@ -189,8 +189,8 @@ class Promises:
         hold, for what is asked for is most often to be pushed. NotFound."""
         now, rights = self.now(name), list[bool]()
         found = self._look(name, digest, rights) if ahead else self._site.head(keys.hold(digest, name))
-        if found is not None and found.age < self._site.window:
-            return now._replace(at=now.at - found.age)
+        if found is not None and found.is_younger(self._site.window):
+            return now._replace(at=now.at - max(0.0, found.age))
         if found is None and not any(rights or [self.right(name, digest)]):
             self._lacking.put((name, digest), True)
             raise NotFound(f"no {digest} in {name}")

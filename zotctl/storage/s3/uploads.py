@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from zotctl.errors import BlobUploadUnknown, NotFound, StorageError, UploadConflict
@@ -179,16 +180,16 @@ class Uploads:
 
     # -- leftovers ------------------------------------------------------------------------------
 
-    def purge(self, older_than: float) -> Iterator[Purged]:
+    def purge(self, older_than: float, age: Callable[[Object], float] = attrgetter("age")) -> Iterator[Purged]:
         """Forget what nobody has gone on with for so many seconds, by the server's clock. Whoever writes a
         session renews it in half of a window, so that one which is being written is never so old."""
         for found in self._of_uploads(keys.UPLOADS):
-            if found.age >= older_than and (purged := self._purge(found.key, older_than)) is not None:
+            if age(found) >= older_than and (purged := self._purge(found.key, older_than, age)) is not None:
                 yield purged
         for found in self._of_uploads(keys.STAGED):
             upload_id = found.key.rpartition("/")[2]
             # A session goes last, so that without one nobody needs its bytes.
-            if found.age >= older_than and self.site.head(keys.session(upload_id)) is None:
+            if age(found) >= older_than and self.site.head(keys.session(upload_id)) is None:
                 self.site.objects.delete(found.key)
 
     def _of_uploads(self, directory: str) -> Iterator[Object]:
@@ -198,11 +199,11 @@ class Uploads:
                 parse_id(found.key.removeprefix(f"{directory}/"))
                 yield found
 
-    def _purge(self, key: str, older_than: float) -> Purged | None:
+    def _purge(self, key: str, older_than: float, age: Callable[[Object], float]) -> Purged | None:
         with suppress(NotFound, BlobUploadUnknown):
             found = self.site.objects.head(key)
             session = sessions.read_head(found)
-            if found.age < older_than or session.id in self._claims:
+            if age(found) < older_than or session.id in self._claims:
                 return None
             self.discard(session)
             return Purged(session.id, session.name, session.offset)
