@@ -313,6 +313,9 @@ class NoCheckpoint:
     def sync(self) -> None:
         pass
 
+    def covers(self, info: Info) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

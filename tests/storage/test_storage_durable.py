@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -12,6 +14,7 @@ from tests import images
 from tests.faults import Call, FailOn, Faults, Recorder
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed, NotFound, PermissionRefused
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.import_plan import ImportOptions
 from zotctl.jobs.importer import import_layout
 from zotctl.jobs.run import Run
@@ -137,11 +140,18 @@ def test_a_file_that_is_not_ours_to_write_is_flushed(tmp_path: Path, monkeypatch
 class AtOnce(Recorder):
     """A file system that can be flushed as a whole."""
 
+    flushed_at = 0
+
     def checkpoint(self) -> AtOnce:
         return self
 
     def sync(self) -> None:
         self.before(Call("sync_all", ""))
+        assert isinstance(self.inner, MemoryDriver)
+        self.flushed_at = self.inner.clock()
+
+    def covers(self, info: Info) -> bool:
+        return info.ctime_ns < self.flushed_at
 
     def close(self) -> None:
         pass
@@ -194,6 +204,53 @@ def test_an_import_of_what_is_there_flushes_nothing(many: Path) -> None:
     run = Run("import-layout", store_over(driver, commit=True))
     run.finish(lambda: import_layout(run, str(many), ImportOptions()))
     assert flushes(driver) == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_dedupe_flushes_once_and_what_comes_later(late: bool) -> None:
+    """Four repositories with a copy each, and with `late` one of a push beside it, which is what all are linked to."""
+    inner, names = MemoryDriver(), ("a", "b", "c", "d")
+    for name in names:
+        push_blob(store_over(inner, dedupe=False).repository_for_push(name), BODY)
+
+    class Beside(AtOnce):
+        def sync(self) -> None:
+            super().sync()
+            if late:
+                push_blob(store_over(inner).repository_for_push("0"), BODY)
+
+    driver = Beside(inner)
+    store = store_over(driver, commit=True)
+    driver.calls.clear()
+    run = Run("dedupe", store)
+    report = run.finish(lambda: dedupe(run, DedupeOptions(workers=1)))
+    assert report.summary["linked"] == len(names) - (not late)
+    assert [call.method for call in driver.calls if call.method in ("sync_file", "sync_dir", "sync_all")] == (
+        ["sync_all", "sync_file"] if late else ["sync_all"]
+    )
+
+
+def test_what_a_checkpoint_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = LocalDriver(str(tmp_path), filesystem="ext4")
+    path = tmp_path / "file"
+    path.write_bytes(BODY)
+    checkpoint = driver.checkpoint()
+    assert checkpoint is not None
+    assert not checkpoint.covers(driver.stat("file")), "nothing was flushed"
+    time.sleep(0.2)
+    checkpoint.sync()
+    assert checkpoint.covers(driver.stat("file"))
+    before = path.stat()
+    path.write_bytes(BODY)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not checkpoint.covers(driver.stat("file")), "its time of change can't be set"
+    path.rename(tmp_path / "other")
+    old = driver.stat("other")._replace(ctime_ns=0)
+    assert checkpoint.covers(old)
+    shifted = time.monotonic() + 60
+    monkeypatch.setattr("zotctl.storage.local.driver.time.monotonic", lambda: shifted)
+    assert not checkpoint.covers(old), "somebody has set the clock"
+    checkpoint.close()
 
 
 def test_a_push_in_another_thread_is_not_postponed() -> None:

@@ -8,7 +8,7 @@ and a killed one is simply run again. Never across roots.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -96,11 +96,12 @@ class _Dedupe:
 
     def all(self) -> None:
         try:
-            for root, name in self._repositories():
-                self._run.check()
-                with self._run.guarded(name):
-                    self._repository(root, name)
-            self._workers.drain()
+            with self._settled():
+                for root, name in self._repositories():
+                    self._run.check()
+                    with self._run.guarded(name):
+                        self._repository(root, name)
+                self._workers.drain()
         except TimeUp:
             self._workers.drain()
             raise
@@ -108,6 +109,16 @@ class _Dedupe:
             self._hasher.stopped.set()
             self._workers.close()
             self._end()
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """What is replaced may have been safe for years, so what replaces it has to be on the device."""
+        with ExitStack() as stack:
+            for root in self._run.roots:
+                if not (self._run.dry_run or root.read_only or root.is_bucket):
+                    with self._run.guarded(root.label):
+                        stack.enter_context(root.local.site.durable.settled())
+            yield
 
     def _repositories(self) -> Iterator[tuple[Root, str]]:
         able = {root.label for root in self._run.roots if not root.is_bucket and self._is_able(root)}
@@ -133,6 +144,7 @@ class _Dedupe:
         self._follow.of_left(root, name, left)
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
+        root.local.site.durable.seen(info)
         pooled = self._pool(root, name, digest, info)
         if pooled is None or same_file(pooled, info):
             self._run.add("shared", int(info.nlink > 2))
@@ -153,7 +165,9 @@ class _Dedupe:
             return pooled or self._plan.first(root, digest, info)
         if pooled is None:
             self._offer(root, name, digest)
-        elif info.nlink > pooled.nlink and self._is_full(root, name, digest):
+            return None
+        root.local.site.durable.seen(pooled)
+        if info.nlink > pooled.nlink and self._is_full(root, name, digest):
             return info
         return pooled
 
@@ -243,7 +257,6 @@ class _Dedupe:
         except CannotLink:
             # EMLINK: from here on the pool has the second inode.
             return _Result("full" if self._replace_pooled(pair.root, pair.name, pair.digest, mine) else "moved")
-        site.flush_names(keys.blobs_of(pair.name, pair.digest.algorithm))
         return _Result("linked", saved=replaced[0].size if replaced[0].nlink == 1 else 0)
 
     # -- with the result ------------------------------------------------------------------------

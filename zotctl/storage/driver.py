@@ -126,6 +126,9 @@ class Checkpoint(Protocol):
     def sync(self) -> None:
         """Flush everything in this storage to the device, bytes and names."""
 
+    def covers(self, info: Info) -> bool:
+        """Was this file, as it was looked at, last changed before the last `sync`? False: it can't be told."""
+
     def close(self) -> None: ...
 
 

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from stat import S_ISREG
@@ -42,6 +43,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"})
 """Where syncfs(2) puts names and bytes on the device. FUSE tells its server nothing of it, a container's overlay may
 be "volatile"; behind a network each file is asked for."""
+_TICK = 0.05
+"""Seconds; a file's time stamps come from a clock that moves in steps of some milliseconds."""
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _MODE, _DIRECTORY_MODE = 0o666, 0o777
 
@@ -358,21 +361,36 @@ class LocalLock:
                 os.close(fd)
 
 
+def _set_by() -> float:
+    """Another number when somebody has set the clock, and the same in between."""
+    return time.time() - time.monotonic()
+
+
 class LocalCheckpoint:
     """A descriptor of the file system: syncfs(2) tells of each write that failed since it was opened."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_before", "_fd", "_path")
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd, self._path = fd, path
+        self._before: tuple[float, float] | None = None
+        """When the last flush began, and how far the clock was then from one that is never set."""
 
     def sync(self) -> None:
         import ctypes
 
+        before = time.time(), _set_by()
         library = ctypes.CDLL(None, use_errno=True)
         if library.syncfs(self._fd):
             number = ctypes.get_errno()
             raise translate(OSError(number, os.strerror(number)), self._path, "sync")
+        self._before = before
+
+    def covers(self, info: Info) -> bool:
+        """By the time of change, which the kernel moves with each write, and nobody can set. Not when the clock was."""
+        if self._before is None or abs(_set_by() - self._before[1]) > _TICK:
+            return False
+        return info.ctime_ns / 1e9 < self._before[0] - _TICK
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

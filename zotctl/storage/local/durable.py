@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import NotFound
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver, Generation, Info
-from zotctl.storage.file_identity import file_number
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Checkpoint, Driver, Generation, Info
+from zotctl.storage.file_identity import FileIdentity, file_number
 
 if TYPE_CHECKING:
     from zotctl.storage.local.gathering import Gathering
 
+REMEMBERED = 100_000
 FEW = 8
 """Files up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
 
@@ -46,6 +48,9 @@ class Durable:
         another, told by its number, or by who made it (`made`)."""
         self._index: tuple[str, Generation] | None = None
         """The last one that was flushed by `index`, and its repository."""
+        self._settled: Checkpoint | None = None
+        self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED)
+        """What is on the device: contents of files, as they were when that was known."""
         self._thread = threading.local()
 
     @property
@@ -80,9 +85,36 @@ class Durable:
         callers: list[Gathering | None] = self._thread.callers
         return callers
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """For a job that replaces many files by ones that are there already: flush everything once, where the file
+        system can, and then only what was changed since."""
+        if (checkpoint := self._driver.checkpoint()) is None:
+            yield
+            return
+        with closing(checkpoint):
+            checkpoint.sync()
+            self._settled = checkpoint
+            try:
+                yield
+            finally:
+                self._settled = None
+
+    def seen(self, info: Info) -> None:
+        """Told of a file before it gets another name, which would move its time of change: is it older than the flush
+        that `settled` began with? Then it is on the device for as long as nobody writes to it."""
+        if self._settled is not None and self._settled.covers(info):
+            self._safe.put(FileIdentity.of(info).content, True)
+
     def flushed(self, key: str) -> Flushed:
         """See the bytes of a file to the device, whoever wrote them. Raises NotFound."""
-        return Flushed(key, self._driver.sync_file(key))
+        if self._settled is None:
+            return Flushed(key, self._driver.sync_file(key))
+        info = self._driver.stat(key)
+        if self._safe.get(FileIdentity.of(info).content) is None:
+            info = self._driver.sync_file(key)
+            self._safe.put(FileIdentity.of(info).content, True)
+        return Flushed(key, info)
 
     def replace(self, new: Flushed, target: str) -> None:
         """Give it the name of another file. A power cut leaves one of the two there, whole."""
