@@ -121,6 +121,19 @@ def test_what_is_no_index_is_refused(body: bytes) -> None:
         parse_index(body)
 
 
+@pytest.mark.parametrize("name", ["manifests", "Manifests", "MANIFESTS", "manife\u017fts"])
+def test_i5_rows_that_only_some_programs_see(name: str) -> None:
+    """Go's decoder takes them, and what they lead to would be collected."""
+    body = f'{{"schemaVersion": 2, "manifests": [], "{name}": []}}'.encode()
+    with pytest.raises(LayoutInvalid, match=r"only in case|twice"):
+        parse_index(body)
+
+
+def test_a_name_within_is_no_second_list() -> None:
+    body = b'{"schemaVersion": 2, "manifests": [], "annotations": {"manifests": "", "Manifests": ""}}'
+    assert len(parse_index(body)) == 0
+
+
 @pytest.mark.parametrize(
     "strange",
     [

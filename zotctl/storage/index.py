@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from zotctl.errors import DigestInvalid, LayoutInvalid
+from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid
+from zotctl.oci.codec import fold, pairs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import OCI_INDEX
+from zotctl.oci.quoting import quoted
 from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME, tag_names
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -341,6 +343,7 @@ def parse_index(body: bytes, known: Index | None = None) -> Index:
         fields = {name: bytes(raw) for name, raw in _decode_fields(body).items()}
         if fields.get("schemaVersion") != b"2":
             raise LayoutInvalid("index.json: schemaVersion is not 2 (image-spec, image-index.md)")
+        _require_one_list(fields, body)
         fields.setdefault("manifests", b"[]")
         if known is not None and (grown := known.grown(fields)) is not None:
             return grown
@@ -349,6 +352,21 @@ def parse_index(body: bytes, known: Index | None = None) -> Index:
         raise LayoutInvalid(f"index.json is not an image index: {error}") from error
     cache = {row.raw: row for row in known.rows()} if known else {}
     return Index(fields, (cache.get(raw) or _parse_row(raw) for raw in map(bytes, raws)))
+
+
+def _require_one_list(fields: Mapping[str, bytes], body: bytes) -> None:
+    """Rows that only some programs see would be lost by our writes, and their content by a collector. Raises
+    LayoutInvalid."""
+    if strange := [name for name in fields if fold(name) == "manifests" and name != "manifests"]:
+        raise LayoutInvalid(f"index.json: {quoted(strange[0])} differs from manifests only in case")
+    if body.count(b'"manifests"') <= 1:
+        return
+    try:
+        names = [key for key, _ in pairs_of(body, "index.json")]
+    except ManifestInvalid as error:
+        raise LayoutInvalid(error.message) from error
+    if names.count("manifests") > 1:
+        raise LayoutInvalid("index.json: has the key manifests twice: programs read one or the other")
 
 
 def _parse_row(raw: bytes) -> Row:
