@@ -10,7 +10,7 @@ import pytest
 from tests import images
 from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import DELAY, Place
-from tests.stores import push_image
+from tests.stores import push_image, push_index
 from zotctl.errors import ManifestUnknown, NameUnknown
 from zotctl.jobs import gc_local
 from zotctl.jobs.gc_local import Chosen, purge
@@ -110,6 +110,19 @@ def test_i5_no_row_goes_where_something_has_become_unknown_since_the_plan(place:
     place.collect(place.open(driver))
     assert driver.done
     assert place.store.repository("a").manifest(digest)
+
+
+def test_a_plan_has_what_only_the_dropped_rows_lead_to(place: Place) -> None:
+    """Not what an index that stays lists, nor what a signature that stays is about."""
+    gone, children = push_image(place.store, "a"), [push_image(place.store, "a", seed=seed) for seed in ("y", "z")]
+    push_index(place.store, "a", "multi", children=children)
+    about = push_image(place.store, "a", "image", seed="about")
+    push_image(place.store, "a", "signature", seed="sig", subject=about)
+    place.store.repository_for_push("a").delete_manifest("image")
+    place.wait(2)
+    report = place.collect()
+    condemned = {item["digest"] for item in report.items if item["action"] == "condemn"}
+    assert condemned == {str(gone), *(str(digest_of(body)) for body in IMAGE.blobs)}
 
 
 def test_no_index_that_a_power_cut_could_take_back_is_acted_on(place: Place) -> None:

@@ -12,8 +12,8 @@ MUTANTS = [
         "I5",
         "each repository with a right is fenced",
         "jobs/bucket/deletion.py",
-        "names = sorted({name for each in self._left for name in each.names})",
-        "names = sorted({each.name for each in self._left if each.name})",
+        "return sorted({name for each in self._left for name in each.names})",
+        "return sorted({each.name for each in self._left if each.name})",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[pool]",
     ),
     Mutant(
