@@ -27,10 +27,12 @@ def test_each_has_its_place_in_the_code() -> None:
 
 
 def test_each_has_a_test_that_is_there() -> None:
+    """In its file, or in a suite beside it."""
     for mutant in MUTANTS.values():
         file, _, rest = mutant.test.partition("::")
-        name = rest.rpartition("::")[2].partition("[")[0]
-        assert re.search(rf"^ *(async )?def {name}\(", (REPOSITORY / file).read_text(), re.MULTILINE), mutant.test
+        wanted = re.compile(rf"^ *(async )?def {rest.rpartition('::')[2].partition('[')[0]}\(", re.MULTILINE)
+        places = [REPOSITORY / file, *(REPOSITORY / file).parent.glob("*_suite.py")]
+        assert any(wanted.search(place.read_text()) for place in places), mutant.test
 
 
 def test_each_has_a_name_of_its_own() -> None:
