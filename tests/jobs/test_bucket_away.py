@@ -59,6 +59,19 @@ def test_gc_during_an_outage(after: int) -> None:
     assert not list(hints(report))
 
 
+def test_an_outage_that_begins_with_a_manifest() -> None:
+    """All manifests are unreadable then, which is no fault of theirs."""
+    memory, clock, begun = filled(), StillClock(), list[str]()
+
+    def choose(method: str, key: str) -> str:
+        if begun or (method == "open" and "/blobs/" in key):
+            begun.append(key)
+        return AWAY if begun else ""
+
+    report = collect(bucket_store(Retrying(FaultyObjects(memory, choose), clock), clock))
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1)
+
+
 def test_one_object_that_can_not_be_read_is_no_outage() -> None:
     memory = filled()
     clock = StillClock()

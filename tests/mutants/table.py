@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.mutants import bucket_gc, far_bucket, graph, local_flushes, local_gc, local_identity, local_store
+from tests.mutants import (
+    bucket_bytes,
+    bucket_gc,
+    far_bucket,
+    graph,
+    local_flushes,
+    local_gc,
+    local_identity,
+    local_store,
+)
 from tests.mutants.mutant import Mutant
 
 MODULES = (
@@ -11,6 +20,7 @@ MODULES = (
     local_identity,
     local_store,
     local_flushes,
+    bucket_bytes,
     bucket_gc,
     far_bucket,
 )

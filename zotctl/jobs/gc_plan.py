@@ -66,8 +66,6 @@ class Planner:
         `settle` takes out what is not sure yet."""
         marks = self.marker.now()
         if marks.faults:
-            if any(fault.kind == "unreadable" for fault in marks.faults):
-                self._root.require()  # one manifest, or all of the storage?
             self._refuse(marks)
             return None
         past = self._root.history.past(self._name)
