@@ -306,7 +306,10 @@ class NoDataFlush(Wrapped):
         return self.inner.stat(key)
 
     def checkpoint(self) -> Checkpoint | None:
-        return None if self.inner.checkpoint() is None else NoCheckpoint()
+        if (checkpoint := self.inner.checkpoint()) is None:
+            return None
+        checkpoint.close()
+        return NoCheckpoint()
 
 
 class NoCheckpoint:
