@@ -244,7 +244,7 @@ Row = Callable[[Store, int], Iterator[tuple[str, Figure]]]
 ROWS: dict[str, tuple[Row, int, int]] = {
     "import": (import_out, 99, 30),
     "gc": (gc_again, 900, 99),
-    "gc-many": (gc_many, 500, 50),
+    "gc-many": (gc_many, 200, 50),
     "referrers": (referrers, 1000, 100),
     "push": (push, 1, 1),
 }
