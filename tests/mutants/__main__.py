@@ -13,11 +13,15 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="Try mutants out on their tests.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="of a mutant, or of a kind (in quotes)")
     parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--table", action="store_true", help="print what guards what, the simulations included")
     options = parser.parse_args(words)
     chosen = [name for word in options.names or KINDS for name in _meant(parser, word)]
     if options.list:
         for kind, found in KINDS.items():
             print(kind, *(f"    {mutant.name}: {mutant.safeguard}" for mutant in found), sep="\n")
+        return 0
+    if options.table:
+        print_table()
         return 0
     survivors = [fate for fate in map(_told, try_all(MUTANTS[name] for name in chosen)) if not fate.caught]
     for fate in survivors:
@@ -32,6 +36,24 @@ def _meant(parser: argparse.ArgumentParser, word: str) -> list[str]:
     if word not in MUTANTS:
         parser.error(f"no mutant and no kind is called {word}; --list names them")
     return [word]
+
+
+def print_table() -> None:
+    """A line a safeguard. Schedules: within so many the simulation fails without it; a named test needs one."""
+    from tests.simulation.bucket.mutants import OFF as ON_BUCKETS
+    from tests.simulation.mutants import OFF as IN_DIRECTORIES
+
+    print("| invariant | safeguard | mutant | test | schedules |", "|---|---|---|---|---|", sep="\n")
+    for mutant in MUTANTS.values():
+        print(f"| {mutant.guards} | {mutant.safeguard} | `{mutant.name}` | {mutant.test.removeprefix('tests/')} | 1 |")
+    simulated = [
+        ("simulation/test_mutants.py", "test_a_safeguard_that_is_off_is_caught", IN_DIRECTORIES),
+        ("simulation/bucket/test_bucket_mutants.py", "test_a_safeguard_of_a_bucket_that_is_off_is_caught", ON_BUCKETS),
+    ]
+    for file, test, table in simulated:
+        for safeguard, off in table.items():
+            where = ", ".join(off.scenes)
+            print(f"| I4 to I7 | {safeguard} | off, in {where} | {file}::{test}[{safeguard}] | {off.limit} |")
 
 
 def _told(fate: Fate) -> Fate:

@@ -41,6 +41,8 @@ class Machine:
 
     def __init__(self, driver: MemoryDriver, now: int, *, coarse: bool) -> None:
         self.driver, self.now, self.coarse = driver, now, coarse
+        self.commit = False
+        """Do its stores flush what they are told?"""
         self.ghost: Ghost
         self.processes: list[Process] = []
         self.trace: list[tuple[str, str, str, str]] = []

@@ -46,6 +46,7 @@ class Plan:
     coarse: bool
     salt: int = 0
     to_the_end: bool = False
+    commit: bool = False
 
     def strategy(self) -> Strategy:
         rng = random.Random(f"{self.seed} {self.salt}")
@@ -68,7 +69,7 @@ def plan_of(seed: int, scene: str | None = None) -> Plan:
             actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 80))
         elif fate < 0.3:
             actors[victim] = replace(actors[victim], freeze=(rng.randrange(1, 80), rng.choice([100, 1000, 100_000])))
-    return Plan(seed, chosen, SCENES[chosen].world, tuple(actors), rng.random() < 0.3, to_the_end=rng.random() < 0.25)
+    return Plan(seed, chosen, SCENES[chosen].world, tuple(actors), rng.random() < 0.3, to_the_end=rng.random() < 0.25, commit=seed % 3 == 0)
 
 
 @dataclass
@@ -95,7 +96,7 @@ Look = Callable[[Machine], None]
 
 def run(plan: Plan, strategy: Strategy | None = None, at_the_end: Look | None = None) -> Failure | None:
     """Play a plan. `at_the_end` looks at the world when all are done, and raises Violation."""
-    machine = new_world(plan.world, coarse=plan.coarse)
+    machine = new_world(plan.world, coarse=plan.coarse, commit=plan.commit)
     for actor in plan.actors:
         start(machine, actor)
     try:

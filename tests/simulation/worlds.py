@@ -37,7 +37,7 @@ class Direct:
 def open_store(process: Process, *, dedupe: bool = True) -> Store:
     """What a process makes when it starts; that itself is no step."""
     driver, clock = process.driver, process.clock
-    site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=dedupe)
+    site = Site(driver, clock, Locks(driver, clock), commit=process.machine.commit, dedupe=dedupe)
     root = Root(LocalProtocol(site, min_free=0), read_only=False)
     root.committer = Direct(root.protocol)  # type: ignore[assignment]
     return Store([root], clock)
@@ -126,10 +126,11 @@ def _made(kind: str) -> Maker:
 # -- copying --------------------------------------------------------------------------------------
 
 
-def new_world(kind: str, *, coarse: bool) -> Machine:
+def new_world(kind: str, *, coarse: bool, commit: bool = False) -> Machine:
     """A copy of its own of a world, with a ghost that knows all that is there."""
     made = _made(kind)
     machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
+    machine.commit = commit
     machine.tokens = made.machine.tokens
     rotten = []
     if kind == "rot":
