@@ -392,7 +392,7 @@ def test_a_restore_that_fails_says_where(place: Place) -> None:
     push_image(place.store, "a", "other", seed="other")
     place.store.repository_for_push("a").delete_manifest(digest)
     place.wait(0.5)
-    driver: Driver = FailOn(place.driver, "rename", 1, IoFailed("no"), lambda key: ".index.json" in key)
+    driver: Driver = FailOn(place.driver, "exchange", 1, IoFailed("no"), lambda key: ".index.json" in key)
     report = bring_back(place, str(digest), place.open(driver))
     assert report.exit_code != 0 and report.errors
 
