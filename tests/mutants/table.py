@@ -10,6 +10,7 @@ from tests.mutants import (
     local_flushes,
     local_gc,
     local_identity,
+    local_retention,
     local_store,
 )
 from tests.mutants.mutant import Mutant
@@ -19,6 +20,7 @@ MODULES = (
     local_gc,
     local_identity,
     local_store,
+    local_retention,
     local_flushes,
     bucket_bytes,
     bucket_gc,
