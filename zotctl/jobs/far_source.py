@@ -12,7 +12,9 @@ from zotctl.errors import DigestInvalid, NotFound
 from zotctl.oci.digest import parse_digest
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Driver, Info, Reader
+from zotctl.storage.history import Past
 from zotctl.storage.protocol import StoreProtocol
+from zotctl.storage.s3.history import BucketHistory
 from zotctl.storage.wrappers import Wrapped
 
 KEPT = 64 << 20
@@ -55,6 +57,11 @@ class FarSource(Wrapped):
     def open(self, key: str) -> Reader:
         body = self._bodies.get(key)
         return self.inner.open(key) if body is None else Body(body)
+
+    def past(self, name: str) -> Past:
+        """What the store there remembers of a repository, by what is written."""
+        history = self._protocol.history
+        return history.told(name) if isinstance(history, BucketHistory) else history.past(name)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> None:
         self._protocol.each(calls)

@@ -177,7 +177,8 @@ class Collection:
         if self._local.history.size(self._name) > COMPACT_ABOVE:
             with self._local.site.locks.hold(self._name), suppress(NotFound):
                 marks = self._marker.now()
-                if not marks.faults:  # else what is not known would be forgotten
+                # Else what is not known would be forgotten, or what was removed since another tool wrote its rows.
+                if not (marks.faults or self._local.indexes.owed(self._name)):
                     self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
 
 

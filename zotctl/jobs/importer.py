@@ -9,7 +9,7 @@ number of servers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,9 +28,11 @@ from zotctl.errors import (
 )
 from zotctl.jobs.archives import Listing, read_archive, staged
 from zotctl.jobs.examination import Examined
+from zotctl.jobs.far_source import FarSource
 from zotctl.jobs.hashing import Workers
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.import_source import chunks, other_content, other_size, pieces, require_size, source_reader
+from zotctl.jobs.import_times import push_times
 from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import (
@@ -43,6 +45,7 @@ from zotctl.jobs.sources import (
     in_directory,
     is_archive,
     opened,
+    past_beside,
     proposed_by_path,
     read_layout,
     refuse_move,
@@ -57,6 +60,7 @@ from zotctl.storage.driver import Driver, Reader
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import Content, Facts, Fault, ManifestGraph, Read, Reference, Unusable
 from zotctl.storage.graphs import reader_of
+from zotctl.storage.history import Past
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -100,7 +104,8 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
 def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
     """A layout, or a tree of them; with what each may read in the pool, if it is a store of ours."""
     with in_bucket(run.store, source) as (driver, names):
-        _import_tree(run, driver, names, source, options)
+        past = driver.past if isinstance(driver, FarSource) and names != [THE_LAYOUT] else lambda name: None
+        _import_tree(run, driver, names, source, options, past)
 
 
 def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
@@ -126,20 +131,24 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
     driver, names = in_directory(source, run.error, writable=options.move and not run.dry_run)
-    _import_tree(run, driver, names, source, options)
+    now = run.clock.now()
+    _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, now))
 
 
-def _import_tree(run: Run, driver: Driver, names: list[str], source: str, options: ImportOptions) -> None:
+def _import_tree(
+    run: Run, driver: Driver, names: list[str], source: str, options: ImportOptions, past: Callable[[str], Past | None]
+) -> None:
+    """`past`: what the store of a layout remembers of it."""
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
-        layout.proposal = proposed_by_path(source)
+        layout.proposal, layout.past = proposed_by_path(source), past(THE_LAYOUT)
         _import_one(run, layout, options)
         return
     _check_tree(source, names, options)
     for name in names:
         run.check()
         with _guarded(run, name):
-            _import_below(run, driver, name, f"{source}/{name}", options)
+            _import_below(run, driver, name, f"{source}/{name}", options, past)
 
 
 def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
@@ -150,14 +159,16 @@ def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
         )
 
 
-def _import_below(run: Run, driver: Driver, name: str, label: str, options: ImportOptions) -> None:
+def _import_below(
+    run: Run, driver: Driver, name: str, label: str, options: ImportOptions, past: Callable[[str], Past | None]
+) -> None:
     below = f"{options.repo}/{name}" if options.repo else name
     proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
         run.finding(Finding(name, None, "bad_name", bad_name(name), action="skip"))
         return
     layout = read_layout(driver, name, label, half_moved=options.move)
-    layout.proposal, layout.fixed = proposal, True
+    layout.proposal, layout.fixed, layout.past = proposal, True, past(name)
     _import_one(run, layout, options)
 
 
@@ -578,6 +589,8 @@ class _Import:
         """All rows at once, when everything is there under the lock (I5)."""
         needed = self._needed()
         kept: set[str | None] = set()
+        clock = self.root.bucket.site.objects.date if self.root.is_bucket else self.run.clock.now
+        times = push_times(self.layout, self.rows, self.graph.facts, clock())
 
         def change(tx: Transaction, draft: Index) -> None:
             _require(self.name, tx, needed.values())
@@ -587,7 +600,7 @@ class _Import:
                 draft.adopt_fields(self.layout.index)
             for row in self.rows:
                 if row.tag not in kept:
-                    self._note(row, draft)
+                    self._note(row, draft, times)
                     draft.put_row(row.row.raw, row.tag)
             self._put_children(draft, kept)
 
@@ -603,13 +616,15 @@ class _Import:
                 if facts and digest not in draft and digest != row.digest and self.graph.parents(digest):
                     draft.put(parse_digest(digest), facts.size, media_type or facts.media_type)
 
-    def _note(self, row: Wanted, draft: Index) -> None:
+    def _note(self, row: Wanted, draft: Index, times: dict[str, float]) -> None:
         """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
         for a push: a collector must not find the tag and judge it by what was known of an older one."""
         there = draft.find(row.tag) if row.tag else None
         if row.tag and (there is None or there.digest != row.digest):
             before = str(there.digest) if there and there.digest else None
-            self.root.history.note(self.name, "push", row.digest, {row.tag: before})
+            self.root.history.note(self.name, "push", row.digest, {row.tag: before}, times.get(row.tag))
+            if self.layout.past and (pulled := self.layout.past.pulled.get(row.digest)) is not None:
+                self.root.history.note(self.name, "pull", row.digest, None, pulled)
 
     # -- telling ----------------------------------------------------------------------------------
 

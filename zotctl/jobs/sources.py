@@ -38,6 +38,7 @@ from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Reader, read
 from zotctl.storage.graph import Content, Each, read_content
+from zotctl.storage.history import Past, past_in
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.driver import translate
 from zotctl.storage.local.index_file import LARGEST_INDEX
@@ -84,6 +85,10 @@ class Layout(Protocol):
 
     def open(self, digest: Digest) -> Reader: ...
     @property
+    def past(self) -> Past | None:
+        """What the store that it lies in remembers of it."""
+
+    @property
     def each(self) -> Each | None:
         """By which its manifests are read side by side, if each of them is a request."""
 
@@ -104,6 +109,8 @@ class StoredLayout:
     names: dict[str, list[str]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     """Of an archive: members that were not what their names said."""
+    past: Past | None = None
+    """What the store that it lies in remembers of it."""
     _folders: dict[str, bool] = field(default_factory=dict)
 
     def size(self, digest: Digest) -> int | None:
@@ -278,6 +285,26 @@ def refuse_own(source: str, roots: Sequence[str]) -> None:
             raise UsageError(f"{source} is the store {root} itself, or holds it")
 
 
+def past_beside(source: str, name: str, now: float) -> Past | None:
+    """What the store in which a layout lies remembers of it. None: it lies in none."""
+    real = os.path.realpath(source if name == THE_LAYOUT else os.path.join(source, name))
+    store = store_above(os.path.dirname(real))
+    if store is None:
+        return None
+    with suppress(StorageError):
+        return past_in(ReadOnly(detect(store)), os.path.relpath(real, store), now)
+    return None
+
+
+def store_above(directory: str) -> str | None:
+    """The root of ours that this is, or that it lies in."""
+    while not os.path.isdir(os.path.join(directory, keys.HIDDEN)):
+        if directory == os.path.dirname(directory):
+            return None
+        directory = os.path.dirname(directory)
+    return directory
+
+
 # -- removing what was moved --------------------------------------------------------------------
 
 
@@ -288,11 +315,8 @@ def refuse_move(source: str) -> None:
     real = os.path.realpath(source)
     if is_archive(source):
         raise UsageError(f"--move removes image layouts in directories, not archives: {source}")
-    while not os.path.isdir(os.path.join(real, keys.HIDDEN)):
-        if real == os.path.dirname(real):
-            return
-        real = os.path.dirname(real)
-    raise UsageError(f"{source} belongs to the store {real}: import it without --move, then delete it there")
+    if (store := store_above(real)) is not None:
+        raise UsageError(f"{source} belongs to the store {store}: import it without --move, then delete it there")
 
 
 def remove_layout(layout: StoredLayout, digests: Sequence[Digest]) -> None:

@@ -17,7 +17,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock, is_ahead
-from zotctl.storage.driver import Reader, Writer
+from zotctl.storage.driver import Driver, Reader, Writer
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.site import Site
 
@@ -40,6 +40,8 @@ class Past:
     pushed: dict[str, float] = field(default_factory=dict)
     """By digest: when it was pushed, or lost a tag; from then on its delay runs."""
     tagged: dict[str, float] = field(default_factory=dict)
+    entered: dict[str, float] = field(default_factory=dict)
+    """By tag: when that was written down here, which for an import is later than when it was pushed."""
     pulled: dict[str, float] = field(default_factory=dict)
     noted: dict[str, float] = field(default_factory=dict)
     """By digest: when a collector first saw an untagged row that was not pushed here."""
@@ -52,17 +54,19 @@ class Past:
     def take(self, event: dict[str, Any]) -> None:
         action, digest, at = event.get("a"), event.get("d"), float(event["t"])
         if action == "pull" and digest:
-            self.pulled[digest] = max(at, self.pulled.get(digest, 0.0))
+            self.pulled[digest] = max(_really(event), self.pulled.get(digest, 0.0))
         elif action == "note" and digest:
             self.noted.setdefault(digest, at)
         elif action in ("push", "move", "untag", "delete") and digest:
-            self._moved(action, digest, at, event.get("tags") or {})
+            self._moved(action, digest, at, event)
 
-    def _moved(self, action: str, digest: str, at: float, tags: dict[str, str | None]) -> None:
+    def _moved(self, action: str, digest: str, at: float, event: dict[str, Any]) -> None:
+        tags: dict[str, str | None] = event.get("tags") or {}
         self.pushed[digest] = max(at, self.pushed.get(digest, 0.0))
         if action == "push":
             self.here.add(digest)
-            self.tagged.update(dict.fromkeys(tags, at))
+            self.tagged.update(dict.fromkeys(tags, _really(event)))
+            self.entered.update(dict.fromkeys(tags, at))
         for before in filter(None, tags.values()):
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
 
@@ -70,12 +74,22 @@ class Past:
 Event = dict[str, Any]
 
 
-def event_of(at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None) -> Event:
-    """`at` in seconds since 1970; `tags` with the digests that they had before."""
+def event_of(
+    at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None, really: float | None = None
+) -> Event:
+    """`at` in seconds since 1970; `tags` with the digests that they had before. `really`: it was then, elsewhere."""
     event: Event = {"t": round(at, 3), "a": action, "r": name, "d": str(digest)}
+    if really is not None:
+        event["at"] = round(min(at, really), 3)
     if tags:
         event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
     return event
+
+
+def _really(event: Event) -> float:
+    """When it was, if it was written down later; never after that."""
+    at, really = float(event["t"]), event.get("at")
+    return at if really is None else min(at, float(really))
 
 
 def lines_of(events: Iterable[Event]) -> bytes:
@@ -98,7 +112,9 @@ def _is_event(found: object) -> bool:
     if not isinstance(found, dict):
         return False
     at, tags = found.get("t"), found.get("tags") or {}
-    if not (isinstance(at, (int, float)) and math.isfinite(at) and isinstance(found.get("d", ""), str)):
+    if not all(isinstance(time, (int, float)) and math.isfinite(time) for time in (at, found.get("at") or 0)):
+        return False
+    if not isinstance(found.get("d", ""), str):
         return False
     return isinstance(tags, dict) and all(before is None or isinstance(before, str) for before in tags.values())
 
@@ -138,9 +154,14 @@ def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[
                 continue
             known = best.setdefault((kind, name), number)
             # The latest; of tags the last one written, of notes the first.
-            if kind in ("tagged", "here") or (kind != "noted" and event["t"] >= listed[known]["t"]):
+            when = _really if kind == "pulled" else _written
+            if kind in ("tagged", "here") or (kind != "noted" and when(event) >= when(listed[known])):
                 best[kind, name] = number
     return [listed[number] for number in sorted(set(best.values()))]
+
+
+def _written(event: Event) -> float:
+    return float(event["t"])
 
 
 def _told(event: Event) -> Iterator[tuple[str, str]]:
@@ -179,8 +200,11 @@ class Pulls:
 class Memory(Protocol):
     """What every store remembers; a file system does it in files, a bucket in objects."""
 
-    def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
-        """One event. Never raises: whatever it tells of goes on."""
+    def note(
+        self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None,
+        really: float | None = None,
+    ) -> None:
+        """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on."""
 
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest: enough for retention, and cheap."""
@@ -193,38 +217,29 @@ class History:
     def __init__(self, site: Site) -> None:
         self._site, self._pulls = site, Pulls(site.clock)
 
-    def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
+    def note(
+        self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None,
+        really: float | None = None,
+    ) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            self._append(name, lines_of([event_of(self._site.clock.now(), name, action, digest, tags)]))
+            self._append(name, lines_of([event_of(self._site.clock.now(), name, action, digest, tags, really)]))
 
     def note_pull(self, name: str, digest: str) -> None:
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def past(self, name: str) -> Past:
-        past = Past()
-        with suppress(NotFound):
-            events, missing = believed(self._events(name)[0], self._site.clock.now())
-            for event in events:
-                past.take(event)
-            past.ahead |= {""} if missing else set()
-        return past
+        return past_in(self._site.driver, name, self._site.clock.now())
 
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
         found: set[str] = set()
         with suppress(NotFound):
-            for event in self._events(name)[0]:
+            for event in _events_in(self._site.driver, name):
                 if event["t"] >= at and event.get("a") in ("untag", "delete"):
                     found.update(event.get("tags") or [event.get("d", "")])
         return found
-
-    def _events(self, name: str) -> tuple[list[Event], int]:
-        """And how long the file was. Of one that is too long, the end."""
-        with self._site.driver.open(keys.history(name)) as reader:
-            size = reader.info().size
-            return events_of(_read(reader, max(0, size - LARGEST), size)), size
 
     def _append(self, name: str, lines: bytes) -> None:
         """Once more, if a collector has put a shorter file in the place of the one that was open."""
@@ -262,6 +277,24 @@ class History:
     def size(self, name: str) -> int:
         info = self._site.stat(keys.history(name))
         return info.size if info else 0
+
+
+def past_in(driver: Driver, name: str, now: float) -> Past:
+    """What is remembered in the root of this driver."""
+    past = Past()
+    with suppress(NotFound):
+        events, missing = believed(_events_in(driver, name), now)
+        for event in events:
+            past.take(event)
+        past.ahead |= {""} if missing else set()
+    return past
+
+
+def _events_in(driver: Driver, name: str) -> list[Event]:
+    """Of a file that is too long, the end. NotFound."""
+    with driver.open(keys.history(name)) as reader:
+        size = reader.info().size
+        return events_of(_read(reader, max(0, size - LARGEST), size))
 
 
 def _read(reader: Reader, start: int, end: int) -> bytes:

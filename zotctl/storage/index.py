@@ -204,6 +204,10 @@ class Index:
             self._fields = self._fields | lacking
             self.dirty = True
 
+    def field(self, name: str) -> bytes:
+        """The JSON of what stands beside the rows under this name; "null" if nothing does."""
+        return self._fields.get(name, b"null")
+
     def annotation(self, name: str) -> str:
         """An annotation of the whole; "" if there is none."""
         raw = _annotations(self._fields).get(name)

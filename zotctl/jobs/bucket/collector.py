@@ -162,7 +162,7 @@ class BucketCollector:
         return [drop for drop in drops if not self._is_pushed_anew(name, drop, past) and self._is_settled(seen, drop)]
 
     def _is_pushed_anew(self, name: str, drop: Drop, past: Past) -> bool:
-        known = past.pushed.get(drop.digest) if drop.tag is None else past.tagged.get(drop.tag)
+        known = past.pushed.get(drop.digest) if drop.tag is None else past.entered.get(drop.tag)
         if known is None:
             return False
         found = self._site.head(keys.blob(name, check_digest(drop.digest)))

@@ -50,10 +50,13 @@ class BucketHistory:
 
     # -- noting ---------------------------------------------------------------------------------
 
-    def note(self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None) -> None:
+    def note(
+        self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None,
+        really: float | None = None,
+    ) -> None:
         """No request. Never raises: the push it tells of goes on."""
         with suppress(StorageError):
-            event = event_of(self._site.objects.date(), name, action, digest, tags)
+            event = event_of(self._site.objects.date(), name, action, digest, tags, really)
             with self._mutex:
                 self._events.append(event)
                 del self._events[:-MOST_EVENTS]
@@ -89,6 +92,12 @@ class BucketHistory:
 
     def past(self, name: str) -> Past:
         """Everything that is known here, was written by others, or can be told from the objects."""
+        past = self.told(name)
+        self._add_untagged(name, past, self._site.objects.date())
+        return past
+
+    def told(self, name: str) -> Past:
+        """The same, without a look at the objects."""
         past = Past()
         with self._mutex:
             events = [event for event in self._events if event["r"] == name]
@@ -99,7 +108,6 @@ class BucketHistory:
             events += believed(list(some), now, found.modified)[0]
         for event in sorted(events, key=lambda event: float(event["t"])):
             past.take(event)
-        self._add_untagged(name, past, now)
         return past
 
     def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
