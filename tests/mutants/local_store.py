@@ -100,10 +100,8 @@ MUTANTS = [
         "I6",
         "where no link is to be had, the name moves back",
         "storage/local/trash.py",
-        ("        except CannotLink:\n"
-         "            self._site.driver.rename(source, blob)\n"),
-        ("        except CannotLink:\n"
-         "            return False\n"),
+        "return self._rename_back(source, blob)",
+        "return False",
         "tests/jobs/test_gc_trash.py::test_without_links_what_was_condemned_comes_back_by_its_name",
     ),
     Mutant(

@@ -6,6 +6,7 @@ from tests.mutants import (
     bucket_bytes,
     bucket_gc,
     far_bucket,
+    foreign_tools,
     graph,
     local_flushes,
     local_gc,
@@ -25,6 +26,7 @@ MODULES = (
     bucket_bytes,
     bucket_gc,
     far_bucket,
+    foreign_tools,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

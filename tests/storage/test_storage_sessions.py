@@ -278,9 +278,9 @@ def test_a_commit_that_took_too_long_takes_its_lock_again(driver: MemoryDriver, 
     recorder = Recorder(Meanwhile(driver, "sync", late, lambda key: ".index.json" in key))
     push_image(store_over(recorder, clock=clock), "a", "v2", seed="other")
     calls = [call.method for call in recorder.calls if call.key == keys.LOCK or call.target == keys.index("a")]
-    last = len(calls) - 1 - calls[::-1].index("rename")
-    assert calls[:last].count("lock") == 2, "and only one rename"
-    assert calls.count("rename") == 1
+    last = len(calls) - 1 - calls[::-1].index("exchange")
+    assert calls[:last].count("lock") == 2, "and only one swap"
+    assert calls.count("exchange") == 1
 
 
 def test_within_a_process_a_name_is_claimed_once() -> None:

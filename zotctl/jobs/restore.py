@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zotctl.errors import Damaged, DigestInvalid, NotFound, Unsupported
+from zotctl.errors import Damaged, DigestInvalid, NotFound, ReadOnly, Unsupported
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
@@ -63,6 +63,9 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
     run.item(action="restore", repository=folder.name, digest=str(digest), size_bytes=size, run=folder.run)
     run.add("restored")
     run.add("restored_bytes", size)
+    if not root.owns(folder.name):
+        run.error(folder.name, ReadOnly(f"{folder.name} is only read from here, so nothing comes back into it"))
+        return
     if run.dry_run:
         return
     root.local.layouts.make(folder.name, digest.algorithm, None)

@@ -64,7 +64,7 @@ class Healing:
         """One name: the good file in place of a damaged one, if it still is that under the lock."""
         temp = keys.tmp(self._site.clock.token())
         try:
-            if not is_ours(self._site, name) or not self._another(good, temp):
+            if not self._site.owned.has(name) or not self._another(good, temp):
                 return False
             done = swap(self._site, self._locks, name, digest, temp, lambda now: self._bad.holds(digest, now))
             self._site.flush_names(keys.blobs_of(name, digest.algorithm))
@@ -98,10 +98,3 @@ def swap(site: Site, locks: Locks, name: str, digest: Digest, temp: str, still: 
             return False
         site.durable.replace(new, blob)
     return True
-
-
-def is_ours(site: Site, name: str) -> bool:
-    """False below a symbolic link or another mount: there nothing is written."""
-    dev, parts = site.driver.stat("").dev, name.split("/")
-    above = (site.stat("/".join(parts[:depth])) for depth in range(1, len(parts) + 1))
-    return all(info is not None and not info.is_link and info.dev == dev for info in above)

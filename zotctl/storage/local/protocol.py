@@ -71,8 +71,6 @@ class LocalProtocol:
     def __init__(self, site: Site, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
         self.site, self.marker = site, marker
         self._first = None if marker else site.driver.stat("")
-        self._stores: set[str] = set()
-        """Directories that were told of."""
         self.history = History(site)
         self.graphs = AllGraphs(self)
         self.catalog = Catalog(site.driver, site.clock)
@@ -130,26 +128,7 @@ class LocalProtocol:
         return all(self.site.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
-        """Not one that is a symbolic link or on another file system: that one is only read (local.md, "The tree").
-        Nor one in a store below this root: its servers take other locks."""
-        parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
-        for depth in range(1, len(parts) + 1):
-            above = "/".join(parts[:depth])
-            info = self.site.stat(above)
-            if info is not None and (not info.is_dir or info.dev != here or self._is_store(above)):
-                return False
-        return True
-
-    def _is_store(self, directory: str) -> bool:
-        if self.site.stat(f"{directory}/{keys.VERSION}") is None:
-            return False
-        if directory not in self._stores:
-            self._stores.add(directory)
-            log.warning(
-                f"{self.label}/{directory} is a store of its own, so it is only read from here: name that one, or "
-                f"remove {directory}/{keys.HIDDEN} if nothing uses it any more"
-            )
-        return True
+        return self.site.owned.has(name)
 
     def maintain(self) -> None:
         self.merge_late_writes()
@@ -217,7 +196,7 @@ class LocalProtocol:
             owed = self.indexes.owed(name)
         except NotFound:
             return
-        if owed:
+        if owed and self.owns(name):
             self.indexes.take_over(name, self._transaction, self.history.removed_since)
 
     def _transaction(self, held: Held) -> Transaction:

@@ -12,6 +12,7 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.durable import Durable
+from zotctl.storage.local.owned import Owned
 from zotctl.storage.locks import Locks
 
 COMPARE_BLOCK = 1 << 20
@@ -29,9 +30,11 @@ class Site:
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because somebody else's came between."""
     durable: Durable = field(init=False)
+    owned: Owned = field(init=False)
 
     def __post_init__(self) -> None:
         self.durable = Durable(self.driver, commit=self.commit)
+        self.owned = Owned(self.driver)
 
     def stat(self, key: str) -> Info | None:
         try:

@@ -56,15 +56,26 @@ class Trash:
         return any(self.restore_from(run, name, digest) for run in self.runs(fresh=fresh))
 
     def restore_from(self, run: str, name: str, digest: Digest) -> bool:
+        """Into a repository that is ours only: a read of one that is a link, or on another mount, writes nothing
+        there (I9), and what lies here of it is not there to a reader."""
         source, blob = keys.condemned(run, name, digest), keys.blob(name, digest)
+        if self._site.stat(source) is None or not self._site.owned.has(name):
+            return False
         try:
             self._site.link_into(source, blob)
         except Exists:
             return True
         except CannotLink:
-            self._site.driver.rename(source, blob)
+            return self._rename_back(source, blob)
         except (NotFound, ReadOnlyStorage, PermissionRefused):
             return False
+        return True
+
+    def _rename_back(self, source: str, blob: str) -> bool:
+        try:
+            self._site.driver.rename(source, blob)
+        except (CannotLink, NotFound):
+            return False  # `blobs` itself is another mount
         return True
 
     # -- collecting (local.md, "Collection") -----------------------------------------------------
