@@ -74,7 +74,7 @@ def test_a_promise_that_is_dated_ahead_is_renewed(place: Place) -> None:
     place.push("v1", seed="image")
     stray = push_blob(place.store.repository_for_push(NAME), b"stray")
     right(place)
-    for _ in range(6):
+    for _ in range(16):
         place.later(0.6)
         assert place.another().repository(NAME).blob(stray) == 5
         place.collect()

@@ -153,6 +153,8 @@ def test_a_subject_stays_while_its_referrer_does(place: Place, referrers: bool) 
     assert place.has(subject)
     index = place.store.repository(NAME).index()
     assert subject in index, "its row is not dropped"
+    place.later()
+    assert place.collect(Policy(("**",), delete_referrers=referrers), dry_run=True).items == [], "nor is that planned"
 
 
 def test_untagged_subject_and_referrer_go_together_when_referrers_may(place: Place) -> None:

@@ -13,6 +13,7 @@ from tests.mutants import (
     local_identity,
     local_retention,
     local_store,
+    retention_clocks,
 )
 from tests.mutants.mutant import Mutant
 
@@ -27,6 +28,7 @@ MODULES = (
     bucket_gc,
     far_bucket,
     foreign_tools,
+    retention_clocks,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
