@@ -36,7 +36,8 @@ from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
-from zotctl.storage import Store, open_store
+from zotctl.storage import Store, open_store, remember_roots
+from zotctl.storage.local import opening
 
 NOBODY, SOMEBODY = 65534, 12345
 
@@ -730,3 +731,43 @@ def test_a_part_of_a_store_is_no_root_of_its_own(tmp_path: Path) -> None:
         opened(tmp_path / "a" / "team")
     assert not (tmp_path / "a/team/.zotctl").exists()
     assert opened(tmp_path / "a" / "team", read_only=True).repositories() == ["app"]
+
+
+def test_a_list_of_repositories_is_503_while_a_root_is_away_and_names_it(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    store = opened(a, b)
+    push_image(store, "app", "v1")
+    images.lay_out(b / "other", images.image())
+    assert store.repositories() == ["app", "other"]
+    b.rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match=f"{b} is away"):
+        store.repositories()
+    b.mkdir()  # the mount point without its share
+    with pytest.raises(Unavailable, match=f"{b} is away"):
+        store.repositories(n=1)
+    b.rmdir()
+    (tmp_path / "away").rename(b)
+    assert store.repositories() == ["app", "other"]
+
+
+@pytest.mark.parametrize("left", [None, "empty", "something"])
+def test_a_root_that_was_there_is_not_made_anew(
+    tmp_path: Path, left: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that is forked later: a worker that replaces one that died, the jobs, a reload."""
+    monkeypatch.setattr(opening, "_there", set())
+    config = StorageConfig(roots=(RootConfig(path=str(tmp_path / "a"), create=True),))
+    remember_roots(config)
+    open_store(config).close()  # the first time, it is made
+    remember_roots(config)
+    (tmp_path / "a").rename(tmp_path / "away")
+    if left:
+        (tmp_path / "a").mkdir()
+    if left == "something":
+        (tmp_path / "a/readme").touch()
+    with pytest.raises(Unavailable, match="it was there when the server began; is it mounted"):
+        open_store(config)
+    assert not (tmp_path / "a").exists() or not (tmp_path / "a/.zotctl").exists()
+    shutil.rmtree(tmp_path / "a", ignore_errors=True)
+    (tmp_path / "away").rename(tmp_path / "a")
+    open_store(config).close()

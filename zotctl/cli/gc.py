@@ -20,6 +20,7 @@ from zotctl.cli.jobs import (
     RootOption,
     duration,
     load,
+    only_read,
     run_job,
 )
 from zotctl.errors import UsageError
@@ -120,5 +121,7 @@ def gc(
             if dry_run and exit_code and run.report.items:
                 run.report.codes.append(4)
 
+    if explain is not None or list_trash:
+        loaded = only_read(loaded)
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
             metrics_file=None if any(wanted) else metrics_file, output=output, as_json=as_json)  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from zotctl.cli.report import JsonOption, Output, OutputOption
-from zotctl.errors import NoSuchStore, UsageError
+from zotctl.errors import NoSuchStore, StorageError, UsageError
 
 if TYPE_CHECKING:
     from zotctl.config import Config
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from zotctl.storage.root import Root
 
 T = TypeVar("T")
+
+_LOOKS = ("gc", "scrub", "dedupe")
+"""Jobs whose dry runs only read, and make nothing where no store is yet."""
 
 RootOption = Annotated[
     list[str] | None,
@@ -76,8 +79,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the repo
 
 __all__ = [
     "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
-    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "count", "duration", "load", "run_job",
-    "size",
+    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "count", "duration", "load", "only_read",
+    "run_job", "size",
 ]  # fmt: skip
 
 
@@ -109,13 +112,15 @@ def load(
     must_exist: bool = True,
     may_be_empty: bool = False,
     may_be_new: bool = False,
+    any_content: bool = False,
     as_server: bool = False,
 ) -> Config:
     """The configuration that says where the store is. A job makes no root: what is missing is an error.
 
     So is an empty directory: a share that is not mounted looks like that, and our marker in it would make `serve`
-    take it for the root. `may_be_new`: whoever brings content may begin with an empty one. `as_server`:
-    refuse also what only a server must not ignore.
+    take it for the root; and so is one that was never a root and has no layout in it, unless whoever calls says so
+    itself (`any_content`). `may_be_new`: whoever brings content may begin with an empty one. `as_server`: refuse also
+    what only a server must not ignore.
     """
     import logging
 
@@ -134,9 +139,12 @@ def load(
             continue  # opening it says whether it is there
         if must_exist and not os.path.isdir(path):
             new = ", or make the directory if the store is to be a new one" if may_be_new else ""
-            raise NoSuchStore(f"{path}: no such directory; name the store with --root or --config{new}")
-        if must_exist and not (may_be_empty or may_be_new) and _is_empty(path):
-            raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
+            raise NoSuchStore(f"{path}: no such directory; is it mounted? Name the store with --root or --config{new}")
+        if must_exist and not (may_be_empty or may_be_new):
+            if _is_empty(path):
+                raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
+            if not any_content:
+                _refuse_no_store(path)
     return _with_buckets(loaded, may_be_new or may_be_empty)
 
 
@@ -146,6 +154,36 @@ def _with_buckets(loaded: Config, may_be_empty: bool) -> Config:
 
     roots = [replace(root, create=may_be_empty) if is_bucket(root.path) else root for root in loaded.storage.roots]
     return replace(loaded, storage=replace(loaded.storage, roots=tuple(roots)))
+
+
+def _refuse_no_store(path: str) -> None:
+    """Nothing is made in a directory that is none: no hidden directory in whatever a job is pointed at."""
+    from zotctl.oci.layout import LAYOUT_FILE
+    from zotctl.storage.catalog import Catalog
+    from zotctl.storage.clock import Clock
+    from zotctl.storage.local.network import detect
+    from zotctl.storage.local.opening import no_store
+
+    with suppress(StorageError):  # opening the store says what is wrong with it
+        is_layout = os.path.isfile(os.path.join(path, LAYOUT_FILE))
+        if not (is_layout or _was_used(path)) and next(Catalog(detect(path), Clock()).everything(), None) is None:
+            raise no_store(path)
+
+
+def _was_used(path: str) -> bool:
+    from zotctl.storage import keys
+
+    return os.path.exists(os.path.join(path, keys.VERSION))
+
+
+def only_read(config: Config) -> Config:
+    """For who only looks: where nobody has ever served nothing is made, and so all is read only."""
+    from zotctl.config import is_bucket
+
+    places = [root.path for root in (*config.storage.roots, *(route.root for route in config.storage.routes))]
+    if all(is_bucket(path) or _was_used(path) for path in places):
+        return config
+    return replace(config, storage=replace(config.storage, read_only=True))
 
 
 def _is_empty(path: str) -> bool:
@@ -178,7 +216,7 @@ def run_job(
     give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
-    store = open_store(config.storage)
+    store = open_store((only_read(config) if dry_run and job in _LOOKS else config).storage)
     _stop_on_signals()
     run = Run(
         job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, requests=requests, sink=sink

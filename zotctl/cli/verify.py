@@ -72,8 +72,8 @@ def verify(
     if target is not None and (root or config):
         raise UsageError(f"{target} is looked at alone; leave --root and --config out")
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
-    loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=True,
-                  as_server=True)  # fmt: skip
+    loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=probe,
+                  any_content=True, as_server=True)  # fmt: skip
     if show_origin:
         from zotctl.cli.serve import show
 

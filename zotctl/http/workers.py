@@ -20,6 +20,7 @@ from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import keeper, meters, routes, sockets, systemd, worker
 from zotctl.http.status import Board
+from zotctl.storage import remember_roots
 
 log = logging.getLogger("zotctl.http")
 
@@ -90,6 +91,7 @@ class Supervisor:
         self.board = Board(len(self.slots))
         self.meters: meters.Board | None = None
         self.watchdog = systemd.watchdog_interval()
+        remember_roots(self.config.storage)
 
     def run(self) -> int:
         """Until told to stop. Raises what the first worker that could not start raised."""
@@ -217,6 +219,7 @@ class Supervisor:
             if slot.sock is not None and slot.retry_at is None:
                 slot.successor = self._fork(slot)
                 return
+        remember_roots(self.config.storage)
         log.info("all workers serve the configuration as it is now")
         systemd.notify("READY=1")
 
@@ -248,6 +251,7 @@ class Supervisor:
                 self._hand_over(slot)
         if not self.started and all(slot.child is not None and slot.child.serving for slot in self.slots):
             self.started = True
+            remember_roots(self.config.storage)  # those that the first workers have made, too
             self.announce()
             self.keeper_at = time.monotonic()
             systemd.notify("READY=1", f"STATUS=serving with {len(self.slots)} workers")

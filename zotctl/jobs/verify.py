@@ -23,6 +23,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry
+from zotctl.storage.local.opening import no_store
 from zotctl.storage.root import Root
 
 YOUNG = 2.0
@@ -85,12 +86,16 @@ class _Verify:
             self._run.walked()
 
     def _root(self, root: Root) -> None:
+        found = root.is_bucket or root.stat(keys.VERSION) is not None
         for place in places(self._run, root):
+            found = True
             self._run.check()
             if self._run.covers(place.name):
                 with self._run.guarded(place.name):
                     self._place(root, place)
-        if self._run.whole:
+        if not found and not self._run.report.errors:
+            self._run.refuse(root, no_store(root.label))
+        elif self._run.whole:
             self._hidden(root)
 
     def _place(self, root: Root, place: Place) -> None:

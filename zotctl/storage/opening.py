@@ -10,7 +10,7 @@ from zotctl.errors import ConfigError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.local.network import detect
-from zotctl.storage.local.opening import open_root
+from zotctl.storage.local.opening import open_root, remember
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
@@ -30,6 +30,14 @@ def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bo
     roots = [open_one(root) for root in config.roots]
     routes = [open_one(route.root, route=route) for route in config.routes]
     return Store([*roots, *routes], clock)
+
+
+def remember_roots(config: StorageConfig) -> None:
+    """The directories that are roots now: what a server forks from now on makes none of them anew, however empty the
+    mount point is that it finds there."""
+    for root in (*config.roots, *(route.root for route in config.routes)):
+        if not is_bucket(root.path):
+            remember(root.path)
 
 
 def preload(config: StorageConfig) -> None:

@@ -52,7 +52,19 @@ class Store:
         return Repository(root, name, snapshot, wait=wait)
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
-        """Names after `last`, `n` at the most, ordered by their components."""
+        """Names after `last`, `n` at the most, ordered by their components. Raises Unavailable while a root is away:
+        without its names a list would say that they are gone."""
+        self._require_all()
+        found = self._names(n, last)
+        self._require_all()  # it may have gone meanwhile
+        return found
+
+    def _require_all(self) -> None:
+        for root in self.roots:
+            if not root.protocol.deferred:  # a list of a bucket fails by itself
+                root.require()
+
+    def _names(self, n: int | None, last: str | None) -> list[str]:
         if self.only is not None:
             return [self.only][:n] if last is None or _components(self.only) > _components(last) else []
         walks = [root.catalog.walk(last, root.serves) for root in self.roots]

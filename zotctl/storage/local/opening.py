@@ -12,7 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from zotctl.config import RootConfig, Route
-from zotctl.errors import ConfigError, HeldElsewhere, NoSpace, PermissionRefused, ReadOnlyStorage, StorageError
+from zotctl.errors import (
+    ConfigError,
+    HeldElsewhere,
+    NoSpace,
+    NoSuchStore,
+    PermissionRefused,
+    ReadOnlyStorage,
+    StorageError,
+    Unavailable,
+)
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -35,12 +44,30 @@ MAKE = "set create = true in zotctl.toml, or start it once with ZOTCTL_STORAGE_C
 log = logging.getLogger("zotctl.storage")
 
 
+_there: set[str] = set()
+"""Directories that were roots when this process, or the one that it was forked from, looked at them."""
+
+
+def remember(path: str) -> None:
+    """A server has, or had, this directory as a root: no process that is forked from now on makes it anew."""
+    path = os.path.abspath(path)
+    if os.path.isfile(os.path.join(path, keys.VERSION)):
+        _there.add(path)
+
+
+def _refuse_what_went_away(path: str) -> None:
+    if path in _there and not os.path.isfile(os.path.join(path, keys.VERSION)):
+        raise Unavailable(f"the storage root {path} is away: it was there when the server began; is it mounted?")
+
+
 def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
     """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
     that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
-    somebody else owns the store. ConfigError too for a hidden directory of a format that a later version made."""
+    somebody else owns the store; Unavailable where one went away (`remember`). ConfigError too for a hidden directory
+    of a format that a later version made."""
     path = os.path.abspath(settings.path)
     if not read_only:
+        _refuse_what_went_away(path)
         _refuse_inside_another(path)
     _make_or_refuse(path, create=settings.create)
     _refuse_layout(path)
@@ -53,6 +80,11 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     site = Site(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
     marker = keys.VERSION if site.stat(keys.VERSION) else ""
     return Root(LocalProtocol(site, settings.min_free, marker=marker), not writable, settings, route)
+
+
+def no_store(path: str) -> NoSuchStore:
+    """Of a directory that is there, and neither has been a root nor has an image layout in it."""
+    return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")
 
 
 def _make_or_refuse(path: str, *, create: bool) -> None:
