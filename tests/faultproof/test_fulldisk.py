@@ -17,6 +17,11 @@ from tests.faultproof.checks import faults_of, files_below, tags
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import missing, need
 from zotctl.errors import BlobUnknown, IoFailed, NoSpace, ReadOnlyStorage, StorageError
+from zotctl.jobs.gc import gc
+from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run
+from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -174,6 +179,104 @@ def test_without_a_reserve_the_index_stays(disk: Disk) -> None:
     files = files_below(disk.root)
     assert faults_of(files, temps=False) == []
     assert set(tags(files, NAME)) == {"v1", "v2"}
+
+
+def without_an_inode(root: Path, *, reserve: bool, leased: bool = False) -> None:
+    """A store with a blob that nothing needs, on a file system without a free inode. `leased`: gc was here before."""
+    store = store_over(LocalDriver(str(root)))
+    if reserve:
+        store.maintain()
+    push_image(store, NAME, "v1", seed="old")
+    push_image(store, NAME, "v2", seed="other")
+    push_blob(store.repository_for_push(NAME), os.urandom(50_000))
+    store.close()
+    if leased:
+        with store.roots[0].upkeep.lease("gc"):
+            pass
+    for path in (root / NAME / "blobs").rglob("*"):
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    Disk(root, "inodes").fill()
+    assert os.statvfs(root).f_favail == 0
+
+
+def free_inodes(root: Path) -> int:
+    return os.statvfs(root).f_favail
+
+
+def collected(root: Path, delay: float) -> Report:
+    run = Run("gc", store_over(LocalDriver(str(root))))
+    return run.finish(lambda: gc(run, lambda root: GcOptions(delay=delay)))
+
+
+@contextmanager
+def few_inodes() -> Iterator[Path]:
+    with tmpfs(f"size=16m,nr_inodes={4 * INODES}") as root:
+        yield root
+
+
+@pytest.mark.parametrize("reserve", [True, False], ids=["reserve", "none"])
+def test_gc_needs_no_inode_to_free_one(reserve: bool) -> None:
+    with few_inodes() as root:
+        without_an_inode(root, reserve=reserve)
+        report = collected(root, 0.0)
+        assert (report.exit_code, report.errors, report.summary["purged"]) == (0, [], 1)
+        assert free_inodes(root) > 0
+        assert set(tags(files_below(root), NAME)) == {"v1", "v2"}
+        assert faults_of(files_below(root)) == []
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_gc_with_a_delay_takes_its_folders_from_the_reserve(leased: bool) -> None:
+    with few_inodes() as root:
+        without_an_inode(root, reserve=True, leased=leased)
+        report = collected(root, 3600.0)
+        assert (report.exit_code, report.errors, report.summary["condemned"]) == (0, [], 1)
+        assert faults_of(files_below(root)) == []
+
+
+def test_gc_with_a_delay_and_no_reserve_names_the_way_out_and_purges_what_lay_long_enough() -> None:
+    with few_inodes() as root:
+        store = store_over(LocalDriver(str(root)))
+        push_image(store, NAME, "v1")
+        gone = push_blob(store.repository_for_push(NAME), os.urandom(5000))
+        os.utime(root / keys.blob(NAME, gone), (1_500_000_000, 1_500_000_000))
+        assert collected(root, 3600.0).summary["condemned"] == 1
+        for path in (root / keys.TRASH).rglob("sha256"):
+            os.utime(path, (1_500_000_000, 1_500_000_000))
+        unused = push_blob(store.repository_for_push(NAME), os.urandom(5000))
+        os.utime(root / keys.blob(NAME, unused), (1_500_000_000, 1_500_000_000))
+        store.close()
+        Disk(root, "inodes").fill()
+        report = collected(root, 3600.0)
+        assert report.summary["purged"] == 1
+        assert free_inodes(root) > 0
+        assert all("--delay 0s" in error["reason"] for error in report.errors)
+
+
+@pytest.mark.parametrize("reserve", [True, False], ids=["reserve", "none"])
+def test_scrub_needs_no_inode(reserve: bool) -> None:
+    with few_inodes() as root:
+        without_an_inode(root, reserve=reserve)
+        layer = root / keys.blob(NAME, digest_of(images.image("old").blobs[1]))
+        data = bytearray(layer.read_bytes())
+        data[7] ^= 1
+        with layer.open("r+b") as file:
+            file.write(data)
+        run = Run("scrub", store_over(LocalDriver(str(root))))
+        report = run.finish(lambda: scrub(run, ScrubOptions()))
+        assert [finding.kind for finding in report.findings] == ["digest_mismatch"]
+        assert report.findings[0].action == ("marked" if reserve else "none")
+
+
+def test_serve_deletes_without_an_inode() -> None:
+    """Tags, a manifest and a blob, by the one reserve there is."""
+    with few_inodes() as root:
+        without_an_inode(root, reserve=True)
+        store = store_over(LocalDriver(str(root)))
+        store.repository_for_push(NAME).delete_manifest("v2")
+        store.repository_for_push(NAME).delete_manifest(images.image("other").digest)
+        assert set(tags(files_below(root), NAME)) == {"v1"}
+        assert faults_of(files_below(root)) == []
 
 
 def test_the_reserve_comes_back(disk: Disk) -> None:

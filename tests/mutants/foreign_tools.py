@@ -1,4 +1,4 @@
-"""The swap of index.json, and what is ours to write."""
+"""The swap of index.json, what is ours to write, a root that is away, and a disk without an inode."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 SWAPPING = "tests/storage/test_storage_swapping.py::"
+ROOTS = "tests/storage/test_storage_roots.py::"
+FULL = "tests/faultproof/test_fulldisk.py::"
 OWNED = "tests/storage/test_storage_owned.py::"
 
 MUTANTS = [
@@ -78,5 +80,45 @@ MUTANTS = [
         "if not self._site.owned.has(name) or not",
         "if not",
         OWNED + "test_i9_healing_leaves_a_store_below_the_root_alone",
+    ),
+    Mutant(
+        "clock-of-the-trash-needs-an-inode",
+        kinds.ANSWERS,
+        "I10",
+        "gc frees the first inode without one",
+        "storage/local/trash.py",
+        "            return self._now_by_the_lock()\n",
+        "            raise\n",
+        FULL + "test_gc_needs_no_inode_to_free_one",
+    ),
+    Mutant(
+        "trash-takes-nothing-from-the-reserve",
+        kinds.ANSWERS,
+        "I10",
+        "the folders of the trash come out of the reserve on a full disk",
+        "storage/local/trash.py",
+        "self._site.with_room(partial(self._site.make_dirs, folder))",
+        "self._site.make_dirs(folder)",
+        FULL + "test_gc_with_a_delay_takes_its_folders_from_the_reserve",
+    ),
+    Mutant(
+        "list-without-a-root-that-is-away",
+        kinds.ANSWERS,
+        "I4",
+        "a list of repositories is no answer while a root is away",
+        "storage/store.py",
+        "                root.require()\n\n    def _names",
+        "                pass\n\n    def _names",
+        ROOTS + "test_a_list_of_repositories_is_503_while_a_root_is_away_and_names_it",
+    ),
+    Mutant(
+        "root-made-anew",
+        kinds.ANSWERS,
+        "I4",
+        "a root that was there is not made anew by a process of the same server",
+        "storage/local/opening.py",
+        "        _refuse_what_went_away(path)\n",
+        "",
+        ROOTS + "test_a_root_that_was_there_is_not_made_anew",
     ),
 ]

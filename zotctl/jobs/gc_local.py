@@ -96,8 +96,13 @@ class Collection:
         self._tell(condemned)
         if self._dry_run:
             return
-        self._planner.drop_rows(plan.drops)
-        self._condemn([digest for digest, _ in condemned])
+        digests = [digest for digest, _ in condemned]
+        try:
+            self._planner.drop_rows(plan.drops)
+        except NoSpace:
+            self._condemn(digests)  # what no row needs goes without a new index.json, and makes room for one
+            self._planner.drop_rows(plan.drops)
+        self._condemn(digests)
         self._keep_house()
 
     # -- 1 mark, 2 plan -------------------------------------------------------------------------

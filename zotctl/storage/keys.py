@@ -13,7 +13,7 @@
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
         bad/ALG/ENC/N                 one more hard link of each damaged inode
         quarantine/                   damaged files moved aside where links don't work
-        leases/JOB  reserve  tmp/  history/  scrub/  clock
+        leases/JOB  reserve  spare/  tmp/  history/  scrub/  clock
 
 The tree of a bucket (s3.md 2) has the same repositories, and beside them:
 
@@ -56,6 +56,8 @@ TMP = f"{HIDDEN}/tmp"
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
 RESERVE = f"{HIDDEN}/reserve"
+SPARE = f"{HIDDEN}/spare"
+"""Empty files, for the inodes that they take."""
 CLOCK = f"{HIDDEN}/clock"
 """What the clock said when a job looked at it."""
 

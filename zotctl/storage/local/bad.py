@@ -66,7 +66,8 @@ class Bad:
             return True
         try:
             with own_name(self._site, key, damaged) as name:
-                self._site.link_into(name, f"{keys.bad(digest)}/{self._site.clock.token()}")
+                kept = f"{keys.bad(digest)}/{self._site.clock.token()}"
+                self._site.with_room(lambda: self._site.link_into(name, kept))
         except CannotLink:
             return self.set_aside(digest, key, damaged)
         except (Changed, NotFound):

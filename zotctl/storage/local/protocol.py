@@ -78,6 +78,7 @@ class LocalProtocol:
         self.trash = Trash(site)
         self.pool = Pool(site, self.bad)
         self.reserve = Reserve(site, min_free)
+        site.make_room = self.reserve.release
         self.layouts = Layouts(site)
         self.blobs = Blobs(site, self.layouts, self.trash, self.pool, self.bad)
         self.indexes = IndexFiles(site, self.layouts, self.reserve)

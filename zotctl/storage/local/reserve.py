@@ -1,14 +1,20 @@
-"""Room kept back, so that deleting works on a full disk (local.md, "Full disk")."""
+"""Room kept back, so that what frees room works on a full disk (local.md, "Full disk"): bytes in one file, and inodes
+in some that are empty."""
 
 from __future__ import annotations
 
-from zotctl.errors import NoSpace, StorageError
+from contextlib import suppress
+
+from zotctl.errors import Exists, NoSpace, NotFound, StorageError
 from zotctl.storage import keys
+from zotctl.storage.driver import Entry
 from zotctl.storage.local.site import Site
 
 SMALLEST = 4 << 20
 SHARE = 40
 """On a small file system the reserve takes no more than one part in forty."""
+INODES = 16
+"""For the folders of a repository in the trash, its index.json, and what a job writes down."""
 
 
 class Reserve:
@@ -24,9 +30,19 @@ class Reserve:
         try:
             if self._site.stat(keys.RESERVE) is None:
                 self._site.driver.allocate(keys.RESERVE, min(self._want, self._site.driver.space().total // SHARE))
+            self._keep_inodes()
             self._kept = True
         except StorageError:
             pass
+
+    def _keep_inodes(self) -> None:
+        """Only where they are counted, and from plenty."""
+        if not self._site.driver.space().free_inodes >= SHARE * INODES // 2:
+            return
+        self._site.make_dirs(keys.SPARE)
+        for number in range(INODES):
+            with suppress(Exists):
+                self._site.driver.create(f"{keys.SPARE}/{number}").close()
 
     def grow(self, index_size: int) -> None:
         """An index was written: the next one needs twice its size."""
@@ -37,11 +53,18 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the room back. Unlinked, for truncating it would free no inode. False: there was none."""
-        if self._site.stat(keys.RESERVE) is None:
-            return False
-        self._site.discard(keys.RESERVE)
-        self._kept = False
-        return True
+        held = [f"{keys.SPARE}/{entry.name}" for entry in self._spare()]
+        held += [keys.RESERVE] if self._site.stat(keys.RESERVE) is not None else []
+        for key in held:
+            self._site.discard(key)
+        self._kept = self._kept and not held
+        return bool(held)
+
+    def _spare(self) -> list[Entry]:
+        try:
+            return self._site.driver.scan(keys.SPARE)
+        except NotFound:
+            return []
 
     def check(self) -> None:
         """Refuse bytes of an upload when too little room is left. Raises NoSpace."""

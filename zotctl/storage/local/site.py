@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from zotctl.errors import Exists, IoFailed, NotFound
+from zotctl.errors import Exists, IoFailed, NoSpace, NotFound
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
@@ -14,6 +15,8 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.durable import Durable
 from zotctl.storage.local.owned import Owned
 from zotctl.storage.locks import Locks
+
+T = TypeVar("T")
 
 COMPARE_BLOCK = 1 << 20
 SETTLED = 0.05
@@ -29,12 +32,23 @@ class Site:
     dedupe: bool = True
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because somebody else's came between."""
+    make_room: Callable[[], bool] = lambda: False
+    """Give back what is kept for a full disk; False: nothing was."""
     durable: Durable = field(init=False)
     owned: Owned = field(init=False)
 
     def __post_init__(self) -> None:
         self.durable = Durable(self.driver, commit=self.commit)
         self.owned = Owned(self.driver)
+
+    def with_room(self, step: Callable[[], T]) -> T:
+        """A step of what frees room: on a full disk once more, with what is kept for that. Raises NoSpace without."""
+        try:
+            return step()
+        except NoSpace:
+            if not self.make_room():
+                raise
+            return step()
 
     def stat(self, key: str) -> Info | None:
         try:

@@ -7,6 +7,7 @@ on purpose; reads don't look into these (local.md, "Reading, and what a promise 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Exists, NoSpace, NotEmpty, NotFound, PermissionRefused, ReadOnlyStorage
@@ -86,7 +87,8 @@ class Trash:
         Under the lock, after the caller has seen that nothing in index.json reaches them. LP: each rename.
         """
         for algorithm in {digest.algorithm for digest in digests}:
-            self._site.make_dirs(f"{keys.trash_run(run)}/{keys.blobs_of(held.name, algorithm)}")
+            folder = f"{keys.trash_run(run)}/{keys.blobs_of(held.name, algorithm)}"
+            self._site.with_room(partial(self._site.make_dirs, folder))
         return [digest for digest in digests if self._move(keys.blob(held.name, digest), run, held.name, digest)]
 
     def _move(self, blob: str, run: str, name: str, digest: Digest) -> bool:
@@ -133,8 +135,16 @@ class Trash:
         try:
             with self._site.driver.create(probe) as writer:
                 return writer.info().mtime_ns
+        except NoSpace:
+            return self._now_by_the_lock()
         finally:
             self._site.discard(probe)
+
+    def _now_by_the_lock(self) -> int:
+        """Of a file that is there already and has no content, for what frees an inode may need none."""
+        with self._site.driver.append(keys.LOCK, create=False) as writer:
+            writer.truncate(0)
+            return writer.info().mtime_ns
 
     def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
         found = []
