@@ -25,6 +25,7 @@ from zotctl.errors import (
     ManifestUnknown,
     NameUnknown,
     NotFound,
+    NotYetReadable,
     Referenced,
 )
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
@@ -38,12 +39,12 @@ from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
 
-AWAY = (Busy, LayoutInvalid, NameUnknown)
+AWAY = (Busy, LayoutInvalid, NameUnknown, NotYetReadable)
 """Answers that tell nothing: a lock that a frozen process holds, an index.json that a tool is in the middle of,
 a repository that is not there (any more)."""
 SWEPT = 60
 """Seconds after which a collector takes temporary files away: who is frozen for so long may have to begin again."""
-JOB_ERRORS = ("Busy", "LayoutInvalid", "HeldElsewhere")
+JOB_ERRORS = ("Busy", "LayoutInvalid", "NotYetReadable", "HeldElsewhere")
 
 
 class GivenUp(Exception):

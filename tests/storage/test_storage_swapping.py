@@ -211,6 +211,16 @@ def test_the_index_that_ours_was_made_of_is_no_debt(root: Path) -> None:
     assert tags(root) == ["gone", "ours"]
 
 
+@pytest.mark.parametrize("written", [b"", b'{"schemaVersion":2,"manifests":[{"med'], ids=["nothing", "a part"])
+def test_i10_an_index_that_a_process_died_writing_is_no_debt_and_goes(root: Path, written: bytes) -> None:
+    began = root / keys.Swap("0123456789abcdef", 1, 2).key("a")
+    began.write_bytes(written)
+    os.utime(began, (3, 3))
+    assert store_of(root).roots[0].local.indexes.owed("a") == []
+    assert collect(store_of(root)).exit_code == 0
+    assert (left(root), tags(root)) == ([], ["gone", "v1"])
+
+
 @pytest.fixture(params=["open", "unlink"])
 def failing(request: pytest.FixtureRequest, root: Path) -> Driver:
     """The look at what came out fails, or its removal, and once more."""

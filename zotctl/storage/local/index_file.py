@@ -329,9 +329,16 @@ class IndexFiles:
         return [key for entry in self._site.driver.scan(name) if self.is_owed(key := f"{name}/{entry.name}")]
 
     def is_owed(self, key: str) -> bool:
+        """Not what is no index: a process died while it wrote its own, or the other program did. It has no rows to take
+        over, and goes when it is old enough."""
         if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._site.stat(key)) is None:
             return False
-        return info.is_file and info.mtime_ns not in (swap.ours, swap.before)
+        if not info.is_file or info.mtime_ns in (swap.ours, swap.before):
+            return False
+        with suppress(NotFound, LayoutInvalid), self._site.driver.open(key) as reader:
+            parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX)))
+            return True
+        return False
 
     def take_over(self, name: str, transaction: Begin, removed_since: Callable[[str, float], set[str]]) -> None:
         """Take over the rows of such files, but for what was removed here since. Of one that a process died writing,
@@ -343,7 +350,7 @@ class IndexFiles:
                     try:
                         rows = list(parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX))).rows())
                     except LayoutInvalid:
-                        continue  # it is old enough some day, and goes
+                        continue  # another program has begun to write it since
                 wanted = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
                 (outcome,) = self._commit(held, [_adopted(wanted)], transaction)
                 if outcome is not None:
