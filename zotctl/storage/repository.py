@@ -131,12 +131,18 @@ class Repository:
 
         Raises BlobUnknown: absent, known to be damaged, or not as long as its manifests say (I2).
         """
+        size = self._find(digest)
+        if self._check_size(digest, size):
+            # The manifests took requests, and a promise is worth the time from its last look.
+            size = self._find(digest)
+            self._check_size(digest, size)
+        return size
+
+    def _find(self, digest: Digest) -> int:
         try:
-            size = self._root.protocol.find(self.name, digest).size
+            return self._root.protocol.find(self.name, digest).size
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
-        self._check_size(digest, size)
-        return size
 
     def open_blob(self, digest: Digest) -> Reader:
         """The bytes of a blob; close the reader. Raises BlobUnknown as `blob` does."""
@@ -162,10 +168,12 @@ class Repository:
         self._check_size(digest, found.size)
         return found.url
 
-    def _check_size(self, digest: Digest, size: int) -> None:
+    def _check_size(self, digest: Digest, size: int) -> bool:
+        """True: it took requests to learn what the manifests say. Raises BlobUnknown if that is another size."""
         known = self._root.graph(self.name)
-        agrees = known.agrees(digest, size)
+        agrees, asked = known.agrees(digest, size), False
         if agrees is None and self._can_tell_sizes(known, digest):
+            asked = not self._root.protocol.torn
             with self._graph():
                 agrees = known.agrees(digest, size)
             if agrees is None:
@@ -176,6 +184,7 @@ class Repository:
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
                 digest,
             )
+        return asked
 
     def _can_tell_sizes(self, known: RepositoryGraph, digest: Digest) -> bool:
         """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
