@@ -24,6 +24,7 @@ from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import CannotLink, Damaged, Exists, IoFailed, NotFound, StorageError, Unavailable
 from zotctl.jobs import importer, leftovers
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
@@ -399,7 +400,7 @@ def test_a_name_in_tmp_is_as_old_as_the_link_and_not_as_the_file(memory: MemoryD
         writer.dress(None, LONG_AGO)
     memory.link(A, keys.tmp("held"))
     run = Run("gc", store)
-    leftovers.sweep(run, store.roots[0], 60.0)
+    leftovers.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now()))
     assert memory.stat(keys.tmp("held")).nlink == 2
 
 
