@@ -56,7 +56,8 @@ class Truth:
         """There is also what could reference something, and says nothing that we understand."""
         leaves = {d for digest in self.reached for d in named(self.there.get(digest, b""), ("manifests",))}
         unclear = any(self.there.get(d, b"").startswith(b"{") and d not in self.graph.types for d in leaves)
-        return self.stops or unclear or bool(self.graph.quirks & MAY_STOP)
+        # Damaged content may have been anything before, whatever lists it calls it; missing content is not healed.
+        return self.stops or unclear or bool(leaves & self.damaged) or bool(self.graph.quirks & MAY_STOP)
 
     def lacking(self, reached: set[str], bodies: dict[str, bytes]) -> set[str]:
         """What rows, and manifests that are there, need and that is not there. They don't need their subjects."""

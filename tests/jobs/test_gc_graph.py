@@ -132,6 +132,22 @@ def test_i5_each_reading_of_a_key_is_followed(kept: Kept) -> None:
     assert kept.all_of(body, *image.blobs) and not kept.has(b"stray")
 
 
+@pytest.mark.parametrize("how", ["twice", "case", "no size"])
+def test_i5_a_row_of_which_the_digest_is_not_known_stops_deletion(kept: Kept, how: str) -> None:
+    """Some programs find an image there, others another one, or none."""
+    image, other = images.image("one"), images.image("other")
+    row = json.dumps(images.row(image, "v1"))
+    digest = f'"digest": "{image.digest}"'
+    change = {"twice": f'{digest}, "digest": "{other.digest}"', "case": f'{digest}, "Digest": "{other.digest}"'}
+    row = row.replace(digest, change[how]) if how in change else row.replace('"size"', '"length"')
+    kept.lay(image.manifest, other.manifest, *image.blobs, *other.blobs, rows=[])
+    kept.write(keys.index("a"), f'{{"schemaVersion": 2, "manifests": [{row}]}}'.encode())
+    assert kept.collect().exit_code == 5
+    with pytest.raises(Referenced, match="a row of index"):
+        kept.store.repository_for_push("a").delete_blob(digest_of(other.blobs[-1]))
+    assert kept.all_of(image, other)
+
+
 def test_what_contradicts_a_claim_is_told(kept: Kept) -> None:
     image, twice = images.image(), images.image("twice")
     body = twice.manifest.replace(b'"layers"', b'"Layers"')

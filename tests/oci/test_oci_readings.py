@@ -141,7 +141,15 @@ def test_what_is_no_manifest_may_look_like_one() -> None:
     assert not may_reference(json.dumps({"config": {"Cmd": ["/bin/true"]}}).encode())
     assert may_reference(json.dumps({"layers": [{"digest": str(digest_of(b"1"))}]}).encode())
     assert may_reference(json.dumps({"Config": {"DIGEST": str(digest_of(b"1"))}}).encode())
+    assert may_reference(json.dumps({"schemaVersion": 1, "fsLayers": [{"blobSum": str(digest_of(b"1"))}]}).encode())
     assert may_reference(b'{"layers": [{"digest": "x"}]} and more')
+
+
+@pytest.mark.parametrize("claim", [OCI_MANIFEST.upper(), f"{OCI_MANIFEST}; charset=utf-8"])
+def test_a_manifest_among_the_layers_is_a_child_however_its_type_is_written(claim: str) -> None:
+    """Types have no case."""
+    body = image(layer=CHILD | {"mediaType": claim})
+    assert [one.digest for one in read_manifest(body, digest_of(body)).children] == [CHILD["digest"]]
 
 
 @pytest.mark.parametrize("piece", [b"{},", b'{"":1},', b'{"a":1,"b":2},', b'"\\"":1,'], ids=repr)

@@ -13,7 +13,7 @@ from tests.storage.model import Rows
 from zotctl.errors import LayoutInvalid
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.index import Index, empty_index, nameless, parse_index
 
 REF = "org.opencontainers.image.ref.name"
 CONTAINERD = "io.containerd.image.name"
@@ -121,12 +121,41 @@ def test_what_is_no_index_is_refused(body: bytes) -> None:
         parse_index(body)
 
 
-@pytest.mark.parametrize("name", ["manifests", "Manifests", "MANIFESTS", "manife\u017fts"])
+@pytest.mark.parametrize("name", ["manifests", "Manifests", "MANIFESTS", "manife\u017fts", "\\u006danifests"])
 def test_i5_rows_that_only_some_programs_see(name: str) -> None:
     """Go's decoder takes them, and what they lead to would be collected."""
     body = f'{{"schemaVersion": 2, "manifests": [], "{name}": []}}'.encode()
     with pytest.raises(LayoutInvalid, match=r"only in case|twice"):
         parse_index(body)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        f'"digest": "{DIGESTS[2]}"', f'"Digest": "{DIGESTS[2]}"', f'"dige\u017ft": "{DIGESTS[2]}"',
+        f'"\\u0064igest": "{DIGESTS[2]}"', '"mediaType": "x/y"', '"Annotations": {}',
+        '"annotations": {"a": "1", "a": "2"}', f'"artifactType": "x/y", "Digest": "{DIGESTS[2]}"',
+    ],
+)  # fmt: skip
+def test_i5_a_row_in_which_programs_read_different_things_names_no_digest(more: str) -> None:
+    """What one of them finds there would be collected."""
+    strange = json.dumps(row(DIGESTS[0]))[:-1] + f", {more}}}"
+    index = parse_index(f'{{"schemaVersion": 2, "manifests": [{strange}, {json.dumps(row(DIGESTS[1]))}]}}'.encode())
+    assert list(index.digests) == [DIGESTS[1]]
+    (found,) = index.nameless()
+    assert found.raw == strange.encode() in index.copy().render()
+    assert "twice" in nameless(found) or "only in case" in nameless(found)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"annotations": {"digest": "Digest", "Digest": 'a "quoted" digest'}}, {"artifactType": "x/y", "urls": ["a:b"]},
+        {"platform": {"os": "linux", "architecture": "x", "os.version": "1"}}, {"x": {"Digest": 1}, "data": ""},
+    ],
+)  # fmt: skip
+def test_a_row_with_more_in_it_names_its_digest(more: dict[str, Any]) -> None:
+    assert list(read(row(DIGESTS[0], **more)).digests) == [DIGESTS[0]]
 
 
 def test_a_name_within_is_no_second_list() -> None:

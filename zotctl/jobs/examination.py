@@ -19,7 +19,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.graph import Facts, Fault, ManifestGraph, Reference
 from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.index import Index
+from zotctl.storage.index import Index, nameless
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE = 3600.0
@@ -171,9 +171,8 @@ class Examined:
         yield from self._missing(view)
 
     def _faults(self, view: View, damaged: set[Digest]) -> Iterator[Trouble]:
-        nameless = sum(row.digest is None for row in view.index.rows())
-        if nameless:
-            reason = f"{counted(nameless, 'row')} with no valid digest"
+        if rows := view.index.nameless():
+            reason = f"{counted(len(rows), 'row')} with no valid digest: {nameless(rows[0])}"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
         for fault in view.faults.values():
             if fault.kind in _TOLD and fault.digest not in damaged and _is_digest(fault.digest):

@@ -16,7 +16,7 @@ from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name, parse_tag
 from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
 from zotctl.storage.graph import Facts
-from zotctl.storage.index import Row, annotations_of
+from zotctl.storage.index import Row, annotations_of, nameless
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,9 @@ def plan_import(layout: Layout, facts: dict[str, Facts], options: ImportOptions)
 
 
 def _report_nameless(layout: Layout, plan: Plan) -> None:
-    for row in layout.index.rows():
-        if row.digest is None:
-            reason = f"a row of {layout.label} names no digest that is known here: {quoted(row.raw.decode())}"
-            plan.findings.append(Finding(layout.proposal or "", None, "invalid_index", reason, action="skip"))
+    for row in layout.index.nameless():
+        reason = f"{layout.label}: {nameless(row)}: {quoted(row.raw.decode(errors='replace'))}"
+        plan.findings.append(Finding(layout.proposal or "", None, "invalid_index", reason, action="skip"))
 
 
 # -- names --------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
 
 def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
     """Only when everything is in the store: what was left out exists nowhere else."""
-    if not whole or any(row.digest is None for row in layout.index.rows()):
+    if not whole or layout.index.nameless():
         run.item(action="stay", source=layout.label, reason="not all of it was imported, so it is left in place")
         return
     digests = sorted({digest for one in importing for digest in one.verified})

@@ -349,7 +349,7 @@ class LayoutCheck:
 
     def _orphans(self, view: View) -> Iterator[Remark]:
         """image-layout.md: "The blobs directory MAY contain blobs which are not referenced by any of the refs"."""
-        if view.faults or any(row.digest is None for row in view.index.rows()):
+        if view.faults or view.index.nameless():
             return
         unused = sorted(self._repo.present.keys() - view.graph.reachable())
         size = sum(self._repo.present[digest] for digest in unused)

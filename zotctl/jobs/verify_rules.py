@@ -15,6 +15,7 @@ from zotctl.oci.descriptor import Descriptor, validate
 from zotctl.oci.manifest import DOCKER_COMPAT, check_manifest
 from zotctl.oci.media_types import OCI_INDEX, is_artifact, is_docker, is_index
 from zotctl.oci.quoting import quoted
+from zotctl.oci.readings import irregular_descriptor
 from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME
 from zotctl.storage.graph import Facts
 from zotctl.storage.index import Index, Row
@@ -108,6 +109,9 @@ def _head(index: Index) -> Iterator[Remark]:
 
 def _row(row: Row, where: str) -> Iterator[Remark]:
     tags = (row.tag,) if row.tag else None if row.digest else ()
+    if row.digest is None and (reason := irregular_descriptor(row.raw)) is not None:
+        yield Remark("invalid_index", f"index.json: {where} has {reason}", None, tags, DESCRIPTOR)
+        return
     try:
         validate(decode(_ROW, row.raw, where), where)
     except ManifestInvalid as error:

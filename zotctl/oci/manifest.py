@@ -61,13 +61,13 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """The config and the layers, in this order; the blobs of an artifact manifest."""
-        return tuple(one for one in self._contents() if not known(one.media_type))
+        return tuple(one for one in self._contents() if not known(essence(one.media_type)))
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
         """The manifests that an index lists, and what is called a manifest where others have their layers."""
         listed = (*self.manifests, *(one for field, one in self.more if field == "manifests"))
-        return (*listed, *(one for one in self._contents() if known(one.media_type)))
+        return (*listed, *(one for one in self._contents() if known(essence(one.media_type))))
 
     @property
     def subjects(self) -> tuple[Descriptor, ...]:

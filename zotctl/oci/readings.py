@@ -32,11 +32,21 @@ _READINGS = 16
 
 
 def may_reference(body: bytes) -> bool:
-    """Does valid JSON that is no manifest have, where a manifest has its references, anything with a digest?"""
+    """Does valid JSON that is no manifest have, where a manifest has its references, anything with a digest? Or the
+    fsLayers of schema 1, which have theirs by another name."""
     try:
-        return any(True for _ in _Readings(pairs_of(body, "the content")).found())
+        readings = _Readings(pairs_of(body, "the content"))
+        return "fsLayers" in readings.fields or any(True for _ in readings.found())
     except ManifestInvalid:
         return True
+
+
+def irregular_descriptor(raw: bytes) -> str | None:
+    """Why programs may read different things in a descriptor that stands by itself: a row of index.json."""
+    try:
+        return next(_words(pairs_of(raw, "the descriptor"), _OF_DESCRIPTOR), None)
+    except ManifestInvalid as error:
+        return error.message
 
 
 class _Readings:
@@ -58,15 +68,7 @@ class _Readings:
 
     def words(self) -> Iterator[str]:
         """Each key that is read in more than one way."""
-        todo: list[tuple[Any, str, tuple[str, ...]]] = [(self._top, "", _FIELDS)]
-        while todo:
-            value, where, names = todo.pop()
-            if isinstance(value, Pairs):
-                yield from _irregular(value, where, names)
-                for key, below in value:
-                    todo.append((below, f"{where}{key}.", _below(names, _FOLDED.get(fold(key), ""))))
-            elif isinstance(value, list):
-                todo += [(one, f"{where[:-1]}[{at}].", names) for at, one in enumerate(value)]
+        return _words(self._top, _FIELDS)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,18 @@ def other_readings(body: bytes) -> Others:
     if not words:
         return _NONE
     return Others(tuple(readings.found()), words, frozenset(readings.types), frozenset(readings.fields))
+
+
+def _words(top: Any, known: tuple[str, ...]) -> Iterator[str]:
+    todo: list[tuple[Any, str, tuple[str, ...]]] = [(top, "", known)]
+    while todo:
+        value, where, names = todo.pop()
+        if isinstance(value, Pairs):
+            yield from _irregular(value, where, names)
+            for key, below in value:
+                todo.append((below, f"{where}{key}.", _below(names, _FOLDED.get(fold(key), ""))))
+        elif isinstance(value, list):
+            todo += [(one, f"{where[:-1]}[{at}].", names) for at, one in enumerate(value)]
 
 
 def _values(pairs: Pairs, name: str) -> list[Any]:

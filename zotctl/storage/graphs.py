@@ -31,7 +31,7 @@ from zotctl.storage.graph import (
     read_content,
     understand,
 )
-from zotctl.storage.index import Index
+from zotctl.storage.index import Index, nameless
 
 if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
@@ -208,11 +208,11 @@ class RepositoryGraph:
         """How many it remembers, which is what it weighs."""
         return sum(len(facts.blobs) + len(facts.children) for facts in list(self._graph.facts.values()))
 
-    def require_known(self, *, but: str | None = None, damaged: bool = False) -> None:
+    def require_known(self, index: Index, *, but: str | None = None, damaged: bool = False) -> None:
         """Before something is deleted: while a manifest can't be read, what it needs can't be known (I5).
 
         `but`: the one that shall go itself. `damaged`: nor while one is missing, damaged or of an unknown
-        type, which another try won't change. Raises Unavailable, Referenced.
+        type, or a row of `index` names none; another try won't change that. Raises Unavailable, Referenced.
         """
         for fault in self._unreadable():
             if fault.digest != but:
@@ -226,6 +226,9 @@ class RepositoryGraph:
                 "push it again or delete it first",
                 [fault.digest for fault in faults],
             )
+
+        if damaged and (rows := index.nameless()):
+            raise Referenced(f"{self._name}: what it needs can't be known, so nothing is deleted: {nameless(rows[0])}")
 
     def _unreadable(self) -> list[Fault]:
         return [fault for fault in self._graph.faults.values() if fault.kind == "unreadable"]

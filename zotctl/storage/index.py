@@ -7,6 +7,7 @@ Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -16,11 +17,15 @@ from zotctl.oci.codec import fold, pairs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.oci.quoting import quoted
+from zotctl.oci.readings import irregular_descriptor
 from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME, tag_names
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 _encode = msgspec.json.Encoder().encode
+
+_has_escaped_letter = re.compile(rb"\\u00[4-7]").search
+"""Of such a letter a key may be made; no encoder writes one."""
 
 GROWTH = 1000
 """Rows behind those that are known which are added one by one."""
@@ -37,7 +42,10 @@ _decode_row = msgspec.json.Decoder(_RowFields).decode
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One descriptor of index.json. `tag` is a legal tag; `alias` is the tag within a full name."""
+    """One descriptor of index.json. `tag` is a legal tag; `alias` is the tag within a full name.
+
+    `digest` None: it names none that is known here, or different programs read different ones in it (`nameless`).
+    """
 
     raw: bytes
     digest: Digest | None
@@ -52,6 +60,12 @@ class _Annotated(msgspec.Struct, gc=False):
 
 
 _decode_annotated = msgspec.json.Decoder(_Annotated).decode
+
+
+def nameless(row: Row) -> str:
+    """Why a row has no digest, so that it can't be known what it needs."""
+    reason = irregular_descriptor(row.raw)
+    return f"a row of index.json has {reason}" if reason else "a row of index.json names no digest that is known here"
 
 
 def annotations_of(row: Row) -> dict[str, str]:
@@ -126,6 +140,10 @@ class Index:
     def tags_of(self, digest: str) -> list[str]:
         names = (row.tag or row.alias for row in self.rows_of(digest))
         return sorted({n for n in names if n and (found := self.find(n)) and found.digest == digest})
+
+    def nameless(self) -> list[Row]:
+        """The rows without a digest: other programs may find one in them."""
+        return [row for row in self._rows.values() if row.digest is None]
 
     def duplicate_tags(self) -> list[str]:
         return sorted(tag for tag, ids in self._tags.items() if len(ids) > 1)
@@ -363,7 +381,7 @@ def _require_one_list(fields: Mapping[str, bytes], body: bytes) -> None:
     LayoutInvalid."""
     if strange := [name for name in fields if fold(name) == "manifests" and name != "manifests"]:
         raise LayoutInvalid(f"index.json: {quoted(strange[0])} differs from manifests only in case")
-    if body.count(b'"manifests"') <= 1:
+    if body.count(b'"manifests"') <= 1 and not _has_escaped_letter(body):
         return
     try:
         names = [key for key, _ in pairs_of(body, "index.json")]
@@ -374,15 +392,24 @@ def _require_one_list(fields: Mapping[str, bytes], body: bytes) -> None:
 
 
 def _parse_row(raw: bytes) -> Row:
-    """A row that names no valid digest is kept for other readers, but can't be addressed."""
+    """A row that names no valid digest, or not the same one for all programs, is kept for other readers, but can't be
+    addressed."""
     try:
         fields = _decode_row(raw)
         digest = parse_digest(fields.digest)
+        if raw.count(b'"') != _quotes(fields) and irregular_descriptor(raw) is not None:
+            return Row(raw, None, -1, "", None, None)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DigestInvalid):
         return Row(raw, None, -1, "", None, None)
     annotations = fields.annotations or {}
     tag, alias = tag_names(annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME))
     return Row(raw, digest, fields.size, fields.media_type, tag, alias)
+
+
+def _quotes(fields: _RowFields) -> int:
+    """So many has a row that says this and nothing else: then no key stands there twice, or in another case."""
+    annotations = fields.annotations
+    return 6 + (4 if fields.media_type else 0) + (0 if annotations is None else 2 + 4 * len(annotations))
 
 
 def _new_row(digest: Digest, size: int, media_type: str, tag: str | None) -> Row:

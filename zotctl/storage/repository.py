@@ -228,7 +228,7 @@ class Repository:
             with known.at(index, certain=True) as graph:
                 graph.look_for(digest)
                 users = users_in(graph, digest)
-                known.require_known(but=digest, damaged=True)
+                known.require_known(index, but=digest, damaged=True)
             if digest in index or users:
                 raise Referenced(
                     f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
@@ -438,7 +438,7 @@ class Repository:
                 if digest not in draft and digest not in graph.facts and digest not in graph.faults:
                     raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
                 # What a referrer calls its subject is only gone when its bytes are.
-                known.require_known(but=digest, damaged=bool(graph.referrers(digest)))
+                known.require_known(draft, but=digest, damaged=bool(graph.referrers(digest)))
                 parents = graph.parents(digest)
             if parents:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
