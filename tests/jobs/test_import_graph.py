@@ -112,6 +112,29 @@ def test_a_subject_without_a_row_comes_with_its_signature(store: Store, tmp_path
     assert SUBJECT.digest not in store.repository("source").index()
 
 
+@pytest.mark.parametrize("said", [len(b"an SBOM"), 1])
+def test_a_subject_that_is_no_manifest_comes_with_its_signature(store: Store, tmp_path: Path, said: int) -> None:
+    body = b"an SBOM"
+    about = descriptor(body, LAYER) | {"size": said}
+    signature = image("sig")
+    manifest = json.dumps(json.loads(signature.manifest) | {"subject": about}).encode()
+    rows = [descriptor(manifest, OCI_MANIFEST)]
+    source = source_of(tmp_path / "source", manifest, *signature.blobs, body, rows=rows)
+    assert run_import(store, source, move=True).exit_code == 0
+    assert has(store, body, manifest) and not source.exists()
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_what_is_left_out_is_no_success(store: Store, tmp_path: Path, move: bool) -> None:
+    """It may be whole, so it is no damage either."""
+    child = b'{"spdxVersion": "SPDX-2.3"}'
+    index = json.dumps({"schemaVersion": 2, "manifests": [descriptor(child, "application/spdx+json")]}).encode()
+    source = source_of(tmp_path / "source", index, child, rows=[row(Image(index, []), "v1", mediaType=OCI_INDEX)])
+    report = run_import(store, source, move=move)
+    assert (report.exit_code, kinds(report)) == (5, ["unknown_media_type"])
+    assert report.findings[0].tags == ("v1",) and blob_file(source, child).exists()
+
+
 def test_a_subject_that_is_not_there_is_no_matter(store: Store, tmp_path: Path) -> None:
     signature = image("sig", subject=SUBJECT.digest)
     report = run_import(store, lay_out(tmp_path / "source", signature, [row(signature, "sig")]), move=True)

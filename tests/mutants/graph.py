@@ -70,6 +70,16 @@ MUTANTS = [
         f"{READINGS}::test_a_manifest_among_the_layers_is_a_child_however_its_type_is_written",
     ),
     Mutant(
+        "subject-leaf-stays-behind",
+        kinds.CLAIMS,
+        "I5",
+        "a subject that is no manifest is imported with its referrer",
+        "jobs/importer.py",
+        "return [*facts.blobs, *children, *subjects]",
+        "return [*facts.blobs, *children]",
+        "tests/jobs/test_import_graph.py::test_a_subject_that_is_no_manifest_comes_with_its_signature",
+    ),
+    Mutant(
         "ambiguous-push",
         kinds.CLAIMS,
         "I5",

@@ -33,7 +33,7 @@ from zotctl.jobs.hashing import Workers
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.import_source import chunks, other_content, other_size, pieces, require_size, source_reader
 from zotctl.jobs.import_times import push_times
-from zotctl.jobs.report import Finding, Kind
+from zotctl.jobs.report import DAMAGE_KINDS, Finding, Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import (
     PIPE,
@@ -339,8 +339,12 @@ class _Import:
         return blobs | manifests
 
     def _blobs_of(self, facts: Facts) -> list[Reference]:
-        """What is no manifest: config and layers, and what an index lists of such content."""
-        return [*facts.blobs, *(child for child in facts.children if child.digest in self.graph.leaves)]
+        """What is no manifest: config and layers, and what an index lists of such content, or that is a subject."""
+        leaves = self.graph.leaves
+        children = [child for child in facts.children if child.digest in leaves]
+        # Nothing is refused for what a referrer says of its subject, nor for a subject that is not there.
+        subjects = [one._replace(size=leaves[one.digest]) for one in facts.subjects if leaves.get(one.digest, -1) >= 0]
+        return [*facts.blobs, *children, *subjects]
 
     def _may_lack(self, blob: Reference) -> bool:
         """image-spec, layer.md, "Non-Distributable Layers": such a layer may be absent."""
@@ -401,7 +405,7 @@ class _Import:
 
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         details = {"source": self.layout.label}
-        if fault.kind == "unreadable":  # it may be whole, and another run may have it
+        if fault.kind not in DAMAGE_KINDS:  # it may be whole, and is left out all the same
             self.run.report.codes.append(5)
         kind: Kind = fault.kind  # type: ignore[assignment]
         self.run.finding(Finding(self.name, fault.digest, kind, fault.reason, tags, "skip", details))
