@@ -225,8 +225,8 @@ MUTANTS = [
         "I5",
         "what an index lists beside manifests is imported with it",
         "jobs/importer.py",
-        "return [*facts.blobs, *(child for child in facts.children if child.digest in self.graph.leaves)]",
-        "return [*facts.blobs]",
+        "return [*facts.blobs, *children, *subjects]",
+        "return [*facts.blobs, *subjects]",
         "tests/jobs/test_import_graph.py::test_a_build_cache_comes_with_its_tag",
     ),
 ]
