@@ -123,7 +123,7 @@ MUTANTS = [
          "                return None\n"
          "            with"),
         "            with",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_i5_what_can_not_be_known_any_more_spares[own-_unknown]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_i5_what_can_not_be_known_any_more_spares[own-_dangles]",
     ),
     Mutant(
         "fence-invalid-layout-goes",

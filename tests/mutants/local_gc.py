@@ -82,7 +82,7 @@ MUTANTS = [
          "                return\n"
          "            left"),
         "            left",
-        "tests/jobs/test_gc_rechecks.py::test_i5_a_fault_that_appears_between_plan_and_deed_stops_it[unknown]",
+        "tests/jobs/test_gc_rechecks.py::test_i5_a_fault_that_appears_between_plan_and_deed_stops_it[damaged]",
     ),
     Mutant(
         "purge-despite-faults",

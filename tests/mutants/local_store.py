@@ -149,11 +149,9 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "a folder is as old as what came last",
-        "storage/local/trash.py",
-        ("info = self._site.stat(folder.key)\n"
-         "        return"),
-        ("info = self._site.stat(keys.trash_run(folder.run))\n"
-         "        return"),
+        "jobs/gc_local.py",
+        "if (info := root.local.site.stat(folder.key)) is None:",
+        "if (info := root.local.site.stat(keys.trash_run(folder.run))) is None:",
         "tests/jobs/test_gc_trash.py::test_a_folder_is_as_old_as_the_last_thing_that_came_into_it",
     ),
     Mutant(
