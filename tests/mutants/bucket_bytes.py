@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 GONE = "tests/storage/test_s3_gone.py::"
 HALVES = "tests/storage/test_s3_halves.py::"
+HISTORY = "tests/storage/test_s3_history.py::"
 RETRYING = "tests/storage/test_s3_retrying.py::"
 
 MUTANTS = [
@@ -176,5 +177,61 @@ MUTANTS = [
         "if root is None or not self.is_lost(root, error):",
         "if True:",
         "tests/jobs/test_bucket_away.py::test_an_outage_that_begins_with_a_manifest",
+    ),
+    Mutant(
+        "bucket-history-drops-the-latest",
+        kinds.RETENTION,
+        "I6",
+        "what was written since the look is kept",
+        "storage/s3/history.py",
+        "+ events[len(old) :]",
+        "",
+        HISTORY + "test_what_is_written_while_it_is_made_one_is_kept",
+    ),
+    Mutant(
+        "bucket-history-without-slack",
+        kinds.RETENTION,
+        "I6",
+        "the clock of a process may be behind",
+        "storage/s3/history.py",
+        "asof - SLACK",
+        "asof",
+        HISTORY + "test_what_is_written_while_it_is_made_one_is_kept",
+    ),
+    Mutant(
+        "bucket-history-deleted-first",
+        kinds.RETENTION,
+        "I4",
+        "what takes the place of old objects is written first",
+        "storage/s3/history.py",
+        ("        if kept:\n"
+         "            self._write(name, kept)\n"
+         "        for found, _ in written:\n"
+         "            self._site.objects.delete(found.key)"),
+        ("        for found, _ in written:\n"
+         "            self._site.objects.delete(found.key)\n"
+         "        if kept:\n"
+         "            self._write(name, kept)"),
+        HISTORY + "test_nothing_is_deleted_before_what_takes_its_place_is_written",
+    ),
+    Mutant(
+        "bucket-history-lost-in-an-outage",
+        kinds.RETENTION,
+        "I6",
+        "what cannot be written now is kept",
+        "storage/s3/history.py",
+        "self._events[:0] = some",
+        "pass",
+        HISTORY + "test_what_cannot_be_written_is_kept",
+    ),
+    Mutant(
+        "copied-manifest-counts-as-pushed",
+        kinds.RETENTION,
+        "I4",
+        "a manifest that another tool has put there was not pushed",
+        "storage/s3/history.py",
+        "if found is not None and PUSHED.items() <= found.metadata.items():",
+        "if found is not None:",
+        HISTORY + "test_an_untagged_manifest_tells_itself_that_it_was_pushed_here",
     ),
 ]

@@ -8,7 +8,7 @@ from tests.jobs.test_gc_bucket import World
 from tests.stores import push_image
 from zotctl.errors import Unavailable
 from zotctl.storage import keys
-from zotctl.storage.s3.history import FILES, FLUSHED_EVERY, BucketHistory
+from zotctl.storage.s3.history import FILES, FLUSHED_EVERY, SLACK, BucketHistory
 
 
 @pytest.fixture
@@ -83,6 +83,32 @@ def test_many_objects_become_one(world: World) -> None:
     assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}
     one.compact("a", set(), set(), world.clock.at)
     assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}, "few are left as they are"
+
+
+def test_what_is_written_while_it_is_made_one_is_kept(world: World) -> None:
+    one = history(world)
+    for number in range(FILES + 1):
+        one.note("a", "push", f"sha256:{number}")
+        one.flush()
+    one.compact("a", set(), set(), world.clock.at + SLACK / 2)
+    assert "sha256:1" in history(world, fresh=True).past("a").here, "the list of what is alive may be older"
+
+
+def test_nothing_is_deleted_before_what_takes_its_place_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> str:
+        raise Unavailable("away")
+
+    one = history(world)
+    for number in range(FILES + 1):
+        one.note("a", "push", f"sha256:{number}")
+        one.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.memory, "put", away)
+        with pytest.raises(Unavailable):
+            one.compact("a", {"sha256:1"}, set(), world.clock.at + 100)
+    assert len(world.keys_of(keys.history("a"))) == FILES + 1
 
 
 def test_what_is_not_an_event_is_skipped(world: World) -> None:
