@@ -366,3 +366,14 @@ def test_each_lie_of_a_registry_is_told(lie: str, part: str, tmp_path: Path) -> 
     assert (code, bool(reasons)) == ((4, True) if lie else (0, False)), reasons
     assert any(part in reason for reason in reasons) or not lie, reasons
     assert document["summary"]["manifests"] == 2, "referrers are looked at too"
+
+
+def test_a_repository_that_is_being_made_is_no_finding(store: Path, tmp_path: Path) -> None:
+    """It begins with `oci-layout` and comes to index.json before any blob; without that, blobs are not served."""
+    made = store / "made"
+    (made / "blobs" / "sha256").mkdir(parents=True)
+    shutil.copy(store / "app" / "oci-layout", made)
+    assert run("--root", str(store), cwd=tmp_path)[0] == 0
+    (made / "blobs" / "sha256" / digest_of(b"content").encoded).write_bytes(b"content")
+    code, document = run("--root", str(store), cwd=tmp_path)
+    assert (code, kinds(document)) == (4, ["invalid_index"])
