@@ -370,6 +370,8 @@ def test_each_lie_of_a_registry_is_told(lie: str, part: str, tmp_path: Path) -> 
 
 def test_a_repository_that_is_being_made_is_no_finding(store: Path, tmp_path: Path) -> None:
     """It begins with `oci-layout` and comes to index.json before any blob; without that, blobs are not served."""
+    (store / ".zotctl").mkdir()
+    (store / ".zotctl" / "version").touch()
     made = store / "made"
     (made / "blobs" / "sha256").mkdir(parents=True)
     shutil.copy(store / "app" / "oci-layout", made)

@@ -98,8 +98,7 @@ def view_of(root: Root, name: str) -> View:
 
 
 def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
-    """Which of the two files is wrong; None: the repository is gone, or is being made, which begins with `oci-layout`
-    and comes to index.json before any blob."""
+    """Which of the two files is wrong; None: the repository is gone, or is being made."""
     if root.stat(name) is None:
         return None
     try:
@@ -109,18 +108,21 @@ def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Tr
     except LayoutInvalid as worse:
         return _layout(root, name, "invalid_layout", keys.layout(name), worse.message)
     missing = isinstance(error, NotFound)
-    if missing and (root.stat(keys.index(name)) is not None or not any(_files(root, keys.blobs(name)))):
+    if missing and (root.stat(keys.index(name)) is not None or is_being_made(root, name)):
         return None
     reason = "index.json is missing" if missing else error.message
     return _layout(root, name, "invalid_index", keys.index(name), reason)
 
 
-def _files(root: Root, directory: str) -> Iterator[str]:
-    """Of a directory of blobs, by algorithm."""
+def is_being_made(root: Root, name: str) -> bool:
+    """A repository of a store begins with `oci-layout`, and comes to index.json before any blob."""
+    if root.stat(keys.VERSION) is None or root.stat(keys.layout(name)) is None or root.stat(keys.index(name)):
+        return False
     with suppress(NotFound):
-        for algorithm in root.driver.scan(directory):
-            if algorithm.is_dir:
-                yield from (entry.name for entry in root.driver.scan(f"{directory}/{algorithm.name}"))
+        for algorithm in root.driver.scan(keys.blobs(name)):
+            if not algorithm.is_dir or root.driver.scan(f"{keys.blobs(name)}/{algorithm.name}"):
+                return False
+    return True
 
 
 def _layout(root: Root, name: str, kind: Kind, key: str, reason: str) -> Trouble:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from zotctl.errors import Damaged, LayoutInvalid, NotFound
 from zotctl.jobs.damage import ATTEMPTS, Inspector, Verdict, judge
-from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of
+from zotctl.jobs.examination import Examined, Trouble, View, is_being_made, layout_trouble, path_of
 from zotctl.jobs.hashing import Hasher, Workers, cores
 from zotctl.jobs.report import Finding, Kind, counted
 from zotctl.jobs.run import Run
@@ -205,7 +205,7 @@ class LayoutCheck:
     def check(self) -> None:
         """Tell all that is wrong. Raises StorageError when the directory can't be looked at."""
         structure = list(self._structure())
-        if self._root.stat(self._name) is None:
+        if self._root.stat(self._name) is None or (structure and is_being_made(self._root, self._name)):
             return
         self._tell_all(structure, None)
         try:
