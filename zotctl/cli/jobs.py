@@ -177,12 +177,17 @@ def _was_used(path: str) -> bool:
 
 
 def only_read(config: Config) -> Config:
-    """For who only looks: where nobody has ever served nothing is made, and so all is read only."""
+    """For a run that only looks: where zotctl has never served it makes nothing, so it opens all roots read-only. What
+    it would tell beside a running zot would not hold: HeldElsewhere, as for a run that writes."""
     from zotctl.config import is_bucket
+    from zotctl.storage.local.opening import refuse_beside_zot
 
     places = [root.path for root in (*config.storage.roots, *(route.root for route in config.storage.routes))]
     if all(is_bucket(path) or _was_used(path) for path in places):
         return config
+    for path in places:
+        if not is_bucket(path):
+            refuse_beside_zot(path)
     return replace(config, storage=replace(config.storage, read_only=True))
 
 

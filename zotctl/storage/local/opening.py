@@ -159,7 +159,7 @@ def _refuse_unknown_format(driver: Driver, path: str) -> None:
 
 def _prepare(driver: Driver, path: str) -> bool:
     """Make the hidden directory; False where nothing can be written."""
-    _refuse_beside_zot(path)
+    refuse_beside_zot(path)
     site = Site(driver, Clock(), Locks(driver, Clock()))
     try:
         for directory in DIRECTORIES:
@@ -197,7 +197,7 @@ def _try_out(driver: LocalDriver, path: str) -> None:
         log.warning(f"{path} has no file locks: one process only, and no job beside it")
 
 
-def _refuse_beside_zot(path: str) -> None:
+def refuse_beside_zot(path: str) -> None:
     """zot keeps its locks in memory, so both may not write. Its database is locked while it runs."""
     for name in ZOT_DATABASES:
         with suppress(FileNotFoundError, PermissionError):
