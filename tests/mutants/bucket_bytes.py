@@ -234,4 +234,14 @@ MUTANTS = [
         "if found is not None:",
         HISTORY + "test_an_untagged_manifest_tells_itself_that_it_was_pushed_here",
     ),
+    Mutant(
+        "promise-before-its-length",
+        kinds.PROMISES,
+        "I6",
+        "a promise is worth the time from its last look",
+        "storage/repository.py",
+        "        if self._check_size(digest, size):\n            # The",
+        "        if self._check_size(digest, size) and False:\n            # The",
+        GONE + "test_i6_a_promise_begins_after_the_manifests_that_tell_the_length_were_read[own]",
+    ),
 ]

@@ -242,3 +242,20 @@ def test_a_manifest_that_is_known_costs_one_look_in_half_a_minute(servers: Serve
     assert asked() == ["get"]
     servers.later(BELIEVED)
     assert asked() == ["get", "head"]
+
+
+def test_i6_a_promise_begins_after_the_manifests_that_tell_the_length_were_read(servers: Servers) -> None:
+    """A fresh server is frozen while it reads them: by then a collector may have taken what it had looked at."""
+    frozen: list[str] = []
+
+    def choose(method: str, subject: str) -> str:
+        if subject == keys.blob("a", IMAGE.digest) and not frozen:
+            frozen.append(method)
+            servers.clock.at += 86400
+            servers.memory.delete(servers.place)
+        return ""
+
+    fresh = bucket_store(FaultyObjects(servers.memory, choose), servers.clock, dedupe=servers.dedupe)  # type: ignore[arg-type]
+    with pytest.raises(BlobUnknown):
+        fresh.repository("a").blob(LAYER)
+    assert frozen
