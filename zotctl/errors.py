@@ -73,7 +73,7 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage",
     3: "configuration refused",
     4: "damage found (scrub, dedupe, verify, import-layout)",
-    5: "done, but some repositories could not be looked at",
+    5: "done, but some repositories could not be looked at, or images were left out of an import that may be whole",
     10: "no such store or repository",
     11: "another run of the job, or zot, holds the store",
     12: "permission or credentials",
