@@ -135,6 +135,10 @@ class Repo:
     def readable(self) -> set[Digest]:
         return {digest for digest in self.reachable(sure=True) if self.blobs.get(digest) == GOOD}
 
+    def nameless(self) -> bool:
+        """Is there a row of which it is not known what it names?"""
+        return any(digest is None for digest, _, _ in self.rows.rows)
+
     def damaged(self) -> bool:
         return any(self.blobs.get(digest) != GOOD for digest in self.reachable(sure=False))
 
@@ -288,9 +292,9 @@ class Machine(RuleBasedStateMachine):
         except BlobUnknown:
             assert digest not in repo.blobs
         except Referenced:
-            assert digest in repo.blobs and (used or repo.damaged())
+            assert digest in repo.blobs and (used or repo.damaged() or repo.nameless())
         else:
-            assert digest in repo.blobs and not used, "in use (I5)"
+            assert digest in repo.blobs and not used and not repo.nameless(), "in use, or that can't be known (I5)"
             del repo.blobs[digest]
 
     def existing(self, name: str, one: bool) -> Repository | None:
@@ -307,7 +311,8 @@ class Machine(RuleBasedStateMachine):
         except ZotctlError:
             repo.blobs.pop(digest, None)
         else:
-            assert digest not in repo.blobs or repo.damaged() or repo.users(digest), "left behind"
+            may_stay = repo.damaged() or repo.nameless() or repo.users(digest)
+            assert digest not in repo.blobs or may_stay, "left behind"
 
     def owe(self, name: str, digest: Digest) -> None:
         """Before a push of `digest`: who else has the damaged inode that it will replace?"""
