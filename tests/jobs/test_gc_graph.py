@@ -148,6 +148,31 @@ def test_i5_a_row_of_which_the_digest_is_not_known_stops_deletion(kept: Kept, ho
     assert kept.all_of(image, other)
 
 
+@pytest.mark.parametrize("field", ["config", "layers", "Layers", "subject", "blobs"])
+def test_i5_references_beside_the_rows_stop_deletion(kept: Kept, field: str) -> None:
+    """An image that was written over index.json has no rows, and needs all the same what it names."""
+    image = images.image()
+    document = json.loads(image.manifest)
+    beside = document["layers"] if field.lower() in ("layers", "blobs") else document["config"]
+    kept.lay(image.manifest, *image.blobs, rows=[])
+    kept.write(keys.index("a"), json.dumps({"schemaVersion": 2, field: beside}).encode())
+    assert kept.collect().exit_code == 5
+    with pytest.raises(Referenced, match=f"index.json has '{field}'"):
+        kept.store.repository_for_push("a").delete_blob(digest_of(image.blobs[-1]))
+    assert kept.all_of(image)
+    assert [finding.kind for finding in run_scrub(kept.store).findings] == ["invalid_index"]
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}])
+def test_what_stands_beside_the_rows_and_names_nothing_stops_nothing(kept: Kept, nothing: object) -> None:
+    image = images.image()
+    kept.lay(image.manifest, *image.blobs, rows=[images.row(image, "v1")])
+    fields = {"manifests": [images.row(image, "v1")], "layers": nothing, "subject": None, "x": {"config": [1]}}
+    kept.write(keys.index("a"), json.dumps({"schemaVersion": 2, **fields}).encode())
+    assert kept.collect().exit_code == 0
+    assert kept.all_of(image) and not kept.has(b"stray")
+
+
 def test_what_contradicts_a_claim_is_told(kept: Kept) -> None:
     image, twice = images.image(), images.image("twice")
     body = twice.manifest.replace(b'"layers"', b'"Layers"')

@@ -565,6 +565,45 @@ def test_move_leaves_what_is_not_whole(store: Store, made: Image, tmp_path: Path
     assert sorted(source.rglob("*")) == before and len(actions(report, "stay")) == 1
 
 
+@pytest.mark.parametrize("names", [["not a name!"], ["x.io/p/q:v1", "y.io/p/r:v1"], ["v1", "v1"]], ids=str)
+def test_move_leaves_a_source_whose_names_did_not_come(store: Store, tmp_path: Path, names: list[str]) -> None:
+    """An image without its name goes with the next collection of all that is untagged."""
+    made = [image(str(number)) for number, _ in enumerate(names)]
+    rows = [row(one, name) for one, name in zip(made, names, strict=True)]
+    source = write_layout(tmp_path / "source", *made, rows=rows)
+    before = sorted(source.rglob("*"))
+    report = run_import(store, source, repo="a", all=True, move=True)
+    (stay,) = actions(report, "stay")
+    assert sorted(source.rglob("*")) == before and "without the name" in stay["reason"]
+    assert all(pulls(store, "a", one, one.digest) for one in made)
+
+
+def test_move_takes_one_image_with_a_tag_twice(store: Store, made: Image, tmp_path: Path) -> None:
+    source = write_layout(tmp_path / "source", made, rows=[row(made, "v1"), row(made, "v1")])
+    run_import(store, source, move=True)
+    assert not source.exists() and pulls(store, "source", made, "v1")
+
+
+def test_move_leaves_what_an_index_says_and_no_repository_took(store: Store, made: Image, tmp_path: Path) -> None:
+    """What stands there of the whole has a place in a new repository only."""
+    source = lay_out(tmp_path / "source", made, [row(made, "v1")], annotations={"who": "ours"})
+    push_image(store, "a", "other")
+    report = run_import(store, source, repo="a", move=True)
+    assert "beside its rows" in actions(report, "stay")[0]["reason"] and (source / "index.json").exists()
+    run_import(store, source, repo="b", move=True)
+    assert not source.exists() and json.loads(index_bytes(store, "b"))["annotations"] == {"who": "ours"}
+
+
+def test_move_leaves_references_that_stand_beside_the_rows(store: Store, made: Image, tmp_path: Path) -> None:
+    other = image("other")
+    beside = json.loads(other.manifest)["layers"]
+    source = write_layout(tmp_path / "source", made, other, rows=[row(made, "v1")], layers=beside)
+    report = run_import(store, source, move=True)
+    assert kinds(report) == ["invalid_index"] and report.exit_code == 4
+    assert blob_file(source, other.blobs[1]).exists() and (source / "index.json").exists()
+    assert "layers" not in json.loads(index_bytes(store, "source"))
+
+
 def test_move_hashes_what_was_here_before_the_other_copy_goes(store: Store, made: Image, tmp_path: Path) -> None:
     run_import(store, lay_out(tmp_path / "first", made, [row(made, "v1")]), repo="a")
     here = Path(store.roots[0].label, keys.blob("a", digest_of(made.blobs[1])))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
 from zotctl.jobs.affected import Affected
 from zotctl.jobs.damage import Verdict
-from zotctl.jobs.report import Kind, counted
+from zotctl.jobs.report import Kind
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
@@ -19,7 +19,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.graph import Facts, Fault, ManifestGraph, Reference
 from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.index import Index, nameless
+from zotctl.storage.index import Index
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE = 3600.0
@@ -184,8 +184,9 @@ class Examined:
         yield from self._missing(view)
 
     def _faults(self, view: View, damaged: set[Digest]) -> Iterator[Trouble]:
-        if rows := view.index.nameless():
-            reason = f"{counted(len(rows), 'row')} with no valid digest: {nameless(rows[0])}"
+        if unclear := list(view.index.unclear()):
+            rest = f", and {len(unclear) - 1} more of the kind" if len(unclear) > 1 else ""
+            reason = f"what it needs can't be known: {unclear[0]}{rest}"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
         for fault in view.faults.values():
             if fault.kind in _TOLD and fault.digest not in damaged and _is_digest(fault.digest):

@@ -16,7 +16,7 @@ from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name, parse_tag
 from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
 from zotctl.storage.graph import Facts
-from zotctl.storage.index import Row, annotations_of, nameless
+from zotctl.storage.index import Row, annotations_of
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,27 @@ class _Named:
 class Plan:
     repositories: dict[str, list[Wanted]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    names_lost: int = 0
+    """Of rows that come without the name by which they are known in the source."""
 
 
 def plan_import(layout: Layout, facts: dict[str, Facts], options: ImportOptions) -> Plan:
     """Raises UsageError where a choice is missing: which repository, which image."""
     plan = Plan()
     named = [name for row in layout.index.rows() for name in _names(layout, row, facts)]
-    _report_nameless(layout, plan)
+    _report_unclear(layout, plan)
     for repository, rows in _by_repository(layout, named, facts, options).items():
-        plan.repositories[repository] = _tagged(repository, rows, plan.findings)
+        plan.repositories[repository] = _tagged(repository, rows, plan)
     if options.tag is not None:
         _choose(plan, options.tag, facts)
     return plan
 
 
-def _report_nameless(layout: Layout, plan: Plan) -> None:
-    for row in layout.index.nameless():
-        reason = f"{layout.label}: {nameless(row)}: {quoted(row.raw.decode(errors='replace'))}"
-        plan.findings.append(Finding(layout.proposal or "", None, "invalid_index", reason, action="skip"))
+def _report_unclear(layout: Layout, plan: Plan) -> None:
+    for reason in layout.index.unclear():
+        plan.findings.append(
+            Finding(layout.proposal or "", None, "invalid_index", f"{layout.label}: {reason}", action="skip")
+        )
 
 
 # -- names --------------------------------------------------------------------------------------
@@ -191,16 +194,17 @@ def _subjects(row: _Named | Wanted, facts: dict[str, Facts]) -> Iterator[str]:
 # -- tags ---------------------------------------------------------------------------------------
 
 
-def _tagged(repository: str, rows: list[_Named], findings: list[Finding]) -> list[Wanted]:
+def _tagged(repository: str, rows: list[_Named], plan: Plan) -> list[Wanted]:
     """Each tag once; what can't be one is said, and its row comes without a name."""
     tags = _Tags(rows)
     wanted = []
     for position, row in enumerate(rows):
         tag, fault = tags.of(position, row)
         if fault is not None:
-            findings.append(_finding(repository, row, fault))
+            plan.findings.append(_finding(repository, row, fault))
         if not tags.is_twin(position, row, tag):
             wanted.append(Wanted(row.row, row.digest, tag))
+            plan.names_lost += fault is not None
     return wanted
 
 

@@ -33,7 +33,7 @@ from zotctl.jobs.hashing import Workers
 from zotctl.jobs.import_plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.import_source import chunks, other_content, other_size, pieces, require_size, source_reader
 from zotctl.jobs.import_times import push_times
-from zotctl.jobs.report import DAMAGE_KINDS, Finding, Kind
+from zotctl.jobs.report import DAMAGE_KINDS, Finding, Kind, counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import (
     PIPE,
@@ -194,13 +194,20 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         importing[0].take_fields = True
     whole = [one.run_all() for one in importing]
     if options.move and not run.dry_run and isinstance(layout, StoredLayout):
-        _move(run, layout, importing, all(whole) and options.tag is None)
+        reason = "" if all(whole) and options.tag is None else "not all of it was imported"
+        if plan.names_lost:
+            reason = reason or f"{counted(plan.names_lost, 'image')} came without the name that it has there"
+        _move(run, layout, importing, reason)
 
 
-def _move(run: Run, layout: StoredLayout, importing: list[_Import], whole: bool) -> None:
-    """Only when everything is in the store: what was left out exists nowhere else."""
-    if not whole or layout.index.nameless():
-        run.item(action="stay", source=layout.label, reason="not all of it was imported, so it is left in place")
+def _move(run: Run, layout: StoredLayout, importing: list[_Import], reason: str) -> None:
+    """Only when everything is in the store: what was left out exists nowhere else. `reason`: why it stays."""
+    if not reason and any(True for _ in layout.index.unclear()):
+        reason = "not all of it was imported"
+    if not reason and not any(one.index().says_all_of(layout.index) for one in importing):
+        reason = "what its index.json says beside its rows was not imported"
+    if reason:
+        run.item(action="stay", source=layout.label, reason=f"{reason}, so it is left in place")
         return
     digests = sorted({digest for one in importing for digest in one.verified})
     for one in importing:
@@ -264,7 +271,7 @@ class _Import:
 
     def _keep_tags(self) -> None:
         """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
-        index = self._index()
+        index = self.index()
         self._set_aside({row.tag for row in self.rows if self._is_kept(index, row)}, index)
 
     def _set_aside(self, tags: set[str | None], index: Index) -> None:
@@ -273,7 +280,7 @@ class _Import:
         for row in kept:
             self._report_kept(row, index)
 
-    def _index(self) -> Index:
+    def index(self) -> Index:
         try:
             return self.root.protocol.read_index(self.name).index
         except NotFound:
@@ -434,12 +441,12 @@ class _Import:
     # -- copying ----------------------------------------------------------------------------------
 
     def _preview(self) -> None:
-        index, missing = self._index(), self._missing(self._needed())
+        index, missing = self.index(), self._missing(self._needed())
         self._count(len(missing), sum(size for _, size in missing))
         self._report_rows(index)
 
     def _fill(self) -> None:
-        before = self._index()
+        before = self.index()
         for _ in range(ROUNDS):
             try:
                 with self.root.upkeep.gathering() as gathering:
@@ -609,7 +616,7 @@ class _Import:
             self._put_children(draft, kept)
 
         self.root.committer.commit(self.name, change)
-        self._set_aside(kept, self._index())
+        self._set_aside(kept, self.index())
 
     def _put_children(self, draft: Index, kept: set[str | None]) -> None:
         """What an index lists is a row too, behind all others: nothing else names it to other readers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from zotctl.storage.graph import Facts, Fault, reach
-from zotctl.storage.index import Index, nameless
+from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
@@ -42,7 +42,7 @@ def mark_index(root: Root, name: str, index: Index, generation: object, *, certa
     with root.graph(name).at(index, again=True, certain=certain) as graph:
         facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
     root.protocol.graphs.weigh(name)
-    faults += [Fault("", "invalid_manifest", nameless(row)) for row in index.nameless()]
+    faults += [Fault("", "invalid_manifest", reason) for reason in index.unclear()]
     return Marks(index, generation, reachable, faults, facts)
 
 

@@ -31,7 +31,7 @@ from zotctl.storage.graph import (
     read_content,
     understand,
 )
-from zotctl.storage.index import Index, nameless
+from zotctl.storage.index import Index
 
 if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
@@ -212,7 +212,7 @@ class RepositoryGraph:
         """Before something is deleted: while a manifest can't be read, what it needs can't be known (I5).
 
         `but`: the one that shall go itself. `damaged`: nor while one is missing, damaged or of an unknown
-        type, or a row of `index` names none; another try won't change that. Raises Unavailable, Referenced.
+        type, or something in `index` is unclear; another try won't change that. Raises Unavailable, Referenced.
         """
         for fault in self._unreadable():
             if fault.digest != but:
@@ -227,8 +227,8 @@ class RepositoryGraph:
                 [fault.digest for fault in faults],
             )
 
-        if damaged and (rows := index.nameless()):
-            raise Referenced(f"{self._name}: what it needs can't be known, so nothing is deleted: {nameless(rows[0])}")
+        for reason in index.unclear() if damaged else ():
+            raise Referenced(f"{self._name}: what it needs can't be known, so nothing is deleted: {reason}")
 
     def _unreadable(self) -> list[Fault]:
         return [fault for fault in self._graph.faults.values() if fault.kind == "unreadable"]

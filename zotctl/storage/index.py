@@ -27,6 +27,13 @@ _encode = msgspec.json.Encoder().encode
 _has_escaped_letter = re.compile(rb"\\u00[4-7]").search
 """Of such a letter a key may be made; no encoder writes one."""
 
+_OF_EVERY_INDEX = ("schemaVersion", "mediaType", "manifests")
+_REFERENCES = frozenset(map(fold, ("config", "layers", "blobs", "subject", "fsLayers")))
+_NOTHING = (b"null", b"[]", b"{}")
+
+OUR_ANNOTATIONS = "dev.zotctl."
+"""What annotations of an index are called that only a bucket needs."""
+
 GROWTH = 1000
 """Rows behind those that are known which are added one by one."""
 
@@ -65,7 +72,8 @@ _decode_annotated = msgspec.json.Decoder(_Annotated).decode
 def nameless(row: Row) -> str:
     """Why a row has no digest, so that it can't be known what it needs."""
     reason = irregular_descriptor(row.raw)
-    return f"a row of index.json has {reason}" if reason else "a row of index.json names no digest that is known here"
+    what = f"has {reason}" if reason else "names no digest that is known here"
+    return f"a row of index.json {what}: {quoted(row.raw.decode(errors='replace'))}"
 
 
 def annotations_of(row: Row) -> dict[str, str]:
@@ -145,6 +153,23 @@ class Index:
         """The rows without a digest: other programs may find one in them."""
         return [row for row in self._rows.values() if row.digest is None]
 
+    def unclear(self) -> Iterator[str]:
+        """Why it can't be known all that this index needs: a row without a digest, or what stands beside the rows where
+        other manifests have their references. Who writes an image over an index.json has not deleted all of it."""
+        yield from map(nameless, self.nameless())
+        for name, raw in self._fields.items():
+            if fold(name) in _REFERENCES and raw not in _NOTHING:
+                yield f"index.json has {quoted(name)}, in which other programs may find what is needed"
+
+    def says_all_of(self, other: Index) -> bool:
+        """Is what `other` says beside its rows said here, too?"""
+        mine, theirs = _annotations(self._fields), _annotations(other._fields)
+        fields = [name for name in other._fields if name not in (*_OF_EVERY_INDEX, "annotations")]
+        own = [name for name in theirs if not name.startswith(OUR_ANNOTATIONS)]
+        return all(self._fields.get(name) == other._fields[name] for name in fields) and all(
+            name in mine and bytes(mine[name]) == bytes(theirs[name]) for name in own
+        )
+
     def duplicate_tags(self) -> list[str]:
         return sorted(tag for tag, ids in self._tags.items() if len(ids) > 1)
 
@@ -216,8 +241,13 @@ class Index:
             self._put_over(row, row.digest, (bare, plain))
 
     def adopt_fields(self, other: Index) -> None:
-        """Take over what `other` says beside its rows and this one doesn't, as annotations of the whole."""
-        lacking = {name: raw for name, raw in other._fields.items() if name not in self._fields}
+        """Take over what `other` says beside its rows and this one doesn't, as annotations of the whole; but no
+        references, for what they name is not taken over with them."""
+        lacking = {
+            name: raw
+            for name, raw in other._fields.items()
+            if name not in self._fields and fold(name) not in _REFERENCES
+        }
         if lacking:
             self._fields = self._fields | lacking
             self.dirty = True
