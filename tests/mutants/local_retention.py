@@ -63,8 +63,8 @@ MUTANTS = [
         "I4",
         "a row has its delay",
         "jobs/retention.py",
-        "return at is not None and self._now - at >= delay",
-        "return at is not None",
+        "return self._now - at >= delay",
+        "return True",
         "tests/jobs/test_retention_signatures.py::test_untagged_subject_and_referrer_go_together_when_referrers_may[directory]",
     ),
     Mutant(

@@ -14,6 +14,7 @@ from tests.mutants import (
     local_retention,
     local_store,
     retention_clocks,
+    retention_rules,
 )
 from tests.mutants.mutant import Mutant
 
@@ -29,6 +30,7 @@ MODULES = (
     far_bucket,
     foreign_tools,
     retention_clocks,
+    retention_rules,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

@@ -159,7 +159,7 @@ class _Rows:
         facts = self._marks.facts.get(digest)
         subjects = [subject.digest for subject in facts.subjects] if facts else []
         lost = bool(subjects) and not any(map(self._attachments.is_here, subjects))
-        if digest in self._held and not (self._policy.delete_referrers and lost):
+        if digest in self._held and not lost:
             return True
         if self._attachments.is_attached(digest):
             delay = self._rules.untagged_delay if subjects else self._rules.delay
@@ -194,14 +194,13 @@ class _Rows:
 
     def _old(self, digest: str, delay: float) -> bool:
         """Unknown means keep; a row that was not pushed here goes only if that is asked for."""
-        if digest in self._past.here or digest in self._past.pushed:
-            at = self._past.pushed.get(digest)
-        else:
+        at = self._past.pushed.get(digest)
+        if at is None:
             if not self._rules.foreign:
                 return False
             # Seen for the first time: its delay begins now. So it does when this very run has noted it since.
             at = min(self._past.noted.get(digest, self._now), self._now)
-        return at is not None and self._now - at >= delay
+        return self._now - at >= delay
 
 
 def _has_name(raw: bytes) -> bool:
