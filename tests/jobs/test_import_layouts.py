@@ -545,6 +545,32 @@ def test_link_copies_where_it_can_not_link(
     assert pulls(store, "source", made, "v1")
 
 
+@pytest.mark.parametrize("name", ["blobs", "blobs/app", "index.json", "oci-layout/app"])
+def test_names_that_may_come_first_are_found_in_a_tree(store: Store, made: Image, tmp_path: Path, name: str) -> None:
+    """They are names of repositories like any others, where no layout is above them."""
+    lay_out(tmp_path / "tree" / name, made, [row(made, "v1")])
+    lay_out(tmp_path / "tree" / "other", made, [row(made, "v1")])
+    report = run_import(store, tmp_path / "tree")
+    assert report.exit_code == 0 and store.repositories() == sorted([name, "other"])
+    assert pulls(store, name, made, "v1")
+
+
+def test_a_layout_that_is_left_out_of_a_tree_is_no_success(store: Store, made: Image, tmp_path: Path) -> None:
+    """A server shows a repository that is a link; a copy of the store without it is none of all."""
+    lay_out(tmp_path / "elsewhere", made, [row(made, "v1")])
+    lay_out(tmp_path / "tree" / "good", made, [row(made, "v1")])
+    (tmp_path / "tree" / "team").mkdir()
+    (tmp_path / "tree" / "team" / "linked").symlink_to(tmp_path / "elsewhere")
+    report = run_import(store, tmp_path / "tree")
+    assert report.exit_code == 5 and store.repositories() == ["good"]
+    (error,) = report.errors
+    assert error["repository"] == "team/linked" and "symbolic link" in error["reason"]
+    (tmp_path / "tree" / "team" / "linked").unlink()
+    lay_out(tmp_path / "tree" / "Bad", made, [row(made, "v1")])
+    report = run_import(store, tmp_path / "tree")
+    assert (report.exit_code, kinds(report)) == (5, ["bad_name"])
+
+
 def test_move_removes_what_we_know_and_nothing_else(store: Store, made: Image, tmp_path: Path) -> None:
     source = lay_out(tmp_path / "source", made, [row(made, "v1")])
     (source / "README").write_text("mine")

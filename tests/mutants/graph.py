@@ -259,4 +259,14 @@ MUTANTS = [
         "if False:",
         "tests/jobs/test_import_layouts.py::test_move_leaves_what_an_index_says_and_no_repository_took",
     ),
+    Mutant(
+        "tree-without-links",
+        kinds.ANSWERS,
+        "I15",
+        "a repository that is a link is told where it is left out",
+        "jobs/sources.py",
+        "        for link in (key for key, entry in below if not entry.is_dir and _leads_to_layout(driver, key)):",
+        "        for link in ():",
+        "tests/jobs/test_import_layouts.py::test_a_layout_that_is_left_out_of_a_tree_is_no_success",
+    ),
 ]

@@ -166,6 +166,7 @@ def _import_below(
     proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
         run.finding(Finding(name, None, "bad_name", bad_name(name), action="skip"))
+        run.report.codes.append(5)
         return
     layout = read_layout(driver, name, label, half_moved=options.move)
     layout.proposal, layout.fixed, layout.past = proposal, True, past(name)

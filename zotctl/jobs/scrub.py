@@ -411,7 +411,7 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
     if has_rest and "oci-layout" not in entries and _is_lost(root, directory):
         yield directory
     for name, entry in entries.items():
-        if entry.is_dir and name != "blobs" and not name.startswith("."):
+        if entry.is_dir and not (directory and name == "blobs") and not name.startswith("."):
             yield from _strays(root, f"{directory}/{name}".lstrip("/"))
 
 

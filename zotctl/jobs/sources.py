@@ -202,15 +202,15 @@ def _unreadable(source: str, error: OSError) -> ZotctlError:
     return NoSuchStore(f"{source}: no such file or directory") if isinstance(translated, NotFound) else translated
 
 
-Passed = Callable[[str, StorageError], None]
-"""Told of what a walk could not look into."""
+Passed = Callable[[str, ZotctlError], None]
+"""Told of what a walk could not look into, or left out."""
 
 
 def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tuple[Driver, list[str]]:
     """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
     local = detect(source)
     driver: Driver = local if writable else ReadOnly(local)
-    here = {entry.name for entry in driver.scan("")}
+    here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
         return Aliased(driver, THE_LAYOUT, ""), [THE_LAYOUT]
     found = sorted(_walk(driver, passed), key=lambda name: name.split("/"))
@@ -246,15 +246,26 @@ def _walk(driver: Driver, passed: Passed) -> Iterator[str]:
         except StorageError as error:
             passed(directory, error)
             continue
-        if any(entry.name == LAYOUT_FILE for entry in entries):
+        if directory and any(entry.name == LAYOUT_FILE and not entry.is_dir for entry in entries):
             yield directory
-        todo += [f"{directory}/{entry.name}".lstrip("/") for entry in entries if _may_hold(entry)]
+        below = [(f"{directory}/{entry.name}".lstrip("/"), entry) for entry in entries if _may_hold(directory, entry)]
+        todo += [key for key, entry in below if entry.is_dir]
+        for link in (key for key, entry in below if not entry.is_dir and _leads_to_layout(driver, key)):
+            passed(link, LayoutInvalid(f"{link} is a symbolic link, and none is followed: import it alone"))
 
 
-def _may_hold(entry: Entry) -> bool:
-    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory. A
-    symbolic link is no directory: it could lead out of the source, or in a circle."""
-    return entry.is_dir and not entry.name.startswith((".", "_")) and entry.name != "blobs"
+def _may_hold(directory: str, entry: Entry) -> bool:
+    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory. The `blobs` of a
+    layout hold none; at the top that is a name like any other."""
+    inside = bool(directory) and entry.name == "blobs"
+    return not entry.is_file and not entry.name.startswith((".", "_")) and not inside
+
+
+def _leads_to_layout(driver: Driver, key: str) -> bool:
+    """Of a symbolic link, which is no directory here: it could lead out of the source, or in a circle."""
+    with suppress(StorageError):
+        return driver.stat(key).is_link and any(entry.name == LAYOUT_FILE for entry in driver.scan(key))
+    return False
 
 
 def proposed_by_path(path: str) -> str | None:
