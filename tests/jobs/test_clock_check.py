@@ -11,12 +11,13 @@ import pytest
 
 from tests import images
 from tests.cli.running import zotctl
+from tests.faults import Recorder
 from tests.jobs.retaining import KINDS, NAME, Place, places
 from tests.jobs.test_gc import DELAY
-from tests.stores import push_blob
+from tests.stores import push_blob, root_over
 from zotctl.config import Config, KeepTags, Policy, Retention
 from zotctl.errors import ClockDoubtful, NoSpace
-from zotctl.jobs.clock_check import DAY, LONGEST_PAUSE, note_clock
+from zotctl.jobs.clock_check import DAY, LONGEST_PAUSE, note_clock, require_clock
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
@@ -24,6 +25,8 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule
 from zotctl.jobs.scrub_state import boot_id
 from zotctl.storage import keys
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.memory import MemoryDriver
 
 YEAR = 365 * DAY
 MONTH = Policy(("**",), keep_tags=(KeepTags(pushed_within=30 * DAY),))
@@ -209,6 +212,123 @@ def test_a_full_disk_is_collected_all_the_same(machine: Machine, monkeypatch: py
 def test_what_is_no_note_is_none(machine: Machine, body: str) -> None:
     machine.place.store.roots[0].upkeep.write(keys.CLOCK, [body.encode()])
     assert machine.collect().exit_code == 0
+
+
+def test_that_it_has_only_gone_on_is_told_by_the_machine(machine: Machine) -> None:
+    """A jump of less than a day is no doubt of its own, and no hour of waiting either."""
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    machine.jumps(0.8 * DAY)
+    machine.runs(0.5 * DAY)
+    assert machine.collect().exit_code == 15
+    assert machine.place.tags == ["v1"]
+
+
+def test_another_jump_a_day_later_is_doubted_by_itself(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    machine.jumps(YEAR)
+    machine.runs(DAY)
+    assert machine.collect().exit_code == 15
+    machine.runs(DAY)
+    assert machine.collect().exit_code == 0, "that one has only gone on since"
+
+
+def test_a_clock_that_was_put_back_halfway_begins_anew(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    machine.jumps(-YEAR / 2)
+    machine.runs(DAY / 2)
+    assert machine.collect().exit_code == 15
+    machine.runs(DAY / 2)
+    assert machine.collect().exit_code == 15
+    machine.runs(DAY / 2)
+    assert machine.collect().exit_code == 0
+
+
+@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE / 2, 0), (LONGEST_PAUSE + DAY, 15)])
+def test_without_a_number_of_its_start_no_machine_is_taken_for_the_same(
+    machine: Machine, pause: float, code: int
+) -> None:
+    machine.boot = ""
+    machine.collect()
+    machine.jumps(pause)
+    assert machine.collect().exit_code == code
+
+
+def test_a_clock_that_is_behind_after_a_start_stops_nothing(machine: Machine) -> None:
+    machine.collect()
+    machine.starts_anew()
+    machine.jumps(-YEAR)
+    assert machine.collect().exit_code == 0
+
+
+def _server_starts(machine: Machine) -> None:
+    note_clock(machine.place.store.roots[0], machine.place.clock)
+
+
+def test_a_server_notes_no_clock_that_is_doubtful(machine: Machine) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    machine.starts_anew()
+    machine.jumps(YEAR)
+    _server_starts(machine)
+    assert machine.collect().exit_code == 15
+
+
+def test_a_server_notes_after_each_start_of_the_machine(machine: Machine) -> None:
+    """Then no pause of weeks is believed that the machine knows better of."""
+    machine.collect()
+    machine.starts_anew()
+    _server_starts(machine)
+    machine.jumps(LONGEST_PAUSE / 2)
+    assert machine.collect().exit_code == 15
+
+
+def test_and_once_so_that_two_small_jumps_are_a_large_one(machine: Machine) -> None:
+    machine.collect()
+    machine.jumps(0.6 * DAY)
+    _server_starts(machine)
+    machine.jumps(0.6 * DAY)
+    assert machine.collect().exit_code == 15
+
+
+def test_a_server_notes_nothing_where_its_root_is_away(tmp_path: Path) -> None:
+    root = root_over(LocalDriver(str(tmp_path)))
+    (tmp_path / keys.VERSION).unlink()
+    note_clock(root, root.protocol.clock)
+    assert not (tmp_path / keys.CLOCK).exists()
+
+
+def test_a_file_system_that_is_ahead_is_doubted_too(machine: Machine) -> None:
+    place = machine.place
+    place.push("v1", seed="image")
+    place.driver.clock = lambda: int((place.clock.at + YEAR) * 1e9)
+    place.memory.clock = lambda: place.clock.at - YEAR
+    assert machine.collect().exit_code == 15
+
+
+def test_a_full_disk_makes_no_clock_right(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.place.push("v1", seed="image")
+    machine.collect()
+    test_a_full_disk_is_collected_all_the_same(machine, monkeypatch)
+    machine.jumps(YEAR)
+    assert machine.collect().exit_code == 15
+    assert machine.place.tags == ["v1"]
+
+
+def test_a_rehearsal_makes_no_file_to_see_the_clock_of_the_file_system() -> None:
+    driver = Recorder(MemoryDriver())
+    root = root_over(driver)
+    driver.calls.clear()
+    require_clock(root, root.protocol.clock, trusted=False, rehearsed=True)
+    assert {call.method for call in driver.calls} <= {"stat", "open", "read", "scan"}
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -140,6 +140,14 @@ def test_the_uploads_of_a_zot_beside_us_go_when_they_are_old(place: Place) -> No
     assert (place.exists("a/.uploads/old"), place.exists("a/.uploads/new")) == (False, True)
 
 
+def test_a_directory_among_them_is_nobodys_and_stays_with_them(place: Place) -> None:
+    place.driver.mkdir("a/.uploads")
+    place.driver.mkdir("a/.uploads/somebodys")
+    place.wait(2)
+    assert place.collect().exit_code == 0
+    assert place.exists("a/.uploads/somebodys")
+
+
 # -- the pool -------------------------------------------------------------------------------------
 
 

@@ -11,9 +11,9 @@ from tests import images
 from tests.faults import FailOn, Faults, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
-from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, ReadOnlyStorage
+from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NotFound, ReadOnlyStorage
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import restore
+from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -320,6 +320,59 @@ def test_repo_is_about_what_comes_back_too(place: Place) -> None:
     assert (place.lies(STRAY, "a"), place.lies(STRAY, "b")) == (False, True)
 
 
+def test_of_what_lies_beside_it_nothing_comes_back(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    strays = [place.stray(body) for body in (b"stray", b"another")]
+    place.wait(2)
+    place.collect()
+    assert bring_back(place, str(strays[0])).summary["restored"] == 1
+    assert list(map(place.lies, strays)) == [True, False]
+
+
+def test_a_run_has_its_whole_name(place: Place) -> None:
+    condemned(place)
+    (folder,) = trash_of(place).folders()
+    assert bring_back(place, folder.run[:8]).exit_code == NotFound.exit_code
+    assert not place.lies(STRAY)
+    assert bring_back(place, folder.run).summary["restored"] == 1
+
+
+def test_what_is_damaged_comes_back_as_a_blob(place: Place) -> None:
+    """For a look, or a repair: nothing can be said of what it needs."""
+    condemned(place)
+    (key,) = place.in_trash()
+    place.write(key, b"{rot}")
+    assert bring_back(place, str(STRAY)).exit_code == 0
+    assert place.lies(STRAY)
+
+
+def test_a_subject_that_is_gone_keeps_no_referrer_back(place: Place) -> None:
+    push_image(place.store, "a", "other", seed="other")
+    referrer = push_image(place.store, "a", "v1", subject=digest_of(b"an image that is gone"))
+    place.store.repository_for_push("a").delete_manifest(referrer)
+    assert bring_back(place, str(referrer)).exit_code == 0
+    assert place.store.repository("a").manifest(referrer)
+
+
+def test_what_an_index_lists_beside_manifests_comes_back_with_it(place: Place) -> None:
+    body, blobs = images.build_cache()
+    push_image(place.store, "a", "other", seed="other")
+    for blob in blobs:
+        place.stray(blob)
+    place.store.repository_for_push("a").put_manifest(check_manifest(body, OCI_INDEX), body, ["cache"])
+    place.store.repository_for_push("a").delete_manifest(digest_of(body))
+    place.wait(1.2)
+    place.collect(trash=10 * DELAY)
+    assert not any(map(place.lies, blobs))
+    assert bring_back(place, str(digest_of(body))).exit_code == 0
+    assert all(map(place.lies, blobs))
+    place.store.repository_for_push("a").delete_manifest(digest_of(body))
+    place.driver.unlink(keys.blob("a", digest_of(blobs[0])))
+    for key in [key for key in place.in_trash() if key.endswith(digest_of(blobs[0]).encoded)]:
+        place.driver.unlink(key)
+    assert bring_back(place, str(digest_of(body))).exit_code == 5, "or not at all"
+
+
 def test_a_rehearsal_brings_nothing_back(place: Place) -> None:
     condemned(place)
     assert bring_back(place, str(STRAY), dry_run=True).summary["restored"] == 1
@@ -409,3 +462,10 @@ def test_folders_are_those_of_repositories(place: Place) -> None:
     condemned(place, "a/b")
     (folder,) = trash_of(place).folders()
     assert folder == Folder(folder.run, "a/b", "sha256")
+
+
+def test_a_list_of_the_trash_is_about_what_was_named(place: Place) -> None:
+    both_condemned(place)
+    run = Run("gc", place.store, repos=("b",))
+    report = run.finish(lambda: list_trash(run))
+    assert [item["repository"] for item in report.items] == ["b"]

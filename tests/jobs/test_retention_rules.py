@@ -8,6 +8,7 @@ import pytest
 
 from tests import images
 from zotctl.config import Keep, KeepTags, Policy, Retention
+from zotctl.jobs.attachments import Attachments
 from zotctl.jobs.retention import Rules, decide, foreign_untagged
 from zotctl.jobs.walk import Marks
 from zotctl.oci.digest import Digest, digest_of
@@ -30,10 +31,13 @@ class Rows:
         self._facts: dict[str, Facts] = {}
         self.past = Past()
 
-    def add(self, body: bytes, media_type: str, names: list[dict[str, str]], pushed: float | None) -> Digest:
+    def add(
+        self, body: bytes, media_type: str, names: list[dict[str, str]], pushed: float | None,
+        algorithm: str = "sha256",
+    ) -> Digest:  # fmt: skip
         """A row for each name, or one without. `pushed`: so many seconds ago; None: not here."""
-        manifest = check_manifest(body, media_type)
-        row = images.descriptor(body, media_type)
+        manifest = check_manifest(body, media_type, algorithm=algorithm)
+        row = images.descriptor(body, media_type) | {"digest": str(manifest.digest)}
         self._rows += [row | {"annotations": annotations} for annotations in names] or [row]
         self._facts[manifest.digest] = facts_of(manifest)
         if pushed is not None:
@@ -54,6 +58,13 @@ class Rows:
 
     def named(self, annotations: dict[str, str]) -> Digest:
         return self.add(images.image(str(annotations)).manifest, OCI_MANIFEST, [annotations], 10 * HOUR)
+
+    def forget(self, digest: Digest) -> None:
+        """What its bytes say."""
+        del self._facts[digest]
+
+    def without_row(self, digest: Digest) -> None:
+        self._rows = [row for row in self._rows if row["digest"] != digest]
 
     @property
     def marks(self) -> Marks:
@@ -264,3 +275,41 @@ def test_noted_is_what_came_from_elsewhere_once_and_has_no_tag_of_an_image(rows:
     untagged = rows.image(seed="untagged", pushed=None)
     signature = rows.image(f"sha256-{digest_of(b'gone').encoded}.sig", pushed=None)
     assert set(foreign_untagged(rows.marks, rows.past)) == {untagged, signature}
+
+
+# -- what is about others -------------------------------------------------------------------------
+
+
+def test_a_tag_may_name_its_target_by_the_beginning_of_a_longer_digest(rows: Rows) -> None:
+    """Also that of something that is no list and no signature by its form."""
+    body = images.image("long").manifest
+    target = digest_of(body, "sha512")
+    rows.add(body, OCI_MANIFEST, [{REF_NAME: "v1"}], 10 * HOUR, "sha512")
+    tag = f"sha512-{target.encoded[:64]}"
+    rows.image(tag)
+    attachments = Attachments(rows.marks)
+    assert (set(attachments.tags), attachments.names) == ({tag}, set())
+
+
+def test_what_is_about_a_layer_stays_with_its_image(rows: Rows) -> None:
+    rows.image("v1")
+    layer = digest_of(images.image("v1").blobs[1])
+    rows.image(f"sha256-{layer.encoded}.sig", seed="signature")
+    assert rows.gone(Policy(ALL, delete_referrers=True)) == set()
+
+
+def test_a_subject_stays_whose_row_is_all_that_is_known_of_it(rows: Rows) -> None:
+    """A blob, or a manifest that was not read: it has a row, and no facts."""
+    subject = rows.image(seed="subject")
+    rows.image("referrer", subject=subject)
+    rows.forget(subject)
+    assert rows.gone(Policy(ALL)) == set()
+
+
+def test_what_a_subject_without_a_row_lists_stays(rows: Rows) -> None:
+    child = rows.image(seed="child")
+    body = images.index([(child, len(images.image("child").manifest))])
+    subject = rows.add(body, OCI_INDEX, [], 10 * HOUR)
+    rows.image("referrer", subject=subject)
+    rows.without_row(subject)
+    assert rows.gone(Policy(ALL)) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import (
     bucket_bytes,
     bucket_gc,
+    collection_edges,
     far_bucket,
     foreign_tools,
     graph,
@@ -27,6 +28,7 @@ MODULES = (
     local_flushes,
     bucket_bytes,
     bucket_gc,
+    collection_edges,
     far_bucket,
     foreign_tools,
     retention_clocks,

@@ -1,0 +1,69 @@
+"""`gc --explain`: what it says is what collections then do, and when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests import images
+from tests.jobs.collecting import DELAY, Place
+from tests.stores import push_image
+from zotctl.config import Policy, Retention
+from zotctl.jobs.explain import explain
+from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest, digest_of
+
+
+@pytest.fixture
+def place() -> Place:
+    made = Place()
+    push_image(made.store, "a", "v1")
+    return made
+
+
+def told(place: Place, what: str | Digest, **options: object) -> list[dict[str, object]]:
+    chosen = GcOptions(**{"delay": DELAY, "rules": Rules(delay=DELAY)} | options)  # type: ignore[arg-type]
+    run = Run("gc", place.store)
+    return run.finish(lambda: explain(run, str(what), lambda _: chosen)).items
+
+
+def seconds(text: object) -> float:
+    return datetime.fromisoformat(str(text)).timestamp()
+
+
+def test_what_nothing_reaches_goes_after_the_delay_and_then_lies_in_the_trash(place: Place) -> None:
+    began, stray = place.clock.at, place.stray()
+    (item,) = told(place, stray, trash=5 * DELAY)
+    assert (item["verdict"], item["why"]) == ("goes", "no manifest reaches it")
+    assert seconds(item["condemned_after_at"]) - began == pytest.approx(DELAY, abs=2)
+    assert seconds(item["purged_after_at"]) - began == pytest.approx(6 * DELAY, abs=2)
+
+
+def test_an_upload_that_began_before_it_keeps_it(place: Place) -> None:
+    place.store.repository_for_push("a").start_upload()
+    place.wait(0.1)
+    assert "is still moving" in str(told(place, place.stray())[0]["why"])
+
+
+def test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay(place: Place) -> None:
+    """Once for each, though one run has condemned them all."""
+    push_image(place.store, "b", "v1")
+    stray = place.stray()
+    place.stray(name="b")
+    place.wait(2)
+    place.collect()
+    items = told(place, stray, trash=5 * DELAY)
+    assert [(item["verdict"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
+
+
+def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
+    """The chain begins at a row without a tag where none has one."""
+    untagged, layer = push_image(place.store, "a", seed="untagged"), digest_of(images.image("untagged").blobs[1])
+    place.wait(2)
+    rules = Rules(Retention(policies=(Policy(("**",)),)), DELAY)
+    kept, goes = told(place, layer, rules=rules)
+    assert (kept["verdict"], goes["verdict"]) == ("kept", "goes")
+    assert kept["chain"] == [str(untagged), str(layer)]
