@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import (
     bucket_bytes,
     bucket_gc,
+    bucket_promises,
     collection_edges,
     far_bucket,
     foreign_tools,
@@ -29,6 +30,7 @@ MODULES = (
     bucket_bytes,
     bucket_gc,
     collection_edges,
+    bucket_promises,
     far_bucket,
     foreign_tools,
     retention_clocks,

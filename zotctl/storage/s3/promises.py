@@ -150,7 +150,7 @@ class Promises:
         while True:
             since, was_there = self._hold_for_bytes(name, digest, new)
             new = False
-            if self._sentences.wait_out(self._condemnable(name, digest, place)) or not self._covers(since):
+            if self._sentences.wait_out(self._site.places(name, digest)) or not self._covers(since):
                 continue
             if was_there and place == keys.shared(digest) and self._site.head(keys.hold(digest, name)) is None:
                 continue  # it was deleted under a sentence that was lifted before P2
@@ -228,10 +228,6 @@ class Promises:
                 return found
         self.forget(name, digest)
         raise NotFound(f"no {digest} in {name}")
-
-    def _condemnable(self, name: str, digest: Digest, place: str) -> set[str]:
-        """Where a sentence may be about these bytes, or about the right to them: under the repository's own name."""
-        return {place, *self._site.places(name, digest)}
 
     def _covers(self, since: Since) -> bool:
         return self._site.clock.boottime() - since.at < self._site.window
