@@ -17,6 +17,7 @@ from tests.mutants import (
     local_store,
     retention_clocks,
     retention_rules,
+    room_and_repairs,
 )
 from tests.mutants.mutant import Mutant
 
@@ -35,6 +36,7 @@ MODULES = (
     foreign_tools,
     retention_clocks,
     retention_rules,
+    room_and_repairs,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

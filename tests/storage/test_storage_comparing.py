@@ -1,0 +1,50 @@
+"""A copy is compared byte for byte, to its end, before it is believed (I2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import FailOn
+from tests.stores import root_over
+from zotctl.errors import IoFailed
+from zotctl.storage import keys
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.site import COMPARE_BLOCK, Site
+from zotctl.storage.memory import MemoryDriver
+
+BLOCK = bytes(COMPARE_BLOCK)
+ONE, OTHER = keys.tmp("one"), keys.tmp("other")
+
+
+def site_with(one: bytes, other: bytes | None, driver: Driver | None = None) -> Site:
+    site = root_over(driver or MemoryDriver()).local.site
+    for key, body in ((ONE, one), (OTHER, other)):
+        if body is not None:
+            with site.driver.create(key) as writer:
+                writer.write([body])
+    return site
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (BLOCK + b"x", BLOCK + b"x", True),
+        (BLOCK + b"x", BLOCK + b"y", False),
+        (BLOCK + BLOCK + b"x", BLOCK + b"x" + BLOCK, False),
+        (BLOCK, BLOCK + b"more", False),
+        (BLOCK + b"more", BLOCK, False),
+        (b"", b"more", False),
+        (b"some", None, False),
+    ],
+)
+def test_to_its_end(one: bytes, other: bytes | None, same: bool) -> None:
+    site = site_with(one, other)
+    with site.driver.open(ONE) as reader:
+        assert site.same_bytes(reader, OTHER) is same
+
+
+def test_what_can_not_be_read_is_no_copy() -> None:
+    driver = FailOn(MemoryDriver(), "read_at", 1, IoFailed("no"), lambda key: key == ONE)
+    site = site_with(b"some", b"some", driver)
+    with site.driver.open(ONE) as reader:
+        assert site.same_bytes(reader, OTHER) is False
