@@ -659,6 +659,20 @@ def test_a_move_that_was_cut_goes_on(
     assert not source.exists() and pulls(store, "source", made, "v1")
 
 
+@pytest.mark.parametrize(("repo", "by_number"), [("a", True), ("b", True), ("a", False)])
+def test_move_of_a_repository_by_another_path_removes_nothing(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: str, by_number: bool
+) -> None:
+    """As a bind mount of it is: nothing above it says that it belongs to the store."""
+    run_import(store, lay_out(tmp_path / "first", made, [row(made, "v1")]), repo="a")
+    monkeypatch.setattr("zotctl.jobs.sources.store_above", lambda directory: None)
+    if not by_number:  # as on a file system that gives one directory two numbers
+        monkeypatch.setattr("zotctl.jobs.importer.refuse_served", lambda store, layout: None)
+    report = run_import(store, Path(store.roots[0].label, "a"), repo=repo, move=True)
+    assert report.exit_code == 2 and "by another path" in report.errors[0]["reason"]
+    assert pulls(store, "a", made, "v1") and store.repositories() == ["a"]
+
+
 def test_move_takes_no_archive_and_no_store(store: Store, tmp_path: Path) -> None:
     other = local_store(tmp_path / "other")
     push_image(other, "app", "v1")

@@ -50,6 +50,7 @@ from zotctl.jobs.sources import (
     read_layout,
     refuse_move,
     refuse_own,
+    refuse_served,
     remove_layout,
     valid_name,
 )
@@ -185,6 +186,8 @@ def _guarded(run: Run, name: str) -> Iterator[None]:
 
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
+    if options.move and isinstance(layout, StoredLayout):
+        refuse_served(run.store, layout)
     graph = ManifestGraph(source_reader(layout), each=layout.each)
     graph.add(Reference(row.digest, row.size, row.media_type) for row in layout.index.rows() if row.digest is not None)
     plan = plan_import(layout, graph.facts, options)
@@ -213,7 +216,14 @@ def _move(run: Run, layout: StoredLayout, importing: list[_Import], reason: str)
     digests = sorted({digest for one in importing for digest in one.verified})
     for one in importing:
         one.root.upkeep.flush(one.name, one.verified)  # or a power cut could take both away
-    remove_layout(layout, digests)
+
+    def taken() -> None:
+        """Is what goes there what came here? Then the one index went with the other."""
+        for one in importing:
+            if not one.has_all():
+                raise UsageError(f"{layout.label} is the repository {one.name} itself, by another path: it stays")
+
+    remove_layout(layout, digests, taken)
     run.item(action="remove", source=layout.label, blobs=len(digests))
 
 
@@ -274,6 +284,11 @@ class _Import:
         """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
         index = self.index()
         self._set_aside({row.tag for row in self.rows if self._is_kept(index, row)}, index)
+
+    def has_all(self) -> bool:
+        """Has the repository every row that was imported?"""
+        index = self.index()
+        return all(row.digest in index for row in self.rows)
 
     def _set_aside(self, tags: set[str | None], index: Index) -> None:
         kept = [row for row in self.rows if row.tag in tags]

@@ -36,7 +36,8 @@ from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Entry, Reader, read
+from zotctl.storage.driver import Driver, Entry, Info, Reader, read
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import Content, Each, read_content
 from zotctl.storage.history import Past, past_in
 from zotctl.storage.index import Index, parse_index
@@ -330,15 +331,36 @@ def refuse_move(source: str) -> None:
         raise UsageError(f"{source} belongs to the store {store}: import it without --move, then delete it there")
 
 
-def remove_layout(layout: StoredLayout, digests: Sequence[Digest]) -> None:
+def refuse_served(store: Store, layout: StoredLayout) -> None:
+    """A repository of the store by another path, such as a bind mount, for which nothing above it speaks: what is there
+    already would be removed as what was moved. Raises UsageError."""
+    here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
+    for root in (root for root in store.roots if not root.is_bucket):
+        for name in root.catalog.everything():
+            there = [_info(root.driver, key) for key in (name, keys.blobs(name))]
+            if any(same_file(one, other) for one, other in zip(here, there, strict=True)):
+                raise UsageError(f"{layout.label} is the repository {name} of the store {root.label}, by another path")
+
+
+def _info(driver: Driver, key: str) -> Info | None:
+    with suppress(StorageError):
+        return driver.stat(key)
+    return None
+
+
+def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
     """Remove what was imported, and nothing that we don't know. The index goes first, so that nobody
-    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed."""
+    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed.
+
+    `taken` is asked when the index is set aside, and raises ZotctlError if what was imported is not there any more.
+    """
     driver, name = layout.driver, layout.name
     aside = keys.index_temp(name, MOVED)
     with suppress(NotFound):  # set aside by a run that was cut
         driver.rename(keys.index(name), aside)
     try:
         _require_same(layout, aside)
+        taken()
     except ZotctlError:
         _put_back(driver, aside, keys.index(name))
         raise
