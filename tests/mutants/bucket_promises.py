@@ -1,10 +1,11 @@
-"""Promises and sentences of a bucket (s3.md 5, P1 to P3)."""
+"""Promises, sentences and marks of a bucket (s3.md 5 and 6)."""
 
 from __future__ import annotations
 
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+GONE = "tests/storage/test_s3_gone.py::"
 PROMISES = "tests/storage/test_s3_promises.py::"
 
 MUTANTS = [
@@ -260,5 +261,170 @@ MUTANTS = [
         ("            since = self._promises.now(name)\n            etag"),
         "            etag",
         PROMISES + "test_m3_a_manifest_that_is_condemned_is_put_again_after_that",
+    ),
+    Mutant(
+        "damaged-length-remembered",
+        kinds.OBJECTS,
+        "I2",
+        "what was found damaged is not remembered",
+        "storage/s3/blobs.py",
+        ("            self._promises.forget(name, digest)\n            raise Damaged(f"),
+        "            raise Damaged(f",
+        GONE + "test_the_length_of_what_was_damaged_is_not_remembered_when_it_is_whole_again",
+    ),
+    Mutant(
+        "distrusted-length-remembered",
+        kinds.OBJECTS,
+        "I2",
+        "nor is what a manifest contradicts",
+        "storage/s3/blobs.py",
+        ("        self._bad.mark(digest, found)\n        self._promises.forget(name, digest)\n        return False"),
+        ("        self._bad.mark(digest, found)\n        return False"),
+        GONE + "test_the_length_that_a_manifest_contradicts_is_not_remembered",
+    ),
+    Mutant(
+        "located-nowhere-remembered",
+        kinds.OBJECTS,
+        "I2",
+        "what could be located nowhere is not remembered",
+        "storage/s3/blobs.py",
+        ("                return found\n        self._promises.forget(name, digest)\n        raise NotFound"),
+        ("                return found\n        raise NotFound"),
+        GONE + "test_a_client_that_could_be_sent_nowhere_ends_what_was_remembered",
+    ),
+    Mutant(
+        "client-sent-to-marked",
+        kinds.OBJECTS,
+        "I2",
+        "no client is sent to what is marked",
+        "storage/s3/blobs.py",
+        ("                self.sound(name, digest, found)\n                return found"),
+        "                return found",
+        GONE + "test_no_client_is_sent_to_what_is_marked",
+    ),
+    Mutant(
+        "marked-manifest-remembered",
+        kinds.OBJECTS,
+        "I2",
+        "a mark voids the manifest that was seen",
+        "storage/s3/blobs.py",
+        "now < until and digest not in self._site.bad:",
+        "now < until:",
+        GONE + "test_a_manifest_that_is_marked_is_404_though_its_bytes_are_known",
+    ),
+    Mutant(
+        "marked-manifest-found",
+        kinds.OBJECTS,
+        "I2",
+        "a manifest that is marked is not there",
+        "storage/s3/blobs.py",
+        "found.size == size and not self._bad.holds(digest, found):",
+        "found.size == size:",
+        GONE + "test_a_manifest_that_is_marked_is_404_though_its_bytes_are_known",
+    ),
+    Mutant(
+        "manifest-of-any-length",
+        kinds.OBJECTS,
+        "I2",
+        "nor is one that became short",
+        "storage/s3/blobs.py",
+        "found is not None and found.size == size and not",
+        "found is not None and not",
+        GONE + "test_a_manifest_that_became_short_is_404_though_its_bytes_are_known",
+    ),
+    Mutant(
+        "mark-of-healed-blob-stays",
+        kinds.OBJECTS,
+        "I11",
+        "a push takes the mark of a blob away",
+        "storage/s3/blobs.py",
+        ("lambda: make(place), new=new)\n        self._heal(digest, place)"),
+        "lambda: make(place), new=new)",
+        GONE + "test_a_push_takes_the_mark_away",
+    ),
+    Mutant(
+        "mark-of-healed-manifest-stays",
+        kinds.OBJECTS,
+        "I11",
+        "and that of a manifest",
+        "storage/s3/blobs.py",
+        ("since, since.at)\n        self._heal(digest, place)"),
+        "since, since.at)",
+        GONE + "test_a_manifest_that_is_pushed_again_takes_the_mark_away",
+    ),
+    Mutant(
+        "pool-mounted-unseen",
+        kinds.OBJECTS,
+        "I2",
+        "what is marked in the pool is not mounted",
+        "storage/s3/blobs.py",
+        ("        self.sound(source, digest, found)\n        return found"),
+        "        return found",
+        GONE + "test_what_is_marked_is_not_mounted",
+    ),
+    Mutant(
+        "copy-mounted-unseen",
+        kinds.OBJECTS,
+        "I2",
+        "nor what is marked in its source",
+        "storage/s3/blobs.py",
+        (
+            "        if place != target and digest in self._site.bad:\n"
+            "            self.sound(source, digest, self._site.objects.head(place))\n"
+        ),
+        "",
+        GONE + "test_what_is_marked_is_not_mounted",
+    ),
+    Mutant(
+        "reachable-without-hold-lost",
+        kinds.PROMISES,
+        "I5",
+        "what is reachable is a right to the pool",
+        "storage/s3/blobs.py",
+        "return self._site.head(keys.hold(digest, name)) is not None or self._promises.right(name, digest)",
+        "return self._site.head(keys.hold(digest, name)) is not None",
+        GONE + "test_what_is_reachable_is_read_in_the_pool_without_a_hold",
+    ),
+    Mutant(
+        "delete-without-sentence",
+        kinds.SENTENCES,
+        "I6",
+        "what a client deletes is condemned meanwhile",
+        "storage/s3/blobs.py",
+        "sentence = self._sentences.pronounce([own])",
+        "sentence = self._sentences.pronounce([])",
+        PROMISES + "test_what_a_client_deletes_is_condemned_meanwhile",
+    ),
+    Mutant(
+        "unanswered-delete-is-over",
+        kinds.DELETES,
+        "I6",
+        "a delete without an answer is not over",
+        "storage/s3/blobs.py",
+        ("            void()\n            over = False\n"),
+        "            void()\n",
+        PROMISES + "test_a_delete_without_an_answer_leaves_its_sentence",
+    ),
+    Mutant(
+        "sentence-lifted-in-any-case",
+        kinds.DELETES,
+        "I6",
+        "and its sentence stays",
+        "storage/s3/blobs.py",
+        "            if over:  # else",
+        "            if True:  # else",
+        PROMISES + "test_a_delete_without_an_answer_leaves_its_sentence",
+    ),
+    Mutant(
+        "delete-signed-when-carried-out",
+        kinds.DELETES,
+        "I6",
+        "a delete is signed before its sentence",
+        "storage/s3/blobs.py",
+        "            self._site.objects.execute(warrant)",
+        (
+            "            self._site.objects.execute(self._site.objects.sign_deletes([keys.hold(digest, name), own], SIGNED_FOR))"
+        ),
+        PROMISES + "test_a_delete_is_signed_before_its_sentence",
     ),
 ]

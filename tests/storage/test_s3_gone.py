@@ -13,14 +13,15 @@ from tests import images
 from tests.clocks import Hand
 from tests.object_faults import FaultyObjects
 from tests.stores import bucket_store, push_blob, push_image
-from zotctl.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NotFound
-from zotctl.oci.digest import digest_of
+from zotctl.errors import BlobUnknown, Damaged, ManifestBlobUnknown, ManifestUnknown, NotFound
+from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys, repository
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.root import Root
 from zotctl.storage.s3 import redirects as redirects_module
+from zotctl.storage.s3.bad import LOOK_EVERY
 from zotctl.storage.s3.redirects import Redirects
 
 BELIEVED = 30.0
@@ -259,3 +260,138 @@ def test_i6_a_promise_begins_after_the_manifests_that_tell_the_length_were_read(
     with pytest.raises(BlobUnknown):
         fresh.repository("a").blob(LAYER)
     assert frozen
+
+
+# -- what is marked ---------------------------------------------------------------------------------
+
+
+def damage(servers: Servers, key: str, digest: Digest, body: bytes) -> None:
+    """Other bytes lie there, `scrub` has found them, and all servers have heard of it."""
+    servers.clock.at += 5
+    servers.memory.put(key, body)
+    scrubbing = root(servers.server()).bucket
+    scrubbing.bad.mark(digest, scrubbing.site.objects.head(key))
+    for store in servers.both:
+        root(store).bucket.bad.refresh(now=True)
+
+
+@pytest.mark.parametrize("after", [0.0, BELIEVED])
+def test_a_manifest_that_is_marked_is_404_though_its_bytes_are_known(servers: Servers, after: float) -> None:
+    for store in servers.both:
+        store.repository("a").manifest("v1")
+    damage(servers, keys.blob("a", IMAGE.digest), IMAGE.digest, b"?" * len(IMAGE.manifest))
+    servers.later(after)
+    for store in servers.both:
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest("v1")
+
+
+def test_a_manifest_that_became_short_is_404_though_its_bytes_are_known(servers: Servers) -> None:
+    for store in servers.both:
+        store.repository("a").manifest("v1")
+    shorten(servers, keys.blob("a", IMAGE.digest))
+    servers.later(BELIEVED)
+    for store in servers.both:
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest("v1")
+
+
+def test_no_client_is_sent_to_what_is_marked(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _redirecting(servers, monkeypatch)
+    damage(servers, servers.place, LAYER, BODY[:-1] + b"?")
+    with pytest.raises(Damaged):
+        url()
+
+
+def test_a_client_that_could_be_sent_nowhere_ends_what_was_remembered(servers: Servers) -> None:
+    servers.memory.delete(servers.place)
+    servers.see(servers.other)
+    with pytest.raises(NotFound):
+        root(servers.other).bucket.blobs.locate("a", LAYER)
+    with pytest.raises(BlobUnknown):
+        servers.other.repository("a").blob(LAYER)
+
+
+def test_a_push_takes_the_mark_away(servers: Servers) -> None:
+    damage(servers, servers.place, LAYER, BODY[:-1] + b"?")
+    push_blob(servers.pushed.repository("a"), BODY)
+    assert not list(servers.memory.list(f"{keys.BAD}/"))
+
+
+def test_a_manifest_that_is_pushed_again_takes_the_mark_away(servers: Servers) -> None:
+    damage(servers, keys.blob("a", IMAGE.digest), IMAGE.digest, b"?" * len(IMAGE.manifest))
+    servers.later(BELIEVED)
+    manifest = check_manifest(IMAGE.manifest, OCI_MANIFEST)
+    servers.other.repository("a").put_manifest(manifest, IMAGE.manifest, ["v1"])
+    assert not list(servers.memory.list(f"{keys.BAD}/"))
+
+
+def test_what_is_marked_is_not_mounted(servers: Servers) -> None:
+    damage(servers, servers.place, LAYER, BODY[:-1] + b"?")
+    for store in (*servers.both, servers.server()):
+        root(store).bucket.bad.refresh(now=True)
+        assert not store.repository_for_push("b").mount_blob(store.repository("a"), LAYER)
+    assert keys.blob("b", LAYER) not in servers.memory.stored
+
+
+def test_the_length_of_what_was_damaged_is_not_remembered_when_it_is_whole_again(servers: Servers) -> None:
+    body = b"no manifest tells how long this is"
+    push_blob(servers.pushed.repository("a"), body)
+    digest = digest_of(body)
+    place = keys.shared(digest) if servers.dedupe else keys.blob("a", digest)
+    damage(servers, place, digest, body[:-3])
+    with pytest.raises(BlobUnknown):
+        servers.other.repository("a").blob(digest)
+    push_blob(servers.pushed.repository("a"), body)
+    root(servers.other).bucket.bad.refresh(now=True)
+    assert servers.other.repository("a").blob(digest) == len(body)
+
+
+def test_what_is_reachable_is_read_in_the_pool_without_a_hold(servers: Servers) -> None:
+    servers.memory.delete(keys.hold(LAYER, "a"))
+    with servers.server().repository("a").open_blob(LAYER) as reader:
+        assert reader.size == len(BODY)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_marks_are_looked_up_twice_a_minute_or_now(servers: Servers, now: bool) -> None:
+    bad = root(servers.other).bucket.bad
+    bad.refresh(now=True)
+    scrubbing = root(servers.server()).bucket
+    scrubbing.bad.mark(LAYER, scrubbing.site.objects.head(servers.place))
+    servers.clock.at += 0 if now else LOOK_EVERY
+    bad.refresh(now=now)
+    assert LAYER in root(servers.other).bucket.site.bad
+
+
+def test_a_mark_is_about_the_bytes_that_were_written_once(servers: Servers) -> None:
+    """As many others, written there by another process since, are no longer meant."""
+    damage(servers, servers.place, LAYER, BODY[:-1] + b"?")
+    servers.clock.at += 5
+    servers.memory.put(servers.place, BODY)
+    for store in servers.both:
+        root(store).bucket.bad.refresh(now=True)
+        servers.see(store)
+
+
+def test_who_has_marked_something_knows_it_at_once(servers: Servers) -> None:
+    bucket = root(servers.other).bucket
+    servers.see(servers.other)
+    bucket.bad.mark(LAYER, bucket.site.objects.head(servers.place))
+    with pytest.raises(BlobUnknown, match="damaged"):
+        servers.other.repository("a").blob(LAYER)
+
+
+def test_the_length_that_a_manifest_contradicts_is_not_remembered(servers: Servers) -> None:
+    body = b"no manifest tells how long this is"
+    push_blob(servers.pushed.repository("a"), body)
+    digest = digest_of(body)
+    shorten(servers, keys.shared(digest) if servers.dedupe else keys.blob("a", digest))
+    other = servers.other.repository("a")
+    other.tags()
+    assert other.blob(digest) == len(body) - 3
+    assert not root(servers.other).protocol.distrust("a", digest)
+    root(servers.pushed).bucket.bad.refresh(now=True)
+    push_blob(servers.pushed.repository("a"), body)
+    root(servers.other).bucket.bad.refresh(now=True)
+    assert other.blob(digest) == len(body)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.storage.test_s3_core import IMAGE, LAYER, MANIFEST, World
-from zotctl.errors import BlobUnknown, Busy
+from zotctl.errors import BlobUnknown, Busy, DoneUnanswered, OutcomeUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.objects import Object
 from zotctl.storage.s3.promises import BELIEVED
-from zotctl.storage.s3.sentences import LIFETIME
+from zotctl.storage.s3.sentences import LIFETIME, SIGNED_FOR
 
 X = digest_of(b"x")
 HELD = keys.hold(X, "a")
@@ -252,3 +253,53 @@ def test_m3_a_manifest_that_is_condemned_is_put_again_after_that(world: World) -
     assert place in world.memory.stored and len(puts) == 3
     promised = protocol.promises.since("a", MANIFEST.digest)
     assert promised is not None and promised.at == puts[-1]
+
+
+# -- deletes of clients -----------------------------------------------------------------------------
+
+
+def test_what_a_client_deletes_is_condemned_meanwhile(world: World) -> None:
+    """Else a push that was told of the blob relies on what is about to go."""
+    world.push_blob("a", b"x")
+    condemned: list[set[str]] = []
+    other = world.protocol(world.another())
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            condemned.append(other.sentences.condemned())
+
+    world.objects.before = before
+    world.repository("a").delete_blob(X)
+    assert condemned == [{keys.blob("a", X)}]
+    assert not other.sentences.condemned()
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown, DoneUnanswered])
+def test_a_delete_without_an_answer_leaves_its_sentence(world: World, error: type[OutcomeUnknown]) -> None:
+    """It may be done, or done once more, for as long as the sentence counts."""
+    world.push_blob("a", b"x")
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            raise error("no answer")
+
+    world.objects.before = before
+    with suppress(OutcomeUnknown):
+        world.repository("a").delete_blob(X)
+    assert world.protocol(world.another()).sentences.condemned() == {keys.blob("a", X)}
+
+
+def test_a_delete_is_signed_before_its_sentence(world: World) -> None:
+    """A process that is frozen in between comes too late, however long the sentence seems to live."""
+    world.push_blob("a", b"x")
+    frozen: list[float] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "put" and str(args[0]).startswith(f"{keys.SENTENCES}/"):
+            frozen.append(world.time.at)
+            world.later(SIGNED_FOR + 1)
+
+    world.objects.before = before
+    with pytest.raises(Busy):
+        world.repository("a").delete_blob(X)
+    assert frozen and world.place("a", X) in world.memory.stored and HELD in world.memory.stored
