@@ -22,7 +22,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.verify import verify
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
-from zotctl.oci.media_types import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
+from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 
 SUBJECT = images.image("subject")
@@ -186,6 +186,43 @@ def test_what_contradicts_a_claim_is_told(kept: Kept) -> None:
         (mismatch,) = (finding for finding in report.findings if finding.kind == "media_type_mismatch")
         assert mismatch.tags == ("v1",)
         assert f"listed as '{OCI_INDEX}' and calls itself '{OCI_MANIFEST}'" in mismatch.reason
+
+
+@pytest.mark.parametrize("claim", [OCI_INDEX, LAYER, None])
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
+@pytest.mark.parametrize("tags", [[], ["v1"], ["v2"]], ids=str)
+def test_i8_a_push_puts_right_what_rows_call_it(kept: Kept, claim: str | None, typed: bool, tags: list[str]) -> None:
+    """It was served by its digest as what another tool had written, however often it was pushed."""
+    image = images.image() if typed else untyped(images.image())
+    row = images.row(image, "v1", note="kept") | {"mediaType": claim}
+    kept.lay(image.manifest, *image.blobs, rows=[{key: value for key, value in row.items() if value}])
+    pushed = check_manifest(image.manifest, OCI_MANIFEST)
+    kept.store.repository_for_push("a").put_manifest(pushed, image.manifest, tags)
+    repository = kept.store.repository("a")
+    assert {repository.manifest(name).media_type for name in (image.digest, "v1", *tags)} == {OCI_MANIFEST}
+
+
+def test_a_push_that_puts_a_row_right_lets_deletions_go_on(kept: Kept) -> None:
+    """In the same server, which had read that nothing can be known."""
+    image, store = images.image(), kept.store
+    stray = push_blob(store.repository_for_push("a"), b"of nothing")
+    row = images.row(image, "v1", mediaType="application/vnd.example.unknown")
+    kept.lay(image.manifest, *image.blobs, rows=[row])
+    with pytest.raises(Referenced, match="push it again"):
+        store.repository_for_push("a").delete_blob(stray)
+    pushed = check_manifest(image.manifest, OCI_MANIFEST)
+    store.repository_for_push("a").put_manifest(pushed, image.manifest, ["v1"])
+    store.repository_for_push("a").delete_blob(stray)
+
+
+def test_i8_a_push_leaves_the_other_type_that_fits(kept: Kept) -> None:
+    """A body without a type of its own may be served as two."""
+    image = untyped(images.image())
+    kept.lay(image.manifest, *image.blobs, rows=[images.row(image, "v1", mediaType=DOCKER_MANIFEST)])
+    pushed = check_manifest(image.manifest, OCI_MANIFEST)
+    kept.store.repository_for_push("a").put_manifest(pushed, image.manifest, ["v2"])
+    repository = kept.store.repository("a")
+    assert [repository.manifest(name).media_type for name in ("v1", "v2")] == [DOCKER_MANIFEST, OCI_MANIFEST]
 
 
 # -- subjects -------------------------------------------------------------------------------------

@@ -289,4 +289,14 @@ MUTANTS = [
         "            if False:",
         "tests/jobs/test_import_layouts.py::test_move_of_a_repository_by_another_path_removes_nothing",
     ),
+    Mutant(
+        "wrong-rows-stay",
+        kinds.CLAIMS,
+        "I8",
+        "a push puts right what rows call its manifest",
+        "storage/repository.py",
+        "return not claim or contradicts(facts, claim)",
+        "return False",
+        f"{JOBS}::test_i8_a_push_puts_right_what_rows_call_it",
+    ),
 ]

@@ -8,7 +8,7 @@ Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -209,14 +209,20 @@ class Index:
         twin.dirty, twin.edits = False, 0
         return twin
 
-    def put(self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = ()) -> None:
+    def put(
+        self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = (),
+        is_wrong: Callable[[str], bool] = lambda claim: False,
+    ) -> None:  # fmt: skip
         """Give a manifest its row, or one row for each tag; who had the tag keeps an untagged row.
 
-        The size is the true one, so rows of this manifest that say another are corrected.
+        The size is the true one, so rows of this manifest that say another are corrected; and so are those that call it
+        what it is not, by `is_wrong`, or else it would be served as that by its digest (I8).
         """
         for row_id in self._digests.get(digest, ()):
-            if (row := self._rows[row_id]).size != size:
-                self._replace(row_id, _resized(row, size))
+            row = self._rows[row_id]
+            called = media_type if is_wrong(row.media_type) else row.media_type
+            if (row.size, row.media_type) != (size, called):
+                self._replace(row_id, _corrected(row, size, called))
         for tag in tags:
             if not self._points(tag, digest, media_type):
                 self._vacate(self._tags.get(tag, ()))
@@ -481,6 +487,8 @@ def _annotations(fields: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec
     return _decode_fields(raw) if raw is not None and bytes(raw) != b"null" else {}
 
 
-def _resized(row: Row, size: int) -> Row:
-    raw = _encode(_decode_fields(row.raw) | {"size": msgspec.Raw(_encode(size))})
-    return Row(raw, row.digest, size, row.media_type, row.tag, row.alias)
+def _corrected(row: Row, size: int, media_type: str) -> Row:
+    fields = _decode_fields(row.raw) | {"size": msgspec.Raw(_encode(size))}
+    if media_type != row.media_type:
+        fields["mediaType"] = msgspec.Raw(_encode(media_type))
+    return Row(_encode(fields), row.digest, size, media_type, row.tag, row.alias)

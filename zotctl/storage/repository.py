@@ -324,7 +324,12 @@ class Repository:
         self._writable()
         staged = self._root.protocol.stage(body)
         before: dict[str, str | None] = {}
-        looked = self._look_at_all(manifest)
+        looked, facts = self._look_at_all(manifest), facts_of(manifest)
+
+        def is_wrong(claim: str) -> bool:
+            return not claim or contradicts(facts, claim)
+
+        known, put_right = self._root.graph(self.name), False
 
         def push(tx: Transaction, draft: Index) -> None:
             if condition is not None:
@@ -335,7 +340,9 @@ class Repository:
             for child in manifest.children:
                 if looked[child.digest].leaf is None:
                     _keep_row(draft, child)
-            draft.put(manifest.digest, manifest.size, manifest.media_type, tags)
+            nonlocal put_right
+            put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
+            draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
             # Before the rename: a collector must not find the row and judge it by an older push.
             self._root.history.note(self.name, "push", manifest.digest, before)
 
@@ -347,6 +354,8 @@ class Repository:
             raise
         finally:
             self._root.protocol.unstage(staged)
+        if put_right:
+            known.forget(manifest.digest)  # what it was called is no claim any more
         self._root.bodies.put(manifest.digest, body, len(body) + 200)
 
     def _distrust(self, manifest: Manifest) -> None:
