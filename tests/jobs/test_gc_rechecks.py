@@ -10,9 +10,10 @@ import pytest
 from tests import images
 from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import DELAY, Place
-from tests.stores import push_image, push_index
-from zotctl.errors import ManifestUnknown, NameUnknown
+from tests.stores import drop_rows, push_blob, push_image, push_index
+from zotctl.errors import ManifestUnknown, NameUnknown, Referenced
 from zotctl.jobs import gc_local
+from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_local import Chosen, purge
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.leftovers import Moving
@@ -444,3 +445,149 @@ def test_the_tag_of_a_repository_that_is_gone_is_gone(place: Place) -> None:
     place.collect()
     with pytest.raises((ManifestUnknown, NameUnknown)):
         place.store.repository("a").manifest("v1")
+
+
+# -- a rehearsal, rows, and the history -------------------------------------------------------------
+
+
+def test_a_rehearsal_purges_nothing(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    stray = place.stray()
+    place.wait(2)
+    place.collect()
+    place.wait(2)
+    run = Run("gc", place.store, dry_run=True)
+    run.finish(lambda: gc(run, lambda _: GcOptions(DELAY, rules=Rules(delay=DELAY))))
+    assert [key.rpartition("/")[2] for key in place.in_trash()] == [stray.encoded]
+
+
+def test_a_rehearsal_notes_nothing(place: Place) -> None:
+    """Else the delay of what other tools wrote would run from a question."""
+    push_image(place.store, "a", "v1")
+    place.strays_of(OTHER)
+    place.tool_writes(OTHER, "none", annotations={})
+    rules = Rules(delay=DELAY, foreign=True)
+    run = Run("gc", place.store, dry_run=True)
+    run.finish(lambda: gc(run, lambda _: GcOptions(DELAY, rules=rules)))
+    assert place.open().roots[0].history.past("a").noted == {}
+
+
+def test_a_refusal_of_the_commit_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    push_image(place.store, "a")
+    push_image(place.store, "a", "v1", seed="other")
+    place.wait(2)
+    protocol = place.store.roots[0].protocol
+    monkeypatch.setattr(protocol, "commit_index", lambda name, changes: [Referenced("not now")])
+    assert [error["reason"] for error in place.collect().errors] == ["not now"]
+
+
+def test_without_a_delay_nothing_that_has_just_been_condemned_waits_for_an_upload(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    place.wait(2)
+    place.store.repository_for_push("a").start_upload()
+    place.collect()
+    report = place.collect(delay=0.0, rules=Rules(delay=0.0))
+    assert report.summary["purged"] == 1
+
+
+def test_what_another_repository_has_too_is_not_counted_as_freed_by_a_purge(place: Place) -> None:
+    for name in ("a", "b"):
+        push_image(place.store, name, "v1")
+        place.stray(name=name)
+    place.store.repository_for_push("b").delete_blob(digest_of(b"stray"))
+    push_blob(place.store.repository_for_push("b"), b"stray")
+    place.wait(2)
+    place.collect(repos=("a",))
+    place.wait(2)
+    report = place.collect(repos=("a",))
+    assert (report.summary["purged"], report.summary["purged_bytes"]) == (1, 0)
+
+
+def test_what_lies_in_the_trash_of_a_repository_that_is_gone_goes(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    place.wait(2)
+    place.collect()
+    for key in sorted((key for key in place.driver.names if key == "a" or key.startswith("a/")), reverse=True):
+        (place.driver.rmdir if place.driver.stat(key).is_dir else place.driver.unlink)(key)
+    place.wait(2)
+    assert place.collect(place.open()).summary["purged"] == 1
+    assert place.in_trash() == []
+
+
+def test_no_index_that_a_power_cut_could_take_back_is_purged_by(place: Place) -> None:
+    push_image(place.store, "a", "v1")
+    place.stray()
+    place.wait(2)
+    place.collect()
+    place.wait(2)
+    driver = Recorder(place.driver)
+    place.collect(place.open(driver))
+    gone = next(at for at, call in enumerate(driver.calls) if call.method == "unlink" and keys.TRASH in call.key)
+    assert "sync_dir a" in driver.lines()[:gone]
+
+
+class TestHistory:
+    """What a collection forgets, and when."""
+
+    @pytest.fixture
+    def place(self, monkeypatch: pytest.MonkeyPatch) -> Place:
+        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", 0)
+        made = Place()
+        for tags in (("v1",), ()):
+            push_image(made.store, "a", *tags)
+            made.wait(0.1)
+        child = push_image(made.store, "a", seed="child")
+        push_index(made.store, "a", "multi", children=[child])
+        drop_rows(made.store, "a", child)  # as tools leave it, which list no child
+        for number in range(300):
+            made.store.roots[0].history.note("a", "push", digest_of(b"%d" % number), {"gone": None})
+        return made
+
+    @staticmethod
+    def size(place: Place) -> int:
+        return place.driver.stat(keys.history("a")).size
+
+    def test_it_keeps_what_is_there_with_its_tags(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        before, past = self.size(place), place.open().roots[0].history.past("a")
+        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", before - 1)
+        place.collect()
+        after = place.open().roots[0].history.past("a")
+        assert images.image("child").digest in after.here
+        assert self.size(place) < before / 2
+        assert after.tagged == {tag: past.tagged[tag] for tag in ("v1", "multi")}
+
+    def test_it_does_so_under_the_lock(self, place: Place) -> None:
+        driver = Recorder(place.driver)
+        place.collect(place.open(driver))
+        lines = driver.lines()
+        moved = next(at for at, line in enumerate(lines) if line.endswith(f"-> {keys.history('a')}"))
+        taken = [line for line in lines[:moved] if line.startswith((f"lock {keys.LOCK}", f"release {keys.LOCK}"))]
+        assert taken and taken[-1].startswith("lock")
+
+    def test_i6_nothing_is_forgotten_while_rows_of_another_tool_are_owed(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = self.size(place)
+        monkeypatch.setattr(place.store.roots[0].local.indexes, "owed", lambda name: ["a/.index.json.zotctl-owed"])
+        monkeypatch.setattr(place.store.roots[0].local, "take_over", lambda name: None)
+        place.collect()
+        assert self.size(place) == before
+
+    def test_i5_nor_where_something_is_unknown(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Since the plan."""
+        before = self.size(place)
+
+        def act(*_: object) -> None:
+            place.tool_writes(images.image("thing"), "v2", mediaType="application/vnd.thing.v1+json")
+
+        monkeypatch.setattr(gc_local.leftovers, "remove_index_temps", act)
+        place.collect()
+        assert self.size(place) == before
+
+    def test_a_short_one_is_left_alone(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = self.size(place)
+        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", before)
+        place.collect()
+        assert self.size(place) == before
