@@ -202,6 +202,17 @@ def test_i8_a_push_puts_right_what_rows_call_it(kept: Kept, claim: str | None, t
     assert {repository.manifest(name).media_type for name in (image.digest, "v1", *tags)} == {OCI_MANIFEST}
 
 
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
+def test_a_row_without_a_type_is_served_as_what_the_bytes_say(kept: Kept, typed: bool) -> None:
+    """Without a Content-Type no client takes it."""
+    image = images.image() if typed else untyped(images.image())
+    row = images.row(image, "v1")
+    del row["mediaType"]
+    kept.lay(image.manifest, *image.blobs, rows=[row])
+    repository = kept.store.repository("a")
+    assert {repository.manifest(name).media_type for name in (image.digest, "v1")} == {OCI_MANIFEST}
+
+
 def test_a_push_that_puts_a_row_right_lets_deletions_go_on(kept: Kept) -> None:
     """In the same server, which had read that nothing can be known."""
     image, store = images.image(), kept.store

@@ -37,6 +37,7 @@ from zotctl.storage.graph import (
     contradicts,
     facts_of,
     look_at,
+    understand,
 )
 from zotctl.storage.graphs import RepositoryGraph, read_verified, reader_of
 from zotctl.storage.index import Index
@@ -282,6 +283,9 @@ class Repository:
             self._root.report_damage(self.name, digest, error.message)
             self._root.protocol.doubt(self.name, digest)
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
+        if not media_type:  # the row of another tool, without the one that it must have
+            said = understand(Content(len(body), body), digest).facts
+            media_type = said.media_type if said else ""
         return StoredManifest(digest, media_type, body)
 
     def note_pull(self, digest: Digest) -> None:
