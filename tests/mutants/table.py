@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants import (
     bucket_bytes,
+    bucket_converting,
     bucket_gc,
     bucket_promises,
     bucket_uploads,
@@ -31,6 +32,7 @@ MODULES = (
     local_retention,
     local_flushes,
     bucket_bytes,
+    bucket_converting,
     bucket_gc,
     collection_edges,
     collection_rounds,

@@ -1,0 +1,134 @@
+"""Conversions of a bucket (s3.md 2)."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+STEPS = "tests/storage/test_s3_converting.py::"
+
+MUTANTS = [
+    Mutant(
+        "prepared-after-one-sentence",
+        kinds.SENTENCES,
+        "I6",
+        "a copy waits for each sentence",
+        "storage/s3/converting.py",
+        "        while self._sentences.wait_out([keys.blob(name, digest)]):",
+        "        if self._sentences.wait_out([keys.blob(name, digest)]):",
+        STEPS + "test_a_repository_holds_what_it_is_about_to_get_after_each_sentence",
+    ),
+    Mutant(
+        "prepared-without-a-hold-anew",
+        kinds.HOLDS,
+        "I6",
+        "and is held anew after it",
+        "storage/s3/converting.py",
+        (
+            "        while self._sentences.wait_out([keys.blob(name, digest)]):\n"
+            "            self._promises.hold(name, digest)"
+        ),
+        ("        self._sentences.wait_out([keys.blob(name, digest)])\n        if False:\n            pass"),
+        STEPS + "test_a_repository_holds_what_it_is_about_to_get_after_each_sentence",
+    ),
+    Mutant(
+        "copy-believed-unread",
+        kinds.BELIEVED,
+        "I2",
+        "a copy without a checksum is read",
+        "storage/s3/converting.py",
+        "            right = sound(target, digest)",
+        "            right = True",
+        STEPS + "test_a_copy_that_came_out_wrong_is_gone_again",
+    ),
+    Mutant(
+        "wrong-copy-stays",
+        kinds.OBJECTS,
+        "I2",
+        "a copy that came out wrong is gone again",
+        "storage/s3/converting.py",
+        ("        if not right:\n            self._site.objects.delete(target)\n"),
+        "",
+        STEPS + "test_a_copy_that_came_out_wrong_is_gone_again",
+    ),
+    Mutant(
+        "dropped-for-a-stub",
+        kinds.OBJECTS,
+        "I5",
+        "an empty object in the pool is no copy",
+        "storage/s3/converting.py",
+        "if there is None or is_stub(digest, there.size) or there.key in condemned:",
+        "if there is None or there.key in condemned:",
+        STEPS + "test_a_copy_stays_that_may_be_the_only_one",
+    ),
+    Mutant(
+        "dropped-for-what-is-condemned",
+        kinds.SENTENCES,
+        "I5",
+        "nor is one that is condemned",
+        "storage/s3/converting.py",
+        " or there.key in condemned:\n",
+        "  :\n",
+        STEPS + "test_a_copy_stays_that_may_be_the_only_one",
+    ),
+    Mutant(
+        "dropped-without-a-hold",
+        kinds.HOLDS,
+        "I5",
+        "nor one that the repository doesn't hold",
+        "storage/s3/converting.py",
+        ("            if self._site.head(keys.hold(digest, name)) is not None:\n                yield"),
+        ("            if True:\n                yield"),
+        STEPS + "test_a_copy_stays_that_may_be_the_only_one",
+    ),
+    Mutant(
+        "dropped-at-once",
+        kinds.DUE,
+        "I5",
+        "a copy goes when all servers know of the pool",
+        "storage/s3/converting.py",
+        "yield digest, max(0.0, age - there.age)",
+        "yield digest, 0.0",
+        STEPS + "test_nor_does_it_go_before",
+    ),
+    Mutant(
+        "dropped-on-an-old-hold",
+        kinds.HOLDS,
+        "I6",
+        "its hold is written anew before",
+        "storage/s3/converting.py",
+        "partial(self._promises.renew, name, digest)",
+        "partial(self._promises.hold, name, digest)",
+        STEPS + "test_a_hold_is_written_anew_before_a_copy_goes",
+    ),
+    Mutant(
+        "dropped-without-a-second-look",
+        kinds.SECOND_LOOK,
+        "I5",
+        "and the pool looked at again after that",
+        "storage/s3/converting.py",
+        "still = [digest for digest, wait in self.droppable(name, some, age) if not wait]",
+        "still = list(some)",
+        STEPS + "test_a_copy_stays_if_the_pool_is_condemned_while_it_is_held_anew",
+    ),
+    Mutant(
+        "copy-deleted-unsigned",
+        kinds.DELETES,
+        "I5",
+        "a copy goes by a delete that was signed before",
+        "storage/s3/converting.py",
+        "self._site.each([partial(self._site.objects.execute, warrants[digest]) for digest in still])",
+        ("self._site.each([partial(self._site.objects.delete, keys.blob(name, digest)) for digest in still])"),
+        STEPS + "test_a_process_that_was_frozen_deletes_no_copy",
+    ),
+    Mutant(
+        "pool-not-looked-into",
+        kinds.OBJECTS,
+        "I2",
+        "from the first copy on the pool is looked into",
+        "storage/s3/converting.py",
+        "        self._site.pooled |= target == keys.shared(digest)\n",
+        "",
+        STEPS + "test_from_the_first_copy_on_the_pool_is_looked_into",
+    ),
+]
