@@ -1,0 +1,102 @@
+"""Deletions by clients, and what a tool writes into an index.json that has lost its name."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+DELETING = "tests/storage/test_storage_deleting.py::"
+
+MUTANTS = [
+    Mutant(
+        "delete-asks-before-the-lock",
+        kinds.EARLY,
+        "I5",
+        "what is asked before a deletion is asked under the lock",
+        "storage/local/protocol.py",
+        (
+            "        with self.site.locks.hold(name) as held:\n"
+            "            self._require_name(name, digest)\n"
+            "            check(LocalTransaction(self, held), self.indexes.read(name).index)"
+        ),
+        (
+            "        index = self.indexes.read(name).index\n"
+            "        with self.site.locks.hold(name) as held:\n"
+            "            self._require_name(name, digest)\n"
+            "            check(LocalTransaction(self, held), index)"
+        ),
+        DELETING + "test_i5_what_a_push_has_referenced_meanwhile_is_not_deleted",
+    ),
+    Mutant(
+        "delete-misses-the-condemned",
+        kinds.RESTORES,
+        "I7",
+        "what was condemned can be deleted for good",
+        "storage/local/protocol.py",
+        (
+            "            if not self.trash.restore(name, digest, fresh=True):\n"
+            "                raise\n"
+            "\n"
+            "    def close"
+        ),
+        (
+            "            raise\n"
+            "\n"
+            "    def close"
+        ),
+        DELETING + "test_i7_what_was_condemned_is_deleted_for_good",
+    ),
+    Mutant(
+        "delete-unflushed",
+        kinds.FLUSHES,
+        "I7",
+        "with commit, a deletion is on the device when it is told",
+        "storage/local/protocol.py",
+        (
+            "        self.site.flush_names(keys.blobs_of(name, digest.algorithm))\n"
+            "\n"
+            "    def _require_name"
+        ),
+        (
+            "\n"
+            "    def _require_name"
+        ),
+        DELETING + "test_with_commit_it_is_gone_from_the_device_when_it_is_told",
+    ),
+    Mutant(
+        "delete-of-a-row",
+        kinds.CHILDREN,
+        "I5",
+        "a manifest with a row is in use",
+        "storage/repository.py",
+        "if digest in index or users:",
+        "if users:",
+        DELETING + "test_i5_a_manifest_with_a_row_is_no_blob_to_be_deleted",
+    ),
+    Mutant(
+        "late-writes-until-later",
+        kinds.FOREIGN,
+        "I4",
+        "a commit takes in what a tool wrote into the old index",
+        "storage/local/protocol.py",
+        (
+            "        self.merge_late_writes(name)\n"
+            "        return outcomes"
+        ),
+        "        return outcomes",
+        DELETING + "test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in[push]",
+    ),
+    Mutant(
+        "late-writes-of-the-last-commit",
+        kinds.FOREIGN,
+        "I4",
+        "so does the end of the process",
+        "storage/local/protocol.py",
+        (
+            "        self.merge_late_writes()\n"
+            "        self.indexes.close()"
+        ),
+        "        self.indexes.close()",
+        DELETING + "test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in[close]",
+    ),
+]

@@ -1,0 +1,82 @@
+"""A client deletes, and a tool writes late: what is asked under the lock, what goes, what is taken in, and when."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.faults import Meanwhile, Recorder
+from tests.jobs.collecting import Place
+from tests.jobs.layouts import blob, store_of
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import Referenced
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
+from zotctl.storage.memory import MemoryDriver
+
+IMAGE, THEIRS = images.image(), images.image("theirs")
+STRAY = digest_of(b"stray")
+
+
+@pytest.fixture
+def place() -> Place:
+    made = Place()
+    push_image(made.store, "a", "other", seed="other")
+    return made
+
+
+def test_i5_what_a_push_has_referenced_meanwhile_is_not_deleted(place: Place) -> None:
+    layer = place.strays_of(IMAGE)[1]
+    driver = Meanwhile(place.driver, "lock", lambda: place.put(IMAGE, "v1"), lambda key: key == keys.LOCK)
+    with pytest.raises(Referenced):
+        place.open(driver).repository("a").delete_blob(layer)
+    assert driver.done and place.lies(layer)
+
+
+def test_i5_a_manifest_with_a_row_is_no_blob_to_be_deleted(place: Place) -> None:
+    with pytest.raises(Referenced, match="a row of index"):
+        place.store.repository("a").delete_blob(images.image("other").digest)
+
+
+def test_i7_what_was_condemned_is_deleted_for_good(place: Place) -> None:
+    """Until then a read would have brought it back."""
+    place.stray()
+    place.wait(2)
+    place.collect()
+    place.store.repository("a").delete_blob(STRAY)
+    assert all(keys.DELETED_PREFIX in key for key in place.in_trash())
+
+
+def test_with_commit_it_is_gone_from_the_device_when_it_is_told() -> None:
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver, commit=True)
+    push_image(store, "a", "v1")
+    push_blob(store.repository_for_push("a"), b"stray")
+    driver.calls.clear()
+    store.repository("a").delete_blob(STRAY)
+    lines = driver.lines()
+    gone = next(at for at, line in enumerate(lines) if line.startswith(f"rename {keys.blob('a', STRAY)}"))
+    assert f"sync_dir {keys.blobs_of('a', 'sha256')}" in lines[gone:]
+
+
+@pytest.mark.parametrize("how", ["push", "close"])
+def test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in(tmp_path: Path, how: str) -> None:
+    """With the next commit, or when the process ends, whichever comes first."""
+    store = store_of(tmp_path)
+    push_image(store, "a", "v1")
+    for body in (*THEIRS.blobs, THEIRS.manifest):
+        blob(tmp_path, "a", body).write_bytes(body)
+    with (tmp_path / "a/index.json").open("r+b") as old:
+        document = json.loads(old.read())
+        push_image(store, "a", "v2", seed="v2")
+        document["manifests"].append(images.row(THEIRS, "theirs"))
+        old.seek(0)
+        old.write(json.dumps(document).encode())
+    if how == "push":
+        push_image(store, "a", "v3", seed="v3")
+    else:
+        store.close()
+    assert "theirs" in store_of(tmp_path).repository("a").tags()
