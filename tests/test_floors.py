@@ -76,3 +76,14 @@ def test_the_environment_is_read_in_one_place() -> None:
     readers = [p for p in modules() if "os.environ" in p.read_text()]
     allowed = {"cli/__init__.py", "cli/serve.py", "cli/jobs.py", "http/systemd.py", "http/sockets.py"}
     assert {str(p.relative_to(PACKAGE)) for p in readers} <= allowed
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_json_is_decoded_in_one_place(path: Path) -> None:
+    """A decoder of Python's raises what its callers don't think of, as RecursionError (`oci/codec.py`)."""
+    if str(path.relative_to(PACKAGE)) == "oci/codec.py":
+        return
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    names = {ast.unparse(call) for call in calls if isinstance(call, ast.Attribute)}
+    assert not names & {"json.loads", "json.load", "json.JSONDecoder"}
+    assert not [name for name in names if name.endswith(".json")]

@@ -208,7 +208,11 @@ def test_a_full_disk_is_collected_all_the_same(machine: Machine, monkeypatch: py
     assert machine.collect().exit_code == 0
 
 
-@pytest.mark.parametrize("body", ["", "[]", '{"last": {"at": "x"}}', '{"last": 7, "doubted": []}'])
+NO_NOTES = ["", "[]", '{"last": {"at": "x"}}', '{"last": 7, "doubted": []}', "[" * 5000,
+            '{"last": {"at": 1' + "0" * 400 + ', "boot": "", "up": 1}}']  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NO_NOTES, ids=range(len(NO_NOTES)))
 def test_what_is_no_note_is_none(machine: Machine, body: str) -> None:
     machine.place.store.roots[0].upkeep.write(keys.CLOCK, [body.encode()])
     assert machine.collect().exit_code == 0

@@ -229,5 +229,6 @@ def test_what_is_no_event_is_skipped(driver: Driver) -> None:
     with driver.append(KEY) as writer:
         writer.write([b"".join(json.dumps(one).encode() + b"\n" for one in rubbish)])
         writer.write([b'{"t":NaN,"a":"push","d":"x"}\n{"t":Infinity,"a":"push","d":"x"}\n\xff\n'])
+        writer.write([b"[" * 100_000, b'\n{"t":1', b"0" * 400, b',"a":"push","d":"x"}\n'])
     history.note("app", "push", B)
     assert history.past("app").pushed.keys() == {B}

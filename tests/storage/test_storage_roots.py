@@ -677,13 +677,13 @@ def test_a_store_of_one_user_is_written_by_root_and_read_by_that_user(open_dir: 
     assert as_user(SOMEBODY, work) == ["v1", "v2", "v3", "v4"]
 
 
-@pytest.mark.parametrize("said", ['{"format": 2}', '{"layout": "x"}', "[1]", "rubbish"])
+@pytest.mark.parametrize("said", ['{"format": 2}', '{"layout": "x"}', "[1]", "rubbish", "[" * 5000])
 def test_a_store_of_a_later_version_is_refused_and_left_as_it_is(tmp_path: Path, said: str) -> None:
     opened(tmp_path / "a").close()
     (tmp_path / "a/.zotctl/version").write_text(said)
     (tmp_path / "a/.zotctl/trash").rmdir()
     for read_only in (False, True):
-        with pytest.raises(ConfigError, match=f"does not know .*says {re.escape(said)}.*update zotctl"):
+        with pytest.raises(ConfigError, match=f"does not know .*says {re.escape(said[:80])}.*update zotctl"):
             opened(tmp_path / "a", read_only=read_only)
     assert not (tmp_path / "a/.zotctl/trash").exists()
     (tmp_path / "a/.zotctl/version").write_text("")  # a full disk leaves it so

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from zotctl.config.reader import Reader
 from zotctl.config.toml import read_own
 from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
+from zotctl.oci.codec import load_json
 
 
 def load_config(
@@ -83,7 +83,7 @@ def _text(file: str) -> str:
 
 def _parse_json(file: str, text: str) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = load_json(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not JSON: {error}") from None
     return values

@@ -25,6 +25,7 @@ from zotctl.http.meters import Board
 from zotctl.http.service import Service
 from zotctl.http.sockets import BACKLOG
 from zotctl.http.status import Status
+from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
 
 log = logging.getLogger("zotctl.http")
@@ -64,7 +65,7 @@ def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int
 def failure(report: bytes) -> ZotctlError:
     """The error that a worker reported instead of READY."""
     try:
-        name, message = json.loads(report)
+        name, message = load_json(report)
     except ValueError:
         return ZotctlError("a worker ended before it could serve; the log may say why")
     kind = getattr(errors, name, ZotctlError)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import tarfile
 import zlib
@@ -25,6 +24,7 @@ from zotctl.jobs.far_source import Body
 from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
 from zotctl.jobs.sources import StoredLayout
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.oci.quoting import quoted
@@ -350,7 +350,7 @@ def docker_names(body: bytes) -> dict[str, list[str]]:
     """The names in docker save's manifest.json, by the digest of the config. Nothing else in it is used."""
     names: dict[str, list[str]] = {}
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
-        for image in json.loads(body):
+        for image in load_json(body):
             config = str(image.get("Config")).removesuffix(".json").rpartition("/")[2]
             tags = [tag for tag in image.get("RepoTags") or () if isinstance(tag, str)]
             names.setdefault(f"sha256:{config}", []).extend(tags)

@@ -22,6 +22,7 @@ from typing import Any
 from zotctl.errors import ClockDoubtful, NotFound, StorageError
 from zotctl.jobs.report import time_of
 from zotctl.jobs.scrub_state import boot_id
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import read
@@ -125,7 +126,7 @@ def _first(now: Moment, doubted: Moment | None) -> Moment:
 
 def _read(root: Root) -> tuple[Moment | None, Moment | None]:
     with suppress(NotFound, ValueError, TypeError, AttributeError):
-        found = json.loads(read(root.driver, keys.CLOCK, _LARGEST))
+        found = load_json(read(root.driver, keys.CLOCK, _LARGEST))
         return _parse(found.get("last")), _parse(found.get("doubted"))
     return None, None
 

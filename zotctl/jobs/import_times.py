@@ -7,7 +7,6 @@ does not expire tomorrow, and of several the newest is the last one pushed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any
 from zotctl.errors import DigestInvalid, StorageError
 from zotctl.jobs.import_plan import Wanted
 from zotctl.jobs.sources import Layout
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import parse_digest
 from zotctl.storage.graph import Facts
 from zotctl.storage.history import STEP
@@ -55,7 +55,7 @@ def _olareg(layout: Layout) -> dict[tuple[str, str], float]:
     """By tag and digest."""
     found: dict[tuple[str, str], float] = {}
     with suppress(ValueError, TypeError, AttributeError, KeyError):
-        for tag, entries in (json.loads(layout.index.field(OLAREG_HISTORY)) or {}).items():
+        for tag, entries in (load_json(layout.index.field(OLAREG_HISTORY)) or {}).items():
             for entry in entries:
                 if (at := _parse(entry.get("time"))) is not None:
                     found[tag, str(entry["digest"])] = at
@@ -85,7 +85,7 @@ def _json(layout: Layout, digest: str) -> dict[str, Any]:
     """Nothing, if it is no such thing: a layer, say."""
     with suppress(StorageError, DigestInvalid, ValueError, RecursionError), layout.open(parse_digest(digest)) as reader:
         if reader.size <= LARGEST and reader.read_at(0, 1) == b"{":
-            found = json.loads(reader.read_at(0, reader.size))
+            found = load_json(reader.read_at(0, reader.size))
             return found if isinstance(found, dict) else {}
     return {}
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, Unavailable, UsageError
 from zotctl.jobs.run import Run
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.catalog import Catalog
@@ -216,6 +217,6 @@ class _Registry:
             return False
         answer = client.get(asked.pop("realm"), params=asked, auth=self._login)
         with suppress(ValueError, AttributeError):
-            found: Any = answer.json() if answer.status_code == 200 else {}
+            found: Any = load_json(answer.content) if answer.status_code == 200 else {}
             self._token = str(found.get("token") or found.get("access_token") or "")
         return bool(self._token)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zotctl.errors import StorageError
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Info, read
@@ -125,7 +126,7 @@ class Checked:
 
     def _load(self, body: bytes) -> None:
         line, _, rest = body.partition(b"\n")
-        head = json.loads(line)
+        head = load_json(line)
         count = int(head["inodes"])
         if head["format"] != 1 or len(rest) != 12 * count:
             return
@@ -199,7 +200,7 @@ class FirstSeen:
         self._done.add(name)
 
     def save(self) -> None:
-        kept = {key: at for key, at in self._known.items() if json.loads(key)[0] not in self._done}
+        kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
         now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
         if now != self._known:
             _write(self._root, FINDINGS, [json.dumps(now, indent=0).encode()])
@@ -207,8 +208,8 @@ class FirstSeen:
 
 def _findings(root: Root) -> dict[str, str]:
     try:
-        found: Any = json.loads(read(root.driver, FINDINGS, LARGEST))
-        return {key: str(at) for key, at in found.items() if isinstance(json.loads(key), list)}
+        found: Any = load_json(read(root.driver, FINDINGS, LARGEST))
+        return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
     except (StorageError, ValueError, AttributeError, TypeError):
         return {}
 

@@ -4,7 +4,6 @@ ranges, referrers and error bodies are right (distribution-spec). Reads only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -23,6 +22,7 @@ from zotctl.errors import (
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
 from zotctl.jobs.verify import VerifyOptions
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_nondistributable
 from zotctl.storage.graph import (
@@ -365,7 +365,7 @@ class _Repository:
 
 def _json(response: httpx.Response) -> dict[str, Any]:
     try:
-        body = json.loads(response.content)
+        body = load_json(response.content)
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

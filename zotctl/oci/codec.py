@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -82,6 +83,29 @@ def pairs_of(body: bytes, what: str) -> Any:
     return _load(body, what, Pairs)
 
 
+def load_json(text: bytes | str) -> Any:
+    """JSON that is no document of the specs: notes of ours, and what other programs tell.
+
+    A crash, a disk or a stranger may have made anything of it. So ValueError, and nothing else, stands for all that
+    can't be used: no JSON, no UTF-8, nested too deeply, or with a number that is no finite `float`. Thread-safe.
+    """
+    try:
+        return _NOTES.decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(found := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return found
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
 def fold(key: str) -> str:
     """What Go's encoding/json takes for the same key: it ignores case, and knows two more letters for s and k."""
     return key.lower().replace("\u017f", "s")  # the other, U+212A, is "k" in lower case
@@ -116,3 +140,4 @@ def _plain(value: object) -> str:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_NOTES = json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=_finite)

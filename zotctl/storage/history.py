@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from zotctl.errors import NotFound, StorageError
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock, is_ahead
@@ -102,7 +103,7 @@ def events_of(body: bytes) -> list[Event]:
     events = []
     for line in body.splitlines():
         with suppress(ValueError):
-            event = json.loads(line)
+            event = load_json(line)
             if _is_event(event):
                 events.append(event)
     return events

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from typing import Any
 
+from zotctl.oci.codec import load_json
 from zotctl.storage.clock import Clock
 
 
@@ -17,7 +17,7 @@ def myself(clock: Clock) -> dict[str, Any]:
 def told(body: bytes) -> str:
     """What follows "is already running"; "" if it is nothing that we have written."""
     try:
-        who = json.loads(body)
+        who = load_json(body)
         return f": process {who['pid']} on {who['host']}"
     except (ValueError, KeyError, TypeError):
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from zotctl.errors import ConfigError
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 
 FORMAT = 1
@@ -16,7 +17,7 @@ def refuse_unknown_format(body: bytes, store: str) -> None:
     """What a later version keeps in the hidden directory may mean something else: nothing is done there, not even
     reading, for the trash and the list of known damage take part in that. Raises ConfigError."""
     try:
-        known = json.loads(body or BODY)["format"] == FORMAT
+        known = load_json(body or BODY)["format"] == FORMAT
     except (ValueError, TypeError, KeyError):
         known = False
     if not known:

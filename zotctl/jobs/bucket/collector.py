@@ -22,6 +22,7 @@ from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Marks
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.history import Past
@@ -122,7 +123,7 @@ class BucketCollector:
     def _checkpoint(self) -> str:
         with suppress(NotFound, ValueError, KeyError, TypeError):
             got = self._site.objects.get(keys.checkpoint())
-            return str(json.loads(got[1])["after"]) if got else ""
+            return str(load_json(got[1])["after"]) if got else ""
         return ""
 
     # -- a repository ---------------------------------------------------------------------------

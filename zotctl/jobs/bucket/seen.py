@@ -10,6 +10,7 @@ import json
 from contextlib import suppress
 
 from zotctl.errors import Changed, NotFound, OutcomeUnknown
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.s3.site import Site
 
@@ -70,6 +71,6 @@ class Seen:
 def _parse(body: bytes) -> dict[str, float]:
     """Nothing, if it is nothing that we have written."""
     try:
-        return {str(key): float(at) for key, at in json.loads(body)["seen"].items()}
+        return {str(key): float(at) for key, at in load_json(body)["seen"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

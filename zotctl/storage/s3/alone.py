@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from zotctl.errors import HeldElsewhere, NotFound, StorageError
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import Objects
@@ -97,7 +98,7 @@ def _holder(objects: Objects) -> dict[str, Any] | None:
 
 def _said(body: bytes) -> dict[str, Any]:
     with suppress(ValueError):
-        said = json.loads(body)
+        said = load_json(body)
         return said if isinstance(said, dict) else {}
     return {}
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zotctl.errors import Changed, HeldElsewhere, NotFound, OutcomeUnknown, StorageError
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.holder import myself, told
 from zotctl.storage.objects import Object
@@ -116,7 +117,7 @@ class _Lease:
 def is_dead(body: bytes) -> bool:
     """Did its holder run here, and does it no more? Then nobody has to wait until the lease is over."""
     try:
-        who = json.loads(body)
+        who = load_json(body)
         if who["system"] != system() or not who["system"]:
             return False
         os.kill(int(who["pid"]), 0)

@@ -25,6 +25,7 @@ from zotctl.errors import (
     OutcomeUnknown,
     RequestRefused,
 )
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.objects import MD5, SHA256, UNCHECKED, Objects
@@ -113,7 +114,7 @@ def known(objects: Objects, server: str) -> Abilities | None:
     try:
         got = objects.get(keys.CAPABILITIES)
         assert got is not None
-        said = json.loads(got[1])
+        said = load_json(got[1])
         fresh = got[0].is_younger(KEPT) and said.pop("server") == server
         return Abilities(**said) if fresh else None
     except (NotFound, ValueError, TypeError, KeyError, AttributeError):

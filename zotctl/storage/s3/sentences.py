@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from zotctl.errors import Busy, NotFound
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.objects import Object
@@ -96,6 +97,6 @@ class Sentences:
 def _keys_in(body: bytes) -> frozenset[str]:
     """None, if nobody of ours has written it: ours are there whole, or not at all."""
     try:
-        return frozenset(map(str, json.loads(body)))
+        return frozenset(map(str, load_json(body)))
     except (ValueError, TypeError):
         return frozenset()

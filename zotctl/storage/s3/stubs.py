@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.s3.names import Listed
@@ -61,7 +62,7 @@ class Stubs:
         """By this process or another one."""
         with suppress(NotFound, ValueError):
             got = self._site.objects.get(keys.ORIGINS)
-            self._origins = {str(d): str(n) for d, n in json.loads(got[1]).items()} if got else {}
+            self._origins = {str(d): str(n) for d, n in load_json(got[1]).items()} if got else {}
 
     def _list(self) -> None:
         """All blobs of all repositories, once: a request for a thousand."""
