@@ -1,0 +1,122 @@
+"""The lease of a job on a bucket, and swaps of an index.json (s3.md 2 and 4)."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+LEASE = "tests/storage/test_s3_lease.py::"
+SWAP = "tests/storage/test_s3_swaps.py::"
+
+MUTANTS = [
+    Mutant(
+        "lease-renewed-over-another",
+        kinds.SWAPS,
+        "I11",
+        "a lease is renewed by compare-and-swap",
+        "storage/s3/lease.py",
+        "match=etag, absent=not etag)",
+        "absent=not etag)",
+        LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
+    ),
+    Mutant(
+        "lease-taken-by-two",
+        kinds.SWAPS,
+        "I11",
+        "and taken only where there is none",
+        "storage/s3/lease.py",
+        "match=etag, absent=not etag)",
+        "match=etag)",
+        LEASE + "test_of_two_that_take_it_at_once_one_has_it",
+    ),
+    Mutant(
+        "lease-ends-too-soon",
+        kinds.LOCKS,
+        "I11",
+        "a lease lasts as long as it is renewed",
+        "storage/s3/lease.py",
+        "there[0].is_younger(LIFETIME)",
+        "there[0].is_younger(RENEWED_EVERY / 2)",
+        LEASE + "test_it_is_held_as_long_as_it_is_renewed",
+    ),
+    Mutant(
+        "lease-of-another-given-back",
+        kinds.LOCKS,
+        "I11",
+        "only one's own is given back",
+        "storage/s3/lease.py",
+        ("            if there is not None and self._is_mine(there[1]):\n                self._site.objects.delete"),
+        ("            if there is not None:\n                self._site.objects.delete"),
+        LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
+    ),
+    Mutant(
+        "lease-of-another-taken-over",
+        kinds.LOCKS,
+        "I11",
+        "and taken up again",
+        "storage/s3/lease.py",
+        ("            if there is not None and self._is_mine(there[1]):\n                self._etag"),
+        ("            if there is not None:\n                self._etag"),
+        LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
+    ),
+    Mutant(
+        "lease-lost-without-an-answer",
+        kinds.LOCKS,
+        "I11",
+        "a renewal without an answer is found again",
+        "storage/s3/lease.py",
+        "                self._etag = there[0].etag",
+        "                pass",
+        LEASE + "test_a_renewal_without_an_answer_is_found_again",
+    ),
+    Mutant(
+        "lease-of-constant-bytes",
+        kinds.SWAPS,
+        "I11",
+        "each renewal has other bytes",
+        "storage/s3/lease.py",
+        '"renewal": self._site.clock.token()}',
+        '"renewal": ""}',
+        LEASE + "test_each_renewal_has_other_bytes",
+    ),
+    Mutant(
+        "lease-of-another-machine-free",
+        kinds.LOCKS,
+        "I11",
+        "a process number of another machine says nothing",
+        "storage/s3/lease.py",
+        'if who["system"] != system() or not who["system"]:',
+        'if not who["system"]:',
+        LEASE + "test_one_whose_holder_has_died_here_is_free",
+    ),
+    Mutant(
+        "changed-index-fenced",
+        kinds.SWAPS,
+        "I6",
+        "an index.json that was changed since is not fenced",
+        "storage/s3/index_object.py",
+        "return done or (len(tried) > 1 and self._done(name, tried) is not None)",
+        "return True",
+        SWAP + "test_c4_an_index_that_was_changed_since_is_not_fenced",
+    ),
+    Mutant(
+        "swaps-without-end",
+        kinds.SWAPS,
+        "I4",
+        "a push that loses each swap ends",
+        "storage/s3/index_object.py",
+        ("            if self._site.clock.elapsed() >= until:\n                raise Busy"),
+        ("            if False:\n                raise Busy"),
+        SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
+    ),
+    Mutant(
+        "swaps-with-long-pauses",
+        kinds.SWAPS,
+        "I4",
+        "and its pauses are short",
+        "storage/s3/index_object.py",
+        "pause = min(2 * pause, LONGEST_PAUSE)",
+        "pause = 2 * pause",
+        SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
+    ),
+]
