@@ -232,3 +232,61 @@ def test_what_is_no_event_is_skipped(driver: Driver) -> None:
         writer.write([b"[" * 100_000, b'\n{"t":1', b"0" * 400, b',"a":"push","d":"x"}\n'])
     history.note("app", "push", B)
     assert history.past("app").pushed.keys() == {B}
+
+
+def test_what_was_elsewhere_was_then_and_never_later_than_it_was_written_down(driver: Driver) -> None:
+    """Pulls and pushes that an import brings; a compaction compares pulls by that, too."""
+    clock = Hand()
+    history = history_over(driver, clock)
+    history.note("app", "pull", A, None, clock.at - 50)
+    history.note("app", "push", A, {"mine": None}, clock.at + 999)
+    now = clock.at
+    clock.at += 10
+    history.note("app", "pull", A, None, now - 500)
+    fill(history)
+    for _ in range(2):
+        past = history.past("app")
+        assert (past.pulled[A], past.tagged["mine"]) == (now - 50, now)
+        history.compact("app", {A}, {"mine"})
+
+
+def test_a_line_that_says_later_than_it_was_written_is_of_then(driver: Driver) -> None:
+    history = history_over(driver, clock := Hand())
+    history.note("app", "push", B)
+    with driver.append(KEY) as writer:
+        writer.write([json.dumps({"t": clock.at, "a": "pull", "r": "app", "d": A, "at": clock.at + 999}).encode()])
+    assert history.past("app").pulled[A] == clock.at
+
+
+def test_a_pull_is_written_once_a_day_for_each_manifest_of_each_repository(driver: Driver) -> None:
+    clock = Hand()
+    history = history_over(driver, clock)
+    for _ in range(3):
+        history.note_pull("app", A)
+    size = history.size("app")
+    history.note_pull("other", A)
+    assert history.past("other").pulled.keys() == {A}
+    assert len(events_of(read(driver, KEY, 1 << 20))) == 1
+    clock.at += 86400
+    history.note_pull("app", A)
+    assert history.size("app") > size
+
+
+def test_what_was_removed_since(driver: Driver) -> None:
+    clock = Hand()
+    history = history_over(driver, clock)
+    history.note("app", "untag", A, {"before": A})
+    clock.at += 10
+    since = clock.at
+    history.note("app", "push", B, {"pushed": None})
+    history.note("app", "untag", A, {"since": A})
+    history.note("app", "delete", B)
+    assert history.removed_since("app", since) == {"since", B}
+
+
+def test_a_compaction_keeps_what_only_a_later_version_knows(driver: Driver) -> None:
+    history = history_over(driver)
+    history.note("app", "sealed", A)
+    fill(history)
+    history.compact("app", {A}, set())
+    assert [event["a"] for event in events_of(read(driver, KEY, 1 << 20))] == ["sealed"]
