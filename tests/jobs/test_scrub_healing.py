@@ -15,12 +15,12 @@ import pytest
 from tests import images
 from tests.jobs.layouts import age, blob, cut, flip, lay_out, only, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import BlobUnknown, IoFailed, ManifestUnknown
+from zotctl.errors import BlobUnknown, CannotLink, IoFailed, ManifestUnknown, PermissionRefused
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Driver, Info, read
+from zotctl.storage.driver import Driver, Info, Reader, read
 from zotctl.storage.local.driver import LocalDriver, LocalReader
 from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.wrappers import Wrapped
@@ -186,6 +186,44 @@ def test_where_links_do_not_work_the_file_is_set_aside() -> None:
 def _spoil(driver: MemoryDriver, key: str) -> None:
     driver.names[key].data[3] ^= 1
     driver.names[key].mtime = 10**18
+
+
+class _OfAnotherOwner(Wrapped):
+    """The files of a repository belong to another user, and the kernel protects hard links."""
+
+    readable = False
+
+    def open(self, key: str) -> Reader:
+        if key.startswith("a/blobs/") and not self.readable:
+            raise PermissionRefused(f"{key}: Permission denied")
+        return super().open(key)
+
+    def link(self, source: str, target: str) -> None:
+        if source.startswith("a/blobs/"):
+            raise CannotLink(f"{source}: Operation not permitted")
+        super().link(source, target)
+
+
+def test_what_this_user_may_not_read_is_not_replaced() -> None:
+    driver = MemoryDriver()
+    for name in ("a", "b"):
+        push_image(store_over(driver, dedupe=False), name, "v1", seed="x")
+    before = {key: driver.names[key] for key in driver.names if key.startswith("a/blobs/")}
+    report = run_scrub(store_over(_OfAnotherOwner(driver)), repair=True)
+    assert {(finding.kind, finding.action) for finding in report.findings} == {("unreadable", "none")}
+    assert {key: driver.names[key] for key in driver.names if key.startswith("a/blobs/")} == before
+
+
+def test_what_had_to_be_set_aside_is_replaced_by_the_repair() -> None:
+    inner = MemoryDriver()
+    for name in ("a", "b"):
+        push_image(store_over(inner, dedupe=False), name, "v1", seed="x")
+    layer = digest_of(images.image("x").blobs[1])
+    _spoil(inner, keys.blob("a", layer))
+    driver = _OfAnotherOwner(inner)
+    driver.readable = True
+    assert only(run_scrub(store_over(driver), repair=True)).action == "repaired"
+    assert is_there(store_over(inner), "a", layer)
 
 
 # -- repair -------------------------------------------------------------------------------------

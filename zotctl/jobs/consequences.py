@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zotctl.errors import LayoutInvalid, NotFound, StorageError
+from zotctl.errors import LayoutInvalid, NotFound, PermissionRefused, StorageError
 from zotctl.jobs.damage import Inspector, Looked, Verdict, judge
 from zotctl.jobs.examination import Examined, Trouble, View, layout_trouble, path_of, temporaries, view_of
 from zotctl.jobs.repair import Repair
@@ -138,6 +138,8 @@ class Consequences:
                     self._report_damage(repo.root, other, verdict, self._view_of_other(repo.root, other), action)
 
     def _act(self, repo: Examined, verdict: Verdict, held: HeldFile, view: View | None) -> tuple[str, list[str]]:
+        if isinstance(verdict.error, PermissionRefused):
+            return "none", []  # that says nothing of the bytes, and another user may well read them
         if self._repair is not None:
             manifest = view is not None and view.is_manifest(verdict.digest)
             healed = self._repair.heal(repo.root, repo.name, verdict.digest, held, manifest)

@@ -93,8 +93,8 @@ class LocalUpkeep:
                 return []
             self.drop_from_pool(digest, damaged)
             protocol.pool.offer(digest, staged, Found(Copy.ABSENT))
-            # Set aside, where there are no links. Elsewhere a client has deleted it meanwhile (I7).
-            if not self._site.driver.capabilities.links and self._site.stat(blob) is None:
+            # Set aside, where it can't be linked. Else a client has deleted it meanwhile (I7).
+            if not self._bad.holds(digest, damaged.info) and self._site.stat(blob) is None:
                 protocol.blobs.publish(name, digest, staged)
                 return [name]
             return protocol.blobs.healing.spread(digest, staged)
