@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.object_faults import AWAY, LOST, FaultyObjects, StillClock
-from tests.stores import bucket_store, push_image
+from tests.stores import bucket_store, probed, push_image
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.hints import hints
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.storage import Store
+from zotctl.jobs.scrub import ScrubOptions, scrub
+from zotctl.jobs.verify import VerifyOptions, verify
+from zotctl.storage import Store, keys
 from zotctl.storage.memory_objects import MemoryObjects
 from zotctl.storage.s3.retrying import Retrying
 
@@ -27,8 +32,9 @@ class Switch:
         return AWAY if self.left < 0 else ""
 
 
-def filled() -> MemoryObjects:
-    memory = MemoryObjects()
+def filled(label: str = "s3://memory/test") -> MemoryObjects:
+    memory = MemoryObjects(label=label)
+    probed(memory)
     for number in range(5):
         for tag in range(3):
             push_image(bucket_store(memory), f"app{number}", f"v{tag}", seed=f"{number} {tag}")
@@ -86,3 +92,71 @@ def test_a_short_outage_is_nothing() -> None:
     memory, clock = filled(), StillClock()
     faults = iter([""] * 20 + [AWAY, LOST, AWAY] + [""] * 10_000)
     assert collect(bucket_store(Retrying(FaultyObjects(memory, lambda *_: next(faults)), clock), clock)).exit_code == 0
+
+
+def scrubbed(run: Run) -> None:
+    scrub(run, ScrubOptions(workers=1))
+
+
+def checked(run: Run) -> None:
+    verify(run, VerifyOptions(deep=True, workers=1))
+
+
+def deduped(run: Run) -> None:
+    dedupe(run)
+
+
+def undone(run: Run) -> None:
+    dedupe(run, DedupeOptions(undo=True))
+
+
+JOBS = (scrubbed, checked, deduped, undone)
+
+
+@pytest.mark.parametrize("work", JOBS)
+@pytest.mark.parametrize("after", (1, 4, 9, 20, 40, 75, 110))
+def test_every_job_during_an_outage(work: Callable[[Run], None], after: int) -> None:
+    memory = filled()
+    before = marks_of(memory)
+    run = Run("job", lost(memory, after))
+    report = run.finish(lambda: work(run))
+    assert marks_of(memory) == before
+    if report.exit_code == 0:
+        assert after > 60, "it was done before"
+        return
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1), report.errors
+    assert "no connection" in report.errors[0]["reason"]
+    assert not list(hints(report))
+    for key in [found.key for found in memory.list(keys.LEASES)]:
+        memory.delete(key)  # it lapses by itself, in time
+    again = Run("job", bucket_store(memory, StillClock()))
+    assert again.finish(lambda: work(again)).exit_code == 0
+
+
+@pytest.mark.parametrize("work", JOBS)
+def test_an_outage_that_begins_with_a_blob(work: Callable[[Run], None]) -> None:
+    memory, clock, begun = filled(), StillClock(), list[str]()
+
+    def choose(method: str, key: str) -> str:
+        if begun or (method in ("open", "read_into", "read_at") and "/blobs/" in key):
+            begun.append(key)
+        return AWAY if begun else ""
+
+    run = Run("job", bucket_store(Retrying(FaultyObjects(memory, choose), clock), clock))
+    report = run.finish(lambda: work(run))
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1), report.errors
+
+
+@pytest.mark.parametrize("work", (scrubbed, checked))
+def test_the_other_root_is_still_done(work: Callable[[Run], None]) -> None:
+    away, there = lost(filled(), 40), bucket_store(filled("s3://other"), StillClock())
+    store = Store([away.roots[0], there.roots[0]], away.clock)
+    run = Run("job", store)
+    report = run.finish(lambda: work(run))
+    assert (report.exit_code, len(report.errors)) == (14, 1), report.errors
+    assert {finding.kind for finding in report.findings} <= {"two_roots"}
+    assert report.summary["repositories"] >= 5
+
+
+def marks_of(memory: MemoryObjects) -> list[str]:
+    return [found.key for found in memory.list(keys.BAD)]

@@ -169,6 +169,27 @@ MUTANTS = [
         "tests/jobs/test_bucket_foreign.py::test_what_is_no_digest_is_named_or_passed_over",
     ),
     Mutant(
+        "outage-taken-for-damage",
+        kinds.ANSWERS,
+        "I11",
+        "what can't be read while the root is away is no finding",
+        "jobs/damage.py",
+        "            if self._run.is_lost(root, error):\n                raise  # which says nothing of this blob\n",
+        "",
+        "tests/jobs/test_bucket_away.py::test_an_outage_that_begins_with_a_blob",
+    ),
+    Mutant(
+        "outage-ends-the-run",
+        kinds.ANSWERS,
+        "I11",
+        "a lost root gives no verdict, and the run goes on",
+        "jobs/scrub.py",
+        "            with self._run.guarded(task.repo.name, task.repo.root):\n"
+        "                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
+        "            return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
+        "tests/jobs/test_bucket_away.py::test_an_outage_that_begins_with_a_blob",
+    ),
+    Mutant(
         "outage-told-for-each",
         kinds.ANSWERS,
         "I11",

@@ -133,7 +133,7 @@ MUTANTS = [
         "I11",
         "what goes wrong in one repository leaves the others their turn",
         "jobs/gc_local.py",
-        ("        with run.guarded(folder.name):\n"
+        ("        with run.guarded(folder.name, root):\n"
          "            _purge_folder(run, root, folder, stamp)\n"),
         "        _purge_folder(run, root, folder, stamp)\n",
         "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",

@@ -269,7 +269,7 @@ MUTANTS = [
         "I15",
         "what could not come back is told",
         "jobs/restore.py",
-        "            run.error(folder.name, outcome)",
+        "            run.error(folder.name, outcome, root)",
         "            pass",
         "tests/jobs/test_gc_trash.py::test_i5_a_manifest_gets_no_row_when_something_of_it_is_gone[_lacks_a_blob]",
     ),

@@ -78,7 +78,7 @@ class Consequences:
             if (trouble := layout_trouble(repo.root, repo.name, error)) is not None:
                 self._tell(repo, trouble, None)
         except StorageError as error:
-            self._run.error(repo.name, error)
+            self._run.error(repo.name, error, repo.root)
         return None
 
     def _view_of_other(self, root: Root, name: str) -> View | None:
@@ -112,7 +112,7 @@ class Consequences:
         try:
             return self._repair.bring_back(repo.root, repo.name, digest, manifest)
         except StorageError as error:
-            self._run.error(repo.name, error)
+            self._run.error(repo.name, error, repo.root)
             return False
 
     # -- content --------------------------------------------------------------------------------
@@ -130,11 +130,11 @@ class Consequences:
             if self._may_write(repo) and looked.held is not None:
                 action, healed = self._act(repo, verdict, looked.held, view)
         except StorageError as error:
-            self._run.error(repo.name, error)
+            self._run.error(repo.name, error, repo.root)
         self._report_damage(repo.root, repo.name, verdict, view, action)
         for other in healed:
             if other != repo.name:
-                with self._run.guarded(other):
+                with self._run.guarded(other, repo.root):
                     self._report_damage(repo.root, other, verdict, self._view_of_other(repo.root, other), action)
 
     def _act(self, repo: Examined, verdict: Verdict, held: HeldFile, view: View | None) -> tuple[str, list[str]]:

@@ -64,7 +64,7 @@ class Inspector:
     """Reads blobs, from any thread. `quick`: looks at sizes and known damage only."""
 
     def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
-        self._clock, self._hasher, self._quick = run.clock, hasher, quick
+        self._run, self._clock, self._hasher, self._quick = run, run.clock, hasher, quick
         self._requests = run.requests
 
     def blob(self, root: Root, name: str, digest: Digest) -> Verdict:
@@ -108,6 +108,8 @@ class Inspector:
         except (NotFound, Changed):  # or replaced while it was read, by bytes that were verified
             return Looked(Verdict(digest)), None
         except StorageError as error:
+            if self._run.is_lost(root, error):
+                raise  # which says nothing of this blob
             return self._unreadable(root, key, digest, error), None
 
     def _unreadable(self, root: Root, key: str, digest: Digest, error: StorageError) -> Looked:
@@ -147,7 +149,9 @@ class Inspector:
             return HeldFile(stack.enter_context(root.driver.open(key)))
         except (NotFound, Changed):
             return None
-        except StorageError:
+        except StorageError as error:
+            if self._run.is_lost(root, error):
+                raise
             info = root.stat(key)
             return HeldFile.unopened(info) if info is not None else None
 

@@ -53,7 +53,7 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
     with run.leases():
         for root in run.roots:
             if root.is_bucket and not root.read_only:
-                with run.guarded(root.label):
+                with run.guarded(root.label, root):
                     (undo_bucket if options.undo else dedupe_bucket)(run, root)
         if options.undo:
             undo(run)
@@ -99,7 +99,7 @@ class _Dedupe:
             with self._settled():
                 for root, name in self._repositories():
                     self._run.check()
-                    with self._run.guarded(name):
+                    with self._run.guarded(name, root):
                         self._repository(root, name)
                 self._workers.drain()
         except TimeUp:
@@ -116,7 +116,7 @@ class _Dedupe:
         with ExitStack() as stack:
             for root in self._run.roots:
                 if not (self._run.dry_run or root.read_only or root.is_bucket):
-                    with self._run.guarded(root.label):
+                    with self._run.guarded(root.label, root):
                         stack.enter_context(root.local.site.durable.settled())
             yield
 
@@ -128,7 +128,8 @@ class _Dedupe:
 
     def _is_able(self, root: Root) -> bool:
         if not root.driver.capabilities.links:
-            self._run.error(root.label, CannotLink(f"{root.label} has no hard links, so nothing can be shared there"))
+            none = CannotLink(f"{root.label} has no hard links, so nothing can be shared there")
+            self._run.error(root.label, none, root)
         return root.driver.capabilities.links
 
     def _repository(self, root: Root, name: str) -> None:
@@ -263,7 +264,7 @@ class _Dedupe:
 
     def _done(self, pair: _Pair, result: _Result) -> None:
         self._hasher.tell(pair.name)
-        with self._run.guarded(pair.name):
+        with self._run.guarded(pair.name, pair.root):
             if result.outcome == "linked":
                 self._count(pair, result.saved)
             elif result.outcome == "damaged" and result.verdict:
@@ -296,7 +297,7 @@ class _Dedupe:
         for (_, name), (linked, saved) in self._tally.items():
             self._run.item(action="linked", repository=name, blobs=linked, saved_bytes=saved)
         for root in self._run.roots:
-            if not (self._run.dry_run or root.read_only or root.is_bucket):
+            if not (self._run.dry_run or root.read_only or root.is_bucket or root.label in self._run.away):
                 self._first_seen[root.label].save()
 
 

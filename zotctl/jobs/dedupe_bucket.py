@@ -62,6 +62,10 @@ class _Conversion:
     def _names(self) -> list[str]:
         return [name for name in self._root.catalog.everything() if self._run.covers(name)]
 
+    def _there(self, names: list[str]) -> Iterator[str]:
+        """As long as the bucket is."""
+        yield from (name for name in names if self._root.label not in self._run.away)
+
     def _blobs(self, name: str) -> set[str]:
         """Configs and layers, which are no manifests as well. A manifest stays where it is."""
         try:
@@ -117,7 +121,7 @@ class _Conversion:
     def _tell_damage(self, name: str, *damaged: Verdict) -> None:
         left = [verdict for verdict in damaged if (name, verdict.digest) not in self._left]
         self._left |= {(name, verdict.digest) for verdict in left}
-        with self._run.guarded(name):
+        with self._run.guarded(name, self._root):
             self._follow.of_left(self._root, name, left)
 
     def _tell_known(self, name: str) -> set[Digest]:
@@ -133,7 +137,7 @@ class _Conversion:
         return {verdict.digest for verdict in known}
 
     def _save(self) -> None:
-        if not self._run.dry_run:
+        if not self._run.dry_run and self._root.label not in self._run.away:
             self._first_seen[self._root.label].save()
 
 
@@ -141,16 +145,16 @@ class _Pooling(_Conversion):
     def all(self) -> None:
         names, workers = self._names(), self._workers()
         try:
-            for name in names:
+            for name in self._there(names):
                 self._run.check()
                 self._run.add("repositories")
-                with self._run.guarded(name):
+                with self._run.guarded(name, self._root):
                     self._take(name, workers)
             workers.drain()
-            if not self._run.dry_run:
+            if not self._run.dry_run and self._root.label not in self._run.away:
                 self._take_origins(names)
-                for name in names:
-                    with self._run.guarded(name):
+                for name in self._there(names):
+                    with self._run.guarded(name, self._root):
                         self._let_go(name)
         finally:
             self._hasher.stopped.set()
@@ -187,7 +191,7 @@ class _Pooling(_Conversion):
 
     def _pool(self, name: str, digest: Digest, found: Object) -> None:
         """Hash what the pool has, or what it gets."""
-        with self._run.guarded(name):
+        with self._run.guarded(name, self._root):
             there = self._site.head(keys.shared(digest))
             if there is not None and self._pool_is_sound(digest):
                 return
@@ -252,10 +256,10 @@ class _Spreading(_Conversion):
         names, workers = self._names(), self._workers()
         try:
             origins = self._origins(names)
-            for name in names:
+            for name in self._there(names):
                 self._run.check()
                 self._run.add("repositories")
-                with self._run.guarded(name):
+                with self._run.guarded(name, self._root):
                     self._give(name, origins, workers)
             workers.drain()
         finally:
@@ -276,7 +280,7 @@ class _Spreading(_Conversion):
                 workers.put(work, lambda _: self._hasher.tell(name))
 
     def _try_to_fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
-        with self._run.guarded(name):
+        with self._run.guarded(name, self._root):
             self._fill(name, digest, origin, stub)
 
     def _fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:

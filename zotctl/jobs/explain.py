@@ -30,7 +30,7 @@ def explain(run: Run, what: str, settings: Settings) -> None:
         run.check()
         if name and repository != name:
             continue
-        with run.guarded(repository):
+        with run.guarded(repository, root):
             for item in _explain(run, root, repository, tag, digest, settings(root) or GcOptions()):
                 found = True
                 run.item(repository=repository, **item)

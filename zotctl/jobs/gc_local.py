@@ -226,7 +226,7 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
         stamp = trash.stamp(folder)
         if not run.covers(folder.name) or not _is_due(root, folder, chosen, ages):
             continue
-        with run.guarded(folder.name):
+        with run.guarded(folder.name, root):
             _purge_folder(run, root, folder, stamp)
         trash.sweep(folder)
 

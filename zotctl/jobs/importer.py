@@ -131,7 +131,7 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
-    driver, names = in_directory(source, run.error, writable=options.move and not run.dry_run)
+    driver, names = in_directory(source, partial(run.error, root=None), writable=options.move and not run.dry_run)
     now = run.clock.now()
     _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, now))
 
@@ -182,7 +182,7 @@ def _guarded(run: Run, name: str) -> Iterator[None]:
     except NoSpace:
         raise
     except ZotctlError as error:
-        run.error(name, error)
+        run.error(name, error, None)
 
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:

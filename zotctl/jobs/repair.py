@@ -65,7 +65,7 @@ class Repair:
             except (NotFound, DigestInvalid):
                 continue
             except Unavailable as error:
-                self._run.error("", error)
+                self._run.error("", error, None)
         return None
 
     def _paced(self, chunks: Chunks) -> Chunks:

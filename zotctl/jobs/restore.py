@@ -64,7 +64,8 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
     run.add("restored")
     run.add("restored_bytes", size)
     if not root.owns(folder.name):
-        run.error(folder.name, ReadOnly(f"{folder.name} is only read from here, so nothing comes back into it"))
+        refusal = ReadOnly(f"{folder.name} is only read from here, so nothing comes back into it")
+        run.error(folder.name, refusal, root)
         return
     if run.dry_run:
         return
@@ -74,7 +75,7 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
     if facts is not None:
         (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, digest, facts)])
         if outcome is not None:
-            run.error(folder.name, outcome)
+            run.error(folder.name, outcome, root)
 
 
 def _as_manifest(root: Root, name: str, digest: Digest) -> Facts | None:

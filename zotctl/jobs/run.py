@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from wcmatch import glob
@@ -92,20 +93,20 @@ class Run:
         """Those of one root. Call `walked` after the last one."""
         try:
             root.require()
-            for name in [self.store.only] if self.store.only else root.catalog.everything(self._pass_over):
+            passed_over = partial(self._pass_over, root)
+            for name in [self.store.only] if self.store.only else root.catalog.everything(passed_over):
                 if root.label in self.away:
                     return
                 if self.covers(name):
                     yield name
         except StorageError as error:
             self.unlisted.add(root.label)
-            if not self.is_lost(root, error):
-                self.error(root.label, error)
+            self.error(root.label, error, root)
 
-    def _pass_over(self, directory: str, error: StorageError) -> None:
+    def _pass_over(self, root: Root, directory: str, error: StorageError) -> None:
         """Nobody knows what is in it: only told where it could be meant."""
         if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
-            self.error(directory, error)
+            self.error(directory, error, root)
 
     @property
     def whole(self) -> bool:
@@ -127,18 +128,18 @@ class Run:
             raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
 
     @contextmanager
-    def guarded(self, name: str, root: Root | None = None) -> Iterator[None]:
+    def guarded(self, name: str, root: Root | None) -> Iterator[None]:
         """What goes wrong in one repository is reported by name, and the rest goes on (I11). Not where the storage of
         its `root` is away: then it is that which is reported, once."""
         try:
             yield
         except ZotctlError as error:
-            if root is None or not self.is_lost(root, error):
-                self.error(name, error)
+            self.error(name, error, root)
 
     def is_lost(self, root: Root, error: ZotctlError) -> bool:
-        """Is this error that of a bucket that is away, and not only of one object?"""
-        if root.label not in self.away and root.is_bucket and isinstance(error, Unavailable):
+        """Is this error that of a root that is away, and not only of one object? The root is asked itself. Once it is
+        away, it is for the rest of the run, and whatever is said of its content then is void."""
+        if root.label not in self.away and isinstance(error, Unavailable):
             state = root.state()
             with self._mutex:
                 first = isinstance(state, Unavailable) and root.label not in self.away
@@ -166,10 +167,10 @@ class Run:
             self.report.codes.append(16)
         except Stopped as stop:
             self.report.codes.append(stop.exit_code)
-            self.error("", Interrupted("stopped by a signal; run it again to go on"))
+            self._tell("", Interrupted("stopped by a signal; run it again to go on"))
         except ZotctlError as error:
             self.report.codes.append(error.exit_code)
-            self.error("", error)
+            self._tell("", error)
         except BrokenPipeError:
             raise
         except Exception as bug:
@@ -197,7 +198,12 @@ class Run:
             self.report.findings.append(finding)
             self._sink.finding(finding)
 
-    def error(self, repository: str, error: ZotctlError) -> None:
+    def error(self, repository: str, error: ZotctlError, root: Root | None) -> None:
+        """Tell what went wrong. `root`: where; if its storage is away, that is told, once. None: in none of them."""
+        if root is None or not self.is_lost(root, error):
+            self._tell(repository, error)
+
+    def _tell(self, repository: str, error: ZotctlError) -> None:
         fields = error_fields(repository, error)
         with self._mutex:
             self.report.errors.append(fields)
@@ -220,7 +226,7 @@ class Run:
     def refuse(self, root: Root, error: ZotctlError) -> None:
         """The job could not do there what it is for: its code is the run's. The other roots are still done."""
         self.report.codes.append(error.exit_code)
-        self.error(root.label, error)
+        self._tell(root.label, error)
 
     # -- one run at a time ----------------------------------------------------------------------
 
@@ -230,5 +236,13 @@ class Run:
         with ExitStack() as stack:
             for root in self.roots:
                 if not (self.dry_run or root.read_only or root.state()):
-                    stack.enter_context(root.upkeep.lease(self.report.job))
+                    self._take_lease(root, stack)
             yield
+
+    def _take_lease(self, root: Root, stack: ExitStack) -> None:
+        """A root that is lost meanwhile has none, and the others are still done."""
+        try:
+            stack.enter_context(root.upkeep.lease(self.report.job))
+        except StorageError as error:
+            if not self.is_lost(root, error):
+                raise

@@ -131,7 +131,9 @@ class _Scrub:
     def _all(self) -> None:
         roots = [root for root in self._run.roots if root.state() is None]
         for root in roots:
-            self._know(root)
+            with self._run.guarded(root.label, root):
+                self._know(root)
+        roots = [root for root in roots if root.label in self._known_bad]
         if self._options.interval:
             self._look_at_doubtful(roots)
         due = list(self._due(roots))
@@ -139,8 +141,9 @@ class _Scrub:
             self._hasher.total = self._measure(due)
         for root, name in due:
             self._run.check()
-            with self._run.guarded(name):
-                self._begin(root, name)
+            if root.label not in self._run.away:
+                with self._run.guarded(name, root):
+                    self._begin(root, name)
         self._flush()
         self._workers.drain()
         self._finish_open()
@@ -153,7 +156,7 @@ class _Scrub:
             return
         for root, name in self._run.repositories():
             if (since := doubtful.get(root.label)) is not None:
-                with self._run.guarded(name):
+                with self._run.guarded(name, root):
                     self._take_young(Examined(root, name), since)
         self._stop_early()
         for label, since in doubtful.items():
@@ -179,15 +182,17 @@ class _Scrub:
     def _finish_open(self) -> None:
         """Repositories of which a part could not be looked at."""
         for repo in list(self._open.values()):
-            with self._run.guarded(repo.name):
-                self._follow.of_part(repo)
+            if repo.root.label not in self._run.away:
+                with self._run.guarded(repo.name, repo.root):
+                    self._follow.of_part(repo)
         self._open.clear()
 
     def _know(self, root: Root) -> None:
+        known_bad = root.upkeep.damaged()
         self._first_seen[root.label] = FirstSeen(root, self._run.clock)
-        self._known_bad[root.label] = root.upkeep.damaged()
         if self._options.resume or self._options.interval:
             self._checked[root.label] = Checked(root, self._run.clock)
+        self._known_bad[root.label] = known_bad
 
     def _due(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
         """Every repository; in a rolling scrub those that the pass has not come to, the oldest first."""
@@ -210,7 +215,7 @@ class _Scrub:
     def _strays(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
         """Directories that were layouts and have lost their `oci-layout`; no list of repositories has them."""
         for root in roots:
-            with self._run.guarded(root.label):
+            with self._run.guarded(root.label, root):
                 yield from ((root, name) for name in _strays(root, "") if self._run.covers(name))
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
@@ -309,13 +314,22 @@ class _Scrub:
             batch, self._batch, self._batch_bytes = self._batch, [], 0
             self._workers.put(partial(self._look, batch), partial(self._results, batch))
 
-    def _look(self, batch: list[_Task]) -> list[Verdict]:
-        return [self._inspector.blob(t.repo.root, t.repo.name, t.digest) for t in batch]
+    def _look(self, batch: list[_Task]) -> list[Verdict | None]:
+        return [self._verdict(task) for task in batch]
+
+    def _verdict(self, task: _Task) -> Verdict | None:
+        """None: there can't be one, for the root is away. Its repository stays open, and nothing follows."""
+        if task.repo.root.label not in self._run.away:
+            with self._run.guarded(task.repo.name, task.repo.root):
+                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)
+        return None
 
     # -- verdicts -------------------------------------------------------------------------------
 
-    def _results(self, batch: list[_Task], verdicts: list[Verdict]) -> None:
+    def _results(self, batch: list[_Task], verdicts: list[Verdict | None]) -> None:
         for task, verdict in zip(batch, verdicts, strict=True):
+            if verdict is None:
+                continue
             size = verdict.info.size if verdict.info and verdict.found else 0
             self._run.add("read_bytes", size)
             self._share(task, verdict)
@@ -356,7 +370,8 @@ class _Scrub:
             checked.note(digest, info)
         may_write = root.label not in self._unwritable()
         if digest in self._known_bad[root.label] and may_write and root.upkeep.is_marked(name, digest, info):
-            self._clear(root, name, verdict)
+            with self._run.guarded(name, root):
+                self._clear(root, name, verdict)
 
     def _clear(self, root: Root, name: str, verdict: Verdict) -> None:
         with self._inspector.again(root, name, verdict) as looked:
@@ -365,7 +380,7 @@ class _Scrub:
 
     def _settle(self, repo: Examined) -> None:
         if repo.done and self._open.pop(id(repo), None) is not None:
-            with self._run.guarded(repo.name):
+            with self._run.guarded(repo.name, repo.root):
                 whole = self._follow.of_whole(repo)
                 checked = self._checked.get(repo.root.label)
                 if checked is not None and whole and not self._options.quick:
@@ -376,8 +391,10 @@ class _Scrub:
     def _complete(self) -> None:
         whole = self._run.whole
         for root in self._whole:
+            if root.label in self._run.away:
+                continue
             if whole:
-                with self._run.guarded(root.label):
+                with self._run.guarded(root.label, root):
                     self._follow.of_hidden(root)
             if (checked := self._checked.get(root.label)) is not None:
                 checked.complete(whole=whole, prune=not self._run.report.errors)
@@ -387,7 +404,7 @@ class _Scrub:
 
     def _save(self) -> None:
         for root in self._run.roots:
-            if root.label not in self._unwritable():
+            if root.label not in self._unwritable() | self._run.away:
                 if (seen := self._first_seen.get(root.label)) is not None:
                     seen.save()
                 if (checked := self._checked.get(root.label)) is not None and checked.began + checked.last:

@@ -30,7 +30,7 @@ def undo(run: Run) -> None:
     for root, name in run.repositories():
         run.check()
         if not root.is_bucket and root.owns(name):
-            with run.guarded(name):
+            with run.guarded(name, root):
                 work.separate(root, name)
     work.end()
 

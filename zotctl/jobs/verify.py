@@ -76,7 +76,7 @@ class _Verify:
     def go_through(self) -> None:
         only = self._run.store.only
         for root in self._run.roots:
-            with self._run.guarded(root.label):
+            with self._run.guarded(root.label, root):
                 root.require()
                 if only is not None:
                     self._layout(root, only, alone=True)
@@ -90,8 +90,10 @@ class _Verify:
         for place in places(self._run, root):
             found = True
             self._run.check()
+            if root.label in self._run.away:
+                return
             if self._run.covers(place.name):
-                with self._run.guarded(place.name):
+                with self._run.guarded(place.name, root):
                     self._place(root, place)
         if not found and not self._run.report.errors:
             self._run.refuse(root, no_store(root.label))
@@ -149,7 +151,7 @@ def places(run: Run, root: Root) -> Iterator[Place]:
     while todo:
         directory = todo.pop()
         entries: list[Entry] = []
-        with run.guarded(directory or root.label):
+        with run.guarded(directory or root.label, root):
             entries = _scan(root, directory)
         names = {entry.name for entry in entries}
         if directory and _is_layout(root, directory, names):

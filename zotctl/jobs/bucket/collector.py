@@ -216,7 +216,7 @@ class BucketCollector:
             if self._stubs is None:
                 self._stubs = self._root.bucket.stubs.remain()
                 if self._stubs:
-                    self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT))
+                    self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT), self._root)
             return self._stubs
 
     def _take(self, seen: Seen, condemned: list[Condemned]) -> None:
