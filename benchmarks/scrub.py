@@ -78,8 +78,8 @@ def zotctl(root: str) -> Turn:
 def child(root: str) -> None:
     """What `zotctl scrub --root DIR` does, without the command line."""
     from zotctl.config import RootConfig, StorageConfig
+    from zotctl.jobs.check.scrub import scrub
     from zotctl.jobs.run import Run
-    from zotctl.jobs.scrub import scrub
     from zotctl.storage import open_store
 
     run = Run("scrub", open_store(StorageConfig(roots=(RootConfig(path=root),))))

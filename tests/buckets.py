@@ -25,8 +25,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.tools import program
-from zotctl.storage.s3.client import Client
-from zotctl.storage.s3.settings import BucketSettings
+from zotctl.storage.bucket.objects.client import Client
+from zotctl.storage.bucket.objects.settings import BucketSettings
 
 ACCESS, SECRET = "test", "testsecret"
 ENDPOINT = os.environ.get("ZOTCTL_TEST_S3_ENDPOINT", "")

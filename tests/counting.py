@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zotctl.storage.objects import Objects
+from zotctl.storage.bucket.objects.seam import Objects
 
 METHODS = (
     "head", "get", "open", "put", "delete", "list", "names", "copy", "start_parts", "put_part", "complete_parts",

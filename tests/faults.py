@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from zotctl.errors import NoSpace, StorageError
 from zotctl.storage.driver import Buffer, Driver, Entry, Info, Lock, Reader, Writer
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 Match = Callable[[str], bool]
 """Which keys are meant."""
@@ -37,7 +37,7 @@ def every(key: str) -> bool:
     return True
 
 
-class Faults(Wrapped):
+class Faults(WrappedDriver):
     """No fault yet: it only shows each call to `before`."""
 
     def before(self, call: Call) -> None:

@@ -11,11 +11,11 @@ from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
+from tests.doubles.objects import MemoryObjects
 from zotctl.errors import OutcomeUnknown, SlowDown, Unavailable
+from zotctl.storage.bucket.objects.seam import Objects, PresignedDelete
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Reader
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Objects, Warrant
 
 READS = ("head", "get", "open", "list", "names")
 WRITES = ("put", "delete", "copy", "start_parts", "put_part", "complete_parts", "abort_parts", "execute")
@@ -52,8 +52,8 @@ class StillClock(Clock):
 class Forgetful(MemoryObjects):
     """A server that carries out whatever was signed, whenever."""
 
-    def execute(self, warrant: Warrant) -> None:
-        for key in warrant.keys:
+    def execute(self, presigned: PresignedDelete) -> None:
+        for key in presigned.keys:
             self.delete(key)
 
 

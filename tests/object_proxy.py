@@ -22,7 +22,7 @@ from tests.buckets import ACCESS, SECRET
 
 CONDITIONS = {"if-match", "if-none-match"}
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding"}
-RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "torn body", "500", "503", "502"
+RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "may_truncate body", "500", "503", "502"
 CUT, REFUSED = "cut request", "501"
 FAULTS = (RESET, LOST, TORN, BROKEN, SLOW, GATEWAY)
 """No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's. CUT: the
@@ -80,8 +80,8 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._pass)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512)
-        await site.start()
+        context = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512)
+        await context.start()
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:

@@ -10,28 +10,28 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Repository, Store, keys
+from zotctl.storage.bucket.context import BucketContext as BucketSite
+from zotctl.storage.bucket.objects.seam import SHA256, Objects
+from zotctl.storage.bucket.probe import Abilities
+from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver
 from zotctl.storage.index import Index
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol
-from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
-from zotctl.storage.objects import SHA256, Objects
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
-from zotctl.storage.s3.probe import Abilities
-from zotctl.storage.s3.protocol import BucketProtocol
-from zotctl.storage.s3.site import Site as BucketSite
 
 
 def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = False, dedupe: bool = True) -> Root:
     """A root as `open_root` makes one, over a driver that is there already."""
     clock = clock or Clock()
-    site = Site(driver, clock, Locks(driver, clock), commit, dedupe)
+    context = LocalContext(driver, clock, Locks(driver, clock), commit, dedupe)
     for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES):
-        site.make_dirs(directory)
+        context.make_dirs(directory)
     driver.append(keys.VERSION).close()
-    return Root(LocalProtocol(site, min_free=0), read_only=False)
+    return Root(LocalProtocol(context, min_free=0), read_only=False)
 
 
 def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True) -> Store:
@@ -49,10 +49,10 @@ def bucket_root(
     threads: ThreadPoolExecutor | None = None,
 ) -> Root:
     """A root on a bucket, as opening makes one; without threads, unless they are given."""
-    site = BucketSite(
+    context = BucketSite(
         objects, clock or Clock(), dedupe=dedupe, delay=delay, single_writer=single_writer, threads=threads
     )
-    return Root(BucketProtocol(site), read_only=False)
+    return Root(BucketProtocol(context), read_only=False)
 
 
 def bucket_store(

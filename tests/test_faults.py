@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.driver_suite import DriverSuite, get, names, put
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import (
     Crash,
     CrashAfter,
@@ -19,7 +20,6 @@ from tests.faults import (
 )
 from zotctl.errors import IoFailed, NoSpace
 from zotctl.storage.driver import Driver
-from zotctl.storage.memory import MemoryDriver
 
 
 class TestWithoutAFault(DriverSuite):

@@ -16,14 +16,14 @@ FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
 ONLY_IN = {
     "aiohttp": ["http"],
     "asyncio": ["http"],
-    "boto3": ["storage/s3"],
-    "botocore": ["storage/s3"],
-    "urllib3": ["storage/s3"],
+    "boto3": ["storage/bucket"],
+    "botocore": ["storage/bucket"],
+    "urllib3": ["storage/bucket"],
     "httpx": ["jobs"],
     "rich": ["cli/console.py"],
     "typer": ["cli"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
-    "fcntl": ["storage/local", "storage/s3/turns.py", "jobs"],
+    "fcntl": ["storage/local", "storage/bucket/ticket_lock.py", "jobs"],
 }
 """Where a library may be imported, and nowhere else."""
 

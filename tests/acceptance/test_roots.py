@@ -41,7 +41,7 @@ def test_job_leaves_no_marker_in_an_empty_directory(tmp_path: Path, job: str) ->
     assert "is it mounted?" in done.stderr
 
 
-@pytest.mark.parametrize(("option", "value"), [("--repo", "BAD"), ("--tag", "-x")])
+@pytest.mark.parametrize(("option", "value"), [("--repo", "DAMAGED"), ("--tag", "-x")])
 def test_import_refuses_a_bad_name_as_wrong_usage(tmp_path: Path, option: str, value: str) -> None:
     lay_out(tmp_path, "source")
     root = tmp_path / "root"

@@ -7,8 +7,8 @@ from typing import Protocol
 from tests.stores import bucket_store, store_over
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
+from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.driver import Driver
-from zotctl.storage.objects import Objects
 
 
 class Medium(Protocol):

@@ -16,9 +16,9 @@ from contextlib import suppress
 import pytest
 
 from zotctl.errors import Changed, DoneUnanswered, Expired, IoFailed, NotFound, StorageError
+from zotctl.storage.bucket.infos import info_of
+from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
 from zotctl.storage.driver import Buffer
-from zotctl.storage.objects import Object, Objects, Warrant
-from zotctl.storage.s3.infos import info_of
 
 PART = 5 << 20
 BODY = bytes(range(251)) * 9_000
@@ -40,10 +40,10 @@ ODD = [
 ]
 
 
-def execute(objects: Objects, warrant: Warrant) -> None:
+def execute(objects: Objects, presigned: PresignedDelete) -> None:
     """Done, though it may be done once more where requests get lost."""
     with suppress(DoneUnanswered):
-        objects.execute(warrant)
+        objects.execute(presigned)
 
 
 def get(objects: Objects, key: str) -> bytes:
@@ -427,28 +427,28 @@ class ObjectsSuite:
     # Warrants
 
     @pytest.mark.parametrize("count", [1, 2, 20])
-    def test_a_warrant_deletes_all_of_its_keys(self, objects: Objects, count: int) -> None:
+    def test_a_presigned_delete_deletes_all_of_its_keys(self, objects: Objects, count: int) -> None:
         doomed = [f"doomed/{number}" for number in range(count)]
         for key in [*doomed, "kept"]:
             objects.put(key, b"x")
-        warrant = objects.sign_deletes(doomed, 30)
-        assert warrant.keys == tuple(doomed)
+        presigned = objects.sign_deletes(doomed, 30)
+        assert presigned.keys == tuple(doomed)
         assert len(keys_of(objects.list(""))) == count + 1
-        execute(objects, warrant)
+        execute(objects, presigned)
         assert keys_of(objects.list("")) == ["kept"]
-        execute(objects, warrant)
+        execute(objects, presigned)
 
     @pytest.mark.parametrize("keys", [["none"], ["none", "file", "other/none"]])
     def test_a_key_that_isnt_there_is_done(self, objects: Objects, keys: list[str]) -> None:
         objects.put("file", b"x")
         execute(objects, objects.sign_deletes(keys, 30))
 
-    def test_a_warrant_expires_by_the_servers_clock(self, objects: Objects) -> None:
+    def test_a_presigned_delete_expires_by_the_servers_clock(self, objects: Objects) -> None:
         for key in ("one", "two", "three"):
             objects.put(key, b"x")
         single, several = objects.sign_deletes(["one"], 1), objects.sign_deletes(["two", "three"], 1)
         self.later(4)
-        for warrant in (single, several):
+        for presigned in (single, several):
             with pytest.raises(Expired):
-                objects.execute(warrant)
+                objects.execute(presigned)
         assert keys_of(objects.list("")) == ["one", "three", "two"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.driver_suite import DriverSuite, FileSystemSuite, get, names, put
+from tests.doubles.filesystem import MemoryDriver
 from tests.mounts import Mounts, control_file, mounts  # noqa: F401 - a fixture
 from tests.tools import missing, need
 from zotctl.errors import (
@@ -32,8 +33,7 @@ from zotctl.storage.driver import Capabilities, Driver
 from zotctl.storage.local import swapping
 from zotctl.storage.local.driver import LocalDriver, translate
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, find_mount, probe
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.wrappers import Aliased, ReadOnly, Wrapped
+from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver, WrappedDriver
 
 
 class TestMemory(DriverSuite):
@@ -177,7 +177,7 @@ class TestNetworkOnLocal(FileSystemSuite):
 class TestWrapped(DriverSuite):
     @pytest.fixture
     def driver(self) -> Driver:
-        return Wrapped(MemoryDriver())
+        return WrappedDriver(MemoryDriver())
 
 
 class TestAliased(DriverSuite):
@@ -189,7 +189,7 @@ class TestAliased(DriverSuite):
         inner.mkdir("layouts")
         inner.mkdir("layouts/one")
 
-        class Below(Wrapped):
+        class Below(WrappedDriver):
             """Each key with "app" before it."""
 
         for method in ("stat", "open", "create", "append", "unlink", "mkdir", "rmdir", "scan", "sync_dir", "touch"):
@@ -198,7 +198,7 @@ class TestAliased(DriverSuite):
             setattr(Below, method, lambda self, a, b, m=method: getattr(self.inner, m)(f"app/{a}", f"app/{b}"))
         for method in ("lock", "allocate"):
             setattr(Below, method, lambda self, key, n, m=method: getattr(self.inner, m)(f"app/{key}", n))
-        return Below(Aliased(inner, "app", "layouts/one"))
+        return Below(AliasedDriver(inner, "app", "layouts/one"))
 
 
 class OnMount(FileSystemSuite):
@@ -389,7 +389,7 @@ class TestReadOnly:
     def test_reading_works_and_every_change_is_refused(self) -> None:
         inner = MemoryDriver()
         put(inner, "file", b"x")
-        driver: Driver = ReadOnly(inner)
+        driver: Driver = ReadOnlyDriver(inner)
         before = dict(inner.names)
         one: list[Callable[[str], object]] = [
             driver.create, driver.append, driver.unlink, driver.mkdir, driver.rmdir,
@@ -414,7 +414,7 @@ class TestAlias:
         for made in ("layouts", "layouts/one"):
             inner.mkdir(made)
         put(inner, f"{directory}/index.json".lstrip("/"), b"index")
-        driver = Aliased(inner, "some/app", directory)
+        driver = AliasedDriver(inner, "some/app", directory)
         assert get(driver, "some/app/index.json") == b"index"
         assert driver.stat("some/app") == driver.stat("") == inner.stat(directory)
         assert "index.json" in names(driver, "some/app")

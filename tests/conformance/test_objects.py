@@ -10,9 +10,9 @@ import pytest
 
 from tests.buckets import ENDPOINT, Bucket, bucket  # noqa: F401 - a fixture
 from tests.conformance.objects_suite import BODY, ObjectsSuite
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Objects
-from zotctl.storage.s3.retrying import Retrying
+from tests.doubles.objects import MemoryObjects
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.objects.seam import Objects
 
 
 class ServerClock:
@@ -57,7 +57,7 @@ class OnServer(ObjectsSuite):
             self.later(3)
             assert visitor.get(short).status_code == 403
 
-    def test_a_warrant_is_for_so_many_keys_as_one_request_takes(self, objects: Objects) -> None:
+    def test_a_presigned_delete_is_for_so_many_keys_as_one_request_takes(self, objects: Objects) -> None:
         for count in (0, 1001):
             with pytest.raises(ValueError, match=str(count)):
                 objects.sign_deletes(["x"] * count, 30)

@@ -9,10 +9,10 @@ import pytest
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.conformance.media import Medium, OnObjects
 from tests.conformance.repository_suite import FileRepositorySuite, RepositorySuite
+from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.objects import MemoryObjects
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.memory_objects import MemoryObjects
 
 
 class TestMemory(FileRepositorySuite):

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tests.doubles.filesystem import MemoryDriver
 from zotctl.storage.driver import Buffer, Checkpoint, Driver, Info, Lock, Reader, Writer
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 MODELS = ("journal", "log", "any")
 DATA = ("whole", "half", "none")
@@ -156,7 +156,7 @@ def _driver(tree: dict[str, bytes | None]) -> MemoryDriver:
     return driver
 
 
-class Recorder(Wrapped):
+class Recorder(WrappedDriver):
     """Hands every call on, and keeps the world as the device would have to have it."""
 
     def __init__(self, inner: Driver) -> None:
@@ -282,7 +282,7 @@ class Watched(Recorder):
         self.looked = 0
         self.watching = False
         self.seen: set[int] = set()
-        """States that were looked at; to be emptied when more is promised."""
+        """States that were looked at; to be emptied when more is reserved."""
 
     def step(self) -> None:
         super().step()
@@ -292,7 +292,7 @@ class Watched(Recorder):
                 self.faults += self.look(state)
 
 
-class NoDataFlush(Wrapped):
+class NoDataFlush(WrappedDriver):
     """A mutant of the storage: `sync` of a file does nothing."""
 
     def create(self, key: str) -> Writer:
@@ -300,7 +300,6 @@ class NoDataFlush(Wrapped):
 
     def append(self, key: str, *, create: bool = True) -> Writer:
         return cast(Writer, _Unflushed(super().append(key, create=create)))
-
 
     def sync_file(self, key: str) -> Info:
         return self.inner.stat(key)
@@ -340,7 +339,7 @@ class _Unflushed:
         self._inner.close()
 
 
-class NoNameFlush(Wrapped):
+class NoNameFlush(WrappedDriver):
     """A mutant of the storage: `sync_dir` does nothing."""
 
     def sync_dir(self, key: str) -> None:

@@ -17,18 +17,18 @@ from tests.faultproof.checks import faults_of, files_below, tags
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import missing, need
 from zotctl.errors import BlobUnknown, IoFailed, NoSpace, ReadOnlyStorage, StorageError
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Reader
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 NAME = "team/app"
 SIZE = 2 << 20
@@ -191,7 +191,7 @@ def without_an_inode(root: Path, *, reserve: bool, leased: bool = False) -> None
     push_blob(store.repository_for_push(NAME), os.urandom(50_000))
     store.close()
     if leased:
-        with store.roots[0].upkeep.lease("gc"):
+        with store.roots[0].maintenance.lease("gc"):
             pass
     for path in (root / NAME / "blobs").rglob("*"):
         os.utime(path, (1_500_000_000, 1_500_000_000))
@@ -331,7 +331,7 @@ def test_i9_a_read_only_remount(tmp_path: Path) -> None:
         store.close()
 
 
-class Unreadable(Wrapped):
+class Unreadable(WrappedDriver):
     """Some keys can't be read: the device says EIO."""
 
     def __init__(self, root: Path) -> None:

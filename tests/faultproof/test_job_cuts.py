@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faultproof.checks import Files, faults_of, files_in, tags
 from tests.faultproof.powercut import Watched
 from tests.stores import push_blob, push_image, store_over
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.plan import ImportOptions
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.local.restore import restore
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.memory import MemoryDriver
 
 IMAGE = images.image("one", layers=1)
 CONTENT = [IMAGE.manifest, *IMAGE.blobs]
@@ -45,7 +45,7 @@ class World:
         self.recent: Collection[str] = ()
         """Repositories that a push made just now, which may be lost."""
         self.whole: Collection[str] = ()
-        """Repositories of which nothing may be torn."""
+        """Repositories of which nothing may be may_truncate."""
 
     def store(self, *, commit: bool | None = None, dedupe: bool = True) -> Store:
         return store_over(self.driver, commit=self.commit if commit is None else commit, dedupe=dedupe)
@@ -74,10 +74,10 @@ class World:
             for key, bodies in self.kept.items()
             if files.get(key) not in bodies and not self.removable(files, key)
         ]
-        torn = faults_of({key: body for key, body in files.items() if _name(key) in self.whole})
+        may_truncate = faults_of({key: body for key, body in files.items() if _name(key) in self.whole})
         lazy = faults_of({key: body for key, body in files.items() if _name(key) not in self.recent}, whole=False)
         damaged = any(len(bodies) > 1 for bodies in self.kept.values())
-        return gone + lazy + ([] if damaged else torn)
+        return gone + lazy + ([] if damaged else may_truncate)
 
 
 def _name(key: str) -> str:
@@ -158,7 +158,7 @@ def test_scrub_repairs_with_what_is_on_the_device(commit: bool, model: str) -> N
 @COMMITS
 @pytest.mark.parametrize("model", ["journal", "any"])
 def test_a_push_heals_with_what_is_on_the_device(commit: bool, model: str) -> None:
-    """A damaged file is answered with 404. In its place a torn one would be served."""
+    """A damaged file is answered with 404. In its place a may_truncate one would be served."""
     world = damaged_world(model, commit=commit)
     settle_damaged(world, "a", "b")
     world.watch()
@@ -202,7 +202,7 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     assert run("gc", store, lambda run: restore(run, f"a@{stray}")).summary["restored"] == 1
     folder = next(iter(store.roots[0].local.trash.folders()))
     lying = dict(store.roots[0].local.trash.lying(folder))
-    with store.roots[0].local.site.locks.hold("a") as held:
+    with store.roots[0].local.context.locks.hold("a") as held:
         assert store.roots[0].local.trash.purge(held, folder, lying, {str(stray)}) == []
     assert world.driver.faults == []
 
@@ -216,7 +216,7 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
     stray = push_blob(world.store(dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
     world.settle("a")
     world.removable = in_trash
-    trash, locks = (root := world.store().roots[0]).local.trash, root.local.site.locks
+    trash, locks = (root := world.store().roots[0]).local.trash, root.local.context.locks
     with locks.hold("a") as held:
         trash.condemn(held, "20200101T000000-other", [stray])
     world.driver.world.settle()
@@ -231,10 +231,10 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
 
 def move_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, commit: bool, model: str) -> tuple[World, list[str]]:
     """What a cut would leave at the moment when the source begins to go."""
-    from zotctl.jobs import importer
+    from zotctl.jobs.imports import job
 
     world, faults = World(commit=commit, model=model), list[str]()
-    remove = importer.remove_layout
+    remove = job.remove_layout
 
     def look(*arguments: object) -> None:
         for state in world.driver.world.states(model):
@@ -244,7 +244,7 @@ def move_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, commit: bool,
                 faults.append(f"the tag is lost: {sorted(files)}")
         remove(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(importer, "remove_layout", look)
+    monkeypatch.setattr(job, "remove_layout", look)
     images.lay_out(tmp_path / "moved", IMAGE, [images.row(IMAGE, "v1")])
     return world, faults
 
@@ -324,7 +324,7 @@ def test_a_compacted_history_is_the_old_one_or_the_new_one(commit: bool, model: 
     states: set[bytes] = set()
     world.driver.look = lambda state: states.add(files_in(state).get(key, b"")) or []
     world.watch()
-    with store.roots[0].local.site.locks.hold("a"):
+    with store.roots[0].local.context.locks.hold("a"):
         store.roots[0].local.history.compact("a", {str(last)}, {"v1"})
     assert len(states) > 1, "nothing was compacted"
     for body in states:

@@ -23,21 +23,21 @@ from tests.faultproof.powercut import NoCheckpoint, NoDataFlush
 from tests.faults import Faults
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import ZotctlError
-from zotctl.jobs import importer
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports import job
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.plan import ImportOptions
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.local.restore import restore
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Checkpoint, Driver, Info
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image("one", layers=4)
 CONTENT = [IMAGE.manifest, *IMAGE.blobs]
@@ -246,7 +246,7 @@ class Compact(Dedupe):
 
     def act(self, place: Place) -> None:
         root = place.store().roots[0]
-        with suppress(ZotctlError), root.local.site.locks.hold("a"):
+        with suppress(ZotctlError), root.local.context.locks.hold("a"):
             root.local.history.compact("a", {str(images.image("one", layers=1).digest)}, {"v1"})
 
     def faults(self, place: Place) -> list[str]:
@@ -338,20 +338,20 @@ def cut_at(place: Place, job: Dedupe, point: int) -> list[str]:
 @pytest.fixture(autouse=True)
 def nothing_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a file that can't be read would be looked at again after two seconds, and again."""
-    monkeypatch.setattr("zotctl.jobs.damage.SETTLED", 0.0)
+    monkeypatch.setattr("zotctl.jobs.check.damage.SETTLED", 0.0)
 
 
 @pytest.fixture
 def in_source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Place], None]:
     """Changes in the source of an import count as well."""
-    before = importer.in_directory
+    before = job.in_directory
 
     def watch(place: Place) -> None:
         def in_directory(*arguments: Any, **options: Any) -> tuple[Driver, list[str]]:
             driver, names = before(*arguments, **options)
             return Cut(driver, place.device, place.counter), names
 
-        monkeypatch.setattr(importer, "in_directory", in_directory)
+        monkeypatch.setattr(job, "in_directory", in_directory)
 
     return watch
 
@@ -370,7 +370,7 @@ def test_a_power_cut_loses_nothing_that_was_safe(
         assert job.faults(place) == [], f"run again, after {point}"
 
 
-class NoFileFlush(Wrapped):
+class NoFileFlush(WrappedDriver):
     """A mutant of the storage: what was written by others, or long before, is not flushed by its name."""
 
     def sync_file(self, key: str) -> Info:

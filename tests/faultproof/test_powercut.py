@@ -1,4 +1,4 @@
-"""A power cut: what was acknowledged with `commit` is there, and without it nothing is torn or served short."""
+"""A power cut: what was acknowledged with `commit` is there, and without it nothing is may_truncate or served short."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faultproof.checks import faults_of, files_below, files_in, tags
 from tests.faultproof.devices import Device, made
 from tests.faultproof.powercut import MODELS, NoDataFlush, NoNameFlush, Recorder, Watched
@@ -20,12 +21,11 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 # -- every state that a log of calls allows -----------------------------------------------------
 
 
-class Promises:
+class Reservations:
     """What was acknowledged so far (I4)."""
 
     def __init__(self, *, commit: bool) -> None:
@@ -59,29 +59,29 @@ def served_short(state: MemoryDriver) -> list[str]:
     return faults
 
 
-def push_some(store: Store, promises: Promises, done: Callable[[], None] = lambda: None) -> None:
+def push_some(store: Store, reservations: Reservations, done: Callable[[], None] = lambda: None) -> None:
     """A new repository, a tag moved, content that is there already, a second repository, a mount, a deletion."""
     unused = push_blob(store.repository_for_push("a/b"), b"a layer that nothing needs")
-    promises.blobs.add(keys.blob("a/b", unused))
+    reservations.blobs.add(keys.blob("a/b", unused))
     for name, tag, seed in (("a/b", "v1", "one"), ("a/b", "v1", "two"), ("c", "v1", "one"), ("a/b", "v2", "three")):
-        promises.tags.pop((name, tag), None)
-        promises.tags[name, tag] = str(push_image(store, name, tag, seed=seed, layers=1))
+        reservations.tags.pop((name, tag), None)
+        reservations.tags[name, tag] = str(push_image(store, name, tag, seed=seed, layers=1))
         done()
     assert store.repository_for_push("c").mount_blob(store.repository("a/b"), unused)
-    promises.blobs.add(keys.blob("c", unused))
+    reservations.blobs.add(keys.blob("c", unused))
     done()
-    promises.blobs.discard(keys.blob("a/b", unused))
+    reservations.blobs.discard(keys.blob("a/b", unused))
     store.repository_for_push("a/b").delete_blob(unused)
-    promises.tags.pop(("a/b", "v2"))
+    reservations.tags.pop(("a/b", "v2"))
     store.repository_for_push("a/b").delete_manifest("v2")
 
 
 def cut_everywhere(model: str, *, commit: bool, mutant: Callable[[Driver], Driver] = lambda driver: driver) -> Watched:
-    promises = Promises(commit=commit)
-    watched = Watched(promises.broken, model)
+    reservations = Reservations(commit=commit)
+    watched = Watched(reservations.broken, model)
     store = store_over(mutant(watched), commit=commit)
     watched.watching = True
-    push_some(store, promises, watched.seen.clear)
+    push_some(store, reservations, watched.seen.clear)
     return watched
 
 
@@ -107,7 +107,7 @@ def test_a_data_flush_left_out_is_caught_without_commit() -> None:
 
 def test_i2_a_short_layer_heals() -> None:
     """Without commit: the layer that the cut made short is not served, and a push brings it back."""
-    promises = Promises(commit=False)
+    reservations = Reservations(commit=False)
     recorder = Recorder(MemoryDriver())
     push_image(store_over(recorder), "a/b", "v1", seed="one", layers=1)
     layer = images.image("one", layers=1).blobs[1]
@@ -117,7 +117,7 @@ def test_i2_a_short_layer_heals() -> None:
             continue
         push_blob(store.repository_for_push("a/b"), layer)
         assert files_in(state)[keys.blob("a/b", digest_of(layer))] == layer
-        assert promises.broken(state) == []
+        assert reservations.broken(state) == []
 
 
 @pytest.mark.parametrize("failing", ["", "new", "new/one", "new/one/blobs", "new/one/blobs/sha256"])

@@ -25,7 +25,7 @@ from zotctl.storage.driver import Capabilities, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.locks import Locks
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 HERE = Path(__file__).parents[2]
 NAME = "team/app"
@@ -131,7 +131,7 @@ def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.Mon
     told: dict[str, str] = {}
 
     def slow_look(self: IndexFiles, name: str) -> Info:
-        found = self._site.driver.stat(keys.index(name))
+        found = self._context.driver.stat(keys.index(name))
         time.sleep(0.003)
         return found
 
@@ -155,8 +155,8 @@ def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.Mon
 
 def impatient(root: Path, deadline: float) -> Store:
     store = store_over(LocalDriver(str(root)))
-    site = store.roots[0].protocol.site
-    site.locks = Locks(site.driver, site.clock, deadline)
+    context = store.roots[0].protocol.context
+    context.locks = Locks(context.driver, context.clock, deadline)
     return store
 
 
@@ -241,7 +241,7 @@ def test_i4_a_foreign_tool_writes_in_place_meanwhile(tmp_path: Path) -> None:
     store.close()
 
 
-class Between(Wrapped):
+class Between(WrappedDriver):
     """Runs something once, right before the rename of index.json or right before the look that precedes it."""
 
     def __init__(self, root: Path, *, before_look: bool) -> None:

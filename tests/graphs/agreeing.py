@@ -15,14 +15,14 @@ from tests.graphs.making import Graph, is_manifest
 from tests.graphs.oracle import FIELDS, named, reachable
 from tests.graphs.worlds import NAME, World, write_layout
 from zotctl.errors import ZotctlError
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import parse_digest
 
 MAY_STOP = {"another case", "a key twice"}
@@ -187,10 +187,10 @@ def explained(truth: Truth) -> Iterator[str]:
     for digest in _some(truth):
         run = Run("gc", world.store, dry_run=True)
         report = run.finish(lambda run=run, digest=digest: explain(run, digest, lambda _: GcOptions()))  # type: ignore[misc]
-        verdicts = {item["verdict"] for item in report.items}
-        if digest in truth.reached and verdicts != {"kept"}:
+        results = {item["result"] for item in report.items}
+        if digest in truth.reached and results != {"kept"}:
             yield f"--explain: {digest} is reachable: {report.items} {report.errors}"
-        if digest not in truth.reached and not truth.may_stop and verdicts != {"goes"}:
+        if digest not in truth.reached and not truth.may_stop and results != {"goes"}:
             yield f"--explain: {digest} is not reachable: {report.items} {report.errors}"
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.graphs.making import Graph
 from tests.stores import store_over
 from zotctl.errors import NotFound
@@ -16,7 +17,6 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import Repository, keys
-from zotctl.storage.memory import MemoryDriver
 
 NAME = "a"
 DELAY = 100.0
@@ -40,7 +40,7 @@ class World:
         return int(self.clock.at * 1e9) + self._stamps
 
     def _lay_out(self, graph: Graph) -> None:
-        self.store.roots[0].local.site.make_dirs(keys.blobs_of(NAME, "sha256"))
+        self.store.roots[0].local.context.make_dirs(keys.blobs_of(NAME, "sha256"))
         for digest, body in graph.stored.items():
             self.write(keys.blob(NAME, parse_digest(digest)), body)
         self.write(keys.index(NAME), graph.index)

@@ -18,7 +18,7 @@ from tests.http.serving import Raw, Server, digest, push_blob, serving, until
 from zotctl.config import load_config
 from zotctl.errors import ConfigError
 from zotctl.http import routes
-from zotctl.http.meters import BOUNDS, Board, Text
+from zotctl.http.meters import BOUNDS, SharedCounters, SharedText
 from zotctl.oci.media_types import OCI_MANIFEST
 
 ON = "[metrics]\nenabled = true\n"
@@ -253,7 +253,7 @@ NAMES = ("", "/a", "/b")
 
 
 def test_rows_are_summed_and_used_again() -> None:
-    board = Board(len(NAMES), 1)
+    board = SharedCounters(len(NAMES), 1)
     for _ in range(3):
         index = board.take()
         assert index == 0
@@ -271,7 +271,7 @@ def test_rows_are_summed_and_used_again() -> None:
 
 
 def test_conflicts_by_root() -> None:
-    board = Board(len(NAMES), 1)
+    board = SharedCounters(len(NAMES), 1)
     board.know(["/one", "/two"])
     for root in ("/two", "/two", "/elsewhere"):
         board.row(board.take(), NAMES).conflict(root)
@@ -282,7 +282,7 @@ def test_conflicts_by_root() -> None:
 
 
 def test_more_workers_than_rows_disturb_nobody() -> None:
-    board = Board(len(NAMES), 1)
+    board = SharedCounters(len(NAMES), 1)
     indexes = list(iter(board.take, None))
     assert len(set(indexes)) == len(indexes) > 30
     for index in [*indexes, None, None]:
@@ -292,7 +292,7 @@ def test_more_workers_than_rows_disturb_nobody() -> None:
 
 
 def test_a_text_is_replaced_whole() -> None:
-    text = Text(10)
+    text = SharedText(10)
     assert text.read() == b""
     for new in (b"a" * 10, b"bb", b"", b"c" * 9):
         assert text.write(new)

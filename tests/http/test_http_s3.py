@@ -26,8 +26,8 @@ from tests.object_proxy import FAULTS, RESET, Proxy, one_in
 from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
+from zotctl.storage.bucket.redirects import LEAST
 from zotctl.storage.index import empty_index
-from zotctl.storage.s3.redirects import LEAST
 
 BIG = os.urandom(3 << 20)
 
@@ -340,7 +340,7 @@ def test_servers_share_a_bucket(tmp_path: Path, bucket: Bucket) -> None:
 def test_a_read_only_server_writes_nothing(tmp_path: Path, bucket: Bucket) -> None:
     with serving(tmp_path / "home", bucket=bucket) as server, server.client() as client:
         made = push_image(client, "a", "1.0")
-    for found in list(bucket.client().list(keys.HOLDS)):
+    for found in list(bucket.client().list(keys.RESERVATIONS)):
         bucket.client().delete(found.key)
     bucket.requests()
     with serving(tmp_path / "other", "--read-only", bucket=bucket) as server, server.client() as client:

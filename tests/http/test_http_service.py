@@ -24,10 +24,10 @@ BODY = os.urandom(3_000_000)
 
 
 class Content:
-    """A reader without a descriptor, that may promise more than it has."""
+    """A reader without a descriptor, that may reservation more than it has."""
 
-    def __init__(self, body: bytes, promised: int) -> None:
-        self.body, self.size, self.closed = body, promised, False
+    def __init__(self, body: bytes, reserved: int) -> None:
+        self.body, self.size, self.closed = body, reserved, False
 
     def fileno(self) -> None:
         return None
@@ -72,8 +72,8 @@ class FakeStore:
 
     roots = ()
 
-    def __init__(self, local_fast: bool) -> None:
-        self.local_fast = local_fast
+    def __init__(self, nonblocking: bool) -> None:
+        self.nonblocking = nonblocking
         self.looks: list[bool] = []
         self.content = Content(BODY, len(BODY))
 
@@ -145,12 +145,12 @@ def test_a_bug(caplog: pytest.LogCaptureFixture, path: str) -> None:
         assert (await client.get("/v2/")).status_code == 200
 
     with caplog.at_level(logging.ERROR):
-        asked(FakeStore(local_fast=True), ask)
+        asked(FakeStore(nonblocking=True), ask)
 
 
-@pytest.mark.parametrize("local_fast", [True, False])
-def test_storage_that_has_to_wait(local_fast: bool) -> None:
-    store = FakeStore(local_fast)
+@pytest.mark.parametrize("nonblocking", [True, False])
+def test_storage_that_has_to_wait(nonblocking: bool) -> None:
+    store = FakeStore(nonblocking)
 
     async def ask(client: httpx.AsyncClient) -> None:
         answer = await client.get("/v2/a/manifests/x")
@@ -159,7 +159,7 @@ def test_storage_that_has_to_wait(local_fast: bool) -> None:
 
     asked(store, ask)
     assert store.looks[-1] is True
-    assert (False in store.looks) is local_fast
+    assert (False in store.looks) is nonblocking
 
 
 def test_storage_that_is_busy() -> None:
@@ -169,12 +169,12 @@ def test_storage_that_is_busy() -> None:
         assert answer.headers["retry-after"]
         assert answer.json()["errors"][0]["message"] == "the repository is busy; try again"
 
-    asked(FakeStore(local_fast=True), ask)
+    asked(FakeStore(nonblocking=True), ask)
 
 
-@pytest.mark.parametrize("local_fast", [True, False])
-def test_content_without_a_descriptor(local_fast: bool) -> None:
-    store = FakeStore(local_fast)
+@pytest.mark.parametrize("nonblocking", [True, False])
+def test_content_without_a_descriptor(nonblocking: bool) -> None:
+    store = FakeStore(nonblocking)
 
     async def ask(client: httpx.AsyncClient) -> None:
         answer = await client.get(f"/v2/a/blobs/{digest(BODY)}")
@@ -185,7 +185,7 @@ def test_content_without_a_descriptor(local_fast: bool) -> None:
 
 
 def test_i2_content_that_is_short() -> None:
-    store = FakeStore(local_fast=False)
+    store = FakeStore(nonblocking=False)
     store.content = Content(BODY, len(BODY) + 1)
 
     async def ask(client: httpx.AsyncClient) -> None:
@@ -203,4 +203,4 @@ def test_a_full_disk(size: int) -> None:
         assert answer.status_code == 507
         assert answer.json()["errors"] == [{"code": "DENIED", "message": "the registry's storage is full"}]
 
-    asked(FakeStore(local_fast=True), ask)
+    asked(FakeStore(nonblocking=True), ask)

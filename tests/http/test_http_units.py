@@ -37,7 +37,7 @@ from zotctl.http.pages import Pages, next_link
 from zotctl.http.ranges import names_etag, parse_content_range, parse_range
 from zotctl.http.ratelimit import Bucket, Limits
 from zotctl.http.service import Service
-from zotctl.http.status import Board
+from zotctl.http.status import StatusBoard
 
 
 @given(st.text(), st.integers(0, 1 << 62))
@@ -146,7 +146,7 @@ def test_what_a_worker_reports() -> None:
 
 
 def test_a_board() -> None:
-    board = Board(2)
+    board = StatusBoard(2)
     board.row(0).write(1, 2, 3)
     board.row(1).write(10, 20, 30)
     assert board.total() == (11, 22, 33)
@@ -155,11 +155,11 @@ def test_a_board() -> None:
 def test_addresses() -> None:
     assert sockets.resolve("127.0.0.1", 0).is_loopback
     assert not sockets.resolve("", 0).is_loopback
-    assert sockets.shown(sockets.Address(socket.AF_INET6, ("::1", 5000, 0, 0))) == "[::1]:5000"
+    assert sockets.shown(sockets.ListenAddress(socket.AF_INET6, ("::1", 5000, 0, 0))) == "[::1]:5000"
     with pytest.raises(ConfigError):
         sockets.resolve("no.such.host.invalid", 0)
     with pytest.raises(ZotctlError):
-        sockets.listen(sockets.Address(socket.AF_INET, ("192.0.2.1", 0)), 1)
+        sockets.listen(sockets.ListenAddress(socket.AF_INET, ("192.0.2.1", 0)), 1)
 
 
 def test_a_port_that_is_taken() -> None:

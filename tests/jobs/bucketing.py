@@ -13,14 +13,14 @@ import pytest
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.clocks import Hand
 from tests.counting import Counted
+from tests.doubles.objects import MemoryObjects
 from tests.jobs.layouts import OLD
 from tests.stores import bucket_store
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.storage import Store
+from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.clock import Clock
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Objects
 
 
 class Place(Protocol):

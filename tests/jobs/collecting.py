@@ -7,11 +7,12 @@ from typing import Any
 
 from tests import images
 from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.images import Image
 from tests.stores import push_blob, store_over
 from zotctl.errors import NotFound
-from zotctl.jobs.ages import Ages
 from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
@@ -20,7 +21,6 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
-from zotctl.storage.memory import MemoryDriver
 
 DELAY = 100.0
 
@@ -69,7 +69,8 @@ class Place:
         repository.put_manifest(check_manifest(image.manifest, OCI_MANIFEST), image.manifest, tags)
 
     def tool_writes(self, image: Image, tag: str, name: str = "a", **fields: Any) -> None:
-        """As skopeo does: the manifest, and a row in index.json, with no lock and no promise. `fields` of the row."""
+        """As skopeo does: the manifest, and a row in index.json, with no lock and no reservation. `fields` of the
+        row."""
         self.write(keys.blob(name, image.digest), image.manifest)
         document = json.loads(self.read(keys.index(name)))
         document["manifests"].append(images.row(image, tag) | fields)

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.images import Image, descriptor, lay_out, row
 from tests.stores import store_over
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of

@@ -10,9 +10,9 @@ from typing import Any
 from tests import images
 from tests.images import Image
 from tests.stores import store_over
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.report import Finding, Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store
 from zotctl.storage.local.driver import LocalDriver, LocalReader

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import DELAY, Hand, collect
 from tests.stores import bucket_store, probed, push_blob, push_image, store_over
 from zotctl.config import KeepTags, Policy, Retention
@@ -18,8 +20,6 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store
 from zotctl.storage.driver import read
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.memory_objects import MemoryObjects
 
 NAME = "app"
 KINDS = ("directory", "bucket")

@@ -16,14 +16,14 @@ from tests.jobs.test_gc import DELAY, collect
 from tests.stores import push_blob, store_over
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import BlobUploadUnknown
-from zotctl.jobs.ages import Ages
 from zotctl.jobs.bucket.ahead import PLACE, REMEMBERED, Ahead
+from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
+from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.objects import Object
-from zotctl.storage.s3.sentences import LIFETIME
 
 YEAR = 365 * 86400.0
 
@@ -69,8 +69,8 @@ def test_a_blob_goes_after_the_delay(place: Place) -> None:
     assert place.has(images.image("image").digest)
 
 
-def test_a_promise_that_is_dated_ahead_is_renewed(place: Place) -> None:
-    """What is told to be there is there for the delay, whatever the date of the promise before."""
+def test_a_reservation_that_is_dated_ahead_is_renewed(place: Place) -> None:
+    """What is told to be there is there for the delay, whatever the date of the reservation before."""
     place.push("v1", seed="image")
     stray = push_blob(place.store.repository_for_push(NAME), b"stray")
     right(place)
@@ -195,8 +195,8 @@ def test_a_damaged_copy_that_nobody_needs_goes() -> None:
     place.push("v1", seed="image")
     root = place.store.roots[0]
     digest = push_blob(place.store.repository_for_push(NAME), b"stray")
-    directory = keys.bad(digest)
-    root.local.site.make_dirs(directory)
+    directory = keys.damaged_links(digest)
+    root.local.context.make_dirs(directory)
     place.driver.create(f"{directory}/x").close()
     place.driver.names[f"{directory}/x"].ctime = int((place.clock.at + YEAR) * 1e9)
     run_scrub(place.store)
@@ -229,17 +229,17 @@ def test_a_restored_backup_counts_from_the_restore(tmp_path: Path) -> None:
     assert collect(store, 0.0, rules=Rules(delay=0.0)).summary["purged"] == 1
 
 
-def test_sentences_dated_ahead_are_dead_and_go() -> None:
+def test_intents_dated_ahead_are_dead_and_go() -> None:
     place = Place("bucket")
     digest = place.push("v1", seed="image")
     root = place.store.roots[0]
-    root.bucket.sentences.pronounce([keys.blob(NAME, digest)])
+    root.bucket.intents.announce([keys.blob(NAME, digest)])
     right(place)
-    assert place.store.roots[0].bucket.sentences.condemned() == set()
+    assert place.store.roots[0].bucket.intents.condemned() == set()
     place.collect()
     place.clock.at += 3 * LIFETIME
     place.collect()
-    assert not [key for key in place.memory.stored if key.startswith(keys.SENTENCES)]
+    assert not [key for key in place.memory.stored if key.startswith(keys.INTENTS)]
 
 
 @pytest.mark.parametrize(("age", "young"), [(-YEAR, False), (-30.0, True), (0.0, True), (59.0, True), (60.0, False)])
@@ -250,13 +250,13 @@ def test_what_is_dated_ahead_is_not_young(age: float, young: bool) -> None:
 def test_first_seen_is_forgotten_in_the_end() -> None:
     place = Place("bucket")
     place.push("v1", seed="image")
-    site = place.store.roots[0].bucket.site
+    context = place.store.roots[0].bucket.context
     one, other = (Object(key, 1, "e", place.clock.at + YEAR, -YEAR) for key in ("one", "other"))
     for at, found in ((0.0, one), (REMEMBERED / 2, other), (REMEMBERED / 2, one)):
-        ahead = Ahead(site, place.clock.at + at, at_once=False)
+        ahead = Ahead(context, place.clock.at + at, at_once=False)
         assert ahead.modified(found) == place.clock.at + (at if found is other else 0)
         ahead.save()
-    ahead = Ahead(site, place.clock.at + 2 * REMEMBERED, at_once=False)
+    ahead = Ahead(context, place.clock.at + 2 * REMEMBERED, at_once=False)
     assert ahead.modified(other) == place.clock.at + REMEMBERED / 2, "in which it is met each time"
     ahead.save()
     assert b"one" not in place.memory.stored[keys.first_seen(PLACE)].body

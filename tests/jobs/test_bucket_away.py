@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.doubles.objects import MemoryObjects
 from tests.object_faults import AWAY, LOST, FaultyObjects, StillClock
 from tests.stores import bucket_store, probed, push_image
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.hints import hints
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.hints import hints
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.storage import Store, keys
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.s3.retrying import Retrying
+from zotctl.storage.bucket.objects.retry import Retrying
 
 
 class Switch:
@@ -159,4 +159,4 @@ def test_the_other_root_is_still_done(work: Callable[[Run], None]) -> None:
 
 
 def marks_of(memory: MemoryObjects) -> list[str]:
-    return [found.key for found in memory.list(keys.BAD)]
+    return [found.key for found in memory.list(keys.DAMAGED)]

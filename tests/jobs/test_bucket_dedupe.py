@@ -22,16 +22,16 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
 )
 from tests.stores import push_image
 from zotctl.errors import BlobUnknown
-from zotctl.jobs import dedupe_bucket
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.bucket import dedupe as bucket_dedupe
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.gc import gc
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.s3.lease import LIFETIME
+from zotctl.storage.bucket.lease import LIFETIME
 
 X, Y = images.image("x", layers=2), images.image("y", layers=2)
 LAYER = digest_of(X.blobs[-1])
@@ -41,7 +41,7 @@ CONTENT = [("a", X), ("b/c", X), ("b/c", Y)]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old copies go after two seconds."""
-    monkeypatch.setattr(dedupe_bucket, "SETTLED", 2.0)
+    monkeypatch.setattr(bucket_dedupe, "SETTLED", 2.0)
 
 
 def fill(place: Place) -> None:  # noqa: F811

@@ -18,13 +18,13 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     run_job,
 )
 from tests.stores import push_image
-from zotctl.jobs.dedupe import DedupeOptions
-from zotctl.jobs.dedupe import dedupe as share
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import verify
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.local.dedupe import DedupeOptions
+from zotctl.jobs.local.dedupe import dedupe as share
 from zotctl.jobs.report import Report
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.jobs.verify import verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 
@@ -36,7 +36,7 @@ MARKERS = [
     "a/", "a/blobs/", "a/blobs/sha256/", "a/blobs/sha512/", "_blobs/", "_blobs/sha256/", "my folder/", "new/",
     *(f".zotctl/{each}/" for each in (
         "holds", "holds/sha256",
-        f"holds/sha256/{LAYER}", "sentences", "uploads", "staged", "names", "bad",
+        f"holds/sha256/{LAYER}", "intents", "uploads", "staged", "names", "bad",
         "bad/sha256", f"bad/sha256/{LAYER}", "history", f"history/{keys.name_key('a')}", "gc", "gc/seen", "leases",
         "tmp", "scrub",
     )), ".zotctl/",
@@ -47,7 +47,7 @@ FILES = [
     "_blobs/README", "_blobs/sha256/README", f"_blobs/sha256/{'z' * 64}", "my folder/file",
     *(f".zotctl/{each}" for each in (
         "note", "holds/note", "holds/sha256/note", f"holds/sha256/{LAYER}/My App", "holds/sha256/notes/a",
-        "sentences/note", "uploads/note", "staged/note", "names/My App", "names/.DS_Store", "bad/note",
+        "intents/note", "uploads/note", "staged/note", "names/My App", "names/.DS_Store", "bad/note",
         "bad/sha256/notes/a", f"bad/sha256/{LAYER}/My App", "history/note", f"history/{keys.name_key('a')}/note",
         "gc/note", "gc/seen/note", "leases/note", "tmp/note", "scrub/note",
     )),
@@ -111,7 +111,7 @@ def test_dedupe_and_back(place: Place, undo: bool) -> None:  # noqa: F811
 def test_what_is_no_digest_is_named_or_passed_over(place: Place, dedupe: bool, tmp_path: Path) -> None:  # noqa: F811
     """Never deleted: what has no name of ours belongs to others."""
     push_image(opened(place, dedupe=dedupe), "a", "v1", seed="x")
-    ours = ("tmp/", "sentences/", "history/", "gc/", "leases/", "scrub/")  # where old things are swept away
+    ours = ("tmp/", "intents/", "history/", "gc/", "leases/", "scrub/")  # where old things are swept away
     found = [key for key in MARKERS + FILES if not key.removeprefix(f"{keys.HIDDEN}/").startswith(ours)]
     strew(place, found, b"mine")
     jobs(opened(place, dedupe=dedupe))

@@ -33,15 +33,15 @@ from tests.jobs.layouts import lay_out, store_of
 from tests.stores import push_image, push_index
 from tests.tools import program
 from zotctl.errors import Unavailable, UsageError
-from zotctl.jobs import importer
-from zotctl.jobs.archives import STAGING
-from zotctl.jobs.far_source import FarSource
+from zotctl.jobs.check.verify import VerifyOptions, verify
+from zotctl.jobs.imports import job
+from zotctl.jobs.imports.archives import STAGING
+from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.report import Report
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.bucket.lease import LIFETIME
 from zotctl.storage.driver import Driver, Info, Reader
-from zotctl.storage.s3.lease import LIFETIME
 
 X = images.image("x", layers=2)
 
@@ -81,9 +81,9 @@ def from_place(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
     @contextmanager
     def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
         root = stores[-1].roots[0]
-        yield FarSource(root.protocol, root.driver), list(root.catalog.everything())
+        yield BucketSource(root.protocol, root.driver), list(root.catalog.everything())
 
-    monkeypatch.setattr(importer, "in_bucket", in_bucket)
+    monkeypatch.setattr(job, "in_bucket", in_bucket)
     return stores
 
 
@@ -117,7 +117,7 @@ def test_out_of_a_bucket_each_blob_is_one_request(pooled: bool, tmp_path: Path, 
         push_image(opened(at_hand, dedupe=pooled), "a", f"v{at}", seed=str(at))
     counted = Counted(at_hand.objects)
     from_place.append(opened(at_hand, dedupe=pooled, objects=counted))
-    from_place[0].roots[0].bucket.site.look_for_pool()
+    from_place[0].roots[0].bucket.context.look_for_pool()
     report = run_import(local_store(tmp_path / "out"), "s3://elsewhere/root")
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
     blobs = report.summary["blobs"]
@@ -149,14 +149,14 @@ def test_what_vanishes_from_a_bucket_that_is_imported_is_told(
     for tag in ("one", "two"):
         push_image(opened(at_hand), "a", tag, seed=tag)
     layer = digest_of(images.image("one", layers=2).blobs[-1])
-    listed = FarSource._listed
+    listed = BucketSource._listed
 
-    def vanishing(self: FarSource, folder: str) -> dict[str, Info]:
+    def vanishing(self: BucketSource, folder: str) -> dict[str, Info]:
         found = listed(self, folder)
         at_hand.memory.stored.pop(keys.blob("a", layer), None)
         return found
 
-    monkeypatch.setattr(FarSource, "_listed", vanishing)
+    monkeypatch.setattr(BucketSource, "_listed", vanishing)
     from_place.append(opened(at_hand))
     out = local_store(tmp_path / "out")
     report = run_import(out, "s3://elsewhere/root")
@@ -171,14 +171,14 @@ def test_what_can_not_be_read_now_is_left_out_and_ends_the_run_with_5(
     for tag in ("one", "two"):
         push_image(opened(at_hand), "a", tag, seed=tag)
     layer = keys.blob("a", digest_of(images.image("one", layers=2).blobs[-1]))
-    opens = FarSource.open
+    opens = BucketSource.open
 
-    def refusing(self: FarSource, key: str) -> Reader:
+    def refusing(self: BucketSource, key: str) -> Reader:
         if key == layer:
             raise Unavailable("away")
         return opens(self, key)
 
-    monkeypatch.setattr(FarSource, "open", refusing)
+    monkeypatch.setattr(BucketSource, "open", refusing)
     from_place.append(opened(at_hand))
     out = local_store(tmp_path / "out")
     report = run_import(out, "s3://elsewhere/root")

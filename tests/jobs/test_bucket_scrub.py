@@ -25,12 +25,12 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
 from tests.jobs.layouts import lay_out
 from tests.stores import push_blob, push_image
 from zotctl.errors import BlobUnknown, Changed, ManifestUnknown
-from zotctl.jobs.hashing import Hasher
+from zotctl.jobs.check.hashing import Hasher
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.report import Report
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.s3 import lease as leases
+from zotctl.storage.bucket import lease as leases
 
 IMAGE = images.image("x", layers=2)
 LAYER_BODY = IMAGE.blobs[-1]
@@ -89,7 +89,7 @@ def test_damage_is_404_until_it_is_pushed_again(
         with other.repository(name).open_blob(LAYER) as reader:
             assert reader.read_at(0, reader.size) == LAYER_BODY
     assert run(opened(place, dedupe=dedupe)).exit_code == 0
-    assert not [key for key in keys_of(place) if key.startswith(keys.BAD)]
+    assert not [key for key in keys_of(place) if key.startswith(keys.DAMAGED)]
 
 
 def test_what_another_process_has_healed_is_healed(place: Place, dedupe: bool, store: Store) -> None:  # noqa: F811
@@ -175,7 +175,7 @@ def test_a_blob_is_read_by_one_request(place: Place, dedupe: bool, store: Store)
 
 
 def test_a_second_run_names_the_first(place: Place) -> None:  # noqa: F811
-    with opened(place).roots[0].upkeep.lease("scrub"):
+    with opened(place).roots[0].maintenance.lease("scrub"):
         report = run(opened(place))
         assert report.exit_code == 11
         assert f"process {os.getpid()} on" in report.errors[0]["reason"]
@@ -185,8 +185,8 @@ def test_a_second_run_names_the_first(place: Place) -> None:  # noqa: F811
 
 def test_the_lease_of_the_dead_is_taken() -> None:
     place = InMemory()  # noqa: F811
-    site = opened(place).roots[0].bucket.site
-    forgotten = leases._Lease(site, "scrub")
+    context = opened(place).roots[0].bucket.context
+    forgotten = leases._Lease(context, "scrub")
     forgotten.take()
     assert run(opened(place)).exit_code == 11
     place.clock.sleep(leases.LIFETIME)
@@ -200,7 +200,7 @@ def test_the_lease_of_the_dead_is_taken() -> None:
 
 def test_a_lease_that_is_renewed_is_held() -> None:
     place = InMemory()  # noqa: F811
-    held = leases._Lease(opened(place).roots[0].bucket.site, "scrub")
+    held = leases._Lease(opened(place).roots[0].bucket.context, "scrub")
     held.take()
     for _ in range(5):
         place.clock.sleep(leases.LIFETIME / 2)

@@ -23,9 +23,9 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
 )
 from tests.jobs.layouts import lay_out, store_of
 from tests.stores import bucket_root, push_image
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.report import Report
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 
@@ -50,7 +50,7 @@ def test_a_store_is_whole_and_nothing_is_written(place: Place, dedupe: bool, dee
     before = [(found.key, found.etag) for found in place.objects.list("")]
     counted = Counted(place.objects)
     reading = opened(place, dedupe=dedupe, objects=counted)
-    reading.roots[0].bucket.site.read_only = True
+    reading.roots[0].bucket.context.read_only = True
     report = run(reading, deep=deep)
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
     assert (report.summary["repositories"], report.summary["blobs"]) == (2, 8)
@@ -117,7 +117,7 @@ def test_a_list_that_can_not_be_kept_is_no_error() -> None:
     push_image(opened(place), "a", "v1")
     place.objects.delete(keys.listed_name("a"))
     root = bucket_root(place.objects, place.clock)
-    root.bucket.site.read_only = True
+    root.bucket.context.read_only = True
     before = keys_of(place)
     assert list(root.catalog.walk()) == list(root.catalog.everything()) == ["a"]
     assert keys_of(place) == before

@@ -11,22 +11,22 @@ import pytest
 
 from tests import images
 from tests.cli.running import zotctl
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Recorder
 from tests.jobs.retaining import KINDS, NAME, Place, places
 from tests.jobs.test_gc import DELAY
 from tests.stores import push_blob, root_over
 from zotctl.config import Config, KeepTags, Policy, Retention
 from zotctl.errors import ClockDoubtful, NoSpace
+from zotctl.jobs.check.scrub_state import boot_id
 from zotctl.jobs.clock_check import DAY, LONGEST_PAUSE, note_clock, require_clock
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule
-from zotctl.jobs.scrub_state import boot_id
 from zotctl.storage import keys
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 YEAR = 365 * DAY
 MONTH = Policy(("**",), keep_tags=(KeepTags(pushed_within=30 * DAY),))
@@ -203,8 +203,8 @@ def test_a_full_disk_is_collected_all_the_same(machine: Machine, monkeypatch: py
     def full(*_: object) -> None:
         raise NoSpace("full")
 
-    upkeep = type(machine.place.store.roots[0].upkeep)
-    monkeypatch.setattr(upkeep, "write", full)
+    maintenance = type(machine.place.store.roots[0].maintenance)
+    monkeypatch.setattr(maintenance, "write", full)
     assert machine.collect().exit_code == 0
 
 
@@ -214,7 +214,7 @@ NO_NOTES = ["", "[]", '{"last": {"at": "x"}}', '{"last": 7, "doubted": []}', "["
 
 @pytest.mark.parametrize("body", NO_NOTES, ids=range(len(NO_NOTES)))
 def test_what_is_no_note_is_none(machine: Machine, body: str) -> None:
-    machine.place.store.roots[0].upkeep.write(keys.CLOCK, [body.encode()])
+    machine.place.store.roots[0].maintenance.write(keys.CLOCK, [body.encode()])
     assert machine.collect().exit_code == 0
 
 

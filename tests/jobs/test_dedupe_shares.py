@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
 from zotctl.errors import NotFound, PermissionRefused
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, Space
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image("one", layers=3)
 LAYER = IMAGE.blobs[1]
@@ -253,7 +253,7 @@ def test_without_links_it_says_so() -> None:
 # -- somebody acts between two steps ------------------------------------------------------------
 
 
-class Between(Wrapped):
+class Between(WrappedDriver):
     """Does something once, right before a step on a key."""
 
     def __init__(self, inner: Driver) -> None:

@@ -37,7 +37,7 @@ def seconds(text: object) -> float:
 def test_what_nothing_reaches_goes_after_the_delay_and_then_lies_in_the_trash(place: Place) -> None:
     began, stray = place.clock.at, place.stray()
     (item,) = told(place, stray, trash=5 * DELAY)
-    assert (item["verdict"], item["why"]) == ("goes", "no manifest reaches it")
+    assert (item["result"], item["why"]) == ("goes", "no manifest reaches it")
     assert seconds(item["condemned_after_at"]) - began == pytest.approx(DELAY, abs=2)
     assert seconds(item["purged_after_at"]) - began == pytest.approx(6 * DELAY, abs=2)
 
@@ -56,7 +56,7 @@ def test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay(place: Place
     place.wait(2)
     place.collect()
     items = told(place, stray, trash=5 * DELAY)
-    assert [(item["verdict"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
+    assert [(item["result"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
 
 
 def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
@@ -65,5 +65,5 @@ def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
     place.wait(2)
     rules = Rules(Retention(policies=(Policy(("**",)),)), DELAY)
     kept, goes = told(place, layer, rules=rules)
-    assert (kept["verdict"], goes["verdict"]) == ("kept", "goes")
+    assert (kept["result"], goes["result"]) == ("kept", "goes")
     assert kept["chain"] == [str(untagged), str(layer)]

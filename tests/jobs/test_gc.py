@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, NoSpaceAfter
 from tests.stores import push_blob, push_image, push_index, store_over
 from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.errors import BlobUnknown, HeldElsewhere, IoFailed, ManifestUnknown, NameUnknown, NotFound
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.local.restore import list_trash, restore
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run, matches
 from zotctl.oci.digest import digest_of
@@ -25,7 +26,6 @@ from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 DELAY = 100.0
 
@@ -154,7 +154,7 @@ def test_i9_an_untagged_foreign_row_stays_unless_asked(tmp_path: Path) -> None:
     store, clock = store_over(LocalDriver(str(tmp_path))), Clock()
     clock.now = lambda: Clock().now() + 10_000  # type: ignore[method-assign]
     for root in store.roots:
-        root.protocol.site.clock = clock
+        root.protocol.context.clock = clock
     store.clock = clock
     collect(store)
     assert store.repository("a").manifest(images.image().digest)
@@ -250,7 +250,7 @@ def test_dead_uploads_are_purged(store: Store, driver: Driver, clock: Hand) -> N
     assert not exists(driver, keys.upload("a", upload_id))
 
 
-def test_i6_a_promise_holds_across_a_collection(store: Store, clock: Hand) -> None:
+def test_i6_a_reservation_holds_across_a_collection(store: Store, clock: Hand) -> None:
     """HEAD on an old blob, a collection, then the manifest that uses it (peers 15)."""
     made = images.image()
     repository = store.repository_for_push("a")
@@ -289,20 +289,20 @@ def test_explain(store: Store, clock: Hand) -> None:
     push_index(store, "a", "multi", children=[child])
     layer = digest_of(images.image("child").blobs[1])
     stray = push_blob(store.repository_for_push("a"), b"stray")
-    verdicts = {}
+    results = {}
     for what in (str(layer), "a:multi", str(stray), "a"):
         run = Run("gc", store)
         run.finish(lambda run=run, what=what: explain(run, what, lambda _: GcOptions(DELAY)))  # type: ignore[misc]
-        verdicts[what] = run.report.items
-    assert verdicts[str(layer)][0]["verdict"] == "kept"
-    assert "multi" in verdicts[str(layer)][0]["why"]
-    assert str(child) in verdicts[str(layer)][0]["why"]
-    assert verdicts[str(stray)][0]["verdict"] == "goes"
+        results[what] = run.report.items
+    assert results[str(layer)][0]["result"] == "kept"
+    assert "multi" in results[str(layer)][0]["why"]
+    assert str(child) in results[str(layer)][0]["why"]
+    assert results[str(stray)][0]["result"] == "goes"
     clock.at += DELAY + 1
     collect(store)
     run = Run("gc", store)
     run.finish(lambda: explain(run, str(stray), lambda _: GcOptions(DELAY)))
-    assert run.report.items[0]["verdict"] == "in trash"
+    assert run.report.items[0]["result"] == "in trash"
 
 
 def test_a_second_collector_sees_the_first(store: Store) -> None:

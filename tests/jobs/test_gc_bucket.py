@@ -9,25 +9,25 @@ import pytest
 
 from tests import images
 from tests.counting import Counted
+from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand, collect
 from tests.stores import bucket_store, probed, push_blob, push_image, push_index
 from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
-from zotctl.jobs.bucket.deletion import Batches, Condemned, split
+from zotctl.jobs.bucket.deletion import Batches, Candidate, split
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.gc_plan import Planner
-from zotctl.jobs.restore import list_trash, restore
+from zotctl.jobs.local.restore import list_trash, restore
 from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Object
-from zotctl.storage.s3.history import FILES
-from zotctl.storage.s3.sentences import LIFETIME
+from zotctl.storage.bucket.history import FILES
+from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.objects.seam import Object
 
 DELAY = 100.0
 WINDOW = DELAY / 4
@@ -86,7 +86,7 @@ def test_what_nothing_reaches_goes_when_it_was_seen_for_the_delay(world: World) 
     world.later(0.6)
     last = collect(world.store)
     assert (last.summary["condemned"], last.summary["purged"], last.summary["purged_bytes"]) == (0, 1, 5)
-    assert not world.has("a", stray) and keys.hold(stray, "a") not in world.memory.stored
+    assert not world.has("a", stray) and keys.reservation(stray, "a") not in world.memory.stored
     with pytest.raises(BlobUnknown):
         world.store.repository("a").blob(stray)
     assert world.store.repository("a").manifest("v1").digest == images.image().digest
@@ -102,7 +102,9 @@ def test_everything_reachable_stays(world: World) -> None:
     push_index(world.store, "a", "multi", children=children)
     push_image(world.store, "a", "sbom", seed="sbom", subject=children[0])
     push_image(world.store, "b", "v1")
-    before = {key for key in world.memory.stored if "/blobs/" in key or key.startswith((keys.SHARED, keys.HOLDS))}
+    before = {
+        key for key in world.memory.stored if "/blobs/" in key or key.startswith((keys.SHARED, keys.RESERVATIONS))
+    }
     world.rounds(4)
     assert before <= world.memory.stored.keys()
 
@@ -115,8 +117,8 @@ def test_deleted_content_is_freed(world: World) -> None:
     other = images.image("other")
     wanted = {keys.blob("a", other.digest), *(world.place("a", digest_of(blob)) for blob in other.blobs)}
     assert {key for key in world.memory.stored if "blobs/" in key} == wanted
-    assert len(world.keys_of(keys.HOLDS)) == len(other.blobs)
-    assert not world.keys_of(keys.SENTENCES)
+    assert len(world.keys_of(keys.RESERVATIONS)) == len(other.blobs)
+    assert not world.keys_of(keys.INTENTS)
 
 
 def test_what_two_repositories_share_goes_with_the_last_one(world: World) -> None:
@@ -126,12 +128,12 @@ def test_what_two_repositories_share_goes_with_the_last_one(world: World) -> Non
     world.rounds()
     layer = digest_of(images.image().blobs[0])
     assert world.store.repository("b").blob(layer)
-    assert keys.hold(layer, "a") not in world.memory.stored, "the right is gone as a name would be"
+    assert keys.reservation(layer, "a") not in world.memory.stored, "the right is gone as a name would be"
     with pytest.raises(BlobUnknown):
         world.another().repository("a").open_blob(layer)
     world.store.repository_for_push("b").delete_manifest(digest)
     world.rounds()
-    assert not world.has("b", layer) and not world.keys_of(keys.HOLDS)
+    assert not world.has("b", layer) and not world.keys_of(keys.RESERVATIONS)
 
 
 def test_delay_zero_purges_at_once(world: World) -> None:
@@ -157,7 +159,7 @@ def test_a_pull_that_has_begun_comes_to_its_end(world: World) -> None:
     assert world.has("a", layer)
 
 
-def test_i6_a_promise_holds_across_collections(world: World) -> None:
+def test_i6_a_reservation_holds_across_collections(world: World) -> None:
     """HEAD on an old blob that was seen to be unreachable long ago, then the manifest that uses it."""
     made = images.image()
     for blob in made.blobs:
@@ -238,7 +240,7 @@ def test_i5_nothing_goes_where_something_is_unknown(world: World, what: str) -> 
 def test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown(world: World) -> None:
     digest, stray = push_image(world.store, "a", "v1"), world.stray()
     world.memory.delete(keys.blob("a", digest))
-    for key in world.keys_of(keys.HOLDS):
+    for key in world.keys_of(keys.RESERVATIONS):
         world.memory.delete(key)
     fresh = world.another()
     for _ in range(3):
@@ -256,7 +258,7 @@ def test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_holds(worl
     for key in world.keys_of(keys.HIDDEN):
         world.memory.delete(key)
     world.memory.put(keys.VERSION, b"")
-    world.memory.put(keys.hold(layer, "b"), b"")
+    world.memory.put(keys.reservation(layer, "b"), b"")
     world.memory.delete(keys.blob("a", digest))
     fresh = world.another()
     for _ in range(3):
@@ -342,7 +344,7 @@ def test_c4_a_push_between_mark_and_delete_spares(world: World) -> None:
             push_blob(repository, blob)
         repository.put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["late"])
 
-    moment = Meanwhile(world, "put", keys.SENTENCES, push)
+    moment = Meanwhile(world, "put", keys.INTENTS, push)
     world.rounds()
     assert moment.done
     assert world.store.repository("a").blob(digest_of(made.blobs[0]))
@@ -357,11 +359,11 @@ def test_c4_content_of_a_busy_repository_is_collected(world: World) -> None:
     assert world.store.repository("a").tags() == ["more", "v1"]
 
 
-def test_c5_a_promise_that_was_made_meanwhile_spares(world: World) -> None:
+def test_c5_a_reservation_that_was_made_meanwhile_spares(world: World) -> None:
     stray, other = ripe(world), world.another()
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: other.repository("a").blob(stray))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: other.repository("a").blob(stray))
     assert collect(world.store).summary["purged"] == 0
-    assert moment.done and world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+    assert moment.done and world.has("a", stray) and not world.keys_of(keys.INTENTS)
 
 
 def test_c6_deletes_that_come_too_late_are_refused(world: World) -> None:
@@ -369,12 +371,12 @@ def test_c6_deletes_that_come_too_late_are_refused(world: World) -> None:
     Meanwhile(world, "execute", "", lambda: world.later(0.4))
     report = collect(world.store)
     assert (report.exit_code, report.summary["purged"]) == (0, 0)
-    assert world.has("a", stray) and not world.keys_of(keys.SENTENCES), "lifted: it can't be carried out any more"
+    assert world.has("a", stray) and not world.keys_of(keys.INTENTS), "withdrawn: it can't be carried out any more"
     world.rounds()
     assert not world.has("a", stray)
 
 
-def test_c6_without_an_answer_the_sentence_stays_until_it_is_dead(world: World) -> None:
+def test_c6_without_an_answer_the_intent_stays_until_it_is_dead(world: World) -> None:
     stray = ripe(world)
 
     def lose() -> None:
@@ -383,14 +385,14 @@ def test_c6_without_an_answer_the_sentence_stays_until_it_is_dead(world: World) 
     Meanwhile(world, "execute", "", lose)
     report = collect(world.store)
     assert report.exit_code == 5
-    assert len(world.keys_of(keys.SENTENCES)) == 1
+    assert len(world.keys_of(keys.INTENTS)) == 1
     with pytest.raises(BlobUnknown):
         world.another().repository("a").blob(stray)
     world.clock.at += LIFETIME
     assert world.another().repository("a").blob(stray) == 5
     world.clock.at += LIFETIME
     world.rounds()
-    assert not world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+    assert not world.has("a", stray) and not world.keys_of(keys.INTENTS)
 
 
 def test_a_collector_that_dies_is_succeeded(world: World) -> None:
@@ -403,14 +405,14 @@ def test_a_collector_that_dies_is_succeeded(world: World) -> None:
         raise Killed
 
     for step in ("execute", "put"):
-        Meanwhile(world, step, "" if step == "execute" else keys.SENTENCES, die)
+        Meanwhile(world, step, "" if step == "execute" else keys.INTENTS, die)
         with pytest.raises(Killed):
             collect(world.store)
         for key in world.keys_of(keys.LEASES):
             world.memory.delete(key)
     world.clock.at += 3 * LIFETIME
     world.rounds()
-    assert not world.has("a", stray) and not world.keys_of(keys.SENTENCES)
+    assert not world.has("a", stray) and not world.keys_of(keys.INTENTS)
 
 
 # -- both modes, and what lies between ----------------------------------------------------------------------
@@ -465,7 +467,7 @@ def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
     world, blobs = with_two_copies()
     damaged = keys.blob("a", blobs[0])
     world.memory.put(damaged, b"rot")
-    world.another(dedupe=False).roots[0].bucket.bad.mark(blobs[0], world.memory.head(damaged))
+    world.another(dedupe=False).roots[0].bucket.damaged.mark(blobs[0], world.memory.head(damaged))
     world.rounds(store=world.another(dedupe=False))
     assert world.keys_of(keys.SHARED) == [keys.shared(blobs[0])]
 
@@ -494,7 +496,7 @@ def test_what_is_looked_at_twice_is_told_once() -> None:
     world.store.close()
     kept = {digest_of(blob) for blob in images.image().blobs}
     for digest in sorted(kept)[:-1]:
-        world.memory.delete(keys.hold(digest, "a"))
+        world.memory.delete(keys.reservation(digest, "a"))
     world.memory.delete("a/oci-layout")
     for dry_run in (True, False):
         world.later()
@@ -509,7 +511,7 @@ def test_a_repository_that_is_in_no_list_keeps_what_it_needs() -> None:
     push_image(world.store, "a", "v1")
     blobs = sorted(digest_of(blob) for blob in images.image().blobs)
     for digest in blobs[:-1]:
-        world.memory.delete(keys.hold(digest, "a"))
+        world.memory.delete(keys.reservation(digest, "a"))
     world.memory.delete("a/oci-layout")
     world.rounds(4, world.another())
     assert all(world.has("a", digest) for digest in blobs)
@@ -571,9 +573,11 @@ def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeyp
 
 def test_what_many_repositories_have_held_goes_in_parts() -> None:
     digest = digest_of(b"x")
-    holds = {keys.hold(digest, f"r{n}"): Object(keys.hold(digest, f"r{n}"), 1, "e", 0, 0) for n in range(200)}
+    holds = {
+        keys.reservation(digest, f"r{n}"): Object(keys.reservation(digest, f"r{n}"), 1, "e", 0, 0) for n in range(200)
+    }
     blob = Object(keys.shared(digest), 1, "e", 0, 0)
-    parts = list(split(Condemned(digest, "", holds, blob), 1000))
+    parts = list(split(Candidate(digest, "", holds, blob), 1000))
     assert [len(part.holds) for part in parts] == [64, 64, 64, 8]
     assert [part.blob for part in parts] == [None, None, None, blob]
     assert {key for part in parts for key in part.holds} == holds.keys()
@@ -593,9 +597,9 @@ def explained(world: World, what: str) -> dict[str, Any]:
 def test_explain(world: World) -> None:
     push_image(world.store, "a", "v1")
     stray, layer = world.stray(), digest_of(images.image().blobs[1])
-    assert (explained(world, str(layer))["verdict"], explained(world, "a:v1")["verdict"]) == ("kept", "kept")
+    assert (explained(world, str(layer))["result"], explained(world, "a:v1")["result"]) == ("kept", "kept")
     fresh = explained(world, str(stray))
-    assert fresh["verdict"] == "goes" and "younger than the delay" in fresh["why"] and "first_seen_at" not in fresh
+    assert fresh["result"] == "goes" and "younger than the delay" in fresh["why"] and "first_seen_at" not in fresh
     world.later()
     collect(world.store)
     seen = explained(world, str(stray))
@@ -619,7 +623,7 @@ def test_explain_says_that_nothing_goes_where_zot_has_deduplicated() -> None:
     world.later()
     assert collect(world.store).summary["purged"] == 0 and world.has("a", stray)
     found = explained(world, f"a@{stray}")
-    assert found["verdict"] == "kept" and "zotctl dedupe --undo" in found["why"] and "purged_after_at" not in found
+    assert found["result"] == "kept" and "zotctl dedupe --undo" in found["why"] and "purged_after_at" not in found
 
 
 def test_explain_goes_by_the_clock_of_the_object_store(world: World) -> None:
@@ -630,7 +634,7 @@ def test_explain_goes_by_the_clock_of_the_object_store(world: World) -> None:
     store = bucket_store(world.objects, wrong, dedupe=world.dedupe, delay=DELAY)  # type: ignore[arg-type]
     run = Run("gc", store)
     run.finish(lambda: explain(run, f"a@{images.image().digest}", lambda _: GcOptions(DELAY, rules=Rules(delay=DELAY))))
-    assert [item["verdict"] for item in run.report.items] == ["kept"]
+    assert [item["result"] for item in run.report.items] == ["kept"]
 
 
 def test_there_is_no_trash(world: World) -> None:

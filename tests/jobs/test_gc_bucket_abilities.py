@@ -17,22 +17,22 @@ import pytest
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.clocks import Hand
 from tests.counting import Counted
+from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import collect
 from tests.object_faults import Forgetful
 from tests.object_proxy import Proxy
 from tests.stores import bucket_root, bucket_store, push_blob, push_image
 from zotctl.errors import ConfigError
-from zotctl.jobs.dedupe import dedupe as into_pool
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
+from zotctl.jobs.local.dedupe import dedupe as into_pool
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.s3.probe import KEPT
-from zotctl.storage.s3.retrying import Retrying
-from zotctl.storage.s3.sentences import LIFETIME
+from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.probe import KEPT
 
 DELAY = 100.0
 
@@ -64,7 +64,7 @@ class Unprobed:
 
     def content(self) -> dict[str, bytes]:
         return {key: one.body for key, one in self.memory.stored.items()
-                if "blobs/" in key or key.startswith((keys.HOLDS, keys.SENTENCES))}  # fmt: skip
+                if "blobs/" in key or key.startswith((keys.RESERVATIONS, keys.INTENTS))}  # fmt: skip
 
     def asked(self) -> tuple[int, int]:
         """How often what is known was read, and how many requests the tries took, since the last time."""

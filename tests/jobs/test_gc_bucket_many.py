@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.counting import Counted, InFlight
+from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand
 from tests.stores import bucket_store, probed, push_blob, push_image
 from zotctl.jobs.bucket.collector import AT_ONCE, Progress
@@ -18,7 +19,6 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run, Stopped
 from zotctl.storage import Store, keys
-from zotctl.storage.memory_objects import MemoryObjects
 
 DELAY = 100.0
 NAMES = [f"r{at:02}" for at in range(24)]
@@ -70,7 +70,7 @@ def test_batches_are_deleted_one_after_the_other(threads: ThreadPoolExecutor) ->
     world = World()
     world.run(world.memory, threads)
     before = world.left()
-    flight = InFlight(world.memory, lambda method, key: method == "put" and key.startswith(keys.SENTENCES))
+    flight = InFlight(world.memory, lambda method, key: method == "put" and key.startswith(keys.INTENTS))
     report = world.run(flight, threads)
     assert (report.exit_code, report.summary["purged"], world.left()) == (0, 24, before - 24)
     assert flight.most == 1

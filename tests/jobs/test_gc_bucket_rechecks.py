@@ -14,16 +14,16 @@ from tests.jobs.test_gc import Hand, collect
 from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, with_two_copies
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
-from zotctl.jobs.bucket.judge import Judge, Known
-from zotctl.jobs.bucket.moving import Moving
+from zotctl.jobs.bucket.active_uploads import ActiveBucketUploads
+from zotctl.jobs.bucket.eligibility import Eligibility, Reached
+from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.bucket.seen import SLACK, Seen
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
-from zotctl.storage.objects import Object, Warrant
-from zotctl.storage.s3 import index_object
-from zotctl.storage.s3.sentences import SIGNED_FOR
+from zotctl.storage.bucket import index
+from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 
 IMAGE = images.image("late", layers=1)
 STRAY = digest_of(b"stray")
@@ -35,7 +35,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def tool_writes(world: World, name: str = "a", **fields: Any) -> None:
-    """A row that another tool adds, with no promise: of an image of which the stray blob is the config."""
+    """A row that another tool adds, with no reservation: of an image of which the stray blob is the config."""
     config = {"mediaType": images.CONFIG, "digest": str(STRAY), "size": 5}
     body = json.dumps({"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": config, "layers": []}).encode()
     digest = digest_of(body)
@@ -50,7 +50,7 @@ def tool_writes(world: World, name: str = "a", **fields: Any) -> None:
 
 
 def test_the_steps_of_a_batch_are_in_their_order(world: World) -> None:
-    """C3 sentence, C4 fence, C5 looks, C6 holds and then blobs, C7 lift."""
+    """C3 intent, C4 fence, C5 looks, C6 holds and then blobs, C7 withdraw."""
     ripe(world)
     executed: list[tuple[str, ...]] = []
 
@@ -61,25 +61,30 @@ def test_the_steps_of_a_batch_are_in_their_order(world: World) -> None:
     world.objects.before, world.objects.requests = before, []
     collect(world.store)
     said = [f"{method} {key}" for method, key in world.objects.requests]
-    at = next(at for at, line in enumerate(said) if line.startswith(f"put {keys.SENTENCES}"))
+    at = next(at for at, line in enumerate(said) if line.startswith(f"put {keys.INTENTS}"))
     said = said[at:]
     fence = said.index("put a/index.json")
     look = next(
         at for at, line in enumerate(said[1:], 1)
-        if line in (f"head {keys.hold(STRAY, 'a')}", f"list {keys.holds(STRAY)}", f"head {world.place('a', STRAY)}")
+        if line
+        in (
+            f"head {keys.reservation(STRAY, 'a')}",
+            f"list {keys.reservations(STRAY)}",
+            f"head {world.place('a', STRAY)}",
+        )
     )  # fmt: skip
     act = next(at for at, line in enumerate(said) if line.startswith("execute"))
-    lift = next(at for at, line in enumerate(said) if line.startswith(f"delete {keys.SENTENCES}"))
-    assert 0 < fence < look < act < lift
-    assert executed == [(keys.hold(STRAY, "a"),), (world.place("a", STRAY),)]
+    withdraw = next(at for at, line in enumerate(said) if line.startswith(f"delete {keys.INTENTS}"))
+    assert 0 < fence < look < act < withdraw
+    assert executed == [(keys.reservation(STRAY, "a"),), (world.place("a", STRAY),)]
 
 
-def test_c3_a_sentence_names_the_bytes_and_each_right_to_them(world: World) -> None:
+def test_c3_a_intent_names_the_bytes_and_each_right_to_them(world: World) -> None:
     ripe(world)
     said: list[str] = []
 
     def before(method: str, args: tuple[Any, ...]) -> None:
-        if method == "put" and args[0].startswith(keys.SENTENCES):
+        if method == "put" and args[0].startswith(keys.INTENTS):
             said.extend(json.loads(args[1]))
 
     world.objects.before = before
@@ -87,10 +92,10 @@ def test_c3_a_sentence_names_the_bytes_and_each_right_to_them(world: World) -> N
     assert set(said) == {world.place("a", STRAY), keys.blob("a", STRAY)}
 
 
-def test_c2_deletes_are_dated_before_the_sentence(world: World) -> None:
+def test_c2_deletes_are_dated_before_the_intent(world: World) -> None:
     """A collector that is slow between the two, and once more before it deletes, is too late in all."""
     ripe(world)
-    waits = [("put", keys.SENTENCES), ("execute", "")]
+    waits = [("put", keys.INTENTS), ("execute", "")]
 
     def slow(method: str, args: tuple[Any, ...]) -> None:
         if waits and method == waits[0][0] and str(args[0]).startswith(waits[0][1]):
@@ -106,12 +111,12 @@ def test_c2_deletes_are_dated_before_the_sentence(world: World) -> None:
 
 
 def test_c4_what_a_tool_has_referenced_meanwhile_is_spared(world: World) -> None:
-    """It has made no promise, so nothing else would tell. Of the pool its right and the bytes stay."""
+    """It has made no reservation, so nothing else would tell. Of the pool its right and the bytes stay."""
     ripe(world)
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: tool_writes(world))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: tool_writes(world))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
-    assert keys.hold(STRAY, "a") in world.memory.stored
+    assert keys.reservation(STRAY, "a") in world.memory.stored
 
 
 def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_alone() -> None:
@@ -122,10 +127,10 @@ def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_alone() ->
     world.later()
     collect(world.store)
     world.later()
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: tool_writes(world, "b"))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: tool_writes(world, "b"))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and keys.shared(STRAY) in world.memory.stored
-    assert keys.hold(STRAY, "b") in world.memory.stored, "and its right"
+    assert keys.reservation(STRAY, "b") in world.memory.stored, "and its right"
 
 
 def _breaks(world: World) -> None:
@@ -149,18 +154,18 @@ def _dangles(world: World) -> None:
 @pytest.mark.parametrize("harm", [_breaks, _unknown, _dangles])
 def test_i5_what_can_not_be_known_any_more_spares(world: World, harm: Callable[[World], None]) -> None:
     ripe(world)
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: harm(world))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: harm(world))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
 
 
 def test_c4_a_fence_without_an_answer_that_was_not_done_spares(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_object, "PATIENCE", 1.0)  # else the deletes would have died meanwhile
+    monkeypatch.setattr(index, "PATIENCE", 1.0)  # else the deletes would have died meanwhile
     ripe(world)
     fenced: list[bool] = []
 
     def before(method: str, args: tuple[Any, ...]) -> None:
-        if method == "put" and args[0].startswith(keys.SENTENCES):
+        if method == "put" and args[0].startswith(keys.INTENTS):
             fenced.append(False)
         if fenced and method == "put" and args[0] == "a/index.json":
             world.clock.at += 1
@@ -175,11 +180,11 @@ def test_c4_a_fence_without_an_answer_that_was_not_done_spares(world: World, mon
 
 
 def test_c5_a_hold_of_another_repository_spares() -> None:
-    """It was promised there since the list was made; whoever did that has looked at the sentences before."""
+    """It was reserved there since the list was made; whoever did that has looked at the intents before."""
     world = World(dedupe=True)
     ripe(world)
     push_image(world.store, "b", "v1", seed="b")
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: world.memory.put(keys.hold(STRAY, "b"), b"promised"))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(keys.reservation(STRAY, "b"), b"reserved"))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
 
@@ -189,13 +194,13 @@ def test_c5_a_hold_that_was_written_again_within_the_second_spares(world: World)
     push_image(world.store, "a", "v1")
     world.clock.at = float(int(world.clock.at) + 5)
     world.stray()
-    at, held = world.clock.at, keys.hold(STRAY, "a")
+    at, held = world.clock.at, keys.reservation(STRAY, "a")
 
     def renew() -> None:
         world.clock.at = at
         world.memory.stored[held] = world.memory.stored[held]._replace(etag='"another"')
 
-    moment = Meanwhile(world, "put", keys.SENTENCES, renew)
+    moment = Meanwhile(world, "put", keys.INTENTS, renew)
     world.clock.at += 2
     assert collect(world.store, 0.0).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
@@ -204,7 +209,7 @@ def test_c5_a_hold_that_was_written_again_within_the_second_spares(world: World)
 def test_c5_bytes_that_were_written_again_spare(world: World) -> None:
     """The same ones, by who heals: an object store tells them from the old ones by their time only."""
     ripe(world)
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: world.memory.put(world.place("a", STRAY), b"stray"))
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(world.place("a", STRAY), b"stray"))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
 
@@ -219,17 +224,17 @@ def test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone() -> None:
         for digest in blobs:
             world.memory.delete(keys.blob("a", digest))
 
-    moment = Meanwhile(world, "put", keys.SENTENCES, gone)
+    moment = Meanwhile(world, "put", keys.INTENTS, gone)
     collect(plain)
     assert moment.done
     assert all(keys.shared(digest) in world.memory.stored for digest in blobs)
 
 
 def test_c5_what_was_held_by_key_only_is_compared_whole(world: World) -> None:
-    """A hold goes and comes back: its key is there, and it is another promise."""
+    """A hold goes and comes back: its key is there, and it is another reservation."""
     ripe(world)
-    held = keys.hold(STRAY, "a")
-    moment = Meanwhile(world, "put", keys.SENTENCES, lambda: world.memory.put(held, b"anew"))
+    held = keys.reservation(STRAY, "a")
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(held, b"anew"))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
 
@@ -238,7 +243,7 @@ def test_c5_what_was_held_by_key_only_is_compared_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("which", [1, 2])
-def test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays(world: World, which: int) -> None:
+def test_c7_while_a_delete_may_be_done_once_more_the_intent_stays(world: World, which: int) -> None:
     """It was done, says a second attempt; the first one is under way for all that is known."""
     ripe(world)
     count: list[int] = []
@@ -253,10 +258,10 @@ def test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays(world: World
     world.objects.before = before
     assert collect(world.store).summary["purged"] == 1
     assert len(count) == 2
-    assert len(world.keys_of(keys.SENTENCES)) == 1
+    assert len(world.keys_of(keys.INTENTS)) == 1
 
 
-def test_c7_a_refused_delete_leaves_no_sentence(world: World) -> None:
+def test_c7_a_refused_delete_leaves_no_intent(world: World) -> None:
     ripe(world)
 
     def refuse() -> None:
@@ -264,85 +269,85 @@ def test_c7_a_refused_delete_leaves_no_sentence(world: World) -> None:
 
     moment = Meanwhile(world, "execute", "", refuse)
     assert collect(world.store).summary["purged"] == 0
-    assert moment.done and not world.keys_of(keys.SENTENCES)
+    assert moment.done and not world.keys_of(keys.INTENTS)
 
 
 # -- when something is old, due and unasked -------------------------------------------------------
 
 
-def judge(world: World, delay: float = DELAY) -> Judge:
-    return Judge(Run("gc", world.store), world.store.roots[0].bucket.site, delay)
+def judge(world: World, delay: float = DELAY) -> Eligibility:
+    return Eligibility(Run("gc", world.store), world.store.roots[0].bucket.context, delay)
 
 
 def made_at(modified: float, now: float) -> Object:
     return Object("key", 1, "e", modified, now - modified)
 
 
-def test_what_was_promised_from_memory_until_a_window_ago_is_asked_for(world: World) -> None:
+def test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for(world: World) -> None:
     """A server answers for a window from memory, and times have whole seconds."""
-    it, seen = judge(world), Seen(world.store.roots[0].bucket.site, "a")
+    it, seen = judge(world), FirstUnreachable(world.store.roots[0].bucket.context, "a")
     since = seen.note("key", it.now - 10)
     late = since - it.window - SLACK
     assert it.is_unasked(seen, "key", [made_at(late, it.now)])
     for modified in (late + 1, since - it.window, since):
-        asked, again = Seen(world.store.roots[0].bucket.site, "a"), judge(world)
+        asked, again = FirstUnreachable(world.store.roots[0].bucket.context, "a"), judge(world)
         asked.note("key", it.now - 10)
         assert not again.is_unasked(asked, "key", [made_at(late, it.now), made_at(modified, it.now)])
         assert asked.note("key", it.now) == again.now, "and its delay begins anew"
 
 
 def test_a_window_is_that_of_the_servers_or_of_a_shorter_delay(world: World) -> None:
-    assert judge(world, 10 * DELAY).window == WINDOW == world.store.roots[0].bucket.site.window
+    assert judge(world, 10 * DELAY).window == WINDOW == world.store.roots[0].bucket.context.window
     assert judge(world, DELAY / 10).window == DELAY / 40
 
 
 def test_a_time_in_the_future_is_no_delay_without_an_end(world: World) -> None:
     """Noted by a server whose clock was wrong for a while."""
-    site = world.store.roots[0].bucket.site
-    seen = Seen(site, "a")
+    context = world.store.roots[0].bucket.context
+    seen = FirstUnreachable(context, "a")
     seen.note("key", world.clock.at + 1e6)
     seen.save()
-    assert Seen(site, "a").note("key", world.clock.at) == world.clock.at
+    assert FirstUnreachable(context, "a").note("key", world.clock.at) == world.clock.at
 
 
 def test_of_two_collectors_the_slower_ones_note_is_dropped(world: World) -> None:
-    site = world.store.roots[0].bucket.site
-    one, other = Seen(site, "a"), Seen(site, "a")
+    context = world.store.roots[0].bucket.context
+    one, other = FirstUnreachable(context, "a"), FirstUnreachable(context, "a")
     one.note("key", 10.0)
     one.save()
     other.note("key", 20.0)
     other.save()
-    assert Seen(site, "a").at("key") == 10.0
-    one, other = Seen(site, "a"), Seen(site, "a")
+    assert FirstUnreachable(context, "a").at("key") == 10.0
+    one, other = FirstUnreachable(context, "a"), FirstUnreachable(context, "a")
     one.note("more", 10.0)
     one.save()
     other.note("key", 20.0)
     other.save()
-    assert Seen(site, "a").at("more") == 10.0
+    assert FirstUnreachable(context, "a").at("more") == 10.0
 
 
 def test_what_was_reachable_in_between_has_its_delay_anew(world: World) -> None:
-    site = world.store.roots[0].bucket.site
+    context = world.store.roots[0].bucket.context
     for noted in (["one", "other"], ["one"]):
-        seen = Seen(site, "a")
+        seen = FirstUnreachable(context, "a")
         for key in noted:
             seen.note(key, 10.0)
         seen.save()
-    assert (Seen(site, "a").at("one"), Seen(site, "a").at("other")) == (10.0, None)
+    assert (FirstUnreachable(context, "a").at("one"), FirstUnreachable(context, "a").at("other")) == (10.0, None)
 
 
 def test_a_note_that_is_none_of_ours_is_no_note(world: World) -> None:
-    site = world.store.roots[0].bucket.site
+    context = world.store.roots[0].bucket.context
     for body in (b"rubbish", b"[]", b'{"seen": [1]}', b'{"seen": {"key": "never"}}'):
         world.memory.put(keys.first_seen("a"), body)
-        assert Seen(site, "a").at("key") is None
+        assert FirstUnreachable(context, "a").at("key") is None
 
 
 # -- uploads that move ----------------------------------------------------------------------------
 
 
 def test_the_oldest_upload_of_a_repository_counts(world: World) -> None:
-    site = world.store.roots[0].bucket.site
+    context = world.store.roots[0].bucket.context
     began = []
     for _ in range(4):
         repository = world.store.repository_for_push("a")
@@ -351,10 +356,10 @@ def test_the_oldest_upload_of_a_repository_counts(world: World) -> None:
     for upload_id in reversed(began):
         with world.store.repository_for_push("a").resume_upload(upload_id) as upload:
             upload.write([b"x"])
-    since = Moving(site, DELAY).since("a")
+    since = ActiveBucketUploads(context, DELAY).since("a")
     assert since <= world.clock.at - 39
     world.later(1.1)
-    assert Moving(site, DELAY).since("a") == float("inf"), "nobody goes on with any of them"
+    assert ActiveBucketUploads(context, DELAY).since("a") == float("inf"), "nobody goes on with any of them"
 
 
 def test_a_host_whose_clock_is_ahead_spares_what_it_has_sent(world: World) -> None:
@@ -362,15 +367,15 @@ def test_a_host_whose_clock_is_ahead_spares_what_it_has_sent(world: World) -> No
     ahead = Hand()
     ahead.at = world.clock.at + 3600
     store = world.another()
-    store.roots[0].bucket.site.clock = ahead
+    store.roots[0].bucket.context.clock = ahead
     store.repository_for_push("a").start_upload()
-    assert Moving(world.store.roots[0].bucket.site, DELAY).since("a") <= world.clock.at + 1
+    assert ActiveBucketUploads(world.store.roots[0].bucket.context, DELAY).since("a") <= world.clock.at + 1
 
 
 # -- the pool -------------------------------------------------------------------------------------
 
 
-def shared(world: World, known: Known, delay: float = DELAY) -> list[str]:
+def shared(world: World, known: Reached, delay: float = DELAY) -> list[str]:
     """The keys of the pool, and the holds, that would go."""
     found = Shared(world.store.roots[0], judge(world, delay), known)
     found.condemned()
@@ -391,9 +396,9 @@ def pooled(*names: str) -> World:
     return world
 
 
-def known(*walked: str, left_alone: tuple[str, ...] = (), own: tuple[str, ...] = ()) -> Known:
+def known(*walked: str, left_alone: tuple[str, ...] = (), own: tuple[str, ...] = ()) -> Reached:
     """As if nothing was reachable in any of them."""
-    found = Known()
+    found = Reached()
     for name in walked:
         found.enter(name, (), {str(STRAY)} if name in own else set(), shared=False)
     found.left_alone |= set(left_alone)
@@ -403,8 +408,8 @@ def known(*walked: str, left_alone: tuple[str, ...] = (), own: tuple[str, ...] =
 def test_i5_a_repository_of_which_something_is_unknown_keeps_its_rights_and_the_bytes() -> None:
     world = pooled("a", "b")
     going = shared(world, known("b", left_alone=("a",)))
-    assert keys.hold(STRAY, "b") in going
-    assert keys.hold(STRAY, "a") not in going and keys.shared(STRAY) not in going
+    assert keys.reservation(STRAY, "b") in going
+    assert keys.reservation(STRAY, "a") not in going and keys.shared(STRAY) not in going
 
 
 def test_a_copy_of_its_own_is_none_while_the_repository_is_left_alone() -> None:
@@ -417,21 +422,21 @@ def test_a_copy_of_its_own_is_none_while_the_repository_is_left_alone() -> None:
 
 def test_what_one_repository_holds_without_a_copy_of_its_own_stays() -> None:
     world = pooled("a", "b")
-    found = Known()
+    found = Reached()
     found.enter("a", {str(STRAY)}, set(), shared=False)
     found.enter("b", (), set(), shared=False)
     going = shared(world, found)
-    assert keys.hold(STRAY, "b") in going and keys.shared(STRAY) not in going
+    assert keys.reservation(STRAY, "b") in going and keys.shared(STRAY) not in going
 
 
 def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
     world = pooled("a", "b")
     for seen in (False, True):
-        world.memory.put(keys.hold(STRAY, "b"), b"young")
+        world.memory.put(keys.reservation(STRAY, "b"), b"young")
         it = Shared(world.store.roots[0], judge(world), known("a", "b"))
         found = it.condemned()
         assert not any(each.blob for each in found if each.digest == STRAY)
-        assert keys.hold(STRAY, "b") not in {key for each in found for key in each.holds}, seen
+        assert keys.reservation(STRAY, "b") not in {key for each in found for key in each.holds}, seen
         it.seen.save()
         world.later(1.2)
 
@@ -439,12 +444,12 @@ def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
 def test_i6_a_hold_that_is_younger_than_a_moving_upload_stays() -> None:
     """Its push is under way, however long ago the layer was sent."""
     world = pooled("a", "b")
-    found = Known()
+    found = Reached()
     found.enter("a", {str(STRAY)}, set(), shared=False)
     found.enter("b", (), set(), shared=False)
     slow = world.store.repository_for_push("b").start_upload()
     world.clock.at += 1
-    world.memory.put(keys.hold(STRAY, "b"), b"sent")
+    world.memory.put(keys.reservation(STRAY, "b"), b"sent")
     for _ in range(5):
         world.later(0.9)
         with world.store.repository_for_push("b").resume_upload(slow) as upload:
@@ -469,20 +474,20 @@ def test_i5_a_repository_in_no_list_that_can_not_be_read_keeps_all(harm: Any) ->
     for _ in range(4):
         world.later()
         collect(fresh)
-    assert keys.shared(stray) in world.memory.stored and keys.hold(stray, "a") in world.memory.stored
+    assert keys.shared(stray) in world.memory.stored and keys.reservation(stray, "a") in world.memory.stored
 
 
 def test_a_hold_that_was_asked_for_has_its_delay_anew() -> None:
     """Asked for since it was first seen, long after the blob was."""
     world = pooled("a", "b")
-    found = Known()
+    found = Reached()
     found.enter("a", {str(STRAY)}, set(), shared=False)
     found.enter("b", (), set(), shared=False)
     it = Shared(world.store.roots[0], judge(world), found)
     it.condemned()
     it.seen.save()
     world.later(0.4)
-    world.memory.put(keys.hold(STRAY, "b"), b"asked for")
+    world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
     again = Shared(world.store.roots[0], judge(world), found).condemned()
     assert [each for each in again if each.digest == STRAY] == []
@@ -494,7 +499,7 @@ def test_bytes_that_were_asked_for_by_any_hold_have_their_delay_anew() -> None:
     it.condemned()
     it.seen.save()
     world.later(0.4)
-    world.memory.put(keys.hold(STRAY, "b"), b"asked for")
+    world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
     again = Shared(world.store.roots[0], judge(world), known("a", "b")).condemned()
     assert not any(each.blob for each in again if each.digest == STRAY)
@@ -503,15 +508,15 @@ def test_bytes_that_were_asked_for_by_any_hold_have_their_delay_anew() -> None:
 def test_what_is_no_digest_stops_nothing() -> None:
     """A console has made a "folder"."""
     world = pooled("a")
-    for key in (f"{keys.SHARED}/sha256/readme", f"{keys.HOLDS}/sha256/readme/a", f"{keys.SHARED}/md5/00"):
+    for key in (f"{keys.SHARED}/sha256/readme", f"{keys.RESERVATIONS}/sha256/readme/a", f"{keys.SHARED}/md5/00"):
         world.memory.put(key, b"")
     assert keys.shared(STRAY) in shared(world, known("a"))
 
 
 def test_i6_a_young_hold_keeps_a_blob_of_a_repository(world: World) -> None:
-    """The blob is old, and so is the note; the promise is not."""
+    """The blob is old, and so is the note; the reservation is not."""
     ripe(world)
-    world.memory.put(keys.hold(STRAY, "a"), b"promised")
+    world.memory.put(keys.reservation(STRAY, "a"), b"reserved")
     assert collect(world.store).summary["purged"] == 0
     assert world.has("a", STRAY)
 
@@ -548,9 +553,9 @@ def test_a_name_goes_when_its_repository_is_gone_and_no_earlier(world: World) ->
     assert keys.NAMES_MADE in world.memory.stored and keys.listed_name("a") in world.memory.stored
 
 
-def test_a_warrant_is_for_seconds() -> None:
+def test_a_presigned_delete_is_for_seconds() -> None:
     world = World(dedupe=False)
-    warrant = world.memory.sign_deletes(["x"], SIGNED_FOR)
-    assert isinstance(warrant, Warrant) and SIGNED_FOR <= 60
+    presigned = world.memory.sign_deletes(["x"], SIGNED_FOR)
+    assert isinstance(presigned, PresignedDelete) and SIGNED_FOR <= 60
     assert isinstance(STRAY, Digest)
     push_blob(world.store.repository_for_push("a"), b"x")

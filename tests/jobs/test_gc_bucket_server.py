@@ -17,7 +17,7 @@ from tests.jobs.test_gc import collect
 from tests.stores import bucket_store, push_blob, push_image
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.s3.retrying import Retrying
+from zotctl.storage.bucket.objects.retry import Retrying
 
 
 @pytest.fixture(params=[False, True], ids=["own", "pool"])
@@ -45,7 +45,7 @@ def test_what_nothing_reaches_goes_and_the_rest_stays(store: Store, bucket: Buck
     wanted = {kept.encoded, *(digest_of(blob).encoded for blob in images.image().blobs)}
     assert stray.encoded not in wanted
     assert blobs_of(bucket) == wanted
-    assert not list(bucket.client().list(f"{keys.SENTENCES}/"))
+    assert not list(bucket.client().list(f"{keys.INTENTS}/"))
 
 
 def test_requests_of_a_run_that_finds_nothing(store: Store, bucket: Bucket) -> None:  # noqa: F811

@@ -13,12 +13,12 @@ from tests.jobs.bucketing import Place, flipped, opened, place, run_job  # noqa:
 from tests.jobs.layouts import blob, cut, flip, lay_out, run_scrub, store_of
 from tests.stores import push_image
 from zotctl.errors import Referenced
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import gc
 from zotctl.jobs.report import Finding, Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys

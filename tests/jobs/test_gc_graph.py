@@ -15,11 +15,11 @@ from tests.jobs.layouts import run_scrub
 from tests.jobs.test_gc_bucket import World
 from tests.stores import drop_rows, push_blob, push_image
 from zotctl.errors import Referenced
+from zotctl.jobs.check.verify import verify
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.verify import verify
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -256,7 +256,7 @@ def test_i5_a_subject_without_a_row_is_kept_by_its_referrer(kept: Kept) -> None:
     for digest in map(digest_of, (SUBJECT.manifest, *SUBJECT.blobs)):
         run = Run("gc", kept.store, dry_run=True)
         report = run.finish(lambda run=run, digest=digest: explain(run, digest, lambda _: GcOptions(delay=DELAY)))  # type: ignore[misc]
-        assert [item["verdict"] for item in report.items] == ["kept"]
+        assert [item["result"] for item in report.items] == ["kept"]
         assert "(tags sig)" in report.items[0]["why"]
 
 

@@ -9,9 +9,9 @@ from tests.faults import Meanwhile
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_blob, push_image
 from zotctl.errors import Busy
-from zotctl.jobs import leftovers
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.leftovers import GREATEST_AGE, Moving
+from zotctl.jobs.local import leftovers
+from zotctl.jobs.local.leftovers import GREATEST_AGE, ActiveUploads
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
@@ -68,7 +68,7 @@ def test_an_upload_holds_back_its_own_repository_only(place: Place) -> None:
     place.stray(name="b")
     place.wait(1.5)
     slow = place.store.repository_for_push("a").start_upload()
-    moving = Moving(place.store.roots[0], DELAY, place.clock.now())
+    moving = ActiveUploads(place.store.roots[0], DELAY, place.clock.now())
     assert moving.since("a") == pytest.approx(place.clock.now(), abs=2)
     assert moving.since("b") == float("inf")
     place.store.repository_for_push("a").resume_upload(slow).cancel()
@@ -81,7 +81,7 @@ def test_an_upload_that_lasts_longer_than_a_day_holds_nothing_back(place: Place)
     place.clock.at += GREATEST_AGE + 1
     with repository.resume_upload(upload_id) as upload:
         upload.write([b"x"])
-    assert Moving(place.store.roots[0], DELAY, place.clock.now()).since("a") == float("inf")
+    assert ActiveUploads(place.store.roots[0], DELAY, place.clock.now()).since("a") == float("inf")
 
 
 # -- temporary files ------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_a_pool_entry_is_looked_at_again_before_it_goes(place: Place, released_a
 def test_without_links_there_is_no_pool_to_sweep() -> None:
     place = Place(links=False)
     push_image(place.store, "a", "v1")
-    place.store.roots[0].local.site.make_dirs(keys.parent(keys.pool(STRAY)))
+    place.store.roots[0].local.context.make_dirs(keys.parent(keys.pool(STRAY)))
     place.write(keys.pool(STRAY), b"stray")
     assert place.collect().summary["pool_entries"] == 0
     assert GcOptions(delay=1.0).kept == 1.0

@@ -12,11 +12,11 @@ from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import drop_rows, push_blob, push_image, push_index
 from zotctl.errors import ManifestUnknown, NameUnknown, Referenced
-from zotctl.jobs import gc_local
 from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_local import Chosen, purge
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.leftovers import Moving
+from zotctl.jobs.local import gc as local_gc
+from zotctl.jobs.local.gc import Chosen, purge
+from zotctl.jobs.local.leftovers import ActiveUploads
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -48,7 +48,7 @@ def test_what_a_push_has_referenced_since_the_plan_is_not_condemned(place: Place
 
 
 def test_it_is_looked_at_again_for_each_batch(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_local, "BATCH", 1)
+    monkeypatch.setattr(local_gc, "BATCH", 1)
     strays = place.strays_of(IMAGE)
     place.stray()
     place.wait(2)
@@ -272,7 +272,7 @@ def condemned(place: Place) -> None:
 def purge_only(place: Place, store: object = None) -> Run:
     run = Run("gc", store or place.store)  # type: ignore[arg-type]
     options = GcOptions(delay=DELAY)
-    run.finish(lambda: purge(run, run.roots[0], Chosen(options, Moving(run.roots[0], DELAY, run.clock.now()))))
+    run.finish(lambda: purge(run, run.roots[0], Chosen(options, ActiveUploads(run.roots[0], DELAY, run.clock.now()))))
     return run
 
 
@@ -285,7 +285,7 @@ def test_what_a_tool_has_referenced_meanwhile_comes_back_instead(place: Place) -
 
 
 def test_it_is_looked_up_for_each_batch_of_a_purge(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_local, "BATCH", 1)
+    monkeypatch.setattr(local_gc, "BATCH", 1)
     condemned(place)
     driver = Meanwhile(place.driver, "lock", lambda: place.tool_writes(IMAGE, "v1"), is_lock, n=2)
     purge_only(place, place.open(driver))
@@ -297,7 +297,7 @@ def _condemn_as(place: Place, digest: Digest) -> None:
     """Another collector, which is still at work on the repository, in a run of its own that began long ago."""
     local = place.open().roots[0].local
     (run,) = local.trash.runs(fresh=True)
-    with local.site.locks.hold("a") as held:
+    with local.context.locks.hold("a") as held:
         assert local.trash.condemn(held, run, [digest]) == [digest]
 
 
@@ -435,7 +435,7 @@ def test_a_repository_with_rows_is_never_removed(place: Place) -> None:
     for key in [key for key in place.driver.names if key.startswith("a/blobs/sha256/")]:
         place.driver.unlink(key)
     place.wait(5)
-    gc_local.remove_empty(place.store.roots[0], "a", DELAY, place.ages())
+    local_gc.remove_empty(place.store.roots[0], "a", DELAY, place.ages())
     assert place.exists(keys.index("a")) and place.exists(keys.layout("a"))
 
 
@@ -533,7 +533,7 @@ class TestHistory:
 
     @pytest.fixture
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Place:
-        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", 0)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", 0)
         made = Place()
         for tags in (("v1",), ()):
             push_image(made.store, "a", *tags)
@@ -551,7 +551,7 @@ class TestHistory:
 
     def test_it_keeps_what_is_there_with_its_tags(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         before, past = self.size(place), place.open().roots[0].history.past("a")
-        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", before - 1)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", before - 1)
         place.collect()
         after = place.open().roots[0].history.past("a")
         assert images.image("child").digest in after.here
@@ -582,12 +582,12 @@ class TestHistory:
         def act(*_: object) -> None:
             place.tool_writes(images.image("thing"), "v2", mediaType="application/vnd.thing.v1+json")
 
-        monkeypatch.setattr(gc_local.leftovers, "remove_index_temps", act)
+        monkeypatch.setattr(local_gc.leftovers, "remove_index_temps", act)
         place.collect()
         assert self.size(place) == before
 
     def test_a_short_one_is_left_alone(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         before = self.size(place)
-        monkeypatch.setattr(gc_local, "COMPACT_ABOVE", before)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", before)
         place.collect()
         assert self.size(place) == before

@@ -12,8 +12,8 @@ from tests.faults import FailOn, Faults, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
 from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NotFound, ReadOnlyStorage
+from zotctl.jobs.local.restore import list_trash, restore
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -44,7 +44,7 @@ def trash_of(place: Place, store: Store | None = None) -> Trash:
 
 
 def condemn(place: Place, run: str, digest: Digest = STRAY) -> None:
-    with place.store.roots[0].local.site.locks.hold("a") as held:
+    with place.store.roots[0].local.context.locks.hold("a") as held:
         trash_of(place).condemn(held, run, [digest])
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_is_new_is_found_by_who_has_listed_before(place: Place) -> No
     for _ in range(2):
         with pytest.raises(BlobUnknown):
             place.store.repository("a").blob(digest_of(b"nowhere"))
-    with place.open().roots[0].local.site.locks.hold("a") as held:
+    with place.open().roots[0].local.context.locks.hold("a") as held:
         place.open().roots[0].local.trash.condemn(held, "20200101T000000-b", [STRAY])
     assert place.store.repository("a").blob(STRAY) == 5
 
@@ -163,7 +163,7 @@ def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place
         place.store.repository("a").blob(STRAY)
     folder = next(trash_of(place).folders())
     assert folder.deleted
-    with place.store.roots[0].local.site.locks.hold("a") as held:
+    with place.store.roots[0].local.context.locks.hold("a") as held:
         lying = dict(trash_of(place).lying(folder))
         assert trash_of(place).purge(held, folder, lying, {STRAY}) == [STRAY]
     assert not place.lies(STRAY)
@@ -231,7 +231,7 @@ def test_the_delay_is_measured_by_the_clock_of_the_storage(place: Place) -> None
     store, hosts = place.open(), Place().clock
     hosts.at = place.clock.at + 3600
     for root in store.roots:
-        root.local.site.clock = hosts
+        root.local.context.clock = hosts
     store.clock = hosts
     assert place.collect(store).summary["purged"] == 0
     assert place.driver.scan(keys.TMP) == [], "and the file by which it is asked is gone"

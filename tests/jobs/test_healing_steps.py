@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Meanwhile
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import DigestInvalid, NoSpace
@@ -12,7 +13,6 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.memory import MemoryDriver
 
 GOOD, ROTTEN = b"good bytes", b"rot, bytes"
 DIGEST = digest_of(GOOD)
@@ -36,7 +36,7 @@ def driver() -> MemoryDriver:
 def heal(store: Store, body: bytes = GOOD) -> list[str]:
     root = store.roots[0]
     with root.driver.open(BLOB) as reader:
-        return root.upkeep.heal("a", DIGEST, HeldFile(reader), iter([body]))
+        return root.maintenance.heal("a", DIGEST, HeldFile(reader), iter([body]))
 
 
 def test_everybody_gets_good_bytes_and_so_does_the_pool(driver: MemoryDriver) -> None:
@@ -55,6 +55,7 @@ def test_i2_other_bytes_heal_nothing(driver: MemoryDriver) -> None:
 
 def test_where_the_name_leads_elsewhere_by_now_nothing_is_done(driver: MemoryDriver) -> None:
     """Another process has healed it; the pool is none of ours then."""
+
     def another() -> None:
         driver.unlink(BLOB)
         with driver.create(BLOB) as writer:
@@ -77,7 +78,7 @@ def test_i7_what_a_client_deletes_meanwhile_stays_away(driver: MemoryDriver) -> 
 
 def test_a_full_disk_is_not_filled_by_repairs(driver: MemoryDriver) -> None:
     store = store_over(driver)
-    store.roots[0].local.reserve = Reserve(store.roots[0].local.site, min_free=1 << 60)
+    store.roots[0].local.reserve = Reserve(store.roots[0].local.context, min_free=1 << 60)
     with pytest.raises(NoSpace):
         heal(store)
     assert driver.scan(keys.TMP) == []

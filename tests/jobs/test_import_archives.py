@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.images import Image, image, lay_out, row
 from tests.jobs.importing import (
     LAYOUT,
@@ -32,10 +33,9 @@ from tests.jobs.importing import (
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import store_over
 from tests.tools import ZSTD_MODULE, need
-from zotctl.jobs import archives
+from zotctl.jobs.imports import archives
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
-from zotctl.storage.memory import MemoryDriver
 
 HEX = "a" * 64
 BLOB = f"blobs/sha256/{HEX}"

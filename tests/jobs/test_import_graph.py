@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.doubles.objects import MemoryObjects
 from tests.images import LAYER, Image, build_cache, descriptor, image, lay_out, row
 from tests.jobs.importing import blob_file, kinds, local_store, run_import, tar_of
 from tests.stores import bucket_store
@@ -17,7 +18,6 @@ from zotctl.errors import BlobUnknown, ManifestUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store
-from zotctl.storage.memory_objects import MemoryObjects
 
 SUBJECT = image("subject")
 

@@ -29,14 +29,14 @@ from tests.jobs.importing import (
 from tests.jobs.test_import_layouts import crafted, pulls
 from tests.stores import push_image, store_over
 from zotctl.errors import NoSpace
-from zotctl.jobs import archives
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports import archives
+from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 from zotctl.storage.driver import Writer
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 CHILD = """
 import sys
@@ -134,7 +134,7 @@ def test_stopped_in_time_and_resumed(source: Path, tmp_path: Path, monkeypatch: 
     assert report.exit_code == 0 and report.summary["blobs"] == 32 - copied and copied > 0
 
 
-class _Full(Wrapped):
+class _Full(WrappedDriver):
     """No room after so many bytes."""
 
     def __init__(self, inner: LocalDriver, room: int) -> None:

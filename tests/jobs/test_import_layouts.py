@@ -27,8 +27,8 @@ from tests.jobs.importing import (
 )
 from tests.stores import manifest_body, push_image, store_over
 from zotctl.errors import IoFailed
-from zotctl.jobs import sources
-from zotctl.jobs.import_plan import repository_of
+from zotctl.jobs.imports import sources
+from zotctl.jobs.imports.plan import repository_of
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
@@ -539,7 +539,7 @@ def test_link_copies_where_it_can_not_link(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("zotctl.jobs.importer.os.link", refuse)
+    monkeypatch.setattr("zotctl.jobs.imports.job.os.link", refuse)
     report = run_import(store, lay_out(tmp_path / "source", made, [row(made, "v1")]), link=True)
     assert "cross-device" in actions(report, "note")[0]["reason"] and len(actions(report, "note")) == 1
     assert pulls(store, "source", made, "v1")
@@ -650,7 +650,7 @@ def test_a_move_that_was_cut_goes_on(
         raise Cut
 
     with monkeypatch.context() as patched, pytest.raises(Cut):
-        patched.setattr("zotctl.jobs.sources._discard", die)
+        patched.setattr("zotctl.jobs.imports.sources._discard", die)
         run_import(store, source, move=True)
     assert not (source / "index.json").exists() and source.exists()
     blob_file(source, made.blobs[0]).unlink()
@@ -665,9 +665,9 @@ def test_move_of_a_repository_by_another_path_removes_nothing(
 ) -> None:
     """As a bind mount of it is: nothing above it says that it belongs to the store."""
     run_import(store, lay_out(tmp_path / "first", made, [row(made, "v1")]), repo="a")
-    monkeypatch.setattr("zotctl.jobs.sources.store_above", lambda directory: None)
+    monkeypatch.setattr("zotctl.jobs.imports.sources.store_above", lambda directory: None)
     if not by_number:  # as on a file system that gives one directory two numbers
-        monkeypatch.setattr("zotctl.jobs.importer.refuse_served", lambda store, layout: None)
+        monkeypatch.setattr("zotctl.jobs.imports.job.refuse_served", lambda store, layout: None)
     report = run_import(store, Path(store.roots[0].label, "a"), repo=repo, move=True)
     assert report.exit_code == 2 and "by another path" in report.errors[0]["reason"]
     assert pulls(store, "a", made, "v1") and store.repositories() == ["a"]

@@ -13,20 +13,20 @@ import pytest
 
 from tests import images
 from tests.clocks import Hand
+from tests.doubles.objects import MemoryObjects
 from tests.images import Image, descriptor, image, row
 from tests.jobs.importing import run_import, tar_of, write_layout
 from tests.jobs.test_gc import DELAY, collect
 from tests.stores import bucket_store, push_image, store_over
 from zotctl.config import KeepTags, Policy, Retention
-from zotctl.jobs import importer
-from zotctl.jobs.far_source import FarSource
+from zotctl.jobs.imports import job
+from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store
 from zotctl.storage.clock import Clock
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory_objects import MemoryObjects
 
 CREATED = "org.opencontainers.image.created"
 YEAR = 365 * 86400.0
@@ -153,9 +153,9 @@ def test_a_bucket_remembers_when_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     @contextmanager
     def opened(*_: object) -> Iterator[object]:
         root = source.roots[0]
-        yield FarSource(root.protocol, root.driver), ["app"]
+        yield BucketSource(root.protocol, root.driver), ["app"]
 
-    monkeypatch.setattr(importer, "in_bucket", opened)
+    monkeypatch.setattr(job, "in_bucket", opened)
     (tmp_path / "store").mkdir()
     store = store_over(LocalDriver(str(tmp_path / "store")))
     run_import(store, "s3://there")

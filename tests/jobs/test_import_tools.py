@@ -1,4 +1,4 @@
-"""import-layout of what the tools themselves write, and skopeo's verdict on what comes out."""
+"""import-layout of what the tools themselves write, and skopeo's result on what comes out."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ import pytest
 
 from tests.jobs.retaining import KINDS, NAME, Place, places
 from zotctl.storage import keys
-from zotctl.storage.s3.history import FILES
+from zotctl.storage.bucket.history import FILES
 
 
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("zotctl.jobs.gc_local.COMPACT_ABOVE", 0)
+    monkeypatch.setattr("zotctl.jobs.local.gc.COMPACT_ABOVE", 0)
     yield from places(request.param)
 
 

@@ -10,13 +10,13 @@ from tests import images
 from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.jobs.attachments import Attachments
 from zotctl.jobs.retention import Rules, decide, foreign_untagged
-from zotctl.jobs.walk import Marks
+from zotctl.jobs.walk import Reachable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
-from zotctl.storage.graph import Facts, facts_of, reach
-from zotctl.storage.history import Past
+from zotctl.storage.graph import ManifestFacts, facts_of, reach
+from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index
 
 NOW, DELAY, HOUR = 1_800_000_000.0, 100.0, 3600.0
@@ -28,8 +28,8 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, object]] = []
-        self._facts: dict[str, Facts] = {}
-        self.past = Past()
+        self._facts: dict[str, ManifestFacts] = {}
+        self.past = Timeline()
 
     def add(
         self, body: bytes, media_type: str, names: list[dict[str, str]], pushed: float | None,
@@ -67,10 +67,10 @@ class Rows:
         self._rows = [row for row in self._rows if row["digest"] != digest]
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> Reachable:
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self._rows}
         index = parse_index(json.dumps(document).encode())
-        return Marks(index, None, reach(index.digests, self._facts), [], self._facts)
+        return Reachable(index, None, reach(index.digests, self._facts), [], self._facts)
 
     def gone(
         self, *policies: Policy, name: str = "app", delay: float = DELAY, untagged_delay: float | None = None,

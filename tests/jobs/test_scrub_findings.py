@@ -295,7 +295,7 @@ def test_shared_content_is_read_once_and_told_for_each_name(tmp_path: Path, work
         (name, (name[0],), str(blob(tmp_path, name, LAYER))) for name in names
     }
     assert {f.action for f in report.findings} == {"marked"}
-    assert len(list((tmp_path / ".zotctl/bad/sha256" / digest_of(LAYER).encoded).iterdir())) == 1
+    assert len(list((tmp_path / ".zotctl/damaged/sha256" / digest_of(LAYER).encoded).iterdir())) == 1
 
 
 def test_good_shared_content_is_read_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.layouts import age, blob, cut, flip, lay_out, only, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, CannotLink, IoFailed, ManifestUnknown, PermissionRefused
@@ -22,8 +23,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, Reader, read
 from zotctl.storage.local.driver import LocalDriver, LocalReader
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image("one", layers=3)
 LAYER = IMAGE.blobs[1]
@@ -141,7 +141,7 @@ def test_damage_is_first_seen_when_it_was_first_seen(shared: Path) -> None:
     again = run_scrub(store)
     assert {f.repository: f.details["first_seen_at"] for f in again.findings} == before
     assert {f.action for f in again.findings} == {"marked"}
-    assert len(list((shared / keys.bad(DIGEST)).iterdir())) == 1
+    assert len(list((shared / keys.damaged_links(DIGEST)).iterdir())) == 1
     push_blob(store.repository_for_push("a"), LAYER)
     run_scrub(store)
     flip(blob(shared, "a", LAYER))
@@ -167,7 +167,7 @@ def test_damaged_content_is_kept_for_a_week_after_it_was_healed(shared: Path) ->
     for days, kept in ((6, True), (8, False)):
         store.clock.now = lambda days=days: now + days * 86400  # type: ignore[method-assign,misc]
         run_scrub(store)
-        assert (shared / keys.bad(DIGEST)).exists() is kept
+        assert (shared / keys.damaged_links(DIGEST)).exists() is kept
 
 
 def test_where_links_do_not_work_the_file_is_set_aside() -> None:
@@ -188,7 +188,7 @@ def _spoil(driver: MemoryDriver, key: str) -> None:
     driver.names[key].mtime = 10**18
 
 
-class _OfAnotherOwner(Wrapped):
+class _OfAnotherOwner(WrappedDriver):
     """The files of a repository belong to another user, and the kernel protects hard links."""
 
     readable = False
@@ -435,7 +435,7 @@ def test_a_registry_that_is_away_is_an_error_too(tmp_path: Path) -> None:
 # -- races: somebody acts between two steps -----------------------------------------------------
 
 
-class Between(Wrapped):
+class Between(WrappedDriver):
     """Does something once, right after a call on a key."""
 
     def __init__(self, inner: Driver) -> None:
@@ -519,7 +519,7 @@ def test_condemned_content_that_is_needed_is_no_finding(world: tuple[Between, St
     """I6: whoever asks for it gets it back."""
     _, store, _ = world
     protocol = store.roots[0].protocol
-    with protocol.site.locks.hold("a") as held:
+    with protocol.context.locks.hold("a") as held:
         protocol.trash.condemn(held, "run", [X])
     assert run_scrub(store, workers=1).findings == []
     assert is_there(store, "a", X)
@@ -548,7 +548,7 @@ def test_healing_passes_over_a_repository_whose_lock_is_held(shared: Path) -> No
     store = store_of(shared)
     run_scrub(store)
     held = store_of(shared)
-    with held.roots[0].protocol.site.locks.hold("c"):
+    with held.roots[0].protocol.context.locks.hold("c"):
         push_blob(store.repository_for_push("a"), LAYER)
         assert pull(store, "b", "v1") == WHOLE
         assert not is_there(store, "c")

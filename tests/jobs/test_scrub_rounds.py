@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.layouts import Counting, blob, flip, lay_out, run_scrub, store_of, told
 from tests.stores import push_blob, push_image, store_over
-from zotctl.jobs import scrub as scrubbing
-from zotctl.jobs import scrub_state
+from zotctl.jobs.check import scrub as scrubbing
+from zotctl.jobs.check import scrub_state
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.scrub_state import FINDINGS, STATE, Checked
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
-from zotctl.jobs.scrub_state import FINDINGS, STATE, Checked
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info
-from zotctl.storage.memory import MemoryDriver
 
 DAY = 86400.0
 
@@ -108,7 +108,7 @@ def test_without_resume_everything_is_read(store: Store, clock: Hand) -> None:
 def test_lost_state_means_unchecked(store: Store, body: bytes) -> None:
     run_scrub(store, resume=True, workers=1)
     for key in (STATE, FINDINGS):
-        store.roots[0].protocol.site.discard(key)
+        store.roots[0].protocol.context.discard(key)
         with store.roots[0].driver.create(key) as writer:
             writer.write([body])
     report = run_scrub(store, resume=True, workers=1)
@@ -130,8 +130,8 @@ def test_the_state_forgets_what_is_gone(store: Store) -> None:
 
 
 def test_the_state_is_bounded_and_survives(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zotctl.jobs.scrub_state.MOST_INODES", 1000)
-    monkeypatch.setattr("zotctl.jobs.scrub_state.MERGE_AT", 64)
+    monkeypatch.setattr("zotctl.jobs.check.scrub_state.MOST_INODES", 1000)
+    monkeypatch.setattr("zotctl.jobs.check.scrub_state.MERGE_AT", 64)
     root = store_over(MemoryDriver(), clock=clock).roots[0]
     state = Checked(root, clock)
     state.begin()

@@ -11,14 +11,14 @@ from tests import images
 from tests.jobs.layouts import Counting, lay_out
 from tests.stores import store_over
 from zotctl.errors import PermissionRefused
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import gc
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
-from zotctl.jobs.verify import VerifyOptions, verify
 from zotctl.storage.driver import Entry
 
 SETTINGS = gc_settings()

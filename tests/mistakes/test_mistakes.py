@@ -395,7 +395,7 @@ def test_14_a_full_name_is_found_by_its_tag(server: Server, client: httpx.Client
     assert_whole(client, "busybox", made, "1.36")
 
 
-def test_15_the_delay_counts_from_the_promise(server: Server, client: httpx.Client) -> None:
+def test_15_the_delay_counts_from_the_reserve(server: Server, client: httpx.Client) -> None:
     """zot and olareg: HEAD says 200, the collector takes it 40 ms later, and the manifest is refused."""
     made = images.image()
     for body in made.blobs:
@@ -455,23 +455,25 @@ def test_16_collecting_beside_pushes_loses_nothing(server: Server) -> None:
             assert_whole(client, "app", made, tag)
 
 
-@pytest.mark.parametrize("promise", ["HEAD", "mount", "repeated push"])
-def test_what_a_client_was_told_holds_across_a_collection(server: Server, client: httpx.Client, promise: str) -> None:
-    """zot and olareg refuse the manifest: a promise about an old blob is one too."""
+@pytest.mark.parametrize("reservation", ["HEAD", "mount", "repeated push"])
+def test_what_a_client_was_told_holds_across_a_collection(
+    server: Server, client: httpx.Client, reservation: str
+) -> None:
+    """zot and olareg refuse the manifest: a reservation about an old blob is one too."""
     made = images.image()
     for name in ("app", "source"):
         for body in made.blobs:
             push_blob(client, name, body)
-    if promise == "mount":
+    if reservation == "mount":
         shutil.rmtree(server.root / "app")
     age(server.root / "source")
-    if promise != "mount":
+    if reservation != "mount":
         age(server.root / "app")
     for body in made.blobs:
         wanted, path = digest(body), "/v2/app/blobs/uploads/"
-        if promise == "HEAD":
+        if reservation == "HEAD":
             assert client.head(f"/v2/app/blobs/{wanted}").status_code == 200
-        elif promise == "mount":
+        elif reservation == "mount":
             assert client.post(path, params={"mount": wanted, "from": "source"}).status_code == 201
         else:
             assert client.post(path, params={"digest": wanted}, content=body).status_code == 201

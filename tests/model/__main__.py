@@ -16,7 +16,7 @@ def main(names: list[str]) -> int:
     for off in [(name,) for name in names] or [(), *((name,) for name in bucket.SAFEGUARDS)]:
         protocol = bucket.Protocol(*off)
         for cast, start in CASTS.items():
-            found = explore(start, protocol.moves, bucket.is_bad, MOST)
+            found = explore(start, protocol.moves, bucket.is_damaged, MOST)
             if found.schedule or not off:
                 whole = "" if found.whole else ", not all of them"
                 print(f"without {', '.join(off) or 'nothing'}, {cast}: {found.states} states{whole}")

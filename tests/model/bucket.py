@@ -1,8 +1,8 @@
 """Collection on a bucket (s3.md 5): one blob and one repository, collectors, pushes, a deletion by a client.
 
-A collector: snapshot, sentence (C3), fence (C4), look at the hold again (C5), delete the hold and the blob (C6), lift
+A collector: snapshot, intent (C3), fence (C4), look at the hold again (C5), delete the hold and the blob (C6), withdraw
 (C7). It may stop for good anywhere, and a delete without an answer may be done once more until its signature is over.
-A push: read index.json with its epoch, hold (P1), sentences (P2), blob (P3), and then it is told; later it commits, by
+A push: read index.json with its epoch, hold (P1), intents (P2), blob (P3), and then it is told; later it commits, by
 what it remembers, if neither a window has passed nor the epoch has changed.
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SAFEGUARDS = {
-    "sentence": "C3: a sentence",
+    "intent": "C3: an intent",
     "fence": "C4: index.json gets another generation",
     "recheck": "C5: the hold is looked at again",
     "expiry": "C6: deletes die with their signature",
-    "unanswered": "C7: the sentence stays while a delete may be done once more",
-    "sentences": "P2: the sentences are looked at",
-    "second look": "P2: the hold is looked at again when a sentence may have been lifted",
+    "unanswered": "C7: the intent stays while a delete may be done once more",
+    "intents": "P2: the intents are looked at",
+    "second look": "P2: the hold is looked at again when an intent may have been withdrawn",
     "blob": "P3: the blob itself is looked at",
     "epoch": "what is remembered from before a deletion is void",
     "window": "what is remembered is void after a window",
@@ -32,14 +32,14 @@ class Collector(NamedTuple):
     at: str = "snapshot"
     hold: int = -1
     index: int = 0
-    sentence: bool = False
+    intent: bool = False
     expired: bool = False
     again: int = 0
     """Deletes that may be done once more: 1 the hold, 2 the blob."""
 
 
 class Push(NamedTuple):
-    """`epoch`: that of its memory, or -1. `lasts`: its hold is young. `told`: a promise that is not over."""
+    """`epoch`: that of its memory, or -1. `lasts`: its hold is young. `told`: a reservation that is not over."""
 
     at: str = "read"
     index: int = 0
@@ -52,7 +52,7 @@ class Push(NamedTuple):
 class State(NamedTuple):
     collectors: tuple[Collector, ...]
     pushes: tuple[Push, ...]
-    deletion: str = "sentence"
+    deletion: str = "intent"
     blob: int = OLD
     hold: int = OLD
     holds: int = 0
@@ -63,14 +63,14 @@ class State(NamedTuple):
 
 
 def start(collectors: int = 1, pushes: int = 1, *, deletion: bool = False) -> State:
-    return State((Collector(),) * collectors, (Push(),) * pushes, "sentence" if deletion else "done")
+    return State((Collector(),) * collectors, (Push(),) * pushes, "intent" if deletion else "done")
 
 
-def is_bad(state: State) -> str | None:
+def is_damaged(state: State) -> str | None:
     if state.referenced and state.blob == GONE:
         return "I5: index.json references the blob, which is gone"
     if state.blob == GONE and any(push.told for push in state.pushes):
-        return "I6: the blob was promised and is gone"
+        return "I6: the blob was reserved and is gone"
     return None
 
 
@@ -107,7 +107,7 @@ class Protocol:
 
     def _collector(self, state: State, it: Collector) -> Iterator[tuple[str, tuple[Collector, State]]]:
         etag = state.holds if state.hold else -1
-        if it.sentence and not it.expired:
+        if it.intent and not it.expired:
             yield "signatures are over", (it._replace(expired=True), state)
         may_act = not it.expired or "expiry" in self._off
         if it.again & 1 and may_act:
@@ -115,55 +115,55 @@ class Protocol:
         if it.again & 2 and may_act:
             yield "the delete of the blob is done again", (it._replace(again=it.again & 1), state._replace(blob=GONE))
         if it.at == "snapshot" and state.blob == OLD and state.hold != FRESH and not state.referenced:
-            yield "snapshot", (it._replace(at="sentence", hold=etag, index=state.index), state)
-        elif it.at == "sentence":
-            yield "sentence", (it._replace(at="fence", sentence="sentence" not in self._off), state)
+            yield "snapshot", (it._replace(at="intent", hold=etag, index=state.index), state)
+        elif it.at == "intent":
+            yield "intent", (it._replace(at="fence", intent="intent" not in self._off), state)
         elif it.at == "fence":
             yield from self._fence(state, it)
         elif it.at == "recheck":
             same = etag == it.hold or "recheck" in self._off
-            yield "recheck", (it._replace(at="hold" if same else "lift"), state)
+            yield "recheck", (it._replace(at="hold" if same else "withdraw"), state)
         elif it.at in ("hold", "blob"):
             yield from self._delete(state, it, may_act)
-        elif it.at == "lift" and (not it.again or it.expired or "unanswered" in self._off):
-            yield "lift", (it._replace(at="done", sentence=False), state)
+        elif it.at == "withdraw" and (not it.again or it.expired or "unanswered" in self._off):
+            yield "withdraw", (it._replace(at="done", intent=False), state)
 
     def _fence(self, state: State, it: Collector) -> Iterator[tuple[str, tuple[Collector, State]]]:
         if "fence" in self._off:
             yield "no fence", (it._replace(at="recheck"), state)
         elif state.index != it.index:
-            yield "fence: changed", (it._replace(at="lift"), state)
+            yield "fence: changed", (it._replace(at="withdraw"), state)
         elif state.index < MOST_INDEXES:
             following = state._replace(index=state.index + 1, epoch=state.epoch + 1)
             yield "fence", (it._replace(at="recheck"), following)
 
     def _delete(self, state: State, it: Collector, may_act: bool) -> Iterator[tuple[str, tuple[Collector, State]]]:
-        what, bit, after = ("hold", 1, "blob") if it.at == "hold" else ("blob", 2, "lift")
+        what, bit, after = ("hold", 1, "blob") if it.at == "hold" else ("blob", 2, "withdraw")
         if not may_act:
-            yield f"delete {what}: too late", (it._replace(at="lift"), state)
+            yield f"delete {what}: too late", (it._replace(at="withdraw"), state)
             return
         gone = state._replace(**{what: GONE})
         yield f"delete {what}", (it._replace(at=after), gone)
-        yield f"delete {what}: no answer", (it._replace(at="lift", again=it.again | bit), gone)
+        yield f"delete {what}: no answer", (it._replace(at="withdraw", again=it.again | bit), gone)
 
     # -- a push ---------------------------------------------------------------------------------
 
     def _push(self, state: State, it: Push) -> Iterator[tuple[str, tuple[Push, State]]]:
         """`read` to `blob` are a HEAD or an upload, `again` and `commit` the manifest."""
-        living = any(one.sentence and not one.expired for one in state.collectors)
+        living = any(one.intent and not one.expired for one in state.collectors)
         if it.at in ("read", "again"):
             read = it._replace(index=state.index, heard=state.epoch)
             yield "reads index.json", (read._replace(at="commit" if self._remembers(read) else "hold"), state)
             if it.at == "again" and it.epoch >= 0 and state.blob:
                 yield "is told again, from memory", (it._replace(told=True), state)
         elif it.at == "hold" and state.hold == FRESH:
-            yield "finds a fresh hold", (it._replace(at="sentences", lasts=True), state)
+            yield "finds a fresh hold", (it._replace(at="intents", lasts=True), state)
         elif it.at == "hold" and state.holds < MOST_HOLDS:
             following = state._replace(hold=FRESH, holds=state.holds + 1)
-            yield "writes a hold", (it._replace(at="sentences", lasts=True), following)
-        elif it.at == "sentences" and ("sentences" in self._off or not (living or self._deletes(state))):
-            again = state.hold != FRESH and not {"second look", "sentences"} & self._off
-            yield "sees no sentence", (it._replace(at="hold" if again else "blob"), state)
+            yield "writes a hold", (it._replace(at="intents", lasts=True), following)
+        elif it.at == "intents" and ("intents" in self._off or not (living or self._deletes(state))):
+            again = state.hold != FRESH and not {"second look", "intents"} & self._off
+            yield "sees no intent", (it._replace(at="hold" if again else "blob"), state)
         elif it.at == "blob" and not (it.lasts or "covers" in self._off):
             yield "was too slow", (it._replace(at="hold"), state)
         elif it.at == "blob" and (state.blob or "blob" in self._off):
@@ -182,19 +182,19 @@ class Protocol:
     # -- a client deletes the blob --------------------------------------------------------------
 
     def _deletes(self, state: State) -> bool:
-        return state.deletion in ("void", "delete", "lift")
+        return state.deletion in ("void", "delete", "withdraw")
 
     def _deletion(self, state: State) -> Iterator[tuple[str, State]]:
-        """On purpose: promises from before are void, and whoever has them is told so by the epoch."""
-        if state.deletion == "sentence":
-            yield "client: sentence", state._replace(deletion="void")
+        """On purpose: reservations from before are void, and whoever has them is told so by the epoch."""
+        if state.deletion == "intent":
+            yield "client: intent", state._replace(deletion="void")
         elif state.deletion == "void" and state.referenced:
-            yield "client: it is in use", state._replace(deletion="lift")
+            yield "client: it is in use", state._replace(deletion="withdraw")
         elif state.deletion == "void" and state.index < MOST_INDEXES:
             following = state._replace(index=state.index + 1, epoch=state.epoch + 1)
-            yield "client: voids promises", following._replace(deletion="delete")
+            yield "client: voids reservations", following._replace(deletion="delete")
         elif state.deletion == "delete":
             pushes = tuple(push._replace(told=False) for push in state.pushes)
-            yield "client: deletes", state._replace(blob=GONE, hold=GONE, deletion="lift", pushes=pushes)
-        elif state.deletion == "lift":
-            yield "client: lifts", state._replace(deletion="done")
+            yield "client: deletes", state._replace(blob=GONE, hold=GONE, deletion="withdraw", pushes=pushes)
+        elif state.deletion == "withdraw":
+            yield "client: withdraws", state._replace(deletion="done")

@@ -20,12 +20,12 @@ class Result(NamedTuple):
     whole: bool
 
 
-def explore(start: S, moves: Moves[S], is_bad: Callable[[S], str | None], most: int) -> Result:
+def explore(start: S, moves: Moves[S], is_damaged: Callable[[S], str | None], most: int) -> Result:
     met: dict[S, tuple[S, str] | None] = {start: None}
     todo = deque([start])
     while todo:
         state = todo.popleft()
-        if (what := is_bad(state)) is not None:
+        if (what := is_damaged(state)) is not None:
             return Result(len(met), [*_schedule(state, met), what], True)
         if len(met) > most:
             return Result(len(met), None, False)

@@ -28,12 +28,12 @@ CASTS = {
 
 @pytest.mark.parametrize("cast", CASTS)
 def test_the_protocol_of_a_bucket_holds(cast: str) -> None:
-    found = explore(CASTS[cast], bucket.Protocol().moves, bucket.is_bad, MOST)
+    found = explore(CASTS[cast], bucket.Protocol().moves, bucket.is_damaged, MOST)
     assert found.schedule is None, "\n".join(found.schedule or [])
 
 
 @pytest.mark.parametrize("safeguard", bucket.SAFEGUARDS)
 def test_without_a_safeguard_of_a_bucket_it_does_not(safeguard: str) -> None:
     protocol = bucket.Protocol(safeguard)
-    found = (explore(start, protocol.moves, bucket.is_bad, ENOUGH).schedule for start in CASTS.values())
+    found = (explore(start, protocol.moves, bucket.is_damaged, ENOUGH).schedule for start in CASTS.values())
     assert any(found), bucket.SAFEGUARDS[safeguard]

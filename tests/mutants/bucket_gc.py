@@ -8,7 +8,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS = [
     Mutant(
         "bucket-without-p",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I5",
         "each repository with a right is fenced",
         "jobs/bucket/deletion.py",
@@ -17,16 +17,14 @@ MUTANTS = [
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[pool]",
     ),
     Mutant(
-        "date-after-sentence",
+        "date-after-intent",
         kinds.DELETES,
         "I6",
-        "deletes are dated before the sentence",
+        "deletes are dated before the intent",
         "jobs/bucket/deletion.py",
-        ("        dated = self.date()\n"
-         "        sentence = self.pronounce()\n"),
-        ("        sentence = self.pronounce()\n"
-         "        dated = self.date()\n"),
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c2_deletes_are_dated_before_the_sentence[own]",
+        ("        dated = self.date()\n        intent = self.announce()\n"),
+        ("        intent = self.announce()\n        dated = self.date()\n"),
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c2_deletes_are_dated_before_the_intent[own]",
     ),
     Mutant(
         "signed-now",
@@ -36,62 +34,57 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         "self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated)",
         "self._objects.sign_deletes(doomed, SIGNED_FOR)",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c2_deletes_are_dated_before_the_sentence[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c2_deletes_are_dated_before_the_intent[own]",
     ),
     Mutant(
         "fence-after-recheck",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I6",
         "the fence comes before the looks",
         "jobs/bucket/deletion.py",
-        ("            self.fence()\n"
-         "            self.recheck()\n"),
-        ("            self.recheck()\n"
-         "            self.fence()\n"),
+        ("            self.fence()\n            self.recheck()\n"),
+        ("            self.recheck()\n            self.fence()\n"),
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
     Mutant(
         "no-recheck",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "holds and objects are looked at again",
         "jobs/bucket/deletion.py",
-        ("            self.fence()\n"
-         "            self.recheck()\n"),
+        ("            self.fence()\n            self.recheck()\n"),
         "            self.fence()\n",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
     Mutant(
         "no-fence",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I5",
         "index.json is fenced",
         "jobs/bucket/deletion.py",
-        ("            self.fence()\n"
-         "            self.recheck()\n"),
+        ("            self.fence()\n            self.recheck()\n"),
         "            self.recheck()\n",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
     Mutant(
-        "sentence-always-lifted",
-        kinds.SENTENCES,
+        "intent-always-withdrawn",
+        kinds.INTENTS,
         "I6",
-        "the sentence stays while a delete may be done",
+        "the intent stays while a delete may be done",
         "jobs/bucket/deletion.py",
-        ("            if self.over:\n"
-         "                self.lift(sentence)"),
-        "            self.lift(sentence)",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays[own-1]",
+        ("            if self.over:\n                self.withdraw(intent)"),
+        "            self.withdraw(intent)",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_intent_stays[own-1]",
     ),
     Mutant(
-        "sentence-without-holds",
-        kinds.SENTENCES,
+        "intent-without-holds",
+        kinds.INTENTS,
         "I6",
-        "a sentence names each right",
+        "an intent names each right",
         "jobs/bucket/deletion.py",
         "found = {keys.blob(name, self.digest) for name in self.names}\n",
         "found = set[str]()\n",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c3_a_sentence_names_the_bytes_and_each_right_to_them[pool]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c3_a_intent_names_the_bytes_and_each_right_to_them[pool]",
     ),
     Mutant(
         "spare-nothing",
@@ -119,9 +112,7 @@ MUTANTS = [
         "I5",
         "a fault that is seen at the fence spares",
         "jobs/bucket/deletion.py",
-        ("            if marks.faults:\n"
-         "                return None\n"
-         "            with"),
+        ("            if marks.faults:\n                return None\n            with"),
         "            with",
         "tests/jobs/test_gc_bucket_rechecks.py::test_i5_what_can_not_be_known_any_more_spares[own-_dangles]",
     ),
@@ -131,20 +122,20 @@ MUTANTS = [
         "I5",
         "so does an index.json that can't be read",
         "jobs/bucket/deletion.py",
-        ("            except LayoutInvalid:\n"
-         "                return None\n"),
-        ("            except LayoutInvalid:\n"
-         "                return set()\n"),
+        ("            except LayoutInvalid:\n                return None\n"),
+        ("            except LayoutInvalid:\n                return set()\n"),
         "tests/jobs/test_gc_bucket_rechecks.py::test_i5_what_can_not_be_known_any_more_spares[own-_breaks]",
     ),
     Mutant(
         "fence-without-touch",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I5",
         "whoever has read index.json before begins again",
         "jobs/bucket/deletion.py",
-        ("                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
-         "                    return marks.reachable"),
+        (
+            "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
+            "                    return marks.reachable"
+        ),
         "                return marks.reachable",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
@@ -154,21 +145,25 @@ MUTANTS = [
         "I5",
         "a fence without an answer is none",
         "jobs/bucket/deletion.py",
-        ("            with suppress(OutcomeUnknown):\n"
-         "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
-         "                    return marks.reachable\n"
-         "        return None"),
-        ("            try:\n"
-         "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
-         "                    return marks.reachable\n"
-         "            except OutcomeUnknown:\n"
-         "                return marks.reachable\n"
-         "        return None"),
+        (
+            "            with suppress(OutcomeUnknown):\n"
+            "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
+            "                    return marks.reachable\n"
+            "        return None"
+        ),
+        (
+            "            try:\n"
+            "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
+            "                    return marks.reachable\n"
+            "            except OutcomeUnknown:\n"
+            "                return marks.reachable\n"
+            "        return None"
+        ),
         "tests/jobs/test_gc_bucket_rechecks.py::test_c4_a_fence_without_an_answer_that_was_not_done_spares[own]",
     ),
     Mutant(
         "holds-compared-by-key",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "a hold is compared with its bytes",
         "jobs/bucket/deletion.py",
@@ -178,32 +173,31 @@ MUTANTS = [
     ),
     Mutant(
         "new-holds-overlooked",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "a hold that is new spares",
         "jobs/bucket/deletion.py",
-        ("            now.keys() == then.keys()\n"
-         "            and _same"),
+        ("            now.keys() == then.keys()\n            and _same"),
         "            _same",
         "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_hold_of_another_repository_spares",
     ),
     Mutant(
         "blob-not-looked-at-again",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I2",
         "bytes that were written again are spared",
         "jobs/bucket/deletion.py",
-        "            and _same(self._site.head(each.blob.key), each.blob)\n",
+        "            and _same(self._context.head(each.blob.key), each.blob)\n",
         "",
         "tests/jobs/test_gc_bucket_rechecks.py::test_c5_bytes_that_were_written_again_spare[own]",
     ),
     Mutant(
         "kept-copies-not-looked-at",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I5",
         "the copy that stays is looked at",
         "jobs/bucket/deletion.py",
-        "            and all(self._site.head(copy) is not None for copy in copies)\n",
+        "            and all(self._context.head(copy) is not None for copy in copies)\n",
         "",
         "tests/jobs/test_gc_bucket_rechecks.py::test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone",
     ),
@@ -233,10 +227,14 @@ MUTANTS = [
         "I2",
         "rights go before the bytes",
         "jobs/bucket/deletion.py",
-        ("        yield [hold for each in self._left for hold in each.holds]\n"
-         "        yield [each.blob.key for each in self._left if each.blob is not None]\n"),
-        ("        yield [each.blob.key for each in self._left if each.blob is not None]\n"
-         "        yield [hold for each in self._left for hold in each.holds]\n"),
+        (
+            "        yield [hold for each in self._left for hold in each.holds]\n"
+            "        yield [each.blob.key for each in self._left if each.blob is not None]\n"
+        ),
+        (
+            "        yield [each.blob.key for each in self._left if each.blob is not None]\n"
+            "        yield [hold for each in self._left for hold in each.holds]\n"
+        ),
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
     Mutant(
@@ -245,12 +243,9 @@ MUTANTS = [
         "I6",
         "a delete that was done without an answer may be done again",
         "jobs/bucket/deletion.py",
-        ("        except DoneUnanswered:\n"
-         "            return\n"),
-        ("        except DoneUnanswered:\n"
-         "            self.over = before\n"
-         "            return\n"),
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays[own-1]",
+        ("        except DoneUnanswered:\n            return\n"),
+        ("        except DoneUnanswered:\n            self.over = before\n            return\n"),
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_intent_stays[own-1]",
     ),
     Mutant(
         "over-forgets-before",
@@ -258,32 +253,26 @@ MUTANTS = [
         "I6",
         "so may the first of two",
         "jobs/bucket/deletion.py",
-        ("        self.over = before\n"
-         "\n"
-         "    def _doomed"),
-        ("        self.over = True\n"
-         "\n"
-         "    def _doomed"),
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays[own-1]",
+        ("        self.over = before\n\n    def _doomed"),
+        ("        self.over = True\n\n    def _doomed"),
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_intent_stays[own-1]",
     ),
     Mutant(
-        "refused-delete-keeps-sentence",
+        "refused-delete-keeps-intent",
         kinds.DELETES,
         "I11",
         "a refused delete holds nothing up",
         "jobs/bucket/deletion.py",
-        ("        except StorageError:\n"
-         "            self.over = before\n"
-         "            raise\n"),
+        ("        except StorageError:\n            self.over = before\n            raise\n"),
         "",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_a_refused_delete_leaves_no_sentence[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_a_refused_delete_leaves_no_intent[own]",
     ),
     Mutant(
         "due-at-once",
         kinds.DUE,
         "I6",
         "what is unreachable has its delay from when it was seen",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "return seen.note(key, self.now) + self.delay <= self.now",
         "return seen.note(key, self.now) <= self.now",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
@@ -293,60 +282,58 @@ MUTANTS = [
         kinds.DUE,
         "I6",
         "what was asked for since does not go",
-        "jobs/bucket/judge.py",
-        ("        seen.again(key, self.now)\n"
-         "        return False"),
+        "jobs/bucket/eligibility.py",
+        ("        seen.again(key, self.now)\n        return False"),
         "        return True",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
         "delay-goes-on-after-asking",
         kinds.DUE,
         "I6",
         "its delay begins anew",
-        "jobs/bucket/judge.py",
-        ("        seen.again(key, self.now)\n"
-         "        return False"),
+        "jobs/bucket/eligibility.py",
+        ("        seen.again(key, self.now)\n        return False"),
         "        return False",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
         "window-ignored",
         kinds.DUE,
         "I6",
-        "a promise may be younger than its hold by a window",
-        "jobs/bucket/judge.py",
+        "a reservation may be younger than its hold by a window",
+        "jobs/bucket/eligibility.py",
         "self.ahead.modified(one) + self.window + SLACK <= since",
         "self.ahead.modified(one) <= since",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
         "slack-ignored",
         kinds.DUE,
         "I6",
         "times have whole seconds",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "self.ahead.modified(one) + self.window + SLACK <= since",
         "self.ahead.modified(one) + self.window <= since",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
         "any-for-all-asked",
         kinds.DUE,
         "I6",
         "every object and every hold counts",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "if all(self.ahead.modified(one)",
         "if any(self.ahead.modified(one)",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_promised_from_memory_until_a_window_ago_is_asked_for[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for[own]",
     ),
     Mutant(
         "window-of-servers",
         kinds.DUE,
         "I6",
         "the window is that of the servers",
-        "jobs/bucket/judge.py",
-        "return min(self._site.window, self.delay / 4)",
+        "jobs/bucket/eligibility.py",
+        "return min(self._context.window, self.delay / 4)",
         "return self.delay / 4",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_window_is_that_of_the_servers_or_of_a_shorter_delay[own]",
     ),
@@ -355,7 +342,7 @@ MUTANTS = [
         kinds.DUE,
         "I11",
         "what was walked is not left alone",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "        self.left_alone.discard(name)\n",
         "",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[pool]",
@@ -365,7 +352,7 @@ MUTANTS = [
         kinds.DUE,
         "I11",
         "with a copy of its own nobody needs the pool's",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "if shared or digest not in own:",
         "if True:",
         "tests/jobs/test_gc_bucket_rechecks.py::test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone",
@@ -375,7 +362,7 @@ MUTANTS = [
         kinds.DUE,
         "I11",
         "since the first look, not the last",
-        "jobs/bucket/seen.py",
+        "jobs/bucket/first_unreachable.py",
         "min(self._before.get(key, now), now)",
         "now",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
@@ -385,7 +372,7 @@ MUTANTS = [
         kinds.DUE,
         "I11",
         "a time in the future counts from now",
-        "jobs/bucket/seen.py",
+        "jobs/bucket/first_unreachable.py",
         "min(self._before.get(key, now), now)",
         "self._before.get(key, now)",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_time_in_the_future_is_no_delay_without_an_end[own]",
@@ -395,7 +382,7 @@ MUTANTS = [
         kinds.SWAPS,
         "I6",
         "the slower of two notes is dropped",
-        "jobs/bucket/seen.py",
+        "jobs/bucket/first_unreachable.py",
         "match=self._etag, absent=not self._etag)",
         'match="")',
         "tests/jobs/test_gc_bucket_rechecks.py::test_of_two_collectors_the_slower_ones_note_is_dropped[own]",
@@ -405,7 +392,7 @@ MUTANTS = [
         kinds.DUE,
         "I6",
         "what was reachable in between has its delay anew",
-        "jobs/bucket/seen.py",
+        "jobs/bucket/first_unreachable.py",
         '{"name": self._name, "seen": self._now}',
         '{"name": self._name, "seen": self._before | self._now}',
         "tests/jobs/test_gc_bucket_rechecks.py::test_what_was_reachable_in_between_has_its_delay_anew[own]",
@@ -415,11 +402,9 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "a note that is none of ours is none",
-        "jobs/bucket/seen.py",
-        ("    except (ValueError, KeyError, TypeError, AttributeError):\n"
-         "        return {}"),
-        ("    except ZeroDivisionError:\n"
-         "        return {}"),
+        "jobs/bucket/first_unreachable.py",
+        ("    except (ValueError, KeyError, TypeError, AttributeError):\n        return {}"),
+        ("    except ZeroDivisionError:\n        return {}"),
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_note_that_is_none_of_ours_is_no_note[own]",
     ),
     Mutant(
@@ -437,11 +422,8 @@ MUTANTS = [
         kinds.UPLOADS,
         "I11",
         "a dead upload holds nothing back",
-        "jobs/bucket/moving.py",
-        (
-            "            if ahead.age(found) < max(delay, JUST_BEGUN):\n"
-            "                self._learn(found.key)"
-        ),
+        "jobs/bucket/active_uploads.py",
+        ("            if ahead.age(found) < max(delay, JUST_BEGUN):\n                self._learn(found.key)"),
         "            self._learn(found.key)",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
     ),
@@ -450,7 +432,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "the oldest upload counts",
-        "jobs/bucket/moving.py",
+        "jobs/bucket/active_uploads.py",
         'self._began[session.name] = min(started, self._began.get(session.name, float("inf")))',
         "self._began[session.name] = started",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
@@ -460,7 +442,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a host that is ahead spares what it has sent",
-        "jobs/bucket/moving.py",
+        "jobs/bucket/active_uploads.py",
         "started = min(parse_id(session.id).started, self._ahead.modified(found))",
         "started = parse_id(session.id).started",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_host_whose_clock_is_ahead_spares_what_it_has_sent[own]",
@@ -470,7 +452,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "an upload began when it began, not when it was renewed",
-        "jobs/bucket/moving.py",
+        "jobs/bucket/active_uploads.py",
         "started = min(parse_id(session.id).started, self._ahead.modified(found))",
         "started = found.modified",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
@@ -487,9 +469,9 @@ MUTANTS = [
     ),
     Mutant(
         "hold-young-goes",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
-        "a right that is younger than a moving upload stays",
+        "a right that is younger than a active upload stays",
         "jobs/bucket/pool.py",
         "return not self._known.has_own(name, digest) and self._judge.is_old(name, hold)",
         "return not self._known.has_own(name, digest)",
@@ -497,7 +479,7 @@ MUTANTS = [
     ),
     Mutant(
         "pool-staying-goes",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I5",
         "a right that stays keeps the bytes",
         "jobs/bucket/pool.py",
@@ -517,7 +499,7 @@ MUTANTS = [
     ),
     Mutant(
         "pool-asked-blob-only",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "who has asked by any hold keeps the bytes",
         "jobs/bucket/pool.py",
@@ -527,7 +509,7 @@ MUTANTS = [
     ),
     Mutant(
         "hold-at-once",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "a right has its delay, too",
         "jobs/bucket/pool.py",
@@ -541,8 +523,10 @@ MUTANTS = [
         "I9",
         "an object that is no digest stops nothing",
         "jobs/bucket/pool.py",
-        ("            with suppress(DigestInvalid):\n"
-         '                yield parse_digest(text.replace("/", ":", 1)), blob, held'),
+        (
+            "            with suppress(DigestInvalid):\n"
+            '                yield parse_digest(text.replace("/", ":", 1)), blob, held'
+        ),
         '            yield parse_digest(text.replace("/", ":", 1)), blob, held',
         "tests/jobs/test_gc_bucket_rechecks.py::test_what_is_no_digest_stops_nothing",
     ),
@@ -568,23 +552,23 @@ MUTANTS = [
     ),
     Mutant(
         "own-hold-stays",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I7",
         "its right goes with it",
         "jobs/bucket/collector.py",
-        "return Condemned(digest, name, {hold.key: hold} if hold else {}, blob)",
-        "return Condemned(digest, name, {}, blob)",
+        "            return Candidate(digest, name, {hold.key: hold} if hold else {}, blob)",
+        "            return Candidate(digest, name, {}, blob)",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_steps_of_a_batch_are_in_their_order[own]",
     ),
     Mutant(
-        "sentence-of-the-living-swept",
-        kinds.SENTENCES,
+        "intent-of-the-living-swept",
+        kinds.INTENTS,
         "I6",
-        "a sentence that counts is left",
+        "an intent that counts is left",
         "jobs/bucket/leftovers.py",
         "if ahead.age(found) > 2 * LIFETIME:",
         "if ahead.age(found) >= 0:",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_sentence_stays[own-1]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c7_while_a_delete_may_be_done_once_more_the_intent_stays[own-1]",
     ),
     Mutant(
         "name-young-swept",
@@ -602,7 +586,7 @@ MUTANTS = [
         "I1",
         "or has one",
         "jobs/bucket/leftovers.py",
-        "            if site.head(keys.index(name)) is None:\n",
+        "            if context.head(keys.index(name)) is None:\n",
         "            if True:\n",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_name_goes_when_its_repository_is_gone_and_no_earlier[own]",
     ),
@@ -620,8 +604,8 @@ MUTANTS = [
         "old-without-upload",
         kinds.UPLOADS,
         "I6",
-        "what is younger than a moving upload is young",
-        "jobs/bucket/judge.py",
+        "what is younger than a active upload is young",
+        "jobs/bucket/eligibility.py",
         "return self.ahead.age(found) >= self.delay and self.ahead.modified(found) < self._moving.since(name)",
         "return self.ahead.age(found) >= self.delay",
         "tests/jobs/test_gc_bucket.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent[own]",
@@ -631,7 +615,7 @@ MUTANTS = [
         kinds.DUE,
         "I6",
         "what was written within the delay is young",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "return self.ahead.age(found) >= self.delay and",
         "return",
         "tests/jobs/test_gc_bucket.py::test_fresh_blobs_are_left_alone[own]",
@@ -641,7 +625,7 @@ MUTANTS = [
         kinds.DUE,
         "I5",
         "in a store with a pool the pool's copy is needed",
-        "jobs/bucket/judge.py",
+        "jobs/bucket/eligibility.py",
         "if shared or digest not in own:",
         "if digest not in own:",
         "tests/jobs/test_gc_bucket.py::test_the_pool_is_garbage_when_each_repository_has_its_own_again",
@@ -652,10 +636,8 @@ MUTANTS = [
         "I5",
         "a repository that no list has is looked into",
         "jobs/bucket/pool.py",
-        ("            self._walk(name)\n"
-         "        if"),
-        ("            pass\n"
-         "        if"),
+        ("            self._walk(name)\n        if"),
+        ("            pass\n        if"),
         "tests/jobs/test_gc_bucket.py::test_what_is_looked_at_twice_is_told_once",
     ),
     Mutant(
@@ -674,8 +656,10 @@ MUTANTS = [
         "I5",
         "without holds nothing goes while something is unknown",
         "jobs/bucket/pool.py",
-        ("        if self._known.left_alone and (not holds or blob.modified < self._since):\n"
-         "            return False  # whose it was is not known any more\n"),
+        (
+            "        if self._known.left_alone and (not holds or blob.modified < self._since):\n"
+            "            return False  # whose it was is not known any more\n"
+        ),
         "",
         "tests/jobs/test_gc_bucket.py::test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown[pool]",
     ),
@@ -705,7 +689,7 @@ MUTANTS = [
         "I2",
         "an empty object is no copy to rely on",
         "jobs/bucket/collector.py",
-        "return not (is_stub(digest, found.size) or self._root.bucket.bad.holds(digest, found))",
+        "return not (is_stub(digest, found.size) or self._root.bucket.damaged.holds(digest, found))",
         "return True",
         "tests/jobs/test_gc_bucket.py::test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from",
     ),
@@ -735,9 +719,7 @@ MUTANTS = [
         "I15",
         "a rehearsal takes nothing",
         "jobs/bucket/collector.py",
-        ("        if self._dry:\n"
-         "            return\n"
-         "        if self._options.delay:"),
+        ("        if self._dry:\n            return\n        if self._options.delay:"),
         "        if self._options.delay:",
         "tests/jobs/test_gc_bucket.py::test_dry_run_changes_nothing_and_names_all[own]",
     ),
@@ -775,14 +757,11 @@ MUTANTS = [
         "unknown-outcome-is-over",
         kinds.DELETES,
         "I6",
-        "without an answer the sentence stays",
+        "without an answer the intent stays",
         "jobs/bucket/deletion.py",
-        ("        except OutcomeUnknown:\n"
-         "            raise\n"),
-        ("        except OutcomeUnknown:\n"
-         "            self.over = before\n"
-         "            raise\n"),
-        "tests/jobs/test_gc_bucket.py::test_c6_without_an_answer_the_sentence_stays_until_it_is_dead[own]",
+        ("        except OutcomeUnknown:\n            raise\n"),
+        ("        except OutcomeUnknown:\n            self.over = before\n            raise\n"),
+        "tests/jobs/test_gc_bucket.py::test_c6_without_an_answer_the_intent_stays_until_it_is_dead[own]",
     ),
     Mutant(
         "bad-not-refreshed",
@@ -790,7 +769,7 @@ MUTANTS = [
         "I2",
         "which copies are damaged is looked up",
         "jobs/bucket/collector.py",
-        "        self._root.bucket.bad.refresh(now=True)\n",
+        "        self._root.bucket.damaged.refresh(now=True)\n",
         "",
         "tests/jobs/test_gc_bucket.py::test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from",
     ),

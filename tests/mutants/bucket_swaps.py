@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
-LEASE = "tests/storage/test_s3_lease.py::"
-SWAP = "tests/storage/test_s3_swaps.py::"
+LEASE = "tests/storage/test_bucket_lease.py::"
+SWAP = "tests/storage/test_bucket_swaps.py::"
 
 MUTANTS = [
     Mutant(
@@ -14,7 +14,7 @@ MUTANTS = [
         kinds.SWAPS,
         "I11",
         "a lease is renewed by compare-and-swap",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         "match=etag, absent=not etag)",
         "absent=not etag)",
         LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
@@ -24,7 +24,7 @@ MUTANTS = [
         kinds.SWAPS,
         "I11",
         "and taken only where there is none",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         "match=etag, absent=not etag)",
         "match=etag)",
         LEASE + "test_of_two_that_take_it_at_once_one_has_it",
@@ -34,7 +34,7 @@ MUTANTS = [
         kinds.LOCKS,
         "I11",
         "a lease lasts as long as it is renewed",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         "there[0].is_younger(LIFETIME)",
         "there[0].is_younger(RENEWED_EVERY / 2)",
         LEASE + "test_it_is_held_as_long_as_it_is_renewed",
@@ -44,9 +44,9 @@ MUTANTS = [
         kinds.LOCKS,
         "I11",
         "only one's own is given back",
-        "storage/s3/lease.py",
-        ("            if there is not None and self._is_mine(there[1]):\n                self._site.objects.delete"),
-        ("            if there is not None:\n                self._site.objects.delete"),
+        "storage/bucket/lease.py",
+        ("            if there is not None and self._is_mine(there[1]):\n                self._context.objects.delete"),
+        ("            if there is not None:\n                self._context.objects.delete"),
         LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
     ),
     Mutant(
@@ -54,7 +54,7 @@ MUTANTS = [
         kinds.LOCKS,
         "I11",
         "and taken up again",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         ("            if there is not None and self._is_mine(there[1]):\n                self._etag"),
         ("            if there is not None:\n                self._etag"),
         LEASE + "test_one_that_was_lost_is_neither_renewed_nor_given_back",
@@ -64,7 +64,7 @@ MUTANTS = [
         kinds.LOCKS,
         "I11",
         "a renewal without an answer is found again",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         "                self._etag = there[0].etag",
         "                pass",
         LEASE + "test_a_renewal_without_an_answer_is_found_again",
@@ -74,8 +74,8 @@ MUTANTS = [
         kinds.SWAPS,
         "I11",
         "each renewal has other bytes",
-        "storage/s3/lease.py",
-        '"renewal": self._site.clock.token()}',
+        "storage/bucket/lease.py",
+        '"renewal": self._context.clock.token()}',
         '"renewal": ""}',
         LEASE + "test_each_renewal_has_other_bytes",
     ),
@@ -84,7 +84,7 @@ MUTANTS = [
         kinds.LOCKS,
         "I11",
         "a process number of another machine says nothing",
-        "storage/s3/lease.py",
+        "storage/bucket/lease.py",
         'if who["system"] != system() or not who["system"]:',
         'if not who["system"]:',
         LEASE + "test_one_whose_holder_has_died_here_is_free",
@@ -94,7 +94,7 @@ MUTANTS = [
         kinds.SWAPS,
         "I6",
         "an index.json that was changed since is not fenced",
-        "storage/s3/index_object.py",
+        "storage/bucket/index.py",
         "return done or (len(tried) > 1 and self._done(name, tried) is not None)",
         "return True",
         SWAP + "test_c4_an_index_that_was_changed_since_is_not_fenced",
@@ -104,8 +104,8 @@ MUTANTS = [
         kinds.SWAPS,
         "I4",
         "a push that loses each swap ends",
-        "storage/s3/index_object.py",
-        ("            if self._site.clock.elapsed() >= until:\n                raise Busy"),
+        "storage/bucket/index.py",
+        ("            if self._context.clock.elapsed() >= until:\n                raise Busy"),
         ("            if False:\n                raise Busy"),
         SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
     ),
@@ -114,7 +114,7 @@ MUTANTS = [
         kinds.SWAPS,
         "I4",
         "and its pauses are short",
-        "storage/s3/index_object.py",
+        "storage/bucket/index.py",
         "pause = min(2 * pause, LONGEST_PAUSE)",
         "pause = 2 * pause",
         SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",

@@ -78,14 +78,8 @@ MUTANTS = [
         "I11",
         "without a number of its start no machine is the same",
         "jobs/clock_check.py",
-        (
-            "        if self.boot and self.boot == last.boot:\n"
-            "            ran"
-        ),
-        (
-            "        if self.boot == last.boot:\n"
-            "            ran"
-        ),
+        ("        if self.boot and self.boot == last.boot:\n            ran"),
+        ("        if self.boot == last.boot:\n            ran"),
         CLOCK + "test_without_a_number_of_its_start_no_machine_is_taken_for_the_same",
     ),
     Mutant(
@@ -134,14 +128,8 @@ MUTANTS = [
         "I6",
         "a server notes no clock that is doubtful",
         "jobs/clock_check.py",
-        (
-            " and now.doubt(last) is None:\n"
-            "        _write(root, now, None)"
-        ),
-        (
-            ":\n"
-            "        _write(root, now, None)"
-        ),
+        (" and now.doubt(last) is None:\n        _write(root, now, None)"),
+        (":\n        _write(root, now, None)"),
         CLOCK + "test_a_server_notes_no_clock_that_is_doubtful",
     ),
     Mutant(
@@ -170,10 +158,7 @@ MUTANTS = [
         "I4",
         "nothing is noted where the root is away",
         "jobs/clock_check.py",
-        (
-            "    if root.state() is not None:\n"
-            "        return\n"
-        ),
+        ("    if root.state() is not None:\n        return\n"),
         "",
         CLOCK + "test_a_server_notes_nothing_where_its_root_is_away",
     ),
@@ -193,14 +178,8 @@ MUTANTS = [
         "I6",
         "a clock is doubted on a full disk, too",
         "jobs/clock_check.py",
-        (
-            "    with suppress(StorageError):\n"
-            "        root.upkeep.write(keys.CLOCK"
-        ),
-        (
-            "    if True:\n"
-            "        root.upkeep.write(keys.CLOCK"
-        ),
+        ("    with suppress(StorageError):\n        root.maintenance.write(keys.CLOCK"),
+        ("    if True:\n        root.maintenance.write(keys.CLOCK"),
         CLOCK + "test_a_full_disk_makes_no_clock_right",
     ),
     Mutant(
@@ -209,16 +188,8 @@ MUTANTS = [
         "I15",
         "a rehearsal makes no file",
         "jobs/clock_check.py",
-        (
-            "    if not rehearsed:\n"
-            "        with suppress(StorageError):\n"
-            "            return root"
-        ),
-        (
-            "    if True:\n"
-            "        with suppress(StorageError):\n"
-            "            return root"
-        ),
+        ("    if not rehearsed:\n        with suppress(StorageError):\n            return root"),
+        ("    if True:\n        with suppress(StorageError):\n            return root"),
         CLOCK + "test_a_rehearsal_makes_no_file_to_see_the_clock_of_the_file_system",
     ),
     Mutant(
@@ -226,7 +197,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I7",
         "a run has its whole name",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "(digest is None and folder.run != what)",
         "(digest is None and not folder.run.startswith(what))",
         TRASH + "test_a_run_has_its_whole_name",
@@ -236,7 +207,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I7",
         "nothing comes back but what was named",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "        if digest is None or candidate == digest:",
         "        if True:",
         TRASH + "test_of_what_lies_beside_it_nothing_comes_back",
@@ -246,11 +217,8 @@ MUTANTS = [
         kinds.RESTORES,
         "I5",
         "what an index lists beside manifests is required, too",
-        "jobs/restore.py",
-        (
-            "        for leaf in graph.leaves:\n"
-            "            tx.require(parse_digest(leaf))\n"
-        ),
+        "jobs/local/restore.py",
+        ("        for leaf in graph.leaves:\n            tx.require(parse_digest(leaf))\n"),
         "",
         TRASH + "test_what_an_index_lists_beside_manifests_comes_back_with_it",
     ),
@@ -259,15 +227,9 @@ MUTANTS = [
         kinds.RESTORES,
         "I15",
         "what is damaged comes back for a look",
-        "jobs/restore.py",
-        (
-            "    except (NotFound, Damaged):\n"
-            "        return None"
-        ),
-        (
-            "    except NotFound:\n"
-            "        return None"
-        ),
+        "jobs/local/restore.py",
+        ("    except (NotFound, Damaged):\n        return None"),
+        ("    except NotFound:\n        return None"),
         TRASH + "test_what_is_damaged_comes_back_as_a_blob",
     ),
     Mutant(
@@ -275,7 +237,7 @@ MUTANTS = [
         kinds.ANSWERS,
         "I15",
         "a list of the trash is about what was named",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "_lying_only_there(root, folder) if run.covers(folder.name) else []",
         "_lying_only_there(root, folder)",
         TRASH + "test_a_list_of_the_trash_is_about_what_was_named",
@@ -285,15 +247,9 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "a directory that is not empty stays and stops nothing",
-        "jobs/leftovers.py",
-        (
-            "    with suppress(NotEmpty, NotFound):\n"
-            "        root.driver.rmdir(directory)"
-        ),
-        (
-            "    with suppress(NotFound):\n"
-            "        root.driver.rmdir(directory)"
-        ),
+        "jobs/local/leftovers.py",
+        ("    with suppress(NotEmpty, NotFound):\n        root.driver.rmdir(directory)"),
+        ("    with suppress(NotFound):\n        root.driver.rmdir(directory)"),
         LEFTOVERS + "test_a_directory_among_them_is_nobodys_and_stays_with_them",
     ),
     Mutant(
@@ -312,14 +268,8 @@ MUTANTS = [
         "I15",
         "a chain may begin at a row without a tag",
         "jobs/explain.py",
-        (
-            "    above = _above(tagged, digest, marks)\n"
-            "    if digest not in above:"
-        ),
-        (
-            "    above = _above(tagged, digest, marks)\n"
-            "    if False:"
-        ),
+        ("    above = _above(tagged, digest, marks)\n    if digest not in above:"),
+        ("    above = _above(tagged, digest, marks)\n    if False:"),
         EXPLAIN + "test_what_is_kept_by_a_row_that_goes_is_told_so",
     ),
     Mutant(

@@ -13,15 +13,9 @@ MUTANTS = [
         kinds.ANSWERS,
         "I15",
         "a rehearsal purges nothing",
-        "jobs/gc_local.py",
-        (
-            "        if not self._chosen.dry_run(self._run):\n"
-            "            purge"
-        ),
-        (
-            "        if True:\n"
-            "            purge"
-        ),
+        "jobs/local/gc.py",
+        ("        if not self._chosen.dry_run(self._run):\n            purge"),
+        ("        if True:\n            purge"),
         RECHECKS + "test_a_rehearsal_purges_nothing",
     ),
     Mutant(
@@ -30,11 +24,7 @@ MUTANTS = [
         "I15",
         "a rehearsal notes nothing from which a delay would run",
         "jobs/gc_plan.py",
-        (
-            "        if self._run.dry_run:\n"
-            "            return\n"
-            "        for digest in foreign"
-        ),
+        ("        if self._run.dry_run:\n            return\n        for digest in foreign"),
         "        for digest in foreign",
         RECHECKS + "test_a_rehearsal_notes_nothing",
     ),
@@ -44,10 +34,7 @@ MUTANTS = [
         "I15",
         "a commit that is refused is told",
         "jobs/gc_plan.py",
-        (
-            "        if outcome is not None:\n"
-            "            raise outcome\n"
-        ),
+        ("        if outcome is not None:\n            raise outcome\n"),
         "",
         RECHECKS + "test_a_refusal_of_the_commit_is_told",
     ),
@@ -56,7 +43,7 @@ MUTANTS = [
         kinds.DELAY,
         "I11",
         "without a delay nothing waits for an upload",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if chosen.options.delay > 0 and condemned >= chosen",
         "if condemned >= chosen",
         RECHECKS + "test_without_a_delay_nothing_that_has_just_been_condemned_waits_for_an_upload",
@@ -66,7 +53,7 @@ MUTANTS = [
         kinds.LINKS,
         "I15",
         "what another repository has is not freed by a purge",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "sizes[digest].size if sizes[digest].nlink <= 2 else 0",
         "sizes[digest].size",
         RECHECKS + "test_what_another_repository_has_too_is_not_counted_as_freed_by_a_purge",
@@ -76,15 +63,9 @@ MUTANTS = [
         kinds.FAULTS,
         "I11",
         "what lies in the trash of a repository that is gone goes",
-        "jobs/gc_local.py",
-        (
-            "    except NotFound:\n"
-            "        return set()\n"
-        ),
-        (
-            "    except NotFound:\n"
-            "        return None\n"
-        ),
+        "jobs/local/gc.py",
+        ("    except NotFound:\n        return set()\n"),
+        ("    except NotFound:\n        return None\n"),
         RECHECKS + "test_what_lies_in_the_trash_of_a_repository_that_is_gone_goes",
     ),
     Mutant(
@@ -92,11 +73,8 @@ MUTANTS = [
         kinds.FLUSHES,
         "I5",
         "a purge acts on an index.json that is on the device",
-        "jobs/gc_local.py",
-        (
-            "            local.site.durable.index(folder.name)\n"
-            "            gone"
-        ),
+        "jobs/local/gc.py",
+        ("            local.context.durable.index(folder.name)\n            gone"),
         "            gone",
         RECHECKS + "test_no_index_that_a_power_cut_could_take_back_is_purged_by",
     ),
@@ -105,15 +83,9 @@ MUTANTS = [
         kinds.LOCKS,
         "I6",
         "the history is compacted under the lock",
-        "jobs/gc_local.py",
-        (
-            "            with self._local.site.locks.hold(self._name), suppress(NotFound):\n"
-            "                marks"
-        ),
-        (
-            "            with suppress(NotFound):\n"
-            "                marks"
-        ),
+        "jobs/local/gc.py",
+        ("            with self._local.context.locks.hold(self._name), suppress(NotFound):\n                marks"),
+        ("            with suppress(NotFound):\n                marks"),
         RECHECKS + "TestHistory::test_it_does_so_under_the_lock",
     ),
     Mutant(
@@ -121,7 +93,7 @@ MUTANTS = [
         kinds.FAULTS,
         "I5",
         "nothing is forgotten where something is unknown",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if not (marks.faults or self._local.indexes.owed(self._name)):",
         "if not self._local.indexes.owed(self._name):",
         RECHECKS + "TestHistory::test_i5_nor_where_something_is_unknown",
@@ -131,7 +103,7 @@ MUTANTS = [
         kinds.RETENTION,
         "I6",
         "nor while rows of another tool are owed",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if not (marks.faults or self._local.indexes.owed(self._name)):",
         "if not marks.faults:",
         RECHECKS + "TestHistory::test_i6_nothing_is_forgotten_while_rows_of_another_tool_are_owed",
@@ -141,7 +113,7 @@ MUTANTS = [
         kinds.RETENTION,
         "I4",
         "the pushes of tags are remembered",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "marks.reachable, set(marks.index.tags()))",
         "marks.reachable, set())",
         RECHECKS + "TestHistory::test_it_keeps_what_is_there_with_its_tags",
@@ -151,7 +123,7 @@ MUTANTS = [
         kinds.RETENTION,
         "I6",
         "so is what has no row, and is reachable",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "history.compact(self._name, marks.reachable, set",
         "history.compact(self._name, set(marks.index.digests), set",
         RECHECKS + "TestHistory::test_it_keeps_what_is_there_with_its_tags",

@@ -15,13 +15,13 @@ MUTANTS = [
         "what is asked before a deletion is asked under the lock",
         "storage/local/protocol.py",
         (
-            "        with self.site.locks.hold(name) as held:\n"
+            "        with self.context.locks.hold(name) as held:\n"
             "            self._require_name(name, digest)\n"
             "            check(LocalTransaction(self, held), self.indexes.read(name).index)"
         ),
         (
             "        index = self.indexes.read(name).index\n"
-            "        with self.site.locks.hold(name) as held:\n"
+            "        with self.context.locks.hold(name) as held:\n"
             "            self._require_name(name, digest)\n"
             "            check(LocalTransaction(self, held), index)"
         ),
@@ -33,17 +33,8 @@ MUTANTS = [
         "I7",
         "what was condemned can be deleted for good",
         "storage/local/protocol.py",
-        (
-            "            if not self.trash.restore(name, digest, fresh=True):\n"
-            "                raise\n"
-            "\n"
-            "    def close"
-        ),
-        (
-            "            raise\n"
-            "\n"
-            "    def close"
-        ),
+        ("            if not self.trash.restore(name, digest, fresh=True):\n                raise\n\n    def close"),
+        ("            raise\n\n    def close"),
         DELETING + "test_i7_what_was_condemned_is_deleted_for_good",
     ),
     Mutant(
@@ -52,15 +43,8 @@ MUTANTS = [
         "I7",
         "with commit, a deletion is on the device when it is told",
         "storage/local/protocol.py",
-        (
-            "        self.site.flush_names(keys.blobs_of(name, digest.algorithm))\n"
-            "\n"
-            "    def _require_name"
-        ),
-        (
-            "\n"
-            "    def _require_name"
-        ),
+        ("        self.context.flush_names(keys.blobs_of(name, digest.algorithm))\n\n    def _require_name"),
+        ("\n    def _require_name"),
         DELETING + "test_with_commit_it_is_gone_from_the_device_when_it_is_told",
     ),
     Mutant(
@@ -79,10 +63,7 @@ MUTANTS = [
         "I4",
         "a commit takes in what a tool wrote into the old index",
         "storage/local/protocol.py",
-        (
-            "        self.merge_late_writes(name)\n"
-            "        return outcomes"
-        ),
+        ("        self.merge_late_writes(name)\n        return outcomes"),
         "        return outcomes",
         DELETING + "test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in[push]",
     ),
@@ -92,10 +73,7 @@ MUTANTS = [
         "I4",
         "so does the end of the process",
         "storage/local/protocol.py",
-        (
-            "        self.merge_late_writes()\n"
-            "        self.indexes.close()"
-        ),
+        ("        self.merge_late_writes()\n        self.indexes.close()"),
         "        self.indexes.close()",
         DELETING + "test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in[close]",
     ),

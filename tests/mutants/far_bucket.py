@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
-RECALL = "tests/storage/test_s3_recall.py::"
+RECALL = "tests/storage/test_bucket_recall.py::"
 MANY = "tests/jobs/test_gc_bucket_many.py::"
-ROUNDS = "tests/storage/test_s3_rounds.py::"
+ROUNDS = "tests/storage/test_bucket_rounds.py::"
 
 MUTANTS = [
     Mutant(
@@ -15,19 +15,19 @@ MUTANTS = [
         kinds.SWAPS,
         "I4",
         "what a push has read of index.json beforehand refuses nothing",
-        "storage/s3/index_object.py",
+        "storage/bucket/index.py",
         "if not is_sure and (any(outcomes) or not draft.dirty):",
         "if not is_sure and False:",
         ROUNDS + "test_m1_nothing_is_refused_by_a_glance",
     ),
     Mutant(
         "replace-a-hold-unseen",
-        kinds.HOLDS,
+        kinds.RESERVATIONS,
         "I6",
         "a hold is written without a look only if there is none",
-        "storage/s3/promises.py",
-        "self._site.objects.put(key, self._site.clock.token().encode(), absent=True)",
-        "self._site.objects.put(key, self._site.clock.token().encode())",
+        "storage/bucket/reservations.py",
+        "self._context.objects.put(key, self._context.clock.token().encode(), absent=True)",
+        "self._context.objects.put(key, self._context.clock.token().encode())",
         ROUNDS + "test_p1_a_hold_that_came_since_it_was_looked_for_is_not_replaced",
     ),
     Mutant(
@@ -35,14 +35,14 @@ MUTANTS = [
         kinds.SESSIONS,
         "I2",
         "an upload that is being removed is known to nobody",
-        "storage/s3/uploads.py",
+        "storage/bucket/uploads/sessions.py",
         "        self._ended.add(session.id)\n",
         "",
         ROUNDS + "test_an_upload_that_was_finished_is_unknown_at_once",
     ),
     Mutant(
         "progress-of-the-last-that-ended",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I11",
         "a run that is cut short goes on behind what is done without a gap",
         "jobs/bucket/collector.py",
@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     Mutant(
         "batches-side-by-side",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I6",
         "deletes are signed and carried out for one batch at a time",
         "jobs/bucket/collector.py",
@@ -63,7 +63,7 @@ MUTANTS = [
     ),
     Mutant(
         "go-on-after-the-end",
-        kinds.SENTENCES,
+        kinds.INTENTS,
         "I11",
         "a run that is stopped begins nothing more",
         "jobs/gc.py",
@@ -77,8 +77,8 @@ MUTANTS = [
         "I5",
         "what is deleted is decided by bytes that were read in this run",
         "jobs/bucket/deletion.py",
-        "Marker(self._root, name, certain=True)",
-        "Marker(self._root, name)",
+        "        return self._markers.setdefault(name, ReachableBlobs(self._root, name, certain=True))",
+        "        return self._markers.setdefault(name, ReachableBlobs(self._root, name))",
         RECALL + "test_i5_what_is_only_remembered_is_no_reason_to_collect",
     ),
     Mutant(
@@ -96,7 +96,7 @@ MUTANTS = [
         kinds.BELIEVED,
         "I5",
         "a remembered manifest lies where it lay, as the object that it was",
-        "storage/s3/recall.py",
+        "storage/bucket/facts.py",
         "return self._lying.get(digest) == one.lying and digest not in",
         "return digest not in",
         RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
@@ -106,9 +106,9 @@ MUTANTS = [
         kinds.BELIEVED,
         "I5",
         "what is known to be damaged is not remembered",
-        "storage/s3/recall.py",
-        " and digest not in self._site.bad",
-        "",
+        "storage/bucket/facts.py",
+        "        return self._lying.get(digest) == one.lying and digest not in self._context.damaged",
+        "        return self._lying.get(digest) == one.lying",
         RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
     ),
     Mutant(

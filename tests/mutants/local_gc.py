@@ -11,13 +11,13 @@ MUTANTS = [
         kinds.SECOND_LOOK,
         "I5",
         "the repository is marked again under the lock",
-        "jobs/gc_local.py",
-        ("                marks = self._marker.now()\n"
-         "            except NotFound:\n"
-         "                return  # removed"),
-        ("                marks = self._marker._marks or self._marker.now()\n"
-         "            except NotFound:\n"
-         "                return  # removed"),
+        "jobs/local/gc.py",
+        ("                marks = self._marker.now()\n            except NotFound:\n                return  # removed"),
+        (
+            "                marks = self._marker._marks or self._marker.now()\n"
+            "            except NotFound:\n"
+            "                return  # removed"
+        ),
         "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
     ),
     Mutant(
@@ -25,7 +25,7 @@ MUTANTS = [
         kinds.SECOND_LOOK,
         "I5",
         "what is reachable by now leaves the batch",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "left = [digest for digest in batch if digest not in marks.reachable]",
         "left = list(batch)",
         "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
@@ -35,15 +35,19 @@ MUTANTS = [
         kinds.SECOND_LOOK,
         "I5",
         "what a purge takes is looked up for each batch",
-        "jobs/gc_local.py",
-        ("    for batch in batches(list(sizes), BATCH):\n"
-         "        run.check()\n"
-         "        with local.site.locks.hold(folder.name) as held:\n"
-         "            needed = _needed(marker)\n"),
-        ("    needed = _needed(marker)\n"
-         "    for batch in batches(list(sizes), BATCH):\n"
-         "        run.check()\n"
-         "        with local.site.locks.hold(folder.name) as held:\n"),
+        "jobs/local/gc.py",
+        (
+            "    for batch in batches(list(sizes), BATCH):\n"
+            "        run.check()\n"
+            "        with local.context.locks.hold(folder.name) as held:\n"
+            "            needed = _needed(marker)\n"
+        ),
+        (
+            "    needed = _needed(marker)\n"
+            "    for batch in batches(list(sizes), BATCH):\n"
+            "        run.check()\n"
+            "        with local.context.locks.hold(folder.name) as held:\n"
+        ),
         "tests/jobs/test_gc_rechecks.py::test_it_is_looked_up_for_each_batch_of_a_purge",
     ),
     Mutant(
@@ -61,15 +65,12 @@ MUTANTS = [
         kinds.EARLY,
         "I4",
         "an empty repository is removed under its lock",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         (
-            "    with site.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
+            "    with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
             "        if len(root.protocol.read_index(held.name).index)"
         ),
-        (
-            "    with suppress(NotEmpty, NotFound):\n"
-            "        if len(root.protocol.read_index(name).index)"
-        ),
+        ("    with suppress(NotEmpty, NotFound):\n        if len(root.protocol.read_index(name).index)"),
         "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_under_its_lock_and_only_without_rows",
     ),
     Mutant(
@@ -77,10 +78,8 @@ MUTANTS = [
         kinds.APPEARED,
         "I5",
         "a fault that is seen under the lock stops the batch",
-        "jobs/gc_local.py",
-        ("            if marks.faults:\n"
-         "                return\n"
-         "            left"),
+        "jobs/local/gc.py",
+        ("            if marks.faults:\n                return\n            left"),
         "            left",
         "tests/jobs/test_gc_rechecks.py::test_i5_a_fault_that_appears_between_plan_and_deed_stops_it[damaged]",
     ),
@@ -89,7 +88,7 @@ MUTANTS = [
         kinds.APPEARED,
         "I5",
         "nothing is purged while a manifest can't be read",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "return None if marks.faults else marks.reachable",
         "return marks.reachable",
         "tests/jobs/test_gc_rechecks.py::test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed[_unknown]",
@@ -99,11 +98,9 @@ MUTANTS = [
         kinds.APPEARED,
         "I5",
         "nothing is purged while index.json can't be read",
-        "jobs/gc_local.py",
-        ("    except (LayoutInvalid, ZotctlError):\n"
-         "        return None\n"),
-        ("    except (LayoutInvalid, ZotctlError):\n"
-         "        return set()\n"),
+        "jobs/local/gc.py",
+        ("    except (LayoutInvalid, ZotctlError):\n        return None\n"),
+        ("    except (LayoutInvalid, ZotctlError):\n        return set()\n"),
         "tests/jobs/test_gc_rechecks.py::test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed[_breaks]",
     ),
     Mutant(
@@ -112,8 +109,7 @@ MUTANTS = [
         "I5",
         "with a fault in marking, no row goes either",
         "jobs/gc_plan.py",
-        ("            self._refuse(marks)\n"
-         "            return None\n"),
+        ("            self._refuse(marks)\n            return None\n"),
         "            self._refuse(marks)\n",
         "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_is_unknown",
     ),
@@ -132,9 +128,8 @@ MUTANTS = [
         kinds.FAULTS,
         "I11",
         "what goes wrong in one repository leaves the others their turn",
-        "jobs/gc_local.py",
-        ("        with run.guarded(folder.name, root):\n"
-         "            _purge_folder(run, root, folder, stamp)\n"),
+        "jobs/local/gc.py",
+        ("        with run.guarded(folder.name, root):\n            _purge_folder(run, root, folder, stamp)\n"),
         "        _purge_folder(run, root, folder, stamp)\n",
         "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",
     ),
@@ -143,15 +138,9 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "only files are condemned",
-        "jobs/gc_local.py",
-        (
-            "if info is not None and info.is_file:\n"
-            "                    written"
-        ),
-        (
-            "if info is not None:\n"
-            "                    written"
-        ),
+        "jobs/local/gc.py",
+        ("if info is not None and info.is_file:\n                    written"),
+        ("if info is not None:\n                    written"),
         "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
     ),
     Mutant(
@@ -159,9 +148,11 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "only what has a digest for a name is condemned",
-        "jobs/gc_local.py",
-        ("                with suppress(DigestInvalid):\n"
-         '                    yield parse_digest(f"{algorithm}:{encoded}")'),
+        "jobs/local/gc.py",
+        (
+            "                with suppress(DigestInvalid):\n"
+            '                    yield parse_digest(f"{algorithm}:{encoded}")'
+        ),
         '                yield str.__new__(Digest, f"{algorithm}:{encoded}")',
         "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
     ),
@@ -170,9 +161,11 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "a directory with something else in it stays as it is",
-        "jobs/gc_local.py",
-        ("        if {entry.name for entry in site.driver.scan(name) if entry.is_file} - known:\n"
-         "            return\n"),
+        "jobs/local/gc.py",
+        (
+            "        if {entry.name for entry in context.driver.scan(name) if entry.is_file} - known:\n"
+            "            return\n"
+        ),
         "",
         "tests/jobs/test_gc_rechecks.py::test_an_empty_repository_with_something_else_in_it_stays_as_it_is",
     ),
@@ -181,11 +174,8 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I4",
         "a repository with rows is not empty",
-        "jobs/gc_local.py",
-        (
-            "        if len(root.protocol.read_index(held.name).index):\n"
-            "            return\n"
-        ),
+        "jobs/local/gc.py",
+        ("        if len(root.protocol.read_index(held.name).index):\n            return\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_a_repository_with_rows_is_never_removed",
     ),
@@ -194,17 +184,21 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I4",
         "index.json goes last, when no push can have come in",
-        "jobs/gc_local.py",
-        ("        for entry in site.driver.scan(keys.blobs(name)):\n"
-         "            site.driver.rmdir(keys.blobs_of(name, entry.name))\n"
-         "        site.driver.rmdir(keys.blobs(name))\n"
-         "        site.driver.unlink(keys.layout(name))\n"
-         "        site.driver.unlink(keys.index(name))\n"),
-        ("        site.driver.unlink(keys.layout(name))\n"
-         "        site.driver.unlink(keys.index(name))\n"
-         "        for entry in site.driver.scan(keys.blobs(name)):\n"
-         "            site.driver.rmdir(keys.blobs_of(name, entry.name))\n"
-         "        site.driver.rmdir(keys.blobs(name))\n"),
+        "jobs/local/gc.py",
+        (
+            "        for entry in context.driver.scan(keys.blobs(name)):\n"
+            "            context.driver.rmdir(keys.blobs_of(name, entry.name))\n"
+            "        context.driver.rmdir(keys.blobs(name))\n"
+            "        context.driver.unlink(keys.layout(name))\n"
+            "        context.driver.unlink(keys.index(name))\n"
+        ),
+        (
+            "        context.driver.unlink(keys.layout(name))\n"
+            "        context.driver.unlink(keys.index(name))\n"
+            "        for entry in context.driver.scan(keys.blobs(name)):\n"
+            "            context.driver.rmdir(keys.blobs_of(name, entry.name))\n"
+            "        context.driver.rmdir(keys.blobs(name))\n"
+        ),
         "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_in_an_order_in_which_a_push_stops_it",
     ),
     Mutant(
@@ -212,7 +206,7 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I11",
         "--repo is about the trash, too",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if not run.covers(folder.name) or not",
         "if not",
         "tests/jobs/test_gc_rechecks.py::test_repo_is_about_the_trash_too",
@@ -221,8 +215,8 @@ MUTANTS = [
         "condemn-spares-no-upload",
         kinds.DELAY,
         "I6",
-        "what is younger than a moving upload is spared",
-        "jobs/gc_local.py",
+        "what is younger than a active upload is spared",
+        "jobs/local/gc.py",
         " and written < since:",
         ":",
         "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
@@ -232,7 +226,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "the delay holds where no upload is moving",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "self._options.delay) and written < since:",
         "self._options.delay) or written < since:",
         "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
@@ -242,7 +236,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "what was written within the delay is spared",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if self._ages.is_old(written, self._options.delay) and written",
         "if written",
         "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
@@ -252,7 +246,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "the trash keeps what it has for the delay",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "    return ages.is_old(condemned, chosen.options.kept)",
         "    return True",
         "tests/jobs/test_gc_rechecks.py::test_what_was_condemned_lies_in_the_trash_for_the_delay",
@@ -262,7 +256,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "and for longer, if that is configured",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "ages.is_old(condemned, chosen.options.kept)",
         "ages.is_old(condemned, chosen.options.delay)",
         "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
@@ -281,12 +275,9 @@ MUTANTS = [
         "purge-beside-upload",
         kinds.DELAY,
         "I6",
-        "what was condemned since a moving upload began is not purged",
-        "jobs/gc_local.py",
-        (
-            "    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):\n"
-            "        return False\n"
-        ),
+        "what was condemned since a active upload began is not purged",
+        "jobs/local/gc.py",
+        ("    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):\n        return False\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
     ),
@@ -295,7 +286,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "without a delay, but with a trash, nothing is gone at once",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if self._options.kept > 0:",
         "if self._options.delay > 0:",
         "tests/jobs/test_gc_rechecks.py::test_without_a_delay_but_with_a_trash_nothing_is_gone_at_once",
@@ -305,11 +296,8 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "an empty repository is left for whoever makes it",
-        "jobs/gc_local.py",
-        (
-            "        if not ages.is_old(ages.written(keys.index(name), info), delay):\n"
-            "            return\n"
-        ),
+        "jobs/local/gc.py",
+        ("        if not ages.is_old(ages.written(keys.index(name), info), delay):\n            return\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_an_empty_repository_is_one_for_the_delay",
     ),
@@ -318,11 +306,9 @@ MUTANTS = [
         kinds.DELAY,
         "I15",
         "a root that is only rehearsed keeps all",
-        "jobs/gc_local.py",
-        ("        if self._dry_run:\n"
-         "            return"),
-        ("        if self._run.dry_run:\n"
-         "            return"),
+        "jobs/local/gc.py",
+        ("        if self._dry_run:\n            return"),
+        ("        if self._run.dry_run:\n            return"),
         "tests/jobs/test_gc_rechecks.py::test_a_root_that_is_only_rehearsed_keeps_all",
     ),
     Mutant(
@@ -330,13 +316,9 @@ MUTANTS = [
         kinds.LINKS,
         "I15",
         "bytes that another repository has are not freed",
-        "jobs/gc_local.py",
-        ("info.size if info.nlink <= 2 else 0)\n"
-         "\n"
-         "    def _keep"),
-        ("info.size)\n"
-         "\n"
-         "    def _keep"),
+        "jobs/local/gc.py",
+        ("info.size if info.nlink <= 2 else 0)\n\n    def _keep"),
+        ("info.size)\n\n    def _keep"),
         "tests/jobs/test_gc_rechecks.py::test_bytes_that_another_repository_has_are_not_counted_as_freed",
     ),
     Mutant(
@@ -344,12 +326,9 @@ MUTANTS = [
         kinds.LINKS,
         "I11",
         "the pool's name goes with the last one",
-        "jobs/gc_local.py",
-        ("        for digest in gone:\n"
-         "            local.pool.release(digest)\n"
-         "            run"),
-        ("        for digest in gone:\n"
-         "            run"),
+        "jobs/local/gc.py",
+        ("        for digest in gone:\n            local.pool.release(digest)\n            run"),
+        ("        for digest in gone:\n            run"),
         "tests/jobs/test_gc_rechecks.py::test_a_purge_frees_the_bytes_and_the_folders_at_once",
     ),
     Mutant(
@@ -357,7 +336,7 @@ MUTANTS = [
         kinds.LINKS,
         "I11",
         "folders of the trash go when they are empty",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "        trash.sweep(folder)\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_a_purge_frees_the_bytes_and_the_folders_at_once",
@@ -367,8 +346,8 @@ MUTANTS = [
         kinds.FLUSHES,
         "I5",
         "index.json is on the device before it is acted on",
-        "jobs/gc_local.py",
-        "            self._local.site.durable.index(self._name)\n",
+        "jobs/local/gc.py",
+        "            self._local.context.durable.index(self._name)\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_no_index_that_a_power_cut_could_take_back_is_acted_on",
     ),
@@ -378,8 +357,10 @@ MUTANTS = [
         "I5",
         "a fault that is seen in the commit stops it",
         "jobs/gc_plan.py",
-        ("            if marks.faults:\n"
-         "                return  # what a manifest that can't be read needs, is not known (I5)\n"),
+        (
+            "            if marks.faults:\n"
+            "                return  # what a manifest that can't be read needs, is not known (I5)\n"
+        ),
         "",
         "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_has_become_unknown_since_the_plan",
     ),
@@ -389,8 +370,10 @@ MUTANTS = [
         "I5",
         "a tag that goes is in the history before, so that a delay runs",
         "jobs/gc_plan.py",
-        ("                if drop.tag is not None:\n"
-         '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})'),
+        (
+            "                if drop.tag is not None:\n"
+            '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})'
+        ),
         "                pass",
         "tests/jobs/test_gc.py::test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes",
     ),

@@ -14,7 +14,7 @@ MUTANTS = [
         "I2",
         "the name that is ours is compared with the file that was looked at",
         "storage/local/naming.py",
-        "if not held.is_at(site.stat(temp)):",
+        "if not held.is_at(context.stat(temp)):",
         "if False:",
         f"{HERE}test_i2_a_push_links_the_copy_that_it_compared_and_no_other",
     ),
@@ -24,12 +24,12 @@ MUTANTS = [
         "I10",
         "a name that is ours goes, also when its link was answered with an error",
         "storage/local/naming.py",
-        ("    try:\n"
-         "        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done\n"
-         "            site.driver.link(key, temp)\n"),
-        ("    with suppress(Exists):\n"
-         "        site.driver.link(key, temp)\n"
-         "    try:\n"),
+        (
+            "    try:\n"
+            "        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done\n"
+            "            context.driver.link(key, temp)\n"
+        ),
+        ("    with suppress(Exists):\n        context.driver.link(key, temp)\n    try:\n"),
         f"{HERE}test_an_error_for_a_link_that_was_done_leaves_no_name",
     ),
     Mutant(
@@ -38,8 +38,8 @@ MUTANTS = [
         "I2",
         "a push links the copy that it compared",
         "storage/local/pool.py",
-        "                self._site.driver.link(name, target)",
-        "                self._site.driver.link(keys.pool(digest), target)",
+        "                self._context.driver.link(name, target)",
+        "                self._context.driver.link(keys.pool(digest), target)",
         f"{HERE}test_i2_a_push_links_the_copy_that_it_compared_and_no_other",
     ),
     Mutant(
@@ -78,7 +78,7 @@ MUTANTS = [
         "I2",
         "the blob's name leads to the file that was compared when a push is answered",
         "storage/local/blobs.py",
-        "return held.is_at(self._site.stat(blob))",
+        "return held.is_at(self._context.stat(blob))",
         "return True",
         f"{HERE}test_i2_a_push_believes_the_blob_that_it_compared_and_no_other",
     ),
@@ -88,12 +88,16 @@ MUTANTS = [
         "I2",
         "a damaged file is held until it is marked",
         "storage/local/blobs.py",
-        ("            right = hasher.hexdigest() == digest.encoded\n"
-         "            if not right:\n"
-         "                self._bad.mark(digest, keys.blob(name, digest), held)\n"),
-        ("            right = hasher.hexdigest() == digest.encoded\n"
-         "        if not right:\n"
-         "            self._bad.mark(digest, keys.blob(name, digest), HeldFile.unopened(held.info))\n"),
+        (
+            "            right = hasher.hexdigest() == digest.encoded\n"
+            "            if not right:\n"
+            "                self._damaged.mark(digest, keys.blob(name, digest), held)\n"
+        ),
+        (
+            "            right = hasher.hexdigest() == digest.encoded\n"
+            "        if not right:\n"
+            "            self._damaged.mark(digest, keys.blob(name, digest), HeldFile.unopened(held.info))\n"
+        ),
         f"{HERE}test_a_length_that_is_doubted_marks_what_was_hashed",
     ),
     Mutant(
@@ -103,7 +107,7 @@ MUTANTS = [
         "a mount links the file that it looked at",
         "storage/local/blobs.py",
         "self._link(keys.blob(source, digest), keys.blob(name, digest), HeldFile(reader))",
-        "self._site.driver.link(keys.blob(source, digest), keys.blob(name, digest))",
+        "self._context.driver.link(keys.blob(source, digest), keys.blob(name, digest))",
         f"{HERE}test_i6_a_mount_links_what_it_looked_at",
     ),
     Mutant(
@@ -113,7 +117,7 @@ MUTANTS = [
         "a mount looks at its source",
         "storage/local/blobs.py",
         "            with self.open(source, digest) as reader:",
-        "            with self._site.driver.open(keys.blob(source, digest)) as reader:",
+        "            with self._context.driver.open(keys.blob(source, digest)) as reader:",
         f"{HERE}test_i6_known_damage_is_mounted_by_nobody",
     ),
     Mutant(
@@ -132,8 +136,8 @@ MUTANTS = [
         "I2",
         "the bytes of a push are held until they have healed all",
         "storage/local/blobs.py",
-        "        self.healing.owe(digest, staged)\n        self._site.durable",
-        "        self.healing._owed.append((digest, blob))\n        self._site.durable",
+        "        self.healing.owe(digest, staged)\n        self._context.durable",
+        "        self.healing._owed.append((digest, blob))\n        self._context.durable",
         f"{HERE}test_i2_healing_spreads_the_bytes_of_the_push_and_no_other",
     ),
     Mutant(
@@ -142,8 +146,8 @@ MUTANTS = [
         "I2",
         "a copy in the pool is compared byte for byte before it is linked",
         "storage/local/pool.py",
-        "and self._site.same_bytes(reader, staged):",
-        "and reader.size:",
+        "        if (\n            reader is not None\n            and not self._damaged.holds(digest, held.info)\n            and self._context.same_bytes(reader, staged)\n        ):",
+        "        if reader is not None and not self._damaged.holds(digest, held.info) and reader.size:",
         f"{HERE}test_a_push_heals_the_pool_and_all_that_share_its_damage",
     ),
     Mutant(
@@ -152,7 +156,7 @@ MUTANTS = [
         "I2",
         "a copy with which nothing could be compared is not damaged",
         "storage/local/pool.py",
-        "        self._site.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good\n",
+        "        self._context.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good\n",
         "",
         f"{HERE}test_a_push_whose_own_bytes_went_marks_no_copy",
     ),
@@ -162,8 +166,10 @@ MUTANTS = [
         "I2",
         "the same of what lies in the repository",
         "storage/local/blobs.py",
-        ("            self._site.driver.stat(staged)  "
-         "# raises if it is ours that went: then the other may well be good\n"),
+        (
+            "            self._context.driver.stat(staged)  "
+            "# raises if it is ours that went: then the other may well be good\n"
+        ),
         "",
         f"{HERE}test_a_push_whose_own_bytes_went_marks_no_copy",
     ),
@@ -193,7 +199,7 @@ MUTANTS = [
         "I2",
         "the damaged copy of the pool is marked for all that share it",
         "storage/local/pool.py",
-        "if found.copy is Copy.DAMAGED and found.held and not self._bad.mark(digest, key, found.held):",
+        "if found.copy is Copy.DAMAGED and found.held and not self._damaged.mark(digest, key, found.held):",
         "if False:",
         f"{HERE}test_what_can_not_be_healed_at_once_is_known_to_be_damaged",
     ),
@@ -223,7 +229,7 @@ MUTANTS = [
         "I2",
         "a copy that heals is compared",
         "storage/local/heal.py",
-        "return self._site.same_bytes(reader, temp)",
+        "return self._context.same_bytes(reader, temp)",
         "return True",
         f"{HERE}test_i2_a_copy_that_heals_is_compared",
     ),
@@ -232,19 +238,19 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "what came in between goes back",
-        "storage/local/bad.py",
-        "        if damaged.is_at(self._site.stat(aside)):\n            return True\n",
-        "        if self._site.stat(aside):\n            return True\n",
+        "storage/local/damage.py",
+        "        if damaged.is_at(self._context.stat(aside)):\n            return True\n",
+        "        if self._context.stat(aside):\n            return True\n",
         f"{HERE}test_what_is_no_file_and_became_one_is_left",
     ),
     Mutant(
-        "verdict-for-a-whole-run",
+        "result-for-a-whole-run",
         kinds.IDENTITY,
         "I2",
-        "a verdict is void when anything has happened to its file",
-        "jobs/damage.py",
-        "FileIdentity.of(verdict.info).is_untouched(now):",
-        "verdict.is_about(now):",
+        "a result is void when anything has happened to its file",
+        "jobs/check/damage.py",
+        "FileIdentity.of(result.info).is_untouched(now):",
+        "result.is_about(now):",
         f"{HERE}test_scrub_marks_no_good_blob_that_got_the_number_of_a_damaged_one",
     ),
     Mutant(
@@ -252,7 +258,7 @@ MUTANTS = [
         kinds.FAULTS,
         "I15",
         "what can't be looked at again is an error",
-        "jobs/damage.py",
+        "jobs/check/damage.py",
         "            info = root.stat(key)\n            return HeldFile.unopened",
         "            info = _info(root, key)\n            return HeldFile.unopened",
         f"{HERE}test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone",
@@ -262,8 +268,8 @@ MUTANTS = [
         kinds.EARLY,
         "I2",
         "that nothing is damaged is remembered when a change would show",
-        "storage/local/bad.py",
-        "folder.generation if self._site.is_settled(folder) else None",
+        "storage/local/damage.py",
+        "folder.generation if self._context.is_settled(folder) else None",
         "folder.generation",
         f"{HERE}test_known_damage_is_cleared_from_no_memory",
     ),
@@ -272,7 +278,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "only the mark of the file that was found right goes",
-        "storage/local/bad.py",
+        "storage/local/damage.py",
         " if good.is_at(known)]",
         "]",
         f"{HERE}test_one_mark_goes_and_the_others_stay",
@@ -282,7 +288,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a rolling scrub remembers a content of a file, not an inode number",
-        "jobs/scrub_state.py",
+        "jobs/check/scrub_state.py",
         'f"{ino} {size} {mtime_ns} {digest}"',
         'f"{ino} {digest}"',
         f"{HERE}test_a_file_with_the_number_of_a_checked_one_was_not_checked",
@@ -292,8 +298,8 @@ MUTANTS = [
         kinds.IDENTITY,
         "I11",
         "a mark holds the file, so what was found of it stands",
-        "jobs/damage.py",
-        "return not verdict.good and root.upkeep.is_marked(name, verdict.digest, now)",
+        "jobs/check/damage.py",
+        "return not result.good and root.maintenance.is_marked(name, result.digest, now)",
         "return False",
         "tests/jobs/test_scrub_findings.py::test_shared_content_is_read_once_and_told_for_each_name",
     ),
@@ -301,10 +307,10 @@ MUTANTS = [
         "good-by-a-mark",
         kinds.IDENTITY,
         "I2",
-        "no mark makes a stale verdict stand that says good",
-        "jobs/damage.py",
-        "return not verdict.good and root.upkeep.is_marked(name, verdict.digest, now)",
-        "return root.upkeep.is_marked(name, verdict.digest, now)",
+        "no mark makes a stale result stand that says good",
+        "jobs/check/damage.py",
+        "return not result.good and root.maintenance.is_marked(name, result.digest, now)",
+        "return root.maintenance.is_marked(name, result.digest, now)",
         f"{HERE}test_scrub_takes_a_mark_from_what_it_hashed_and_no_other",
     ),
     Mutant(
@@ -312,8 +318,8 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a mark goes only from what is right now",
-        "jobs/scrub.py",
-        "if looked.verdict.good and looked.held and",
+        "jobs/check/scrub.py",
+        "if looked.result.good and looked.held and",
         "if looked.held and",
         f"{HERE}test_scrub_takes_a_mark_from_what_it_hashed_and_no_other",
     ),
@@ -322,9 +328,9 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "what turns out good is not marked",
-        "jobs/consequences.py",
-        "if not (looked.verdict.good or looked.verdict.gone):",
-        "if not looked.verdict.gone:",
+        "jobs/check/outcome.py",
+        "if not (looked.result.good or looked.result.gone):",
+        "if not looked.result.gone:",
         f"{HERE}test_scrub_marks_no_good_blob_that_got_the_number_of_a_damaged_one",
     ),
     Mutant(
@@ -332,7 +338,7 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "a copy in the pool is read again when anything has happened to it",
-        "jobs/dedupe.py",
+        "jobs/local/dedupe.py",
         "if FileIdentity.of(known.info).is_untouched(held.info):",
         "if FileIdentity.of(known.info).content == FileIdentity.of(held.info).content:",
         f"{HERE}test_i2_dedupe_looks_again_at_a_copy_that_it_knew",
@@ -342,7 +348,7 @@ MUTANTS = [
         kinds.SECOND_LOOK,
         "I9",
         "what has become unlike since it was listed is left",
-        "jobs/dedupe.py",
+        "jobs/local/dedupe.py",
         "or not _alike(one.info, other.info):",
         "or False:",
         f"{HERE}test_dedupe_leaves_what_has_become_unlike",
@@ -352,7 +358,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I11",
         "a copy in the pool is read once in a run, in spite of the links that we make",
-        "jobs/dedupe.py",
+        "jobs/local/dedupe.py",
         "now = pooled.reader.info() if pooled.reader is not None else None",
         "now = pooled.info",
         f"{HERE}test_dedupe_reads_a_copy_in_the_pool_once",
@@ -362,9 +368,9 @@ MUTANTS = [
         kinds.SECOND_LOOK,
         "I7",
         "undo replaces the file that it copied",
-        "jobs/undo.py",
-        "swap(site, site.locks, name, digest, temp, mine.is_at)",
-        "swap(site, site.locks, name, digest, temp, lambda now: True)",
+        "jobs/local/undo.py",
+        "swap(context, context.locks, name, digest, temp, mine.is_at)",
+        "swap(context, context.locks, name, digest, temp, lambda now: True)",
         f"{HERE}test_undo_replaces_the_file_that_it_copied_and_no_other",
     ),
     Mutant(
@@ -372,8 +378,8 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a source that is written to after it was hashed is not linked",
-        "jobs/importer.py",
-        "if not held.is_at(site.stat(temp)):",
+        "jobs/imports/job.py",
+        "if not held.is_at(context.stat(temp)):",
         "if False:",
         f"{HERE}test_i2_import_links_what_it_hashed",
     ),
@@ -382,7 +388,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "what is hashed is the open file that is linked",
-        "jobs/importer.py",
+        "jobs/imports/job.py",
         "for data in pieces(reader, size + 1):",
         "for data in chunks(self.layout, digest, size):",
         f"{HERE}test_i2_import_links_what_it_hashed",
@@ -392,7 +398,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a source that is longer than it should be is not linked",
-        "jobs/importer.py",
+        "jobs/imports/job.py",
         "for data in pieces(reader, size + 1):",
         "for data in pieces(reader, size):",
         f"{HERE}test_i2_import_links_nothing_that_is_longer",
@@ -402,16 +408,20 @@ MUTANTS = [
         kinds.EARLY,
         "I4",
         "what is compared is what no tool finds any more",
-        "jobs/sources.py",
-        ("    with suppress(NotFound):  # set aside by a run that was cut\n"
-         "        driver.rename(keys.index(name), aside)\n"
-         "    try:\n"
-         "        _require_same(layout, aside)\n"),
-        ("    with suppress(NotFound):\n"
-         "        _require_same(layout, keys.index(name))\n"
-         "        driver.rename(keys.index(name), aside)\n"
-         "    try:\n"
-         "        pass\n"),
+        "jobs/imports/sources.py",
+        (
+            "    with suppress(NotFound):  # set aside by a run that was cut\n"
+            "        driver.rename(keys.index(name), aside)\n"
+            "    try:\n"
+            "        _require_same(layout, aside)\n"
+        ),
+        (
+            "    with suppress(NotFound):\n"
+            "        _require_same(layout, keys.index(name))\n"
+            "        driver.rename(keys.index(name), aside)\n"
+            "    try:\n"
+            "        pass\n"
+        ),
         f"{HERE}test_i4_a_row_that_is_written_while_a_layout_is_moved_stays",
     ),
     Mutant(
@@ -439,7 +449,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "a folder in which something has moved since it was judged waits",
-        "jobs/gc_local.py",
+        "jobs/local/gc.py",
         "if local.trash.stamp(folder) != stamp:",
         "if False:",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_is_condemned_while_the_trash_is_listed_waits_for_its_own_time",
@@ -469,10 +479,12 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I14",
         "the empty object of a folder stops no collection",
-        "storage/s3/site.py",
-        ("            with suppress(DigestInvalid):\n"
-         '                yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found'),
+        "storage/bucket/context.py",
+        (
+            "            with suppress(DigestInvalid):\n"
+            '                yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found'
+        ),
         '            yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found',
-        "tests/storage/test_s3_tree.py::test_the_empty_object_of_a_folder_is_no_stub",
+        "tests/storage/test_bucket_tree.py::test_the_empty_object_of_a_folder_is_no_stub",
     ),
 ]

@@ -22,8 +22,7 @@ MUTANTS = [
         "I4",
         "an entry without rules keeps all that matches",
         "jobs/retention.py",
-        ("    if not _has_rules(keep):\n"
-         "        return set(names)\n"),
+        ("    if not _has_rules(keep):\n        return set(names)\n"),
         "",
         "tests/jobs/test_retention_signatures.py::test_a_tag_that_names_a_kept_image_is_kept_without_a_pattern_of_its_own[directory-.sig]",
     ),
@@ -73,10 +72,8 @@ MUTANTS = [
         "I4",
         "a referrer is no untagged image",
         "jobs/retention.py",
-        ("        if self._attachments.is_attached(digest):\n"
-         "            delay = self._rules"),
-        ("        if False:\n"
-         "            delay = self._rules"),
+        ("        if self._attachments.is_attached(digest):\n            delay = self._rules"),
+        ("        if False:\n            delay = self._rules"),
         "tests/jobs/test_retention_signatures.py::test_without_delete_referrers_a_signature_outlives_its_image_as_in_zot[directory]",
     ),
     Mutant(

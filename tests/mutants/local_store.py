@@ -22,10 +22,8 @@ MUTANTS = [
         "I7",
         "a deletion lists the trash anew",
         "storage/local/trash.py",
-        ("for run in self.runs(fresh=True):\n"
-         "            self._site.discard"),
-        ("for run in self.runs():\n"
-         "            self._site.discard"),
+        ("for run in self.runs(fresh=True):\n            self._context.discard"),
+        ("for run in self.runs():\n            self._context.discard"),
         "tests/jobs/test_gc_trash.py::test_i7_a_deletion_finds_what_a_stale_list_does_not_have",
     ),
     Mutant(
@@ -34,9 +32,11 @@ MUTANTS = [
         "I7",
         "a deletion takes what is condemned first, so that no read brings it back",
         "storage/local/trash.py",
-        ("        for run in self.runs(fresh=True):\n"
-         "            self._site.discard(keys.condemned(run, held.name, digest))\n"
-         "        blob"),
+        (
+            "        for run in self.runs(fresh=True):\n"
+            "            self._context.discard(keys.condemned(run, held.name, digest))\n"
+            "        blob"
+        ),
         "        blob",
         "tests/jobs/test_gc_trash.py::test_i7_a_deletion_finds_what_a_stale_list_does_not_have",
     ),
@@ -46,9 +46,8 @@ MUTANTS = [
         "I7",
         "an older name in the trash goes before the rename",
         "storage/local/trash.py",
-        ("            self._site.make_dirs(keys.parent(kept))\n"
-         "            self._site.discard(kept)\n"),
-        "            self._site.make_dirs(keys.parent(kept))\n",
+        ("            self._context.make_dirs(keys.parent(kept))\n            self._context.discard(kept)\n"),
+        "            self._context.make_dirs(keys.parent(kept))\n",
         "tests/jobs/test_gc_trash.py::test_deleted_pushed_and_deleted_again_within_the_hour",
     ),
     Mutant(
@@ -57,8 +56,10 @@ MUTANTS = [
         "I10",
         "the same for a collector",
         "storage/local/trash.py",
-        ("        # nothing. While the blob has its own name, nobody needs the other.\n"
-         "        self._site.discard(kept)\n"),
+        (
+            "        # nothing. While the blob has its own name, nobody needs the other.\n"
+            "        self._context.discard(kept)\n"
+        ),
         "        # nothing. While the blob has its own name, nobody needs the other.\n",
         "tests/jobs/test_gc_trash.py::test_what_was_restored_is_condemned_again_in_the_same_run",
     ),
@@ -68,10 +69,8 @@ MUTANTS = [
         "I11",
         "on a full disk a deletion needs no room",
         "storage/local/trash.py",
-        ("        except NoSpace:\n"
-         "            # A full"),
-        ("        except ZeroDivisionError:\n"
-         "            # A full"),
+        ("        except NoSpace:\n            # A full"),
+        ("        except ZeroDivisionError:\n            # A full"),
         "tests/jobs/test_gc_trash.py::test_a_blob_can_be_deleted_on_a_full_disk",
     ),
     Mutant(
@@ -110,7 +109,7 @@ MUTANTS = [
         "I6",
         "within a tick of the clock a list is not remembered",
         "storage/local/trash.py",
-        "stamp = info.generation if self._site.is_settled(info) else None",
+        "stamp = info.generation if self._context.is_settled(info) else None",
         "stamp = info.generation",
         "tests/jobs/test_gc_trash.py::test_a_list_of_the_trash_within_one_tick_of_the_clock_is_not_remembered",
     ),
@@ -141,7 +140,7 @@ MUTANTS = [
         "the delay is measured by the clock of the storage",
         "storage/local/trash.py",
         "                return writer.info().mtime_ns",
-        "                return self._site.clock.now_ns()",
+        "                return self._context.clock.now_ns()",
         "tests/jobs/test_gc_trash.py::test_each_hour_of_deletions_has_its_own_delay",
     ),
     Mutant(
@@ -149,9 +148,9 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "a folder is as old as what came last",
-        "jobs/gc_local.py",
-        "if (info := root.local.site.stat(folder.key)) is None:",
-        "if (info := root.local.site.stat(keys.trash_run(folder.run))) is None:",
+        "jobs/local/gc.py",
+        "if (info := root.local.context.stat(folder.key)) is None:",
+        "if (info := root.local.context.stat(keys.trash_run(folder.run))) is None:",
         "tests/jobs/test_gc_trash.py::test_a_folder_is_as_old_as_the_last_thing_that_came_into_it",
     ),
     Mutant(
@@ -160,7 +159,7 @@ MUTANTS = [
         "I10",
         "each hour of deletions has a folder of its own",
         "storage/local/trash.py",
-        "int(self._site.clock.now() // 3600):08x",
+        "int(self._context.clock.now() // 3600):08x",
         "0:08x",
         "tests/jobs/test_gc_trash.py::test_each_hour_of_deletions_has_its_own_delay",
     ),
@@ -169,10 +168,8 @@ MUTANTS = [
         kinds.RESTORES,
         "I15",
         "a rehearsal restores nothing",
-        "jobs/restore.py",
-        ("    if run.dry_run:\n"
-         "        return\n"
-         "    root.local"),
+        "jobs/local/restore.py",
+        ("    if run.dry_run:\n        return\n    root.local"),
         "    root.local",
         "tests/jobs/test_gc_trash.py::test_a_rehearsal_brings_nothing_back",
     ),
@@ -181,7 +178,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I1",
         "what comes back lies in a repository",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "    root.local.layouts.make(folder.name, digest.algorithm, None)\n",
         "",
         "tests/jobs/test_gc_trash.py::test_it_comes_back_where_the_repository_is_gone",
@@ -191,7 +188,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I7",
         "--repo is about what comes back, too",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "if not run.covers(folder.name) or (name and",
         "if (name and",
         "tests/jobs/test_gc_trash.py::test_only_what_was_named_comes_back",
@@ -201,7 +198,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I7",
         "only what was named comes back",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         " or (name and folder.name != name) or",
         " or",
         "tests/jobs/test_gc_trash.py::test_only_what_was_named_comes_back",
@@ -211,11 +208,9 @@ MUTANTS = [
         kinds.RESTORES,
         "I5",
         "a manifest gets its row again",
-        "jobs/restore.py",
-        ("    if facts is not None:\n"
-         "        (outcome,)"),
-        ("    if False:\n"
-         "        (outcome,)"),
+        "jobs/local/restore.py",
+        ("    if facts is not None:\n        (outcome,)"),
+        ("    if False:\n        (outcome,)"),
         "tests/jobs/test_gc_trash.py::test_a_manifest_comes_back_with_all_that_it_needs",
     ),
     Mutant(
@@ -223,9 +218,11 @@ MUTANTS = [
         kinds.RESTORES,
         "I5",
         "its blobs come back with it",
-        "jobs/restore.py",
-        ("                if not is_nondistributable(blob.media_type):\n"
-         "                    tx.require(parse_digest(blob.digest))"),
+        "jobs/local/restore.py",
+        (
+            "                if not is_nondistributable(blob.media_type):\n"
+            "                    tx.require(parse_digest(blob.digest))"
+        ),
         "                pass",
         "tests/jobs/test_gc_trash.py::test_a_manifest_comes_back_with_all_that_it_needs",
     ),
@@ -234,11 +231,9 @@ MUTANTS = [
         kinds.CHILDREN,
         "I5",
         "and what the manifests below it need",
-        "jobs/restore.py",
-        ("        for found in graph.facts.values():\n"
-         "            for blob in found.blobs:"),
-        ("        for found in [facts]:\n"
-         "            for blob in found.blobs:"),
+        "jobs/local/restore.py",
+        ("        for found in graph.facts.values():\n            for blob in found.blobs:"),
+        ("        for found in [facts]:\n            for blob in found.blobs:"),
         "tests/jobs/test_gc_trash.py::test_a_manifest_comes_back_with_all_that_it_needs",
     ),
     Mutant(
@@ -246,11 +241,9 @@ MUTANTS = [
         kinds.RESTORES,
         "I5",
         "layers that need not be here are not required",
-        "jobs/restore.py",
-        ("                if not is_nondistributable(blob.media_type):\n"
-         "                    tx.require"),
-        ("                if True:\n"
-         "                    tx.require"),
+        "jobs/local/restore.py",
+        ("                if not is_nondistributable(blob.media_type):\n                    tx.require"),
+        ("                if True:\n                    tx.require"),
         "tests/jobs/test_gc_trash.py::test_a_layer_that_need_not_be_here_is_not_required",
     ),
     Mutant(
@@ -258,7 +251,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I5",
         "what comes back has its delay again",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         '        root.history.note(tx.name, "push", digest)  # before the rename, as for a push\n',
         "",
         "tests/jobs/test_gc_trash.py::test_what_comes_back_has_its_delay_again",
@@ -268,7 +261,7 @@ MUTANTS = [
         kinds.ANSWERS,
         "I15",
         "what could not come back is told",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "            run.error(folder.name, outcome, root)",
         "            pass",
         "tests/jobs/test_gc_trash.py::test_i5_a_manifest_gets_no_row_when_something_of_it_is_gone[_lacks_a_blob]",
@@ -278,7 +271,7 @@ MUTANTS = [
         kinds.RESTORES,
         "I11",
         "a large layer is not read for a manifest",
-        "jobs/restore.py",
+        "jobs/local/restore.py",
         "reader_of(root.protocol, name)(digest, False)",
         "reader_of(root.protocol, name)(digest, True)",
         "tests/jobs/test_gc_trash.py::test_a_large_layer_is_not_read_to_see_that_it_is_no_manifest",
@@ -288,9 +281,11 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session that a request holds is not swept",
-        "jobs/leftovers.py",
-        ("                if root.driver.capabilities.locks and not writer.try_lock():\n"
-         "                    continue\n"),
+        "jobs/local/leftovers.py",
+        (
+            "                if root.driver.capabilities.locks and not writer.try_lock():\n"
+            "                    continue\n"
+        ),
         "",
         "tests/jobs/test_gc_leftovers.py::test_an_upload_that_a_request_is_writing_is_not_swept",
     ),
@@ -299,15 +294,9 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session is as old as its last byte",
-        "jobs/leftovers.py",
-        (
-            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
-            "            continue"
-        ),
-        (
-            "        if not ages.is_old(upload.started, max(delay, JUST_BEGUN)):\n"
-            "            continue"
-        ),
+        "jobs/local/leftovers.py",
+        ("        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n            continue"),
+        ("        if not ages.is_old(upload.started, max(delay, JUST_BEGUN)):\n            continue"),
         "tests/jobs/test_gc_leftovers.py::test_an_upload_is_as_old_as_its_last_byte",
     ),
     Mutant(
@@ -315,15 +304,9 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session that has just begun is left alone",
-        "jobs/leftovers.py",
-        (
-            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
-            "            continue"
-        ),
-        (
-            "        if not ages.is_old(upload.moved, delay):\n"
-            "            continue"
-        ),
+        "jobs/local/leftovers.py",
+        ("        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n            continue"),
+        ("        if not ages.is_old(upload.moved, delay):\n            continue"),
         "tests/jobs/test_gc_leftovers.py::test_an_upload_that_has_just_begun_is_somebodys_even_without_a_delay",
     ),
     Mutant(
@@ -331,11 +314,8 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session is kept for the delay",
-        "jobs/leftovers.py",
-        (
-            "        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n"
-            "            continue\n"
-        ),
+        "jobs/local/leftovers.py",
+        ("        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):\n            continue\n"),
         "",
         "tests/jobs/test_gc_leftovers.py::test_an_upload_is_as_old_as_its_last_byte",
     ),
@@ -344,7 +324,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session holds back its own repository",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         'return self._began.get(keys.name_key(name), float("inf"))',
         'return self._began.get(name, float("inf"))',
         "tests/jobs/test_gc_leftovers.py::test_an_upload_holds_back_its_own_repository_only",
@@ -354,7 +334,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "the oldest of several sessions counts",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         'min(upload.started, self._began.get(upload.owner, float("inf")))',
         "upload.started",
         "tests/jobs/test_gc_rechecks.py::test_the_oldest_of_two_uploads_counts",
@@ -364,7 +344,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I6",
         "a session that moves is somebody's, however old it is",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "moving = not ages.is_old(upload.moved, max",
         "moving = not ages.is_old(upload.started, max",
         "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
@@ -374,7 +354,7 @@ MUTANTS = [
         kinds.UPLOADS,
         "I11",
         "for a day at the most",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         " and not ages.is_old(upload.started, GREATEST_AGE):",
         ":",
         "tests/jobs/test_gc_leftovers.py::test_an_upload_that_lasts_longer_than_a_day_holds_nothing_back",
@@ -384,7 +364,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I3",
         "a link into tmp is as old as its ctime",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "ages.is_old(ages.changed(key, info), delay)",
         "ages.is_old(ages.written(key, info), delay)",
         "tests/jobs/test_gc_leftovers.py::test_a_link_into_tmp_is_as_old_as_the_link",
@@ -394,7 +374,7 @@ MUTANTS = [
         kinds.DELAY,
         "I3",
         "a temporary file has a minute",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "_sweep_tmp(root, max(delay, 60.0), ages)",
         "_sweep_tmp(root, delay, ages)",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
@@ -404,7 +384,7 @@ MUTANTS = [
         kinds.DELAY,
         "I3",
         "so has that of an index.json",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "ages.is_old(ages.written(key, info), max(delay, 60.0))",
         "ages.is_old(ages.written(key, info), delay)",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
@@ -414,7 +394,7 @@ MUTANTS = [
         kinds.DELAY,
         "I3",
         "whatever its name",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):",
         "if info is not None:",
         "tests/jobs/test_gc_leftovers.py::test_a_temporary_file_has_a_minute_even_without_a_delay",
@@ -424,12 +404,12 @@ MUTANTS = [
         kinds.LOCKS,
         "I3",
         "it is removed under the lock of who may be about to rename it",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         (
-            "                with root.local.site.locks.hold(name):\n"
-            "                    root.local.site.discard(key)"
+            "                with root.local.context.locks.hold(name):\n"
+            "                    root.local.context.discard(key)"
         ),
-        "                root.local.site.discard(key)",
+        "                root.local.context.discard(key)",
         "tests/jobs/test_gc_leftovers.py::test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock",
     ),
     Mutant(
@@ -437,7 +417,7 @@ MUTANTS = [
         kinds.LINKS,
         "I2",
         "a name in the pool goes when it is the last",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "if info is not None and info.nlink == 1:",
         "if info is not None and info.nlink <= 2:",
         "tests/jobs/test_gc_leftovers.py::test_a_copy_in_the_pool_that_a_repository_uses_stays_there",
@@ -447,7 +427,7 @@ MUTANTS = [
         kinds.UNKNOWN,
         "I9",
         "uploads of a zot beside us are left while they are young",
-        "jobs/leftovers.py",
+        "jobs/local/leftovers.py",
         "info.is_file and ages.is_old(ages.written(key, info), delay):",
         "info.is_file:",
         "tests/jobs/test_gc_leftovers.py::test_the_uploads_of_a_zot_beside_us_go_when_they_are_old",
@@ -468,10 +448,8 @@ MUTANTS = [
         "I2",
         "nothing is appended to a file that has become a blob",
         "storage/local/uploads.py",
-        ("        if info.nlink > 1:\n"
-         "            # Published"),
-        ("        if False:\n"
-         "            # Published"),
+        ("        if info.nlink > 1:\n            # Published"),
+        ("        if False:\n            # Published"),
         "tests/storage/test_storage_sessions.py::test_i2_a_file_that_has_a_blobs_name_already_is_no_session_any_more",
     ),
     Mutant(
@@ -481,8 +459,7 @@ MUTANTS = [
         "a session has one writer",
         "storage/local/uploads.py",
         "            return writer.try_lock()",
-        ("            writer.try_lock()\n"
-         "            return True"),
+        ("            writer.try_lock()\n            return True"),
         "tests/storage/test_storage_sessions.py::test_a_session_has_one_writer",
     ),
     Mutant(
@@ -491,8 +468,7 @@ MUTANTS = [
         "I2",
         "also where there are no locks",
         "storage/locks.py",
-        ("            if name in self._taken:\n"
-         "                return None\n"),
+        ("            if name in self._taken:\n                return None\n"),
         "",
         "tests/storage/test_storage_sessions.py::test_without_locks_a_session_has_one_writer_in_its_process",
     ),
@@ -522,8 +498,7 @@ MUTANTS = [
         "I2",
         "after an error the file is as long as what is hashed",
         "storage/local/uploads.py",
-        ("            self._writer.truncate(self.offset)\n"
-         "            raise"),
+        ("            self._writer.truncate(self.offset)\n            raise"),
         "            raise",
         "tests/storage/test_storage_sessions.py::test_after_an_error_the_session_is_as_long_as_what_is_hashed",
     ),
@@ -533,13 +508,14 @@ MUTANTS = [
         "I11",
         "a full disk gets the bytes of the session back",
         "storage/local/uploads.py",
-        ("        except NoSpace:\n"
-         "            self.cancel()\n"
-         "            raise\n"
-         "        except StorageError:\n"
-         "            self._writer.trunc"),
-        ("        except StorageError:\n"
-         "            self._writer.trunc"),
+        (
+            "        except NoSpace:\n"
+            "            self.cancel()\n"
+            "            raise\n"
+            "        except StorageError:\n"
+            "            self._writer.trunc"
+        ),
+        ("        except StorageError:\n            self._writer.trunc"),
         "tests/storage/test_storage_sessions.py::test_a_full_disk_frees_the_bytes_of_a_session_at_once",
     ),
     Mutant(
@@ -548,8 +524,7 @@ MUTANTS = [
         "I11",
         "the room that is to stay free is looked at in between",
         "storage/local/uploads.py",
-        ("                self._uploads.reserve.check()\n"
-         "                self._unchecked = 0"),
+        ("                self._uploads.reserve.check()\n                self._unchecked = 0"),
         "                self._unchecked = 0",
         "tests/storage/test_storage_sessions.py::test_the_room_that_is_to_stay_free_is_looked_at_while_a_large_blob_comes",
     ),
@@ -559,8 +534,7 @@ MUTANTS = [
         "I2",
         "what has arrived is what the digest says",
         "storage/local/uploads.py",
-        ("            self._verify(digest)\n"
-         "            self._flush()"),
+        ("            self._verify(digest)\n            self._flush()"),
         "            self._flush()",
         "tests/storage/test_storage_sessions.py::test_i2_what_is_no_such_blob_is_refused_and_nothing_of_it_is_left",
     ),
@@ -590,8 +564,7 @@ MUTANTS = [
         "I3",
         "with commit, a blob is flushed before it has its name",
         "storage/local/uploads.py",
-        ("            self._verify(digest)\n"
-         "            self._flush()"),
+        ("            self._verify(digest)\n            self._flush()"),
         "            self._verify(digest)",
         "tests/storage/test_storage_sessions.py::test_with_commit_a_blob_is_flushed_before_it_has_its_name",
     ),
@@ -601,9 +574,11 @@ MUTANTS = [
         "I3",
         "after a flush that failed nothing is believed any more",
         "storage/local/uploads.py",
-        ("            # fsync(2): after an error the next one may report success for bytes that never arrived.\n"
-         "            self.cancel()\n"
-         "            raise"),
+        (
+            "            # fsync(2): after an error the next one may report success for bytes that never arrived.\n"
+            "            self.cancel()\n"
+            "            raise"
+        ),
         "            raise",
         "tests/storage/test_storage_sessions.py::test_after_a_flush_that_failed_the_session_is_gone",
     ),
@@ -613,14 +588,13 @@ MUTANTS = [
         "I11",
         "of a wrong blob nothing is left",
         "storage/local/uploads.py",
-        ("        except (DigestInvalid, NoSpace):\n"
-         "            self.cancel()\n"
-         "            raise\n"
-         "        self.cancel()"),
-        ("        except NoSpace:\n"
-         "            self.cancel()\n"
-         "            raise\n"
-         "        self.cancel()"),
+        (
+            "        except (DigestInvalid, NoSpace):\n"
+            "            self.cancel()\n"
+            "            raise\n"
+            "        self.cancel()"
+        ),
+        ("        except NoSpace:\n            self.cancel()\n            raise\n        self.cancel()"),
         "tests/storage/test_storage_sessions.py::test_i2_what_is_no_such_blob_is_refused_and_nothing_of_it_is_left",
     ),
     Mutant(
@@ -629,14 +603,8 @@ MUTANTS = [
         "I11",
         "of a finished session nothing is left",
         "storage/local/uploads.py",
-        ("            raise\n"
-         "        self.cancel()\n"
-         "\n"
-         "    def _flush"),
-        ("            raise\n"
-         "        self._release()\n"
-         "\n"
-         "    def _flush"),
+        ("            raise\n        self.cancel()\n\n    def _flush"),
+        ("            raise\n        self._release()\n\n    def _flush"),
         "tests/storage/test_storage_sessions.py::test_a_finished_session_is_gone",
     ),
     Mutant(
@@ -655,12 +623,8 @@ MUTANTS = [
         "I11",
         "a lock is free after an error",
         "storage/locks.py",
-        ("        try:\n"
-         "            yield held\n"
-         "        finally:\n"
-         "            held.lock.release()"),
-        ("        yield held\n"
-         "        held.lock.release()"),
+        ("        try:\n            yield held\n        finally:\n            held.lock.release()"),
+        ("        yield held\n        held.lock.release()"),
         "tests/storage/test_storage_sessions.py::test_a_lock_is_free_after_an_error",
     ),
     Mutant(
@@ -689,9 +653,7 @@ MUTANTS = [
         "I4",
         "a lock on a file without a name is none",
         "storage/locks.py",
-        ("                if lock.current():\n"
-         "                    return lock\n"
-         "                lock.release()"),
+        ("                if lock.current():\n                    return lock\n                lock.release()"),
         "                return lock",
         "tests/storage/test_storage_sessions.py::test_a_lock_on_a_file_that_has_lost_its_name_is_none",
     ),
@@ -701,10 +663,8 @@ MUTANTS = [
         "I11",
         "a lock that is held for long makes a request busy",
         "storage/locks.py",
-        ("            if self._clock.elapsed() > until:\n"
-         "                raise Busy"),
-        ("            if False:\n"
-         "                raise Busy"),
+        ("            if self._clock.elapsed() > until:\n                raise Busy"),
+        ("            if False:\n                raise Busy"),
         "tests/storage/test_storage_sessions.py::test_a_lock_that_another_process_holds_for_long_is_busy",
     ),
 ]

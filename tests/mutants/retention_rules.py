@@ -244,16 +244,8 @@ MUTANTS = [
         "I4",
         "a full name may be that of a signature",
         "jobs/retention.py",
-        (
-            "        tag = row.tag or row.alias\n"
-            "        if tag is None:\n"
-            "            return _has_name(row.raw)"
-        ),
-        (
-            "        tag = row.tag\n"
-            "        if tag is None:\n"
-            "            return _has_name(row.raw)"
-        ),
+        ("        tag = row.tag or row.alias\n        if tag is None:\n            return _has_name(row.raw)"),
+        ("        tag = row.tag\n        if tag is None:\n            return _has_name(row.raw)"),
         RULES + "test_a_signature_with_a_full_name_goes_with_its_image",
     ),
     Mutant(
@@ -292,10 +284,7 @@ MUTANTS = [
         "I9",
         "what was not pushed here goes only if that is asked for",
         "jobs/retention.py",
-        (
-            "            if not self._rules.foreign:\n"
-            "                return False\n"
-        ),
+        ("            if not self._rules.foreign:\n                return False\n"),
         "",
         RULES + "test_a_manifest_that_was_not_pushed_here_goes_when_that_is_asked_for_and_it_was_noted",
     ),

@@ -15,7 +15,7 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "a copy is compared to its end",
-        "storage/local/site.py",
+        "storage/local/context.py",
         "steps = range(0, one.size, COMPARE_BLOCK)",
         "steps = range(0, min(one.size, COMPARE_BLOCK), COMPARE_BLOCK)",
         COMPARING + "test_to_its_end",
@@ -25,11 +25,8 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "a copy that is shorter is no copy",
-        "storage/local/site.py",
-        (
-            "                if one.size != b.size:\n"
-            "                    return False\n"
-        ),
+        "storage/local/context.py",
+        ("                if one.size != b.size:\n                    return False\n"),
         "",
         COMPARING + "test_to_its_end",
     ),
@@ -38,15 +35,9 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "a copy that can't be read is none",
-        "storage/local/site.py",
-        (
-            "    except IoFailed:\n"
-            "        return None"
-        ),
-        (
-            "    except IoFailed:\n"
-            "        raise"
-        ),
+        "storage/local/context.py",
+        ("    except IoFailed:\n        return None"),
+        ("    except IoFailed:\n        raise"),
         COMPARING + "test_what_can_not_be_read_is_no_copy",
     ),
     Mutant(
@@ -55,7 +46,7 @@ MUTANTS = [
         "I11",
         "on a small file system the reserve is small",
         "storage/local/reserve.py",
-        "min(self._want, self._site.driver.space().total // SHARE)",
+        "min(self._want, self._context.driver.space().total // SHARE)",
         "self._want",
         RESERVE + "test_on_a_small_file_system_it_is_small",
     ),
@@ -65,10 +56,7 @@ MUTANTS = [
         "I11",
         "inodes are kept from plenty only",
         "storage/local/reserve.py",
-        (
-            "        if not self._site.driver.space().free_inodes >= SHARE * INODES // 2:\n"
-            "            return\n"
-        ),
+        ("        if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:\n            return\n"),
         "",
         RESERVE + "test_inodes_are_kept_where_they_are_counted_and_from_plenty",
     ),
@@ -78,8 +66,8 @@ MUTANTS = [
         "I10",
         "inodes are kept where they are counted",
         "storage/local/reserve.py",
-        "if not self._site.driver.space().free_inodes >= SHARE * INODES // 2:",
-        "if self._site.driver.space().free_inodes >= SHARE * INODES // 2:",
+        "if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:",
+        "if self._context.driver.space().free_inodes >= SHARE * INODES // 2:",
         RESERVE + "test_inodes_are_kept_where_they_are_counted_and_from_plenty",
     ),
     Mutant(
@@ -108,11 +96,8 @@ MUTANTS = [
         "I10",
         "what was given back to grow is made anew",
         "storage/local/reserve.py",
-        (
-            "            self._site.discard(keys.RESERVE)\n"
-            "            self._kept = False\n"
-        ),
-        "            self._site.discard(keys.RESERVE)\n",
+        ("            self._context.discard(keys.RESERVE)\n            self._kept = False\n"),
+        "            self._context.discard(keys.RESERVE)\n",
         RESERVE + "test_it_grows_with_the_largest_index",
     ),
     Mutant(
@@ -121,18 +106,8 @@ MUTANTS = [
         "I11",
         "a reserve that can't be made fails nothing",
         "storage/local/reserve.py",
-        (
-            "        except StorageError:\n"
-            "            pass\n"
-            "\n"
-            "    def _keep_inodes"
-        ),
-        (
-            "        except NotFound:\n"
-            "            pass\n"
-            "\n"
-            "    def _keep_inodes"
-        ),
+        ("        except StorageError:\n            pass\n\n    def _keep_inodes"),
+        ("        except NotFound:\n            pass\n\n    def _keep_inodes"),
         RESERVE + "test_where_it_can_not_be_made_nothing_fails_and_it_is_tried_again",
     ),
     Mutant(
@@ -211,10 +186,7 @@ MUTANTS = [
         "I10",
         "no upload begins on a full disk",
         "storage/local/uploads.py",
-        (
-            "        self.reserve.check()\n"
-            "        upload_id"
-        ),
+        ("        self.reserve.check()\n        upload_id"),
         "        upload_id",
         RESERVE + "test_no_upload_begins_on_a_full_disk",
     ),
@@ -223,12 +195,9 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a repair is about the file that was looked at",
-        "storage/local/upkeep.py",
-        (
-            "            if not self._bad.mark(digest, blob, damaged):\n"
-            "                return []\n"
-        ),
-        "            self._bad.mark(digest, blob, damaged)\n",
+        "storage/local/maintenance.py",
+        ("            if not self._damaged.mark(digest, blob, damaged):\n                return []\n"),
+        "            self._damaged.mark(digest, blob, damaged)\n",
         STEPS + "test_where_the_name_leads_elsewhere_by_now_nothing_is_done",
     ),
     Mutant(
@@ -236,11 +205,8 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "a damaged copy leaves the pool",
-        "storage/local/upkeep.py",
-        (
-            "            self.drop_from_pool(digest, damaged)\n"
-            "            protocol"
-        ),
+        "storage/local/maintenance.py",
+        ("            self.drop_from_pool(digest, damaged)\n            protocol"),
         "            protocol",
         STEPS + "test_everybody_gets_good_bytes_and_so_does_the_pool",
     ),
@@ -249,8 +215,8 @@ MUTANTS = [
         kinds.BELIEVED,
         "I11",
         "a good one comes into the pool",
-        "storage/local/upkeep.py",
-        "            protocol.pool.offer(digest, staged, Found(Copy.ABSENT))\n",
+        "storage/local/maintenance.py",
+        "            protocol.pool.offer(digest, staged, PoolEntry(Copy.ABSENT))",
         "",
         STEPS + "test_everybody_gets_good_bytes_and_so_does_the_pool",
     ),
@@ -259,9 +225,9 @@ MUTANTS = [
         kinds.RESTORES,
         "I7",
         "what a client deletes meanwhile stays away",
-        "storage/local/upkeep.py",
-        "if not self._bad.holds(digest, damaged.info) and self._site.stat(blob) is None:",
-        "if self._site.stat(blob) is None:",
+        "storage/local/maintenance.py",
+        "if not self._damaged.holds(digest, damaged.info) and self._context.stat(blob) is None:",
+        "if self._context.stat(blob) is None:",
         STEPS + "test_i7_what_a_client_deletes_meanwhile_stays_away",
     ),
     Mutant(
@@ -269,7 +235,7 @@ MUTANTS = [
         kinds.ANSWERS,
         "I10",
         "repairs leave the room that is kept back",
-        "storage/local/upkeep.py",
+        "storage/local/maintenance.py",
         "                self._protocol.reserve.check()\n",
         "",
         STEPS + "test_a_full_disk_is_not_filled_by_repairs",
@@ -279,15 +245,9 @@ MUTANTS = [
         kinds.BELIEVED,
         "I2",
         "bytes are hashed before they heal anything",
-        "storage/local/upkeep.py",
-        (
-            "        if state.hexdigest() != digest.encoded:\n"
-            "            raise"
-        ),
-        (
-            "        if False:\n"
-            "            raise"
-        ),
+        "storage/local/maintenance.py",
+        ("        if state.hexdigest() != digest.encoded:\n            raise"),
+        ("        if False:\n            raise"),
         STEPS + "test_i2_other_bytes_heal_nothing",
     ),
 ]

@@ -8,7 +8,7 @@ from zotctl.oci.codec import load_json
 
 UNUSABLE = {
     "empty": b"",
-    "torn": b'{"t": 1, "a": "pu',
+    "may_truncate": b'{"t": 1, "a": "pu',
     "zeros": bytes(64),
     "no UTF-8": b'"\xff"',
     "deep": b"[" * 100_000,
@@ -28,8 +28,14 @@ def test_what_cannot_be_used_is_a_value_error(body: bytes) -> None:
         load_json(body)
 
 
-@pytest.mark.parametrize(("body", "found"), [(b'{"t": 1.5, "d": [7, -0, null]}', {"t": 1.5, "d": [7, 0, None]}),
-                                             ('"\u00e4"', "\u00e4"), (b"12345678901234567890", 12345678901234567890)])
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"t": 1.5, "d": [7, -0, null]}', {"t": 1.5, "d": [7, 0, None]}),
+        ('"\u00e4"', "\u00e4"),
+        (b"12345678901234567890", 12345678901234567890),
+    ],
+)
 def test_what_can_be_used_is_what_stands_there(body: bytes | str, found: object) -> None:
     assert load_json(body) == found
     assert not isinstance(found, int) or isinstance(load_json(body), int)

@@ -28,14 +28,14 @@ from zotctl.errors import (
     NotYetReadable,
     Referenced,
 )
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.gc_local import Chosen, purge
-from zotctl.jobs.leftovers import Moving
-from zotctl.jobs.restore import restore
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.local.gc import Chosen, purge
+from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.local.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
 
@@ -96,7 +96,7 @@ class Client:
                 self.answer("HEAD 404")
                 return False
             self.answer("HEAD 200")
-            self.ghost.promise(self.process, repo, digest)
+            self.ghost.reserve(self.process, repo, digest)
         return True
 
     def upload(self, repo: str, digest: str) -> None:
@@ -106,7 +106,7 @@ class Client:
                 upload.write([body])
                 upload.finish(parse_digest(digest))
             self.answer("PUT blob 201")
-            self.ghost.promise(self.process, repo, digest)
+            self.ghost.reserve(self.process, repo, digest)
 
     def mount(self, source: str, repo: str, digest: str) -> bool:
         granted = frozenset({(repo, digest)} if (source, digest) in self.ghost.granted else ())
@@ -116,7 +116,7 @@ class Client:
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
-            self.ghost.promise(self.process, repo, digest)
+            self.ghost.reserve(self.process, repo, digest)
         return True
 
     def delete_blob(self, repo: str, digest: str) -> None:
@@ -132,19 +132,19 @@ class Client:
     def get(self, repo: str, digest: str, since: int, step: int) -> None:
         """A blob of a manifest that was read at `since`: from then on it is there for the delay."""
         with self.op("get", repo, digest):
-            known_bad = self._is_marked(repo, digest)
+            known_damaged = self._is_marked(repo, digest)
             try:
                 with self.here(repo).open_blob(parse_digest(digest)) as reader:
                     body = reader.read_at(0, reader.size)
             except BlobUnknown:
                 self._check_missing(repo, digest, since, step)
                 return
-            if hashlib.sha256(body).hexdigest() != digest[7:] and (known_bad or not self.ghost.rotten):
+            if hashlib.sha256(body).hexdigest() != digest[7:] and (known_damaged or not self.ghost.rotten):
                 self.ghost.fail(self.process, "I2", f"GET of {digest} in {repo} gave other bytes")
 
     def _is_marked(self, repo: str, digest: str) -> bool:
         names = self.machine.driver.names
-        folder, inode = names.get(keys.bad(parse_digest(digest))), names.get(blob_key(repo, digest))
+        folder, inode = names.get(keys.damaged_links(parse_digest(digest))), names.get(blob_key(repo, digest))
         return folder is not None and any(one is inode for one in folder.names.values())
 
     def _check_missing(self, repo: str, digest: str, since: int, step: int) -> None:
@@ -265,7 +265,7 @@ def pusher(repo: str, image: Image, *tags: str, head: bool = True, slow: float =
     return run
 
 
-def promised(repo: str, image: Image, *tags: str, slow: float = 0.0) -> Script:
+def reserved(repo: str, image: Image, *tags: str, slow: float = 0.0) -> Script:
     """Sends nothing: if all is there, as HEAD says, the manifest has to be accepted."""
 
     def run(client: Client) -> None:
@@ -361,7 +361,7 @@ def purger() -> Script:
 
     def work(run: Run) -> None:
         root, options = run.roots[0], GcOptions(delay=DELAY)
-        purge(run, root, Chosen(options, Moving(root, DELAY, run.clock.now())))
+        purge(run, root, Chosen(options, ActiveUploads(root, DELAY, run.clock.now())))
 
     return lambda client: client.job("purge", "purge", work)
 
@@ -400,7 +400,7 @@ def later(delays: float, body: Script) -> Script:
 
 def foreign_tool(repo: str, image: Image, tag: str, slow: float = 0.0) -> Script:
     """Like skopeo or oras: sees that the blobs are there, sends none, and writes index.json in place, with no lock
-    and no promise; within the delay."""
+    and no reservation; within the delay."""
 
     def run(client: Client) -> None:
         driver, start = client.process.driver, client.machine.now

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet  # type: ignore[import-untyped]
 
+from tests.doubles.filesystem import MemoryDriver, MemoryLock, MemoryReader, MemoryWriter
 from tests.faults import Crash
 from zotctl.errors import Exists
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
-from zotctl.storage.memory import MemoryDriver, MemoryLock, MemoryReader, MemoryWriter
 
 if TYPE_CHECKING:
     from tests.simulation.ghost import Ghost, Op

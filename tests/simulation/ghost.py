@@ -1,6 +1,6 @@
 """What must be true after every step, told from the calls as they happen (invariants.md).
 
-The ghost sees each change of a name, and knows what each process is about (`Op`): what was pushed, promised,
+The ghost sees each change of a name, and knows what each process is about (`Op`): what was pushed, reserved,
 acknowledged and deleted on purpose. Checks are incremental, so that thousands of schedules a minute are looked at.
 """
 
@@ -139,8 +139,8 @@ class Ghost:
         self.repos: dict[str, Repo] = {}
         self.granted: set[Blob] = set()
         self.trash: dict[Blob, set[str]] = {}
-        self.promises: dict[Blob, tuple[int, int]] = {}
-        """Step and time of the moment from which each promise runs."""
+        self.reservations: dict[Blob, tuple[int, int]] = {}
+        """Step and time of the moment from which each reservation runs."""
         self.deleted: dict[Blob, int] = {}
         """The step at which a client deleted it on purpose."""
         self.foreign_writes: dict[int, int] = {}
@@ -206,7 +206,7 @@ class Ghost:
         if place.run:
             self.trash.get(blob, set()).discard(key)
         if op is not None and op.deletes(place.digest) and op.repo == place.repo:
-            self.promises.pop(blob, None)
+            self.reservations.pop(blob, None)
             self.deleted[blob] = self.machine.steps
             if not place.run:
                 self.granted.discard(blob)
@@ -216,7 +216,7 @@ class Ghost:
         self._still_held(process, blob)
 
     def _still_held(self, process: Process, blob: Blob) -> None:
-        """A name went: is what was promised or is needed still where it must be?"""
+        """A name went: is what was reserved or is needed still where it must be?"""
         if blob_key(*blob) in self.names:
             return
         repo, in_trash = self.repo(blob[0]), bool(self.trash.get(blob))
@@ -226,9 +226,9 @@ class Ghost:
         collects = process.op is not None and process.op.kind in ("gc", "purge")
         if collects and blob[1] in repo.subjects and self._is_kept_as_subject(blob, repo):
             self.fail(process, "I5", f"{blob[1]} was collected in {blob[0]}, where it is the subject of a referrer")
-        promise = self.promises.get(blob)
-        if promise is not None and not in_trash and self.machine.now - promise[1] < DELAY_NS:
-            self.fail(process, "I6", f"{blob[1]} is gone from {blob[0]} {self._ago(promise)} after it was promised")
+        reservation = self.reservations.get(blob)
+        if reservation is not None and not in_trash and self.machine.now - reservation[1] < DELAY_NS:
+            self.fail(process, "I6", f"{blob[1]} is gone from {blob[0]} {self._ago(reservation)} after it was reserved")
         if not in_trash:
             self.granted.discard(blob)
 
@@ -240,36 +240,38 @@ class Ghost:
                 return True
         return False
 
-    def _ago(self, promise: tuple[int, int]) -> str:
-        return f"{(self.machine.now - promise[1]) / SECOND:.3f} s"
+    def _ago(self, reservation: tuple[int, int]) -> str:
+        return f"{(self.machine.now - reservation[1]) / SECOND:.3f} s"
 
-    # -- promises -------------------------------------------------------------------------------
+    # -- reservations -------------------------------------------------------------------------------
 
-    def promise(self, process: Process, repo: str, digest: str) -> None:
+    def reserve(self, process: Process, repo: str, digest: str) -> None:
         """The client was told that it exists: since when this process last saw it there."""
         blob, op = (repo, digest), process.op
         assert op is not None
         seen = process.seen.get(blob_key(repo, digest), (op.step, op.time))
         if seen[0] <= self.deleted.get(blob, -1):
             return  # a deletion came between: the answer belongs before it
-        if self.promises.get(blob, (0, 0))[1] < seen[1]:
-            self.promises[blob] = seen
+        if self.reservations.get(blob, (0, 0))[1] < seen[1]:
+            self.reservations[blob] = seen
         self._still_held(process, blob)
 
     def refused(self, process: Process, repo: str, digests: Iterable[str]) -> None:
-        """A manifest was refused for want of these: was one of them promised?"""
+        """A manifest was refused for want of these: was one of them reserved?"""
         for digest in digests:
-            promise = self.promises.get((repo, digest))
+            reservation = self.reservations.get((repo, digest))
             key = blob_key(repo, digest)
             inode = self.names.get(key)
-            before = process.op is None or (promise is not None and promise[0] < process.op.step)
-            if promise is not None and before and self.machine.now - promise[1] < DELAY_NS:
+            before = process.op is None or (reservation is not None and reservation[0] < process.op.step)
+            if reservation is not None and before and self.machine.now - reservation[1] < DELAY_NS:
                 if inode is not None and id(inode) in self.rotten:
                     continue
                 if process.op is not None and self.deleted.get((repo, digest), -1) >= process.op.step:
                     continue
                 self.fail(
-                    process, "I6", f"{repo}: a manifest was refused {self._ago(promise)} after {digest} was promised"
+                    process,
+                    "I6",
+                    f"{repo}: a manifest was refused {self._ago(reservation)} after {digest} was reserved",
                 )
 
     def deleted_since(self, repo: str, digest: str, step: int) -> bool:

@@ -9,19 +9,19 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from zotctl.errors import NotFound
-from zotctl.jobs import dedupe as dedupe_module
-from zotctl.jobs import gc_local as gc_module
-from zotctl.jobs.gc_local import Collection
+from zotctl.jobs.local import dedupe as dedupe_module
+from zotctl.jobs.local import gc as gc_module
+from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, keys, repository
 from zotctl.storage.driver import Reader
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.index import Index
 from zotctl.storage.local import heal as heal_module
-from zotctl.storage.local.bad import Bad
+from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.protocol import LocalTransaction
-from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
 
@@ -42,8 +42,8 @@ class _NoLock:
         pass
 
 
-def _not_held(site: Site, name: str) -> Held:
-    return Held(name, _NoLock(), site.clock)
+def _not_held(context: LocalContext, name: str) -> Held:
+    return Held(name, _NoLock(), context.clock)
 
 
 def _condemn_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
@@ -53,11 +53,11 @@ def _condemn_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
         return
     left = [digest for digest in batch if digest not in marks.reachable]
     if not marks.faults:
-        self._local.trash.condemn(_not_held(self._local.site, self._name), self._run_name, left)
+        self._local.trash.condemn(_not_held(self._local.context, self._name), self._run_name, left)
 
 
 def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
-    with self._protocol.site.locks.hold(self._name) as held:
+    with self._protocol.context.locks.hold(self._name) as held:
         marks = self._marker._marks
         assert marks is not None
         left = [digest for digest in batch if digest not in marks.reachable]
@@ -66,7 +66,7 @@ def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> No
 
 def _require_what_is_in_place(self: LocalTransaction, digest: Digest) -> Any:
     blobs = self._protocol.blobs
-    return blobs._sound(digest, self._protocol.site.driver.stat(keys.blob(self.name, digest)))
+    return blobs._sound(digest, self._protocol.context.driver.stat(keys.blob(self.name, digest)))
 
 
 _require, _put_manifest = Repository._require, Repository.put_manifest
@@ -80,7 +80,7 @@ def _check_before_the_lock(self: Repository, manifest: Any, body: bytes, tags: S
 
 
 def _commit_without_lock(self: IndexFiles, name: str, changes: Any, transaction: Callable[[Held], Any]) -> Any:
-    held = _not_held(self._site, name)
+    held = _not_held(self._context, name)
     while (outcomes := self._try_commit(held, changes, transaction(held))) is None:
         pass
     return outcomes
@@ -88,35 +88,37 @@ def _commit_without_lock(self: IndexFiles, name: str, changes: Any, transaction:
 
 def _delete_name_first(self: Trash, held: Held, digest: Digest) -> None:
     kept = keys.condemned(self._deleted_run(), held.name, digest)
-    self._site.make_dirs(keys.parent(kept))
-    self._site.discard(kept)
-    self._site.driver.rename(keys.blob(held.name, digest), kept)
+    self._context.make_dirs(keys.parent(kept))
+    self._context.discard(kept)
+    self._context.driver.rename(keys.blob(held.name, digest), kept)
     for run in self.runs(fresh=True):
-        self._site.discard(keys.condemned(run, held.name, digest))
+        self._context.discard(keys.condemned(run, held.name, digest))
 
 
 def _delete_over_an_older_name(self: Trash, held: Held, digest: Digest) -> None:
     for run in self.runs(fresh=True):
-        self._site.discard(keys.condemned(run, held.name, digest))
+        self._context.discard(keys.condemned(run, held.name, digest))
     kept = keys.condemned(self._deleted_run(), held.name, digest)
-    self._site.make_dirs(keys.parent(kept))
-    self._site.driver.rename(keys.blob(held.name, digest), kept)
+    self._context.make_dirs(keys.parent(kept))
+    self._context.driver.rename(keys.blob(held.name, digest), kept)
 
 
-def _swap_unseen(site: Site, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]) -> bool:
+def _swap_unseen(
+    context: LocalContext, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
+) -> bool:
     with locks.hold(name):
-        still(site.driver.stat(temp))
-        site.driver.rename(temp, keys.blob(name, digest))
+        still(context.driver.stat(temp))
+        context.driver.rename(temp, keys.blob(name, digest))
     return True
 
 
 def _swap_without_lock(
-    site: Site, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
+    context: LocalContext, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
 ) -> bool:
-    now = site.stat(keys.blob(name, digest))
+    now = context.stat(keys.blob(name, digest))
     if now is None or not still(now):
         return False
-    site.driver.rename(temp, keys.blob(name, digest))
+    context.driver.rename(temp, keys.blob(name, digest))
     return True
 
 
@@ -139,7 +141,7 @@ def _nothing_late(self: IndexFiles, name: str | None = None) -> list[Any]:
     return []
 
 
-def _believed(self: Site, one: Reader, other: str) -> bool:
+def _believed(self: LocalContext, one: Reader, other: str) -> bool:
     return self.stat(other) is not None
 
 
@@ -150,9 +152,9 @@ def _runs_from_memory(self: Trash, *, fresh: bool = False) -> list[str]:
     return _runs(self) if self._runs[0] is None else self._runs[1]
 
 
-def _mark_whatever_is_there(self: Bad, digest: Digest, key: str, damaged: HeldFile) -> bool:
+def _mark_whatever_is_there(self: DamagedFiles, digest: Digest, key: str, damaged: HeldFile) -> bool:
     with suppress(NotFound):
-        self._site.link_into(key, f"{keys.bad(digest)}/{self._site.clock.token()}")
+        self._context.link_into(key, f"{keys.damaged_links(digest)}/{self._context.clock.token()}")
     return True
 
 
@@ -186,12 +188,12 @@ OFF: dict[str, Off] = {
         [(dedupe_module, "swap", _swap_without_lock)], ("dedupe delete", "dedupe"), 1500
     ),
     "heal: re-check": Off([(heal_module, "swap", _swap_unseen)], ("scrub delete",), 300),
-    "compare before link": Off([(Site, "same_bytes", _believed)], ("bad pool",), 100),
+    "compare before link": Off([(LocalContext, "same_bytes", _believed)], ("bad pool",), 100),
     "generation: look before the rename": Off([(IndexFiles, "_now", _look_and_forget)], ("foreign commit",), 100),
     "generation: look after the rename": Off([(IndexFiles, "late_writes", _nothing_late)], ("foreign commit",), 300),
     "a child without a row brings what it needs": Off([(repository, "_require_kind", _nothing)], ("index gc",), 1000),
     "only the inode that was compared is marked": Off(
-        [(Bad, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500
+        [(DamagedFiles, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500
     ),
 }
 """The names are those of the table; the last two are what this simulation has found to be missing."""

@@ -27,7 +27,7 @@ def _gc(rng: Random) -> Script:
 def _push_gc(rng: Random) -> Cast:
     image = rng.choice([M1, M2, M6, M3])
     return [
-        ("push", rng.choice([a.pusher, a.promised])("a", image, "new", slow=rng.choice([0, 0, 0.6]))),
+        ("push", rng.choice([a.pusher, a.reserved])("a", image, "new", slow=rng.choice([0, 0, 0.6]))),
         ("gc", _gc(rng)),
     ]
 
@@ -194,10 +194,10 @@ def _foreign_purge(rng: Random) -> Cast:
 
 
 def _wait(rng: Random) -> Cast:
-    """Promises that are made good late, and collectors all the while."""
+    """Reservations that are made good late, and collectors all the while."""
     image = rng.choice([M1, M2, M6])
     return [
-        ("ask", a.promised("a", image, "new", slow=rng.choice([0.3, 0.9]))),
+        ("ask", a.reserved("a", image, "new", slow=rng.choice([0.3, 0.9]))),
         ("gc", a.collector()),
         ("gc2", a.later(rng.choice([0.1, 0.5]), a.collector("gc2"))),
         ("purge", a.later(rng.choice([0.2, 0.8, 0.95]), a.purger())),
@@ -214,7 +214,7 @@ def _crowd(rng: Random) -> Cast:
     everybody = [
         ("push", a.pusher(repo, image, "u", slow=rng.choice([0, 0.5]))),
         ("push2", a.pusher("a", rng.choice([M1, M2, M6]), "u")),
-        ("ask", a.promised("a", rng.choice([M1, M2, M6]), "w", slow=rng.choice([0, 0.7]))),
+        ("ask", a.reserved("a", rng.choice([M1, M2, M6]), "w", slow=rng.choice([0, 0.7]))),
         ("index", a.index_pusher("a", rng.choice([X1, X2]), "x")),
         ("mount", a.mounter("a", "b", rng.choice([M1, M2]), "y")),
         ("tag", a.tagger("a", M0, "t2", "u")),

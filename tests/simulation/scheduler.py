@@ -69,7 +69,15 @@ def plan_of(seed: int, scene: str | None = None) -> Plan:
             actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 80))
         elif fate < 0.3:
             actors[victim] = replace(actors[victim], freeze=(rng.randrange(1, 80), rng.choice([100, 1000, 100_000])))
-    return Plan(seed, chosen, SCENES[chosen].world, tuple(actors), rng.random() < 0.3, to_the_end=rng.random() < 0.25, commit=seed % 3 == 0)
+    return Plan(
+        seed,
+        chosen,
+        SCENES[chosen].world,
+        tuple(actors),
+        rng.random() < 0.3,
+        to_the_end=rng.random() < 0.25,
+        commit=seed % 3 == 0,
+    )
 
 
 @dataclass

@@ -56,9 +56,9 @@ def test_every_seed_that_ever_failed() -> None:
 Pair = tuple[str, a.Script, a.Script, tuple[float, ...]]
 
 SMALL: dict[str, Pair] = {
-    "push, purge": ("old", a.promised("a", M2, "n"), a.purger(), (1.2,)),
-    "push, collect": ("old", a.promised("a", M1, "n"), a.collector(), ()),
-    "push, delete blob": ("old", a.promised("a", M1, "n"), a.blob_deleter("a", M1.blobs[1]), ()),
+    "push, purge": ("old", a.reserved("a", M2, "n"), a.purger(), (1.2,)),
+    "push, collect": ("old", a.reserved("a", M1, "n"), a.collector(), ()),
+    "push, delete blob": ("old", a.reserved("a", M1, "n"), a.blob_deleter("a", M1.blobs[1]), ()),
     "look, delete blob": ("old", a.looker("a", M2.blobs[1]), a.blob_deleter("a", M2.blobs[1]), ()),
     "upload, purge": ("old", a.uploader("a", M2.blobs[1]), a.purger(), (1.2,)),
     "upload, upload": ("old", a.uploader("b", M1.blobs[1]), a.uploader("b", M1.blobs[1]), ()),

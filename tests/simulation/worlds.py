@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.simulation.baton import SECOND, Machine, Process
 from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
 from tests.simulation.ghost import DELAY, Ghost, blob_key
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol
-from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
-from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.protocol import Change
 from zotctl.storage.root import Root
 
@@ -37,8 +37,8 @@ class Direct:
 def open_store(process: Process, *, dedupe: bool = True) -> Store:
     """What a process makes when it starts; that itself is no step."""
     driver, clock = process.driver, process.clock
-    site = Site(driver, clock, Locks(driver, clock), commit=process.machine.commit, dedupe=dedupe)
-    root = Root(LocalProtocol(site, min_free=0), read_only=False)
+    context = LocalContext(driver, clock, Locks(driver, clock), commit=process.machine.commit, dedupe=dedupe)
+    root = Root(LocalProtocol(context, min_free=0), read_only=False)
     root.committer = Direct(root.protocol)  # type: ignore[assignment]
     return Store([root], clock)
 
@@ -53,11 +53,11 @@ class Maker:
         self.machine = Machine(MemoryDriver(), START - int(20 * DELAY) * SECOND, coarse=False)
         process = Process(self.machine, "setup")
         self.store, self.other = open_store(process), open_store(process, dedupe=False)
-        site = self.store.roots[0].protocol.site
+        context = self.store.roots[0].protocol.context
         for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.TRASH, keys.HISTORY):
-            site.make_dirs(directory)
-        site.driver.append(keys.VERSION).close()
-        site.driver.append(keys.LOCK).close()
+            context.make_dirs(directory)
+        context.driver.append(keys.VERSION).close()
+        context.driver.append(keys.LOCK).close()
 
     def at(self, delays: float) -> None:
         """So many delays before or after the start."""
@@ -77,7 +77,7 @@ class Maker:
 
     def condemn(self, name: str, run: str, digests: Iterable[str]) -> None:
         protocol = self.store.roots[0].protocol
-        with protocol.site.locks.hold(name) as held:
+        with protocol.context.locks.hold(name) as held:
             protocol.trash.condemn(held, run, [parse_digest(digest) for digest in digests])
 
     def rot(self, name: str, digest: str) -> None:

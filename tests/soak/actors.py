@@ -120,7 +120,7 @@ class Actor:
 
 
 class Pusher(Actor):
-    """`manner`: quick, slow (the manifest seconds after the blobs), or promised (HEAD, then the manifest)."""
+    """`manner`: quick, slow (the manifest seconds after the blobs), or reserved (HEAD, then the manifest)."""
 
     def __init__(self, world: World, name: str, manner: str) -> None:
         super().__init__(world, name)
@@ -144,10 +144,10 @@ class Pusher(Actor):
 
     def _provide(self, name: str, body: bytes, made: images.Image) -> None:
         digest = digest_of(body)
-        if self._manner == "promised":
+        if self._manner == "reserved":
             answer, _ = self.ask("HEAD", f"/v2/{name}/blobs/{digest}", made.digest)
             if answer.status_code == 200:
-                self.journal.count("blobs promised by HEAD")
+                self.journal.count("blobs reserved by HEAD")
                 return
             if answer.status_code != 404:
                 raise self.refuse("HEAD", answer, digest, made.digest)
@@ -164,7 +164,7 @@ class Pusher(Actor):
         answer, _ = self.ask("POST", f"/v2/{name}/blobs/uploads/", digest, made.digest, params=params)
         if answer.status_code not in (201, 202):
             raise self.refuse("mount", answer, digest, made.digest)
-        self.journal.count("blobs promised by mount", answer.status_code == 201)
+        self.journal.count("blobs reserved by mount", answer.status_code == 201)
         return answer.status_code == 201
 
     def _post(self, name: str, digest: str, body: bytes, made: images.Image) -> None:

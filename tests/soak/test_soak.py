@@ -31,10 +31,10 @@ from zotctl.oci.digest import digest_of
 SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28"))
 PATIENCE = 90.0
 """More seconds, on a machine that is slow, until each of `WANTED` has happened."""
-MANNERS = ("quick", "slow", "slow", "promised", "promised", "promised")
+MANNERS = ("quick", "slow", "slow", "reserved", "reserved", "reserved")
 LOOPS: tuple[tuple[str, ...], ...] = (("gc",), ("gc",), ("dedupe",), ("scrub",), ("verify",))
-WANTED = ("pushed quick", "pushed slow", "pushed promised", "pulled", "imported", "deleted", "gc 0", "dedupe 0",
-          "scrub 0", "verify 0", "signals", "blobs promised by HEAD")  # fmt: skip
+WANTED = ("pushed quick", "pushed slow", "pushed reserved", "pulled", "imported", "deleted", "gc 0", "dedupe 0",
+          "scrub 0", "verify 0", "signals", "blobs reserved by HEAD")  # fmt: skip
 
 
 @contextmanager
@@ -140,8 +140,8 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
         parts = found.key.split("/")
         if ("blobs" in parts or "_blobs" in parts or "holds" in parts) and not alive & set(parts):
             world.journal.fail("was deleted and is not freed", found.key)
-        # A sentence of a collector that was killed stays until nobody would carry it out any more.
-        if found.key.startswith((".zotctl/uploads/", ".zotctl/staged/", ".zotctl/bad/")):
+        # An intent of a collector that was killed stays until nobody would carry it out any more.
+        if found.key.startswith((".zotctl/uploads/", ".zotctl/staged/", ".zotctl/damaged/")):
             world.journal.fail("is left over", found.key)
     copy = home / "copy"
     copy.mkdir()

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, Crash, Faults
 from tests.stores import root_over
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Writer, read
-from zotctl.storage.history import History, Past, condensed, events_of
+from zotctl.storage.history import History, Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -93,7 +93,7 @@ def test_nothing_is_forgotten_of_what_is_there(
     written: list[dict[str, object]], alive: set[str], tags: set[str]
 ) -> None:
     def known(some: list[dict[str, object]]) -> list[object]:
-        past = Past()
+        past = Timeline()
         for event in some:
             past.take(event)
         times = [{d: at for d, at in times.items() if d in alive} for times in (past.pushed, past.pulled, past.noted)]
@@ -188,7 +188,7 @@ def test_killed_anywhere_it_is_the_old_one_or_the_new_one(step: int) -> None:
     history.note("app", "push", A, {"v1": None})
     before = history.past("app")
     faulty = history_over(driver)
-    faulty._site.driver = Dying(driver)
+    faulty._context.driver = Dying(driver)
     with pytest.raises(Crash):
         faulty.compact("app", {A}, {"v1"})
         raise Crash  # fewer steps than that

@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
 from zotctl.storage import Store
 from zotctl.storage.catalog import SETTLED, Catalog
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 COMPONENTS = ["a", "b", "a-b", "a.b", "a0", "blobs", "z"]
 NAMES = st.lists(st.sampled_from(COMPONENTS), min_size=1, max_size=3).map("/".join)
 
 
-class Counting(Wrapped):
+class Counting(WrappedDriver):
     scans = stats = 0
 
     def scan(self, key: str) -> list[Entry]:

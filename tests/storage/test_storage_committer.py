@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed, ManifestBlobUnknown, ManifestUnknown, NoSpace, TagInvalid
 from zotctl.oci.digest import digest_of
@@ -26,9 +27,8 @@ from zotctl.storage.committer import LARGEST_GROUP, Committer
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import WATCHED
-from zotctl.storage.memory import MemoryDriver
 from zotctl.storage.protocol import Change, Outcome
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 THREADS = 16
 
@@ -270,7 +270,7 @@ def test_no_wakeup_is_lost() -> None:
 # -- over the real protocol ---------------------------------------------------------------------
 
 
-class Counting(Wrapped):
+class Counting(WrappedDriver):
     """Counts how often an index.json is replaced, and makes it slow, so that others queue up."""
 
     renames = 0

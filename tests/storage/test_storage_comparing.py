@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn
 from tests.stores import root_over
 from zotctl.errors import IoFailed
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver
-from zotctl.storage.local.site import COMPARE_BLOCK, Site
-from zotctl.storage.memory import MemoryDriver
+from zotctl.storage.local.context import COMPARE_BLOCK, LocalContext
 
 BLOCK = bytes(COMPARE_BLOCK)
 ONE, OTHER = keys.tmp("one"), keys.tmp("other")
 
 
-def site_with(one: bytes, other: bytes | None, driver: Driver | None = None) -> Site:
-    site = root_over(driver or MemoryDriver()).local.site
+def site_with(one: bytes, other: bytes | None, driver: Driver | None = None) -> LocalContext:
+    context = root_over(driver or MemoryDriver()).local.context
     for key, body in ((ONE, one), (OTHER, other)):
         if body is not None:
-            with site.driver.create(key) as writer:
+            with context.driver.create(key) as writer:
                 writer.write([body])
-    return site
+    return context
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def site_with(one: bytes, other: bytes | None, driver: Driver | None = None) -> 
     ],
 )
 def test_to_its_end(one: bytes, other: bytes | None, same: bool) -> None:
-    site = site_with(one, other)
-    with site.driver.open(ONE) as reader:
-        assert site.same_bytes(reader, OTHER) is same
+    context = site_with(one, other)
+    with context.driver.open(ONE) as reader:
+        assert context.same_bytes(reader, OTHER) is same
 
 
 def test_what_can_not_be_read_is_no_copy() -> None:
     driver = FailOn(MemoryDriver(), "read_at", 1, IoFailed("no"), lambda key: key == ONE)
-    site = site_with(b"some", b"some", driver)
-    with site.driver.open(ONE) as reader:
-        assert site.same_bytes(reader, OTHER) is False
+    context = site_with(b"some", b"some", driver)
+    with context.driver.open(ONE) as reader:
+        assert context.same_bytes(reader, OTHER) is False

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import blob, store_of
@@ -15,7 +16,6 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import Referenced
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.memory import MemoryDriver
 
 IMAGE, THEIRS = images.image(), images.image("theirs")
 STRAY = digest_of(b"stray")

@@ -11,19 +11,19 @@ from threading import Thread
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, FailOn, Faults, Recorder
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed, NotFound, PermissionRefused
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.import_plan import ImportOptions
-from zotctl.jobs.importer import import_layout
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.plan import ImportOptions
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.durable import FEW
-from zotctl.storage.memory import MemoryDriver
 
 BODY = b"a layer that a push brings"
 DIGEST = digest_of(BODY)
@@ -35,7 +35,7 @@ Collector = Callable[[Driver], None]
 def condemn(driver: Driver) -> None:
     """As a collector in another process: into the trash, and an empty layout goes."""
     root = store_over(driver).roots[0]
-    with root.local.site.locks.hold("a") as held:
+    with root.local.context.locks.hold("a") as held:
         root.local.trash.condemn(held, "20200101T000000-other", [DIGEST])
 
 
@@ -112,10 +112,10 @@ def test_a_flush_of_what_was_condemned_takes_it_back(tmp_path: Path) -> None:
     root = store_over(driver).roots[0]
     push_blob(store_over(driver).repository_for_push("a"), BODY)
     condemn(driver)
-    root.upkeep.flush("a", [DIGEST])
+    root.maintenance.flush("a", [DIGEST])
     assert (tmp_path / BLOB).read_bytes() == BODY
     with pytest.raises(NotFound):
-        root.upkeep.flush("a", [digest_of(b"never there")])
+        root.maintenance.flush("a", [digest_of(b"never there")])
 
 
 def test_a_file_that_is_not_ours_to_write_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_what_a_checkpoint_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_push_in_another_thread_is_not_postponed() -> None:
     driver = Recorder(MemoryDriver())
     store = store_over(driver, commit=True)
-    durable = store.roots[0].local.site.durable
+    durable = store.roots[0].local.context.durable
     with durable.postponing():
         assert not durable.waits
         _in_a_thread(lambda: push_blob(store.repository_for_push("a"), BODY))
@@ -283,9 +283,9 @@ def test_everything_at_once_on_a_real_file_system(tmp_path: Path) -> None:
 def test_i10_a_lease_goes_also_where_its_note_can_not_be_removed() -> None:
     """Or in a server that lives on, the job would be taken for running for ever."""
     driver = FailOn(MemoryDriver(), "unlink", 1, IoFailed("EIO"), lambda key: key.endswith(".holder"))
-    upkeep = store_over(driver).roots[0].upkeep
+    maintenance = store_over(driver).roots[0].maintenance
     for _ in range(2):
-        with upkeep.lease("gc"):
+        with maintenance.lease("gc"):
             pass
     assert driver.left < 0
 
@@ -307,7 +307,7 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
     condemn(inner)
     root = store_over(Refused(inner)).roots[0]
     trash, folder = root.local.trash, next(iter(root.local.trash.folders()))
-    with root.local.site.locks.hold("a") as held:
+    with root.local.context.locks.hold("a") as held:
         assert trash.purge(held, folder, dict(trash.lying(folder)), {str(DIGEST)}) == []
     assert [digest for digest, _ in trash.lying(folder)] == [DIGEST]
 
@@ -315,7 +315,7 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
 def test_another_index_is_flushed_again() -> None:
     """A deletion acts on the index.json that there is by then, not on the one that was flushed."""
     driver = Recorder(MemoryDriver())
-    durable = store_over(driver).roots[0].local.site.durable
+    durable = store_over(driver).roots[0].local.context.durable
     flushed = []
     for tag in ("v1", "v1", "v2"):
         push_image(store_over(driver.inner), "a", tag)
@@ -361,4 +361,3 @@ def _remove_all(driver: Driver, key: str) -> None:
         below = f"{key}/{entry.name}"
         _remove_all(driver, below) if entry.is_dir else driver.unlink(below)
     driver.rmdir(key)
-

@@ -37,7 +37,7 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store
 from zotctl.storage.driver import Writer
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_i9_a_layout_of_each_tool_is_served_at_once_and_left_as_it_is(
     assert tree(root) == before, "a read wrote something"
 
 
-class ReadLog(Wrapped):
+class ReadLog(WrappedDriver):
     """A driver on which every change fails the test, so that nothing hides in a time stamp's grain."""
 
     def create(self, key: str) -> Any:
@@ -591,7 +591,7 @@ def test_an_alias_is_deleted_and_overwritten_like_a_tag(store: Store, root: Path
 # -- a tool that writes at the same time --------------------------------------------------------
 
 
-class Between(Wrapped):
+class Between(WrappedDriver):
     """Runs something once, just before the next index.json is written, or just before it takes the name (`late`)."""
 
     def __init__(self, path: Path, late: bool) -> None:
@@ -651,7 +651,7 @@ def test_i4_a_write_before_the_rename_is_merged(root: Path, late: bool) -> None:
 
     between.then = write
     conflicts: list[None] = []
-    store.roots[0].local.site.conflict = lambda: conflicts.append(None)
+    store.roots[0].local.context.conflict = lambda: conflicts.append(None)
     push_image(store, "app", "ours", seed="ours")
     store.maintain()
     assert store.repository("app").tags() == ["ours", "theirs", "v1"]

@@ -8,12 +8,12 @@ import json
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.images import CONFIG, LAYER, descriptor
 from zotctl.errors import Damaged, ManifestInvalid, NotFound, Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import ARTIFACT, BUILDKIT_CACHE, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.graph import LARGEST_MANIFEST, SMALL, Content, ManifestGraph, Reference, reach, read_content
-from zotctl.storage.memory import MemoryDriver
 
 UNKNOWN = "application/vnd.thing+json"
 

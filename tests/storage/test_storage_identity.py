@@ -17,26 +17,27 @@ import pytest
 
 from tests import images
 from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, Faults, FlipByte
 from tests.jobs.importing import blob_file, local_store, run_import
 from tests.jobs.layouts import run_scrub
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import CannotLink, Damaged, Exists, IoFailed, NotFound, StorageError, Unavailable
-from zotctl.jobs import importer, leftovers
-from zotctl.jobs.ages import Ages
-from zotctl.jobs.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.check.scrub_state import Checked
+from zotctl.jobs.imports import job
+from zotctl.jobs.imports.sources import MOVED
+from zotctl.jobs.local import leftovers
+from zotctl.jobs.local.ages import Ages
+from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub_state import Checked
-from zotctl.jobs.sources import MOVED
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.file_identity import FileIdentity, HeldFile, same_file
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 IMAGE = images.image("x")
 LAYER = IMAGE.blobs[1]
@@ -150,10 +151,10 @@ def test_a_number_that_is_held_is_not_given_away(memory: MemoryDriver) -> None:
 
 
 def test_inode_numbers_are_compared_in_one_place() -> None:
-    package = Path(importer.__file__).parents[1]
+    package = Path(job.__file__).parents[1]
     # Of the last, a file of credentials: not one of a store.
-    allowed = {"storage/file_identity.py", "storage/driver.py", "storage/local/driver.py", "storage/memory.py",
-               "storage/s3/connection.py"}  # fmt: skip
+    allowed = {"storage/file_identity.py", "storage/driver.py", "storage/local/driver.py",
+               "storage/bucket/objects/connection.py"}  # fmt: skip
     found = {
         str(path.relative_to(package))
         for path in package.rglob("*.py")
@@ -211,7 +212,7 @@ def test_a_push_marks_the_blob_that_it_compared_and_no_other(
     push_blob(store.repository_for_push("a"), LAYER)
     assert not between.left
     store.repository("a").blob(DIGEST)
-    assert not list(store.roots[0].local.bad.kept(DIGEST)) and bytes_of(memory, A) == LAYER
+    assert not list(store.roots[0].local.damaged.kept(DIGEST)) and bytes_of(memory, A) == LAYER
 
 
 def test_a_length_that_is_doubted_marks_what_was_hashed(memory: MemoryDriver, between: Meanwhile, store: Store) -> None:
@@ -248,7 +249,7 @@ def test_a_push_heals_the_pool_and_all_that_share_its_damage(memory: MemoryDrive
     memory.link(A, POOL)
     push_blob(store.repository_for_push(where), LAYER)
     assert {bytes_of(memory, key) for key in (A, B, POOL)} == {LAYER}
-    assert [known.nlink for _, known in store.roots[0].local.bad.kept(DIGEST)] == [1], "kept for a look"
+    assert [known.nlink for _, known in store.roots[0].local.damaged.kept(DIGEST)] == [1], "kept for a look"
 
 
 @pytest.mark.parametrize(("where", "key"), [("a", A), ("b", POOL), ("c", POOL)])
@@ -268,7 +269,7 @@ def test_a_push_whose_own_bytes_went_marks_no_copy(
     with pytest.raises(NotFound):
         push_blob(store.repository_for_push(where), LAYER)
     assert not between.left
-    assert not any(same_file(known, memory.stat(POOL)) for _, known in store.roots[0].local.bad.kept(DIGEST))
+    assert not any(same_file(known, memory.stat(POOL)) for _, known in store.roots[0].local.damaged.kept(DIGEST))
     assert store.repository("a").blob(DIGEST) == len(LAYER) and POOL in memory.names
 
 
@@ -290,7 +291,7 @@ def test_what_can_not_be_healed_at_once_is_known_to_be_damaged(memory: MemoryDri
     replace(memory, ROTTEN, A, POOL, B)
     memory.link(A, POOL)
     local = store_over(memory).roots[0].local
-    with local.site.locks.hold("a"):
+    with local.context.locks.hold("a"):
         push_blob(store.repository_for_push("c"), LAYER)
     with pytest.raises(Damaged):
         local.find("a", DIGEST)
@@ -311,7 +312,7 @@ def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) ->
     memory.link(A, B)
     local = store_over(Full(memory, 3, lambda key: key.startswith(keys.TMP))).roots[0].local
     with memory.open(A) as reader:
-        assert local.bad.mark(DIGEST, A, HeldFile(reader))
+        assert local.damaged.mark(DIGEST, A, HeldFile(reader))
     put(memory, keys.tmp("good"), LAYER)
     assert local.blobs.healing.spread(DIGEST, keys.tmp("good")) == []
     assert bytes_of(memory, B) == ROTTEN, "known damage, which answers 404, and no other"
@@ -348,7 +349,7 @@ def test_i6_known_damage_is_mounted_by_nobody(memory: MemoryDriver, store: Store
         memory.rename(A, B)
         put(memory, A, LAYER)
     with memory.open(B if there else A) as reader:
-        assert store.roots[0].local.bad.mark(DIGEST, B if there else A, HeldFile(reader))
+        assert store.roots[0].local.damaged.mark(DIGEST, B if there else A, HeldFile(reader))
     assert not store.roots[0].protocol.mount("a", "b", DIGEST)
     assert there == (B in memory.names)
 
@@ -452,16 +453,16 @@ def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
     push_image(store, "a", "v1", seed="x")
     memory.unlink(POOL)
     put(memory, "stray", ROTTEN)
-    other = store.roots[0].local.bad
+    other = store.roots[0].local.damaged
     with memory.open("stray") as reader:
         assert other.mark(DIGEST, "stray", HeldFile(reader))
 
     def damage() -> None:
         replace(memory, ROTTEN, A)
         with memory.open(A) as reader:
-            assert store_over(memory).roots[0].local.bad.mark(DIGEST, A, HeldFile(reader))
+            assert store_over(memory).roots[0].local.damaged.mark(DIGEST, A, HeldFile(reader))
 
-    between.when(("open", A), ("stat", keys.bad(DIGEST)), act=damage)
+    between.when(("open", A), ("stat", keys.damaged_links(DIGEST)), act=damage)
     run_scrub(store, workers=1)
     assert not between.left
     with pytest.raises(Damaged):
@@ -486,7 +487,7 @@ def test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone(memor
 
 
 def test_one_mark_goes_and_the_others_stay(memory: MemoryDriver, store: Store) -> None:
-    bad = store.roots[0].local.bad
+    bad = store.roots[0].local.damaged
     for key in ("one", "two"):
         put(memory, key, ROTTEN)
         with memory.open(key) as reader:
@@ -503,10 +504,10 @@ def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
     store = store_over(memory, clock=Hand())
     push_blob(store.repository_for_push("a"), LAYER)
     local = store.roots[0].local
-    memory.mkdir(keys.BAD)
+    memory.mkdir(keys.DAMAGED)
     assert local.find("a", DIGEST)
     with memory.open(A) as reader:
-        assert store_over(memory, clock=Hand()).roots[0].local.bad.mark(DIGEST, A, HeldFile(reader))
+        assert store_over(memory, clock=Hand()).roots[0].local.damaged.mark(DIGEST, A, HeldFile(reader))
     with pytest.raises(Damaged):
         local.find("a", DIGEST)
 
@@ -604,8 +605,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
     written to between the two."""
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
     path = blob_file(source, LAYER)
-    require: Any = importer._require_linkable
-    publish: Any = importer._link_open
+    require: Any = job._require_linkable
+    publish: Any = job._link_open
     if how == "swapped":
         path.write_bytes(ROTTEN)
 
@@ -620,8 +621,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
             path.write_bytes(ROTTEN)
         publish(fd, target)
 
-    monkeypatch.setattr(importer, "_require_linkable", swap)
-    monkeypatch.setattr(importer, "_link_open", write)
+    monkeypatch.setattr(job, "_require_linkable", swap)
+    monkeypatch.setattr(job, "_link_open", write)
     report = run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER
@@ -630,7 +631,7 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
-    link: Any = importer._Import._link_hashed
+    link: Any = job._Import._link_hashed
 
     def grow(self: Any, digest: Digest, size: int) -> bool:
         if digest == DIGEST:
@@ -638,7 +639,7 @@ def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pyt
                 file.write(b"more")
         return bool(link(self, digest, size))
 
-    monkeypatch.setattr(importer._Import, "_link_hashed", grow)
+    monkeypatch.setattr(job._Import, "_link_hashed", grow)
     run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.storage.model import Rows
 from tests.stores import store_over
 from zotctl.errors import (
@@ -38,7 +39,6 @@ from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Repository, keys
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.memory import MemoryDriver
 
 EXAMPLES = int(os.environ.get("ZOTCTL_EXAMPLES", "50"))
 REF = "org.opencontainers.image.ref.name"

@@ -15,8 +15,8 @@ from tests.stores import push_blob, push_image
 from zotctl.errors import BlobUnknown
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.local.restore import restore
 from zotctl.jobs.report import Report
-from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys

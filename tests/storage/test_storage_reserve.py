@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, NoSpaceAfter
 from tests.stores import push_image, root_over
 from zotctl.errors import IoFailed, NoSpace, NotFound
@@ -12,13 +13,12 @@ from zotctl.storage.driver import Driver
 from zotctl.storage.local import reserve
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.local.reserve import INODES, SHARE, SMALLEST, Reserve
-from zotctl.storage.memory import MemoryDriver
 
 MIB = 1 << 20
 
 
 def reserve_on(driver: Driver, min_free: int | None = None) -> Reserve:
-    return Reserve(root_over(driver).local.site, min_free)
+    return Reserve(root_over(driver).local.context, min_free)
 
 
 def size_on(driver: Driver) -> int | None:
@@ -111,7 +111,7 @@ def test_an_upload_is_refused_when_less_is_free_than_is_kept_back(
 
 
 def test_no_upload_begins_on_a_full_disk() -> None:
-    protocol = LocalProtocol(root_over(MemoryDriver(capacity=100 * MIB)).local.site, min_free=200 * MIB)
+    protocol = LocalProtocol(root_over(MemoryDriver(capacity=100 * MIB)).local.context, min_free=200 * MIB)
     with pytest.raises(NoSpace):
         protocol.start_upload("a", "sha256")
     assert protocol.driver.scan(keys.UPLOADS) == []

@@ -706,7 +706,8 @@ def test_routes_alone_take_only_what_they_lead_to(tmp_path: Path) -> None:
 
 
 def test_a_store_below_a_root_is_only_read_from_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Servers of that store take its locks and keep its promises: a collector with other ones would not see them."""
+    """Servers of that store take its locks and keep its reservations: a collector with other ones would not see
+    them."""
     inner = opened(tmp_path / "srv" / "images")
     push_image(inner, "team/app", "v1")
     store = opened(tmp_path / "srv")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, Meanwhile, NoSpaceAfter, Recorder
 from tests.stores import push_blob, push_image, root_over, store_over
 from zotctl.errors import (
@@ -23,7 +24,6 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import read
 from zotctl.storage.local.uploads import SPACE_CHECK
 from zotctl.storage.locks import TOO_LONG, Claims, Locks, lock_byte
-from zotctl.storage.memory import MemoryDriver
 
 BODY = b"the bytes of a blob"
 DIGEST = digest_of(BODY)

@@ -14,6 +14,7 @@ import pytest
 
 from tests import images
 from tests.clocks import Hand
+from tests.doubles.objects import MemoryObjects
 from tests.faults import FailOn
 from tests.jobs.layouts import blob, cut, flip, lay_out, run_scrub, store_of
 from tests.stores import bucket_store, push_blob, push_image, store_over
@@ -39,7 +40,6 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.local.driver import LocalDriver, translate
-from zotctl.storage.memory_objects import MemoryObjects
 
 IMAGE = images.image()
 STATES = (Damaged, NotFound, Unavailable, NotYetReadable, PermissionRefused)
@@ -113,7 +113,7 @@ def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_the_storage_says_damaged(damaged: Store) -> None:
     root, digest = damaged.roots[0], digest_of(IMAGE.blobs[0])
-    for ask in (root.protocol.find, root.protocol.open, root.upkeep.look):
+    for ask in (root.protocol.find, root.protocol.open, root.maintenance.look):
         with pytest.raises(Damaged):
             ask("a", digest)
         with pytest.raises(NotFound):

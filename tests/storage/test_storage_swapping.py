@@ -21,7 +21,7 @@ from zotctl.jobs.run import Run
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Capabilities, Driver
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import Wrapped
+from zotctl.storage.wrappers import WrappedDriver
 
 THEIRS = images.image("theirs")
 
@@ -44,7 +44,7 @@ def tag_theirs(rows: list[dict[str, object]]) -> None:
     rows.append(images.row(THEIRS, "theirs"))
 
 
-class JustBefore(Wrapped):
+class JustBefore(WrappedDriver):
     """Runs something right before index.json gets a new file, each time that it has something to run."""
 
     def __init__(self, inner: Driver, *moments: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from tests.faultproof.powercut import Recorder
 from tests.stores import push_blob, store_over
 from zotctl.errors import BlobUnknown, ManifestBlobUnknown
@@ -14,7 +15,6 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
-from zotctl.storage.memory import MemoryDriver
 
 MADE = images.image("uncertain")
 LAYER = MADE.blobs[1]

@@ -10,14 +10,14 @@ from typing import Any
 
 from tests.clocks import Hand
 from tests.counting import Counted
+from tests.doubles.objects import MemoryObjects
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.objects import Objects
-from zotctl.storage.s3.budget import Budget
-from zotctl.storage.s3.protocol import BucketProtocol
-from zotctl.storage.s3.site import Site
-from zotctl.storage.s3.upload import Upload
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.seam import Objects
+from zotctl.storage.bucket.protocol import BucketProtocol
+from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.upload import BucketUpload
 
 PART = 4096
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART - 1, 2 * PART, 2 * PART + 1, 3 * PART, 7 * PART, 7 * PART + 5]
@@ -34,13 +34,13 @@ class World:
         self.one, self.two = self.process(), self.process()
 
     def process(self, objects: Objects | None = None) -> BucketProtocol:
-        site = Site(objects or self.objects, self.time, dedupe=self.dedupe)
-        site.threads = ThreadPoolExecutor(4) if self.threads else None
-        self.processes.append(BucketProtocol(site, Budget(self.limit, part=PART)))
+        context = BucketContext(objects or self.objects, self.time, dedupe=self.dedupe)
+        context.threads = ThreadPoolExecutor(4) if self.threads else None
+        self.processes.append(BucketProtocol(context, MemoryBudget(self.limit, part=PART)))
         return self.processes[-1]
 
     def place(self, digest: Digest) -> str:
-        return self.one.site.blob("a", digest)
+        return self.one.context.blob("a", digest)
 
     def content(self, digest: Digest) -> bytes | None:
         found = self.memory.stored.get(self.place(digest))
@@ -68,7 +68,7 @@ def random_bytes(size: int, seed: object = 0) -> bytes:
     return random.Random(str(seed)).randbytes(size)
 
 
-def write(upload: Upload, body: bytes, seed: object = 0) -> None:
+def write(upload: BucketUpload, body: bytes, seed: object = 0) -> None:
     """In pieces of odd sizes."""
     chance, at = random.Random(str(seed)), 0
     while at < len(body):

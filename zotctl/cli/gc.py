@@ -105,7 +105,7 @@ def gc(
     def work(run: Run) -> None:
         from zotctl.jobs import explain as explaining
         from zotctl.jobs import gc as collecting
-        from zotctl.jobs import restore as restoring
+        from zotctl.jobs.local import restore as restoring
         from zotctl.jobs.settings import gc_settings
 
         which = untagged.value if untagged else None

@@ -87,8 +87,8 @@ def import_layout(
     loaded = load(root, config, may_be_new=True)
 
     def work(run: Run) -> None:
-        from zotctl.jobs.import_plan import ImportOptions
-        from zotctl.jobs.importer import import_layout as take_over
+        from zotctl.jobs.imports.job import import_layout as take_over
+        from zotctl.jobs.imports.plan import ImportOptions
 
         take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move))
 

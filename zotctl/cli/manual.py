@@ -12,10 +12,10 @@ import typer
 
 from zotctl import __version__
 from zotctl.cli.app import app
-from zotctl.cli.roff import Page
+from zotctl.cli.roff import ManualPage
 from zotctl.config.environment import CONFIG, ROOT
 from zotctl.config.model import Config
-from zotctl.config.schema import Entry, Table, Tables, entries
+from zotctl.config.schema import KeyEntry, Table, Tables, entries
 from zotctl.errors import EXIT_CODES
 
 DATE = "2026-11-24"
@@ -47,7 +47,7 @@ FILES = [
     ("DIR/.zotctl/", "What zotctl keeps for itself. It may be removed while nothing runs."),
     ("DIR/.zotctl/trash/", "What gc has collected, by run, until the delay is over; gc --restore brings it back."),
     (
-        "DIR/.zotctl/bad/",
+        "DIR/.zotctl/damaged/",
         "Damaged content that scrub, or a push, has found, for a look; as long as any name leads to it, and for 7 days "
         "after it was healed, until the next scrub. Where there are no hard links it lies in quarantine/, until "
         "somebody removes it.",
@@ -118,7 +118,7 @@ def command_page(name: str = "") -> str:
     command = tree.commands[name] if name else tree
     full = f"zotctl {name}".rstrip()
     summary, *description = command.help.split("\n\n")
-    page = Page(full.replace(" ", "-"), 1, DATE, f"zotctl {__version__}")
+    page = ManualPage(full.replace(" ", "-"), 1, DATE, f"zotctl {__version__}")
     page.heading("NAME")
     page.text(f"{full.replace(' ', '-')} - {summary.rstrip('.')}")
     page.heading("SYNOPSIS")
@@ -159,7 +159,7 @@ def _options(command: Any) -> Iterator[tuple[str, str]]:
             yield names + value, parameter.help
 
 
-def _common_sections(page: Page) -> None:
+def _common_sections(page: ManualPage) -> None:
     page.heading("EXIT STATUS")
     page.items((str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in EXIT_CODES.items())
     page.heading("ENVIRONMENT")
@@ -170,7 +170,7 @@ def _common_sections(page: Page) -> None:
 
 def config_page() -> str:
     """zotctl.toml(5)."""
-    page = Page("zotctl.toml", 5, DATE, f"zotctl {__version__}")
+    page = ManualPage("zotctl.toml", 5, DATE, f"zotctl {__version__}")
     page.heading("NAME")
     page.text("zotctl.toml - configuration of zotctl")
     page.heading("DESCRIPTION")
@@ -196,7 +196,7 @@ def config_page() -> str:
     return str(page)
 
 
-def _tables(cls: type, path: str, seen: set[type] | None = None) -> Iterator[tuple[str, str, list[Entry]]]:
+def _tables(cls: type, path: str, seen: set[type] | None = None) -> Iterator[tuple[str, str, list[KeyEntry]]]:
     """Each table once: its heading, meaning and keys."""
     seen = set() if seen is None else seen
     for entry in entries(cls).values():
@@ -209,14 +209,14 @@ def _tables(cls: type, path: str, seen: set[type] | None = None) -> Iterator[tup
             yield from _tables(kind.cls, inner, seen)
 
 
-def _kind(entry: Entry) -> str:
+def _kind(entry: KeyEntry) -> str:
     kind = entry.key.kind
     if isinstance(kind, Table):
         return "list of tables" if isinstance(kind, Tables) else "table"
     return kind.name
 
 
-def _default(entry: Entry) -> str:
+def _default(entry: KeyEntry) -> str:
     if entry.default is MISSING:
         return "Required."
     kind = entry.key.kind

@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Short for --output jso
 
 
 @dataclass
-class Report:
+class ReportPrinter:
     """The result of a command; the schema of a command `gc` is called zotctl.gc/1, and only grows."""
 
     command: str
@@ -40,7 +40,7 @@ class Report:
     errors: list[dict[str, Any]] = field(default_factory=list)
     _begin: float = field(default_factory=monotonic)
 
-    def print(self, output: Output, text: Callable[[Report], None]) -> None:
+    def print(self, output: Output, text: Callable[[ReportPrinter], None]) -> None:
         """Print it in a form; `text` prints that for people."""
         if output is Output.TEXT:
             text(self)

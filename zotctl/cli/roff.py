@@ -8,7 +8,7 @@ from collections.abc import Iterable
 WIDTH = 76
 
 
-class Page:
+class ManualPage:
     """A man page in the making."""
 
     def __init__(self, name: str, section: int, date: str, source: str) -> None:

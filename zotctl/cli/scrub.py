@@ -73,8 +73,8 @@ def scrub(
     loaded = load(root, config)
 
     def work(run: Run) -> None:
-        from zotctl.jobs.scrub import ScrubOptions
-        from zotctl.jobs.scrub import scrub as check
+        from zotctl.jobs.check.scrub import ScrubOptions
+        from zotctl.jobs.check.scrub import scrub as check
 
         check(
             run,

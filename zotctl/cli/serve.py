@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zotctl.cli.report import JsonOption, Output, OutputOption, Report
+from zotctl.cli.report import JsonOption, Output, OutputOption, ReportPrinter
 from zotctl.errors import NameInvalid, UsageError
 
 if TYPE_CHECKING:
@@ -211,12 +211,12 @@ def show(config: Config, output: Output) -> None:
 
     for warning in config.warnings:
         print(f"zotctl: warning: {warning}", file=sys.stderr)
-    report = Report("config")
+    report = ReportPrinter("config")
     report.items = [{"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)]
     report.print(output, _print_config)
 
 
-def _print_config(report: Report) -> None:
+def _print_config(report: ReportPrinter) -> None:
     rows = [(item["key"], _value(item["value"]), item["origin"]) for item in report.items]
     if sys.stdout.isatty():
         from zotctl.cli.console import print_table

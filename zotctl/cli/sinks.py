@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from zotctl.cli.report import Output
-from zotctl.jobs.hints import hints
+from zotctl.jobs.check.hints import hints
 from zotctl.jobs.report import Finding, Report, Silent, Sink, counted
 
 PLAIN_EVERY = 30.0
@@ -27,7 +27,7 @@ def sink_for(output: Output, *, quiet: bool) -> ClosingSink:
     progress = Silent() if quiet else _Progress()
     if output is Output.JSONL:
         return JsonLines()
-    return Document(progress) if output is Output.JSON else Text(progress)
+    return DocumentSink(progress) if output is Output.JSON else TextSink(progress)
 
 
 class _Progress(Silent):
@@ -64,7 +64,7 @@ class _Quiet(Silent):
             self._progress.stop()
 
 
-class Document(_Quiet):
+class DocumentSink(_Quiet):
     """One JSON object, when the run is over."""
 
     def close(self, report: Report) -> None:
@@ -102,7 +102,7 @@ class JsonLines(Silent):
         print(json.dumps({"type": kind, **fields}), flush=True)
 
 
-class Text(_Quiet):
+class TextSink(_Quiet):
     """Lines for people: what was done, what is wrong, and a summary. Each stands alone, as in a mail by cron."""
 
     keeps_items = False

@@ -81,18 +81,18 @@ def verify(
         return
 
     def work(run: Run) -> None:
-        from zotctl.jobs.probe import probe as try_out
-        from zotctl.jobs.verify import VerifyOptions
-        from zotctl.jobs.verify import verify as check
+        from zotctl.jobs.check.probe import probe as try_out
+        from zotctl.jobs.check.verify import VerifyOptions
+        from zotctl.jobs.check.verify import verify as check
 
         if probe:
             try_out(run)
         elif target is not None and _is_registry(target):
-            from zotctl.jobs.verify_url import verify_url
+            from zotctl.jobs.check.verify_url import verify_url
 
             verify_url(run, target, VerifyOptions(deep))
         elif target is not None and os.path.isfile(target):
-            from zotctl.jobs.verify import verify_archive
+            from zotctl.jobs.check.verify import verify_archive
 
             verify_archive(run, target)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from zotctl.config.address import is_bucket
 from zotctl.config.model import DEFAULT_ROOT, RootSettings
-from zotctl.config.schema import Entry, Table, entries
+from zotctl.config.schema import KeyEntry, Table, entries
 
 ZOT_DEFAULT = "default of zot"
 """The origin of a value that neither zot's file nor our defaults have."""
@@ -62,7 +62,7 @@ class Document:
             self.forget(f"storage.{name}")
 
     def _lay_under(
-        self, table: dict[str, Any], path: str, common: dict[str, Any], source: str, known: Mapping[str, Entry]
+        self, table: dict[str, Any], path: str, common: dict[str, Any], source: str, known: Mapping[str, KeyEntry]
     ) -> None:
         """Give a table the keys of one that is for all, where it says nothing itself."""
         for name, value in common.items():

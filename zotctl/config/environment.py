@@ -9,7 +9,7 @@ from zotctl.config.address import split_roots
 from zotctl.config.document import Document, join
 from zotctl.config.model import Config, RootSettings
 from zotctl.config.problems import Problems
-from zotctl.config.schema import Entry, Tables, entries
+from zotctl.config.schema import KeyEntry, Tables, entries
 from zotctl.config.values import Kind
 
 CONFIG = "ZOTCTL_CONFIG"
@@ -48,12 +48,12 @@ def single_keys() -> dict[str, Kind]:
     return {**dict(_single_keys("", entries(Config))), **dict(_single_keys("storage", common))}
 
 
-def _holds_for_all(entry: Entry) -> bool:
+def _holds_for_all(entry: KeyEntry) -> bool:
     kind = entry.key.kind
     return isinstance(kind, Kind) or kind.layered
 
 
-def _single_keys(path: str, known: dict[str, Entry]) -> Iterator[tuple[str, Kind]]:
+def _single_keys(path: str, known: dict[str, KeyEntry]) -> Iterator[tuple[str, Kind]]:
     for name, entry in known.items():
         kind = entry.key.kind
         if isinstance(kind, Kind):

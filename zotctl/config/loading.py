@@ -9,12 +9,12 @@ from typing import Any
 import tomli
 
 from zotctl.config.advice import advise
-from zotctl.config.alone import with_one_writer
 from zotctl.config.document import Document
 from zotctl.config.environment import CONFIG, apply_environment, apply_flags
 from zotctl.config.model import Config, Source
 from zotctl.config.problems import Problems
-from zotctl.config.reader import Reader
+from zotctl.config.reader import ConfigReader
+from zotctl.config.single_writer import with_one_writer
 from zotctl.config.toml import read_own
 from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
@@ -42,7 +42,7 @@ def load_config(
     apply_environment(document, environ, problems)
     apply_flags(document, flags)
     document.spread()
-    config: Config = Reader(file, document.origins, problems).table(Config, document.values, "")
+    config: Config = ConfigReader(file, document.origins, problems).table(Config, document.values, "")
     problems.raise_mistakes()
     advise(config, document.origins, problems)
     config = with_one_writer(config, document.origins, problems)

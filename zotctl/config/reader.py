@@ -13,7 +13,7 @@ from zotctl.config.schema import Table, Tables, entries
 from zotctl.config.values import Kind
 
 
-class Reader:
+class ConfigReader:
     """Reads tables. A mistake is named by the `origins` of its value, else by its path in `file`."""
 
     def __init__(self, file: str | None, origins: Mapping[str, str], problems: Problems) -> None:

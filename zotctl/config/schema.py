@@ -34,7 +34,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KeyEntry:
     """A key in its table."""
 
     name: str
@@ -47,12 +47,12 @@ class Entry:
 
 
 @cache
-def entries(cls: type) -> dict[str, Entry]:
+def entries(cls: type) -> dict[str, KeyEntry]:
     """The keys of a class by name, those that must be there first. Attributes without a Key are none."""
     hints = get_type_hints(cls, include_extras=True)
     found = {}
     for item in fields(cls):
         for key in getattr(hints[item.name], "__metadata__", ()):
             default = item.default if item.default_factory is MISSING else item.default_factory()
-            found[item.name] = Entry(item.name, key, default)
+            found[item.name] = KeyEntry(item.name, key, default)
     return dict(sorted(found.items(), key=lambda item: not item[1].required))

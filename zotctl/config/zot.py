@@ -12,7 +12,7 @@ from typing import Any
 from zotctl.config.document import Document
 from zotctl.config.problems import Problems
 from zotctl.config.zot_keys import TOP
-from zotctl.config.zot_rules import Found, Translation
+from zotctl.config.zot_rules import Translation, ZotValue
 
 
 def is_zot(values: dict[str, Any]) -> bool:
@@ -28,7 +28,7 @@ def read_zot(file: str, values: dict[str, Any], problems: Problems) -> Document:
     """The document of a parsed file of zot's; mistakes and warnings go to `problems`."""
     translation = Translation(file, Document(), problems)
     document = translation.document
-    translation.walk(TOP, Found("", values, document.values, ""))
+    translation.walk(TOP, ZotValue("", values, document.values, ""))
     if "storage" not in document.values:
         problems.mistake(translation.where("storage.rootDirectory"), "is missing")
     translation.default(document.values.setdefault("http", {}), "http", port=8080)

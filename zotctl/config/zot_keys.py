@@ -8,9 +8,9 @@ from typing import Any
 from zotctl.config import zot_s3
 from zotctl.config.refusals import ACCESS_CONTROL
 from zotctl.config.zot_rules import (
-    Found,
     Keys,
     Translation,
+    ZotValue,
     disabled,
     duration,
     each,
@@ -78,7 +78,7 @@ ON_S3: Keys = {
 """The same of a store in a bucket."""
 
 
-def _store(translation: Translation, found: Found, more: Keys) -> None:
+def _store(translation: Translation, found: ZotValue, more: Keys) -> None:
     """`storage`, or one of `subPaths`, with `more` keys."""
     on_s3 = zot_s3.is_on_s3(found.value)
     said = f"{found.key}.storageDriver" if on_s3 else f"{found.key}.rootDirectory"
@@ -86,7 +86,7 @@ def _store(translation: Translation, found: Found, more: Keys) -> None:
     translation.walk({**(ON_S3 if on_s3 else STORE), **more}, found)
 
 
-def _sub_paths(translation: Translation, found: Found) -> None:
+def _sub_paths(translation: Translation, found: ZotValue) -> None:
     """The first component of a name chooses the root; a name of one component lies in the main root."""
     routes: list[dict[str, Any]] = translation.document.values["storage"].setdefault("routes", [])
     if not isinstance(found.value, dict):
@@ -105,25 +105,25 @@ def _sub_path(translation: Translation, key: str, name: str, value: object, rout
     root: dict[str, Any] = {}
     routes.append({"prefix": f"{name[1:]}/", "root": root})
     translation.document.note(f"{path}.prefix", "", translation.where(key))
-    _store(translation, Found(key, value, root, f"{path}.root"), {})
+    _store(translation, ZotValue(key, value, root, f"{path}.root"), {})
     translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False, gc_untagged="all")
 
 
 OF_STORAGE: Keys = {"subPaths": _sub_paths, "fastRestart": NO_DATABASE}
 
 
-def _idle(translation: Translation, found: Found) -> object:
+def _idle(translation: Translation, found: ZotValue) -> object:
     translation.problems.warn(
         translation.where(found.key), "taken as the time without progress; a transfer that moves is never cut"
     )
     return duration(translation, found)
 
 
-def _port(_: Translation, found: Found) -> object:
+def _port(_: Translation, found: ZotValue) -> object:
     return 0 if found.value == "" else found.value
 
 
-def _method(_: Translation, found: Found) -> object:
+def _method(_: Translation, found: ZotValue) -> object:
     return found.value.upper() if isinstance(found.value, str) else found.value
 
 
@@ -158,7 +158,7 @@ HTTP: Keys = {
 LEVELS = {"trace": "debug", "warn": "warning", "fatal": "error", "panic": "error"}
 
 
-def _level(_: Translation, found: Found) -> object:
+def _level(_: Translation, found: ZotValue) -> object:
     return LEVELS.get(found.value, found.value) if isinstance(found.value, str) else found.value
 
 
@@ -167,25 +167,25 @@ LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit"
 SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
 
 
-def _section(translation: Translation, found: Found, name: str, keys: Keys, **defaults: object) -> bool:
+def _section(translation: Translation, found: ZotValue, name: str, keys: Keys, **defaults: object) -> bool:
     """An extension that is a table of ours by itself. False: it is disabled, and there is none."""
     if disabled(found.value):
         return False
     table: dict[str, Any] = {}
     translation.document.values[name] = table
-    translation.walk(keys, Found(found.key, found.value, table, name))
+    translation.walk(keys, ZotValue(found.key, found.value, table, name))
     translation.default(table, name, **defaults)
     return True
 
 
-def _scrub(translation: Translation, found: Found) -> None:
+def _scrub(translation: Translation, found: ZotValue) -> None:
     _section(translation, found, "scrub", SCRUB, interval="24h")
 
 
 METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", text)})}
 
 
-def _metrics(translation: Translation, found: Found) -> None:
+def _metrics(translation: Translation, found: ZotValue) -> None:
     """The names are ours: a dashboard for zot's shows nothing."""
     if _section(translation, found, "metrics", METRICS, enabled=True):
         translation.problems.warn(translation.where(found.key), OTHER_METRICS)
@@ -208,7 +208,7 @@ EXTENSIONS: Keys = {
 }
 
 
-def _members(translation: Translation, found: Found) -> None:
+def _members(translation: Translation, found: ZotValue) -> None:
     if isinstance(found.value, list) and len(found.value) > 1:
         unsafe("remove it, and point all nodes at the same storage")(translation, found)
 
@@ -216,11 +216,11 @@ def _members(translation: Translation, found: Found) -> None:
 CLUSTER: Keys = {"members": _members, "hashKey": passed_over, "tls": passed_over}
 
 
-def _storage(translation: Translation, found: Found) -> None:
+def _storage(translation: Translation, found: ZotValue) -> None:
     path = "storage.roots[0]"
     root: dict[str, Any] = {}
     translation.document.values["storage"] = {"roots": [root]}
-    _store(translation, Found(found.key, found.value, root, path), OF_STORAGE)
+    _store(translation, ZotValue(found.key, found.value, root, path), OF_STORAGE)
     translation.default(root, path, gc_untagged="all")
 
 

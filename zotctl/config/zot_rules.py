@@ -12,7 +12,7 @@ from zotctl.config.problems import Problems
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ZotValue:
     """A key of zot's, and the table of ours, with its path, that the value goes into."""
 
     key: str
@@ -32,7 +32,7 @@ class Translation:
     def where(self, key: str) -> str:
         return f"{self.file}: {key}"
 
-    def walk(self, keys: Keys, found: Found) -> None:
+    def walk(self, keys: Keys, found: ZotValue) -> None:
         """Apply the rules of a table to its keys, which may be written in any case. null says nothing."""
         if not isinstance(found.value, dict):
             return self.problems.mistake(self.where(found.key), f"{found.value!r} is not a table")
@@ -48,9 +48,9 @@ class Translation:
                 self.problems.mistake(self.where(path), "is there twice, in different case")
             elif value is not None:
                 seen.add(name)
-                keys[name](self, Found(path, value, found.table, found.path))
+                keys[name](self, ZotValue(path, value, found.table, found.path))
 
-    def set(self, found: Found, name: str, value: object) -> None:
+    def set(self, found: ZotValue, name: str, value: object) -> None:
         """Write a value of ours that came from a key of zot's."""
         found.table[name] = value
         self.document.note(f"{found.path}.{name}", value, self.where(found.key))
@@ -63,15 +63,15 @@ class Translation:
                 self.document.note(f"{path}.{name}", value, ZOT_DEFAULT)
 
 
-Rule = Callable[[Translation, Found], None]
+Rule = Callable[[Translation, ZotValue], None]
 Keys = Mapping[str, Rule]
-Convert = Callable[[Translation, Found], object]
+Convert = Callable[[Translation, ZotValue], object]
 
 
 def to(name: str, convert: Convert = lambda _, found: found.value) -> Rule:
     """Honoured: the value of our key `name`, once converted; None says nothing."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         if (value := convert(translation, found)) is not None:
             translation.set(found, name, value)
 
@@ -81,9 +81,9 @@ def to(name: str, convert: Convert = lambda _, found: found.value) -> Rule:
 def into(name: str, keys: Keys) -> Rule:
     """Honoured: a table that is a table of ours; an empty one says nothing."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         inner: dict[str, Any] = {}
-        translation.walk(keys, Found(found.key, found.value, inner, join(found.path, name)))
+        translation.walk(keys, ZotValue(found.key, found.value, inner, join(found.path, name)))
         if inner:
             found.table[name] = inner
 
@@ -93,13 +93,13 @@ def into(name: str, keys: Keys) -> Rule:
 def each(name: str, keys: Keys) -> Rule:
     """Honoured: a list of tables that is one of ours."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         if not isinstance(found.value, list):
             return translation.set(found, name, found.value)
         inner: list[dict[str, Any]] = [{} for _ in found.value]
         found.table[name] = inner
         for i, value in enumerate(found.value):
-            translation.walk(keys, Found(f"{found.key}[{i}]", value, inner[i], f"{found.path}.{name}[{i}]"))
+            translation.walk(keys, ZotValue(f"{found.key}[{i}]", value, inner[i], f"{found.path}.{name}[{i}]"))
 
     return rule
 
@@ -112,7 +112,7 @@ def group(keys: Keys) -> Rule:
 def warned(text: str) -> Rule:
     """Ignored, and said so."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
             translation.problems.warn(translation.where(found.key), text)
 
@@ -122,7 +122,7 @@ def warned(text: str) -> Rule:
 def refused(text: str) -> Rule:
     """Ignoring it would be unsafe."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
             translation.problems.mistake(translation.where(found.key), text)
 
@@ -132,14 +132,14 @@ def refused(text: str) -> Rule:
 def unsafe(text: str) -> Rule:
     """Ignoring it would be unsafe for a server; a job answers nobody."""
 
-    def rule(translation: Translation, found: Found) -> None:
+    def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
             translation.problems.unsafe(translation.where(found.key), found.key, text)
 
     return rule
 
 
-def passed_over(translation: Translation, found: Found) -> None:
+def passed_over(translation: Translation, found: ZotValue) -> None:
     """Ignored: nothing is lost by it."""
 
 
@@ -156,7 +156,7 @@ def disabled(value: object) -> bool:
     return not value
 
 
-def duration(translation: Translation, found: Found) -> object:
+def duration(translation: Translation, found: ZotValue) -> object:
     """A whole number is one of nanoseconds. Go knows no days and weeks: we take them, and zot won't."""
     if isinstance(found.value, int) and not isinstance(found.value, bool):
         return f"{found.value}ns"
@@ -165,6 +165,6 @@ def duration(translation: Translation, found: Found) -> object:
     return found.value
 
 
-def text(_: Translation, found: Found) -> object:
+def text(_: Translation, found: ZotValue) -> object:
     """An empty text says nothing."""
     return None if found.value == "" else found.value

@@ -6,7 +6,7 @@ from typing import Any
 
 from zotctl.config.address import SCHEME
 from zotctl.config.refusals import OTHER_CLOUD
-from zotctl.config.zot_rules import Found, Keys, Translation, passed_over, refused, text, to, warned
+from zotctl.config.zot_rules import Keys, Translation, ZotValue, passed_over, refused, text, to, warned
 
 DRIVER = "storagedriver"
 NOT_HERE = "ignored: this version has no use for it"
@@ -22,7 +22,7 @@ def _lowered(table: object) -> dict[str, Any]:
     return {key.lower(): value for key, value in table.items()} if isinstance(table, dict) else {}
 
 
-def other_driver(translation: Translation, found: Found) -> None:
+def other_driver(translation: Translation, found: ZotValue) -> None:
     """A `storageDriver` that is none of S3."""
     name = _lowered(found.value).get("name")
     if name in ("gcs", "azure"):
@@ -30,22 +30,22 @@ def other_driver(translation: Translation, found: Found) -> None:
     refused(f"{name!r} is no driver of zot's: name it s3, or remove the key and name a directory")(translation, found)
 
 
-def driver(translation: Translation, found: Found) -> None:
+def driver(translation: Translation, found: ZotValue) -> None:
     """Honoured: where the bucket is and how it is reached."""
     said = _lowered(found.value)
     s3 = found.table.setdefault("s3", {})
     known = {key: value for key, value in found.value.items() if key.lower() in KEYS}
     for key in found.value.keys() - known.keys():
         translation.problems.warn(translation.where(f"{found.key}.{key}"), "ignored: unknown to zot's driver for S3")
-    translation.walk(KEYS, Found(found.key, known, s3, f"{found.path}.s3"))
+    translation.walk(KEYS, ZotValue(found.key, known, s3, f"{found.path}.s3"))
     _place(translation, found, said)
     _endpoint(translation, found, said)
     _encryption(translation, found, said)
     _acceleration(translation, found, said)
 
 
-def _place(translation: Translation, found: Found, said: dict[str, Any]) -> None:
-    where = Found(f"{found.key}.bucket", None, found.table, found.path)
+def _place(translation: Translation, found: ZotValue, said: dict[str, Any]) -> None:
+    where = ZotValue(f"{found.key}.bucket", None, found.table, found.path)
     translation.document.note(f"{found.path}.path", "", translation.where(where.key))
     if bucket := said.get("bucket"):
         prefix = zot_prefix(str(said.get("rootdirectory") or ""))
@@ -58,25 +58,25 @@ def zot_prefix(root_directory: str) -> str:
     return f"{once}/{once}" if once else ""
 
 
-def _endpoint(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+def _endpoint(translation: Translation, found: ZotValue, said: dict[str, Any]) -> None:
     if not (endpoint := said.get("regionendpoint")):
         return
-    where = Found(f"{found.key}.regionendpoint", None, found.table["s3"], f"{found.path}.s3")
+    where = ZotValue(f"{found.key}.regionendpoint", None, found.table["s3"], f"{found.path}.s3")
     if isinstance(endpoint, str) and "://" not in endpoint:
         endpoint = f"{'https' if _flag(said.get('secure', True)) else 'http'}://{endpoint}"
     translation.set(where, "endpoint", endpoint)
 
 
-def _encryption(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+def _encryption(translation: Translation, found: ZotValue, said: dict[str, Any]) -> None:
     if _flag(said.get("encrypt", False)):
-        where = Found(f"{found.key}.encrypt", None, found.table["s3"], f"{found.path}.s3")
+        where = ZotValue(f"{found.key}.encrypt", None, found.table["s3"], f"{found.path}.s3")
         translation.set(where, "encryption", "aws:kms" if said.get("keyid") else "AES256")
 
 
-def _acceleration(translation: Translation, found: Found, said: dict[str, Any]) -> None:
+def _acceleration(translation: Translation, found: ZotValue, said: dict[str, Any]) -> None:
     """An endpoint that is named is reached as it is."""
     wanted = _flag(said.get("accelerate", False))
-    where = Found(f"{found.key}.accelerate", wanted, found.table["s3"], f"{found.path}.s3")
+    where = ZotValue(f"{found.key}.accelerate", wanted, found.table["s3"], f"{found.path}.s3")
     if wanted and said.get("regionendpoint"):
         warned("ignored beside regionendpoint, which is reached as it is")(translation, where)
     elif wanted:
@@ -88,29 +88,29 @@ def _flag(value: object) -> object:
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _boolean(_: Translation, found: Found) -> object:
+def _boolean(_: Translation, found: ZotValue) -> object:
     return None if found.value == "" else _flag(found.value)
 
 
-def _addressing(_: Translation, found: Found) -> object:
+def _addressing(_: Translation, found: ZotValue) -> object:
     return {True: "path", False: "auto"}.get(_flag(found.value), found.value)  # type: ignore[call-overload]
 
 
-def _word(_: Translation, found: Found) -> object:
+def _word(_: Translation, found: ZotValue) -> object:
     """A text, which YAML or JSON may have taken for a number."""
     return str(found.value) if found.value not in ("", None) else None
 
 
-def _storage_class(_: Translation, found: Found) -> object:
+def _storage_class(_: Translation, found: ZotValue) -> object:
     value = found.value.upper() if isinstance(found.value, str) else found.value
     return None if value in ("", "NONE", "STANDARD") else value
 
 
-def _acl(_: Translation, found: Found) -> object:
+def _acl(_: Translation, found: ZotValue) -> object:
     return None if found.value in ("", "private") else found.value
 
 
-def _signature(translation: Translation, found: Found) -> None:
+def _signature(translation: Translation, found: ZotValue) -> None:
     if _flag(found.value) is False:
         translation.problems.mistake(
             translation.where(found.key), "signatures of version 2 aren't made here; remove the key"
@@ -118,7 +118,7 @@ def _signature(translation: Translation, found: Found) -> None:
 
 
 def _if_true(text: str) -> Any:
-    return lambda translation, found: warned(text)(translation, Found(found.key, _flag(found.value), {}, ""))
+    return lambda translation, found: warned(text)(translation, ZotValue(found.key, _flag(found.value), {}, ""))
 
 
 KEYS: Keys = {
@@ -156,7 +156,7 @@ KEYS: Keys = {
 """The booleans `secure`, `encrypt`, `accelerate` are looked at beside the endpoint and the key that they are about."""
 
 
-def dedupe(translation: Translation, found: Found) -> None:
+def dedupe(translation: Translation, found: ZotValue) -> None:
     """Honoured only where the file says so in words: content in `_blobs` is not for zot to read."""
     translation.set(found, "dedupe", found.value)
     if found.value is True:
@@ -166,6 +166,6 @@ def dedupe(translation: Translation, found: Found) -> None:
         )
 
 
-def redirect(translation: Translation, found: Found) -> None:
+def redirect(translation: Translation, found: ZotValue) -> None:
     s3 = found.table.setdefault("s3", {})
-    translation.set(Found(found.key, None, s3, f"{found.path}.s3"), "redirect", found.value)
+    translation.set(ZotValue(found.key, None, s3, f"{found.path}.s3"), "redirect", found.value)

@@ -37,7 +37,7 @@ async def pull(service: Service, request: Request) -> Answer:
         # A blob never changes, but one that is gone is not "the same".
         await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
         return Answer(304, _headers(digest))
-    whole = "Range" not in request.headers and not service.store.local_fast
+    whole = "Range" not in request.headers and not service.store.nonblocking
     source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, whole))
     if isinstance(source, str):
         return Answer(307, [("Location", source), *_headers(digest)])

@@ -57,7 +57,7 @@ class Readiness:
     async def _probe(self) -> list[dict[str, str]]:
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._service.upkeep(_states, self._service)
+                return await self._service.maintenance(_states, self._service)
         except TimeoutError:
             reason = f"no answer within {PATIENCE:g} s"
             return [{"root": root.label, "state": reason} for root in self._service.store.roots]

@@ -9,7 +9,7 @@ from zotctl.config import Config
 from zotctl.http import metrics, routes
 from zotctl.http.access import AccessLog
 from zotctl.http.answer import Answer
-from zotctl.http.meters import Board, Row
+from zotctl.http.meters import CounterRow, SharedCounters
 from zotctl.http.request import Request
 from zotctl.http.service import Service
 from zotctl.storage import Store
@@ -18,15 +18,15 @@ from zotctl.storage import Store
 class MeasuredService(Service):
     """Counts what the access log tells, and answers `metrics.path`. `row`: None where there was none to be had."""
 
-    def __init__(self, store: Store, config: Config, board: Board, row: int | None) -> None:
+    def __init__(self, store: Store, config: Config, board: SharedCounters, row: int | None) -> None:
         super().__init__(store, config.http)
         path = config.metrics.path
         self._row = board.row(row, routes.names(path))
-        self.access = _Counted(self.log, self._row)
+        self.access = _CountedBody(self.log, self._row)
         for root in store.roots:
             if root.config is not None:
-                site = root.bucket.site if root.is_bucket else root.local.site
-                site.conflict = partial(self._row.conflict, root.config.path)
+                context = root.bucket.context if root.is_bucket else root.local.context
+                context.conflict = partial(self._row.conflict, root.config.path)
         self.endpoints = {**self.endpoints, path: routes.reading(path, metrics.endpoint(path, board))}
 
     async def handle(self, request: Request) -> Answer:
@@ -37,10 +37,10 @@ class MeasuredService(Service):
             self._row.end()
 
 
-class _Counted(AccessLog):
+class _CountedBody(AccessLog):
     """Each request is counted, whether or not it is logged."""
 
-    def __init__(self, log: logging.Logger, row: Row) -> None:
+    def __init__(self, log: logging.Logger, row: CounterRow) -> None:
         super().__init__(log)
         self._row, self._logs = row, super().enabled
 

@@ -36,7 +36,7 @@ _FIRST = 1 + MOST_ROOTS
 """Of a row: what is under way, and conflicts by root."""
 
 
-class Counts(NamedTuple):
+class RequestCounts(NamedTuple):
     """Requests with one method on one route. `codes` in the order of CODES; `buckets` one more than BOUNDS."""
 
     method: str
@@ -48,7 +48,7 @@ class Counts(NamedTuple):
     sent: int
 
 
-class Board:
+class SharedCounters:
     """Made before the fork. `routes`: how many there are; `workers`: how many serve at a time."""
 
     def __init__(self, routes: int, workers: int) -> None:
@@ -59,7 +59,7 @@ class Board:
         self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL)).cast("Q")
         self._free = set(range(self._rows))
         self._roots: dict[str, int] = {}
-        self.jobs = Text()
+        self.jobs = SharedText()
 
     # -- the parent ------------------------------------------------------------------------------
 
@@ -85,10 +85,10 @@ class Board:
 
     # -- workers ---------------------------------------------------------------------------------
 
-    def row(self, index: int | None, routes: tuple[str, ...]) -> Row:
+    def row(self, index: int | None, routes: tuple[str, ...]) -> CounterRow:
         """Where a worker counts. The first of the routes stands for what is none."""
         start = 1 + (self._rows if index is None else index) * self._width
-        return Row(self._cells[start : start + self._width], routes, self._roots)
+        return CounterRow(self._cells[start : start + self._width], routes, self._roots)
 
     @property
     def in_flight(self) -> int:
@@ -98,7 +98,7 @@ class Board:
         place = self._roots.get(root)
         return None if place is None else sum(self._cells[start + 1 + place] for start in self._starts())
 
-    def counts(self, routes: tuple[str, ...]) -> Iterator[Counts]:
+    def counts(self, routes: tuple[str, ...]) -> Iterator[RequestCounts]:
         """The sums over all workers, dead ones too, of what has ever been asked for."""
         for block in range(self._blocks):
             found = [start for start in self._starts() if self._cells[start + _FIRST + block]]
@@ -114,13 +114,13 @@ class Board:
         return self._cells[at : at + _BLOCK].tolist()
 
 
-def _counts(block: int, routes: tuple[str, ...], cells: list[int]) -> Counts:
+def _counts(block: int, routes: tuple[str, ...], cells: list[int]) -> RequestCounts:
     route, method = divmod(block, len(METHODS))
     codes, buckets = cells[:_BUCKETS], cells[_BUCKETS:_NANOSECONDS]
-    return Counts(METHODS[method], routes[route], codes, buckets, *cells[_NANOSECONDS:])
+    return RequestCounts(METHODS[method], routes[route], codes, buckets, *cells[_NANOSECONDS:])
 
 
-class Row:
+class CounterRow:
     """The cells of one worker."""
 
     def __init__(self, cells: memoryview[int], routes: tuple[str, ...], roots: Mapping[str, int]) -> None:
@@ -155,7 +155,7 @@ class Row:
             cells[at + _SENT] += sent
 
 
-class Text:
+class SharedText:
     """A text that one process replaces and others read: of two halves, one is whole at any moment."""
 
     def __init__(self, size: int = TEXT) -> None:

@@ -21,7 +21,7 @@ from zotctl import __version__
 from zotctl.errors import StorageError
 from zotctl.http import routes
 from zotctl.http.answer import Answer
-from zotctl.http.meters import BOUNDS, CODES, Board, Counts
+from zotctl.http.meters import BOUNDS, CODES, RequestCounts, SharedCounters
 from zotctl.http.request import Request
 from zotctl.http.service import Service
 from zotctl.storage.root import Root
@@ -41,7 +41,7 @@ class Figures(NamedTuple):
     uploads: int
 
 
-def endpoint(path: str, board: Board) -> Callable[[Service, Request], Awaitable[Answer]]:
+def endpoint(path: str, board: SharedCounters) -> Callable[[Service, Request], Awaitable[Answer]]:
     """The handler of `path`."""
     names = tuple(name or "none" for name in routes.names(path))
 
@@ -53,7 +53,7 @@ def endpoint(path: str, board: Board) -> Callable[[Service, Request], Awaitable[
     return scrape
 
 
-def exposition(board: Board, names: tuple[str, ...], families: list[Metric]) -> bytes:
+def exposition(board: SharedCounters, names: tuple[str, ...], families: list[Metric]) -> bytes:
     """The text but for the jobs; `families`: those of the roots."""
     registry = CollectorRegistry()
     registry.register(_Now([_build(), *_requests(board, names), *families]))
@@ -77,7 +77,7 @@ def _build() -> Metric:
 # -- requests ------------------------------------------------------------------------------------
 
 
-def _requests(board: Board, names: tuple[str, ...]) -> Iterator[Metric]:
+def _requests(board: SharedCounters, names: tuple[str, ...]) -> Iterator[Metric]:
     by = ["method", "route"]
     requests = CounterMetricFamily("zotctl_http_requests", "Requests answered.", labels=[*by, "code"])
     duration = HistogramMetricFamily(
@@ -98,7 +98,7 @@ def _requests(board: Board, names: tuple[str, ...]) -> Iterator[Metric]:
     yield from (requests, duration, received, sent, in_flight)
 
 
-def _buckets(counts: Counts) -> list[tuple[str, float]]:
+def _buckets(counts: RequestCounts) -> list[tuple[str, float]]:
     bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
     return list(zip(bounds, map(float, accumulate(counts.buckets)), strict=True))
 
@@ -106,7 +106,7 @@ def _buckets(counts: Counts) -> list[tuple[str, float]]:
 # -- roots ---------------------------------------------------------------------------------------
 
 
-def _conflicts(board: Board, service: Service) -> Iterator[Metric]:
+def _conflicts(board: SharedCounters, service: Service) -> Iterator[Metric]:
     doc = "Commits that began again because somebody else's came between."
     family = CounterMetricFamily("zotctl_index_commit_conflicts", doc, labels=["root"])
     for root in service.store.roots:
@@ -122,7 +122,7 @@ async def _look(service: Service) -> list[Figures]:
     try:
         async with asyncio.timeout(PATIENCE):
             for root in roots:
-                found += await service.upkeep(_figures, root)
+                found += await service.maintenance(_figures, root)
     except TimeoutError:
         service.log.warning("metrics: a root did not answer within %g s and is left out", PATIENCE)
     return found

@@ -23,13 +23,13 @@ Act = Callable[["Service", Request], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RouteMatch:
     """A handler that only reads what is at hand. Its last argument is whether it may wait for more."""
 
     call: Callable[[Service, Request, bool], Answer]
 
 
-Handler = Act | Look
+Handler = Act | RouteMatch
 
 _UPLOADS, _UPLOAD = "/v2/<name>/blobs/uploads/", "/v2/<name>/blobs/uploads/<id>"
 _BLOB, _MANIFEST = "/v2/<name>/blobs/<digest>", "/v2/<name>/manifests/<reference>"
@@ -38,25 +38,25 @@ _TAGS, _REFERRERS = "/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"
 # distribution-spec, section "Endpoints"; the ids are its own. HEAD is answered wherever GET is,
 # as a GET whose body stays here.
 ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
-    ("end-1", "GET", "/v2/", Look(catalog.support)),
+    ("end-1", "GET", "/v2/", RouteMatch(catalog.support)),
     ("end-2", "GET", _BLOB, blobs.pull),
-    ("end-2", "HEAD", _BLOB, Look(blobs.stat)),
-    ("end-3", "GET", _MANIFEST, Look(manifests.pull)),
+    ("end-2", "HEAD", _BLOB, RouteMatch(blobs.stat)),
+    ("end-3", "GET", _MANIFEST, RouteMatch(manifests.pull)),
     ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, uploads.start),
     ("end-5", "PATCH", _UPLOAD, uploads.append),
     ("end-6", "PUT", _UPLOAD, uploads.finish),
     ("end-7a, end-7b", "PUT", _MANIFEST, manifests.push),
-    ("end-8a, end-8b", "GET", _TAGS, Look(tags.list_tags)),
+    ("end-8a, end-8b", "GET", _TAGS, RouteMatch(tags.list_tags)),
     ("end-9", "DELETE", _MANIFEST, manifests.delete),
     ("end-10", "DELETE", _BLOB, blobs.delete),
-    ("end-12a, end-12b", "GET", _REFERRERS, Look(referrers.list_referrers)),
+    ("end-12a, end-12b", "GET", _REFERRERS, RouteMatch(referrers.list_referrers)),
     ("end-13", "GET", _UPLOAD, uploads.status),
     ("end-14", "DELETE", _UPLOAD, uploads.cancel),
     ("catalog", "GET", "/v2/_catalog", catalog.list_repositories),
-    ("discover", "GET", "/v2/_oci/ext/discover", Look(catalog.discover)),
-    ("livez", "GET", "/livez", Look(health.live)),
+    ("discover", "GET", "/v2/_oci/ext/discover", RouteMatch(catalog.discover)),
+    ("livez", "GET", "/livez", RouteMatch(health.live)),
     ("readyz", "GET", "/readyz", health.ready),
-    ("startupz", "GET", "/startupz", Look(health.started)),
+    ("startupz", "GET", "/startupz", RouteMatch(health.started)),
 )
 
 

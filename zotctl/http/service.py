@@ -53,9 +53,9 @@ class Service:
         self.in_flight = 0
         self.draining = False
         self.drained = asyncio.Event()
-        self._bytes = ThreadPoolExecutor(BYTES_THREADS if store.local_fast else DISTANT_THREADS, "bytes")
+        self._bytes = ThreadPoolExecutor(BYTES_THREADS if store.nonblocking else DISTANT_THREADS, "bytes")
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, "commit")
-        self._upkeep = ThreadPoolExecutor(2, "upkeep")
+        self._maintenance = ThreadPoolExecutor(2, "maintenance")
         self._loop = asyncio.get_running_loop()
 
     # -- threads ---------------------------------------------------------------------------------
@@ -68,9 +68,9 @@ class Service:
         """In a thread: what may wait for the lock of a repository."""
         return self._loop.run_in_executor(self._commits, call, *args)
 
-    def upkeep(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def maintenance(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """In a thread that no request waits for."""
-        return self._loop.run_in_executor(self._upkeep, call, *args)
+        return self._loop.run_in_executor(self._maintenance, call, *args)
 
     async def look(self, call: Callable[[bool], T]) -> T:
         """A read of metadata: at once where the storage is local and knows it, else in a thread.
@@ -78,7 +78,7 @@ class Service:
         `call(wait)` passes `wait` on to the store, which raises WouldBlock if it is false and a longer
         read is due.
         """
-        if self.store.local_fast:
+        if self.store.nonblocking:
             try:
                 return call(False)
             except WouldBlock:
@@ -104,14 +104,14 @@ class Service:
         """
         if message.method not in ("GET", "HEAD") or message.should_close:
             return False
-        if self.draining or not self.store.local_fast:
+        if self.draining or not self.store.nonblocking:
             return False
         request = Request(message, EMPTY_PAYLOAD, connection, None, None)
         started = self._loop.time()
         try:
             self.limits.take(request.method)
             handler = routes.find(request, self.endpoints)
-            if not isinstance(handler, routes.Look):
+            if not isinstance(handler, routes.RouteMatch):
                 return False
             answer = handler.call(self, request, False)
         except WouldBlock:
@@ -166,7 +166,7 @@ class Service:
             handler = routes.find(request, self.endpoints)
             if "Expect" in request.headers:
                 _check_expectation(request)
-            if isinstance(handler, routes.Look):
+            if isinstance(handler, routes.RouteMatch):
                 call = handler.call
                 return await self.look(lambda wait: call(self, request, wait))
             return await handler(self, request)
@@ -189,7 +189,7 @@ class Service:
 
     def close(self) -> None:
         """Let no thread start anything more."""
-        for pool in (self._bytes, self._commits, self._upkeep):
+        for pool in (self._bytes, self._commits, self._maintenance):
             pool.shutdown(wait=False)
 
     def location(self, path: str) -> str:

@@ -18,7 +18,7 @@ _FIRST_PASSED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """Where to listen: what `bind` takes, and its family."""
 
     family: socket.AddressFamily
@@ -37,7 +37,7 @@ class Address:
         return self.host == "::1" or self.host.startswith("127.")
 
 
-def resolve(host: str, port: int) -> Address:
+def resolve(host: str, port: int) -> ListenAddress:
     """The first address of a name; all of them for "". Raises ConfigError."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -45,10 +45,10 @@ def resolve(host: str, port: int) -> Address:
         raise ConfigError(f"cannot listen on {host!r}: {error.strerror or error}") from None
     # "::" takes IPv4 too, where the system has IPv6.
     chosen = next((entry for entry in found if entry[0] == socket.AF_INET6 and not host), found[0])
-    return Address(socket.AddressFamily(chosen[0]), _place(chosen[4]))
+    return ListenAddress(socket.AddressFamily(chosen[0]), _place(chosen[4]))
 
 
-def listen(address: Address, count: int) -> list[socket.socket]:
+def listen(address: ListenAddress, count: int) -> list[socket.socket]:
     """`count` sockets on one address, of which a free port is the same for all.
 
     The first is bound alone: with SO_REUSEPORT a second server on the port of the first would start
@@ -63,15 +63,15 @@ def listen(address: Address, count: int) -> list[socket.socket]:
     return sockets
 
 
-def again(address: Address) -> socket.socket:
+def again(address: ListenAddress) -> socket.socket:
     """One more socket on an address where we listen already."""
     sock = _bind(address, shared=True)
     _start(sock)
     return sock
 
 
-def bound_to(sock: socket.socket) -> Address:
-    return Address(socket.AddressFamily(sock.family), _place(sock.getsockname()))
+def bound_to(sock: socket.socket) -> ListenAddress:
+    return ListenAddress(socket.AddressFamily(sock.family), _place(sock.getsockname()))
 
 
 def passed_by_systemd() -> socket.socket | None:
@@ -93,7 +93,7 @@ def _start(sock: socket.socket) -> None:
     sock.listen(BACKLOG)
 
 
-def _bind(address: Address, *, shared: bool) -> socket.socket:
+def _bind(address: ListenAddress, *, shared: bool) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,7 +108,7 @@ def _bind(address: Address, *, shared: bool) -> socket.socket:
     return sock
 
 
-def _why(address: Address, error: OSError) -> str:
+def _why(address: ListenAddress, error: OSError) -> str:
     where = f"cannot listen on {shown(address)}"
     match error.errno:
         case errno.EADDRINUSE:
@@ -120,6 +120,6 @@ def _why(address: Address, error: OSError) -> str:
     return f"{where}: {error.strerror}"
 
 
-def shown(address: Address) -> str:
+def shown(address: ListenAddress) -> str:
     """HOST:PORT as it stands in a URL."""
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

@@ -9,13 +9,13 @@ from typing import NamedTuple
 _ROW = struct.Struct("<QQQ")
 
 
-class Counts(NamedTuple):
+class StatusCounts(NamedTuple):
     connections: int
     in_flight: int
     requests: int
 
 
-class Board:
+class StatusBoard:
     """One row a worker; made before the fork."""
 
     def __init__(self, rows: int) -> None:
@@ -27,10 +27,10 @@ class Board:
         status.write(0, 0, 0)
         return status
 
-    def total(self) -> Counts:
+    def total(self) -> StatusCounts:
         """The sums over all workers."""
         rows = [_ROW.unpack_from(self._memory, index * _ROW.size) for index in range(self._rows)]
-        return Counts(*(sum(column) for column in zip(*rows, strict=True)))
+        return StatusCounts(*(sum(column) for column in zip(*rows, strict=True)))
 
 
 class Status:

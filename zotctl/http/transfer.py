@@ -49,7 +49,7 @@ class BlobAnswer(Answer):
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
         service = request.connection.service
         try:
-            if self._count <= JOINED and (service.store.local_fast or len(self._first) == self._count):
+            if self._count <= JOINED and (service.store.nonblocking or len(self._first) == self._count):
                 await self._send_small(request)
             else:
                 await self._send_large(service, request)
@@ -94,7 +94,7 @@ class BlobAnswer(Answer):
     def _by_kernel(self, service: Service, request: Request) -> bool:
         # A page that is not in memory stops the event loop until it is read: too long over a network.
         plain = request.connection.ssl_context is None
-        return plain and service.store.local_fast and self._reader.fileno() is not None
+        return plain and service.store.nonblocking and self._reader.fileno() is not None
 
     async def _copy(self, request: Request, answer: BlobAnswer) -> None:
         """The next piece is read while the client takes the last: two in memory, however large the blob is."""
@@ -124,7 +124,7 @@ class BlobAnswer(Answer):
 
     def _read_on(self, service: Service) -> None:
         left = self._count - self.bytes_out
-        size = min(PIECE if service.store.local_fast else _distant_piece(service.in_flight), left)
+        size = min(PIECE if service.store.nonblocking else _distant_piece(service.in_flight), left)
         at = self._offset + self.bytes_out
         self._reading = service.move_bytes(self._reader.read_at, at, size) if left else None
 

@@ -7,15 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zotctl.errors import (
-    BlobUploadInvalid,
-    Busy,
-    DigestInvalid,
-    NameUnknown,
-    RangeInvalid,
-    SizeInvalid,
-    ZotctlError,
-)
+from zotctl.errors import BlobUploadInvalid, Busy, DigestInvalid, NameUnknown, RangeInvalid, SizeInvalid, ZotctlError
 from zotctl.http.answer import Answer
 from zotctl.http.body import BATCH, SMALL, Body
 from zotctl.http.errors import Refused

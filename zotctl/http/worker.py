@@ -21,7 +21,7 @@ from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import tls
 from zotctl.http.connection import Connection, Listener
-from zotctl.http.meters import Board
+from zotctl.http.meters import SharedCounters
 from zotctl.http.service import Service
 from zotctl.http.sockets import BACKLOG
 from zotctl.http.status import Status
@@ -48,7 +48,7 @@ class Ties:
 
     ready: int
     life: int
-    board: Board | None = None
+    board: SharedCounters | None = None
     row: int | None = None
 
 
@@ -98,13 +98,13 @@ class _Worker:
             listener, sock=self._sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=patience
         )
         tick = asyncio.create_task(self._tick(service, listener))
-        upkeep = asyncio.create_task(self._maintain(service))
+        maintenance = asyncio.create_task(self._maintain(service))
         os.write(self._ties.ready, READY)
         os.close(self._ties.ready)
         await self._stop.wait()
         await self._shut_down(service, listener, server)
         tick.cancel()
-        await asyncio.wait([upkeep], timeout=LAST_WORDS)
+        await asyncio.wait([maintenance], timeout=LAST_WORDS)
         service.close()
         store.close()
         return 0
@@ -146,7 +146,7 @@ class _Worker:
     async def _maintain(self, service: Service) -> None:
         while not self._stop.is_set():
             try:
-                await service.upkeep(service.store.maintain)
+                await service.maintenance(service.store.maintain)
             except ZotctlError as error:
                 log.debug("maintenance: %s", error)
             except Exception:

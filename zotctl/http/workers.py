@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
-from zotctl.http import keeper, meters, routes, sockets, systemd, worker
-from zotctl.http.status import Board
+from zotctl.http import job_process, meters, routes, sockets, systemd, worker
+from zotctl.http.status import StatusBoard
 from zotctl.storage import remember_roots
 
 log = logging.getLogger("zotctl.http")
@@ -88,8 +88,8 @@ class Supervisor:
     def __post_init__(self) -> None:
         self.address = sockets.bound_to(self.listening[0])
         self.slots = [Slot(index, sock) for index, sock in enumerate(self.listening)]
-        self.board = Board(len(self.slots))
-        self.meters: meters.Board | None = None
+        self.board = StatusBoard(len(self.slots))
+        self.meters: meters.SharedCounters | None = None
         self.watchdog = systemd.watchdog_interval()
         remember_roots(self.config.storage)
 
@@ -320,14 +320,14 @@ class Supervisor:
 
     def _start_keeper(self) -> None:
         self.keeper_at = None
-        if self.keeper is not None or not keeper.is_wanted(self.config):
+        if self.keeper is not None or not job_process.is_wanted(self.config):
             return
         life_end, life = os.pipe()
         board = self._measuring()
         pid = os.fork()
         if pid == 0:
             counted = board.jobs if board is not None else None
-            self._become(lambda: keeper.main(self.config, life_end, counted), None, (life,))
+            self._become(lambda: job_process.main(self.config, life_end, counted), None, (life,))
         os.close(life_end)
         self.keeper = Child(pid, None, life, time.monotonic())
 
@@ -354,12 +354,12 @@ class Supervisor:
         now = time.monotonic()
         return Child(pid, ours, life, now, deadline=now + START_DEADLINE, row=row)
 
-    def _measuring(self) -> meters.Board | None:
+    def _measuring(self) -> meters.SharedCounters | None:
         """Where workers count from now on. What was counted stays when a new configuration wants no metrics."""
         if not self.config.metrics.enabled:
             return None
         if self.meters is None:
-            self.meters = meters.Board(routes.COUNT, len(self.slots))
+            self.meters = meters.SharedCounters(routes.COUNT, len(self.slots))
         storage = self.config.storage
         self.meters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
         return self.meters

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from zotctl.jobs.walk import Marks
+from zotctl.jobs.walk import Reachable
 from zotctl.oci.media_types import is_index
 from zotctl.oci.tags import OLAREG_SUBJECT, DigestTag, digest_key, digest_tag
 from zotctl.storage.index import Row, annotations_of
@@ -18,7 +18,7 @@ from zotctl.storage.index import Row, annotations_of
 class Attachments:
     """Of one index, as its marks have it. Where a digest is named by its beginning only, that stands for it."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Reachable) -> None:
         self._marks = marks
         self._targets: dict[str, set[str]] = {}
         self._rows: dict[str, set[tuple[str, str]]] = {}

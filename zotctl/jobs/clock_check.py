@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zotctl.errors import ClockDoubtful, NotFound, StorageError
+from zotctl.jobs.check.scrub_state import boot_id
 from zotctl.jobs.report import time_of
-from zotctl.jobs.scrub_state import boot_id
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -89,7 +89,7 @@ def note_clock(root: Root, clock: Clock) -> None:
 
 
 def _moment(root: Root, clock: Clock) -> Moment:
-    at = root.bucket.site.objects.date() if root.is_bucket else clock.now()
+    at = root.bucket.context.objects.date() if root.is_bucket else clock.now()
     return Moment(at, boot_id(), clock.boottime())
 
 
@@ -141,7 +141,7 @@ def _write(root: Root, last: Moment | None, doubted: Moment | None) -> None:
     """That it can't be written, on a full disk, is no reason not to free some."""
     found = {"last": asdict(last) if last else None, "doubted": asdict(doubted) if doubted else None}
     with suppress(StorageError):
-        root.upkeep.write(keys.CLOCK, [json.dumps(found).encode()])
+        root.maintenance.write(keys.CLOCK, [json.dumps(found).encode()])
 
 
 def _days(seconds: float) -> str:

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
-from zotctl.jobs.ages import Ages
-from zotctl.jobs.bucket.fate import fate
+from zotctl.jobs.bucket.explain import fate
 from zotctl.jobs.gc import GcOptions, Settings
-from zotctl.jobs.leftovers import Moving
+from zotctl.jobs.local.ages import Ages
+from zotctl.jobs.local.leftovers import ActiveUploads
 from zotctl.jobs.report import time_of
 from zotctl.jobs.retention import decide
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import Marks, mark
+from zotctl.jobs.walk import Reachable, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
 from zotctl.storage import keys
@@ -59,7 +59,7 @@ def _explain(
     marks = mark(root, name)
     if marks.faults:
         reasons = "; ".join(_named(fault) for fault in marks.faults)
-        yield {"verdict": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
+        yield {"result": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
         return
     if tag is not None:
         row = marks.index.find(tag)
@@ -75,30 +75,30 @@ def _named(fault: Fault) -> str:
 
 
 def _explain_digest(
-    run: Run, root: Root, name: str, digest: Digest, marks: Marks, options: GcOptions
+    run: Run, root: Root, name: str, digest: Digest, marks: Reachable, options: GcOptions
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     base: dict[str, object] = {"digest": str(digest)}
-    now = root.bucket.site.objects.date() if root.is_bucket else run.clock.now()
+    now = root.bucket.context.objects.date() if root.is_bucket else run.clock.now()
     if digest in marks.reachable:
         chain = chain_to(digest, marks)
-        yield base | {"verdict": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
+        yield base | {"result": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
         past = root.history.past(name)
         drops = [d for d in decide(name, marks, past, options.rules, now) if d.digest in {digest, *_digests(chain)}]
         for drop in drops:
-            yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
+            yield base | {"result": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
     if root.is_bucket:
         yield from (base | item for item in fate(run, root, name, digest, options.delay))
         return
-    info = root.local.site.stat(keys.blob(name, digest))
+    info = root.local.context.stat(keys.blob(name, digest))
     if info is not None:
-        began = Moving(root, options.delay, now).since(name)
+        began = ActiveUploads(root, options.delay, now).since(name)
         written = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=True).written("", info)
         at = written + options.delay
         why = "no manifest reaches it"
         if written >= began:
             why += "; an upload into this repository that began before it is still moving"
-        yield base | {"verdict": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
+        yield base | {"result": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
             max(at, now) + options.kept)}  # fmt: skip
     yield from _in_trash(root, name, digest, base, options)
 
@@ -107,13 +107,13 @@ def _in_trash(
     root: Root, name: str, digest: Digest, base: dict[str, object], options: GcOptions
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     for folder in root.local.trash.folders():
-        if folder.name == name and root.local.site.stat(keys.condemned(folder.run, name, digest)):
-            at = min(root.local.trash.stamp(folder), root.local.site.clock.now_ns()) / 1e9 + options.kept
+        if folder.name == name and root.local.context.stat(keys.condemned(folder.run, name, digest)):
+            at = min(root.local.trash.stamp(folder), root.local.context.clock.now_ns()) / 1e9 + options.kept
             why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-            yield base | {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
+            yield base | {"result": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
 
 
-def chain_to(digest: str, marks: Marks) -> list[str]:
+def chain_to(digest: str, marks: Reachable) -> list[str]:
     """One of the shortest chains of references down to the digest; from a row with a tag, if there is one."""
     tagged = [row for row in marks.index.digests if marks.index.tags_of(row)]
     above = _above(tagged, digest, marks)
@@ -128,7 +128,7 @@ def chain_to(digest: str, marks: Marks) -> list[str]:
     return chain[::-1]
 
 
-def _above(rows: list[str], digest: str, marks: Marks) -> dict[str, str | None]:
+def _above(rows: list[str], digest: str, marks: Reachable) -> dict[str, str | None]:
     """Breadth first: for each digest that was met, who referred to it."""
     above: dict[str, str | None] = dict.fromkeys(rows)
     todo = deque(rows)
@@ -145,5 +145,3 @@ def _above(rows: list[str], digest: str, marks: Marks) -> dict[str, str | None]:
 
 def _digests(chain: list[str]) -> set[str]:
     return {link.partition(" ")[0] for link in chain}
-
-

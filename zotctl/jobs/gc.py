@@ -1,7 +1,7 @@
 """Collection: what no manifest reaches goes, beside any number of servers.
 
 What would go is decided in one place (`gc_plan`); how it goes depends on what a root lies on: renamed into the trash
-of a directory (`gc_local`), or deleted under a sentence on a bucket (`bucket.collector`).
+of a directory (`gc_local`), or deleted under an intent on a bucket (`bucket.collector`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Protocol
 
 from zotctl.errors import ClockDoubtful, StorageError
 from zotctl.jobs.bucket.collector import BucketCollector
+from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.clock_check import require_clock
-from zotctl.jobs.gc_local import LocalCollector
 from zotctl.jobs.gc_plan import COUNTERS, GcOptions
-from zotctl.jobs.hashing import Workers
+from zotctl.jobs.local.gc import LocalCollector
 from zotctl.jobs.run import Run, Stopped, TimeUp
 from zotctl.storage.root import Root
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import Marker, Marks, mark_index, with_index
-from zotctl.storage.history import CLOCK, Past
+from zotctl.jobs.walk import Reachable, ReachableBlobs, mark_index, with_index
+from zotctl.storage.history import CLOCK, Timeline
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -41,16 +41,16 @@ class GcOptions:
 
 
 @dataclass
-class Plan:
+class CollectionPlan:
     """What one repository would lose. Never trusted: each item is looked at again before it goes."""
 
-    marks: Marks
-    rest: Marks
+    marks: Reachable
+    rest: Reachable
     """As they are without the rows that go."""
     drops: list[Drop]
 
 
-Settle = Callable[[list[Drop], Past], list[Drop]]
+Settle = Callable[[list[Drop], Timeline], list[Drop]]
 
 
 class Planner:
@@ -59,9 +59,9 @@ class Planner:
     def __init__(self, run: Run, root: Root, name: str, options: GcOptions, now: float) -> None:
         """`now`: by the clock that stamps what lies in the root."""
         self._run, self._root, self._name, self._options, self._now = run, root, name, options, now
-        self.marker = Marker(root, name)
+        self.marker = ReachableBlobs(root, name)
 
-    def plan(self, settle: Settle | None = None) -> Plan | None:
+    def plan(self, settle: Settle | None = None) -> CollectionPlan | None:
         """None: what it needs can't be known; then nothing is touched (I5). Raises NotFound, LayoutInvalid.
         `settle` takes out what is not sure yet."""
         marks = self.marker.now()
@@ -74,9 +74,9 @@ class Planner:
         if settle is not None:
             drops = _closed(marks, settle(drops, past))
         self._tell(drops)
-        return Plan(marks, _without(marks, drops), drops)
+        return CollectionPlan(marks, _without(marks, drops), drops)
 
-    def _refuse(self, marks: Marks) -> None:
+    def _refuse(self, marks: Reachable) -> None:
         for fault in marks.faults:
             kind: Kind = fault.kind  # type: ignore[assignment]
             reason = f"nothing is collected in {self._name}: {fault.reason}"
@@ -85,7 +85,7 @@ class Planner:
         self._run.report.codes.append(5)
         self._run.add("repositories_left_alone")
 
-    def _note(self, marks: Marks, past: Past) -> None:
+    def _note(self, marks: Reachable, past: Timeline) -> None:
         """What counts from the run that saw it first: rows that were not pushed here, and what is dated ahead."""
         if self._run.dry_run:
             return
@@ -125,7 +125,7 @@ class Planner:
             raise outcome
 
 
-def _closed(marks: Marks, drops: list[Drop]) -> list[Drop]:
+def _closed(marks: Reachable, drops: list[Drop]) -> list[Drop]:
     """Some of those that were decided together: no row goes that one which stays leads to."""
     while True:
         needed = _without(marks, drops).reachable if drops else set()
@@ -135,7 +135,7 @@ def _closed(marks: Marks, drops: list[Drop]) -> list[Drop]:
         drops = left
 
 
-def _without(marks: Marks, drops: list[Drop]) -> Marks:
+def _without(marks: Reachable, drops: list[Drop]) -> Reachable:
     if not drops:
         return marks
     draft = marks.index.copy()

@@ -96,7 +96,7 @@ class Totals:
             self._set("job_last_success_timestamp_seconds", round(at, 3), job=report.job, root=root.label)
         if report.job == "scrub" and not root.is_bucket:
             with suppress(StorageError):
-                self._set("scrub_damaged_blobs", root.local.bad.lasting(), root=root.label)
+                self._set("scrub_damaged_blobs", root.local.damaged.lasting(), root=root.label)
 
     def _add_work(self, report: Report) -> None:
         if report.job == "gc":

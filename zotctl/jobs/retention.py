@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.jobs.attachments import Attachments
 from zotctl.jobs.run import matches
-from zotctl.jobs.walk import Marks
-from zotctl.storage.history import Past
+from zotctl.jobs.walk import Reachable
+from zotctl.storage.history import Timeline
 from zotctl.storage.index import Row
 
 
@@ -48,7 +48,7 @@ class Drop:
     reason: str
 
 
-def decide(name: str, marks: Marks, past: Past, rules: Rules, now: float) -> list[Drop]:
+def decide(name: str, marks: Reachable, past: Timeline, rules: Rules, now: float) -> list[Drop]:
     """The rows that go now, tags first, and then what that leaves behind; in one pass.
 
     Never a row that what stays leads to: an index to its children, a referrer to its subject.
@@ -61,7 +61,7 @@ def decide(name: str, marks: Marks, past: Past, rules: Rules, now: float) -> lis
     return tags + _Rows(marks, attachments, past, policy, rules, now).drops()
 
 
-def _tags(marks: Marks, attachments: Attachments, past: Past, policy: Policy, now: float) -> list[Drop]:
+def _tags(marks: Reachable, attachments: Attachments, past: Timeline, policy: Policy, now: float) -> list[Drop]:
     """A tag that says what its manifest is about is no image's: it counts nowhere, and no pattern need match it."""
     if not policy.keep_tags:
         return []
@@ -85,7 +85,7 @@ def _tag_matches(tag: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(re.search(pattern, tag, re.ASCII) for pattern in patterns)
 
 
-def _kept(entry: KeepTags, tags: dict[str, str], past: Past, now: float) -> set[str]:
+def _kept(entry: KeepTags, tags: dict[str, str], past: Timeline, now: float) -> set[str]:
     pushed: Callable[[str], float | None] = past.tagged.get
 
     def pulled(tag: str) -> float | None:
@@ -129,7 +129,7 @@ class _Rows:
     """Untagged manifests and referrers of one repository."""
 
     def __init__(
-        self, marks: Marks, attachments: Attachments, past: Past, policy: Policy, rules: Rules, now: float
+        self, marks: Reachable, attachments: Attachments, past: Timeline, policy: Policy, rules: Rules, now: float
     ) -> None:
         self._marks, self._attachments = marks, attachments
         self._past, self._policy, self._rules, self._now = past, policy, rules, now
@@ -208,7 +208,7 @@ def _has_name(raw: bytes) -> bool:
     return b'"org.opencontainers.image.ref.name"' in raw or b'"io.containerd.image.name"' in raw
 
 
-def foreign_untagged(marks: Marks, past: Past) -> list[str]:
+def foreign_untagged(marks: Reachable, past: Timeline) -> list[str]:
     """Rows that were not pushed here, are not noted yet, and have no tag that is the name of an image."""
     index, attached = marks.index, Attachments(marks).tags
     known = past.here | past.pushed.keys() | past.noted.keys()

@@ -242,7 +242,7 @@ class Run:
     def _take_lease(self, root: Root, stack: ExitStack) -> None:
         """A root that is lost meanwhile has none, and the others are still done."""
         try:
-            stack.enter_context(root.upkeep.lease(self.report.job))
+            stack.enter_context(root.maintenance.lease(self.report.job))
         except StorageError as error:
             if not self.is_lost(root, error):
                 raise

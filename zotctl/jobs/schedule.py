@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 
 from zotctl.config import Config, RootSettings, TimeWindow
 from zotctl.errors import StorageError, ZotctlError
+from zotctl.jobs.check.hints import hints
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc
-from zotctl.jobs.hints import hints
 from zotctl.jobs.report import Report, Silent
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.jobs.settings import gc_settings
 from zotctl.storage import Store
 from zotctl.storage.root import Root
@@ -88,7 +88,7 @@ class Schedule:
         run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_Forgetful())
         try:
             report = run.finish(lambda: task.work(run))
-        except _Stop:
+        except _StopFlag:
             return None
         except ZotctlError as error:
             log.error(f"{task.name} on {task.root.label}: {error.message}")
@@ -99,7 +99,7 @@ class Schedule:
 
     def _pause(self) -> None:
         if self._wait(0.0):
-            raise _Stop
+            raise _StopFlag
 
 
 class _Forgetful(Silent):
@@ -108,7 +108,7 @@ class _Forgetful(Silent):
     keeps_items = False
 
 
-class _Stop(BaseException):
+class _StopFlag(BaseException):
     """Told to stop in the middle: the next run goes on."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from zotctl.storage.graph import Facts, Fault, reach
+from zotctl.storage.graph import Fault, ManifestFacts, reach
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
@@ -14,17 +14,17 @@ ROUNDS = 10
 
 
 @dataclass
-class Marks:
+class Reachable:
     """The reachable digests of one index, or the faults because of which they can't be known."""
 
     index: Index
     generation: object
     reachable: set[str]
     faults: list[Fault]
-    facts: dict[str, Facts]
+    facts: dict[str, ManifestFacts]
 
 
-def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool = False) -> Marks:
+def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool = False) -> Reachable:
     """Read each manifest once, without a lock. `read`: the index, if it was read just now. `certain`: what is
     remembered of an earlier process doesn't count. Raises NotFound, LayoutInvalid."""
     for _ in range(ROUNDS):
@@ -36,24 +36,24 @@ def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool =
     return marks
 
 
-def mark_index(root: Root, name: str, index: Index, generation: object, *, certain: bool = False) -> Marks:
+def mark_index(root: Root, name: str, index: Index, generation: object, *, certain: bool = False) -> Reachable:
     """The same for an index at hand; manifests that were read before are not read again."""
     # What was missing or damaged may have been healed since, and a subject have come as a blob: no index.json tells.
     with root.graph(name).at(index, again=True, certain=certain) as graph:
         facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
     root.protocol.graphs.weigh(name)
     faults += [Fault("", "invalid_manifest", reason) for reason in index.unclear()]
-    return Marks(index, generation, reachable, faults, facts)
+    return Reachable(index, generation, reachable, faults, facts)
 
 
-class Marker:
+class ReachableBlobs:
     """The marks of one repository, made anew only when its index.json has changed."""
 
     def __init__(self, root: Root, name: str, *, certain: bool = False) -> None:
         self._root, self._name, self._certain = root, name, certain
-        self._marks: Marks | None = None
+        self._marks: Reachable | None = None
 
-    def now(self) -> Marks:
+    def now(self) -> Reachable:
         """Cheap while nothing changes, so it may be asked under the lock. Raises NotFound, LayoutInvalid."""
         read = self._root.protocol.read_index(self._name)
         if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
@@ -61,6 +61,6 @@ class Marker:
         return self._marks
 
 
-def with_index(marks: Marks, draft: Index) -> Marks:
+def with_index(marks: Reachable, draft: Index) -> Reachable:
     """The marks that a changed index would have; its rows are among those that were read."""
     return replace(marks, index=draft, reachable=reach(draft.digests, marks.facts))

@@ -141,5 +141,3 @@ def _below(names: tuple[str, ...], key: str) -> tuple[str, ...]:
     if names is _FIELDS and key in _REFERENCES:
         return _OF_DESCRIPTOR
     return _OF_PLATFORM if names is _OF_DESCRIPTOR and key == "platform" else ()
-
-

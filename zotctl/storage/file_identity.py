@@ -80,4 +80,3 @@ def same_file(one: Info | None, other: Info | None) -> bool:
 def file_number(info: Info) -> tuple[int, int]:
     """For sets and tables of files that are all held, or that only count (rule 1)."""
     return info.dev, info.ino
-

@@ -12,14 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from zotctl.errors import (
-    Damaged,
-    DigestInvalid,
-    ManifestInvalid,
-    MediaTypeUnknown,
-    NotFound,
-    StorageError,
-)
+from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnknown, NotFound, StorageError
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
@@ -53,7 +46,7 @@ class Reference(NamedTuple):
     media_type: str
 
 
-class Facts(NamedTuple):
+class ManifestFacts(NamedTuple):
     """What the bytes of one manifest say."""
 
     media_type: str
@@ -143,11 +136,11 @@ def is_like_json(beginning: bytes) -> bool:
     return text[:1] in (b"{", b"[") or not text
 
 
-class Known(NamedTuple):
+class KnownFacts(NamedTuple):
     """What is kept of a digest for as long as anything leads to it: a function of its bytes."""
 
     size: int
-    facts: Facts | None = None
+    facts: ManifestFacts | None = None
     error: ManifestInvalid | None = None
     is_text: bool = False
     """It may be JSON, so a program may find something in it."""
@@ -155,18 +148,18 @@ class Known(NamedTuple):
     """No manifest, and yet where a manifest has its references there is a digest."""
 
 
-def understand(content: Content, digest: Digest) -> Known:
+def understand(content: Content, digest: Digest) -> KnownFacts:
     """What bytes say, with no regard to what anybody calls them."""
     body = content.body
     if body is None or not is_like_json(body[:BEGINNING]) or not body.strip(_BLANK):
-        return Known(content.size)
+        return KnownFacts(content.size)
     try:
-        return Known(content.size, facts_of(read_manifest(body, digest)))
+        return KnownFacts(content.size, facts_of(read_manifest(body, digest)))
     except ManifestInvalid as error:
-        return Known(content.size, None, error, True, may_reference(body))
+        return KnownFacts(content.size, None, error, True, may_reference(body))
 
 
-def facts_of(manifest: Manifest) -> Facts:
+def facts_of(manifest: Manifest) -> ManifestFacts:
     subjects = tuple(map(_reference, manifest.subjects))
     referrer = None
     if subjects:
@@ -177,7 +170,7 @@ def facts_of(manifest: Manifest) -> Facts:
             annotations=manifest.annotations,
             artifact_type=manifest.referrer_type,
         )
-    return Facts(
+    return ManifestFacts(
         manifest.media_type,
         manifest.stated,
         manifest.size,
@@ -193,19 +186,19 @@ def _reference(descriptor: Descriptor) -> Reference:
     return Reference(descriptor.digest, descriptor.size, descriptor.media_type)
 
 
-class Node(NamedTuple):
+class ManifestNode(NamedTuple):
     """What is at the end of an edge: a manifest, content that references nothing, or a fault, because of which it can't
     be known what it references; for a manifest that is called something unknown, that and what is known of it."""
 
-    facts: Facts | None = None
+    facts: ManifestFacts | None = None
     leaf: int | None = None
     """Its size."""
     fault: Fault | None = None
 
 
 def look_at(
-    digest: str, claims: Collection[str], read: Read, known_as: Known | None = None
-) -> tuple[Node, Known | None]:  # fmt: skip
+    digest: str, claims: Collection[str], read: Read, known_as: KnownFacts | None = None
+) -> tuple[ManifestNode, KnownFacts | None]:  # fmt: skip
     """What the content is that is called `claims`, and what is to be remembered of its bytes."""
     whole = _is_whole(claims)
     try:
@@ -223,7 +216,7 @@ def look_at(
         fault = Fault(digest, "unreadable", error.message)
     except Unusable as error:
         fault = Fault(digest, error.kind, error.reason)
-    return Node(fault=fault), None
+    return ManifestNode(fault=fault), None
 
 
 def _is_whole(claims: Iterable[str]) -> bool:
@@ -235,7 +228,7 @@ def _fail(error: Exception, digest: Digest, whole: bool) -> Content:
     raise error
 
 
-def _node(known_as: Known, digest: str, claims: Iterable[str]) -> Node:
+def _node(known_as: KnownFacts, digest: str, claims: Iterable[str]) -> ManifestNode:
     """A leaf is what is never called a manifest, if its bytes are no JSON, so that there is no descriptor in them; or
     if all call it a layer or a config, in which no client follows references, and it has no descriptors where a
     manifest has them. JSON of a type that is not known here may reference something by fields not known either.
@@ -245,22 +238,24 @@ def _node(known_as: Known, digest: str, claims: Iterable[str]) -> Node:
     is_manifest = facts is not None or any(not claim or known(claim) for claim in claims)
     is_plain_json = not strange and not known_as.has_references
     if not is_manifest and (is_plain_json or not known_as.is_text):
-        return Node(leaf=known_as.size)
+        return ManifestNode(leaf=known_as.size)
     if strange or isinstance(error, MediaTypeUnknown):
         reason = f"{digest} has the unknown media type {quoted(strange[0])}" if strange else str(error)
-        return Node(facts, fault=Fault(digest, "unknown_media_type", f"{reason}: what it references is not known"))
+        return ManifestNode(
+            facts, fault=Fault(digest, "unknown_media_type", f"{reason}: what it references is not known")
+        )
     if facts is None:
         reason = error.message if error else f"{digest} is not JSON, so it is no manifest"
-        return Node(fault=Fault(digest, "invalid_manifest", reason))
-    return Node(facts)
+        return ManifestNode(fault=Fault(digest, "invalid_manifest", reason))
+    return ManifestNode(facts)
 
 
-def called(facts: Facts) -> str:
+def called(facts: ManifestFacts) -> str:
     """How it is told what a manifest is."""
     return f"calls itself {quoted(facts.media_type)}" if facts.stated else f"is {_shape(facts.media_type)}"
 
 
-def contradicts(facts: Facts, claim: str) -> bool:
+def contradicts(facts: ManifestFacts, claim: str) -> bool:
     """Does the body say something else than whoever calls it `claim`? By its own type, or else by its shape."""
     if not claim:
         return False
@@ -283,7 +278,7 @@ def _shape(media_type: str) -> str:
     return next((shape for shape, fits in shapes if fits(media_type)), "no manifest")
 
 
-def reach(start: Iterable[str], facts: Mapping[str, Facts]) -> set[str]:
+def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> set[str]:
     """Everything that these digests lead to, themselves included: what is kept with them."""
     reachable: set[str] = set()
     todo = list(start)
@@ -305,13 +300,13 @@ class Before(Protocol):
     """What was learnt earlier of the same content."""
 
     @property
-    def known(self) -> Mapping[str, Known]: ...
+    def known(self) -> Mapping[str, KnownFacts]: ...
     @property
     def absent(self) -> Set[str]: ...
 
 
 class Earlier(NamedTuple):
-    known: Mapping[str, Known]
+    known: Mapping[str, KnownFacts]
     absent: Set[str]
 
 
@@ -328,11 +323,11 @@ class ManifestGraph:
         subjects are not looked for; it is let go when all rows were added. `each`: where a read takes its time, by
         which many are made side by side."""
         self._read, self._each = read, each
-        self._ahead: dict[str, Known | Exception] = {}
+        self._ahead: dict[str, KnownFacts | Exception] = {}
         """What was read before its turn; to the end of what is being followed, for then it may be another."""
         self.before = before
-        self.known: dict[str, Known] = {}
-        self.facts: dict[str, Facts] = {}
+        self.known: dict[str, KnownFacts] = {}
+        self.facts: dict[str, ManifestFacts] = {}
         self.leaves: dict[str, int] = {}
         self.faults: dict[str, Fault] = {}
         self.absent: set[str] = set()
@@ -418,7 +413,7 @@ class ManifestGraph:
             self._ahead[digest] = error
 
     def _is_news(self, reference: Reference, needed: bool) -> bool:
-        """May what is known now be another verdict?"""
+        """May what is known now be another result?"""
         digest, claim = reference.digest, essence(reference.media_type)
         claims = self._claims.setdefault(digest, {})
         news = claim not in claims or (needed and digest in self.absent)
@@ -453,15 +448,15 @@ class ManifestGraph:
         else:
             self.faults[digest] = fault
 
-    def _look(self, digest: str) -> Node:
+    def _look(self, digest: str) -> ManifestNode:
         known_as, before = self.known.get(digest), self.before
         if known_as is None and before is not None:
             if digest in self._needed:
                 known_as = before.known.get(digest)
             elif digest in before.absent:  # one that was there may have gone since
-                return Node(fault=Fault(digest, MISSING, "the manifest is not there"))
+                return ManifestNode(fault=Fault(digest, MISSING, "the manifest is not there"))
         read, ahead = self._read, self._ahead.pop(digest, None)
-        if isinstance(ahead, Known):
+        if isinstance(ahead, KnownFacts):
             known_as = known_as or ahead
         elif ahead is not None:
             read = partial(_fail, ahead)
@@ -470,7 +465,7 @@ class ManifestGraph:
             self.known[digest] = learnt
         return node
 
-    def _connect(self, digest: str, facts: Facts) -> None:
+    def _connect(self, digest: str, facts: ManifestFacts) -> None:
         self._sizes.setdefault(digest, set()).add(facts.size)
         for reference in (*facts.blobs, *facts.children):
             self._parents.setdefault(reference.digest, []).append(digest)

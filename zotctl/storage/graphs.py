@@ -24,7 +24,7 @@ from zotctl.storage.graph import (
     Content,
     Earlier,
     Fault,
-    Known,
+    KnownFacts,
     ManifestGraph,
     Read,
     Reference,
@@ -66,7 +66,7 @@ class RepositoryGraph:
         self.unsaid: Lru[str, float] = Lru(10_000)
         """When no manifest told how long a blob is, by `clock.elapsed`."""
         self._read_stored = reader_of(protocol, name)
-        self._each = protocol.each if protocol.deferred else None
+        self._each = protocol.each if protocol.index_costs_request else None
         self._graph = ManifestGraph(self._read, each=self._each)
 
     @contextmanager
@@ -144,12 +144,12 @@ class RepositoryGraph:
 
     def _read(self, digest: Digest, whole: bool) -> Content:
         """Remembers the state of a file that can't be read."""
-        state = self._state(digest) if self._protocol.torn else None
+        state = self._state(digest) if self._protocol.may_truncate else None
         try:
             return self._read_stored(digest, whole)
         except (StorageError, ManifestInvalid):
             # Where a look is a request, only at what is damaged.
-            self._states[digest] = state if self._protocol.torn else self._state(digest)
+            self._states[digest] = state if self._protocol.may_truncate else self._state(digest)
             raise
 
     def forget(self, digest: str) -> None:
@@ -161,7 +161,7 @@ class RepositoryGraph:
 
     # -- answers --------------------------------------------------------------------------------
 
-    def known(self, digest: str) -> Known | None:
+    def known(self, digest: str) -> KnownFacts | None:
         """What its bytes say, if they were read."""
         return self._graph.known.get(digest)
 

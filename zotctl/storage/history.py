@@ -20,7 +20,7 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Driver, Reader, Writer
 from zotctl.storage.file_identity import same_file
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 
 LARGEST = 256 << 20
 """Bytes of one file that are read; more only if nobody ever collects."""
@@ -35,7 +35,7 @@ STEP = 0.001
 
 
 @dataclass
-class Past:
+class Timeline:
     """Times in seconds since 1970, the latest of each kind."""
 
     pushed: dict[str, float] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def lines_of(events: Iterable[Event]) -> bytes:
 
 
 def events_of(body: bytes) -> list[Event]:
-    """What was written; a torn line, and what is no event, is skipped."""
+    """What was written; a may_truncate line, and what is no event, is skipped."""
     events = []
     for line in body.splitlines():
         with suppress(ValueError):
@@ -142,7 +142,7 @@ def believed(events: list[Event], now: float, bound: float | None = None) -> tup
 
 
 def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[Event]:
-    """Those without which a `Past` would know less of these digests and tags; in their order.
+    """Those without which a `Timeline` would know less of these digests and tags; in their order.
 
     Of a manifest that was pushed here: that, its last push or loss of a tag (which the push of another manifest
     tells), its last pull, when it was noted. Of a tag: its last push.
@@ -166,7 +166,7 @@ def _written(event: Event) -> float:
 
 
 def _told(event: Event) -> Iterator[tuple[str, str]]:
-    """Which facts of a `Past` an event may be the source of."""
+    """Which facts of a `Timeline` an event may be the source of."""
     action, digest, tags = event.get("a"), event.get("d"), event.get("tags") or {}
     if not digest:
         return
@@ -202,7 +202,11 @@ class Memory(Protocol):
     """What every store remembers; a file system does it in files, a bucket in objects."""
 
     def note(
-        self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None,
+        self,
+        name: str,
+        action: str,
+        digest: str,
+        tags: dict[str, str | None] | None = None,
         really: float | None = None,
     ) -> None:
         """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on."""
@@ -210,34 +214,38 @@ class Memory(Protocol):
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest: enough for retention, and cheap."""
 
-    def past(self, name: str) -> Past:
+    def past(self, name: str) -> Timeline:
         """Everything that is known."""
 
 
 class History:
-    def __init__(self, site: Site) -> None:
-        self._site, self._pulls = site, Pulls(site.clock)
+    def __init__(self, context: LocalContext) -> None:
+        self._context, self._pulls = context, Pulls(context.clock)
 
     def note(
-        self, name: str, action: str, digest: str, tags: dict[str, str | None] | None = None,
+        self,
+        name: str,
+        action: str,
+        digest: str,
+        tags: dict[str, str | None] | None = None,
         really: float | None = None,
     ) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            self._append(name, lines_of([event_of(self._site.clock.now(), name, action, digest, tags, really)]))
+            self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, really)]))
 
     def note_pull(self, name: str, digest: str) -> None:
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
-    def past(self, name: str) -> Past:
-        return past_in(self._site.driver, name, self._site.clock.now())
+    def past(self, name: str) -> Timeline:
+        return past_in(self._context.driver, name, self._context.clock.now())
 
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
         found: set[str] = set()
         with suppress(NotFound):
-            for event in _events_in(self._site.driver, name):
+            for event in _events_in(self._context.driver, name):
                 if event["t"] >= at and event.get("a") in ("untag", "delete"):
                     found.update(event.get("tags") or [event.get("d", "")])
         return found
@@ -248,16 +256,16 @@ class History:
         for _ in range(ATTEMPTS):
             with self._open(key) as writer:
                 writer.write([lines])
-                same = same_file(writer.info(), self._site.stat(key))
+                same = same_file(writer.info(), self._context.stat(key))
             if same:
                 return
 
     def _open(self, key: str) -> Writer:
         try:
-            return self._site.driver.append(key)
+            return self._context.driver.append(key)
         except NotFound:
-            self._site.make_dirs(keys.HISTORY)
-            return self._site.driver.append(key)
+            self._context.make_dirs(keys.HISTORY)
+            return self._context.driver.append(key)
 
     def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
         """Forget what is about manifests and tags that are gone, if that is half of it. Called under the repository's
@@ -265,24 +273,24 @@ class History:
         end, or finds that it has another name by then (`_append`).
         """
         key = keys.history(name)
-        with self._site.driver.open(key) as old:
+        with self._context.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST), size))
-            kept = lines_of(condensed(believed(events, self._site.clock.now())[0], alive, tags))
+            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags))
             if 2 * len(kept) > size:
                 return
-            self._site.replace(key, [kept])
+            self._context.replace(key, [kept])
             if late := _read(old, size, LARGEST):
                 self._append(name, b"\n" + late)
 
     def size(self, name: str) -> int:
-        info = self._site.stat(keys.history(name))
+        info = self._context.stat(keys.history(name))
         return info.size if info else 0
 
 
-def past_in(driver: Driver, name: str, now: float) -> Past:
+def past_in(driver: Driver, name: str, now: float) -> Timeline:
     """What is remembered in the root of this driver."""
-    past = Past()
+    past = Timeline()
     with suppress(NotFound):
         events, missing = believed(_events_in(driver, name), now)
         for event in events:

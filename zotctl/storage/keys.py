@@ -21,8 +21,8 @@ The tree of a bucket (s3.md 2) has the same repositories, and beside them:
       _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
       .zotctl/
         version  capabilities  leases/JOB  history/  scrub/  bad/  clock
-        holds/ALG/ENC/a:b             repository a/b may read it; promised at its LastModified
-        sentences/TOKEN               what a collector is deleting just now
+        holds/ALG/ENC/a:b             repository a/b may read it; reserved at its LastModified
+        intents/TOKEN               what a collector is deleting just now
         gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
         gc/facts/KEY                  what the manifests of a repository say: a cache
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
@@ -49,7 +49,7 @@ LOCK = f"{HIDDEN}/lock"
 UPLOADS = f"{HIDDEN}/uploads"
 POOL = f"{HIDDEN}/pool"
 TRASH = f"{HIDDEN}/trash"
-BAD = f"{HIDDEN}/bad"
+DAMAGED = f"{HIDDEN}/damaged"
 QUARANTINE = f"{HIDDEN}/quarantine"
 LEASES = f"{HIDDEN}/leases"
 TMP = f"{HIDDEN}/tmp"
@@ -62,8 +62,8 @@ CLOCK = f"{HIDDEN}/clock"
 """What the clock said when a job looked at it."""
 
 SHARED = "_blobs"
-HOLDS = f"{HIDDEN}/holds"
-SENTENCES = f"{HIDDEN}/sentences"
+RESERVATIONS = f"{HIDDEN}/reservations"
+INTENTS = f"{HIDDEN}/intents"
 NAMES = f"{HIDDEN}/names"
 NAMES_MADE = f"{NAMES}/_made"
 STAGED = f"{HIDDEN}/staged"
@@ -141,8 +141,8 @@ def condemned(run: str, name: str, digest: Digest) -> str:
     return f"{TRASH}/{run}/{blob(name, digest)}"
 
 
-def bad(digest: Digest) -> str:
-    return f"{BAD}/{digest.algorithm}/{digest.encoded}"
+def damaged_links(digest: Digest) -> str:
+    return f"{DAMAGED}/{digest.algorithm}/{digest.encoded}"
 
 
 @lru_cache(4096)
@@ -180,16 +180,16 @@ def name_of(component: str) -> str:
         return ""
 
 
-def holds(digest: Digest) -> str:
-    """Prefix of the holds of one digest: who may read it, and who was promised it."""
-    return f"{HOLDS}/{digest.algorithm}/{digest.encoded}/"
+def reservations(digest: Digest) -> str:
+    """Prefix of the holds of one digest: who may read it, and who was reserved it."""
+    return f"{RESERVATIONS}/{digest.algorithm}/{digest.encoded}/"
 
 
-def hold(digest: Digest, name: str) -> str:
-    return f"{holds(digest)}{component(name)}"
+def reservation(digest: Digest, name: str) -> str:
+    return f"{reservations(digest)}{component(name)}"
 
 
-def held_in(key: str) -> str:
+def reserved_for(key: str) -> str:
     """The repository that a hold is for; "" if it is no hold."""
     return name_of(key.rpartition("/")[2])
 
@@ -208,8 +208,8 @@ def checkpoint() -> str:
     return f"{COLLECTION}/checkpoint"
 
 
-def sentence(token: str) -> str:
-    return f"{SENTENCES}/{token}"
+def intent(token: str) -> str:
+    return f"{INTENTS}/{token}"
 
 
 def listed_name(name: str) -> str:
@@ -227,7 +227,7 @@ def staged(upload_id: str) -> str:
 
 def damaged(digest: Digest, name: str) -> str:
     """Says that a copy of this digest is damaged: that of a repository, or SHARED for the pool's."""
-    return f"{BAD}/{digest.algorithm}/{digest.encoded}/{component(name)}"
+    return f"{DAMAGED}/{digest.algorithm}/{digest.encoded}/{component(name)}"
 
 
 def trial(token: str) -> str:

@@ -9,14 +9,14 @@ from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_buc
 from zotctl.errors import ConfigError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.opening import open_root, remember
 from zotctl.storage.local.protocol import LocalProtocol
-from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.store import Store
-from zotctl.storage.wrappers import Aliased, ReadOnly
+from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
 
 
 def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bool = False) -> Store:
@@ -43,14 +43,14 @@ def remember_roots(config: StorageConfig) -> None:
 def preload(config: StorageConfig) -> None:
     """Load what several processes are going to need, before they are forked; it opens nothing."""
     if any(is_bucket(root.path) for root in (*config.roots, *(route.root for route in config.routes))):
-        import zotctl.storage.s3.connection
-        import zotctl.storage.s3.opening  # noqa: F401
+        import zotctl.storage.bucket.objects.connection
+        import zotctl.storage.bucket.opening  # noqa: F401
 
 
 def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool) -> Root:
     """By the scheme of its address."""
     if is_bucket(root.path):
-        from zotctl.storage.s3.opening import open_bucket  # boto3 takes a second to load
+        from zotctl.storage.bucket.opening import open_bucket  # boto3 takes a second to load
 
         return open_bucket(root, clock, read_only=read_only, serving=serving, route=route)
     return open_root(root, clock, read_only=read_only, route=route)
@@ -58,10 +58,10 @@ def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_on
 
 def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     """One layout directory under one name, read-only: nothing is written anywhere."""
-    inner = ReadOnly(detect(layout.path))
-    driver = Aliased(inner, layout.name, "")
-    site = Site(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-    return Root(LocalProtocol(site, marker=keys.layout(layout.name)), read_only=True)
+    inner = ReadOnlyDriver(detect(layout.path))
+    driver = AliasedDriver(inner, layout.name, "")
+    context = LocalContext(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
+    return Root(LocalProtocol(context, marker=keys.layout(layout.name)), read_only=True)
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -16,11 +16,11 @@ from zotctl.oci.digest import Digest
 from zotctl.storage.catalog import Names
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
-from zotctl.storage.graph import Known
+from zotctl.storage.graph import KnownFacts
 from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.history import Memory
 from zotctl.storage.index import Index
-from zotctl.storage.upkeep import Upkeep
+from zotctl.storage.maintenance import Maintenance
 
 T = TypeVar("T")
 
@@ -69,9 +69,7 @@ class UploadSession(Protocol):
     offset: int
     algorithm: str
 
-    def expect(
-        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
-    ) -> None:
+    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """Before the bytes of a request, as far as it is known: the digest of the blob, its size, and where they
         start (else they follow whatever is there). Raises UploadConflict."""
 
@@ -102,14 +100,14 @@ class Recalled(Protocol):
     """What was read of manifests before, and its place for what is read now."""
 
     @property
-    def known(self) -> Mapping[str, Known]:
+    def known(self) -> Mapping[str, KnownFacts]:
         """Of content that is there as it was when it was hashed."""
 
     @property
     def absent(self) -> Set[str]:
         """Subjects that need not be looked for: none."""
 
-    def keep(self, known: Mapping[str, Known]) -> None:
+    def keep(self, known: Mapping[str, KnownFacts]) -> None:
         """Everything was read by now. Never raises."""
 
 
@@ -133,7 +131,7 @@ class StoreProtocol(Protocol):
         """What was pushed and pulled, and when."""
 
     @property
-    def upkeep(self) -> Upkeep:
+    def maintenance(self) -> Maintenance:
         """What jobs do to it."""
 
     @property
@@ -141,11 +139,11 @@ class StoreProtocol(Protocol):
         """What the manifests of its repositories reference."""
 
     @property
-    def torn(self) -> bool:
+    def may_truncate(self) -> bool:
         """Can a crash leave a blob shorter than its manifests say? Then lengths are compared (I2)."""
 
     @property
-    def deferred(self) -> bool:
+    def index_costs_request(self) -> bool:
         """Does a look at index.json cost a request? Then nobody looks who need not."""
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -153,7 +151,7 @@ class StoreProtocol(Protocol):
         failure, which is raised, no other one is begun. A call may come here itself."""
 
     def find(self, name: str, digest: Digest) -> Info:
-        """Is the blob there? Yes is a promise (I6). NotFound: absent. Damaged: known bad, or a stub."""
+        """Is the blob there? Yes is a reservation (I6). NotFound: absent. Damaged: known to be damaged, or a stub."""
 
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
@@ -165,11 +163,11 @@ class StoreProtocol(Protocol):
         """The same for a manifest that a row of index.json leads to."""
 
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known bad? Where a
-        look is a request, seen a moment ago is enough. Raises StorageError."""
+        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known to be
+        damaged? Where a look is a request, seen a moment ago is enough. Raises StorageError."""
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
-        """What stands for the content of a manifest as it is now; None: there is none to read. No promise."""
+        """What stands for the content of a manifest as it is now; None: there is none to read. No reservation."""
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What an earlier process has read of a repository with so many manifests, asked for before any of them is

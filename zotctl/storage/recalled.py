@@ -19,7 +19,7 @@ import msgspec
 import zotctl
 from zotctl.oci import codec, descriptor, digest, manifest, media_types, readings
 from zotctl.storage import graph
-from zotctl.storage.graph import Facts
+from zotctl.storage.graph import ManifestFacts
 
 LARGEST = 32 << 20
 """Bytes; more is not written, and not read."""
@@ -28,7 +28,7 @@ _MAGIC = b"zotctl-facts"
 _CODE = (codec, descriptor, digest, manifest, media_types, readings, graph)
 
 
-class Lying(NamedTuple):
+class Stamp(NamedTuple):
     """The object in which a manifest lies, as a list tells of it."""
 
     etag: str
@@ -36,16 +36,16 @@ class Lying(NamedTuple):
     modified: int
 
 
-class Remembered(NamedTuple):
-    lying: Lying
-    facts: Facts
+class StampedFacts(NamedTuple):
+    lying: Stamp
+    facts: ManifestFacts
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Remembered]).decode
+_decode = msgspec.json.Decoder(dict[str, StampedFacts]).decode
 
 
-def write_down(name: str, known: Mapping[str, Remembered]) -> bytes | None:
+def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
     """None: it is too large, or nobody could tell later whether it is of the same code."""
     if not _code():
         return None
@@ -54,7 +54,7 @@ def write_down(name: str, known: Mapping[str, Remembered]) -> bytes | None:
     return body if len(body) <= LARGEST else None
 
 
-def read_back(name: str, body: bytes) -> dict[str, Remembered]:
+def read_back(name: str, body: bytes) -> dict[str, StampedFacts]:
     """Nothing, if it is of another repository, of other code, damaged, or nothing that we have written."""
     head, _, packed = body.partition(b"\n")
     if not _code() or head != b"%s %s" % (_MAGIC, _checksum(name, packed)):

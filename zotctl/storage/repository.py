@@ -29,9 +29,9 @@ from zotctl.oci.quoting import quoted
 from zotctl.storage.driver import Buffer, Generation, Reader
 from zotctl.storage.graph import (
     Content,
-    Facts,
+    ManifestFacts,
     ManifestGraph,
-    Node,
+    ManifestNode,
     Reference,
     called,
     contradicts,
@@ -72,10 +72,12 @@ class Repository:
 
     __slots__ = ("_looked", "_root", "_snapshot", "_wait", "name")
 
-    def __init__(self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, deferred: bool = False) -> None:
-        """`deferred`: index.json was not looked at yet, for not every request needs it."""
+    def __init__(
+        self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, index_costs_request: bool = False
+    ) -> None:
+        """`index_costs_request`: index.json was not looked at yet, for not every request needs it."""
         self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
-        self._looked = not deferred
+        self._looked = not index_costs_request
 
     @property
     def root(self) -> Root:
@@ -128,13 +130,13 @@ class Repository:
     # -- blobs ----------------------------------------------------------------------------------
 
     def blob(self, digest: Digest) -> int:
-        """The size of a blob. Yes is a promise: a manifest may use it for the delay from now (I6).
+        """The size of a blob. Yes is a reservation: a manifest may use it for the delay from now (I6).
 
         Raises BlobUnknown: absent, known to be damaged, or not as long as its manifests say (I2).
         """
         size = self._find(digest)
         if self._check_size(digest, size):
-            # The manifests took requests, and a promise is worth the time from its last look.
+            # The manifests took requests, and a reservation is worth the time from its last look.
             size = self._find(digest)
             self._check_size(digest, size)
         return size
@@ -174,7 +176,7 @@ class Repository:
         known = self._root.graph(self.name)
         agrees, asked = known.agrees(digest, size), False
         if agrees is None and self._can_tell_sizes(known, digest):
-            asked = not self._root.protocol.torn
+            asked = not self._root.protocol.may_truncate
             with self._graph():
                 agrees = known.agrees(digest, size)
             if agrees is None:
@@ -190,7 +192,7 @@ class Repository:
     def _can_tell_sizes(self, known: RepositoryGraph, digest: Digest) -> bool:
         """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
         read for one blob, for the manifest that a client has it from tells, if it was read here."""
-        if self._root.protocol.torn:
+        if self._root.protocol.may_truncate:
             return True
         if self._root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID:
             return False
@@ -208,7 +210,7 @@ class Repository:
         if source._root is not self._root:
             return False
         try:
-            if self._root.protocol.torn:
+            if self._root.protocol.may_truncate:
                 source.blob(digest)
         except BlobUnknown:
             return False
@@ -297,7 +299,7 @@ class Repository:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
         protocol, body = self._root.protocol, self._root.bodies.get(digest)
         if body is None or not protocol.still_has(self.name, digest, len(body)):
-            if protocol.torn and not self._wait and protocol.find(self.name, digest).size > 65536:
+            if protocol.may_truncate and not self._wait and protocol.find(self.name, digest).size > 65536:
                 raise WouldBlock(digest)
             body = read_verified(protocol, self.name, digest)
             self._root.bodies.put(digest, body, len(body) + 200)
@@ -373,8 +375,9 @@ class Repository:
                 if doubtful and self._root.protocol.distrust(self.name, digest):
                     known.verified(digest, size)
 
-    def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, Node]) -> None:
-        """Everything referenced is there, as long as the descriptor says, what it is called, and not known bad (I5).
+    def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, ManifestNode]) -> None:
+        """Everything referenced is there, as long as the descriptor says, what it is called, and not known to be
+        damaged (I5).
 
         distribution-spec, "Push": only `subject` may be missing; image-spec, layer.md: so may layers
         that must not be distributed. A child that no row keeps (a collector dropped it, or it came as a blob) has
@@ -395,7 +398,7 @@ class Repository:
                     seen.add(child.digest)
                     todo.append(facts)
 
-    def _look_at_all(self, manifest: Manifest) -> dict[str, Node]:
+    def _look_at_all(self, manifest: Manifest) -> dict[str, ManifestNode]:
         """What the children are, before the lock; what is not there yet, or can't be read, is left to be looked at
         under it."""
         children = facts_of(manifest).children
@@ -403,7 +406,7 @@ class Repository:
         found = zip(children, nodes, strict=True)
         return {child.digest: node for child, node in found if not (node.fault and node.fault.may_pass)}
 
-    def _look_at(self, child: Reference) -> Node:
+    def _look_at(self, child: Reference) -> ManifestNode:
         """What its bytes say, from memory if they are there."""
         body, stored = self._root.bodies.get(child.digest), reader_of(self._root.protocol, self.name)
 
@@ -493,9 +496,7 @@ class Upload:
     def algorithm(self) -> str:
         return self._session.algorithm
 
-    def expect(
-        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
-    ) -> None:
+    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """What is known before the first byte of a request: digest and size of the blob, where these bytes start."""
         self._session.expect(digest, size, start)
 
@@ -557,7 +558,7 @@ def _fault(tx: Transaction, descriptor: Reference) -> tuple[str, str] | None:
     return None
 
 
-def _require_kind(child: Reference, node: Node) -> Facts | None:
+def _require_kind(child: Reference, node: ManifestNode) -> ManifestFacts | None:
     """It is what its descriptor calls it; one whose type is not known here is taken as it is. What it references.
 
     Raises ManifestInvalid, ManifestBlobUnknown, Unavailable.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
+from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.cache import Lru
 from zotctl.storage.catalog import Names
 from zotctl.storage.committer import Committer
@@ -14,9 +15,8 @@ from zotctl.storage.driver import Driver, Info
 from zotctl.storage.graphs import RepositoryGraph
 from zotctl.storage.history import Memory
 from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.maintenance import Maintenance
 from zotctl.storage.protocol import StoreProtocol
-from zotctl.storage.s3.protocol import BucketProtocol
-from zotctl.storage.upkeep import Upkeep
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
@@ -60,12 +60,12 @@ class Root:
         return self.protocol.history
 
     @property
-    def upkeep(self) -> Upkeep:
-        return self.protocol.upkeep
+    def maintenance(self) -> Maintenance:
+        return self.protocol.maintenance
 
     def stat(self, key: str) -> Info | None:
         """None: there is none."""
-        return self.protocol.upkeep.stat(key)
+        return self.protocol.maintenance.stat(key)
 
     @property
     def local(self) -> LocalProtocol:
@@ -100,7 +100,7 @@ class Root:
     def maintain(self) -> None:
         """Nothing is written to a directory that is read-only, or away: what lies below a mount point is not ours.
         A bucket knows both by itself, and a look each second would cost a request."""
-        if self.protocol.deferred or (not self.read_only and self.state() is None):
+        if self.protocol.index_costs_request or (not self.read_only and self.state() is None):
             self.protocol.maintain()
 
     def owns(self, name: str) -> bool:
@@ -116,7 +116,7 @@ class Root:
     def serves(self, name: str) -> bool:
         """Is this layout one to serve? One that is not stays in its place and is left out of lists. Where a look costs
         a request, a list is taken as it is."""
-        if self.protocol.deferred:
+        if self.protocol.index_costs_request:
             return True
         try:
             self.protocol.read_index(name)

@@ -24,16 +24,16 @@ class Store:
     def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
         self.roots, self.clock, self.only = tuple(roots), clock, only
         self._shadowed: set[str] = set()
-        self._deferred = len(self.roots) == 1 and self.roots[0].protocol.deferred
+        self._index_costs_request = len(self.roots) == 1 and self.roots[0].protocol.index_costs_request
         """There is no choice of a root, and a look costs a request: a repository looks when it has to."""
-        self.local_fast = all(root.driver.capabilities.local for root in self.roots)
+        self.nonblocking = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
         """An existing repository. Raises NameUnknown, and Unavailable when a root that may have it is away: any, but
         for a name with a route only the one that this leads to. With `wait` false, WouldBlock from here or from a
         method of it instead of a longer read."""
-        if self._deferred and self.only in (None, name):
-            return Repository(self.roots[0], name, None, wait=wait, deferred=True)
+        if self._index_costs_request and self.only in (None, name):
+            return Repository(self.roots[0], name, None, wait=wait, index_costs_request=True)
         found = self._find(name, wait=wait)
         if found is None:
             raise NameUnknown(f"no repository {name} here", name)
@@ -42,8 +42,8 @@ class Store:
 
     def repository_for_push(self, name: str, *, wait: bool = True) -> Repository:
         """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
-        if self._deferred and self.only in (None, name):
-            return Repository(self.roots[0], name, None, wait=wait, deferred=True)
+        if self._index_costs_request and self.only in (None, name):
+            return Repository(self.roots[0], name, None, wait=wait, index_costs_request=True)
         found = self._find(name, wait=wait)
         root, snapshot = found or (self._root_for(name), None)
         if found is None:
@@ -61,7 +61,7 @@ class Store:
 
     def _require_all(self) -> None:
         for root in self.roots:
-            if not root.protocol.deferred:  # a list of a bucket fails by itself
+            if not root.protocol.index_costs_request:  # a list of a bucket fails by itself
                 root.require()
 
     def _names(self, n: int | None, last: str | None) -> list[str]:

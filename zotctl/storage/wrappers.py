@@ -6,7 +6,7 @@ from zotctl.errors import NotFound, ReadOnlyStorage
 from zotctl.storage.driver import Capabilities, Checkpoint, Driver, Entry, Info, Lock, Reader, Space, Writer
 
 
-class Wrapped:
+class WrappedDriver:
     """Hands every call on. A wrapper overrides what it changes."""
 
     def __init__(self, inner: Driver) -> None:
@@ -75,7 +75,7 @@ class Wrapped:
         return self.inner.space()
 
 
-class ReadOnly(Wrapped):
+class ReadOnlyDriver(WrappedDriver):
     """Nothing is changed: what would, raises `ReadOnlyStorage`. So does a lock, which makes its file."""
 
     def create(self, key: str) -> Writer:
@@ -124,7 +124,7 @@ class ReadOnly(Wrapped):
         return ReadOnlyStorage(f"{self.label} is served read-only: {key} can't be changed")
 
 
-class Aliased(Wrapped):
+class AliasedDriver(WrappedDriver):
     """One directory of a driver, which may be "" (its root), under a name of its own, and nothing else."""
 
     def __init__(self, inner: Driver, name: str, directory: str) -> None:

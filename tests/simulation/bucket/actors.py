@@ -14,17 +14,11 @@ from tests.simulation.bucket.ghost import DELAY, Op
 from tests.simulation.bucket.machine import Process
 from tests.simulation.bucket.worlds import open_store
 from tests.simulation.ghost import DELAY as THEIR_DELAY
-from zotctl.errors import (
-    BlobUnknown,
-    BlobUploadUnknown,
-    NameUnknown,
-    Unavailable,
-    UploadConflict,
-)
+from zotctl.errors import BlobUnknown, BlobUploadUnknown, NameUnknown, Unavailable, UploadConflict
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.jobs.scrub import ScrubOptions, scrub
 from zotctl.oci.digest import parse_digest
 
 AWAY = (Unavailable, NameUnknown)
@@ -74,7 +68,7 @@ class Client(local.Client):
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
-            self.ghost.promise(self.process, repo, digest)
+            self.ghost.reserve(self.process, repo, digest)
         return True
 
     def answer(self, what: str) -> None:

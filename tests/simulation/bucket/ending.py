@@ -63,7 +63,7 @@ def _may_stay(machine: Machine, key: str) -> bool:
         return any(blob[1] in _needed(machine, name) for name in names)
     if (hold := held_by(key)) is not None:
         return hold[1] in _needed(machine, hold[0])
-    return not key.startswith((keys.SENTENCES, keys.UPLOADS, keys.STAGED))
+    return not key.startswith((keys.INTENTS, keys.UPLOADS, keys.STAGED))
 
 
 def _needed(machine: Machine, name: str) -> frozenset[str]:

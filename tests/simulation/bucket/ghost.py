@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn
 
+from tests.doubles.objects import Stored
 from tests.simulation.baton import SECOND, Violation
 from tests.simulation.bucket.machine import Machine, Process
 from tests.simulation.content import MANIFESTS, reach
 from tests.simulation.ghost import EMPTY, Blob, Rows, blob_key, parse, readable
 from zotctl.storage import keys
-from zotctl.storage.memory_objects import Stored
 
 DELAY = 1200.0
-"""Seconds, by which all others are measured: a window is 300, a sentence dies after 300."""
+"""Seconds, by which all others are measured: a window is 300, an intent dies after 300."""
 
 
 @dataclass
@@ -69,9 +69,9 @@ def place_of(key: str) -> Blob | None:
 
 @lru_cache(100_000)
 def held_by(key: str) -> Blob | None:
-    if not key.startswith(f"{keys.HOLDS}/"):
+    if not key.startswith(f"{keys.RESERVATIONS}/"):
         return None
-    algorithm, encoded, component = key[len(keys.HOLDS) + 1 :].split("/")
+    algorithm, encoded, component = key[len(keys.RESERVATIONS) + 1 :].split("/")
     return keys.name_of(component), f"{algorithm}:{encoded}"
 
 
@@ -84,7 +84,7 @@ class Ghost:
     def __init__(self, machine: Machine, *, dedupe: bool) -> None:
         self.machine, self.stored, self.dedupe = machine, machine.memory.stored, dedupe
         self.repos: dict[str, Repo] = {}
-        self.promises: dict[Blob, int] = {}
+        self.reservations: dict[Blob, int] = {}
         """When each was answered the last time."""
         self.deleted: dict[Blob, int] = {}
         """The step at which a client's deletion was carried out."""
@@ -134,33 +134,33 @@ class Ghost:
         if (hold := held_by(key)) is not None:
             self._excuse(op, *hold)
             if self.dedupe and blob_key(*hold) not in self.stored and hold[1] not in self.repo(hold[0]).needed:
-                self._require_promise(process, hold, "its hold is gone")
+                self._require_reserve(process, hold, "its hold is gone")
         elif (place := place_of(key)) is not None:
             for name in [place[0]] if place[0] else list(self.repos):
                 self._excuse(op, name, place[1])
                 self._still_there(process, name, place[1])
 
     def _excuse(self, op: Op | None, name: str, digest: str) -> None:
-        """Deleted on purpose: but not what was promised after the answer to that."""
+        """Deleted on purpose: but not what was reserved after the answer to that."""
         if op is None or not op.deletes(name, digest):
             return
         self.deleted[name, digest] = self.machine.steps
-        promised = self.promises.get((name, digest))
-        if promised is not None and (op.ended is None or promised <= op.ended):
-            del self.promises[name, digest]
+        reserved = self.reservations.get((name, digest))
+        if reserved is not None and (op.ended is None or reserved <= op.ended):
+            del self.reservations[name, digest]
 
     def _still_there(self, process: Process, name: str, digest: str) -> None:
         if self.is_there(name, digest):
             return
         if digest in self.repo(name).needed:
             self.fail(process, "I5", f"{digest} is gone and index.json of {name} leads to it")
-        self._require_promise(process, (name, digest), "it is gone")
+        self._require_reserve(process, (name, digest), "it is gone")
 
-    def _require_promise(self, process: Process, blob: Blob, what: str) -> None:
-        at = self.promises.get(blob)
+    def _require_reserve(self, process: Process, blob: Blob, what: str) -> None:
+        at = self.reservations.get(blob)
         if at is not None and self._is_young(at):
             self.fail(process, "I6", f"{blob[1]} in {blob[0]}: {what} {(self.machine.now - at) / SECOND:g} s after "
-                      "it was promised")  # fmt: skip
+                      "it was reserved")  # fmt: skip
 
     def _is_young(self, at: int) -> bool:
         return self.machine.now - at < self.machine.delay * SECOND
@@ -216,34 +216,34 @@ class Ghost:
 
     # -- answers --------------------------------------------------------------------------------
 
-    def promise(self, process: Process, repo: str, digest: str) -> None:
+    def reserve(self, process: Process, repo: str, digest: str) -> None:
         """The client was told that it exists. Of a deletion another host may hear a window later."""
         op = process.op
         assert op is not None
         blob = repo, digest
         if self.deleted.get(blob, -1) >= self.written.get(blob, 0):
             if self.machine.one_host and op.step > self.gone.get(blob, 1 << 62):
-                self.fail(process, "I6", f"{digest} is promised in {repo}, and its deletion was answered")
+                self.fail(process, "I6", f"{digest} is reserved in {repo}, and its deletion was answered")
         elif self.is_there(repo, digest):
-            self.promises[blob] = self.machine.now
+            self.reservations[blob] = self.machine.now
             if not self._has_right(repo, digest):
-                self.fail(process, "I6", f"{digest} was promised in {repo}, which has no right to it")
+                self.fail(process, "I6", f"{digest} was reserved in {repo}, which has no right to it")
         else:
-            self.fail(process, "I6", f"{digest} was promised in {repo} and is not there")
+            self.fail(process, "I6", f"{digest} was reserved in {repo} and is not there")
 
     def _has_right(self, repo: str, digest: str) -> bool:
-        hold = f"{keys.HOLDS}/{digest.replace(':', '/')}/{keys.component(repo)}"
+        hold = f"{keys.RESERVATIONS}/{digest.replace(':', '/')}/{keys.component(repo)}"
         return hold in self.stored or blob_key(repo, digest) in self.stored or digest in self.repo(repo).needed
 
     def refused(self, process: Process, repo: str, digests: Sequence[str]) -> None:
-        """A manifest was refused, for these are not there: was none of them promised before it was sent?"""
+        """A manifest was refused, for these are not there: was none of them reserved before it was sent?"""
         op = process.op
         assert op is not None
         for digest in digests:
-            at = self.promises.get((repo, digest))
+            at = self.reservations.get((repo, digest))
             known = at is not None and at <= op.time and self._is_young(at)
             if known and not self.deleted_since(repo, digest, op.step):
-                self.fail(process, "I6", f"{digest} was promised in {repo} and refused as missing")
+                self.fail(process, "I6", f"{digest} was reserved in {repo} and refused as missing")
 
     def deleted_since(self, repo: str, digest: str, step: int) -> bool:
         return self.deleted.get((repo, digest), -1) >= step
@@ -268,7 +268,7 @@ class Ghost:
         op = process.op
         assert op is not None
         self.gone[op.repo, op.digest] = self.machine.steps
-        there = f"{keys.HOLDS}/{op.digest.replace(':', '/')}/{keys.component(op.repo)}" in self.stored
+        there = f"{keys.RESERVATIONS}/{op.digest.replace(':', '/')}/{keys.component(op.repo)}" in self.stored
         if there and not self.deleted_since(op.repo, op.digest, op.step):
             self.fail(process, "I7", f"{op.digest} was deleted in {op.repo}, says the answer, and it is still there")
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import greenlet  # type: ignore[import-untyped]
 
+from tests.doubles.objects import MemoryObjects
 from tests.faults import Crash
 from tests.simulation.baton import SECOND, Violation
 from zotctl.errors import StorageError
+from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
+from zotctl.storage.bucket.shared_marks import Mark
 from zotctl.storage.clock import Clock
-from zotctl.storage.memory_objects import MemoryObjects
-from zotctl.storage.s3.sentences import LIFETIME, SIGNED_FOR
-from zotctl.storage.s3.shared import Mark
 
 if TYPE_CHECKING:
     from tests.simulation.bucket.ghost import Ghost, Op

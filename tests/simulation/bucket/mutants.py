@@ -12,19 +12,19 @@ from tests.simulation.content import BODIES, MANIFESTS
 from zotctl.errors import DoneUnanswered, Expired, NotFound, OutcomeUnknown, StorageError
 from zotctl.jobs.bucket import deletion as deletion_module
 from zotctl.jobs.bucket.deletion import Deletion
-from zotctl.jobs.bucket.judge import Judge
+from zotctl.jobs.bucket.eligibility import Eligibility
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.objects import Object, Warrant
+from zotctl.storage.bucket import blobs as blobs_module
+from zotctl.storage.bucket import index
+from zotctl.storage.bucket.blobs import BucketBlobs
+from zotctl.storage.bucket.index import GENERATIONS, IndexObjects
+from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
+from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
+from zotctl.storage.bucket.reservations import Reservation, Reservations, Since
 from zotctl.storage.protocol import Change
-from zotctl.storage.s3 import blobs as blobs_module
-from zotctl.storage.s3 import index_object
-from zotctl.storage.s3.blobs import Blobs
-from zotctl.storage.s3.index_object import GENERATIONS, IndexObjects
-from zotctl.storage.s3.promises import Confirmed, Promises, Since
-from zotctl.storage.s3.protocol import BucketProtocol, BucketTransaction
-from zotctl.storage.s3.retrying import Retrying
-from zotctl.storage.s3.sentences import SIGNED_FOR, Sentences
 
 
 class Off(NamedTuple):
@@ -48,110 +48,110 @@ def _sign_when_deleting(self: Deletion, dated: float) -> None:
             self._objects.execute(self._objects.sign_deletes(doomed, SIGNED_FOR))
 
 
-def _unspoken(self: Sentences, condemned: Iterable[str]) -> str:
-    return keys.sentence("none")
+def _unspoken(self: DeletionIntents, condemned: Iterable[str]) -> str:
+    return keys.intent("none")
 
 
-def _over_whatever_happens(self: Deletion, warrant: Warrant) -> None:
+def _over_whatever_happens(self: Deletion, presigned: PresignedDelete) -> None:
     """As if no answer meant that nothing can happen any more."""
     with suppress(DoneUnanswered):
-        self._objects.execute(warrant)
+        self._objects.execute(presigned)
 
 
-def _sentence_after_the_holds(self: Deletion) -> list[Any]:
+def _intent_after_the_holds(self: Deletion) -> list[Any]:
     """C3 behind C5."""
     dated = self.date()
     self.fence()
     self.recheck()
-    sentence = self.pronounce()
+    intent = self.announce()
     self.execute(dated)
-    self.lift(sentence)
+    self.withdraw(intent)
     return self._left
 
 
-# -- promises -------------------------------------------------------------------------------------
+# -- reservations -------------------------------------------------------------------------------------
 
 
-def _fresh_needs_no_p2(self: Promises, name: str, digest: Digest) -> Object:
+def _fresh_needs_no_p2(self: Reservations, name: str, digest: Digest) -> Object:
     if (known := self.confirmed(name, digest)) is not None:
         return known
-    found = self._site.head(keys.hold(digest, name))
-    if found is not None and found.age < self._site.window:
+    found = self._context.head(keys.reservation(digest, name))
+    if found is not None and found.age < self._context.window:
         return self._check(name, digest, self.now(name)._replace(at=self.now(name).at - found.age))
-    return _promise(self, name, digest)
+    return _reserve(self, name, digest)
 
 
-_promise, _promise_all, _publish = Promises.promise, Promises.promise_all, Promises.publish
+_reserve, _reservation_all, _publish = Reservations.reserve, Reservations.reserve_all, Reservations.publish
 
 
-def _all_fresh_need_no_p2(self: Promises, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
+def _all_fresh_need_no_p2(self: Reservations, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
     done = {}
     for digest in digests:
         try:
             done[digest] = _fresh_needs_no_p2(self, name, digest)
         except NotFound:
-            done |= _promise_all(self, name, [digest])
+            done |= _reservation_all(self, name, [digest])
     return done
 
 
 def _publish_without_p2(
-    self: Promises, name: str, digest: Digest, place: str, make: Any, *, new: bool = False
+    self: Reservations, name: str, digest: Digest, place: str, make: Any, *, new: bool = False
 ) -> Object:
-    found = self._site.head(keys.hold(digest, name))
-    if found is None or found.age >= self._site.window:
+    found = self._context.head(keys.reservation(digest, name))
+    if found is None or found.age >= self._context.window:
         return _publish(self, name, digest, place, make, new=new)
     done: Object = make()
     self.confirm(name, digest, done, self.now(name)._replace(at=self.now(name).at - found.age))
     return done
 
 
-def _unseen(self: Promises, name: str, digest: Digest, since: Since) -> Object:
+def _unseen(self: Reservations, name: str, digest: Digest, since: Since) -> Object:
     """P3 from memory."""
     size = len(BODIES[digest]) if digest in BODIES else len(MANIFESTS[digest].body)
-    found = Object(self._site.places(name, digest)[0], size, "", 0.0, 0.0)
+    found = Object(self._context.places(name, digest)[0], size, "", 0.0, 0.0)
     self.confirm(name, digest, found, since)
     return found
 
 
-_write_hold = Promises._write_hold
+_write_reservation = Reservations._write_reservation
 
 
-def _write_once(self: Promises, name: str, digest: Digest) -> Since:
+def _write_once(self: Reservations, name: str, digest: Digest) -> Since:
     """A hold is left as it is, however old."""
-    if self._site.head(keys.hold(digest, name)) is None:
-        return _write_hold(self, name, digest)
+    if self._context.head(keys.reservation(digest, name)) is None:
+        return _write_reservation(self, name, digest)
     return self.now(name)
 
 
-def _for_ever(self: Promises, name: str, digest: Digest, found: Object, since: Since) -> None:
-    self._confirmed.put((name, since.epoch, digest), Confirmed(found, float("inf")))
+def _for_ever(self: Reservations, name: str, digest: Digest, found: Object, since: Since) -> None:
+    self._confirmed.put((name, since.epoch, digest), Reservation(found, float("inf")))
 
 
-def _whatever_the_time(self: Promises, since: Since) -> bool:
+def _whatever_the_time(self: Reservations, since: Since) -> bool:
     return True
 
 
-_hold_for_bytes = Promises._hold_for_bytes
+_reserve_bytes = Reservations._reserve_bytes
 
 
-def _as_if_new(self: Promises, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+def _as_if_new(self: Reservations, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
     """Then nobody looks after P2 whether the hold is still there."""
-    return _hold_for_bytes(self, name, digest, new)[0], False
+    return _reserve_bytes(self, name, digest, new)[0], False
 
 
-_wait_out = Sentences.wait_out
+_wait_out = DeletionIntents.wait_out
 
 
-def _wait_and_forget(self: Sentences, wanted: Iterable[str]) -> bool:
+def _wait_and_forget(self: DeletionIntents, wanted: Iterable[str]) -> bool:
     _wait_out(self, wanted)
     return False
 
 
-def _publish_manifest_blindly(self: Blobs, name: str, digest: Digest, body: bytes) -> None:
-    if self._promises.confirmed(name, digest) is None:
-        place, since = keys.blob(name, digest), self._promises.now(name)
-        etag = self._site.objects.put(place, body)
-        self._promises.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
+def _publish_manifest_blindly(self: BucketBlobs, name: str, digest: Digest, body: bytes) -> None:
+    if self._reservations.confirmed(name, digest) is None:
+        place, since = keys.blob(name, digest), self._reservations.now(name)
+        etag = self._context.objects.put(place, body)
+        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
 
 
 # -- index.json -----------------------------------------------------------------------------------
@@ -167,9 +167,9 @@ def _any_is_ours(body: bytes, tried: Sequence[Any]) -> Any:
 def _unchanged(self: IndexObjects, name: str, before: Any) -> bool:
     """C4 that leaves the same bytes, and so the same ETag."""
     try:
-        found = self._site.objects.get(keys.index(name))
+        found = self._context.objects.get(keys.index(name))
         assert found is not None
-        self._site.objects.put(keys.index(name), found[1], match=str(before.generation))
+        self._context.objects.put(keys.index(name), found[1], match=str(before.generation))
     except StorageError:
         return False
     return True
@@ -197,44 +197,44 @@ def _conditional_is_repeated(self: Retrying, key: str, body: Any, **options: Any
 # -- deletes by clients ---------------------------------------------------------------------------
 
 
-def _delete_unspoken(self: Blobs, name: str, digest: Digest, void: Callable[[], None]) -> None:
-    """Blobs.delete without a sentence."""
+def _delete_unspoken(self: BucketBlobs, name: str, digest: Digest, void: Callable[[], None]) -> None:
+    """BucketBlobs.delete without an intent."""
     own = keys.blob(name, digest)
-    if self._site.head(own) is None and not self._may(name, digest):
+    if self._context.head(own) is None and not self._may(name, digest):
         raise NotFound(f"no {digest} in {name}")
-    warrant = self._site.objects.sign_deletes([keys.hold(digest, name), own], SIGNED_FOR)
+    presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], SIGNED_FOR)
     try:
         void()
-        self._site.objects.execute(warrant)
+        self._context.objects.execute(presigned)
     except Expired as error:
         raise OutcomeUnknown("too late") from error
     finally:
-        self._site.deletions.change()
+        self._context.deletions.change()
 
 
 def _only_check(self: BucketProtocol, name: str, check: Change) -> None:
     check(BucketTransaction(self, name), self.indexes.read(name).index)
 
 
-def _execute_and_forget(self: Retrying, warrant: Warrant) -> None:
+def _execute_and_forget(self: Retrying, presigned: PresignedDelete) -> None:
     """An attempt without an answer is over when another one has had an answer."""
-    self._attempts.make(partial(self.inner.execute, warrant))
+    self._attempts.make(partial(self.inner.execute, presigned))
 
 
 OFF: dict[str, Off] = {
     "C2: deletes that expire": Off([(deletion_module, "SIGNED_FOR", 10**9)], ("bucket stopped gc",), 3000),
-    "C2: signed before the sentence": Off(
+    "C2: signed before the intent": Off(
         [(Deletion, "execute", _sign_when_deleting)],
         ("bucket stopped gc",),
         3000,
     ),
-    "C3: a sentence": Off(
-        [(Deletion, "pronounce", lambda self: keys.sentence("none"))],
+    "C3: an intent": Off(
+        [(Deletion, "announce", lambda self: keys.intent("none"))],
         ("bucket push gc gc", "bucket wait", "bucket upload head gc"),
         3000,
     ),
     "C3 before C5": Off(
-        [(Deletion, "carry_out", _sentence_after_the_holds)],
+        [(Deletion, "carry_out", _intent_after_the_holds)],
         ("bucket push gc gc", "bucket wait", "bucket upload head gc"),
         3000,
     ),
@@ -246,42 +246,44 @@ OFF: dict[str, Off] = {
         3000,
     ),
     "first seen unreachable": Off(
-        [(Judge, "is_due", lambda self, seen, key: True), (Judge, "is_unasked", lambda *arguments: True)],
+        [(Eligibility, "is_due", lambda self, seen, key: True), (Eligibility, "is_unasked", lambda *arguments: True)],
         ("bucket remembered", "bucket pull", "bucket wait"),
         3000,
     ),
     "first seen, but unasked": Off(
-        [(Judge, "is_due", lambda self, seen, key: True)], ("bucket remembered", "bucket pull", "bucket wait"), 3000
+        [(Eligibility, "is_due", lambda self, seen, key: True)],
+        ("bucket remembered", "bucket pull", "bucket wait"),
+        3000,
     ),
-    "the window in the collector's delay": Off([(Judge, "window", 0.0)], ("bucket remembered",), 3000),
+    "the window in the collector's delay": Off([(Eligibility, "window", 0.0)], ("bucket remembered",), 3000),
     "unasked since first seen": Off(
-        [(Judge, "is_unasked", lambda *arguments: True)], ("bucket remembered", "bucket wait"), 3000
+        [(Eligibility, "is_unasked", lambda *arguments: True)], ("bucket remembered", "bucket wait"), 3000
     ),
     "P1: holds are written again": Off(
-        [(Promises, "_write_hold", _write_once)], ("bucket push gc gc", "bucket wait"), 3000
+        [(Reservations, "_write_reservation", _write_once)], ("bucket push gc gc", "bucket wait"), 3000
     ),
     "P2 for a fresh hold, too": Off(
         [
-            (Promises, "promise", _fresh_needs_no_p2),
-            (Promises, "promise_all", _all_fresh_need_no_p2),
-            (Promises, "publish", _publish_without_p2),
+            (Reservations, "reservation", _fresh_needs_no_p2),
+            (Reservations, "reserve_all", _all_fresh_need_no_p2),
+            (Reservations, "publish", _publish_without_p2),
         ],
         ("bucket wait", "bucket upload head gc"),
         3000,
     ),
-    "P3": Off([(Promises, "_check", _unseen)], ("bucket push gc gc", "bucket wait"), 3000),
-    "P1 again after a sentence": Off(
-        [(Sentences, "wait_out", _wait_and_forget), (Promises, "_hold_for_bytes", _as_if_new)],
+    "P3": Off([(Reservations, "_check", _unseen)], ("bucket push gc gc", "bucket wait"), 3000),
+    "P1 again after an intent": Off(
+        [(DeletionIntents, "wait_out", _wait_and_forget), (Reservations, "_reserve_bytes", _as_if_new)],
         ("bucket push gc gc", "bucket upload head gc", "bucket mount gc"),
         3000,
     ),
-    "P1 again when it took too long": Off([(Promises, "_covers", _whatever_the_time)], ("bucket slow head",), 3000),
-    "confirmed no longer than a window": Off([(Promises, "confirm", _for_ever)], ("bucket remembered",), 3000),
-    "epoch": Off([(Promises, "epoch", _nothing)], ("bucket delete blob", "bucket sleeper"), 3000),
-    "M3: sentences are looked at": Off(
-        [(Blobs, "publish_manifest", _publish_manifest_blindly)], ("bucket manifest again",), 3000
+    "P1 again when it took too long": Off([(Reservations, "_covers", _whatever_the_time)], ("bucket slow head",), 3000),
+    "confirmed no longer than a window": Off([(Reservations, "confirm", _for_ever)], ("bucket remembered",), 3000),
+    "epoch": Off([(Reservations, "epoch", _nothing)], ("bucket delete blob", "bucket sleeper"), 3000),
+    "M3: intents are looked at": Off(
+        [(BucketBlobs, "publish_manifest", _publish_manifest_blindly)], ("bucket manifest again",), 3000
     ),
-    "generation of a commit": Off([(index_object, "_built_upon", _any_is_ours)], ("bucket unanswered",), 3000),
+    "generation of a commit": Off([(index, "_built_upon", _any_is_ours)], ("bucket unanswered",), 3000),
     "another ETag after C4": Off([(IndexObjects, "touch", _unchanged)], ("bucket sleeper",), 3000),
     "no answer is no failure": Off([(IndexObjects, "_swap", _unknown_is_failure)], ("bucket unanswered",), 3000),
     "no answer is no success": Off([(IndexObjects, "_swap", _unknown_is_success)], ("bucket unanswered",), 3000),
@@ -291,8 +293,8 @@ OFF: dict[str, Off] = {
     "a delete without an answer is never over": Off(
         [(Retrying, "execute", _execute_and_forget)], ("bucket late delete",), 3000
     ),
-    "DELETE: a sentence": Off([(Blobs, "delete", _delete_unspoken)], ("bucket delete blob",), 3000),
-    "DELETE: the fence": Off([(BucketProtocol, "_void_promises", _only_check)], ("bucket delete blob",), 3000),
+    "DELETE: an intent": Off([(BucketBlobs, "delete", _delete_unspoken)], ("bucket delete blob",), 3000),
+    "DELETE: the fence": Off([(BucketProtocol, "_void_reservations", _only_check)], ("bucket delete blob",), 3000),
     "DELETE: deletes that expire": Off([(blobs_module, "SIGNED_FOR", 10**9)], ("bucket stopped gc",), 3000),
 }
 """The names are those of s3.md 4 and 5."""

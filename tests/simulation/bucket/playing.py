@@ -1,4 +1,4 @@
-"""A seed from its number to its verdict."""
+"""A seed from its number to its result."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tests.doubles.objects import MemoryObjectReader
 from tests.simulation.baton import SECOND
 from zotctl.errors import Expired, OutcomeUnknown, SlowDown, StorageError, Unavailable
+from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.driver import Buffer
-from zotctl.storage.memory_objects import MemoryObjectReader
-from zotctl.storage.objects import Object, Warrant
 
 if TYPE_CHECKING:
     from tests.simulation.bucket.ghost import Op
@@ -81,12 +81,12 @@ class Turns:
         """A signature is looked at when a request comes in; that it is carried out later is the server's affair."""
         if method != "execute":
             return call
-        warrant: Warrant = call.args[0]  # type: ignore[attr-defined]
-        if self._inner.clock() > float(str(warrant.request)):
+        presigned: PresignedDelete = call.args[0]  # type: ignore[attr-defined]
+        if self._inner.clock() > float(str(presigned.request)):
             raise Expired("signed too long ago")
 
         def delete() -> None:
-            for key in warrant.keys:
+            for key in presigned.keys:
                 self._inner.delete(key)
 
         return delete
@@ -150,11 +150,11 @@ class Turns:
     def presign_get(self, key: str, seconds: int) -> str:
         return self._inner.presign_get(key, seconds)
 
-    def sign_deletes(self, keys: Sequence[str], seconds: int, **more: Any) -> Warrant:
+    def sign_deletes(self, keys: Sequence[str], seconds: int, **more: Any) -> PresignedDelete:
         return self._inner.sign_deletes(keys, seconds, **more)
 
-    def execute(self, warrant: Warrant) -> None:
-        self._make("execute", " ".join(warrant.keys), partial(self._inner.execute, warrant), *warrant.keys)
+    def execute(self, presigned: PresignedDelete) -> None:
+        self._make("execute", " ".join(presigned.keys), partial(self._inner.execute, presigned), *presigned.keys)
 
     def date(self) -> float:
         return self._inner.date()

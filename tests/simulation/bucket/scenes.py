@@ -16,7 +16,7 @@ Cast = list[tuple[str, Script]]
 
 
 def _push_gc(rng: Random) -> Cast:
-    image, push = rng.choice([M1, M2, M6, M3]), rng.choice([a.pusher, a.promised])
+    image, push = rng.choice([M1, M2, M6, M3]), rng.choice([a.pusher, a.reserved])
     return [
         ("push", push("a", image, "new", slow=rng.choice([0, 0, 0.3, 0.6]))),
         ("gc", b.collectors(rng.choice([1, 1, 2]))),
@@ -77,7 +77,7 @@ def _back_and_forth(rng: Random) -> Cast:
         ("p1", a.tagger("a", M0, "u")),
         ("p2", lambda client: [a.untagger("a", "u")(client), a.tagger("a", M0, "u")(client)]),  # type: ignore[list-item]
         ("p3", a.untagger("a", "u")),
-        ("push", a.promised("a", M1, "new")),
+        ("push", a.reserved("a", M1, "new")),
         ("gc", b.collectors(2)),
     ][: rng.choice([3, 4, 5])]
 
@@ -87,7 +87,7 @@ def _delete_blob(rng: Random) -> Cast:
     image = M1 if digest in M1.blobs else M2
     others = [
         ("head", a.looker("a", digest, digest)), ("put", a.tagger("a", image, "new")), ("up", a.uploader("a", digest)),
-        ("push", b.patient(a.pusher("a", image, "new"))), ("ask", a.promised("a", image, "w")),
+        ("push", b.patient(a.pusher("a", image, "new"))), ("ask", a.reserved("a", image, "w")),
         ("gc", b.collectors(2)), ("mount", a.mounter("a", "b", image, "new")),
         ("del2", b.patient(a.blob_deleter("a", digest))),
     ]  # fmt: skip
@@ -121,10 +121,10 @@ def _index_gc(rng: Random) -> Cast:
 
 
 def _wait(rng: Random) -> Cast:
-    """Promises that are made good late, and collectors all the while."""
+    """Reservations that are made good late, and collectors all the while."""
     image = rng.choice([M1, M2, M6])
     return [
-        ("ask", a.promised("a", image, "new", slow=rng.choice([0.3, 0.9]))),
+        ("ask", a.reserved("a", image, "new", slow=rng.choice([0.3, 0.9]))),
         ("gc", b.collectors(3, rng.choice([0.2, 0.45]))),
         (
             "head",
@@ -155,15 +155,15 @@ def _scrub(rng: Random) -> Cast:
 
 
 def _sleeper(rng: Random) -> Cast:
-    """Stopped in the middle of a push, for longer than collectors take to condemn what it was promised."""
-    image, push = rng.choice([M1, M2]), rng.choice([a.pusher, a.promised])
+    """Stopped in the middle of a push, for longer than collectors take to condemn what it was reserved."""
+    image, push = rng.choice([M1, M2]), rng.choice([a.pusher, a.reserved])
     return [("push", push("a", image, "new")), ("gc", b.collectors(4, 1.05))]
 
 
 def _stopped_gc(rng: Random) -> Cast:
-    """A collector stops before it deletes, and others push when its sentence is dead."""
+    """A collector stops before it deletes, and others push when its intent is dead."""
     image, start = rng.choice([M1, M2]), rng.choice([0.01, 0.03, 0.27, 0.3])
-    push = rng.choice([a.pusher, a.promised])("a", image, "new")
+    push = rng.choice([a.pusher, a.reserved])("a", image, "new")
     return [
         ("gc", rng.choice([b.collector(), a.blob_deleter("a", *image.blobs)])),
         ("push", a.later(start, push)),
@@ -186,14 +186,14 @@ def _remembered(rng: Random) -> Cast:
 
 def _manifest_again(rng: Random) -> Cast:
     """A manifest is collected that somebody pushes."""
-    push = rng.choice([a.pusher, a.promised])("a", M7, "new")
+    push = rng.choice([a.pusher, a.reserved])("a", M7, "new")
     return [("push", push), ("gc", b.collector()), ("gc2", b.collector("gc2"))][: rng.choice([2, 3])]
 
 
 def _slow_head(rng: Random) -> Cast:
-    """Stopped between the steps of a promise, and back when collectors are about to delete."""
+    """Stopped between the steps of a reservation, and back when collectors are about to delete."""
     image = rng.choice([M1, M2])
-    ask = rng.choice([a.looker("a", *image.blobs), a.promised("a", image, "new"), a.uploader("a", *image.blobs)])
+    ask = rng.choice([a.looker("a", *image.blobs), a.reserved("a", image, "new"), a.uploader("a", *image.blobs)])
     return [("head", ask), ("gc", b.collectors(4, 1.05))]
 
 
@@ -212,7 +212,7 @@ def _crowd(rng: Random) -> Cast:
     everybody = [
         ("push", b.patient(a.pusher(repo, image, "u", slow=rng.choice([0, 0.5])))),
         ("push2", a.pusher("a", rng.choice([M1, M2, M6]), "u")),
-        ("ask", a.promised("a", rng.choice([M1, M2, M6]), "w", slow=rng.choice([0, 0.7]))),
+        ("ask", a.reserved("a", rng.choice([M1, M2, M6]), "w", slow=rng.choice([0, 0.7]))),
         ("index", a.index_pusher("a", rng.choice([X1, X2]), "x")),
         ("mount", a.mounter("a", "b", rng.choice([M1, M2]), "y")),
         ("tag", a.tagger("a", M0, "t2", "u")),

@@ -23,14 +23,14 @@ from zotctl.storage import keys
 MOST_STEPS = 20_000
 """More than any schedule takes: beyond it somebody is waiting for ever."""
 JUMPS = (2, 31, 61, 299, 301, 0.26 * DELAY, 0.4 * DELAY, 0.7 * DELAY, 1.01 * DELAY, 1.3 * DELAY)
-"""Seconds: a signature expires after 30, a sentence after 300, a window is 300."""
+"""Seconds: a signature expires after 30, an intent after 300, a window is 300."""
 PAUSES = (5, 31, 61, 290, 310, 0.5 * DELAY, 1.1 * DELAY, 2.6 * DELAY, 30 * DELAY)
 SKEWS = (0.0, 0.0, 3600.0, -3600.0, 1e6, -1e6)
 FAULTS = ("slow", "away", "lost", "lost", "never", "late", "late", "late")
 
 AIMS = (
     *(("", ""),) * 6, ("put", "/index.json"), ("put", "/index.json"), ("execute", ""), ("execute", ""),
-    ("put", keys.HOLDS), ("put", keys.SENTENCES), ("delete", keys.SENTENCES), ("put", "blobs/"), ("copy", ""),
+    ("put", keys.RESERVATIONS), ("put", keys.INTENTS), ("delete", keys.INTENTS), ("put", "blobs/"), ("copy", ""),
     ("complete_parts", ""),
 )  # fmt: skip
 

@@ -13,12 +13,12 @@ from tests.simulation.bucket.ending import look
 from tests.simulation.bucket.machine import Late, Process
 from tests.simulation.bucket.scheduler import Actor, Failure, Plan, run, tick
 from tests.simulation.exhaustive import Guided, all_paths
-from zotctl.jobs.bucket.deletion import Batches, Condemned
+from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import mark
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import keys
-from zotctl.storage.s3.site import Site
+from zotctl.storage.bucket.context import BucketContext
 
 _OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION, keys.CAPABILITIES)
 
@@ -55,21 +55,21 @@ def each_fault(mode: str, actors: list[Actor], fault: str, every: int) -> Iterat
 
 
 def condemner(repo: str, *digests: str) -> Script:
-    """The blobs are old, unreachable, and were seen to be so long ago, unless somebody was promised them just now."""
+    """The blobs are old, unreachable, and were seen to be so long ago, unless somebody was reserved them just now."""
 
     def work(client: a.Client, run: Run) -> None:
         root = run.roots[0]
         needed = mark(root, repo).reachable
-        found = [_condemned(root.bucket.site, client, repo, digest) for digest in digests if digest not in needed]
+        found = [_condemned(root.bucket.context, client, repo, digest) for digest in digests if digest not in needed]
         list(Batches(root, run.check).carry_out([one for one in found if one is not None]))
 
     return lambda client: client.job("gc", "gc", lambda run: work(client, run))
 
 
-def _condemned(site: Site, client: Any, repo: str, digest: str) -> Condemned | None:
+def _condemned(context: BucketContext, client: Any, repo: str, digest: str) -> Candidate | None:
     known = parse_digest(digest)
-    blob = site.head(keys.shared(known) if site.dedupe else keys.blob(repo, known))
-    prefix = keys.holds(known) if site.dedupe else keys.hold(known, repo)
-    holds = {found.key: found for found in site.objects.list(prefix)}
+    blob = context.head(keys.shared(known) if context.dedupe else keys.blob(repo, known))
+    prefix = keys.reservations(known) if context.dedupe else keys.reservation(known, repo)
+    holds = {found.key: found for found in context.objects.list(prefix)}
     young = [hold for hold in holds.values() if hold.age < client.machine.delay]
-    return Condemned(known, "" if site.dedupe else repo, holds, blob) if blob and not young else None
+    return Candidate(known, "" if context.dedupe else repo, holds, blob) if blob and not young else None

@@ -59,10 +59,10 @@ def test_every_bucket_seed_that_ever_failed() -> None:
 Pair = tuple[a.Script, a.Script, tuple[float, ...]]
 
 SMALL: dict[str, Pair] = {
-    "push, collect": (a.promised("a", M1, "n"), b.collector(), ()),
+    "push, collect": (a.reserved("a", M1, "n"), b.collector(), ()),
     "upload, collect": (a.uploader("a", M1.blobs[1]), b.collector(), (31.0,)),
     "push a manifest again, collect": (a.tagger("a", M7, "n"), b.collector(), ()),
-    "push, delete blob": (a.promised("a", M1, "n"), a.blob_deleter("a", M1.blobs[1]), (301.0,)),
+    "push, delete blob": (a.reserved("a", M1, "n"), a.blob_deleter("a", M1.blobs[1]), (301.0,)),
     "upload, delete blob": (a.uploader("a", M1.blobs[1]), a.blob_deleter("a", M1.blobs[1]), (31.0,)),
     "mount, delete blob": (a.mounter("a", "n", M0, "n"), a.blob_deleter("a", M1.blobs[1]), ()),
     "tag, untag": (a.tagger("a", M0, "u"), a.untagger("a", "t"), ()),

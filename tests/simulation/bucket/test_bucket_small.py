@@ -14,12 +14,12 @@ from tests.simulation.bucket.scheduler import Actor, Failure
 from tests.simulation.bucket.small import all_schedules, condemner, each_fault
 from tests.simulation.content import M0, M1, M5
 from tests.simulation.test_simulation import DEEP
-from zotctl.jobs.bucket.deletion import Condemned, Deletion
-from zotctl.jobs.walk import Marker
+from zotctl.jobs.bucket.deletion import Candidate, Deletion
+from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.s3.promises import Promises, Since
-from zotctl.storage.s3.sentences import LIFETIME
+from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.reservations import Reservations, Since
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -33,8 +33,8 @@ def _push(*tags: str, head: bool = False) -> Script:
 SMALL: dict[str, Callable[[], tuple[Script, Script, tuple[float, ...]]]] = {
     "push, condemn": lambda: (_push("n"), condemner("a", *M1.blobs), ()),
     "push, condemn, clock": lambda: (_push("n"), condemner("a", *M1.blobs), (LIFETIME + 1,)),
-    "promised, condemn": lambda: (a.promised("a", M1, "n"), condemner("a", *M1.blobs), ()),
-    "frozen, condemn": lambda: (a.promised("a", M1, "n"), condemner("a", *M1.blobs), (1.3 * DELAY,)),
+    "reserved, condemn": lambda: (a.reserved("a", M1, "n"), condemner("a", *M1.blobs), ()),
+    "frozen, condemn": lambda: (a.reserved("a", M1, "n"), condemner("a", *M1.blobs), (1.3 * DELAY,)),
     "mount, condemn": lambda: (b.patient(a.mounter("a", "b", M1, "n")), condemner("a", *M1.blobs), ()),
     "condemn, condemn": lambda: (condemner("a", *M1.blobs), condemner("a", *M1.blobs), ()),
     "delete blob, condemn": lambda: (a.blob_deleter("a", *M1.blobs), condemner("a", *M1.blobs), ()),
@@ -85,35 +85,35 @@ def test_each_request_without_an_answer(fault: str, mode: str) -> None:
 
 
 def _marks_without_fence(self: Deletion, name: str) -> set[str] | None:
-    return Marker(self._root, name).now().reachable
+    return ReachableBlobs(self._root, name).now().reachable
 
 
-def _no_sentence(self: Deletion) -> str:
-    return keys.sentence("none")
+def _no_intent(self: Deletion) -> str:
+    return keys.intent("none")
 
 
 def _no_recheck(self: Deletion) -> None:
     pass
 
 
-_hold_for_bytes = Promises._hold_for_bytes
+_reserve_bytes = Reservations._reserve_bytes
 
 
-def _as_if_new(self: Promises, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
-    """Then nobody looks again whether a collector has deleted it, and lifted its sentence since."""
-    return _hold_for_bytes(self, name, digest, new)[0], False
+def _as_if_new(self: Reservations, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+    """Then nobody looks again whether a collector has deleted it, and withdrawn its intent since."""
+    return _reserve_bytes(self, name, digest, new)[0], False
 
 
-def _own_only(self: Condemned) -> set[str]:
+def _own_only(self: Candidate) -> set[str]:
     return {self.name} - {""}
 
 
 OFF: dict[str, tuple[type, str, object, str, str]] = {
-    "C3: a sentence": (Deletion, "pronounce", _no_sentence, "push, condemn", "own"),
+    "C3: an intent": (Deletion, "announce", _no_intent, "push, condemn", "own"),
     "C4: a fence": (Deletion, "_fence", _marks_without_fence, "frozen, condemn", "own"),
-    "C4: of all who hold it": (Condemned, "names", property(_own_only), "frozen, condemn", "pool"),
-    "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "promised, condemn", "own"),
-    "P2: the hold is still there": (Promises, "_hold_for_bytes", _as_if_new, "push, condemn", "pool"),
+    "C4: of all who hold it": (Candidate, "names", property(_own_only), "frozen, condemn", "pool"),
+    "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "reserved, condemn", "own"),
+    "P2: the hold is still there": (Reservations, "_reserve_bytes", _as_if_new, "push, condemn", "pool"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
 
+from tests.doubles.objects import MemoryObjects
 from tests.simulation.baton import SECOND
 from tests.simulation.bucket.ghost import DELAY, Ghost
 from tests.simulation.bucket.machine import Fault, Machine, Process
@@ -17,13 +18,12 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store
-from zotctl.storage.memory_objects import MemoryObjects
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.protocol import BucketProtocol
+from zotctl.storage.bucket.shared_marks import Mark
+from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
 from zotctl.storage.root import Root
-from zotctl.storage.s3.budget import Budget
-from zotctl.storage.s3.protocol import BucketProtocol
-from zotctl.storage.s3.retrying import Retrying
-from zotctl.storage.s3.shared import Mark
-from zotctl.storage.s3.site import Site
 
 START = 1_700_000_000 * SECOND
 M7 = image("m7", "c0", "l0", "l0")
@@ -37,8 +37,8 @@ def open_store(process: Process, *, dedupe: bool, part: int = PART) -> Store:
     objects = Retrying(process.objects, process.clock)  # type: ignore[arg-type]
     machine = process.machine
     deletions = machine.deletions if machine.one_host else Mark()
-    site = Site(objects, process.clock, dedupe, machine.delay, pooled=dedupe, deletions=deletions)
-    root = Root(BucketProtocol(site, Budget(1 << 20, part=part)), read_only=False)
+    context = BucketContext(objects, process.clock, dedupe, machine.delay, pooled=dedupe, deletions=deletions)
+    root = Root(BucketProtocol(context, MemoryBudget(1 << 20, part=part)), read_only=False)
     root.committer = Direct(root.protocol)  # type: ignore[assignment, arg-type]
     return Store([root], process.clock)
 

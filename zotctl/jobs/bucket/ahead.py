@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 
-from zotctl.jobs.bucket.seen import Seen
-from zotctl.storage.objects import Object
-from zotctl.storage.s3.site import Site
+from zotctl.jobs.bucket.first_unreachable import FirstUnreachable
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.seam import Object
 
 PLACE = "_ahead"
 """No name of a repository."""
@@ -21,9 +21,9 @@ REMEMBERED = 30 * 86400.0
 class Ahead:
     """In one run on one root. `now`: by the server's clock; `at_once`: the delay is zero. Any thread may ask."""
 
-    def __init__(self, site: Site, now: float, *, at_once: bool) -> None:
-        self._site, self.now, self._at_once = site, now, at_once
-        self._seen: Seen | None = None
+    def __init__(self, context: BucketContext, now: float, *, at_once: bool) -> None:
+        self._context, self.now, self._at_once = context, now, at_once
+        self._seen: FirstUnreachable | None = None
         self._mutex = threading.Lock()
 
     def modified(self, found: Object) -> float:
@@ -34,7 +34,7 @@ class Ahead:
             return LONG_AGO
         with self._mutex:
             # A request, once, and only where there is such a thing.
-            self._seen = self._seen or Seen(self._site, PLACE)
+            self._seen = self._seen or FirstUnreachable(self._context, PLACE)
             return self._seen.note(f"{found.key} {int(found.modified)}", self.now)
 
     def age(self, found: Object) -> float:

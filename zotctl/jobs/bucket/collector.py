@@ -1,6 +1,6 @@
 """Collection of one bucket: each repository by itself, then what they share (s3.md 5, C1).
 
-Plain reads, without a lock or a promise, so that what it finds is a plan: `deletion` looks at everything again.
+Plain reads, without a lock or a reservation, so that what it finds is a plan: `deletion` looks at everything again.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from functools import partial
 
 from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported, ZotctlError
 from zotctl.jobs.bucket import leftovers
-from zotctl.jobs.bucket.deletion import Batches, Condemned
-from zotctl.jobs.bucket.judge import SHARED_BY_ZOT, Judge, Known
+from zotctl.jobs.bucket.deletion import Batches, Candidate
+from zotctl.jobs.bucket.eligibility import SHARED_BY_ZOT, Eligibility, Reached
+from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.bucket.seen import SLACK, Seen
 from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import Marks
+from zotctl.jobs.walk import Reachable
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.history import Past
-from zotctl.storage.objects import Object
+from zotctl.storage.bucket.history import FLUSHED_EVERY
+from zotctl.storage.bucket.objects.parallel import Halted
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.history import Timeline
 from zotctl.storage.root import Root
-from zotctl.storage.s3.abreast import Halted
-from zotctl.storage.s3.history import FLUSHED_EVERY
 
 AT_ONCE = 8
 """Repositories that are collected side by side: a small one is some requests that wait for each other."""
@@ -64,8 +64,8 @@ class BucketCollector:
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self._run, self._root, self._options = run, root, options
-        self._site, self._dry = root.bucket.site, run.dry_run or options.dry_run
-        self._known, self._judge = Known(), Judge(run, self._site, options.delay)
+        self._context, self._dry = root.bucket.context, run.dry_run or options.dry_run
+        self._known, self._judge = Reached(), Eligibility(run, self._context, options.delay)
         self._batches = Batches(root, self._check)
         self._deleting = threading.Lock()
         """One batch at a time, however many repositories are looked at: it goes by the clock."""
@@ -73,25 +73,25 @@ class BucketCollector:
         self._stubs: bool | None = None
         self._refused = False
         """Its object store is none to delete on. Told once, and the rest of the run goes on."""
-        self._progress, self._noted = Progress(), self._site.clock.elapsed()
+        self._progress, self._noted = Progress(), self._context.clock.elapsed()
         self._seen = set[str]()
         """What an earlier run has left of when it has seen what."""
 
     @property
     def at_once(self) -> int:
-        return 1 if self._site.threads is None else AT_ONCE
+        return 1 if self._context.threads is None else AT_ONCE
 
     def begin(self) -> None:
         """Which copies are damaged; what can go is known when it was looked at."""
-        self._root.bucket.bad.refresh(now=True)
-        self._seen = {found.key for found in self._site.objects.list(f"{keys.FIRST_SEEN}/")}
+        self._root.bucket.damaged.refresh(now=True)
+        self._seen = {found.key for found in self._context.objects.list(f"{keys.FIRST_SEEN}/")}
 
     @property
     def halted(self) -> threading.Event:
-        return self._site.halted
+        return self._context.halted
 
     def _check(self) -> None:
-        if self._site.halted.is_set():
+        if self._context.halted.is_set():
             raise Halted
         self._run.check()
 
@@ -111,18 +111,18 @@ class BucketCollector:
             self._root.bucket.history.flush()
 
     def _note(self, after: str) -> None:
-        self._noted = self._site.clock.elapsed()
+        self._noted = self._context.clock.elapsed()
         if self._dry or not self._run.whole:
             return
         with suppress(StorageError):
             if after:
-                self._site.objects.put(keys.checkpoint(), json.dumps({"after": after}).encode())
+                self._context.objects.put(keys.checkpoint(), json.dumps({"after": after}).encode())
             elif self._checkpoint():
-                self._site.objects.delete(keys.checkpoint())
+                self._context.objects.delete(keys.checkpoint())
 
     def _checkpoint(self) -> str:
         with suppress(NotFound, ValueError, KeyError, TypeError):
-            got = self._site.objects.get(keys.checkpoint())
+            got = self._context.objects.get(keys.checkpoint())
             return str(load_json(got[1])["after"]) if got else ""
         return ""
 
@@ -137,14 +137,14 @@ class BucketCollector:
             raise
         self._progress.end(name)
         with self._mutex:
-            is_due = self._site.clock.elapsed() - self._noted >= NOTED_EVERY
+            is_due = self._context.clock.elapsed() - self._noted >= NOTED_EVERY
             if is_due:
                 self._note(self._progress.last)
 
     def _collect_one(self, name: str) -> None:
         """Whatever ends this before its end: the repository then keeps all that it holds in the pool (I5)."""
         planner = Planner(self._run, self._root, name, self._options, self._judge.now)
-        seen = Seen(self._site, name, there=keys.first_seen(name) in self._seen)
+        seen = FirstUnreachable(self._context, name, there=keys.first_seen(name) in self._seen)
         try:
             plan = planner.plan(partial(self._settle, name, seen))
         except NotFound:
@@ -157,16 +157,16 @@ class BucketCollector:
             self._root.bucket.history.compact(name, plan.rest.reachable, tags, self._judge.now)
         self._collect(name, seen, plan.rest)
 
-    def _settle(self, name: str, seen: Seen, drops: list[Drop], past: Past) -> list[Drop]:
+    def _settle(self, name: str, seen: FirstUnreachable, drops: list[Drop], past: Timeline) -> list[Drop]:
         """What servers have not written into the history yet, because they do that once a minute, is not to be
         decided by what was there before: a tag that was pushed anew, a manifest that has just lost its tag."""
         return [drop for drop in drops if not self._is_pushed_anew(name, drop, past) and self._is_settled(seen, drop)]
 
-    def _is_pushed_anew(self, name: str, drop: Drop, past: Past) -> bool:
+    def _is_pushed_anew(self, name: str, drop: Drop, past: Timeline) -> bool:
         known = past.pushed.get(drop.digest) if drop.tag is None else past.entered.get(drop.tag)
         if known is None:
             return False
-        found = self._site.head(keys.blob(name, check_digest(drop.digest)))
+        found = self._context.head(keys.blob(name, check_digest(drop.digest)))
         if found is None:
             return False
         written = self._judge.ahead.modified(found)
@@ -174,7 +174,7 @@ class BucketCollector:
             return False  # since it was seen to be, every server has written down what it knew
         return written > known + self._judge.window + SLACK
 
-    def _is_settled(self, seen: Seen, drop: Drop) -> bool:
+    def _is_settled(self, seen: FirstUnreachable, drop: Drop) -> bool:
         row = f"row {drop.digest}"
         return drop.tag is not None or seen.note(row, self._judge.now) + self._settling <= self._judge.now
 
@@ -182,32 +182,32 @@ class BucketCollector:
     def _settling(self) -> float:
         return min(self._options.delay, 2 * FLUSHED_EVERY)
 
-    def _collect(self, name: str, seen: Seen, marks: Marks) -> None:
-        lying = list(self._site.own(name))
+    def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
+        lying = list(self._context.own(name))
         own = {str(digest) for digest, found in lying if self._is_whole(digest, found)}
-        self._known.enter(name, marks.reachable, own, shared=self._site.dedupe)
+        self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
         due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
-        found = self._site.each([partial(self._condemn, name, seen, *each) for each in due])
+        found = self._context.each([partial(self._condemn, name, seen, *each) for each in due])
         self._take(seen, [one for one in found if one is not None])
 
     def _is_whole(self, digest: Digest, found: Object) -> bool:
         """Can its repository do with it, so that nobody needs another copy to heal it from?"""
-        return not (is_stub(digest, found.size) or self._root.bucket.bad.holds(digest, found))
+        return not (is_stub(digest, found.size) or self._root.bucket.damaged.holds(digest, found))
 
-    def _is_due(self, name: str, seen: Seen, digest: Digest, blob: Object) -> bool:
+    def _is_due(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> bool:
         """False: not yet."""
         if not self._judge.is_old(name, blob):
             return False
         self._judge.tell(name, seen, digest, blob)
         return self._judge.is_due(seen, blob.key) and not self._is_shared_by_zot()
 
-    def _condemn(self, name: str, seen: Seen, digest: Digest, blob: Object) -> Condemned | None:
-        """None: somebody may have been promised it since."""
-        hold = self._site.head(keys.hold(digest, name))
+    def _condemn(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> Candidate | None:
+        """None: somebody may have been reserved it since."""
+        hold = self._context.head(keys.reservation(digest, name))
         found = [blob, hold] if hold else [blob]
         if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
-            return Condemned(digest, name, {hold.key: hold} if hold else {}, blob)
+            return Candidate(digest, name, {hold.key: hold} if hold else {}, blob)
         return None
 
     def _is_shared_by_zot(self) -> bool:
@@ -219,7 +219,7 @@ class BucketCollector:
                     self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT), self._root)
             return self._stubs
 
-    def _take(self, seen: Seen, condemned: list[Condemned]) -> None:
+    def _take(self, seen: FirstUnreachable, condemned: list[Candidate]) -> None:
         """C2 to C7, after it is written down what was seen."""
         if self._dry:
             return
@@ -230,7 +230,7 @@ class BucketCollector:
         with self._deleting:
             self._carry_out(condemned)
 
-    def _carry_out(self, condemned: list[Condemned]) -> None:
+    def _carry_out(self, condemned: list[Candidate]) -> None:
         if self._refused:
             return
         try:

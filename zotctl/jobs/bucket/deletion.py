@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
-from zotctl.jobs.walk import Marker
+from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.objects import Object, Warrant
+from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
-from zotctl.storage.s3.sentences import SIGNED_FOR
 
 FENCES = 3
 """How often an index.json that somebody is writing is marked and fenced again, before its content is spared."""
 
 
 @dataclass(frozen=True)
-class Condemned:
+class Candidate:
     """What shall go of one digest. `name`: the repository in which it lies, "" for the pool.
 
     `holds` by key, as they were: those that go, and with them the rights of their repositories. `blob`: the object, as
@@ -41,45 +41,45 @@ class Condemned:
     @property
     def names(self) -> set[str]:
         """Repositories that can use it no more: each must know before (C4)."""
-        return {keys.held_in(hold) for hold in self.holds} | ({self.name} if self.name else set())
+        return {keys.reserved_for(hold) for hold in self.holds} | ({self.name} if self.name else set())
 
     @property
     def places(self) -> set[str]:
-        """Where whoever wants it would look it up among the sentences (P2)."""
+        """Where whoever wants it would look it up among the intents (P2)."""
         found = {keys.blob(name, self.digest) for name in self.names}
         return found | ({self.blob.key} if self.blob else set())
 
-    def without(self, name: str) -> Condemned | None:
+    def without(self, name: str) -> Candidate | None:
         """One of its repositories needs it after all. None: nothing is left to go."""
         if name == self.name:
             return None
-        holds = {key: hold for key, hold in self.holds.items() if keys.held_in(key) != name}
+        holds = {key: hold for key, hold in self.holds.items() if keys.reserved_for(key) != name}
         return replace(self, holds=holds, blob=None) if holds else None
 
 
 class Deletion:
-    def __init__(self, root: Root, condemned: Sequence[Condemned]) -> None:
-        self._root, self._protocol, self._site = root, root.bucket, root.bucket.site
-        self._objects = self._site.objects
+    def __init__(self, root: Root, condemned: Sequence[Candidate]) -> None:
+        self._root, self._protocol, self._context = root, root.bucket, root.bucket.context
+        self._objects = self._context.objects
         self._left = list(condemned)
-        self._markers: dict[str, Marker] = {}
+        self._markers: dict[str, ReachableBlobs] = {}
         self.took = 0.0
         """Seconds that C6 took."""
         self.over = True
-        """Nothing that was asked for in C6 can still be carried out, once more: else the sentence stays (C7)."""
+        """Nothing that was asked for in C6 can still be carried out, once more: else the intent stays (C7)."""
 
-    def carry_out(self) -> list[Condemned]:
+    def carry_out(self) -> list[Candidate]:
         """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown."""
         self.look()
         dated = self.date()
-        sentence = self.pronounce()
+        intent = self.announce()
         try:
             self.fence()
             self.recheck()
             self.execute(dated)
         finally:
             if self.over:
-                self.lift(sentence)
+                self.withdraw(intent)
         return self._left
 
     def look(self) -> None:
@@ -90,27 +90,27 @@ class Deletion:
             with suppress(NotFound, LayoutInvalid):
                 self._marker(name).now()
 
-        self._site.each([partial(look_at, name) for name in self._names()])
+        self._context.each([partial(look_at, name) for name in self._names()])
 
     def _names(self) -> list[str]:
         return sorted({name for each in self._left for name in each.names})
 
-    def _marker(self, name: str) -> Marker:
-        return self._markers.setdefault(name, Marker(self._root, name, certain=True))
+    def _marker(self, name: str) -> ReachableBlobs:
+        return self._markers.setdefault(name, ReachableBlobs(self._root, name, certain=True))
 
     def date(self) -> float:
         """C2. The deletes are signed with this time, whenever that is done: they are void before anybody takes the
-        sentence for dead, for it is younger. By the server's clock."""
+        intent for dead, for it is younger. By the server's clock."""
         return self._objects.date()
 
-    def pronounce(self) -> str:
+    def announce(self) -> str:
         """C3."""
-        return self._protocol.sentences.pronounce({place for each in self._left for place in each.places})
+        return self._protocol.intents.announce({place for each in self._left for place in each.places})
 
     def fence(self) -> None:
-        """C4. A push that has read index.json before begins again, with promises that it makes anew."""
+        """C4. A push that has read index.json before begins again, with reservations that it makes anew."""
         names = self._names()
-        for name, needed in zip(names, self._site.each([partial(self._fence, name) for name in names]), strict=True):
+        for name, needed in zip(names, self._context.each([partial(self._fence, name) for name in names]), strict=True):
             self._spare(name, needed)
 
     def _spare(self, name: str, needed: set[str] | None) -> None:
@@ -120,7 +120,8 @@ class Deletion:
         self._left = kept + [rest for each in spared if (rest := each.without(name)) is not None]
 
     def _fence(self, name: str) -> set[str] | None:
-        """What the repository needs as it stands now, and until somebody promises it more. None: not to be known."""
+        """What the repository needs as it stands now, and until somebody reservations it more. None: not to be
+        known."""
         marker = self._marker(name)
         for _ in range(FENCES):
             try:
@@ -137,41 +138,41 @@ class Deletion:
         return None
 
     def recheck(self) -> None:
-        """C5. Whoever was promised it since C1 has written a hold; whoever comes after sees the sentence."""
-        looks = self._site.each([partial(self._is_as_it_was, each) for each in self._left])
+        """C5. Whoever was reserved it since C1 has written a hold; whoever comes after sees the intent."""
+        looks = self._context.each([partial(self._is_as_it_was, each) for each in self._left])
         self._left = [each for each, same in zip(self._left, looks, strict=True) if same]
 
-    def _is_as_it_was(self, each: Condemned) -> bool:
+    def _is_as_it_was(self, each: Candidate) -> bool:
         if each.name:
-            held = keys.hold(each.digest, each.name)
-            now = {held: found} if (found := self._site.head(held)) is not None else {}
+            held = keys.reservation(each.digest, each.name)
+            now = {held: found} if (found := self._context.head(held)) is not None else {}
         else:
-            now = {found.key: found for found in self._objects.list(keys.holds(each.digest))}
+            now = {found.key: found for found in self._objects.list(keys.reservations(each.digest))}
         then = {**each.holds, **each.kept}
         if any(not _same(now.get(key), hold) for key, hold in then.items()):
             return False
         if each.blob is None:
             return True
-        copies = (keys.blob(keys.held_in(hold), each.digest) for hold in each.kept)
+        copies = (keys.blob(keys.reserved_for(hold), each.digest) for hold in each.kept)
         return (
             now.keys() == then.keys()
-            and _same(self._site.head(each.blob.key), each.blob)
-            and all(self._site.head(copy) is not None for copy in copies)
+            and _same(self._context.head(each.blob.key), each.blob)
+            and all(self._context.head(copy) is not None for copy in copies)
         )
 
     def execute(self, dated: float) -> None:
         """C6. The holds first: a blob without holds is garbage, a hold without a blob a lie."""
-        began = self._site.clock.elapsed()
+        began = self._context.clock.elapsed()
         for doomed in self._doomed():
             if doomed:
                 self._delete(self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated))
-        self.took = self._site.clock.elapsed() - began
+        self.took = self._context.clock.elapsed() - began
 
-    def _delete(self, warrant: Warrant) -> None:
-        """Whatever ends this without an answer, the sentence stays until nothing of it can happen any more."""
+    def _delete(self, presigned: PresignedDelete) -> None:
+        """Whatever ends this without an answer, the intent stays until nothing of it can happen any more."""
         before, self.over = self.over, False
         try:
-            self._objects.execute(warrant)
+            self._objects.execute(presigned)
         except DoneUnanswered:
             return
         except OutcomeUnknown:
@@ -185,10 +186,10 @@ class Deletion:
         yield [hold for each in self._left for hold in each.holds]
         yield [each.blob.key for each in self._left if each.blob is not None]
 
-    def lift(self, sentence: str) -> None:
-        """C7. A sentence that can't be taken away is dead after a while."""
+    def withdraw(self, intent: str) -> None:
+        """C7. An intent that can't be taken away is dead after a while."""
         with suppress(StorageError):
-            self._protocol.sentences.lift(sentence)
+            self._protocol.intents.withdraw(intent)
 
 
 def _same(now: Object | None, then: Object) -> bool:
@@ -209,12 +210,12 @@ class Batches:
         self._root, self._check, self._size = root, check, self.LARGEST
         self._allowed = False
 
-    def carry_out(self, condemned: Iterable[Condemned]) -> Iterator[Condemned]:
+    def carry_out(self, condemned: Iterable[Candidate]) -> Iterator[Candidate]:
         """What is gone. A batch of which nobody knows the outcome, or that was too late, is left to another run.
         Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
         todo = [part for each in condemned for part in split(each, self.LARGEST)]
         if todo and not self._allowed:
-            self._root.bucket.upkeep.require_collection()
+            self._root.bucket.maintenance.require_collection()
             self._allowed = True
         while todo:
             self._check()
@@ -227,7 +228,7 @@ class Batches:
             if deletion.took > self.SLOW:
                 self._size = max(1, self._size // 2)
 
-    def _cut(self, todo: list[Condemned]) -> tuple[list[Condemned], list[Condemned]]:
+    def _cut(self, todo: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         count, names = 0, set[str]()
         for at, each in enumerate(todo):
             count += max(1, len(each.holds))
@@ -237,7 +238,7 @@ class Batches:
         return todo, []
 
 
-def split(each: Condemned, most: int) -> Iterator[Condemned]:
+def split(each: Candidate, most: int) -> Iterator[Candidate]:
     """What thousands of repositories have held loses its holds first, and goes with the last of them."""
     holds = list(each.holds.items())
     most = min(most, Batches.MOST_FENCES)

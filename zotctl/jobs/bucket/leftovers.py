@@ -1,4 +1,4 @@
-"""What pushes and crashes leave behind on a bucket: dead uploads and sentences, names of repositories that are gone."""
+"""What pushes and crashes leave behind on a bucket: dead uploads and intents, names of repositories that are gone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from contextlib import suppress
 
 from zotctl.errors import StorageError
 from zotctl.jobs.bucket.ahead import Ahead
-from zotctl.jobs.bucket.judge import Known
-from zotctl.jobs.leftovers import JUST_BEGUN
+from zotctl.jobs.bucket.eligibility import Reached
+from zotctl.jobs.local.leftovers import JUST_BEGUN
 from zotctl.jobs.run import Run
 from zotctl.storage import keys
+from zotctl.storage.bucket.intents import LIFETIME
 from zotctl.storage.root import Root
-from zotctl.storage.s3.sentences import LIFETIME
 
 
-def sweep(run: Run, root: Root, delay: float, known: Known, ahead: Ahead) -> None:
+def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
     """Everything that is older than the delay and that nobody goes on with."""
     _uploads(run, root, max(delay, JUST_BEGUN), ahead)
-    _gone_by(root, keys.SENTENCES, ahead)  # of collectors that have died
+    _gone_by(root, keys.INTENTS, ahead)  # of collectors that have died
     _gone_by(root, keys.TMP, ahead)  # of those who died while they tried out the server
     if run.whole:
         _names(root, delay, known, ahead)
@@ -32,25 +32,25 @@ def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
 
 
 def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
-    """Twice as old as a sentence that counts, so that nobody is in the middle of it."""
-    objects = root.bucket.site.objects
+    """Twice as old as an intent that counts, so that nobody is in the middle of it."""
+    objects = root.bucket.context.objects
     for found in objects.list(f"{directory}/"):
         if ahead.age(found) > 2 * LIFETIME:
             objects.delete(found.key)
 
 
-def _names(root: Root, delay: float, known: Known, ahead: Ahead) -> None:
+def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
     """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
     it is missing in lists until the next run of a job (`storage.s3.names`)."""
-    site = root.bucket.site
-    for found in site.objects.list(f"{keys.NAMES}/"):
+    context = root.bucket.context
+    for found in context.objects.list(f"{keys.NAMES}/"):
         name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
         if not name or name in known.walked or ahead.age(found) < delay:
             continue
         with suppress(StorageError):
-            if site.head(keys.index(name)) is None:
-                site.objects.delete(found.key)
-                site.objects.delete(keys.first_seen(name))
-                site.objects.delete(keys.facts(name))
-                for event in site.objects.list(f"{keys.history(name)}/"):
-                    site.objects.delete(event.key)
+            if context.head(keys.index(name)) is None:
+                context.objects.delete(found.key)
+                context.objects.delete(keys.first_seen(name))
+                context.objects.delete(keys.facts(name))
+                for event in context.objects.list(f"{keys.history(name)}/"):
+                    context.objects.delete(event.key)

@@ -12,51 +12,51 @@ from functools import cached_property
 from itertools import groupby
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, StorageError
-from zotctl.jobs.bucket.deletion import Condemned
-from zotctl.jobs.bucket.judge import Judge, Known
-from zotctl.jobs.bucket.seen import Seen
+from zotctl.jobs.bucket.deletion import Candidate
+from zotctl.jobs.bucket.eligibility import Eligibility, Reached
+from zotctl.jobs.bucket.first_unreachable import FirstUnreachable
 from zotctl.jobs.walk import mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
-from zotctl.storage.objects import Object
+from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.root import Root
 
 
 class Shared:
-    def __init__(self, root: Root, judge: Judge, known: Known) -> None:
-        self._root, self._site, self._judge, self._known = root, root.bucket.site, judge, known
-        self.seen = Seen(self._site, keys.SHARED)
+    def __init__(self, root: Root, judge: Eligibility, known: Reached) -> None:
+        self._root, self._context, self._judge, self._known = root, root.bucket.context, judge, known
+        self.seen = FirstUnreachable(self._context, keys.SHARED)
         self._unreachable: list[tuple[Digest, Object]] = []
         """To be told when all is known."""
 
     @cached_property
     def _since(self) -> float:
         """Since when there is the hidden directory: it may have been wiped, and the holds with it."""
-        found = self._site.head(keys.VERSION)
+        found = self._context.head(keys.VERSION)
         return found.modified if found else float("inf")
 
-    def condemned(self) -> list[Condemned]:
+    def condemned(self) -> list[Candidate]:
         before = self._known.walked | self._known.left_alone
         found = list(self._look())
         if self._known.walked | self._known.left_alone != before:
             # There are holds of repositories that are in no list: what they need is known by now, so once more.
-            self.seen = Seen(self._site, keys.SHARED)
+            self.seen = FirstUnreachable(self._context, keys.SHARED)
             self._unreachable.clear()
             found = list(self._look())
         for digest, blob in self._unreachable:
             self._judge.tell("", self.seen, digest, blob)
         return found
 
-    def _look(self) -> Iterator[Condemned]:
+    def _look(self) -> Iterator[Candidate]:
         for digest, blob, holds in self._everything():
             if (found := self._condemn(digest, blob, holds)) is not None:
                 yield found
 
     def _everything(self) -> Iterator[tuple[Digest, Object | None, list[Object]]]:
         """Each digest that is in the pool or held, in order."""
-        pool = _grouped(self._site.objects.list(f"{keys.SHARED}/"), keys.SHARED, 0)
-        named = (hold for hold in self._site.objects.list(f"{keys.HOLDS}/") if keys.held_in(hold.key))
-        holds = _grouped(named, keys.HOLDS, 1)
+        pool = _grouped(self._context.objects.list(f"{keys.SHARED}/"), keys.SHARED, 0)
+        named = (hold for hold in self._context.objects.list(f"{keys.RESERVATIONS}/") if keys.reserved_for(hold.key))
+        holds = _grouped(named, keys.RESERVATIONS, 1)
         one, other = next(pool, None), next(holds, None)
         while one is not None or other is not None:
             text = min(each[0] for each in (one, other) if each is not None)
@@ -67,7 +67,7 @@ class Shared:
             one = next(pool, None) if blob is not None else one
             other = next(holds, None) if held else other
 
-    def _condemn(self, digest: Digest, blob: Object | None, holds: list[Object]) -> Condemned | None:
+    def _condemn(self, digest: Digest, blob: Object | None, holds: list[Object]) -> Candidate | None:
         """None: nothing goes, or not yet."""
         going = {hold.key: hold for hold in holds if self._is_useless(digest, hold)}
         staying = {hold.key: hold for hold in holds if hold.key not in going}
@@ -76,9 +76,9 @@ class Shared:
             asked = [blob, *holds]
             due = self._judge.is_due(self.seen, blob.key)
             if due and self._judge.is_unasked(self.seen, blob.key, asked):
-                return Condemned(digest, "", going, blob, staying)
-        due_holds = {key: hold for key, hold in going.items() if self._is_due(hold)}
-        return Condemned(digest, "", due_holds, None) if due_holds else None
+                return Candidate(digest, "", going, blob, staying)
+        due_reservations = {key: hold for key, hold in going.items() if self._is_due(hold)}
+        return Candidate(digest, "", due_reservations, None) if due_reservations else None
 
     def _may_go(self, digest: Digest, blob: Object, holds: list[Object], staying: dict[str, Object]) -> bool:
         """Nobody reaches it, or who does has a copy of its own; and nobody is left alone who may need it."""
@@ -86,16 +86,16 @@ class Shared:
             return False
         if self._known.left_alone and (not holds or blob.modified < self._since):
             return False  # whose it was is not known any more
-        old = [self._judge.is_old(keys.held_in(hold.key), one) for hold in holds for one in (blob, hold)]
+        old = [self._judge.is_old(keys.reserved_for(hold.key), one) for hold in holds for one in (blob, hold)]
         return self._judge.is_old("", blob) and all(old)
 
     def _is_own(self, digest: Digest, hold: Object) -> bool:
-        name = keys.held_in(hold.key)
+        name = keys.reserved_for(hold.key)
         return name not in self._known.left_alone and self._known.has_own(name, digest)
 
     def _is_useless(self, digest: Digest, hold: Object) -> bool:
         """Its repository does not reach the digest. What lies in the repository itself goes with that."""
-        name = keys.held_in(hold.key)
+        name = keys.reserved_for(hold.key)
         if name not in self._known.walked | self._known.left_alone:
             self._walk(name)
         if name in self._known.left_alone or self._known.reaches(name, digest):

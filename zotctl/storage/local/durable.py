@@ -7,7 +7,7 @@ bytes not (xfs: an empty file, or one full of zeros).
 
 So one content takes the name of another by `Durable.replace` only, which takes nothing but what was flushed, and who
 removes a name (a moved source, the trash) first calls `Blobs.flush` for what stays. What is only added is flushed where
-it is promised (`commit`), and where an index.json leads to it (I3).
+it is reserved (`commit`), and where an index.json leads to it (I3).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from zotctl.storage.driver import Checkpoint, Driver, Generation, Info
 from zotctl.storage.file_identity import FileIdentity, file_number
 
 if TYPE_CHECKING:
-    from zotctl.storage.local.gathering import Gathering
+    from zotctl.storage.local.gathering import LocalGathering
 
 REMEMBERED = 100_000
 FEW = 8
@@ -64,12 +64,12 @@ class Durable:
         return bool(self._callers)
 
     @property
-    def gathering(self) -> Gathering | None:
+    def gathering(self) -> LocalGathering | None:
         """Where this thread's caller gathers what is published, until all of it is flushed."""
         return self._callers[-1] if self.postponed else None
 
     @contextmanager
-    def postponing(self, gathering: Gathering | None = None) -> Iterator[None]:
+    def postponing(self, gathering: LocalGathering | None = None) -> Iterator[None]:
         """In this thread nothing is flushed for being published. What is seen under a digest was flushed before, or
         without `commit` will be; its name, and what lies in a hidden place, is left to the caller."""
         self._callers.append(gathering)
@@ -79,10 +79,10 @@ class Durable:
             self._callers.pop()
 
     @property
-    def _callers(self) -> list[Gathering | None]:
+    def _callers(self) -> list[LocalGathering | None]:
         if not hasattr(self._thread, "callers"):
             self._thread.callers = []
-        callers: list[Gathering | None] = self._thread.callers
+        callers: list[LocalGathering | None] = self._thread.callers
         return callers
 
     @contextmanager

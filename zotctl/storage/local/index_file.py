@@ -25,9 +25,9 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import Index, Row, empty_index, parse_index
-from zotctl.storage.local.layouts import Layouts
+from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.layouts import LocalLayouts
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
 
@@ -95,8 +95,8 @@ Begin = Callable[[Held], Transaction]
 
 
 class IndexFiles:
-    def __init__(self, site: Site, layouts: Layouts, reserve: Reserve) -> None:
-        self._site, self._layouts, self._reserve = site, layouts, reserve
+    def __init__(self, context: LocalContext, layouts: LocalLayouts, reserve: Reserve) -> None:
+        self._context, self._layouts, self._reserve = context, layouts, reserve
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
@@ -109,7 +109,7 @@ class IndexFiles:
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
         """The index as it is now: one `stat` when nobody changed it."""
-        info = self._site.driver.stat(keys.index(name))
+        info = self._context.driver.stat(keys.index(name))
         generation = info.generation
         known = self._cache.get(name)
         if known is not None and known.generation == generation:
@@ -118,7 +118,7 @@ class IndexFiles:
             raise _not_a_file(keys.index(name))
         if not wait:
             raise WouldBlock(name)
-        with self._site.driver.open(keys.index(name)) as reader:
+        with self._context.driver.open(keys.index(name)) as reader:
             return self._parse(name, reader)
 
     def served(self, count: int) -> list[str]:
@@ -127,15 +127,15 @@ class IndexFiles:
 
     def _parse(self, name: str, reader: Reader) -> Snapshot:
         """Raises NotFound; LayoutInvalid: damaged; NotYetReadable: a tool has been writing all the while."""
-        began, first = self._site.clock.elapsed(), reader.info().generation
+        began, first = self._context.clock.elapsed(), reader.info().generation
         while True:
             info = reader.info()
             try:
                 return self._parse_once(name, reader, info)
             except LayoutInvalid as error:
                 # skopeo and oras truncate and write: a file that was touched just now may be half a file.
-                age = self._site.clock.now() - info.mtime_ns / 1e9
-                if age > PATIENCE or self._site.clock.elapsed() > began + PATIENCE:
+                age = self._context.clock.now() - info.mtime_ns / 1e9
+                if age > PATIENCE or self._context.clock.elapsed() > began + PATIENCE:
                     if isinstance(error, _OtherFile):
                         raise
                     if info.generation != first:
@@ -143,7 +143,7 @@ class IndexFiles:
                         raise NotYetReadable(f"{what}; try again") from error
                     self._cache.put(name, _Known(info.generation, error))
                     raise
-            self._site.clock.sleep(0.02)
+            self._context.clock.sleep(0.02)
 
     def _parse_once(self, name: str, reader: Reader, info: Info) -> Snapshot:
         known = self._cache.get(name)
@@ -161,14 +161,14 @@ class IndexFiles:
 
     def _check_layout(self, name: str) -> None:
         """Raises NotFound: no layout. LayoutInvalid: none to serve, until that other file is changed."""
-        if not self._site.driver.stat(keys.layout(name)).is_file:
+        if not self._context.driver.stat(keys.layout(name)).is_file:
             raise _not_a_file(keys.layout(name))
         try:
-            check_layout(read(self._site.driver, keys.layout(name), LAYOUT_LIMIT))
+            check_layout(read(self._context.driver, keys.layout(name), LAYOUT_LIMIT))
         except LayoutInvalid as error:
             raise _OtherFile(error.message) from error
         for directory in (keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in ALGORITHMS)):
-            found = self._site.stat(directory)
+            found = self._context.stat(directory)
             if found is not None and not found.is_dir:
                 # A link could lead out of the store (I14).
                 raise _OtherFile(f"{directory} is not a directory (image-spec, image-layout.md)")
@@ -177,16 +177,16 @@ class IndexFiles:
 
     def commit(self, name: str, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
         """All changes that are not refused as one rename. Every check and the rename are under one hold."""
-        with self._site.locks.hold(name) as held:
+        with self._context.locks.hold(name) as held:
             outcomes = self._commit(held, changes, transaction)
             self._take_in(held, transaction)
-        self._site.flush_names(name)
+        self._context.flush_names(name)
         return outcomes
 
     def _commit(self, held: Held, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
         while True:
             if held.too_long():
-                self._site.locks.renew(held)
+                self._context.locks.renew(held)
             outcomes = self._try_commit(held, changes, transaction(held))
             if outcomes is not None:
                 return outcomes
@@ -194,7 +194,7 @@ class IndexFiles:
     def _try_commit(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
         with ExitStack() as stack:
             try:
-                reader = stack.enter_context(self._site.driver.open(keys.index(held.name)))
+                reader = stack.enter_context(self._context.driver.open(keys.index(held.name)))
                 before = self._parse(held.name, reader)
             except NotFound:  # of either file: who made the layout may have died between the two
                 self._refuse_what_is_no_file(held.name)
@@ -204,7 +204,7 @@ class IndexFiles:
             if draft.dirty:
                 body = draft.parts()
                 if not self._replace(held, reader, before, draft, body):
-                    self._site.conflict()
+                    self._context.conflict()
                     return None
                 stack.pop_all()
                 self._watch(held.name, reader, before)
@@ -213,7 +213,7 @@ class IndexFiles:
     def _refuse_what_is_no_file(self, name: str) -> None:
         """A link, a FIFO: opening it finds nothing, and a layout can't be made over it."""
         for key in (keys.index(name), keys.layout(name)):
-            if (found := self._site.stat(key)) is not None and not found.is_file:
+            if (found := self._context.stat(key)) is not None and not found.is_file:
                 raise _not_a_file(key)
 
     def _begin(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
@@ -221,7 +221,7 @@ class IndexFiles:
         draft = empty_index()
         outcomes = [apply(change, tx, draft) for change in changes]
         if not draft.dirty:
-            if self._site.stat(keys.blobs(held.name)) is not None:
+            if self._context.stat(keys.blobs(held.name)) is not None:
                 # What the checks took back from the trash lies in a repository, or no collector would find it.
                 self._layouts.make(held.name, "sha256", held)
             return outcomes
@@ -239,10 +239,10 @@ class IndexFiles:
             return self._rename_over(held, reader.info(), before, draft, body)
 
     def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
-        driver, name, written = self._site.driver, held.name, None
+        driver, name, written = self._context.driver, held.name, None
         # A time stamp of our own, to the nanosecond: inode numbers are used again, and two indexes of one
         # size within a tick of the kernel's clock would look like one.
-        swap = keys.Swap(self._site.clock.token(), self._site.clock.now_ns(), int(before.generation[2]))
+        swap = keys.Swap(self._context.clock.token(), self._context.clock.now_ns(), int(before.generation[2]))
         temp = swap.key(name)
         try:
             with driver.create(temp) as writer:
@@ -265,18 +265,18 @@ class IndexFiles:
 
     def _give_name(self, temp: str, index: str) -> bool:
         """True: `temp` is the name of what was there a moment ago. False: that is gone, whatever it was."""
-        if self._site.driver.capabilities.exchange:
+        if self._context.driver.capabilities.exchange:
             with suppress(CannotExchange):
-                self._site.driver.exchange(temp, index)
+                self._context.driver.exchange(temp, index)
                 return True
-        self._site.driver.rename(temp, index)
+        self._context.driver.rename(temp, index)
         return False
 
     def _discard_ours(self, temp: str, written: Info | None) -> None:
         """What failed may have been done: then this is the name of another file."""
-        now = self._site.stat(temp)
+        now = self._context.stat(temp)
         if now is not None and (written is None or same_file(now, written)):
-            self._site.discard(temp)
+            self._context.discard(temp)
 
     # -- a foreign tool that renames its own file in, between our last look and the swap -----------
 
@@ -285,10 +285,10 @@ class IndexFiles:
         until its rows are here. Never raises: the commit is done. An error of a moment is no reason to leave it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._site.driver.open(temp) as reader:
+                with self._context.driver.open(temp) as reader:
                     is_known = same_file(reader.info(), was)  # which the caller holds
                 if is_known:
-                    self._site.driver.unlink(temp)
+                    self._context.driver.unlink(temp)
                 else:
                     self._came_out.setdefault(name, []).append(_CameOut(temp, before.index))
                 return
@@ -302,12 +302,12 @@ class IndexFiles:
         while came_out := self._came_out.get(held.name):
             key, before = came_out.pop(0)
             try:
-                with self._site.driver.open(key) as reader:
+                with self._context.driver.open(key) as reader:
                     after = self._foreign(reader)
                 (outcome,) = self._commit(held, [_merged(before, after)], transaction)
                 if outcome is not None:
                     raise outcome
-                self._site.discard(key)
+                self._context.discard(key)
             except ZotctlError as error:
                 what = f"{key}, which another program had put in the place of index.json"
                 log.warning(f"{what}, is kept until gc can take it over: {error.message}")
@@ -315,27 +315,27 @@ class IndexFiles:
 
     def _foreign(self, reader: Reader) -> Index:
         """Raises LayoutInvalid when it stays half a file."""
-        until = self._site.clock.elapsed() + PATIENCE
+        until = self._context.clock.elapsed() + PATIENCE
         while True:
             try:
                 return parse_index(reader.read_at(0, min(reader.info().size, LARGEST_INDEX)))
             except LayoutInvalid:
-                if self._site.clock.elapsed() > until:
+                if self._context.clock.elapsed() > until:
                     raise
-            self._site.clock.sleep(0.02)
+            self._context.clock.sleep(0.02)
 
     def owed(self, name: str) -> list[str]:
         """What a process that died has left: files of other programs whose rows were never taken over."""
-        return [key for entry in self._site.driver.scan(name) if self.is_owed(key := f"{name}/{entry.name}")]
+        return [key for entry in self._context.driver.scan(name) if self.is_owed(key := f"{name}/{entry.name}")]
 
     def is_owed(self, key: str) -> bool:
         """Not what is no index: a process died while it wrote its own, or the other program did. It has no rows to take
         over, and goes when it is old enough."""
-        if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._site.stat(key)) is None:
+        if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._context.stat(key)) is None:
             return False
         if not info.is_file or info.mtime_ns in (swap.ours, swap.before):
             return False
-        with suppress(NotFound, LayoutInvalid), self._site.driver.open(key) as reader:
+        with suppress(NotFound, LayoutInvalid), self._context.driver.open(key) as reader:
             parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX)))
             return True
         return False
@@ -343,9 +343,9 @@ class IndexFiles:
     def take_over(self, name: str, transaction: Begin, removed_since: Callable[[str, float], set[str]]) -> None:
         """Take over the rows of such files, but for what was removed here since. Of one that a process died writing,
         whose time stamp is neither, nothing can be parsed, or all is known."""
-        with self._site.locks.hold(name) as held:
+        with self._context.locks.hold(name) as held:
             for key in self.owed(name):
-                with self._site.driver.open(key) as reader:
+                with self._context.driver.open(key) as reader:
                     gone = removed_since(name, reader.info().ctime_ns / 1e9)
                     try:
                         rows = list(parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX))).rows())
@@ -355,16 +355,16 @@ class IndexFiles:
                 (outcome,) = self._commit(held, [_adopted(wanted)], transaction)
                 if outcome is not None:
                     raise outcome
-                self._site.discard(key)
+                self._context.discard(key)
                 self._take_in(held, transaction)
 
     def _now(self, name: str) -> Info:
         """What the name leads to, by open + fstat: a network client's cached `stat` may be old."""
-        with self._site.driver.open(keys.index(name)) as reader:
+        with self._context.driver.open(keys.index(name)) as reader:
             return reader.info()
 
     def _remember(self, name: str, draft: Index, written: Info) -> None:
-        now = self._site.stat(keys.index(name))
+        now = self._context.stat(keys.index(name))
         if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
             self._cache.put(name, _Known(now.generation, draft), len(draft) + 1)
@@ -374,7 +374,7 @@ class IndexFiles:
     def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
         """Keep the old inode open for a second; of too many, the oldest is looked at now, and let go."""
         with self._mutex:
-            self._old.append(_Old(name, reader, before, self._site.clock.elapsed() + LATE_WRITES))
+            self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES))
             while len(self._old) > WATCHED:
                 oldest = self._old.pop(0)
                 _, rows = self._look(oldest)
@@ -402,7 +402,7 @@ class IndexFiles:
 
     def _look(self, old: _Old) -> tuple[_Old | None, list[Row]]:
         """What is to be watched on, and what was written. A tool in the middle of it gets more time."""
-        now = self._site.clock.elapsed()
+        now = self._context.clock.elapsed()
         try:
             changed = old.written()
             written = old.parse() if changed else None

@@ -9,38 +9,38 @@ from zotctl.errors import CannotLink, Exists
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.index import empty_index
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.locks import Held
 
 
-class Layouts:
-    def __init__(self, site: Site) -> None:
-        self._site = site
+class LocalLayouts:
+    def __init__(self, context: LocalContext) -> None:
+        self._context = context
 
     def make(self, name: str, algorithm: str, held: Held | None) -> None:
         """Make what is missing of a layout. Under the lock, since a collector removes empty ones under it."""
         if held is None:
-            with self._site.locks.hold(name) as taken:
+            with self._context.locks.hold(name) as taken:
                 return self.make(name, algorithm, taken)
-        self._site.make_dirs(keys.blobs_of(name, algorithm))
-        if self._site.stat(keys.layout(name)) is not None and self._site.stat(keys.index(name)) is not None:
+        self._context.make_dirs(keys.blobs_of(name, algorithm))
+        if self._context.stat(keys.layout(name)) is not None and self._context.stat(keys.index(name)) is not None:
             return None
-        if self._site.stat(keys.index(name)) is None:
+        if self._context.stat(keys.index(name)) is None:
             self._place(name, keys.index(name), empty_index().render())
             self._flush(name)
-        if self._site.stat(keys.layout(name)) is None:
+        if self._context.stat(keys.layout(name)) is None:
             self._place(name, keys.layout(name), LAYOUT_BYTES)
         self._flush(name)
         return None
 
     def _flush(self, name: str) -> None:
         """[commit] At once, even where the flush of blobs is postponed: `oci-layout` comes after index.json (I1)."""
-        if self._site.commit:
-            self._site.durable.names(name)
+        if self._context.commit:
+            self._context.durable.names(name)
 
     def _place(self, name: str, key: str, body: bytes) -> None:
         """Over nothing: another tool may be making this layout just now, and its index.json has rows (I4)."""
-        driver, temp = self._site.driver, keys.index_temp(name, self._site.clock.token())
+        driver, temp = self._context.driver, keys.index_temp(name, self._context.clock.token())
         try:
             with driver.create(temp) as writer:
                 writer.write([body])
@@ -52,4 +52,4 @@ class Layouts:
             except Exists:
                 pass
         finally:
-            self._site.discard(temp)
+            self._context.discard(temp)

@@ -11,60 +11,60 @@ from zotctl.errors import HeldElsewhere, NoSpace, StorageError
 from zotctl.storage import keys
 from zotctl.storage.driver import Lock, read
 from zotctl.storage.holder import myself, told
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 
 BEYOND_NAMES = 1 << 62
 """Bytes of the lock file that no repository has (`locks.lock_byte`)."""
 
 
 @contextmanager
-def lease(site: Site, job: str) -> Iterator[None]:
+def lease(context: LocalContext, job: str) -> Iterator[None]:
     """Raises HeldElsewhere."""
-    label = site.driver.label
-    if not site.driver.capabilities.locks:
+    label = context.driver.label
+    if not context.driver.capabilities.locks:
         raise HeldElsewhere(f"{label} has no file locks: {job} can't tell whether anybody else is writing")
-    lock = _lock(site, job)
+    lock = _lock(context, job)
     if lock is None:
-        raise HeldElsewhere(f"{job} is already running on {label}{_holder(site, job)}")
+        raise HeldElsewhere(f"{job} is already running on {label}{_holder(context, job)}")
     try:
-        _note_holder(site, job)
+        _note_holder(context, job)
         yield
     finally:
         try:
             with suppress(StorageError):  # the note is for people; the lock must go
-                site.discard(keys.lease(f"{job}.holder"))
+                context.discard(keys.lease(f"{job}.holder"))
         finally:
             lock.release()
 
 
-def _lock(site: Site, job: str) -> Lock | None:
+def _lock(context: LocalContext, job: str) -> Lock | None:
     """None: another run has it."""
 
     def take() -> Lock | None:
-        site.make_dirs(keys.LEASES)
-        return site.driver.lock(keys.lease(job), 0)
+        context.make_dirs(keys.LEASES)
+        return context.driver.lock(keys.lease(job), 0)
 
     try:
-        return site.with_room(take)
+        return context.with_room(take)
     except NoSpace:
         # On a disk without an inode what frees one may need none: a byte of a file that is there. Who has a file of
         # its own does not see that, which costs work and no data.
-        return site.driver.lock(keys.LOCK, BEYOND_NAMES + zlib.crc32(job.encode()))
+        return context.driver.lock(keys.LOCK, BEYOND_NAMES + zlib.crc32(job.encode()))
 
 
-def _note_holder(site: Site, job: str) -> None:
-    temp = keys.tmp(site.clock.token())
+def _note_holder(context: LocalContext, job: str) -> None:
+    temp = keys.tmp(context.clock.token())
     with suppress(StorageError):
         try:
-            with site.driver.create(temp) as writer:
-                writer.write([json.dumps(myself(site.clock)).encode()])
-            site.driver.rename(temp, keys.lease(f"{job}.holder"))
+            with context.driver.create(temp) as writer:
+                writer.write([json.dumps(myself(context.clock)).encode()])
+            context.driver.rename(temp, keys.lease(f"{job}.holder"))
         finally:
-            site.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
+            context.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
 
 
-def _holder(site: Site, job: str) -> str:
+def _holder(context: LocalContext, job: str) -> str:
     try:
-        return told(read(site.driver, keys.lease(f"{job}.holder"), 4096))
+        return told(read(context.driver, keys.lease(f"{job}.holder"), 4096))
     except StorageError:
         return ""

@@ -13,22 +13,22 @@ from contextlib import contextmanager, suppress
 from zotctl.errors import Changed, Exists
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 
 
 @contextmanager
-def own_name(site: Site, key: str, held: HeldFile) -> Iterator[str]:
+def own_name(context: LocalContext, key: str, held: HeldFile) -> Iterator[str]:
     """One more name of a held file that `key` leads to, for as long as the block runs; only ours.
 
     What is linked or renamed from it is the file that was looked at. Raises Changed if `key` leads to another file by
     now or its bytes were changed, NotFound if it leads nowhere, CannotLink. Safe beside any thread and process.
     """
-    temp = keys.tmp(site.clock.token())
+    temp = keys.tmp(context.clock.token())
     try:
         with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done
-            site.driver.link(key, temp)
-        if not held.is_at(site.stat(temp)):
+            context.driver.link(key, temp)
+        if not held.is_at(context.stat(temp)):
             raise Changed(f"{key} leads to another file than the one that was looked at")
         yield temp
     finally:
-        site.discard(temp)
+        context.discard(temp)

@@ -19,13 +19,7 @@ from zotctl.errors import CannotExchange, CannotLink, NoLocks, NoSpace, NotFound
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.keys import parent
-from zotctl.storage.local.driver import (
-    LocalDriver,
-    LocalReader,
-    LocalWriter,
-    info_of,
-    translate,
-)
+from zotctl.storage.local.driver import LocalDriver, LocalReader, LocalWriter, info_of, translate
 
 T = TypeVar("T")
 

@@ -26,16 +26,16 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
-from zotctl.storage.local.site import Site
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.version import BODY, refuse_unknown_format
-from zotctl.storage.wrappers import ReadOnly
+from zotctl.storage.wrappers import ReadOnlyDriver
 
-DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.BAD, keys.TRASH)
+DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.DAMAGED, keys.TRASH)
 ZOT_DATABASES = ("cache.db", "meta.db")
 
 MAKE = "set create = true in zotctl.toml, or start it once with ZOTCTL_STORAGE_CREATE=true (zot's file has no such key)"
@@ -76,10 +76,10 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     writable = not read_only and _prepare(local, path)
     if writable:
         _try_out(local, path)
-    driver: Driver = local if writable else ReadOnly(local)
-    site = Site(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
-    marker = keys.VERSION if site.stat(keys.VERSION) else ""
-    return Root(LocalProtocol(site, settings.min_free, marker=marker), not writable, settings, route)
+    driver: Driver = local if writable else ReadOnlyDriver(local)
+    context = LocalContext(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
+    marker = keys.VERSION if context.stat(keys.VERSION) else ""
+    return Root(LocalProtocol(context, settings.min_free, marker=marker), not writable, settings, route)
 
 
 def no_store(path: str) -> NoSuchStore:
@@ -160,11 +160,11 @@ def _refuse_unknown_format(driver: Driver, path: str) -> None:
 def _prepare(driver: Driver, path: str) -> bool:
     """Make the hidden directory; False where nothing can be written."""
     refuse_beside_zot(path)
-    site = Site(driver, Clock(), Locks(driver, Clock()))
+    context = LocalContext(driver, Clock(), Locks(driver, Clock()))
     try:
         for directory in DIRECTORIES:
-            site.make_dirs(directory)
-        written = keys.tmp(f"written-{site.clock.token()}")
+            context.make_dirs(directory)
+        written = keys.tmp(f"written-{context.clock.token()}")
         driver.create(written).close()
         driver.unlink(written)
     except (ReadOnlyStorage, PermissionRefused) as error:
@@ -172,21 +172,21 @@ def _prepare(driver: Driver, path: str) -> bool:
         return False
     except NoSpace:
         log.warning(f"{path} is full: reading and deleting go on")
-    _mark(site)
+    _mark(context)
     return True
 
 
-def _mark(site: Site) -> None:
+def _mark(context: LocalContext) -> None:
     """The sign that this is a root, and that it is mounted."""
-    known = site.stat(keys.VERSION)
+    known = context.stat(keys.VERSION)
     if known is not None and known.size:
         return
-    temp = keys.tmp(site.clock.token())
+    temp = keys.tmp(context.clock.token())
     with suppress(NoSpace):
-        with site.driver.create(temp) as writer:
+        with context.driver.create(temp) as writer:
             writer.write([BODY])
             writer.sync()
-        site.driver.rename(temp, keys.VERSION)
+        context.driver.rename(temp, keys.VERSION)
 
 
 def _try_out(driver: LocalDriver, path: str) -> None:

@@ -17,16 +17,16 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
-from zotctl.storage.local.bad import Bad
-from zotctl.storage.local.blobs import Blobs
+from zotctl.storage.local.blobs import LocalBlobs
+from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.index_file import IndexFiles
-from zotctl.storage.local.layouts import Layouts
+from zotctl.storage.local.layouts import LocalLayouts
+from zotctl.storage.local.maintenance import LocalMaintenance
 from zotctl.storage.local.pool import Pool
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.local.site import Site
 from zotctl.storage.local.trash import Trash
-from zotctl.storage.local.upkeep import LocalUpkeep
-from zotctl.storage.local.uploads import Upload, Uploads
+from zotctl.storage.local.uploads import LocalUpload, LocalUploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, no_answer
 
@@ -52,7 +52,7 @@ class LocalTransaction:
         return self._protocol.blobs.find(self._held.name, digest, fresh=True)
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
-        if self._protocol.site.stat(staged) is None:
+        if self._protocol.context.stat(staged) is None:
             self.require(digest)  # renamed into its place in an earlier round of this commit
             return
         self._protocol.blobs.publish(self._held.name, digest, staged, self._held)
@@ -65,37 +65,37 @@ class LocalProtocol:
     has none ("") the directory itself as it was at the start, or another with what was served from that.
     """
 
-    torn = True
-    deferred = False
+    may_truncate = True
+    index_costs_request = False
 
-    def __init__(self, site: Site, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
-        self.site, self.marker = site, marker
-        self._first = None if marker else site.driver.stat("")
-        self.history = History(site)
+    def __init__(self, context: LocalContext, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
+        self.context, self.marker = context, marker
+        self._first = None if marker else context.driver.stat("")
+        self.history = History(context)
         self.graphs = AllGraphs(self)
-        self.catalog = Catalog(site.driver, site.clock)
-        self.bad = Bad(site)
-        self.trash = Trash(site)
-        self.pool = Pool(site, self.bad)
-        self.reserve = Reserve(site, min_free)
-        site.make_room = self.reserve.release
-        self.layouts = Layouts(site)
-        self.blobs = Blobs(site, self.layouts, self.trash, self.pool, self.bad)
-        self.indexes = IndexFiles(site, self.layouts, self.reserve)
-        self.uploads = Uploads(site, self.blobs, self.reserve)
-        self.upkeep = LocalUpkeep(self)
+        self.catalog = Catalog(context.driver, context.clock)
+        self.damaged = DamagedFiles(context)
+        self.trash = Trash(context)
+        self.pool = Pool(context, self.damaged)
+        self.reserve = Reserve(context, min_free)
+        context.make_room = self.reserve.release
+        self.layouts = LocalLayouts(context)
+        self.blobs = LocalBlobs(context, self.layouts, self.trash, self.pool, self.damaged)
+        self.indexes = IndexFiles(context, self.layouts, self.reserve)
+        self.uploads = LocalUploads(context, self.blobs, self.reserve)
+        self.maintenance = LocalMaintenance(self)
 
     @property
     def driver(self) -> Driver:
-        return self.site.driver
+        return self.context.driver
 
     @property
     def label(self) -> str:
-        return self.site.driver.label
+        return self.context.driver.label
 
     @property
     def clock(self) -> Clock:
-        return self.site.clock
+        return self.context.clock
 
     def recall(self, name: str, manifests: int) -> None:
         return None
@@ -126,10 +126,10 @@ class LocalProtocol:
             return False
 
     def _is_layout(self, name: str) -> bool:
-        return all(self.site.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
+        return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
-        return self.site.owned.has(name)
+        return self.context.owned.has(name)
 
     def maintain(self) -> None:
         self.merge_late_writes()
@@ -204,32 +204,33 @@ class LocalProtocol:
         return LocalTransaction(self, held)
 
     def stage(self, body: bytes) -> str:
-        """A manifest in `tmp/`, flushed with `commit` and without: index.json must never lead to a torn manifest."""
-        staged = keys.tmp(self.site.clock.token())
+        """A manifest in `tmp/`, flushed with `commit` and without: index.json must never lead to a may_truncate
+        manifest."""
+        staged = keys.tmp(self.context.clock.token())
         try:
             with self.driver.create(staged) as writer:
                 writer.write([body])
-                if not self.site.durable.postponed:
+                if not self.context.durable.postponed:
                     writer.sync()
         except BaseException:
-            self.site.discard(staged)
+            self.context.discard(staged)
             raise
         return staged
 
     def unstage(self, staged: str) -> None:
-        self.site.discard(staged)
+        self.context.discard(staged)
 
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """Nothing: under the lock it costs no more."""
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
-        with self.site.locks.hold(name) as held:
+        with self.context.locks.hold(name) as held:
             self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
-            self.site.durable.index(name)
+            self.context.durable.index(name)
             self.trash.delete(held, digest)
         self.pool.release(digest)  # on a full disk it went for good: so shall its bytes
-        self.site.flush_names(keys.blobs_of(name, digest.algorithm))
+        self.context.flush_names(keys.blobs_of(name, digest.algorithm))
 
     def _require_name(self, name: str, digest: Digest) -> None:
         """Also a damaged one, and one that was condemned: until then reads find it."""
@@ -246,13 +247,13 @@ class LocalProtocol:
     def start_upload(self, name: str, algorithm: str) -> str:
         return self.uploads.start(name, algorithm)
 
-    def begin_upload(self, name: str, algorithm: str) -> Upload:
+    def begin_upload(self, name: str, algorithm: str) -> LocalUpload:
         return self.uploads.resume(name, self.uploads.start(name, algorithm))
 
     def upload_offset(self, name: str, upload_id: str) -> int:
         return self.uploads.offset(name, upload_id)
 
-    def resume_upload(self, name: str, upload_id: str) -> Upload:
+    def resume_upload(self, name: str, upload_id: str) -> LocalUpload:
         return self.uploads.resume(name, upload_id)
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from zotctl.errors import Exists, NoSpace, NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 
 SMALLEST = 4 << 20
 SHARE = 40
@@ -18,8 +18,8 @@ INODES = 16
 
 
 class Reserve:
-    def __init__(self, site: Site, min_free: int | None = None) -> None:
-        self._site, self._min_free = site, min_free
+    def __init__(self, context: LocalContext, min_free: int | None = None) -> None:
+        self._context, self._min_free = context, min_free
         self._want, self._kept = SMALLEST, False
 
     def keep(self) -> None:
@@ -28,8 +28,10 @@ class Reserve:
         if self._kept:
             return
         try:
-            if self._site.stat(keys.RESERVE) is None:
-                self._site.driver.allocate(keys.RESERVE, min(self._want, self._site.driver.space().total // SHARE))
+            if self._context.stat(keys.RESERVE) is None:
+                self._context.driver.allocate(
+                    keys.RESERVE, min(self._want, self._context.driver.space().total // SHARE)
+                )
             self._keep_inodes()
             self._kept = True
         except StorageError:
@@ -37,41 +39,41 @@ class Reserve:
 
     def _keep_inodes(self) -> None:
         """Only where they are counted, and from plenty."""
-        if not self._site.driver.space().free_inodes >= SHARE * INODES // 2:
+        if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:
             return
-        self._site.make_dirs(keys.SPARE)
+        self._context.make_dirs(keys.SPARE)
         for number in range(INODES):
             with suppress(Exists):
-                self._site.driver.create(f"{keys.SPARE}/{number}").close()
+                self._context.driver.create(f"{keys.SPARE}/{number}").close()
 
     def grow(self, index_size: int) -> None:
         """An index was written: the next one needs twice its size."""
         if 2 * index_size > self._want:
             self._want = 4 * index_size
-            self._site.discard(keys.RESERVE)
+            self._context.discard(keys.RESERVE)
             self._kept = False
 
     def release(self) -> bool:
         """Give the room back. Unlinked, for truncating it would free no inode. False: there was none."""
         held = [f"{keys.SPARE}/{entry.name}" for entry in self._spare()]
-        held += [keys.RESERVE] if self._site.stat(keys.RESERVE) is not None else []
+        held += [keys.RESERVE] if self._context.stat(keys.RESERVE) is not None else []
         for key in held:
-            self._site.discard(key)
+            self._context.discard(key)
         self._kept = self._kept and not held
         return bool(held)
 
     def _spare(self) -> list[Entry]:
         try:
-            return self._site.driver.scan(keys.SPARE)
+            return self._context.driver.scan(keys.SPARE)
         except NotFound:
             return []
 
     def check(self) -> None:
         """Refuse bytes of an upload when too little room is left. Raises NoSpace."""
-        space = self._site.driver.space()
+        space = self._context.driver.space()
         least = self._min_free if self._min_free is not None else min(2 * self._want, space.total // (SHARE // 2))
         if space.free < least:
             raise NoSpace(
-                f"the disk below {self._site.driver.label} is full: {space.free} bytes are free and {least} are kept "
-                "back (min_free); delete images and run `zotctl gc --delay 0s`, or add room"
+                f"the disk below {self._context.driver.label} is full: {space.free} bytes are free and {least} are "
+                "kept back (min_free); delete images and run `zotctl gc --delay 0s`, or add room"
             )

@@ -1,7 +1,7 @@
 """The trash is the delay: what was condemned lies here, and whoever asks for it gets it back by one link.
 
 `trash/RUN/NAME/blobs/ALG/ENC`, a folder for each run. Folders `deleted-...` hold what a client deleted
-on purpose; reads don't look into these (local.md, "Reading, and what a promise is").
+on purpose; reads don't look into these (local.md, "Reading, and what a reservation is").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Generation, Info
 from zotctl.storage.file_identity import FileIdentity
-from zotctl.storage.local.site import Site
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.locks import Held
 
 
@@ -37,18 +37,18 @@ class Folder(NamedTuple):
 
 
 class Trash:
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, context: LocalContext) -> None:
+        self._context = context
         self._runs: tuple[Generation | None, list[str]] = (None, [])
 
     def runs(self, *, fresh: bool = False) -> list[str]:
         """The runs that reads look into; listed again when the folder's time stamp moved, or always."""
-        info = self._site.stat(keys.TRASH)
+        info = self._context.stat(keys.TRASH)
         if info is None:
             return []
         if fresh or self._runs[0] != info.generation:
-            names = sorted(entry.name for entry in self._site.driver.scan(keys.TRASH) if entry.is_dir)
-            stamp = info.generation if self._site.is_settled(info) else None
+            names = sorted(entry.name for entry in self._context.driver.scan(keys.TRASH) if entry.is_dir)
+            stamp = info.generation if self._context.is_settled(info) else None
             self._runs = (stamp, [name for name in names if not name.startswith(keys.DELETED_PREFIX)])
         return self._runs[1]
 
@@ -60,10 +60,10 @@ class Trash:
         """Into a repository that is ours only: a read of one that is a link, or on another mount, writes nothing
         there (I9), and what lies here of it is not there to a reader."""
         source, blob = keys.condemned(run, name, digest), keys.blob(name, digest)
-        if self._site.stat(source) is None or not self._site.owned.has(name):
+        if self._context.stat(source) is None or not self._context.owned.has(name):
             return False
         try:
-            self._site.link_into(source, blob)
+            self._context.link_into(source, blob)
         except Exists:
             return True
         except CannotLink:
@@ -74,7 +74,7 @@ class Trash:
 
     def _rename_back(self, source: str, blob: str) -> bool:
         try:
-            self._site.driver.rename(source, blob)
+            self._context.driver.rename(source, blob)
         except (CannotLink, NotFound):
             return False  # `blobs` itself is another mount
         return True
@@ -88,25 +88,25 @@ class Trash:
         """
         for algorithm in {digest.algorithm for digest in digests}:
             folder = f"{keys.trash_run(run)}/{keys.blobs_of(held.name, algorithm)}"
-            self._site.with_room(partial(self._site.make_dirs, folder))
+            self._context.with_room(partial(self._context.make_dirs, folder))
         return [digest for digest in digests if self._move(keys.blob(held.name, digest), run, held.name, digest)]
 
     def _move(self, blob: str, run: str, name: str, digest: Digest) -> bool:
         kept = keys.condemned(run, name, digest)
         # Lying there already, restored and condemned again: a rename of two names of one inode would do
         # nothing. While the blob has its own name, nobody needs the other.
-        self._site.discard(kept)
+        self._context.discard(kept)
         try:
-            self._site.driver.rename(blob, kept)
+            self._context.driver.rename(blob, kept)
         except NotFound:
             return False
         return True
 
     def folders(self) -> Iterator[Folder]:
         """Every repository of every run, those of deletions too, with what lies there."""
-        if self._site.stat(keys.TRASH) is None:
+        if self._context.stat(keys.TRASH) is None:
             return
-        for run in sorted(entry.name for entry in self._site.driver.scan(keys.TRASH) if entry.is_dir):
+        for run in sorted(entry.name for entry in self._context.driver.scan(keys.TRASH) if entry.is_dir):
             yield from self._folders(run, "")
 
     def _folders(self, run: str, name: str) -> Iterator[Folder]:
@@ -120,43 +120,41 @@ class Trash:
 
     def _scan(self, directory: str) -> list[Entry]:
         try:
-            return self._site.driver.scan(directory)
+            return self._context.driver.scan(directory)
         except NotFound:
             return []
 
     def stamp(self, folder: Folder) -> int:
         """When something was last moved here, by the storage's clock (nanoseconds)."""
-        info = self._site.stat(folder.key)
+        info = self._context.stat(folder.key)
         return info.mtime_ns if info else 0
 
     def now(self) -> int:
         """The storage's own clock, by a file just touched, so that the clocks of hosts drop out."""
-        probe = keys.tmp(f"now-{self._site.clock.token()}")
+        probe = keys.tmp(f"now-{self._context.clock.token()}")
         try:
-            with self._site.driver.create(probe) as writer:
+            with self._context.driver.create(probe) as writer:
                 return writer.info().mtime_ns
         except NoSpace:
             return self._now_by_the_lock()
         finally:
-            self._site.discard(probe)
+            self._context.discard(probe)
 
     def _now_by_the_lock(self) -> int:
         """Of a file that is there already and has no content, for what frees an inode may need none."""
-        with self._site.driver.append(keys.LOCK, create=False) as writer:
+        with self._context.driver.append(keys.LOCK, create=False) as writer:
             writer.truncate(0)
             return writer.info().mtime_ns
 
     def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
         found = []
         for entry in self._scan(folder.key):
-            info, digest = self._site.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
+            info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
             if info is not None and info.is_file and digest is not None:
                 found.append((digest, info))
         return found
 
-    def purge(
-        self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]
-    ) -> list[Digest]:
+    def purge(self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]) -> list[Digest]:
         """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
         can't go back stays where it is, and what was touched since it was listed: it may have been taken back, and
         condemned once more just now."""
@@ -164,23 +162,23 @@ class Trash:
         back = {digest for digest in digests if digest in needed and not folder.deleted}
         kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
         for digest in kept:
-            self._site.durable.flushed(keys.blob(held.name, digest))  # it may have been pushed again meanwhile
+            self._context.durable.flushed(keys.blob(held.name, digest))  # it may have been pushed again meanwhile
         if kept:
-            self._site.durable.names(keys.blobs_of(held.name, folder.algorithm))
+            self._context.durable.names(keys.blobs_of(held.name, folder.algorithm))
         gone = [digest for digest in digests if digest not in back]
         for digest in (*kept, *gone):
-            self._site.discard(keys.condemned(folder.run, held.name, digest))
+            self._context.discard(keys.condemned(folder.run, held.name, digest))
         return gone
 
     def _is_as_listed(self, name: str, folder: Folder, digest: Digest, info: Info) -> bool:
-        return FileIdentity.of(info).is_untouched(self._site.stat(keys.condemned(folder.run, name, digest)))
+        return FileIdentity.of(info).is_untouched(self._context.stat(keys.condemned(folder.run, name, digest)))
 
     def sweep(self, folder: Folder) -> None:
         """Remove the folders of a repository that hold nothing any more, up to the run's own."""
         key = folder.key
         while key != keys.TRASH:
             try:
-                self._site.driver.rmdir(key)
+                self._context.driver.rmdir(key)
             except (NotEmpty, NotFound):
                 return
             key = keys.parent(key)
@@ -190,17 +188,17 @@ class Trash:
     def delete(self, held: Held, digest: Digest) -> None:
         """Take a blob away on purpose: from each trash folder first, so that no read can restore it."""
         for run in self.runs(fresh=True):
-            self._site.discard(keys.condemned(run, held.name, digest))
+            self._context.discard(keys.condemned(run, held.name, digest))
         blob = keys.blob(held.name, digest)
         kept = keys.condemned(self._deleted_run(), held.name, digest)
         try:
-            self._site.make_dirs(keys.parent(kept))
-            self._site.discard(kept)
-            self._site.driver.rename(blob, kept)
+            self._context.make_dirs(keys.parent(kept))
+            self._context.discard(kept)
+            self._context.driver.rename(blob, kept)
         except NoSpace:
             # A full disk is why people delete: the folder in the trash is worth less than the bytes.
-            self._site.driver.unlink(blob)
+            self._context.driver.unlink(blob)
 
     def _deleted_run(self) -> str:
         """One folder an hour: it can be purged when its last deletion is older than the delay."""
-        return f"{keys.DELETED_PREFIX}{int(self._site.clock.now() // 3600):08x}"
+        return f"{keys.DELETED_PREFIX}{int(self._context.clock.now() // 3600):08x}"

@@ -1,4 +1,4 @@
-"""Uploads: one file each, `uploads/ID.KEY` (local.md, "Upload"; the id tells what its `meta` would).
+"""LocalUploads: one file each, `uploads/ID.KEY` (local.md, "LocalUpload"; the id tells what its `meta` would).
 
 Another worker, another server on the same
 root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an
@@ -23,9 +23,9 @@ from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Buffer, Writer
-from zotctl.storage.local.blobs import Blobs
+from zotctl.storage.local.blobs import LocalBlobs
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.local.site import Site
 from zotctl.storage.upload_id import UploadId, make_id, parse_id
 
 HASH_BLOCK = 1 << 20
@@ -33,23 +33,23 @@ SPACE_CHECK = 16 << 20
 KEPT_HASHES = 1024
 
 
-class Uploads:
+class LocalUploads:
     """The uploads of one root."""
 
-    def __init__(self, site: Site, blobs: Blobs, reserve: Reserve) -> None:
-        self.site, self.blobs, self.reserve = site, blobs, reserve
+    def __init__(self, context: LocalContext, blobs: LocalBlobs, reserve: Reserve) -> None:
+        self.context, self.blobs, self.reserve = context, blobs, reserve
         self.hashes: Lru[str, tuple[int, Any]] = Lru(KEPT_HASHES)
 
     def start(self, name: str, algorithm: str) -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         self.reserve.check()
-        upload_id = make_id(algorithm, self.site.clock.now())
-        self.site.driver.create(keys.upload(name, upload_id)).close()
+        upload_id = make_id(algorithm, self.context.clock.now())
+        self.context.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that arrived so far."""
-        info = self.site.stat(keys.upload(name, _parsed(upload_id).text))
+        info = self.context.stat(keys.upload(name, _parsed(upload_id).text))
         if info is None or info.nlink > 1:
             raise _unknown(upload_id)
         return info.size
@@ -57,15 +57,15 @@ class Uploads:
     def count(self) -> int:
         """Sessions of all repositories, be it that nobody goes on with them until they are collected."""
         try:
-            return len(self.site.driver.scan(keys.UPLOADS))
+            return len(self.context.driver.scan(keys.UPLOADS))
         except NotFound:
             return 0
 
-    def resume(self, name: str, upload_id: str) -> Upload:
+    def resume(self, name: str, upload_id: str) -> LocalUpload:
         """Take a session for writing; what another process wrote is read again to hash it."""
         known = _parsed(upload_id)
         try:
-            writer = self.site.driver.append(keys.upload(name, upload_id), create=False)
+            writer = self.context.driver.append(keys.upload(name, upload_id), create=False)
         except NotFound as error:
             raise _unknown(upload_id) from error
         except NoSpace:
@@ -79,7 +79,7 @@ class Uploads:
         except BaseException:
             writer.close()
             raise
-        return Upload(self, name, known, writer, offset, hasher)
+        return LocalUpload(self, name, known, writer, offset, hasher)
 
     def _offset(self, name: str, upload_id: str, writer: Writer) -> int:
         info = writer.info()
@@ -90,9 +90,9 @@ class Uploads:
         return info.size
 
     def _claim(self, upload_id: str, writer: Writer) -> bool:
-        if self.site.driver.capabilities.locks:
+        if self.context.driver.capabilities.locks:
             return writer.try_lock()
-        return self.site.locks.claims.take(upload_id) is not None
+        return self.context.locks.claims.take(upload_id) is not None
 
     def _hash_so_far(self, name: str, upload: UploadId, offset: int) -> Any:
         known = self.hashes.get(upload.text)
@@ -102,7 +102,7 @@ class Uploads:
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
         hasher = new_hash(algorithm)
-        with self.site.driver.open(keys.upload(name, upload_id)) as reader:
+        with self.context.driver.open(keys.upload(name, upload_id)) as reader:
             for at in range(0, reader.size, HASH_BLOCK):
                 hasher.update(reader.read_at(at, HASH_BLOCK))
         return hasher
@@ -110,23 +110,21 @@ class Uploads:
     def remove(self, name: str, upload_id: str) -> None:
         """Free the bytes of a session and forget it."""
         self.hashes.drop(upload_id)
-        self.site.discard(keys.upload(name, upload_id))
+        self.context.discard(keys.upload(name, upload_id))
 
 
-class Upload:
+class LocalUpload:
     """One session, locked for one writer. Closing it keeps what has arrived."""
 
     def __init__(
-        self, uploads: Uploads, name: str, upload_id: UploadId, writer: Writer, offset: int, hasher: Any
+        self, uploads: LocalUploads, name: str, upload_id: UploadId, writer: Writer, offset: int, hasher: Any
     ) -> None:
         self._uploads, self._name, self._writer, self._hasher = uploads, name, writer, hasher
         self.id, self.algorithm, self.offset = upload_id.text, upload_id.algorithm, offset
         self._unchecked = SPACE_CHECK
         self._open = True
 
-    def expect(
-        self, digest: Digest | None = None, size: int | None = None, start: int | None = None
-    ) -> None:
+    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """Nothing to prepare: a file grows, and is named at its end."""
 
     @property
@@ -172,7 +170,7 @@ class Upload:
         self.cancel()
 
     def _flush(self) -> None:
-        if not self._uploads.site.durable.waits:
+        if not self._uploads.context.durable.waits:
             return
         try:
             self._writer.sync()
@@ -209,9 +207,9 @@ class Upload:
         if self._open:
             self._open = False
             self._writer.close()
-            self._uploads.site.locks.claims.give_back(self.id)
+            self._uploads.context.locks.claims.give_back(self.id)
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> LocalUpload:
         return self
 
     def __exit__(self, *exc: object) -> None:

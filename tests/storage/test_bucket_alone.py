@@ -1,0 +1,112 @@
+"""The sign of a single writer on a bucket (zotctl.storage.bucket.single_writer)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.doubles.objects import MemoryObjects
+from zotctl.errors import HeldElsewhere
+from zotctl.storage import keys
+from zotctl.storage.bucket.lease import system
+from zotctl.storage.bucket.single_writer import COUNTS_FOR, SingleWriterLease, refuse_beside_one
+from zotctl.storage.clock import Clock
+
+SIGN = keys.lease("writer")
+
+
+class Hour:
+    """The server's clock."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+
+@pytest.fixture
+def hour() -> Hour:
+    return Hour()
+
+
+@pytest.fixture
+def objects(hour: Hour) -> MemoryObjects:
+    return MemoryObjects(lambda: hour.now)
+
+
+def alone(objects: MemoryObjects, process: int) -> SingleWriterLease:
+    return SingleWriterLease(objects, Clock(), process)
+
+
+def gone() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_nobody_else_writes_there(objects: MemoryObjects, hour: Hour) -> None:
+    alone(objects, os.getpid()).claim()
+    for refused in (alone(objects, os.getppid()).claim, lambda: refuse_beside_one(objects)):
+        with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "):
+            refused()
+    hour.now += COUNTS_FOR
+    refuse_beside_one(objects)
+    alone(objects, os.getppid()).claim()
+
+
+def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> None:
+    first, second = alone(objects, os.getppid()), alone(objects, os.getppid())
+    first.claim()
+    second.claim()
+    first.release()
+    with pytest.raises(HeldElsewhere):
+        refuse_beside_one(objects)
+    second.release()
+    refuse_beside_one(objects)
+
+
+def test_one_that_has_died_here_holds_nothing(objects: MemoryObjects) -> None:
+    alone(objects, gone()).claim()
+    refuse_beside_one(objects)
+
+
+def test_a_number_of_another_container_says_nothing(objects: MemoryObjects) -> None:
+    """It has numbers of its own, so that one is not dead which has none here."""
+    said = {"host": "elsewhere", "system": f"{system()}, another", "pid": gone()}
+    objects.put(SIGN, json.dumps(said).encode())
+    with pytest.raises(HeldElsewhere, match="on elsewhere"):
+        refuse_beside_one(objects)
+
+
+def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObjects) -> None:
+    """Containers in the host's network have its name, and each has a process 1."""
+    alone(objects, os.getpid()).claim()
+    got = objects.get(SIGN)
+    assert got is not None
+    objects.put(SIGN, json.dumps({**json.loads(got[1]), "system": "another"}).encode())
+    with pytest.raises(HeldElsewhere):
+        alone(objects, os.getpid()).claim()
+
+
+def test_a_sign_that_nobody_can_read_counts(objects: MemoryObjects) -> None:
+    objects.put(SIGN, b"[]")
+    with pytest.raises(HeldElsewhere, match="somebody"):
+        refuse_beside_one(objects)
+
+
+def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, caplog: pytest.LogCaptureFixture) -> None:
+    """Frozen for a minute, and then awake again."""
+    first, second = alone(objects, os.getpid()), alone(objects, os.getppid())
+    first.claim()
+    objects.delete(SIGN)
+    second.claim()
+    first.renew()
+    assert f"a second writer, process {os.getppid()} on" in caplog.text and "stop one" in caplog.text
+    first.release()
+    with pytest.raises(HeldElsewhere, match=f"process {os.getppid()} on"):
+        refuse_beside_one(objects)
+    second.renew()
+    assert caplog.text.count("a second writer") == 1

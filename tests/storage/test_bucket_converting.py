@@ -1,0 +1,145 @@
+"""Copies into the pool and out of repositories step by step (s3.md 2): `dedupe` on a bucket beside collectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.storage.test_bucket_core import World
+from zotctl.errors import Expired
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
+from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.objects.seam import Object
+
+AGE = 60.0
+X = digest_of(b"x")
+OWN, POOL, HELD = keys.blob("a", X), keys.shared(X), keys.reservation(X, "a")
+
+
+@pytest.fixture
+def world() -> World:
+    """A repository that has a copy of its own, and a hold, of what lies in the pool."""
+    world = World(dedupe=True)
+    world.push_blob("a", b"x")
+    world.memory.put(OWN, b"x")
+    world.later(AGE)
+    return world
+
+
+def once(world: World, method: str, key: str, deed: Callable[[], object]) -> None:
+    """Before the first such request."""
+    wanted = [True]
+
+    def before(called: str, args: tuple[Any, ...]) -> None:
+        if wanted and called == method and args[0] == key:
+            wanted.clear()
+            deed()
+
+    world.objects.before = before
+
+
+def droppable(world: World) -> dict[str, float]:
+    return {str(digest): wait for digest, wait in world.protocol().converting.droppable("a", [X], AGE)}
+
+
+def drop(world: World) -> list[str]:
+    return [str(digest) for digest in world.protocol().converting.drop("a", AGE, [X])]
+
+
+def test_a_copy_goes_when_the_pool_has_had_it_for_long_enough(world: World) -> None:
+    assert droppable(world) == {X: 0.0}
+    assert drop(world) == [X]
+    assert OWN not in world.memory.stored and {POOL, HELD} <= world.memory.stored.keys()
+
+
+def test_nor_does_it_go_before(world: World) -> None:
+    world.later(-1)
+    assert droppable(world) == {X: 1.0}
+    assert drop(world) == [] and OWN in world.memory.stored
+
+
+@pytest.mark.parametrize("wrong", ["absent", "empty", "condemned", "not held"])
+def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None:
+    if wrong == "absent":
+        world.memory.delete(POOL)
+    elif wrong == "empty":
+        world.memory.put(POOL, b"")
+        world.later(AGE)
+    elif wrong == "condemned":
+        world.protocol().intents.announce([POOL])
+    else:
+        world.memory.delete(HELD)
+    assert droppable(world) == {}
+
+
+def test_a_copy_stays_if_the_pool_is_condemned_while_it_is_held_anew(world: World) -> None:
+    once(world, "put", HELD, lambda: world.protocol().intents.announce([POOL]))
+    assert drop(world) == [] and OWN in world.memory.stored
+
+
+def test_a_hold_is_written_anew_before_a_copy_goes(world: World) -> None:
+    """A collector that had looked at it sees that, and spares the pool."""
+    before = world.memory.stored[HELD].etag
+    assert drop(world) == [X]
+    assert world.memory.stored[HELD].etag != before
+
+
+def test_a_process_that_was_frozen_deletes_no_copy(world: World) -> None:
+    """The deletes are signed before its hold was written anew."""
+    once(world, "list", f"{keys.INTENTS}/", lambda: world.later(SIGNED_FOR + 1))
+    with pytest.raises(Expired):
+        drop(world)
+    assert OWN in world.memory.stored
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_copy_that_came_out_wrong_is_gone_again(world: World, told: bool) -> None:
+    """Proven by the checksum that the store tells, or by reading it."""
+    copy, read = world.memory.copy, list[str]()
+
+    def wrong(source: str, target: str) -> Object:
+        found = copy(source, target)
+        return found if told else found._replace(metadata={})
+
+    def sound(key: str, digest: str) -> bool:
+        read.append(key)
+        return False
+
+    world.memory.copy = wrong  # type: ignore[method-assign]
+    world.memory.put(OWN, b"?")
+    world.memory.delete(POOL)
+    assert not world.protocol().converting.copy(OWN, POOL, X, sound)
+    assert POOL not in world.memory.stored
+    assert read == ([] if told else [POOL])
+
+
+def test_from_the_first_copy_on_the_pool_is_looked_into() -> None:
+    world = World(dedupe=False)
+    world.push_blob("a", b"x")
+    protocol = world.protocol()
+    assert protocol.converting.copy(OWN, POOL, X, lambda *_: True)
+    assert protocol.context.pooled
+
+
+def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: World) -> None:
+    """P1 once more, for the hold may have gone under it, and under the next one."""
+    protocol = world.protocol()
+    intents, left = [protocol.intents.announce([OWN])], [None]
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "put" and args[0] == HELD and left:
+            left.clear()
+            intents.append(protocol.intents.announce([OWN]))
+
+    def carry_out() -> None:
+        while intents:
+            world.memory.delete(HELD)
+            world.memory.delete(intents.pop())
+
+    world.objects.before, world.time.on_sleep = before, carry_out
+    protocol.converting.prepare("a", X)
+    assert HELD in world.memory.stored and not left
+    assert not protocol.intents.condemned()

@@ -1,0 +1,280 @@
+"""What the client makes of answers that this or that object store, or a proxy before it, gives
+(zotctl.storage.bucket)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.buckets import free_port
+from tests.object_proxy import LOST, Proxy
+from zotctl.errors import OutcomeUnknown, RequestRefused, StorageError, Unavailable
+from zotctl.storage.bucket.objects.client import Client
+from zotctl.storage.bucket.objects.connection import BucketConnection
+from zotctl.storage.bucket.objects.settings import BucketSettings
+
+DATE = "Wed, 25 Nov 2026 01:00:00 GMT"
+FOUND = {"ETag": '"e"', "Last-Modified": DATE}
+ROW = "<Contents><Key>a</Key><Size>1</Size><ETag>e</ETag><LastModified>2026-11-25T01:00:00Z</LastModified></Contents>"
+
+Told = tuple[int, dict[str, str], bytes]
+
+
+class Dialect:
+    """A server that answers as `answer` says; `asked` are the requests."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[BaseHTTPRequestHandler], Told] = lambda _: (200, FOUND, b"")
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.date = DATE
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return outer.date
+
+            def _any(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                outer.asked.append((self.path, {name.lower(): text for name, text in self.headers.items()}))
+                status, headers, body = outer.answer(self)
+                self.send_response(status)
+                for name, text in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(body if self.command != "HEAD" else b"")
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _any
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def client(self, **changes: Any) -> Client:
+        return Client(BucketSettings("bucket", "", self.endpoint, "us-east-1", "a", "b", **changes))
+
+    def lists(self, *pages: str) -> None:
+        """Each time another one, and then the last again."""
+        left = list(pages)
+        said = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}</ListBucketResult>'
+        self.answer = lambda _: (200, {}, said.format(left.pop(0) if len(left) > 1 else left[0]).encode())
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def dialect() -> Iterator[Dialect]:
+    made = Dialect()
+    yield made
+    made.close()
+
+
+# -- lists ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"<IsTruncated>true</IsTruncated>{ROW}",
+        f"<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{ROW}",
+        ROW.replace("<Size>1</Size>", "<Size>much</Size>"),
+        ROW.replace("2026", "next year"),
+    ],
+    ids=["more without a token", "the same token", "no size", "no time"],
+)
+def test_a_list_that_is_none_does_not_pass_for_the_whole(dialect: Dialect, page: str) -> None:
+    """What isn't listed isn't there, for a collector."""
+    dialect.lists(page)
+    with pytest.raises(Unavailable):
+        list(dialect.client().list(""))
+    assert len(dialect.asked) <= 2
+
+
+def test_lists_in_pages(dialect: Dialect) -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t+1=</NextContinuationToken>"
+    dialect.lists(f"{more}{ROW}", ROW.replace("00Z", "00").replace("<Key>a", "<Key>b"))
+    rows = list(dialect.client().list(""))
+    assert [(row.key, row.age) for row in rows] == [("a", 0.0), ("b", 0.0)]
+    assert "continuation-token=t%2B1%3D" in dialect.asked[1][0]
+
+
+# -- objects ----------------------------------------------------------------------------------------
+
+
+def test_a_server_that_does_not_know_ranges(dialect: Dialect) -> None:
+    """Its bytes are others than those that were asked for."""
+    dialect.answer = lambda _: (200, FOUND, b"0123456789")
+    with dialect.client().open("file") as reader:
+        assert reader.read_at(0, 4) == b"0123"
+        with pytest.raises(Unavailable, match="range"):
+            reader.read_at(2, 4)
+
+
+def test_a_write_without_an_etag_may_have_been_done(dialect: Dialect) -> None:
+    dialect.answer = lambda _: (200, {}, b"")
+    client = dialect.client()
+    with pytest.raises(OutcomeUnknown, match="ETag"):
+        client.put("file", b"x")
+    with pytest.raises(OutcomeUnknown, match="ETag"):
+        client.put_part("file", "upload", 1, b"x")
+
+
+@pytest.mark.parametrize(
+    "words", [b"<html><p>no", *(b'<?xml version="1.0" encoding="%b"?><Error/>' % name for name in (b"none", b"utf-7"))]
+)
+def test_errors_in_other_words_than_s3(dialect: Dialect, words: bytes) -> None:
+    dialect.answer = lambda _: (400, {}, words)
+    with pytest.raises(StorageError, match="400"):
+        dialect.client().get("file")
+
+
+@pytest.mark.parametrize("date", ["", "some day"])
+def test_a_server_that_does_not_tell_the_time(dialect: Dialect, date: str) -> None:
+    """Ours is no substitute for it."""
+    dialect.date = date
+    client = dialect.client()
+    for call in (client.date, lambda: client.head("file"), lambda: client.presign_get("file", 30)):
+        with pytest.raises(Unavailable, match="date"):
+            call()
+
+
+# -- where it is ------------------------------------------------------------------------------------
+
+
+def _in_garage(request: BaseHTTPRequestHandler) -> Told:
+    if "/garage/s3/" in request.headers["Authorization"]:
+        return 200, FOUND, b"x"
+    said = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>scope</Message><Region>garage</Region></Error>"
+    return 400, {}, said.encode()
+
+
+def test_a_region_that_is_told_in_words_alone(dialect: Dialect) -> None:
+    dialect.answer = _in_garage
+    client = dialect.client()
+    assert client.put("file", b"x") == '"e"' and client.get("file") is not None
+    assert len(dialect.asked) == 3
+
+
+def test_a_wrong_region_that_nobody_corrects(dialect: Dialect) -> None:
+    said = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting 'garage'</Message></Error>"
+    dialect.answer = lambda _: (400, {}, said)
+    with pytest.raises(RequestRefused, match=r"not in the region 'us-east-1'.*expecting 'garage'.*AWS_REGION"):
+        dialect.client().put("file", b"x")
+    assert len(dialect.asked) == 1
+
+
+def test_a_region_in_the_words_of_another_error_is_no_reason(dialect: Dialect) -> None:
+    said = b"<Error><Code>InternalError</Code><Region>elsewhere</Region></Error>"
+    dialect.answer = lambda _: (500, {}, said)
+    with pytest.raises(Unavailable):
+        dialect.client().get("file")
+    assert len(dialect.asked) == 1
+
+
+def test_who_asks_while_the_region_changes_asks_there(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it goes by is made of the new client, not of the old one."""
+    connection = dialect.client().connection
+    assert connection.wire.url.startswith("http://127.0.0.1:")
+    other, making = [], BucketConnection._addressing
+
+    def meanwhile(self: BucketConnection) -> str:
+        thread = threading.Thread(target=lambda: other.append(connection.wire))
+        thread.start()
+        thread.join(0.5)
+        return making(self)
+
+    monkeypatch.setattr(BucketConnection, "_addressing", meanwhile)
+    old = connection.wire
+    assert connection._moved(old, "eu-west-1")
+    assert other == [old] and connection.wire is not old
+
+
+def test_threads_share_one_wire(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, begun, found, making = dialect.client().connection, threading.Event(), [], BucketConnection._make_wire
+
+    def slow(self: BucketConnection) -> Any:
+        begun.set()
+        threading.Event().wait(0.1)
+        return making(self)
+
+    monkeypatch.setattr(BucketConnection, "_make_wire", slow)
+    threads = [threading.Thread(target=lambda: found.append(connection.wire)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        begun.wait(5)
+    for thread in threads:
+        thread.join()
+    assert found[0] is found[1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("https://s3.example.com:443", "https://s3.example.com/bucket"),
+        ("http://s3.example.com:80", "http://s3.example.com/bucket"),
+        ("https://s3.example.com:80", "https://s3.example.com:80/bucket"),
+        ("http://[2001:db8::80]:80", "http://[2001:db8::80]/bucket"),
+        ("http://[2001:db8::80]:9000", "http://[2001:db8::80]:9000/bucket"),
+    ],
+)
+def test_the_default_port_is_not_signed(endpoint: str, url: str) -> None:
+    """Clients that are redirected, and proxies on the way, leave it out of Host."""
+    assert Client(BucketSettings("bucket", "", endpoint, "r", "a", "b")).connection.url == url
+
+
+# -- proxies ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    made = Proxy(dialect.endpoint)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", made.endpoint)
+    yield made
+    made.close()
+
+
+def test_a_proxy_is_written_as_others_write_it(dialect: Dialect, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a scheme, and with a password whose odd characters are quoted."""
+    said: list[str] = []
+
+    def note(request: Any) -> str:
+        said.append(request.headers["Proxy-Authorization"])
+        return ""
+
+    proxy.choose = note
+    monkeypatch.setenv("http_proxy", proxy.endpoint.replace("http://", "me:p%40ss%3A%C3%A9@"))
+    dialect.client().put("file", b"x")
+    assert said == ["Basic bWU6cEBzczrDqQ=="]
+
+
+@pytest.mark.parametrize("way", ["own", "botocore's"])
+def test_a_proxy_that_hangs_up_may_have_passed_it_on(dialect: Dialect, proxy: Proxy, way: str) -> None:
+    client = dialect.client()
+    proxy.choose = lambda _: LOST
+    with pytest.raises(OutcomeUnknown):
+        client.put("file", b"x", absent=True) if way == "own" else client.start_parts("file")
+    assert dialect.asked
+
+
+def test_a_proxy_that_is_not_there(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    client = dialect.client()
+    for call in (lambda: client.put("file", b"x"), lambda: client.start_parts("file")):
+        with pytest.raises(Unavailable, match="can't be reached") as told:
+            call()
+        assert type(told.value) is Unavailable

@@ -1,0 +1,62 @@
+"""Bytes in the place of others: all of them verified, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.doubles.objects import SMALLEST_PART, MemoryObjects
+from zotctl.errors import DigestInvalid, Unavailable
+from zotctl.oci.digest import digest_of
+from zotctl.storage.bucket.objects.replacing import replace
+from zotctl.storage.bucket.objects.seam import Objects
+
+KEY = "a/blobs/sha256/x"
+SIZES = [0, 1, SMALLEST_PART - 1, SMALLEST_PART, SMALLEST_PART + 1, 2 * SMALLEST_PART, 2 * SMALLEST_PART + 7]
+
+
+@pytest.fixture(params=["memory", "versitygw"])
+def objects(request: pytest.FixtureRequest) -> Objects:
+    if request.param == "memory":
+        return MemoryObjects()
+    found: Bucket = request.getfixturevalue("bucket")
+    return found.client()
+
+
+def chunks(body: bytes) -> Iterator[bytes]:
+    yield from (body[at : at + 1_000_001] for at in range(0, len(body), 1_000_001))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_right_bytes_of_any_size(objects: Objects, size: int) -> None:
+    body = bytes(size % 251 for _ in range(1)) * size
+    objects.put(KEY, b"damaged")
+    replace(objects, KEY, digest_of(body, "sha512"), chunks(body), SMALLEST_PART)
+    found = objects.get(KEY)
+    assert found is not None
+    assert found[1] == body
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_wrong_bytes_change_nothing(size: int) -> None:
+    objects, body = MemoryObjects(), b"x" * size
+    objects.put(KEY, b"as it was")
+    with pytest.raises(DigestInvalid):
+        replace(objects, KEY, digest_of(body + b"more"), chunks(body), SMALLEST_PART)
+    assert objects.stored[KEY].body == b"as it was"
+    assert objects.parts == {}
+
+
+def test_a_source_that_breaks_off_changes_nothing() -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * (SMALLEST_PART + 1)
+        raise Unavailable("gone")
+
+    objects = MemoryObjects()
+    objects.put(KEY, b"as it was")
+    with pytest.raises(Unavailable):
+        replace(objects, KEY, digest_of(b""), broken(), SMALLEST_PART)
+    assert objects.stored[KEY].body == b"as it was"
+    assert objects.parts == {}

@@ -1,0 +1,134 @@
+"""Processes of one server come after each other at one index.json, and none waits for one that stands still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from zotctl.storage.bucket import ticket_lock
+from zotctl.storage.bucket.ticket_lock import TicketLocks, at_once
+from zotctl.storage.clock import Clock
+
+
+def forked(body: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def holding(made: TicketLocks, hold: Callable[[], object]) -> int:
+    """A process that has the turn at a/b when this returns."""
+    ready, told = os.pipe()
+
+    def body() -> None:
+        with made.of("s3://x", Clock())("a/b"):
+            os.write(told, b"x")
+            hold()
+
+    pid = forked(body)
+    assert os.read(ready, 1) == b"x"
+    os.close(ready)
+    os.close(told)
+    return pid
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is."""
+    monkeypatch.setattr(ticket_lock, "PATIENCE", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_after_the_other() -> None:
+    made, (reader, writer) = TicketLocks(), os.pipe()
+    turn = made.of("s3://x", Clock())
+
+    def body() -> None:
+        for _ in range(5):
+            with turn("a/b"):
+                os.write(writer, b"<")
+                time.sleep(0.002)
+                os.write(writer, b">")
+
+    for pid in [forked(body) for _ in range(3)]:
+        os.waitpid(pid, 0)
+    assert os.read(reader, 100) == b"<>" * 15
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_had_the_turn_comes_after_who_waits() -> None:
+    """Else the faster process would go on for ever."""
+    made, (reader, writer) = TicketLocks(), os.pipe()
+    turn = made.of("s3://x", Clock())
+
+    def body(name: bytes) -> None:
+        for _ in range(20):
+            with turn("a/b"):
+                os.write(writer, name)
+                time.sleep(0.01)
+
+    for pid in [forked(lambda name=name: body(name)) for name in (b"a", b"b")]:  # type: ignore[misc]
+        os.waitpid(pid, 0)
+    said = os.read(reader, 100)
+    changes = sum(one != other for one, other in pairwise(said))
+    assert len(said) == 40 and changes >= 20
+    os.close(reader)
+    os.close(writer)
+
+
+def test_another_repository_is_another_turn() -> None:
+    made = TicketLocks()
+    pid = holding(made, signal.pause)
+    try:
+        entered = threading.Event()
+        with made.of("s3://x", Clock())("a/c"), made.of("s3://y", Clock())("a/b"):
+            entered.set()
+        assert entered.is_set()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+class Patient(Clock):
+    """Counts the sleeps, which take no time but on its own watch."""
+
+    slept = 0.0
+
+    def elapsed(self) -> float:
+        return self.slept
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+def test_who_stands_still_in_his_turn_holds_nobody_up() -> None:
+    made, clock = TicketLocks(), Patient()
+    pid = holding(made, signal.pause)
+    try:
+        with made.of("s3://x", clock)("a/b"):
+            pass
+        assert ticket_lock.PATIENCE <= clock.slept < ticket_lock.PATIENCE + 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    clock.slept = 0
+    with made.of("s3://x", clock)("a/b"):
+        pass
+    assert clock.slept == 0  # who died has given it back
+
+
+def test_nobody_beside_us() -> None:
+    with at_once("a"):
+        pass

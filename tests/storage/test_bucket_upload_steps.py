@@ -1,0 +1,113 @@
+"""Uploads into a bucket where time goes by, and where another process comes in between (s3.md 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.storage.uploading import PART, World, finish, patch, random_bytes
+from zotctl.errors import Busy, UploadConflict
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
+from zotctl.storage.bucket.uploads.sessions import IDLE_FOR
+
+MANY = 5 * PART + 77
+
+
+@pytest.fixture(params=[False, True], ids=["layouts", "pool"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(dedupe=request.param)
+
+
+def test_bytes_that_start_elsewhere_are_refused(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, b"12345")
+    with world.one.resume_upload("a", upload_id) as upload:
+        for start in (0, 4, 6):
+            with pytest.raises(UploadConflict):
+                upload.expect(start=start)
+        upload.expect(start=5)
+
+
+def test_an_upload_whose_blob_was_collected_before_its_answer_is_to_be_sent_again(world: World) -> None:
+    body, frozen = b"x", list[str]()
+    upload_id = world.one.start_upload("a", "sha256")
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "delete" and args[0] == keys.session(upload_id):
+            frozen.append(method)
+            world.time.at += world.one.context.window + 1
+            world.memory.delete(world.place(digest_of(body)))
+            world.memory.delete(keys.reservation(digest_of(body), "a"))
+
+    world.objects.before = before
+    with pytest.raises(Busy):
+        finish(world.one, upload_id, digest_of(body), body)
+    assert frozen
+
+
+def test_a_session_is_renewed_within_half_a_window(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.write([b"x"])
+        world.time.at += world.one.context.window / 2 + 1
+        upload.write([b"x"])
+        assert world.memory.stored[keys.session(upload_id)].modified == int(world.time.at)
+
+
+def test_a_session_is_renewed_before_its_bytes_are_copied(world: World) -> None:
+    """The copy takes its time, and nothing is written into the session meanwhile."""
+    body, renewed = random_bytes(MANY), list[bool]()
+    upload_id = world.one.start_upload("a", "sha256")
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "copy":
+            renewed.append(world.memory.stored[keys.session(upload_id)].modified == int(world.time.at))
+
+    world.objects.before = before
+    upload = world.one.resume_upload("a", upload_id)
+    upload.write([body])
+    upload.save()
+    world.time.at += world.one.context.window / 2 + 1
+    upload.finish(digest_of(body))
+    assert renewed == [True]
+    world.check(body)
+
+
+def test_two_states_of_a_session_have_two_etags(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    etags = set()
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.write([b"x"])
+        for _ in range(3):
+            world.time.at += world.one.context.window / 2 + 1
+            upload._renew(again=True)
+            etags.add(world.memory.stored[keys.session(upload_id)].etag)
+    assert len(etags) == 3
+
+
+def test_the_offset_is_that_of_the_session_whoever_took_the_bytes(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, b"12345")
+    patch(world.two, upload_id, b"67890")
+    assert world.one.uploads.offset("a", upload_id) == 10
+
+
+def test_a_hash_is_good_for_the_state_that_it_is_of(world: World) -> None:
+    """The tail was dropped from memory, and another process went on: the hash is of fewer bytes."""
+    body, upload_id = random_bytes(MANY), world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, body[: 3 * PART + 7])
+    world.time.at += IDLE_FOR + 1
+    world.one.maintain()
+    patch(world.two, upload_id, body[3 * PART + 7 :])
+    finish(world.one, upload_id, digest_of(body))
+    world.check(body)
+
+
+@pytest.mark.parametrize("directory", [keys.UPLOADS, keys.STAGED])
+def test_what_is_no_upload_of_ours_is_not_purged(world: World, directory: str) -> None:
+    world.memory.put(f"{directory}/readme", b"mine")
+    world.time.at += 100
+    assert list(world.one.uploads.purge(50)) == []
+    assert f"{directory}/readme" in world.memory.stored

@@ -1,0 +1,222 @@
+"""Good bytes for damaged names: from a copy in any root, from a layout, or from a registry. Every byte is hashed
+before it gets a name, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, Unavailable, UsageError
+from zotctl.jobs.run import Run
+from zotctl.oci.codec import load_json
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from zotctl.storage.catalog import Catalog
+from zotctl.storage.driver import Driver
+from zotctl.storage.file_identity import HeldFile, file_number
+from zotctl.storage.graph import LARGEST_MANIFEST
+from zotctl.storage.local.network import detect
+from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+BLOCK = 1 << 20
+TIMEOUT = 30.0
+_ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+Chunks = Iterator[bytes]
+Source = AbstractContextManager[Chunks]
+
+
+class Repair:
+    """One run's repairs. `origin`: a layout directory, a directory of layouts, or the URL of a registry,
+    whose path, if any, is the repository there."""
+
+    def __init__(self, run: Run, origin: str | None) -> None:
+        self._run = run
+        self._origin = _origin(run, origin) if origin else None
+
+    def heal(self, root: Root, name: str, digest: Digest, damaged: HeldFile, manifest: bool) -> list[str]:
+        """Replace a damaged copy by a good one in every repository of its root that has it; their names."""
+        sources = self._sources(root, name, digest, manifest, damaged)
+        return self._first(sources, lambda chunks: root.maintenance.heal(name, digest, damaged, chunks)) or []
+
+    def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
+        """Publish what is missing, as a push would."""
+        put = _put_manifest if manifest else _put_blob
+        sources = self._sources(root, name, digest, manifest, None)
+        return self._first(sources, lambda chunks: put(root, name, digest, chunks)) is not None
+
+    def _first(self, sources: Iterator[Source], use: Callable[[Chunks], T]) -> T | None:
+        """With the first source that has the right bytes. None: there is none."""
+        for source in sources:
+            try:
+                with source as chunks:
+                    return use(self._paced(chunks))
+            except (NotFound, DigestInvalid):
+                continue
+            except Unavailable as error:
+                self._run.error("", error, None)
+        return None
+
+    def _paced(self, chunks: Chunks) -> Chunks:
+        for chunk in chunks:
+            self._run.throttle.take(len(chunk))
+            yield chunk
+
+    def _sources(
+        self, root: Root, name: str, digest: Digest, manifest: bool, damaged: HeldFile | None
+    ) -> Iterator[Source]:
+        for other in sorted(self._run.store.roots, key=lambda one: one is not root):
+            yield from _copies(other, digest, damaged if other is root else None)
+        if self._origin is not None:
+            yield from self._origin(name, digest, manifest)
+
+
+def _put_blob(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool:
+    upload = root.protocol.begin_upload(name, digest.algorithm)
+    upload.expect(digest)
+    try:
+        for chunk in chunks:
+            upload.write([chunk])
+        upload.finish(digest)
+    except BaseException:
+        upload.cancel()
+        raise
+    return True
+
+
+def _put_manifest(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > LARGEST_MANIFEST:
+            raise NotFound(f"{digest} has too many bytes there for a manifest")
+    if digest_of(body, digest.algorithm) != digest:
+        raise DigestInvalid(f"these bytes are not {digest}", digest)
+    root.maintenance.put_manifest(name, digest, bytes(body))
+    return True
+
+
+def _copies(root: Root, digest: Digest, damaged: HeldFile | None) -> Iterator[Source]:
+    """The pool's, and each repository's, but for files that are known to be damaged or were tried."""
+    tried = {file_number(damaged.info)} if damaged is not None else set[tuple[int, int]]()
+    if root.state() is not None:
+        return
+    for key in root.maintenance.copies(digest):
+        info = root.stat(key)
+        if info is None or file_number(info) in tried or root.maintenance.is_marked(_name_in(key), digest, info):
+            continue
+        tried.add(file_number(info))
+        yield _file(root.driver, key)
+
+
+def _name_in(key: str) -> str:
+    """The repository in whose blobs it lies; "" for a place that several share."""
+    return key.rpartition("/blobs/")[0]
+
+
+@contextmanager
+def _file(driver: Driver, key: str) -> Iterator[Chunks]:
+    with driver.open(key) as reader:
+        yield (reader.read_at(at, BLOCK) for at in range(0, reader.size, BLOCK))
+
+
+Origin = Callable[[str, Digest, bool], Iterator[Source]]
+"""Where a repository's blob or manifest may be had."""
+
+
+def _origin(run: Run, text: str) -> Origin:
+    """Raises NoSuchStore, UsageError, PermissionRefused."""
+    if text.startswith(("http://", "https://")):
+        return _Registry(text).sources
+    driver = detect(text)
+    try:
+        driver.stat("")
+    except NotFound as error:
+        if os.path.exists(text):
+            raise UsageError(f"--from {text}: neither a directory nor an http or https URL") from error
+        raise NoSuchStore(f"--from {text}: no such directory") from error
+    return _Layouts(run, driver).sources
+
+
+class _Layouts:
+    def __init__(self, run: Run, driver: Driver) -> None:
+        self._driver, self._catalog = driver, Catalog(driver, run.clock)
+
+    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
+        """The directory itself, then the layout of that name in it, then all others."""
+        here = f"blobs/{digest.algorithm}/{digest.encoded}"
+        yield _file(self._driver, here)
+        yield _file(self._driver, f"{name}/{here}")
+        for other in self._catalog.walk():
+            if other != name:
+                yield _file(self._driver, f"{other}/{here}")
+
+
+class _Registry:
+    """distribution-spec, "Pulling Blobs" and "Pulling Manifests", with the token flow of the large registries."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._repository, self._host = parts.path.strip("/"), parts.netloc.rpartition("@")[2]
+        self._base = f"{parts.scheme}://{self._host}"
+        self._login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._token = ""
+        self._client: httpx.Client | None = None
+
+    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
+        kinds = ("manifests", "blobs") if manifest else ("blobs", "manifests")
+        for kind in kinds:
+            yield self._get(f"{self._base}/v2/{self._repository or name}/{kind}/{digest}")
+
+    @contextmanager
+    def _get(self, url: str) -> Iterator[Chunks]:
+        import httpx
+
+        headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
+        self._client = self._client or httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers=headers)
+        try:
+            with self._open(self._client, url) as response:
+                if response.status_code in (400, 404, 405):
+                    raise NotFound(f"{self._host} does not have it")
+                if response.status_code != 200:
+                    raise Unavailable(f"{self._host} answers {response.status_code} to {urlsplit(url).path}")
+                yield response.iter_bytes(BLOCK)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{self._host} can't be read: {type(error).__name__}: {error}") from error
+
+    @contextmanager
+    def _open(self, client: httpx.Client, url: str) -> Iterator[httpx.Response]:
+        with self._ask(client, url) as response:
+            if response.status_code != 401 or not self._renew(client, response.headers.get("WWW-Authenticate", "")):
+                yield response
+                return
+        with self._ask(client, url) as response:
+            yield response
+
+    def _ask(self, client: httpx.Client, url: str) -> AbstractContextManager[httpx.Response]:
+        if self._token:
+            return client.stream("GET", url, headers={"Authorization": f"Bearer {self._token}"})
+        return client.stream("GET", url, auth=self._login)
+
+    def _renew(self, client: httpx.Client, challenge: str) -> bool:
+        """A token by the challenge (distribution, "Token Authentication Specification")."""
+        scheme, _, rest = challenge.partition(" ")
+        asked = dict(_PARAMETER.findall(rest))
+        if scheme.lower() != "bearer" or "realm" not in asked:
+            return False
+        answer = client.get(asked.pop("realm"), params=asked, auth=self._login)
+        with suppress(ValueError, AttributeError):
+            found: Any = load_json(answer.content) if answer.status_code == 200 else {}
+            self._token = str(found.get("token") or found.get("access_token") or "")
+        return bool(self._token)

@@ -1,0 +1,439 @@
+"""Scrubbing: every blob of every repository is hashed again, and what is found has consequences.
+
+One inode is read once, however many names it has, and reported for each repository that links it. Damaged
+content is kept aside and answers 404, so that clients push it again, which heals it everywhere. Nothing is
+locked while anything is read, and before a name is touched it is looked at again (I10, I11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from zotctl.errors import NotFound, PermissionRefused, StorageError
+from zotctl.jobs.check.damage import HashResult, Inspector
+from zotctl.jobs.check.hashing import Hasher, Workers, cores
+from zotctl.jobs.check.outcome import Outcome
+from zotctl.jobs.check.repair import Repair
+from zotctl.jobs.check.repository import RepositoryCheck
+from zotctl.jobs.check.scrub_state import Checked, FirstSeen
+from zotctl.jobs.run import Run, TimeUp
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import FileIdentity
+from zotctl.storage.root import Root
+
+BATCH_BLOBS, BATCH_BYTES = 64, 4 << 20
+"""Small blobs go to a worker together."""
+REMEMBERED = 1_000_000
+"""Shared inodes that are remembered as good; beyond that some are read twice."""
+SHARE = 0.9
+"""Of the interval in which a rolling scrub goes through everything; the rest is for what comes between."""
+SLICE = 60.0
+"""Seconds that one slice of a rolling scrub takes at the most, so that other jobs get their turn."""
+SLICES = 200
+LEAST_SLICE = 64 << 20
+"""A slice reads a two-hundredth of the store or so many bytes, for each lists anew what there is."""
+
+
+@dataclass(frozen=True)
+class ScrubOptions:
+    """`workers`: threads; one for each core by default. `repair`: heal, from a good copy in any root or from
+    `repair_from`, a layout directory or the URL of a registry. `resume`: go on where a run that was stopped
+    left off. `interval`: one slice of a rolling scrub, which reads everything once in so many seconds, the
+    longest unchecked first. `quick`: sizes, references and known damage only. `measure`: count first, for a bar."""
+
+    workers: int | None = None
+    repair: bool = False
+    repair_from: str | None = None
+    resume: bool = False
+    interval: float | None = None
+    quick: bool = False
+    measure: bool = False
+
+
+def scrub(run: Run, options: ScrubOptions | None = None) -> None:
+    """Look at everything in the scope of the run. Raises HeldElsewhere while another run does, TimeUp,
+    UsageError for a `repair_from` that is neither a directory nor a URL.
+
+    A rolling scrub is called again and again, about once a minute, and returns at once when nothing is due.
+    """
+    with run.leases():
+        _Scrub(run, options or ScrubOptions()).go_through()
+
+
+class _Enough(Exception):
+    """The slice is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One blob for a worker. `shared`: under which others wait for its result."""
+
+    repo: RepositoryCheck
+    digest: Digest
+    info: Info
+    shared: int | None = None
+
+
+class _Shared:
+    """Verdicts on inodes with several names, kept for the next name."""
+
+    def __init__(self) -> None:
+        self.good: set[int] = set()
+        self.damaged: dict[int, HashResult] = {}
+        self.waiting: dict[int, list[_Task]] = {}
+
+    def keep(self, shared: int, result: HashResult) -> None:
+        if not result.good:
+            self.damaged[shared] = result
+            return
+        if len(self.good) >= REMEMBERED:
+            self.good.clear()
+        self.good.add(shared)
+
+
+class _Scrub:
+    def __init__(self, run: Run, options: ScrubOptions) -> None:
+        self._run, self._options = run, options
+        self._hasher = Hasher(run)
+        self._inspector = Inspector(run, self._hasher, quick=options.quick)
+        self._first_seen: dict[str, FirstSeen] = {}
+        self._checked: dict[str, Checked] = {}
+        self._known_damaged: dict[str, set[Digest]] = {}
+        repair = Repair(run, options.repair_from) if options.repair else None
+        self._follow = Outcome(run, self._inspector, self._first_seen, repair, quick=options.quick)
+        self._workers = Workers(options.workers or (1 if options.interval else cores()))
+        self._shared, self._open = _Shared(), dict[int, RepositoryCheck]()
+        self._batch: list[_Task] = []
+        self._batch_bytes = 0
+        self._whole: list[Root] = []
+        """Roots that are gone through, if nothing stops it."""
+        self._began = run.clock.elapsed()
+
+    # -- the way through ------------------------------------------------------------------------
+
+    def go_through(self) -> None:
+        try:
+            self._all()
+        except (TimeUp, _Enough) as end:
+            self._stop_early()
+            if isinstance(end, TimeUp):
+                raise
+        finally:
+            self._hasher.stopped.set()
+            self._workers.close()
+            self._save()
+
+    def _all(self) -> None:
+        roots = [root for root in self._run.roots if root.state() is None]
+        for root in roots:
+            with self._run.guarded(root.label, root):
+                self._know(root)
+        roots = [root for root in roots if root.label in self._known_damaged]
+        if self._options.interval:
+            self._look_at_doubtful(roots)
+        due = list(self._due(roots))
+        if self._options.measure:
+            self._hasher.total = self._measure(due)
+        for root, name in due:
+            self._run.check()
+            if root.label not in self._run.away:
+                with self._run.guarded(name, root):
+                    self._begin(root, name)
+        self._flush()
+        self._workers.drain()
+        self._finish_open()
+        self._complete()
+
+    def _look_at_doubtful(self, roots: list[Root]) -> None:
+        """A rolling scrub begins, after the machine has stopped, with what was written shortly before."""
+        doubtful = {root.label: self._doubtful_since(root) for root in roots}
+        if all(since is None for since in doubtful.values()):
+            return
+        for root, name in self._run.repositories():
+            if (since := doubtful.get(root.label)) is not None:
+                with self._run.guarded(name, root):
+                    self._take_young(RepositoryCheck(root, name), since)
+        self._stop_early()
+        for label, since in doubtful.items():
+            if since is not None:
+                self._checked[label].settle()
+
+    def _doubtful_since(self, root: Root) -> int | None:
+        return None if root.maintenance.durable else self._checked[root.label].doubtful_since()
+
+    def _take_young(self, repo: RepositoryCheck, since: int) -> None:
+        for digest, info in repo.blobs():
+            self._run.check()
+            if info.ctime_ns / 1e9 >= since:
+                self._open[id(repo)] = repo
+                self._take(repo, digest, info)
+
+    def _stop_early(self) -> None:
+        """What was begun is finished, which is a few blobs, and what was found is told."""
+        self._flush()
+        self._workers.drain()
+        self._finish_open()
+
+    def _finish_open(self) -> None:
+        """Repositories of which a part could not be looked at."""
+        for repo in list(self._open.values()):
+            if repo.root.label not in self._run.away:
+                with self._run.guarded(repo.name, repo.root):
+                    self._follow.of_part(repo)
+        self._open.clear()
+
+    def _know(self, root: Root) -> None:
+        known_damaged = root.maintenance.damaged()
+        self._first_seen[root.label] = FirstSeen(root, self._run.clock)
+        if self._options.resume or self._options.interval:
+            self._checked[root.label] = Checked(root, self._run.clock)
+        self._known_damaged[root.label] = known_damaged
+
+    def _due(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
+        """Every repository; in a rolling scrub those that the pass has not come to, the oldest first."""
+        roots = [root for root in roots if self._may_be_due(root)]
+        if not roots:
+            return
+        found = [*self._run.repositories(), *self._strays(roots)]
+        for root in roots:
+            mine = [(root, name) for at, name in found if at is root]
+            checked = self._checked.get(root.label)
+            if checked is None:
+                self._whole.append(root)
+                yield from mine
+            elif self._options.interval is None or self._is_due(root, checked, mine):
+                self._whole.append(root)
+                checked.begin()
+                dated = sorted(mine, key=lambda one: checked.repositories.get(one[1], 0))
+                yield from (one for one in dated if checked.repositories.get(one[1], 0) < checked.began)
+
+    def _strays(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
+        """Directories that were layouts and have lost their `oci-layout`; no list of repositories has them."""
+        for root in roots:
+            with self._run.guarded(root.label, root):
+                yield from ((root, name) for name in _strays(root, "") if self._run.covers(name))
+
+    def _measure(self, due: list[tuple[Root, str]]) -> int:
+        """How much there is to read, shared content divided among its names. What can't be looked at is told when its
+        turn comes."""
+        total = 0.0
+        for root, name in due:
+            with suppress(StorageError):
+                for _, info in RepositoryCheck(root, name).blobs():
+                    self._run.check()
+                    total += info.size / max(1, info.nlink - 1)
+        return int(total)
+
+    # -- rolling --------------------------------------------------------------------------------
+
+    def _may_be_due(self, root: Root) -> bool:
+        """Before anything is listed, which on a bucket costs requests."""
+        checked, interval = self._checked.get(root.label), self._options.interval
+        if checked is None or interval is None:
+            return True
+        if not checked.began:
+            return self._run.clock.now() - checked.last >= interval
+        least = max(LEAST_SLICE, checked.total / SLICES)
+        return self._is_late(checked, interval) or self._ahead(checked, interval) <= -least
+
+    def _is_due(self, root: Root, checked: Checked, mine: list[tuple[Root, str]]) -> bool:
+        """Is it time for another slice?"""
+        if not checked.began:
+            checked.begin()
+            checked.total = self._measure(mine)
+        return self._may_be_due(root)
+
+    def _ahead(self, checked: Checked, interval: float) -> float:
+        """Bytes that were read beyond what should have been read by now; negative: behind."""
+        over = (self._run.clock.now() - checked.began) / (SHARE * interval)
+        return checked.done - checked.total * min(1.0, over)
+
+    def _is_late(self, checked: Checked, interval: float) -> bool:
+        """All of the time is over, or there is nothing to spread."""
+        return self._run.clock.now() - checked.began >= SHARE * interval or checked.total <= LEAST_SLICE
+
+    def _pace(self, root: Root) -> None:
+        interval = self._options.interval
+        if interval is None:
+            return
+        checked = self._checked[root.label]
+        spread = not self._is_late(checked, interval) and self._ahead(checked, interval) >= 0
+        if spread or self._run.clock.elapsed() - self._began > SLICE:
+            raise _Enough
+
+    # -- one repository -------------------------------------------------------------------------
+
+    def _begin(self, root: Root, name: str) -> None:
+        repo = RepositoryCheck(root, name)
+        self._open[id(repo)] = repo
+        for digest, info in repo.blobs():
+            self._run.check()
+            if not self._is_recent(root, digest, info):
+                self._pace(root)
+                self._take(repo, digest, info)
+        repo.listed = True
+        self._settle(repo)
+
+    def _is_recent(self, root: Root, digest: Digest, info: Info) -> bool:
+        """Found good since the pass began that this run goes on with."""
+        checked = self._checked.get(root.label)
+        recent = checked is not None and checked.when(digest, info) >= checked.began
+        self._run.add("skipped_blobs", int(recent))
+        return recent
+
+    def _take(self, repo: RepositoryCheck, digest: Digest, info: Info) -> None:
+        repo.left += 1
+        shared = _shared_key(repo.root, digest, info)
+        if shared is None:
+            self._queue(_Task(repo, digest, info))
+        elif shared in self._shared.good:
+            self._record(repo, HashResult(digest, info, digest))
+        elif (result := self._shared.damaged.get(shared)) is not None:
+            self._record(repo, result)
+        elif (waiting := self._shared.waiting.get(shared)) is not None:
+            waiting.append(_Task(repo, digest, info))
+        else:
+            self._shared.waiting[shared] = []
+            self._queue(_Task(repo, digest, info, shared))
+
+    def _queue(self, task: _Task) -> None:
+        self._batch.append(task)
+        self._batch_bytes += task.info.size
+        if (checked := self._checked.get(task.repo.root.label)) is not None:
+            checked.done += task.info.size
+        if len(self._batch) >= BATCH_BLOBS or self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._batch:
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            self._workers.put(partial(self._look, batch), partial(self._results, batch))
+
+    def _look(self, batch: list[_Task]) -> list[HashResult | None]:
+        return [self._verdict(task) for task in batch]
+
+    def _verdict(self, task: _Task) -> HashResult | None:
+        """None: there can't be one, for the root is away. Its repository stays open, and nothing follows."""
+        if task.repo.root.label not in self._run.away:
+            with self._run.guarded(task.repo.name, task.repo.root):
+                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)
+        return None
+
+    # -- results -------------------------------------------------------------------------------
+
+    def _results(self, batch: list[_Task], results: list[HashResult | None]) -> None:
+        for task, result in zip(batch, results, strict=True):
+            if result is None:
+                continue
+            size = result.info.size if result.info and result.found else 0
+            self._run.add("read_bytes", size)
+            self._share(task, result)
+            self._record(task.repo, result)
+        for label, checked in self._checked.items():
+            if label not in self._unwritable():
+                checked.save_now_and_then()
+        self._hasher.tell(batch[-1].repo.name)
+
+    def _share(self, task: _Task, result: HashResult) -> None:
+        """Give the result to the other names of the inode, if it was that inode that was read."""
+        if task.shared is None:
+            return
+        same = result.is_about(task.info)
+        if same:
+            self._shared.keep(task.shared, result)
+        for other in self._shared.waiting.pop(task.shared):
+            if same:
+                self._record(other.repo, result)
+            else:
+                self._queue(other)
+
+    def _record(self, repo: RepositoryCheck, result: HashResult) -> None:
+        repo.left -= 1
+        if result.good:
+            self._note_good(repo.root, repo.name, result)
+        elif not result.gone:
+            repo.damaged.append(result)
+        self._settle(repo)
+
+    def _note_good(self, root: Root, name: str, result: HashResult) -> None:
+        digest, info = result.digest, result.info
+        self._run.add("checked_blobs")
+        self._run.add("checked_bytes", info.size if info else 0)
+        if info is None or self._options.quick:
+            return
+        if (checked := self._checked.get(root.label)) is not None:
+            checked.note(digest, info)
+        may_write = root.label not in self._unwritable()
+        if digest in self._known_damaged[root.label] and may_write and root.maintenance.is_marked(name, digest, info):
+            with self._run.guarded(name, root):
+                self._clear(root, name, result)
+
+    def _clear(self, root: Root, name: str, result: HashResult) -> None:
+        with self._inspector.again(root, name, result) as looked:
+            if looked.result.good and looked.held and root.maintenance.clear(name, result.digest, looked.held):
+                self._run.add("cleared")
+
+    def _settle(self, repo: RepositoryCheck) -> None:
+        if repo.done and self._open.pop(id(repo), None) is not None:
+            with self._run.guarded(repo.name, repo.root):
+                whole = self._follow.of_whole(repo)
+                checked = self._checked.get(repo.root.label)
+                if checked is not None and whole and not self._options.quick:
+                    checked.note_repository(repo.name)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _complete(self) -> None:
+        whole = self._run.whole
+        for root in self._whole:
+            if root.label in self._run.away:
+                continue
+            if whole:
+                with self._run.guarded(root.label, root):
+                    self._follow.of_hidden(root)
+            if (checked := self._checked.get(root.label)) is not None:
+                checked.complete(whole=whole, prune=not self._run.report.errors)
+
+    def _unwritable(self) -> set[str]:
+        return {root.label for root in self._run.roots if self._run.dry_run or root.read_only}
+
+    def _save(self) -> None:
+        for root in self._run.roots:
+            if root.label not in self._unwritable() | self._run.away:
+                if (seen := self._first_seen.get(root.label)) is not None:
+                    seen.save()
+                if (checked := self._checked.get(root.label)) is not None and checked.began + checked.last:
+                    checked.save()
+
+
+def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
+    """None: no other repository can have this inode; the pool's name is no repository."""
+    if info.nlink == 1 or (info.nlink == 2 and root.maintenance.readers(digest, info) == 1):
+        return None
+    return hash((FileIdentity.of(info).content, digest))
+
+
+def _strays(root: Root, directory: str) -> Iterator[str]:
+    """Layouts without `oci-layout` below a directory, which is written last when one is made."""
+    try:
+        entries = {entry.name: entry for entry in root.driver.scan(directory)}
+    except (NotFound, PermissionRefused):
+        return  # whoever lists the repositories tells of what can't be read
+    has_rest = directory and "blobs" in entries and "index.json" in entries
+    if has_rest and "oci-layout" not in entries and _is_lost(root, directory):
+        yield directory
+    for name, entry in entries.items():
+        if entry.is_dir and not (directory and name == "blobs") and not name.startswith("."):
+            yield from _strays(root, f"{directory}/{name}".lstrip("/"))
+
+
+def _is_lost(root: Root, directory: str) -> bool:
+    """Nobody is making it right now."""
+    info = root.stat(directory)
+    old = info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > 2.0
+    return old and root.stat(keys.layout(directory)) is None

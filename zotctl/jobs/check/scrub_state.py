@@ -1,0 +1,219 @@
+"""What scrubbing remembers between runs, in `.zotctl/scrub/`. Lost, it means: never checked, never seen.
+
+`state`: when which inode was last found good, twelve bytes each. `findings.json`: when damage was first seen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from bisect import bisect_left
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from zotctl.errors import StorageError
+from zotctl.oci.codec import load_json
+from zotctl.storage import keys
+from zotctl.storage.clock import Clock, is_ahead
+from zotctl.storage.driver import Info, read
+from zotctl.storage.file_identity import FileIdentity
+from zotctl.storage.root import Root
+
+STATE = f"{keys.SCRUB}/state"
+FINDINGS = f"{keys.SCRUB}/findings.json"
+LARGEST = 256 << 20
+MOST_INODES = 8_000_000
+MOST_REPOSITORIES = 500_000
+MOST_FINDINGS = 100_000
+MERGE_AT = 50_000
+_FIGURES = ("began", "last", "total", "done")
+SETTLING = 300
+"""Seconds that a kernel may take until what was written is on the device, and as much again."""
+SAVE_EVERY = 60.0
+"""Seconds of work that a kill may cost."""
+
+
+class Checked:
+    """When inodes were last found good, and repositories last gone through; seconds since 1970."""
+
+    def __init__(self, root: Root, clock: Clock) -> None:
+        self._root, self._clock = root, clock
+        self._keys, self._times = array("Q"), array("I")
+        self._new: dict[int, int] = {}
+        self._saved_at = clock.elapsed()
+        self.began = self.last = 0
+        """When the pass began that is not finished yet (0: there is none), and the last one that is."""
+        self.total = self.done = 0
+        """Bytes to read in the pass, as measured when it began, and read so far."""
+        self.repositories: dict[str, int] = {}
+        self._boot, self._alive = "", 0
+        """Under which start of the machine this was saved last, and when."""
+        with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
+            self._load(read(root.driver, STATE, LARGEST))
+
+    def when(self, digest: str, info: Info) -> int:
+        key = _key(digest, info)
+        if (at := self._new.get(key)) is not None:
+            return at
+        place = bisect_left(self._keys, key)
+        return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
+
+    def note(self, digest: str, info: Info) -> None:
+        self._new[_key(digest, info)] = self._now()
+        if len(self._new) >= MERGE_AT:
+            self._merge()
+
+    def note_repository(self, name: str) -> None:
+        self.repositories[name] = self._now()
+
+    def _now(self) -> int:
+        return max(int(self._clock.now()), self.began)
+
+    def begin(self) -> None:
+        """Go on with the pass that is open, or open one."""
+        if not self.began:
+            self._merge()
+            # Later than any time that was noted: in whole seconds, a short pass would run into the next.
+            latest = max([*self.repositories.values(), max(self._times, default=0)])
+            self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
+
+    def doubtful_since(self) -> int | None:
+        """The machine has been started anew since the last save: what was written from then on may not have come
+        to the device (local.md, "commit = false"). None: it runs on, or nothing is known."""
+        return self._alive - SETTLING if self._boot not in ("", boot_id()) else None
+
+    def settle(self) -> None:
+        """What was doubtful has been looked at."""
+        self._boot = ""
+
+    def complete(self, *, whole: bool, prune: bool) -> None:
+        """The pass is over. `whole`: it was about everything; `prune`: and could look at everything, so what
+        was not met is not there any more."""
+        if whole and prune:
+            self.forget_before(self.began)
+        if whole:
+            self.last = self.began
+            self.settle()
+        self.began = 0
+
+    def forget_before(self, at: int) -> None:
+        self._merge()
+        kept = [place for place, time in enumerate(self._times) if time >= at]
+        self._keys = array("Q", (self._keys[place] for place in kept))
+        self._times = array("I", (self._times[place] for place in kept))
+        self.repositories = {name: time for name, time in self.repositories.items() if time >= at}
+
+    def save_now_and_then(self) -> None:
+        if self._clock.elapsed() - self._saved_at > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Never raises: without it, the next run checks more than it had to."""
+        self._merge()
+        self._saved_at = self._clock.elapsed()
+        if len(self._keys) > MOST_INODES:
+            self.forget_before(sorted(self._times)[-MOST_INODES] + 1)
+        repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
+        if self.doubtful_since() is None:
+            self._boot, self._alive = boot_id(), int(self._clock.now())
+        head = {"format": 1, "inodes": len(self._keys), "repositories": repositories}
+        head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
+        _write(self._root, STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
+
+    def _load(self, body: bytes) -> None:
+        line, _, rest = body.partition(b"\n")
+        head = load_json(line)
+        count = int(head["inodes"])
+        if head["format"] != 1 or len(rest) != 12 * count:
+            return
+        found, times = _array("Q", rest[: 8 * count]), _array("I", rest[8 * count :])
+        repositories = {str(name): int(at) for name, at in head["repositories"].items()}
+        self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
+        if is_ahead(max(self.began, self.last), now := self._clock.now()):
+            # By a clock that was wrong: the pass is begun anew, and nothing counts as checked later than now.
+            self.began, self.last, times = 0, 0, array("I", (min(time, int(now)) for time in times))
+            repositories = {name: min(at, int(now)) for name, at in repositories.items()}
+        self.repositories, self._keys, self._times = repositories, found, times
+        self._boot, self._alive = str(head.get("boot", "")), int(head.get("alive", 0))
+
+    def _merge(self) -> None:
+        """The new ones into the sorted ones, slice by slice."""
+        found, times, done = array("Q"), array("I"), 0
+        for key, at in sorted(self._new.items()):
+            place = bisect_left(self._keys, key, done)
+            found.extend(self._keys[done:place])
+            times.extend(self._times[done:place])
+            found.append(key)
+            times.append(at)
+            done = place + (place < len(self._keys) and self._keys[place] == key)
+        found.extend(self._keys[done:])
+        times.extend(self._times[done:])
+        self._keys, self._times, self._new = found, times, {}
+
+
+def boot_id() -> str:
+    """Another one after each start of the machine; "" where there is none."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _key(digest: str, info: Info) -> int:
+    """A content of a file under a digest. Without the device, whose number may change when it is mounted again, and
+    without the time of change, which each push moves that shares the file."""
+    _, ino, size, mtime_ns, _ = FileIdentity.of(info)
+    return int.from_bytes(blake2b(f"{ino} {size} {mtime_ns} {digest}".encode(), digest_size=8).digest(), "little")
+
+
+def _array(kind: str, body: bytes) -> array[int]:
+    found = array(kind, body)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
+
+
+def _little(values: array[int]) -> bytes:
+    return _array(values.typecode, values.tobytes()).tobytes()
+
+
+class FirstSeen:
+    """When each finding of one root was first reported, for as long as it is found again."""
+
+    def __init__(self, root: Root, clock: Clock) -> None:
+        self._root, self._clock = root, clock
+        self._known = _findings(root)
+        self._found: dict[str, str] = {}
+        self._done: set[str] = set()
+
+    def of(self, name: str, digest: str | None, kind: str, where: str) -> str:
+        """RFC 3339, UTC. Of now, if it was not known."""
+        key = json.dumps([name, digest, kind, where])
+        now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return self._found.setdefault(key, self._known.get(key, now))
+
+    def gone_through(self, name: str) -> None:
+        """This repository was looked at as a whole: what was not found again in it is healed."""
+        self._done.add(name)
+
+    def save(self) -> None:
+        kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
+        now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
+        if now != self._known:
+            _write(self._root, FINDINGS, [json.dumps(now, indent=0).encode()])
+
+
+def _findings(root: Root) -> dict[str, str]:
+    try:
+        found: Any = load_json(read(root.driver, FINDINGS, LARGEST))
+        return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
+    except (StorageError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(root: Root, key: str, parts: list[bytes]) -> None:
+    with suppress(StorageError):
+        root.maintenance.write(key, parts)

@@ -1,0 +1,468 @@
+"""Archives of layouts: tar, plain or compressed, from a file or a pipe, read once from front to end.
+
+Archives are hostile (I14). Nothing is extracted: of regular members with the names of a layout the bytes
+go through the same verified writer as an upload, everything else is passed over or refused, and nothing
+of a refused archive stays. index.json often comes last, so the blobs wait in a layout of their own in the
+hidden directory, where no collection looks; from there each repository gets them by one link.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, BinaryIO, Protocol
+
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, UsageError, ZotctlError
+from zotctl.jobs.imports.bucket_source import ObjectBody
+from zotctl.jobs.imports.sources import StoredLayout
+from zotctl.jobs.report import Kind
+from zotctl.jobs.run import Run
+from zotctl.oci.codec import load_json
+from zotctl.oci.digest import Digest, new_hash, parse_digest
+from zotctl.oci.layout import check_layout
+from zotctl.oci.quoting import quoted
+from zotctl.storage import keys
+from zotctl.storage.driver import Buffer, Reader
+from zotctl.storage.graph import BEGINNING, Content, is_like_json
+from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.root import Root
+
+BLOCK = 512
+CHUNK = 1 << 20
+MOST_MEMBERS = 1_000_000
+LARGEST_HEADER = 1 << 20
+"""Bytes of one extended header: it is held in memory."""
+LARGEST_TEXT = 64 << 20
+"""Bytes of index.json and of manifest.json."""
+BOMB_FLOOR = 1 << 30
+BOMB_RATIO = 250
+"""Beyond the floor, so many bytes out of one are no layers: gzip makes at most 1032 of one, of zeros."""
+LONGEST_PADDING = 1 << 20
+LARGEST_LISTED, MOST_LISTED = 4 << 20, 256 << 20
+"""Bytes of what may be a manifest: of one, and of all that a dry run keeps in memory."""
+STAGING = keys.tmp("import-layout")
+"""A layout of its own. One for each root: who writes there holds the job's lease."""
+
+_INNER = re.compile(
+    r"(?:(?P<prefix>.+)/)?(?P<inner>oci-layout|index\.json|manifest\.json|blobs/(?P<alg>[^/]+)/(?P<enc>[^/]+))"
+)
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
+_PASSED = (tarfile.DIRTYPE,)
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_PAX, _GLOBAL = tarfile.XHDTYPE, tarfile.XGLTYPE
+_LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+_SPARSE = "GNU.sparse"
+
+
+# -- bytes --------------------------------------------------------------------------------------
+
+
+class _CountedArchive(io.RawIOBase):
+    """What comes in, counted; `head` was read already to see what it is."""
+
+    def __init__(self, inner: BinaryIO, head: bytes) -> None:
+        self._inner, self._head, self.count = inner, head, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] or self._inner.read(len(buffer)) or b""
+        self._head = self._head[len(buffer) :]
+        buffer[: len(data)] = data
+        self.count += len(data)
+        return len(data)
+
+
+class Plain:
+    """The bytes of the tar itself. Raises LayoutInvalid: cut short, damaged, a bomb."""
+
+    def __init__(self, stream: BinaryIO, label: str) -> None:
+        head = _read_full(stream, 6)
+        self.label, self.count = label, 0
+        self._packed = _CountedArchive(stream, head)
+        raw = io.BufferedReader(self._packed, CHUNK)
+        self._stream, faults = _unpacked(raw, head, label)
+        self._faults: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, *faults)
+
+    def read(self, size: int) -> bytes:
+        """Fewer than `size` bytes only at the end."""
+        try:
+            data = _read_full(self._stream, size)
+        except self._faults as error:
+            raise LayoutInvalid(f"{self.label} is cut short or damaged: {error}") from error
+        self.count += len(data)
+        if self.count > BOMB_FLOOR and self.count > BOMB_RATIO * self._packed.count:
+            raise LayoutInvalid(
+                f"{self.label} is refused: {self._packed.count} bytes became {self.count}, "
+                f"more than {BOMB_RATIO} of one"
+            )
+        return data
+
+
+def _read_full(stream: Any, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size and (data := stream.read(size)):
+        parts.append(data)
+        size -= len(data)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _unpacked(raw: Any, head: bytes, label: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    if head.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=raw), ()
+    if head.startswith(_ZSTD):
+        zstd = _zstd(label)
+        return zstd.ZstdFile(raw), (zstd.ZstdError,)
+    for magic, name in _OTHERS.items():
+        if head.startswith(magic):
+            raise LayoutInvalid(f"{label} is packed with {name}; a tar may be plain, gzip or zstd")
+    return raw, ()
+
+
+def _zstd(label: str) -> Any:
+    for module in ("compression.zstd", "backports.zstd"):
+        with suppress(ModuleNotFoundError):
+            return import_module(module)
+    raise UsageError(f"{label} is packed with zstd: install the extra, pip install 'zotctl[zstd]', or unpack it first")
+
+
+# -- members ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file of an archive: `path` is relative and holds no ".."."""
+
+    path: str
+    size: int
+
+
+class Tar:
+    """The regular members, one after the other. Headers are read by `tarfile`; its own loop holds what
+    an extended header says in memory, of any size, and follows sparse maps."""
+
+    def __init__(self, plain: Plain) -> None:
+        self._plain, self.label = plain, plain.label
+        self._left = self._padding = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        count, extended = 0, dict[str, str]()
+        while (header := self._header()) is not None:
+            count += 1
+            if count > MOST_MEMBERS:
+                raise self.refusal(f"it has more than {MOST_MEMBERS} members")
+            if header.type in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
+                extended |= self._extended(header)
+                continue
+            member = self._member(header, extended)
+            extended = {}
+            if member is not None:
+                yield member
+            self._skip()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of the member at hand."""
+        while self._left:
+            data = self._plain.read(min(self._left, CHUNK))
+            if not data:
+                raise LayoutInvalid(f"{self.label} is cut short")
+            self._left -= len(data)
+            yield data
+
+    def text(self, limit: int, name: str) -> bytes:
+        if self._left > limit:
+            raise self.refusal(f"{name} has {self._left} bytes, more than {limit}")
+        return b"".join(self.chunks())
+
+    def refusal(self, reason: str) -> LayoutInvalid:
+        return LayoutInvalid(f"{self.label} is refused: {reason}")
+
+    def _header(self) -> tarfile.TarInfo | None:
+        block = self._plain.read(BLOCK)
+        if not block or block == bytes(BLOCK):
+            self._plain.read(LONGEST_PADDING)  # who writes into the pipe may have padding left
+            return None
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.TarError as error:
+            raise LayoutInvalid(f"{self.label} is no tar archive, or damaged: {error}") from error
+        self._begin(header.size, header.name)
+        return header
+
+    def _begin(self, size: int, name: str) -> None:
+        if not 0 <= size < 1 << 62:
+            raise self.refusal(f"{quoted(name)} says that it has {size} bytes")
+        self._left, self._padding = size, -size % BLOCK
+
+    def _skip(self) -> None:
+        for _ in self.chunks():
+            pass
+        if len(self._plain.read(self._padding)) < self._padding:
+            raise LayoutInvalid(f"{self.label} is cut short")
+        self._padding = 0
+
+    def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
+        path = self._path(extended.get("path", header.name))
+        if _SPARSE in extended or header.type == tarfile.GNUTYPE_SPARSE:
+            raise self.refusal(f"{quoted(path)} is a sparse file")
+        if header.type in _FILES:
+            self._begin(self._size(extended, header.size), path)
+            return Member(path, self._left)
+        if header.type not in _PASSED:
+            raise self.refusal(f"{quoted(path)} is a link, a device or the like")
+        self._begin(0, path)
+        return None
+
+    def _path(self, name: str) -> str:
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise self.refusal(f"the member {quoted(name)} would lie outside of it")
+        return "/".join(part for part in parts if part not in ("", "."))
+
+    def _size(self, extended: dict[str, str], size: int) -> int:
+        text = extended.get("size", str(size))
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise self.refusal(f"a member says that it has {quoted(text)} bytes")
+        return int(text)
+
+    def _extended(self, header: tarfile.TarInfo) -> dict[str, str]:
+        body = self.text(LARGEST_HEADER, "an extended header")
+        self._skip()
+        if header.type == _LONG_NAME:
+            return {"path": body.split(b"\0")[0].decode("utf-8", "surrogateescape")}
+        if header.type == _LONG_LINK:
+            return {}
+        records = self._records(body)
+        if header.type == _GLOBAL and records.keys() & {"path", "size"}:
+            raise self.refusal("one name or size for all members")
+        return records if header.type == _PAX else {}
+
+    def _records(self, body: bytes) -> dict[str, str]:
+        """pax: "%d %s=%s\\n", length, keyword, value (POSIX, pax, "pax Extended Header"); what matters of it."""
+        records: dict[str, str] = {}
+        while body:
+            digits, _, rest = body.partition(b" ")
+            length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
+            if not len(digits) + 1 < length <= len(body) or body[length - 1 : length] != b"\n":
+                raise self.refusal("an extended header is damaged")
+            keyword, _, value = rest[: length - len(digits) - 2].partition(b"=")
+            name = _SPARSE if keyword.startswith(_SPARSE.encode()) else keyword.decode("utf-8", "replace")
+            if name in ("path", "size", _SPARSE):
+                records[name] = value.decode("utf-8", "surrogateescape")
+            body = body[length:]
+        return records
+
+
+# -- a layout out of members --------------------------------------------------------------------
+
+
+class Stage(Protocol):
+    """Where the blobs of an archive wait for its index."""
+
+    def has(self, digest: Digest, size: int) -> bool: ...
+    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        """Raises DigestInvalid: the bytes are something else; nothing of them is kept."""
+
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Any: ...
+
+
+@dataclass
+class _Found:
+    """What an archive held, beside its blobs."""
+
+    prefix: str | None = None
+    seen: set[str] = field(default_factory=set)
+    index: Index | None = None
+    names: dict[str, list[str]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    legal: bool = False
+
+
+def read_archive(run: Run, stream: BinaryIO, label: str, stage: Stage) -> Any:
+    """All of an archive; what comes back is its layout. Raises LayoutInvalid: refused, and why."""
+    tar, found = Tar(Plain(stream, label)), _Found()
+    for member in tar:
+        run.check()
+        if (match := _INNER.fullmatch(member.path)) is not None:
+            _remember(tar, found, match)
+            _take(run, tar, member, match, found, stage)
+    if found.index is None or not found.legal:
+        raise LayoutInvalid(_incomplete(label, found))
+    return stage.layout(label, found.index, found.names, found.damaged)
+
+
+def _remember(tar: Tar, found: _Found, match: re.Match[str]) -> None:
+    prefix, inner = match["prefix"] or "", match["inner"]
+    if found.prefix is None:
+        found.prefix = prefix
+    if prefix != found.prefix:
+        raise tar.refusal(f"it holds several layouts ({quoted(found.prefix)} and {quoted(prefix)}); one is taken")
+    if inner in found.seen:
+        raise tar.refusal(f"{quoted(inner)} is in it twice")
+    found.seen.add(inner)
+
+
+def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: Stage) -> None:
+    if match["inner"] == "oci-layout":
+        check_layout(tar.text(4096, "oci-layout"))
+        found.legal = True
+    elif match["inner"] == "index.json":
+        found.index = parse_index(tar.text(LARGEST_TEXT, "index.json"))
+    elif match["inner"] == "manifest.json":
+        found.names = docker_names(tar.text(LARGEST_TEXT, "manifest.json"))
+    else:
+        with suppress(DigestInvalid):
+            _take_blob(run, tar, parse_digest(f"{match['alg']}:{match['enc']}"), member.size, found, stage)
+
+
+def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: Stage) -> None:
+    if stage.has(digest, size):
+        return
+    try:
+        stage.take(digest, size, _paced(run, tar, digest))
+    except DigestInvalid as error:
+        found.damaged[digest] = error.message
+
+
+def _paced(run: Run, tar: Tar, digest: Digest) -> Iterator[bytes]:
+    for data in tar.chunks():
+        run.throttle.take(len(data))
+        yield data
+
+
+def _incomplete(label: str, found: _Found) -> str:
+    if found.names and found.index is None:
+        return f"{label} was saved by a Docker before 25: convert it (skopeo copy docker-archive:{label} oci:DIR)"
+    missing = "index.json" if found.index is None else "oci-layout"
+    return f"{label} holds no image layout: {missing} is missing (image-spec, image-layout.md), or it was cut short"
+
+
+def docker_names(body: bytes) -> dict[str, list[str]]:
+    """The names in docker save's manifest.json, by the digest of the config. Nothing else in it is used."""
+    names: dict[str, list[str]] = {}
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        for image in load_json(body):
+            config = str(image.get("Config")).removesuffix(".json").rpartition("/")[2]
+            tags = [tag for tag in image.get("RepoTags") or () if isinstance(tag, str)]
+            names.setdefault(f"sha256:{config}", []).extend(tags)
+    return names
+
+
+# -- in a root ----------------------------------------------------------------------------------
+
+
+class Staging:
+    """The layout in the hidden directory of a root. What a killed run has left there is used, and a layer
+    that the repository has, if that is known, need not be staged."""
+
+    def __init__(self, root: Root, repository: str | None) -> None:
+        self._root, self._repository = root, repository
+
+    def has(self, digest: Digest, size: int) -> bool:
+        if self._holds(STAGING, digest, size):
+            return True
+        return bool(self._repository and size > LARGEST_LISTED and self._holds(self._repository, digest, size))
+
+    def _holds(self, name: str, digest: Digest, size: int) -> bool:
+        try:
+            return self._root.maintenance.look(name, digest).size == size
+        except (NotFound, Damaged):
+            return False
+
+    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        self._root.maintenance.take(STAGING, digest, chunks)
+
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
+        return StoredLayout(self._root.driver, STAGING, label, index, names=names, damaged=damaged)
+
+
+@contextmanager
+def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None) -> Iterator[StoredLayout]:
+    """The layout of an archive, for as long as it is needed. Only a kill or the end of the time given
+    leaves it there, for the next run to go on with."""
+    try:
+        yield read_archive(run, stream, label, Staging(root, repository))
+    except ZotctlError:
+        discard_staging(root)
+        raise
+    discard_staging(root)
+
+
+def discard_staging(root: Root) -> None:
+    """Remove all that an import has staged in a root. Its lease must be held."""
+    root.maintenance.discard(STAGING)
+
+
+# -- for a dry run: nothing is written ------------------------------------------------------------
+
+
+class Listing:
+    """An archive that is only looked at: the size of everything, the bytes of what may be a manifest.
+    It is a stage and the layout in one."""
+
+    proposal: str | None = None
+    fixed = False
+
+    def __init__(self) -> None:
+        self.label, self.index = "", empty_index()
+        self.names: dict[str, list[str]] = {}
+        self._damaged: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._held = 0
+        self._left: set[str] = set()
+        """Too large to be kept, and a manifest for all that is known."""
+
+    def has(self, digest: Digest, size: int) -> bool:
+        return False
+
+    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        hasher, kept, beginning = new_hash(digest.algorithm), list[Buffer](), b""
+        for data in chunks:
+            hasher.update(data)
+            beginning = beginning or bytes(data[:BEGINNING])
+            if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
+                kept.append(data)
+        if (found := hasher.hexdigest()) != digest.encoded:
+            raise DigestInvalid(f"the content has the digest {digest.algorithm}:{found}, not {digest}")
+        self._sizes[digest] = size
+        if kept and is_like_json(bytes(kept[0][:BEGINNING])):
+            self._bodies[digest] = b"".join(kept)
+            self._held += size
+        elif not kept and is_like_json(beginning):
+            self._left.add(digest)
+
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Listing:
+        self.label, self.index, self.names, self._damaged = label, index, names, damaged
+        return self
+
+    def size(self, digest: Digest) -> int | None:
+        return self._sizes.get(digest)
+
+    def absence(self, digest: Digest) -> tuple[Kind, str]:
+        if digest in self._damaged:
+            return "digest_mismatch", self._damaged[digest]
+        return "missing_blob", f"{digest} is not in {self.label}"
+
+    def open(self, digest: Digest) -> Reader:
+        if digest not in self._bodies:
+            raise NotFound(f"{digest} is not kept in a dry run")
+        return ObjectBody(self._bodies[digest])
+
+    def content(self, digest: Digest, whole: bool) -> Content:
+        if digest in self._left:
+            raise ManifestInvalid(f"{digest} has {self._sizes[digest]} bytes, too many to be looked at in a dry run")
+        return Content(self._sizes[digest], self._bodies.get(digest))
+
+    @property
+    def each(self) -> None:
+        return None

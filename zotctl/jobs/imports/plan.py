@@ -1,0 +1,278 @@
+"""Which rows of a foreign layout go where, and under which tag (features.md 3, the reading rule).
+
+Pure: it looks at an index and at what its manifests say, and reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from zotctl.errors import UsageError
+from zotctl.jobs.imports.sources import Layout, valid_name
+from zotctl.jobs.report import Finding
+from zotctl.oci.digest import Digest
+from zotctl.oci.quoting import quoted
+from zotctl.oci.reference import parse_name, parse_tag
+from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
+from zotctl.storage.graph import ManifestFacts
+from zotctl.storage.index import Row, annotations_of
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """`repo`: the repository, instead of the proposed one. `tag`: the tag of the one image, or of several
+    the one to take. `all`: take all into `repo` although the source names several repositories.
+    `overwrite`: move tags that are there. `link`: hard links instead of copies, where possible, after
+    hashing. `move`: remove the source's files when everything of it is in the store."""
+
+    repo: str | None = None
+    tag: str | None = None
+    all: bool = False
+    overwrite: bool = False
+    link: bool = False
+    move: bool = False
+
+    def check(self) -> None:
+        """Raises NameInvalid, TagInvalid, UsageError."""
+        if self.repo is not None:
+            parse_name(self.repo)
+        if self.tag is not None:
+            parse_tag(self.tag)
+            if self.all:
+                raise UsageError("--tag takes one image and --all takes all; give one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A row, and the tag that it gets."""
+
+    row: Row
+    digest: Digest
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A row with one of its names; `name` is what was written, `repository` what that proposes."""
+
+    row: Row
+    digest: Digest
+    name: str | None
+    exact: str | None
+    alias: str | None
+    repository: str | None
+
+
+@dataclass
+class ImportPlan:
+    repositories: dict[str, list[Wanted]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    names_lost: int = 0
+    """Of rows that come without the name by which they are known in the source."""
+
+
+def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: ImportOptions) -> ImportPlan:
+    """Raises UsageError where a choice is missing: which repository, which image."""
+    plan = ImportPlan()
+    named = [name for row in layout.index.rows() for name in _names(layout, row, facts)]
+    _report_unclear(layout, plan)
+    for repository, rows in _by_repository(layout, named, facts, options).items():
+        plan.repositories[repository] = _tagged(repository, rows, plan)
+    if options.tag is not None:
+        _choose(plan, options.tag, facts)
+    return plan
+
+
+def _report_unclear(layout: Layout, plan: ImportPlan) -> None:
+    for reason in layout.index.unclear():
+        plan.findings.append(
+            Finding(layout.proposal or "", None, "invalid_index", f"{layout.label}: {reason}", action="skip")
+        )
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def _names(layout: Layout, row: Row, facts: dict[str, ManifestFacts]) -> Iterator[_Named]:
+    if row.digest is None:
+        return
+    annotations = annotations_of(row)
+    written, containerd = annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME)
+    beside = _names_beside(layout, row.digest, facts) if written is None and containerd is None else []
+    for full in beside or (containerd,):
+        exact, alias = tag_names(written, full)
+        proposed = repository_of(full) or (None if exact else repository_of(written))
+        yield _Named(row, row.digest, full or written, exact, alias, proposed)
+
+
+def _names_beside(layout: Layout, digest: Digest, facts: dict[str, ManifestFacts]) -> list[str]:
+    known = facts.get(digest)
+    return layout.names.get(known.blobs[0].digest, []) if known and known.blobs else []
+
+
+def repository_of(full_name: str | None) -> str | None:
+    """What a full name proposes: `docker.io/library/busybox:1.36` the name `library/busybox`. None for a
+    bare word, and for what is no repository name."""
+    if not full_name or not any(mark in full_name for mark in ":/@"):
+        return None
+    above, slash, last = full_name.partition("@")[0].rpartition("/")
+    name = above + slash + last.partition(":")[0]
+    host, slash, rest = name.partition("/")
+    return valid_name(rest if slash and (host == "localhost" or "." in host or ":" in host) else name)
+
+
+# -- repositories -------------------------------------------------------------------------------
+
+
+def _by_repository(
+    layout: Layout, named: list[_Named], facts: dict[str, ManifestFacts], options: ImportOptions
+) -> dict[str, list[_Named]]:
+    if layout.fixed and layout.proposal:
+        return {layout.proposal: named}
+    proposed = sorted({row.repository for row in named if row.repository})
+    if options.repo is not None:
+        if len(proposed) > 1 and not options.all and options.tag is None:
+            raise UsageError(
+                f"{layout.label} holds images of {', '.join(proposed)}: without --repo each goes to its own "
+                f"repository; with --all, all go to {options.repo}"
+            )
+        return {options.repo: named}
+    return _shared_out(layout, named, facts, proposed)
+
+
+def _shared_out(
+    layout: Layout, named: list[_Named], facts: dict[str, ManifestFacts], proposed: list[str]
+) -> dict[str, list[_Named]]:
+    """Rows without a repository of their own go with what needs them, or that they are about."""
+    rows: dict[str, list[_Named]] = {}
+    taken: set[str] = set()
+    for repository in proposed:
+        own = {row.digest for row in named if row.repository == repository}
+        near = own | (_related(named, own, facts) if len(proposed) > 1 else {row.digest for row in named})
+        rows[repository] = [r for r in named if r.repository == repository or (not r.repository and r.digest in near)]
+        taken |= near
+    if left := [row for row in named if not row.repository and row.digest not in taken]:
+        rows.setdefault(_default(layout), []).extend(left)
+    return rows
+
+
+def _default(layout: Layout) -> str:
+    if layout.proposal is None:
+        raise UsageError(f"{layout.label}: nothing says which repository its images belong to; give --repo")
+    return layout.proposal
+
+
+def _related(rows: Sequence[_Named | Wanted], start: Iterable[str], facts: dict[str, ManifestFacts]) -> set[str]:
+    """What these digests list, at any depth, and the rows that are about any of it."""
+    near: set[str] = set()
+    todo = list(start)
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for subject in _subjects(row, facts):
+            about.setdefault(digest_key(subject), []).append(row.digest)
+    while todo:
+        digest = todo.pop()
+        if digest not in near:
+            near.add(digest)
+            known = facts.get(digest)
+            todo += [child.digest for child in known.children] if known else []
+            todo += about.get(digest_key(digest), [])
+    return near
+
+
+def _subjects(row: _Named | Wanted, facts: dict[str, ManifestFacts]) -> Iterator[str]:
+    """Digests, or the beginnings of some, that a row is about."""
+    known = facts.get(row.digest)
+    yield from (subject.digest for subject in known.subjects) if known else ()
+    if (subject := annotations_of(row.row).get(OLAREG_SUBJECT)) is not None:
+        yield subject
+    if (named := digest_tag(row.row.tag or "")) is not None and not named.names(row.digest):
+        yield named.digest
+
+
+# -- tags ---------------------------------------------------------------------------------------
+
+
+def _tagged(repository: str, rows: list[_Named], plan: ImportPlan) -> list[Wanted]:
+    """Each tag once; what can't be one is said, and its row comes without a name."""
+    tags = _Tags(rows)
+    wanted = []
+    for position, row in enumerate(rows):
+        tag, fault = tags.of(position, row)
+        if fault is not None:
+            plan.findings.append(_finding(repository, row, fault))
+        if not tags.is_twin(position, row, tag):
+            wanted.append(Wanted(row.row, row.digest, tag))
+            plan.names_lost += fault is not None
+    return wanted
+
+
+class _Tags:
+    """Which row gets which tag: of two with one the last; an alias only if it is unique."""
+
+    def __init__(self, rows: list[_Named]) -> None:
+        self._last = {row.exact: position for position, row in enumerate(rows) if row.exact}
+        self._rows = rows
+        self._aliases: dict[str, list[int]] = {}
+        for position, row in enumerate(rows):
+            if row.alias:
+                self._aliases.setdefault(row.alias, []).append(position)
+
+    def of(self, position: int, row: _Named) -> tuple[str | None, str | None]:
+        if row.exact:
+            last = self._last[row.exact] == position
+            return (row.exact, None) if last else (None, f"a later row has the tag {row.exact} too, and wins")
+        if row.alias:
+            return self._of_alias(row.alias, position, row)
+        return None, f"{quoted(row.name)} is no tag and holds none" if row.name is not None else None
+
+    def _of_alias(self, alias: str, position: int, row: _Named) -> tuple[str | None, str | None]:
+        rivals = {self._rows[other].digest for other in self._aliases[alias]}
+        if alias in self._last:
+            rivals.add(self._rows[self._last[alias]].digest)
+        if len(rivals) > 1:
+            return None, f"the tag {alias} of {quoted(row.name or alias)} is not unique here"
+        return (alias if alias not in self._last and self._aliases[alias][0] == position else None), None
+
+    def is_twin(self, position: int, row: _Named, tag: str | None) -> bool:
+        """Without its name this row would only repeat one that has the name."""
+        if tag is not None:
+            return False
+        named = self._last.get(row.exact or row.alias or "", self._aliases.get(row.alias or "", [position])[0])
+        return named != position and self._rows[named].digest == row.digest
+
+
+def _finding(repository: str, row: _Named, reason: str) -> Finding:
+    kind = "duplicate_tag" if row.exact else "bad_ref_name"
+    tags = (row.exact,) if row.exact else ()
+    return Finding(repository, row.digest, kind, reason, tags, "no_tag")  # type: ignore[arg-type]
+
+
+# -- one image ----------------------------------------------------------------------------------
+
+
+def _choose(plan: ImportPlan, tag: str, facts: dict[str, ManifestFacts]) -> None:
+    """Only the image with this tag, or the only image, which gets it; and what is about it."""
+    found = {name: top for name, rows in plan.repositories.items() if (top := _top(rows, tag, facts)) is not None}
+    if not found:
+        tags = sorted({row.tag for rows in plan.repositories.values() for row in rows if row.tag})
+        raise UsageError(f"--tag {tag}: no image has it, and there are several: {', '.join(tags[:20]) or 'untagged'}")
+    for name, top in found.items():
+        rows = plan.repositories[name]
+        near = _related(rows, [top.digest], facts)
+        found_rows = [row for row in rows if row.digest in near and row.digest != top.digest]
+        plan.repositories[name] = [top, *found_rows]
+    plan.repositories = {name: plan.repositories[name] for name in found}
+
+
+def _top(rows: list[Wanted], tag: str, facts: dict[str, ManifestFacts]) -> Wanted | None:
+    for row in rows:
+        if row.tag == tag:
+            return row
+    below = {child.digest for row in rows if (known := facts.get(row.digest)) for child in known.children}
+    tops = [row for row in rows if row.digest not in below and not any(_subjects(row, facts))]
+    return replace(tops[0], tag=tag) if len({row.digest for row in tops}) == 1 else None
+
+
+__all__ = ["ImportOptions", "ImportPlan", "Wanted", "plan_import", "repository_of"]

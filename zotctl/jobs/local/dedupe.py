@@ -1,0 +1,334 @@
+"""Deduplication of a store that is there already, whoever wrote it (local.md, "Deduplication").
+
+Only where two files have one digest is anything read, and then both are hashed before one takes the place of
+the other: a damaged blob is never spread. What has the pool's inode already is done, so a second run is short
+and a killed one is simply run again. Never across roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import NamedTuple
+
+from zotctl.errors import CannotLink, Changed, Exists, NotFound, StorageError
+from zotctl.jobs.bucket.dedupe import dedupe_bucket, undo_bucket
+from zotctl.jobs.check.damage import HashResult, Inspector, Looked
+from zotctl.jobs.check.hashing import Hasher, Workers, cores
+from zotctl.jobs.check.outcome import Outcome
+from zotctl.jobs.check.repository import RepositoryCheck
+from zotctl.jobs.check.scrub_state import FirstSeen
+from zotctl.jobs.local.undo import undo
+from zotctl.jobs.run import Run, TimeUp
+from zotctl.oci.digest import Digest, is_stub
+from zotctl.storage import keys
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, same_file
+from zotctl.storage.local.heal import swap
+from zotctl.storage.local.naming import own_name
+from zotctl.storage.root import Root
+
+REMEMBERED = 100_000
+"""Copies in the pool whose result is remembered, for the next repository that has the same content."""
+TURNS = 64
+
+
+@dataclass(frozen=True)
+class DedupeOptions:
+    """`undo`: give each repository its own copy again. `workers`: threads; one for each core by default."""
+
+    undo: bool = False
+    workers: int | None = None
+
+
+def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
+    """Store each content once for each root. Raises HeldElsewhere while another run does, TimeUp; for `undo`
+    NoSpace before anything is copied, where there is not the room for all."""
+    options = options or DedupeOptions()
+    run.refuse_read_only()
+    with run.leases():
+        for root in run.roots:
+            if root.is_bucket and not root.read_only:
+                with run.guarded(root.label, root):
+                    (undo_bucket if options.undo else dedupe_bucket)(run, root)
+        if options.undo:
+            undo(run)
+        else:
+            _Dedupe(run, options.workers or cores()).all()
+
+
+class _Pair(NamedTuple):
+    """A blob of which the pool has another copy."""
+
+    root: Root
+    name: str
+    digest: Digest
+
+    @property
+    def blob(self) -> str:
+        return keys.blob(self.name, self.digest)
+
+
+class _Result(NamedTuple):
+    """What became of a pair: linked, moved (somebody was faster), unlike, damaged, pool_damaged, failed."""
+
+    outcome: str
+    saved: int = 0
+    result: HashResult | None = None
+    error: StorageError | None = None
+
+
+class _Dedupe:
+    def __init__(self, run: Run, workers: int) -> None:
+        self._run, self._hasher, self._workers = run, Hasher(run), Workers(workers)
+        self._inspector = Inspector(run, self._hasher)
+        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in run.roots}
+        self._follow = Outcome(run, self._inspector, self._first_seen, None, quick=False)
+        self._pooled: Lru[tuple[str, Digest], HashResult] = Lru(REMEMBERED)
+        self._turns = [Lock() for _ in range(TURNS)]
+        """One worker at a time for each copy in the pool: each link of ours moves its time of change."""
+        self._tally: dict[tuple[str, str], tuple[int, int]] = {}
+        self._plan = _Plan(run)
+
+    def all(self) -> None:
+        try:
+            with self._settled():
+                for root, name in self._repositories():
+                    self._run.check()
+                    with self._run.guarded(name, root):
+                        self._repository(root, name)
+                self._workers.drain()
+        except TimeUp:
+            self._workers.drain()
+            raise
+        finally:
+            self._hasher.stopped.set()
+            self._workers.close()
+            self._end()
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """What is replaced may have been safe for years, so what replaces it has to be on the device."""
+        with ExitStack() as stack:
+            for root in self._run.roots:
+                if not (self._run.dry_run or root.read_only or root.is_bucket):
+                    with self._run.guarded(root.label, root):
+                        stack.enter_context(root.local.context.durable.settled())
+            yield
+
+    def _repositories(self) -> Iterator[tuple[Root, str]]:
+        able = {root.label for root in self._run.roots if not root.is_bucket and self._is_able(root)}
+        for root, name in self._run.repositories():
+            if root.label in able and root.owns(name):
+                yield root, name
+
+    def _is_able(self, root: Root) -> bool:
+        if not root.driver.capabilities.links:
+            none = CannotLink(f"{root.label} has no hard links, so nothing can be shared there")
+            self._run.error(root.label, none, root)
+        return root.driver.capabilities.links
+
+    def _repository(self, root: Root, name: str) -> None:
+        self._run.add("repositories")
+        known_damaged, left = set(root.local.damaged.digests()), list[HashResult]()
+        for digest, info in RepositoryCheck(root, name).blobs():
+            self._run.check()
+            self._run.add("blobs")
+            if is_stub(digest, info.size) or (digest in known_damaged and root.local.damaged.holds(digest, info)):
+                left.append(HashResult(digest, info))
+            else:
+                self._consider(root, name, digest, info)
+        self._follow.of_left(root, name, left)
+
+    def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
+        root.local.context.durable.seen(info)
+        pooled = self._pool(root, name, digest, info)
+        if pooled is None or same_file(pooled, info):
+            self._run.add("shared", int(info.nlink > 2))
+        elif not _alike(pooled, info):
+            # An inode has one owner, one group, one mode.
+            self._run.add("left_unlike")
+            self._run.add("left_unlike_bytes", info.size)
+        elif self._run.dry_run:
+            self._plan.link(name, digest, info)
+        else:
+            pair = _Pair(root, name, digest)
+            self._workers.put(partial(self._merge, pair), partial(self._done, pair))
+
+    def _pool(self, root: Root, name: str, digest: Digest, info: Info) -> Info | None:
+        """What others are linked to. None: nothing yet, so this blob is offered."""
+        pooled = root.local.context.stat(keys.pool(digest))
+        if self._run.dry_run:
+            return pooled or self._plan.first(root, digest, info)
+        if pooled is None:
+            self._offer(root, name, digest)
+            return None
+        root.local.context.durable.seen(pooled)
+        if info.nlink > pooled.nlink and self._is_full(root, name, digest):
+            return info
+        return pooled
+
+    def _offer(self, root: Root, name: str, digest: Digest) -> None:
+        """A name in the pool. It is a hint that nobody believes unread, so this blob need not be read now."""
+        with suppress(Exists, NotFound, CannotLink):
+            root.local.context.link_into(keys.blob(name, digest), keys.pool(digest))
+
+    def _is_full(self, root: Root, name: str, digest: Digest) -> bool:
+        """Has its inode all the names that it can have? Then it was the pool's once, and all is well."""
+        context, temp = root.local.context, keys.tmp(root.local.context.clock.token())
+        try:
+            context.driver.link(keys.blob(name, digest), temp)
+        except CannotLink:
+            return True
+        finally:
+            context.discard(temp)
+        return False
+
+    def _replace_pooled(self, root: Root, name: str, digest: Digest, mine: HeldFile) -> bool:
+        """Offer this blob, which was hashed, in place of a copy that takes no more names."""
+        try:
+            with own_name(root.local.context, keys.blob(name, digest), mine) as temp:
+                root.driver.rename(temp, keys.pool(digest))
+        except (Changed, NotFound, CannotLink):
+            return False
+        return True
+
+    # -- in a worker ----------------------------------------------------------------------------
+
+    def _merge(self, pair: _Pair) -> _Result:
+        """Both are hashed and held until one has taken the place of the other."""
+        try:
+            with self._inspector.held(pair.root, pair.blob, pair.digest) as mine:
+                if mine.held is None or not mine.result.good:
+                    return _Result("moved" if mine.result.gone else "damaged", result=mine.result)
+                with self._turns[hash(pair.digest) % TURNS], self._look_at_pooled(pair) as pooled:
+                    return self._share(pair, mine.held, pooled)
+        except (NotFound, Changed):
+            return _Result("moved")
+        except StorageError as error:
+            return _Result("failed", error=error)
+
+    @contextmanager
+    def _look_at_pooled(self, pair: _Pair) -> Iterator[Looked]:
+        """Hashed once in a run, however many repositories have other copies, but for what another process than this
+        one has touched meanwhile."""
+        key, known = keys.pool(pair.digest), self._pooled.get((pair.root.label, pair.digest))
+        if known is not None and known.info is not None:
+            with pair.root.driver.open(key) as reader:
+                held = HeldFile(reader)
+                if FileIdentity.of(known.info).is_untouched(held.info):
+                    yield Looked(known, held)
+                    return
+        with self._inspector.held(pair.root, key, pair.digest) as looked:
+            yield looked
+
+    def _share(self, pair: _Pair, mine: HeldFile, pooled: Looked) -> _Result:
+        result = pooled.result
+        if pooled.held is None or not result.good:
+            return _Result("moved" if result.gone else "pool_damaged", result=result)
+        if not _are_alike(mine, pooled.held):
+            return _Result("unlike")
+        try:
+            return self._link(pair, mine, pooled.held)
+        finally:
+            self._remember(pair, result, pooled.held)
+
+    def _remember(self, pair: _Pair, result: HashResult, pooled: HeldFile) -> None:
+        """As it is now, after our own link, while it is still held."""
+        now = pooled.reader.info() if pooled.reader is not None else None
+        if pooled.is_at(now):
+            self._pooled.put((pair.root.label, pair.digest), HashResult(pair.digest, now, result.found))
+
+    def _link(self, pair: _Pair, mine: HeldFile, pooled: HeldFile) -> _Result:
+        """link(pool, tmp), lock, still the file that was hashed?, rename, unlock."""
+        context, replaced = pair.root.local.context, list[Info]()
+
+        def still(now: Info) -> bool:
+            replaced.append(now)
+            return mine.is_at(now)
+
+        try:
+            with own_name(context, keys.pool(pair.digest), pooled) as temp:
+                if not swap(context, context.locks, pair.name, pair.digest, temp, still):
+                    return _Result("moved")
+        except CannotLink:
+            # EMLINK: from here on the pool has the second inode.
+            return _Result("full" if self._replace_pooled(pair.root, pair.name, pair.digest, mine) else "moved")
+        return _Result("linked", saved=replaced[0].size if replaced[0].nlink == 1 else 0)
+
+    # -- with the result ------------------------------------------------------------------------
+
+    def _done(self, pair: _Pair, result: _Result) -> None:
+        self._hasher.tell(pair.name)
+        with self._run.guarded(pair.name, pair.root):
+            if result.outcome == "linked":
+                self._count(pair, result.saved)
+            elif result.outcome == "damaged" and result.result:
+                self._follow.of_left(pair.root, pair.name, [result.result])
+            elif result.outcome == "pool_damaged" and result.result:
+                self._throw_out(pair, result.result)
+            elif result.error is not None:
+                raise result.error
+            else:
+                self._run.add(f"left_{result.outcome}")
+
+    def _count(self, pair: _Pair, saved: int) -> None:
+        key = (pair.root.label, pair.name)
+        linked, bytes_saved = self._tally.get(key, (0, 0))
+        self._tally[key] = (linked + 1, bytes_saved + saved)
+        self._run.add("linked")
+        self._run.add("saved_bytes", saved)
+
+    def _throw_out(self, pair: _Pair, result: HashResult) -> None:
+        """The pool's copy is damaged: told for each repository that has it. The good one is offered instead."""
+        for name in pair.root.catalog.walk():
+            if result.is_about(pair.root.local.context.stat(keys.blob(name, pair.digest))):
+                self._follow.of_left(pair.root, name, [result])
+        if same_file(result.info, pair.root.local.context.stat(keys.pool(pair.digest))):
+            pair.root.local.context.discard(keys.pool(pair.digest))  # a hint: a good one, come in between, is no loss
+        if (now := pair.root.local.context.stat(pair.blob)) is not None:
+            self._consider(pair.root, pair.name, pair.digest, now)
+
+    def _end(self) -> None:
+        for (_, name), (linked, saved) in self._tally.items():
+            self._run.item(action="linked", repository=name, blobs=linked, saved_bytes=saved)
+        for root in self._run.roots:
+            if not (self._run.dry_run or root.read_only or root.is_bucket or root.label in self._run.away):
+                self._first_seen[root.label].save()
+
+
+class _Plan:
+    """What a dry run would do. Nothing is read: that the two are equal is only assumed."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._firsts: dict[tuple[str, Digest], Info] = {}
+        self._left: dict[tuple[int, int], int] = {}
+
+    def first(self, root: Root, digest: Digest, info: Info) -> Info:
+        """The first blob of a digest would be the pool's."""
+        return self._firsts.setdefault((root.label, digest), info)
+
+    def link(self, name: str, digest: Digest, info: Info) -> None:
+        """The last name of an inode saves its bytes."""
+        inode = file_number(info)
+        self._left[inode] = self._left.get(inode, info.nlink) - 1
+        saved = 0 if self._left[inode] else info.size
+        self._run.item(action="link", repository=name, digest=str(digest), size_bytes=info.size, saved_bytes=saved)
+        self._run.add("linked")
+        self._run.add("saved_bytes", saved)
+
+
+def _alike(one: Info, other: Info) -> bool:
+    return (one.uid, one.gid, one.mode, one.dev) == (other.uid, other.gid, other.mode, other.dev)
+
+
+def _are_alike(one: HeldFile, other: HeldFile) -> bool:
+    """Also in what a list of names does not tell."""
+    if one.reader is None or other.reader is None or not _alike(one.info, other.info):
+        return False
+    return one.reader.labels() == other.reader.labels()

@@ -1,0 +1,273 @@
+"""Collection in a directory by the steps of local.md: mark, plan, condemn, wait, purge. No lock but short ones.
+
+A collector never deletes: it condemns, by renaming what no manifest reaches into the trash, and what
+has lain there for longer than the delay is purged. Killed anywhere, the next run goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
+from zotctl.jobs.gc_plan import GcOptions, Planner
+from zotctl.jobs.local import leftovers
+from zotctl.jobs.local.ages import Ages
+from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.run import Run
+from zotctl.jobs.walk import Reachable, ReachableBlobs
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.local.trash import Folder
+from zotctl.storage.locks import Held
+from zotctl.storage.root import Root
+
+BATCH = 64
+COMPACT_ABOVE = 1 << 20
+"""Bytes of a repository's history above which it is compacted."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What holds for one root in one run."""
+
+    options: GcOptions
+    moving: ActiveUploads
+
+    def dry_run(self, run: Run) -> bool:
+        return run.dry_run or self.options.dry_run
+
+
+class LocalCollector:
+    """One root in one run."""
+
+    at_once = 1
+
+    def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
+        self.halted = threading.Event()
+        self._run, self._root = run, root
+        now, rehearsed = run.clock.now(), run.dry_run or options.dry_run
+        self._ages = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=rehearsed)
+        self._chosen = Chosen(options, ActiveUploads(root, options.delay, now, self._ages))
+        self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
+
+    def begin(self) -> None:
+        """First of all, so that a run that is cut short frees something."""
+        if not self._chosen.dry_run(self._run):
+            purge(self._run, self._root, self._chosen)
+
+    def order(self, names: Iterator[str]) -> Iterator[str]:
+        return names
+
+    def collect(self, name: str) -> None:
+        Collection(self._run, self._root, name, self._run_name, self._chosen, self._ages).collect()
+
+    def stopped(self) -> None:
+        """Nothing to be remembered: what was condemned lies in the trash, the rest is found again."""
+
+    def end(self) -> None:
+        if not self._chosen.dry_run(self._run):
+            leftovers.sweep(self._run, self._root, self._chosen.options.delay, self._ages)
+
+
+class Collection:
+    """One repository in one run."""
+
+    def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen, ages: Ages) -> None:
+        self._run, self._root, self._name, self._run_name = run, root, name, run_name
+        self._options, self._moving = chosen.options, chosen.moving
+        self._dry_run, self._ages = chosen.dry_run(run), ages.later(run.clock.now())
+        self._local, self._planner = root.local, Planner(run, root, name, chosen.options, run.clock.now())
+        self._marker = self._planner.marker
+
+    def collect(self) -> None:
+        if not self._dry_run:
+            self._local.take_over(self._name)
+        try:
+            plan = self._planner.plan()
+        except NotFound:
+            return  # it is gone
+        if plan is None:
+            return
+        condemned = list(self._unreachable(plan.rest))
+        self._tell(condemned)
+        if self._dry_run:
+            return
+        digests = [digest for digest, _ in condemned]
+        try:
+            self._planner.drop_rows(plan.drops)
+        except NoSpace:
+            self._condemn(digests)  # what no row needs goes without a new index.json, and makes room for one
+            self._planner.drop_rows(plan.drops)
+        self._condemn(digests)
+        self._keep_house()
+
+    # -- 1 mark, 2 plan -------------------------------------------------------------------------
+
+    def _unreachable(self, marks: Reachable) -> Iterator[tuple[Digest, int]]:
+        """Blobs that nothing reaches and that were not written within the delay, nor since the oldest upload that is
+        still moving began, which spares pushes under way the way to the trash and back."""
+        since = self._moving.since(self._name)
+        for digest in self._blobs():
+            if digest not in marks.reachable:
+                info = self._local.context.stat(key := keys.blob(self._name, digest))
+                if info is not None and info.is_file:
+                    written = self._ages.written(key, info)
+                    if self._ages.is_old(written, self._options.delay) and written < since:
+                        yield digest, info.size
+
+    def _blobs(self) -> Iterator[Digest]:
+        """What has the name of a blob. Anything else in there is nobody's business, and stays."""
+        for algorithm in self._scan(keys.blobs(self._name)):
+            for encoded in self._scan(keys.blobs_of(self._name, algorithm)):
+                with suppress(DigestInvalid):
+                    yield parse_digest(f"{algorithm}:{encoded}")
+
+    def _scan(self, key: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in self._root.driver.scan(key))
+        except NotFound:
+            return []
+
+    def _tell(self, condemned: list[tuple[Digest, int]]) -> None:
+        for digest, size in condemned:
+            self._run.item(action="condemn", repository=self._name, digest=str(digest), size_bytes=size)
+            self._run.add("condemned")
+            self._run.add("condemned_bytes", size)
+
+    # -- 3 condemn ------------------------------------------------------------------------------
+
+    def _condemn(self, digests: list[Digest]) -> None:
+        if not digests:
+            return
+        for batch in batches(digests, BATCH):
+            self._run.check()
+            try:
+                self._condemn_batch(batch)
+            except NoSpace as error:
+                raise NoSpace(f"{error.message}; `zotctl gc --delay 0s` frees space without the trash") from error
+
+    def _condemn_batch(self, batch: Sequence[Digest]) -> None:
+        with self._local.context.locks.hold(self._name) as held:
+            try:
+                marks = self._marker.now()
+            except NotFound:
+                return  # removed meanwhile, by another collector or by hand
+            if marks.faults:
+                return
+            left = [digest for digest in batch if digest not in marks.reachable]
+            self._local.context.durable.index(self._name)
+            if self._options.kept > 0:
+                self._local.trash.condemn(held, self._run_name, left)
+            else:
+                self._unlink(held, left)
+
+    def _unlink(self, held: Held, digests: Sequence[Digest]) -> None:
+        """`--delay 0s` is an explicit wish: nothing is kept, and no folder in the trash needs room."""
+        for digest in digests:
+            key = keys.blob(held.name, digest)
+            info = self._local.context.stat(key)
+            if info is not None:
+                self._local.context.discard(key)
+                self._local.pool.release(digest)
+                self._run.add("purged")
+                self._run.add("purged_bytes", info.size if info.nlink <= 2 else 0)
+
+    def _keep_house(self) -> None:
+        remove_empty(self._root, self._name, self._options.delay, self._ages)
+        leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._ages)
+        if self._local.history.size(self._name) > COMPACT_ABOVE:
+            with self._local.context.locks.hold(self._name), suppress(NotFound):
+                marks = self._marker.now()
+                # Else what is not known would be forgotten, or what was removed since another tool wrote its rows.
+                if not (marks.faults or self._local.indexes.owed(self._name)):
+                    self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
+
+
+def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
+    """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
+    meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
+    context = root.local.context
+    with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):
+        if len(root.protocol.read_index(held.name).index):
+            return
+        info = context.driver.stat(keys.index(name))
+        if not ages.is_old(ages.written(keys.index(name), info), delay):
+            return
+        known = {"blobs", "index.json", "oci-layout"}
+        if {entry.name for entry in context.driver.scan(name) if entry.is_file} - known:
+            return
+        for entry in context.driver.scan(keys.blobs(name)):
+            context.driver.rmdir(keys.blobs_of(name, entry.name))
+        context.driver.rmdir(keys.blobs(name))
+        context.driver.unlink(keys.layout(name))
+        context.driver.unlink(keys.index(name))
+        while name:
+            context.driver.rmdir(name)
+            name = keys.parent(name)
+
+
+def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+# -- 4 wait, 5 purge ----------------------------------------------------------------------------
+
+
+def purge(run: Run, root: Root, chosen: Chosen) -> None:
+    """Free what has lain in the trash for longer than it is kept, by the storage's own clock."""
+    trash = root.local.trash
+    ages = Ages(root.driver, trash.now() / 1e9, at_once=chosen.options.kept == 0)
+    for folder in list(trash.folders()):
+        run.check()
+        stamp = trash.stamp(folder)
+        if not run.covers(folder.name) or not _is_due(root, folder, chosen, ages):
+            continue
+        with run.guarded(folder.name, root):
+            _purge_folder(run, root, folder, stamp)
+        trash.sweep(folder)
+
+
+def _is_due(root: Root, folder: Folder, chosen: Chosen, ages: Ages) -> bool:
+    """What was condemned after the oldest active upload began is left for that, whatever it takes."""
+    if (info := root.local.context.stat(folder.key)) is None:
+        return True
+    condemned = ages.written(folder.key, info)
+    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):
+        return False
+    return ages.is_old(condemned, chosen.options.kept)
+
+
+def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
+    """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
+    local, marker = root.local, ReachableBlobs(root, folder.name)
+    local.take_over(folder.name)
+    sizes = dict(local.trash.lying(folder))
+    if local.trash.stamp(folder) != stamp:
+        return
+    for batch in batches(list(sizes), BATCH):
+        run.check()
+        with local.context.locks.hold(folder.name) as held:
+            needed = _needed(marker)
+            if needed is None:
+                return
+            local.context.durable.index(folder.name)
+            gone = local.trash.purge(held, folder, {digest: sizes[digest] for digest in batch}, needed)
+        for digest in gone:
+            local.pool.release(digest)
+            run.add("purged")
+            run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
+
+
+def _needed(marker: ReachableBlobs) -> set[str] | None:
+    """What is reachable now: a foreign tool may have referenced it. None: that can't be known."""
+    try:
+        marks = marker.now()
+    except NotFound:
+        return set()
+    except (LayoutInvalid, ZotctlError):
+        return None
+    return None if marks.faults else marks.reachable

@@ -1,0 +1,135 @@
+"""`gc --restore RUN|DIGEST|NAME@DIGEST`: back out of the trash, deletions by clients too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zotctl.errors import Damaged, DigestInvalid, NotFound, ReadOnly, Unsupported
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage import keys
+from zotctl.storage.driver import Info
+from zotctl.storage.graph import Content, ManifestFacts, ManifestGraph, Reference, understand
+from zotctl.storage.graphs import reader_of
+from zotctl.storage.index import Index
+from zotctl.storage.local.trash import Folder
+from zotctl.storage.protocol import Change, Transaction
+from zotctl.storage.root import Root
+
+
+def restore(run: Run, what: str) -> None:
+    """Link back what `what` names; a manifest gets its row again, without the tags that it had.
+
+    Raises NotFound (exit 10) when nothing in the trash answers to it.
+    """
+    name, _, text = what.rpartition("@")
+    digest = _digest(text)
+    found = False
+    for root in _with_trash(run):
+        for folder in root.local.trash.folders():
+            if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
+                continue
+            for candidate, size in _lying(root, folder, digest):
+                found = True
+                _restore(run, root, folder, candidate, size)
+    if not found:
+        raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
+
+
+def _with_trash(run: Run) -> list[Root]:
+    """Raises Unsupported if there is none: what was deleted on a bucket is gone."""
+    roots = [root for root in run.store.roots if not root.is_bucket]
+    if not roots:
+        label = run.store.roots[0].label
+        raise Unsupported(f"{label}: there is no trash on a bucket: what `gc` has deleted there is gone")
+    return roots
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return parse_digest(text)
+    except DigestInvalid:
+        return None
+
+
+def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
+    for candidate, info in root.local.trash.lying(folder):
+        if digest is None or candidate == digest:
+            yield candidate, info.size
+
+
+def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) -> None:
+    run.item(action="restore", repository=folder.name, digest=str(digest), size_bytes=size, run=folder.run)
+    run.add("restored")
+    run.add("restored_bytes", size)
+    if not root.owns(folder.name):
+        refusal = ReadOnly(f"{folder.name} is only read from here, so nothing comes back into it")
+        run.error(folder.name, refusal, root)
+        return
+    if run.dry_run:
+        return
+    root.local.layouts.make(folder.name, digest.algorithm, None)
+    root.local.trash.restore_from(folder.run, folder.name, digest)
+    facts = _as_manifest(root, folder.name, digest)
+    if facts is not None:
+        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, digest, facts)])
+        if outcome is not None:
+            run.error(folder.name, outcome, root)
+
+
+def _as_manifest(root: Root, name: str, digest: Digest) -> ManifestFacts | None:
+    """What lay there as bytes: a manifest says so itself, by its media type or by its shape."""
+    try:
+        return understand(reader_of(root.protocol, name)(digest, False), digest).facts
+    except (NotFound, Damaged):
+        return None
+
+
+def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
+    """Its row, with all that it needs: that comes back from the trash, too. Raises NotFound where it can't."""
+
+    def change(tx: Transaction, draft: Index) -> None:
+        read = reader_of(root.protocol, tx.name)
+
+        def taken_back(digest: Digest, whole: bool) -> Content:
+            tx.require(digest)
+            return read(digest, whole)
+
+        graph = ManifestGraph(taken_back)
+        graph.add([Reference(digest, facts.size, facts.media_type)])
+        for fault in graph.faults.values():
+            if fault.may_pass and graph.is_needed(fault.digest):
+                raise NotFound(f"{fault.digest}: {fault.reason}")
+        for leaf in graph.leaves:
+            tx.require(parse_digest(leaf))
+        for found in graph.facts.values():
+            for blob in found.blobs:
+                if not is_nondistributable(blob.media_type):
+                    tx.require(parse_digest(blob.digest))
+        draft.put(digest, facts.size, facts.media_type)
+        root.history.note(tx.name, "push", digest)  # before the rename, as for a push
+
+    return change
+
+
+def list_trash(run: Run) -> None:
+    """What lies in the trash, by run and repository."""
+    for root in _with_trash(run):
+        for folder in root.local.trash.folders():
+            lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
+            if not lying:
+                continue
+            size = sum(info.size for _, info in lying)
+            run.item(
+                action="lies", run=folder.run, repository=folder.name, deleted=folder.deleted,
+                digests=[str(digest) for digest, _ in lying], size_bytes=size,
+            )  # fmt: skip
+            run.add("lying", len(lying))
+            run.add("lying_bytes", size)
+
+
+def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
+    """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
+    stat = root.local.context.stat
+    return [one for one in root.local.trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]

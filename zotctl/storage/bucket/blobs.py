@@ -1,0 +1,225 @@
+"""BucketBlobs on a bucket: find, open, mount, publish, delete (s3.md 2, 3 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound
+from zotctl.oci.digest import Digest, is_stub
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.damage import DamagedObjects
+from zotctl.storage.bucket.history import PUSHED
+from zotctl.storage.bucket.index import IndexObjects
+from zotctl.storage.bucket.infos import info_of
+from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
+from zotctl.storage.bucket.objects.replacing import hashed
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.reservations import BELIEVED, Reservations
+from zotctl.storage.bucket.zot_stubs import Stubs
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Info, Reader
+
+SEEN_MANIFESTS = 100_000
+
+
+class BucketBlobs:
+    def __init__(
+        self,
+        context: BucketContext,
+        damaged: DamagedObjects,
+        stubs: Stubs,
+        indexes: IndexObjects,
+        reservations: Reservations,
+        intents: DeletionIntents,
+    ) -> None:
+        self._context, self._damaged, self._stubs, self._indexes = context, damaged, stubs, indexes
+        self._reservations, self._intents = reservations, intents
+        self._manifests: Lru[tuple[str, str], float] = Lru(SEEN_MANIFESTS)
+        """Until when they are said to be there."""
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def find(self, name: str, digest: Digest) -> Info:
+        """Yes is a reservation (I6). NotFound: absent, no right to it, being collected. Damaged: known to be damaged,
+        or a stub."""
+        return self.sound(name, digest, self._reservations.reserve(name, digest))
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        """Its bytes. No reservation: who only reads needs none. NotFound, Damaged."""
+        damaged: Damaged | None = None
+        for place in self._readable(name, digest):
+            try:
+                return self._open(name, digest, place)
+            except NotFound:
+                pass
+            except Damaged as error:
+                damaged = error
+        if (origin := self._stubs.origin(name, digest)) is not None:
+            return self._context.objects.open(origin)
+        self._reservations.forget(name, digest)
+        raise damaged or NotFound(f"no {digest} in {name}")
+
+    def locate(self, name: str, digest: Digest) -> Object:
+        """Where its bytes are, for whoever shall read them without us. NotFound, Damaged."""
+        for place in self._readable(name, digest):
+            if (found := self._context.head(place)) is not None:
+                self.sound(name, digest, found)
+                return found
+        self._reservations.forget(name, digest)
+        raise NotFound(f"no {digest} in {name}")
+
+    def has_manifest(self, name: str, digest: Digest, size: int) -> bool:
+        """See `StoreProtocol.still_has`: what was read, written or seen within the last half minute."""
+        now = self._context.clock.boottime()
+        until = self._manifests.get((name, digest))
+        if until is not None and now < until and digest not in self._context.damaged:
+            return True
+        for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
+            found = self._context.head(place)
+            if found is not None and found.size == size and not self._damaged.holds(digest, found):
+                self._manifests.put((name, digest), now + BELIEVED)
+                return True
+        return False
+
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
+        found = self.lying(name, digest)
+        if found is None or hashed(self._context.objects, found.key, digest.algorithm) == digest:
+            return found is not None
+        self._damaged.mark(digest, found)
+        self._reservations.forget(name, digest)
+        return False
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        """Of a row of index.json, which is the right to it. NotFound, Damaged."""
+        seen = self._context.clock.boottime()
+        try:
+            reader = self._open(name, digest, keys.blob(name, digest))
+        except (NotFound, Damaged):
+            if self._context.pooled:
+                with suppress(NotFound, Damaged):
+                    return self._open(name, digest, keys.shared(digest))
+            raise
+        self._manifests.put((name, digest), seen + BELIEVED)
+        return reader
+
+    def lying(self, name: str, digest: Digest) -> Object | None:
+        """The object that this repository reads, in whatever state it is. A whole one goes before a stub."""
+        found = [there for place in self._readable(name, digest) if (there := self._context.head(place)) is not None]
+        return next((one for one in found if one.size), found[0] if found else None)
+
+    def _open(self, name: str, digest: Digest, place: str) -> Reader:
+        reader = self._context.objects.open(place)
+        try:
+            info = reader.info()
+            self.sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def _readable(self, name: str, digest: Digest) -> tuple[str, ...]:
+        """Where this repository may read: its own blobs, and of the pool what it holds or reaches (I7)."""
+        own, shared = keys.blob(name, digest), keys.shared(digest)
+        places = self._context.places(name, digest)
+        if places == (own,):
+            return places
+        if not self._context.dedupe:
+            return (own, shared) if not self._has_own(own, digest) and self._may(name, digest) else (own,)
+        return places if self._may(name, digest) else (own,)
+
+    def _has_own(self, own: str, digest: Digest) -> bool:
+        found = self._context.head(own)
+        return found is not None and not is_stub(digest, found.size)
+
+    def _may(self, name: str, digest: Digest) -> bool:
+        if self._reservations.since(name, digest) is not None:
+            return True
+        return self._context.head(keys.reservation(digest, name)) is not None or self._reservations.right(name, digest)
+
+    def sound(self, name: str, digest: Digest, found: Object) -> Info:
+        if is_stub(digest, found.size) or self._damaged.holds(digest, found):
+            self._reservations.forget(name, digest)
+            raise Damaged(f"{digest} is damaged here; push it again to heal it")
+        return info_of(found)
+
+    # -- publishing -----------------------------------------------------------------------------
+
+    def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
+        """Promise, then let `make` give verified bytes their key, then forget that they were damaged."""
+        place = self._context.blob(name, digest)
+        self._indexes.ensure(name)
+        found = self._reservations.publish(name, digest, place, lambda: make(place), new=new)
+        self._heal(digest, place)
+        return found
+
+    def still_reserved(self, name: str, digest: Digest) -> None:
+        """Before an answer that may come late: from memory, or else from P1. NotFound."""
+        self._reservations.reserve(name, digest)
+
+    def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        """M3: a manifest lies in its repository, and its own time stamp is its hold."""
+        if self._reservations.confirmed(name, digest) is not None:
+            return
+        place, since = keys.blob(name, digest), self._reservations.now(name)  # which is when it begins to be put, too
+        sha256 = digest.encoded if digest.algorithm == "sha256" else ""
+        etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
+        while self._intents.wait_out([place]):
+            since = self._reservations.now(name)
+            etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
+        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, since.at)
+        self._heal(digest, place)
+
+    def _heal(self, digest: Digest, place: str) -> None:
+        """What was written there is another object than the one that was marked; its mark is of no use any more."""
+        if digest in self._context.damaged:
+            self._damaged.clear(digest, place)
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        """Without the bytes; False: the source has no such blob, or may not read it."""
+        own = keys.blob(source, digest)
+        for place in self._readable(source, digest):
+            if place == own and self._context.head(own) is None:
+                continue  # a hold is a right: none is written before the source has shown that it has one (I7)
+            with suppress(NotFound, Damaged):
+                self.publish(name, digest, partial(self._take, source, digest, place), new=True)
+                return True
+        return False
+
+    def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
+        """In the pool it is there already; else one copy on the server's side, which no mark is about."""
+        if place != target and digest in self._context.damaged:
+            self.sound(source, digest, self._context.objects.head(place))
+        found = self._context.objects.head(place) if place == target else self._context.objects.copy(place, target)
+        self.sound(source, digest, found)
+        return found
+
+    def delete(self, name: str, digest: Digest, void: Callable[[], None]) -> None:
+        """On purpose, whatever was reserved (I6 is about collection). `void` makes reservations void, or refuses.
+
+        The bytes of the repository's own go by deletes that were signed beforehand, under an intent, as a
+        collector's do; of the pool only the right goes. NotFound.
+        """
+        own = keys.blob(name, digest)
+        if self._context.head(own) is None and not self._may(name, digest):
+            raise NotFound(f"no {digest} in {name}")
+        presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], SIGNED_FOR)
+        intent = self._intents.announce([own])
+        over = True
+        try:
+            void()
+            over = False
+            self._context.objects.execute(presigned)
+            over = True
+        except DoneUnanswered:
+            pass  # but it may be done once more
+        except Expired as error:
+            over = True
+            raise Busy(f"the deletion of {digest} took too long; try again") from error
+        finally:
+            self._context.deletions.change()
+            if over:  # else the intent stays until nothing can happen any more
+                self._intents.withdraw(intent)

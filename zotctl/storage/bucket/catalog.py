@@ -1,0 +1,109 @@
+"""The repositories of a bucket (s3.md 2): from the list in `.zotctl/names/`, which costs a request for a thousand, or
+by a walk, which costs one each.
+
+The list is a cache. What came here by other ways than a push, it does not have: so it is made by a walk when there was
+none, and each job walks, and adds to it what it lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from zotctl.errors import NameInvalid, StorageError
+from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.oci.reference import parse_name
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.catalog import Passed
+
+log = logging.getLogger("zotctl.storage")
+
+AT_ONCE = 64
+"""Directories that are listed side by side."""
+
+
+class ListedNames:
+    def __init__(self, context: BucketContext) -> None:
+        self._context = context
+        self._stores: set[str] = set()
+        self._made = False
+        """The list was made once: it has at least what was here then, and what was pushed."""
+
+    def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
+        """In the order of their components, which is not that of a bucket: so all are listed, 1000 to a request."""
+        after = last.split("/") if last else []
+        for name in self._names():
+            if name.split("/") > after and (wanted is None or wanted(name)):
+                yield name
+
+    def everything(self, passed: Passed | None = None) -> Iterator[str]:
+        """What is really there, as jobs want it; then the list has it, too. A bucket is seen whole, or not at all, so
+        nobody has to be told that something was passed over."""
+        found = _sorted(self._walk())
+        self._complete(found, set(self._listed()))
+        yield from found
+
+    def _names(self) -> list[str]:
+        listed = list(self._listed())
+        return _sorted(listed) if self._made else list(self.everything())
+
+    def _listed(self) -> Iterator[str]:
+        prefix = f"{keys.NAMES}/"
+        for found in self._context.objects.list(prefix):
+            if found.key == keys.NAMES_MADE:
+                self._made = True
+            elif name := keys.name_of(found.key.removeprefix(prefix)):
+                yield name
+
+    def _complete(self, found: list[str], listed: set[str]) -> None:
+        """Never raises: without it, the next one walks, too."""
+        lacking = [name for name in found if name not in listed]
+        with suppress(StorageError):
+            if self._context.writes() and not self._context.read_only and (lacking or not self._made):
+                self._context.each(
+                    [partial(self._context.objects.put, keys.listed_name(name), b"") for name in lacking]
+                )
+                self._context.objects.put(keys.NAMES_MADE, b"")
+                self._made = True
+
+    def _walk(self) -> Iterator[str]:
+        """Level by level, many directories at once."""
+        level = [""]
+        while level:
+            below: list[str] = []
+            for start in range(0, len(level), AT_ONCE):
+                some = level[start : start + AT_ONCE]
+                for directory, (is_layout, inside) in zip(some, self._look_into(some), strict=True):
+                    below += inside
+                    if is_layout:
+                        yield directory
+            level = below
+
+    def _look_into(self, directories: list[str]) -> list[tuple[bool, list[str]]]:
+        return self._context.each([partial(self._scan, directory) for directory in directories])
+
+    def _scan(self, directory: str) -> tuple[bool, list[str]]:
+        is_layout, below = False, list[str]()
+        for name, is_folder in self._context.objects.names(directory):
+            if directory and is_folder and name == keys.HIDDEN:
+                self._report_store(directory)
+                return False, []
+            is_layout = is_layout or (name == LAYOUT_FILE and bool(directory))
+            with suppress(NameInvalid):
+                if is_folder:
+                    below.append(parse_name(f"{directory}/{name}" if directory else name))
+        return is_layout, below
+
+    def _report_store(self, directory: str) -> None:
+        """A store of its own below this one: its servers make their reservations there, where no job of ours looks."""
+        if directory not in self._stores:
+            self._stores.add(directory)
+            label = self._context.objects.label
+            log.warning(f"{label}/{directory} is a store of its own and is left out: name it by its own address")
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.split("/"))

@@ -1,0 +1,72 @@
+"""What scrub found damaged on a bucket, and nobody has healed yet (s3.md 6).
+
+A mark is an object: `damaged/ALG/ENC/a:b` for the copy in a repository, `damaged/ALG/ENC/_blobs` for that in the
+pool, which several may read. It says which object it is about, so what is written in its place is not damaged. HEAD
+and GET then say 404, so that clients push it again. Which digests have a mark is looked up in the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from zotctl.errors import DigestInvalid, NotFound, StorageError
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.seam import Object
+
+LOOK_EVERY = 30.0
+
+
+class DamagedObjects:
+    def __init__(self, context: BucketContext) -> None:
+        self._context = context
+        self._looked = float("-inf")
+
+    def refresh(self, *, now: bool = False) -> None:
+        """Learn what others have marked; a LIST twice a minute, or `now`. Never raises for a bucket that is away."""
+        if now or self._context.clock.elapsed() - self._looked >= LOOK_EVERY:
+            self._looked = self._context.clock.elapsed()
+            with suppress(StorageError):
+                self._context.damaged = {digest for digest, _ in self.marks()}
+
+    def marks(self) -> Iterable[tuple[Digest, str]]:
+        """Each damaged copy: its digest, and its key."""
+        for found in self._context.objects.list(f"{keys.DAMAGED}/"):
+            algorithm, _, rest = found.key.removeprefix(f"{keys.DAMAGED}/").partition("/")
+            encoded, _, component = rest.partition("/")
+            with suppress(DigestInvalid):
+                digest = parse_digest(f"{algorithm}:{encoded}")
+                if component == keys.SHARED:
+                    yield digest, keys.shared(digest)
+                elif name := keys.name_of(component):
+                    yield digest, keys.blob(name, digest)
+
+    def holds(self, digest: Digest, found: Object) -> bool:
+        """Is this object known to be damaged? A request only where some copy of the digest is."""
+        if digest not in self._context.damaged:
+            return False
+        with suppress(NotFound):
+            got = self._context.objects.get(_mark(digest, found.key))
+            # What this process wrote itself, it knows without its time.
+            now = found if found.modified else self._context.objects.head(found.key)
+            return got is not None and got[1] == _identity(now)
+        return False
+
+    def mark(self, digest: Digest, found: Object) -> None:
+        """From now on nobody reads this object, until it is written again."""
+        self._context.objects.put(_mark(digest, found.key), _identity(found))
+        self._context.damaged.add(digest)
+
+    def clear(self, digest: Digest, key: str) -> None:
+        self._context.objects.delete(_mark(digest, key))
+
+
+def _mark(digest: Digest, key: str) -> str:
+    return keys.damaged(digest, keys.SHARED if key == keys.shared(digest) else key.rpartition("/blobs/")[0])
+
+
+def _identity(found: Object) -> bytes:
+    """The bytes as they were written once: the same bytes, written again, have another time."""
+    return f"{int(found.modified)} {found.size}".encode()

@@ -1,0 +1,166 @@
+"""What was pushed and pulled on a bucket (storage.history): objects `history/KEY/TOKEN`, each some lines of JSON.
+
+Events are kept in the process and written about once a minute, for no request waits for them: killed, a process loses
+its last ones. What retention has to know all the same, it can tell from the objects: a manifest that was pushed here
+says so in its metadata, and its time is that of its last push. Unknown means keep.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from zotctl.errors import NotFound, StorageError
+from zotctl.oci.digest import check_digest
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.cache import Lru
+from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
+from zotctl.storage.protocol import Snapshot
+
+FLUSHED_EVERY = 60.0
+"""Seconds."""
+MOST_EVENTS = 100_000
+"""Kept in memory while the bucket is away; then the oldest go."""
+LOOKED_AT = 10_000
+FILES = 8
+"""Objects of a repository above which they are made one."""
+REMEMBERED = 32 << 20
+"""Bytes of events that were read, and never change."""
+SLACK = 60.0
+"""Seconds by which a process may be wrong about the server's clock, generously: kept, an event costs some bytes."""
+PUSHED = {"zotctl": "pushed"}
+"""Metadata of a manifest that came by a push, and not with a layout of another tool."""
+
+
+class BucketHistory:
+    def __init__(self, context: BucketContext, read: Callable[[str], Snapshot]) -> None:
+        """`read`: a repository's index.json."""
+        self._context, self._read = context, read
+        self._events: list[Event] = []
+        self._mutex = threading.Lock()
+        self._flushed = context.clock.elapsed()
+        self._pulls = Pulls(context.clock)
+        self._few: Lru[str, bool] = Lru(LOOKED_AT)
+        """Was there nothing to compact when the past of a repository was looked at?"""
+        self._files: Lru[str, tuple[Event, ...]] = Lru(REMEMBERED)
+
+    # -- noting ---------------------------------------------------------------------------------
+
+    def note(
+        self,
+        name: str,
+        action: str,
+        digest: str,
+        tags: dict[str, str | None] | None = None,
+        really: float | None = None,
+    ) -> None:
+        """No request. Never raises: the push it tells of goes on."""
+        with suppress(StorageError):
+            event = event_of(self._context.objects.date(), name, action, digest, tags, really)
+            with self._mutex:
+                self._events.append(event)
+                del self._events[:-MOST_EVENTS]
+
+    def note_pull(self, name: str, digest: str) -> None:
+        if self._pulls.is_first(name, digest):
+            self.note(name, "pull", digest)
+
+    def maintain(self) -> None:
+        if self._events and self._context.clock.elapsed() - self._flushed >= FLUSHED_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was noted. What can't be written now, is kept. Never raises."""
+        self._flushed = self._context.clock.elapsed()
+        with self._mutex:
+            events, self._events = self._events, []
+        by_name: dict[str, list[Event]] = {}
+        for event in events:
+            by_name.setdefault(event["r"], []).append(event)
+        for name, some in by_name.items():
+            try:
+                self._write(name, some)
+            except StorageError:
+                with self._mutex:
+                    self._events[:0] = some
+
+    def _write(self, name: str, events: Iterable[Event]) -> str:
+        self._context.objects.put(key := f"{keys.history(name)}/{self._context.clock.token()}", lines_of(events))
+        return key
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def past(self, name: str) -> Timeline:
+        """Everything that is known here, was written by others, or can be told from the objects."""
+        past = self.told(name)
+        self._add_untagged(name, past, self._context.objects.date())
+        return past
+
+    def told(self, name: str) -> Timeline:
+        """The same, without a look at the objects."""
+        past = Timeline()
+        with self._mutex:
+            events = [event for event in self._events if event["r"] == name]
+        now, written = self._context.objects.date(), self._written(name)
+        self._few.put(name, self._are_few(written))
+        events = believed(events, now)[0]
+        for found, some in written:
+            events += believed(list(some), now, found.modified)[0]
+        for event in sorted(events, key=lambda event: float(event["t"])):
+            past.take(event)
+        return past
+
+    def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
+        return [(found, self._events_in(found)) for found in self._context.objects.list(f"{keys.history(name)}/")]
+
+    def _events_in(self, found: Object) -> tuple[Event, ...]:
+        known = self._files.get(found.key)
+        if known is None:
+            with suppress(NotFound):
+                got = self._context.objects.get(found.key)
+                known = tuple(events_of(got[1])) if got else ()
+                self._files.put(found.key, known, found.size + 100)
+        return known or ()
+
+    def _add_untagged(self, name: str, past: Timeline, now: float) -> None:
+        """When an untagged manifest was pushed that no event tells of."""
+        try:
+            index = self._read(name).index
+        except (NotFound, StorageError):
+            return
+        known = past.here | past.pushed.keys() | past.noted.keys()
+        untold = [digest for digest in index.digests if digest not in known and not index.tags_of(digest)]
+        heads = [partial(self._context.head, keys.blob(name, check_digest(digest))) for digest in untold]
+        for digest, found in zip(untold, self._context.each(heads), strict=True):
+            if found is not None and PUSHED.items() <= found.metadata.items():
+                past.here.add(digest)
+                past.pushed[digest] = min(found.modified, now)
+                past.ahead |= {digest} if found.is_ahead else set()
+
+    # -- keeping it small -----------------------------------------------------------------------
+
+    def _are_few(self, written: list[tuple[Object, tuple[Event, ...]]]) -> bool:
+        """What is dated ahead is written anew, so that it has a time."""
+        return len(written) <= FILES and not any(found.is_ahead for found, _ in written)
+
+    def compact(self, name: str, alive: set[str], tags: set[str], asof: float) -> None:
+        """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
+        that were there at `asof` by the server's clock, or later. Two that do so at once, or one that dies in between,
+        leave some events twice, which is the same."""
+        if self._few.get(name):
+            return
+        written, now = self._written(name), self._context.objects.date()
+        if self._are_few(written):
+            return
+        dated = [believed(list(some), now, found.modified)[0] for found, some in written]
+        events = sorted((event for some in dated for event in some), key=lambda event: float(event["t"]))
+        old = [event for event in events if event["t"] < asof - SLACK]
+        kept = condensed(old, alive, tags) + events[len(old) :]
+        if kept:
+            self._write(name, kept)
+        for found, _ in written:
+            self._context.objects.delete(found.key)

@@ -1,0 +1,210 @@
+"""index.json on a bucket: read with revalidation, replaced by compare-and-swap (s3.md 4).
+
+Each state carries a fresh random generation, the first and empty one too, so equal content never has an equal ETag.
+A PUT without an answer is looked up: what is there is what it sent, to the last byte, or another writer has built upon
+that; else it was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from zotctl.errors import Busy, Changed, LayoutInvalid, ManifestUnknown, NotFound, OutcomeUnknown, RequestRefused
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.layouts import BucketLayouts
+from zotctl.storage.cache import Lru
+from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
+
+GENERATIONS = "dev.zotctl.generations"
+EPOCH = "dev.zotctl.epoch"
+"""Changes when a blob of the repository was deleted: reservations from before are void."""
+REMEMBERED = 32
+"""Generations in index.json, so that a writer recognises its own under those of others."""
+CACHED_ROWS = 1_000_000
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
+GLANCES = 1000
+AT_ONCE = 0.005
+"""Seconds, or as many as a request takes, after which it is not worth while to go by a glance."""
+PATIENCE = 30.0
+
+NO_ETAG = "no ETag"
+"""Begins the generation of an index.json that has none, which can only be read."""
+
+Heard = Callable[[str, str], None]
+"""Told the epoch of a repository whenever its index.json was read."""
+
+
+class _Sent(NamedTuple):
+    """An attempt to replace an index.json."""
+
+    generation: str
+    body: bytes
+    outcomes: list[Outcome]
+
+
+class IndexObjects:
+    def __init__(self, context: BucketContext, layouts: BucketLayouts, heard: Heard) -> None:
+        self._context, self._layouts, self._heard = context, layouts, heard
+        self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
+        self._glances: Lru[str, tuple[Snapshot, float]] = Lru(GLANCES)
+
+    def read(self, name: str) -> Snapshot:
+        """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
+        known = self._cache.get(name)
+        try:
+            got = self._context.objects.get(keys.index(name), unless=_etag_of(known))
+        except NotFound:
+            self._cache.drop(name)
+            self._layouts.forget(name)
+            raise
+        if got is None:
+            assert known is not None
+            return known
+        found, body = got
+        generation = found.etag or f"{NO_ETAG} {digest_of(body)}"
+        return self._remember(name, parse_index(body, known.index if known else None), generation)
+
+    def _remember(self, name: str, index: Index, etag: str) -> Snapshot:
+        snapshot = Snapshot(index, etag)
+        self._cache.put(name, snapshot, len(index) + 1)
+        self._heard(name, index.annotation(EPOCH))
+        self._layouts.seen(name)
+        return snapshot
+
+    def glance(self, name: str) -> None:
+        """M1 beside other requests of a push: its commit, if it comes at once, begins with what was read here.
+        Raises nothing that the commit doesn't."""
+        began = self._context.clock.elapsed()
+        with suppress(NotFound, LayoutInvalid):
+            seen, now = self.read(name), self._context.clock.elapsed()
+            self._glances.put(name, (seen, now + max(now - began, AT_ONCE)))
+
+    def _glanced(self, name: str) -> Snapshot | None:
+        """None: there was no glance, or somebody may well have committed since."""
+        found = self._glances.get(name)
+        self._glances.drop(name)
+        if found is None or self._cache.get(name) is not found[0] or self._context.clock.elapsed() > found[1]:
+            return None
+        return found[0]
+
+    def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
+        """All changes that are not refused as one PUT. Raises Busy after half a minute of losing."""
+        until, pause = self._context.clock.elapsed() + PATIENCE, FIRST_PAUSE
+        unsure: list[_Sent] = []
+        glanced = self._glanced(name)
+        while True:
+            if unsure and (done := self._done(name, unsure)) is not None:
+                return done.outcomes
+            before = glanced or self._before(name)
+            draft = before.index.copy() if before else empty_index()
+            outcomes = [apply(change, tx, draft) for change in changes]
+            is_sure, glanced = glanced is None, None
+            if not is_sure and (any(outcomes) or not draft.dirty):
+                continue  # nothing is refused by what may be of before its request
+            if not draft.dirty:
+                # It may be our own delete, done without an answer, after which there is nothing to delete.
+                return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
+            if before is None:
+                self._create(name)
+                continue
+            sent = self._render(draft, outcomes)
+            try:
+                if self._swap(name, before, draft, sent):
+                    return outcomes
+                self._context.conflict()
+            except OutcomeUnknown:
+                unsure.append(sent)
+            if self._context.clock.elapsed() >= until:
+                raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
+            self._context.clock.sleep(pause * self._context.clock.jitter())
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def ensure(self, name: str) -> None:
+        """Before the first bytes of a repository: it has an index.json, whose epoch this process has heard.
+        Afterwards that costs no request."""
+        while not self._layouts.is_known(name) and self._before(name) is None:
+            self._create(name)
+
+    def _create(self, name: str) -> None:
+        """Empty, and only that: a process that was frozen here for a day, and meanwhile the repository came and went,
+        makes nothing appear that it believed in before. index.json comes last: what it says is there."""
+        self._layouts.make(name)
+        draft = empty_index()
+        draft.annotate(EPOCH, self._context.clock.token())
+        with suppress(OutcomeUnknown):  # it is read in any case
+            self._swap(name, None, draft, self._render(draft))
+
+    def _before(self, name: str) -> Snapshot | None:
+        try:
+            return self.read(name)
+        except NotFound:
+            return None
+
+    def _render(self, draft: Index, outcomes: Sequence[Outcome] = ()) -> _Sent:
+        generation, kept = self._context.clock.token(), draft.annotation(GENERATIONS).split()[: REMEMBERED - 1]
+        draft.annotate(GENERATIONS, " ".join([generation, *kept]))
+        return _Sent(generation, draft.render(), list(outcomes))
+
+    def _swap(self, name: str, before: Snapshot | None, draft: Index, sent: _Sent) -> bool:
+        """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
+        match = _etag_of(before)
+        if before is not None and not match:
+            raise RequestRefused(
+                f"{self._context.objects.label}/{keys.index(name)}: the object store has no ETag of it, so it can't "
+                "be replaced only as it was read; a file that was copied into the store's own directory has none: copy "
+                "it once more, by S3"
+            )
+        try:
+            etag = self._context.objects.put(keys.index(name), sent.body, match=match, absent=before is None)
+        except Changed:
+            return False
+        draft.dirty = False
+        self._remember(name, draft, etag)
+        return True
+
+    def touch(self, name: str, before: Snapshot) -> bool:
+        """C4: the same content with another generation and epoch, if nothing has changed since `before`.
+        Whoever was about to commit begins again, and sees the intent. An attempt without an answer is looked up.
+        Raises OutcomeUnknown after half a minute of that."""
+        until, tried = self._context.clock.elapsed() + PATIENCE, list[_Sent]()
+        while True:
+            draft = before.index.copy()
+            draft.annotate(EPOCH, self._context.clock.token())
+            tried.append(self._render(draft))
+            try:
+                done = self._swap(name, before, draft, tried[-1])
+                return done or (len(tried) > 1 and self._done(name, tried) is not None)
+            except OutcomeUnknown:
+                if self._context.clock.elapsed() >= until:
+                    raise
+            if self._done(name, tried) is not None:
+                return True
+            self._context.clock.sleep(FIRST_PAUSE * self._context.clock.jitter())
+
+    def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
+        """Which of the attempts without an answer was done."""
+        try:
+            got = self._context.objects.get(keys.index(name))
+        except NotFound:
+            return None
+        assert got is not None
+        return next((sent for sent in tried if sent.body == got[1]), None) or _built_upon(got[1], tried)
+
+
+def _etag_of(snapshot: Snapshot | None) -> str:
+    generation = str(snapshot.generation) if snapshot else ""
+    return "" if generation.startswith(NO_ETAG) else generation
+
+
+def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:
+    """Who has put another generation before ours has read all that we sent."""
+    try:
+        generations = parse_index(body).annotation(GENERATIONS).split()[1:]
+    except LayoutInvalid:
+        return None
+    return next((sent for sent in tried if sent.generation in generations), None)

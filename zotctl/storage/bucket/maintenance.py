@@ -1,0 +1,156 @@
+"""`storage.maintenance` on a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from zotctl.errors import Damaged, NotFound
+from zotctl.oci.digest import Digest, is_stub
+from zotctl.storage import keys
+from zotctl.storage.bucket.infos import info_of
+from zotctl.storage.bucket.lease import lease
+from zotctl.storage.bucket.objects.first_write import FirstWriteGate
+from zotctl.storage.bucket.objects.replacing import replace
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
+from zotctl.storage.driver import Info
+from zotctl.storage.file_identity import HeldFile, same_file
+from zotctl.storage.maintenance import Gathering
+
+if TYPE_CHECKING:
+    from zotctl.storage.bucket.protocol import BucketProtocol
+
+
+class BucketMaintenance:
+    durable = True
+
+    def __init__(self, protocol: BucketProtocol) -> None:
+        self._protocol, self._context = protocol, protocol.context
+        self._blobs, self._damaged, self._grants = protocol.blobs, protocol.damaged, protocol.grants
+
+    def stat(self, key: str) -> Info | None:
+        try:
+            return self._protocol.driver.stat(key)
+        except NotFound:
+            return None
+
+    def look(self, name: str, digest: Digest) -> Info:
+        """No reservation, so that a job that only looks writes nothing."""
+        found = self._blobs.lying(name, digest)
+        if found is None:
+            raise NotFound(f"no {digest} in {name}")
+        if is_stub(digest, found.size) or self._damaged.holds(digest, found):
+            raise Damaged(f"{digest} is damaged in {name}")
+        return info_of(found)
+
+    def is_condemned(self, name: str, digest: Digest) -> bool:
+        return False
+
+    def readers(self, digest: Digest, info: Info) -> int:
+        """As the list of holds had it; the pool's own name is no repository."""
+        return max(1, info.nlink - 1)
+
+    def copies(self, digest: Digest) -> Iterator[str]:
+        yield keys.shared(digest)
+        for name in self._protocol.catalog.everything():
+            yield keys.blob(name, digest)
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def damaged(self) -> set[Digest]:
+        self._damaged.refresh(now=True)
+        return set(self._context.damaged)
+
+    def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        if digest not in self._context.damaged:
+            return False
+        found = self._same(name, digest, info)
+        return found is not None and self._damaged.holds(digest, found)
+
+    def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
+        if (found := self._same(name, digest, damaged.info)) is None:
+            return False
+        self._damaged.mark(digest, found)
+        return True
+
+    def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
+        found = self._same(name, digest, good.info)
+        if found is None or not self._damaged.holds(digest, found):
+            return False
+        self._damaged.clear(digest, found.key)
+        return True
+
+    def _same(self, name: str, digest: Digest, info: Info) -> Object | None:
+        """The object that was meant, if the repository still reads it. Without a name: the pool's."""
+        found = self._blobs.lying(name, digest) if name else self._context.head(keys.shared(digest))
+        return found if found is not None and same_file(info_of(found), info) else None
+
+    def sweep(self, before: float) -> int:
+        """The bytes lie where they lay, for the collector to find; what was replaced needs no mark."""
+        for digest, key in list(self._damaged.marks()):
+            found = self._context.head(key)
+            if found is None or not self._damaged.holds(digest, found):
+                self._damaged.clear(digest, key)
+        return 0
+
+    def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
+        """In its own place, so that whoever reads that is healed."""
+        if (found := self._same(name, digest, damaged.info)) is None:
+            return []
+        replace(self._context.objects, found.key, digest, chunks)
+        self._damaged.clear(digest, found.key)
+        if found.key != keys.shared(digest):
+            return [name]
+        return sorted({name, *self._grants.of_digest(digest)})
+
+    # -- the device -----------------------------------------------------------------------------
+
+    def gathering(self) -> AbstractContextManager[Gathering]:
+        return nullcontext(_AtOnce())
+
+    def flush(self, name: str, digests: Collection[Digest]) -> None:
+        """Nothing is said to be stored before the store has confirmed it."""
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        self._blobs.publish_manifest(name, digest, body)
+
+    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        replace(self._context.objects, keys.blob(place, digest), digest, chunks)
+
+    def discard(self, place: str) -> None:
+        for found in list(self._context.objects.list(f"{place}/")):
+            self._context.objects.delete(found.key)
+
+    def write(self, key: str, parts: Iterable[bytes]) -> None:
+        self._context.objects.put(key, b"".join(parts))
+
+    def try_out(self) -> Abilities:
+        """What the object store can do, tried anew, also where nothing else is written. Nothing is left there."""
+        objects = self._context.objects
+        trial = Probe(objects.inner if isinstance(objects, FirstWriteGate) else objects, self._context.clock)
+        return trial.abilities()._replace(signed_deletes=trial.signed_deletes())
+
+    def require_collection(self) -> None:
+        """Before anything is deleted under an intent: a GET, once a day some seconds. Raises ConfigError, by name,
+        where a collector that was frozen could delete late, beside writers."""
+        context = self._context
+        if not context.single_writer:
+            found = probe_deletes(context.objects, context.clock, context.server)
+            require_collection(context.objects.label, found, single_writer=False)
+
+    def lease(self, job: str) -> AbstractContextManager[None]:
+        return lease(self._context, job)
+
+
+class _AtOnce:
+    """Each request is answered for itself."""
+
+    def here(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,148 @@
+"""An object that is read from its beginning to its end by one request, or in pieces by ranges.
+
+Opening it is the request for all of it, which tells its size, too: whoever reads on from the beginning makes no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+
+from urllib3 import BaseHTTPResponse
+
+from zotctl.errors import Unavailable
+from zotctl.storage.bucket.infos import info_of
+from zotctl.storage.bucket.objects.connection import BucketConnection
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.driver import Info
+
+SKIPPED = 256 << 10
+"""Bytes that are read and dropped rather than asked for by a new request."""
+
+
+class ObjectReader:
+    """For one thread at a time. `Changed` if the object was replaced and more has to be asked for."""
+
+    def __init__(self, connection: BucketConnection, place: str, found: Object, response: BaseHTTPResponse) -> None:
+        """`place`: the quoted key. `response`: all bytes, of which none was read."""
+        self._connection, self._place, self._found = connection, place, found
+        self._body: Stream | None = Stream(response)
+        self._at = 0
+
+    @property
+    def size(self) -> int:
+        return self._found.size
+
+    def info(self) -> Info:
+        return info_of(self._found)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        wanted = max(0, min(count, self.size - offset))
+        if not wanted:
+            return b""
+        with self._reading(offset):
+            return self._take(wanted)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        wanted = max(0, min(len(buffer), self.size - offset))
+        if wanted:
+            with self._reading(offset):
+                self._fill(buffer[:wanted])
+        return wanted
+
+    @contextmanager
+    def _reading(self, offset: int) -> Iterator[None]:
+        try:
+            with self._connection.translated(self._found.key, "GetObject"):
+                self._seek(offset)
+                yield
+        except BaseException:
+            self._drop()
+            raise
+        if self._at == self.size:
+            self._drop()
+
+    def _seek(self, offset: int) -> None:
+        ahead = offset - self._at
+        if self._body is not None and 0 <= ahead <= SKIPPED:
+            if ahead:
+                self._fill(memoryview(bytearray(ahead)))
+            return
+        self._drop()
+        condition = {"range": f"bytes={offset}-"} | ({"if-match": self._found.etag} if self._found.etag else {})
+        answer = self._connection.ask("GET", self._place, "GetObject", headers=condition, stream=True)
+        self._body = Stream(answer.response)
+        if answer.status != 206 and offset:
+            raise HTTPException(f"a range was asked for, and the answer is one of status {answer.status}")
+        self._at = offset
+
+    def _take(self, count: int) -> bytes:
+        """In one piece, so that nothing is copied together."""
+        assert self._body is not None
+        piece = self._body.read(count)
+        self._at += len(piece)
+        if len(piece) < count:
+            raise self._cut()
+        return piece
+
+    def _cut(self) -> Unavailable:
+        return Unavailable(f"{self._found.key}: its bytes ended at {self._at} of {self.size}")
+
+    def _fill(self, buffer: memoryview) -> None:
+        assert self._body is not None
+        got = 0
+        while got < len(buffer):
+            count = self._body.read_into(buffer[got:])
+            if not count:
+                raise self._cut()
+            got += count
+            self._at += count
+
+    def _drop(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+    def once(self) -> None:
+        pass
+
+    def labels(self) -> dict[str, bytes]:
+        return {}
+
+    def close(self) -> None:
+        self._drop()
+
+    def __enter__(self) -> ObjectReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Stream:
+    """A body, read from the socket straight into a buffer: urllib3 copies each byte once more."""
+
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self._response = response
+        http = getattr(response, "_fp", None)
+        self._http: Any = http if isinstance(http, HTTPResponse) else None
+
+    def read_into(self, buffer: memoryview) -> int:
+        return int((self._http or self._response).readinto(buffer))
+
+    def read(self, count: int) -> bytes:
+        """So many, but at the end."""
+        return bytes((self._http or self._response).read(count))
+
+    def close(self) -> None:
+        """Read to its end, its connection serves the next request; else that would have to wait for the rest."""
+        if self._http is not None and (self._http.isclosed() or self._http.length == 0):
+            self._http.close()
+            self._response.release_conn()
+        else:
+            self._response.close()

@@ -1,0 +1,142 @@
+"""What an object store must be able to do: the seam below `storage.s3`, one request to a call.
+
+`storage.s3.client` does it with boto3, `storage.memory_objects` in memory with the same semantics. A
+wrapper round either can count, delay, lose, repeat or schedule every request. A key is a relative path
+made by `storage.keys` alone; the prefix of the root is the client's affair.
+
+What s3.md forbids to rely on has no method here: conditional deletes, conditional copies, tags, versions,
+ETags that are a digest. Times are the server's: an age is the Date of the reply minus LastModified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from zotctl.storage.clock import is_ahead
+from zotctl.storage.driver import Buffer, Reader
+
+SHA256, MD5, UNCHECKED = "sha256", "md5", ""
+"""Checksums of a put, in the order in which they are tried."""
+
+LISTED = 1000
+"""Keys in one page of a list, and in one request that deletes many."""
+
+
+class Object(NamedTuple):
+    """One object as one reply told of it. `etag` "": it has none, as a file that was copied into the directory of a
+    gateway; it can be read, and not be replaced by `match`. `modified` in seconds since 1970, `age` in seconds, both
+    by the server's clock and in whole seconds. `metadata` only where a reply has it (head, get)."""
+
+    key: str
+    size: int
+    etag: str
+    modified: float
+    age: float
+    metadata: Mapping[str, str] = {}
+
+    @property
+    def is_ahead(self) -> bool:
+        """Written by a clock of the server that was ahead of what it says now, so that its time says nothing."""
+        return is_ahead(self.modified, self.modified + self.age)
+
+    def is_younger(self, seconds: float) -> bool:
+        """Was it certainly written within this time? Not if it is dated ahead."""
+        return self.age < seconds and not self.is_ahead
+
+
+class PresignedDelete(NamedTuple):
+    """A delete that was signed beforehand: it can be carried out until it expires by the server's clock, and
+    no later, whoever was frozen meanwhile (s3.md 5, "fence")."""
+
+    keys: tuple[str, ...]
+    request: object
+
+
+class Objects(Protocol):
+    """Each method is one request, but for `list`, which makes one a page.
+
+    Every method may raise: Unavailable (away, time-out, reset), SlowDown, PermissionRefused (with the
+    identity that was refused), NoSpace. For a write, Unavailable means that it may have been done
+    all the same (`OutcomeUnknown`) or that it has certainly not (`SlowDown` and the rest).
+    """
+
+    @property
+    def label(self) -> str:
+        """s3://BUCKET/PREFIX"""
+
+    def head(self, key: str) -> Object:
+        """NotFound."""
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        """A small object whole; None: its ETag still is `unless`. NotFound."""
+
+    def open(self, key: str) -> Reader:
+        """A large one, read by ranges or from its beginning to its end; NotFound. A reader raises
+        `Changed` when the object was replaced by other bytes meanwhile. `info().generation` stands for the ETag."""
+
+    def put(
+        self,
+        key: str,
+        body: Buffer,
+        *,
+        match: str = "",
+        absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        sha256: str = "",
+    ) -> str:
+        """Replace an object whole and return its ETag. With `match`, only one with this ETag; with `absent`,
+        only none: else `Changed`. The store is told length and checksum (`adapt`) of each and refuses other
+        bytes (`IoFailed`). `sha256` (hex): of the body, or of what it should be."""
+
+    def adapt(self, *, checksum: str, conditions: bool) -> None:
+        """To a store that was tried out (`probe`): from now on, each put has this checksum, where it was `SHA256`;
+        without `conditions`, the client looks by itself before it puts, which is enough for a single writer."""
+
+    def trial(
+        self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
+    ) -> None:
+        """A put by which `probe` learns what the store makes of one that goes wrong. `wrong`: the checksum is that of
+        other bytes. `cut`: the connection ends in the middle of the body, and nothing is said of that."""
+
+    def delete(self, key: str) -> None:
+        """No error if there is none."""
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        """All objects whose keys begin with `prefix`, in the order of their UTF-8, after the key `after`."""
+
+    def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
+        """What is in a "directory" ("" or without "/" at its end): names, True: something below it. In the order
+        of a list, where the name of a directory ends in "/"; so does `after`, if it is one."""
+
+    def copy(self, source: str, target: str) -> Object:
+        """Within the store, on the server's side, however large; then the head of the copy, with the
+        server's SHA-256 (base64) as metadata `sha256` where it gives one. NotFound."""
+
+    def start_parts(self, key: str) -> str:
+        """Begin a multipart upload of `key` and return its id."""
+
+    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
+        """Part `number` (from 1); its ETag. NotFound: the upload was ended. All but the last must be of one
+        size, at least 5 MiB."""
+
+    def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
+        """Make the object of its parts; its ETag. NotFound: the upload was ended, or completed already."""
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        """Forget the parts; no error if they are gone."""
+
+    def presign_get(self, key: str, seconds: int) -> str:
+        """A URL by which anybody may read the object for so long."""
+
+    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
+        """A presigned for at most `LISTED` keys, good for `seconds` after `at` (server time; now). No request."""
+
+    def execute(self, presigned: PresignedDelete) -> None:
+        """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`. `DoneUnanswered`: they are
+        deleted, and may be once more, whatever is put there meanwhile, for as long as the server takes."""
+
+    def date(self) -> float:
+        """The server's clock, seconds since 1970: the Date of the last reply and what has gone by since."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,153 @@
+"""A bucket becomes a root: reached, looked at, and tried out before the first write.
+
+Five requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so whoever opens
+no bucket doesn't wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from zotctl.config import Address, RootConfig, Route, S3Config, parse_address
+from zotctl.errors import Changed, ConfigError, NoBucket, NoSuchStore, NotFound, Unavailable
+from zotctl.storage import keys
+from zotctl.storage.bucket import ticket_lock
+from zotctl.storage.bucket.context import THREADS, BucketContext
+from zotctl.storage.bucket.objects.client import Client
+from zotctl.storage.bucket.objects.first_write import FirstWriteGate
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.objects.seam import Objects
+from zotctl.storage.bucket.objects.settings import BucketSettings
+from zotctl.storage.bucket.probe import probe, require_shared, require_whole
+from zotctl.storage.bucket.protocol import BucketProtocol
+from zotctl.storage.bucket.shared_marks import OF_THIS_SERVER
+from zotctl.storage.bucket.single_writer import SingleWriterLease, refuse_beside_one
+from zotctl.storage.bucket.ticket_lock import at_once
+from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.clock import Clock
+from zotctl.storage.root import Root
+from zotctl.storage.version import BODY, refuse_unknown_format
+
+log = logging.getLogger("zotctl.storage")
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+"""It warns of each connection beyond those that are kept, which is no fault: slow clients have one each."""
+
+
+def open_bucket(
+    settings: RootConfig,
+    clock: Clock,
+    *,
+    read_only: bool = False,
+    serving: bool = False,
+    route: Route | None = None,
+) -> Root:
+    """Open one bucket. `serving`: one that is away now will be there later, and one that can't be shared is refused at
+    once. Raises Unavailable, NoSuchStore, PermissionRefused with the identity that was refused, ConfigError."""
+    s3 = settings.s3 or S3Config()
+    client = Client(bucket_settings(parse_address(settings.path), s3), clock)
+    objects = Retrying(client, clock)
+    # The processes of a server, which follow each other, are one.
+    alone = SingleWriterLease(objects, clock, os.getppid() if serving else os.getpid()) if s3.single_writer else None
+    entrance = BucketOpening(objects, clock, client, alone)
+    threshold = FirstWriteGate(
+        objects, None if read_only else entrance.prepare, alone.release if alone else lambda: None
+    )
+    context = BucketContext(
+        threshold,
+        clock,
+        dedupe=settings.dedupe,
+        delay=settings.gc_delay,
+        read_only=read_only,
+        writes=lambda: serving or threshold.crossed,
+        single_writer=s3.single_writer,
+        server=client.endpoint,
+        direct=client if serving else None,  # a job waits until the bucket is there again
+        deletions=OF_THIS_SERVER,
+        turn=ticket_lock.OF_THIS_SERVER.of(objects.label, clock) if serving else at_once,
+        threads=ThreadPoolExecutor(THREADS, "bucket"),
+    )
+    _enter(context, threshold, serving=serving, create=settings.create)
+    redirect = s3.redirect_lifetime if s3.redirect else None
+    return Root(BucketProtocol(context, MemoryBudget(s3.upload_memory), redirect), read_only, settings, route)
+
+
+def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
+    """As the configuration has it. Raises nothing: what boto3 can't use, the client says."""
+    return BucketSettings(
+        bucket=address.bucket,
+        prefix=address.prefix,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        session_token=s3.session_token,
+        profile=s3.profile,
+        addressing=s3.addressing,
+        dual_stack=s3.dual_stack,
+        accelerate=s3.accelerate,
+        verify=False if s3.insecure else s3.ca or True,
+        storage_class=s3.storage_class,
+        encryption=s3.encryption,
+        kms_key=s3.kms_key,
+        acl=s3.acl,
+        max_connections=s3.max_connections,
+    )
+
+
+def _enter(context: BucketContext, threshold: FirstWriteGate, *, serving: bool, create: bool) -> None:
+    """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
+    so it asks once and goes on; a job waits as for any other request."""
+    try:
+        used = look(context.direct or context.objects)
+        if not (used or serving or create) and next(context.objects.names(""), None) is None:
+            raise NoSuchStore(f"nothing is stored at {context.objects.label}: is that the right bucket and prefix?")
+        context.look_for_pool()
+        if serving and not context.read_only:
+            threshold.ready()
+    except NoBucket as error:
+        raise NoSuchStore(error.message) from error
+    except Unavailable as error:
+        if not serving:
+            raise
+        log.warning(f"{context.objects.label} is away, and is served as soon as it is there: {error.message}")
+
+
+def look(objects: Objects) -> bool:
+    """Was it used before? Raises ConfigError for a format of a later version, and what the bucket raises."""
+    with suppress(NotFound):
+        found = objects.get(keys.VERSION)
+        refuse_unknown_format(found[1] if found else b"", objects.label)
+        return True
+    return False
+
+
+class BucketOpening:
+    """What has to be known before anything is written. `alone`: nobody else writes there."""
+
+    def __init__(self, objects: Objects, clock: Clock, client: Client, alone: SingleWriterLease | None) -> None:
+        self._objects, self._clock, self._client, self._alone = objects, clock, client, alone
+
+    def prepare(self) -> None:
+        """Raises ConfigError where two processes would lose each other's writes, naming what is missing, and
+        HeldElsewhere beside a single writer."""
+        used = look(self._objects)
+        if not used and (above := self._client.store_above()) is not None:
+            raise ConfigError(
+                f"{self._objects.label} lies in the store {above}: name that one, and what to look at by --repo"
+            )
+        alone = self._alone
+        if alone is None:
+            refuse_beside_one(self._objects)
+        else:
+            alone.refuse_beside_another()
+        found = probe(self._objects, self._clock, self._client.endpoint)
+        require_whole(self._objects.label, found)
+        require_shared(self._objects.label, found, single_writer=alone is not None)
+        if alone is not None:
+            alone.claim()
+        if not used:
+            with suppress(Changed):
+                self._objects.put(keys.VERSION, BODY, absent=True)

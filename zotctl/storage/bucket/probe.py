@@ -1,0 +1,315 @@
+"""What an object store can be relied on for, tried before the first write (s3.md 4 and 5).
+
+A server that doesn't know a condition answers 200, so each try must be refused once to be believed. Ignored headers
+and gross races are found; that a server is atomic can't be proved by trying.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from threading import Barrier
+from typing import NamedTuple, TypeVar
+
+from zotctl.errors import (
+    Changed,
+    ConfigError,
+    DoneUnanswered,
+    Expired,
+    IoFailed,
+    NotFound,
+    OutcomeUnknown,
+    RequestRefused,
+)
+from zotctl.oci.codec import load_json
+from zotctl.storage import keys
+from zotctl.storage.bucket.objects.seam import MD5, SHA256, UNCHECKED, Objects
+from zotctl.storage.clock import Clock
+
+T = TypeVar("T")
+
+log = logging.getLogger("zotctl.storage")
+
+KEPT = 24 * 3600
+"""Seconds for which the result is believed, by the server's clock."""
+ROUNDS, RACERS = 5, 8
+SIGNED_FOR = 1
+TRIES = 5
+"""Of a step whose outcome got lost."""
+PATIENCE = 60.0
+"""Seconds that a server's clock is waited for. One that stands still lets no signature expire."""
+CUT = 128 << 10
+"""Bytes of a put that is cut: some servers have read a smaller one whole before they look at it."""
+LATE = 0.3
+"""Seconds that half an object may take to appear."""
+NAMES = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
+
+
+class Abilities(NamedTuple):
+    """`checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose
+    connection ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried
+    yet."""
+
+    creates_once: bool
+    swaps: bool
+    wins_alone: bool
+    checksum: str
+    keeps_halves: bool
+    signed_deletes: bool | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """What servers that share a bucket need, as people call it."""
+        wanted = {
+            "PUT If-None-Match: * (creating an object once)": self.creates_once,
+            "PUT If-Match (replacing an object only as it was read)": self.swaps,
+            "one winner of several conditional PUTs at once": self.wins_alone,
+        }
+        return [name for name, there in wanted.items() if not there]
+
+
+def require_whole(label: str, abilities: Abilities) -> None:
+    """Raises ConfigError: half an index.json would take the place of a whole one, even with one writer. Warns of a
+    store that verifies nothing."""
+    unchecked = f"{label}: the object store verifies neither {' nor '.join(NAMES.values())}"
+    if abilities.keeps_halves:
+        reason = "it keeps half of an object when a connection ends in the middle of a put"
+        raise ConfigError(
+            f"{f'{label}: {reason}' if abilities.checksum else f'{unchecked}, and {reason}'}; half an index.json would "
+            "lose all images of its repository. Use another object store, or put a proxy before it that passes on "
+            "requests only when they have arrived whole"
+        )
+    if not abilities.checksum:
+        log.warning(f"{unchecked}: what is damaged on its way there is found by scrub only")
+
+
+def require_shared(label: str, abilities: Abilities, *, single_writer: bool) -> None:
+    """Raises ConfigError: several servers on this bucket would lose each other's tags."""
+    if abilities.missing and not single_writer:
+        raise ConfigError(
+            f"{label}: the object store lacks {', '.join(abilities.missing)}; without it, servers that share the "
+            "bucket lose tags. If exactly one zotctl process ever writes to it, say so: single_writer = true, or "
+            "ZOTCTL_SINGLE_WRITER=true"
+        )
+
+
+def require_collection(label: str, abilities: Abilities, *, single_writer: bool) -> None:
+    """Raises ConfigError: nothing may be deleted beside a writer there."""
+    require_shared(label, abilities, single_writer=single_writer)
+    if abilities.signed_deletes is False and not single_writer:
+        raise ConfigError(
+            f"{label}: nothing was deleted, for the object store lacks signed deletes (which it carries out in time, "
+            "and refuses when they were signed too long ago); without them, gc or dedupe beside other servers could "
+            "delete what is pushed meanwhile. Stop all servers and jobs on this bucket and run it as the only writer: "
+            "single_writer = true, or ZOTCTL_SINGLE_WRITER=true"
+        )
+
+
+def known(objects: Objects, server: str) -> Abilities | None:
+    """What was found in the last 24 hours, of this server, as far as nothing is missing."""
+    try:
+        got = objects.get(keys.CAPABILITIES)
+        assert got is not None
+        said = load_json(got[1])
+        fresh = got[0].is_younger(KEPT) and said.pop("server") == server
+        return Abilities(**said) if fresh else None
+    except (NotFound, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def probe(objects: Objects, clock: Clock, server: str = "") -> Abilities:
+    """From the last 24 hours, or tried now: about fifty small requests. What is missing is tried again each time.
+    From now on, `objects` are put with the checksum that was found."""
+    found = known(objects, server)
+    if found is None:
+        found = Probe(objects, clock).abilities()
+        _keep(objects, server, found)
+    objects.adapt(checksum=found.checksum, conditions=found.creates_once and found.swaps)
+    return found
+
+
+def probe_deletes(objects: Objects, clock: Clock, server: str = "") -> Abilities:
+    """With `signed_deletes`, which takes seconds: before the first collection."""
+    found = probe(objects, clock, server)
+    if found.signed_deletes is None:
+        found = found._replace(signed_deletes=Probe(objects, clock).signed_deletes())
+        _keep(objects, server, found)
+    return found
+
+
+def _keep(objects: Objects, server: str, found: Abilities) -> None:
+    if not (found.missing or found.keeps_halves or found.signed_deletes is False):
+        objects.put(keys.CAPABILITIES, json.dumps({"server": server, **found._asdict()}).encode())
+
+
+class Probe:
+    """Each step works on objects of its own, and removes them."""
+
+    def __init__(self, objects: Objects, clock: Clock) -> None:
+        self._objects, self._clock = objects, clock
+
+    def abilities(self) -> Abilities:
+        """The checksum first, for a store that refuses one takes nothing with it."""
+        checksum = next((each for each in NAMES if self._settled(partial(self._verifies, each))), UNCHECKED)
+        self._objects.adapt(checksum=checksum, conditions=True)
+        cut = {keys.tmp(f"probe-{self._clock.token()}"): conditional for conditional in (False, True)}
+        try:
+            etags = {key: self._cut(checksum, conditional, key) for key, conditional in cut.items()}
+            until = self._clock.elapsed() + LATE
+            creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
+            alone = creates_once and swaps and self._wins_alone()
+            halves = [self._is_replaced(key, etag, until) for key, etag in etags.items()]
+        finally:
+            for key in cut:
+                self._objects.delete(key)
+        return Abilities(creates_once, swaps, alone, checksum, any(halves))
+
+    def _settled(self, step: Callable[[str], T]) -> T:
+        """With another key, as long as an answer got lost."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._cleaned(step)
+            except OutcomeUnknown:
+                continue
+        return self._cleaned(step)
+
+    def _cleaned(self, step: Callable[[str], T]) -> T:
+        key = keys.tmp(f"probe-{self._clock.token()}")
+        try:
+            return step(key)
+        finally:
+            self._objects.delete(key)
+
+    def _creates_once(self, key: str) -> bool:
+        with suppress(RequestRefused):
+            self._objects.put(key, b"one", absent=True)
+            return self._is_refused(key, b"two", absent=True)
+        return False
+
+    def _swaps(self, key: str) -> bool:
+        """A stale ETag is refused, and one of an object that is no more."""
+        first = self._objects.put(key, b"one")
+        with suppress(RequestRefused):
+            second = self._objects.put(key, b"two", match=first)
+            if not self._is_refused(key, b"three", match=first):
+                return False
+            self._objects.delete(key)
+            return self._is_refused(key, b"four", match=second)
+        return False
+
+    def _is_refused(self, key: str, body: bytes, *, match: str = "", absent: bool = False) -> bool:
+        try:
+            self._objects.put(key, body, match=match, absent=absent)
+        except Changed:
+            return True
+        return False
+
+    def _wins_alone(self) -> bool:
+        with ThreadPoolExecutor(RACERS) as pool:
+            return all(self._settled(partial(self._race, pool)) for _ in range(ROUNDS))
+
+    def _race(self, pool: ThreadPoolExecutor, key: str) -> bool:
+        """Creation, and then a swap, by eight at once."""
+        if self._winners(pool, lambda number: self._objects.put(key, f"{number}".encode(), absent=True)) > 1:
+            return False
+        try:
+            etag = self._objects.head(key).etag
+        except NotFound:
+            raise OutcomeUnknown(f"{key}: nobody won, and some don't know") from None
+        return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
+
+    def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:
+        gate = Barrier(RACERS)
+
+        def run(number: int) -> bool:
+            gate.wait()
+            try:
+                put(number)
+            except (Changed, OutcomeUnknown):
+                return False
+            return True
+
+        return sum(pool.map(run, range(RACERS)))
+
+    def _verifies(self, checksum: str, key: str) -> bool:
+        """Bytes with the right one are taken, and with a wrong one refused."""
+        try:
+            self._objects.trial(key, b"right", checksum=checksum)
+        except (RequestRefused, IoFailed):
+            return False
+        try:
+            self._objects.trial(key, b"right", checksum=checksum, wrong=True)
+        except (RequestRefused, IoFailed):
+            return True
+        return False
+
+    def _cut(self, checksum: str, conditional: bool, key: str) -> str:
+        """Its ETag before a put whose connection ends in the middle."""
+        etag = self._objects.put(key, b"whole")
+        with suppress(OutcomeUnknown, RequestRefused):
+            self._objects.trial(key, bytes(CUT), checksum=checksum, cut=True, match=etag if conditional else "")
+        return etag
+
+    def _is_replaced(self, key: str, etag: str, until: float) -> bool:
+        while self._objects.head(key).etag == etag:
+            if self._clock.elapsed() >= until:
+                return False
+            self._clock.sleep(LATE / 10)
+        return True
+
+    def signed_deletes(self) -> bool:
+        """They are carried out in time, and never later, one key or several."""
+        return self._settled(self._signed_deletes)
+
+    def _signed_deletes(self, key: str) -> bool:
+        several = [f"{key}-{number}" for number in range(3)]
+        try:
+            return self._carries_out([key], several)
+        finally:
+            for each in several:
+                self._objects.delete(each)
+
+    def _carries_out(self, one: list[str], several: list[str]) -> bool:
+        for key in one + several:
+            self._objects.put(key, b"x")
+        for batch in (one, several):
+            with suppress(DoneUnanswered):
+                self._objects.execute(self._objects.sign_deletes(batch, 60))
+            if self._there(batch):
+                return False
+            for key in batch:
+                self._objects.put(key, b"x")
+        return self._refuses_late(one, several)
+
+    def _refuses_late(self, one: list[str], several: list[str]) -> bool:
+        presigned_deletes = [self._objects.sign_deletes(batch, SIGNED_FOR) for batch in (one, several)]
+        self._wait(one[0], SIGNED_FOR + 2)
+        for presigned in presigned_deletes:
+            try:
+                self._objects.execute(presigned)
+                return False
+            except DoneUnanswered:
+                return False
+            except Expired:
+                continue
+        return self._there(one + several)
+
+    def _wait(self, key: str, seconds: int) -> None:
+        """By the server's clock, which an object's age tells."""
+        late, until = self._objects.head(key).age + seconds, self._clock.elapsed() + PATIENCE
+        while self._objects.head(key).age < late and self._clock.elapsed() < until:
+            self._clock.sleep(0.5)
+
+    def _there(self, places: list[str]) -> bool:
+        """Any of them."""
+        for key in places:
+            try:
+                self._objects.head(key)
+            except NotFound:
+                continue
+            return True
+        return False

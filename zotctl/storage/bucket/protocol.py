@@ -1,0 +1,255 @@
+"""The verbs of `storage.protocol` on a bucket, by the steps of s3.md."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import TypeVar
+
+from zotctl.errors import LayoutInvalid, NotFound, StorageError
+from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.bucket.blobs import BucketBlobs
+from zotctl.storage.bucket.catalog import ListedNames
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.convert import Converting
+from zotctl.storage.bucket.damage import DamagedObjects
+from zotctl.storage.bucket.facts import KeptFacts, recall
+from zotctl.storage.bucket.grants import Grants
+from zotctl.storage.bucket.history import BucketHistory
+from zotctl.storage.bucket.index import IndexObjects
+from zotctl.storage.bucket.intents import DeletionIntents
+from zotctl.storage.bucket.layouts import BucketLayouts
+from zotctl.storage.bucket.maintenance import BucketMaintenance
+from zotctl.storage.bucket.redirects import Redirects
+from zotctl.storage.bucket.reservations import Reservations
+from zotctl.storage.bucket.tree import Tree
+from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.sessions import BucketUploads
+from zotctl.storage.bucket.uploads.upload import BucketUpload
+from zotctl.storage.bucket.zot_stubs import Stubs
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.graph import ManifestGraph
+from zotctl.storage.graphs import AllGraphs
+from zotctl.storage.index import Index
+from zotctl.storage.protocol import Change, Elsewhere, Outcome, Snapshot, no_answer
+
+T = TypeVar("T")
+
+LOOK_EVERY = 30.0
+"""Seconds after which is looked up whether somebody has begun a pool."""
+
+
+class BucketTransaction:
+    """What a change may do between the GET and the PUT of an index.json."""
+
+    def __init__(self, protocol: BucketProtocol, name: str) -> None:
+        self._protocol, self.name = protocol, name
+
+    def require(self, digest: Digest) -> Info:
+        reserved = self._protocol.reservations.reserve_all(self.name, [digest])
+        if digest not in reserved:
+            raise NotFound(f"no {digest} in {self.name}")
+        return self._protocol.blobs.sound(self.name, digest, reserved[digest])
+
+    def publish_manifest(self, digest: Digest, staged: str) -> None:
+        self._protocol.blobs.publish_manifest(self.name, digest, self._protocol.staged(staged))
+
+
+class BucketProtocol:
+    """One bucket, or one prefix of it. Its parts are open to the jobs, which work on the same steps."""
+
+    may_truncate = False
+    index_costs_request = True
+
+    def __init__(
+        self, context: BucketContext, budget: MemoryBudget | None = None, redirect: float | None = None
+    ) -> None:
+        """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
+        self.context = context
+        self.catalog = ListedNames(context)
+        self.damaged = DamagedObjects(context)
+        self.layouts = BucketLayouts(context)
+        self.intents = DeletionIntents(context)
+        self.reservations = Reservations(context, self.intents, self._has_right)
+        self.indexes = IndexObjects(context, self.layouts, self.reservations.epoch)
+        self.history = BucketHistory(context, self.indexes.read)
+        self.stubs = Stubs(context, self.catalog)
+        self.blobs = BucketBlobs(context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents)
+        self.grants = Grants(context)
+        self.converting = Converting(context, self.reservations, self.intents)
+        self.driver = Tree(context, self.grants, self.blobs.lying, self._reached)
+        self.redirects = Redirects(context, self.blobs, self.reservations, redirect)
+        self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
+        self.graphs = AllGraphs(self)
+        self.maintenance = BucketMaintenance(self)
+        self._staged: dict[str, bytes] = {}
+        self._mutex = threading.Lock()
+        self._looked = context.clock.elapsed()
+
+    @property
+    def clock(self) -> Clock:
+        return self.context.clock
+
+    @property
+    def label(self) -> str:
+        return self.context.objects.label
+
+    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        return self.context.each(calls)
+
+    def recall(self, name: str, manifests: int) -> KeptFacts | None:
+        return recall(self.context, name, manifests)
+
+    def find(self, name: str, digest: Digest) -> Info:
+        return self.blobs.find(name, digest)
+
+    def open(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open(name, digest)
+
+    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+        return self.redirects.find(name, digest)
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        return self.blobs.open_manifest(name, digest)
+
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        return self.blobs.has_manifest(name, digest, size)
+
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        try:
+            found = self.context.head(keys.blob(name, digest))
+        except StorageError:
+            return None
+        return f"{found.etag} {found.modified}" if found else None
+
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        return self.blobs.mount(source, name, digest)
+
+    def distrust(self, name: str, digest: Digest) -> bool:
+        return self.blobs.distrust(name, digest)
+
+    def doubt(self, name: str, digest: Digest) -> None:
+        self.reservations.forget(name, digest)
+        self.redirects.forget(name, digest)
+
+    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
+        return self.indexes.read(name)
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def stage(self, body: bytes) -> str:
+        token = self.context.clock.token()
+        with self._mutex:
+            self._staged[token] = body
+        return token
+
+    def staged(self, token: str) -> bytes:
+        return self._staged[token]
+
+    def unstage(self, staged: str) -> None:
+        with self._mutex:
+            self._staged.pop(staged, None)
+
+    def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
+        """M2 and M3 of one push, side by side with those of others: its commit then finds all reservations made."""
+        needs = list(needs)
+        reservation = partial(self.reservations.reserve_all, name, needs, fresh=True)
+        publish = partial(self.blobs.publish_manifest, name, digest, self.staged(staged))
+        glance = partial(self.indexes.glance, name)
+        if all(self.reservations.since(name, need) is not None for need in needs):
+            steps: list[Callable[[], object]] = [reservation, publish, glance]
+            self.context.each(steps)  # hardly anything is missing
+        elif reservation().keys() >= set(needs):
+            self.context.each([publish, glance])
+
+    def turn(self, name: str) -> AbstractContextManager[None]:
+        return self.context.turn(name)
+
+    def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
+        return self.indexes.commit(name, changes, BucketTransaction(self, name))
+
+    def delete(self, name: str, digest: Digest, check: Change) -> None:
+        self.blobs.delete(name, digest, lambda: self._void_reservations(name, check))
+
+    def _void_reservations(self, name: str, check: Change) -> None:
+        """Nothing needs it as index.json stands, and whoever is about to change that begins again."""
+        done = False
+        while not done:
+            try:
+                before = self.indexes.read(name)
+            except NotFound:
+                return  # not even an index: nobody can commit on what was there
+            check(BucketTransaction(self, name), before.index)
+            done = self.indexes.touch(name, before)
+
+    def _has_right(self, name: str, digest: Digest) -> bool:
+        """What a repository reaches it may read. Without a pool, what lies in it too."""
+        if not self.context.dedupe and self.context.head(keys.blob(name, digest)) is not None:
+            return True
+        return self.context.pooled and self._reaches(name, digest)
+
+    def _reached(self, name: str) -> set[str]:
+        """What its manifests name; nothing of a layout that can't be read."""
+        return self._ask(name, lambda _, graph: graph.reachable()) or set()
+
+    def _reaches(self, name: str, digest: Digest) -> bool:
+        return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
+
+    def _ask(self, name: str, question: Callable[[Index, ManifestGraph], T]) -> T | None:
+        """None: there is no layout that could be read."""
+        try:
+            index = self.indexes.read(name).index
+        except (NotFound, LayoutInvalid):
+            return None
+        with self.graphs.of(name).at(index) as graph:
+            return question(index, graph)
+
+    # -- uploads --------------------------------------------------------------------------------
+
+    def start_upload(self, name: str, algorithm: str) -> str:
+        return self.uploads.start(name, algorithm)
+
+    def begin_upload(self, name: str, algorithm: str) -> BucketUpload:
+        return self.uploads.begin(name, algorithm)
+
+    def upload_offset(self, name: str, upload_id: str) -> int:
+        return self.uploads.offset(name, upload_id)
+
+    def resume_upload(self, name: str, upload_id: str) -> BucketUpload:
+        return self.uploads.resume(name, upload_id)
+
+    # -- the root -------------------------------------------------------------------------------
+
+    def owns(self, name: str) -> bool:
+        return True
+
+    def state(self) -> StorageError | None:
+        """None: the bucket answers. By GET, for a HEAD doesn't tell a bucket that is missing from an object."""
+        try:
+            (self.context.direct or self.context.objects).get(keys.VERSION)
+        except NotFound:
+            return None
+        except StorageError as error:
+            return no_answer(self.label, error)
+        return None
+
+    def maintain(self) -> None:
+        """Learn what others have begun meanwhile. A bucket that is away is looked at again later."""
+        self.damaged.refresh()
+        self.uploads.maintain()
+        self.history.maintain()
+        if self.context.clock.elapsed() - self._looked >= LOOK_EVERY:
+            self._looked = self.context.clock.elapsed()
+            with suppress(StorageError):
+                self.context.look_for_pool()
+
+    def close(self) -> None:
+        self.history.flush()
+        self.uploads.close()
+        if self.context.threads is not None:
+            self.context.threads.shutdown(wait=False)
+        self.context.objects.close()

@@ -1,0 +1,243 @@
+"""Reservations: a blob that was said to be there may be used by a manifest for the delay from now (I6).
+
+The order is the protocol (s3.md 5): P1 a hold that is young enough, P2 no intent, P3 the blob itself.
+The caller that reserves writes and then reads intents, a collector writes its intent and then reads holds: at
+least one of them sees the other, without a clock or a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from zotctl.errors import Changed, NotFound, OutcomeUnknown
+from zotctl.oci.digest import Digest, is_stub
+from zotctl.storage import keys
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.intents import DeletionIntents
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.cache import Lru
+
+T = TypeVar("T")
+
+CONFIRMED = 200_000
+EPOCHS = 100_000
+LACKING = 10_000
+BELIEVED = 30.0
+"""Seconds for which an object that was seen is said to be there without another look. A reservation lasts longer; but
+what went behind our back is to be pushed again, and marks of damage take as long."""
+
+
+class Since(NamedTuple):
+    """From when on a hold covers us at the latest, by `boottime`, and the epoch in which it was asked for: what was
+    deleted since voids it."""
+
+    at: float
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A reservation that this process knows of: good until its hold is a window old. `believed`: until when it is
+    answered from memory; then one look at the object is enough."""
+
+    object: Object
+    since: Since
+    until: float
+    believed: float
+
+
+Right = Callable[[str, Digest], bool]
+"""May a repository without a hold read this digest? (It is reachable there.)"""
+
+
+class Reservations:
+    def __init__(self, context: BucketContext, intents: DeletionIntents, right: Right) -> None:
+        self._context, self._intents, self.right = context, intents, right
+        self._confirmed: Lru[tuple[str, str, Digest], Reservation] = Lru(CONFIRMED)
+        self._epochs: Lru[str, str] = Lru(EPOCHS)
+        self._lacking: Lru[tuple[str, Digest], bool] = Lru(LACKING)
+        """What had no hold when it was asked for, so that the push that follows writes it without a look. A hint only:
+        where there is one by now, it is not replaced."""
+
+    # -- what this process knows ----------------------------------------------------------------
+
+    def epoch(self, name: str, epoch: str) -> None:
+        """Something was deleted in this repository when its epoch changed: older reservations are void."""
+        if self._epochs.get(name) != epoch:
+            self._epochs.put(name, epoch)
+
+    def confirmed(self, name: str, digest: Digest) -> Object | None:
+        """Promised, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
+        known = self._known(name, digest)
+        if known is None or self._context.clock.boottime() >= known.believed or digest in self._context.damaged:
+            return None
+        return known.object
+
+    def since(self, name: str, digest: Digest) -> Since | None:
+        """P1 and P2 of a reservation that still holds."""
+        known = self._known(name, digest)
+        return known.since if known else None
+
+    def _known(self, name: str, digest: Digest) -> Reservation | None:
+        known = self._confirmed.get((name, self._epoch(name), digest))
+        return known if known is not None and self._context.clock.boottime() < known.until else None
+
+    def now(self, name: str) -> Since:
+        return Since(self._context.clock.boottime(), self._epoch(name))
+
+    def confirm(self, name: str, digest: Digest, found: Object, since: Since, looked: float) -> None:
+        """`looked`: when the request began that has shown or made the object."""
+        known = Reservation(found, since, since.at + self._context.window, looked + BELIEVED)
+        self._confirmed.put((name, since.epoch, digest), known)
+
+    def forget(self, name: str, digest: Digest) -> None:
+        self._confirmed.drop((name, self._epoch(name), digest))
+
+    def _epoch(self, name: str) -> str:
+        return f"{self._epochs.get(name) or ''} {self._context.deletions.seen().hex()}"
+
+    # -- the protocol ---------------------------------------------------------------------------
+
+    def reserve(self, name: str, digest: Digest) -> Object:
+        """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
+        while (known := self.confirmed(name, digest)) is None:
+            since = self.since(name, digest)
+            if since is None:
+                since = self._hold(name, digest, ahead=self._is_right_near())
+                condemned, withdrawn = self._intents.look()
+                if condemned & set(self._context.places(name, digest)):
+                    raise NotFound(f"{digest} is being collected just now")
+                if withdrawn:
+                    continue
+            found = self._check(name, digest, since)
+            if self._covers(since):
+                return found
+            # This process was frozen since P1: its hold reservations nothing any more.
+        return known
+
+    def reserve_all(self, name: str, digests: Iterable[Digest], *, fresh: bool = False) -> dict[Digest, Object]:
+        """The same for everything that a manifest names, with one look at the intents, which it waits out.
+        `fresh`: with a look at each object, whatever was seen before.
+
+        What was reserved: good for a change of index.json that was read before this call, whatever a later look in
+        this process would say (its memory may be void by then, and the change with it). The rest is not there.
+        """
+        reserved = {digest: None if fresh else self.confirmed(name, digest) for digest in digests}
+        covered = {digest: self.since(name, digest) for digest, known in reserved.items() if known is None}
+        wanted = [digest for digest, since in covered.items() if since is None]
+        while True:
+            held = self._context.each([partial(self._try, self._hold, name, digest) for digest in wanted])
+            there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
+            places = [place for digest, _ in there for place in self._context.places(name, digest)]
+            if not (places and self._intents.wait_out(places)):
+                break
+        there += [(digest, since) for digest, since in covered.items() if since is not None]
+        found = self._context.each([partial(self._try, self._check, name, digest, since) for digest, since in there])
+        reserved |= dict(zip((digest for digest, _ in there), found, strict=True))
+        return {digest: known for digest, known in reserved.items() if known is not None}
+
+    def publish(
+        self, name: str, digest: Digest, place: str, make: Callable[[], Object], *, new: bool = False
+    ) -> Object:
+        """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy.
+        `new`: there is hardly a hold yet, so that it is written without a look."""
+        new = new or self._lacking.get((name, digest)) is not None
+        self._lacking.drop((name, digest))
+        while True:
+            since, was_there = self._reserve_bytes(name, digest, new)
+            new = False
+            if self._intents.wait_out(self._context.places(name, digest)) or not self._covers(since):
+                continue
+            if (
+                was_there
+                and place == keys.shared(digest)
+                and self._context.head(keys.reservation(digest, name)) is None
+            ):
+                continue  # it was deleted under an intent that was withdrawn before P2
+            looked = self._context.clock.boottime()
+            found = make()
+            if self._covers(since):
+                self.confirm(name, digest, found, since, looked)
+                return found
+            # It took so long that a collector may have begun meanwhile: is it still there, and reserved?
+            with suppress(NotFound):
+                return self.reserve(name, digest)
+
+    def hold(self, name: str, digest: Digest) -> Since:
+        """P1 of who has the right."""
+        return self._reserve_bytes(name, digest, False)[0]
+
+    def _reserve_bytes(self, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
+        """The same, and whether there was one already, which a collector may be deleting: it has looked at it before it
+        was written again, and this process may not look at the intents until they are withdrawn."""
+        now, key = self.now(name), keys.reservation(digest, name)
+        if new:
+            with suppress(Changed, OutcomeUnknown):
+                self._context.objects.put(key, self._context.clock.token().encode(), absent=True)
+                return now, False
+        found = self._context.head(key)
+        if found is not None and found.is_younger(self._context.window):
+            return now._replace(at=now.at - max(0.0, found.age)), True
+        return self._write_reservation(name, digest), found is not None
+
+    def renew(self, name: str, digest: Digest) -> None:
+        """P1 of who has the right, whatever there is: whoever looked at the hold before, sees that."""
+        self._write_reservation(name, digest)
+
+    def _hold(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
+        """P1 of who may have no right to it. `ahead`: the right is one request, which is made beside the look at the
+        hold, for what is asked for is most often to be pushed. NotFound."""
+        now, rights = self.now(name), list[bool]()
+        found = self._look(name, digest, rights) if ahead else self._context.head(keys.reservation(digest, name))
+        if found is not None and found.is_younger(self._context.window):
+            return now._replace(at=now.at - max(0.0, found.age))
+        if found is None and not any(rights or [self.right(name, digest)]):
+            self._lacking.put((name, digest), True)
+            raise NotFound(f"no {digest} in {name}")
+        if self._context.read_only:
+            return now  # who can't push needs no reservation
+        return self._write_reservation(name, digest)
+
+    def _is_right_near(self) -> bool:
+        """Is the right one request, and are there threads to make it in beside another one?"""
+        return self._context.threads is not None and not (self._context.dedupe or self._context.pooled)
+
+    def _look(self, name: str, digest: Digest, rights: list[bool]) -> Object | None:
+        """At the hold, and beside it for a right."""
+        found: list[Object | None] = []
+        looks: list[Callable[[], None]] = [
+            lambda: found.append(self._context.head(keys.reservation(digest, name))),
+            lambda: rights.append(self.right(name, digest)),
+        ]
+        self._context.each(looks)
+        return found[0]
+
+    def _write_reservation(self, name: str, digest: Digest) -> Since:
+        """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""
+        now = self.now(name)
+        self._context.objects.put(keys.reservation(digest, name), self._context.clock.token().encode())
+        return now
+
+    def _check(self, name: str, digest: Digest, since: Since) -> Object:
+        """P3. What was remembered is void where there is nothing."""
+        looked = self._context.clock.boottime()
+        for place in self._context.places(name, digest):
+            found = self._context.head(place)
+            if found is not None and not is_stub(digest, found.size):
+                self.confirm(name, digest, found, since, looked)
+                return found
+        self.forget(name, digest)
+        raise NotFound(f"no {digest} in {name}")
+
+    def _covers(self, since: Since) -> bool:
+        return self._context.clock.boottime() - since.at < self._context.window
+
+    def _try(self, step: Callable[..., T], *args: Any) -> T | None:
+        try:
+            return step(*args)
+        except NotFound:
+            return None
