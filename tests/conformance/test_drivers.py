@@ -292,7 +292,7 @@ def repeated(call: Callable[..., None], *codes: int) -> Callable[..., None]:
 
 
 class TestRepeatedRequests:
-    """local.md, "NFS": after an error compare the inode at the target before believing it."""
+    """docs/design/local.md#networks: after an error compare the inode at the target before believing it."""
 
     @pytest.fixture
     def driver(self, tmp_path: Path) -> NetworkDriver:

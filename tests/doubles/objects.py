@@ -1,6 +1,6 @@
 """An object store in memory, with S3's semantics: strong reads, conditional PUT, a clock of its own in whole seconds.
 
-For tests and for the deterministic simulation. It is as unkind as the servers that were measured (s3.md 1): `a` can't
+For tests and for the deterministic simulation. It is as unkind as the servers that were measured: `a` can't
 lie beside `a/b`, times have whole seconds, an ETag tells nothing but "the same bytes", a repeated Complete is NotFound.
 """
 

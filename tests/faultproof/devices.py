@@ -1,4 +1,4 @@
-"""A file system whose power can be cut (proof.md, "A real power cut with no device mapper")."""
+"""A file system whose power can be cut (docs/design/proof.md#power-cuts)."""
 
 from __future__ import annotations
 

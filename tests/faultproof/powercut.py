@@ -1,4 +1,4 @@
-"""Which states a power cut may leave, from a log of driver calls (proof.md, "Crash states from a log").
+"""Which states a power cut may leave, from a log of driver calls (docs/design/proof.md#power-cuts).
 
 What was not flushed may be gone: the data of a file (all, half or none of it is there), and the names in a
 directory. Three kinds of file system:

@@ -1,4 +1,4 @@
-"""Pushing blobs to a server whose root is a bucket: requests, replicas, memory (s3.md 3 and 7)."""
+"""Pushing blobs to a server whose root is a bucket: requests, replicas, memory (docs/design/bucket.md#uploads)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deduplication of buckets (s3.md 2): into the pool and back, and zot's empty objects."""
+"""Deduplication of buckets (docs/design/bucket.md#the-tree): into the pool and back, and zot's empty objects."""
 
 from __future__ import annotations
 

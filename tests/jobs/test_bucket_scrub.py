@@ -1,4 +1,4 @@
-"""Scrub on buckets (s3.md 6): the same findings and consequences as in a directory."""
+"""Scrub on buckets (docs/design/bucket.md#damage): the same findings and consequences as in a directory."""
 
 from __future__ import annotations
 

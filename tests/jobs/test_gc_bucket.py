@@ -1,4 +1,5 @@
-"""Collection on a bucket: what goes, what stays, what a run that is disturbed leaves behind (s3.md 5)."""
+"""Collection on a bucket: what goes, what stays, what a run that is disturbed leaves behind
+(docs/design/bucket.md#collection)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a collector of a bucket looks at again between plan and deletes, and what it waits for (s3.md 5). Each of
-these safeguards has a mutant in `tests/mutants`."""
+"""What a collector of a bucket looks at again between plan and deletes, and what it waits for
+(docs/design/bucket.md#collection). Each of these safeguards has a mutant in `tests/mutants`."""
 
 from __future__ import annotations
 

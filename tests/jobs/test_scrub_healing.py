@@ -306,7 +306,7 @@ def test_a_source_that_is_none_is_refused(shared: Path, tmp_path_factory: pytest
 def test_repair_gives_the_repositories_that_are_links_nothing(
     shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Those are only read (local.md, "Users and modes")."""
+    """Those are only read (docs/design/local.md#the-tree)."""
     outside = tmp_path_factory.mktemp("outside")
     lay_out(outside, "x", IMAGE, "v1")
     flip(blob(outside, "x", LAYER), 2)

@@ -1,4 +1,5 @@
-"""Jobs beside the one server of a bucket that takes a single writer (`single_writer`, s3.md 4)."""
+"""Jobs beside the one server of a bucket that takes a single writer (`single_writer`,
+docs/design/bucket.md#indexjson)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Collection on a bucket (s3.md 5): one blob and one repository, collectors, pushes, a deletion by a client.
+"""Collection on a bucket (docs/design/bucket.md#collection): one blob and one repository, collectors, pushes, a
+deletion by a client.
 
 A collector: snapshot, intent (C3), fence (C4), look at the hold again (C5), delete the hold and the blob (C6), withdraw
 (C7). It may stop for good anywhere, and a delete without an answer may be done once more until its signature is over.

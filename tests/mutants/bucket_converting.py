@@ -1,4 +1,4 @@
-"""Conversions of a bucket (s3.md 2)."""
+"""Conversions of a bucket (docs/design/bucket.md#the-tree)."""
 
 from __future__ import annotations
 

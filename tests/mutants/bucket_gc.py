@@ -1,4 +1,4 @@
-"""The collector of a bucket (s3.md 5)."""
+"""The collector of a bucket (docs/design/bucket.md#collection)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reservations, intents and marks of a bucket (s3.md 5 and 6)."""
+"""Reservations, intents and marks of a bucket (docs/design/bucket.md#collection and 6)."""
 
 from __future__ import annotations
 

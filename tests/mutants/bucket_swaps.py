@@ -1,4 +1,4 @@
-"""The lease of a job on a bucket, and swaps of an index.json (s3.md 2 and 4)."""
+"""The lease of a job on a bucket, and swaps of an index.json (docs/design/bucket.md#the-tree and 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads into a bucket (s3.md 3)."""
+"""Uploads into a bucket (docs/design/bucket.md#uploads)."""
 
 from __future__ import annotations
 

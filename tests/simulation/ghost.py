@@ -1,4 +1,4 @@
-"""What must be true after every step, told from the calls as they happen (invariants.md).
+"""What must be true after every step, told from the calls as they happen (docs/design/invariants.md).
 
 The ghost sees each change of a name, and knows what each process is about (`Op`): what was pushed, reserved,
 acknowledged and deleted on purpose. Checks are incremental, so that thousands of schedules a minute are looked at.

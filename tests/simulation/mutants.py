@@ -1,5 +1,5 @@
-"""Each safeguard of the local protocol (local.md, the last table) switched off, in tests only: what is put in the
-place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
+"""Each safeguard of the local protocol (docs/design/proof.md#who-guards-the-guards) switched off, in tests only: what
+is put in the place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts as other tools leave them on disk (features.md 3), written by hand so that no tool is needed.
+"""Layouts as other tools leave them on disk, written by hand so that no tool is needed.
 
 Each function lays one image (or an index of images) into a directory and says what is expected of it.
 """

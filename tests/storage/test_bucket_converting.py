@@ -1,4 +1,5 @@
-"""Copies into the pool and out of repositories step by step (s3.md 2): `dedupe` on a bucket beside collectors."""
+"""Copies into the pool and out of repositories step by step (docs/design/bucket.md#the-tree): `dedupe` on a bucket
+beside collectors."""
 
 from __future__ import annotations
 

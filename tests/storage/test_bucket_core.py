@@ -1,4 +1,4 @@
-"""The protocols of a bucket step by step (s3.md 4, 5 and 7), over an object store in memory."""
+"""The protocols of a bucket step by step (docs/design/bucket.md), over an object store in memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def test_requests_of_each_operation(world: World) -> None:
-    """The last column of s3.md 7; the first blob of a repository makes its layout."""
+    """The most that is allowed; the first blob of a repository makes its layout."""
     world.push_blob("a", b"first")
     count = world.objects
     count.taken()

@@ -1,4 +1,4 @@
-"""One request in ten to the object store fails: whoever pushes, pulls and deletes hears nothing of it (s3.md 8).
+"""One request in ten to the object store fails: whoever pushes, pulls and deletes hears nothing of it.
 
 The faults are real: a proxy before versitygw resets connections, loses answers, cuts bodies and answers 500, 502, 503.
 """

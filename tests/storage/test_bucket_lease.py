@@ -1,4 +1,4 @@
-"""The lease of a job on a bucket, step by step (s3.md 2)."""
+"""The lease of a job on a bucket, step by step (docs/design/bucket.md#the-tree)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Reservations by their steps P1 to P3 (s3.md 5): what a process relies on while others collect, and while it is
-frozen."""
+"""Reservations by their steps P1 to P3 (docs/design/bucket.md#reservations): what a process relies on while others
+collect, and while it is frozen."""
 
 from __future__ import annotations
 

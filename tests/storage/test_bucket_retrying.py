@@ -229,7 +229,7 @@ def uploaded(objects: Objects) -> tuple[str, list[str]]:
 
 
 def test_a_completion_without_an_answer_was_done() -> None:
-    """MinIO says 404 to a repeated one (s3.md 1), and so does the store in memory."""
+    """MinIO says 404 to a repeated one, and so does the store in memory."""
     memory, faulty, objects, _ = over()
     upload, etags = uploaded(objects)
     faulty._choose = scripted(LOST)
@@ -268,7 +268,7 @@ def test_a_completion_that_was_refused_at_once_is_not_looked_for() -> None:
 
 
 def test_a_presigned_delete_that_was_perhaps_carried_out_is_not_told_as_expired() -> None:
-    """The intent must stay until the first request can't arrive any more (s3.md 5)."""
+    """The intent must stay until the first request can't arrive any more (docs/design/bucket.md#c7)."""
     now = 1000.0
     memory = MemoryObjects(lambda: now)
     memory.put("file", b"x")

@@ -1,4 +1,4 @@
-"""Swaps of an index.json that others swap, too (s3.md 4)."""
+"""Swaps of an index.json that others swap, too (docs/design/bucket.md#indexjson)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Uploads into a bucket where time goes by, and where another process comes in between (s3.md 3)."""
+"""Uploads into a bucket where time goes by, and where another process comes in between
+(docs/design/bucket.md#uploads)."""
 
 from __future__ import annotations
 

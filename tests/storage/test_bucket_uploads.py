@@ -1,4 +1,4 @@
-"""Uploads to a bucket (s3.md 3): sizes, ways, processes, faults, leftovers."""
+"""Uploads to a bucket (docs/design/bucket.md#uploads): sizes, ways, processes, faults, leftovers."""
 
 from __future__ import annotations
 
@@ -819,7 +819,7 @@ def test_staged_bytes_without_a_session_are_purged(world: World) -> None:
     assert world.left() == []
 
 
-# -- requests (s3.md 7) ------------------------------------------------------------------------------------
+# -- requests ------------------------------------------------------------------------------------
 
 
 def requests(body: bytes, way: str, *, dedupe: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Room kept back: how much, when it is given back, and when an upload is refused (local.md, "Full disk")."""
+"""Room kept back: how much, when it is given back, and when an upload is refused (docs/design/local.md#a-full-disk)."""
 
 from __future__ import annotations
 

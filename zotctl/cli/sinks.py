@@ -1,6 +1,6 @@
 """Where a job's report goes: a person's terminal or mail, one JSON document, or JSON lines.
 
-stdout is the result, stderr all else (features.md, 4).
+stdout is the result, stderr all else.
 """
 
 from __future__ import annotations

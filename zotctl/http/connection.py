@@ -2,7 +2,7 @@
 
 Private parts of aiohttp that are leaned on, here and in `request`: `_messages`, `_message_tail`,
 `_waiter`, `_request_count`, `_lingering_time`, and the calls `_finish` and `_cancel` on a request.
-`tests/http/test_aiohttp.py` holds them down; the version is pinned.
+`tests/http/test_http_aiohttp.py` holds them down; the version is pinned.
 """
 
 from __future__ import annotations

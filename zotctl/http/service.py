@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 BYTES_THREADS = 16
 DISTANT_THREADS = 32
-"""For storage behind a network, where threads mostly wait (s3.md 8)."""
+"""For storage behind a network, where threads mostly wait."""
 COMMIT_THREADS = 32
 """Manifests that wait for one index.json share one commit, so that many may wait."""
 SMALL_REST = 1 << 18

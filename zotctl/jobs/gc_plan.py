@@ -1,4 +1,4 @@
-"""What a collection would take, the same for every store: marks, rows that a policy drops, findings (features.md 2)."""
+"""What a collection would take, the same for every store: marks, rows that a policy drops, findings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a job tells: items, findings, errors, a summary, and the exit code that follows (features.md, 4).
+"""What a job tells: items, findings, errors, a summary, and the exit code that follows.
 
 A finding is a value (something is damaged), an error is a fault (something could not be looked at):
-invariants.md, I15.
+docs/design/invariants.md#i15.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _SEVERITY = (0, 16, 5, 4)
 
 
 def worst(codes: list[int]) -> int:
-    """Of several exit codes the one that is reported (features.md, 4)."""
+    """Of several exit codes the one that is reported."""
     return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else 100 + code, default=0)
 
 

@@ -1,6 +1,6 @@
 """Which rows of index.json a policy lets go: zot's keys with zot's meaning, and our safety.
 
-Unknown times mean keep. See features.md, 1.1 and 2.
+Unknown times mean keep.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ class Run:
 
     @contextmanager
     def leases(self) -> Iterator[None]:
-        """The job's lease on every root that is written. It saves work, never data (local.md, "Locks")."""
+        """The job's lease on every root that is written. It saves work, never data (docs/design/local.md#locks)."""
         with ExitStack() as stack:
             for root in self.roots:
                 if not (self.dry_run or root.read_only or root.state()):

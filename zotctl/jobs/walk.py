@@ -1,4 +1,4 @@
-"""What is reachable in one repository, as its manifest graph says, at one moment (invariants.md, I5)."""
+"""What is reachable in one repository, as its manifest graph says, at one moment (docs/design/invariants.md#i5)."""
 
 from __future__ import annotations
 

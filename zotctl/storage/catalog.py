@@ -1,4 +1,4 @@
-"""The repositories of one root, in order, without a list kept anywhere (local.md, "Start and listing").
+"""The repositories of one root, in order, without a list kept anywhere (docs/design/local.md#start-and-listing).
 
 A walk that stops after a page and starts at `last`; a directory whose time stamp has not moved is not
 listed again. The order is by components: `a`, `a/b`, `a-b`.

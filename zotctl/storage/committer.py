@@ -1,7 +1,6 @@
 """Group commit: who finds no leader leads; the others' changes go into the same rename.
 
-Each change is checked for itself, so one that is refused costs the others nothing (local.md,
-"Group commit").
+Each change is checked for itself, so one that is refused costs the others nothing (docs/design/local.md#indexjson).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Info(NamedTuple):
 
     @property
     def generation(self) -> Generation:
-        """Equal for as long as the content is the same (local.md, "index.json")."""
+        """Equal for as long as the content is the same (docs/design/local.md#indexjson)."""
         return (self.ino, self.size, self.mtime_ns, self.ctime_ns)
 
 

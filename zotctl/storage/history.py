@@ -1,4 +1,4 @@
-"""What was pushed, moved, deleted and pulled here, and when (local.md, "History").
+"""What was pushed, moved, deleted and pulled here, and when (docs/design/local.md#history).
 
 `.zotctl/history/KEY`, one append-only file of JSON lines a repository. Nothing depends on it but
 retention and what people ask: lost or incomplete means unknown, and unknown means keep.

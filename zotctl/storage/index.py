@@ -1,7 +1,7 @@
 """index.json in memory: parsed once, looked up in O(1), written back byte for byte but for what changed.
 
 Each row keeps the bytes it was read from, so fields, annotations and an order that other tools made
-survive our writes (I9), and a rewrite is one join of ready bytes (local.md, "Group commit").
+survive our writes (I9), and a rewrite is one join of ready bytes (docs/design/local.md#indexjson).
 Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 """
 
@@ -174,7 +174,7 @@ class Index:
         return sorted(tag for tag, ids in self._tags.items() if len(ids) > 1)
 
     def _by_alias(self, tag: str) -> Row | None:
-        """A full name answers to its tag only if that is unique in the layout (features.md 3)."""
+        """A full name answers to its tag only if that is unique in the layout."""
         rows = [self._rows[i] for i in self._aliases.get(tag, ())]
         return rows[-1] if rows and len({row.digest for row in rows}) == 1 else None
 

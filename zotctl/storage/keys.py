@@ -1,4 +1,4 @@
-"""The only builder of keys. The tree of one root (local.md, "The tree"):
+"""The only builder of keys. The tree of one root (docs/design/local.md#the-tree):
 
     ROOT/
       NAME/                           a repository = an OCI image layout
@@ -15,7 +15,7 @@
         quarantine/                   damaged files moved aside where links don't work
         leases/JOB  reserve  spare/  tmp/  history/  scrub/  clock
 
-The tree of a bucket (s3.md 2) has the same repositories, and beside them:
+The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories, and beside them:
 
     ROOT/
       _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
@@ -159,7 +159,7 @@ def history(name: str) -> str:
     return f"{HISTORY}/{name_key(name)}"
 
 
-# -- on a bucket (s3.md 2) ------------------------------------------------------------------------
+# -- on a bucket (docs/design/bucket.md#the-tree) --------------------------------------------------
 
 
 def shared(digest: Digest) -> str:

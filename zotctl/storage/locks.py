@@ -1,4 +1,4 @@
-"""One repository, one short commit (local.md, "Locks").
+"""One repository, one short commit (docs/design/local.md#locks).
 
 The lock is an argument of what needs it: a function that takes a `Held` can't be called without one.
 """

@@ -1,6 +1,6 @@
 """What a store must do atomically: the seam between OCI semantics above and drivers below.
 
-`storage/local/` implements it by the steps of local.md, with links and renames. An object store
+`storage/local/` implements it by the steps of docs/design/local.md, with links and renames. An object store
 implements it with conditional writes. Nothing above this line knows which of the two it talks to.
 """
 

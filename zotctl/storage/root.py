@@ -105,7 +105,7 @@ class Root:
 
     def owns(self, name: str) -> bool:
         """May this repository be written? Not on a read-only root, and not one that is a symbolic link
-        or on another file system: that one is only read (local.md, "The tree")."""
+        or on another file system: that one is only read (docs/design/local.md#the-tree)."""
         now = self.protocol.clock.elapsed()
         known = self._owned.get(name)
         if known is None or not 0 <= now - known[0] < OWNED_FOR:

@@ -1,4 +1,4 @@
-"""What must be true after every request, told from the requests as they are carried out (invariants.md).
+"""What must be true after every request, told from the requests as they are carried out (docs/design/invariants.md).
 
 The ghost knows what each process is about (`Op`), and holds the bucket to what clients were told. A request that is
 carried out late belongs to what its sender was about when it sent it.

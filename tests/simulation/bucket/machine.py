@@ -1,7 +1,7 @@
 """What all processes of a schedule share: a bucket in memory, its server's clock, the trace and the ghost.
 
 A `Process` is a greenlet with caches of its own. A `Late` is a request whose sender gave up: the server still has it,
-and carries it out when the scheduler says so, within the time that s3.md 5 ("Assumption") allows.
+and carries it out when the scheduler says so, within the time that docs/design/bucket.md#why-it-is-safe allows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 STEP = SECOND // 100
 """Nanoseconds that one request takes."""
 LATEST = int((LIFETIME - SIGNED_FOR - 2) * SECOND)
-"""After so long whatever the server accepted was done. Two seconds less than s3.md says: times are whole seconds."""
+"""After so long whatever the server accepted was done. Two seconds less than docs/design/bucket.md#times says: times
+are whole seconds."""
 LATENESS = (0, 1, 40, 70, 130, 250)
 """Seconds that a request without an answer lies in the server at the least."""
 DOZE = 20

@@ -1,5 +1,5 @@
-"""Each safeguard of the protocol of buckets (s3.md 4 and 5) switched off, in tests only: what is put in the place of a
-method. `limit`: within so many schedules of its scenes the simulation has to see it."""
+"""Each safeguard of the protocol of buckets (docs/design/bucket.md) switched off, in tests only: what is put in the
+place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
 
 from __future__ import annotations
 
@@ -297,4 +297,4 @@ OFF: dict[str, Off] = {
     "DELETE: the fence": Off([(BucketProtocol, "_void_reservations", _only_check)], ("bucket delete blob",), 3000),
     "DELETE: deletes that expire": Off([(blobs_module, "SIGNED_FOR", 10**9)], ("bucket stopped gc",), 3000),
 }
-"""The names are those of s3.md 4 and 5."""
+"""By the steps of docs/design/bucket.md."""

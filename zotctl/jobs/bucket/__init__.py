@@ -1,4 +1,4 @@
-"""Collection on a bucket, by the steps of s3.md 5.
+"""Collection on a bucket, by the steps of docs/design/bucket.md.
 
 collector   C1 for a whole root: each repository, then the pool and the holds
 pool        C1 for what several repositories share

@@ -1,4 +1,4 @@
-"""Collection of one bucket: each repository by itself, then what they share (s3.md 5, C1).
+"""Collection of one bucket: each repository by itself, then what they share (docs/design/bucket.md#c1).
 
 Plain reads, without a lock or a reservation, so that what it finds is a plan: `deletion` looks at everything again.
 """

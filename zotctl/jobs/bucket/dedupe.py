@@ -1,4 +1,5 @@
-"""Deduplication of a bucket (s3.md 2): configs and layers into the pool, or back into each repository.
+"""Deduplication of a bucket (docs/design/bucket.md#the-tree): configs and layers into the pool, or back into each
+repository.
 
 First everything is copied and proven, then, when the pool has had it for long enough, the copies of the repositories
 go. zot's empty objects, which it leaves where another repository has the content, go with them, or are filled.

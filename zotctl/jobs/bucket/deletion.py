@@ -1,4 +1,4 @@
-"""One batch of what a collector takes from a bucket, by the steps C2 to C7 of s3.md 5.
+"""One batch of what a collector takes from a bucket, by the steps C2 to C7 of docs/design/bucket.md.
 
 Nothing that was found in C1 is trusted: each repository is marked again on the very index.json that is fenced (C4), and
 each hold and each object must still be what it was (C5). What is not, is spared, and another run looks at it again.

@@ -1,4 +1,4 @@
-"""What may go, and when: what the walk has found, and the times that are compared (s3.md 5, C1)."""
+"""What may go, and when: what the walk has found, and the times that are compared (docs/design/bucket.md#c1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Since when something is known to be unreachable, in one object a repository and one for the pool (s3.md 5, C1).
+"""Since when something is known to be unreachable, in one object a repository and one for the pool
+(docs/design/bucket.md#c1).
 
 It takes the place of the trash: what a deletion sets free is there for the delay from the run that found it, for
 whoever is in the middle of a pull. Lost, the delay begins anew; of two collectors the slower one's note is dropped.
@@ -23,7 +24,7 @@ class FirstUnreachable:
 
     def __init__(self, context: BucketContext, name: str, *, there: bool = True) -> None:
         """`there` False: an earlier run has left nothing, so it is not looked for; left meanwhile by another one, it
-        is not replaced, and what this run sees is dropped (s3.md 5)."""
+        is not replaced, and what this run sees is dropped (docs/design/bucket.md#collection)."""
         self._context, self._name, self._key = context, name, keys.first_seen(name)
         self._etag, self._before = "", dict[str, float]()
         self._now: dict[str, float] = {}

@@ -83,7 +83,7 @@ class Checked:
 
     def doubtful_since(self) -> int | None:
         """The machine has been started anew since the last save: what was written from then on may not have come
-        to the device (local.md, "commit = false"). None: it runs on, or nothing is known."""
+        to the device (docs/design/local.md#commit--false). None: it runs on, or nothing is known."""
         return self._alive - SETTLING if self._boot not in ("", boot_id()) else None
 
     def settle(self) -> None:

@@ -192,7 +192,7 @@ def _scan(root: Root, key: str) -> list[Entry]:
 
 
 def _standing(root: Root, place: Place) -> Iterator[Remark]:
-    """local.md, "The tree": a repository that is a link or another mount is served, and takes no push."""
+    """docs/design/local.md#the-tree: a repository that is a link or another mount is served, and takes no push."""
     here = root.driver.stat("").dev
     info = root.stat(place.name)
     if place.link:

@@ -1,4 +1,4 @@
-"""Which rows of a foreign layout go where, and under which tag (features.md 3, the reading rule).
+"""Which rows of a foreign layout go where, and under which tag.
 
 Pure: it looks at an index and at what its manifests say, and reads and writes nothing.
 """

@@ -1,4 +1,4 @@
-"""Deduplication of a store that is there already, whoever wrote it (local.md, "Deduplication").
+"""Deduplication of a store that is there already, whoever wrote it (docs/design/local.md#deduplication).
 
 Only where two files have one digest is anything read, and then both are hashed before one takes the place of
 the other: a damaged blob is never spread. What has the pool's inode already is done, so a second run is short

@@ -1,4 +1,5 @@
-"""Collection in a directory by the steps of local.md: mark, plan, condemn, wait, purge. No lock but short ones.
+"""Collection in a directory by the steps of docs/design/local.md: mark, plan, condemn, wait, purge. No lock but short
+ones.
 
 A collector never deletes: it condemns, by renaming what no manifest reaches into the trash, and what
 has lain there for longer than the delay is purged. Killed anywhere, the next run goes on.

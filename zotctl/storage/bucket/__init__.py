@@ -1,1 +1,1 @@
-"""The verbs of `storage.protocol` on an object store, by the steps of s3.md."""
+"""The verbs of `storage.protocol` on an object store, by the steps of docs/design/bucket.md."""

@@ -1,4 +1,4 @@
-"""BucketBlobs on a bucket: find, open, mount, publish, delete (s3.md 2, 3 and 5)."""
+"""BucketBlobs on a bucket: find, open, mount, publish, delete (docs/design/bucket.md)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The repositories of a bucket (s3.md 2): from the list in `.zotctl/names/`, which costs a request for a thousand, or
-by a walk, which costs one each.
+"""The repositories of a bucket (docs/design/bucket.md#the-tree): from the list in `.zotctl/names/`, which costs a
+request for a thousand, or by a walk, which costs one each.
 
 The list is a cache. What came here by other ways than a push, it does not have: so it is made by a walk when there was
 none, and each job walks, and adds to it what it lacks.

@@ -59,7 +59,7 @@ class BucketContext:
 
     @property
     def window(self) -> float:
-        """Seconds: a hold that is younger needs no rewriting (s3.md 5, w)."""
+        """Seconds: a hold that is younger needs no rewriting (w in docs/design/bucket.md#times)."""
         return min(self.delay / 4, WINDOW)
 
     def look_for_pool(self) -> None:

@@ -1,4 +1,4 @@
-"""From copies in each repository to one in the pool, and back (s3.md 2, the last lines), a digest at a time.
+"""From copies in each repository to one in the pool, and back (docs/design/bucket.md#the-tree), a digest at a time.
 
 Only copies are made of what was hashed, and a copy goes only when another one has been there for so long that whoever
 was sent to the old one has read it. A kill anywhere leaves both readable; another run goes on.

@@ -1,4 +1,4 @@
-"""What scrub found damaged on a bucket, and nobody has healed yet (s3.md 6).
+"""What scrub found damaged on a bucket, and nobody has healed yet (docs/design/bucket.md#damage).
 
 A mark is an object: `damaged/ALG/ENC/a:b` for the copy in a repository, `damaged/ALG/ENC/_blobs` for that in the
 pool, which several may read. It says which object it is about, so what is written in its place is not damaged. HEAD

@@ -1,4 +1,4 @@
-"""index.json on a bucket: read with revalidation, replaced by compare-and-swap (s3.md 4).
+"""index.json on a bucket: read with revalidation, replaced by compare-and-swap (docs/design/bucket.md#indexjson).
 
 Each state carries a fresh random generation, the first and empty one too, so equal content never has an equal ETag.
 A PUT without an answer is looked up: what is there is what it sent, to the last byte, or another writer has built upon

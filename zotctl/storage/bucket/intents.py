@@ -1,4 +1,4 @@
-"""What collectors are deleting just now (s3.md 5, C3, and P2 of those who reservation).
+"""What collectors are deleting just now (docs/design/bucket.md#c3, and #p2 of those who reserve).
 
 An intent is an object that lists keys. It lives for seconds; after a crash of its collector for `LIFETIME`, for the
 deletes that were signed for it are dead long before (`SIGNED_FOR`).

@@ -1,4 +1,5 @@
-"""The lease of a job on a bucket: an object that names its holder, renewed while the job runs (s3.md 2).
+"""The lease of a job on a bucket: an object that names its holder, renewed while the job runs
+(docs/design/bucket.md#the-tree).
 
 It is taken by compare-and-swap, and it ends by the server's clock. It saves work, never data: a holder that was frozen
 for longer may meet another one, which every protocol here allows for.

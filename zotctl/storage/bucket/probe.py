@@ -1,4 +1,4 @@
-"""What an object store can be relied on for, tried before the first write (s3.md 4 and 5).
+"""What an object store can be relied on for, tried before the first write (docs/design/bucket.md).
 
 A server that doesn't know a condition answers 200, so each try must be refused once to be believed. Ignored headers
 and gross races are found; that a server is atomic can't be proved by trying.

@@ -1,4 +1,4 @@
-"""The verbs of `storage.protocol` on a bucket, by the steps of s3.md."""
+"""The verbs of `storage.protocol` on a bucket, by the steps of docs/design/bucket.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET of a large blob: where the client can fetch it from the bucket itself, after the access check (s3.md 7)."""
+"""GET of a large blob: where the client can fetch it from the bucket itself, after the access check."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Reservations: a blob that was said to be there may be used by a manifest for the delay from now (I6).
 
-The order is the protocol (s3.md 5): P1 a hold that is young enough, P2 no intent, P3 the blob itself.
-The caller that reserves writes and then reads intents, a collector writes its intent and then reads holds: at
-least one of them sees the other, without a clock or a lock.
+The order is the protocol (docs/design/bucket.md#reservations): P1 a hold that is young enough, P2 no intent, P3 the
+blob itself. The caller that reserves writes and then reads intents, a collector writes its intent and then reads
+holds: at least one of them sees the other, without a clock or a lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""One writer: for object stores on which two would lose each other's pushes (`single_writer`, s3.md 4).
+"""One writer: for object stores on which two would lose each other's pushes (`single_writer`,
+docs/design/bucket.md#indexjson).
 
 A sign, not a lock. It keeps a job, or a second server, from being started beside the first by mistake; whoever dies
 leaves it behind, and it counts for a minute. On such a server it can't be more: two that look at the same moment both

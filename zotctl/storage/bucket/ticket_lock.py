@@ -1,8 +1,8 @@
 """The processes of one server take turns at one index.json, rather than lose their swaps to each other.
 
-A courtesy, no lock: what is safe is decided by the swap (s3.md 4). Who gets no turn for a while goes ahead without, so
-that a process that is frozen in its own holds nobody up; one that dies gives it back. Two bytes for each repository:
-who waits for the turn holds the second, so that who had the turn comes after it.
+A courtesy, no lock: what is safe is decided by the swap (docs/design/bucket.md#indexjson). Who gets no turn for a
+while goes ahead without, so that a process that is frozen in its own holds nobody up; one that dies gives it back. Two
+bytes for each repository: who waits for the turn holds the second, so that who had the turn comes after it.
 """
 
 from __future__ import annotations

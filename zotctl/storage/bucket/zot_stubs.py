@@ -1,4 +1,4 @@
-"""Empty objects in the place of content that another repository has: how zot deduplicates a bucket (features.md 3).
+"""Empty objects in the place of content that another repository has: how zot deduplicates a bucket.
 
 Such a bucket is read as it is; `dedupe` and `dedupe --undo` make it whole. HEAD of a stub is 404, so that whoever
 pushes fills it: no manifest comes to rely on the blob of another repository (I7).

@@ -1,4 +1,4 @@
-"""LocalBlobs: find, open, publish, mount, delete by the steps of local.md ("Reading", "Upload")."""
+"""LocalBlobs: find, open, publish, mount, delete by the steps of docs/design/local.md#reading and #upload."""
 
 from __future__ import annotations
 

@@ -108,8 +108,8 @@ class LocalContext:
             self.driver.link(source, target)
 
     def same_bytes(self, one: Reader, other: str) -> bool:
-        """Compare, for a copy is never believed unread (local.md, "Upload"). False if the other is gone, or if the
-        one can't be read."""
+        """Compare, for a copy is never believed unread (docs/design/local.md#upload). False if the other is gone, or
+        if the one can't be read."""
         try:
             with self.driver.open(other) as b:
                 if one.size != b.size:

@@ -1,4 +1,5 @@
-"""Known damage: `damaged/ALG/ENC/N` is one more hard link of each damaged inode (local.md, "Deduplication").
+"""Known damage: `damaged/ALG/ENC/N` is one more hard link of each damaged inode
+(docs/design/local.md#damage-and-healing).
 
 The link keeps the inode number taken, so that a good file never inherits it, and the bytes for a look.
 """

@@ -1,5 +1,5 @@
-"""A good copy takes the place of a damaged one, in every repository of the root that has it (local.md,
-"Deduplication"): link to tmp, lock, same bad inode?, rename, unlock.
+"""A good copy takes the place of a damaged one, in every repository of the root that has it
+(docs/design/local.md#damage-and-healing): link to tmp, lock, same bad inode?, rename, unlock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""index.json on disk: replaced, never edited (I3), by the steps of local.md, "index.json"."""
+"""index.json on disk: replaced, never edited (I3), by the steps of docs/design/local.md#indexjson."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The lease of a job on a directory: a byte of a file, locked for as long as the process lives (local.md, "Locks")."""
+"""The lease of a job on a directory: a byte of a file, locked for as long as the process lives
+(docs/design/local.md#locks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories behind a network or a FUSE server, and finding out what a directory is (local.md, "NFS").
+"""Directories behind a network or a FUSE server, and finding out what a directory is (docs/design/local.md#networks).
 
 Such a file system may answer from a cache, and may report an error for a call that was done: a request
 that is sent twice finds its own work. So existence is asked with `open`, and an error of a changing call

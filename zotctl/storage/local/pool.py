@@ -1,7 +1,7 @@
 """The pool: one more hard link of each content, where a push finds the copy in O(1).
 
 It is a hint. The kernel's link count is the reference count, and a pool name with one link is
-used by nobody (local.md, "Deduplication").
+used by nobody (docs/design/local.md#deduplication).
 """
 
 from __future__ import annotations

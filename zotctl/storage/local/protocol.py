@@ -1,4 +1,4 @@
-"""The verbs of `storage.protocol` on a file system, by the steps of local.md."""
+"""The verbs of `storage.protocol` on a file system, by the steps of docs/design/local.md."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Room kept back, so that what frees room works on a full disk (local.md, "Full disk"): bytes in one file, and inodes
-in some that are empty."""
+"""Room kept back, so that what frees room works on a full disk (docs/design/local.md#a-full-disk): bytes in one file,
+and inodes in some that are empty."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The trash is the delay: what was condemned lies here, and whoever asks for it gets it back by one link.
 
 `trash/RUN/NAME/blobs/ALG/ENC`, a folder for each run. Folders `deleted-...` hold what a client deleted
-on purpose; reads don't look into these (local.md, "Reading, and what a reservation is").
+on purpose; reads don't look into these (docs/design/local.md#reading).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Trash:
             return False  # `blobs` itself is another mount
         return True
 
-    # -- collecting (local.md, "Collection") -----------------------------------------------------
+    # -- collecting (docs/design/local.md#collection) -----------------------------------------------------
 
     def condemn(self, held: Held, run: str, digests: Sequence[Digest]) -> list[Digest]:
         """Move blobs out of sight, where whoever needs one gets it back; those that were still there.

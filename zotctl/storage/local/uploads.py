@@ -1,4 +1,4 @@
-"""LocalUploads: one file each, `uploads/ID.KEY` (local.md, "LocalUpload"; the id tells what its `meta` would).
+"""LocalUploads: one file each, `uploads/ID.KEY` (docs/design/local.md#upload; the id tells what its `meta` would).
 
 Another worker, another server on the same
 root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an

@@ -1,4 +1,4 @@
-"""A bucket over the wire: `Objects`, one request to a call (s3.md 8). No retries: see `retrying`.
+"""A bucket over the wire: `Objects`, one request to a call. No retries: see `retrying`.
 
 What a push or a pull asks goes by `BucketConnection.ask`, the rest by botocore's own methods.
 """

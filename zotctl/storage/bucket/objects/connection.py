@@ -1,4 +1,4 @@
-"""boto3 as this registry wants it (s3.md 8), and the only module that imports it: a second that only users of
+"""boto3 as this registry wants it, and the only module that imports it: a second that only users of
 buckets pay.
 
 Its own retries are off: they would report 412 for a conditional write of ours that was done. Checksums are ours, too.

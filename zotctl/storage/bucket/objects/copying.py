@@ -1,6 +1,6 @@
 """A copy on the server's side, however large: one request, or parts of it where the server wants them.
 
-It is asked for a SHA-256 of the copy, which not every server makes (s3.md 1)."""
+It is asked for a SHA-256 of the copy, which not every server makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletes that are signed beforehand: the fence of a collector (s3.md 5, C2 and C6).
+"""Deletes that are signed beforehand: the fence of a collector (docs/design/bucket.md#c6, C2 and C6).
 
 Both times are the server's: it refuses a request that is late, whoever was frozen, and our clock doesn't count.
 """

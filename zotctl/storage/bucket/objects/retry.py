@@ -1,4 +1,4 @@
-"""Requests that are repeated: one in ten may fail, and no client hears of it (s3.md 4 and 8).
+"""Requests that are repeated: one in ten may fail, and no client hears of it.
 
 What is repeated after a failure: every read, and every write whose repetition changes nothing. Before a conditional
 write without an answer is repeated, what is there is compared with what was sent, to the last byte: else our own
@@ -123,7 +123,7 @@ class Retrying:
         return self._attempts.make(partial(self.inner.put_part, key, upload, number, body))
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
-        """A server may say of a repeated one that there is no such upload (s3.md 1): then the object is looked at."""
+        """A server may say of a repeated one that there is no such upload: then the object is looked at."""
         began, unsure = self._clock.boottime(), False
 
         def complete() -> str:

@@ -4,8 +4,8 @@
 wrapper round either can count, delay, lose, repeat or schedule every request. A key is a relative path
 made by `storage.keys` alone; the prefix of the root is the client's affair.
 
-What s3.md forbids to rely on has no method here: conditional deletes, conditional copies, tags, versions,
-ETags that are a digest. Times are the server's: an age is the Date of the reply minus LastModified.
+What docs/design/bucket.md forbids to rely on has no method here: conditional deletes, conditional copies, tags,
+versions, ETags that are a digest. Times are the server's: an age is the Date of the reply minus LastModified.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Object(NamedTuple):
 
 class PresignedDelete(NamedTuple):
     """A delete that was signed beforehand: it can be carried out until it expires by the server's clock, and
-    no later, whoever was frozen meanwhile (s3.md 5, "fence")."""
+    no later, whoever was frozen meanwhile (docs/design/bucket.md#c6)."""
 
     keys: tuple[str, ...]
     request: object

@@ -1,7 +1,7 @@
 """AWS Signature Version 4: in a header for what is sent at once, in the query for what somebody sends later.
 
-The time of a signature is an argument, so that a deadline can be one by the server's clock (s3.md 5); botocore takes
-this machine's, and twenty times as long.
+The time of a signature is an argument, so that a deadline can be one by the server's clock (docs/design/bucket.md#c6);
+botocore takes this machine's, and twenty times as long.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 """
 

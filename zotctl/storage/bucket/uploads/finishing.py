@@ -1,4 +1,5 @@
-"""An upload becomes a blob: the three ways to its name (s3.md 3), each through the reservation that a push makes."""
+"""An upload becomes a blob: the three ways to its name (docs/design/bucket.md#uploads), each through the reservation
+that a push makes."""
 
 from __future__ import annotations
 

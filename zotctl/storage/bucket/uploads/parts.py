@@ -1,4 +1,4 @@
-"""A multipart upload of equal parts (s3.md 3): R2 takes no others."""
+"""A multipart upload of equal parts (docs/design/bucket.md#uploads): R2 takes no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The uploads to one bucket (s3.md 3): any process goes on where another one stopped.
+"""The uploads to one bucket (docs/design/bucket.md#uploads): any process goes on where another one stopped.
 
 What this process knows of an upload that nobody writes just now, it keeps: the state of the hash, which can't be
 stored, and the tail, while there is memory for it. It may be out of date, since other processes write sessions, too.

@@ -1,4 +1,4 @@
-"""What is known of an upload between two requests: the object `uploads/ID` (s3.md 3).
+"""What is known of an upload between two requests: the object `uploads/ID` (docs/design/bucket.md#uploads).
 
 Its metadata say what HEAD has to tell. Its body is the tail, then a trailer of lines: the ETags of the parts that were
 sent (thousands don't fit into 2 KB of metadata), and a random token, for an ETag may be a digest of the body alone,

@@ -1,4 +1,4 @@
-"""One upload, held by one writer (s3.md 3). Its blob is verified before it has its name (I2):
+"""One upload, held by one writer (docs/design/bucket.md#uploads). Its blob is verified before it has its name (I2):
 
     up to two parts, in memory      one PUT under the final key, with the digest
     digest known at the beginning   parts of the final object, completed when the hash has matched
