@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.storage.bucket.objects.retry import Retrying, etag_of_parts
-from zotctl.storage.bucket.objects.seam import Objects, PresignedDelete
+from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
+from zotctl.storage.driver import Buffer
 
 SEEDS = range(8)
 PART = 5 << 20
@@ -187,12 +189,106 @@ def test_after_a_long_outage_each_client_hears_at_once_and_one_success_ends_it()
         clock.time += 5
         with pytest.raises(Unavailable):
             objects.head("file")
-    assert len(faulty.taken()) == 3
+    assert [made.method for made in faulty.taken()] == ["get"] * 3, "is anything answered?"
+    clock.time += 5
     memory.put("file", b"")
     faulty._choose = scripted("", AWAY, AWAY)
     objects.head("file")
     objects.head("file")
-    assert len(faulty.taken()) == 4
+    assert [made.method for made in faulty.taken()] == ["get", "head", "head", "head", "head"]
+
+
+class Hanging(MemoryObjects):
+    """Each request takes as long as it may, and then there was no answer. `only`: to these methods."""
+
+    def __init__(self, clock: StillClock, *only: str) -> None:
+        super().__init__()
+        self.hangs, self._still, self._only = True, clock, only
+        self.asked = 0
+
+    def _hang(self, method: str) -> None:
+        self.asked += 1
+        if self.hangs and (not self._only or method in self._only):
+            self._still.time += 5
+            raise Unavailable("no answer in time")
+
+    def head(self, key: str) -> Object:
+        self._hang("head")
+        return super().head(key)
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        self._hang("get")
+        return super().get(key, unless=unless)
+
+    def delete(self, key: str) -> None:
+        self._hang("delete")
+        super().delete(key)
+
+    def put(self, key: str, body: Buffer, **options: Any) -> str:
+        self._hang("put")
+        return super().put(key, body, **options)
+
+
+def test_a_store_that_hangs_is_waited_for_once_and_not_for_each_object() -> None:
+    clock = StillClock()
+    inner = Hanging(clock)
+    objects, began = Retrying(inner, clock), clock.time
+    for number in range(1000):
+        with pytest.raises(Unavailable, match="no answer in time"):
+            objects.head(f"{number}")
+        with pytest.raises(Unavailable, match="no answer in time"):
+            objects.put(f"{number}", b"")
+    assert clock.time - began <= 40
+    inner.hangs = False
+    clock.time += 2
+    with pytest.raises(NotFound):
+        objects.head("file")
+    assert objects.put("file", b"")
+
+
+def test_a_store_that_takes_no_writes_is_waited_for_once_too() -> None:
+    clock = StillClock()
+    inner = Hanging(clock, "put", "delete")
+    objects, began = Retrying(inner, clock), clock.time
+    for number in range(1000):
+        with pytest.raises(NotFound):
+            objects.head(f"{number}")
+        with pytest.raises(Unavailable):
+            objects.delete(f"{number}")
+    assert clock.time - began <= 40
+
+
+def test_one_of_many_looks_whether_a_store_that_hangs_is_back() -> None:
+    clock = StillClock()
+    inner = Hanging(clock)
+    objects = Retrying(inner, clock)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            objects.head("file")
+    inner.asked, clock.time = 0, clock.time + 2
+
+    def meanwhile(method: str) -> None:
+        inner.asked += 1
+        if inner.asked == 1:
+            for _ in range(100):
+                with pytest.raises(Unavailable):
+                    objects.head("file")
+        raise Unavailable("no answer in time")
+
+    inner._hang = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        objects.head("file")
+    assert inner.asked == 1
+
+
+def test_one_object_that_can_not_be_had_keeps_nobody_from_the_others() -> None:
+    memory, clock = MemoryObjects(), StillClock()
+    memory.put("other", b"")
+    objects = Retrying(FaultyObjects(memory, lambda _, key: AWAY if key == "file" else ""), clock)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            objects.head("file")
+    assert objects.head("other")
 
 
 def test_an_outage_of_yesterday_is_none_of_today() -> None:

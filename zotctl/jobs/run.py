@@ -14,7 +14,8 @@ import zotctl
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
 from zotctl.jobs.throttle import Throttle
-from zotctl.storage import Store
+from zotctl.storage import Store, keys
+from zotctl.storage.protocol import no_answer
 from zotctl.storage.root import Root
 
 _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
@@ -140,13 +141,23 @@ class Run:
         """Is this error that of a root that is away, and not only of one object? The root is asked itself. Once it is
         away, it is for the rest of the run, and whatever is said of its content then is void."""
         if root.label not in self.away and isinstance(error, Unavailable):
-            state = root.state()
+            state = root.state() or self._why_unwritable(root)
             with self._mutex:
                 first = isinstance(state, Unavailable) and root.label not in self.away
                 self.away |= {root.label} if first else set()
             if first and state is not None:
                 self.refuse(root, state)
         return root.label in self.away
+
+    def _why_unwritable(self, root: Root) -> StorageError | None:
+        """A bucket may be away for writes only."""
+        if self.dry_run or root.read_only or not root.is_bucket:
+            return None
+        try:
+            root.maintenance.write(keys.WRITE_TRIAL, [b"trial"])
+        except StorageError as error:
+            return no_answer(root.label, error)
+        return None
 
     # -- the end --------------------------------------------------------------------------------
 

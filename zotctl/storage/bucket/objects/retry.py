@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from zotctl.errors import Changed, DoneUnanswered, NotFound, OutcomeUnknown, StorageError
+from zotctl.storage import keys
 from zotctl.storage.bucket.objects.attempts import PATIENCE, Attempts
 from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
 from zotctl.storage.clock import Clock
@@ -30,7 +31,11 @@ SLACK = 2.0
 class Retrying:
     def __init__(self, inner: Objects, clock: Clock | None = None, *, patience: float = PATIENCE) -> None:
         self.inner, self._clock = inner, clock or Clock()
-        self._attempts = Attempts(self._clock, patience)
+        self._attempts = Attempts(self._clock, patience, probe=partial(inner.get, keys.VERSION))
+        self._writes = Attempts(
+            self._clock, patience, probe=partial(inner.put, keys.WRITE_TRIAL, b"trial"), also=self._attempts
+        )
+        """A store may be away for writes only: then an answered read must not make each write wait anew."""
 
     @property
     def label(self) -> str:
@@ -92,9 +97,9 @@ class Retrying:
         """`OutcomeUnknown` of a conditional one: it may have been done, and replaced by another writer since."""
         if not (match or absent):
             call = partial(self.inner.put, key, body, metadata=metadata, sha256=sha256)
-            return self._attempts.make(call)
+            return self._writes.make(call)
         swap = _Swap(self.inner, key, body, metadata or {}, sha256, match)
-        if etag := self._attempts.make(swap.attempt):
+        if etag := self._writes.make(swap.attempt):
             return etag
         raise OutcomeUnknown(f"{self.label}/{key}: a put without an answer, and then another writer's")
 
@@ -105,22 +110,22 @@ class Retrying:
         self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
     ) -> None:
         call = partial(self.inner.trial, key, body, checksum=checksum, wrong=wrong, cut=cut, match=match)
-        self._attempts.make(call, repeatable=not match)
+        self._writes.make(call, repeatable=not match)
 
     def delete(self, key: str) -> None:
-        self._attempts.make(partial(self.inner.delete, key))
+        self._writes.make(partial(self.inner.delete, key))
 
     def copy(self, source: str, target: str) -> Object:
-        return self._attempts.make(partial(self.inner.copy, source, target))
+        return self._writes.make(partial(self.inner.copy, source, target))
 
     # -- parts ----------------------------------------------------------------------------------
 
     def start_parts(self, key: str) -> str:
         """One that was begun without an answer is never used; the server forgets it by its own rules."""
-        return self._attempts.make(partial(self.inner.start_parts, key))
+        return self._writes.make(partial(self.inner.start_parts, key))
 
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
-        return self._attempts.make(partial(self.inner.put_part, key, upload, number, body))
+        return self._writes.make(partial(self.inner.put_part, key, upload, number, body))
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         """A server may say of a repeated one that there is no such upload: then the object is looked at."""
@@ -138,7 +143,7 @@ class Retrying:
                     return done
                 raise
 
-        return self._attempts.make(complete)
+        return self._writes.make(complete)
 
     def _completed(self, key: str, etags: Sequence[str], began: float) -> str:
         """The ETag of our object, if it is there. Ours: made of these parts, or made since we began."""
@@ -150,7 +155,7 @@ class Retrying:
         return found.etag if recent or found.etag == etag_of_parts(etags) else ""
 
     def abort_parts(self, key: str, upload: str) -> None:
-        self._attempts.make(partial(self.inner.abort_parts, key, upload))
+        self._writes.make(partial(self.inner.abort_parts, key, upload))
 
     # -- signed requests ------------------------------------------------------------------------
 
@@ -174,7 +179,7 @@ class Retrying:
                 raise
 
         try:
-            self._attempts.make(execute)
+            self._writes.make(execute)
         except StorageError as error:
             raise unsure or error from error
         if unsure is not None:
