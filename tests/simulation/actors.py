@@ -30,9 +30,10 @@ from zotctl.errors import (
 )
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.local.gc import Chosen, purge
-from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.local.leftovers import ActiveUploads, sweep
 from zotctl.jobs.local.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
@@ -366,6 +367,15 @@ def purger() -> Script:
     return lambda client: client.job("purge", "purge", work)
 
 
+def sweeper() -> Script:
+    """The end of a collector alone."""
+
+    def work(run: Run) -> None:
+        sweep(run, run.roots[0], DELAY, Ages(run.roots[0].driver, run.clock.now()))
+
+    return lambda client: client.job("purge", "sweep", work)
+
+
 def restorer(what: str) -> Script:
     def run(client: Client) -> None:
         def work(run: Run) -> None:
@@ -393,6 +403,17 @@ def scrubber(*, repair: bool = True) -> Script:
 def later(delays: float, body: Script) -> Script:
     def run(client: Client) -> None:
         client.sleep(delays * DELAY)
+        body(client)
+
+    return run
+
+
+def dying(at: int, body: Script) -> Script:
+    """It dies before this call, and begins again."""
+
+    def run(client: Client) -> None:
+        if not client.process.name.endswith("'"):
+            client.process.crash_at = at
         body(client)
 
     return run
@@ -434,5 +455,57 @@ def foreign_tool(repo: str, image: Image, tag: str, slow: float = 0.0) -> Script
                 writer.inner.write([json.dumps(document | {"manifests": [*rows, row]}).encode()])
                 client.ghost.foreign_wrote(client.process, repo, inode, before)
             client.answer(f"wrote {tag}")
+
+    return run
+
+
+def replacer(repo: str, digest: str) -> Script:
+    """Like an archive that is unpacked, or rsync -t: it removes a damaged file and writes a good one in its place, which
+    gets the same number at once, and gives it the time stamp that the other had."""
+
+    def run(client: Client) -> None:
+        machine, key = client.machine, blob_key(repo, digest)
+        with client.op("foreign", repo, grants=frozenset({(repo, digest)})):
+            client.process.turn("replace", key)
+            there = machine.driver.names.get(key)
+            if there is None:
+                return
+            machine.driver.unlink(key)
+            with machine.driver.create(key) as writer:
+                writer.write([BODIES[digest]])
+            machine.driver.touch(key, there.mtime)
+            client.answer("replaced it")
+
+    return run
+
+
+def renaming_tool(repo: str, image: Image, tag: str) -> Script:
+    """Like umoci: sees that the blobs are there, and renames an index.json of its own in, with no lock and no reservation.
+    Nothing comes between its look and its rename: what it would lose of others then is its own doing, not ours."""
+
+    def run(client: Client) -> None:
+        process, machine, key = client.process, client.machine, keys.index(repo)
+        driver, start, temp = process.driver, machine.now, f"{repo}/umoci-{process.name}"
+        with client.op("foreign", repo, grants=frozenset({(repo, str(image.digest))})):
+            try:
+                for digest in image.blobs:
+                    driver.stat(blob_key(repo, digest))
+                with driver.create(temp) as writer:
+                    writer.write([image.body])
+                driver.rename(temp, blob_key(repo, str(image.digest)))
+            except NotFound:
+                return
+            process.turn("rename", temp, key)
+            there = machine.driver.names.get(key)
+            if there is None or machine.now - start >= DELAY_NS:
+                return
+            body, name = bytes(there.data), {"org.opencontainers.image.ref.name": tag}
+            document, row = json.loads(body), images.descriptor(image.body, image.media_type) | {"annotations": name}
+            rows = [one for one in document["manifests"] if one.get("annotations") != name]
+            with machine.driver.create(temp) as ours:
+                ours.write([json.dumps(document | {"manifests": [*rows, row]}).encode()])
+            machine.driver.rename(temp, key)
+            client.ghost.foreign_wrote(process, repo, machine.driver.names[key], parse(body), renamed=True)
+            client.answer(f"renamed {tag} in")
 
     return run

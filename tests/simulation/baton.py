@@ -221,6 +221,8 @@ class Turns:
             self._process.seen[target] = (self._machine.steps, self._machine.now)
             if self._machine.hub is not None:
                 self._machine.ghost.appeared(self._process, target, source)
+        elif target.startswith(f"{keys.DAMAGED}/") and self._machine.hub is not None:
+            self._machine.ghost.marked(self._process, target)
 
     def rename(self, source: str, target: str) -> None:
         self._turn("rename", source, target)

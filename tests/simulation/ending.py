@@ -51,6 +51,8 @@ def is_freed(machine: Machine) -> None:
         report = run.finish(lambda run=run: gc(run, lambda root: options))  # type: ignore[misc]
         if report.errors or report.codes:
             raise Violation("I10", f"a quiet collection fails: {report.errors} {report.codes} {report.findings}")
+    machine.ghost.look_again()
+    machine.ghost.nothing_owed()
     left = [key for key, inode in machine.driver.names.items() if not inode.is_dir and not _may_stay(machine, key)]
     if left:
         raise Violation("I10", f"left over for ever: {left}")

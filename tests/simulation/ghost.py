@@ -107,6 +107,12 @@ class Debt(NamedTuple):
     repo: str
     tags: dict[str, str]
     version: int
+    digests: frozenset[str]
+    """All that the tool left in its index.json."""
+    whole: bool
+    """It was renamed in."""
+    known: frozenset[str]
+    """Tags that our state has, whatever they name."""
 
 
 class Repo:
@@ -135,7 +141,8 @@ EMPTY = Rows({}, frozenset())
 class Ghost:
     def __init__(self, machine: Machine, rotten: Iterable[object] = ()) -> None:
         self.machine, self.names = machine, machine.driver.names
-        self.rotten = set(map(id, rotten))
+        damaged = list(rotten)
+        self.rotten = set(map(id, damaged))
         self.repos: dict[str, Repo] = {}
         self.granted: set[Blob] = set()
         self.trash: dict[Blob, set[str]] = {}
@@ -145,7 +152,9 @@ class Ghost:
         """The step at which a client deleted it on purpose."""
         self.foreign_writes: dict[int, int] = {}
         """By inode: the step at which a foreign tool finished writing into it."""
-        self._kept: list[object] = []
+        self.renamed_in: set[int] = set()
+        """Inodes that a foreign tool renamed in, whole: what it took away or moved counts, too."""
+        self._kept: list[object] = damaged
         """So that no other inode gets its id."""
         self.debts: dict[str, list[Debt]] = {}
         for key, inode in self.names.items():
@@ -195,6 +204,12 @@ class Ghost:
                 again = "is back, though it was deleted on purpose" if blob in self.deleted else "was never pushed"
                 self.fail(process, "I7", f"{place.digest} is visible in {place.repo} and {again}")
             self.granted.add(blob)
+
+    def marked(self, process: Process, key: str) -> None:
+        """It was found to be damaged: is it?"""
+        encoded = key.split("/")[-2]
+        if hashlib.sha256(self.names[key].data).hexdigest() == encoded:
+            self.fail(process, "I10", f"the good bytes of sha256:{encoded} are marked as damaged")
 
     def vanished(self, process: Process, key: str, target: str) -> None:
         place = place_of(key)
@@ -287,7 +302,7 @@ class Ghost:
         except (msgspec.MsgspecError, ValueError) as error:
             self.fail(process, "I1", f"index.json of {name} can't be parsed: {error}")
         repo = self.repo(name)
-        self._transition(process, name, repo, rows, self.foreign_writes.get(id(old)))
+        self._transition(process, name, repo, rows, old)
         self._enter(process, name, repo, rows)
 
     def index_removed(self, process: Process, name: str) -> None:
@@ -297,9 +312,10 @@ class Ghost:
             self.fail(process, "I4", f"index.json of {name} was removed with {sorted(repo.rows.digests)} in it")
         self._enter(process, name, repo, EMPTY)
 
-    def foreign_wrote(self, process: Process, name: str, inode: object, before: Rows) -> None:
-        """A foreign tool has finished writing in place; `before`: what it had read."""
+    def foreign_wrote(self, process: Process, name: str, inode: object, before: Rows, *, renamed: bool = False) -> None:
+        """A foreign tool has finished writing in place, or has renamed its own in; `before`: what it had read."""
         self.foreign_writes[id(inode)] = self.machine.steps
+        self.renamed_in |= {id(inode)} if renamed else set()
         self._kept.append(inode)
         repo = self.repo(name)
         rows = parse(bytes(inode.data))  # type: ignore[attr-defined]
@@ -330,17 +346,25 @@ class Ghost:
                     continue
                 self.fail(process, "I5", f"index.json of {name} leads to {digest}, which is not there")
 
-    def _transition(self, process: Process, name: str, repo: Repo, new: Rows, foreign: int | None) -> None:
+    def _transition(self, process: Process, name: str, repo: Repo, new: Rows, replaced: object) -> None:
         """What changed must be what the process is about: no other's entry may go (I4) or come (I7)."""
-        old, op = repo.rows, process.op
+        old, op, foreign = repo.rows, process.op, self.foreign_writes.get(id(replaced))
+        whole = id(replaced) in self.renamed_in
         kind = op.kind if op is not None and op.repo in ("", name) else ""
         gone = {d for d in old.digests - new.digests if not self._may_drop(op, kind, old, new, repo, d)}
         moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not self._may_move(op, kind, t, d, new)}
+        for debt in self.debts.get(process.name, []):
+            if debt.repo == name:  # taken in from an index.json that was renamed in
+                gone -= old.digests - debt.digests
+                moved = {t: d for t, d in moved.items() if debt.tags.get(t) != new.tags.get(t)}
         if (gone or moved) and foreign is not None and foreign > process.looked:
-            # Written between our last look and the rename: new rows are taken over from the old inode.
-            added = {t: d for t, d in moved.items() if repo.foreign_tags.get(t) == d and t not in new.tags}
+            # Written between our last look and the rename: new rows are taken over from the old inode, and from one
+            # that was renamed in what it moved, too.
+            added = {t: d for t, d in moved.items() if repo.foreign_tags.get(t) == d and (whole or t not in new.tags)}
             if added:
-                self.debts.setdefault(process.name, []).append(Debt(name, added, len(repo.states)))
+                self.debts.setdefault(process.name, []).append(
+                    Debt(name, added, len(repo.states), old.digests, whole, frozenset(new.tags))
+                )
             return
         elif gone or moved:
             self.fail(process, "I4", f"index.json of {name} has lost {sorted(gone)} {moved} in a {kind or 'rename'}")
@@ -402,6 +426,25 @@ class Ghost:
             for tag, digest in debt.tags.items():
                 if not any(rows.tags.get(tag) == digest for rows in states[1:]):
                     self.fail(process, "I4", f"{debt.repo}:{tag}, written by a foreign tool, is lost")
+
+    def look_again(self) -> None:
+        """At the end, where no step is watched: collections may have taken in what a dead process left."""
+        for name, repo in self.repos.items():
+            there = self.names.get(keys.index(name))
+            rows = parse(bytes(there.data)) if there is not None else EMPTY
+            repo.states.append(rows)
+            repo.needed, repo.subjects = reach(rows.digests), subjects(rows.digests)
+
+    def nothing_owed(self) -> None:
+        """After collections: what a process that died had in its hands is in index.json. Not asked for: what was written
+        in place, into an inode that nobody has open any more, and a tag that was only moved, since the state that it
+        was moved from is not known after a death."""
+        for name, debts in self.debts.items():
+            for debt in debts:
+                states = self.repo(debt.repo).states[debt.version :]
+                for tag, digest in debt.tags.items() if debt.whole else ():
+                    if tag not in debt.known and not any(rows.tags.get(tag) == digest for rows in states):
+                        raise Violation("I4", f"{debt.repo}:{tag}, which {name} had in its hands, is lost")
 
     def blob_deleted(self, process: Process) -> None:
         """A 202 for a deletion: there was a moment at which it was gone."""

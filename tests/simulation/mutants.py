@@ -4,26 +4,31 @@ is put in the place of a method. `limit`: within so many schedules of its scenes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from zotctl.errors import NotFound
+from zotctl.errors import CannotLink, NotFound
+from zotctl.jobs.check.damage import HashResult, Inspector, Looked
 from zotctl.jobs.local import dedupe as dedupe_module
 from zotctl.jobs.local import gc as gc_module
 from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, keys, repository
-from zotctl.storage.driver import Reader
-from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.index import Index
 from zotctl.storage.local import heal as heal_module
+from zotctl.storage.local import index_file
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.index_file import IndexFiles
-from zotctl.storage.local.protocol import LocalTransaction
+from zotctl.storage.local.naming import own_name
+from zotctl.storage.local.pool import Copy, Pool, PoolEntry
+from zotctl.storage.local.protocol import LocalProtocol, LocalTransaction
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
+from zotctl.storage.root import Root
 
 
 class Off(NamedTuple):
@@ -141,6 +146,56 @@ def _nothing_late(self: IndexFiles, name: str | None = None) -> list[Any]:
     return []
 
 
+def _came_out_unseen(self: IndexFiles, held: Held, transaction: Any) -> None:
+    self._came_out.clear()
+
+
+def _renamed_over(self: IndexFiles, temp: str, index: str) -> bool:
+    self._context.driver.rename(temp, index)
+    return False
+
+
+def _only_what_is_new(before: Index, after: Index) -> Any:
+    return index_file._adopted(list(after.rows()))
+
+
+def _nothing_is_owed(self: LocalProtocol, name: str) -> None:
+    return None
+
+
+def _linked_by_name(self: Pool, digest: Digest, found: PoolEntry, target: str, *, flush: bool) -> bool:
+    try:
+        if found.copy is Copy.GOOD:
+            self._context.driver.link(keys.pool(digest), target)
+    except (NotFound, CannotLink):
+        return False
+    return found.copy is Copy.GOOD
+
+
+def _linked_while_it_is_there(self: Pool, digest: Digest, found: PoolEntry, target: str, *, flush: bool) -> bool:
+    if found.copy is not Copy.GOOD or found.held is None:
+        return False
+    with own_name(self._context, keys.pool(digest), found.held) as name:
+        self._context.driver.link(name, target)
+    return True
+
+
+def _good_unread(self: Inspector, held: HeldFile, reader: Reader, root: Root, name: str, digest: Digest) -> HashResult:
+    return HashResult(digest, held.info, digest)
+
+
+def _stands_by_number_and_time(self: Inspector, root: Root, name: str, result: HashResult, now: Info) -> bool:
+    return True
+
+
+def _let_go(self: Inspector, root: Root, name: str, result: HashResult) -> Any:
+    """Looked at again, and not held while it is marked."""
+    found = root.stat(keys.blob(name, result.digest))
+    same = found is not None and file_number(found) == file_number(result.info or found)
+    held = HeldFile.unopened(found) if found is not None and same else None
+    return nullcontext(Looked(result if held else HashResult(result.digest), held))
+
+
 def _believed(self: LocalContext, one: Reader, other: str) -> bool:
     return self.stat(other) is not None
 
@@ -191,6 +246,25 @@ OFF: dict[str, Off] = {
     "compare before link": Off([(LocalContext, "same_bytes", _believed)], ("bad pool",), 100),
     "generation: look before the rename": Off([(IndexFiles, "_now", _look_and_forget)], ("foreign commit",), 100),
     "generation: look after the rename": Off([(IndexFiles, "late_writes", _nothing_late)], ("foreign commit",), 300),
+    "what comes out of the swap is taken in": Off(
+        [(IndexFiles, "_take_in", _came_out_unseen)], ("foreign rename commit",), 300
+    ),
+    "index.json is swapped, not renamed over": Off(
+        [(IndexFiles, "_give_name", _renamed_over)], ("foreign rename commit",), 300
+    ),
+    "a tag that a tool moved by a rename is moved": Off(
+        [(index_file, "_merged", _only_what_is_new)], ("foreign rename commit",), 500
+    ),
+    "gc takes in what a dead process had in its hands": Off(
+        [(LocalProtocol, "take_over", _nothing_is_owed)], ("foreign rename crash",), 1000
+    ),
+    "the pool's copy is linked that was compared": Off([(Pool, "link", _linked_by_name)], ("pool swap",), 300),
+    "a pool entry may go before it is linked": Off([(Pool, "link", _linked_while_it_is_there)], ("pool sweep",), 300),
+    "dedupe reads what it links": Off([(Inspector, "_read", _good_unread)], ("rotten copy",), 100),
+    "a result is void when anything has happened to the file": Off(
+        [(Inspector, "_stands", _stands_by_number_and_time)], ("replaced",), 500
+    ),
+    "a result's file is held, not known by its number": Off([(Inspector, "again", _let_go)], ("replaced",), 500),
     "a child without a row brings what it needs": Off([(repository, "_require_kind", _nothing)], ("index gc",), 1000),
     "only the inode that was compared is marked": Off(
         [(DamagedFiles, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500

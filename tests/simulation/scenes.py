@@ -17,7 +17,8 @@ Cast = list[tuple[str, Script]]
 class Scene:
     world: str
     cast: Callable[[Random], Cast]
-    crashes: bool = True
+    to_the_end: bool = False
+    """Each schedule of it, until all is collected that can be."""
 
 
 def _gc(rng: Random) -> Script:
@@ -257,3 +258,71 @@ SCENES: dict[str, Scene] = {
     "crowd": Scene("old", _crowd),
     "crowd twice": Scene("twice", _crowd),
 }
+
+
+def _foreign_rename(rng: Random) -> Cast:
+    tool = a.renaming_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
+    others = [
+        ("push", a.pusher("a", rng.choice([M0, M1, M5]), "u", head=False)), ("tag", a.tagger("a", M0, "u", "v")),
+        ("untag", a.untagger("a", "u")), ("gc", a.collector()), ("read", a.reader("a", "t", "f")),
+        ("umoci2", a.renaming_tool("a", F1, "g")),
+    ]  # fmt: skip
+    return [("umoci", tool), *rng.sample(others, rng.choice([1, 2, 3]))]
+
+
+def _foreign_rename_commit(rng: Random) -> Cast:
+    return [("umoci", a.renaming_tool("a", F1, rng.choice("ft"))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
+
+
+def _foreign_rename_crash(rng: Random) -> Cast:
+    """It dies with the other program's index.json in its hands."""
+    dies = a.dying(rng.randrange(53, 60), a.tagger("a", M0, "u"))
+    return [("umoci", a.renaming_tool("a", F1, "f")), ("tag", dies)]
+
+
+def _pool_sweep(rng: Random) -> Cast:
+    """A push finds a copy in the pool that no repository has; gc takes that away, and dedupe puts another there."""
+    others = [
+        ("gc", a.collector()), ("dedupe", a.deduper()), ("push2", a.pusher("b", M2, "u", head=False)),
+        ("scrub", a.scrubber()), ("gc2", a.later(rng.choice([0, 0.01]), a.collector("gc2"))),
+    ]  # fmt: skip
+    push = a.pusher(rng.choice(["a", "n", "d"]), M2, "u", head=False)
+    return [("push", push), *others[: rng.choice([2, 2, 3, 5])]]
+
+
+def _pool_swap(rng: Random) -> Cast:
+    upload = a.uploader(rng.choice("an"), M2.blobs[1])
+    return [("push", upload), ("sweep", a.sweeper()), ("dedupe", a.deduper())]
+
+
+def _rotten_copy(rng: Random) -> Cast:
+    image = rng.choice([M1, M2, M5])
+    others = [
+        ("push", a.pusher("c", image, "u", head=False)), ("push2", a.pusher(rng.choice("an"), image, "w", head=False)),
+        ("gc", a.collector()), ("scrub", a.scrubber(repair=rng.random() < 0.7)), ("read", a.reader("c", "t", "v")),
+        ("untag", a.untagger("c", "v")), ("blob", a.blob_deleter("c", M1.blobs[1])), ("undo", a.undoer()),
+    ]  # fmt: skip
+    return [("dedupe", a.deduper()), *rng.sample(others, rng.choice([1, 2, 3]))]
+
+
+def _replaced(rng: Random) -> Cast:
+    """Files that are removed and written anew, with the same number and the same time stamp."""
+    digest = rng.choice([M1.blobs[1], M5.blobs[1]])
+    others = [
+        ("scrub", a.scrubber(repair=rng.random() < 0.3)), ("dedupe", a.deduper()), ("read", a.reader("c", "v")),
+        ("push", a.pusher("c", rng.choice([M1, M5]), "u", head=False)),
+    ]  # fmt: skip
+    return [("rsync", a.replacer("c", digest)), *others[: rng.choice([1, 2, 2, 3, 4])]]
+
+
+LATER: dict[str, Scene] = {
+    "foreign rename": Scene("old", _foreign_rename),
+    "foreign rename commit": Scene("old", _foreign_rename_commit),
+    "foreign rename crash": Scene("old", _foreign_rename_crash, to_the_end=True),
+    "pool sweep": Scene("rotten copy", _pool_sweep),
+    "pool swap": Scene("rotten copy", _pool_swap),
+    "rotten copy": Scene("rotten copy", _rotten_copy),
+    "replaced": Scene("rotten copy", _replaced),
+}
+"""A list of their own, so that what the seeds mean that were recorded before stays; a quarter of all seeds play them."""
+ALL = SCENES | LATER

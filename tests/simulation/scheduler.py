@@ -12,7 +12,7 @@ from tests.simulation.actors import Script, script
 from tests.simulation.baton import SECOND, Machine, Process, Violation
 from tests.simulation.choosing import Strategy, mixed
 from tests.simulation.ghost import DELAY, readable
-from tests.simulation.scenes import SCENES
+from tests.simulation.scenes import ALL, LATER, SCENES
 from tests.simulation.worlds import new_world
 
 WRITES = frozenset(("link", "rename", "exchange", "unlink", "lock", "rmdir"))
@@ -58,10 +58,12 @@ class Plan:
 
 def plan_of(seed: int, scene: str | None = None) -> Plan:
     """What a seed means."""
-    rng = random.Random(seed)
+    rng, apart = random.Random(seed), random.Random(f"{seed} later")
     chosen = rng.choice(list(SCENES))
+    if apart.random() < 0.25:
+        chosen = apart.choice(list(LATER))
     chosen = scene or chosen
-    actors = [Actor(name, body) for name, body in SCENES[chosen].cast(rng)]
+    actors = [Actor(name, body) for name, body in ALL[chosen].cast(rng)]
     fate = rng.random()
     victim = rng.randrange(len(actors))
     if actors[victim].name != "skopeo":
@@ -69,15 +71,8 @@ def plan_of(seed: int, scene: str | None = None) -> Plan:
             actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 80))
         elif fate < 0.3:
             actors[victim] = replace(actors[victim], freeze=(rng.randrange(1, 80), rng.choice([100, 1000, 100_000])))
-    return Plan(
-        seed,
-        chosen,
-        SCENES[chosen].world,
-        tuple(actors),
-        rng.random() < 0.3,
-        to_the_end=rng.random() < 0.25,
-        commit=seed % 3 == 0,
-    )
+    coarse, to_the_end = rng.random() < 0.3, rng.random() < 0.25 or ALL[chosen].to_the_end
+    return Plan(seed, chosen, ALL[chosen].world, tuple(actors), coarse, to_the_end=to_the_end, commit=seed % 3 == 0)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.mutants import OFF
 from tests.simulation.playing import first_failure
-from tests.simulation.scenes import SCENES
+from tests.simulation.scenes import ALL
 
 
 @pytest.mark.timeout(300)
@@ -20,5 +20,5 @@ def test_a_safeguard_that_is_off_is_caught(safeguard: str, monkeypatch: pytest.M
 
 
 def test_each_scene_is_in_the_seeds_and_none_fails_by_itself() -> None:
-    for scene in SCENES:
+    for scene in ALL:
         assert first_failure(range(5), (scene,)) is None

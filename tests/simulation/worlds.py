@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.filesystem import MemoryDriver
 from tests.simulation.baton import SECOND, Machine, Process
-from tests.simulation.content import BODIES, M0, M1, M2, M4, Image
+from tests.simulation.content import BODIES, M0, M1, M2, M4, M5, Image
 from tests.simulation.ghost import DELAY, Ghost, blob_key
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
@@ -53,6 +53,8 @@ class Maker:
         self.machine = Machine(MemoryDriver(), START - int(20 * DELAY) * SECOND, coarse=False)
         process = Process(self.machine, "setup")
         self.store, self.other = open_store(process), open_store(process, dedupe=False)
+        self.rotten: list[str] = []
+        """Keys of files that are damaged."""
         context = self.store.roots[0].protocol.context
         for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.TRASH, keys.HISTORY):
             context.make_dirs(directory)
@@ -83,6 +85,7 @@ class Maker:
     def rot(self, name: str, digest: str) -> None:
         """One bit flips in an inode, whatever names it has; the time stamp stays."""
         self.machine.driver.names[blob_key(name, digest)].data[0] ^= 1
+        self.rotten.append(blob_key(name, digest))
 
 
 def _old(maker: Maker) -> None:
@@ -113,7 +116,25 @@ def _rot(maker: Maker) -> None:
     maker.rot("a", M1.blobs[1])
 
 
-MADE: dict[str, Callable[[Maker], None]] = {"old": _old, "twice": _twice, "rot": _rot}
+def _rotten_copy(maker: Maker) -> None:
+    """Damage in files that only `c` has, as another tool left them. Of one the pool has a good copy that `a` uses, too,
+    of another a good copy that no repository has any more, of the third the pool knows nothing, and `e` has good ones.
+    """
+    _twice(maker)
+    maker.image("c", M5, "v", shared=False)
+    maker.image("e", M5, "v", shared=False)
+    maker.blobs("d", M2.blobs)
+    maker.blobs("c", M2.blobs, shared=False)
+    for digest in M2.blobs:
+        driver = maker.machine.driver
+        for key in [key for key in driver.names if key.endswith(digest[7:])]:
+            if not key.startswith((keys.POOL, "c/")):
+                driver.unlink(key)
+    for digest in (M1.blobs[1], M2.blobs[1], M5.blobs[1]):
+        maker.rot("c", digest)
+
+
+MADE: dict[str, Callable[[Maker], None]] = {"old": _old, "twice": _twice, "rot": _rot, "rotten copy": _rotten_copy}
 
 
 @lru_cache
@@ -132,11 +153,7 @@ def new_world(kind: str, *, coarse: bool, commit: bool = False) -> Machine:
     machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
     machine.commit = commit
     machine.tokens = made.machine.tokens
-    rotten = []
-    if kind == "rot":
-        names = machine.driver.names
-        rotten = [names[blob_key("a", M0.blobs[1])], names[blob_key("a", M1.blobs[1])]]
-    machine.ghost = Ghost(machine, rotten)
+    machine.ghost = Ghost(machine, [machine.driver.names[key] for key in made.rotten])
     return machine
 
 
