@@ -1,4 +1,4 @@
-"""`ruff` and `mypy --strict`, in the ordinary test run."""
+"""`ruff`, its formatter and `mypy --strict`, in the ordinary test run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pytest
 HERE = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]], ids=["ruff", "mypy"])
+COMMANDS = {"ruff": ["ruff", "check", "."], "format": ["ruff", "format", "--check", "."], "mypy": ["mypy"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.timeout(600)
 def test_the_code_is_clean(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=HERE, capture_output=True, text=True, check=False)
