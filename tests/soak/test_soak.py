@@ -28,7 +28,7 @@ from tests.soak.journal import Journal
 from tests.soak.places import Directory, InBucket, Place
 from zotctl.oci.digest import digest_of
 
-SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28"))
+SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28" if os.environ.get("CI") else "8"))
 PATIENCE = 90.0
 """More seconds, on a machine that is slow, until each of `WANTED` has happened."""
 MANNERS = ("quick", "slow", "slow", "reserved", "reserved", "reserved")
