@@ -37,6 +37,7 @@ from zotctl.jobs.local.leftovers import ActiveUploads, sweep
 from zotctl.jobs.local.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
+from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
 
@@ -374,6 +375,38 @@ def sweeper() -> Script:
         sweep(run, run.roots[0], DELAY, Ages(run.roots[0].driver, run.clock.now()))
 
     return lambda client: client.job("purge", "sweep", work)
+
+
+def in_turn(*bodies: Script) -> Script:
+    def run(client: Client) -> None:
+        for body in bodies:
+            body(client)
+
+    return run
+
+
+def compacter(repo: str) -> Script:
+    """What a collector does with a long history, and it alone."""
+
+    def work(run: Run) -> None:
+        local = run.roots[0].local
+        with local.context.locks.hold(repo), suppress(NotFound):
+            marks = ReachableBlobs(run.roots[0], repo).now()
+            local.history.compact(repo, marks.reachable, set(marks.index.tags()))
+
+    return lambda client: client.job("compact", "compact", work)
+
+
+def pull_noter(repo: str, image: Image) -> Script:
+    """A server that writes down who pulled what."""
+
+    def run(client: Client) -> None:
+        client.sleep(0.001)
+        with client.op("pull", repo):
+            client.ghost.repo(repo).pulled[str(image.digest)] = client.machine.now
+            client.store.roots[0].protocol.history.note_pull(repo, image.digest)
+
+    return run
 
 
 def restorer(what: str) -> Script:

@@ -7,7 +7,7 @@ import hashlib
 
 from tests.simulation.baton import SECOND, Machine, Process, Violation
 from tests.simulation.content import reach, subject_roots
-from tests.simulation.ghost import DELAY, Repo, blob_key
+from tests.simulation.ghost import DELAY, Repo, blob_key, readable
 from tests.simulation.worlds import open_store
 from zotctl.errors import ZotctlError
 from zotctl.jobs.gc import GcOptions, gc
@@ -15,8 +15,11 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
+from zotctl.storage.history import past_in
 
 ROUNDS = 5
+ROUNDED = 0.001
+"""Seconds to which a history tells times."""
 
 
 def pulls_whole(machine: Machine) -> None:
@@ -40,6 +43,17 @@ def _pull(machine: Machine, store: Store, name: str, repo: Repo) -> None:
                     raise Violation("I2", f"{name}: {digest} has other bytes at the end")
     except ZotctlError as error:
         raise Violation("I5", f"{name} can't be pulled at the end: {error.message}") from error
+
+
+def is_remembered(machine: Machine) -> None:
+    """Where no process died: when a manifest was pushed, lost a tag or was pulled is in the history."""
+    process = Process(machine, "end")
+    for name, repo in machine.ghost.repos.items():
+        past = past_in(process.driver, name, process.clock.now())
+        for known, wanted in ((past.pushed, repo.pushed), (past.pulled, repo.pulled)):
+            for digest in repo.rows.digests & wanted.keys():
+                if known.get(digest, 0.0) < wanted[digest] / SECOND - ROUNDED:
+                    raise Violation("I4", f"{name}: what became of {readable(digest)} is forgotten")
 
 
 def is_freed(machine: Machine) -> None:

@@ -130,6 +130,9 @@ class Repo:
         self.pushed: dict[str, int] = {}
         """When a row was last pushed or lost a tag: from then on its delay runs."""
 
+        self.pulled: dict[str, int] = {}
+        """When a server wrote down that it was pulled."""
+
     @property
     def rows(self) -> Rows:
         return self.states[-1]

@@ -14,9 +14,10 @@ from zotctl.jobs.local import dedupe as dedupe_module
 from zotctl.jobs.local import gc as gc_module
 from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
-from zotctl.storage import Repository, keys, repository
+from zotctl.storage import Repository, history, keys, repository
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number
+from zotctl.storage.history import History
 from zotctl.storage.index import Index
 from zotctl.storage.local import heal as heal_module
 from zotctl.storage.local import index_file
@@ -196,6 +197,27 @@ def _let_go(self: Inspector, root: Root, name: str, result: HashResult) -> Any:
     return nullcontext(Looked(result if held else HashResult(result.digest), held))
 
 
+def _appended_unseen(self: History, name: str, lines: bytes) -> None:
+    with self._open(keys.history(name)) as writer:
+        writer.write([lines])
+
+
+def _compacted_without_a_last_look(self: History, name: str, alive: set[str], tags: set[str]) -> None:
+    key = keys.history(name)
+    with self._context.driver.open(key) as old:
+        body = old.read_at(0, old.info().size)
+        kept = history.lines_of(history.condensed(history.events_of(body), alive, tags))
+        if 2 * len(kept) <= len(body):
+            self._context.replace(key, [kept])
+
+
+_told = history._told
+
+
+def _nothing_told_of_the_one_before(event: Any) -> Any:
+    return _told(event | {"tags": dict.fromkeys(event.get("tags") or {})})
+
+
 def _believed(self: LocalContext, one: Reader, other: str) -> bool:
     return self.stat(other) is not None
 
@@ -265,6 +287,15 @@ OFF: dict[str, Off] = {
         [(Inspector, "_stands", _stands_by_number_and_time)], ("replaced",), 500
     ),
     "a result's file is held, not known by its number": Off([(Inspector, "again", _let_go)], ("replaced",), 500),
+    "an event is written again that went to an older history": Off(
+        [(History, "_append", _appended_unseen)], ("compaction",), 1000
+    ),
+    "what came while a history was compacted is taken over": Off(
+        [(History, "compact", _compacted_without_a_last_look)], ("compaction",), 1000
+    ),
+    "a compacted history knows who lost a tag": Off(
+        [(history, "_told", _nothing_told_of_the_one_before)], ("compaction",), 300
+    ),
     "a child without a row brings what it needs": Off([(repository, "_require_kind", _nothing)], ("index gc",), 1000),
     "only the inode that was compared is marked": Off(
         [(DamagedFiles, "mark", _mark_whatever_is_there)], ("bad pool", "scrub"), 500

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from tests.simulation import shortening
 from tests.simulation.baton import Machine
-from tests.simulation.ending import is_freed, pulls_whole
+from tests.simulation.ending import is_freed, is_remembered, pulls_whole
+from tests.simulation.scenes import ALL
 from tests.simulation.scheduler import Failure, Plan, plan_of, run
 
 
@@ -17,6 +18,8 @@ def play_seed(seed: int, scene: str | None = None) -> Failure | None:
 def play_plan(plan: Plan) -> Failure | None:
     def look(machine: Machine) -> None:
         pulls_whole(machine)
+        if not ALL[plan.scene].crashes:
+            is_remembered(machine)
         if plan.to_the_end:
             is_freed(machine)
 

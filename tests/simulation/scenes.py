@@ -17,6 +17,8 @@ Cast = list[tuple[str, Script]]
 class Scene:
     world: str
     cast: Callable[[Random], Cast]
+    crashes: bool = True
+    """May a process die in it?"""
     to_the_end: bool = False
     """Each schedule of it, until all is collected that can be."""
 
@@ -315,6 +317,17 @@ def _replaced(rng: Random) -> Cast:
     return [("rsync", a.replacer("c", digest)), *others[: rng.choice([1, 2, 2, 3, 4])]]
 
 
+def _compaction(rng: Random) -> Cast:
+    """`m0` loses a tag to `m3`, of which only later pushes need to be remembered."""
+    moves = a.in_turn(a.tagger("a", M3, "t", "w"), a.untagger("a", "t"))
+    others = [
+        ("pull", a.pull_noter("a", M0)), ("push", a.tagger("a", M3, "u")), ("push2", a.tagger("a", M0, "v")),
+        ("untag", a.untagger("a", "t")), ("compact2", a.compacter("a")), ("gc", a.collector()),
+        ("move", a.in_turn(moves, a.compacter("a"))),
+    ]  # fmt: skip
+    return [("compact", a.compacter("a")), *rng.sample(others, rng.choice([1, 2, 3]))]
+
+
 LATER: dict[str, Scene] = {
     "foreign rename": Scene("old", _foreign_rename),
     "foreign rename commit": Scene("old", _foreign_rename_commit),
@@ -322,6 +335,7 @@ LATER: dict[str, Scene] = {
     "pool sweep": Scene("rotten copy", _pool_sweep),
     "pool swap": Scene("rotten copy", _pool_swap),
     "rotten copy": Scene("rotten copy", _rotten_copy),
+    "compaction": Scene("long history", _compaction, crashes=False),
     "replaced": Scene("rotten copy", _replaced),
 }
 """A list of their own, so that what the seeds mean that were recorded before stays; a quarter of all seeds play them."""

@@ -66,7 +66,7 @@ def plan_of(seed: int, scene: str | None = None) -> Plan:
     actors = [Actor(name, body) for name, body in ALL[chosen].cast(rng)]
     fate = rng.random()
     victim = rng.randrange(len(actors))
-    if actors[victim].name != "skopeo":
+    if actors[victim].name != "skopeo" and ALL[chosen].crashes:
         if fate < 0.2:
             actors[victim] = replace(actors[victim], crash_at=rng.randrange(1, 80))
         elif fate < 0.3:

@@ -134,7 +134,22 @@ def _rotten_copy(maker: Maker) -> None:
         maker.rot("c", digest)
 
 
-MADE: dict[str, Callable[[Maker], None]] = {"old": _old, "twice": _twice, "rot": _rot, "rotten copy": _rotten_copy}
+def _long_history(maker: Maker) -> None:
+    """Of `a`: most of it is about what is gone."""
+    _old(maker)
+    maker.at(-2)
+    history, gone = maker.store.roots[0].protocol.history, M5.digest
+    for _ in range(40):
+        history.note("a", "push", gone, {"gone": None})
+
+
+MADE: dict[str, Callable[[Maker], None]] = {
+    "old": _old,
+    "twice": _twice,
+    "rot": _rot,
+    "rotten copy": _rotten_copy,
+    "long history": _long_history,
+}
 
 
 @lru_cache
