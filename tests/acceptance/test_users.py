@@ -1,11 +1,13 @@
-"""Jobs that cron runs as somebody who may not write."""
+"""Jobs that cron runs as a user who may not write."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,14 +16,20 @@ from tests.http.serving import serving
 from tests.tools import missing, need
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A directory that every user may read. `tmp_path` is none: each run of pytest that starts closes the directory
+    above it again."""
+    with TemporaryDirectory(prefix="zotctl-users-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize("job", ["gc", "dedupe"])
-def test_job_of_another_user_ends_with_12(tmp_path: Path, job: str) -> None:
-    with serving(tmp_path / "home") as server:
+def test_job_of_another_user_ends_with_12(readable: Path, job: str) -> None:
+    with serving(readable / "home") as server:
         lay_out(server.root, "app")
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == 0 and path.is_relative_to("/tmp") and path != Path("/tmp"):
-            path.chmod(0o755)
     need("setpriv")
     other = ["setpriv", "--reuid", "4321", "--regid", "4321", "--clear-groups"]
     if subprocess.run([*other, sys.executable, "-c", "import zotctl.cli"], capture_output=True).returncode != 0:
