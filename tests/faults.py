@@ -100,6 +100,10 @@ class Faults(WrappedDriver):
         self.before(Call("rmdir", key))
         self.inner.rmdir(key)
 
+    def crosses_mount(self, key: str) -> bool:
+        self.before(Call("crosses_mount", key))
+        return self.inner.crosses_mount(key)
+
     def scan(self, key: str) -> list[Entry]:
         self.before(Call("scan", key))
         return self.inner.scan(key)

@@ -606,6 +606,15 @@ class FileSystemSuite(DriverSuite):
                 driver.create(key)
         assert names(driver, "") == {"file", "link", "dangling"}
 
+    def test_to_ask_for_a_mount_changes_nothing(self, driver: LocalDriver) -> None:
+        driver.mkdir("dir")
+        put(driver, "dir/file", b"1")
+        before = [driver.stat(key) for key in ("", "dir", "dir/file")]
+        assert not driver.crosses_mount("dir")
+        with pytest.raises(NotFound):
+            driver.crosses_mount("none")
+        assert [driver.stat(key) for key in ("", "dir", "dir/file")] == before
+
     def test_scan_calls_a_symbolic_link_neither(self, driver: LocalDriver) -> None:
         driver.mkdir("dir")
         os.symlink("dir", f"{driver.label}/link")

@@ -259,6 +259,11 @@ class MemoryDriver:
                 raise NotEmpty(f"{key}: not empty")
             self._remove(key, inode)
 
+    def crosses_mount(self, key: str) -> bool:
+        with self.mutex:
+            self._directory(key)
+        return False
+
     def scan(self, key: str) -> list[Entry]:
         with self.mutex:
             found = self._directory(key).names

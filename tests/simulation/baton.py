@@ -263,6 +263,9 @@ class Turns:
         self._turn("rmdir", key)
         self._inner.rmdir(key)
 
+    def crosses_mount(self, key: str) -> bool:
+        return self._inner.crosses_mount(key)
+
     def scan(self, key: str) -> list[Entry]:
         self._turn("scan", key)
         if self._process.held and self._machine.hub is not None:

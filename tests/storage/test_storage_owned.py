@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from tests import images
 from tests.jobs.layouts import blob, flip, run_scrub, store_of
 from tests.storage.mounting import mount_at
-from tests.stores import push_blob, push_image
-from zotctl.errors import BlobUnknown
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import BlobUnknown, ReadOnly
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.local.restore import restore
@@ -20,6 +21,10 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.driver import Driver
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.owned import Owned
+from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image()
 LAYER = digest_of(IMAGE.blobs[1])
@@ -103,3 +108,49 @@ def test_i9_healing_leaves_a_store_below_the_root_alone(tmp_path: Path) -> None:
     push_blob(store.repository("a"), IMAGE.blobs[1])
     assert blob(tmp_path, "a", LAYER).read_bytes() == IMAGE.blobs[1]
     assert theirs.stat().st_ino == before
+
+
+class Bound(WrappedDriver):
+    """A directory is a bind mount: the same device as the root has, and yet another mount."""
+
+    def __init__(self, inner: Driver, directory: str) -> None:
+        super().__init__(inner)
+        self.directory = directory
+
+    def crosses_mount(self, key: str) -> bool:
+        return super().crosses_mount(key) or f"{key}/".startswith(f"{self.directory}/")
+
+
+@pytest.mark.parametrize("directory", ["a", "a/b", "a/b/blobs", "a/b/blobs/sha256"])
+def test_i9_what_is_bound_to_another_place_of_the_same_device_is_only_read(tmp_path: Path, directory: str) -> None:
+    push_image(store_of(tmp_path), "a/b", "v1")
+    push_image(store_of(tmp_path), "ab", "v1")
+    driver = Bound(LocalDriver(str(tmp_path)), directory)
+    owned = Owned(driver)
+    assert (owned.has("a/b"), owned.has("ab")) == (False, True)
+    assert store_over(driver).repository("a/b").read_only
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+@pytest.mark.parametrize("below", ["", "blobs", "blobs/sha256"])
+def test_i9_a_repository_of_another_store_on_this_device_is_left_alone(
+    tmp_path: Path, delay: float, below: str
+) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    for place in (root, other):
+        place.mkdir()
+        push_image(store_of(place), "x", "v1")
+    push_blob(store_of(other).repository("x"), b"under way")
+    for path in other.rglob("*"):
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    point = root / "bound" / below
+    if below:
+        shutil.copytree(other / "x", root / "bound")
+    point.mkdir(exist_ok=True)
+    before = files(other)
+    with mount_at(point, "--bind", str(other / "x" / below)):
+        assert collect(root, delay).exit_code == 0
+        assert store_of(root).repository("bound").blob(LAYER) == len(IMAGE.blobs[1])
+        with pytest.raises(ReadOnly):
+            push_image(store_of(root), "bound", "v2")
+    assert files(other) == before

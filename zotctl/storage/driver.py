@@ -176,6 +176,9 @@ class Driver(Protocol):
     def rmdir(self, key: str) -> None:
         """`NotEmpty` if something is in it."""
 
+    def crosses_mount(self, key: str) -> bool:
+        """Is a directory on another mount than the root? Two mounts of one device have the same device number."""
+
     def scan(self, key: str) -> list[Entry]:
         """The names in a directory, in no order."""
 

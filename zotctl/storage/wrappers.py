@@ -50,6 +50,9 @@ class WrappedDriver:
     def rmdir(self, key: str) -> None:
         self.inner.rmdir(key)
 
+    def crosses_mount(self, key: str) -> bool:
+        return self.inner.crosses_mount(key)
+
     def scan(self, key: str) -> list[Entry]:
         return self.inner.scan(key)
 
@@ -160,6 +163,9 @@ class AliasedDriver(WrappedDriver):
 
     def rmdir(self, key: str) -> None:
         self.inner.rmdir(self._inner_key(key))
+
+    def crosses_mount(self, key: str) -> bool:
+        return self.inner.crosses_mount(self._inner_key(key))
 
     def scan(self, key: str) -> list[Entry]:
         if not key:

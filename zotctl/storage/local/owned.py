@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from zotctl.errors import NotFound
+from zotctl.errors import NotFound, PermissionRefused
+from zotctl.oci.digest import algorithms
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
 
@@ -20,15 +21,27 @@ class Owned:
         """Directories that were told of."""
 
     def has(self, name: str) -> bool:
-        """Not one that is a symbolic link or on another file system: that one is only read (invariants: I9, I14).
-        Nor one in a store below this root: its servers take other locks."""
+        """Not one that is a symbolic link or another mount, be it of the same file system, nor one whose blobs are:
+        that one is only read (invariants: I9, I14). Nor one in a store below this root: its servers take other
+        locks."""
         parts, here = name.split("/"), self._driver.stat("").dev  # a share that was mounted anew has another
-        for depth in range(1, len(parts) + 1):
-            above = "/".join(parts[:depth])
-            info = self._stat(above)
-            if info is not None and (not info.is_dir or info.dev != here or self._is_store(above)):
-                return False
-        return True
+        names = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        blobs = [keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in algorithms())]
+        return not any(
+            self._is_elsewhere(directory, here) or self._is_store(directory) for directory in names
+        ) and not any(self._is_elsewhere(directory, here) for directory in blobs)
+
+    def _is_elsewhere(self, directory: str, device: int) -> bool:
+        """What is not there, or may not be looked into, is not."""
+        info = self._stat(directory)
+        if info is None or info.is_file:
+            return False
+        if not info.is_dir or info.dev != device:
+            return True
+        try:
+            return self._driver.crosses_mount(directory)
+        except (NotFound, PermissionRefused):
+            return False
 
     def _is_store(self, directory: str) -> bool:
         if self._stat(f"{directory}/{keys.VERSION}") is None:

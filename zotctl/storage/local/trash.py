@@ -76,7 +76,7 @@ class Trash:
         try:
             self._context.driver.rename(source, blob)
         except (CannotLink, NotFound):
-            return False  # `blobs` itself is another mount
+            return False  # the trash itself is another mount
         return True
 
     # -- collecting (docs/design/local.md#collection) -----------------------------------------------------
