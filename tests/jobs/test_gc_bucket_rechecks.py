@@ -15,6 +15,7 @@ from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, wit
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
 from zotctl.jobs.bucket.active_uploads import ActiveBucketUploads
+from zotctl.jobs.bucket.deletion import Batches
 from zotctl.jobs.bucket.eligibility import Eligibility, Reached
 from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
 from zotctl.jobs.bucket.pool import Shared
@@ -22,7 +23,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket import index
-from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 
 IMAGE = images.image("late", layers=1)
@@ -272,6 +273,85 @@ def test_c7_a_refused_delete_leaves_no_intent(world: World) -> None:
     assert moment.done and not world.keys_of(keys.INTENTS)
 
 
+def test_c7_a_refused_delete_does_not_end_another_one_that_may_be_done_yet(world: World) -> None:
+    """Of the holds nobody knows when the first attempt is over; the blobs were refused."""
+    ripe(world)
+    executed: list[int] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            executed.append(1)
+            if len(executed) == 1:
+                world.memory.execute(args[0])
+                raise DoneUnanswered("done, and then again")
+            raise Unavailable("no")
+
+    world.objects.before = before
+    assert collect(world.store).summary["purged"] == 0
+    assert len(executed) == 2 and len(world.keys_of(keys.INTENTS)) == 1
+
+
+# -- how large a batch is -------------------------------------------------------------------------
+
+
+def test_after_a_batch_that_was_too_late_the_next_one_is_half_as_large(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batches, "LARGEST", 8)
+    for number in range(20):
+        world.stray(str(number).encode())
+    world.later()
+    collect(world.store)
+    world.later()
+    sizes: list[int] = []
+
+    def late(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            sizes.append(len(args[0].keys))
+            world.clock.at += SIGNED_FOR + 1
+
+    world.objects.before = late
+    assert collect(world.store).summary["purged"] == 0
+    assert sizes == [8, 4, 2, *[1] * 6]
+
+
+def test_a_batch_fences_no_more_repositories_than_it_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batches, "MOST_FENCES", 2)
+    world = World(dedupe=True)
+    for name in ("a", "b", "c", "d", "e"):
+        push_image(world.store, name, "v1", seed=name)
+        world.stray(name.encode(), name)
+    world.later()
+    collect(world.store)
+    world.later()
+    batches: list[set[str]] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "put" and args[0].startswith(keys.INTENTS):
+            batches.append(set())
+        elif method == "put" and args[0].endswith("/index.json"):
+            batches[-1].add(args[0])
+
+    world.objects.before = before
+    assert collect(world.store).summary["purged"] == 5
+    assert [len(fenced) for fenced in batches] == [2, 2, 1]
+
+
+# -- what is left behind --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [keys.intent("token"), f"{keys.TMP}/trial"])
+def test_an_intent_that_counts_is_nothing_left_behind(world: World, key: str) -> None:
+    """Another collector is in the middle of it; dead for as long again, it goes."""
+    world.memory.put(key, b"[]")
+    there = []
+    for seconds in (1, LIFETIME, LIFETIME):
+        world.clock.at += seconds
+        collect(world.store)
+        there.append(key in world.memory.stored)
+    assert there == [True, True, False]
+
+
 # -- when something is old, due and unasked -------------------------------------------------------
 
 
@@ -475,6 +555,37 @@ def test_i5_a_repository_in_no_list_that_can_not_be_read_keeps_all(harm: Any) ->
         world.later()
         collect(fresh)
     assert keys.shared(stray) in world.memory.stored and keys.reservation(stray, "a") in world.memory.stored
+
+
+@pytest.mark.parametrize("harm", [_breaks, _loses, "damaged", "away"])
+def test_i5_a_repository_in_no_list_that_can_not_be_read_is_no_empty_one(harm: Any) -> None:
+    """Not even a candidate: the fence is there for what happens since, and not for what was known before."""
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    if harm == "damaged":
+        world.memory.put(keys.blob("a", images.image().digest), b"rubbish")
+    elif harm != "away":
+        harm(world)
+    world.store.close()
+    world.store = world.another()
+    world.later()
+    it = Shared(world.store.roots[0], judge(world, 0.0), Reached())
+
+    def away(method: str, args: tuple[Any, ...]) -> None:
+        if harm == "away" and method == "get" and args[0] == "a/index.json":
+            raise Unavailable("no")
+
+    world.objects.before = away
+    assert it.condemned() == []
+
+
+def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
+    world = World(dedupe=True)
+    push_image(world.store, "a", "v1")
+    world.memory.delete("a/index.json")
+    world.later()
+    found = Shared(world.store.roots[0], judge(world, 0.0), Reached()).condemned()
+    assert {each.digest for each in found} == {digest_of(blob) for blob in images.image().blobs}
 
 
 def test_a_hold_that_was_asked_for_has_its_delay_anew() -> None:

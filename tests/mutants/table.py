@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    bucket_batches,
     bucket_bytes,
     bucket_converting,
     bucket_gc,
@@ -34,6 +35,7 @@ MODULES = (
     local_store,
     local_retention,
     local_flushes,
+    bucket_batches,
     bucket_bytes,
     bucket_converting,
     bucket_gc,
