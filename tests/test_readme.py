@@ -1,4 +1,4 @@
-"""The README is true: its commands run word for word, and what it lists exists."""
+"""The README and the pages for operators are true: their commands run word for word, and what they list exists."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ from zotctl.errors import EXIT_CODES
 HERE = Path(__file__).parent.parent
 README = (HERE / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES = {path.name: path.read_text() for path in sorted((HERE / "docs").glob("*.md"))}
+MOST_WORDS = {"README.md": 900}
+
+
+@pytest.mark.parametrize("page", MOST_WORDS)
+def test_a_first_page_is_short(page: str) -> None:
+    assert len((HERE / page).read_text().split()) <= MOST_WORDS[page]
 
 
 def test_two_commands_each_alone_in_its_block() -> None:
@@ -44,7 +51,7 @@ def test_ci_takes_the_two_commands_from_the_readme_before_it_installs_anything()
 
 
 def test_the_exit_codes() -> None:
-    listed = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    listed = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGES["jobs.md"], re.MULTILINE))
     assert listed == {str(code): meaning for code, meaning in EXIT_CODES.items()}
 
 
@@ -52,7 +59,12 @@ def test_every_command_is_there() -> None:
     commands = app.registered_commands
     named = {command.name or (command.callback.__name__ if command.callback else "") for command in commands}
     assert named == {"serve", "gc", "scrub", "dedupe", "import-layout", "verify"}
-    assert set(re.findall(r"zotctl ([a-z-]+)", " ".join(re.findall(r"`[^`\n]+`", README)))) == named
+    assert commands_named(README) == named
+    assert all(commands_named(page) <= named for page in PAGES.values())
+
+
+def commands_named(page: str) -> set[str]:
+    return set(re.findall(r"zotctl ([a-z-]+)", " ".join(re.findall(r"`[^`\n]+`", page))))
 
 
 def test_the_linked_files_are_there() -> None:
@@ -72,9 +84,9 @@ def test_a_push_and_a_pull_word_for_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it runs on Linux only")
-def test_the_configuration_of_the_readme_is_read(tmp_path: Path) -> None:
+def test_the_configurations_of_the_pages_are_read(tmp_path: Path) -> None:
     shown = ""
-    for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```toml\n(.*?)```", "\n".join([README, *PAGES.values()]), re.DOTALL):
         (tmp_path / "zotctl.toml").write_text(block)
         command = [sys.executable, "-m", "zotctl.cli", "serve", "--show-config", "--config", "zotctl.toml"]
         environ = {**os.environ, "PYTHONPATH": str(HERE)}
@@ -87,7 +99,7 @@ def test_the_configuration_of_the_readme_is_read(tmp_path: Path) -> None:
 
 def test_a_registry_on_a_bucket_word_for_word(tmp_path: Path) -> None:
     need("versitygw")
-    (block,) = [block for block in BLOCKS if "versitygw" in block]
+    (block,) = re.findall(r"```sh\n(.*?)```", PAGES["buckets.md"], re.DOTALL)
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "zotctl"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zotctl.cli "$@"\n')

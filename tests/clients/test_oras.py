@@ -166,7 +166,7 @@ def test_it_reads_our_directory(peer: Peer) -> None:
 
 
 def test_it_writes_into_our_directory(peer: Peer) -> None:
-    """Not while others push: it rewrites index.json (README, "And what not")."""
+    """Not while others push: it rewrites index.json (docs/serve.md, "What it does not promise")."""
     first, second = images.image("first"), images.image("second")
     peer.push(first, "first")
     layout(peer.home / "other", second, "second")
