@@ -129,6 +129,22 @@ def test_every_invariant_and_step_has_one_heading() -> None:
         assert all(f'<a id="{a}"></a>\n\n### {a.upper()}: ' in text for a in ANCHOR.findall(text))
 
 
+def test_the_map_names_what_is_there() -> None:
+    """Of the drawing in ARCHITECTURE.md: each line begins with a file or directory, and may name more after a `;`."""
+    (drawing,) = re.findall(
+        r"^```\nzotctl/\n(.*?)^```", (HERE / "ARCHITECTURE.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    above = {0: HERE / "zotctl"}
+    for line in drawing.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        entry, rest = line.split(maxsplit=1)
+        place = above[depth - 1] / entry
+        above[depth] = place
+        assert place.is_dir() if entry.endswith("/") else place.is_file(), line
+        folder = place if entry.endswith("/") else place.parent
+        assert [file for file in re.findall(r"\b\w+\.py\b", rest) if not (folder / file).is_file()] == [], line
+
+
 def test_invariants_that_tests_are_named_for_exist() -> None:
     named = {found for path in SOURCES for found in re.findall(r"def test_(i\d+)_", path.read_text())}
     assert named <= set(INVARIANTS)

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent.parent
 README = (HERE / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 PAGES = {path.name: path.read_text() for path in sorted((HERE / "docs").glob("*.md"))}
-MOST_WORDS = {"README.md": 900}
+MOST_WORDS = {"README.md": 900, "ARCHITECTURE.md": 1200}
 
 
 @pytest.mark.parametrize("page", MOST_WORDS)

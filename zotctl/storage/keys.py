@@ -11,7 +11,7 @@
         pool/ALG/EE/ENC               one more hard link of each content
         trash/RUN/NAME/blobs/ALG/ENC  condemned, by run
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
-        bad/ALG/ENC/N                 one more hard link of each damaged inode
+        damaged/ALG/ENC/N             one more hard link of each damaged inode
         quarantine/                   damaged files moved aside where links don't work
         leases/JOB  reserve  spare/  tmp/  history/  scrub/  clock
 
@@ -20,9 +20,9 @@ The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories,
     ROOT/
       _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
       .zotctl/
-        version  capabilities  leases/JOB  history/  scrub/  bad/  clock
-        holds/ALG/ENC/a:b             repository a/b may read it; reserved at its LastModified
-        intents/TOKEN               what a collector is deleting just now
+        version  capabilities  leases/JOB  history/  scrub/  damaged/  clock
+        reservations/ALG/ENC/a:b      repository a/b may read it; reserved at its LastModified
+        intents/TOKEN                 what a collector is deleting just now
         gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
         gc/facts/KEY                  what the manifests of a repository say: a cache
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
@@ -183,7 +183,7 @@ def name_of(component: str) -> str:
 
 
 def reservations(digest: Digest) -> str:
-    """Prefix of the holds of one digest: who may read it, and who was reserved it."""
+    """Prefix of the reservations of one digest: which repositories may use it."""
     return f"{RESERVATIONS}/{digest.algorithm}/{digest.encoded}/"
 
 
