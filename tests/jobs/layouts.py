@@ -10,11 +10,13 @@ from typing import Any
 from tests import images
 from tests.images import Image
 from tests.stores import store_over
+from zotctl.errors import NotFound, Unavailable
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.report import Finding, Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store
+from zotctl.storage.driver import Entry, Info, Reader
 from zotctl.storage.local.driver import LocalDriver, LocalReader
 
 OLD = 1_500_000_000
@@ -110,6 +112,32 @@ class Counting(LocalDriver):
 
     def open(self, key: str):  # type: ignore[no-untyped-def]
         return Counted(self.opened, key, super().open(key))
+
+
+class Leaving(LocalDriver):
+    """A file system that is gone from a certain read on: an error, or an empty directory in its place."""
+
+    def __init__(self, path: str, at: str, *, empty: bool) -> None:
+        super().__init__(path)
+        self.at, self.empty, self.gone = at, empty, False
+
+    def _go(self, key: str) -> None:
+        self.gone = self.gone or self.at in key
+        if self.gone and not (self.empty and not key):
+            raise (NotFound if self.empty else Unavailable)(f"{self.label}/{key}: Stale file handle")
+
+    def stat(self, key: str) -> Info:
+        self._go(key)
+        found = super().stat(key)
+        return found._replace(ino=found.ino + 1) if self.gone else found
+
+    def open(self, key: str) -> Reader:
+        self._go(key)
+        return super().open(key)
+
+    def scan(self, key: str) -> list[Entry]:
+        self._go(key)
+        return [] if self.gone else super().scan(key)
 
 
 def reads(driver: Counting, digest: Digest) -> int:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.doubles.objects import MemoryObjects
-from tests.object_faults import AWAY, LOST, FaultyObjects, StillClock
-from tests.stores import bucket_store, probed, push_image
+from tests.object_faults import AWAY, LOST, PIECES, READS, FaultyObjects, StillClock
+from tests.stores import bucket_store, probed, push_blob, push_image
+from zotctl.errors import Unavailable
+from zotctl.jobs.check.damage import Inspector
+from zotctl.jobs.check.hashing import Hasher
 from zotctl.jobs.check.hints import hints
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
@@ -17,6 +20,7 @@ from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
+from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.objects.retry import Retrying
 
@@ -32,12 +36,19 @@ class Switch:
         return AWAY if self.left < 0 else ""
 
 
-def filled(label: str = "s3://memory/test") -> MemoryObjects:
+class Later(StillClock):
+    """What was written just now was written a while ago."""
+
+    def now(self) -> float:
+        return super().now() + 600
+
+
+def filled(label: str = "s3://memory/test", *, dedupe: bool = False) -> MemoryObjects:
     memory = MemoryObjects(label=label)
     probed(memory)
     for number in range(5):
         for tag in range(3):
-            push_image(bucket_store(memory), f"app{number}", f"v{tag}", seed=f"{number} {tag}")
+            push_image(bucket_store(memory, dedupe=dedupe), f"app{number}", f"v{tag}", seed=f"{number} {tag}")
     return memory
 
 
@@ -48,7 +59,7 @@ def lost(memory: MemoryObjects, after: int) -> Store:
 
 def collect(store: Store) -> Report:
     run = Run("gc", store)
-    return run.finish(lambda: gc(run, lambda _: GcOptions(delay=0.0)))
+    return run.finish(lambda: collected(run))
 
 
 @pytest.mark.parametrize("after", range(1, 120, 7))
@@ -110,6 +121,10 @@ def undone(run: Run) -> None:
     dedupe(run, DedupeOptions(undo=True))
 
 
+def collected(run: Run) -> None:
+    gc(run, lambda _: GcOptions(delay=0.0))
+
+
 JOBS = (scrubbed, checked, deduped, undone)
 
 
@@ -160,3 +175,54 @@ def test_the_other_root_is_still_done(work: Callable[[Run], None]) -> None:
 
 def marks_of(memory: MemoryObjects) -> list[str]:
     return [found.key for found in memory.list(keys.DAMAGED)]
+
+
+@pytest.mark.parametrize("work", (scrubbed, deduped, undone, collected))
+def test_a_bucket_that_takes_no_writes_any_more(work: Callable[[Run], None]) -> None:
+    """One line too, and it is waited for once."""
+    memory, clock = filled(dedupe=work is undone), Later()
+    push_blob(bucket_store(memory).repository("app0"), b"of no image")
+    if work is scrubbed:
+        for key in sorted(key for key in memory.stored if "/blobs/" in key)[::4]:
+            memory.put(key, b"?" * len(memory.stored[key].body))
+    refused = list[str]()
+
+    def choose(method: str, key: str) -> str:
+        if method in READS + PIECES or key.startswith(keys.LEASES):
+            return ""
+        refused.append(f"{method} {key}")
+        return AWAY
+
+    run = Run("job", bucket_store(Retrying(FaultyObjects(memory, choose), clock), clock))
+    report = run.finish(lambda: work(run))
+    assert (14 in report.codes, len(report.errors)) == (True, 1), report.errors
+    assert not list(memory.list(keys.DAMAGED))
+    assert len(refused) < 100
+
+
+def test_the_inspector_gives_no_verdict_on_what_a_lost_root_has() -> None:
+    memory, clock = filled(), StillClock()
+    key = next(key for key in memory.stored if "/blobs/" in key)
+    run = Run("job", bucket_store(Retrying(FaultyObjects(memory, lambda *_: AWAY), clock), clock))
+    with pytest.raises(Unavailable):
+        Inspector(run, Hasher(run)).look(run.roots[0], key, parse_digest(f"sha256:{key.rpartition('/')[2]}"))
+    assert run.away == {"s3://memory/test"}
+
+
+def test_a_root_that_is_lost_between_two_others() -> None:
+    """What of them waits for the same worker is still looked at."""
+    stores = [bucket_store(filled(f"s3://{name}"), StillClock()) for name in "ac"]
+    memory, clock = filled("s3://b"), StillClock()
+    started = list[str]()
+
+    def choose(method: str, key: str) -> str:
+        if started or (method == "open" and "/blobs/" in key):
+            started.append(key)
+        return AWAY if started else ""
+
+    away = FaultyObjects(memory, choose)
+    middle = bucket_store(Retrying(away, clock), clock)
+    run = Run("job", Store([stores[0].roots[0], middle.roots[0], stores[1].roots[0]], clock))
+    report = run.finish(lambda: scrubbed(run))
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1)
+    assert (report.summary["repositories"], run.away) == (10, {"s3://b"})

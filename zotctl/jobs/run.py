@@ -78,6 +78,7 @@ class Run:
         """Roots whose repositories are not all known, because a list failed."""
         self.away: set[str] = set()
         """Roots whose storage was lost in the middle: told once, and left alone for the rest of the run."""
+        self._there = [root for root in self.roots if not root.is_bucket and root.state() is None]
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
@@ -189,8 +190,15 @@ class Run:
             self.report.errors.append(error_fields("", ZotctlError(f"a bug: {type(bug).__name__}: {bug}")))
             self._end()
             raise
+        self._look_again()
         self._end()
         return self.report
+
+    def _look_again(self) -> None:
+        """In the place of a directory that is unmounted meanwhile, all is only absent; a bucket that is away says so."""
+        for root in self._there:
+            if (state := root.state()) is not None:
+                self.is_lost(root, state)
 
     def _end(self) -> None:
         self.report.duration_s = self.clock.elapsed() - self._began

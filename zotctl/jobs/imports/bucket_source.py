@@ -35,6 +35,11 @@ class BucketSource(WrappedDriver):
         self._mutex = threading.Lock()
         self._bodies: Lru[str, bytes] = Lru(KEPT)
 
+    def require(self) -> None:
+        """Raises Unavailable when the bucket is away."""
+        if (error := self._protocol.state()) is not None:
+            raise error
+
     def stat(self, key: str) -> Info:
         folder, _, name = key.rpartition("/")
         if folder.rpartition("/")[2] == "blobs" and self._listed(key):

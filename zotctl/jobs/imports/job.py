@@ -23,6 +23,7 @@ from zotctl.errors import (
     NoSpace,
     NotFound,
     ReadOnly,
+    Unavailable,
     UsageError,
     ZotctlError,
 )
@@ -49,6 +50,7 @@ from zotctl.jobs.imports.sources import (
     refuse_own,
     refuse_served,
     remove_layout,
+    requirement,
     valid_name,
 )
 from zotctl.jobs.imports.times import push_times
@@ -145,16 +147,20 @@ def _import_tree(
     past: Callable[[str], Timeline | None],
 ) -> None:
     """`past`: what the store of a layout remembers of it."""
+    require = requirement(driver, source)
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
+        layout.require = require
         layout.proposal, layout.past = proposed_by_path(source), past(THE_LAYOUT)
         _import_one(run, layout, options)
         return
     _check_tree(source, names, options)
     for name in names:
         run.check()
-        with _guarded(run, name):
-            _import_below(run, driver, name, f"{source}/{name}", options, past)
+        if all(root.read_only or root.label in run.away for root in run.store.roots) and run.away:
+            return  # that was told
+        with _guarded(run, name, require):
+            _import_below(run, driver, name, f"{source}/{name}", options, past, require)
 
 
 def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
@@ -166,7 +172,13 @@ def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
 
 
 def _import_below(
-    run: Run, driver: Driver, name: str, label: str, options: ImportOptions, past: Callable[[str], Timeline | None]
+    run: Run,
+    driver: Driver,
+    name: str,
+    label: str,
+    options: ImportOptions,
+    past: Callable[[str], Timeline | None],
+    require: Callable[[], None],
 ) -> None:
     below = f"{options.repo}/{name}" if options.repo else name
     proposal = valid_name(below) if options.all or not options.repo else options.repo
@@ -175,19 +187,23 @@ def _import_below(
         run.report.codes.append(5)
         return
     layout = read_layout(driver, name, label, half_moved=options.move)
-    layout.proposal, layout.fixed, layout.past = proposal, True, past(name)
+    layout.proposal, layout.fixed, layout.past, layout.require = proposal, True, past(name), require
     _import_one(run, layout, options)
 
 
 @contextmanager
-def _guarded(run: Run, name: str) -> Iterator[None]:
-    """One damaged layout doesn't stop the others; a full disk does (I11)."""
+def _guarded(run: Run, name: str, require: Callable[[], None]) -> Iterator[None]:
+    """One damaged layout doesn't stop the others; a full disk does, and a source that is away (I11). A root that is
+    away is told instead of the layout that was to go there."""
     try:
         yield
     except NoSpace:
         raise
     except ZotctlError as error:
-        run.error(name, error, None)
+        require()
+        lost = [run.is_lost(root, error) for root in run.store.roots]
+        if not (isinstance(error, Unavailable) and any(lost)):
+            run.error(name, error, None)
 
 
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
@@ -195,6 +211,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         refuse_served(run.store, layout)
     graph = ManifestGraph(source_reader(layout), each=layout.each)
     graph.add(Reference(row.digest, row.size, row.media_type) for row in layout.index.rows() if row.digest is not None)
+    if graph.faults:
+        layout.require()
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
         run.finding(finding)
@@ -432,6 +450,8 @@ class _Import:
         yield from (one for one in sorted(found) if one in self._faults)
 
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
+        self.layout.require()
+        self.root.require()
         details = {"source": self.layout.label}
         if fault.kind not in DAMAGE_KINDS:  # it may be whole, and is left out all the same
             self.run.report.codes.append(5)

@@ -25,6 +25,7 @@ from zotctl.errors import (
     NotEmpty,
     NotFound,
     StorageError,
+    Unavailable,
     UsageError,
     ZotctlError,
 )
@@ -96,6 +97,10 @@ class Layout(Protocol):
     def content(self, digest: Digest, whole: bool) -> Content:
         """As a `Read` of a graph, of what is there."""
 
+    @property
+    def require(self) -> Callable[[], None]:
+        """Raises Unavailable when the source as a whole is away: then what it lacks may well be there."""
+
 
 @dataclass
 class StoredLayout:
@@ -112,6 +117,7 @@ class StoredLayout:
     """Of an archive: members that were not what their names said."""
     past: Timeline | None = None
     """What the store that it lies in remembers of it."""
+    require: Callable[[], None] = lambda: None
     _folders: dict[str, bool] = field(default_factory=dict)
 
     def size(self, digest: Digest) -> int | None:
@@ -166,6 +172,23 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
         reason = getattr(error.__cause__, "message", error.message)
         raise LayoutInvalid(f"{label} can't be imported: {reason}") from error
     return StoredLayout(driver, name, label, index)
+
+
+def requirement(driver: Driver, source: str) -> Callable[[], None]:
+    """`Layout.require` of all layouts in a driver, which is there now."""
+    if isinstance(driver, BucketSource):
+        return driver.require
+    first = driver.stat("")
+
+    def require() -> None:
+        try:
+            now = driver.stat("")
+        except StorageError as error:
+            raise Unavailable(f"{source} is away: {error.message}") from error
+        if not same_file(first, now):
+            raise Unavailable(f"{source} is away: another directory is in its place")
+
+    return require
 
 
 def _reason(context: LocalContext, name: str) -> str:

@@ -1,0 +1,98 @@
+"""A source, or a store, that is lost in the middle of an import: one line, exit 14, and no image called incomplete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.objects import MemoryObjects
+from tests.jobs.importing import run_import
+from tests.jobs.layouts import Leaving, lay_out
+from tests.jobs.test_bucket_away import filled, lost
+from tests.object_faults import AWAY, FaultyObjects, StillClock
+from tests.stores import bucket_store, probed, store_over
+from zotctl.jobs.imports import job
+from zotctl.jobs.imports.bucket_source import BucketSource
+from zotctl.jobs.report import Report
+from zotctl.storage import Store
+from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.driver import Driver
+
+
+@pytest.fixture
+def from_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[Store], None]:
+    """What an s3:// source is, without a configuration."""
+
+    def use(store: Store) -> None:
+        @contextmanager
+        def in_bucket(_: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
+            root = store.roots[0]
+            yield BucketSource(root.protocol, root.driver), list(root.catalog.everything())
+
+        monkeypatch.setattr(job, "in_bucket", in_bucket)
+
+    return use
+
+
+def require_one_line(report: Report) -> None:
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1), (report.findings, report.errors)
+
+
+@pytest.mark.parametrize("after", [1, 3, 8, 20, 40, 60])
+def test_a_bucket_that_is_imported_from(after: int, from_store: Callable[[Store], None]) -> None:
+    from_store(lost(memory := filled(), after))
+    target = store_over(MemoryDriver())
+    require_one_line(run_import(target, "s3://memory/test", all=True))
+    from_store(bucket_store(memory))
+    assert run_import(target, "s3://memory/test", all=True).exit_code == 0
+    assert target.repositories() == [f"app{number}" for number in range(5)]
+
+
+def test_a_blob_of_it_begins_the_outage(from_store: Callable[[Store], None]) -> None:
+    memory, clock, begun = filled(), StillClock(), list[str]()
+
+    def choose(method: str, key: str) -> str:
+        if begun or (method == "open" and "/blobs/" in key and key.startswith("app2/")):
+            begun.append(key)
+        return AWAY if begun else ""
+
+    from_store(bucket_store(Retrying(FaultyObjects(memory, choose), clock), clock))
+    target = store_over(MemoryDriver())
+    require_one_line(run_import(target, "s3://memory/test", all=True))
+    assert target.repositories() == ["app0", "app1"]
+
+
+@pytest.mark.parametrize("after", [1, 3, 8, 20, 40, 60])
+def test_a_bucket_that_is_imported_into(after: int, tmp_path: Path) -> None:
+    for number in range(5):
+        lay_out(tmp_path, f"app{number}", images.image(f"{number}"), "v1")
+    memory = MemoryObjects()
+    probed(memory)
+    require_one_line(run_import(lost(memory, after), tmp_path))
+    for found in list(memory.list(".zotctl/leases/")):
+        memory.delete(found.key)
+    assert run_import(bucket_store(memory), tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("at", ["app2/index.json", "app2/blobs/sha256/", "app3/oci-layout"])
+def test_a_directory_that_is_unmounted_meanwhile(
+    at: str, empty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        lay_out(tmp_path, f"app{number}", images.image(f"{number}"), "v1")
+    driver = Leaving(str(tmp_path), "nothing yet", empty=empty)
+
+    def in_directory(source: str, *_: object, **__: object) -> tuple[Driver, list[str]]:
+        driver.at = at
+        return driver, [f"app{number}" for number in range(5)]
+
+    monkeypatch.setattr(job, "in_directory", in_directory)
+    target = store_over(MemoryDriver())
+    require_one_line(run_import(target, tmp_path))
+    assert target.repositories() == [f"app{number}" for number in range(int(at[3]))]
