@@ -226,3 +226,15 @@ def test_a_root_that_is_lost_between_two_others() -> None:
     report = run.finish(lambda: scrubbed(run))
     assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1)
     assert (report.summary["repositories"], run.away) == (10, {"s3://b"})
+
+
+@pytest.mark.parametrize("work", (scrubbed, checked))
+def test_one_object_that_can_not_be_hashed_is_no_outage(work: Callable[[Run], None]) -> None:
+    memory, clock = filled(), Later()
+    key = next(key for key in memory.stored if key.startswith("app2/blobs/"))
+    unread = FaultyObjects(memory, lambda method, asked: AWAY if method == "open" and asked == key else "")
+    run = Run("job", bucket_store(Retrying(unread, clock), clock))
+    report = run.finish(lambda: work(run))
+    assert {(finding.repository, finding.kind) for finding in report.findings} == {("app2", "unreadable")}
+    assert (report.errors, run.away, report.summary["repositories"]) == ([], set(), 5)
+    assert not list(memory.list(keys.DAMAGED))

@@ -195,7 +195,7 @@ class Run:
         return self.report
 
     def _look_again(self) -> None:
-        """In the place of a directory that is unmounted meanwhile, all is only absent; a bucket that is away says so."""
+        """In the place of a directory that was unmounted, all is only absent; a bucket that is away says so."""
         for root in self._there:
             if (state := root.state()) is not None:
                 self.is_lost(root, state)

@@ -1,0 +1,132 @@
+"""A root, a source or an object store that is lost in the middle of a job."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+BUCKET = "tests/jobs/test_bucket_away.py::"
+IMPORT = "tests/jobs/test_import_away.py::"
+ROOT = "tests/jobs/test_root_away.py::test_it_is_told_once_and_the_other_is_done"
+RETRYING = "tests/storage/test_bucket_retrying.py::"
+
+
+def _outage(name: str, promise: str, path: str, old: str, new: str, test: str) -> Mutant:
+    return Mutant(name, kinds.ANSWERS, "I11", promise, path, old, new, test)
+
+
+MUTANTS = [
+    _outage(
+        "outage-told-for-each",
+        "a root that is lost is told once",
+        "jobs/run.py",
+        "if root is None or not self.is_lost(root, error):",
+        "if True:",
+        BUCKET + "test_an_outage_that_begins_with_a_manifest",
+    ),
+    _outage(
+        "outage-taken-for-damage",
+        "what can't be read while the root is away gets no result",
+        "jobs/check/damage.py",
+        "            if self._run.is_lost(root, error):\n                raise  # which says nothing of this blob\n",
+        "",
+        BUCKET + "test_the_inspector_gives_no_verdict_on_what_a_lost_root_has",
+    ),
+    _outage(
+        "outage-ends-the-run",
+        "a root that is lost takes nothing from others that wait for the same worker",
+        "jobs/check/scrub.py",
+        "            with self._run.guarded(task.repo.name, task.repo.root):\n"
+        "                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
+        "            return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
+        BUCKET + "test_a_root_that_is_lost_between_two_others",
+    ),
+    _outage(
+        "outage-of-writes-overlooked",
+        "a bucket may be away for writes only",
+        "jobs/run.py",
+        "state = root.state() or self._why_unwritable(root)",
+        "state = root.state()",
+        BUCKET + "test_a_bucket_that_takes_no_writes_any_more",
+    ),
+    _outage(
+        "outage-of-one-object",
+        "the root is asked itself before it is called away",
+        "jobs/run.py",
+        "first = isinstance(state, Unavailable) and root.label not in self.away",
+        "first = root.label not in self.away",
+        BUCKET + "test_one_object_that_can_not_be_hashed_is_no_outage",
+    ),
+    _outage(
+        "unmounted-unseen",
+        "in the place of a directory that was unmounted, all is only absent",
+        "jobs/run.py",
+        "        self._look_again()\n",
+        "",
+        ROOT,
+    ),
+    _outage(
+        "hang-for-each-object",
+        "a store that hangs is waited for once",
+        "storage/bucket/objects/attempts.py",
+        "        self._require(began)\n",
+        "",
+        RETRYING + "test_a_store_that_hangs_is_waited_for_once_and_not_for_each_object",
+    ),
+    _outage(
+        "hang-looked-at-by-all",
+        "one of those who wait looks whether the store is back",
+        "storage/bucket/objects/attempts.py",
+        "            self._away = (now + LEFT_ALONE, error)\n        self._look_around()",
+        "        self._look_around()",
+        RETRYING + "test_one_of_many_looks_whether_a_store_that_hangs_is_back",
+    ),
+    _outage(
+        "hang-of-one-object",
+        "one object that can't be had keeps nobody from the others",
+        "storage/bucket/objects/attempts.py",
+        "        try:\n            self._probe()\n        except Unavailable as error:\n",
+        '        try:\n            raise Unavailable("away")\n        except Unavailable as error:\n',
+        RETRYING + "test_one_object_that_can_not_be_had_keeps_nobody_from_the_others",
+    ),
+    _outage(
+        "reads-hide-lost-writes",
+        "an answered read does not make each write wait anew",
+        "storage/bucket/objects/retry.py",
+        "self._writes.make(partial(self.inner.delete, key))",
+        "self._attempts.make(partial(self.inner.delete, key))",
+        RETRYING + "test_a_store_that_takes_no_writes_is_waited_for_once_too",
+    ),
+    _outage(
+        "lost-source-taken-for-a-choice",
+        "what a source that is away does not show decides nothing",
+        "jobs/imports/job.py",
+        "    if graph.faults:\n        layout.require()\n",
+        "",
+        IMPORT + "test_a_lone_layout_that_is_unmounted_is_no_wrong_choice",
+    ),
+    _outage(
+        "lost-source-called-incomplete",
+        "what a source that is away does not show is not called missing",
+        "jobs/imports/job.py",
+        "        self.layout.require()\n        self.root.require()\n",
+        "",
+        IMPORT + "test_a_blob_that_is_copied_begins_the_outage",
+    ),
+    _outage(
+        "lost-source-told-for-each",
+        "a source that is away ends the import",
+        "jobs/imports/job.py",
+        "        require()\n        lost =",
+        "        lost =",
+        IMPORT + "test_a_directory_that_is_unmounted_meanwhile",
+    ),
+    _outage(
+        "lost-target-told-for-each",
+        "a root that is away is told instead of each layout that was to go there",
+        "jobs/imports/job.py",
+        "if not (isinstance(error, Unavailable) and any(lost)):",
+        "if True:",
+        IMPORT + "test_a_bucket_that_is_imported_into",
+    ),
+]
