@@ -11,7 +11,9 @@ from tests import images
 from tests.jobs.layouts import Leaving, lay_out
 from tests.jobs.test_bucket_away import checked, collected, deduped, scrubbed, undone
 from tests.stores import store_over
+from zotctl.errors import Unavailable
 from zotctl.jobs.run import Run
+from zotctl.storage.driver import Space
 from zotctl.storage.local.driver import LocalDriver
 
 
@@ -41,3 +43,36 @@ def test_it_is_told_once_and_the_other_is_done(
     assert "is away" in report.errors[0]["reason"]
     assert report.summary["repositories"] >= 5
     assert not list((tmp_path / "lost" / ".zotctl").glob("bad/*/*/*"))
+
+
+@pytest.mark.parametrize("work", [deduped, undone])
+def test_it_is_lost_when_a_job_asks_whether_it_may_write(tmp_path: Path, work: Callable[[Run], None]) -> None:
+    driver = Leaving(str(store_in(tmp_path / "lost")), "nothing", empty=False)
+    run = Run("job", store_over(driver, LocalDriver(str(store_in(tmp_path / "there")))))
+    owns = run.roots[0].protocol.owns
+
+    def leaving(name: str) -> bool:
+        driver.gone = True
+        return owns(name)
+
+    run.roots[0].protocol.owns = leaving  # type: ignore[method-assign]
+    report = run.finish(lambda: work(run))
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1), report.errors
+    assert {item.get("repository") for item in report.items} <= {f"there/app{number}" for number in range(5)}
+
+
+def test_it_is_lost_while_room_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Leaving(str(store_in(tmp_path / "lost")), "nothing", empty=False)
+    there = store_over(LocalDriver(str(store_in(tmp_path / "there"))))
+    first = Run("job", there)
+    assert first.finish(lambda: deduped(first)).exit_code == 0
+    run = Run("job", store_over(driver, LocalDriver(str(tmp_path / "there"))))
+
+    def space() -> Space:
+        driver.gone = True
+        raise Unavailable("Stale file handle")
+
+    monkeypatch.setattr(driver, "space", space)
+    report = run.finish(lambda: undone(run))
+    assert (report.exit_code, report.findings, len(report.errors)) == (14, [], 1), report.errors
+    assert report.summary["copied"] > 0, "the other root's"

@@ -66,6 +66,22 @@ MUTANTS = [
         ROOT,
     ),
     _outage(
+        "lost-before-the-first-step",
+        "a root that is lost before its first repository spares the others, too",
+        "jobs/run.py",
+        "            if not self.is_lost(root, error):\n                raise\n",
+        "            raise\n",
+        "tests/jobs/test_root_away.py::test_it_is_lost_while_room_is_looked_for",
+    ),
+    _outage(
+        "lost-when-asked-for-rights",
+        "whether a repository may be written is asked as part of its turn",
+        "jobs/local/dedupe.py",
+        "self._run.owns(root, name)",
+        "root.owns(name)",
+        "tests/jobs/test_root_away.py::test_it_is_lost_when_a_job_asks_whether_it_may_write",
+    ),
+    _outage(
         "hang-for-each-object",
         "a store that hangs is waited for once",
         "storage/bucket/objects/attempts.py",

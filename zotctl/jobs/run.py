@@ -138,6 +138,21 @@ class Run:
         except ZotctlError as error:
             self.error(name, error, root)
 
+    @contextmanager
+    def sparing(self, root: Root) -> Iterator[None]:
+        """What goes wrong ends the run, but for the loss of this root, which the others outlive."""
+        try:
+            yield
+        except ZotctlError as error:
+            if not self.is_lost(root, error):
+                raise
+
+    def owns(self, root: Root, name: str) -> bool:
+        """May this repository be written? False also where that can't be told, which is reported."""
+        with self.guarded(name, root):
+            return root.owns(name)
+        return False
+
     def is_lost(self, root: Root, error: ZotctlError) -> bool:
         """Is this error that of a root that is away, and not only of one object? The root is asked itself. Once it is
         away, it is for the rest of the run, and whatever is said of its content then is void."""
@@ -255,13 +270,6 @@ class Run:
         with ExitStack() as stack:
             for root in self.roots:
                 if not (self.dry_run or root.read_only or root.state()):
-                    self._take_lease(root, stack)
+                    with self.sparing(root):
+                        stack.enter_context(root.maintenance.lease(self.report.job))
             yield
-
-    def _take_lease(self, root: Root, stack: ExitStack) -> None:
-        """A root that is lost meanwhile has none, and the others are still done."""
-        try:
-            stack.enter_context(root.maintenance.lease(self.report.job))
-        except StorageError as error:
-            if not self.is_lost(root, error):
-                raise

@@ -123,7 +123,7 @@ class _Dedupe:
     def _repositories(self) -> Iterator[tuple[Root, str]]:
         able = {root.label for root in self._run.roots if not root.is_bucket and self._is_able(root)}
         for root, name in self._run.repositories():
-            if root.label in able and root.owns(name):
+            if root.label in able and self._run.owns(root, name):
                 yield root, name
 
     def _is_able(self, root: Root) -> bool:

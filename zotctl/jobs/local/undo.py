@@ -26,10 +26,11 @@ def undo(run: Run) -> None:
     work = _Undo(run)
     for root in run.roots:
         if not (root.is_bucket or root.read_only or run.dry_run) and root.state() is None:
-            work.require_room(root)
+            with run.sparing(root):
+                work.require_room(root)
     for root, name in run.repositories():
         run.check()
-        if not root.is_bucket and root.owns(name):
+        if not root.is_bucket and run.owns(root, name):
             with run.guarded(name, root):
                 work.separate(root, name)
     work.end()
