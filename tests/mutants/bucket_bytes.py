@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+DIALECTS = "tests/storage/test_bucket_dialects.py::"
 GONE = "tests/storage/test_bucket_gone.py::"
 HALVES = "tests/storage/test_bucket_halves.py::"
 HISTORY = "tests/storage/test_bucket_history.py::"
@@ -90,6 +91,46 @@ MUTANTS = [
         "BELIEVED = 30.0",
         "BELIEVED = 900.0",
         GONE + "test_what_went_is_404_at_every_server_within_half_a_minute",
+    ),
+    Mutant(
+        "timeout-counts-as-refused",
+        kinds.ANSWERS,
+        "I4",
+        "a request that the store has heard by half has perhaps been carried out",
+        "storage/bucket/objects/errors.py",
+        "if code in HALF_HEARD or status == 408:\n        return _failed(",
+        "if code in HALF_HEARD or status == 408:\n        return Unavailable(",
+        DIALECTS + "test_what_an_answer_means",
+    ),
+    Mutant(
+        "late-timeout-counts-as-expired",
+        kinds.DELETES,
+        "I6",
+        "a delete that the store has heard by half has not expired",
+        "storage/bucket/objects/presigning.py",
+        "denied = (status in (400, 401, 403) and code not in HALF_HEARD)",
+        "denied = status in (400, 401, 403)",
+        DIALECTS + "test_what_an_answer_means",
+    ),
+    Mutant(
+        "first-key-speaks-for-all",
+        kinds.DELETES,
+        "I6",
+        "one key of a batch that was perhaps deleted makes its outcome unknown",
+        "storage/bucket/objects/presigning.py",
+        "raise next((error for error in errors if isinstance(error, OutcomeUnknown)), errors[0])",
+        "raise errors[0]",
+        DIALECTS + "test_what_an_answer_means",
+    ),
+    Mutant(
+        "copy-without-a-result",
+        kinds.OBJECTS,
+        "I2",
+        "a copy was made when the store has told its result",
+        "storage/bucket/objects/copying.py",
+        '        told(reply, "CopyObjectResult")\n',
+        "",
+        DIALECTS + "test_what_an_answer_means",
     ),
     Mutant(
         "mark-against-memory",

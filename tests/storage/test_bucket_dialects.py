@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,7 +13,17 @@ import pytest
 
 from tests.buckets import free_port
 from tests.object_proxy import LOST, Proxy
-from zotctl.errors import OutcomeUnknown, RequestRefused, StorageError, Unavailable
+from zotctl.errors import (
+    Changed,
+    Expired,
+    IoFailed,
+    NotFound,
+    OutcomeUnknown,
+    RequestRefused,
+    SlowDown,
+    StorageError,
+    Unavailable,
+)
 from zotctl.storage.bucket.objects.client import Client
 from zotctl.storage.bucket.objects.connection import BucketConnection
 from zotctl.storage.bucket.objects.settings import BucketSettings
@@ -77,6 +88,14 @@ class Dialect:
 def dialect() -> Iterator[Dialect]:
     made = Dialect()
     yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[tuple[Dialect, Client]]:
+    """For many answers to one client."""
+    made = Dialect()
+    yield made, made.client()
     made.close()
 
 
@@ -147,6 +166,82 @@ def test_a_server_that_does_not_tell_the_time(dialect: Dialect, date: str) -> No
     for call in (client.date, lambda: client.head("file"), lambda: client.presign_get("file", 30)):
         with pytest.raises(Unavailable, match="date"):
             call()
+
+
+# -- failures ---------------------------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Client], object]] = {
+    "get": lambda client: client.get("file"),
+    "put": lambda client: client.put("file", b"x"),
+    "swap": lambda client: client.put("file", b"x", match='"e"'),
+    "part": lambda client: client.put_part("file", "upload", 1, b"x"),
+    "begin": lambda client: client.start_parts("file"),
+    "complete": lambda client: client.complete_parts("file", "upload", ['"e"']),
+    "copy": lambda client: client.copy("file", "other"),
+    "delete one": lambda client: client.execute(client.sign_deletes(["a"], 60, at=NOW)),
+    "delete": lambda client: client.execute(client.sign_deletes(["a", "b"], 60, at=NOW)),
+    "delete late": lambda client: client.execute(client.sign_deletes(["a", "b"], 60, at=NOW - 60)),
+}
+WRITES = [name for name in CALLS if name != "get"]
+NOW = datetime(2026, 11, 25, 1, tzinfo=UTC).timestamp()
+
+
+def _error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+
+def _undeleted(*codes: str) -> bytes:
+    rows = (f"<Error><Key>a</Key><Code>{code}</Code><Message>no</Message></Error>" for code in codes)
+    return f"<DeleteResult>{''.join(rows)}</DeleteResult>".encode()
+
+
+MEANINGS: list[tuple[list[str], int, bytes, type[StorageError]]] = [
+    # An early end: a store that keeps what has arrived has perhaps done it.
+    (WRITES, 400, _error("RequestTimeout"), OutcomeUnknown),
+    (WRITES, 408, _error("RequestTimeout"), OutcomeUnknown),
+    (WRITES, 408, b"<html>timeout", OutcomeUnknown),
+    (WRITES, 400, _error("IncompleteBody"), OutcomeUnknown),
+    (["get"], 400, _error("RequestTimeout"), Unavailable),
+    (["get"], 408, b"", Unavailable),
+    # Failed, and nothing is known.
+    (WRITES, 500, _error("InternalError"), OutcomeUnknown),
+    (WRITES, 502, b"<html>", OutcomeUnknown),
+    (["complete", "copy"], 200, _error("InternalError"), OutcomeUnknown),
+    (["complete", "copy"], 200, b"  <Error><Code>Intern", OutcomeUnknown),
+    (["complete", "begin"], 200, b"<SomeResult/>", OutcomeUnknown),
+    (["complete", "copy", "begin"], 200, b"", OutcomeUnknown),
+    (["delete"], 200, b"<html>", OutcomeUnknown),
+    (["delete"], 200, _undeleted("InternalError"), OutcomeUnknown),
+    (["delete"], 200, _undeleted("SlowDown", "InternalError"), OutcomeUnknown),
+    (["delete late"], 200, _undeleted("AccessDenied", "InternalError"), OutcomeUnknown),
+    # Certainly not done.
+    (list(CALLS), 503, _error("SlowDown"), SlowDown),
+    (list(CALLS), 429, _error("TooManyRequests"), SlowDown),
+    (list(CALLS), 429, b"", SlowDown),
+    (list(CALLS), 409, _error("OperationAborted"), SlowDown),
+    (["delete"], 200, _undeleted("SlowDown"), SlowDown),
+    (["complete", "copy"], 200, _error("SlowDown"), SlowDown),
+    (["delete late"], 403, _error("AccessDenied"), Expired),
+    (["delete late"], 400, _error("InvalidArgument"), Expired),
+    (["put", "part"], 400, _error("BadDigest"), IoFailed),
+    # Another writer: a swap begins with another look, an upload with its first part.
+    (["swap"], 409, _error("ConditionalRequestConflict"), Changed),
+    (["swap"], 412, _error("PreconditionFailed"), Changed),
+    (["complete"], 409, _error("ConditionalRequestConflict"), NotFound),
+    (["complete"], 404, _error("NoSuchUpload"), NotFound),
+]
+
+
+@pytest.mark.parametrize(("calls", "status", "body", "meaning"), MEANINGS)
+def test_what_an_answer_means(
+    answering: tuple[Dialect, Client], calls: list[str], status: int, body: bytes, meaning: type[StorageError]
+) -> None:
+    dialect, client = answering
+    dialect.answer = lambda _: (status, {}, body)
+    for call in calls:
+        with pytest.raises(StorageError) as told:
+            CALLS[call](client)
+        assert type(told.value) is meaning, (call, told.value)
 
 
 # -- where it is ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.objects import checksums, copying, listing, presigning
 from zotctl.storage.bucket.objects.checksums import Cut
 from zotctl.storage.bucket.objects.listing import ListingPage
+from zotctl.storage.bucket.objects.replies import METADATA, dated, etag, found, told
 from zotctl.storage.bucket.objects.seam import LISTED, SHA256, Object, PresignedDelete
 from zotctl.storage.bucket.objects.settings import BucketSettings
 from zotctl.storage.bucket.objects.signing import signed
@@ -32,7 +33,6 @@ HEADERS = {
     "ACL": "x-amz-acl",
 }
 """botocore's names of what an object is written with, on the wire."""
-METADATA = "x-amz-meta-"
 LIST = {"list-type": "2", "max-keys": str(LISTED), "encoding-type": "url"}
 
 
@@ -154,7 +154,7 @@ class Client:
         sent = checksums.whole(body, self._checksum, sha256)
         with self.connection.translated(key, "PutObject", write=True, match=match):
             answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, sent=sent)
-            return _etag(answer.headers)
+            return etag(answer.headers)
 
     def _look_before(self, key: str, match: str, absent: bool) -> None:
         """What a condition asks for, of a store that knows none."""
@@ -186,28 +186,28 @@ class Client:
         """The head of a copy, with the SHA-256 that the server made of it."""
         with self.connection.translated(key, "HeadObject"):
             reply = self._s3.head_object(**self.place(key), ChecksumMode="ENABLED")
+            copy = found(key, reply["ResponseMetadata"]["HTTPHeaders"])
         sha256 = reply.get("ChecksumSHA256", "")
         whole = bool(sha256) and "-" not in sha256 and reply.get("ChecksumType") != "COMPOSITE"
-        told = found(key, reply["ResponseMetadata"]["HTTPHeaders"])
-        return told._replace(metadata={"sha256": sha256} if whole else {})
+        return copy._replace(metadata={"sha256": sha256} if whole else {})
 
     # -- parts ----------------------------------------------------------------------------------
 
     def start_parts(self, key: str) -> str:
         with self.connection.translated(key, "CreateMultipartUpload", write=True):
-            return str(self._s3.create_multipart_upload(**self.place(key), **self._written)["UploadId"])
+            return told(self._s3.create_multipart_upload(**self.place(key), **self._written), "UploadId")
 
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
         part = {"uploadId": upload, "partNumber": str(number)}
         with self.connection.translated(key, "UploadPart", write=True):
             sent = checksums.part(body)
-            return _etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, sent=sent).headers)
+            return etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, sent=sent).headers)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         done = self.connection.patient.complete_multipart_upload
         with self.connection.translated(key, "CompleteMultipartUpload", write=True):
-            return str(done(**self.place(key), UploadId=upload, MultipartUpload={"Parts": parts})["ETag"])
+            return told(done(**self.place(key), UploadId=upload, MultipartUpload={"Parts": parts}), "ETag")
 
     def abort_parts(self, key: str, upload: str) -> None:
         with self.connection.translated(key, "AbortMultipartUpload", write=True, absent=True):
@@ -238,35 +238,3 @@ def _condition(match: str, absent: bool) -> dict[str, str]:
     if absent:
         return {"if-none-match": "*"}
     return {"if-match": match} if match else {}
-
-
-def _etag(headers: Mapping[str, str]) -> str:
-    """Raises HTTPException: it may have been done."""
-    if not (etag := headers.get("etag", "")):
-        raise HTTPException("an object was written, but the answer has no ETag")
-    return etag
-
-
-def found(key: str, headers: Mapping[str, str]) -> Object:
-    """What an answer says of its object. Raises HTTPException: it says nothing."""
-    try:
-        size, modified = int(headers["content-length"]), _seconds(headers["last-modified"])
-    except (KeyError, ValueError) as error:
-        raise HTTPException(f"an object without size or time: {error}") from error
-    named = {name.lower(): value for name, value in headers.items()}
-    metadata = {name.removeprefix(METADATA): named[name] for name in named if name.startswith(METADATA)}
-    return Object(key, size, headers.get("etag", ""), modified, dated(headers) - modified, metadata)
-
-
-def dated(headers: Mapping[str, str]) -> float:
-    """The server's clock when it answered; to the whole second. Raises HTTPException: it doesn't tell."""
-    try:
-        return _seconds(headers["date"])
-    except (KeyError, ValueError) as error:
-        raise HTTPException(f"an answer without a date: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    from zotctl.storage.bucket.objects.connection import moment
-
-    return moment(text).timestamp()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from zotctl.errors import RequestRefused
+from zotctl.storage.bucket.objects.replies import told
 from zotctl.storage.bucket.objects.seam import Object
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def copy(client: Client, source: str, target: str) -> Object:
 
 def _whole(client: Client, source: str, target: str) -> None:
     with client.connection.translated(source, "CopyObject", write=True):
-        client.connection.patient.copy_object(
+        reply = client.connection.patient.copy_object(
             **client.place(target),
             CopySource=client.place(source),
             ChecksumAlgorithm="SHA256",
             MetadataDirective="REPLACE",
             **client.settings.written(),
         )
+        told(reply, "CopyObjectResult")
 
 
 def in_parts(client: Client, found: Object, target: str, part: int = PART) -> None:
@@ -62,4 +64,4 @@ def _part(client: Client, found: Object, target: str, upload: str, number: int, 
     asked |= {"CopySource": client.place(found.key)} | ({"CopySourceIfMatch": found.etag} if found.etag else {})
     with client.connection.translated(found.key, "UploadPartCopy", write=True):
         reply = client.connection.patient.upload_part_copy(**client.place(target), **asked)
-        return str(reply["CopyPartResult"]["ETag"])
+        return told(reply, "CopyPartResult", "ETag")

@@ -39,7 +39,9 @@ SLOW = {
     "429",
 }
 FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
-DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody"}
+DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
+HALF_HEARD = {"RequestTimeout", "IncompleteBody"}
+"""Of a request that ended early: a store that keeps what has arrived has perhaps done it, or half of it."""
 REFUSED = {
     "AccessDenied",
     "ExpiredToken",
@@ -113,6 +115,8 @@ def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *,
         return NoBucket(f"the bucket {where.bucket} does not exist at {where.endpoint}: make it, or correct the name")
     if _absent(code, status, operation):
         return NotFound(f"{where.named(key)}: no such object or upload")
+    if code == "ConditionalRequestConflict" and operation == "CompleteMultipartUpload":
+        return NotFound(f"{what}: {where.endpoint} has given this upload up; it is to be begun again")
     if code in {"PreconditionFailed", "ConditionalRequestConflict"} or status == 412:
         return Changed(f"{where.named(key)}: it is not what it was")
     if code in FULL or status == 507:
@@ -136,8 +140,8 @@ def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *,
         )
     if code in DAMAGED:
         return IoFailed(f"{what}: the bytes that arrived are not those that were sent: {text}")
-    if code == "RequestTimeout":
-        return Unavailable(f"{what}: {where.endpoint} did not get it in time")
+    if code in HALF_HEARD or status == 408:
+        return _failed(f"{what}: {where.endpoint} did not get all of it ({status} {code}: {text})", write)
     if status >= 500 and status != 501:
         return _failed(f"{what}: {where.endpoint} failed with {status} {code}: {text}", write)
     if status == 404:

@@ -64,8 +64,9 @@ def execute(connection: BucketConnection, presigned: PresignedDelete) -> None:
     with connection.translated("", "DeleteObjects", write=True):
         reply = connection.wire.send(request.method, request.target, request.headers, request.body)
     late = connection.date() >= request.until
-    for code, text, key in _errors(reply):
-        raise _error(connection, reply.status, code, text, key, late)
+    errors = [_error(connection, reply.status, code, text, key, late) for code, text, key in _errors(reply)]
+    if errors:  # of a key that was perhaps deleted before those that certainly were not
+        raise next((error for error in errors if isinstance(error, OutcomeUnknown)), errors[0])
 
 
 def _errors(reply: Reply) -> Iterable[tuple[str, str, str]]:
@@ -90,9 +91,13 @@ def _error_fields(node: ElementTree.Element) -> tuple[str, str, str]:
 
 
 def _error(connection: BucketConnection, status: int, code: str, text: str, key: str, late: bool) -> StorageError:
-    from zotctl.storage.bucket.objects.errors import refused
+    from zotctl.storage.bucket.objects.errors import HALF_HEARD, refused
 
-    denied = status in (400, 401, 403) or code in ("AccessDenied", "ExpiredPresignRequest", "ExpiredToken")
+    denied = (status in (400, 401, 403) and code not in HALF_HEARD) or code in (
+        "AccessDenied",
+        "ExpiredPresignRequest",
+        "ExpiredToken",
+    )
     if denied and (late or "expire" in f"{code} {text}".lower()):
         return Expired(f"{connection.where().label}: deletes were signed too long ago: {code} {text}")
     if status == 200 and code not in ("AccessDenied", "SlowDown"):
