@@ -1,0 +1,190 @@
+"""What an import takes, brings, leaves and removes."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+STEPS = "tests/jobs/test_import_steps.py::"
+GRAPH = "tests/jobs/test_import_graph.py::"
+
+MUTANTS = [
+    Mutant(
+        "move-though-a-tag-was-kept",
+        kinds.UNKNOWN,
+        "I4",
+        "a source stays whose tag is taken",
+        "jobs/imports/job.py",
+        ('        self._left_out += 1\n        self.run.add("tags_kept")'),
+        '        self.run.add("tags_kept")',
+        STEPS + "test_i4_a_source_stays_whose_tag_is_taken[False]",
+    ),
+    Mutant(
+        "move-though-a-tag-came-late",
+        kinds.SECOND_LOOK,
+        "I4",
+        "a tag that is taken before the commit costs the move",
+        "jobs/imports/job.py",
+        "            kept.update(row.tag for row in self.rows if self._is_kept(draft, row))\n",
+        "",
+        STEPS + "test_i4_a_source_stays_whose_tag_is_taken[True]",
+    ),
+    Mutant(
+        "move-puts-back-over",
+        kinds.APPEARED,
+        "I4",
+        "what a tool wrote anew is not replaced by what was set aside",
+        "jobs/imports/sources.py",
+        (
+            "    try:\n"
+            "        driver.link(aside, key)\n"
+            "    except CannotLink:\n"
+            "        driver.rename(aside, key)\n"
+            "    except Exists:\n"
+            "        pass\n"
+            "    _discard(driver, aside)"
+        ),
+        "    driver.rename(aside, key)",
+        STEPS + "test_i4_what_a_tool_wrote_anew_is_not_put_back_over",
+    ),
+    Mutant(
+        "import-lacks-what-is-there",
+        kinds.CHILDREN,
+        "I4",
+        "a layer that may be absent and is there comes",
+        "jobs/imports/job.py",
+        ("            return self.layout.size(parse_digest(blob.digest)) is None\n        except"),
+        ("            return True\n        except"),
+        STEPS + "test_a_layer_that_may_be_absent_and_is_there_comes",
+    ),
+    Mutant(
+        "import-of-itself-by-a-link",
+        kinds.FOREIGN,
+        "I10",
+        "a store is not imported into itself",
+        "jobs/imports/sources.py",
+        ("    real = os.path.realpath(source)\n    for root"),
+        ("    real = source\n    for root"),
+        STEPS + "test_a_store_is_not_imported_into_itself_by_way_of_a_link",
+    ),
+    Mutant(
+        "import-believes-a-short-blob",
+        kinds.BELIEVED,
+        "I2",
+        "what is too short is brought anew",
+        "jobs/imports/job.py",
+        "return self.root.protocol.find(self.name, digest).size == size",
+        "return self.root.protocol.find(self.name, digest).size >= 0",
+        STEPS + "test_i2_what_is_too_short_is_brought_anew",
+    ),
+    Mutant(
+        "import-foretells-a-short-blob",
+        kinds.BELIEVED,
+        "I2",
+        "a dry run tells what would be brought",
+        "jobs/imports/job.py",
+        "            return info is not None and info.size == size",
+        "            return info is not None",
+        STEPS + "test_i2_what_is_too_short_is_brought_anew",
+    ),
+    Mutant(
+        "import-commits-over-a-short-blob",
+        kinds.SECOND_LOOK,
+        "I5",
+        "no row is written over a blob that was cut",
+        "jobs/imports/job.py",
+        "return tx.require(parse_digest(reference.digest)).size == reference.size",
+        "return bool(tx.require(parse_digest(reference.digest)))",
+        STEPS + "test_i5_no_row_is_written_over_a_blob_that_is_cut_before_the_commit[1]",
+    ),
+    Mutant(
+        "import-gives-up-quietly",
+        kinds.FAULTS,
+        "I15",
+        "what will not stay is an error",
+        "jobs/imports/job.py",
+        "        raise vanished\n",
+        "        return None\n",
+        STEPS + "test_i5_no_row_is_written_over_a_blob_that_is_cut_before_the_commit[99]",
+    ),
+    Mutant(
+        "import-tries-once",
+        kinds.SECOND_LOOK,
+        "I5",
+        "what vanishes before the commit is copied again",
+        "jobs/imports/job.py",
+        "ROUNDS = 3",
+        "ROUNDS = 1",
+        STEPS + "test_i5_no_row_is_written_over_a_blob_that_is_cut_before_the_commit[1]",
+    ),
+    Mutant(
+        "import-flushes-what-it-brought",
+        kinds.FLUSHES,
+        "I4",
+        "what was there without a row is flushed with the first",
+        "jobs/imports/job.py",
+        ("        if any(row.digest not in before for row in self.rows):\n            needed"),
+        ("        if not self.rows:\n            needed"),
+        STEPS + "test_i4_what_was_there_without_a_row_is_flushed_with_the_first",
+    ),
+    Mutant(
+        "import-forgets-what-a-tag-was",
+        kinds.RETENTION,
+        "I5",
+        "what loses its tag by an import begins its delay then",
+        "jobs/imports/job.py",
+        "before = str(there.digest) if there and there.digest else None",
+        "before = None",
+        STEPS + "test_a_tag_that_is_moved_tells_the_history_what_it_was_before",
+    ),
+    Mutant(
+        "link-across-devices",
+        kinds.LINKS,
+        "I6",
+        "a file of another device is copied",
+        "jobs/imports/job.py",
+        "if not os.path.isdir(root.label) or info.st_dev != owner.dev:",
+        "if not os.path.isdir(root.label):",
+        STEPS + "test_link_takes_only_what_the_servers_can_read[another device]",
+    ),
+    Mutant(
+        "link-of-another-user",
+        kinds.LINKS,
+        "I6",
+        "a file of another user is copied",
+        "jobs/imports/job.py",
+        "if info.st_uid != owner.uid or not info.st_mode & 0o400:",
+        "if not info.st_mode & 0o400:",
+        STEPS + "test_link_takes_only_what_the_servers_can_read[another user]",
+    ),
+    Mutant(
+        "link-of-what-can-not-be-read",
+        kinds.LINKS,
+        "I6",
+        "a file that can't be read is copied",
+        "jobs/imports/job.py",
+        "if info.st_uid != owner.uid or not info.st_mode & 0o400:",
+        "if info.st_uid != owner.uid:",
+        STEPS + "test_link_takes_only_what_the_servers_can_read[not to be read by its owner]",
+    ),
+    Mutant(
+        "import-goes-on-when-full",
+        kinds.FAULTS,
+        "I11",
+        "a full disk ends the import of a tree",
+        "jobs/imports/job.py",
+        ("    except NoSpace:\n        raise\n    except ZotctlError"),
+        "    except ZotctlError",
+        STEPS + "test_i11_a_full_disk_ends_the_import_of_a_tree",
+    ),
+    Mutant(
+        "import-into-links",
+        kinds.FOREIGN,
+        "I14",
+        "a repository that is a link takes no writes",
+        "jobs/imports/job.py",
+        "        elif self.repository.read_only:",
+        "        elif False:",
+        STEPS + "test_i14_an_import_into_a_repository_that_is_a_link_writes_nothing",
+    ),
+]
