@@ -194,7 +194,7 @@ def test_a_tag_that_is_moved_tells_the_history_what_it_was_before(store: Store, 
 def test_link_takes_only_what_the_servers_can_read(store: Store, source: Path, what: str) -> None:
     found = blob_file(source, LAYER).stat()
     job._require_linkable(store.roots[0], found)
-    fields = list(found)
+    fields: list[Any] = list(found)
     if what == "another user":
         fields[4] += 1
     elif what == "another device":

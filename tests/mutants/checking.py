@@ -431,7 +431,7 @@ MUTANTS = [
         "I14",
         "undo leaves repositories that are links",
         "jobs/local/undo.py",
-        "if not root.is_bucket and root.owns(name):",
+        "if not root.is_bucket and run.owns(root, name):",
         "if not root.is_bucket:",
         STEPS + "test_undo_leaves_a_repository_that_is_a_link",
     ),
