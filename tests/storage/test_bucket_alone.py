@@ -110,3 +110,12 @@ def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, capl
         refuse_beside_one(objects)
     second.renew()
     assert caplog.text.count("a second writer") == 1
+
+
+def test_it_is_not_renewed_after_it_was_given_back(objects: MemoryObjects) -> None:
+    """By the thread that was about to: the next writer would be refused for a minute."""
+    lease = alone(objects, os.getpid())
+    lease.claim()
+    lease.release()
+    lease.renew()
+    assert SIGN not in objects.stored

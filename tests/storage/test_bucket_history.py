@@ -114,3 +114,11 @@ def test_nothing_is_deleted_before_what_takes_its_place_is_written(
 def test_what_is_not_an_event_is_skipped(world: World) -> None:
     world.memory.put(f"{keys.history('a')}/x", b'rubbish\n[]\n{"a": "push"}\n{"t": 1, "a": "push", "d": "sha256:x"}\n')
     assert history(world).past("a").here == {"sha256:x"}
+
+
+def test_what_is_not_written_yet_is_told_of_its_own_repository_only(world: World) -> None:
+    for name in ("a", "b"):
+        push_image(world.store, name, "v1")
+    history(world).note_pull("a", "sha256:x")
+    assert history(world).past("a").pulled.keys() == {"sha256:x"}
+    assert not history(world).past("b").pulled

@@ -105,7 +105,7 @@ def test_what_is_new_is_read_and_after_a_while_written_down() -> None:
     assert world.read() == []
 
 
-@pytest.mark.parametrize("what", ["missing", "cut", "damaged", "marked"])
+@pytest.mark.parametrize("what", ["missing", "cut", "damaged", "rotten", "marked"])
 def test_i5_a_manifest_that_is_not_as_it_was_is_noticed(what: str) -> None:
     world = World()
     world.read()
@@ -118,6 +118,9 @@ def test_i5_a_manifest_that_is_not_as_it_was_is_noticed(what: str) -> None:
     elif what == "marked":
         bucket = world.another().roots[0].bucket
         bucket.damaged.mark(digest, bucket.context.objects.head(place))
+    elif what == "rotten":  # below its server, which tells of another time and of no other ETag
+        world.clock.at += 5
+        world.memory.stored[place] = whole._replace(body=whole.body[:-1] + b" ", modified=int(world.clock.at))
     else:
         world.memory.put(place, whole.body[:-3] if what == "cut" else whole.body[:-1] + b" ")
     for _ in range(4):

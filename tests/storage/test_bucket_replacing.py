@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import SMALLEST_PART, MemoryObjects
-from zotctl.errors import DigestInvalid, Unavailable
+from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage.bucket.objects.replacing import replace
 from zotctl.storage.bucket.objects.seam import Objects
@@ -60,3 +61,19 @@ def test_a_source_that_breaks_off_changes_nothing() -> None:
         replace(objects, KEY, digest_of(b""), broken(), SMALLEST_PART)
     assert objects.stored[KEY].body == b"as it was"
     assert objects.parts == {}
+
+
+@pytest.mark.parametrize("there", ["right", "another's"])
+def test_what_is_there_after_an_unsure_complete_is_read_before_it_is_believed(
+    there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has ended the upload, or has replaced the object since by one of equal length."""
+    objects, body = MemoryObjects(), b"x" * (SMALLEST_PART + 7)
+
+    def complete(key: str, upload: str, etags: Sequence[str]) -> str:
+        objects.put(key, body if there == "right" else b"y" * len(body))
+        raise NotFound("no such upload")
+
+    monkeypatch.setattr(objects, "complete_parts", complete)
+    with nullcontext() if there == "right" else pytest.raises(StorageError, match="another process"):
+        replace(objects, KEY, digest_of(body), chunks(body), SMALLEST_PART)

@@ -385,3 +385,15 @@ def test_changed_is_told() -> None:
     objects.put("file", b"x", absent=True)
     with pytest.raises(Changed):
         objects.put("file", b"x", absent=True)
+
+
+@pytest.mark.parametrize("fault", [LOST, NEVER])
+def test_an_index_that_is_gone_after_a_swap_without_an_answer_is_not_made_anew(fault: str) -> None:
+    """What was to be replaced was removed since, before it was replaced or after that."""
+    memory, faulty, objects, clock = over(fault)
+    memory.put("index.json", b"x")
+    clock.sleep = lambda _: memory.delete("index.json")  # type: ignore[assignment]
+    with pytest.raises(OutcomeUnknown):
+        objects.put("index.json", b"all of it", match='"9dd4e461268c8034f5c8564e155c67a6"')
+    assert "index.json" not in memory.stored
+    assert [made.method for made in faulty.requests].count("put") == 1

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.storage.uploading import PART, World, finish, patch, random_bytes
-from zotctl.errors import Busy, UploadConflict
+from zotctl.errors import BlobUploadUnknown, Busy, Unavailable, UploadConflict
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.bucket.uploads import state
 from zotctl.storage.bucket.uploads.sessions import IDLE_FOR
 
 MANY = 5 * PART + 77
@@ -112,3 +113,34 @@ def test_what_is_no_upload_of_ours_is_not_purged(world: World, directory: str) -
     world.time.at += 100
     assert list(world.one.uploads.purge(50)) == []
     assert f"{directory}/readme" in world.memory.stored
+
+
+def test_a_session_is_begun_once(world: World) -> None:
+    """Its first PUT comes through once more, late, when it has gone on or was purged and is another's."""
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, b"12345")
+    there = world.memory.stored[keys.session(upload_id)]
+    with pytest.raises(BlobUploadUnknown):
+        state.store(world.objects, state.UploadSessionState(upload_id, "a"), b"token")
+    assert world.memory.stored[keys.session(upload_id)] == there
+
+
+@pytest.mark.parametrize("failing", ["abort_parts", "delete"])
+def test_a_session_goes_after_what_it_has_stored(world: World, failing: str) -> None:
+    """What is left is found by it."""
+    upload_id = world.one.start_upload("a", "sha256")
+    patch(world.one, upload_id, random_bytes(MANY))
+    failed: list[str] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == failing and not failed:
+            failed.append(str(args[0]))
+            raise Unavailable("no")
+
+    world.objects.before = before
+    with pytest.raises(Unavailable), world.one.resume_upload("a", upload_id) as upload:
+        upload.cancel()
+    assert failed == [keys.staged(upload_id)] and keys.session(upload_id) in world.memory.stored
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.cancel()
+    assert not world.memory.parts and keys.session(upload_id) not in world.memory.stored

@@ -80,3 +80,15 @@ def test_i4_what_a_tool_wrote_into_the_old_index_is_taken_in(tmp_path: Path, how
     else:
         store.close()
     assert "theirs" in store_of(tmp_path).repository("a").tags()
+
+
+def test_what_a_deleted_subject_has_needed_is_free(place: Place) -> None:
+    """No row says that it went, and what it said is not remembered of it."""
+    for body in (*IMAGE.blobs, IMAGE.manifest):
+        push_blob(place.store.repository_for_push("a"), body)
+    push_image(place.store, "a", "about", seed="about", subject=IMAGE.digest)
+    layer = digest_of(IMAGE.blobs[1])
+    with pytest.raises(Referenced):
+        place.store.repository("a").delete_blob(layer)
+    place.store.repository("a").delete_manifest(str(IMAGE.digest))
+    place.store.repository("a").delete_blob(layer)

@@ -156,7 +156,6 @@ class RepositoryGraph:
         """Its bytes were deleted, which changes no index.json if no row named it."""
         with self._mutex:
             if self._graph.reaches(digest):
-                self._graph.known.pop(digest, None)
                 self._begin()
 
     # -- answers --------------------------------------------------------------------------------

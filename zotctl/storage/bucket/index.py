@@ -104,8 +104,8 @@ class IndexObjects:
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
             is_sure, glanced = glanced is None, None
-            if not is_sure and (any(outcomes) or not draft.dirty):
-                continue  # nothing is refused by what may be of before its request
+            if not is_sure and not draft.dirty:
+                continue  # without a swap nothing is answered by what may be of before its request
             if not draft.dirty:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
