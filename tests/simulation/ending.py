@@ -15,7 +15,7 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
-from zotctl.storage.history import past_in
+from zotctl.storage.local.history import past_in
 
 ROUNDS = 5
 ROUNDED = 0.001

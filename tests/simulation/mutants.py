@@ -17,12 +17,12 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, history, keys, repository
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number
-from zotctl.storage.history import History
 from zotctl.storage.index import Index
 from zotctl.storage.local import heal as heal_module
 from zotctl.storage.local import index_file
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
+from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.naming import own_name
 from zotctl.storage.local.pool import Copy, Pool, PoolEntry
@@ -197,12 +197,12 @@ def _let_go(self: Inspector, root: Root, name: str, result: HashResult) -> Any:
     return nullcontext(Looked(result if held else HashResult(result.digest), held))
 
 
-def _appended_unseen(self: History, name: str, lines: bytes) -> None:
+def _appended_unseen(self: LocalHistory, name: str, lines: bytes) -> None:
     with self._open(keys.history(name)) as writer:
         writer.write([lines])
 
 
-def _compacted_without_a_last_look(self: History, name: str, alive: set[str], tags: set[str]) -> None:
+def _compacted_without_a_last_look(self: LocalHistory, name: str, alive: set[str], tags: set[str]) -> None:
     key = keys.history(name)
     with self._context.driver.open(key) as old:
         body = old.read_at(0, old.info().size)
@@ -288,10 +288,10 @@ OFF: dict[str, Off] = {
     ),
     "a result's file is held, not known by its number": Off([(Inspector, "again", _let_go)], ("replaced",), 500),
     "an event is written again that went to an older history": Off(
-        [(History, "_append", _appended_unseen)], ("compaction",), 1000
+        [(LocalHistory, "_append", _appended_unseen)], ("compaction",), 1000
     ),
     "what came while a history was compacted is taken over": Off(
-        [(History, "compact", _compacted_without_a_last_look)], ("compaction",), 1000
+        [(LocalHistory, "compact", _compacted_without_a_last_look)], ("compaction",), 1000
     ),
     "a compacted history knows who lost a tag": Off(
         [(history, "_told", _nothing_told_of_the_one_before)], ("compaction",), 300

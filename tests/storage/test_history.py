@@ -17,8 +17,9 @@ from tests.faults import Call, Crash, Faults
 from tests.stores import root_over
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Writer, read
-from zotctl.storage.history import History, Timeline, condensed, events_of
+from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.history import LocalHistory
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -29,11 +30,11 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
     return MemoryDriver() if request.param == "memory" else LocalDriver(str(tmp_path))
 
 
-def history_over(driver: Driver, clock: Hand | None = None) -> History:
+def history_over(driver: Driver, clock: Hand | None = None) -> LocalHistory:
     return root_over(driver, clock or Hand()).local.history
 
 
-def fill(history: History, count: int = 50) -> None:
+def fill(history: LocalHistory, count: int = 50) -> None:
     """Something to forget."""
     for number in range(count):
         history.note("app", "push", f"sha256:{number:064}", {"v1": None})
@@ -214,7 +215,7 @@ def test_a_torn_line_costs_no_other(driver: Driver) -> None:
 
 
 def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zotctl.storage.history.LARGEST", 500)
+    monkeypatch.setattr("zotctl.storage.local.history.LARGEST", 500)
     history = history_over(driver)
     fill(history)
     history.note("app", "push", A, {"v1": None})

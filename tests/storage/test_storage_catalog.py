@@ -16,9 +16,9 @@ from tests import images
 from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
 from zotctl.storage import Store
-from zotctl.storage.catalog import SETTLED, Catalog
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry
+from zotctl.storage.local.catalog import SETTLED, LocalCatalog
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -151,7 +151,7 @@ def test_what_did_not_change_is_not_listed_again(tmp_path: Path) -> None:
     for number in range(20):
         bare(tmp_path / f"r{number}" / "s")
     driver = Counting(LocalDriver(str(tmp_path)))
-    catalog = Catalog(driver, Clock())
+    catalog = LocalCatalog(driver, Clock())
     settle(tmp_path)
     first = list(catalog.walk())
     assert driver.scans == 41
@@ -166,7 +166,7 @@ def test_what_changed_just_now_is_listed_again(tmp_path: Path) -> None:
     """Two changes in one tick of the kernel's clock have one time stamp."""
     bare(tmp_path / "a")
     driver = Counting(LocalDriver(str(tmp_path)))
-    catalog = Catalog(driver, Clock())
+    catalog = LocalCatalog(driver, Clock())
     list(catalog.walk())
     before = driver.scans
     list(catalog.walk())

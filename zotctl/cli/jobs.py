@@ -159,14 +159,14 @@ def _with_buckets(loaded: Config, may_be_empty: bool) -> Config:
 def _refuse_no_store(path: str) -> None:
     """Nothing is made in a directory that is none: no hidden directory in whatever a job is pointed at."""
     from zotctl.oci.layout import LAYOUT_FILE
-    from zotctl.storage.catalog import Catalog
     from zotctl.storage.clock import Clock
+    from zotctl.storage.local.catalog import LocalCatalog
     from zotctl.storage.local.network import detect
     from zotctl.storage.local.opening import no_store
 
     with suppress(StorageError):  # opening the store says what is wrong with it
         is_layout = os.path.isfile(os.path.join(path, LAYOUT_FILE))
-        if not (is_layout or _was_used(path)) and next(Catalog(detect(path), Clock()).everything(), None) is None:
+        if not (is_layout or _was_used(path)) and next(LocalCatalog(detect(path), Clock()).everything(), None) is None:
             raise no_store(path)
 
 

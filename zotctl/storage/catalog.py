@@ -1,142 +1,26 @@
-"""The repositories of one root, in order, without a list kept anywhere (docs/design/local.md#start-and-listing).
-
-A walk that stops after a page and starts at `last`; a directory whose time stamp has not moved is not
-listed again. The order is by components: `a`, `a/b`, `a-b`.
-"""
+"""The repositories of one root, in the order of their components: `a`, `a/b`, `a-b`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
-from zotctl.errors import NameInvalid, NotFound, PermissionRefused, StorageError
-from zotctl.oci.layout import LAYOUT_FILE
-from zotctl.oci.reference import parse_name
-from zotctl.storage.cache import Lru
-from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Generation
-
-SETTLED = 0.05
-"""Seconds after which a second change must have another time stamp."""
-CACHED_DIRECTORIES = 200_000
-
-
-@dataclass(slots=True)
-class _Listing:
-    """One directory as it was at `stamp`; `wanted` once that was asked and answered with yes."""
-
-    stamp: Generation | None
-    below: tuple[str, ...]
-    is_layout: bool
-    wanted: bool = False
-
+from zotctl.errors import StorageError
 
 Passed = Callable[[str, StorageError], None]
 
 
-def _nobody(directory: str, error: StorageError) -> None:
-    """Is told."""
+def ignore(directory: str, error: StorageError) -> None:
+    """For a caller that need not know what was passed over."""
 
 
-class Names(Protocol):
+class Catalog(Protocol):
+    """Every method may be called from any thread."""
+
     def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
         """The names after `last` of all repositories, in the order of their components; of those that
         `wanted` says yes to."""
 
-    def everything(self, passed: Passed = _nobody) -> Iterator[str]:
+    def everything(self, passed: Passed = ignore) -> Iterator[str]:
         """All of them, as a job wants them: whatever a list says, a repository that is there is among them. `passed`
         is told of each directory that could not be looked into."""
-
-
-class Catalog:
-    def __init__(self, driver: Driver, clock: Clock) -> None:
-        self._driver, self._clock = driver, clock
-        self._cache: Lru[str, _Listing] = Lru(CACHED_DIRECTORIES)
-
-    def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
-        """The names after `last` of all that have an `oci-layout`, in the order of their components.
-
-        `wanted` is asked once for each, until its directory changes.
-        """
-        return self._walk("", tuple(last.split("/")) if last else (), wanted)
-
-    def everything(self, passed: Passed = _nobody) -> Iterator[str]:
-        return self._everything("", passed)
-
-    def _everything(self, directory: str, passed: Passed) -> Iterator[str]:
-        try:
-            listing = self._look(directory)
-        except NotFound:
-            return
-        except StorageError as error:
-            if not directory:
-                raise
-            return passed(directory, error)
-        if listing is not None and listing.is_layout:
-            yield directory
-        for name in listing.below if listing else ():
-            yield from self._everything(f"{directory}/{name}".lstrip("/"), passed)
-
-    def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
-        listing = self._list(directory)
-        if listing is None:
-            return
-        if listing.is_layout and not after and (not wanted or self._is_wanted(directory, listing, wanted)):
-            yield directory
-        for name in listing.below:
-            if after and name < after[0]:
-                continue
-            inside = f"{directory}/{name}" if directory else name
-            rest = after[1:] if after and name == after[0] else ()
-            if after and name == after[0] and not rest:
-                # `last` itself is not wanted, what is below it is.
-                yield from self._below(inside, wanted)
-            else:
-                yield from self._walk(inside, rest, wanted)
-
-    def _below(self, directory: str, wanted: Callable[[str], bool] | None) -> Iterator[str]:
-        listing = self._list(directory)
-        for name in listing.below if listing else ():
-            yield from self._walk(f"{directory}/{name}", (), wanted)
-
-    def _is_wanted(self, directory: str, listing: _Listing, wanted: Callable[[str], bool]) -> bool:
-        listing.wanted = listing.wanted or wanted(directory)
-        return listing.wanted
-
-    def _list(self, directory: str) -> _Listing | None:
-        try:
-            return self._look(directory)
-        except (NotFound, PermissionRefused):
-            return None
-
-    def _look(self, directory: str) -> _Listing | None:
-        info = self._driver.stat(directory)
-        known = self._cache.get(directory)
-        if known is not None and known.stamp == info.generation:
-            return known
-        if info.is_link and directory:
-            # A repository may be a link, but nothing below one is listed: it could lead in a circle.
-            listing = self._scan(directory, None)
-            listing.below = ()
-            return listing
-        if not info.is_dir:
-            return None
-        listing = self._scan(directory, info.generation)
-        if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED:
-            self._cache.put(directory, listing)
-        return listing
-
-    def _scan(self, directory: str, stamp: Generation | None) -> _Listing:
-        entries = self._driver.scan(directory)
-        is_layout = any(entry.name == LAYOUT_FILE for entry in entries) and bool(directory)
-        below = (e.name for e in entries if not e.is_file and _may_hold(directory, e.name))
-        return _Listing(stamp, tuple(sorted(below)), is_layout)
-
-
-def _may_hold(directory: str, name: str) -> bool:
-    try:
-        parse_name(f"{directory}/{name}" if directory else name)
-    except NameInvalid:
-        return False
-    return True

@@ -1,7 +1,6 @@
-"""What was pushed, moved, deleted and pulled here, and when (docs/design/local.md#history).
+"""What was pushed, moved, deleted and pulled, and when: events, their lines of JSON, and what follows from them.
 
-`.zotctl/history/KEY`, one append-only file of JSON lines a repository. Nothing depends on it but
-retention and what people ask: lost or incomplete means unknown, and unknown means keep.
+Nothing depends on it but retention and what people ask: lost or incomplete means unknown, and unknown means keep.
 """
 
 from __future__ import annotations
@@ -13,19 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from zotctl.errors import NotFound, StorageError
 from zotctl.oci.codec import load_json
-from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock, is_ahead
-from zotctl.storage.driver import Driver, Reader, Writer
-from zotctl.storage.file_identity import same_file
-from zotctl.storage.local.context import LocalContext
 
-LARGEST = 256 << 20
-"""Bytes of one file that are read; more only if nobody ever collects."""
-BLOCK = 1 << 20
-ATTEMPTS = 5
 DAY = 86400
 PULLS_REMEMBERED = 100_000
 CLOCK = "clock"
@@ -198,7 +188,7 @@ class Pulls:
         return known is None
 
 
-class Memory(Protocol):
+class History(Protocol):
     """What every store remembers; a file system does it in files, a bucket in objects."""
 
     def note(
@@ -216,100 +206,3 @@ class Memory(Protocol):
 
     def past(self, name: str) -> Timeline:
         """Everything that is known."""
-
-
-class History:
-    def __init__(self, context: LocalContext) -> None:
-        self._context, self._pulls = context, Pulls(context.clock)
-
-    def note(
-        self,
-        name: str,
-        action: str,
-        digest: str,
-        tags: dict[str, str | None] | None = None,
-        really: float | None = None,
-    ) -> None:
-        """Append one event. Never raises: the push it tells of is done already."""
-        with suppress(StorageError):
-            self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, really)]))
-
-    def note_pull(self, name: str, digest: str) -> None:
-        if self._pulls.is_first(name, digest):
-            self.note(name, "pull", digest)
-
-    def past(self, name: str) -> Timeline:
-        return past_in(self._context.driver, name, self._context.clock.now())
-
-    def removed_since(self, name: str, at: float) -> set[str]:
-        """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
-        found: set[str] = set()
-        with suppress(NotFound):
-            for event in _events_in(self._context.driver, name):
-                if event["t"] >= at and event.get("a") in ("untag", "delete"):
-                    found.update(event.get("tags") or [event.get("d", "")])
-        return found
-
-    def _append(self, name: str, lines: bytes) -> None:
-        """Once more, if a collector has put a shorter file in the place of the one that was open."""
-        key = keys.history(name)
-        for _ in range(ATTEMPTS):
-            with self._open(key) as writer:
-                writer.write([lines])
-                same = same_file(writer.info(), self._context.stat(key))
-            if same:
-                return
-
-    def _open(self, key: str) -> Writer:
-        try:
-            return self._context.driver.append(key)
-        except NotFound:
-            self._context.make_dirs(keys.HISTORY)
-            return self._context.driver.append(key)
-
-    def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
-        """Forget what is about manifests and tags that are gone, if that is half of it. Called under the repository's
-        lock, for which pulls don't wait: who writes meanwhile either has written before the old file is read to its
-        end, or finds that it has another name by then (`_append`).
-        """
-        key = keys.history(name)
-        with self._context.driver.open(key) as old:
-            size = old.info().size
-            events = events_of(_read(old, max(0, size - LARGEST), size))
-            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags))
-            if 2 * len(kept) > size:
-                return
-            self._context.replace(key, [kept])
-            if late := _read(old, size, LARGEST):
-                self._append(name, b"\n" + late)
-
-    def size(self, name: str) -> int:
-        info = self._context.stat(keys.history(name))
-        return info.size if info else 0
-
-
-def past_in(driver: Driver, name: str, now: float) -> Timeline:
-    """What is remembered in the root of this driver."""
-    past = Timeline()
-    with suppress(NotFound):
-        events, missing = believed(_events_in(driver, name), now)
-        for event in events:
-            past.take(event)
-        past.ahead |= {""} if missing else set()
-    return past
-
-
-def _events_in(driver: Driver, name: str) -> list[Event]:
-    """Of a file that is too long, the end. NotFound."""
-    with driver.open(keys.history(name)) as reader:
-        size = reader.info().size
-        return events_of(_read(reader, max(0, size - LARGEST), size))
-
-
-def _read(reader: Reader, start: int, end: int) -> bytes:
-    """From one place to another, or to the end as it is now."""
-    parts: list[bytes] = []
-    while start < end and (data := reader.read_at(start, min(BLOCK, end - start))):
-        parts.append(data)
-        start += len(data)
-    return b"".join(parts)

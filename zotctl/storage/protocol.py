@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from zotctl.errors import NotYetReadable, PermissionRefused, RequestRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
-from zotctl.storage.catalog import Names
+from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
 from zotctl.storage.graph import KnownFacts
 from zotctl.storage.graphs import AllGraphs
-from zotctl.storage.history import Memory
+from zotctl.storage.history import History
 from zotctl.storage.index import Index
 from zotctl.storage.maintenance import Maintenance
 
@@ -123,11 +123,11 @@ class StoreProtocol(Protocol):
     @property
     def clock(self) -> Clock: ...
     @property
-    def catalog(self) -> Names:
+    def catalog(self) -> Catalog:
         """The repositories of this root."""
 
     @property
-    def history(self) -> Memory:
+    def history(self) -> History:
         """What was pushed and pulled, and when."""
 
     @property

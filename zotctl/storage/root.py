@@ -9,11 +9,11 @@ from zotctl.config import RootConfig, Route
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.cache import Lru
-from zotctl.storage.catalog import Names
+from zotctl.storage.catalog import Catalog
 from zotctl.storage.committer import Committer
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.history import Memory
+from zotctl.storage.history import History
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.maintenance import Maintenance
 from zotctl.storage.protocol import StoreProtocol
@@ -52,11 +52,11 @@ class Root:
         return self.protocol.driver
 
     @property
-    def catalog(self) -> Names:
+    def catalog(self) -> Catalog:
         return self.protocol.catalog
 
     @property
-    def history(self) -> Memory:
+    def history(self) -> History:
         return self.protocol.history
 
     @property

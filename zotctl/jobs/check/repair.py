@@ -16,10 +16,10 @@ from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.catalog import Catalog
 from zotctl.storage.driver import Driver
 from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.graph import LARGEST_MANIFEST
+from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.network import detect
 from zotctl.storage.root import Root
 
@@ -151,7 +151,7 @@ def _origin(run: Run, text: str) -> Origin:
 
 class _Layouts:
     def __init__(self, run: Run, driver: Driver) -> None:
-        self._driver, self._catalog = driver, Catalog(driver, run.clock)
+        self._driver, self._catalog = driver, LocalCatalog(driver, run.clock)
 
     def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
         """The directory itself, then the layout of that name in it, then all others."""

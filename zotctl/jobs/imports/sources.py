@@ -40,10 +40,11 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Info, Reader, read
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import Content, Each, read_content
-from zotctl.storage.history import Timeline, past_in
+from zotctl.storage.history import Timeline
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import translate
+from zotctl.storage.local.history import past_in
 from zotctl.storage.local.index_file import LARGEST_INDEX
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.protocol import LocalProtocol

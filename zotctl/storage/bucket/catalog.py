@@ -25,7 +25,7 @@ AT_ONCE = 64
 """Directories that are listed side by side."""
 
 
-class ListedNames:
+class BucketCatalog:
     def __init__(self, context: BucketContext) -> None:
         self._context = context
         self._stores: set[str] = set()

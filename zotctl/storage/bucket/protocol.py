@@ -12,7 +12,7 @@ from zotctl.errors import LayoutInvalid, NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
-from zotctl.storage.bucket.catalog import ListedNames
+from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.convert import Converting
 from zotctl.storage.bucket.damage import DamagedObjects
@@ -70,7 +70,7 @@ class BucketProtocol:
     ) -> None:
         """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
         self.context = context
-        self.catalog = ListedNames(context)
+        self.catalog = BucketCatalog(context)
         self.damaged = DamagedObjects(context)
         self.layouts = BucketLayouts(context)
         self.intents = DeletionIntents(context)

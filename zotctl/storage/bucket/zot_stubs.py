@@ -14,7 +14,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.bucket.catalog import ListedNames
+from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
 
 AGAIN_AFTER = 300.0
@@ -22,7 +22,7 @@ AGAIN_AFTER = 300.0
 
 
 class Stubs:
-    def __init__(self, context: BucketContext, names: ListedNames) -> None:
+    def __init__(self, context: BucketContext, names: BucketCatalog) -> None:
         self._context, self._names = context, names
         self._mutex = threading.Lock()
         self._origins: dict[str, str] = {}

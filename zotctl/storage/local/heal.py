@@ -11,9 +11,9 @@ from contextlib import suppress
 from zotctl.errors import CannotLink, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.catalog import Catalog
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import file_number
+from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.locks import Locks
@@ -25,7 +25,7 @@ PATIENCE = 1.0
 class Healing:
     def __init__(self, context: LocalContext, damaged: DamagedFiles) -> None:
         self._context, self._damaged = context, damaged
-        self._catalog = Catalog(context.driver, context.clock)
+        self._catalog = LocalCatalog(context.driver, context.clock)
         self._locks = Locks(context.driver, context.clock, PATIENCE)
         self._locks.claims = context.locks.claims
         self._owed: deque[tuple[Digest, str]] = deque()

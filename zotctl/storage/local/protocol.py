@@ -10,16 +10,16 @@ from typing import TypeVar
 from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.catalog import Catalog
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation, Info, Reader
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graphs import AllGraphs
-from zotctl.storage.history import History
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.blobs import LocalBlobs
+from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
+from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.layouts import LocalLayouts
 from zotctl.storage.local.maintenance import LocalMaintenance
@@ -71,9 +71,9 @@ class LocalProtocol:
     def __init__(self, context: LocalContext, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
         self.context, self.marker = context, marker
         self._first = None if marker else context.driver.stat("")
-        self.history = History(context)
+        self.history = LocalHistory(context)
         self.graphs = AllGraphs(self)
-        self.catalog = Catalog(context.driver, context.clock)
+        self.catalog = LocalCatalog(context.driver, context.clock)
         self.damaged = DamagedFiles(context)
         self.trash = Trash(context)
         self.pool = Pool(context, self.damaged)
