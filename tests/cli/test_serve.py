@@ -53,21 +53,21 @@ def test_options_become_values(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     expected = {
-        "storage.roots[0].path": ("a", "flag --root"),
-        "storage.roots[1].path": ("b", "flag --root"),
-        "storage.roots[1].create": (True, "flag --root"),
-        "storage.roots[0].commit": (True, "flag --commit"),
-        "storage.roots[0].dedupe": (False, "flag --dedupe"),
-        "storage.read_only": (True, "flag --read-only"),
-        "http.address": ("::", "flag --listen"),
-        "http.port": (0, "flag --listen"),
-        "http.workers": (1, "flag --workers"),
-        "http.delete": (False, "flag --no-delete"),
-        "http.compat": (["docker2s2"], "flag --compat"),
-        "http.max_manifest_size": ("1MiB", "flag --max-manifest-size"),
-        "http.drain": ("5s", "flag --drain"),
-        "log.level": ("debug", "flag --log-level"),
-        "log.format": ("json", "flag --log-format"),
+        "storage.roots[0].path": ("a", "option --root"),
+        "storage.roots[1].path": ("b", "option --root"),
+        "storage.roots[1].create": (True, "option --root"),
+        "storage.roots[0].commit": (True, "option --commit"),
+        "storage.roots[0].dedupe": (False, "option --dedupe"),
+        "storage.read_only": (True, "option --read-only"),
+        "http.address": ("::", "option --listen"),
+        "http.port": (0, "option --listen"),
+        "http.workers": (1, "option --workers"),
+        "http.delete": (False, "option --no-delete"),
+        "http.compat": (["docker2s2"], "option --compat"),
+        "http.max_manifest_size": ("1MiB", "option --max-manifest-size"),
+        "http.drain": ("5s", "option --drain"),
+        "log.level": ("debug", "option --log-level"),
+        "log.format": ("json", "option --log-format"),
     }
     assert {key: values[key] for key in expected} == expected
     assert {key for key, (_, origin) in values.items() if origin != "default"} == {
@@ -98,8 +98,8 @@ def test_a_directory_as_first_word_is_the_first_root(tmp_path: Path) -> None:
 
 def test_a_layout_is_served_alone(layout: Path, tmp_path: Path) -> None:
     values = shown(layout.name, cwd=tmp_path)
-    assert values["storage.single_layout.path"] == ("My Image", "flag DIR")
-    assert values["storage.single_layout.name"] == ("my-image", "flag --as")
+    assert values["storage.single_layout.path"] == ("My Image", "argument DIR")
+    assert values["storage.single_layout.name"] == ("my-image", "option --as")
     assert values["storage.roots"] == ([], "default")
     assert shown(layout.name, "--as", "a/b", cwd=tmp_path)["storage.single_layout.name"][0] == "a/b"
     assert "served alone" in refused(layout.name, "--root", "x", cwd=tmp_path)
@@ -137,7 +137,7 @@ def test_every_mistake_is_a_line_and_exit_3(tmp_path: Path) -> None:
     assert run.stderr.splitlines() == [
         "zotctl: c.toml: http.prot: unknown key; nearest valid key: http.port",
         "zotctl: c.toml: http.port: -1 is outside of 0 to 65535",
-        "zotctl: flag --drain: 'x' is not a duration such as '30s', '1h30m' or '7d'",
+        "zotctl: option --drain: 'x' is not a duration such as '30s', '1h30m' or '7d'",
     ]
 
 

@@ -14,10 +14,10 @@ from zotctl.errors import ConfigError
 
 def load(
     path: Path | None = None,
-    flags: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
-    return load_config(str(path) if path else None, flags=flags or {}, environ=environ or {})
+    return load_config(str(path) if path else None, options=options or {}, environ=environ or {})
 
 
 def toml(directory: Path, text: str) -> Path:
@@ -34,12 +34,12 @@ def zot(directory: Path, values: object) -> Path:
 
 def mistakes(
     path: Path | None = None,
-    flags: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Each mistake, without the name of the file."""
     with pytest.raises(ConfigError) as caught:
-        load(path, flags, environ)
+        load(path, options, environ)
     assert caught.value.exit_code == 3
     assert caught.value.detail is None or caught.value.message == "\n".join(caught.value.detail)
     return [line.removeprefix(f"{path}: ") for line in caught.value.message.splitlines()]

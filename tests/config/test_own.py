@@ -1,4 +1,4 @@
-"""Our own TOML file, the environment, and flags over it."""
+"""Our own TOML file, the environment, and options over it."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
     config = load(None, {"http.port": 3, "http.drain": None}, environ)
     assert (config.http.port, config.http.workers, config.http.max_tags, config.http.drain) == (3, 2, 1, 30.0)
     assert config.origins == {
-        "http.port": "flag --listen",
+        "http.port": "option --listen",
         "http.workers": "environment ZOTCTL_HTTP_WORKERS",
         "http.max_tags": f"{file}: http.max_tags",
         "log.level": f"{file}: log.level",
@@ -200,7 +200,7 @@ def test_a_flag_holds_for_every_root_and_route(tmp_path: Path) -> None:
     assert [(root.commit, root.dedupe) for root in (config.storage.roots[0], config.storage.routes[0].root)] == [
         (True, True)
     ] * 2
-    assert config.origins["storage.routes[0].root.commit"] == "flag --commit"
+    assert config.origins["storage.routes[0].root.commit"] == "option --commit"
     assert config.origins["storage.roots[0].dedupe"] == "environment ZOTCTL_STORAGE_DEDUPE"
 
 
@@ -224,7 +224,7 @@ def test_one_layout_is_served_alone(tmp_path: Path) -> None:
     assert config.storage.single_layout is not None
     assert (config.storage.single_layout.path, config.storage.roots) == ("/l", ())
     assert mistakes(None, {"storage.single_layout.path": "/l", "storage.single_layout.name": "L"})[0].startswith(
-        "flag --as"
+        "option --as"
     )
 
 
@@ -241,7 +241,7 @@ def test_mistakes_in_the_environment_and_in_flags() -> None:
         "environment ZOTCTL_HTTP_PROT: unknown variable; nearest valid variable: ZOTCTL_HTTP_PORT",
         "environment ZOTCTL_STORAGE_COMMIT: 'maybe' is neither true nor false",
         "environment ZOTCTL_HTTP_PORT: 'x' is not a whole number",
-        "flag --drain: '-1s' is not a duration such as '30s', '1h30m' or '7d'",
+        "option --drain: '-1s' is not a duration such as '30s', '1h30m' or '7d'",
     ]
 
 
@@ -287,4 +287,4 @@ def test_a_variable_that_nobody_knows_is_warned_about_with_the_nearest_name() ->
 def test_a_job_does_not_mind_who_may_come_in(tmp_path: Path) -> None:
     file = toml(tmp_path, "[http.auth]\nhtpasswd = '/x'\n[storage]\nroots = ['/a']\n")
     assert len(mistakes(file)) == 1
-    assert load_config(str(file), flags={}, environ={}, serving=False).storage.roots[0].path == "/a"
+    assert load_config(str(file), options={}, environ={}, serving=False).storage.roots[0].path == "/a"

@@ -53,7 +53,7 @@ def test_an_address_has_one_spelling(text: str, one: str) -> None:
 )
 def test_a_bad_address_is_refused_with_the_way_out(text: str, reason: str) -> None:
     (mistake,) = mistakes(None, {"storage.roots": [text]})
-    assert mistake.startswith("flag --root: ") and reason in mistake
+    assert mistake.startswith("option --root: ") and reason in mistake
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,10 @@ def test_directories_and_buckets_in_one_list(tmp_path: Path) -> None:
 def test_dedupe_is_off_in_a_bucket_unless_somebody_says_so(tmp_path: Path) -> None:
     both = '[storage]\nroots = ["/srv", "s3://abc"]\n'
 
-    def dedupe(text: str, flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> list[bool]:
-        return [root.dedupe for root in load(toml(tmp_path, text), flags, environ).storage.roots]
+    def dedupe(
+        text: str, options: dict[str, object] | None = None, environ: dict[str, str] | None = None
+    ) -> list[bool]:
+        return [root.dedupe for root in load(toml(tmp_path, text), options, environ).storage.roots]
 
     assert dedupe(both) == [True, False]
     assert dedupe(both + "dedupe = true") == [True, True]

@@ -29,7 +29,7 @@ def test_each_value_is_shown_with_its_origin(tmp_path: Path) -> None:
     assert shown["storage.routes[0].root.path"] == ("/b", f"{file}: storage.routes[0].root.path")
     assert shown["storage.single_layout"] == (None, "default")
     assert shown["http.port"] == (1, f"{file}: http.port")
-    assert shown["http.drain"] == ("1m30s", "flag --drain")
+    assert shown["http.drain"] == ("1m30s", "option --drain")
     assert shown["http.compat"] == (["docker2s2"], "environment ZOTCTL_HTTP_COMPAT")
     assert shown["http.max_manifest_size"] == ("4MiB", "default")
 
@@ -37,8 +37,8 @@ def test_each_value_is_shown_with_its_origin(tmp_path: Path) -> None:
 def test_what_is_shown_reads_as_the_same(tmp_path: Path) -> None:
     config = load(toml(tmp_path, TEXT))
     keys = single_keys()
-    flags = {key: value for key, value, _ in show_config(config) if key in keys}
-    assert load(None, flags).http == config.http
+    options = {key: value for key, value, _ in show_config(config) if key in keys}
+    assert load(None, options).http == config.http
 
 
 def test_no_origin_is_of_a_key_that_is_not_shown(tmp_path: Path) -> None:

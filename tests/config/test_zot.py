@@ -291,13 +291,13 @@ def test_a_job_does_not_mind_what_only_a_server_must_not_ignore(tmp_path: Path) 
         },
     )
     assert len(mistakes(file)) == 4
-    assert load_config(str(file), flags={}, environ={}, serving=False).storage.roots[0].path == "/z"
+    assert load_config(str(file), options={}, environ={}, serving=False).storage.roots[0].path == "/z"
 
 
 def test_sync_is_ignored_on_request_and_said_so(tmp_path: Path) -> None:
     file = zot(tmp_path, {"storage": STORAGE, "extensions": {"sync": {"enable": True}, "lint": {"enable": True}}})
     assert [line.split(":")[0] for line in mistakes(file)] == ["extensions.sync", "extensions.lint"]
     file = zot(tmp_path, {"storage": STORAGE, "extensions": {"sync": {"enable": True}}})
-    config = load_config(str(file), flags={}, environ={}, waived=["extensions.sync"])
-    assert config.warnings == (f"{file}: extensions.sync: ignored, as was asked for",)
+    config = load_config(str(file), options={}, environ={}, waived=["extensions.sync"])
+    assert config.warnings == (f"{file}: extensions.sync: ignored, as requested",)
     assert reload_config(config) == config

@@ -304,4 +304,4 @@ def test_a_text_is_replaced_whole() -> None:
 @pytest.mark.parametrize("path", [*routes.EXACT, "/v2/a/tags/list", "metrics", "/me trics", "/m?x", "/%6d"])
 def test_paths_that_metrics_can_not_have(path: str) -> None:
     with pytest.raises(ConfigError, match=r"--path: "):
-        load_config(None, flags={"metrics.path": path}, environ={})
+        load_config(None, options={"metrics.path": path}, environ={})

@@ -14,7 +14,7 @@ UNPRINTED = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> NoReturn:
-    """Run `zotctl` with the words of this process, and exit."""
+    """Run `zotctl` with the arguments of this process, and exit."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
         code = _run()

@@ -1,4 +1,4 @@
-"""Completion in shells: what Typer has, without the options that would write into a user's own files."""
+"""Shell completion: that of Typer, without the options that would write into the user's own files."""
 
 from __future__ import annotations
 

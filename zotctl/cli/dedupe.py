@@ -1,4 +1,4 @@
-"""`zotctl dedupe`: store equal content once, or apart again."""
+"""`zotctl dedupe`: store equal content once, or separately again."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def dedupe(
     root: RootOption = None,
     config: ConfigOption = None,
     repo: RepoOption = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Give each repository a copy of its own again.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Give each repository its own copy again.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Threads that hash; default one a core.")
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Number of threads that hash; default one per core.")
     ] = None,
     rate: RateOption = None,
     dry_run: DryRunOption = False,
@@ -52,14 +52,14 @@ def dedupe(
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
-    """Store equal blobs of all repositories of a root once, whoever wrote them, beside any number of servers.
+    """Store equal blobs of all repositories of a root once, whatever tool wrote them, beside any number of servers.
 
-    Both sides are hashed before they become one, so damage never spreads. Files that differ in owner or mode are
-    left as they are. --undo checks first that there is room for the copies; it lasts where servers run with
-    dedupe = false (--no-dedupe), for others share what is pushed next.
+    Both copies are hashed before they become one, so damage never spreads. Files that differ in owner or mode stay as
+    they are. --undo first checks that there is room for the copies. Run the servers with dedupe = false (--no-dedupe)
+    then, or they share what is pushed next.
 
-    In a bucket, configs and layers go into _blobs/, or back into each repository, by copies on the server's side; the
-    old ones go when nobody can be reading them any more. The empty objects that zot leaves there are filled.
+    In a bucket, configs and layers move to _blobs/, or back to each repository. The object store copies them, and the
+    old copies are deleted when no client can be reading them any more. Empty objects of zot are filled.
     """
     loaded = load(root, config)
     if undo:
@@ -76,7 +76,7 @@ def dedupe(
 
 
 def _warn_of_servers(loaded: Config) -> None:
-    """No error: whether a server runs isn't known here, and the way back to zot begins with a file that says true."""
+    """A warning only: a job cannot know whether a server runs, and the way back to zot starts with dedupe = true."""
     import logging
 
     roots = {f"storage.roots[{i}]": root for i, root in enumerate(loaded.storage.roots)}

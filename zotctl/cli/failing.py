@@ -1,6 +1,6 @@
-"""A job that can't begin says so in the form that was asked for: whoever parses the output gets it in any case.
+"""A job that cannot start reports that in the requested format, so that programs can always parse the output.
 
-What goes wrong once it has begun is in its report (jobs/run.py).
+Errors after the start are in its report (jobs/run.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """For the function of a job's command. Raises what it raises, which is told on stderr besides."""
+    """Wraps the function of a job's command. Errors are raised again, and so reach standard error too."""
 
     @wraps(command)
     def run(**options: Any) -> None:

@@ -1,4 +1,4 @@
-"""`zotctl gc`: collect what no manifest reaches."""
+"""`zotctl gc`: delete what no manifest reaches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Examples:
 
 
 class Untagged(StrEnum):
-    """Which manifests without a tag may go."""
+    """Which manifests without a tag may be deleted."""
 
     PUSHED = "pushed"
     ALL = "all"
@@ -52,28 +52,28 @@ def gc(
     repo: RepoOption = None,
     delay: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Keep what nothing reaches for this long, then in the trash (on a bucket "
-                     "where it is) for as long again; 0s: free it now. Default 1h, or what the configuration says."),
+        typer.Option(metavar="TIME", help="Keep unreachable content in place for this long, then in the trash (on a "
+                     "bucket in place) for as long again; 0s: delete it now. Default: the configuration, or else 1h."),
     ] = None,
     untagged: Annotated[
         Untagged | None,
-        typer.Option(help="Manifests without a tag that may go: those pushed here (the default), all, none."),
+        typer.Option(help="Manifests without a tag that may be deleted: pushed here (the default), all, or none."),
     ] = None,
     explain: Annotated[
         str | None,
-        typer.Option(metavar="DIGEST|NAME:TAG|NAME", help="Say what keeps it, or when it goes, and end."),
+        typer.Option(metavar="DIGEST|NAME:TAG|NAME", help="Print what keeps it, or when it is deleted, and exit."),
     ] = None,
     restore: Annotated[
         str | None,
-        typer.Option(metavar="RUN|DIGEST|NAME@DIGEST", help="Bring it back out of the trash, and end."),
+        typer.Option(metavar="RUN|DIGEST|NAME@DIGEST", help="Bring it back from the trash, and exit."),
     ] = None,
-    list_trash: Annotated[bool, typer.Option("--list-trash", help="Show what lies in the trash, and end.")] = False,
+    list_trash: Annotated[bool, typer.Option("--list-trash", help="List the trash, and exit.")] = False,
     trust_clock: Annotated[
         bool, typer.Option("--trust-clock", help="Collect though the clock is far from where it should be (exit 15).")
     ] = False,
     dry_run: DryRunOption = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything would go.")
+        bool, typer.Option("--exit-code", help="With --dry-run: exit 4 if anything would be deleted.")
     ] = False,
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
@@ -81,24 +81,25 @@ def gc(
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Collect what no manifest reaches, beside any number of servers.
+    """Delete what no manifest reaches, beside any number of servers.
 
-    Nothing is deleted at once: what is unreachable for the delay goes into the trash, comes back by itself when
-    somebody asks for it, and is freed when it has lain there for the delay. Space is free after twice the delay.
-    A repository in which something can't be read is reported, and nothing in it is touched.
+    Nothing is deleted at once. Content that was unreachable for the delay moves to the trash, returns when a client
+    asks for it, and is deleted after another delay, so that its space is free after twice the delay. If something in a
+    repository cannot be read, gc reports it and touches nothing in that repository.
 
-    By a clock that is far from where it should be nothing goes, for everything would (exit 15): more than a day beyond
-    the time for which the machine has been running since the last run, or more than 100 days after it, or not that of
-    the storage. Put it right; if it is right, give --trust-clock once, or wait: after a day it is believed.
+    If the clock is far from where it should be, gc deletes nothing, since everything would expire (exit 15): the clock
+    is more than a day ahead of the time that the machine has been running since the last run, or more than 100 days
+    after the last run, or differs from the clock of the storage. Correct it. If it is right, give --trust-clock once,
+    or wait: after a day gc believes it.
 
-    On a bucket there is no trash: what a run finds unreachable is noted, and deleted by a run after the delay, unless
-    somebody asked for it since. Space is free after twice the delay there, too; --restore has nothing to bring back.
-    An object store that carries out deletes which were signed too long ago is none to collect on beside servers (exit
-    3): stop them, and say ZOTCTL_SINGLE_WRITER=true.
+    A bucket has no trash: a run notes what is unreachable, and a run after the delay deletes it, unless a client asked
+    for it meanwhile. There, too, space is free after twice the delay; --restore has nothing to bring back. If the
+    object store accepts deletes whose signature has expired, gc does not run beside servers (exit 3): stop them, and
+    set ZOTCTL_SINGLE_WRITER=true.
     """
     wanted = [explain is not None, restore is not None, list_trash]
     if sum(wanted) > 1:
-        raise UsageError("--explain, --restore and --list-trash are three things; ask for one")
+        raise UsageError("--explain, --restore and --list-trash exclude each other; give one of them")
     loaded = load(root, config)
     chosen = duration("--delay", delay)
 

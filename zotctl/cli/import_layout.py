@@ -43,32 +43,33 @@ def import_layout(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A layout, a tar of one (plain, gzip or zstd; - reads a pipe), a tree of layouts, or another store: a "
-            "directory or s3://BUCKET/PREFIX.",
+            help="A layout, a tar archive of one (plain, gzip or zstd; - reads standard input), a tree of layouts, or "
+            "another store: a directory or s3://BUCKET/PREFIX.",
         ),
     ],
     root: RootOption = None,
     config: ConfigOption = None,
     repo: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The repository, instead of the one that the source proposes.")
+        str | None, typer.Option(metavar="NAME", help="Target repository, instead of the one that the source names.")
     ] = None,
     tag: Annotated[
-        str | None, typer.Option(metavar="TAG", help="The tag of the one image, or of several the one to take.")
+        str | None,
+        typer.Option(metavar="TAG", help="The tag for a single image, or which one of several images to import."),
     ] = None,
     take_all: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="With --repo NAME and a source of several repositories: images of one layout or archive all go to "
-            "NAME, the layouts of a tree below NAME/. Without --repo everything is taken in any case.",
+            help="With --repo NAME, import everything: all images of one layout or archive into NAME, the layouts of a "
+            "tree below NAME/. Without --repo, everything is imported anyway.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that already exist.")] = False,
     link: Annotated[
-        bool, typer.Option("--link", help="Link instead of copying, on one file system, after hashing.")
+        bool, typer.Option("--link", help="Hash, then hard-link instead of copying, within one file system.")
     ] = False,
     move: Annotated[
-        bool, typer.Option("--move", help="Remove the source's files when everything is in the store.")
+        bool, typer.Option("--move", help="Remove the files of the source once everything is in the store.")
     ] = False,
     rate: RateOption = None,
     dry_run: DryRunOption = False,
@@ -78,10 +79,10 @@ def import_layout(
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
-    """Import image layouts into a store, beside any number of servers, which show them at once.
+    """Import image layouts into a store, beside any number of servers, which serve them at once.
 
-    Everything is hashed on the way. A repository appears whole or not at all; tags that are there are kept, importing
-    twice changes nothing, and a run that was killed is simply run again.
+    Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept. Importing
+    twice changes nothing; after a kill, run the same command again.
     """
     _check_names(repo, tag)
     loaded = load(root, config, may_be_new=True)
@@ -97,7 +98,7 @@ def import_layout(
 
 
 def _check_names(repo: str | None, tag: str | None) -> None:
-    """Raises UsageError before anything is opened: what is wrong is said on the command line, not in the source."""
+    """Raises UsageError before anything is opened, since the mistake is in an option, not in the source."""
     from zotctl.oci.reference import parse_name, parse_tag
 
     try:

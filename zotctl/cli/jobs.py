@@ -32,27 +32,27 @@ RootOption = Annotated[
         "--root",
         metavar="DIR",
         # Not by typer, which would split the variable at spaces: the configuration reads it (config/environment.py).
-        help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated. Without one, those of ZOTCTL_ROOT.",
+        help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated. Default: the roots of ZOTCTL_ROOT.",
     ),
 ]
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", metavar="FILE", envvar="ZOTCTL_CONFIG", help="The server's configuration."),
+    typer.Option("--config", metavar="FILE", envvar="ZOTCTL_CONFIG", help="The configuration file of the server."),
 ]
 RepoOption = Annotated[
     list[str] | None, typer.Option("--repo", metavar="GLOB", help="Only these repositories; may be repeated.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
 MaxDurationOption = Annotated[
     str | None,
     typer.Option(
         "--max-duration",
         metavar="TIME",
-        help="Stop after this time (exit 16), when the blob that was begun is finished; run again to go on.",
+        help="Stop after this time, once the current blob is finished (exit 16). The next run continues.",
     ),
 ]
 RateOption = Annotated[
-    str | None, typer.Option("--rate", metavar="SIZE", help="Read at most this much a second, such as 50MiB.")
+    str | None, typer.Option("--rate", metavar="SIZE", help="Bytes to read per second at most, such as 50MiB.")
 ]
 
 
@@ -71,11 +71,11 @@ MetricsFileOption = Annotated[
         "--metrics-file",
         metavar="FILE",
         callback=_metrics_file,
-        help="Count the run in a file (NAME.prom) for a node exporter's textfile collector, however it ends. Jobs may "
-        "share it. A dry run is not counted.",
+        help="Add the run to a file (NAME.prom) for a node exporter's textfile collector, however it ends. Jobs may "
+        "share the file. A dry run is not counted.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, no progress.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, without progress.")]
 
 __all__ = [
     "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
@@ -115,12 +115,12 @@ def load(
     any_content: bool = False,
     as_server: bool = False,
 ) -> Config:
-    """The configuration that says where the store is. A job makes no root: what is missing is an error.
+    """The configuration that says where the store is. A job creates no root: a missing one is NoSuchStore.
 
-    So is an empty directory: a share that is not mounted looks like that, and our marker in it would make `serve`
-    take it for the root; and so is one that was never a root and has no layout in it, unless whoever calls says so
-    itself (`any_content`). `may_be_new`: whoever brings content may begin with an empty one. `as_server`: refuse also
-    what only a server must not ignore.
+    So is an empty directory: a share that is not mounted looks empty, and with our marker in it `serve` would take it
+    for the root. So is a directory that was never a root and contains no layout, unless the caller reports that itself
+    (`any_content`). `may_be_new`: the job brings content, and may start with an empty store. `as_server`: also refuse
+    keys that only a server must not ignore.
     """
     import logging
 
@@ -129,8 +129,8 @@ def load(
 
     # As text also where there is no terminal: what cron mails is read by a person.
     logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "text", None)
-    flags = {"storage.roots": roots or None}
-    loaded = load_config(config, flags=flags, environ=os.environ, serving=as_server)
+    options = {"storage.roots": roots or None}
+    loaded = load_config(config, options=options, environ=os.environ, serving=as_server)
     for warning in loaded.warnings:
         if warning.startswith("environment "):  # the others are the server's, not for a mail from each cron job
             logging.getLogger("zotctl.config").warning(warning)
@@ -157,7 +157,7 @@ def _with_buckets(loaded: Config, may_be_empty: bool) -> Config:
 
 
 def _refuse_no_store(path: str) -> None:
-    """Nothing is made in a directory that is none: no hidden directory in whatever a job is pointed at."""
+    """Raises NoSuchStore for a directory that is no store: a job creates no hidden directory in an arbitrary place."""
     from zotctl.oci.layout import LAYOUT_FILE
     from zotctl.storage.clock import Clock
     from zotctl.storage.local.catalog import LocalCatalog
@@ -229,7 +229,7 @@ def run_job(
     try:
         run.finish(lambda: work(run))
     except BrokenPipeError:
-        run.report.codes.append(1)  # nobody reads what it would print, and so it went no further
+        run.report.codes.append(1)  # the reader of the output has gone, so the job stopped
         raise
     except Exception:
         sink.close(run.report)  # a bug: the report says how far it came

@@ -1,4 +1,4 @@
-"""The man pages: what is not said in the command tree or in the model of the configuration is said here."""
+"""The man pages, and their text that is neither in the command tree nor in the model of the configuration."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from zotctl.config.model import Config
 from zotctl.config.schema import KeyEntry, Table, Tables, entries
 from zotctl.errors import EXIT_CODES
 
-DATE = "2026-11-24"
-"""When what the pages say last changed."""
+DATE = "2026-11-29"
+"""When the text of the pages last changed."""
 
 ENVIRONMENT = [
     (CONFIG, "The configuration, if none is given."),
-    (ROOT, "Directories of repositories and buckets, separated by colons, as by --root."),
+    (ROOT, "Roots, as --root takes them: directories and buckets, separated by colons."),
     (
         "ZOTCTL_<SECTION>_<KEY>",
-        "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. It goes before the "
-        "configuration, and an option before it. A list is separated by commas.",
+        "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. Options override the "
+        "environment, which overrides the configuration file. Lists are separated by commas.",
     ),
-    ("ZOTCTL_DEDUPE", "The same as ZOTCTL_STORAGE_DEDUPE: whether equal blobs are kept once."),
-    ("ZOTCTL_SINGLE_WRITER", "The same as ZOTCTL_STORAGE_S3_SINGLE_WRITER: one process alone writes to the bucket."),
+    ("ZOTCTL_DEDUPE", "The same as ZOTCTL_STORAGE_DEDUPE: whether equal blobs are stored once."),
+    ("ZOTCTL_SINGLE_WRITER", "The same as ZOTCTL_STORAGE_S3_SINGLE_WRITER: only one process writes to the bucket."),
     (
         "AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, "
         "AWS_CA_BUNDLE",
-        "Where buckets are, and who asks for them, as for every AWS tool; so are ~/.aws and the role of a machine. "
-        "What [storage.s3] says goes before.",
+        "Endpoint, region and credentials of buckets, as for every AWS tool; so are ~/.aws and the role of a machine. "
+        "[storage.s3] overrides them.",
     ),
     ("ZOTCTL_OUTPUT", "The default of --output."),
     ("ZOTCTL_DEBUG", "1: print the traceback of a bug."),
@@ -44,35 +44,35 @@ ENVIRONMENT = [
 FILES = [
     ("./registry", "The directory of repositories, if none is named."),
     ("DIR/NAME/", "A repository: an OCI image layout, for any tool to read."),
-    ("DIR/.zotctl/", "What zotctl keeps for itself. It may be removed while nothing runs."),
-    ("DIR/.zotctl/trash/", "What gc has collected, by run, until the delay is over; gc --restore brings it back."),
+    ("DIR/.zotctl/", "The files of zotctl itself. They may be removed while nothing runs."),
+    ("DIR/.zotctl/trash/", "Collected content, by run, until the delay is over; gc --restore brings it back."),
     (
         "DIR/.zotctl/damaged/",
-        "Damaged content that scrub, or a push, has found, for a look; as long as any name leads to it, and for 7 days "
-        "after it was healed, until the next scrub. Where there are no hard links it lies in quarantine/, until "
-        "somebody removes it.",
+        "Damaged content that scrub or a push has found. It stays for inspection while any name leads to it, and for 7 "
+        "days after it was healed, until the next scrub. Without hard links it goes to quarantine/, and stays there "
+        "until the operator removes it.",
     ),
     (
         "s3://BUCKET/PREFIX/",
-        "The same in a bucket: NAME/ and .zotctl/, and with dedupe = true _blobs/, where blobs of all repositories lie "
-        "once.",
+        "The same in a bucket: NAME/ and .zotctl/, and, with dedupe = true, _blobs/, which stores the blobs of all "
+        "repositories once.",
     ),
 ]
 SIGNALS = [
     (
         "SIGTERM, SIGINT",
-        "Stop listening, give requests under way the time of http.drain to end, and exit with 0. Uploads can "
-        "be continued after the next start. A second one stops at once.",
+        "Stop listening, let requests in progress finish within http.drain, and exit with 0. Clients can continue "
+        "uploads after the next start. A second signal stops the server at once.",
     ),
     (
         "SIGHUP",
         "Read the configuration again and reopen the log files. A configuration with a mistake is refused, "
-        "and the old one stays.",
+        "and the old one stays in force.",
     ),
 ]
-KINDS = """size: bytes as a number, or a text such as "4MiB" or "1.5GB".
-duration: a text such as "30s", "1h30m" or "7d".
-A path that is not absolute begins at the working directory of the process."""
+KINDS = """size: bytes as a number, or a string such as "4MiB" or "1.5GB".
+duration: a string such as "30s", "1h30m" or "7d".
+A relative path starts at the working directory of the process."""
 
 CONFIG_EXAMPLE = """[storage]
 commit = true
@@ -175,12 +175,12 @@ def config_page() -> str:
     page.text("zotctl.toml - configuration of zotctl")
     page.heading("DESCRIPTION")
     page.text(
-        "A TOML file, named by an argument, by --config or by ZOTCTL_CONFIG; its name is free, and there "
-        "need be none. Defaults give way to the file, the file to the environment, the environment to "
-        "options. A key that is not listed here is a mistake, and every mistake is named.",
-        "The same places take the configuration of zot, JSON or TOML. Its keys are honoured, warned about "
-        "by name, or refused where it would be unsafe to ignore them. zotctl serve --show-config prints "
-        "what is in force.",
+        "A TOML file, given as an argument, with --config or in ZOTCTL_CONFIG. It may have any name, and is optional. "
+        "Options override the environment, which overrides the file, which overrides the defaults. An unknown key is "
+        "a mistake, and every mistake is reported.",
+        "A configuration of zot, JSON or TOML, may be given in the same places. Each of its keys is honoured, "
+        "reported with a warning, or refused where ignoring it would be unsafe. zotctl serve --show-config prints "
+        "the effective configuration.",
         *KINDS.splitlines(),
     )
     for heading, doc, keys in _tables(Config, ""):

@@ -23,7 +23,7 @@ class Output(StrEnum):
     JSONL = "jsonl"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", envvar="ZOTCTL_OUTPUT", help="Form of what is printed.")]
+OutputOption = Annotated[Output, typer.Option("--output", envvar="ZOTCTL_OUTPUT", help="Format of the output.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --output json.")]
 
 

@@ -1,4 +1,4 @@
-"""`zotctl scrub`: read everything again, and act on what is found."""
+"""`zotctl scrub`: read everything again, and act on the findings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   zotctl scrub --root /srv/images
-  # An hour each night, going on where the last night ended
+  # An hour each night, continuing where the last night stopped
   zotctl scrub --config /etc/zotctl.toml --max-duration 1h --rate 100MiB --quiet
   # Heal what is damaged from another registry
   zotctl scrub --root /srv/images --repair --from https://mirror.example
@@ -40,23 +40,23 @@ def scrub(
     config: ConfigOption = None,
     repo: RepoOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Heal what is damaged from an intact copy in any root, or --from.")
+        bool, typer.Option("--repair", help="Repair damaged content from an intact copy in any root, or from --from.")
     ] = False,
     repair_from: Annotated[
         str | None,
-        typer.Option("--from", metavar="LAYOUT|URL", help="Where intact copies may be: a layout or a registry."),
+        typer.Option("--from", metavar="LAYOUT|URL", help="Source of intact copies: a layout or a registry."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Look at sizes and references only; read no content.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check only sizes and references; read no content.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Threads that hash; default one a core.")
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Number of threads that hash; default one per core.")
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, not where a run with --max-duration stopped.")
+        bool, typer.Option("--restart", help="Start from the beginning, not where a run with --max-duration stopped.")
     ] = False,
     rate: RateOption = None,
     requests: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Read at most N blobs a second, each of which is a request to a bucket."),
+        typer.Option(min=1, metavar="N", help="Read at most N blobs per second; on a bucket each is a request."),
     ] = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
@@ -67,8 +67,9 @@ def scrub(
 ) -> None:
     """Hash every blob again, beside any number of servers.
 
-    Damaged content is set aside: servers answer 404 for it, so that clients push it again, which heals it in every
-    repository. Missing and short blobs, unreadable manifests and crash leftovers are found too. Exit 4: damage.
+    Servers answer 404 for damaged content from then on, so that clients push it again, which heals it in every
+    repository. scrub also finds missing and short blobs, unreadable manifests, and leftovers of crashes. It exits with
+    4 if anything is damaged.
     """
     loaded = load(root, config)
 

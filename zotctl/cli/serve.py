@@ -24,13 +24,13 @@ Examples:
   zotctl serve --root /srv/images --root /mnt/more
   # One image layout, as repository app, read-only
   zotctl serve ./build/layout --as app
-  # A bucket; where and who as for every AWS tool: AWS_ENDPOINT_URL_S3, AWS_PROFILE, AWS_ACCESS_KEY_ID, ...
+  # A bucket; endpoint and credentials as for every AWS tool: AWS_ENDPOINT_URL_S3, AWS_PROFILE, ...
   zotctl serve s3://images/registry
-  # What is made of a configuration of zot
+  # The effective configuration of a file of zot
   zotctl serve --show-config config.json
 """
 
-Flags = dict[str, object]
+Options = dict[str, object]
 """Values by the path of their key; None: not given."""
 
 
@@ -39,7 +39,7 @@ def serve(
         str | None,
         typer.Argument(
             metavar="[CONFIG | DIR | BUCKET]",
-            help="A configuration (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, a bucket "
+            help="A configuration file (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, a bucket "
             "(s3://BUCKET/PREFIX), or one image layout, which is served read-only.",
         ),
     ] = None,
@@ -47,62 +47,71 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="DIR",
-            help="A directory of repositories, made if need be, or s3://BUCKET/PREFIX; several make one store.",
+            help="A directory of repositories, created if it does not exist, or s3://BUCKET/PREFIX. Repeat it for a "
+            "store of several roots.",
         ),
     ] = None,
-    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default 127.0.0.1:5000.")] = None,
-    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address to listen on; default 127.0.0.1:5000.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(metavar="FILE", help="The configuration file.")] = None,
     commit: Annotated[
-        bool | None, typer.Option("--commit/--no-commit", help="Flush to the disk before a push is answered.")
+        bool | None, typer.Option("--commit/--no-commit", help="Flush to disk before answering a push.")
     ] = None,
     dedupe: Annotated[
         bool | None,
         typer.Option(
             "--dedupe/--no-dedupe",
-            help="Keep equal blobs of several repositories once; unless said, in directories only.",
+            help="Store equal blobs of several repositories once; by default in directories only.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes; default one for each core, at most 4.")
+        int | None, typer.Option(metavar="N", help="Number of worker processes; default one per core, at most 4.")
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Write nothing.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Write nothing, and refuse every push and delete.")
+    ] = False,
     as_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="The repository's name for one image layout.")
+        str | None, typer.Option("--as", metavar="NAME", help="Name of the repository, for one image layout.")
     ] = None,
-    no_delete: Annotated[bool, typer.Option("--no-delete", help="Let no client delete anything.")] = False,
+    no_delete: Annotated[bool, typer.Option("--no-delete", help="Refuse deletes by clients.")] = False,
     compat: Annotated[
-        list[str] | None, typer.Option(metavar="docker2s2", help="Accept Docker's manifests as they are.")
+        list[str] | None,
+        typer.Option(metavar="docker2s2", help="Accept Docker's manifests, and keep them as they are."),
     ] = None,
     max_manifest_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Greatest manifest that is accepted; default 4MiB.")
+        str | None, typer.Option(metavar="SIZE", help="Largest manifest that is accepted; default 4MiB.")
     ] = None,
     drain: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time for requests to end after SIGTERM; default 30s.")
+        str | None,
+        typer.Option(metavar="TIME", help="How long requests may take to finish after SIGTERM; default 30s."),
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; default info.")
+        str | None,
+        typer.Option(metavar="LEVEL", help="Lowest level that is logged: debug, info, warning or error; default info."),
     ] = None,
     log_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="json or text; default text on a terminal only.")
+        str | None, typer.Option(metavar="FORMAT", help="json or text; default text on a terminal, otherwise json.")
     ] = None,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Answer with metrics at /metrics, in the text format of Prometheus.")
+        bool, typer.Option("--metrics", help="Serve metrics at /metrics, in the text format of Prometheus.")
     ] = False,
     ignore_sync: Annotated[
-        bool, typer.Option("--ignore-sync", help="zot's file: serve what is here, though sync would fetch more.")
+        bool, typer.Option("--ignore-sync", help="With zot's file: ignore sync, and serve only what is already here.")
     ] = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print what is in force and where it was said, and end.")
+        bool,
+        typer.Option("--show-config", help="Print the effective configuration and where each value was set, and exit."),
     ] = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
     """Serve image layouts in directories and buckets as an OCI registry.
 
-    Without a word: ./registry on 127.0.0.1:5000. What is said by an option goes before the environment
-    (ZOTCTL_...), that before the configuration.
+    Without arguments it serves ./registry on 127.0.0.1:5000. Options override the environment (ZOTCTL_...), which
+    overrides the configuration file, which overrides the defaults.
     """
-    flags: Flags = {
+    options: Options = {
         **_listen(listen),
         "storage.roots": root or None,
         "storage.commit": commit,
@@ -117,20 +126,20 @@ def serve(
         "log.level": log_level,
         "log.format": log_format,
     }
-    loaded = _load(target, config, as_name, flags, waived=["extensions.sync"] if ignore_sync else [])
+    loaded = _load(target, config, as_name, options, waived=["extensions.sync"] if ignore_sync else [])
     if show_config:
         show(loaded, Output.JSON if as_json else output)
     else:
         raise typer.Exit(_serve(loaded))
 
 
-def _load(target: str | None, config: str | None, as_name: str | None, flags: Flags, waived: list[str]) -> Config:
+def _load(target: str | None, config: str | None, as_name: str | None, options: Options, waived: list[str]) -> Config:
     from zotctl.config import is_bucket, load_config
 
     if target is not None and os.path.isdir(target):
-        flags.update(_directory(target, as_name, flags))
+        options.update(_directory(target, as_name, options))
     elif target is not None and is_bucket(target) and as_name is None:
-        flags["storage.roots"] = _with_first(target, flags)
+        options["storage.roots"] = _with_first(target, options)
     elif as_name is not None:
         raise UsageError("--as names the repository of one image layout; give its directory")
     elif target is not None and config is not None:
@@ -139,7 +148,7 @@ def _load(target: str | None, config: str | None, as_name: str | None, flags: Fl
         raise UsageError(f"{target}: no such file or directory; --root {target} would make the directory")
     else:
         config = config or target
-    return load_config(config, flags=flags, environ=os.environ, waived=waived)
+    return load_config(config, options=options, environ=os.environ, waived=waived)
 
 
 def _serve(config: Config) -> int:
@@ -154,7 +163,7 @@ def _serve(config: Config) -> int:
     return run(config)
 
 
-def _listen(text: str | None) -> Flags:
+def _listen(text: str | None) -> Options:
     if text is None:
         return {}
     from zotctl.config.values import parse_listen
@@ -166,20 +175,20 @@ def _listen(text: str | None) -> Flags:
     return {"http.address": address, "http.port": port}
 
 
-def _directory(path: str, as_name: str | None, flags: Flags) -> Flags:
-    """What a directory as the first word means: one layout, or the first root."""
-    roots: Any = flags["storage.roots"]
+def _directory(path: str, as_name: str | None, options: Options) -> Options:
+    """What a directory as the argument means: one layout, or the first root."""
+    roots: Any = options["storage.roots"]
     if not os.path.isfile(os.path.join(path, "oci-layout")):
         if as_name is not None:
             raise UsageError(f"--as names the repository of one image layout, and {path} has no oci-layout")
-        return {"storage.roots": _with_first(path, flags)}
+        return {"storage.roots": _with_first(path, options)}
     if roots:
         raise UsageError(f"{path} is an image layout and is served alone; leave --root out, or give its parent")
     return {"storage.single_layout.path": path, "storage.single_layout.name": layout_name(path, as_name)}
 
 
-def _with_first(root: str, flags: Flags) -> list[str]:
-    others: Any = flags["storage.roots"]
+def _with_first(root: str, options: Options) -> list[str]:
+    others: Any = options["storage.roots"]
     return [root, *(others or ())]
 
 
@@ -206,7 +215,7 @@ def _normalised(name: str) -> str:
 
 
 def show(config: Config, output: Output) -> None:
-    """Print every key that is in force, and who said it."""
+    """Print every effective key, and where it was set."""
     from zotctl.config import show_config
 
     for warning in config.warnings:

@@ -1,4 +1,4 @@
-"""`zotctl verify`: is it valid, does it work? Nothing is written."""
+"""`zotctl verify`: check a store, a layout, an archive or a registry. Nothing is written."""
 
 from __future__ import annotations
 
@@ -50,12 +50,13 @@ def verify(
     root: RootOption = None,
     config: ConfigOption = None,
     show_origin: Annotated[
-        bool, typer.Option("--show-origin", help="Print what the configuration says, and where, and end.")
+        bool,
+        typer.Option("--show-origin", help="Print the effective configuration and where each value was set, and exit."),
     ] = False,
     repo: RepoOption = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Hash every blob, not only compare sizes.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash every blob; by default only sizes are compared.")] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Try out what the storage can do, leave nothing there, and end.")
+        bool, typer.Option("--probe", help="Test what the storage can do, leave nothing there, and exit.")
     ] = False,
     rate: RateOption = None,
     max_duration: MaxDurationOption = None,
@@ -66,11 +67,11 @@ def verify(
 ) -> None:
     """Check a store, a layout, an archive or a registry by the specifications, and write nothing.
 
-    Each finding names the section that it is about. Exit 4: damage was found; 5: something could not be looked at.
-    A configuration is checked before anything else; each of its mistakes is named (exit 3).
+    Each finding names the section of the specification that it breaks. verify exits with 4 if anything is damaged, and
+    with 5 if something could not be checked. It checks the configuration first, and reports each mistake (exit 3).
     """
     if target is not None and (root or config):
-        raise UsageError(f"{target} is looked at alone; leave --root and --config out")
+        raise UsageError(f"{target} is checked alone; leave out --root and --config")
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
     loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=probe,
                   any_content=True, as_server=True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Configuration: defaults < file < environment < flags."""
+"""Configuration: options override the environment, which overrides the file, which overrides the defaults."""
 
 from zotctl.config.address import Address, is_bucket, parse_address
 from zotctl.config.loading import load_config, reload_config

@@ -1,4 +1,4 @@
-"""The address of a bucket: s3://BUCKET/PREFIX. Whatever has no scheme is the path of a directory."""
+"""The address of a bucket: s3://BUCKET/PREFIX. Anything without a scheme is the path of a directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORM = "write s3://BUCKET or s3://BUCKET/PREFIX"
 
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 _is_bucket_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9_]", re.ASCII).fullmatch
-"""What the object stores of others, and Amazon's oldest buckets, have; the store knows what it allows."""
+"""Names that some object stores, and Amazon's oldest buckets, have. The object store decides what it allows."""
 _colon_between = re.compile(r"(?<!s3):|:(?!//)")
 LONGEST_PREFIX = 512
 """Bytes; a key has 1024, and the name of a repository and a digest must fit behind it."""

@@ -1,4 +1,4 @@
-"""A configuration on its way: the raw values as our TOML file would have them, and where each was said."""
+"""A configuration being loaded: the raw values as our TOML file would have them, and where each was set."""
 
 from __future__ import annotations
 

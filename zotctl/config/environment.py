@@ -1,4 +1,4 @@
-"""What the environment says: a variable for each single key, ZOTCTL_<SECTION>_<KEY>."""
+"""The environment: a variable for each single key, ZOTCTL_<SECTION>_<KEY>."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTSIDE = ("ZOTCTL_OUTPUT", "ZOTCTL_DEBUG")
 OF_TESTS = frozenset(
     f"ZOTCTL_{name}" for name in ("EXAMPLES", "FAULTS", "RANDOM", "REQUIRE_TOOLS", "SCHEDULES", "SEED", "SOAK")
 )
-"""What only the project's own tests read; CONTRIBUTING.md tells of them."""
+"""Variables that only the project's own tests read; CONTRIBUTING.md describes them."""
 
 _ROOTS = "storage.roots"
 SHORT = {
@@ -39,7 +39,7 @@ _OPTIONS = {
     "log.level": "--log-level",
     "log.format": "--log-format",
 }
-"""Options that are not called as their key."""
+"""Options, and an argument, that are not called as their key."""
 
 
 def single_keys() -> dict[str, Kind]:
@@ -68,8 +68,8 @@ def variable(path: str) -> str:
 
 
 def apply_environment(document: Document, environ: Mapping[str, str], problems: Problems) -> None:
-    """Lay the variables over the file. One that looks like a section's and is none is a mistake; any other that
-    nobody knows is warned about, for it may be somebody else's."""
+    """Lay the variables over the file. An unknown variable that begins as those of a section is a mistake; any other
+    unknown ZOTCTL_ variable is a warning, since another program may use it."""
     paths = {**SHORT, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
     sections = tuple(f"ZOTCTL_{name.upper()}_" for name in entries(Config))
     for name, text in sorted(environ.items()):
@@ -81,16 +81,17 @@ def apply_environment(document: Document, environ: Mapping[str, str], problems: 
             problems.doubtful(f"environment {name}", name, (*paths, CONFIG, *OUTSIDE), "variable")
 
 
-def apply_flags(document: Document, flags: Mapping[str, object]) -> None:
-    """Lay the flags, by path, over the rest. One that is None was not given."""
-    for path, value in flags.items():
+def apply_options(document: Document, options: Mapping[str, object]) -> None:
+    """Lay the options and arguments of a command, by path, over the rest. One that is None was not given."""
+    for path, value in options.items():
         if value is not None:
-            option = _OPTIONS.get(path) or f"--{path.rpartition('.')[2].replace('_', '-')}"
-            force(document, path, value, f"flag {option}")
+            name = _OPTIONS.get(path) or f"--{path.rpartition('.')[2].replace('_', '-')}"
+            kind = "option" if name.startswith("--") else "argument"
+            force(document, path, value, f"{kind} {name}")
 
 
 def force(document: Document, path: str, value: Any, origin: str) -> None:
-    """Set a value that was said outside of a file. Roots named there are made if need be."""
+    """Set a value from outside the file. Roots named there are created if they do not exist."""
     if path == _ROOTS:
         roots = split_roots(value) if isinstance(value, str) else value
         value = [{"path": root, "create": True} for root in roots if root]

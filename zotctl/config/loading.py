@@ -1,4 +1,4 @@
-"""The whole way: defaults < file < environment < flags."""
+"""Loading a configuration: options override the environment, which overrides the file, which overrides the defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tomli
 
 from zotctl.config.advice import advise
 from zotctl.config.document import Document
-from zotctl.config.environment import CONFIG, apply_environment, apply_flags
+from zotctl.config.environment import CONFIG, apply_environment, apply_options
 from zotctl.config.model import Config, Source
 from zotctl.config.problems import Problems
 from zotctl.config.reader import ConfigReader
@@ -24,7 +24,7 @@ from zotctl.oci.codec import load_json
 def load_config(
     path: str | None,
     *,
-    flags: Mapping[str, object],
+    options: Mapping[str, object],
     environ: Mapping[str, str],
     serving: bool = True,
     waived: Collection[str] = (),
@@ -32,15 +32,15 @@ def load_config(
     """Read a configuration.
 
     `path` is a file of ours (TOML) or of zot's (JSON or TOML); None: what ZOTCTL_CONFIG names, or no file.
-    `flags` maps the paths of keys, such as `http.port`, to values or texts; None was not given.
-    `serving` False: for a job, to which it doesn't matter who may come in. `waived`: keys of zot's that are
+    `options` maps the paths of keys, such as `http.port`, to values or texts; None was not given.
+    `serving` False: for a job, which lets no clients in. `waived`: keys of zot's file that are
     ignored on request. Raises ConfigError with every mistake on a line of its own.
     """
     problems = Problems(serving=serving, waived=waived)
     file = path or environ.get(CONFIG)
     document = _read(file, problems) if file else Document()
     apply_environment(document, environ, problems)
-    apply_flags(document, flags)
+    apply_options(document, options)
     document.spread()
     config: Config = ConfigReader(file, document.origins, problems).table(Config, document.values, "")
     problems.raise_mistakes()
@@ -51,14 +51,14 @@ def load_config(
         config,
         origins=document.origins,
         warnings=problems.warnings,
-        source=Source(path, flags, environ, serving, frozenset(waived)),
+        source=Source(path, options, environ, serving, frozenset(waived)),
     )
 
 
 def reload_config(config: Config) -> Config:
-    """Read again what `config` was made of. Raises ConfigError; the old one is as good as it was."""
+    """Read the sources of `config` again. Raises ConfigError; the old configuration stays valid."""
     said = config.source
-    return load_config(said.path, flags=said.flags, environ=said.environ, serving=said.serving, waived=said.waived)
+    return load_config(said.path, options=said.options, environ=said.environ, serving=said.serving, waived=said.waived)
 
 
 def _read(file: str, problems: Problems) -> Document:

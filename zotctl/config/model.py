@@ -59,34 +59,34 @@ class Keep:
 
     pulled_within: Annotated[float | None, Key(DURATION, "Pulled within this time.")] = None
     pushed_within: Annotated[float | None, Key(DURATION, "Pushed within this time.")] = None
-    most_recently_pulled_count: Annotated[int, Key(COUNT, "Among so many that were pulled last.")] = 0
-    most_recently_pushed_count: Annotated[int, Key(COUNT, "Among so many that were pushed last.")] = 0
+    most_recently_pulled_count: Annotated[int, Key(COUNT, "Among this many tags that were pulled last.")] = 0
+    most_recently_pushed_count: Annotated[int, Key(COUNT, "Among this many tags that were pushed last.")] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KeepTags(Keep):
-    """What it keeps of the tags that match."""
+    """What a policy keeps of the tags that match."""
 
-    patterns: Annotated[tuple[str, ...], Key(words(PATTERN), "Regular expressions of tags; none means all.")] = ()
+    patterns: Annotated[tuple[str, ...], Key(words(PATTERN), "Regular expressions for tags; none means all tags.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What stays in the repositories that it is for."""
+    """What stays in the repositories that match."""
 
     repositories: Annotated[
         tuple[str, ...], Key(words(), "Globs of repositories; the first policy that matches decides alone.")
     ] = ()
     delete_referrers: Annotated[
-        bool, Key(BOOLEAN, "Delete referrers, and signatures by tag, of a manifest that is gone.")
+        bool, Key(BOOLEAN, "Delete the referrers of a deleted manifest, and the signatures that a tag attaches to it.")
     ] = False
-    delete_untagged: Annotated[bool, Key(BOOLEAN, "Delete manifests that no tag and no index leads to.")] = True
+    delete_untagged: Annotated[bool, Key(BOOLEAN, "Delete manifests that no tag and no index references.")] = True
     keep_tags: Annotated[
         tuple[KeepTags, ...],
         Key(
             Tables(KeepTags),
-            "Which tags stay; a tag that no entry matches goes. Tags that name a digest (cosign's sha256-HEX.sig, the "
-            "referrers tag sha256-HEX) stay with the manifest that they are about, and count nowhere.",
+            "Which tags stay; a tag that no entry matches is deleted. Tags that name a digest (cosign's "
+            "sha256-HEX.sig, the referrers tag sha256-HEX) stay with the manifest that they name, and are not counted.",
         ),
     ] = ()
     keep_untagged: Annotated[Keep | None, Key(Table(Keep), "Which untagged manifests stay.")] = None
@@ -96,47 +96,48 @@ class Policy:
 class Retention:
     """Which tags and manifests stay in a root."""
 
-    dry_run: Annotated[bool, Key(BOOLEAN, "Log what would go, and delete nothing.")] = False
+    dry_run: Annotated[bool, Key(BOOLEAN, "Log what would be deleted, and delete nothing.")] = False
     delay: Annotated[
-        float | None, Key(DURATION, "Age of untagged manifests and referrers before they go.", "gc_delay")
+        float | None,
+        Key(DURATION, "How old untagged manifests and referrers must be before they are deleted.", "gc_delay"),
     ] = None
     policies: Annotated[tuple[Policy, ...], Key(Tables(Policy), "The policies, in order.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RootSettings:
-    """How one root is treated. Written in [storage], a key holds for each root that doesn't say otherwise."""
+    """Settings of one root. In [storage], a key applies to each root that does not set it."""
 
     create: Annotated[
         bool,
         Key(
             BOOLEAN,
-            "Make the directory, or take an empty one. Without it an empty directory is refused: a share "
-            "that is not mounted looks like that. A bucket is never made, and may be empty.",
+            "Create the directory if it does not exist, and accept an empty one. Otherwise an empty directory is "
+            "refused: a share that is not mounted looks empty. A bucket is never created, and may be empty.",
         ),
     ] = False
-    commit: Annotated[bool, Key(BOOLEAN, "Flush files and directories to the disk before a push is answered.")] = False
+    commit: Annotated[bool, Key(BOOLEAN, "Flush files and directories to disk before answering a push.")] = False
     dedupe: Annotated[
         bool,
         Key(
             BOOLEAN,
-            "Keep equal blobs of several repositories once: in a directory by hard links, in a bucket in _blobs, where "
-            "other tools don't look for them.",
+            "Store equal blobs of several repositories once: in a directory by hard links, in a bucket in _blobs, "
+            "where other tools do not look for them.",
             "true; of a bucket false",
         ),
     ] = True
-    gc: Annotated[bool, Key(BOOLEAN, "Collect what no manifest reaches, while serving.")] = True
+    gc: Annotated[bool, Key(BOOLEAN, "Collect unreachable content while serving.")] = True
     gc_untagged: Annotated[
         str,
         Key(
             choice("pushed", "all", "none"),
-            "Manifests without a tag that may be collected: those pushed here, all, none.",
+            "Which manifests without a tag may be collected: those that were pushed here, all, or none.",
         ),
     ] = "pushed"
-    gc_delay: Annotated[float, Key(DURATION, "How long content stays after nothing reaches it.")] = 3600.0
-    gc_interval: Annotated[float, Key(DURATION, "Time between two collections; 0s: once.")] = 3600.0
+    gc_delay: Annotated[float, Key(DURATION, "How long unreachable content is kept.")] = 3600.0
+    gc_interval: Annotated[float, Key(DURATION, "Time between two collections; 0s: collect once.")] = 3600.0
     gc_time_window: Annotated[
-        TimeWindow | None, Key(WINDOW, "Part of the day, in UTC, in which a collection may begin.")
+        TimeWindow | None, Key(WINDOW, "Part of the day, in UTC, in which a collection may start.")
     ] = None
     trash: Annotated[float | None, Key(DURATION, "How long collected content can be restored.", "gc_delay")] = None
     retention: Annotated[Retention | None, Key(Table(Retention), "Which tags and manifests stay.")] = None
@@ -146,7 +147,7 @@ class RootSettings:
     ] = None
     s3: Annotated[
         S3Config | None,
-        Key(Table(S3Config, layered=True), "How a bucket is reached; only for roots that are s3://BUCKET/PREFIX."),
+        Key(Table(S3Config, layered=True), "How to reach a bucket; only for roots that are s3://BUCKET/PREFIX."),
     ] = None
 
 
@@ -162,14 +163,14 @@ DEFAULT_ROOT = RootConfig(path="./registry", create=True)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where new repositories below a prefix go."""
+    """The root for new repositories below a prefix."""
 
     prefix: Annotated[
         str,
         Key(
             PREFIX,
-            "Leading components of names: 'a/b' takes 'a/b' and all below it, 'a/b/' only what is below it. "
-            "The longest that fits wins.",
+            "Leading components of names: 'a/b' matches 'a/b' and all names below it, 'a/b/' only the names below it. "
+            "The longest match wins.",
         ),
     ]
     root: Annotated[
@@ -191,23 +192,23 @@ class StorageConfig:
         tuple[RootConfig, ...],
         Key(
             Tables(RootConfig, short="path"),
-            "The roots: paths, addresses of buckets (s3://BUCKET/PREFIX), or tables. A new repository goes by its "
-            "route, else to the first root. The keys of a root but path may stand in [storage] too, and hold for all "
-            "roots.",
-            "./registry, created",
+            "The roots: paths, addresses of buckets (s3://BUCKET/PREFIX), or tables. A new repository goes to the root "
+            "of its route, or else to the first root. All keys of a root except path may also stand in [storage], "
+            "where they apply to every root.",
+            "./registry, which is created",
         ),
     ] = (DEFAULT_ROOT,)
     routes: Annotated[
         tuple[Route, ...],
         Key(
             Tables(Route),
-            "Roots for the repositories below a prefix. What has a route goes on while other roots are away.",
+            "Roots for the repositories below a prefix. They stay available while other roots are away.",
         ),
     ] = ()
     single_layout: Annotated[
-        LayoutConfig | None, Key(Table(LayoutConfig), "Serve this one image layout, read-only, and no root.")
+        LayoutConfig | None, Key(Table(LayoutConfig), "Serve this one image layout, read-only, instead of roots.")
     ] = None
-    read_only: Annotated[bool, Key(BOOLEAN, "Write nothing, refuse every push and delete.")] = False
+    read_only: Annotated[bool, Key(BOOLEAN, "Write nothing, and refuse every push and delete.")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,20 +216,23 @@ class TlsConfig:
     cert: Annotated[str, Key(PATH, "The certificate chain, PEM.")]
     key: Annotated[str, Key(PATH, "Its private key, PEM.")]
     cacert: Annotated[
-        str | None, Key(PATH, "Authorities, PEM: a client certificate, if one is given, must come from them.")
+        str | None,
+        Key(
+            PATH, "Certificate authorities, PEM: a client certificate, if the client sends one, must be signed by them."
+        ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MethodRate:
     method: Annotated[str, Key(choice("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), "The method.")]
-    rate: Annotated[float, Key(RATE, "Requests a second.")]
+    rate: Annotated[float, Key(RATE, "Requests per second.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    rate: Annotated[float | None, Key(RATE, "Requests a second, of all clients together.")] = None
-    methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits of single methods.")] = ()
+    rate: Annotated[float | None, Key(RATE, "Requests per second, for all clients together.")] = None
+    methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits for single methods.")] = ()
 
 
 def default_workers() -> int:
@@ -238,63 +242,67 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    address: Annotated[str, Key(TEXT, "Name or address to listen on; '' and '::' are all of them.")] = "127.0.0.1"
-    port: Annotated[int, Key(PORT, "Port, as number or text; 0: a free one.")] = 5000
-    workers: Annotated[int, Key(integer(1, 256), "Number of processes.", "one for each core, at most 4")] = field(
+    address: Annotated[str, Key(TEXT, "Host name or address to listen on; '' and '::' mean all addresses.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Key(PORT, "Port, as a number or a string; 0: any free port.")] = 5000
+    workers: Annotated[int, Key(integer(1, 256), "Number of worker processes.", "one per core, at most 4")] = field(
         default_factory=default_workers
     )
     tls: Annotated[TlsConfig | None, Key(Table(TlsConfig), "Serve HTTPS.")] = None
-    max_manifest_size: Annotated[int, Key(SIZE, "Greatest manifest that is accepted.")] = 4 << 20
-    max_tags: Annotated[int, Key(integer(1), "Most tags that one push of a manifest may set.")] = 46
-    header_timeout: Annotated[float, Key(TIMEOUT, "Time for the head of a request.")] = 10.0
-    body_timeout: Annotated[float, Key(TIMEOUT, "Time without progress in the body of a request.")] = 60.0
-    write_timeout: Annotated[float, Key(TIMEOUT, "Time without progress in sending an answer.")] = 60.0
-    idle_timeout: Annotated[float, Key(TIMEOUT, "Time that a connection may wait for its next request.")] = 75.0
-    drain: Annotated[float, Key(DURATION, "Time for requests under way to end after SIGTERM.")] = 30.0
+    max_manifest_size: Annotated[int, Key(SIZE, "Largest manifest that is accepted.")] = 4 << 20
+    max_tags: Annotated[int, Key(integer(1), "How many tags one push of a manifest may set.")] = 46
+    header_timeout: Annotated[float, Key(TIMEOUT, "Time in which the header of a request must arrive.")] = 10.0
+    body_timeout: Annotated[float, Key(TIMEOUT, "Longest time without progress in the body of a request.")] = 60.0
+    write_timeout: Annotated[float, Key(TIMEOUT, "Longest time without progress in sending an answer.")] = 60.0
+    idle_timeout: Annotated[float, Key(TIMEOUT, "How long a connection may wait for its next request.")] = 75.0
+    drain: Annotated[float, Key(DURATION, "How long requests in progress may take to finish after SIGTERM.")] = 30.0
     compat: Annotated[
-        frozenset[str], Key(words(choice("docker2s2"), frozenset), "Manifests to accept beside those of OCI.")
+        frozenset[str], Key(words(choice("docker2s2"), frozenset), "Formats of manifests to accept besides OCI.")
     ] = frozenset()
     delete: Annotated[bool, Key(BOOLEAN, "Let clients delete tags, manifests and blobs.")] = True
     rate_limit: Annotated[RateLimit | None, Key(Table(RateLimit), "Answer 429 above a rate.")] = None
     allow_origin: Annotated[
-        str | None, Key(TEXT, "The origin whose pages may read answers (CORS); '*' is every one.")
+        str | None, Key(TEXT, "The origin whose pages may read answers (CORS); '*' allows every origin.")
     ] = None
     external_url: Annotated[
-        str | None, Key(TEXT, "The URL by which clients reach this server, for the locations it answers.")
+        str | None, Key(TEXT, "The URL under which clients reach this server, for Location headers.")
     ] = None
-    referrers_page: Annotated[int, Key(integer(1), "Most referrers in one answer.")] = 1000
+    referrers_page: Annotated[int, Key(integer(1), "How many referrers one answer may list.")] = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubConfig:
     interval: Annotated[
-        float | None, Key(TIMEOUT, "Check every blob once in this time, spread over it, while serving.", "never")
+        float | None, Key(TIMEOUT, "Hash every blob once in this time, evenly spread, while serving.", "never")
     ] = None
-    rate: Annotated[int | None, Key(SIZE, "Read at most so many bytes a second.", "20MiB")] = 20 << 20
+    rate: Annotated[int | None, Key(SIZE, "Bytes to read per second at most.", "20MiB")] = 20 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
-    enabled: Annotated[bool, Key(BOOLEAN, "Answer with metrics, as Prometheus reads them, to everybody.")] = False
-    path: Annotated[str, Key(ENDPOINT, "Where they are answered.")] = "/metrics"
+    enabled: Annotated[bool, Key(BOOLEAN, "Serve metrics in the text format of Prometheus, to every client.")] = False
+    path: Annotated[str, Key(ENDPOINT, "The path of the metrics.")] = "/metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The least that is logged.")] = "info"
+    level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The lowest level that is logged.")] = "info"
     output: Annotated[str | None, Key(PATH, "File for the log, reopened on SIGHUP.", "standard error")] = None
-    format: Annotated[str, Key(choice("auto", "json", "text"), "auto: text on a terminal, else lines of JSON.")] = (
-        "auto"
-    )
-    audit: Annotated[str | None, Key(PATH, "File with a line for each write and who asked for it.", "none")] = None
+    format: Annotated[
+        str, Key(choice("auto", "json", "text"), "auto: text on a terminal, otherwise lines of JSON.")
+    ] = "auto"
+    audit: Annotated[
+        str | None, Key(PATH, "File with a line for each write and the client that requested it.", "none")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a configuration was made of: enough to read it again."""
+    """The sources of a configuration: enough to load it again."""
 
     path: str | None = None
-    flags: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     serving: bool = True
     waived: frozenset[str] = frozenset()
@@ -302,13 +310,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration. `origins` tells by path where a value was said; the rest are defaults."""
+    """A complete configuration. `origins` says by path where a value was set; the others are defaults."""
 
-    storage: Annotated[StorageConfig, Key(Table(StorageConfig), "What is served.")] = StorageConfig()
-    http: Annotated[HttpConfig, Key(Table(HttpConfig), "How it is served.")] = field(default_factory=HttpConfig)
-    scrub: Annotated[ScrubConfig, Key(Table(ScrubConfig), "Checking content while serving.")] = ScrubConfig()
-    metrics: Annotated[MetricsConfig, Key(Table(MetricsConfig), "What is counted while serving.")] = MetricsConfig()
-    log: Annotated[LogConfig, Key(Table(LogConfig), "What is logged, and where.")] = LogConfig()
+    storage: Annotated[StorageConfig, Key(Table(StorageConfig), "What to serve.")] = StorageConfig()
+    http: Annotated[HttpConfig, Key(Table(HttpConfig), "How to serve it.")] = field(default_factory=HttpConfig)
+    scrub: Annotated[ScrubConfig, Key(Table(ScrubConfig), "Checks of content while serving.")] = ScrubConfig()
+    metrics: Annotated[MetricsConfig, Key(Table(MetricsConfig), "Metrics of the server.")] = MetricsConfig()
+    log: Annotated[LogConfig, Key(Table(LogConfig), "What to log, and where.")] = LogConfig()
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, all of it, and what is only doubtful."""
+"""The mistakes and warnings about a configuration: all of them, not only the first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from zotctl.errors import ConfigError
 class Problems:
     """Mistakes and warnings, each once, in the order in which they were met.
 
-    `serving`: what would let in the wrong people, or answer clients wrongly, is refused; a job answers nobody.
+    `serving`: keys whose loss would let in the wrong clients, or answer clients wrongly, are refused. A job answers
+    no clients.
     `waived`: keys that are ignored on request, though a server would be refused for them.
     """
 
@@ -33,12 +34,12 @@ class Problems:
     def unsafe(self, where: str, key: str, text: str) -> None:
         """To serve without `key` would be wrong, and this version has no way to serve with it."""
         if self._serving and key in self._waived:
-            self.warn(where, "ignored, as was asked for")
+            self.warn(where, "ignored, as requested")
         elif self._serving:
             self.mistake(where, text)
 
     def doubtful(self, where: str, key: str, valid: Iterable[str], word: str) -> None:
-        """Nobody knows `key`, but it may be somebody else's."""
+        """An unknown `key` that another program may use: a warning."""
         names = {name.partition("_")[2]: name for name in valid}  # what all begin with makes any two alike
         if near := get_close_matches(key.partition("_")[2], names, n=1):
             self.warn(where, f"unknown {word}, ignored; did you mean {names[near[0]]}?")

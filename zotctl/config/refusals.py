@@ -1,4 +1,4 @@
-"""What a configuration may ask for and this version must not ignore, with the way out."""
+"""Settings that this version lacks and must not ignore, each with the way out."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ ACCESS_CONTROL = (
 OTHER_CLOUD = "only directories and S3 can be served; copy the content to one of them first"
 
 UNSAFE = {"http.auth": ACCESS_CONTROL, "http.access_control": ACCESS_CONTROL}
-"""Keys of our own file that a server refuses; a job lets nobody in."""
+"""Keys of our own file that a server refuses. A job ignores them, since it lets no clients in."""

@@ -1,6 +1,6 @@
 """How a bucket is reached and treated: the keys of [storage.s3], and of the table s3 of a root.
 
-What isn't said here is found as boto3 finds it: AWS_* variables, ~/.aws, the role of the machine.
+Settings that are absent here come from where boto3 finds them: AWS_* variables, ~/.aws, the role of the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CANNED = (
     "private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read", "bucket-owner-read",
     "bucket-owner-full-control",
 )  # fmt: skip
-"""ACLs of objects that S3 has names for."""
+"""The canned ACLs of S3."""
 
 
 def _lifetime(value: object) -> float:
@@ -44,16 +44,16 @@ class S3Config:
 
     endpoint: Annotated[
         str | None,
-        Key(URL, "Where the server is, if it isn't AWS: http://HOST:PORT.", "AWS_ENDPOINT_URL_S3, else AWS"),
+        Key(URL, "The server, if it is not AWS: http://HOST:PORT.", "AWS_ENDPOINT_URL_S3, or else AWS"),
     ] = None
-    region: Annotated[str | None, Key(TEXT, "The region.", "AWS_REGION, the profile, else us-east-1")] = None
+    region: Annotated[str | None, Key(TEXT, "The region.", "AWS_REGION, the profile, or else us-east-1")] = None
     access_key: Annotated[
-        str | None, Key(TEXT, "The access key. Without one: AWS_ACCESS_KEY_ID, ~/.aws, the role.")
+        str | None, Key(TEXT, "The access key. Without it: AWS_ACCESS_KEY_ID, ~/.aws, or the role.")
     ] = None
     secret_key: Annotated[
-        str | None, Key(SECRET, "Its secret. It is shown nowhere; better in AWS_SECRET_ACCESS_KEY or ~/.aws.")
+        str | None, Key(SECRET, "The secret key. It is never shown; prefer AWS_SECRET_ACCESS_KEY or ~/.aws.")
     ] = field(default=None, repr=False)
-    session_token: Annotated[str | None, Key(SECRET, "The session of temporary keys.")] = field(
+    session_token: Annotated[str | None, Key(SECRET, "The session token of temporary keys.")] = field(
         default=None, repr=False
     )
     profile: Annotated[str | None, Key(TEXT, "The profile in ~/.aws.", "AWS_PROFILE")] = None
@@ -61,49 +61,53 @@ class S3Config:
         str,
         Key(
             choice("auto", "path", "virtual"),
-            "Where the bucket is named: in the path or in the name of the host. auto: in the path where there is an "
-            "endpoint.",
+            "Where a URL names the bucket: in the path or in the host name. auto: in the path if an endpoint is set.",
         ),
     ] = "auto"
     dual_stack: Annotated[
-        bool, Key(BOOLEAN, "Reach AWS at its dual-stack endpoint, by IPv6 too.", "AWS_USE_DUALSTACK_ENDPOINT")
+        bool, Key(BOOLEAN, "Use the dual-stack endpoint of AWS, which supports IPv6.", "AWS_USE_DUALSTACK_ENDPOINT")
     ] = False
     accelerate: Annotated[
-        bool, Key(BOOLEAN, "Reach AWS by Transfer Acceleration, which the bucket has to have enabled.")
+        bool, Key(BOOLEAN, "Use Transfer Acceleration of AWS, which must be enabled for the bucket.")
     ] = False
     ca: Annotated[
-        str | None, Key(PATH, "Authorities, PEM, that vouch for the endpoint.", "AWS_CA_BUNDLE, the system's")
+        str | None,
+        Key(
+            PATH,
+            "Certificate authorities, PEM, that the endpoint is checked against.",
+            "AWS_CA_BUNDLE, or else the system's",
+        ),
     ] = None
-    insecure: Annotated[bool, Key(BOOLEAN, "Take any certificate of the endpoint.")] = False
+    insecure: Annotated[bool, Key(BOOLEAN, "Accept any certificate of the endpoint.")] = False
     storage_class: Annotated[
-        str | None, Key(TEXT, "Storage class of what is written, such as STANDARD_IA.", "the bucket's")
+        str | None, Key(TEXT, "Storage class of new objects, such as STANDARD_IA.", "the bucket's")
     ] = None
     encryption: Annotated[
         str | None,
-        Key(choice("AES256", "aws:kms", "aws:kms:dsse"), "Encryption by the server.", "the bucket's"),
+        Key(choice("AES256", "aws:kms", "aws:kms:dsse"), "Encryption by the object store.", "the bucket's"),
     ] = None
-    kms_key: Annotated[str | None, Key(TEXT, "Key for aws:kms.", "the account's")] = None
+    kms_key: Annotated[str | None, Key(TEXT, "The key for aws:kms.", "the account's")] = None
     acl: Annotated[
         str | None,
-        Key(choice(*CANNED), "Who may reach what is written beside its owner: a canned ACL.", "the bucket's"),
+        Key(choice(*CANNED), "Canned ACL of new objects.", "the bucket's"),
     ] = None
     redirect: Annotated[
         bool,
         Key(
             BOOLEAN,
-            "Answer a GET of a blob of 64 KiB or more with a signed URL of the bucket, so that its bytes don't pass "
-            "this server. Clients must be able to reach the endpoint.",
+            "Answer a GET of a blob of 64 KiB or more with a signed URL of the bucket, so that its bytes do not pass "
+            "through this server. Clients must be able to reach the endpoint.",
         ),
     ] = False
-    redirect_lifetime: Annotated[float, Key(LIFETIME, "How long such a URL holds.")] = 600.0
+    redirect_lifetime: Annotated[float, Key(LIFETIME, "How long such a URL is valid.")] = 600.0
     single_writer: Annotated[
         bool,
         Key(
             BOOLEAN,
-            "One process alone writes to this bucket: for object stores without conditional writes, which would lose "
-            "pushes of two. There is one worker then, and jobs that write run only while no server does. "
-            "ZOTCTL_SINGLE_WRITER sets it too.",
+            "Only one process writes to this bucket: for object stores without conditional writes, on which two "
+            "writers would lose each other's pushes. The server then has one worker, and jobs that write run only "
+            "while no server does. ZOTCTL_SINGLE_WRITER sets it too.",
         ),
     ] = False
-    upload_memory: Annotated[int, Key(MEMORY, "Memory for uploads under way, of each process.")] = 256 << 20
-    max_connections: Annotated[int, Key(integer(1, 10_000), "Connections of each process to the bucket.")] = 64
+    upload_memory: Annotated[int, Key(MEMORY, "Memory of each process for uploads in progress.")] = 256 << 20
+    max_connections: Annotated[int, Key(integer(1, 10_000), "Connections of each process to the object store.")] = 64

@@ -1,4 +1,4 @@
-"""What is in force, and where each value was said."""
+"""The effective configuration, and where each value was set."""
 
 from __future__ import annotations
 

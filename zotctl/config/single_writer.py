@@ -10,7 +10,7 @@ from zotctl.config.problems import Problems
 
 
 def with_one_writer(config: Config, origins: Mapping[str, str], problems: Problems) -> Config:
-    """As it is served. More workers that somebody asked for are a mistake."""
+    """The configuration with one worker, and no collection in `serve`. A larger `http.workers` in it is a mistake."""
     storage = config.storage
     if not any(_is_alone(root) for root in (*storage.roots, *(route.root for route in storage.routes))):
         return config
@@ -29,5 +29,5 @@ def _is_alone(root: RootConfig) -> bool:
 
 
 def _uncollected(root: RootConfig) -> RootConfig:
-    """The collection of `serve` is a process of its own, and would be a second writer: `zotctl gc` while it is down."""
+    """The collection in `serve` is a process, and would be a second writer: run `zotctl gc` while `serve` is down."""
     return replace(root, gc=False) if _is_alone(root) else root

@@ -1,6 +1,6 @@
 """The kinds of values: how each is read from a file, from the environment, and shown again.
 
-A reader raises ValueError with the rule that the value breaks; who calls it knows the key.
+A reader raises ValueError with the rule that the value breaks; the caller knows the key.
 """
 
 from __future__ import annotations

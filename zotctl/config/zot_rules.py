@@ -130,7 +130,7 @@ def refused(text: str) -> Rule:
 
 
 def unsafe(text: str) -> Rule:
-    """Ignoring it would be unsafe for a server; a job answers nobody."""
+    """Ignoring it would be unsafe for a server. A job answers no clients, and ignores it."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
