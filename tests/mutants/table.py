@@ -29,6 +29,7 @@ from tests.mutants import (
     retention_clocks,
     retention_rules,
     room_and_repairs,
+    taking_over,
 )
 from tests.mutants.mutant import Mutant
 
@@ -59,6 +60,7 @@ MODULES = (
     retention_clocks,
     retention_rules,
     room_and_repairs,
+    taking_over,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

@@ -1,0 +1,304 @@
+"""What other programs wrote beside ours is taken over, once and whole; a repository comes to be."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+OVER = "tests/storage/test_storage_taking_over.py::"
+SWAPPING = "tests/storage/test_storage_swapping.py::"
+FOREIGN = "tests/storage/test_storage_foreign.py::"
+
+MUTANTS = [
+    Mutant(
+        "late-writes-watched-once",
+        kinds.FOREIGN,
+        "I4",
+        "each of several late writes is merged",
+        "storage/local/index_file.py",
+        "return (old._replace(known=written) if now <= old.until else None), rows",
+        "return None, rows",
+        OVER + "test_i4_each_of_several_late_writes_is_merged",
+    ),
+    Mutant(
+        "late-writes-merged-again",
+        kinds.FOREIGN,
+        "I6",
+        "a late write is merged once",
+        "storage/local/index_file.py",
+        "return (old._replace(known=written) if now <= old.until else None), rows",
+        "return (old if now <= old.until else None), rows",
+        OVER + "test_i6_a_late_write_is_merged_once",
+    ),
+    Mutant(
+        "late-writes-without-patience",
+        kinds.FOREIGN,
+        "I4",
+        "a tool that takes its time is waited for",
+        "storage/local/index_file.py",
+        "return (old if now <= old.until + (PATIENCE if changed else 0) else None), []",
+        "return (old if now <= old.until else None), []",
+        OVER + "test_i4_a_late_write_that_takes_its_time_is_waited_for",
+    ),
+    Mutant(
+        "late-writes-fail-a-commit",
+        kinds.FAULTS,
+        "I4",
+        "what can't be merged fails no commit",
+        "storage/local/protocol.py",
+        ("            except ZotctlError as error:\n                tags"),
+        ("            except NotFound as error:\n                tags"),
+        OVER + "test_a_late_write_that_can_not_be_merged_fails_no_commit[create]",
+    ),
+    Mutant(
+        "refused-merge-is-done",
+        kinds.FAULTS,
+        "I4",
+        "a merge that is refused leaves the file",
+        "storage/local/index_file.py",
+        (
+            "                (outcome,) = self._commit(held, [_merged(before, after)], transaction)\n"
+            "                if outcome is not None:\n"
+            "                    raise outcome\n"
+        ),
+        "                self._commit(held, [_merged(before, after)], transaction)\n",
+        OVER + "test_i4_a_merge_that_is_refused_leaves_the_file",
+    ),
+    Mutant(
+        "merged-without-a-look",
+        kinds.RESTORES,
+        "I5",
+        "what is merged comes back from the trash",
+        "storage/local/index_file.py",
+        (
+            "        for row in after.new_rows(before):\n"
+            "            _is_there(tx, row)  # whatever it leads to comes back from the trash; what is missing is missing\n"
+        ),
+        "",
+        OVER + "test_i5_what_is_merged_comes_back_from_the_trash",
+    ),
+    Mutant(
+        "came-out-and-thrown-away",
+        kinds.FOREIGN,
+        "I4",
+        "what came out of a swap that failed is kept",
+        "storage/local/index_file.py",
+        "        if now is not None and (written is None or same_file(now, written)):\n",
+        "        if now is not None:\n",
+        OVER + "test_i4_what_came_out_of_a_swap_that_failed_is_not_thrown_away",
+    ),
+    Mutant(
+        "came-out-and-not-looked-at",
+        kinds.FOREIGN,
+        "I4",
+        "is what came out what was read?",
+        "storage/local/index_file.py",
+        "                is_known = same_file(reader.info(), was)",
+        "                is_known = bool(same_file(reader.info(), reader.info()))",
+        SWAPPING + "test_i4_a_tag_that_was_renamed_in_at_the_last_moment_is_there_when_we_answer",
+    ),
+    Mutant(
+        "owed-though-never-named",
+        kinds.FOREIGN,
+        "I4",
+        "an index that never got its name is no debt",
+        "storage/local/index_file.py",
+        "if not info.is_file or info.mtime_ns in (swap.ours, swap.before):",
+        "if not info.is_file or info.mtime_ns == swap.before:",
+        OVER + "test_an_index_that_never_got_its_name_is_no_debt",
+    ),
+    Mutant(
+        "owed-though-it-was-read",
+        kinds.FOREIGN,
+        "I6",
+        "the index that ours was made of is no debt",
+        "storage/local/index_file.py",
+        "if not info.is_file or info.mtime_ns in (swap.ours, swap.before):",
+        "if not info.is_file or info.mtime_ns == swap.ours:",
+        SWAPPING + "test_the_index_that_ours_was_made_of_is_no_debt",
+    ),
+    Mutant(
+        "debt-discarded-before-it-is-paid",
+        kinds.FLUSHES,
+        "I4",
+        "what can't be taken over now is the next time",
+        "storage/local/index_file.py",
+        (
+            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                if outcome is not None:\n"
+            "                    raise outcome\n"
+            "                self._context.discard(key)\n"
+        ),
+        (
+            "                self._context.discard(key)\n"
+            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                if outcome is not None:\n"
+            "                    raise outcome\n"
+        ),
+        OVER + "test_i4_what_can_not_be_taken_over_now_is_the_next_time",
+    ),
+    Mutant(
+        "debt-refused-is-paid",
+        kinds.FAULTS,
+        "I4",
+        "what can't be looked at is taken over the next time",
+        "storage/local/index_file.py",
+        (
+            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                if outcome is not None:\n"
+            "                    raise outcome\n"
+            "                self._context.discard(key)\n"
+        ),
+        (
+            "                self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                self._context.discard(key)\n"
+        ),
+        OVER + "test_i4_nor_what_can_not_be_looked_at",
+    ),
+    Mutant(
+        "debt-of-what-is-gone",
+        kinds.CHILDREN,
+        "I5",
+        "a row whose content is gone is not taken over",
+        "storage/local/index_file.py",
+        "draft.adopt([row for row in rows if _is_there(tx, row)])",
+        "draft.adopt(list(rows))",
+        OVER + "test_i5_a_row_whose_content_is_gone_is_not_taken_over",
+    ),
+    Mutant(
+        "debt-of-links",
+        kinds.FOREIGN,
+        "I14",
+        "nothing is taken over in a repository that is a link",
+        "storage/local/protocol.py",
+        "        if owed and self.owns(name):",
+        "        if owed:",
+        OVER + "test_i14_nothing_is_taken_over_in_a_repository_that_is_a_link",
+    ),
+    Mutant(
+        "index-written-over-a-foreign-one",
+        kinds.SECOND_LOOK,
+        "I4",
+        "the index is looked at again before it is replaced",
+        "storage/local/index_file.py",
+        "            if self._now(name).generation != before.generation or held.too_long():",
+        "            if held.too_long():",
+        FOREIGN + "test_i4_a_write_before_the_rename_is_merged[before the check]",
+    ),
+    Mutant(
+        "commit-by-an-old-list-of-the-trash",
+        kinds.RESTORES,
+        "I6",
+        "a commit lists the trash anew",
+        "storage/local/protocol.py",
+        "return self._protocol.blobs.find(self._held.name, digest, fresh=True)",
+        "return self._protocol.blobs.find(self._held.name, digest)",
+        OVER + "test_i6_a_commit_finds_what_was_condemned_just_now",
+    ),
+    Mutant(
+        "flush-by-an-old-list-of-the-trash",
+        kinds.RESTORES,
+        "I6",
+        "a flush lists the trash anew",
+        "storage/local/blobs.py",
+        (
+            "                if not self._trash.restore(name, digest, fresh=True):\n"
+            "                    raise\n"
+            "            else:\n"
+            "                return"
+        ),
+        (
+            "                if not self._trash.restore(name, digest):\n"
+            "                    raise\n"
+            "            else:\n"
+            "                return"
+        ),
+        OVER + "test_i6_a_flush_finds_what_was_condemned_just_now",
+    ),
+    Mutant(
+        "deletion-by-an-old-list-of-the-trash",
+        kinds.RESTORES,
+        "I7",
+        "a deletion lists the trash anew",
+        "storage/local/protocol.py",
+        "            if not self.trash.restore(name, digest, fresh=True):",
+        "            if not self.trash.restore(name, digest):",
+        OVER + "test_i7_a_deletion_finds_what_was_condemned_just_now",
+    ),
+    Mutant(
+        "layout-before-its-index",
+        kinds.FLUSHES,
+        "I1",
+        "index.json comes before oci-layout",
+        "storage/local/layouts.py",
+        (
+            "        if self._context.stat(keys.index(name)) is None:\n"
+            "            self._place(name, keys.index(name), empty_index().render())\n"
+            "            self._flush(name)\n"
+            "        if self._context.stat(keys.layout(name)) is None:\n"
+            "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n"
+        ),
+        (
+            "        if self._context.stat(keys.layout(name)) is None:\n"
+            "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n"
+            "        if self._context.stat(keys.index(name)) is None:\n"
+            "            self._place(name, keys.index(name), empty_index().render())\n"
+            "            self._flush(name)\n"
+        ),
+        OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
+    ),
+    Mutant(
+        "layout-without-a-lock",
+        kinds.LOCKS,
+        "I1",
+        "a layout is made under its lock",
+        "storage/local/layouts.py",
+        (
+            "        if held is None:\n"
+            "            with self._context.locks.hold(name) as taken:\n"
+            "                return self.make(name, algorithm, taken)\n"
+        ),
+        "",
+        OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
+    ),
+    Mutant(
+        "layout-before-its-index-on-the-device",
+        kinds.FLUSHES,
+        "I1",
+        "index.json is on the device before oci-layout is seen",
+        "storage/local/layouts.py",
+        ("            self._place(name, keys.index(name), empty_index().render())\n            self._flush(name)\n"),
+        "            self._place(name, keys.index(name), empty_index().render())\n",
+        OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
+    ),
+    Mutant(
+        "layout-not-on-the-device",
+        kinds.FLUSHES,
+        "I4",
+        "a layout is on the device before a push is answered",
+        "storage/local/layouts.py",
+        ("            self._place(name, keys.layout(name), LAYOUT_BYTES)\n        self._flush(name)\n"),
+        "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n",
+        OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
+    ),
+    Mutant(
+        "layout-of-unflushed-bytes",
+        kinds.FLUSHES,
+        "I3",
+        "the files of a layout are flushed before they are seen",
+        "storage/local/layouts.py",
+        ("                writer.write([body])\n                writer.sync()\n"),
+        "                writer.write([body])\n",
+        OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
+    ),
+    Mutant(
+        "layout-left-half-made",
+        kinds.FAULTS,
+        "I1",
+        "a half-made layout is made whole",
+        "storage/local/layouts.py",
+        "        if self._context.stat(keys.layout(name)) is not None and self._context.stat(keys.index(name)) is not None:",
+        "        if self._context.stat(keys.layout(name)) is not None:",
+        OVER + "test_i3_a_half_made_layout_gets_its_index",
+    ),
+]
