@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from zotctl.errors import BlobUploadUnknown, Busy, Unavailable, UploadConflict
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket.uploads import state
-from zotctl.storage.bucket.uploads.sessions import IDLE_FOR
+from zotctl.storage.bucket.uploads.sessions import IDLE_FOR, SAVED_WITHIN
 
 MANY = 5 * PART + 77
 
@@ -144,3 +146,79 @@ def test_a_session_goes_after_what_it_has_stored(world: World, failing: str) -> 
     with world.one.resume_upload("a", upload_id) as upload:
         upload.cancel()
     assert not world.memory.parts and keys.session(upload_id) not in world.memory.stored
+
+
+class Saving:
+    """An upload whose client is gone: a thread has begun to store its session. It goes on when `world`'s clock does."""
+
+    def __init__(self, world: World, upload_id: str, *, fails: bool = False, ends: bool = True) -> None:
+        self._begun, self._go, self._fails = threading.Event(), threading.Event(), fails
+        self.upload = world.one.resume_upload("a", upload_id)
+        self.upload.write([b"arrived"])
+        world.objects.before = self._before
+        self._thread = threading.Thread(target=self._close)
+        self._thread.start()
+        assert self._begun.wait(10)
+        world.objects.before = None
+        self.sleeps = 0
+        self._ends = ends
+        world.time.on_sleep = self._slept
+
+    def _before(self, method: str, _: object) -> None:
+        self._begun.set()
+        assert self._go.wait(10)
+        if self._fails:
+            raise Unavailable("away")
+
+    def _close(self) -> None:
+        with suppress(Unavailable):
+            self.upload.close()
+
+    def _slept(self) -> None:
+        self.sleeps += 1
+        if self._ends:
+            self.end()
+
+    def end(self) -> None:
+        self._go.set()
+        self._thread.join(10)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_comes_while_a_session_is_being_stored_waits_for_it(world: World, fails: bool) -> None:
+    """A client that was cut off asks for the offset, is told what the session says, and goes on there."""
+    upload_id = world.one.start_upload("a", "sha256")
+    saving = Saving(world, upload_id, fails=fails)
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.expect()
+        assert upload.offset == (0 if fails else len(b"arrived")) and saving.sleeps == 1
+    assert not world.one.uploads._claims and not world.one.uploads._saving
+
+
+def test_an_upload_that_is_cancelled_while_it_is_being_stored_is_gone(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    Saving(world, upload_id)
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.cancel()
+    assert world.left() == []
+    with pytest.raises(BlobUploadUnknown):
+        world.one.resume_upload("a", upload_id)
+
+
+def test_a_session_that_takes_long_to_be_stored_is_a_conflict(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    saving, began = Saving(world, upload_id, ends=False), world.time.at
+    with pytest.raises(UploadConflict):
+        world.one.resume_upload("a", upload_id)
+    assert SAVED_WITHIN <= world.time.at - began < 2 * SAVED_WITHIN
+    saving.end()
+
+
+def test_an_upload_that_is_being_written_is_a_conflict_at_once(world: World) -> None:
+    upload_id = world.one.start_upload("a", "sha256")
+    began = world.time.at
+    with world.one.resume_upload("a", upload_id) as upload:
+        upload.write([b"x"])
+        with pytest.raises(UploadConflict):
+            world.one.resume_upload("a", upload_id)
+    assert world.time.at == began

@@ -33,6 +33,9 @@ REMEMBERED = 1024
 IDLE_FOR = 30.0
 """Seconds after which the tail of an upload that nobody goes on with is dropped; the session has it, too."""
 SENDERS = 8
+SAVED_WITHIN = 5.0
+"""Seconds that the next request waits for the last one, whose client is gone, to store what has arrived."""
+LOOK_EVERY = 0.02
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class BucketUploads:
         self.senders = ThreadPoolExecutor(SENDERS, "parts") if context.threads is not None else None
         self._idle: OrderedDict[str, Idle] = OrderedDict()
         self._claims: set[str] = set()
+        self._saving: set[str] = set()
+        """Of the claims: nothing more is written, and a client may see already what is being stored."""
         self._ended: set[str] = set()
         """Published; what they have stored is being removed."""
         self._mutex = threading.Lock()
@@ -133,16 +138,25 @@ class BucketUploads:
         return part
 
     def _claim(self, name: str, upload_id: str) -> Idle | None:
+        until = self.context.clock.elapsed() + SAVED_WITHIN
+        while True:
+            with self._mutex:
+                if upload_id in self._ended:
+                    raise unknown(upload_id)
+                if upload_id not in self._claims:
+                    idle = self._idle.get(upload_id)
+                    if idle is not None and idle.state.session.name != name:
+                        raise unknown(upload_id)
+                    self._claims.add(upload_id)
+                    return self._idle.pop(upload_id, None)
+                if upload_id not in self._saving or self.context.clock.elapsed() > until:
+                    raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
+            self.context.clock.sleep(LOOK_EVERY)
+
+    def saving(self, upload_id: str) -> None:
+        """The last that its writer does: whoever comes now waits for its end."""
         with self._mutex:
-            if upload_id in self._ended:
-                raise unknown(upload_id)
-            if upload_id in self._claims:
-                raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
-            idle = self._idle.get(upload_id)
-            if idle is not None and idle.state.session.name != name:
-                raise unknown(upload_id)
-            self._claims.add(upload_id)
-            return self._idle.pop(upload_id, None)
+            self._saving.add(upload_id)
 
     def release(self, upload_id: str, state: UploadState | None = None) -> None:
         """Nobody writes it any more; `state`: somebody may go on with it."""
@@ -150,6 +164,7 @@ class BucketUploads:
             self._remember(state)
         with self._mutex:
             self._claims.discard(upload_id)
+            self._saving.discard(upload_id)
 
     def _remember(self, state: UploadState) -> None:
         if self.budget.wanted:

@@ -199,7 +199,8 @@ class BucketUpload:
     # -- the session ----------------------------------------------------------------------------
 
     def save(self) -> None:
-        """What has arrived outlives this process. Raises UploadConflict, Unavailable."""
+        """What has arrived outlives this process; nothing more comes. Raises UploadConflict, Unavailable."""
+        self._uploads.saving(self.id)
         try:
             if self._named and self._open and not self._broken:
                 self._keep()
