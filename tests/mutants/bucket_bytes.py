@@ -9,6 +9,7 @@ DIALECTS = "tests/storage/test_bucket_dialects.py::"
 GONE = "tests/storage/test_bucket_gone.py::"
 HALVES = "tests/storage/test_bucket_halves.py::"
 HISTORY = "tests/storage/test_bucket_history.py::"
+SHARED = "tests/storage/test_bucket_shared.py::"
 RETRYING = "tests/storage/test_bucket_retrying.py::"
 
 MUTANTS = [
@@ -138,8 +139,8 @@ MUTANTS = [
         "I2",
         "a mark of damage is compared with what is there now",
         "storage/bucket/reservations.py",
-        "        if known is None or self._context.clock.boottime() >= known.believed or digest in self._context.damaged:",
-        "        if known is None or self._context.clock.boottime() >= known.believed:",
+        "if self._context.clock.boottime() >= looked.at + BELIEVED or digest in self._context.damaged:",
+        "if self._context.clock.boottime() >= looked.at + BELIEVED:",
         GONE + "test_a_mark_is_about_what_is_there_and_not_about_what_is_remembered",
     ),
     Mutant(
@@ -163,6 +164,62 @@ MUTANTS = [
         GONE + "test_a_short_object_is_404_at_old_and_fresh_servers",
     ),
     Mutant(
+        "loss-kept-to-oneself",
+        kinds.BELIEVED,
+        "I2",
+        "what one worker finds missing, none says to be there",
+        "storage/bucket/reservations.py",
+        "        self._context.lost.change(digest)\n",
+        "",
+        SHARED + "test_what_one_worker_finds_missing_none_says_to_be_there",
+    ),
+    Mutant(
+        "loss-of-others-ignored",
+        kinds.BELIEVED,
+        "I2",
+        "a look is believed until a worker finds a loss",
+        "storage/bucket/reservations.py",
+        "return self._context.lost.seen(digest) == looked.lost",
+        "return True",
+        SHARED + "test_a_manifest_that_one_worker_finds_missing_none_says_to_be_there",
+    ),
+    Mutant(
+        "look-dated-by-its-answer",
+        kinds.BELIEVED,
+        "I2",
+        "what had been lost is read before the request",
+        "storage/bucket/reservations.py",
+        (
+            "            if found is not None and not is_stub(digest, found.size):\n"
+            "                self.confirm(name, digest, found, since, looked)\n"
+        ),
+        (
+            "            if found is not None and not is_stub(digest, found.size):\n"
+            "                self.confirm(name, digest, found, since, self.look(digest))\n"
+        ),
+        SHARED + "test_a_look_that_began_before_the_loss_is_not_believed_after_it",
+    ),
+    Mutant(
+        "missing-manifest-kept-to-oneself",
+        kinds.BELIEVED,
+        "I2",
+        "a manifest that can't be read is said to be there by none",
+        "storage/bucket/blobs.py",
+        "            self._reservations.forget(name, digest)\n            raise\n",
+        "            raise\n",
+        SHARED + "test_a_manifest_that_one_worker_finds_missing_none_says_to_be_there",
+    ),
+    Mutant(
+        "mark-kept-to-oneself",
+        kinds.BELIEVED,
+        "I2",
+        "what one worker marks as damaged, none says to be there",
+        "storage/bucket/damage.py",
+        "        self._context.marked.change(digest)\n",
+        "",
+        SHARED + "test_what_one_worker_finds_damaged_none_says_to_be_there",
+    ),
+    Mutant(
         "wrong-length-believed",
         kinds.BELIEVED,
         "I2",
@@ -178,8 +235,8 @@ MUTANTS = [
         "I2",
         "a manifest whose bytes are known is looked for once in half a minute",
         "storage/bucket/blobs.py",
-        "        if until is not None and now < until and digest not in self._context.damaged:",
-        "        if until is not None:",
+        "if known is not None and self._reservations.believes(digest, known):",
+        "if known is not None:",
         GONE + "test_a_manifest_that_went_is_404_though_its_bytes_are_known",
     ),
     Mutant(

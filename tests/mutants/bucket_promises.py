@@ -168,10 +168,8 @@ MUTANTS = [
         "I2",
         "what was seen counts from when the look began",
         "storage/bucket/reservations.py",
-        "        known = Reservation(found, since, since.at + self._context.window, looked + BELIEVED)",
-        (
-            "        known = Reservation(found, since, since.at + self._context.window, self._context.clock.boottime() + BELIEVED)"
-        ),
+        "        known = Reservation(found, since, since.at + self._context.window, looked)",
+        "        known = Reservation(found, since, since.at + self._context.window, self.look(digest))",
         RESERVATIONS + "test_what_was_seen_is_believed_from_when_the_look_began",
     ),
     Mutant(
@@ -312,8 +310,8 @@ MUTANTS = [
         "I2",
         "a mark voids the manifest that was seen",
         "storage/bucket/blobs.py",
-        "        if until is not None and now < until and digest not in self._context.damaged:",
-        "        if until is not None and now < until:",
+        "if known is not None and self._reservations.believes(digest, known):",
+        "if known is not None and looked.at < known.at + 30:",
         GONE + "test_a_manifest_that_is_marked_is_404_though_its_bytes_are_known",
     ),
     Mutant(
@@ -352,8 +350,8 @@ MUTANTS = [
         "I11",
         "and that of a manifest",
         "storage/bucket/blobs.py",
-        ("since, since.at)\n        self._heal(digest, place)"),
-        "since, since.at)",
+        ("since, looked)\n        self._heal(digest, place)"),
+        "since, looked)",
         GONE + "test_a_manifest_that_is_pushed_again_takes_the_mark_away",
     ),
     Mutant(
@@ -373,7 +371,7 @@ MUTANTS = [
         "nor what is marked in its source",
         "storage/bucket/blobs.py",
         (
-            "        if place != target and digest in self._context.damaged:\n            self.sound(source, digest, self._context.objects.head(place))"
+            "        if place != target and self._damaged.suspects(digest):\n            self.sound(source, digest, self._context.objects.head(place))"
         ),
         "",
         GONE + "test_what_is_marked_is_not_mounted",

@@ -17,7 +17,7 @@ from tests.faults import Crash
 from tests.simulation.baton import SECOND, Violation
 from zotctl.errors import StorageError
 from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
-from zotctl.storage.bucket.shared_marks import Mark
+from zotctl.storage.bucket.shared_marks import DigestMarks, Mark
 from zotctl.storage.clock import Clock
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Machine:
         self.memory, self.now, self.dice, self.delay = memory, now, dice, delay
         self.faults = [[*fault] for fault in faults]
         self.had_faults = bool(faults)
-        self.one_host, self.deletions = one_host, Mark()
-        """Are all processes on one host? Then they hear of each other's deletions at once."""
+        self.one_host, self.deletions, self.lost, self.marked = one_host, Mark(), DigestMarks(), DigestMarks()
+        """Are all processes on one host? Then they hear of each other's deletions and losses at once."""
         self.ghost: Ghost
         self.processes: list[Process] = []
         self.late: list[Late] = []

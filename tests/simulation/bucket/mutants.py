@@ -23,7 +23,7 @@ from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
-from zotctl.storage.bucket.reservations import Reservation, Reservations, Since
+from zotctl.storage.bucket.reservations import Look, Reservation, Reservations, Since
 from zotctl.storage.protocol import Change
 
 
@@ -84,13 +84,15 @@ def _fresh_needs_no_p2(self: Reservations, name: str, digest: Digest) -> Object:
 _reserve, _reservation_all, _publish = Reservations.reserve, Reservations.reserve_all, Reservations.publish
 
 
-def _all_fresh_need_no_p2(self: Reservations, name: str, digests: Iterable[Digest]) -> dict[Digest, Object]:
+def _all_fresh_need_no_p2(
+    self: Reservations, name: str, digests: Iterable[Digest], *, fresh: bool = False
+) -> dict[Digest, Object]:
     done = {}
     for digest in digests:
         try:
             done[digest] = _fresh_needs_no_p2(self, name, digest)
         except NotFound:
-            done |= _reservation_all(self, name, [digest])
+            done |= _reservation_all(self, name, [digest], fresh=fresh)
     return done
 
 
@@ -100,8 +102,8 @@ def _publish_without_p2(
     found = self._context.head(keys.reservation(digest, name))
     if found is None or found.age >= self._context.window:
         return _publish(self, name, digest, place, make, new=new)
-    done: Object = make()
-    self.confirm(name, digest, done, self.now(name)._replace(at=self.now(name).at - found.age))
+    looked, done = self.look(digest), make()
+    self.confirm(name, digest, done, self.now(name)._replace(at=self.now(name).at - found.age), looked)
     return done
 
 
@@ -109,7 +111,7 @@ def _unseen(self: Reservations, name: str, digest: Digest, since: Since) -> Obje
     """P3 from memory."""
     size = len(BODIES[digest]) if digest in BODIES else len(MANIFESTS[digest].body)
     found = Object(self._context.places(name, digest)[0], size, "", 0.0, 0.0)
-    self.confirm(name, digest, found, since)
+    self.confirm(name, digest, found, since, self.look(digest))
     return found
 
 
@@ -123,8 +125,9 @@ def _write_once(self: Reservations, name: str, digest: Digest) -> Since:
     return self.now(name)
 
 
-def _for_ever(self: Reservations, name: str, digest: Digest, found: Object, since: Since) -> None:
-    self._confirmed.put((name, since.epoch, digest), Reservation(found, float("inf")))
+def _for_ever(self: Reservations, name: str, digest: Digest, found: Object, since: Since, looked: Look) -> None:
+    for_ever = Reservation(found, since, float("inf"), looked._replace(at=float("inf")))
+    self._confirmed.put((name, since.epoch, digest), for_ever)
 
 
 def _whatever_the_time(self: Reservations, since: Since) -> bool:
@@ -149,9 +152,9 @@ def _wait_and_forget(self: DeletionIntents, wanted: Iterable[str]) -> bool:
 
 def _publish_manifest_blindly(self: BucketBlobs, name: str, digest: Digest, body: bytes) -> None:
     if self._reservations.confirmed(name, digest) is None:
-        place, since = keys.blob(name, digest), self._reservations.now(name)
+        place, since, looked = keys.blob(name, digest), self._reservations.now(name), self._reservations.look(digest)
         etag = self._context.objects.put(place, body)
-        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since)
+        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, looked)
 
 
 # -- index.json -----------------------------------------------------------------------------------
@@ -264,7 +267,7 @@ OFF: dict[str, Off] = {
     ),
     "P2 for a fresh hold, too": Off(
         [
-            (Reservations, "reservation", _fresh_needs_no_p2),
+            (Reservations, "reserve", _fresh_needs_no_p2),
             (Reservations, "reserve_all", _all_fresh_need_no_p2),
             (Reservations, "publish", _publish_without_p2),
         ],

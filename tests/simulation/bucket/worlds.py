@@ -21,7 +21,6 @@ from zotctl.storage import Store
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.shared_marks import Mark
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
 from zotctl.storage.root import Root
 
@@ -36,8 +35,9 @@ def open_store(process: Process, *, dedupe: bool, part: int = PART) -> Store:
     """What a process makes when it starts; that itself is no step."""
     objects = Retrying(process.objects, process.clock)  # type: ignore[arg-type]
     machine = process.machine
-    deletions = machine.deletions if machine.one_host else Mark()
-    context = BucketContext(objects, process.clock, dedupe, machine.delay, pooled=dedupe, deletions=deletions)
+    context = BucketContext(objects, process.clock, dedupe, machine.delay, pooled=dedupe)
+    if machine.one_host:
+        context.deletions, context.lost, context.marked = machine.deletions, machine.lost, machine.marked
     root = Root(BucketProtocol(context, MemoryBudget(1 << 20, part=part)), read_only=False)
     root.committer = Direct(root.protocol)  # type: ignore[assignment, arg-type]
     return Store([root], process.clock)

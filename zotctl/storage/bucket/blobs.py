@@ -17,7 +17,7 @@ from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
 from zotctl.storage.bucket.objects.replacing import hashed
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.reservations import BELIEVED, Reservations
+from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.bucket.zot_stubs import Stubs
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info, Reader
@@ -37,8 +37,8 @@ class BucketBlobs:
     ) -> None:
         self._context, self._damaged, self._stubs, self._indexes = context, damaged, stubs, indexes
         self._reservations, self._intents = reservations, intents
-        self._manifests: Lru[tuple[str, str], float] = Lru(SEEN_MANIFESTS)
-        """Until when they are said to be there."""
+        self._manifests: Lru[tuple[str, str, Digest], Look] = Lru(SEEN_MANIFESTS)
+        """The last looks that have shown them, by epoch."""
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -73,16 +73,20 @@ class BucketBlobs:
 
     def has_manifest(self, name: str, digest: Digest, size: int) -> bool:
         """See `StoreProtocol.still_has`: what was read, written or seen within the last half minute."""
-        now = self._context.clock.boottime()
-        until = self._manifests.get((name, digest))
-        if until is not None and now < until and digest not in self._context.damaged:
+        looked, seen = self._reservations.look(digest), self._seen(name, digest)
+        known = self._manifests.get(seen)
+        if known is not None and self._reservations.believes(digest, known):
             return True
         for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
             found = self._context.head(place)
             if found is not None and found.size == size and not self._damaged.holds(digest, found):
-                self._manifests.put((name, digest), now + BELIEVED)
+                self._manifests.put(seen, looked)
                 return True
+        self._reservations.forget(name, digest)
         return False
+
+    def _seen(self, name: str, digest: Digest) -> tuple[str, str, Digest]:
+        return name, self._reservations.now(name).epoch, digest
 
     def distrust(self, name: str, digest: Digest) -> bool:
         """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
@@ -95,15 +99,16 @@ class BucketBlobs:
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Of a row of index.json, which is the right to it. NotFound, Damaged."""
-        seen = self._context.clock.boottime()
+        looked, seen = self._reservations.look(digest), self._seen(name, digest)
         try:
             reader = self._open(name, digest, keys.blob(name, digest))
         except (NotFound, Damaged):
             if self._context.pooled:
                 with suppress(NotFound, Damaged):
                     return self._open(name, digest, keys.shared(digest))
+            self._reservations.forget(name, digest)
             raise
-        self._manifests.put((name, digest), seen + BELIEVED)
+        self._manifests.put(seen, looked)
         return reader
 
     def lying(self, name: str, digest: Digest) -> Object | None:
@@ -165,17 +170,19 @@ class BucketBlobs:
         if self._reservations.confirmed(name, digest) is not None:
             return
         place, since = keys.blob(name, digest), self._reservations.now(name)  # which is when it begins to be put, too
+        looked = self._reservations.look(digest)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
         while self._intents.wait_out([place]):
             since = self._reservations.now(name)
             etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
-        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, since.at)
+        looked = looked._replace(at=since.at)
+        self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, looked)
         self._heal(digest, place)
 
     def _heal(self, digest: Digest, place: str) -> None:
         """What was written there is another object than the one that was marked; its mark is of no use any more."""
-        if digest in self._context.damaged:
+        if self._damaged.suspects(digest):
             self._damaged.clear(digest, place)
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
@@ -191,7 +198,7 @@ class BucketBlobs:
 
     def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
         """In the pool it is there already; else one copy on the server's side, which no mark is about."""
-        if place != target and digest in self._context.damaged:
+        if place != target and self._damaged.suspects(digest):
             self.sound(source, digest, self._context.objects.head(place))
         found = self._context.objects.head(place) if place == target else self._context.objects.copy(place, target)
         self.sound(source, digest, found)

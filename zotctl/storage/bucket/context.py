@@ -14,7 +14,7 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.parallel import abreast
 from zotctl.storage.bucket.objects.seam import Object, Objects
-from zotctl.storage.bucket.shared_marks import Mark
+from zotctl.storage.bucket.shared_marks import DigestMarks, Mark
 from zotctl.storage.bucket.ticket_lock import Turn, at_once
 from zotctl.storage.clock import Clock
 
@@ -45,6 +45,10 @@ class BucketContext:
     """Can there be anything in the pool? Looked up now and then; False spares a request where something is absent."""
     deletions: Mark = field(default_factory=Mark)
     """Another after each delete by a client that this process or one beside it has answered."""
+    lost: DigestMarks = field(default_factory=DigestMarks)
+    """Another for a digest after each look, of this process or one beside it, that has found it missing or damaged."""
+    marked: DigestMarks = field(default_factory=DigestMarks)
+    """Another after each mark of damage that was written."""
     turn: Turn = at_once
     """At a repository's index.json, between the processes of this server."""
     threads: ThreadPoolExecutor | None = None

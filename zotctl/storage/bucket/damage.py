@@ -15,14 +15,18 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.cache import Lru
 
 LOOK_EVERY = 30.0
+UNMARKED = 10_000
 
 
 class DamagedObjects:
     def __init__(self, context: BucketContext) -> None:
         self._context = context
         self._looked = float("-inf")
+        self._unmarked: Lru[Digest, bytes] = Lru(UNMARKED)
+        """Of these, no mark was found since `context.marked` was so."""
 
     def refresh(self, *, now: bool = False) -> None:
         """Learn what others have marked; a LIST twice a minute, or `now`. Never raises for a bucket that is away."""
@@ -45,7 +49,7 @@ class DamagedObjects:
 
     def holds(self, digest: Digest, found: Object) -> bool:
         """Is this object known to be damaged? A request only where some copy of the digest is."""
-        if digest not in self._context.damaged:
+        if not self.suspects(digest):
             return False
         with suppress(NotFound):
             got = self._context.objects.get(_mark(digest, found.key))
@@ -54,10 +58,25 @@ class DamagedObjects:
             return got is not None and got[1] == _identity(now)
         return False
 
+    def suspects(self, digest: Digest) -> bool:
+        """Is some copy of it marked? A request where a process beside this one has marked one since the last LIST."""
+        marked = self._context.marked.seen(digest)
+        if digest in self._context.damaged:
+            return True
+        if not any(marked) or self._unmarked.get(digest) == marked:
+            return False
+        if next(self._context.objects.list(f"{keys.damaged_links(digest)}/"), None) is None:
+            self._unmarked.put(digest, marked)
+            return False
+        self._context.damaged.add(digest)
+        return True
+
     def mark(self, digest: Digest, found: Object) -> None:
         """From now on nobody reads this object, until it is written again."""
         self._context.objects.put(_mark(digest, found.key), _identity(found))
         self._context.damaged.add(digest)
+        self._context.marked.change(digest)
+        self._context.lost.change(digest)
 
     def clear(self, digest: Digest, key: str) -> None:
         self._context.objects.delete(_mark(digest, key))

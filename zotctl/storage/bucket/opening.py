@@ -23,7 +23,7 @@ from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.bucket.objects.settings import BucketSettings
 from zotctl.storage.bucket.probe import probe, require_shared, require_whole
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.shared_marks import OF_THIS_SERVER
+from zotctl.storage.bucket.shared_marks import DAMAGED_ON_THIS_SERVER, LOST_ON_THIS_SERVER, OF_THIS_SERVER
 from zotctl.storage.bucket.single_writer import SingleWriterLease, refuse_beside_one
 from zotctl.storage.bucket.ticket_lock import at_once
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
@@ -66,6 +66,8 @@ def open_bucket(
         server=client.endpoint,
         direct=client if serving else None,  # a job waits until the bucket is there again
         deletions=OF_THIS_SERVER,
+        lost=LOST_ON_THIS_SERVER,
+        marked=DAMAGED_ON_THIS_SERVER,
         turn=ticket_lock.OF_THIS_SERVER.of(objects.label, clock) if serving else at_once,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )

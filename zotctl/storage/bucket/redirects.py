@@ -8,7 +8,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.reservations import BELIEVED, Reservations
+from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.cache import Lru
 from zotctl.storage.protocol import Elsewhere
 
@@ -19,7 +19,7 @@ KNOWN = 100_000
 
 class _Seen(NamedTuple):
     object: Object
-    until: float
+    looked: Look
 
 
 class Redirects:
@@ -47,8 +47,8 @@ class Redirects:
         now = self._reservations.now(name)
         if (confirmed := self._reservations.confirmed(name, digest)) is not None:
             return confirmed
-        seen = self._seen.get((name, now.epoch, digest))
-        if seen is None or now.at >= seen.until or digest in self._context.damaged:
-            seen = _Seen(self._blobs.locate(name, digest), now.at + BELIEVED)
+        seen, looked = self._seen.get((name, now.epoch, digest)), self._reservations.look(digest)
+        if seen is None or not self._reservations.believes(digest, seen.looked):
+            seen = _Seen(self._blobs.locate(name, digest), looked)
             self._seen.put((name, now.epoch, digest), seen)
         return seen.object

@@ -39,15 +39,22 @@ class Since(NamedTuple):
     epoch: str
 
 
+class Look(NamedTuple):
+    """When a request began that has shown or made an object, and what had been lost by then (`context.lost`)."""
+
+    at: float
+    lost: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reservation that this process knows of: good until its hold is a window old. `believed`: until when it is
+    """A reservation that this process knows of: good until its hold is a window old. While `looked` is believed, it is
     answered from memory; then one look at the object is enough."""
 
     object: Object
     since: Since
     until: float
-    believed: float
+    looked: Look
 
 
 Right = Callable[[str, Digest], bool]
@@ -73,9 +80,17 @@ class Reservations:
     def confirmed(self, name: str, digest: Digest) -> Object | None:
         """Promised, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
         known = self._known(name, digest)
-        if known is None or self._context.clock.boottime() >= known.believed or digest in self._context.damaged:
-            return None
-        return known.object
+        return known.object if known is not None and self.believes(digest, known.looked) else None
+
+    def look(self, digest: Digest) -> Look:
+        """To be taken before the request."""
+        return Look(self._context.clock.boottime(), self._context.lost.seen(digest))
+
+    def believes(self, digest: Digest, looked: Look) -> bool:
+        """Is the object still said to be there that this look has shown?"""
+        if self._context.clock.boottime() >= looked.at + BELIEVED or digest in self._context.damaged:
+            return False
+        return self._context.lost.seen(digest) == looked.lost
 
     def since(self, name: str, digest: Digest) -> Since | None:
         """P1 and P2 of a reservation that still holds."""
@@ -89,12 +104,14 @@ class Reservations:
     def now(self, name: str) -> Since:
         return Since(self._context.clock.boottime(), self._epoch(name))
 
-    def confirm(self, name: str, digest: Digest, found: Object, since: Since, looked: float) -> None:
-        """`looked`: when the request began that has shown or made the object."""
-        known = Reservation(found, since, since.at + self._context.window, looked + BELIEVED)
+    def confirm(self, name: str, digest: Digest, found: Object, since: Since, looked: Look) -> None:
+        """`looked`: that which has shown or made the object."""
+        known = Reservation(found, since, since.at + self._context.window, looked)
         self._confirmed.put((name, since.epoch, digest), known)
 
     def forget(self, name: str, digest: Digest) -> None:
+        """It was found missing or damaged: nobody on this server believes an older look."""
+        self._context.lost.change(digest)
         self._confirmed.drop((name, self._epoch(name), digest))
 
     def _epoch(self, name: str) -> str:
@@ -158,7 +175,7 @@ class Reservations:
                 and self._context.head(keys.reservation(digest, name)) is None
             ):
                 continue  # it was deleted under an intent that was withdrawn before P2
-            looked = self._context.clock.boottime()
+            looked = self.look(digest)
             found = make()
             if self._covers(since):
                 self.confirm(name, digest, found, since, looked)
@@ -224,7 +241,7 @@ class Reservations:
 
     def _check(self, name: str, digest: Digest, since: Since) -> Object:
         """P3. What was remembered is void where there is nothing."""
-        looked = self._context.clock.boottime()
+        looked = self.look(digest)
         for place in self._context.places(name, digest):
             found = self._context.head(place)
             if found is not None and not is_stub(digest, found.size):

@@ -1,15 +1,20 @@
-"""What the processes of one server tell each other at once: that somebody has deleted something.
+"""What the processes of one server tell each other at once: that somebody has deleted something, or found a loss.
 
 A reservation that one worker remembers is void when another has deleted the blob (DELETE by a client). Between hosts
-the epoch in index.json says so; on one host a HEAD must not say 200 after the DELETE was answered.
+the epoch in index.json says so; on one host a HEAD must not say 200 after the DELETE was answered. What one worker has
+found missing or damaged, none says to be there; other hosts hear of it within `reservations.BELIEVED`.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import zlib
+
+from zotctl.oci.digest import Digest
 
 SIZE = 8
+SLOTS = 8192
 
 
 class Mark:
@@ -26,5 +31,32 @@ class Mark:
         self._page[:SIZE] = os.urandom(SIZE)
 
 
-OF_THIS_SERVER = Mark(mmap.mmap(-1, mmap.PAGESIZE))
-"""Shared by all processes that were forked after this module was loaded."""
+class DigestMarks:
+    """A value for each digest, random and another after each `change` of it. Some share one, and change together."""
+
+    def __init__(self, page: bytearray | mmap.mmap | None = None) -> None:
+        self._page = bytearray(SIZE * SLOTS) if page is None else page
+
+    def seen(self, digest: Digest) -> bytes:
+        """Zeros before the first change."""
+        at = self._at(digest)
+        return bytes(self._page[at : at + SIZE])
+
+    def change(self, digest: Digest) -> None:
+        """After what it tells of, and before anybody is told."""
+        at = self._at(digest)
+        self._page[at : at + SIZE] = os.urandom(SIZE)
+
+    def _at(self, digest: Digest) -> int:
+        """The same in all processes, as Python's own hash is not."""
+        return zlib.crc32(digest.encode()) % SLOTS * SIZE
+
+
+def _shared(size: int) -> mmap.mmap:
+    """By all processes that are forked after this module was loaded."""
+    return mmap.mmap(-1, size)
+
+
+OF_THIS_SERVER = Mark(_shared(mmap.PAGESIZE))
+LOST_ON_THIS_SERVER = DigestMarks(_shared(SIZE * SLOTS))
+DAMAGED_ON_THIS_SERVER = DigestMarks(_shared(SIZE * SLOTS))
