@@ -52,7 +52,7 @@ class Place:
 
     def ages(self) -> Ages:
         """As a run that begins now has them."""
-        return Ages(self.driver, self.clock.now())
+        return Ages(self.driver, self.clock.now(), self.clock)
 
     # -- what lies there --------------------------------------------------------------------------
 

@@ -223,7 +223,7 @@ def test_a_restored_backup_counts_from_the_restore(tmp_path: Path) -> None:
     path = tmp_path / keys.blob("a", digest)
     os.utime(path, (time.time() + YEAR, time.time() + YEAR))
     info = store.roots[0].driver.stat(keys.blob("a", digest))
-    ages = Ages(store.roots[0].driver, time.time())
+    ages = Ages(store.roots[0].driver, time.time(), store.clock)
     assert ages.written(keys.blob("a", digest), info) == info.ctime_ns / 1e9
     assert path.stat().st_mtime > time.time() + YEAR / 2
     assert collect(store, 0.0, rules=Rules(delay=0.0)).summary["purged"] == 1

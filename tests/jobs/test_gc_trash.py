@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests import images
-from tests.faults import FailOn, Faults, NoSpaceAfter
+from tests.faults import FailOn, Faults, Meanwhile, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
 from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NotFound, ReadOnlyStorage
@@ -247,6 +247,38 @@ def test_a_folder_is_as_old_as_the_last_thing_that_came_into_it(place: Place) ->
     assert place.collect().summary["purged"] == 0
     place.wait(1.1)
     assert place.collect().summary["purged"] == 2
+
+
+def test_a_clock_that_is_set_back_makes_nothing_old(place: Place) -> None:
+    """Between the look at what lies there and the question what time it is: less time has gone by, not more."""
+    push_image(place.store, "a", "v1")
+    place.stray()
+
+    def set_back_and_condemn() -> None:
+        place.wait(-1.5)
+        condemn(place, "20200101T000000-a")
+
+    def is_probe(key: str) -> bool:
+        return key.startswith(keys.tmp("now-"))
+
+    place.collect(place.open(Meanwhile(place.driver, "unlink", set_back_and_condemn, is_probe)))
+    assert place.store.repository("a").blob(STRAY) == 5
+
+
+def test_what_is_written_while_a_run_goes_on_is_not_ahead_of_its_clock(place: Place) -> None:
+    """Put right, it would count from when the run began, and go too early in the next."""
+    push_image(place.store, "a", "v1")
+    place.stray()
+    ages = place.ages()
+    place.wait(2)
+    condemn(place, "20200101T000000-a")
+    (folder,) = trash_of(place).folders()
+    info = place.driver.stat(folder.key)
+    assert ages.written(folder.key, info) == info.mtime_ns / 1e9
+    assert ages.changed(folder.key, info) == max(info.mtime_ns, info.ctime_ns) / 1e9
+    assert place.driver.stat(folder.key) == info
+    place.wait(0.5)
+    assert place.collect().summary["purged"] == 0
 
 
 # -- gc --restore ---------------------------------------------------------------------------------

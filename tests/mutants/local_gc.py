@@ -129,8 +129,10 @@ MUTANTS = [
         "I11",
         "what goes wrong in one repository leaves the others their turn",
         "jobs/local/gc.py",
-        ("        with run.guarded(folder.name, root):\n            _purge_folder(run, root, folder, stamp)\n"),
-        "        _purge_folder(run, root, folder, stamp)\n",
+        (
+            "        with run.guarded(folder.name, root):\n            _purge_folder(run, root, folder, info.mtime_ns if info else 0)\n"
+        ),
+        "        _purge_folder(run, root, folder, info.mtime_ns if info else 0)\n",
         "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",
     ),
     Mutant(

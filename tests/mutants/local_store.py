@@ -149,8 +149,8 @@ MUTANTS = [
         "I6",
         "a folder is as old as what came last",
         "jobs/local/gc.py",
-        "if (info := root.local.context.stat(folder.key)) is None:",
-        "if (info := root.local.context.stat(keys.trash_run(folder.run))) is None:",
+        "condemned = ages.written(folder.key, info)",
+        "condemned = float(datetime.strptime(folder.run[:15] + 'Z', '%Y%m%dT%H%M%S%z').timestamp())",
         "tests/jobs/test_gc_trash.py::test_a_folder_is_as_old_as_the_last_thing_that_came_into_it",
     ),
     Mutant(

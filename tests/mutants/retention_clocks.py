@@ -13,6 +13,30 @@ TIMES = "tests/jobs/test_import_times.py::"
 
 MUTANTS = [
     Mutant(
+        "written-meanwhile-is-ahead",
+        kinds.DELAY,
+        "I6",
+        "what is written while a run goes on is not ahead of its clock",
+        "jobs/local/ages.py",
+        "present = self.now + self._clock.boottime() - self._began",
+        "present = self.now",
+        "tests/jobs/test_gc_trash.py::test_what_is_written_while_a_run_goes_on_is_not_ahead_of_its_clock",
+    ),
+    Mutant(
+        "purge-asks-the-time-first",
+        kinds.DELAY,
+        "I6",
+        "a purge asks what time it is when it knows all stamps",
+        "jobs/local/gc.py",
+        """    lying = [(folder, root.local.context.stat(folder.key)) for folder in trash.folders()]
+    ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
+""",
+        """    ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
+    lying = [(folder, root.local.context.stat(folder.key)) for folder in trash.folders()]
+""",
+        "tests/jobs/test_gc_trash.py::test_a_clock_that_is_set_back_makes_nothing_old",
+    ),
+    Mutant(
         "signature-counts-as-image",
         kinds.RETENTION,
         "I5",
@@ -118,7 +142,7 @@ MUTANTS = [
         "I11",
         "a file that is dated ahead is put right",
         "jobs/local/ages.py",
-        "                self._driver.touch(key, int(self.now * 1e9))",
+        "                self._driver.touch(key, int(present * 1e9))",
         "                pass",
         AHEAD + "test_a_blob_goes_after_the_delay",
     ),

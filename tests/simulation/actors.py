@@ -26,6 +26,7 @@ from zotctl.errors import (
     NameUnknown,
     NotFound,
     NotYetReadable,
+    ReadOnly,
     Referenced,
 )
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
@@ -45,7 +46,8 @@ AWAY = (Busy, LayoutInvalid, NameUnknown, NotYetReadable)
 """Answers that tell nothing: a lock that a frozen process holds, an index.json that a tool is in the middle of,
 a repository that is not there (any more)."""
 SWEPT = 60
-"""Seconds after which a collector takes temporary files away: who is frozen for so long may have to begin again."""
+"""Seconds after which a collector takes temporary files away: who is frozen for so long may have to begin again, and so
+may who was pushing when the clock was set ahead."""
 JOB_ERRORS = ("Busy", "LayoutInvalid", "NotYetReadable", "HeldElsewhere")
 
 
@@ -72,8 +74,13 @@ class Client:
         except AWAY as error:
             machine.note(self.process.name, "ANSWER", type(error).__name__)
             raise GivenUp from error
+        except ReadOnly as error:
+            if repo not in machine.links:
+                raise
+            self.answer("405 read-only")
+            raise GivenUp from error
         except (NotFound, BlobUploadUnknown) as error:
-            if machine.now - op.time < SWEPT * SECOND:
+            if machine.now - op.time < SWEPT * SECOND and not machine.skewed:
                 raise
             machine.note(self.process.name, "ANSWER", f"too slow: {error.message}")
             raise GivenUp from error
@@ -111,8 +118,7 @@ class Client:
             self.ghost.reserve(self.process, repo, digest)
 
     def mount(self, source: str, repo: str, digest: str) -> bool:
-        granted = frozenset({(repo, digest)} if (source, digest) in self.ghost.granted else ())
-        with self.op("mount", repo, digest, grants=granted):
+        with self.op("mount", repo, digest, source=source):
             repository = self.store.repository_for_push(repo)
             if not repository.mount_blob(self.here(source), parse_digest(digest)):
                 self.answer("mount 202")
@@ -231,7 +237,9 @@ class Client:
             for error in report.errors:
                 self.answer(f"{kind}: {error['error']}")
                 swept = error["error"] == "NotFound" and self.machine.now - op.time > SWEPT * SECOND
-                if error["error"] not in JOB_ERRORS and not (swept and keys.TMP in error["reason"]):
+                refused = error["error"] == "ReadOnly" and bool(self.machine.links)
+                refused |= error["error"] == "ClockDoubtful" and self.machine.skewed
+                if error["error"] not in JOB_ERRORS and not refused and not (swept and keys.TMP in error["reason"]):
                     self.ghost.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
             self.ghost.settle(self.process)
 
@@ -353,8 +361,9 @@ def regretter(repo: str, digest: str) -> Script:
     return run
 
 
-def collector(name: str = "gc", *, foreign: bool = False) -> Script:
-    options = GcOptions(delay=DELAY, rules=Rules(delay=DELAY, foreign=foreign))
+def collector(name: str = "gc", *, foreign: bool = False, doubts: bool = False) -> Script:
+    """`doubts`: it compares the clock with what it was, as the command does."""
+    options = GcOptions(delay=DELAY, rules=Rules(delay=DELAY, foreign=foreign), compares_clock=doubts)
     return lambda client: client.job("gc", name, lambda run: gc(run, lambda root: options))
 
 
@@ -372,7 +381,7 @@ def sweeper() -> Script:
     """The end of a collector alone."""
 
     def work(run: Run) -> None:
-        sweep(run, run.roots[0], DELAY, Ages(run.roots[0].driver, run.clock.now()))
+        sweep(run, run.roots[0], DELAY, Ages(run.roots[0].driver, run.clock.now(), run.clock))
 
     return lambda client: client.job("purge", "sweep", work)
 
@@ -431,6 +440,19 @@ def undoer() -> Script:
 def scrubber(*, repair: bool = True) -> Script:
     options = ScrubOptions(workers=1, repair=repair)
     return lambda client: client.job("scrub", "scrub", lambda run: scrub(run, options))
+
+
+def clock_setter(*seconds: float) -> Script:
+    """What sets the host's clock, each time by so much."""
+
+    def run(client: Client) -> None:
+        machine = client.machine
+        for step in seconds:
+            client.sleep(0.002)
+            client.process.turn("set the clock", f"{step:+g} s")
+            machine.skew, machine.skewed = machine.skew + int(step * SECOND), True
+
+    return run
 
 
 def later(delays: float, body: Script) -> Script:

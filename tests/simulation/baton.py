@@ -6,6 +6,7 @@ a switch to the scheduler before each call, and a look by the ghost after it. Sa
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ TICK = 4_000_000
 """Of a kernel's coarse clock, which gives many calls one time stamp."""
 
 
+CHANGES = frozenset(("create", "append", "link", "rename", "exchange", "unlink", "mkdir", "rmdir", "touch"))
+"""Calls that change what is there."""
+
+
 class Violation(BaseException):
     """An invariant is broken. Not an Exception, so that no handler of the code under test swallows it."""
 
@@ -43,6 +48,12 @@ class Machine:
         self.driver, self.now, self.coarse = driver, now, coarse
         self.commit = False
         """Do its stores flush what they are told?"""
+        self.links: frozenset[str] = frozenset()
+        """Repositories that are symbolic links out of the store."""
+        self.skew = 0
+        """Nanoseconds by which the host's clock is wrong, for its processes and for what stamps its files."""
+        self.skewed = False
+        """Was it ever?"""
         self.ghost: Ghost
         self.processes: list[Process] = []
         self.trace: list[tuple[str, str, str, str]] = []
@@ -54,10 +65,11 @@ class Machine:
 
     def file_time(self) -> int:
         """What the file system stamps a change with."""
+        now = self.now + self.skew
         if self.coarse:
-            return self.now - self.now % TICK
+            return now - now % TICK
         self.stamps += 1
-        return self.now + self.stamps % STEP
+        return now + self.stamps % STEP
 
     def note(self, who: str, method: str, key: str = "", target: str = "") -> None:
         self.trace.append((who, method, key, target))
@@ -68,13 +80,16 @@ class SimClock(Clock):
         self._process, self._machine = process, process.machine
 
     def now(self) -> float:
-        return self._machine.now / SECOND
+        return (self._machine.now + self._machine.skew) / SECOND
 
     def now_ns(self) -> int:
         self._machine.stamps += 1
-        return self._machine.now + self._machine.stamps % STEP
+        return self._machine.now + self._machine.skew + self._machine.stamps % STEP
 
     def elapsed(self) -> float:
+        return self._machine.now / SECOND
+
+    def boottime(self) -> float:
         return self._machine.now / SECOND
 
     def sleep(self, seconds: float) -> None:
@@ -165,6 +180,8 @@ class Process:
             raise Crash
         machine.trace.append((self.name, method, key, target))
         machine.now += STEP
+        if machine.links and method in CHANGES:
+            machine.ghost.changes(self, method, key, target)
 
     def kill(self) -> None:
         """Unwind what is left of it."""
@@ -195,6 +212,8 @@ class Turns:
     def stat(self, key: str) -> Info:
         self._turn("stat", key)
         info = self._inner.stat(key)
+        if key in self._machine.links:
+            info = info._replace(mode=stat.S_IFLNK | 0o777)
         if "/blobs/" in key:
             self._process.seen[key] = (self._machine.steps, self._machine.now)
         return info

@@ -78,7 +78,7 @@ def _may_stay(machine: Machine, key: str) -> bool:
     if key.startswith(f"{keys.POOL}/"):
         return machine.driver.names[key].nlink > 1 or bool(machine.ghost.rotten)
     name, found, encoded = key.partition("/blobs/sha256/")
-    if not found or key.startswith("."):
+    if not found or key.startswith(".") or name in machine.links:
         return True
     repo, names = machine.ghost.repo(name), machine.driver.names
     subjects = {d for d in subject_roots(repo.rows.digests) if blob_key(name, d) in names}

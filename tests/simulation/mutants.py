@@ -8,13 +8,16 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from zotctl.errors import CannotLink, NotFound
+from zotctl.errors import CannotLink, Exists, NotFound
+from zotctl.jobs import gc as collector_module
 from zotctl.jobs.check.damage import HashResult, Inspector, Looked
 from zotctl.jobs.local import dedupe as dedupe_module
 from zotctl.jobs.local import gc as gc_module
+from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, history, keys, repository
+from zotctl.storage.clock import AHEAD
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.index import Index
@@ -25,6 +28,7 @@ from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.naming import own_name
+from zotctl.storage.local.owned import Owned
 from zotctl.storage.local.pool import Copy, Pool, PoolEntry
 from zotctl.storage.local.protocol import LocalProtocol, LocalTransaction
 from zotctl.storage.local.trash import Trash
@@ -239,6 +243,27 @@ def _nothing(*arguments: Any, **more: Any) -> None:
     return None
 
 
+def _ours(self: Owned, name: str) -> bool:
+    return True
+
+
+def _back_into_any(self: Trash, run: str, name: str, digest: Digest) -> bool:
+    with suppress(NotFound, Exists):
+        self._context.link_into(keys.condemned(run, name, digest), keys.blob(name, digest))
+    return self._context.stat(keys.blob(name, digest)) is not None
+
+
+def _ahead_of_when_it_began(self: Ages, key: str, *stamps: float) -> float:
+    if stamps[0] - self.now <= AHEAD:
+        return stamps[0]
+    self._driver.touch(key, int(self.now * 1e9))
+    return self.now
+
+
+def _doubts_nothing(*arguments: Any, **more: Any) -> None:
+    return None
+
+
 OFF: dict[str, Off] = {
     "lock in condemn": Off([(Collection, "_condemn_batch", _condemn_without_lock)], ("push gc", "push gc gc"), 500),
     "second look at the index under it": Off(
@@ -287,6 +312,14 @@ OFF: dict[str, Off] = {
         [(Inspector, "_stands", _stands_by_number_and_time)], ("replaced",), 500
     ),
     "a result's file is held, not known by its number": Off([(Inspector, "again", _let_go)], ("replaced",), 500),
+    "a link out of the store is not ours": Off([(Owned, "has", _ours)], ("linked",), 100),
+    "nothing comes back from the trash into a link": Off([(Trash, "restore_from", _back_into_any)], ("linked",), 100),
+    "what is written while a run goes on is not ahead": Off(
+        [(Ages, "_first", _ahead_of_when_it_began)], ("clocks",), 1500
+    ),
+    "a clock that is far ahead is doubted": Off(
+        [(collector_module, "require_clock", _doubts_nothing)], ("clocks",), 300
+    ),
     "an event is written again that went to an older history": Off(
         [(LocalHistory, "_append", _appended_unseen)], ("compaction",), 1000
     ),

@@ -328,6 +328,33 @@ def _compaction(rng: Random) -> Cast:
     return [("compact", a.compacter("a")), *rng.sample(others, rng.choice([1, 2, 3]))]
 
 
+def _linked(rng: Random) -> Cast:
+    """A repository that is a link out of the store is read, and nothing else."""
+    image = rng.choice([M0, M1, M2])
+    others = [
+        ("push", a.pusher("l", image, "u")), ("read", a.reader("l", "t")), ("undel", a.restorer(rng.choice(M2.blobs))),
+        ("mount", a.mounter("l", rng.choice("bn"), image, "u")), ("heal", a.uploader("a", M0.blobs[1], M1.blobs[1])),
+        ("gc", a.collector()), ("purge", a.purger()), ("dedupe", a.deduper()), ("undo", a.undoer()),
+        ("scrub", a.scrubber()), ("blob", a.blob_deleter("l", *M1.blobs)),
+    ]  # fmt: skip
+    return [("look", a.looker("l", *M2.blobs)), *rng.sample(others, rng.choice([1, 2, 3]))]
+
+
+def _clocks(rng: Random) -> Cast:
+    """The host's clock is set while others push and collect: back by any time, and ahead by more than a day, which a
+    collector doubts."""
+    image = rng.choice([M1, M2, M6])
+    steps = [rng.choice([-1e6, -3600.0, -150.0, -50.0, 1e5, 1e6, 1e8]) for _ in range(rng.choice([1, 1, 2, 3]))]
+    others = [
+        ("gc", a.collector(doubts=True)),
+        ("gc2", a.later(rng.choice([0, 0.01, 0.5]), a.collector("gc2", doubts=True))),
+        ("ask", a.reserved("a", image, "w", slow=rng.choice([0, 0.7]))), ("read", a.reader("a", "t")),
+        ("blob", a.blob_deleter("a", *M1.blobs)), ("untag", a.untagger("a", "t")),
+    ]  # fmt: skip
+    push = a.pusher("a", image, "u", slow=rng.choice([0, 0.3, 0.9]))
+    return [("ntp", a.clock_setter(*steps)), ("push", push), *others[: rng.choice([1, 2, 2, 3, 5, 6])]]
+
+
 LATER: dict[str, Scene] = {
     "foreign rename": Scene("old", _foreign_rename),
     "foreign rename commit": Scene("old", _foreign_rename_commit),
@@ -335,6 +362,8 @@ LATER: dict[str, Scene] = {
     "pool sweep": Scene("rotten copy", _pool_sweep),
     "pool swap": Scene("rotten copy", _pool_swap),
     "rotten copy": Scene("rotten copy", _rotten_copy),
+    "linked": Scene("linked", _linked),
+    "clocks": Scene("noted clock", _clocks),
     "compaction": Scene("long history", _compaction, crashes=False),
     "replaced": Scene("rotten copy", _replaced),
 }

@@ -11,6 +11,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.simulation.baton import SECOND, Machine, Process
 from tests.simulation.content import BODIES, M0, M1, M2, M4, M5, Image
 from tests.simulation.ghost import DELAY, Ghost, blob_key
+from zotctl.jobs.clock_check import note_clock
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.local.context import LocalContext
@@ -55,6 +56,8 @@ class Maker:
         self.store, self.other = open_store(process), open_store(process, dedupe=False)
         self.rotten: list[str] = []
         """Keys of files that are damaged."""
+        self.links: set[str] = set()
+        """Repositories that are links out of the store, from the start on."""
         context = self.store.roots[0].protocol.context
         for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.TRASH, keys.HISTORY):
             context.make_dirs(directory)
@@ -134,6 +137,25 @@ def _rotten_copy(maker: Maker) -> None:
         maker.rot("c", digest)
 
 
+def _linked(maker: Maker) -> None:
+    """`l` was moved away, and a link is in its place: what was condemned there still lies in the trash, and it shares a
+    damaged file with `a`, as a copy by hard links does."""
+    _rot(maker)
+    maker.at(-15)
+    maker.image("l", M0, "t")
+    maker.blobs("l", (*M1.blobs, *M2.blobs))
+    maker.at(-0.7)
+    maker.condemn("l", "20000102T000000-r1", M2.blobs)
+    maker.links.add("l")
+
+
+def _noted_clock(maker: Maker) -> None:
+    """A collector has seen what the clock says."""
+    _old(maker)
+    maker.at(-0.1)
+    note_clock(maker.store.roots[0], maker.store.clock)
+
+
 def _long_history(maker: Maker) -> None:
     """Of `a`: most of it is about what is gone."""
     _old(maker)
@@ -148,7 +170,9 @@ MADE: dict[str, Callable[[Maker], None]] = {
     "twice": _twice,
     "rot": _rot,
     "rotten copy": _rotten_copy,
+    "linked": _linked,
     "long history": _long_history,
+    "noted clock": _noted_clock,
 }
 
 
@@ -166,7 +190,7 @@ def new_world(kind: str, *, coarse: bool, commit: bool = False) -> Machine:
     """A copy of its own of a world, with a ghost that knows all that is there."""
     made = _made(kind)
     machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
-    machine.commit = commit
+    machine.commit, machine.links = commit, frozenset(made.links)
     machine.tokens = made.machine.tokens
     machine.ghost = Ghost(machine, [machine.driver.names[key] for key in made.rotten])
     return machine

@@ -401,7 +401,7 @@ def test_a_name_in_tmp_is_as_old_as_the_link_and_not_as_the_file(memory: MemoryD
         writer.dress(None, LONG_AGO)
     memory.link(A, keys.tmp("held"))
     run = Run("gc", store)
-    leftovers.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now()))
+    leftovers.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now(), run.clock))
     assert memory.stat(keys.tmp("held")).nlink == 2
 
 

@@ -93,7 +93,7 @@ def _explain_digest(
     info = root.local.context.stat(keys.blob(name, digest))
     if info is not None:
         began = ActiveUploads(root, options.delay, now).since(name)
-        written = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=True).written("", info)
+        written = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written("", info)
         at = written + options.delay
         why = "no manifest reaches it"
         if written >= began:

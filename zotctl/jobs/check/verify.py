@@ -125,7 +125,11 @@ class _Verify:
             if info is not None:
                 modes.look(f"{root.label}/{key}".rstrip("/"), info)
         left = [Remark("orphan", t.reason, details={"path": t.path}) for t in temporaries(root, now)]
-        for remark in (*modes.remarks(), *left, *_dead_uploads(root, Ages(root.driver, now, rehearsed=True))):
+        for remark in (
+            *modes.remarks(),
+            *left,
+            *_dead_uploads(root, Ages(root.driver, now, self._run.clock, rehearsed=True)),
+        ):
             tell(self._run, "", remark, (), dict(remark.details))
 
 

@@ -10,22 +10,26 @@ from __future__ import annotations
 from contextlib import suppress
 
 from zotctl.errors import StorageError
-from zotctl.storage.clock import is_ahead
+from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Driver, Info
 
 LONG_AGO = 0.0
 
 
 class Ages:
-    """In one run. `now`: by the clock that stamps the files. `at_once`: the delay is zero. `rehearsed`: nothing is
-    written, and what would be put right counts as new. Times in seconds since 1970."""
+    """In one run. `now`: by the clock that stamps the files, this very moment; `clock` tells how long ago that is later
+    on. `at_once`: the delay is zero. `rehearsed`: nothing is written, and what would be put right counts as new. Times
+    in seconds since 1970."""
 
-    def __init__(self, driver: Driver, now: float, *, at_once: bool = False, rehearsed: bool = False) -> None:
+    def __init__(
+        self, driver: Driver, now: float, clock: Clock, *, at_once: bool = False, rehearsed: bool = False
+    ) -> None:
         self._driver, self.now, self._at_once, self._rehearsed = driver, now, at_once, rehearsed
+        self._clock, self._began = clock, clock.boottime()
 
     def later(self, now: float) -> Ages:
         """The same, as the run goes on."""
-        return Ages(self._driver, now, at_once=self._at_once, rehearsed=self._rehearsed)
+        return Ages(self._driver, now, self._clock, at_once=self._at_once, rehearsed=self._rehearsed)
 
     def written(self, key: str, info: Info) -> float:
         """When the content of a file, or the names of a directory, changed last, at the most."""
@@ -40,12 +44,14 @@ class Ages:
         return self.now - at >= delay
 
     def _first(self, key: str, *stamps: float) -> float:
+        # What was written while the run went on is not ahead: put right, it would count from when the run began.
+        present = self.now + self._clock.boottime() - self._began
         for at in stamps:
-            if not is_ahead(at, self.now):
+            if not is_ahead(at, present):
                 return at
         if self._at_once:
             return LONG_AGO
         if not self._rehearsed:
             with suppress(StorageError):
-                self._driver.touch(key, int(self.now * 1e9))
-        return self.now
+                self._driver.touch(key, int(present * 1e9))
+        return present

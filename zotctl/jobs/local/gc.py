@@ -22,6 +22,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Reachable, ReachableBlobs
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
+from zotctl.storage.driver import Info
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
@@ -51,7 +52,7 @@ class LocalCollector:
         self.halted = threading.Event()
         self._run, self._root = run, root
         now, rehearsed = run.clock.now(), run.dry_run or options.dry_run
-        self._ages = Ages(root.driver, now, at_once=options.delay == 0, rehearsed=rehearsed)
+        self._ages = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=rehearsed)
         self._chosen = Chosen(options, ActiveUploads(root, options.delay, now, self._ages))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
 
@@ -219,22 +220,23 @@ def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
 
 
 def purge(run: Run, root: Root, chosen: Chosen) -> None:
-    """Free what has lain in the trash for longer than it is kept, by the storage's own clock."""
+    """Free what has lain in the trash for longer than it is kept, by the storage's own clock, which is asked when all
+    stamps are known: set back in between, it makes nothing old."""
     trash = root.local.trash
-    ages = Ages(root.driver, trash.now() / 1e9, at_once=chosen.options.kept == 0)
-    for folder in list(trash.folders()):
+    lying = [(folder, root.local.context.stat(folder.key)) for folder in trash.folders()]
+    ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
+    for folder, info in lying:
         run.check()
-        stamp = trash.stamp(folder)
-        if not run.covers(folder.name) or not _is_due(root, folder, chosen, ages):
+        if not run.covers(folder.name) or not _is_due(folder, info, chosen, ages):
             continue
         with run.guarded(folder.name, root):
-            _purge_folder(run, root, folder, stamp)
+            _purge_folder(run, root, folder, info.mtime_ns if info else 0)
         trash.sweep(folder)
 
 
-def _is_due(root: Root, folder: Folder, chosen: Chosen, ages: Ages) -> bool:
+def _is_due(folder: Folder, info: Info | None, chosen: Chosen, ages: Ages) -> bool:
     """What was condemned after the oldest active upload began is left for that, whatever it takes."""
-    if (info := root.local.context.stat(folder.key)) is None:
+    if info is None:
         return True
     condemned = ages.written(folder.key, info)
     if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):

@@ -51,7 +51,7 @@ class ActiveUploads:
     def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
         """`ages` None: only to look."""
         self._began: dict[str, float] = {}
-        ages = ages or Ages(root.driver, now, at_once=delay == 0, rehearsed=True)
+        ages = ages or Ages(root.driver, now, root.local.clock, at_once=delay == 0, rehearsed=True)
         for upload in uploads(root, ages):
             moving = not ages.is_old(upload.moved, max(delay, JUST_BEGUN))
             if moving and not ages.is_old(upload.started, GREATEST_AGE):
