@@ -30,6 +30,7 @@ from tests.mutants import (
     retention_rules,
     room_and_repairs,
     taking_over,
+    verifying,
 )
 from tests.mutants.mutant import Mutant
 
@@ -61,6 +62,7 @@ MODULES = (
     retention_rules,
     room_and_repairs,
     taking_over,
+    verifying,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

@@ -31,9 +31,11 @@ from zotctl.errors import IoFailed, NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
+from zotctl.storage.local import index_file
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.protocol import LocalTransaction
 from zotctl.storage.local.trash import Trash
+from zotctl.storage.locks import Held
 
 MANIFEST = THEIRS.digest
 
@@ -128,6 +130,78 @@ def test_a_late_write_that_can_not_be_merged_fails_no_commit(
 
 def _is_index(key: str) -> bool:
     return key == "a/index.json"
+
+
+def test_i4_of_too_many_that_are_watched_the_oldest_is_looked_at(
+    root: Path, tool: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was found in it waits for its own turn, whatever is committed elsewhere meanwhile."""
+    monkeypatch.setattr(index_file, "WATCHED", 1)
+    store = store_of(root)
+    push_image(store, "b", "v1")
+    push_image(store, "a", "ours", seed="ours")
+    tool.write("theirs")
+    push_image(store, "b", "v2", seed="v2")
+    push_image(store, "b", "v3", seed="v3")
+    store.maintain()
+    assert tags(root) == ["ours", "theirs", "v1"]
+
+
+# -- one commit ---------------------------------------------------------------------------------
+
+
+def test_i3_an_index_is_on_the_device_before_it_has_its_name() -> None:
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver)
+    push_image(store, "a", "v1")
+    driver.calls.clear()
+    push_image(store, "a", "v2", seed="v2")
+    steps = [(call.method, call.key) for call in driver.calls if "/.index.json" in call.key]
+    assert [method for method, _ in steps if method in ("sync", "exchange")] == ["sync", "exchange"]
+
+
+def test_two_indexes_of_one_moment_have_two_time_stamps(clock: Hand) -> None:
+    """Of one size, and with a number that was used again, they would look like one."""
+    memory = MemoryDriver(clock=lambda: int(clock.at * 1e9))
+    store = store_over(memory, clock=clock)
+    push_image(store, "a", "v1")
+    stamps = []
+    for tag in ("v2", "v3"):
+        clock.at += 1
+        push_image(store, "a", tag, seed=tag)
+        stamps.append(memory.stat(keys.index("a")).mtime_ns)
+    assert len(set(stamps)) == 2
+
+
+def test_i10_a_lock_that_was_held_too_long_is_taken_anew_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may have taken it for that of a dead process."""
+    store = store_over(MemoryDriver())
+    push_image(store, "a", "v1")
+    answers, renewed = [False, True, True], list[Held]()
+    monkeypatch.setattr(Held, "too_long", lambda held: bool(answers) and answers.pop(0))
+    locks = store.roots[0].local.context.locks
+    monkeypatch.setattr(locks, "renew", renewed.append)
+    store.repository_for_push("a").delete_manifest("v1")
+    assert (len(renewed), answers) == (1, [])
+
+
+class JustAfter(Faults):
+    then: Callable[[], None] | None = None
+
+    def exchange(self, one: str, other: str) -> None:
+        self.inner.exchange(one, other)
+        if self.then is not None:
+            self.then()
+            self.then = None
+
+
+def test_i9_what_a_tool_renames_in_right_after_us_is_served(root: Path) -> None:
+    driver = JustAfter(LocalDriver(str(root)))
+    store = store_over(driver)
+    push_image(store, "a", "ours", seed="ours")
+    driver.then = lambda: rename_in(root, tag_theirs)
+    store.repository_for_push("a").delete_manifest("ours")
+    assert store.repository("a").tags() == ["theirs", "v1"]
 
 
 # -- what came out of a swap ----------------------------------------------------------------------
