@@ -1,7 +1,7 @@
 """Every error a user can meet, in one tree: its OCI code, its HTTP status and its exit code.
 
     ZotctlError                 1
-    ├── UsageError              2   wrong words on the command line
+    ├── UsageError              2   wrong usage of the command line
     ├── ConfigError             3   a configuration that is refused
     ├── Interrupted           130   SIGINT (143: SIGTERM), after a clean stop
     ├── OciError                    what a client is told: code + status
@@ -33,31 +33,31 @@
     │   ├── LengthRequired      411 SIZE_INVALID
     │   ├── BodyTimeout         408 BLOB_UPLOAD_INVALID, a body that stopped moving
     │   └── TooManyRequests     429 TOOMANYREQUESTS
-    ├── StorageError                the storage could not do it. Five things, and none is a kind of another:
-    │   ├── NotFound            404 missing: it was looked for, and is not there (storage only, never on the wire)
+    ├── StorageError                the storage could not do it. Five kinds, none of which includes another:
+    │   ├── NotFound            404 missing: it is not there (storage only, never on the wire)
     │   ├── Damaged             404 damaged: it is there with other bytes; a push heals it. Exit 4
-    │   ├── Unavailable         503 away: the storage gives no answer. UNAVAILABLE, exit 14
-    │   │   ├── Busy            503 a lock was not to be had in time
+    │   ├── Unavailable         503 away: the storage does not answer. UNAVAILABLE, exit 14
+    │   │   ├── Busy            503 a lock was not free in time
     │   │   ├── IoFailed        503 the device reported an error
-    │   │   ├── NoBucket        503 the bucket does not exist: asking again is no use
+    │   │   ├── NoBucket        503 the bucket does not exist: retrying is no use
     │   │   ├── SlowDown        503 an object store that wants fewer requests; not done
     │   │   └── OutcomeUnknown  503 a write without an answer: it may have been done
     │   │       └── DoneUnanswered  503 done, but an attempt without an answer may be carried out once more
     │   ├── NotYetReadable      503 not yet readable: in use, or half written; a moment later it is. Exit 14
-    │   ├── PermissionRefused   503 refused: it is there, and not for us. DENIED, exit 12
-    │   ├── RequestRefused      500 refused whoever asks: an object store does not know such a request. Exit 1
+    │   ├── PermissionRefused   503 refused: it is there, but access is denied. DENIED, exit 12
+    │   ├── RequestRefused      500 refused to every caller: an object store does not support such a request. Exit 1
     │   ├── Exists              409 the object is there already (storage only)
     │   ├── CannotLink          500 no hard link between the two (storage only)
     │   ├── CannotExchange      500 two names can't swap what they lead to in one step (storage only)
     │   ├── NotEmpty            409 a directory with content (storage only)
     │   ├── NoSpace             507 DENIED, exit 13
     │   ├── ReadOnlyStorage     503 DENIED, exit 12
-    │   ├── Changed             409 somebody else was faster (storage only)
+    │   ├── Changed             409 another writer was faster (storage only)
     │   ├── Expired             409 a request that was signed too long ago (storage only)
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
     ├── HeldElsewhere          11   another run, or zot, holds it
-    └── ClockDoubtful          15   the clock is far from where it should be, and nothing expires by it
+    └── ClockDoubtful          15   the clock is far from where it should be, so nothing expires
 
 Exit codes that are no exception: 0 done, 4 damage found, 5 done but some repositories could not be
 looked at, 16 stopped at --max-duration, 70 a bug in zotctl.

@@ -1,4 +1,4 @@
-"""The access log: one line a request. No header is ever in it, nor the query, which may hold secrets."""
+"""The access log: one line per request, without its headers and query, which may contain secrets."""
 
 from __future__ import annotations
 

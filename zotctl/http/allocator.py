@@ -13,15 +13,15 @@ from contextlib import suppress
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 KEPT = 8 << 20
-"""Bytes at the end of a heap that stay ours."""
+"""Bytes at the end of a heap that the process keeps."""
 LARGEST = 5 << 20
-"""What is larger is mapped, and goes back at once. Two pieces of a body are smaller."""
+"""Larger allocations are mapped, and returned at once. Two pieces of a body are smaller."""
 HEAPS = 2
-"""Threads of one interpreter hardly ever allocate at the same time, and each heap keeps bytes of its own."""
+"""Threads of one interpreter rarely allocate at the same time, and each heap keeps its own bytes."""
 
 
 def keep_pieces() -> None:
-    """For this process and those that it forks; of no effect with another C library."""
+    """Applies to this process and its forks. Does nothing with another C library."""
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((_TRIM_THRESHOLD, KEPT), (_MMAP_THRESHOLD, LARGEST), (_ARENA_MAX, HEAPS)):

@@ -63,11 +63,11 @@ class Answer:
 
     @property
     def keep_alive(self) -> bool:
-        """What aiohttp asks: may the connection take another request?"""
+        """Whether the connection may take another request; aiohttp reads it."""
         return not self.close
 
     async def prepare(self, request: Request) -> None:
-        """aiohttp's hook. Does nothing when the answer is out already."""
+        """aiohttp's hook. Does nothing once the answer is sent."""
         if not self.sent:
             await self.send(request)
 
@@ -75,12 +75,12 @@ class Answer:
         """aiohttp's hook; `send` has written everything."""
 
     async def send(self, request: Request) -> None:
-        """Write it and wait until the socket took it. Raises ConnectionError when the client is gone."""
+        """Write it and wait until the socket took it. Raises ConnectionError if the client is gone."""
         self.write(request)
         await request.flushed()
 
     def write(self, request: Request) -> None:
-        """Hand it to the socket, which keeps what does not go out at once."""
+        """Hand it to the socket, which buffers what it cannot send at once."""
         self.sent = True
         body = b"" if request.method == "HEAD" or self.status in _WITHOUT_BODY else self.body
         head = self.head(request)

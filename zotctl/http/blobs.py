@@ -22,7 +22,7 @@ OCTETS = "application/octet-stream"
 
 
 def stat(service: Service, request: Request, wait: bool) -> Answer:
-    """HEAD of a blob: is it here? Range means nothing here (RFC 9110, section 14.2)."""
+    """HEAD of a blob. A Range is ignored (RFC 9110, section 14.2)."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
     size = service.store.repository(name, wait=wait).blob(digest)
     if _unchanged(request, digest):
@@ -31,10 +31,10 @@ def stat(service: Service, request: Request, wait: bool) -> Answer:
 
 
 async def pull(service: Service, request: Request) -> Answer:
-    """GET of a blob, or of a part of it; or where else its bytes are."""
+    """GET of a blob or a part of it, or a redirect to its bytes."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
     if _unchanged(request, digest):
-        # A blob never changes, but one that is gone is not "the same".
+        # A blob never changes, but a missing one is not "unmodified".
         await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
         return Answer(304, _headers(digest))
     whole = "Range" not in request.headers and not service.store.nonblocking
@@ -49,7 +49,7 @@ async def pull(service: Service, request: Request) -> Answer:
 
 
 class _Source(NamedTuple):
-    """`first`: bytes from the beginning that were read already, while there was a thread for it."""
+    """`first`: bytes from the beginning, read in the thread that opened the blob."""
 
     reader: Reader
     first: bytes
@@ -101,7 +101,7 @@ def _headers(digest: Digest) -> list[tuple[str, str]]:
         ("Docker-Content-Digest", digest),
         ("ETag", f'"{digest}"'),
         ("Accept-Ranges", "bytes"),
-        # Blobs are whatever somebody pushed; no browser is to guess that one is a page.
+        # A client may push any bytes; no browser must guess that they are a page.
         ("X-Content-Type-Options", "nosniff"),
     ]
 
@@ -115,7 +115,7 @@ async def delete(service: Service, request: Request) -> Answer:
 
 
 def check_delete(service: Service) -> None:
-    """Raises Unsupported where the configuration says `delete = false`.
+    """Raises Unsupported if the configuration has `delete = false`.
 
     distribution-spec, "Deleting Blobs": "the registry MUST respond with either a 400 Bad Request or a 405"
     """

@@ -1,4 +1,4 @@
-"""Reading the body of a request: in batches of the pieces that arrived, never joined, never unbounded."""
+"""Reading the body of a request in bounded batches of the pieces that arrived, which are never joined."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientGone(ConnectionError):
-    """The client went away, or its connection was cut: nobody is left to answer."""
+    """The client went away, or its connection was cut, so there is no one to answer."""
 
 
 class Body:
     """The body of one request, for one reader.
 
-    `fail` interrupts whoever waits for bytes: the deadline does, and a thread that could not store some.
+    `fail` interrupts the reader. Deadlines call it, and threads that could not store bytes.
     """
 
     __slots__ = ("_failure", "_payload", "_reader", "_request", "idle_since", "received", "seen", "started")
@@ -44,26 +44,26 @@ class Body:
 
     @property
     def ended(self) -> bool:
-        """Every byte was read."""
+        """Whether every byte was read."""
         return self._payload.at_eof()
 
     @property
     def complete(self) -> bool:
-        """Every byte has arrived, read or not."""
+        """Whether every byte has arrived, read or not."""
         return self._payload.is_eof()
 
     @property
     def arrived(self) -> int:
-        """Bytes that came, read or not."""
+        """Bytes that have arrived, read or not."""
         return self._payload.total_bytes
 
     @property
     def waiting(self) -> bool:
-        """Somebody waits for the client."""
+        """Whether the reader waits for the client."""
         return self._reader is not None
 
     def fail(self, error: BaseException) -> None:
-        """Let the reader, now or later, get `error`."""
+        """Raise `error` in the reader, now or at its next read."""
         self._failure = self._failure or error
         if self._reader is not None:
             self._reader.cancel()

@@ -1,4 +1,4 @@
-"""What the registry as a whole says of itself: end-1, the catalog, and the extensions it has."""
+"""The registry as a whole: end-1, the catalog, and the list of extensions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def support(service: Service, request: Request, wait: bool) -> Answer:
-    """GET of /v2/: yes, this is a registry."""
+    """GET of /v2/: this is a registry."""
     return Answer(200, (), b"{}", content_type=JSON)
 
 
@@ -22,7 +22,7 @@ async def list_repositories(service: Service, request: Request) -> Answer:
     """GET of the names of all repositories, or of `n` after `last`, ordered by their components."""
     n, last = page_size(request), request.param("last")
     after = parse_name(last) if last is not None else None
-    # One more than asked tells whether there is a next page.
+    # One more than requested shows whether there is a next page.
     found = await service.move_bytes(service.store.repositories, None if n is None else n + 1, after)
     page = found if n is None else found[:n]
     headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and len(found) > len(page) else []
@@ -30,7 +30,7 @@ async def list_repositories(service: Service, request: Request) -> Answer:
 
 
 def discover(service: Service, request: Request, wait: bool) -> Answer:
-    """GET of the extensions: distribution-spec, extensions/_oci.md. There are none beside this one."""
+    """GET of the extensions: distribution-spec, extensions/_oci.md. This is the only one."""
     extension = {
         "name": "_oci",
         "url": "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",

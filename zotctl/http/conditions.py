@@ -1,4 +1,4 @@
-"""Conditions on a push: RFC 9110, section 13. What they are held against is decided within the commit."""
+"""Conditions on a push: RFC 9110, section 13. The commit evaluates them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_push(headers: CIMultiDictProxy[str], reference: str) -> Condition | None:
-    """What If-Match and If-None-Match ask of the manifest that `reference` leads to; None: nothing.
+    """The condition of If-Match and If-None-Match on the manifest at `reference`; None: no condition.
 
     It raises PreconditionFailed. Other tags of the same push are no target of it, and are not looked at.
     """

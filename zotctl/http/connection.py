@@ -1,4 +1,4 @@
-"""One connection: aiohttp's protocol, with the deadlines that it lacks and errors as OCI JSON.
+"""One connection: aiohttp's protocol, with deadlines, which it lacks, and errors as OCI JSON.
 
 Private parts of aiohttp that are leaned on, here and in `request`: `_messages`, `_message_tail`,
 `_waiter`, `_request_count`, `_lingering_time`, and the calls `_finish` and `_cancel` on a request.
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from zotctl.http.service import Service
 
 LINGER = 5.0
-"""Seconds for which the rest of a body is read and dropped, so that its sender sees the answer."""
+"""How many seconds the rest of a body is read and dropped, so that the client sees the answer."""
 
 LINE_LIMIT = 8190
-"""Bytes of a request line or header field."""
+"""Maximum bytes of a request line or header field."""
 
 READ_BUFFER = 1 << 19
 """Bytes of a body that may wait for their reader, twice over."""
@@ -96,13 +96,13 @@ class Connection(RequestHandler):
             self.header_since = self._loop.time()
 
     def _end_malformed(self) -> None:
-        """A body that can't be parsed ends here. aiohttp would let its reader wait for the rest."""
+        """Ends a body that cannot be parsed. aiohttp would let its reader wait for the rest."""
         message = self._messages[-1][0]
         if not isinstance(message, RawRequestMessage):
             self._end_body(BlobUploadInvalid(f"the body is malformed: {_first_line(message.message)}"))
 
     def _answered_now(self) -> bool:
-        """Answer a single request in place of the task, if that needs no waiting."""
+        """Answer a single request without the task, if no waiting is needed."""
         message, payload = self._messages[0]
         if (
             len(self._messages) > 1
@@ -120,7 +120,7 @@ class Connection(RequestHandler):
         return True
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """A client may close its half after the request; what it did not send by now won't come."""
+        """A client may close its half after the request. What it has not sent by then never comes."""
         last = self._last_payload
         if self.ssl_context is not None or last is None or self.idle:
             return None
@@ -132,7 +132,7 @@ class Connection(RequestHandler):
         self._end_body(SizeInvalid(f"the body ended after {last.total_bytes} bytes, too early"))
 
     def _end_body(self, error: ZotctlError) -> None:
-        """The rest of the last body won't come."""
+        """The rest of the last body never comes."""
         last = self._last_payload
         if last is None or last.is_eof():
             return
@@ -144,7 +144,7 @@ class Connection(RequestHandler):
 
     @property
     def at_end(self) -> bool:
-        """The client sent all that it will send, and nothing of it waits."""
+        """Whether the client has sent everything, and everything was handled."""
         return self._half_closed and not self._messages and not self._message_tail
 
     async def finish_response(self, request: Any, resp: Any, start_time: float | None) -> tuple[Any, bool]:
@@ -176,7 +176,7 @@ class Connection(RequestHandler):
         return malformed(status, f"malformed request: {text}")
 
     def refuse_rest(self) -> None:
-        """Close after the answer without waiting for a body that nobody was told to send."""
+        """Close after the answer without waiting for the body, which the client was not told to send."""
         self._lingering_time = 0.0
 
     @property
@@ -187,7 +187,7 @@ class Connection(RequestHandler):
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """While this lasts, the client has to take bytes now and then."""
+        """While this lasts, the client must keep taking bytes."""
         self._sending = True
         try:
             yield
@@ -226,7 +226,7 @@ class Connection(RequestHandler):
             self._acked, self._progress = acked, now
         elif now - self._progress > idle and self._wire is not None:
             self.service.log.info("a client took no byte for %g s; its connection is cut", idle)
-            # sendfile waits for the socket itself, and would not hear that it is closed.
+            # sendfile waits for the socket itself, and would not notice that it is closed.
             self.cancel()
             self._wire.abort()
 
@@ -245,17 +245,17 @@ class Connection(RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """No request is under way, nor the beginning of one."""
+        """Whether no request is in progress, not even partly received."""
         return self._waiter is not None and not self._messages and not self.header_since
 
     def cancel(self) -> asyncio.Task[None] | None:
-        """Interrupt what goes on; the task that has to end first."""
+        """Interrupt the current request. Returns the task that must end first."""
         if self._task_handler is not None:
             self._task_handler.cancel()
         return self._task_handler
 
     def drop(self) -> None:
-        """Cut the connection, whatever goes on."""
+        """Cut the connection at once."""
         if self.transport is not None:
             self.transport.abort()
         self.force_close()
@@ -267,13 +267,13 @@ def _first_line(text: str) -> str:
 
 
 def _unknown_method(message: str) -> str | None:
-    """The method of a request that is whole but for that; the parser shows it on a line of its message."""
+    """The method of an otherwise valid request; the parser shows it on a line of its message."""
     found = _REQUEST_LINE(message)
     return found[1] if found else None
 
 
 def _too_long(error: LineTooLong) -> tuple[int, str]:
-    """aiohttp does not tell a long target from a long field, but only a target of ours begins like one."""
+    """aiohttp does not distinguish a long target from a long field, but only a target starts like one of ours."""
     if error.args and bytes(error.args[0]).startswith(b"/v2/"):
         return 414, f"the target is longer than {LINE_LIMIT} bytes"
     return 431, f"a header field is longer than {LINE_LIMIT} bytes"

@@ -23,7 +23,7 @@ from zotctl.http.answer import JSON, Answer
 RETRY_AFTER = "1"
 """Seconds after which a client may ask again."""
 FOR_GOOD = (ReadOnlyStorage, PermissionRefused, RequestRefused)
-"""Of a storage; to ask again is no use before its operator has done something."""
+"""For a storage that stays broken until its operator acts."""
 
 _TOLD: tuple[tuple[type[StorageError], str], ...] = (
     (NoSpace, "the registry's storage is full"),
@@ -40,7 +40,7 @@ devices of the server, and are for the log, which has them under the same reques
 
 
 class Refused(Exception):
-    """An error with what only the wire knows of it: more headers, or another status."""
+    """An error with details that only HTTP has: more headers, or another status."""
 
     def __init__(self, error: ZotctlError, headers: Iterable[tuple[str, str]] = (), status: int | None = None) -> None:
         super().__init__(error.message)
@@ -55,12 +55,12 @@ def render(error: ZotctlError | Refused) -> Answer:
 
 
 def render_bug(request_id: str) -> Answer:
-    """The response for what should not have happened: the log has the rest, under the same id."""
+    """The response for a bug. The log has the details, under the same id."""
     return _document(500, "UNKNOWN", "an internal error, which the log describes", {"request_id": request_id}, [])
 
 
 def malformed(status: int, message: str) -> Answer:
-    """The response for what is not HTTP; the connection can't be used any more."""
+    """The response for bytes that are not HTTP. The connection cannot be used any more."""
     answer = _document(status, "UNSUPPORTED", message, None, [])
     answer.close = True
     return answer
@@ -70,7 +70,7 @@ def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int, *, 
     # "A 429 Too Many Requests response SHOULD include a Retry-After header"
     if again and status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
         headers.append(("Retry-After", RETRY_AFTER))
-    # RFC 9110, 15.5.6: a 405 MUST say what is allowed. What is in use or read-only can still be read.
+    # RFC 9110, 15.5.6: a 405 MUST say what is allowed. Resources that are in use or read-only can still be read.
     if status == 405 and not any(name == "Allow" for name, _ in headers):
         headers.append(("Allow", "GET, HEAD"))
     if isinstance(error, StorageError):

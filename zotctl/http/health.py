@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from zotctl.http.service import Service
 
 KEPT = 5.0
-"""Seconds for which a look at the roots is good enough."""
+"""How many seconds the state of the roots is cached."""
 PATIENCE = 3.0
-"""Seconds that a root may take to answer."""
+"""How many seconds a root may take to answer."""
 
 
 def live(service: Service, request: Request, wait: bool) -> Answer:
-    """GET of /livez: this very answer is the proof."""
+    """GET of /livez: the answer itself proves that the process is alive."""
     return json_answer(200, {"status": "ok"})
 
 
 def started(service: Service, request: Request, wait: bool) -> Answer:
-    """GET of /startupz: nobody is asked to wait once there is a listener."""
+    """GET of /startupz: the server has started once it listens."""
     return json_answer(200, {"status": "ok"})
 
 
 async def ready(service: Service, request: Request) -> Answer:
-    """GET of /readyz: 503 while a root is away; `?verbose` tells which."""
+    """GET of /readyz: 503 while a root is away; `?verbose` names it."""
     roots = await service.readiness.look()
     down = any(root["state"] != "ok" for root in roots)
     value: dict[str, Any] = {"status": "unavailable" if down else "ok"}
@@ -38,7 +38,7 @@ async def ready(service: Service, request: Request) -> Answer:
 
 
 class Readiness:
-    """The state of each root, looked at when somebody asks and kept for a while."""
+    """The state of each root, checked on request and cached."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -47,7 +47,7 @@ class Readiness:
         self._turn = asyncio.Lock()
 
     async def look(self) -> list[dict[str, str]]:
-        """One entry a root: its label and its state."""
+        """One entry per root: its label and its state."""
         async with self._turn:
             now = asyncio.get_running_loop().time()
             if now - self._seen >= KEPT:

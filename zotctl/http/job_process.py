@@ -1,4 +1,4 @@
-"""The process beside the workers that collects and scrubs by the configuration, so that requests don't feel it."""
+"""The process beside the workers that collects and scrubs, so that requests are not slowed down."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("zotctl.jobs")
 
 SHARE = 0.8
-"""Of `drain`, which is left to a job to come to a stop."""
+"""The part of `drain` in which a job must stop."""
 
 
 def is_wanted(config: Config) -> bool:
-    """Is there anything to do beside serving?"""
+    """Whether the configuration asks for any job."""
     storage = config.storage
     if storage.read_only or storage.single_layout is not None:
         return False
@@ -37,9 +37,9 @@ def is_wanted(config: Config) -> bool:
 
 
 def main(config: Config, life: int, counted: SharedText | None = None) -> int:
-    """Do the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
+    """Run the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
 
-    `counted`: what they have come to, as metrics."""
+    `counted`: the metrics of their runs."""
     from zotctl.jobs.priority import give_way
     from zotctl.jobs.schedule import Schedule
 
@@ -87,7 +87,7 @@ class _Stop:
         self._sources, self._heard = [self._told.fileno(), life], heard
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, unless it is time to stop; then True, from now on."""
+        """Sleep. True, from now on, if it is time to stop."""
         return bool(select.select(self._sources, [], [], seconds)[0])
 
     def enforce(self, drain: float) -> None:

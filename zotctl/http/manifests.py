@@ -31,7 +31,7 @@ _UNTYPED = '299 - "the manifest has no mediaType field; it is stored as {}"'
 
 
 def pull(service: Service, request: Request, wait: bool) -> Answer:
-    """GET and HEAD by tag or digest. What was pushed is what is served, whatever Accept says."""
+    """GET and HEAD by tag or digest. The pushed bytes are served, whatever Accept says."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
     repository = service.store.repository(name, wait=wait)
     manifest = repository.manifest(reference)
@@ -115,7 +115,7 @@ def _pushed(service: Service, name: str, manifest: Manifest, tags: list[str], bo
 
 
 async def delete(service: Service, request: Request) -> Answer:
-    """DELETE of a tag alone, or of a manifest with its tags."""
+    """DELETE of a tag, or of a manifest with its tags."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
     check_delete(service)
     await service.commit(lambda: service.store.repository(name).delete_manifest(reference))

@@ -1,4 +1,4 @@
-"""The service of a worker that counts. One that doesn't is `service.Service`, and pays nothing for it."""
+"""The service of a worker with metrics. Without metrics a worker uses `service.Service`, at no cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zotctl.storage import Store
 
 
 class MeasuredService(Service):
-    """Counts what the access log tells, and answers `metrics.path`. `row`: None where there was none to be had."""
+    """Counts what the access log reports, and answers `metrics.path`. `row`: None if all rows were taken."""
 
     def __init__(self, store: Store, config: Config, board: SharedCounters, row: int | None) -> None:
         super().__init__(store, config.http)
@@ -38,7 +38,7 @@ class MeasuredService(Service):
 
 
 class _CountedBody(AccessLog):
-    """Each request is counted, whether or not it is logged."""
+    """Counts each request, whether or not it is logged."""
 
     def __init__(self, log: logging.Logger, row: CounterRow) -> None:
         super().__init__(log)

@@ -17,11 +17,11 @@ from typing import NamedTuple
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 CODES = (*sorted({499, *(status.value for status in HTTPStatus if status >= 200)}),)
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
-"""Seconds: from a manifest out of the cache to a layer of gigabytes."""
+"""Seconds: from a cached manifest to a layer of gigabytes."""
 SPARE_ROWS = 32
-"""For workers that drain while others have taken their place."""
+"""For workers that still drain while their successors serve."""
 MOST_ROOTS = 64
-"""Of more, the rest is not counted by root."""
+"""Further roots are not counted by root."""
 TEXT = 1 << 20
 
 _METHOD = {method: place for place, method in enumerate(METHODS)}
@@ -33,7 +33,7 @@ _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
 _CELL = 8
 _FIRST = 1 + MOST_ROOTS
-"""Of a row: what is under way, and conflicts by root."""
+"""The first cells of a row: requests in progress, and conflicts by root."""
 
 
 class RequestCounts(NamedTuple):
@@ -55,7 +55,7 @@ class SharedCounters:
         self._blocks = routes * len(METHODS)
         self._rows = 2 * workers + SPARE_ROWS
         self._width = _FIRST + self._blocks + self._blocks * _BLOCK
-        # One more, into which a worker counts that got no row of its own, and which nobody reads.
+        # One more row, which is never read, for workers that got no row of their own.
         self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL)).cast("Q")
         self._free = set(range(self._rows))
         self._roots: dict[str, int] = {}
@@ -64,13 +64,13 @@ class SharedCounters:
     # -- the parent ------------------------------------------------------------------------------
 
     def know(self, roots: Iterable[str]) -> None:
-        """The roots that workers are going to have. One that goes and comes back has its old place."""
+        """The roots of the workers from now on. A root that returns gets its old place."""
         for root in roots:
             if len(self._roots) < MOST_ROOTS:
                 self._roots.setdefault(root, len(self._roots))
 
     def take(self) -> int | None:
-        """A row for a new worker; None: a great many still drain, and what this one does is not counted."""
+        """A row for a new worker; None: too many workers still drain, and this one is not counted."""
         if not self._free:
             return None
         index = min(self._free)
@@ -79,14 +79,14 @@ class SharedCounters:
         return index
 
     def give_back(self, index: int) -> None:
-        """Its worker is dead, and so are the requests that it had under way."""
+        """Free the row of a dead worker, with the requests that were in progress."""
         self._cells[1 + index * self._width] = 0
         self._free.add(index)
 
     # -- workers ---------------------------------------------------------------------------------
 
     def row(self, index: int | None, routes: tuple[str, ...]) -> CounterRow:
-        """Where a worker counts. The first of the routes stands for what is none."""
+        """Where a worker counts. The first route stands for requests that match none."""
         start = 1 + (self._rows if index is None else index) * self._width
         return CounterRow(self._cells[start : start + self._width], routes, self._roots)
 
@@ -99,7 +99,7 @@ class SharedCounters:
         return None if place is None else sum(self._cells[start + 1 + place] for start in self._starts())
 
     def counts(self, routes: tuple[str, ...]) -> Iterator[RequestCounts]:
-        """The sums over all workers, dead ones too, of what has ever been asked for."""
+        """The sums over all workers, dead ones too, of all routes that were requested."""
         for block in range(self._blocks):
             found = [start for start in self._starts() if self._cells[start + _FIRST + block]]
             if found:
@@ -142,7 +142,7 @@ class CounterRow:
                 self._cells[1 + place] += 1
 
     def count(self, method: str, route: str, code: int, seconds: float, received: int, sent: int) -> None:
-        """One request that was answered. Bytes are those of bodies."""
+        """Count an answered request. Bytes are those of bodies."""
         cells, block = self._cells, self._route.get(route, 0) + _METHOD.get(method, _OTHER)
         at = self._first + block * _BLOCK
         cells[_FIRST + block] = 1
@@ -156,7 +156,7 @@ class CounterRow:
 
 
 class SharedText:
-    """A text that one process replaces and others read: of two halves, one is whole at any moment."""
+    """A text that one process replaces and others read. Of its two halves, one is complete at any moment."""
 
     def __init__(self, size: int = TEXT) -> None:
         self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
@@ -172,7 +172,7 @@ class SharedText:
                 return text
 
     def write(self, text: bytes) -> bool:
-        """False, and nothing has changed: it is too long."""
+        """Replace the text. Returns False, and changes nothing, if it is too long."""
         if len(text) > self._size:
             return False
         half = 1 - (self._state[0] & 1)

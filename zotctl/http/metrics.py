@@ -1,4 +1,4 @@
-"""GET of /metrics: what all workers have counted, and what the roots are like now, as Prometheus reads it."""
+"""GET of /metrics, for Prometheus: the counts of all workers, and the state of the roots."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from zotctl.storage.root import Root
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 PATIENCE = 3.0
-"""Seconds that the roots may take to answer; one that takes longer is left out."""
+"""How many seconds the roots may take to answer; a slower root is left out."""
 
 
 class Figures(NamedTuple):
-    """What is known of one root that is a directory."""
+    """The figures of one root that is a directory."""
 
     root: str
     used: int
@@ -54,7 +54,7 @@ def endpoint(path: str, board: SharedCounters) -> Callable[[Service, Request], A
 
 
 def exposition(board: SharedCounters, names: tuple[str, ...], families: list[Metric]) -> bytes:
-    """The text but for the jobs; `families`: those of the roots."""
+    """The text without the metrics of jobs; `families`: those of the roots."""
     registry = CollectorRegistry()
     registry.register(_Now([_build(), *_requests(board, names), *families]))
     return generate_latest(registry)
@@ -81,7 +81,9 @@ def _requests(board: SharedCounters, names: tuple[str, ...]) -> Iterator[Metric]
     by = ["method", "route"]
     requests = CounterMetricFamily("zotctl_http_requests", "Requests answered.", labels=[*by, "code"])
     duration = HistogramMetricFamily(
-        "zotctl_http_request_duration_seconds", "From the end of a request's header to that of the answer.", labels=by
+        "zotctl_http_request_duration_seconds",
+        "From the end of a request's header to the end of the answer.",
+        labels=by,
     )
     received = CounterMetricFamily("zotctl_http_received_bytes", "Bytes of the bodies of requests.", labels=by)
     sent = CounterMetricFamily("zotctl_http_sent_bytes", "Bytes of the bodies of answers.", labels=by)
@@ -107,7 +109,7 @@ def _buckets(counts: RequestCounts) -> list[tuple[str, float]]:
 
 
 def _conflicts(board: SharedCounters, service: Service) -> Iterator[Metric]:
-    doc = "Commits that began again because somebody else's came between."
+    doc = "Commits that started again because another commit came first."
     family = CounterMetricFamily("zotctl_index_commit_conflicts", doc, labels=["root"])
     for root in service.store.roots:
         if root.config is not None and (count := board.conflicts(root.config.path)) is not None:
@@ -116,7 +118,7 @@ def _conflicts(board: SharedCounters, service: Service) -> Iterator[Metric]:
 
 
 async def _look(service: Service) -> list[Figures]:
-    """In a thread: a share may be away. Of a bucket nothing is known without requests that cost."""
+    """Runs in a thread, since a share may be away. Figures of a bucket would cost requests."""
     roots = [root for root in service.store.roots if not root.is_bucket]
     found: list[Figures] = []
     try:

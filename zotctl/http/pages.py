@@ -1,4 +1,4 @@
-"""Lists: their pages, the links between them, and the answers kept rendered."""
+"""Lists: their pages, the links between pages, and a cache of rendered answers."""
 
 from __future__ import annotations
 

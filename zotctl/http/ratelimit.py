@@ -12,7 +12,7 @@ from zotctl.http.errors import Refused
 
 
 class Bucket:
-    """`rate` tokens a second, and as many at once as come in a second, at least one."""
+    """`rate` tokens per second, and as many at once as come in a second, at least one."""
 
     __slots__ = ("_clock", "_rate", "_room", "_seen", "_tokens")
 
@@ -22,7 +22,7 @@ class Bucket:
         self._seen = clock()
 
     def take(self) -> float:
-        """0 if there was a token, else the seconds until there is one."""
+        """0 if there was a token, or else the seconds until the next one."""
         now = self._clock()
         self._tokens = min(self._room, self._tokens + (now - self._seen) * self._rate)
         self._seen = now
@@ -33,7 +33,7 @@ class Bucket:
 
 
 class Limits:
-    """What the configuration allows; nothing if it has no limits."""
+    """The limits of the configuration, if it has any."""
 
     def __init__(self, limit: RateLimit | None) -> None:
         self._all = Bucket(limit.rate) if limit is not None and limit.rate else None

@@ -1,4 +1,4 @@
-"""One request, as far as a registry needs it: cheaper than aiohttp's own, which it stands in for."""
+"""One request, as far as a registry needs it. It replaces aiohttp's own, and is cheaper."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """What was asked. `path` is raw, never decoded: `%2F` must not become a separator.
+    """One request. `path` is raw, never decoded: `%2F` must not become a separator.
 
-    `route`, `name` and `reference` are filled in by the router, as text that nobody has checked yet.
+    The router sets `route`, `name` and `reference`, as text that is not checked yet.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Request:
 
     @property
     def is_last(self) -> bool:
-        """No other can follow on this connection."""
+        """Whether no other request can follow on this connection."""
         return self.message.should_close or self.method == "CONNECT" or self.connection.at_end
 
     # -- the connection --------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Request:
         transport.write(data)
 
     async def flushed(self) -> None:
-        """Wait while the socket's buffer is full. A reader that stands still meets a deadline."""
+        """Wait while the socket's buffer is full. A deadline ends a client that reads nothing."""
         connection = self.connection
         if connection.writing_paused and self._writer is not None:
             with connection.sending():

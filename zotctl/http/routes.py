@@ -24,7 +24,7 @@ Act = Callable[["Service", Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class RouteMatch:
-    """A handler that only reads what is at hand. Its last argument is whether it may wait for more."""
+    """A handler that reads only what is in memory, unless its last argument allows it to wait."""
 
     call: Callable[[Service, Request, bool], Answer]
 
@@ -131,7 +131,7 @@ def _match(request: Request) -> Resource | None:
 
 
 def _blobs(request: Request) -> Resource:
-    # Clients that lose the trailing slash are many.
+    # Many clients drop the trailing slash.
     return _SESSIONS if request.reference == "uploads" else _BLOBS
 
 

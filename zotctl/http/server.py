@@ -1,4 +1,4 @@
-"""`zotctl serve` behind its command line."""
+"""`zotctl serve`, after its command line is read."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ def _to_standard_output(line: str) -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except OSError as error:
-        log.warning("nobody reads standard output: %s", error)
+        log.warning("standard output cannot be written: %s", error)

@@ -1,4 +1,4 @@
-"""What all requests of a worker share, and the way of a request from the parser to the socket."""
+"""What all requests of a worker share, and the path of a request from the parser to the socket."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ BYTES_THREADS = 16
 DISTANT_THREADS = 32
 """For storage behind a network, where threads mostly wait."""
 COMMIT_THREADS = 32
-"""Manifests that wait for one index.json share one commit, so that many may wait."""
+"""Manifests that wait for one index.json share one commit, so many may wait."""
 SMALL_REST = 1 << 18
-"""Bytes of an unread body that are dropped to keep the connection; more, and it is closed."""
+"""Bytes of an unread body that are dropped to keep the connection; with more it is closed."""
 
 
 class Service:
@@ -61,15 +61,15 @@ class Service:
     # -- threads ---------------------------------------------------------------------------------
 
     def move_bytes(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """In a thread: hash, write, read content."""
+        """Run in a thread: for hashing, writing and reading content."""
         return self._loop.run_in_executor(self._bytes, call, *args)
 
     def commit(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """In a thread: what may wait for the lock of a repository."""
+        """Run in a thread: for calls that may wait for the lock of a repository."""
         return self._loop.run_in_executor(self._commits, call, *args)
 
     def maintenance(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """In a thread that no request waits for."""
+        """Run in a thread that no request waits for."""
         return self._loop.run_in_executor(self._maintenance, call, *args)
 
     async def look(self, call: Callable[[bool], T]) -> T:
@@ -98,7 +98,7 @@ class Service:
         return Request(message, payload, connection, writer, task)
 
     def answer_now(self, connection: Connection, message: RawRequestMessage) -> bool:
-        """Answer a GET or HEAD on the spot, without a task: most requests, at half the cost.
+        """Answer a GET or HEAD without a task: most requests, at half the cost.
 
         False, and nothing has happened, if it takes more than a look at what is in memory.
         """
@@ -124,11 +124,11 @@ class Service:
         return True
 
     def nothing(self, connection: Connection) -> Request:
-        """Stands for a request whose header never became whole."""
+        """Stands for a request whose header never arrived completely."""
         return Request(ERROR, EMPTY_PAYLOAD, connection, None, None)
 
     async def handle(self, request: Request) -> Answer:
-        """Answer a request and write the answer; never raises but for cancellation."""
+        """Answer a request and write the answer. Raises nothing but cancellation."""
         self.in_flight += 1
         started = self._loop.time()
         try:
@@ -188,7 +188,7 @@ class Service:
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let no thread start anything more."""
+        """Let no thread start further work."""
         for pool in (self._bytes, self._commits, self._maintenance):
             pool.shutdown(wait=False)
 
@@ -204,7 +204,7 @@ def _settled(request: Request) -> bool:
     if request.connection.rest_refused:
         return False
     if request.waits_for_continue:
-        # RFC 9110, section 10.1.1: a client that was refused need not send the body, nor may it know.
+        # RFC 9110, section 10.1.1: a refused client need not send the body.
         request.connection.refuse_rest()
         return False
     length = request.content_length

@@ -22,7 +22,7 @@ class StatusBoard:
         self._memory, self._rows = mmap.mmap(-1, max(rows, 1) * _ROW.size), rows
 
     def row(self, index: int) -> Status:
-        """Where worker `index` writes; it starts from nothing."""
+        """The row in which worker `index` counts, reset to zero."""
         status = Status(self._memory, index * _ROW.size)
         status.write(0, 0, 0)
         return status

@@ -1,4 +1,4 @@
-"""What systemd wants to know of a service: sd_notify(3), `Type=notify-reload`."""
+"""Notifications to systemd: sd_notify(3), `Type=notify-reload`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def notify(*lines: str) -> None:
-    """Tell the manager, if there is one; a failure is nobody's business."""
+    """Tell the manager, if there is one. Failures are ignored."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -23,7 +23,7 @@ def reloading() -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds after which the manager expects WATCHDOG=1 at the latest, halved; None: it does not."""
+    """Half of the seconds in which the manager expects WATCHDOG=1; None: it expects none."""
     wanted = os.environ.get("WATCHDOG_USEC", "")
     if not wanted.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

@@ -10,7 +10,7 @@ from zotctl.errors import ConfigError
 
 
 def context(config: TlsConfig | None) -> ssl.SSLContext | None:
-    """None without TLS. Raises ConfigError naming the file that is at fault."""
+    """None without TLS. Raises ConfigError that names the faulty file."""
     if config is None:
         return None
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -20,7 +20,7 @@ def context(config: TlsConfig | None) -> ssl.SSLContext | None:
     if config.cacert is not None:
         cacert = config.cacert
         _load(cacert, lambda: made.load_verify_locations(cacert))
-        # A client certificate is not asked of everyone, but one that is shown has to be good.
+        # A client need not send a certificate, but one that it sends must be valid.
         made.verify_mode = ssl.CERT_OPTIONAL
     return made
 
@@ -33,5 +33,5 @@ def _load(what: str, load: Callable[[], None]) -> None:
 
 
 def _no_password() -> str:
-    # Without it OpenSSL would ask on the terminal.
+    # Otherwise OpenSSL would ask on the terminal.
     raise ValueError("the key is encrypted; give one without a passphrase")

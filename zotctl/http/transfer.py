@@ -23,9 +23,9 @@ PIECE = 1 << 19
 """Bytes read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
 
 DISTANT_PIECE = 1 << 20
-"""The same where each read may wait for a network; the least."""
+"""The minimum where each read may wait for a network."""
 MOST_DISTANT = 4 << 20
-"""The most: each read costs a change of threads."""
+"""The maximum there: each read costs a change of threads."""
 ALL_PIECES = 16 << 20
 """Bytes of such reads in one process, as long as few are served."""
 
@@ -57,7 +57,7 @@ class BlobAnswer(Answer):
             self._close()
 
     def _close(self) -> None:
-        """No sooner than no thread uses the reader any more: the request may have been cut off meanwhile."""
+        """Waits until no thread uses the reader: the request may have been cut off meanwhile."""
         if self._reading is None:
             self._reader.close()
         elif self._reading.done():
@@ -92,7 +92,7 @@ class BlobAnswer(Answer):
             self._cut_short(request, self.bytes_out)
 
     def _by_kernel(self, service: Service, request: Request) -> bool:
-        # A page that is not in memory stops the event loop until it is read: too long over a network.
+        # A page that is not in memory blocks the event loop until it is read, which takes too long over a network.
         plain = request.connection.ssl_context is None
         return plain and service.store.nonblocking and self._reader.fileno() is not None
 
@@ -110,7 +110,7 @@ class BlobAnswer(Answer):
             piece = await self._read()
 
     async def _write(self, request: Request, piece: memoryview) -> None:
-        """As much at once as a socket may take: what it doesn't is copied by asyncio."""
+        """Writes no more at once than a socket may take: asyncio copies what the socket does not take."""
         for start in range(0, len(piece), DISTANT_PIECE):
             request.write(piece[start : start + DISTANT_PIECE])
             await request.flushed()

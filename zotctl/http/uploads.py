@@ -30,7 +30,7 @@ MEMORY_POLL = 0.02
 
 
 async def start(service: Service, request: Request) -> Answer:
-    """POST: mount a blob, or take it whole, or open a session for it."""
+    """POST: mount a blob, take it as a whole, or open a session for it."""
     name, algorithm = parse_name(request.name), request.param("digest-algorithm") or "sha256"
     if mount := request.param("mount"):
         wanted = parse_digest(mount)
@@ -46,7 +46,7 @@ async def start(service: Service, request: Request) -> Answer:
 
 
 async def _mount(service: Service, name: str, digest: Digest, source: str | None) -> bool:
-    # I7: without `from` it would be access by digest alone, so that it starts an upload instead.
+    # I7: without `from` it would be access by digest alone, so it starts an upload instead.
     return source is not None and await service.move_bytes(_try_mount, service, name, digest, parse_name(source))
 
 
@@ -104,7 +104,7 @@ async def _stream_whole(service: Service, body: Body, pieces: list[bytes], uploa
         await _pump(service, body, pieces, upload, None)
         await _settle(service.move_bytes(upload.finish, digest))
     except BaseException:
-        # Nobody knows the session's name, so that nobody could go on with it.
+        # The client never learns the session's id, so it could not continue it.
         await _settle(service.move_bytes(_abandon, upload))
         raise
     await service.move_bytes(upload.close)
@@ -186,7 +186,7 @@ def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest:
 
 
 def _complete(upload: Upload, digest: Digest | None) -> None:
-    """The end of a request, and with a digest that of the upload."""
+    """End the request; with a digest, end the upload too."""
     if digest is None:
         upload.save()
     else:
@@ -209,7 +209,7 @@ async def _receive_stream(
 
 def _resume(service: Service, chunk: _Chunk) -> Upload:
     if chunk.start is not None:
-        # Asked first since a session that another worker began may have to be read again to go on with it.
+        # Checked first, since resuming a session of another worker may mean reading it again.
         _check_start(service, chunk)
     upload = service.store.repository_for_push(chunk.name).resume_upload(chunk.upload_id)
     if chunk.start is not None and chunk.start != upload.offset:
@@ -266,7 +266,7 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
 
 
 async def _memory(upload: Upload, count: int) -> None:
-    """Wait without a thread, for those who have memory need one to go on; the client is not read meanwhile."""
+    """Wait without a thread, since uploads that have memory need one. The client is not read meanwhile."""
     until = asyncio.get_running_loop().time() + MEMORY_PATIENCE
     while not upload.ready(count):
         if asyncio.get_running_loop().time() > until:
@@ -275,13 +275,13 @@ async def _memory(upload: Upload, count: int) -> None:
 
 
 def _interrupt(body: Body, done: asyncio.Future[None]) -> None:
-    """A batch that can't be stored ends the reading: the client is told at once."""
+    """A batch that cannot be stored ends the reading, so that the client is told at once."""
     if not done.cancelled() and (error := done.exception()) is not None:
         body.fail(error)
 
 
 async def _settle(job: asyncio.Future[None]) -> None:
-    """Wait for a thread's job; a cancelled task does not leave it behind unnoticed."""
+    """Wait for the work of a thread, also if the task is cancelled."""
     await asyncio.wait([job])
     job.result()
 
@@ -294,14 +294,14 @@ def _wrong_length(body: Body, length: int) -> SizeInvalid:
 
 
 async def status(service: Service, request: Request) -> Answer:
-    """GET: how far an upload came."""
+    """GET: the offset of an upload."""
     name, upload_id = parse_name(request.name), request.decoded_reference()
     offset = await service.move_bytes(lambda: service.store.repository_for_push(name).upload_offset(upload_id))
     return Answer(204, _where(service, name, upload_id, offset))
 
 
 async def cancel(service: Service, request: Request) -> Answer:
-    """DELETE: give an upload up."""
+    """DELETE: cancel an upload."""
     name, upload_id = parse_name(request.name), request.decoded_reference()
     await service.move_bytes(_cancel, service, name, upload_id)
     return Answer(204)
@@ -316,7 +316,7 @@ def _cancel(service: Service, name: str, upload_id: str) -> None:
 
 
 def _where(service: Service, name: str, upload_id: str, offset: int) -> list[tuple[str, str]]:
-    """Where an upload goes on. With no byte yet, `0-0` as other registries say: no range is empty."""
+    """Where an upload continues. Without a byte it is `0-0`, as in other registries: no range is empty."""
     return [
         ("Location", service.location(f"/v2/{name}/blobs/uploads/{upload_id}")),
         ("Range", f"0-{max(offset - 1, 0)}"),

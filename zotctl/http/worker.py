@@ -79,7 +79,7 @@ class _Worker:
         self._stop, self._now = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> int:
-        """One life; afterwards signals wake nobody, for the loop closes its socket before it forgets them."""
+        """Run until stopped. Afterwards signals wake nothing: the loop closes its socket before it forgets them."""
         try:
             return await self._serve()
         finally:

@@ -234,7 +234,7 @@ class Supervisor:
     # -- workers ---------------------------------------------------------------------------------
 
     def _heard_from(self, child: Child) -> None:
-        """A worker serves, or says why it can't, or ended without a word."""
+        """A worker serves, reports why it cannot, or ended without a report."""
         assert child.ready is not None
         if part := os.read(child.ready, 65536):
             child.report += part
@@ -301,7 +301,7 @@ class Supervisor:
             why += f": {worker.failure(child.report).message}"
         log.error("worker %d ended (%s); the next one starts in %g s", child.pid, why, wait)
         if wait and slot.sock is not None and self.rebinds:
-            # Nobody is to wait in the queue of a socket that nobody accepts from.
+            # No client must wait in the queue of a socket without a worker.
             slot.sock.close()
             slot.sock = None
         slot.retry_at = time.monotonic() + wait

@@ -1,4 +1,4 @@
-"""JSON in and out: the one place that decodes what strangers wrote, and translates the decoder's errors."""
+"""JSON in and out: the one place that decodes untrusted input, and translates the decoder's errors."""
 
 from __future__ import annotations
 

@@ -36,9 +36,8 @@ _is_hex = re.compile(r"[a-f0-9]+").fullmatch
 class Digest(str):
     """A digest in its text form, for example `sha256:e3b0...`; equal to that text, and hashed like it.
 
-    Whoever has one has one that follows the grammar, so that it is safe in a path: it comes from a parser
-    (`parse_digest`, `check_digest`, `digest_named`) or from a hash (`digest_of`, `digest_of_hash`), and from nowhere
-    else. The constructor raises TypeError.
+    Every instance follows the grammar, so it is safe in a path: it comes from a parser (`parse_digest`,
+    `check_digest`, `digest_named`) or from a hash (`digest_of`, `digest_of_hash`). The constructor raises TypeError.
     """
 
     __slots__ = ()

@@ -196,8 +196,8 @@ def _told_type(shape: _Shape, fields: Iterable[str]) -> str:
 
 
 def _artifacts(shape: _Shape, media_type: str) -> tuple[Descriptor, ...]:
-    """In another manifest `blobs` is a property that nobody has defined: descriptors are followed, and anything
-    else is ignored (image-spec, considerations.md, "Extensibility")."""
+    """In other manifests the property `blobs` is undefined: descriptors in it are followed, and anything else is
+    ignored (image-spec, considerations.md, "Extensibility")."""
     if not _is_given(shape.blobs):
         return ()
     try:

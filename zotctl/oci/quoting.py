@@ -1,4 +1,4 @@
-"""Values of strangers inside our messages."""
+"""Untrusted values inside our messages."""
 
 from __future__ import annotations
 
