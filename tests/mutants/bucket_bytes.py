@@ -54,6 +54,16 @@ MUTANTS = [
         RETRYING + "test_what_another_writer_has_put_since_is_left_alone",
     ),
     Mutant(
+        "any-completed-object-is-ours",
+        kinds.SESSIONS,
+        "I2",
+        "an object is ours after a Complete without an answer when it is made of our parts",
+        "storage/bucket/objects/retry.py",
+        "return bool(made) and self.inner.head(key).etag == made",
+        "return bool(self.inner.head(key))",
+        RETRYING + "test_what_another_has_completed_is_not_taken_for_ours",
+    ),
+    Mutant(
         "halves-accepted",
         kinds.OBJECTS,
         "I4",

@@ -26,6 +26,7 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
+from zotctl.storage.bucket.objects import retry
 from zotctl.storage.bucket.objects.retry import Retrying, etag_of_parts
 from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
 from zotctl.storage.driver import Buffer
@@ -352,6 +353,29 @@ def test_an_older_object_is_not_taken_for_ours() -> None:
     with pytest.raises(NotFound):
         objects.complete_parts("big", upload, etags)
     assert get(memory, "big") == b"damaged"
+
+
+@pytest.mark.parametrize("etags_tell", [True, False])
+def test_what_another_has_completed_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, etags_tell: bool) -> None:
+    """Of the same upload, a moment ago: two servers that end one session."""
+    memory, faulty, objects, _ = over()
+    upload, etags = uploaded(objects)
+    if not etags_tell:
+        monkeypatch.setattr(retry, "etag_of_parts", lambda _: "")
+        told = memory._object
+        monkeypatch.setattr(memory, "_object", lambda key, stored: told(key, stored)._replace(etag=""))
+
+    def choose(method: str, _: str) -> str:
+        if method != "complete_parts" or upload not in memory.parts:
+            return ""
+        theirs = [etags[0], memory.put_part("big", upload, 2, b"other")]
+        memory.complete_parts("big", upload, theirs)
+        return NEVER
+
+    faulty._choose = choose
+    with pytest.raises(NotFound):
+        objects.complete_parts("big", upload, etags)
+    assert get(memory, "big") == b"1" * PART + b"other"
 
 
 def test_a_completion_that_was_refused_at_once_is_not_looked_for() -> None:

@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 LOOKS = 4
 """At what others have written meanwhile, before one attempt is given up."""
-SLACK = 2.0
-"""Seconds by which an age in whole seconds may be off."""
 
 
 class Retrying:
@@ -129,7 +127,7 @@ class Retrying:
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         """A server may say of a repeated one that there is no such upload: then the object is looked at."""
-        began, unsure = self._clock.boottime(), False
+        unsure = False
 
         def complete() -> str:
             nonlocal unsure
@@ -139,20 +137,19 @@ class Retrying:
                 unsure = True
                 raise
             except NotFound:
-                if unsure and (done := self._completed(key, etags, began)):
-                    return done
+                if unsure and self._is_completed(key, etags):
+                    return etag_of_parts(etags)
                 raise
 
         return self._writes.make(complete)
 
-    def _completed(self, key: str, etags: Sequence[str], began: float) -> str:
-        """The ETag of our object, if it is there. Ours: made of these parts, or made since we began."""
+    def _is_completed(self, key: str, etags: Sequence[str]) -> bool:
+        """Is what is there made of these parts? Where no ETag tells that, the caller has to read it."""
+        made = etag_of_parts(etags)
         try:
-            found = self.inner.head(key)
+            return bool(made) and self.inner.head(key).etag == made
         except NotFound:
-            return ""
-        recent = found.age <= self._clock.boottime() - began + SLACK
-        return found.etag if recent or found.etag == etag_of_parts(etags) else ""
+            return False
 
     def abort_parts(self, key: str, upload: str) -> None:
         self._writes.make(partial(self.inner.abort_parts, key, upload))
