@@ -87,3 +87,37 @@ def test_json_is_decoded_in_one_place(path: Path) -> None:
     names = {ast.unparse(call) for call in calls if isinstance(call, ast.Attribute)}
     assert not names & {"json.loads", "json.load", "json.JSONDecoder"}
     assert not [name for name in names if name.endswith(".json")]
+
+
+FILE_CALLS = {
+    "access", "chmod", "chown", "fstat", "lchown", "link", "listdir", "lstat", "makedirs", "mkdir", "open", "pread",
+    "readlink", "rename", "replace", "rmdir", "scandir", "stat", "statvfs", "symlink", "truncate", "unlink", "utime",
+    "walk",
+}  # fmt: skip
+SEE_OS_ERRORS = {
+    "storage/local/driver.py",
+    "storage/local/copying.py",  # for the driver only
+    "storage/local/network.py",
+    "storage/local/opening.py",  # before there is a driver, inside `translated`
+    "storage/bucket/lease.py",  # /proc
+    "storage/bucket/objects/connection.py",  # the files of credentials
+    "jobs/imports/sources.py",  # each call says why its source can't be read
+    "jobs/imports/job.py",  # --link: what can't be linked is copied
+    "jobs/textfile.py",  # the file of --metrics-file, for the command line
+}
+"""What works on files without a driver, below http/ and cli/: here an error of the system is seen, and translated."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules() if floor(path) in ("storage", "jobs")],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_the_system_is_called_where_its_errors_are_translated(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        by_os = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "os"
+        if (by_os and called.attr in FILE_CALLS) or (isinstance(called, ast.Name) and called.id == "open"):
+            assert str(path.relative_to(PACKAGE)) in SEE_OS_ERRORS, f"{path.name}, line {node.lineno}"

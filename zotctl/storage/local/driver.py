@@ -10,8 +10,8 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from stat import S_ISREG
 from typing import Any
 
@@ -119,6 +119,15 @@ def translate(error: OSError, path: str, step: str = "") -> StorageError:
     message = f"{path}: {error.strerror or error}"
     way_out = _WAY_OUT_OF.get(number) or _WAY_OUT.get(kind)
     return kind(f"{message} ({step}); {way_out}" if way_out else message)
+
+
+@contextmanager
+def translated(path: str, step: str = "open") -> Iterator[None]:
+    """For what looks at a directory before it has a driver: no OSError leaves the block."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, path, step) from error
 
 
 def info_of(found: os.stat_result) -> Info:

@@ -10,13 +10,16 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 from zotctl.config import RootConfig, Route
 from zotctl.errors import (
     ConfigError,
     HeldElsewhere,
+    NoLocks,
     NoSpace,
     NoSuchStore,
+    NotFound,
     PermissionRefused,
     ReadOnlyStorage,
     StorageError,
@@ -27,7 +30,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.driver import LocalDriver, translated
 from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
@@ -64,8 +67,16 @@ def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, ro
     """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
     that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
     somebody else owns the store; Unavailable where one went away (`remember`). ConfigError too for a hidden directory
-    of a format that a later version made."""
+    of a format that a later version made; NoSuchStore for one that goes away meanwhile."""
     path = os.path.abspath(settings.path)
+    try:
+        with translated(path):
+            return _open(settings, path, clock, read_only, route)
+    except NotFound as error:
+        raise NoSuchStore(f"the storage root {path} has gone away: {error.message}; is it mounted?") from error
+
+
+def _open(settings: RootConfig, path: str, clock: Clock, read_only: bool, route: Route | None) -> Root:
     if not read_only:
         _refuse_what_went_away(path)
         _refuse_inside_another(path)
@@ -90,7 +101,7 @@ def no_store(path: str) -> NoSuchStore:
 def _make_or_refuse(path: str, *, create: bool) -> None:
     if create:
         _make(path)  # without a look beforehand: two workers may come here at once
-    elif not os.path.isdir(path):
+    elif not _is_directory(path):
         if os.path.lexists(path):
             raise ConfigError(f"the storage root {path} is not a directory")
         raise ConfigError(f"the storage root {path} is not there: is it mounted? To have it made, {MAKE}")
@@ -98,6 +109,14 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
         raise ConfigError(
             f"the storage root {path} is empty and was never used: is it mounted? If it is really new, {MAKE}"
         )
+
+
+def _is_directory(path: str) -> bool:
+    """False where something else is, or nothing. Raises OSError where that can't be told."""
+    try:
+        return S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _make(path: str) -> None:
@@ -112,7 +131,7 @@ def _make(path: str) -> None:
 def _is_empty(path: str) -> bool:
     try:
         return not os.listdir(path)
-    except OSError as error:
+    except PermissionError as error:
         raise PermissionRefused(f"the storage root {path} can't be read: {error.strerror}") from error
 
 
@@ -200,11 +219,19 @@ def _try_out(driver: LocalDriver, path: str) -> None:
 def refuse_beside_zot(path: str) -> None:
     """zot keeps its locks in memory, so both may not write. Its database is locked while it runs."""
     for name in ZOT_DATABASES:
-        with suppress(FileNotFoundError, PermissionError):
-            fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_CLOEXEC)
+        with suppress(NotFound, PermissionRefused), translated(database := os.path.join(path, name)):
+            fd = os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HeldElsewhere(f"zot is running on {path} ({name} is locked); stop it first") from None
+                with suppress(NoLocks), translated(database, "lock"):  # without any, zot does not start there either
+                    if not _may_lock(fd):
+                        raise HeldElsewhere(f"zot is running on {path} ({name} is locked); stop it first")
             finally:
                 os.close(fd)
+
+
+def _may_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
