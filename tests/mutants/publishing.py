@@ -40,7 +40,7 @@ MUTANTS = [
         PUBLISHING + "test_i3_what_an_index_is_about_to_lead_to_is_flushed[with commit-True]",
     ),
     Mutant(
-        "kept-unflushed",
+        "blob-kept-unflushed",
         kinds.FLUSHES,
         "I4",
         "what keeps its name is flushed",

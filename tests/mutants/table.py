@@ -30,6 +30,7 @@ from tests.mutants import (
     retention_clocks,
     retention_rules,
     room_and_repairs,
+    rows,
     taking_over,
     verifying,
 )
@@ -63,6 +64,7 @@ MODULES = (
     retention_clocks,
     retention_rules,
     room_and_repairs,
+    rows,
     taking_over,
     verifying,
 )
