@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,9 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     place,
     run_job,
 )
-from tests.stores import push_image
-from zotctl.errors import BlobUnknown
+from tests.stores import push_blob, push_image
+from zotctl.config import RootConfig, S3Config
+from zotctl.errors import BlobUnknown, IoFailed
 from zotctl.jobs.bucket import dedupe as bucket_dedupe
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
@@ -30,6 +33,7 @@ from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
+from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.lease import LIFETIME
 
@@ -116,6 +120,51 @@ def test_copies_stay_while_somebody_may_read_them() -> None:
     run(store)
     assert place.clock.elapsed() == began, "the pool has had them for long enough"
     assert copies(place, "a/") == []
+
+
+def test_old_copies_stay_while_a_url_of_them_holds() -> None:
+    """A client that was sent there by a server that redirects."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    store = opened(place, dedupe=True)
+    store.roots[0].config = RootConfig(path="s3://x", s3=S3Config(redirect=True, redirect_lifetime=600.0))
+    began = place.clock.elapsed()
+    run(store)
+    assert place.clock.elapsed() - began >= 600.0
+
+
+def test_a_copy_stays_when_the_damaged_one_of_the_pool_could_not_be_replaced() -> None:
+    """It has been there for long enough, and is as long as it should be."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    fill(place)
+    place.rewrite(keys.shared(LAYER), flipped)
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "copy" and args[1] == keys.shared(LAYER):
+            raise IoFailed("no")
+
+    run(opened(place, dedupe=True, objects=Counted(place.objects, before)))
+    assert {key for key in keys_of(place) if LAYER.encoded in key and "blobs/" in key} == {
+        keys.shared(LAYER), keys.blob("a", LAYER), keys.blob("b/c", LAYER)
+    }  # fmt: skip
+
+
+def test_a_manifest_that_is_not_understood_stays_in_its_repository() -> None:
+    """Nor does a row name it."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    strange = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.thing.v1+json", "blobs": []}).encode()
+    listing = images.index([(digest_of(strange), len(strange))])
+    for body in (strange, listing):
+        place.objects.put(keys.blob("a", digest_of(body)), body)
+    index = json.loads(place.memory.stored[keys.index("a")].body)
+    index["manifests"] += [{"mediaType": OCI_INDEX, "digest": digest_of(listing), "size": len(listing)}]
+    place.objects.put(keys.index("a"), json.dumps(index).encode())
+    run(opened(place, dedupe=True))
+    assert keys.blob("a", digest_of(strange)) in keys_of(place)
+    assert keys.shared(digest_of(strange)) not in keys_of(place)
 
 
 def test_damage_is_never_spread(place: Place) -> None:  # noqa: F811
@@ -238,6 +287,22 @@ def test_stubs_go_into_the_pool(zot: Place) -> None:
     require_whole(opened(zot, dedupe=True))
 
 
+def test_a_stub_is_held_before_it_is_filled() -> None:
+    """Else a collector that has looked at the empty object takes what comes into its place."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    place.objects.put(keys.blob("b/c", LAYER), b"")
+    place.objects.delete(keys.reservation(LAYER, "b/c"))
+    held: list[bool] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "copy" and args[1] == keys.blob("b/c", LAYER):
+            held.append(keys.reservation(LAYER, "b/c") in place.memory.stored)
+
+    assert run(opened(place, objects=Counted(place.objects, before)), undo=True).exit_code == 0
+    assert held == [True]
+
+
 @pytest.mark.parametrize("undo", [False, True])
 def test_a_stub_without_content_is_found(zot: Place, undo: bool) -> None:
     zot.objects.delete(keys.blob("a", LAYER))
@@ -280,6 +345,16 @@ def test_a_stub_is_no_copy_for_which_the_pool_could_go() -> None:
         place.objects.put(keys.blob(name, LAYER), b"")
     collect(place)
     require_whole(opened(place))
+
+
+def test_what_a_push_has_sent_before_its_manifest_comes_back_too() -> None:
+    """It may use it, reached or not; the pool is the collector's from then on."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    run(opened(place, dedupe=True))
+    sent = push_blob(opened(place, dedupe=True).repository_for_push("a"), b"sent")
+    assert run(opened(place), undo=True).exit_code == 0
+    assert {keys.blob("a", sent), keys.blob("a", LAYER)} <= set(keys_of(place))
 
 
 def test_after_undo_the_pool_is_collected() -> None:

@@ -156,3 +156,26 @@ def test_the_empty_object_of_a_folder_is_no_stub(objects: Objects) -> None:
     push_image(store, "a", "v1", seed="x")
     objects.put("a/blobs/sha256/", b"")
     assert not bucket_store(objects).roots[0].bucket.stubs.remain()
+
+
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_a_stub_is_read_where_its_content_is(dedupe: bool) -> None:
+    """Asked for by its name, of a folder that nobody has listed."""
+    objects = MemoryObjects()
+    push_image(bucket_store(objects, dedupe=True), "a", "v1", seed="x")
+    objects.put(keys.blob("a", LAYER), b"")
+    assert get(bucket_store(objects, dedupe=dedupe).roots[0].driver, keys.blob("a", LAYER)) == IMAGE.blobs[-1]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_of_two_copies_that_is_listed_which_is_read(dedupe: bool, listed: bool) -> None:
+    """By its inode number jobs compare what they have listed with what they open."""
+    objects, own = MemoryObjects(), bytes(len(IMAGE.blobs[-1]))
+    push_image(bucket_store(objects, dedupe=True), "a", "v1", seed="x")
+    objects.put(keys.blob("a", LAYER), own)
+    tree = bucket_store(objects, dedupe=dedupe).roots[0].driver
+    if listed:
+        found = {entry.name: entry.info for entry in tree.scan("a/blobs/sha256")}[LAYER.encoded]
+        assert found is not None and found.ino == tree.stat(keys.blob("a", LAYER)).ino
+    assert get(tree, keys.blob("a", LAYER)) == (IMAGE.blobs[-1] if dedupe else own)
