@@ -15,10 +15,12 @@ from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, wit
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
 from zotctl.jobs.bucket.active_uploads import ActiveBucketUploads
-from zotctl.jobs.bucket.deletion import Batches
+from zotctl.jobs.bucket.ahead import Ahead
+from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.bucket.eligibility import Eligibility, Reached
 from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
 from zotctl.jobs.bucket.pool import Shared
+from zotctl.jobs.local.leftovers import GREATEST_AGE, JUST_BEGUN
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
@@ -132,6 +134,13 @@ def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_alone() ->
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and keys.shared(STRAY) in world.memory.stored
     assert keys.reservation(STRAY, "b") in world.memory.stored, "and its right"
+
+
+def test_c4_the_bytes_stay_for_the_one_that_needs_them_after_all() -> None:
+    holds = {key: made_at(0, 0) for key in (keys.reservation(STRAY, "a"), keys.reservation(STRAY, "b"))}
+    rest = Candidate(STRAY, "", holds, made_at(0, 0)).without("b")
+    assert rest is not None and rest.blob is None and rest.holds.keys() == {keys.reservation(STRAY, "a")}
+    assert rest.without("a") is None
 
 
 def _breaks(world: World) -> None:
@@ -452,6 +461,37 @@ def test_a_host_whose_clock_is_ahead_spares_what_it_has_sent(world: World) -> No
     assert ActiveBucketUploads(world.store.roots[0].bucket.context, DELAY).since("a") <= world.clock.at + 1
 
 
+def test_an_upload_that_has_just_begun_is_spared_whatever_the_delay(world: World) -> None:
+    """And what its push has sent before."""
+    push_image(world.store, "a", "v1")
+    upload_id = world.store.repository_for_push("a").start_upload()
+    stray = world.stray()
+    assert collect(world.store, 0.0).summary["purged"] == 0
+    assert world.has("a", stray) and keys.session(upload_id) in world.memory.stored
+    world.clock.at += JUST_BEGUN + 1
+    collect(world.store, 0.0)
+    assert not world.has("a", stray) and keys.session(upload_id) not in world.memory.stored
+
+
+def test_an_upload_without_an_end_spares_nothing(world: World) -> None:
+    upload_id = world.store.repository_for_push("a").start_upload()
+    context = world.store.roots[0].bucket.context
+    for age, spares in ((GREATEST_AGE - 10, True), (20, False)):
+        world.clock.at += age
+        with world.store.repository_for_push("a").resume_upload(upload_id) as upload:
+            upload.write([b"x"])
+        assert (ActiveBucketUploads(context, DELAY).since("a") < float("inf")) is spares
+
+
+def test_what_is_written_again_with_a_date_ahead_counts_from_then(world: World) -> None:
+    context, found = world.store.roots[0].bucket.context, []
+    for now, modified in ((1000.0, 5000.0), (2000.0, 5000.0), (3000.0, 6000.0)):
+        ahead = Ahead(context, now, at_once=False)
+        found.append(ahead.modified(Object("key", 1, "e", modified, now - modified)))
+        ahead.save()
+    assert found == [1000.0, 1000.0, 3000.0]
+
+
 # -- the pool -------------------------------------------------------------------------------------
 
 
@@ -507,6 +547,29 @@ def test_what_one_repository_holds_without_a_copy_of_its_own_stays() -> None:
     found.enter("b", (), set(), shared=False)
     going = shared(world, found)
     assert keys.reservation(STRAY, "b") in going and keys.shared(STRAY) not in going
+
+
+def test_i5_bytes_that_nobody_holds_stay_while_a_repository_is_left_alone() -> None:
+    """It may have lost its hold."""
+    world = pooled("a")
+    world.memory.delete(keys.reservation(STRAY, "a"))
+    assert keys.shared(STRAY) not in shared(world, known(left_alone=("a",)))
+    assert keys.shared(STRAY) in shared(world, known("a"))
+
+
+def test_i6_bytes_that_were_written_since_a_moving_upload_began_stay() -> None:
+    """Its push counts on them, though there was a copy of its own."""
+    world = pooled("a")
+    slow = world.store.repository_for_push("a").start_upload()
+    world.clock.at += 1
+    world.memory.put(keys.shared(STRAY), b"stray")
+    for _ in range(5):
+        world.later(0.9)
+        with world.store.repository_for_push("a").resume_upload(slow) as upload:
+            upload.write([b"x"])
+        it = Shared(world.store.roots[0], judge(world), known("a", own=("a",)))
+        assert not any(each.blob for each in it.condemned() if each.digest == STRAY)
+        it.seen.save()
 
 
 def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
