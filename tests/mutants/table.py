@@ -33,6 +33,7 @@ from tests.mutants import (
     retention_rules,
     room_and_repairs,
     rows,
+    stubs,
     taking_over,
     verifying,
 )
@@ -69,6 +70,7 @@ MODULES = (
     retention_rules,
     room_and_repairs,
     rows,
+    stubs,
     taking_over,
     verifying,
 )
