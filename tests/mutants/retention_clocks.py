@@ -122,8 +122,8 @@ MUTANTS = [
         "I6",
         "who has the old history open writes into the new one",
         "storage/local/history.py",
-        "            if same:\n                return\n\n    def _open",
-        "            return\n\n    def _open",
+        "            if same:\n                return\n\n    def _is_shared",
+        "            return\n\n    def _is_shared",
         HISTORY + "test_who_has_it_open_writes_into_the_new_one",
     ),
     Mutant(

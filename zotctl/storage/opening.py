@@ -77,8 +77,9 @@ def _refuse_nested(roots: list[RootConfig]) -> None:
     for i, root in enumerate(roots):
         for other in roots[:i]:
             if _overlap(root, other):
-                one, two = _place(other), _place(root)
-                raise ConfigError(f"the storage roots {one} and {two} are nested or the same; keep them apart")
+                raise ConfigError(
+                    f"the storage roots {other.path} and {root.path} are nested or the same; keep them apart"
+                )
 
 
 def _overlap(root: RootConfig, other: RootConfig) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from zotctl.errors import Exists, IoFailed, NoSpace, NotFound
+from zotctl.errors import Damaged, Exists, IoFailed, NoSpace, NotFound
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
@@ -21,6 +21,11 @@ T = TypeVar("T")
 COMPARE_BLOCK = 1 << 20
 SETTLED = 0.05
 """Seconds after which a second change must have another time stamp."""
+
+
+def in_the_way(label: str, key: str) -> Damaged:
+    """Of a name of our own that leads to something else than we make there."""
+    return Damaged(f"{label}/{key}: something that is not zotctl's is in the way; move it away, and it is made anew")
 
 
 @dataclass

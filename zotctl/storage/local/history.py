@@ -56,10 +56,25 @@ class LocalHistory:
         key = keys.history(name)
         for _ in range(ATTEMPTS):
             with self._open(key) as writer:
+                if self._is_shared(writer):
+                    self._part(key, writer)
+                    continue
                 writer.write([lines])
                 same = same_file(writer.info(), self._context.stat(key))
             if same:
                 return
+
+    def _is_shared(self, writer: Writer) -> bool:
+        """With a store that was copied by links (`cp -al`): what is written here would be told there, too."""
+        return self._context.driver.capabilities.locks and writer.info().nlink > 1
+
+    def _part(self, key: str, writer: Writer) -> None:
+        """Put a copy in place of the shared file, one writer at a time; it is to be opened anew."""
+        if writer.try_lock() and same_file(writer.info(), self._context.stat(key)):
+            with self._context.driver.open(key) as old:
+                self._context.replace(key, [old.read_at(0, old.size)])
+        else:
+            self._context.clock.sleep(0.001)
 
     def _open(self, key: str) -> Writer:
         try:

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from zotctl.errors import HeldElsewhere, NoSpace, StorageError
+from zotctl.errors import HeldElsewhere, NoSpace, NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.driver import Lock, read
 from zotctl.storage.holder import myself, told
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import LocalContext, in_the_way
 
 BEYOND_NAMES = 1 << 62
 """Bytes of the lock file that no repository has (`locks.lock_byte`)."""
@@ -20,7 +20,7 @@ BEYOND_NAMES = 1 << 62
 
 @contextmanager
 def lease(context: LocalContext, job: str) -> Iterator[None]:
-    """Raises HeldElsewhere."""
+    """Raises HeldElsewhere; Damaged where something else has the name of its file."""
     label = context.driver.label
     if not context.driver.capabilities.locks:
         raise HeldElsewhere(f"{label} has no file locks: {job} can't tell whether anybody else is writing")
@@ -43,7 +43,12 @@ def _lock(context: LocalContext, job: str) -> Lock | None:
 
     def take() -> Lock | None:
         context.make_dirs(keys.LEASES)
-        return context.driver.lock(keys.lease(job), 0)
+        try:
+            return context.driver.lock(keys.lease(job), 0)
+        except NotFound:
+            if context.stat(key := keys.lease(job)) is None:
+                raise
+            raise in_the_way(context.driver.label, key) from None
 
     try:
         return context.with_room(take)

@@ -29,7 +29,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import LocalContext, in_the_way
 from zotctl.storage.local.driver import LocalDriver, translated
 from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
@@ -183,6 +183,7 @@ def _prepare(driver: Driver, path: str) -> bool:
     try:
         for directory in DIRECTORIES:
             context.make_dirs(directory)
+        _refuse_what_is_in_the_way(context)
         written = keys.tmp(f"written-{context.clock.token()}")
         driver.create(written).close()
         driver.unlink(written)
@@ -192,6 +193,24 @@ def _prepare(driver: Driver, path: str) -> bool:
     except NoSpace:
         log.warning(f"{path} is full: reading and deleting go on")
     _mark(context)
+    return True
+
+
+def _refuse_what_is_in_the_way(context: LocalContext) -> None:
+    """Raises Damaged where one of our names leads to something else than we made there."""
+    for key in (*DIRECTORIES, keys.LOCK, keys.VERSION):
+        info = context.stat(key)
+        if info is None or (info.is_dir if key in DIRECTORIES else info.is_file):
+            continue
+        if key not in DIRECTORIES or not info.is_link or not _leads_to_directory(context.driver, key):
+            raise in_the_way(context.driver.label, key)
+
+
+def _leads_to_directory(driver: Driver, key: str) -> bool:
+    try:
+        driver.scan(key)
+    except NotFound:
+        return False
     return True
 
 
