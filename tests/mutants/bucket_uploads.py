@@ -29,6 +29,16 @@ MUTANTS = [
         STEPS + "test_who_comes_while_a_session_is_being_stored_waits_for_it",
     ),
     Mutant(
+        "empty-patch-from-memory",
+        kinds.SESSIONS,
+        "I4",
+        "a request without bytes is answered with the offset of the session",
+        "storage/bucket/uploads/upload.py",
+        "if self._named and self._open and not (self._current or self._broken) and self._is_stale():",
+        "if False:",
+        STEPS + "test_a_request_without_bytes_is_told_what_others_have_left",
+    ),
+    Mutant(
         "waits-for-any-writer",
         kinds.SESSIONS,
         "I11",

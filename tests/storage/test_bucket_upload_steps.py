@@ -222,3 +222,15 @@ def test_an_upload_that_is_being_written_is_a_conflict_at_once(world: World) -> 
         with pytest.raises(UploadConflict):
             world.one.resume_upload("a", upload_id)
     assert world.time.at == began
+
+
+def test_a_request_without_bytes_is_told_what_others_have_left(world: World) -> None:
+    """Of what this process remembers nothing is stored, so that no swap finds out that it is old."""
+    upload_id = world.one.start_upload("a", "sha256")
+    assert patch(world.one, upload_id, b"12") == 2
+    assert patch(world.two, upload_id, b"345") == 5
+    assert patch(world.one, upload_id, b"") == 5
+    with world.two.resume_upload("a", upload_id) as upload:
+        upload.cancel()
+    with pytest.raises(BlobUploadUnknown):
+        patch(world.one, upload_id, b"")

@@ -80,7 +80,8 @@ def write(upload: BucketUpload, body: bytes, seed: object = 0) -> None:
 def push(protocol: BucketProtocol, body: bytes, *, put: bytes = b"", digest: Digest | None = None) -> str:
     """POST, PATCH with `body`, PUT with `put`; as the server does it, with the digest when it knows it."""
     upload_id = protocol.start_upload("a", "sha256")
-    patch(protocol, upload_id, body)
+    if body or not put:
+        patch(protocol, upload_id, body)
     finish(protocol, upload_id, digest or digest_of(body + put), put)
     return upload_id
 

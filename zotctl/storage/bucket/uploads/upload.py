@@ -199,7 +199,13 @@ class BucketUpload:
     # -- the session ----------------------------------------------------------------------------
 
     def save(self) -> None:
-        """What has arrived outlives this process; nothing more comes. Raises UploadConflict, Unavailable."""
+        """What has arrived outlives this process; nothing more comes. Also of no bytes at all, `offset` is that of the
+        session. Raises UploadConflict, BlobUploadUnknown, Unavailable."""
+        self._store_last()
+        if self._named and self._open and not (self._current or self._broken) and self._is_stale():
+            self._start_over()
+
+    def _store_last(self) -> None:
         self._uploads.saving(self.id)
         try:
             if self._named and self._open and not self._broken:
@@ -344,7 +350,7 @@ class BucketUpload:
             self.cancel()
             return
         try:
-            self.save()
+            self._store_last()
         finally:
             self._end(keep=not self._broken)
 
