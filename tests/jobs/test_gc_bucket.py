@@ -678,6 +678,21 @@ def test_retention_keeps_the_most_recent_tags(world: World) -> None:
     assert past.pushed[gone] == int(world.clock.at), "from now on its delay runs, for whoever asks"
 
 
+def test_a_dry_run_drops_no_tag(world: World) -> None:
+    for number in range(5):
+        push_image(world.store, "a", f"v{number}", seed=str(number))
+        world.clock.at += 10
+    world.store.close()
+    world.later()
+    newest = KeepTags(patterns=("^v",), most_recently_pushed_count=2)
+    rules = Rules(Retention(policies=(Policy(("**",), keep_tags=(newest,)),)), DELAY)
+    before = {key: one for key, one in world.memory.stored.items() if not key.startswith(keys.NAMES)}
+    collect(world.another(), rules=rules, dry_run=True)
+    assert {key: one for key, one in world.memory.stored.items() if not key.startswith(keys.NAMES)} == before
+    collect(world.another(), rules=rules)
+    assert world.another().repository("a").tags() == ["v3", "v4"]
+
+
 def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """gc makes one object of many when it has looked what is there, and another server writes its events meanwhile."""
     for number in range(FILES + 1):

@@ -26,6 +26,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket import index
 from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
+from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 
 IMAGE = images.image("late", layers=1)
@@ -346,6 +347,27 @@ def test_a_batch_fences_no_more_repositories_than_it_has_time_for(monkeypatch: p
     assert [len(fenced) for fenced in batches] == [2, 2, 1]
 
 
+def test_between_two_batches_a_run_may_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is up, or it was told to."""
+    monkeypatch.setattr(Batches, "LARGEST", 2)
+    for number in range(4):
+        world.stray(str(number).encode())
+    world.later()
+    collect(world.store)
+    world.later()
+    executed: list[str] = []
+
+    def before(method: str, args: tuple[Any, ...]) -> None:
+        if method == "execute":
+            executed.extend(args[0].keys)
+            world.store.roots[0].bucket.context.halted.set()
+
+    world.objects.before = before
+    with pytest.raises(Halted):
+        collect(world.store)
+    assert len(executed) == 4, "the holds and the blobs of one batch"
+
+
 # -- what is left behind --------------------------------------------------------------------------
 
 
@@ -600,6 +622,20 @@ def test_i6_a_hold_that_is_younger_than_a_moving_upload_stays() -> None:
         it = Shared(world.store.roots[0], judge(world), found)
         assert [each for each in it.condemned() if each.digest == STRAY] == []
         it.seen.save()
+
+
+def test_i6_a_hold_since_a_moving_upload_began_keeps_a_blob_of_a_repository(world: World) -> None:
+    """Its push was told that it is there, and is under way for longer than the delay."""
+    ripe(world)
+    slow = world.store.repository_for_push("a").start_upload()
+    world.clock.at += 1
+    world.memory.put(keys.reservation(STRAY, "a"), b"reserved")
+    for _ in range(5):
+        world.later(0.9)
+        with world.store.repository_for_push("a").resume_upload(slow) as upload:
+            upload.write([b"x"])
+        collect(world.store)
+    assert world.has("a", STRAY)
 
 
 @pytest.mark.parametrize("harm", [_breaks, _loses, "damaged"])

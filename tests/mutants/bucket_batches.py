@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+BUCKETS = "tests/jobs/test_gc_bucket.py::"
 RECHECKS = "tests/jobs/test_gc_bucket_rechecks.py::"
 
 MUTANTS = [
@@ -162,5 +163,35 @@ MUTANTS = [
         "return replace(self, holds=holds, blob=None) if holds else None",
         "return replace(self, holds=holds) if holds else None",
         RECHECKS + "test_c4_the_bytes_stay_for_the_one_that_needs_them_after_all",
+    ),
+    Mutant(
+        "batch-after-batch",
+        kinds.ANSWERS,
+        "I13",
+        "between two batches a run may stop",
+        "jobs/bucket/deletion.py",
+        ("            self._check()\n            batch"),
+        "            batch",
+        RECHECKS + "test_between_two_batches_a_run_may_stop[own]",
+    ),
+    Mutant(
+        "dry-run-drops-tags",
+        kinds.CLAIMS,
+        "I13",
+        "a dry run drops no tag",
+        "jobs/bucket/collector.py",
+        ("        if not self._dry:\n            planner.drop_rows"),
+        ("        if True:\n            planner.drop_rows"),
+        BUCKETS + "test_a_dry_run_drops_no_tag[own]",
+    ),
+    Mutant(
+        "holds-since-a-moving-upload-forgotten",
+        kinds.UPLOADS,
+        "I6",
+        "a hold since a moving upload began keeps a blob of its repository",
+        "jobs/bucket/collector.py",
+        "if all(self._judge.is_old(name, one) for one in found) and self._judge",
+        "if self._judge",
+        RECHECKS + "test_i6_a_hold_since_a_moving_upload_began_keeps_a_blob_of_a_repository[own]",
     ),
 ]
