@@ -11,8 +11,8 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.images import Image
 from tests.stores import push_blob, store_over
 from zotctl.errors import NotFound
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run

@@ -16,8 +16,8 @@ from tests.jobs.test_gc import DELAY, collect
 from tests.stores import push_blob, store_over
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import BlobUploadUnknown
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.bucket.ahead import PLACE, REMEMBERED, Ahead
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys

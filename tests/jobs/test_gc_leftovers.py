@@ -11,9 +11,10 @@ from tests.stores import push_blob, push_image
 from zotctl.errors import Busy
 from zotctl.jobs.gc_plan import GcOptions
 from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.leftovers import GREATEST_AGE, ActiveUploads
+from zotctl.jobs.local.leftovers import ActiveUploads
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
+from zotctl.jobs.uploads import GREATEST_AGE
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.locks import lock_byte

@@ -29,9 +29,9 @@ from zotctl.errors import (
     ReadOnly,
     Referenced,
 )
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.local.gc import Chosen, purge
 from zotctl.jobs.local.leftovers import ActiveUploads, sweep

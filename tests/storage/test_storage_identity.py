@@ -24,11 +24,11 @@ from tests.jobs.layouts import run_scrub
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import CannotLink, Damaged, Exists, IoFailed, NotFound, StorageError, Unavailable
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.sources import MOVED
 from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run

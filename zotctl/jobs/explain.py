@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.bucket.explain import fate
 from zotctl.jobs.gc import GcOptions, Settings
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.leftovers import ActiveUploads
 from zotctl.jobs.report import time_of
 from zotctl.jobs.retention import decide

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from zotctl.errors import BlobUploadUnknown, NotFound
 from zotctl.jobs.bucket.ahead import Ahead
-from zotctl.jobs.local.leftovers import GREATEST_AGE, JUST_BEGUN
+from zotctl.jobs.uploads import GREATEST_AGE, JUST_BEGUN
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.uploads.state import read_head

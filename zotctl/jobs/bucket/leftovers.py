@@ -7,8 +7,8 @@ from contextlib import suppress
 from zotctl.errors import StorageError
 from zotctl.jobs.bucket.ahead import Ahead
 from zotctl.jobs.bucket.eligibility import Reached
-from zotctl.jobs.local.leftovers import JUST_BEGUN
 from zotctl.jobs.run import Run
+from zotctl.jobs.uploads import JUST_BEGUN
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import LIFETIME
 from zotctl.storage.root import Root

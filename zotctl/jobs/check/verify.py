@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.archive import read_whole
 from zotctl.jobs.check.layout import LayoutCheck, StoredBlobs, modes_of, tell
 from zotctl.jobs.check.repository import temporaries
 from zotctl.jobs.check.rules import Remark
 from zotctl.jobs.imports.sources import THE_LAYOUT
-from zotctl.jobs.local.ages import Ages
-from zotctl.jobs.local.leftovers import uploads
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
+from zotctl.jobs.uploads import uploads
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.gc_plan import GcOptions, Planner
 from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.ages import Ages
 from zotctl.jobs.local.leftovers import ActiveUploads
 from zotctl.jobs.run import Run
 from zotctl.jobs.walk import Reachable, ReachableBlobs

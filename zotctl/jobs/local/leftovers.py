@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from zotctl.errors import NotEmpty, NotFound
-from zotctl.jobs.local.ages import Ages
+from zotctl.jobs.ages import Ages
 from zotctl.jobs.run import Run
+from zotctl.jobs.uploads import GREATEST_AGE, JUST_BEGUN, uploads
 from zotctl.oci.digest import digest_named
 from zotctl.storage import keys
 from zotctl.storage.root import Root
-from zotctl.storage.upload_id import parse_id
 
-GREATEST_AGE = 86400.0
-"""Seconds: an upload that lasts longer than a day no longer holds collection back."""
-JUST_BEGUN = 1.0
-"""Seconds in which a session is somebody's even when the delay is zero."""
 ZOT_UPLOADS = ".uploads"
-
-
-class UploadState(NamedTuple):
-    """`key` names the file, `owner` stands for the repository. Seconds since 1970."""
-
-    id: str
-    key: str
-    owner: str
-    started: float
-    moved: float
-    size: int
-
-
-def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
-    """The sessions of one root. Times by the storage, but for the start, which the server wrote; it can't have begun
-    after it moved."""
-    for file in _names(root, keys.UPLOADS):
-        upload_id, _, owner = file.partition(".")
-        info = root.stat(key := f"{keys.UPLOADS}/{file}")
-        with suppress(ValueError):
-            if info is not None:
-                started, moved = parse_id(upload_id).started, ages.written(key, info)
-                yield UploadState(upload_id, key, owner, min(started, moved), moved, info.size)
 
 
 class ActiveUploads:
