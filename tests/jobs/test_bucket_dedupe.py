@@ -28,8 +28,8 @@ from zotctl.errors import BlobUnknown, IoFailed
 from zotctl.jobs.bucket import dedupe as bucket_dedupe
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import gc
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of

@@ -20,10 +20,10 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
 from tests.stores import push_image
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import verify
+from zotctl.jobs.dedupe import DedupeOptions
+from zotctl.jobs.dedupe import dedupe as share
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.local.dedupe import DedupeOptions
-from zotctl.jobs.local.dedupe import dedupe as share
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys

@@ -19,7 +19,7 @@ from zotctl.jobs.check.damage import Inspector
 from zotctl.jobs.check.hashing import Hasher
 from zotctl.jobs.check.repository import RepositoryCheck, view_of
 from zotctl.jobs.check.scrub_state import Checked
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys

@@ -18,7 +18,7 @@ from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_sc
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
 from zotctl.errors import NotFound, PermissionRefused
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of

@@ -19,9 +19,9 @@ from zotctl.jobs.bucket.deletion import Batches, Candidate, split
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.gc_plan import Planner
-from zotctl.jobs.local.restore import list_trash, restore
 from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
+from zotctl.jobs.trash import list_trash, restore
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST

@@ -23,9 +23,9 @@ from tests.object_faults import Forgetful
 from tests.object_proxy import Proxy
 from tests.stores import bucket_root, bucket_store, push_blob, push_image
 from zotctl.errors import ConfigError
+from zotctl.jobs.dedupe import dedupe as into_pool
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
-from zotctl.jobs.local.dedupe import dedupe as into_pool
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
 from zotctl.oci.digest import Digest

@@ -13,9 +13,9 @@ from tests.stores import store_over
 from zotctl.errors import PermissionRefused
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import gc
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.settings import gc_settings

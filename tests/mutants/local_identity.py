@@ -378,7 +378,7 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a source that is written to after it was hashed is not linked",
-        "jobs/imports/job.py",
+        "jobs/local/link.py",
         "if not held.is_at(context.stat(temp)):",
         "if False:",
         f"{HERE}test_i2_import_links_what_it_hashed",

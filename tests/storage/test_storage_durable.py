@@ -15,9 +15,9 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, FailOn, Faults, Recorder
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed, NotFound, PermissionRefused
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys

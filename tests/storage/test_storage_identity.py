@@ -26,10 +26,10 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import CannotLink, Damaged, Exists, IoFailed, NotFound, StorageError, Unavailable
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub_state import Checked
+from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.sources import MOVED
-from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.dedupe import DedupeOptions, dedupe
+from zotctl.jobs.local import leftovers, link
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -605,8 +605,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
     written to between the two."""
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
     path = blob_file(source, LAYER)
-    require: Any = job._require_linkable
-    publish: Any = job._link_open
+    require: Any = link.require_linkable
+    publish: Any = link._link_open
     if how == "swapped":
         path.write_bytes(ROTTEN)
 
@@ -621,8 +621,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
             path.write_bytes(ROTTEN)
         publish(fd, target)
 
-    monkeypatch.setattr(job, "_require_linkable", swap)
-    monkeypatch.setattr(job, "_link_open", write)
+    monkeypatch.setattr(link, "require_linkable", swap)
+    monkeypatch.setattr(link, "_link_open", write)
     report = run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER
@@ -631,13 +631,13 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
-    link: Any = job._Import._link_hashed
+    hashed: Any = job._Import._link_hashed
 
     def grow(self: Any, digest: Digest, size: int) -> bool:
         if digest == DIGEST:
             with blob_file(source, LAYER).open("ab") as file:
                 file.write(b"more")
-        return bool(link(self, digest, size))
+        return bool(hashed(self, digest, size))
 
     monkeypatch.setattr(job._Import, "_link_hashed", grow)
     run_import(store, source, link=True, repo="a")

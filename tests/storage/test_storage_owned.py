@@ -16,9 +16,9 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, ReadOnly
 from zotctl.jobs.gc import gc
 from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.local.restore import restore
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
+from zotctl.jobs.trash import restore
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver

@@ -66,8 +66,8 @@ def dedupe(
         _warn_of_servers(loaded)
 
     def work(run: Run) -> None:
-        from zotctl.jobs.local.dedupe import DedupeOptions
-        from zotctl.jobs.local.dedupe import dedupe as share
+        from zotctl.jobs.dedupe import DedupeOptions
+        from zotctl.jobs.dedupe import dedupe as share
 
         share(run, DedupeOptions(undo=undo, workers=workers))
 

@@ -106,7 +106,7 @@ def gc(
     def work(run: Run) -> None:
         from zotctl.jobs import explain as explaining
         from zotctl.jobs import gc as collecting
-        from zotctl.jobs.local import restore as restoring
+        from zotctl.jobs import trash
         from zotctl.jobs.settings import gc_settings
 
         which = untagged.value if untagged else None
@@ -114,9 +114,9 @@ def gc(
         if explain is not None:
             explaining.explain(run, explain, settings)
         elif restore is not None:
-            restoring.restore(run, restore)
+            trash.restore(run, restore)
         elif list_trash:
-            restoring.list_trash(run)
+            trash.list_trash(run)
         else:
             collecting.gc(run, settings)
             if dry_run and exit_code and run.report.items:

@@ -22,6 +22,7 @@ from typing import Any
 from zotctl.errors import ClockDoubtful, NotFound, StorageError
 from zotctl.jobs.check.scrub_state import boot_id
 from zotctl.jobs.report import time_of
+from zotctl.jobs.stores import jobs_of
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -89,34 +90,23 @@ def note_clock(root: Root, clock: Clock) -> None:
 
 
 def _moment(root: Root, clock: Clock) -> Moment:
-    at = root.bucket.context.objects.date() if root.is_bucket else clock.now()
-    return Moment(at, boot_id(), clock.boottime())
+    return Moment(jobs_of(root).now(clock), boot_id(), clock.boottime())
 
 
 def _reason(
     root: Root, clock: Clock, now: Moment, last: Moment | None, doubted: Moment | None, rehearsed: bool
 ) -> str | None:
     """None: it is believed."""
-    other = _other_clock(root, clock, rehearsed)
-    if other is not None and not root.is_bucket and abs(other - now.at) > JUMP:
-        return f"and that of the file system {time_of(other)}"
+    other = jobs_of(root).other_clock(clock, rehearsed=rehearsed)
+    differs = f"and that of {other.whose} {time_of(other.at)}" if other and abs(other.at - now.at) > JUMP else None
+    if other is not None and other.refutes and differs:
+        return differs
     reason = now.doubt(last)
-    if reason is None and other is not None and root.is_bucket and not (last is not None and now.boot == last.boot):
-        # Nothing but the server's clock decides, so that this one matters only where nothing else is known.
-        reason = f"and that of this machine {time_of(other)}" if abs(other - now.at) > JUMP else None
+    if reason is None and not (last is not None and now.boot == last.boot):
+        reason = differs
     if reason is None or (doubted is not None and now.doubt(doubted) is None and now.since(doubted) >= PATIENCE):
         return None
     return reason
-
-
-def _other_clock(root: Root, clock: Clock, rehearsed: bool) -> float | None:
-    """Of a bucket, this machine's; of a directory, that of its file system, which takes a file to be made."""
-    if root.is_bucket:
-        return clock.now()
-    if not rehearsed:
-        with suppress(StorageError):
-            return root.local.trash.now() / 1e9
-    return None
 
 
 def _first(now: Moment, doubted: Moment | None) -> Moment:

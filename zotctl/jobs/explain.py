@@ -7,17 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
-from zotctl.jobs.ages import Ages
-from zotctl.jobs.bucket.explain import fate
 from zotctl.jobs.gc import GcOptions, Settings
-from zotctl.jobs.local.leftovers import ActiveUploads
-from zotctl.jobs.report import time_of
 from zotctl.jobs.retention import decide
 from zotctl.jobs.run import Run
+from zotctl.jobs.stores import jobs_of
 from zotctl.jobs.walk import Reachable, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
-from zotctl.storage import keys
 from zotctl.storage.graph import Fault
 from zotctl.storage.root import Root
 
@@ -78,7 +74,7 @@ def _explain_digest(
     run: Run, root: Root, name: str, digest: Digest, marks: Reachable, options: GcOptions
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     base: dict[str, object] = {"digest": str(digest)}
-    now = root.bucket.context.objects.date() if root.is_bucket else run.clock.now()
+    now = jobs_of(root).now(run.clock)
     if digest in marks.reachable:
         chain = chain_to(digest, marks)
         yield base | {"result": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
@@ -87,30 +83,7 @@ def _explain_digest(
         for drop in drops:
             yield base | {"result": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
-    if root.is_bucket:
-        yield from (base | item for item in fate(run, root, name, digest, options.delay))
-        return
-    info = root.local.context.stat(keys.blob(name, digest))
-    if info is not None:
-        began = ActiveUploads(root, options.delay, now).since(name)
-        written = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written("", info)
-        at = written + options.delay
-        why = "no manifest reaches it"
-        if written >= began:
-            why += "; an upload into this repository that began before it is still moving"
-        yield base | {"result": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
-            max(at, now) + options.kept)}  # fmt: skip
-    yield from _in_trash(root, name, digest, base, options)
-
-
-def _in_trash(
-    root: Root, name: str, digest: Digest, base: dict[str, object], options: GcOptions
-) -> Iterator[dict[str, object]]:  # fmt: skip
-    for folder in root.local.trash.folders():
-        if folder.name == name and root.local.context.stat(keys.condemned(folder.run, name, digest)):
-            at = min(root.local.trash.stamp(folder), root.local.context.clock.now_ns()) / 1e9 + options.kept
-            why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-            yield base | {"result": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
+    yield from (base | item for item in jobs_of(root).fate(run, name, digest, options))
 
 
 def chain_to(digest: str, marks: Reachable) -> list[str]:

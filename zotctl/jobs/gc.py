@@ -1,23 +1,20 @@
 """Collection: what no manifest reaches goes, beside any number of servers.
 
 What would go is decided in one place (`gc_plan`); how it goes depends on what a root lies on: renamed into the trash
-of a directory (`gc_local`), or deleted under an intent on a bucket (`bucket.collector`).
+of a directory (`jobs.local.gc`), or deleted under an intent on a bucket (`jobs.bucket.collector`).
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from zotctl.errors import ClockDoubtful, StorageError
-from zotctl.jobs.bucket.collector import BucketCollector
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.clock_check import require_clock
 from zotctl.jobs.gc_plan import COUNTERS, GcOptions
-from zotctl.jobs.local.gc import LocalCollector
 from zotctl.jobs.run import Run, Stopped, TimeUp
+from zotctl.jobs.stores import Collector, jobs_of
 from zotctl.storage.root import Root
 
 __all__ = ["GcOptions", "Settings", "gc"]
@@ -26,39 +23,12 @@ Settings = Callable[[Root], GcOptions | None]
 """What holds for a root; None: not collected."""
 
 
-class Collector(Protocol):
-    """One root in one run."""
-
-    @property
-    def at_once(self) -> int:
-        """Repositories that are collected side by side, each by a thread."""
-
-    def begin(self) -> None:
-        """What needs no walk through the repositories."""
-
-    def order(self, names: Iterator[str]) -> Iterator[str]:
-        """The repositories, those first that the last run has not come to."""
-
-    def collect(self, name: str) -> None:
-        """One repository. Raises what goes wrong in it."""
-
-    @property
-    def halted(self) -> threading.Event:
-        """Set: what is under way in other threads ends at its next step."""
-
-    def stopped(self) -> None:
-        """The run ends before its end, and nothing is under way any more."""
-
-    def end(self) -> None:
-        """What can be done when all were looked at."""
-
-
 def gc(run: Run, settings: Settings) -> None:
     """Free what was condemned for long enough, and condemn what nothing reaches, in every repository of the run."""
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     run.refuse_read_only()
     with run.leases():
-        collectors = {root.label: _collector(run, root, options)
+        collectors = {root.label: jobs_of(root).collector(run, options)
                       for root in run.roots
                       if (options := _options(run, root, settings)) and _is_timely(run, root, options)}  # fmt: skip
         try:
@@ -107,10 +77,6 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
     finally:
         workers.close()
         collector.halted.clear()
-
-
-def _collector(run: Run, root: Root, options: GcOptions) -> Collector:
-    return BucketCollector(run, root, options) if root.is_bucket else LocalCollector(run, root, options)
 
 
 def _options(run: Run, root: Root, settings: Settings) -> GcOptions | None:

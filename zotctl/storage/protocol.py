@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from zotctl.errors import NotYetReadable, PermissionRefused, RequestRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -113,6 +113,10 @@ class Recalled(Protocol):
 
 class StoreProtocol(Protocol):
     """The verbs. Every method may be called from any thread, beside any other process."""
+
+    @property
+    def kind(self) -> Literal["local", "bucket"]:
+        """Whose jobs are its own (`jobs.stores`)."""
 
     @property
     def label(self) -> str: ...

@@ -7,7 +7,8 @@ go. zot's empty objects, which it leaves where another repository has the conten
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from zotctl.config.s3 import S3Config
@@ -18,6 +19,7 @@ from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.scrub_state import FirstSeen
 from zotctl.jobs.report import Finding
 from zotctl.jobs.run import Run
+from zotctl.jobs.stores import Deduplicate
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.convert import SETTLED
@@ -28,6 +30,16 @@ from zotctl.storage.root import Root
 AT_ONCE = 8
 REMEMBERED = 200_000
 """Digests whose copy in the pool was hashed in this run."""
+
+
+@contextmanager
+def deduplicating(run: Run, roots: Sequence[Root], *, undo: bool) -> Iterator[Deduplicate]:
+    """For `roots`, which are buckets, each as a whole before the run walks through its repositories."""
+    for root in roots:
+        if not root.read_only:
+            with run.guarded(root.label, root):
+                (undo_bucket if undo else dedupe_bucket)(run, root)
+    yield lambda root, name: None
 
 
 def dedupe_bucket(run: Run, root: Root) -> None:

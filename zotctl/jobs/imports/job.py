@@ -56,6 +56,7 @@ from zotctl.jobs.imports.sources import (
 from zotctl.jobs.imports.times import push_times
 from zotctl.jobs.report import DAMAGE_KINDS, Finding, Kind, counted
 from zotctl.jobs.run import Run
+from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
@@ -610,9 +611,11 @@ class _Import:
             fd, held = reader.fileno(), HeldFile(reader)
             if fd is None:
                 return False
-            _require_linkable(self.root, os.fstat(fd))
+            jobs = jobs_of(self.root)
+            jobs.require_linkable(os.fstat(fd))
             self._hash(reader, digest, size)
-            self._publish_link(digest, held, fd)
+            if not jobs.link(self.name, digest, held, fd):
+                raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} was changed while it was read")
         self.run.add("blobs")
         self.run.add("linked_bytes", size)
         return True
@@ -626,25 +629,13 @@ class _Import:
         if (found := hasher.hexdigest()) != digest.encoded:
             raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found}")
 
-    def _publish_link(self, digest: Digest, held: HeldFile, fd: int) -> None:
-        context = self.root.local.context
-        temp = keys.tmp(context.clock.token())
-        _link_open(fd, os.path.join(self.root.label, temp))
-        try:
-            if not held.is_at(context.stat(temp)):
-                raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} was changed while it was read")
-            self.root.local.blobs.publish(self.name, digest, temp)
-        finally:
-            context.discard(temp)
-
     # -- the commit -------------------------------------------------------------------------------
 
     def _commit(self) -> None:
         """All rows at once, when everything is there under the lock (I5)."""
         needed = self._needed()
         kept: set[str | None] = set()
-        clock = self.root.bucket.context.objects.date if self.root.is_bucket else self.run.clock.now
-        times = push_times(self.layout, self.rows, self.graph.facts, clock())
+        times = push_times(self.layout, self.rows, self.graph.facts, jobs_of(self.root).now(self.run.clock))
 
         def change(tx: Transaction, draft: Index) -> None:
             _require(self.name, tx, needed.values())
@@ -715,25 +706,6 @@ def _is_there(tx: Transaction, reference: Reference) -> bool:
         return tx.require(parse_digest(reference.digest)).size == reference.size
     except (NotFound, Damaged):
         return False
-
-
-def _link_open(fd: int, path: str) -> None:
-    """One more name for an open file. Outside of the driver, since its first name lies in no root."""
-    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Without a directory descriptor Python calls link(2), which on Linux would link the link in /proc.
-        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
-    finally:
-        os.close(folder)
-
-
-def _require_linkable(root: Root, info: os.stat_result) -> None:
-    """Raises OSError: the two must share a file system, and servers must be able to read the result."""
-    owner = root.driver.stat(keys.HIDDEN)
-    if not os.path.isdir(root.label) or info.st_dev != owner.dev:
-        raise OSError(0, "it is on another file system")
-    if info.st_uid != owner.uid or not info.st_mode & 0o400:
-        raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
 
 
 __all__ = ["ImportOptions", "import_layout"]

@@ -1,4 +1,4 @@
-"""Deduplication of a store that is there already, whoever wrote it (docs/design/local.md#deduplication).
+"""Deduplication of a directory that is there already, whoever wrote it (docs/design/local.md#deduplication).
 
 Only where two files have one digest is anything read, and then both are hashed before one takes the place of
 the other: a damaged blob is never spread. What has the pool's inode already is done, so a second run is short
@@ -7,22 +7,20 @@ and a killed one is simply run again. Never across roots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Changed, Exists, NotFound, StorageError
-from zotctl.jobs.bucket.dedupe import dedupe_bucket, undo_bucket
 from zotctl.jobs.check.damage import HashResult, Inspector, Looked
 from zotctl.jobs.check.hashing import Hasher, Workers, cores
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repository import RepositoryCheck
 from zotctl.jobs.check.scrub_state import FirstSeen
-from zotctl.jobs.local.undo import undo
 from zotctl.jobs.run import Run, TimeUp
+from zotctl.jobs.stores import Deduplicate
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -35,30 +33,6 @@ from zotctl.storage.root import Root
 REMEMBERED = 100_000
 """Copies in the pool whose result is remembered, for the next repository that has the same content."""
 TURNS = 64
-
-
-@dataclass(frozen=True)
-class DedupeOptions:
-    """`undo`: give each repository its own copy again. `workers`: threads; one for each core by default."""
-
-    undo: bool = False
-    workers: int | None = None
-
-
-def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
-    """Store each content once for each root. Raises HeldElsewhere while another run does, TimeUp; for `undo`
-    NoSpace before anything is copied, where there is not the room for all."""
-    options = options or DedupeOptions()
-    run.refuse_read_only()
-    with run.leases():
-        for root in run.roots:
-            if root.is_bucket and not root.read_only:
-                with run.guarded(root.label, root):
-                    (undo_bucket if options.undo else dedupe_bucket)(run, root)
-        if options.undo:
-            undo(run)
-        else:
-            _Dedupe(run, options.workers or cores()).all()
 
 
 class _Pair(NamedTuple):
@@ -82,11 +56,20 @@ class _Result(NamedTuple):
     error: StorageError | None = None
 
 
+@contextmanager
+def deduplicating(run: Run, roots: Sequence[Root], workers: int | None) -> Iterator[Deduplicate]:
+    """For `roots`, which are directories."""
+    work = _Dedupe(run, roots, workers or cores())
+    with work.going():
+        yield work.repository
+
+
 class _Dedupe:
-    def __init__(self, run: Run, workers: int) -> None:
-        self._run, self._hasher, self._workers = run, Hasher(run), Workers(workers)
+    def __init__(self, run: Run, roots: Sequence[Root], workers: int) -> None:
+        self._run, self._roots, self._hasher, self._workers = run, roots, Hasher(run), Workers(workers)
+        self._able: set[str] = set()
         self._inspector = Inspector(run, self._hasher)
-        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in run.roots}
+        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in roots}
         self._follow = Outcome(run, self._inspector, self._first_seen, None, quick=False)
         self._pooled: Lru[tuple[str, Digest], HashResult] = Lru(REMEMBERED)
         self._turns = [Lock() for _ in range(TURNS)]
@@ -94,13 +77,12 @@ class _Dedupe:
         self._tally: dict[tuple[str, str], tuple[int, int]] = {}
         self._plan = _Plan(run)
 
-    def all(self) -> None:
+    @contextmanager
+    def going(self) -> Iterator[None]:
         try:
             with self._settled():
-                for root, name in self._repositories():
-                    self._run.check()
-                    with self._run.guarded(name, root):
-                        self._repository(root, name)
+                self._able = {root.label for root in self._roots if self._is_able(root)}
+                yield
                 self._workers.drain()
         except TimeUp:
             self._workers.drain()
@@ -114,17 +96,16 @@ class _Dedupe:
     def _settled(self) -> Iterator[None]:
         """What is replaced may have been safe for years, so what replaces it has to be on the device."""
         with ExitStack() as stack:
-            for root in self._run.roots:
-                if not (self._run.dry_run or root.read_only or root.is_bucket):
+            for root in self._roots:
+                if not (self._run.dry_run or root.read_only):
                     with self._run.guarded(root.label, root):
                         stack.enter_context(root.local.context.durable.settled())
             yield
 
-    def _repositories(self) -> Iterator[tuple[Root, str]]:
-        able = {root.label for root in self._run.roots if not root.is_bucket and self._is_able(root)}
-        for root, name in self._run.repositories():
-            if root.label in able and self._run.owns(root, name):
-                yield root, name
+    def repository(self, root: Root, name: str) -> None:
+        if root.label in self._able and self._run.owns(root, name):
+            with self._run.guarded(name, root):
+                self._repository(root, name)
 
     def _is_able(self, root: Root) -> bool:
         if not root.driver.capabilities.links:
@@ -296,8 +277,8 @@ class _Dedupe:
     def _end(self) -> None:
         for (_, name), (linked, saved) in self._tally.items():
             self._run.item(action="linked", repository=name, blobs=linked, saved_bytes=saved)
-        for root in self._run.roots:
-            if not (self._run.dry_run or root.read_only or root.is_bucket or root.label in self._run.away):
+        for root in self._roots:
+            if not (self._run.dry_run or root.read_only or root.label in self._run.away):
                 self._first_seen[root.label].save()
 
 

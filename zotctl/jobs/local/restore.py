@@ -1,10 +1,10 @@
-"""`gc --restore RUN|DIGEST|NAME@DIGEST`: back out of the trash, deletions by clients too."""
+"""The trash of a directory, for `gc --restore` and `gc --list-trash`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zotctl.errors import Damaged, DigestInvalid, NotFound, ReadOnly, Unsupported
+from zotctl.errors import Damaged, NotFound, ReadOnly
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
@@ -18,39 +18,35 @@ from zotctl.storage.protocol import Change, Transaction
 from zotctl.storage.root import Root
 
 
-def restore(run: Run, what: str) -> None:
-    """Link back what `what` names; a manifest gets its row again, without the tags that it had.
+class LocalTrash:
+    """`jobs.stores.Trash`."""
 
-    Raises NotFound (exit 10) when nothing in the trash answers to it.
-    """
-    name, _, text = what.rpartition("@")
-    digest = _digest(text)
-    found = False
-    for root in _with_trash(run):
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
+        root, found = self._root, False
         for folder in root.local.trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
             for candidate, size in _lying(root, folder, digest):
                 found = True
                 _restore(run, root, folder, candidate, size)
-    if not found:
-        raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
+        return found
 
-
-def _with_trash(run: Run) -> list[Root]:
-    """Raises Unsupported if there is none: what was deleted on a bucket is gone."""
-    roots = [root for root in run.store.roots if not root.is_bucket]
-    if not roots:
-        label = run.store.roots[0].label
-        raise Unsupported(f"{label}: there is no trash on a bucket: what `gc` has deleted there is gone")
-    return roots
-
-
-def _digest(text: str) -> Digest | None:
-    try:
-        return parse_digest(text)
-    except DigestInvalid:
-        return None
+    def list(self, run: Run) -> None:
+        root = self._root
+        for folder in root.local.trash.folders():
+            lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
+            if not lying:
+                continue
+            size = sum(info.size for _, info in lying)
+            run.item(
+                action="lies", run=folder.run, repository=folder.name, deleted=folder.deleted,
+                digests=[str(digest) for digest, _ in lying], size_bytes=size,
+            )  # fmt: skip
+            run.add("lying", len(lying))
+            run.add("lying_bytes", size)
 
 
 def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
@@ -111,22 +107,6 @@ def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
         root.history.note(tx.name, "push", digest)  # before the rename, as for a push
 
     return change
-
-
-def list_trash(run: Run) -> None:
-    """What lies in the trash, by run and repository."""
-    for root in _with_trash(run):
-        for folder in root.local.trash.folders():
-            lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
-            if not lying:
-                continue
-            size = sum(info.size for _, info in lying)
-            run.item(
-                action="lies", run=folder.run, repository=folder.name, deleted=folder.deleted,
-                digests=[str(digest) for digest, _ in lying], size_bytes=size,
-            )  # fmt: skip
-            run.add("lying", len(lying))
-            run.add("lying_bytes", size)
 
 
 def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from zotctl.errors import NoSpace, NotFound, StorageError
 from zotctl.jobs.check.damage import HashResult, Inspector
@@ -13,6 +14,7 @@ from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repository import RepositoryCheck
 from zotctl.jobs.check.scrub_state import FirstSeen
 from zotctl.jobs.run import Run
+from zotctl.jobs.stores import Deduplicate
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
@@ -21,25 +23,28 @@ from zotctl.storage.local.heal import swap
 from zotctl.storage.root import Root
 
 
-def undo(run: Run) -> None:
+@contextmanager
+def undoing(run: Run, roots: Sequence[Root]) -> Iterator[Deduplicate]:
     """A repository that has the last name of an inode keeps it. Run again after a kill, it goes on."""
-    work = _Undo(run)
-    for root in run.roots:
-        if not (root.is_bucket or root.read_only or run.dry_run) and root.state() is None:
+    work = _Undo(run, roots)
+    for root in roots:
+        if not (root.read_only or run.dry_run) and root.state() is None:
             with run.sparing(root):
                 work.require_room(root)
-    for root, name in run.repositories():
-        run.check()
-        if not root.is_bucket and run.owns(root, name):
+
+    def separate(root: Root, name: str) -> None:
+        if run.owns(root, name):
             with run.guarded(name, root):
                 work.separate(root, name)
+
+    yield separate
     work.end()
 
 
 class _Undo:
-    def __init__(self, run: Run) -> None:
-        self._run, self._inspector = run, Inspector(run, Hasher(run))
-        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in run.roots}
+    def __init__(self, run: Run, roots: Sequence[Root]) -> None:
+        self._run, self._roots, self._inspector = run, roots, Inspector(run, Hasher(run))
+        self._first_seen = {root.label: FirstSeen(root, run.clock) for root in roots}
         self._follow = Outcome(run, self._inspector, self._first_seen, None, quick=False)
         self._left: dict[tuple[int, int], int] = {}
 
@@ -127,8 +132,8 @@ class _Undo:
             self._follow.of_left(root, name, [result])
 
     def end(self) -> None:
-        for root in self._run.roots:
-            if not (self._run.dry_run or root.read_only or root.is_bucket):
+        for root in self._roots:
+            if not (self._run.dry_run or root.read_only):
                 self._first_seen[root.label].save()
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError
 from zotctl.oci.digest import Digest
@@ -62,6 +62,7 @@ class BucketTransaction:
 class BucketProtocol:
     """One bucket, or one prefix of it. Its parts are open to the jobs, which work on the same steps."""
 
+    kind: Literal["bucket"] = "bucket"
     may_truncate = False
     index_costs_request = True
 

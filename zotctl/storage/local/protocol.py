@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -65,6 +65,7 @@ class LocalProtocol:
     has none ("") the directory itself as it was at the start, or another with what was served from that.
     """
 
+    kind: Literal["local"] = "local"
     may_truncate = True
     index_costs_request = False
 
