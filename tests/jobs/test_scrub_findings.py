@@ -25,7 +25,9 @@ from tests.jobs.layouts import (
     told,
 )  # fmt: skip
 from tests.stores import push_image, push_index, store_over
+from zotctl.jobs.check.verify import verify
 from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -378,3 +380,16 @@ def test_memory_does_not_depend_on_the_size_of_a_blob(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_digest_that_can_not_be_computed_is_unreadable_to_scrub_as_to_verify(tmp_path: Path) -> None:
+    """It may be right: exit 5, and no damage."""
+    push_image(store_of(tmp_path), "app", "v1")
+    index = tmp_path / "app" / "index.json"
+    body = json.loads(index.read_bytes())
+    body["manifests"].append(body["manifests"][0] | {"digest": "sha384:" + "a" * 96, "annotations": {}})
+    index.write_text(json.dumps(body))
+    run = Run("verify", store_of(tmp_path))
+    for report in (run_scrub(store_of(tmp_path)), run.finish(lambda: verify(run))):
+        assert [(finding.kind, "sha384" in finding.reason) for finding in report.findings] == [("unreadable", True)]
+        assert report.exit_code == 5

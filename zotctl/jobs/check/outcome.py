@@ -168,8 +168,6 @@ class Outcome:
     def _report_damage(self, root: Root, name: str, result: HashResult, view: GraphView | None, action: str) -> None:
         kind, reason, details = judge(result, view.sizes(result.digest) if view else set())
         details |= {"path": path_of(root, keys.blob(name, result.digest))}
-        if kind == "unreadable":
-            self._run.report.codes.append(5)
         self._report(root, name, result.digest, kind, reason, view, details, action)
 
     def _report(
@@ -180,6 +178,8 @@ class Outcome:
         if (path, kind) in self._told:
             return
         self._told.add((path, kind))
+        if kind == "unreadable":
+            self._run.report.codes.append(5)
         details["first_seen_at"] = self._first_seen[root.label].of(name, digest, kind, path)
         tags = view.affected.tags(digest) if view is not None and digest is not None else ()
         self._run.finding(Finding(name, digest, kind, reason, tags, action, details))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
 from zotctl.jobs.check.affected import Affected
 from zotctl.jobs.check.damage import HashResult
+from zotctl.jobs.check.rules import not_computed, uncomputable
 from zotctl.jobs.report import Kind
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
@@ -19,7 +20,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.graph import Fault, ManifestFacts, ManifestGraph, Reference
 from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.index import Index
+from zotctl.storage.index import Index, nameless
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE = 3600.0
@@ -184,7 +185,11 @@ class RepositoryCheck:
         yield from self._missing(view)
 
     def _faults(self, view: GraphView, damaged: set[Digest]) -> Iterator[Trouble]:
-        if unclear := list(view.index.unclear()):
+        unknown = {nameless(row): digest for row in view.index.nameless() if (digest := uncomputable(row)) is not None}
+        for digest in unknown.values():
+            reason = f"what it needs can't be known: a row has {not_computed(digest)}"
+            yield Trouble(None, "unreadable", reason, path_of(self.root, keys.index(self.name)))
+        if unclear := [reason for reason in view.index.unclear() if reason not in unknown]:
             rest = f", and {len(unclear) - 1} more of the kind" if len(unclear) > 1 else ""
             reason = f"what it needs can't be known: {unclear[0]}{rest}"
             yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))

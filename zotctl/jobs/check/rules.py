@@ -117,10 +117,25 @@ def _row(row: Row, where: str) -> Iterator[Remark]:
     except ManifestInvalid as error:
         yield Remark("invalid_index", f"index.json: {error.message}", row.digest, tags, DESCRIPTOR)
         return
-    if row.digest is None:
-        digest = _ROW.decode(row.raw).digest
-        reason = f"index.json: {where} has a digest of an algorithm that can't be computed here: {quoted(digest)}"
+    if (digest := uncomputable(row)) is not None:
+        reason = f"index.json: {where} has {not_computed(digest)}"
         yield Remark("unreadable", reason, digest, (), 'image-spec, descriptor.md, "Registered algorithms"')
+
+
+def uncomputable(row: Row) -> str | None:
+    """The digest of a valid row whose algorithm is not one of ours: it may be right, so it is no damage."""
+    if row.digest is not None or irregular_descriptor(row.raw) is not None:
+        return None
+    try:
+        found = decode(_ROW, row.raw, "index.json")
+        validate(found, "index.json")
+    except ManifestInvalid:
+        return None
+    return found.digest
+
+
+def not_computed(digest: str) -> str:
+    return f"a digest of an algorithm that can't be computed here: {quoted(digest)}"
 
 
 def _name(index: Index, row: Row) -> Iterator[Remark]:
