@@ -12,6 +12,7 @@ DELETING = "tests/storage/test_storage_deleting.py::"
 RETRYING = "tests/storage/test_bucket_retrying.py::"
 REPLACING = "tests/storage/test_bucket_replacing.py::"
 RECALL = "tests/storage/test_bucket_recall.py::"
+SHARED = "tests/storage/test_bucket_shared.py::"
 HISTORY = "tests/storage/test_bucket_history.py::"
 
 MUTANTS = [
@@ -192,5 +193,25 @@ MUTANTS = [
         'events = [event for event in self._events if event["r"] == name]',
         "events = list(self._events)",
         HISTORY + "test_what_is_not_written_yet_is_told_of_its_own_repository_only",
+    ),
+    Mutant(
+        "own-swap-taken-for-anothers",
+        kinds.SWAPS,
+        "I4",
+        "a swap that fails behind one without an answer is looked up",
+        "storage/bucket/objects/retry.py",
+        ("            except Changed:\n                if not self.unsure:\n                    raise"),
+        ("            except Changed:\n                raise"),
+        RETRYING + "test_a_first_attempt_that_comes_through_behind_a_look_is_ours[options0]",
+    ),
+    Mutant(
+        "mark-changes-once",
+        kinds.RESERVATIONS,
+        "I6",
+        "what workers remember is void after each deletion of another one",
+        "storage/bucket/shared_marks.py",
+        "        self._page[:SIZE] = os.urandom(SIZE)",
+        '        self._page[:SIZE] = b"1" * SIZE',
+        SHARED + "test_a_mark_is_another_one_after_each_change",
     ),
 ]

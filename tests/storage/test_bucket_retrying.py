@@ -421,3 +421,23 @@ def test_an_index_that_is_gone_after_a_swap_without_an_answer_is_not_made_anew(f
         objects.put("index.json", b"all of it", match='"9dd4e461268c8034f5c8564e155c67a6"')
     assert "index.json" not in memory.stored
     assert [made.method for made in faulty.requests].count("put") == 1
+
+
+@pytest.mark.parametrize("options", SWAPS)
+def test_a_first_attempt_that_comes_through_behind_a_look_is_ours(options: dict[str, str]) -> None:
+    """The second one then finds another object than was wanted, and it is our own."""
+    memory, clock = MemoryObjects(), StillClock()
+    swapping(memory, options)
+    real, count = memory.put, list[None]()
+
+    def put(*args: Any, **conditions: Any) -> str:
+        count.append(None)
+        if len(count) == 1:
+            raise OutcomeUnknown("no answer")
+        if len(count) == 2:
+            real(*args, **conditions)
+        return real(*args, **conditions)
+
+    memory.put = put  # type: ignore[method-assign]
+    etag = Retrying(memory, clock).put("index.json", b"all of it", **options)  # type: ignore[arg-type]
+    assert etag == memory.stored["index.json"].etag and memory.stored["index.json"].body == b"all of it"

@@ -187,3 +187,12 @@ def test_nothing_is_looked_for_where_nothing_was_marked() -> None:
         for _ in range(3):
             store.repository("a").blob(LAYER)
         assert counted.taken() == asked
+
+
+def test_a_mark_is_another_one_after_each_change() -> None:
+    """Of all that was deleted, and not of the first only."""
+    mark, seen = Mark(), set[bytes]()
+    for _ in range(10):
+        seen.add(mark.seen())
+        mark.change()
+    assert len(seen) == 10
