@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from zotctl.config import RootConfig, StorageConfig
+from zotctl.storage.opening import open_store
+from zotctl.storage.root import Root
 
 PACKAGE = Path(__file__).parent.parent / "zotctl"
 
@@ -122,3 +128,72 @@ def test_the_system_is_called_where_its_errors_are_translated(path: Path) -> Non
         by_os = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "os"
         if (by_os and called.attr in FILE_CALLS) or (isinstance(called, ast.Name) and called.id == "open"):
             assert str(path.relative_to(PACKAGE)) in SEE_OS_ERRORS, f"{path.name}, line {node.lineno}"
+
+
+LAYOUTS_IN_DIRECTORIES = {
+    "storage/opening.py",
+    "jobs/imports/sources.py",  # a layout to import from
+    "jobs/check/archive.py",  # one that a stream is unpacked to
+    "jobs/check/repair.py",  # one with good copies
+    "cli/jobs.py",  # before there is a store
+}
+"""Outside of the local store, what reads image layouts in directories by its steps: those are no roots."""
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_knows_its_own_store_only(path: Path) -> None:
+    """`storage/` and `jobs/` know none; `storage.opening` and `jobs.stores` choose."""
+    inside = str(path.relative_to(PACKAGE))
+    found = {tuple(parts[1:3]) for name in imports(path) if len(parts := name.split(".")) > 2 and parts[0] == "zotctl"}
+    found &= {(floor, kind) for floor in ("storage", "jobs") for kind in ("local", "bucket")}
+    for kind in ("local", "bucket"):
+        if inside.startswith((f"storage/{kind}/", f"jobs/{kind}/")):
+            found.discard(("storage", kind))
+        if inside.startswith(f"jobs/{kind}/"):
+            found.discard(("jobs", kind))
+    if inside in LAYOUTS_IN_DIRECTORIES:
+        found.discard(("storage", "local"))
+    if inside == "storage/opening.py":
+        found.discard(("storage", "bucket"))
+    if inside == "jobs/stores.py":
+        found -= {("jobs", "local"), ("jobs", "bucket")}
+    assert not found, f"{inside} imports {found}: ask the root, or `jobs.stores`"
+
+
+@pytest.mark.parametrize("kind", ["local", "bucket"])
+def test_only_the_jobs_of_a_store_look_behind_the_seam(kind: str) -> None:
+    """`local_of` and `bucket_of` give the steps of a store; a root itself offers none."""
+    users = {str(path.relative_to(PACKAGE)) for path in modules() if f"{kind}_of(" in path.read_text()}
+    users.remove(f"storage/{kind}/protocol.py")
+    assert users
+    assert all(user.startswith(f"jobs/{kind}/") for user in users), users
+    assert not hasattr(Root, kind)
+
+
+LOADED = """
+import sys
+from zotctl.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("job", ["gc", "dedupe", "scrub"])
+def test_a_job_on_a_directory_loads_nothing_of_buckets(job: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    open_store(StorageConfig(roots=(RootConfig(path=str(root), create=True),))).close()
+    command = [sys.executable, "-c", LOADED, job, "--root", str(root), "--quiet"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    loaded = ran.stdout.split()
+    assert "zotctl.storage.local.protocol" in loaded
+    foreign = ("zotctl.storage.bucket", "zotctl.jobs.bucket", "boto", "urllib3")
+    assert not [name for name in loaded if name.startswith(foreign)]
+
+
+def test_a_collection_of_a_bucket_loads_no_job_of_directories() -> None:
+    code = "import sys, zotctl.jobs.gc, zotctl.jobs.bucket.jobs; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in ran.stdout.split() if name.startswith("zotctl.jobs.local")]

@@ -25,6 +25,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.trash import restore
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.local.protocol import local_of
 
 IMAGE = images.image("one", layers=1)
 CONTENT = [IMAGE.manifest, *IMAGE.blobs]
@@ -200,10 +201,10 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     store = world.store()
     assert run("gc", store, lambda run: gc(run, lambda _: GcOptions(delay=0.0, trash=1000.0))).summary["condemned"] == 1
     assert run("gc", store, lambda run: restore(run, f"a@{stray}")).summary["restored"] == 1
-    folder = next(iter(store.roots[0].local.trash.folders()))
-    lying = dict(store.roots[0].local.trash.lying(folder))
-    with store.roots[0].local.context.locks.hold("a") as held:
-        assert store.roots[0].local.trash.purge(held, folder, lying, {str(stray)}) == []
+    folder = next(iter(local_of(store.roots[0]).trash.folders()))
+    lying = dict(local_of(store.roots[0]).trash.lying(folder))
+    with local_of(store.roots[0]).context.locks.hold("a") as held:
+        assert local_of(store.roots[0]).trash.purge(held, folder, lying, {str(stray)}) == []
     assert world.driver.faults == []
 
 
@@ -216,7 +217,7 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
     stray = push_blob(world.store(dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
     world.settle("a")
     world.removable = in_trash
-    trash, locks = (root := world.store().roots[0]).local.trash, root.local.context.locks
+    trash, locks = (root := world.store().roots[0]).local.trash, local_of(root).context.locks
     with locks.hold("a") as held:
         trash.condemn(held, "20200101T000000-other", [stray])
     world.driver.world.settle()
@@ -324,8 +325,8 @@ def test_a_compacted_history_is_the_old_one_or_the_new_one(commit: bool, model: 
     states: set[bytes] = set()
     world.driver.look = lambda state: states.add(files_in(state).get(key, b"")) or []
     world.watch()
-    with store.roots[0].local.context.locks.hold("a"):
-        store.roots[0].local.history.compact("a", {str(last)}, {"v1"})
+    with local_of(store.roots[0]).context.locks.hold("a"):
+        local_of(store.roots[0]).history.compact("a", {str(last)}, {"v1"})
     assert len(states) > 1, "nothing was compacted"
     for body in states:
         assert str(last) in {json.loads(line)["d"] for line in body.split()}, body

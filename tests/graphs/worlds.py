@@ -17,6 +17,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import Repository, keys
+from zotctl.storage.local.protocol import local_of
 
 NAME = "a"
 DELAY = 100.0
@@ -40,7 +41,7 @@ class World:
         return int(self.clock.at * 1e9) + self._stamps
 
     def _lay_out(self, graph: Graph) -> None:
-        self.store.roots[0].local.context.make_dirs(keys.blobs_of(NAME, "sha256"))
+        local_of(self.store.roots[0]).context.make_dirs(keys.blobs_of(NAME, "sha256"))
         for digest, body in graph.stored.items():
             self.write(keys.blob(NAME, parse_digest(digest)), body)
         self.write(keys.index(NAME), graph.index)

@@ -23,7 +23,9 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import LIFETIME
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.protocol import local_of
 
 YEAR = 365 * 86400.0
 
@@ -155,7 +157,7 @@ def test_what_is_condemned_by_a_clock_ahead_is_purged() -> None:
     stray = push_blob(place.store.repository_for_push(NAME), b"stray")
     place.later()
     place.collect()
-    folder = next(iter(place.store.roots[0].local.trash.folders()))
+    folder = next(iter(local_of(place.store.roots[0]).trash.folders()))
     inode = place.driver.names[folder.key]
     inode.mtime = inode.ctime = int((place.clock.at + YEAR) * 1e9)
     place.rounds(count=1)
@@ -196,7 +198,7 @@ def test_a_damaged_copy_that_nobody_needs_goes() -> None:
     root = place.store.roots[0]
     digest = push_blob(place.store.repository_for_push(NAME), b"stray")
     directory = keys.damaged_links(digest)
-    root.local.context.make_dirs(directory)
+    local_of(root).context.make_dirs(directory)
     place.driver.create(f"{directory}/x").close()
     place.driver.names[f"{directory}/x"].ctime = int((place.clock.at + YEAR) * 1e9)
     run_scrub(place.store)
@@ -233,9 +235,9 @@ def test_intents_dated_ahead_are_dead_and_go() -> None:
     place = Place("bucket")
     digest = place.push("v1", seed="image")
     root = place.store.roots[0]
-    root.bucket.intents.announce([keys.blob(NAME, digest)])
+    bucket_of(root).intents.announce([keys.blob(NAME, digest)])
     right(place)
-    assert place.store.roots[0].bucket.intents.condemned() == set()
+    assert bucket_of(place.store.roots[0]).intents.condemned() == set()
     place.collect()
     place.clock.at += 3 * LIFETIME
     place.collect()
@@ -250,7 +252,7 @@ def test_what_is_dated_ahead_is_not_young(age: float, young: bool) -> None:
 def test_first_seen_is_forgotten_in_the_end() -> None:
     place = Place("bucket")
     place.push("v1", seed="image")
-    context = place.store.roots[0].bucket.context
+    context = bucket_of(place.store.roots[0]).context
     one, other = (Object(key, 1, "e", place.clock.at + YEAR, -YEAR) for key in ("one", "other"))
     for at, found in ((0.0, one), (REMEMBERED / 2, other), (REMEMBERED / 2, one)):
         ahead = Ahead(context, place.clock.at + at, at_once=False)

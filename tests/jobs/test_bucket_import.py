@@ -41,6 +41,7 @@ from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.lease import LIFETIME
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Driver, Info, Reader
 
 X = images.image("x", layers=2)
@@ -117,7 +118,7 @@ def test_out_of_a_bucket_each_blob_is_one_request(pooled: bool, tmp_path: Path, 
         push_image(opened(at_hand, dedupe=pooled), "a", f"v{at}", seed=str(at))
     counted = Counted(at_hand.objects)
     from_place.append(opened(at_hand, dedupe=pooled, objects=counted))
-    from_place[0].roots[0].bucket.context.look_for_pool()
+    bucket_of(from_place[0].roots[0]).context.look_for_pool()
     report = run_import(local_store(tmp_path / "out"), "s3://elsewhere/root")
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
     blobs = report.summary["blobs"]

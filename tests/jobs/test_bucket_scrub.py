@@ -31,6 +31,7 @@ from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket import lease as leases
+from zotctl.storage.bucket.protocol import bucket_of
 
 IMAGE = images.image("x", layers=2)
 LAYER_BODY = IMAGE.blobs[-1]
@@ -185,7 +186,7 @@ def test_a_second_run_names_the_first(place: Place) -> None:  # noqa: F811
 
 def test_the_lease_of_the_dead_is_taken() -> None:
     place = InMemory()  # noqa: F811
-    context = opened(place).roots[0].bucket.context
+    context = bucket_of(opened(place).roots[0]).context
     forgotten = leases._Lease(context, "scrub")
     forgotten.take()
     assert run(opened(place)).exit_code == 11
@@ -200,7 +201,7 @@ def test_the_lease_of_the_dead_is_taken() -> None:
 
 def test_a_lease_that_is_renewed_is_held() -> None:
     place = InMemory()  # noqa: F811
-    held = leases._Lease(opened(place).roots[0].bucket.context, "scrub")
+    held = leases._Lease(bucket_of(opened(place).roots[0]).context, "scrub")
     held.take()
     for _ in range(5):
         place.clock.sleep(leases.LIFETIME / 2)

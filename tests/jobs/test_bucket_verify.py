@@ -28,6 +28,7 @@ from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.bucket.protocol import bucket_of
 
 IMAGE = images.image("x", layers=2)
 LAYER = digest_of(IMAGE.blobs[-1])
@@ -50,7 +51,7 @@ def test_a_store_is_whole_and_nothing_is_written(place: Place, dedupe: bool, dee
     before = [(found.key, found.etag) for found in place.objects.list("")]
     counted = Counted(place.objects)
     reading = opened(place, dedupe=dedupe, objects=counted)
-    reading.roots[0].bucket.context.read_only = True
+    bucket_of(reading.roots[0]).context.read_only = True
     report = run(reading, deep=deep)
     assert (report.exit_code, report.findings, report.errors) == (0, [], [])
     assert (report.summary["repositories"], report.summary["blobs"]) == (2, 8)
@@ -117,7 +118,7 @@ def test_a_list_that_can_not_be_kept_is_no_error() -> None:
     push_image(opened(place), "a", "v1")
     place.objects.delete(keys.listed_name("a"))
     root = bucket_root(place.objects, place.clock)
-    root.bucket.context.read_only = True
+    bucket_of(root).context.read_only = True
     before = keys_of(place)
     assert list(root.catalog.walk()) == list(root.catalog.everything()) == ["a"]
     assert keys_of(place) == before

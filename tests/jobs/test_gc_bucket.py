@@ -29,6 +29,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.bucket.history import FILES
 from zotctl.storage.bucket.intents import LIFETIME
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 
 DELAY = 100.0
 WINDOW = DELAY / 4
@@ -468,7 +469,7 @@ def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
     world, blobs = with_two_copies()
     damaged = keys.blob("a", blobs[0])
     world.memory.put(damaged, b"rot")
-    world.another(dedupe=False).roots[0].bucket.damaged.mark(blobs[0], world.memory.head(damaged))
+    bucket_of(world.another(dedupe=False).roots[0]).damaged.mark(blobs[0], world.memory.head(damaged))
     world.rounds(store=world.another(dedupe=False))
     assert world.keys_of(keys.SHARED) == [keys.shared(blobs[0])]
 
@@ -654,7 +655,7 @@ def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
     world.rounds(1, plain)
     world.later()
     moment = Meanwhile(world, "execute", keys.blob("a", blobs[0]), lambda: collect(plain))
-    pooled.roots[0].bucket.converting.drop("a", 1.0, blobs)
+    bucket_of(pooled.roots[0]).converting.drop("a", 1.0, blobs)
     assert moment.done
     for digest in blobs:
         assert keys.shared(digest) in world.memory.stored or keys.blob("a", digest) in world.memory.stored
@@ -673,7 +674,7 @@ def test_retention_keeps_the_most_recent_tags(world: World) -> None:
     policy = Policy(("**",), keep_tags=(newest, KeepTags(patterns=("latest",))))
     collect(world.another(), rules=Rules(Retention(policies=(policy,)), DELAY))
     assert world.another().repository("a").tags() == ["latest", "v3", "v4"]
-    past = world.another().roots[0].bucket.history.past("a")
+    past = bucket_of(world.another().roots[0]).history.past("a")
     gone = images.image("0").digest
     assert past.pushed[gone] == int(world.clock.at), "from now on its delay runs, for whoever asks"
 

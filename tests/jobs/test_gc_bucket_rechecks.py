@@ -28,6 +28,7 @@ from zotctl.storage.bucket import index
 from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
 from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
+from zotctl.storage.bucket.protocol import bucket_of
 
 IMAGE = images.image("late", layers=1)
 STRAY = digest_of(b"stray")
@@ -360,7 +361,7 @@ def test_between_two_batches_a_run_may_stop(world: World, monkeypatch: pytest.Mo
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "execute":
             executed.extend(args[0].keys)
-            world.store.roots[0].bucket.context.halted.set()
+            bucket_of(world.store.roots[0]).context.halted.set()
 
     world.objects.before = before
     with pytest.raises(Halted):
@@ -387,7 +388,7 @@ def test_an_intent_that_counts_is_nothing_left_behind(world: World, key: str) ->
 
 
 def judge(world: World, delay: float = DELAY) -> Eligibility:
-    return Eligibility(Run("gc", world.store), world.store.roots[0].bucket.context, delay)
+    return Eligibility(Run("gc", world.store), bucket_of(world.store.roots[0]).context, delay)
 
 
 def made_at(modified: float, now: float) -> Object:
@@ -396,25 +397,25 @@ def made_at(modified: float, now: float) -> Object:
 
 def test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for(world: World) -> None:
     """A server answers for a window from memory, and times have whole seconds."""
-    it, seen = judge(world), FirstUnreachable(world.store.roots[0].bucket.context, "a")
+    it, seen = judge(world), FirstUnreachable(bucket_of(world.store.roots[0]).context, "a")
     since = seen.note("key", it.now - 10)
     late = since - it.window - SLACK
     assert it.is_unasked(seen, "key", [made_at(late, it.now)])
     for modified in (late + 1, since - it.window, since):
-        asked, again = FirstUnreachable(world.store.roots[0].bucket.context, "a"), judge(world)
+        asked, again = FirstUnreachable(bucket_of(world.store.roots[0]).context, "a"), judge(world)
         asked.note("key", it.now - 10)
         assert not again.is_unasked(asked, "key", [made_at(late, it.now), made_at(modified, it.now)])
         assert asked.note("key", it.now) == again.now, "and its delay begins anew"
 
 
 def test_a_window_is_that_of_the_servers_or_of_a_shorter_delay(world: World) -> None:
-    assert judge(world, 10 * DELAY).window == WINDOW == world.store.roots[0].bucket.context.window
+    assert judge(world, 10 * DELAY).window == WINDOW == bucket_of(world.store.roots[0]).context.window
     assert judge(world, DELAY / 10).window == DELAY / 40
 
 
 def test_a_time_in_the_future_is_no_delay_without_an_end(world: World) -> None:
     """Noted by a server whose clock was wrong for a while."""
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     seen = FirstUnreachable(context, "a")
     seen.note("key", world.clock.at + 1e6)
     seen.save()
@@ -422,7 +423,7 @@ def test_a_time_in_the_future_is_no_delay_without_an_end(world: World) -> None:
 
 
 def test_of_two_collectors_the_slower_ones_note_is_dropped(world: World) -> None:
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     one, other = FirstUnreachable(context, "a"), FirstUnreachable(context, "a")
     one.note("key", 10.0)
     one.save()
@@ -438,7 +439,7 @@ def test_of_two_collectors_the_slower_ones_note_is_dropped(world: World) -> None
 
 
 def test_what_was_reachable_in_between_has_its_delay_anew(world: World) -> None:
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     for noted in (["one", "other"], ["one"]):
         seen = FirstUnreachable(context, "a")
         for key in noted:
@@ -448,7 +449,7 @@ def test_what_was_reachable_in_between_has_its_delay_anew(world: World) -> None:
 
 
 def test_a_note_that_is_none_of_ours_is_no_note(world: World) -> None:
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     for body in (b"rubbish", b"[]", b'{"seen": [1]}', b'{"seen": {"key": "never"}}'):
         world.memory.put(keys.first_seen("a"), body)
         assert FirstUnreachable(context, "a").at("key") is None
@@ -458,7 +459,7 @@ def test_a_note_that_is_none_of_ours_is_no_note(world: World) -> None:
 
 
 def test_the_oldest_upload_of_a_repository_counts(world: World) -> None:
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     began = []
     for _ in range(4):
         repository = world.store.repository_for_push("a")
@@ -478,9 +479,9 @@ def test_a_host_whose_clock_is_ahead_spares_what_it_has_sent(world: World) -> No
     ahead = Hand()
     ahead.at = world.clock.at + 3600
     store = world.another()
-    store.roots[0].bucket.context.clock = ahead
+    bucket_of(store.roots[0]).context.clock = ahead
     store.repository_for_push("a").start_upload()
-    assert ActiveBucketUploads(world.store.roots[0].bucket.context, DELAY).since("a") <= world.clock.at + 1
+    assert ActiveBucketUploads(bucket_of(world.store.roots[0]).context, DELAY).since("a") <= world.clock.at + 1
 
 
 def test_an_upload_that_has_just_begun_is_spared_whatever_the_delay(world: World) -> None:
@@ -497,7 +498,7 @@ def test_an_upload_that_has_just_begun_is_spared_whatever_the_delay(world: World
 
 def test_an_upload_without_an_end_spares_nothing(world: World) -> None:
     upload_id = world.store.repository_for_push("a").start_upload()
-    context = world.store.roots[0].bucket.context
+    context = bucket_of(world.store.roots[0]).context
     for age, spares in ((GREATEST_AGE - 10, True), (20, False)):
         world.clock.at += age
         with world.store.repository_for_push("a").resume_upload(upload_id) as upload:
@@ -506,7 +507,7 @@ def test_an_upload_without_an_end_spares_nothing(world: World) -> None:
 
 
 def test_what_is_written_again_with_a_date_ahead_counts_from_then(world: World) -> None:
-    context, found = world.store.roots[0].bucket.context, []
+    context, found = bucket_of(world.store.roots[0]).context, []
     for now, modified in ((1000.0, 5000.0), (2000.0, 5000.0), (3000.0, 6000.0)):
         ahead = Ahead(context, now, at_once=False)
         found.append(ahead.modified(Object("key", 1, "e", modified, now - modified)))
@@ -734,7 +735,7 @@ def test_i6_a_young_hold_keeps_a_blob_of_a_repository(world: World) -> None:
 def test_i5_the_pool_is_left_alone_when_not_all_repositories_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(dedupe=True)
     ripe(world)
-    catalog = world.store.roots[0].bucket.catalog
+    catalog = bucket_of(world.store.roots[0]).catalog
 
     def failing(passed: Any = None) -> Any:
         yield "a"

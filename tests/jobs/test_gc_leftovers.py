@@ -17,6 +17,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.uploads import GREATEST_AGE
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import lock_byte
 
 STRAY = digest_of(b"stray")
@@ -192,7 +193,7 @@ def test_a_pool_entry_is_looked_at_again_before_it_goes(place: Place, released_a
 def test_without_links_there_is_no_pool_to_sweep() -> None:
     place = Place(links=False)
     push_image(place.store, "a", "v1")
-    place.store.roots[0].local.context.make_dirs(keys.parent(keys.pool(STRAY)))
+    local_of(place.store.roots[0]).context.make_dirs(keys.parent(keys.pool(STRAY)))
     place.write(keys.pool(STRAY), b"stray")
     assert place.collect().summary["pool_entries"] == 0
     assert GcOptions(delay=1.0).kept == 1.0

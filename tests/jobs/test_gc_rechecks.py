@@ -21,6 +21,7 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import lock_byte
 
 IMAGE, OTHER = images.image(), images.image("other")
@@ -295,7 +296,7 @@ def test_it_is_looked_up_for_each_batch_of_a_purge(place: Place, monkeypatch: py
 
 def _condemn_as(place: Place, digest: Digest) -> None:
     """Another collector, which is still at work on the repository, in a run of its own that began long ago."""
-    local = place.open().roots[0].local
+    local = local_of(place.open().roots[0])
     (run,) = local.trash.runs(fresh=True)
     with local.context.locks.hold("a") as held:
         assert local.trash.condemn(held, run, [digest]) == [digest]
@@ -570,8 +571,8 @@ class TestHistory:
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = self.size(place)
-        monkeypatch.setattr(place.store.roots[0].local.indexes, "owed", lambda name: ["a/.index.json.zotctl-owed"])
-        monkeypatch.setattr(place.store.roots[0].local, "take_over", lambda name: None)
+        monkeypatch.setattr(local_of(place.store.roots[0]).indexes, "owed", lambda name: ["a/.index.json.zotctl-owed"])
+        monkeypatch.setattr(local_of(place.store.roots[0]), "take_over", lambda name: None)
         place.collect()
         assert self.size(place) == before
 

@@ -20,6 +20,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder, Trash
 
 IMAGE = images.image()
@@ -40,11 +41,11 @@ def condemned(place: Place, name: str = "a") -> None:
 
 
 def trash_of(place: Place, store: Store | None = None) -> Trash:
-    return (store or place.store).roots[0].local.trash
+    return local_of((store or place.store).roots[0]).trash
 
 
 def condemn(place: Place, run: str, digest: Digest = STRAY) -> None:
-    with place.store.roots[0].local.context.locks.hold("a") as held:
+    with local_of(place.store.roots[0]).context.locks.hold("a") as held:
         trash_of(place).condemn(held, run, [digest])
 
 
@@ -79,8 +80,8 @@ def test_a_run_that_is_new_is_found_by_who_has_listed_before(place: Place) -> No
     for _ in range(2):
         with pytest.raises(BlobUnknown):
             place.store.repository("a").blob(digest_of(b"nowhere"))
-    with place.open().roots[0].local.context.locks.hold("a") as held:
-        place.open().roots[0].local.trash.condemn(held, "20200101T000000-b", [STRAY])
+    with local_of(place.open().roots[0]).context.locks.hold("a") as held:
+        local_of(place.open().roots[0]).trash.condemn(held, "20200101T000000-b", [STRAY])
     assert place.store.repository("a").blob(STRAY) == 5
 
 
@@ -163,7 +164,7 @@ def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place
         place.store.repository("a").blob(STRAY)
     folder = next(trash_of(place).folders())
     assert folder.deleted
-    with place.store.roots[0].local.context.locks.hold("a") as held:
+    with local_of(place.store.roots[0]).context.locks.hold("a") as held:
         lying = dict(trash_of(place).lying(folder))
         assert trash_of(place).purge(held, folder, lying, {STRAY}) == [STRAY]
     assert not place.lies(STRAY)
@@ -231,7 +232,7 @@ def test_the_delay_is_measured_by_the_clock_of_the_storage(place: Place) -> None
     store, hosts = place.open(), Place().clock
     hosts.at = place.clock.at + 3600
     for root in store.roots:
-        root.local.context.clock = hosts
+        local_of(root).context.clock = hosts
     store.clock = hosts
     assert place.collect(store).summary["purged"] == 0
     assert place.driver.scan(keys.TMP) == [], "and the file by which it is asked is gone"

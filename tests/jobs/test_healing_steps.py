@@ -12,6 +12,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.reserve import Reserve
 
 GOOD, ROTTEN = b"good bytes", b"rot, bytes"
@@ -78,7 +79,7 @@ def test_i7_what_a_client_deletes_meanwhile_stays_away(driver: MemoryDriver) -> 
 
 def test_a_full_disk_is_not_filled_by_repairs(driver: MemoryDriver) -> None:
     store = store_over(driver)
-    store.roots[0].local.reserve = Reserve(store.roots[0].local.context, min_free=1 << 60)
+    local_of(store.roots[0]).reserve = Reserve(local_of(store.roots[0]).context, min_free=1 << 60)
     with pytest.raises(NoSpace):
         heal(store)
     assert driver.scan(keys.TMP) == []

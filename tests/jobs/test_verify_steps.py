@@ -20,6 +20,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.protocol import local_of
 
 IMAGE = images.image("x")
 LAYER = IMAGE.blobs[1]
@@ -58,7 +59,7 @@ def test_known_damage_and_stubs_are_damage(memory: MemoryDriver, clock: Hand, de
     store: Store = store_over(memory, clock=clock)
     stray = push_blob(store.repository_for_push("a"), b"stray")
     memory.names[keys.blob("a", stray)].data[:] = b""
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     with local.driver.open(A) as reader:
         assert store.roots[0].maintenance.mark("a", DIGEST, HeldFile(reader))
     report = check(memory, clock, deep=deep)

@@ -55,7 +55,7 @@ MUTANTS = [
         "I6",
         "undo brings back what is held, reached or not",
         "jobs/bucket/dedupe.py",
-        "wanted = {digest for digest, _ in self._root.bucket.grants.of(name)}",
+        "wanted = {digest for digest, _ in bucket_of(self._root).grants.of(name)}",
         "wanted = set()",
         DEDUPE + "test_what_a_push_has_sent_before_its_manifest_comes_back_too",
     ),

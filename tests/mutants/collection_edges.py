@@ -308,8 +308,8 @@ MUTANTS = [
         "I15",
         "each folder of the trash is told once",
         "jobs/local/explain.py",
-        "if folder.name == name and root.local",
-        "if root.local",
+        "if folder.name == name and local_of(root)",
+        "if local_of(root)",
         EXPLAIN + "test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay",
     ),
 ]

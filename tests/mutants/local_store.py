@@ -169,8 +169,8 @@ MUTANTS = [
         "I15",
         "a rehearsal restores nothing",
         "jobs/local/restore.py",
-        ("    if run.dry_run:\n        return\n    root.local"),
-        "    root.local",
+        ("    if run.dry_run:\n        return\n    local_of(root)"),
+        "    local_of(root)",
         "tests/jobs/test_gc_trash.py::test_a_rehearsal_brings_nothing_back",
     ),
     Mutant(
@@ -179,7 +179,7 @@ MUTANTS = [
         "I1",
         "what comes back lies in a repository",
         "jobs/local/restore.py",
-        "    root.local.layouts.make(folder.name, digest.algorithm, None)\n",
+        "    local_of(root).layouts.make(folder.name, digest.algorithm, None)\n",
         "",
         "tests/jobs/test_gc_trash.py::test_it_comes_back_where_the_repository_is_gone",
     ),
@@ -406,10 +406,10 @@ MUTANTS = [
         "it is removed under the lock of who may be about to rename it",
         "jobs/local/leftovers.py",
         (
-            "                with root.local.context.locks.hold(name):\n"
-            "                    root.local.context.discard(key)"
+            "                with local_of(root).context.locks.hold(name):\n"
+            "                    local_of(root).context.discard(key)"
         ),
-        "                root.local.context.discard(key)",
+        "                local_of(root).context.discard(key)",
         "tests/jobs/test_gc_leftovers.py::test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock",
     ),
     Mutant(

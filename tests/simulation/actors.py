@@ -41,6 +41,7 @@ from zotctl.jobs.trash import restore
 from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
+from zotctl.storage.local.protocol import local_of
 
 AWAY = (Busy, LayoutInvalid, NameUnknown, NotYetReadable)
 """Answers that tell nothing: a lock that a frozen process holds, an index.json that a tool is in the middle of,
@@ -398,7 +399,7 @@ def compacter(repo: str) -> Script:
     """What a collector does with a long history, and it alone."""
 
     def work(run: Run) -> None:
-        local = run.roots[0].local
+        local = local_of(run.roots[0])
         with local.context.locks.hold(repo), suppress(NotFound):
             marks = ReachableBlobs(run.roots[0], repo).now()
             local.history.compact(repo, marks.reachable, set(marks.index.tags()))

@@ -15,6 +15,7 @@ from tests.stores import bucket_store, push_image, push_index
 from zotctl.errors import Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.graph import AHEAD, Content, ManifestGraph, Reference
 
 NOBODY = str(digest_of(b"nobody"))
@@ -36,7 +37,7 @@ class World:
 
     def another(self, objects: Any, threads: ThreadPoolExecutor | None = None) -> Store:
         store = bucket_store(objects, self.clock, threads=threads)
-        store.roots[0].bucket.context.pooled = False
+        bucket_of(store.roots[0]).context.pooled = False
         return store
 
 

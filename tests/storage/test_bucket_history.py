@@ -9,6 +9,7 @@ from tests.stores import push_image
 from zotctl.errors import Unavailable
 from zotctl.storage import keys
 from zotctl.storage.bucket.history import FILES, FLUSHED_EVERY, SLACK, BucketHistory
+from zotctl.storage.bucket.protocol import bucket_of
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def world() -> World:
 
 
 def history(world: World, fresh: bool = False) -> BucketHistory:
-    return (world.another() if fresh else world.store).roots[0].bucket.history
+    return bucket_of((world.another() if fresh else world.store).roots[0]).history
 
 
 def test_nothing_is_asked_for_on_the_way_of_a_request(world: World) -> None:

@@ -15,6 +15,7 @@ from zotctl.errors import Unavailable
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.bucket.catalog import BucketCatalog
+from zotctl.storage.bucket.protocol import bucket_of
 
 
 class World:
@@ -31,7 +32,7 @@ class World:
 
     def catalog(self, *, read_only: bool = False) -> BucketCatalog:
         """That of another process."""
-        context = bucket_store(self.objects).roots[0].bucket.context
+        context = bucket_of(bucket_store(self.objects).roots[0]).context
         context.read_only = read_only
         return BucketCatalog(context)
 

@@ -20,6 +20,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys, recalled
 from zotctl.storage.bucket.facts import NEWS, WORTH
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.recalled import read_back, write_down
 
 DELAY = 100.0
@@ -46,7 +47,7 @@ class World:
     def another(self) -> Store:
         """As another process opens it."""
         store = bucket_store(self.objects, self.clock, delay=DELAY)
-        store.roots[0].bucket.context.pooled = False
+        bucket_of(store.roots[0]).context.pooled = False
         return store
 
     def read(self, store: Store | None = None) -> list[str]:
@@ -73,7 +74,7 @@ def test_the_next_process_reads_no_manifest_again() -> None:
     assert world.read() == []
     assert len(world.objects.taken()) <= 4
     one, two = world.another(), world.another()
-    two.roots[0].bucket.recall = lambda name, manifests: None  # type: ignore[method-assign]
+    bucket_of(two.roots[0]).recall = lambda name, manifests: None  # type: ignore[method-assign]
     graphs = []
     for store in (one, two):
         with store.roots[0].graph("a").at(store.repository("a").index()) as graph:
@@ -116,7 +117,7 @@ def test_i5_a_manifest_that_is_not_as_it_was_is_noticed(what: str) -> None:
     if what == "missing":
         world.memory.delete(place)
     elif what == "marked":
-        bucket = world.another().roots[0].bucket
+        bucket = bucket_of(world.another().roots[0])
         bucket.damaged.mark(digest, bucket.context.objects.head(place))
     elif what == "rotten":  # below its server, which tells of another time and of no other ETag
         world.clock.at += 5
@@ -234,10 +235,10 @@ def test_small_repositories_are_read_and_nothing_is_remembered() -> None:
 def test_who_only_looks_writes_nothing() -> None:
     world = World()
     store = world.another()
-    store.roots[0].bucket.context.read_only = True
+    bucket_of(store.roots[0]).context.read_only = True
     assert world.read(store) == world.keys(*world.digests)
     store = world.another()
-    store.roots[0].bucket.context.writes = lambda: False
+    bucket_of(store.roots[0]).context.writes = lambda: False
     world.read(store)
     assert FACTS not in world.memory.stored
 

@@ -20,7 +20,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.storage.bucket.protocol import BucketProtocol
+from zotctl.storage.bucket.protocol import BucketProtocol, bucket_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
 
@@ -36,7 +36,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def protocol_of(store: Store, *, pooled: bool = False) -> BucketProtocol:
-    found = store.roots[0].bucket
+    found = bucket_of(store.roots[0])
     found.context.pooled = pooled
     return found
 

@@ -196,3 +196,10 @@ def test_a_mark_is_another_one_after_each_change() -> None:
         seen.add(mark.seen())
         mark.change()
     assert len(seen) == 10
+
+
+def test_content_that_is_known_to_be_damaged_is_counted(workers: Workers) -> None:
+    maintenance = workers.one.roots[0].maintenance
+    assert maintenance.lasting_damage() == 0
+    workers.rot(workers.layer)
+    assert maintenance.lasting_damage() == 1

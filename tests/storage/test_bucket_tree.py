@@ -15,6 +15,7 @@ from zotctl.errors import NotFound, ReadOnlyStorage
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Objects
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Buffer, Driver
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -155,7 +156,7 @@ def test_the_empty_object_of_a_folder_is_no_stub(objects: Objects) -> None:
     store = bucket_store(objects)
     push_image(store, "a", "v1", seed="x")
     objects.put("a/blobs/sha256/", b"")
-    assert not bucket_store(objects).roots[0].bucket.stubs.remain()
+    assert not bucket_of(bucket_store(objects).roots[0]).stubs.remain()
 
 
 @pytest.mark.parametrize("dedupe", [False, True])

@@ -901,3 +901,10 @@ def test_a_conflict_on_a_server(bucket: Bucket) -> None:  # noqa: F811
     with pytest.raises(UploadConflict):
         second.close()
     finish(one, upload_id, digest_of(b"x"))
+
+
+def test_uploads_that_are_not_finished_are_counted(world: World) -> None:
+    begun = [world.one.start_upload("a", "sha256") for _ in range(2)]
+    assert world.one.maintenance.open_uploads() == 2
+    world.one.resume_upload("a", begun[0]).cancel()
+    assert world.one.maintenance.open_uploads() == 1

@@ -20,6 +20,7 @@ from zotctl.storage.driver import Driver, Writer, read
 from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.history import LocalHistory
+from zotctl.storage.local.protocol import local_of
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -31,7 +32,7 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
 
 
 def history_over(driver: Driver, clock: Hand | None = None) -> LocalHistory:
-    return root_over(driver, clock or Hand()).local.history
+    return local_of(root_over(driver, clock or Hand())).history
 
 
 def fill(history: LocalHistory, count: int = 50) -> None:

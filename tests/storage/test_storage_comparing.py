@@ -11,13 +11,14 @@ from zotctl.errors import IoFailed
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.context import COMPARE_BLOCK, LocalContext
+from zotctl.storage.local.protocol import local_of
 
 BLOCK = bytes(COMPARE_BLOCK)
 ONE, OTHER = keys.tmp("one"), keys.tmp("other")
 
 
 def site_with(one: bytes, other: bytes | None, driver: Driver | None = None) -> LocalContext:
-    context = root_over(driver or MemoryDriver()).local.context
+    context = local_of(root_over(driver or MemoryDriver())).context
     for key, body in ((ONE, one), (OTHER, other)):
         if body is not None:
             with context.driver.create(key) as writer:

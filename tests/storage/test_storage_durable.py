@@ -24,6 +24,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.durable import FEW
+from zotctl.storage.local.protocol import local_of
 
 BODY = b"a layer that a push brings"
 DIGEST = digest_of(BODY)
@@ -35,8 +36,8 @@ Collector = Callable[[Driver], None]
 def condemn(driver: Driver) -> None:
     """As a collector in another process: into the trash, and an empty layout goes."""
     root = store_over(driver).roots[0]
-    with root.local.context.locks.hold("a") as held:
-        root.local.trash.condemn(held, "20200101T000000-other", [DIGEST])
+    with local_of(root).context.locks.hold("a") as held:
+        local_of(root).trash.condemn(held, "20200101T000000-other", [DIGEST])
 
 
 def remove(driver: Driver) -> None:
@@ -256,7 +257,7 @@ def test_what_a_checkpoint_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_push_in_another_thread_is_not_postponed() -> None:
     driver = Recorder(MemoryDriver())
     store = store_over(driver, commit=True)
-    durable = store.roots[0].local.context.durable
+    durable = local_of(store.roots[0]).context.durable
     with durable.postponing():
         assert not durable.waits
         _in_a_thread(lambda: push_blob(store.repository_for_push("a"), BODY))
@@ -306,8 +307,8 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
     push_blob(store_over(inner).repository_for_push("a"), BODY)
     condemn(inner)
     root = store_over(Refused(inner)).roots[0]
-    trash, folder = root.local.trash, next(iter(root.local.trash.folders()))
-    with root.local.context.locks.hold("a") as held:
+    trash, folder = local_of(root).trash, next(iter(local_of(root).trash.folders()))
+    with local_of(root).context.locks.hold("a") as held:
         assert trash.purge(held, folder, dict(trash.lying(folder)), {str(DIGEST)}) == []
     assert [digest for digest, _ in trash.lying(folder)] == [DIGEST]
 
@@ -315,7 +316,7 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
 def test_another_index_is_flushed_again() -> None:
     """A deletion acts on the index.json that there is by then, not on the one that was flushed."""
     driver = Recorder(MemoryDriver())
-    durable = store_over(driver).roots[0].local.context.durable
+    durable = local_of(store_over(driver).roots[0]).context.durable
     flushed = []
     for tag in ("v1", "v1", "v2"):
         push_image(store_over(driver.inner), "a", tag)

@@ -37,6 +37,7 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store
 from zotctl.storage.driver import Writer
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.wrappers import WrappedDriver
 
 
@@ -651,7 +652,7 @@ def test_i4_a_write_before_the_rename_is_merged(root: Path, late: bool) -> None:
 
     between.then = write
     conflicts: list[None] = []
-    store.roots[0].local.context.conflict = lambda: conflicts.append(None)
+    local_of(store.roots[0]).context.conflict = lambda: conflicts.append(None)
     push_image(store, "app", "ours", seed="ours")
     store.maintain()
     assert store.repository("app").tags() == ["ours", "theirs", "v1"]

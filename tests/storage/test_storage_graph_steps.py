@@ -12,7 +12,7 @@ from zotctl.errors import IoFailed, NotFound, Referenced, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.local.protocol import LocalTransaction
+from zotctl.storage.local.protocol import LocalTransaction, local_of
 
 IMAGE = images.image("x")
 LAYER = IMAGE.blobs[1]
@@ -106,7 +106,7 @@ def learn_with(graph: RepositoryGraph, store: Store) -> None:
 
 def test_i3_a_manifest_is_flushed_before_it_is_seen_with_commit_and_without(memory: MemoryDriver) -> None:
     driver = Recorder(memory)
-    local = store_over(driver).roots[0].local
+    local = local_of(store_over(driver).roots[0])
     driver.calls.clear()
     staged = local.stage(IMAGE.manifest)
     assert [call.method for call in driver.calls if call.key == staged and call.method in ("write", "sync")][
@@ -116,7 +116,7 @@ def test_i3_a_manifest_is_flushed_before_it_is_seen_with_commit_and_without(memo
 
 def test_i5_a_manifest_that_was_published_and_is_gone_is_not_there(store: Store) -> None:
     """In an earlier round of its commit: a collector has been faster since."""
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     digest = push_blob(store.repository_for_push("a"), b"manifest")
     store.repository_for_push("a").delete_blob(digest)
     with local.context.locks.hold("a") as held, pytest.raises(NotFound):

@@ -38,6 +38,7 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.file_identity import FileIdentity, HeldFile, same_file
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.protocol import local_of
 
 IMAGE = images.image("x")
 LAYER = IMAGE.blobs[1]
@@ -212,7 +213,7 @@ def test_a_push_marks_the_blob_that_it_compared_and_no_other(
     push_blob(store.repository_for_push("a"), LAYER)
     assert not between.left
     store.repository("a").blob(DIGEST)
-    assert not list(store.roots[0].local.damaged.kept(DIGEST)) and bytes_of(memory, A) == LAYER
+    assert not list(local_of(store.roots[0]).damaged.kept(DIGEST)) and bytes_of(memory, A) == LAYER
 
 
 def test_a_length_that_is_doubted_marks_what_was_hashed(memory: MemoryDriver, between: Meanwhile, store: Store) -> None:
@@ -249,7 +250,7 @@ def test_a_push_heals_the_pool_and_all_that_share_its_damage(memory: MemoryDrive
     memory.link(A, POOL)
     push_blob(store.repository_for_push(where), LAYER)
     assert {bytes_of(memory, key) for key in (A, B, POOL)} == {LAYER}
-    assert [known.nlink for _, known in store.roots[0].local.damaged.kept(DIGEST)] == [1], "kept for a look"
+    assert [known.nlink for _, known in local_of(store.roots[0]).damaged.kept(DIGEST)] == [1], "kept for a look"
 
 
 @pytest.mark.parametrize(("where", "key"), [("a", A), ("b", POOL), ("c", POOL)])
@@ -269,7 +270,7 @@ def test_a_push_whose_own_bytes_went_marks_no_copy(
     with pytest.raises(NotFound):
         push_blob(store.repository_for_push(where), LAYER)
     assert not between.left
-    assert not any(same_file(known, memory.stat(POOL)) for _, known in store.roots[0].local.damaged.kept(DIGEST))
+    assert not any(same_file(known, memory.stat(POOL)) for _, known in local_of(store.roots[0]).damaged.kept(DIGEST))
     assert store.repository("a").blob(DIGEST) == len(LAYER) and POOL in memory.names
 
 
@@ -290,7 +291,7 @@ def test_what_can_not_be_healed_at_once_is_known_to_be_damaged(memory: MemoryDri
         push_blob(store.repository_for_push(name), LAYER)
     replace(memory, ROTTEN, A, POOL, B)
     memory.link(A, POOL)
-    local = store_over(memory).roots[0].local
+    local = local_of(store_over(memory).roots[0])
     with local.context.locks.hold("a"):
         push_blob(store.repository_for_push("c"), LAYER)
     with pytest.raises(Damaged):
@@ -310,13 +311,13 @@ def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) ->
         push_blob(store.repository_for_push(name), LAYER)
     replace(memory, ROTTEN, A, POOL, B)
     memory.link(A, B)
-    local = store_over(Full(memory, 3, lambda key: key.startswith(keys.TMP))).roots[0].local
+    local = local_of(store_over(Full(memory, 3, lambda key: key.startswith(keys.TMP))).roots[0])
     with memory.open(A) as reader:
         assert local.damaged.mark(DIGEST, A, HeldFile(reader))
     put(memory, keys.tmp("good"), LAYER)
     assert local.blobs.healing.spread(DIGEST, keys.tmp("good")) == []
     assert bytes_of(memory, B) == ROTTEN, "known damage, which answers 404, and no other"
-    store.roots[0].local.blobs.healing.spread(DIGEST, keys.tmp("good"))
+    local_of(store.roots[0]).blobs.healing.spread(DIGEST, keys.tmp("good"))
     assert bytes_of(memory, B) == LAYER
 
 
@@ -349,7 +350,7 @@ def test_i6_known_damage_is_mounted_by_nobody(memory: MemoryDriver, store: Store
         memory.rename(A, B)
         put(memory, A, LAYER)
     with memory.open(B if there else A) as reader:
-        assert store.roots[0].local.damaged.mark(DIGEST, B if there else A, HeldFile(reader))
+        assert local_of(store.roots[0]).damaged.mark(DIGEST, B if there else A, HeldFile(reader))
     assert not store.roots[0].protocol.mount("a", "b", DIGEST)
     assert there == (B in memory.names)
 
@@ -453,14 +454,14 @@ def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
     push_image(store, "a", "v1", seed="x")
     memory.unlink(POOL)
     put(memory, "stray", ROTTEN)
-    other = store.roots[0].local.damaged
+    other = local_of(store.roots[0]).damaged
     with memory.open("stray") as reader:
         assert other.mark(DIGEST, "stray", HeldFile(reader))
 
     def damage() -> None:
         replace(memory, ROTTEN, A)
         with memory.open(A) as reader:
-            assert store_over(memory).roots[0].local.damaged.mark(DIGEST, A, HeldFile(reader))
+            assert local_of(store_over(memory).roots[0]).damaged.mark(DIGEST, A, HeldFile(reader))
 
     between.when(("open", A), ("stat", keys.damaged_links(DIGEST)), act=damage)
     run_scrub(store, workers=1)
@@ -487,7 +488,7 @@ def test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone(memor
 
 
 def test_one_mark_goes_and_the_others_stay(memory: MemoryDriver, store: Store) -> None:
-    bad = store.roots[0].local.damaged
+    bad = local_of(store.roots[0]).damaged
     for key in ("one", "two"):
         put(memory, key, ROTTEN)
         with memory.open(key) as reader:
@@ -503,11 +504,11 @@ def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
     memory.clock = lambda: tick
     store = store_over(memory, clock=Hand())
     push_blob(store.repository_for_push("a"), LAYER)
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     memory.mkdir(keys.DAMAGED)
     assert local.find("a", DIGEST)
     with memory.open(A) as reader:
-        assert store_over(memory, clock=Hand()).roots[0].local.damaged.mark(DIGEST, A, HeldFile(reader))
+        assert local_of(store_over(memory, clock=Hand()).roots[0]).damaged.mark(DIGEST, A, HeldFile(reader))
     with pytest.raises(Damaged):
         local.find("a", DIGEST)
 

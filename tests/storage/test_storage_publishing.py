@@ -10,6 +10,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.protocol import local_of
 
 BODY = b"content"
 DIGEST = digest_of(BODY)
@@ -38,7 +39,7 @@ def test_i3_what_an_index_is_about_to_lead_to_is_flushed(how: str, there: bool) 
         push_blob(store_over(memory).repository_for_push("a"), BODY)
         memory.unlink(keys.pool(DIGEST))
     recorder = Recorder(memory)
-    local = store_over(recorder, commit=how == "with commit").roots[0].local
+    local = local_of(store_over(recorder, commit=how == "with commit").roots[0])
     staged = stage(memory)
     if how == "under the lock":
         with local.context.locks.hold("a") as held:
@@ -60,7 +61,7 @@ def test_i4_what_takes_the_place_of_a_file_is_flushed_before(why: str) -> None:
         push_blob(store_over(memory).repository_for_push("a"), BODY)
         memory.names[BLOB].data[0] ^= 1
     recorder = Recorder(memory)
-    local = store_over(recorder).roots[0].local
+    local = local_of(store_over(recorder).roots[0])
     staged = stage(memory)
     recorder.calls.clear()
     local.blobs.publish("a", DIGEST, staged)

@@ -11,14 +11,14 @@ from zotctl.errors import IoFailed, NoSpace, NotFound
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.local import reserve
-from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.local.reserve import INODES, SHARE, SMALLEST, Reserve
 
 MIB = 1 << 20
 
 
 def reserve_on(driver: Driver, min_free: int | None = None) -> Reserve:
-    return Reserve(root_over(driver).local.context, min_free)
+    return Reserve(local_of(root_over(driver)).context, min_free)
 
 
 def size_on(driver: Driver) -> int | None:
@@ -111,7 +111,7 @@ def test_an_upload_is_refused_when_less_is_free_than_is_kept_back(
 
 
 def test_no_upload_begins_on_a_full_disk() -> None:
-    protocol = LocalProtocol(root_over(MemoryDriver(capacity=100 * MIB)).local.context, min_free=200 * MIB)
+    protocol = LocalProtocol(local_of(root_over(MemoryDriver(capacity=100 * MIB))).context, min_free=200 * MIB)
     with pytest.raises(NoSpace):
         protocol.start_upload("a", "sha256")
     assert protocol.driver.scan(keys.UPLOADS) == []

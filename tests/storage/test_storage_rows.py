@@ -19,6 +19,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
+from zotctl.storage.local.protocol import local_of
 
 IMAGE = images.image("x")
 
@@ -85,7 +86,7 @@ def test_i4_a_mount_of_what_is_there_flushes_it() -> None:
         push_blob(store.repository_for_push(name), b"content")
     recorder = Recorder(memory)
     digest = digest_of(b"content")
-    assert store_over(recorder, commit=True).roots[0].local.mount("a", "b", digest)
+    assert local_of(store_over(recorder, commit=True).roots[0]).mount("a", "b", digest)
     flushed = [call.key for call in recorder.calls if call.method in ("sync_file", "sync_dir")]
     assert flushed.index(keys.blob("b", digest)) < flushed.index(keys.blobs_of("b", "sha256"))
 

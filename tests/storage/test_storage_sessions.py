@@ -22,6 +22,7 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import read
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.uploads import SPACE_CHECK
 from zotctl.storage.locks import TOO_LONG, Claims, Locks, lock_byte
 
@@ -141,7 +142,7 @@ def test_the_room_that_is_to_stay_free_is_looked_at_while_a_large_blob_comes(
     driver: MemoryDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, checks = store_over(driver), list[int]()
-    reserve = store.roots[0].local.reserve
+    reserve = local_of(store.roots[0]).reserve
     monkeypatch.setattr(reserve, "check", lambda: checks.append(1))
     repository = store.repository_for_push("a")
     with repository.resume_upload(repository.start_upload()) as upload:

@@ -14,6 +14,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, Damaged
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.local.protocol import local_of
 
 BODY = b"content"
 DIGEST = digest_of(BODY)
@@ -37,7 +38,7 @@ def store(memory: MemoryDriver) -> Store:
 
 
 def test_i6_it_is_not_there_until_it_is_pushed(store: Store) -> None:
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     for ask in (local.find, local.open):
         with pytest.raises(Damaged):
             ask("a", DIGEST)
@@ -48,7 +49,7 @@ def test_i6_it_is_not_there_until_it_is_pushed(store: Store) -> None:
 
 
 def test_i6_it_is_mounted_by_nobody(memory: MemoryDriver, store: Store) -> None:
-    assert not store.roots[0].local.mount("a", "b", DIGEST)
+    assert not local_of(store.roots[0]).mount("a", "b", DIGEST)
     assert keys.blob("b", DIGEST) not in memory.names
 
 

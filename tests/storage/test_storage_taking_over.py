@@ -33,7 +33,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local import index_file
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.local.protocol import LocalTransaction
+from zotctl.storage.local.protocol import LocalTransaction, local_of
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
 
@@ -179,7 +179,7 @@ def test_i10_a_lock_that_was_held_too_long_is_taken_anew_before_the_rename(monke
     push_image(store, "a", "v1")
     answers, renewed = [False, True, True], list[Held]()
     monkeypatch.setattr(Held, "too_long", lambda held: bool(answers) and answers.pop(0))
-    locks = store.roots[0].local.context.locks
+    locks = local_of(store.roots[0]).context.locks
     monkeypatch.setattr(locks, "renew", renewed.append)
     store.repository_for_push("a").delete_manifest("v1")
     assert (len(renewed), answers) == (1, [])
@@ -219,7 +219,7 @@ def test_i4_a_merge_that_is_refused_leaves_the_file(root: Path, caplog: pytest.L
 def test_i5_what_is_merged_comes_back_from_the_trash(root: Path) -> None:
     """A collector condemned its content, and then came the tag."""
     store = store_over(JustBefore(LocalDriver(str(root)), lambda: rename_in(root, tag_theirs)))
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
         local.trash.condemn(held, "run", [MANIFEST])
     assert not blob(root, "a", THEIRS.manifest).exists()
@@ -260,7 +260,7 @@ def test_an_index_that_never_got_its_name_is_no_debt(root: Path) -> None:
     with pytest.raises(Crash):
         push_image(store_over(DieBefore(LocalDriver(str(root)))), "a", "ours", seed="ours")
     assert len(left(root)) == 1
-    assert store_of(root).roots[0].local.indexes.owed("a") == []
+    assert local_of(store_of(root).roots[0]).indexes.owed("a") == []
 
 
 def test_i4_what_can_not_be_taken_over_now_is_the_next_time(root: Path) -> None:
@@ -276,14 +276,14 @@ def test_i4_nor_what_can_not_be_looked_at(root: Path) -> None:
     die(root, lambda: rename_in(root, tag_theirs))
     failing = FailOn(LocalDriver(str(root)), "stat", 1, IoFailed("broken"), lambda key: key == keys.blob("a", MANIFEST))
     with pytest.raises(IoFailed):
-        store_over(failing).roots[0].local.take_over("a")
+        local_of(store_over(failing).roots[0]).take_over("a")
     assert len(left(root)) == 1
 
 
 def test_i5_a_row_whose_content_is_gone_is_not_taken_over(root: Path) -> None:
     die(root, lambda: rename_in(root, tag_theirs))
     blob(root, "a", THEIRS.manifest).unlink()
-    store_of(root).roots[0].local.take_over("a")
+    local_of(store_of(root).roots[0]).take_over("a")
     assert (tags(root), left(root)) == (["ours", "v1"], [])
 
 
@@ -295,7 +295,7 @@ def test_i14_nothing_is_taken_over_in_a_repository_that_is_a_link(
     os.rename(root / "a", elsewhere)
     (root / "a").symlink_to(elsewhere)
     before = {path.name: path.stat().st_mtime_ns for path in elsewhere.iterdir()}
-    store_of(root).roots[0].local.take_over("a")
+    local_of(store_of(root).roots[0]).take_over("a")
     assert {path.name: path.stat().st_mtime_ns for path in elsewhere.iterdir()} == before
 
 
@@ -310,7 +310,7 @@ def stale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def condemned(store: Store, *digests: Digest) -> None:
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
         local.trash.condemn(held, "run", list(digests))
 
@@ -321,7 +321,7 @@ def test_i6_a_commit_finds_what_was_condemned_just_now() -> None:
     push_image(store, "a", "v1")
     digest = push_blob(store.repository_for_push("a"), b"stray")
     condemned(store, digest)
-    local = store.roots[0].local
+    local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
         assert LocalTransaction(local, held).require(digest).size == 5
 
@@ -332,7 +332,7 @@ def test_i6_a_flush_finds_what_was_condemned_just_now() -> None:
     push_image(store, "a", "v1")
     digest = push_blob(store.repository_for_push("a"), b"stray")
     condemned(store, digest)
-    store.roots[0].local.blobs.flush("a", [digest])
+    local_of(store.roots[0]).blobs.flush("a", [digest])
     assert read(store.roots[0].driver, keys.blob("a", digest), 99) == b"stray"
 
 
@@ -344,7 +344,7 @@ def test_i7_a_deletion_finds_what_was_condemned_just_now() -> None:
     condemned(store, digest)
     store.repository_for_push("a").delete_blob(digest)
     with pytest.raises(NotFound):
-        store.roots[0].local.find("a", digest)
+        local_of(store.roots[0]).find("a", digest)
 
 
 # -- a repository comes to be ----------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_i1_a_layout_is_made_in_order_under_its_lock() -> None:
     store = store_over(driver, commit=True)
     store.roots[0].protocol.driver.scan("")
     driver.calls.clear()
-    store.roots[0].local.layouts.make("a", "sha256", None)
+    local_of(store.roots[0]).layouts.make("a", "sha256", None)
     steps = [(call.method, call.target or call.key) for call in driver.calls]
     locked = next(at for at, (method, _) in enumerate(steps) if method == "lock")
     made = steps.index(("mkdir", "a/blobs/sha256"))
@@ -371,5 +371,5 @@ def test_i3_a_half_made_layout_gets_its_index() -> None:
     memory = MemoryDriver()
     push_image(store_over(memory), "a", "v1")
     memory.unlink(keys.index("a"))
-    store_over(memory).roots[0].local.layouts.make("a", "sha256", None)
+    local_of(store_over(memory).roots[0]).layouts.make("a", "sha256", None)
     assert json.loads(read(memory, keys.index("a"), 999))["manifests"] == []

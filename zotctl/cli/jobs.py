@@ -162,7 +162,7 @@ def _refuse_no_store(path: str) -> None:
     from zotctl.storage.clock import Clock
     from zotctl.storage.local.catalog import LocalCatalog
     from zotctl.storage.local.network import detect
-    from zotctl.storage.local.opening import no_store
+    from zotctl.storage.root import no_store
 
     with suppress(StorageError):  # opening the store says what is wrong with it
         is_layout = os.path.isfile(os.path.join(path, LAYOUT_FILE))

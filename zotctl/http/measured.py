@@ -25,8 +25,7 @@ class MeasuredService(Service):
         self.access = _CountedBody(self.log, self._row)
         for root in store.roots:
             if root.config is not None:
-                context = root.bucket.context if root.is_bucket else root.local.context
-                context.conflict = partial(self._row.conflict, root.config.path)
+                root.protocol.on_conflict(partial(self._row.conflict, root.config.path))
         self.endpoints = {**self.endpoints, path: routes.reading(path, metrics.endpoint(path, board))}
 
     async def handle(self, request: Request) -> Answer:

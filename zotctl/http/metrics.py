@@ -119,7 +119,7 @@ def _conflicts(board: SharedCounters, service: Service) -> Iterator[Metric]:
 
 async def _look(service: Service) -> list[Figures]:
     """Runs in a thread, since a share may be away. Figures of a bucket would cost requests."""
-    roots = [root for root in service.store.roots if not root.is_bucket]
+    roots = [root for root in service.store.roots if not root.by_requests]
     found: list[Figures] = []
     try:
         async with asyncio.timeout(PATIENCE):
@@ -136,7 +136,7 @@ def _figures(root: Root) -> list[Figures]:
         return []
     try:
         space = root.driver.space()
-        return [Figures(root.label, space.total - space.free, space.free, root.local.uploads.count())]
+        return [Figures(root.label, space.total - space.free, space.free, root.maintenance.open_uploads())]
     except StorageError:
         return []
 

@@ -94,9 +94,9 @@ class Totals:
         if success:
             at = report.started.timestamp() + report.duration_s
             self._set("job_last_success_timestamp_seconds", round(at, 3), job=report.job, root=root.label)
-        if report.job == "scrub" and not root.is_bucket:
+        if report.job == "scrub" and not root.by_requests:
             with suppress(StorageError):
-                self._set("scrub_damaged_blobs", root.local.damaged.lasting(), root=root.label)
+                self._set("scrub_damaged_blobs", root.maintenance.lasting_damage(), root=root.label)
 
     def _add_work(self, report: Report) -> None:
         if report.job == "gc":

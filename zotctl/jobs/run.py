@@ -78,7 +78,7 @@ class Run:
         """Roots whose repositories are not all known, because a list failed."""
         self.away: set[str] = set()
         """Roots whose storage was lost in the middle: told once, and left alone for the rest of the run."""
-        self._there = [root for root in self.roots if not root.is_bucket and root.state() is None]
+        self._there = [root for root in self.roots if not root.by_requests and root.state() is None]
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
@@ -167,7 +167,7 @@ class Run:
 
     def _why_unwritable(self, root: Root) -> StorageError | None:
         """A bucket may be away for writes only."""
-        if self.dry_run or root.read_only or not root.is_bucket:
+        if self.dry_run or root.read_only or not root.by_requests:
             return None
         try:
             root.maintenance.write(keys.WRITE_TRIAL, [b"trial"])

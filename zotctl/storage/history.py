@@ -206,3 +206,6 @@ class History(Protocol):
 
     def past(self, name: str) -> Timeline:
         """Everything that is known."""
+
+    def told(self, name: str) -> Timeline:
+        """What is written, without a look at what it is about."""

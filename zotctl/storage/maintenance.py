@@ -70,6 +70,9 @@ class Maintenance(Protocol):
         """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises
         DigestInvalid, and nothing has changed, if they are something else."""
 
+    def lasting_damage(self) -> int:
+        """Digests of which a damaged copy can still be reached."""
+
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> AbstractContextManager[Gathering]:
@@ -86,6 +89,9 @@ class Maintenance(Protocol):
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
         """Verified bytes into the blobs of a hidden place, of which no list tells. Raises DigestInvalid."""
+
+    def open_uploads(self) -> int:
+        """Uploads that are not finished, be it that no client goes on with them."""
 
     def discard(self, place: str) -> None:
         """Remove a hidden place and all in it. The lease of whoever uses it must be held."""

@@ -218,6 +218,9 @@ class StoreProtocol(Protocol):
     def state(self) -> StorageError | None:
         """None: the storage is there. Otherwise why not; it is looked at anew each time."""
 
+    def on_conflict(self, told: Callable[[], None]) -> None:
+        """`told` is called when a commit begins again because another one came between. From any thread."""
+
     def maintain(self) -> None:
         """What has to be done now and then: about once a second, from a thread. Only while it is there."""
 

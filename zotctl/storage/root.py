@@ -6,15 +6,13 @@ import logging
 from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
-from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
-from zotctl.storage.bucket.protocol import BucketProtocol
+from zotctl.errors import LayoutInvalid, NoSuchStore, NotFound, StorageError
 from zotctl.storage.cache import Lru
 from zotctl.storage.catalog import Catalog
 from zotctl.storage.committer import Committer
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.graphs import RepositoryGraph
 from zotctl.storage.history import History
-from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.maintenance import Maintenance
 from zotctl.storage.protocol import StoreProtocol
 
@@ -68,22 +66,10 @@ class Root:
         return self.protocol.maintenance.stat(key)
 
     @property
-    def local(self) -> LocalProtocol:
-        """The steps of a file system, for jobs that work on them. Raises Unsupported elsewhere."""
-        if not isinstance(self.protocol, LocalProtocol):
-            raise Unsupported(f"{self.label} is no directory: this can't be done there")
-        return self.protocol
-
-    @property
-    def bucket(self) -> BucketProtocol:
-        """The steps of a bucket, likewise."""
-        if not isinstance(self.protocol, BucketProtocol):
-            raise Unsupported(f"{self.label} is no bucket: this can't be done there")
-        return self.protocol
-
-    @property
-    def is_bucket(self) -> bool:
-        return isinstance(self.protocol, BucketProtocol)
+    def by_requests(self) -> bool:
+        """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
+        for writes only."""
+        return self.protocol.index_costs_request
 
     def graph(self, name: str) -> RepositoryGraph:
         return self.protocol.graphs.of(name)
@@ -155,3 +141,8 @@ class Root:
             self._reported.add(key)
             fields = {"repository": name, "reference": thing, "root": self.label}
             log.warning(f"{name}: {thing} is not served: {reason}", extra={"fields": fields})
+
+
+def no_store(path: str) -> NoSuchStore:
+    """Of a directory that is there, and neither has been a root nor has an image layout in it."""
+    return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")

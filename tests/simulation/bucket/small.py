@@ -19,6 +19,7 @@ from zotctl.jobs.walk import mark
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.protocol import bucket_of
 
 _OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION, keys.CAPABILITIES)
 
@@ -60,7 +61,9 @@ def condemner(repo: str, *digests: str) -> Script:
     def work(client: a.Client, run: Run) -> None:
         root = run.roots[0]
         needed = mark(root, repo).reachable
-        found = [_condemned(root.bucket.context, client, repo, digest) for digest in digests if digest not in needed]
+        found = [
+            _condemned(bucket_of(root).context, client, repo, digest) for digest in digests if digest not in needed
+        ]
         list(Batches(root, run.check).carry_out([one for one in found if one is not None]))
 
     return lambda client: client.job("gc", "gc", lambda run: work(client, run))

@@ -28,6 +28,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.history import FLUSHED_EVERY
 from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.history import Timeline
 from zotctl.storage.root import Root
 
@@ -64,7 +65,7 @@ class BucketCollector:
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self._run, self._root, self._options = run, root, options
-        self._context, self._dry = root.bucket.context, run.dry_run or options.dry_run
+        self._context, self._dry = bucket_of(root).context, run.dry_run or options.dry_run
         self._known, self._judge = Reached(), Eligibility(run, self._context, options.delay)
         self._batches = Batches(root, self._check)
         self._deleting = threading.Lock()
@@ -83,7 +84,7 @@ class BucketCollector:
 
     def begin(self) -> None:
         """Which copies are damaged; what can go is known when it was looked at."""
-        self._root.bucket.damaged.refresh(now=True)
+        bucket_of(self._root).damaged.refresh(now=True)
         self._seen = {found.key for found in self._context.objects.list(f"{keys.FIRST_SEEN}/")}
 
     @property
@@ -108,7 +109,7 @@ class BucketCollector:
         self._note(self._progress.last)
         if not self._dry:
             self._judge.ahead.save()
-            self._root.bucket.history.flush()
+            bucket_of(self._root).history.flush()
 
     def _note(self, after: str) -> None:
         self._noted = self._context.clock.elapsed()
@@ -154,7 +155,7 @@ class BucketCollector:
         if not self._dry:
             planner.drop_rows(plan.drops)
             tags = set(plan.rest.index.tags())
-            self._root.bucket.history.compact(name, plan.rest.reachable, tags, self._judge.now)
+            bucket_of(self._root).history.compact(name, plan.rest.reachable, tags, self._judge.now)
         self._collect(name, seen, plan.rest)
 
     def _settle(self, name: str, seen: FirstUnreachable, drops: list[Drop], past: Timeline) -> list[Drop]:
@@ -193,7 +194,7 @@ class BucketCollector:
 
     def _is_whole(self, digest: Digest, found: Object) -> bool:
         """Can its repository do with it, so that nobody needs another copy to heal it from?"""
-        return not (is_stub(digest, found.size) or self._root.bucket.damaged.holds(digest, found))
+        return not (is_stub(digest, found.size) or bucket_of(self._root).damaged.holds(digest, found))
 
     def _is_due(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> bool:
         """False: not yet."""
@@ -214,7 +215,7 @@ class BucketCollector:
         """Is there a repository whose content may lie in this one? Looked up when something is to go."""
         with self._mutex:
             if self._stubs is None:
-                self._stubs = self._root.bucket.stubs.remain()
+                self._stubs = bucket_of(self._root).stubs.remain()
                 if self._stubs:
                     self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT), self._root)
             return self._stubs
@@ -248,7 +249,7 @@ class BucketCollector:
         """What can be told when all repositories were looked at, and what crashes have left behind."""
         self._note("")
         if not self._dry:
-            self._root.bucket.history.flush()  # of the tags that were dropped
+            bucket_of(self._root).history.flush()  # of the tags that were dropped
         if self._run.whole and self._root.label not in self._run.unlisted:
             with self._run.guarded(self._root.label, self._root):
                 shared = Shared(self._root, self._judge, self._known)

@@ -24,6 +24,7 @@ from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.convert import SETTLED
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.cache import Lru
 from zotctl.storage.root import Root
 
@@ -46,7 +47,7 @@ def dedupe_bucket(run: Run, root: Root) -> None:
     """Refused where a copy could be deleted so late that it is the only one by then. Raises TimeUp, Unavailable."""
     try:
         if not run.dry_run:
-            root.bucket.maintenance.require_collection()
+            bucket_of(root).maintenance.require_collection()
     except ConfigError as refusal:
         run.refuse(root, refusal)
     else:
@@ -61,7 +62,7 @@ def undo_bucket(run: Run, root: Root) -> None:
 class _Conversion:
     def __init__(self, run: Run, root: Root) -> None:
         self._run, self._root = run, root
-        self._context, self._steps = root.bucket.context, root.bucket.converting
+        self._context, self._steps = bucket_of(root).context, bucket_of(root).converting
         self._hasher = Hasher(run)
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Outcome(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
@@ -282,7 +283,7 @@ class _Spreading(_Conversion):
 
     def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
         own = dict(self._context.own(name))
-        wanted = {digest for digest, _ in self._root.bucket.grants.of(name)}
+        wanted = {digest for digest, _ in bucket_of(self._root).grants.of(name)}
         wanted |= {check_digest(text) for text in self._blobs(name)}
         wanted |= self._stubs(name)
         for digest in sorted(wanted - self._tell_known(name)):

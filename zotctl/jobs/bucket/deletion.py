@@ -17,6 +17,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import SIGNED_FOR
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
@@ -59,7 +60,7 @@ class Candidate:
 
 class Deletion:
     def __init__(self, root: Root, condemned: Sequence[Candidate]) -> None:
-        self._root, self._protocol, self._context = root, root.bucket, root.bucket.context
+        self._root, self._protocol, self._context = root, bucket_of(root), bucket_of(root).context
         self._objects = self._context.objects
         self._left = list(condemned)
         self._markers: dict[str, ReachableBlobs] = {}
@@ -215,7 +216,7 @@ class Batches:
         Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
         todo = [part for each in condemned for part in split(each, self.LARGEST)]
         if todo and not self._allowed:
-            self._root.bucket.maintenance.require_collection()
+            bucket_of(self._root).maintenance.require_collection()
             self._allowed = True
         while todo:
             self._check()

@@ -11,20 +11,21 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
 
 def fate(run: Run, root: Root, name: str, digest: Digest, delay: float) -> Iterator[dict[str, object]]:
     """For its own copy, and for the pool's if the repository holds it."""
-    context, judge = root.bucket.context, Eligibility(run, root.bucket.context, delay)
+    context, judge = bucket_of(root).context, Eligibility(run, bucket_of(root).context, delay)
     hold = context.head(keys.reservation(digest, name))
     if (own := context.head(keys.blob(name, digest))) is not None:
-        if root.bucket.stubs.remain():
+        if bucket_of(root).stubs.remain():
             yield {"result": "kept", "why": SHARED_BY_ZOT}
             return
         yield _item(judge, name, own, hold, FirstUnreachable(context, name).at(own.key))
     elif hold is not None and (shared := context.head(keys.shared(digest))) is not None:
-        others = [other for other in root.bucket.grants.of_digest(digest) if other != name]
+        others = [other for other in bucket_of(root).grants.of_digest(digest) if other != name]
         seen = FirstUnreachable(context, keys.SHARED)
         since = [at for key in (shared.key, hold.key) if (at := seen.at(key)) is not None]
         yield _item(judge, name, shared, hold, max(since, default=None), others)

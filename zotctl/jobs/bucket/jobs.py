@@ -13,6 +13,7 @@ from zotctl.jobs.bucket.explain import fate
 from zotctl.jobs.bucket.probe import probe
 from zotctl.jobs.stores import Deduplicate, OtherClock
 from zotctl.oci.digest import Digest
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.clock import Clock
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
@@ -28,7 +29,7 @@ class BucketJobs:
         self._root = root
 
     def now(self, clock: Clock) -> float:
-        return self._root.bucket.context.objects.date()
+        return bucket_of(self._root).context.objects.date()
 
     def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock:
         """This machine's. Nothing but the server's clock decides, so that it matters only where nothing else is

@@ -11,6 +11,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.uploads import JUST_BEGUN
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
 
@@ -24,7 +25,7 @@ def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> N
 
 
 def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
-    for purged in root.bucket.uploads.purge(older_than, ahead.age):
+    for purged in bucket_of(root).uploads.purge(older_than, ahead.age):
         run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
         run.add("uploads")
         run.add("purged_bytes", purged.size)
@@ -33,7 +34,7 @@ def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
 
 def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
     """Twice as old as an intent that counts, so that nobody is in the middle of it."""
-    objects = root.bucket.context.objects
+    objects = bucket_of(root).context.objects
     for found in objects.list(f"{directory}/"):
         if ahead.age(found) > 2 * LIFETIME:
             objects.delete(found.key)
@@ -42,7 +43,7 @@ def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
 def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
     """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
     it is missing in lists until the next run of a job (`storage.s3.names`)."""
-    context = root.bucket.context
+    context = bucket_of(root).context
     for found in context.objects.list(f"{keys.NAMES}/"):
         name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
         if not name or name in known.walked or ahead.age(found) < delay:

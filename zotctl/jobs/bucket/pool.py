@@ -19,12 +19,13 @@ from zotctl.jobs.walk import mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
 
 class Shared:
     def __init__(self, root: Root, judge: Eligibility, known: Reached) -> None:
-        self._root, self._context, self._judge, self._known = root, root.bucket.context, judge, known
+        self._root, self._context, self._judge, self._known = root, bucket_of(root).context, judge, known
         self.seen = FirstUnreachable(self._context, keys.SHARED)
         self._unreachable: list[tuple[Digest, Object]] = []
         """To be told when all is known."""

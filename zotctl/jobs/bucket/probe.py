@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from zotctl.storage.bucket.probe import Abilities
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
 
 def probe(root: Root) -> tuple[dict[str, Any], str]:
     """The answers by ability, and what they mean."""
-    able = root.bucket.maintenance.try_out()
+    able = bucket_of(root).maintenance.try_out()
     return able._asdict(), verdict_of(able)
 
 

@@ -216,6 +216,6 @@ def _findings(root: Root) -> dict[str, str]:
 
 def _write(root: Root, key: str, parts: list[bytes]) -> None:
     with suppress(StorageError):
-        if not root.is_bucket:
+        if not root.by_requests:
             root.require()  # nothing is made below a mount point
         root.maintenance.write(key, parts)

@@ -23,8 +23,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry
-from zotctl.storage.local.opening import no_store
-from zotctl.storage.root import Root
+from zotctl.storage.root import Root, no_store
 
 YOUNG = 2.0
 """Seconds: a directory that was changed just now may be a layout that is being made, or removed."""
@@ -86,7 +85,7 @@ class _Verify:
             self._run.walked()
 
     def _root(self, root: Root) -> None:
-        found = root.is_bucket or root.stat(keys.VERSION) is not None
+        found = root.by_requests or root.stat(keys.VERSION) is not None
         for place in places(self._run, root):
             found = True
             self._run.check()

@@ -10,7 +10,6 @@ from contextlib import suppress
 
 from zotctl.errors import DigestInvalid, NotFound
 from zotctl.oci.digest import parse_digest
-from zotctl.storage.bucket.history import BucketHistory
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Driver, Info, Reader
 from zotctl.storage.history import Timeline
@@ -65,8 +64,7 @@ class BucketSource(WrappedDriver):
 
     def past(self, name: str) -> Timeline:
         """What the store there remembers of a repository, by what is written."""
-        history = self._protocol.history
-        return history.told(name) if isinstance(history, BucketHistory) else history.past(name)
+        return self._protocol.history.told(name)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> None:
         self._protocol.each(calls)

@@ -359,7 +359,7 @@ def refuse_served(store: Store, layout: StoredLayout) -> None:
     """A repository of the store by another path, such as a bind mount, for which nothing above it speaks: what is there
     already would be removed as what was moved. Raises UsageError."""
     here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
-    for root in (root for root in store.roots if not root.is_bucket):
+    for root in (root for root in store.roots if not root.by_requests):
         for name in root.catalog.everything():
             there = [_info(root.driver, key) for key in (name, keys.blobs(name))]
             if any(same_file(one, other) for one, other in zip(here, there, strict=True)):

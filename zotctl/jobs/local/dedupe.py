@@ -28,6 +28,7 @@ from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, same_file
 from zotctl.storage.local.heal import swap
 from zotctl.storage.local.naming import own_name
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
 REMEMBERED = 100_000
@@ -99,7 +100,7 @@ class _Dedupe:
             for root in self._roots:
                 if not (self._run.dry_run or root.read_only):
                     with self._run.guarded(root.label, root):
-                        stack.enter_context(root.local.context.durable.settled())
+                        stack.enter_context(local_of(root).context.durable.settled())
             yield
 
     def repository(self, root: Root, name: str) -> None:
@@ -115,18 +116,18 @@ class _Dedupe:
 
     def _repository(self, root: Root, name: str) -> None:
         self._run.add("repositories")
-        known_damaged, left = set(root.local.damaged.digests()), list[HashResult]()
+        known_damaged, left = set(local_of(root).damaged.digests()), list[HashResult]()
         for digest, info in RepositoryCheck(root, name).blobs():
             self._run.check()
             self._run.add("blobs")
-            if is_stub(digest, info.size) or (digest in known_damaged and root.local.damaged.holds(digest, info)):
+            if is_stub(digest, info.size) or (digest in known_damaged and local_of(root).damaged.holds(digest, info)):
                 left.append(HashResult(digest, info))
             else:
                 self._consider(root, name, digest, info)
         self._follow.of_left(root, name, left)
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
-        root.local.context.durable.seen(info)
+        local_of(root).context.durable.seen(info)
         pooled = self._pool(root, name, digest, info)
         if pooled is None or same_file(pooled, info):
             self._run.add("shared", int(info.nlink > 2))
@@ -142,13 +143,13 @@ class _Dedupe:
 
     def _pool(self, root: Root, name: str, digest: Digest, info: Info) -> Info | None:
         """What others are linked to. None: nothing yet, so this blob is offered."""
-        pooled = root.local.context.stat(keys.pool(digest))
+        pooled = local_of(root).context.stat(keys.pool(digest))
         if self._run.dry_run:
             return pooled or self._plan.first(root, digest, info)
         if pooled is None:
             self._offer(root, name, digest)
             return None
-        root.local.context.durable.seen(pooled)
+        local_of(root).context.durable.seen(pooled)
         if info.nlink > pooled.nlink and self._is_full(root, name, digest):
             return info
         return pooled
@@ -156,11 +157,11 @@ class _Dedupe:
     def _offer(self, root: Root, name: str, digest: Digest) -> None:
         """A name in the pool. It is a hint that nobody believes unread, so this blob need not be read now."""
         with suppress(Exists, NotFound, CannotLink):
-            root.local.context.link_into(keys.blob(name, digest), keys.pool(digest))
+            local_of(root).context.link_into(keys.blob(name, digest), keys.pool(digest))
 
     def _is_full(self, root: Root, name: str, digest: Digest) -> bool:
         """Has its inode all the names that it can have? Then it was the pool's once, and all is well."""
-        context, temp = root.local.context, keys.tmp(root.local.context.clock.token())
+        context, temp = local_of(root).context, keys.tmp(local_of(root).context.clock.token())
         try:
             context.driver.link(keys.blob(name, digest), temp)
         except CannotLink:
@@ -172,7 +173,7 @@ class _Dedupe:
     def _replace_pooled(self, root: Root, name: str, digest: Digest, mine: HeldFile) -> bool:
         """Offer this blob, which was hashed, in place of a copy that takes no more names."""
         try:
-            with own_name(root.local.context, keys.blob(name, digest), mine) as temp:
+            with own_name(local_of(root).context, keys.blob(name, digest), mine) as temp:
                 root.driver.rename(temp, keys.pool(digest))
         except (Changed, NotFound, CannotLink):
             return False
@@ -226,7 +227,7 @@ class _Dedupe:
 
     def _link(self, pair: _Pair, mine: HeldFile, pooled: HeldFile) -> _Result:
         """link(pool, tmp), lock, still the file that was hashed?, rename, unlock."""
-        context, replaced = pair.root.local.context, list[Info]()
+        context, replaced = local_of(pair.root).context, list[Info]()
 
         def still(now: Info) -> bool:
             replaced.append(now)
@@ -267,11 +268,12 @@ class _Dedupe:
     def _throw_out(self, pair: _Pair, result: HashResult) -> None:
         """The pool's copy is damaged: told for each repository that has it. The good one is offered instead."""
         for name in pair.root.catalog.walk():
-            if result.is_about(pair.root.local.context.stat(keys.blob(name, pair.digest))):
+            if result.is_about(local_of(pair.root).context.stat(keys.blob(name, pair.digest))):
                 self._follow.of_left(pair.root, name, [result])
-        if same_file(result.info, pair.root.local.context.stat(keys.pool(pair.digest))):
-            pair.root.local.context.discard(keys.pool(pair.digest))  # a hint: a good one, come in between, is no loss
-        if (now := pair.root.local.context.stat(pair.blob)) is not None:
+        if same_file(result.info, local_of(pair.root).context.stat(keys.pool(pair.digest))):
+            # A hint: a good one that came in between is no loss.
+            local_of(pair.root).context.discard(keys.pool(pair.digest))
+        if (now := local_of(pair.root).context.stat(pair.blob)) is not None:
             self._consider(pair.root, pair.name, pair.digest, now)
 
     def _end(self) -> None:

@@ -23,6 +23,7 @@ from zotctl.jobs.walk import Reachable, ReachableBlobs
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
@@ -82,7 +83,7 @@ class Collection:
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
         self._options, self._moving = chosen.options, chosen.moving
         self._dry_run, self._ages = chosen.dry_run(run), ages.later(run.clock.now())
-        self._local, self._planner = root.local, Planner(run, root, name, chosen.options, run.clock.now())
+        self._local, self._planner = local_of(root), Planner(run, root, name, chosen.options, run.clock.now())
         self._marker = self._planner.marker
 
     def collect(self) -> None:
@@ -192,7 +193,7 @@ class Collection:
 def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
     """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
     meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
-    context = root.local.context
+    context = local_of(root).context
     with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):
         if len(root.protocol.read_index(held.name).index):
             return
@@ -222,8 +223,8 @@ def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
 def purge(run: Run, root: Root, chosen: Chosen) -> None:
     """Free what has lain in the trash for longer than it is kept, by the storage's own clock, which is asked when all
     stamps are known: set back in between, it makes nothing old."""
-    trash = root.local.trash
-    lying = [(folder, root.local.context.stat(folder.key)) for folder in trash.folders()]
+    trash = local_of(root).trash
+    lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
     ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
     for folder, info in lying:
         run.check()
@@ -246,7 +247,7 @@ def _is_due(folder: Folder, info: Info | None, chosen: Chosen, ages: Ages) -> bo
 
 def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
     """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
-    local, marker = root.local, ReachableBlobs(root, folder.name)
+    local, marker = local_of(root), ReachableBlobs(root, folder.name)
     local.take_over(folder.name)
     sizes = dict(local.trash.lying(folder))
     if local.trash.stamp(folder) != stamp:

@@ -19,6 +19,7 @@ from zotctl.jobs.stores import Deduplicate, OtherClock
 from zotctl.oci.digest import Digest
 from zotctl.storage.clock import Clock
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LocalJobs:
         """That of the file system, which takes a file to be made."""
         if not rehearsed:
             with suppress(StorageError):
-                return OtherClock(self._root.local.trash.now() / 1e9, "the file system", refutes=True)
+                return OtherClock(local_of(self._root).trash.now() / 1e9, "the file system", refutes=True)
         return None
 
     def collector(self, run: Run, options: GcOptions) -> LocalCollector:

@@ -10,6 +10,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.uploads import GREATEST_AGE, JUST_BEGUN, uploads
 from zotctl.oci.digest import digest_named
 from zotctl.storage import keys
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
 ZOT_UPLOADS = ".uploads"
@@ -22,7 +23,7 @@ class ActiveUploads:
     def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
         """`ages` None: only to look."""
         self._began: dict[str, float] = {}
-        ages = ages or Ages(root.driver, now, root.local.clock, at_once=delay == 0, rehearsed=True)
+        ages = ages or Ages(root.driver, now, local_of(root).clock, at_once=delay == 0, rehearsed=True)
         for upload in uploads(root, ages):
             moving = not ages.is_old(upload.moved, max(delay, JUST_BEGUN))
             if moving and not ages.is_old(upload.started, GREATEST_AGE):
@@ -59,10 +60,10 @@ def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
 
 def _sweep_tmp(root: Root, delay: float, ages: Ages) -> None:
     for name in _names(root, keys.TMP):
-        info = root.local.context.stat(key := keys.tmp(name))
+        info = local_of(root).context.stat(key := keys.tmp(name))
         # A link into tmp leaves the mtime alone, and moves the ctime.
         if info is not None and ages.is_old(ages.changed(key, info), delay):
-            root.local.context.discard(key)
+            local_of(root).context.discard(key)
 
 
 def _sweep_pool(run: Run, root: Root) -> None:
@@ -76,9 +77,9 @@ def _sweep_pool(run: Run, root: Root) -> None:
             for encoded in _names(root, directory):
                 if (digest := digest_named(algorithm, encoded)) is None:
                     continue
-                info = root.local.context.stat(keys.pool(digest))
+                info = local_of(root).context.stat(keys.pool(digest))
                 if info is not None and info.nlink == 1:
-                    root.local.pool.release(digest)
+                    local_of(root).pool.release(digest)
                     run.add("pool_entries")
                     run.add("purged_bytes", info.size)
 
@@ -87,20 +88,20 @@ def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
     """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
     for entry in _names(root, name):
         key = f"{name}/{entry}"
-        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not root.local.indexes.is_owed(key):
-            info = root.local.context.stat(key)
+        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_owed(key):
+            info = local_of(root).context.stat(key)
             if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):
-                with root.local.context.locks.hold(name):
-                    root.local.context.discard(key)
+                with local_of(root).context.locks.hold(name):
+                    local_of(root).context.discard(key)
         elif entry == ZOT_UPLOADS:
             _remove_zot_uploads(root, key, delay, ages)
 
 
 def _remove_zot_uploads(root: Root, directory: str, delay: float, ages: Ages) -> None:
     for entry in _names(root, directory):
-        info = root.local.context.stat(key := f"{directory}/{entry}")
+        info = local_of(root).context.stat(key := f"{directory}/{entry}")
         if info is not None and info.is_file and ages.is_old(ages.written(key, info), delay):
-            root.local.context.discard(key)
+            local_of(root).context.discard(key)
     with suppress(NotEmpty, NotFound):
         root.driver.rmdir(directory)
 

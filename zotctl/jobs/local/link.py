@@ -7,6 +7,7 @@ import os
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
 
@@ -21,13 +22,13 @@ def require_linkable(root: Root, info: os.stat_result) -> None:
 
 def link(root: Root, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
     """The file that was hashed gets one more name. False: it was changed meanwhile. Raises OSError."""
-    context = root.local.context
+    context = local_of(root).context
     temp = keys.tmp(context.clock.token())
     _link_open(fd, os.path.join(root.label, temp))
     try:
         if not held.is_at(context.stat(temp)):
             return False
-        root.local.blobs.publish(name, digest, temp)
+        local_of(root).blobs.publish(name, digest, temp)
         return True
     finally:
         context.discard(temp)

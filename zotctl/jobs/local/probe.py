@@ -15,6 +15,7 @@ from zotctl.storage import keys
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.network import detect
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 
@@ -55,7 +56,7 @@ def result(found: dict[str, Any]) -> str:
 
 class _Probe:
     def __init__(self, root: Root) -> None:
-        clock = root.local.context.clock
+        clock = local_of(root).context.clock
         self._root, self._driver = root, detect(root.label)
         self._context = LocalContext(self._driver, clock, Locks(self._driver, clock))
         self._token = clock.token()

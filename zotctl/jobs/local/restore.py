@@ -13,6 +13,7 @@ from zotctl.storage.driver import Info
 from zotctl.storage.graph import Content, ManifestFacts, ManifestGraph, Reference, understand
 from zotctl.storage.graphs import reader_of
 from zotctl.storage.index import Index
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.protocol import Change, Transaction
 from zotctl.storage.root import Root
@@ -26,7 +27,7 @@ class LocalTrash:
 
     def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
         root, found = self._root, False
-        for folder in root.local.trash.folders():
+        for folder in local_of(root).trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
             for candidate, size in _lying(root, folder, digest):
@@ -36,7 +37,7 @@ class LocalTrash:
 
     def list(self, run: Run) -> None:
         root = self._root
-        for folder in root.local.trash.folders():
+        for folder in local_of(root).trash.folders():
             lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
             if not lying:
                 continue
@@ -50,7 +51,7 @@ class LocalTrash:
 
 
 def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
-    for candidate, info in root.local.trash.lying(folder):
+    for candidate, info in local_of(root).trash.lying(folder):
         if digest is None or candidate == digest:
             yield candidate, info.size
 
@@ -65,8 +66,8 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
         return
     if run.dry_run:
         return
-    root.local.layouts.make(folder.name, digest.algorithm, None)
-    root.local.trash.restore_from(folder.run, folder.name, digest)
+    local_of(root).layouts.make(folder.name, digest.algorithm, None)
+    local_of(root).trash.restore_from(folder.run, folder.name, digest)
     facts = _as_manifest(root, folder.name, digest)
     if facts is not None:
         (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, digest, facts)])
@@ -111,5 +112,5 @@ def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
 
 def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
     """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
-    stat = root.local.context.stat
-    return [one for one in root.local.trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]
+    stat = local_of(root).context.stat
+    return [one for one in local_of(root).trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]

@@ -20,6 +20,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number, same_file
 from zotctl.storage.local.heal import swap
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
 
@@ -74,7 +75,7 @@ class _Undo:
         left = list[HashResult]()
         for digest, info in RepositoryCheck(root, name).blobs():
             self._run.check()
-            if is_stub(digest, info.size) or root.local.damaged.holds(digest, info):
+            if is_stub(digest, info.size) or local_of(root).damaged.holds(digest, info):
                 left.append(HashResult(digest, info))
             elif self._is_shared(root, digest, info):
                 self._give_own(root, name, digest, info)
@@ -88,7 +89,7 @@ class _Undo:
             self._left[file_number(info)] = left - 1
             return left > 1
         if names < info.nlink:
-            root.local.context.discard(keys.pool(digest))
+            local_of(root).context.discard(keys.pool(digest))
         return names > 1
 
     def _give_own(self, root: Root, name: str, digest: Digest, info: Info) -> None:
@@ -102,7 +103,7 @@ class _Undo:
 
     def _copy(self, root: Root, name: str, digest: Digest) -> bool:
         """Copy, hash the copy, and then as `dedupe` does: lock, the file that was copied?, rename, unlock."""
-        context, temp = root.local.context, keys.tmp(root.local.context.clock.token())
+        context, temp = local_of(root).context, keys.tmp(local_of(root).context.clock.token())
         try:
             with root.driver.open(keys.blob(name, digest)) as reader:
                 mine = HeldFile(reader)
@@ -138,12 +139,12 @@ class _Undo:
 
 
 def _is_pooled(root: Root, digest: Digest, info: Info) -> bool:
-    return same_file(root.local.context.stat(keys.pool(digest)), info)
+    return same_file(local_of(root).context.stat(keys.pool(digest)), info)
 
 
 def _shares_blocks(root: Root) -> bool:
     """Tried with a file of one byte."""
-    context = root.local.context
+    context = local_of(root).context
     one, other = (keys.tmp(context.clock.token()) for _ in range(2))
     try:
         with root.driver.create(one) as writer:

@@ -105,6 +105,9 @@ class BucketMaintenance:
             return [name]
         return sorted({name, *self._grants.of_digest(digest)})
 
+    def lasting_damage(self) -> int:
+        return len(self.damaged())
+
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> AbstractContextManager[Gathering]:
@@ -120,6 +123,9 @@ class BucketMaintenance:
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
         replace(self._context.objects, keys.blob(place, digest), digest, chunks)
+
+    def open_uploads(self) -> int:
+        return sum(1 for _ in self._context.objects.list(f"{keys.UPLOADS}/"))
 
     def discard(self, place: str) -> None:
         for found in list(self._context.objects.list(f"{place}/")):

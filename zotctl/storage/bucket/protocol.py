@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from zotctl.errors import LayoutInvalid, NotFound, StorageError
+from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
@@ -36,6 +36,9 @@ from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.graphs import AllGraphs
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Elsewhere, Outcome, Snapshot, no_answer
+
+if TYPE_CHECKING:
+    from zotctl.storage.root import Root
 
 T = TypeVar("T")
 
@@ -238,6 +241,9 @@ class BucketProtocol:
             return no_answer(self.label, error)
         return None
 
+    def on_conflict(self, told: Callable[[], None]) -> None:
+        self.context.conflict = told
+
     def maintain(self) -> None:
         """Learn what others have begun meanwhile. A bucket that is away is looked at again later."""
         self.damaged.refresh()
@@ -254,3 +260,10 @@ class BucketProtocol:
         if self.context.threads is not None:
             self.context.threads.shutdown(wait=False)
         self.context.objects.close()
+
+
+def bucket_of(root: Root) -> BucketProtocol:
+    """The steps of this store, for its own jobs. Raises Unsupported for a root of another kind."""
+    if not isinstance(root.protocol, BucketProtocol):
+        raise Unsupported(f"{root.label} is no bucket: this can't be done there")
+    return root.protocol

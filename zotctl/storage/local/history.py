@@ -42,6 +42,9 @@ class LocalHistory:
     def past(self, name: str) -> Timeline:
         return past_in(self._context.driver, name, self._context.clock.now())
 
+    def told(self, name: str) -> Timeline:
+        return self.past(name)
+
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
         found: set[str] = set()

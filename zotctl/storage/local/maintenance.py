@@ -113,6 +113,9 @@ class LocalMaintenance:
         if state.hexdigest() != digest.encoded:
             raise DigestInvalid(f"these bytes are not {digest}", digest)
 
+    def lasting_damage(self) -> int:
+        return self._damaged.lasting()
+
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> LocalGathering:
@@ -143,6 +146,9 @@ class LocalMaintenance:
         except BaseException:
             upload.cancel()
             raise
+
+    def open_uploads(self) -> int:
+        return self._protocol.uploads.count()
 
     def discard(self, place: str) -> None:
         if self._context.stat(place) is None:

@@ -93,11 +93,6 @@ def _open(settings: RootConfig, path: str, clock: Clock, read_only: bool, route:
     return Root(LocalProtocol(context, settings.min_free, marker=marker), not writable, settings, route)
 
 
-def no_store(path: str) -> NoSuchStore:
-    """Of a directory that is there, and neither has been a root nor has an image layout in it."""
-    return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")
-
-
 def _make_or_refuse(path: str, *, create: bool) -> None:
     if create:
         _make(path)  # without a look beforehand: two workers may come here at once

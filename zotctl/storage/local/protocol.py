@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from zotctl.errors import NotFound, StorageError, Unavailable, ZotctlError
+from zotctl.errors import NotFound, StorageError, Unavailable, Unsupported, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -29,6 +29,9 @@ from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUpload, LocalUploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, no_answer
+
+if TYPE_CHECKING:
+    from zotctl.storage.root import Root
 
 T = TypeVar("T")
 
@@ -131,6 +134,9 @@ class LocalProtocol:
 
     def owns(self, name: str) -> bool:
         return self.context.owned.has(name)
+
+    def on_conflict(self, told: Callable[[], None]) -> None:
+        self.context.conflict = told
 
     def maintain(self) -> None:
         self.merge_late_writes()
@@ -263,3 +269,10 @@ def _adopt(rows: Sequence[Row]) -> Change:
         draft.adopt(rows)
 
     return change
+
+
+def local_of(root: Root) -> LocalProtocol:
+    """The steps of this store, for its own jobs. Raises Unsupported for a root of another kind."""
+    if not isinstance(root.protocol, LocalProtocol):
+        raise Unsupported(f"{root.label} is no directory: this can't be done there")
+    return root.protocol
