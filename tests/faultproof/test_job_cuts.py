@@ -217,7 +217,8 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
     stray = push_blob(world.store(dedupe=False).repository_for_push("a"), b"a layer that nothing needs")
     world.settle("a")
     world.removable = in_trash
-    trash, locks = (root := world.store().roots[0]).local.trash, local_of(root).context.locks
+    local = local_of(world.store().roots[0])
+    trash, locks = local.trash, local.context.locks
     with locks.hold("a") as held:
         trash.condemn(held, "20200101T000000-other", [stray])
     world.driver.world.settle()

@@ -21,6 +21,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys, repository
 from zotctl.storage.bucket import redirects as redirects_module
 from zotctl.storage.bucket.damage import LOOK_EVERY
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.bucket.redirects import Redirects
 from zotctl.storage.root import Root
 
@@ -110,7 +111,7 @@ def test_a_mark_is_about_what_is_there_and_not_about_what_is_remembered(servers:
     """The object was replaced after the servers had seen it; then it was found to be damaged."""
     servers.clock.at += 5
     servers.memory.put(servers.place, BODY[:-1] + b"?")
-    scrubbing = root(servers.server()).bucket
+    scrubbing = bucket_of(root(servers.server()))
     found = scrubbing.context.objects.head(servers.place)
     scrubbing.damaged.mark(LAYER, found)
     servers.later(1)  # the servers still believe what they have seen
@@ -135,7 +136,7 @@ def test_a_reservation_outlives_the_look(servers: Servers) -> None:
 
 def _redirecting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
     monkeypatch.setattr(redirects_module, "LEAST", 1)
-    bucket = root(servers.other).bucket
+    bucket = bucket_of(root(servers.other))
     redirects = Redirects(bucket.context, bucket.blobs, bucket.reservations, 600)
     return lambda: redirects.find("a", LAYER)
 
@@ -206,7 +207,7 @@ def test_a_short_object_that_no_manifest_names_yet_is_hashed_before_it_is_believ
 
 def test_no_client_is_sent_to_a_short_object(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redirects_module, "LEAST", 1)
-    bucket = root(servers.other).bucket
+    bucket = bucket_of(root(servers.other))
     bucket.redirects = Redirects(bucket.context, bucket.blobs, bucket.reservations, 600)
     shorten(servers, servers.place)
     servers.later(BELIEVED)
@@ -233,7 +234,7 @@ def test_a_manifest_that_went_is_404_though_its_bytes_are_known(servers: Servers
 
 def test_a_manifest_that_is_known_costs_one_look_in_half_a_minute(servers: Servers) -> None:
     def asked() -> list[str]:
-        faulty = root(servers.other).bucket.context.objects
+        faulty = bucket_of(root(servers.other)).context.objects
         assert isinstance(faulty, FaultyObjects)
         faulty.taken()
         servers.other.repository("a").manifest("v1")
@@ -269,10 +270,10 @@ def damage(servers: Servers, key: str, digest: Digest, body: bytes) -> None:
     """Other bytes lie there, `scrub` has found them, and all servers have heard of it."""
     servers.clock.at += 5
     servers.memory.put(key, body)
-    scrubbing = root(servers.server()).bucket
+    scrubbing = bucket_of(root(servers.server()))
     scrubbing.damaged.mark(digest, scrubbing.context.objects.head(key))
     for store in servers.both:
-        root(store).bucket.damaged.refresh(now=True)
+        bucket_of(root(store)).damaged.refresh(now=True)
 
 
 @pytest.mark.parametrize("after", [0.0, BELIEVED])
@@ -307,7 +308,7 @@ def test_a_client_that_could_be_sent_nowhere_ends_what_was_remembered(servers: S
     servers.memory.delete(servers.place)
     servers.see(servers.other)
     with pytest.raises(NotFound):
-        root(servers.other).bucket.blobs.locate("a", LAYER)
+        bucket_of(root(servers.other)).blobs.locate("a", LAYER)
     with pytest.raises(BlobUnknown):
         servers.other.repository("a").blob(LAYER)
 
@@ -329,7 +330,7 @@ def test_a_manifest_that_is_pushed_again_takes_the_mark_away(servers: Servers) -
 def test_what_is_marked_is_not_mounted(servers: Servers) -> None:
     damage(servers, servers.place, LAYER, BODY[:-1] + b"?")
     for store in (*servers.both, servers.server()):
-        root(store).bucket.damaged.refresh(now=True)
+        bucket_of(root(store)).damaged.refresh(now=True)
         assert not store.repository_for_push("b").mount_blob(store.repository("a"), LAYER)
     assert keys.blob("b", LAYER) not in servers.memory.stored
 
@@ -343,7 +344,7 @@ def test_the_length_of_what_was_damaged_is_not_remembered_when_it_is_whole_again
     with pytest.raises(BlobUnknown):
         servers.other.repository("a").blob(digest)
     push_blob(servers.pushed.repository("a"), body)
-    root(servers.other).bucket.damaged.refresh(now=True)
+    bucket_of(root(servers.other)).damaged.refresh(now=True)
     assert servers.other.repository("a").blob(digest) == len(body)
 
 
@@ -355,13 +356,13 @@ def test_what_is_reachable_is_read_in_the_pool_without_a_hold(servers: Servers) 
 
 @pytest.mark.parametrize("now", [False, True])
 def test_marks_are_looked_up_twice_a_minute_or_now(servers: Servers, now: bool) -> None:
-    bad = root(servers.other).bucket.damaged
+    bad = bucket_of(root(servers.other)).damaged
     bad.refresh(now=True)
-    scrubbing = root(servers.server()).bucket
+    scrubbing = bucket_of(root(servers.server()))
     scrubbing.damaged.mark(LAYER, scrubbing.context.objects.head(servers.place))
     servers.clock.at += 0 if now else LOOK_EVERY
     bad.refresh(now=now)
-    assert LAYER in root(servers.other).bucket.context.damaged
+    assert LAYER in bucket_of(root(servers.other)).context.damaged
 
 
 def test_a_mark_is_about_the_bytes_that_were_written_once(servers: Servers) -> None:
@@ -370,12 +371,12 @@ def test_a_mark_is_about_the_bytes_that_were_written_once(servers: Servers) -> N
     servers.clock.at += 5
     servers.memory.put(servers.place, BODY)
     for store in servers.both:
-        root(store).bucket.damaged.refresh(now=True)
+        bucket_of(root(store)).damaged.refresh(now=True)
         servers.see(store)
 
 
 def test_who_has_marked_something_knows_it_at_once(servers: Servers) -> None:
-    bucket = root(servers.other).bucket
+    bucket = bucket_of(root(servers.other))
     servers.see(servers.other)
     bucket.damaged.mark(LAYER, bucket.context.objects.head(servers.place))
     with pytest.raises(BlobUnknown, match="damaged"):
@@ -391,7 +392,7 @@ def test_the_length_that_a_manifest_contradicts_is_not_remembered(servers: Serve
     other.tags()
     assert other.blob(digest) == len(body) - 3
     assert not root(servers.other).protocol.distrust("a", digest)
-    root(servers.pushed).bucket.damaged.refresh(now=True)
+    bucket_of(root(servers.pushed)).damaged.refresh(now=True)
     push_blob(servers.pushed.repository("a"), body)
-    root(servers.other).bucket.damaged.refresh(now=True)
+    bucket_of(root(servers.other)).damaged.refresh(now=True)
     assert other.blob(digest) == len(body)
