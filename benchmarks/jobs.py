@@ -198,7 +198,7 @@ def _gc_at_once(root: str) -> Spent:
 
 
 def _gc_by_trash(root: str) -> Spent:
-    """Seen, condemned, purged: three runs, as by cron."""
+    """Seen, trashed, purged: three runs, as by cron."""
     runs = []
     for _ in range(3):
         runs.append(spend([*CLI, "gc", "--root", root, "--delay", "1s", "--untagged", "all", "--quiet", "--json"]))
@@ -278,7 +278,7 @@ def million(folder: str, sizes: Sizes) -> None:
     )
     gc = [*CLI, "gc", "--root", root, "--delay", "1s", "--quiet", "--json"]
     had = files(root)
-    told("condemn", first := spend(gc), f"{first.seconds / had * 1e6:.0f} us a blob")
+    told("trash", first := spend(gc), f"{first.seconds / had * 1e6:.0f} us a blob")
     time.sleep(1.2)
     told("purge", second := spend(gc), f"{second.seconds / had * 1e6:.0f} us a blob")
     if files(root) != had - MILLION // 2:

@@ -172,7 +172,7 @@ def test_a_dry_run_on_a_read_only_root_tells_what_the_owner_would_collect(tmp_pa
     age(source)
     with mount_at(root, "--bind", "-o", "ro", str(source)):
         code, told, stderr = document("gc", "--root", str(root), "--dry-run")
-        assert (code, told["summary"]["condemned"]) == (0, 1)
+        assert (code, told["summary"]["unreachable"]) == (0, 1)
         code, told, stderr = document("gc", "--root", str(root))
         assert (code, told["errors"][0]["reason"]) == (12, "it can't be written, so nothing was done there")
         assert "so it is only read" in stderr

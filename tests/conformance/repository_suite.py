@@ -423,10 +423,10 @@ class FileRepositorySuite(RepositorySuite):
         push_blob(fresh.repository_for_push("a"), layer)
         assert fresh.repository("a").blob(digest_of(layer)) == len(layer)
 
-    def test_i6_condemned_content_comes_back_to_whoever_asks(self, store: Store, driver: Driver) -> None:
+    def test_i6_trashed_content_comes_back_to_whoever_asks(self, store: Store, driver: Driver) -> None:
         push_image(store, "a", "v1")
         layer = digest_of(images.image().blobs[1])
-        trash = keys.condemned("run", "a", layer)
+        trash = keys.trashed("run", "a", layer)
         for depth in range(2, len(trash.split("/"))):
             driver.mkdir("/".join(trash.split("/")[:depth]))
         driver.rename(keys.blob("a", layer), trash)
@@ -435,7 +435,7 @@ class FileRepositorySuite(RepositorySuite):
 
     def test_i7_what_was_deleted_on_purpose_stays_deleted(self, store: Store, driver: Driver) -> None:
         digest = push_blob(store.repository_for_push("a"), b"x")
-        trash = keys.condemned("run", "a", digest)
+        trash = keys.trashed("run", "a", digest)
         for depth in range(2, len(trash.split("/"))):
             driver.mkdir("/".join(trash.split("/")[:depth]))
         if driver.capabilities.links:

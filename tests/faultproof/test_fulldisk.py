@@ -230,7 +230,7 @@ def test_gc_with_a_delay_takes_its_folders_from_the_reserve(leased: bool) -> Non
     with few_inodes() as root:
         without_an_inode(root, reserve=True, leased=leased)
         report = collected(root, 3600.0)
-        assert (report.exit_code, report.errors, report.summary["condemned"]) == (0, [], 1)
+        assert (report.exit_code, report.errors, report.summary["unreachable"]) == (0, [], 1)
         assert faults_of(files_below(root)) == []
 
 
@@ -240,7 +240,7 @@ def test_gc_with_a_delay_and_no_reserve_names_the_way_out_and_purges_what_lay_lo
         push_image(store, NAME, "v1")
         gone = push_blob(store.repository_for_push(NAME), os.urandom(5000))
         os.utime(root / keys.blob(NAME, gone), (1_500_000_000, 1_500_000_000))
-        assert collected(root, 3600.0).summary["condemned"] == 1
+        assert collected(root, 3600.0).summary["unreachable"] == 1
         for path in (root / keys.TRASH).rglob("sha256"):
             os.utime(path, (1_500_000_000, 1_500_000_000))
         unused = push_blob(store.repository_for_push(NAME), os.urandom(5000))

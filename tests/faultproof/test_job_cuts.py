@@ -199,7 +199,9 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     world.removable = in_trash
     world.watch()
     store = world.store()
-    assert run("gc", store, lambda run: gc(run, lambda _: GcOptions(delay=0.0, trash=1000.0))).summary["condemned"] == 1
+    assert (
+        run("gc", store, lambda run: gc(run, lambda _: GcOptions(delay=0.0, trash=1000.0))).summary["unreachable"] == 1
+    )
     assert run("gc", store, lambda run: restore(run, f"a@{stray}")).summary["restored"] == 1
     folder = next(iter(local_of(store.roots[0]).trash.folders()))
     lying = dict(local_of(store.roots[0]).trash.lying(folder))
@@ -209,7 +211,7 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
 
 
 @COMMITS
-@pytest.mark.parametrize("again", [False, True], ids=["condemned", "pushed again"])
+@pytest.mark.parametrize("again", [False, True], ids=["trashed", "pushed again"])
 def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool) -> None:
     """A foreign tool references it again. Its other name, or the copy that a push brought anew, comes first."""
     world = World(commit=commit)
@@ -220,7 +222,7 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
     local = local_of(world.store().roots[0])
     trash, locks = local.trash, local.context.locks
     with locks.hold("a") as held:
-        trash.condemn(held, "20200101T000000-other", [stray])
+        trash.add(held, "20200101T000000-other", [stray])
     world.driver.world.settle()
     if again:
         push_blob(world.store(commit=False, dedupe=False).repository_for_push("a"), b"a layer that nothing needs")

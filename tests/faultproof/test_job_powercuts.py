@@ -192,7 +192,7 @@ class Heal(Repair):
 
 
 class Collect(Dedupe):
-    """A tag is deleted, its image condemned, and then purged."""
+    """A tag is deleted, its image trashed, and then purged."""
 
     names = ("a",)
 
@@ -213,7 +213,7 @@ class Collect(Dedupe):
 
 
 class Restore(Dedupe):
-    """What was condemned goes back, and the trash is purged."""
+    """What was trashed goes back, and the trash is purged."""
 
     names = ("a",)
     image = images.image("two", layers=4)

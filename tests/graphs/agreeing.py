@@ -187,7 +187,7 @@ def explained(truth: Truth) -> Iterator[str]:
     for digest in _some(truth):
         run = Run("gc", world.store, dry_run=True)
         report = run.finish(lambda run=run, digest=digest: explain(run, digest, lambda _: GcOptions()))  # type: ignore[misc]
-        results = {item["result"] for item in report.items}
+        results = {item["verdict"] for item in report.items}
         if digest in truth.reached and results != {"kept"}:
             yield f"--explain: {digest} is reachable: {report.items} {report.errors}"
         if digest not in truth.reached and not truth.may_stop and results != {"goes"}:

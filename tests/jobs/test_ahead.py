@@ -151,7 +151,7 @@ def test_an_upload_that_began_ahead_keeps_no_blobs(place: Place) -> None:
     assert not there(place, stray)
 
 
-def test_what_is_condemned_by_a_clock_ahead_is_purged() -> None:
+def test_what_is_trashed_by_a_clock_ahead_is_purged() -> None:
     place = Place("directory")
     place.push("v1", seed="image")
     stray = push_blob(place.store.repository_for_push(NAME), b"stray")
@@ -237,7 +237,7 @@ def test_intents_dated_ahead_are_dead_and_go() -> None:
     root = place.store.roots[0]
     bucket_of(root).intents.announce([keys.blob(NAME, digest)])
     right(place)
-    assert bucket_of(place.store.roots[0]).intents.condemned() == set()
+    assert bucket_of(place.store.roots[0]).intents.announced() == set()
     place.collect()
     place.clock.at += 3 * LIFETIME
     place.collect()

@@ -35,9 +35,10 @@ LAYER = digest_of(BODIES[-1]).encoded
 MARKERS = [
     "a/", "a/blobs/", "a/blobs/sha256/", "a/blobs/sha512/", "_blobs/", "_blobs/sha256/", "my folder/", "new/",
     *(f".zotctl/{each}/" for each in (
-        "holds", "holds/sha256",
-        f"holds/sha256/{LAYER}", "intents", "uploads", "staged", "names", "bad",
-        "bad/sha256", f"bad/sha256/{LAYER}", "history", f"history/{keys.name_key('a')}", "gc", "gc/seen", "leases",
+        "reservations", "reservations/sha256",
+        f"reservations/sha256/{LAYER}", "intents", "uploads", "staged", "names", "bad",
+        "damaged/sha256", f"damaged/sha256/{LAYER}", "history", f"history/{keys.name_key('a')}", "gc", "gc/seen",
+        "leases",
         "tmp", "scrub",
     )), ".zotctl/",
 ]  # fmt: skip
@@ -46,9 +47,11 @@ FILES = [
     "a/blobs/sha256/x/y", f"a/blobs/sha256/{'A' * 64}", "a/blobs/my backup/x",
     "_blobs/README", "_blobs/sha256/README", f"_blobs/sha256/{'z' * 64}", "my folder/file",
     *(f".zotctl/{each}" for each in (
-        "note", "holds/note", "holds/sha256/note", f"holds/sha256/{LAYER}/My App", "holds/sha256/notes/a",
-        "intents/note", "uploads/note", "staged/note", "names/My App", "names/.DS_Store", "bad/note",
-        "bad/sha256/notes/a", f"bad/sha256/{LAYER}/My App", "history/note", f"history/{keys.name_key('a')}/note",
+        "note", "reservations/note", "reservations/sha256/note", f"reservations/sha256/{LAYER}/My App",
+        "reservations/sha256/notes/a",
+        "intents/note", "uploads/note", "staged/note", "names/My App", "names/.DS_Store", "damaged/note",
+        "damaged/sha256/notes/a", f"damaged/sha256/{LAYER}/My App", "history/note",
+        f"history/{keys.name_key('a')}/note",
         "gc/note", "gc/seen/note", "leases/note", "tmp/note", "scrub/note",
     )),
 ]  # fmt: skip

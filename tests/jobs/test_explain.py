@@ -37,8 +37,8 @@ def seconds(text: object) -> float:
 def test_what_nothing_reaches_goes_after_the_delay_and_then_lies_in_the_trash(place: Place) -> None:
     began, stray = place.clock.at, place.stray()
     (item,) = told(place, stray, trash=5 * DELAY)
-    assert (item["result"], item["why"]) == ("goes", "no manifest reaches it")
-    assert seconds(item["condemned_after_at"]) - began == pytest.approx(DELAY, abs=2)
+    assert (item["verdict"], item["why"]) == ("goes", "no manifest reaches it")
+    assert seconds(item["trashed_after_at"]) - began == pytest.approx(DELAY, abs=2)
     assert seconds(item["purged_after_at"]) - began == pytest.approx(6 * DELAY, abs=2)
 
 
@@ -49,14 +49,14 @@ def test_an_upload_that_began_before_it_keeps_it(place: Place) -> None:
 
 
 def test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay(place: Place) -> None:
-    """Once for each, though one run has condemned them all."""
+    """Once for each, though one run has trashed them all."""
     push_image(place.store, "b", "v1")
     stray = place.stray()
     place.stray(name="b")
     place.wait(2)
     place.collect()
     items = told(place, stray, trash=5 * DELAY)
-    assert [(item["result"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
+    assert [(item["verdict"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
 
 
 def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
@@ -65,5 +65,5 @@ def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
     place.wait(2)
     rules = Rules(Retention(policies=(Policy(("**",)),)), DELAY)
     kept, goes = told(place, layer, rules=rules)
-    assert (kept["result"], goes["result"]) == ("kept", "goes")
+    assert (kept["verdict"], goes["verdict"]) == ("kept", "goes")
     assert kept["chain"] == [str(untagged), str(layer)]

@@ -84,7 +84,7 @@ def test_what_nothing_reaches_goes_after_lying_in_the_trash(store: Store, driver
     stray = push_blob(store.repository_for_push("a"), b"stray")
     clock.at += DELAY + 1
     first = collect(store)
-    assert first.summary["condemned"] == 1
+    assert first.summary["unreachable"] == 1
     assert not exists(driver, keys.blob("a", stray))
     assert store.repository("a").blob(stray) == 5, "whoever asks gets it back"
     clock.at += DELAY + 1
@@ -100,7 +100,7 @@ def test_what_nothing_reaches_goes_after_lying_in_the_trash(store: Store, driver
 
 def test_fresh_blobs_are_left_alone(store: Store) -> None:
     push_blob(store.repository_for_push("a"), b"stray")
-    assert collect(store).summary["condemned"] == 0
+    assert collect(store).summary["unreachable"] == 0
 
 
 def test_everything_reachable_stays(store: Store, driver: Driver, clock: Hand) -> None:
@@ -174,7 +174,7 @@ def test_a_foreign_row_goes_in_the_run_that_notes_it_when_the_delay_is_zero(tmp_
     images.lay_out(tmp_path / "a", images.image(), [images.row(images.image())])
     store = store_over(LocalDriver(str(tmp_path)), clock=Ticking())
     report = collect(store, 0.0, rules=Rules(delay=0.0, foreign=True))
-    assert report.summary["purged"] == report.summary["condemned"] > 0
+    assert report.summary["purged"] == report.summary["unreachable"] > 0
     with pytest.raises((ManifestUnknown, NameUnknown)):
         store.repository("a").manifest(images.image().digest)
 
@@ -294,15 +294,15 @@ def test_explain(store: Store, clock: Hand) -> None:
         run = Run("gc", store)
         run.finish(lambda run=run, what=what: explain(run, what, lambda _: GcOptions(DELAY)))  # type: ignore[misc]
         results[what] = run.report.items
-    assert results[str(layer)][0]["result"] == "kept"
+    assert results[str(layer)][0]["verdict"] == "kept"
     assert "multi" in results[str(layer)][0]["why"]
     assert str(child) in results[str(layer)][0]["why"]
-    assert results[str(stray)][0]["result"] == "goes"
+    assert results[str(stray)][0]["verdict"] == "goes"
     clock.at += DELAY + 1
     collect(store)
     run = Run("gc", store)
     run.finish(lambda: explain(run, str(stray), lambda _: GcOptions(DELAY)))
-    assert run.report.items[0]["result"] == "in trash"
+    assert run.report.items[0]["verdict"] == "in trash"
 
 
 def test_a_second_collector_sees_the_first(store: Store) -> None:
@@ -380,7 +380,7 @@ def test_a_manifest_that_is_deleted_while_it_is_marked_is_no_damage(clock: Hand)
     report = collect(collector)
     assert driver.key == "", "it was opened"
     assert (report.findings, report.exit_code) == ([], 0)
-    assert report.summary["condemned"] > 0
+    assert report.summary["unreachable"] > 0
 
 
 def test_what_was_restored_is_not_listed_as_lying_in_the_trash(store: Store, clock: Hand) -> None:

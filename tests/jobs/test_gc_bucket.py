@@ -82,12 +82,12 @@ def test_what_nothing_reaches_goes_when_it_was_seen_for_the_delay(world: World) 
     stray = world.stray()
     world.later()
     first = collect(world.store)
-    assert (first.summary["condemned"], first.summary["condemned_bytes"], first.summary["purged"]) == (1, 5, 0)
+    assert (first.summary["unreachable"], first.summary["unreachable_bytes"], first.summary["purged"]) == (1, 5, 0)
     world.later(0.5)
     assert collect(world.store).summary["purged"] == 0
     world.later(0.6)
     last = collect(world.store)
-    assert (last.summary["condemned"], last.summary["purged"], last.summary["purged_bytes"]) == (0, 1, 5)
+    assert (last.summary["unreachable"], last.summary["purged"], last.summary["purged_bytes"]) == (0, 1, 5)
     assert not world.has("a", stray) and keys.reservation(stray, "a") not in world.memory.stored
     with pytest.raises(BlobUnknown):
         world.store.repository("a").blob(stray)
@@ -96,7 +96,7 @@ def test_what_nothing_reaches_goes_when_it_was_seen_for_the_delay(world: World) 
 
 def test_fresh_blobs_are_left_alone(world: World) -> None:
     world.stray()
-    assert collect(world.store).summary["condemned"] == 0
+    assert collect(world.store).summary["unreachable"] == 0
 
 
 def test_everything_reachable_stays(world: World) -> None:
@@ -503,12 +503,12 @@ def test_what_is_looked_at_twice_is_told_once() -> None:
     for dry_run in (True, False):
         world.later()
         report = collect(world.another(), dry_run=dry_run)
-        assert [(i["action"], i["digest"], i["size_bytes"]) for i in report.items] == [("condemn", str(stray), 5)]
-        assert (report.summary["condemned"], report.summary["condemned_bytes"]) == (1, 5)
+        assert [(i["action"], i["digest"], i["size_bytes"]) for i in report.items] == [("unreachable", str(stray), 5)]
+        assert (report.summary["unreachable"], report.summary["unreachable_bytes"]) == (1, 5)
 
 
 def test_a_repository_that_is_in_no_list_keeps_what_it_needs() -> None:
-    """It has lost its `oci-layout`, and all of its holds but the last one."""
+    """It has lost its `oci-layout`, and all of its reservations but the last one."""
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")
     blobs = sorted(digest_of(blob) for blob in images.image().blobs)
@@ -575,14 +575,14 @@ def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeyp
 
 def test_what_many_repositories_have_held_goes_in_parts() -> None:
     digest = digest_of(b"x")
-    holds = {
+    reservations = {
         keys.reservation(digest, f"r{n}"): Object(keys.reservation(digest, f"r{n}"), 1, "e", 0, 0) for n in range(200)
     }
     blob = Object(keys.shared(digest), 1, "e", 0, 0)
-    parts = list(split(Candidate(digest, "", holds, blob), 1000))
-    assert [len(part.holds) for part in parts] == [64, 64, 64, 8]
+    parts = list(split(Candidate(digest, "", reservations, blob), 1000))
+    assert [len(part.reservations) for part in parts] == [64, 64, 64, 8]
     assert [part.blob for part in parts] == [None, None, None, blob]
-    assert {key for part in parts for key in part.holds} == holds.keys()
+    assert {key for part in parts for key in part.reservations} == reservations.keys()
 
 
 # -- what it tells ------------------------------------------------------------------------------------------
@@ -599,9 +599,9 @@ def explained(world: World, what: str) -> dict[str, Any]:
 def test_explain(world: World) -> None:
     push_image(world.store, "a", "v1")
     stray, layer = world.stray(), digest_of(images.image().blobs[1])
-    assert (explained(world, str(layer))["result"], explained(world, "a:v1")["result"]) == ("kept", "kept")
+    assert (explained(world, str(layer))["verdict"], explained(world, "a:v1")["verdict"]) == ("kept", "kept")
     fresh = explained(world, str(stray))
-    assert fresh["result"] == "goes" and "younger than the delay" in fresh["why"] and "first_seen_at" not in fresh
+    assert fresh["verdict"] == "goes" and "younger than the delay" in fresh["why"] and "first_seen_at" not in fresh
     world.later()
     collect(world.store)
     seen = explained(world, str(stray))
@@ -625,7 +625,7 @@ def test_explain_says_that_nothing_goes_where_zot_has_deduplicated() -> None:
     world.later()
     assert collect(world.store).summary["purged"] == 0 and world.has("a", stray)
     found = explained(world, f"a@{stray}")
-    assert found["result"] == "kept" and "zotctl dedupe --undo" in found["why"] and "purged_after_at" not in found
+    assert found["verdict"] == "kept" and "zotctl dedupe --undo" in found["why"] and "purged_after_at" not in found
 
 
 def test_explain_goes_by_the_clock_of_the_object_store(world: World) -> None:
@@ -636,7 +636,7 @@ def test_explain_goes_by_the_clock_of_the_object_store(world: World) -> None:
     store = bucket_store(world.objects, wrong, dedupe=world.dedupe, delay=DELAY)  # type: ignore[arg-type]
     run = Run("gc", store)
     run.finish(lambda: explain(run, f"a@{images.image().digest}", lambda _: GcOptions(DELAY, rules=Rules(delay=DELAY))))
-    assert [item["result"] for item in run.report.items] == ["kept"]
+    assert [item["verdict"] for item in run.report.items] == ["kept"]
 
 
 def test_there_is_no_trash(world: World) -> None:

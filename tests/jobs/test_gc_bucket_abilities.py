@@ -154,7 +154,7 @@ def test_who_has_nothing_to_delete_asks_nothing() -> None:
     world.objects.taken()
     world.later()
     report = collect(world.store)
-    assert (report.errors, report.summary["condemned"]) == ([], 1)
+    assert (report.errors, report.summary["unreachable"]) == ([], 1)
     assert world.asked() == (0, 0)
 
 
@@ -221,7 +221,7 @@ def test_a_dry_run_writes_nothing_where_something_would_go(bucket: Bucket) -> No
     store.close()
     bucket.requests()
     code, told = gc(bucket, "--dry-run")
-    assert (code, told["summary"]["condemned"]) == (0, 1), told
+    assert (code, told["summary"]["unreachable"]) == (0, 1), told
     assert {request.operation for request in bucket.requests()} <= {"GetObject", "HeadObject", "ListObjectsV2"}
 
 

@@ -61,12 +61,12 @@ def test_repositories_are_looked_at_side_by_side(threads: ThreadPoolExecutor) ->
     indexes = {keys.index(name) for name in NAMES}
     flight = InFlight(world.memory, lambda method, key: method == "get" and key in indexes)
     report = world.run(flight, threads)
-    assert (report.exit_code, report.summary["repositories"], report.summary["condemned"]) == (0, 24, 24)
+    assert (report.exit_code, report.summary["repositories"], report.summary["unreachable"]) == (0, 24, 24)
     assert flight.most == AT_ONCE
 
 
 def test_batches_are_deleted_one_after_the_other(threads: ThreadPoolExecutor) -> None:
-    """Of a batch the holds and then the blobs go by the clock: what waits for others would come too late."""
+    """Of a batch the reservations and then the blobs go by the clock: what waits for others would come too late."""
     world = World()
     world.run(world.memory, threads)
     before = world.left()

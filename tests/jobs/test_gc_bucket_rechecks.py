@@ -55,7 +55,7 @@ def tool_writes(world: World, name: str = "a", **fields: Any) -> None:
 
 
 def test_the_steps_of_a_batch_are_in_their_order(world: World) -> None:
-    """C3 intent, C4 fence, C5 looks, C6 holds and then blobs, C7 withdraw."""
+    """C3 intent, C4 fence, C5 looks, C6 reservations and then blobs, C7 withdraw."""
     ripe(world)
     executed: list[tuple[str, ...]] = []
 
@@ -139,9 +139,9 @@ def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_alone() ->
 
 
 def test_c4_the_bytes_stay_for_the_one_that_needs_them_after_all() -> None:
-    holds = {key: made_at(0, 0) for key in (keys.reservation(STRAY, "a"), keys.reservation(STRAY, "b"))}
-    rest = Candidate(STRAY, "", holds, made_at(0, 0)).without("b")
-    assert rest is not None and rest.blob is None and rest.holds.keys() == {keys.reservation(STRAY, "a")}
+    reservations = {key: made_at(0, 0) for key in (keys.reservation(STRAY, "a"), keys.reservation(STRAY, "b"))}
+    rest = Candidate(STRAY, "", reservations, made_at(0, 0)).without("b")
+    assert rest is not None and rest.blob is None and rest.reservations.keys() == {keys.reservation(STRAY, "a")}
     assert rest.without("a") is None
 
 
@@ -243,7 +243,7 @@ def test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone() -> None:
 
 
 def test_c5_what_was_held_by_key_only_is_compared_whole(world: World) -> None:
-    """A hold goes and comes back: its key is there, and it is another reservation."""
+    """A reservation goes and comes back: its key is there, and it is another reservation."""
     ripe(world)
     held = keys.reservation(STRAY, "a")
     moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(held, b"anew"))
@@ -366,7 +366,7 @@ def test_between_two_batches_a_run_may_stop(world: World, monkeypatch: pytest.Mo
     world.objects.before = before
     with pytest.raises(Halted):
         collect(world.store)
-    assert len(executed) == 4, "the holds and the blobs of one batch"
+    assert len(executed) == 4, "the reservations and the blobs of one batch"
 
 
 # -- what is left behind --------------------------------------------------------------------------
@@ -519,13 +519,13 @@ def test_what_is_written_again_with_a_date_ahead_counts_from_then(world: World) 
 
 
 def shared(world: World, known: Reached, delay: float = DELAY) -> list[str]:
-    """The keys of the pool, and the holds, that would go."""
+    """The keys of the pool, and the reservations, that would go."""
     found = Shared(world.store.roots[0], judge(world, delay), known)
-    found.condemned()
+    found.candidates()
     world.later()
     found.seen.save()
-    again = Shared(world.store.roots[0], judge(world, delay), known).condemned()
-    return [key for each in again for key in [*each.holds, *([each.blob.key] if each.blob else [])]]
+    again = Shared(world.store.roots[0], judge(world, delay), known).candidates()
+    return [key for each in again for key in [*each.reservations, *([each.blob.key] if each.blob else [])]]
 
 
 def pooled(*names: str) -> World:
@@ -573,7 +573,7 @@ def test_what_one_repository_holds_without_a_copy_of_its_own_stays() -> None:
 
 
 def test_i5_bytes_that_nobody_holds_stay_while_a_repository_is_left_alone() -> None:
-    """It may have lost its hold."""
+    """It may have lost its reservation."""
     world = pooled("a")
     world.memory.delete(keys.reservation(STRAY, "a"))
     assert keys.shared(STRAY) not in shared(world, known(left_alone=("a",)))
@@ -591,7 +591,7 @@ def test_i6_bytes_that_were_written_since_a_moving_upload_began_stay() -> None:
         with world.store.repository_for_push("a").resume_upload(slow) as upload:
             upload.write([b"x"])
         it = Shared(world.store.roots[0], judge(world), known("a", own=("a",)))
-        assert not any(each.blob for each in it.condemned() if each.digest == STRAY)
+        assert not any(each.blob for each in it.candidates() if each.digest == STRAY)
         it.seen.save()
 
 
@@ -600,9 +600,9 @@ def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
     for seen in (False, True):
         world.memory.put(keys.reservation(STRAY, "b"), b"young")
         it = Shared(world.store.roots[0], judge(world), known("a", "b"))
-        found = it.condemned()
+        found = it.candidates()
         assert not any(each.blob for each in found if each.digest == STRAY)
-        assert keys.reservation(STRAY, "b") not in {key for each in found for key in each.holds}, seen
+        assert keys.reservation(STRAY, "b") not in {key for each in found for key in each.reservations}, seen
         it.seen.save()
         world.later(1.2)
 
@@ -621,7 +621,7 @@ def test_i6_a_hold_that_is_younger_than_a_moving_upload_stays() -> None:
         with world.store.repository_for_push("b").resume_upload(slow) as upload:
             upload.write([b"x"])
         it = Shared(world.store.roots[0], judge(world), found)
-        assert [each for each in it.condemned() if each.digest == STRAY] == []
+        assert [each for each in it.candidates() if each.digest == STRAY] == []
         it.seen.save()
 
 
@@ -676,7 +676,7 @@ def test_i5_a_repository_in_no_list_that_can_not_be_read_is_no_empty_one(harm: A
             raise Unavailable("no")
 
     world.objects.before = away
-    assert it.condemned() == []
+    assert it.candidates() == []
 
 
 def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
@@ -684,7 +684,7 @@ def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
     push_image(world.store, "a", "v1")
     world.memory.delete("a/index.json")
     world.later()
-    found = Shared(world.store.roots[0], judge(world, 0.0), Reached()).condemned()
+    found = Shared(world.store.roots[0], judge(world, 0.0), Reached()).candidates()
     assert {each.digest for each in found} == {digest_of(blob) for blob in images.image().blobs}
 
 
@@ -695,24 +695,24 @@ def test_a_hold_that_was_asked_for_has_its_delay_anew() -> None:
     found.enter("a", {str(STRAY)}, set(), shared=False)
     found.enter("b", (), set(), shared=False)
     it = Shared(world.store.roots[0], judge(world), found)
-    it.condemned()
+    it.candidates()
     it.seen.save()
     world.later(0.4)
     world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
-    again = Shared(world.store.roots[0], judge(world), found).condemned()
+    again = Shared(world.store.roots[0], judge(world), found).candidates()
     assert [each for each in again if each.digest == STRAY] == []
 
 
 def test_bytes_that_were_asked_for_by_any_hold_have_their_delay_anew() -> None:
     world = pooled("a", "b")
     it = Shared(world.store.roots[0], judge(world), known("a", "b"))
-    it.condemned()
+    it.candidates()
     it.seen.save()
     world.later(0.4)
     world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
-    again = Shared(world.store.roots[0], judge(world), known("a", "b")).condemned()
+    again = Shared(world.store.roots[0], judge(world), known("a", "b")).candidates()
     assert not any(each.blob for each in again if each.digest == STRAY)
 
 

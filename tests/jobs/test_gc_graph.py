@@ -256,7 +256,7 @@ def test_i5_a_subject_without_a_row_is_kept_by_its_referrer(kept: Kept) -> None:
     for digest in map(digest_of, (SUBJECT.manifest, *SUBJECT.blobs)):
         run = Run("gc", kept.store, dry_run=True)
         report = run.finish(lambda run=run, digest=digest: explain(run, digest, lambda _: GcOptions(delay=DELAY)))  # type: ignore[misc]
-        assert [item["result"] for item in report.items] == ["kept"]
+        assert [item["verdict"] for item in report.items] == ["kept"]
         assert "(tags sig)" in report.items[0]["why"]
 
 

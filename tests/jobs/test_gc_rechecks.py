@@ -39,7 +39,7 @@ def is_lock(key: str) -> bool:
 # -- between the plan and the deed ----------------------------------------------------------------
 
 
-def test_what_a_push_has_referenced_since_the_plan_is_not_condemned(place: Place) -> None:
+def test_what_a_push_has_referenced_since_the_plan_is_not_trashed(place: Place) -> None:
     place.strays_of(IMAGE)
     place.wait(2)
     driver = Meanwhile(place.driver, "lock", lambda: place.put(IMAGE, "v1"), is_lock)
@@ -123,8 +123,8 @@ def test_a_plan_has_what_only_the_dropped_rows_lead_to(place: Place) -> None:
     place.store.repository_for_push("a").delete_manifest("image")
     place.wait(2)
     report = place.collect()
-    condemned = {item["digest"] for item in report.items if item["action"] == "condemn"}
-    assert condemned == {str(gone), *(str(digest_of(body)) for body in IMAGE.blobs)}
+    trashed = {item["digest"] for item in report.items if item["action"] == "trash"}
+    assert trashed == {str(gone), *(str(digest_of(body)) for body in IMAGE.blobs)}
 
 
 def test_no_index_that_a_power_cut_could_take_back_is_acted_on(place: Place) -> None:
@@ -139,7 +139,7 @@ def test_no_index_that_a_power_cut_could_take_back_is_acted_on(place: Place) -> 
 # -- what is nobody's business ----------------------------------------------------------------------
 
 
-def test_only_what_has_the_name_of_a_blob_is_condemned(place: Place) -> None:
+def test_only_what_has_the_name_of_a_blob_is_trashed(place: Place) -> None:
     """A directory with such a name, or a file with another, are not ours."""
     push_image(place.store, "a", "v1")
     directory, file = keys.blob("a", digest_of(b"a directory")), "a/blobs/sha256/README"
@@ -148,7 +148,7 @@ def test_only_what_has_the_name_of_a_blob_is_condemned(place: Place) -> None:
     place.wait(2)
     for _ in range(3):
         report = place.collect()
-        assert (report.exit_code, report.summary["condemned"]) == (0, 0)
+        assert (report.exit_code, report.summary["unreachable"]) == (0, 0)
         place.wait(2)
     assert place.exists(directory) and place.exists(file)
 
@@ -181,7 +181,7 @@ def test_one_repository_that_is_locked_keeps_no_other_from_being_purged(place: P
 # -- the delay ------------------------------------------------------------------------------------
 
 
-def test_what_was_condemned_lies_in_the_trash_for_the_delay(place: Place) -> None:
+def test_what_was_trashed_lies_in_the_trash_for_the_delay(place: Place) -> None:
     push_image(place.store, "a", "v1")
     place.stray()
     place.wait(2)
@@ -219,18 +219,18 @@ def test_a_root_that_is_only_rehearsed_keeps_all(place: Place) -> None:
     place.wait(5)
     before = set(place.driver.names)
     report = place.collect(dry_run=True)
-    assert (report.summary["condemned"], report.summary["dropped"]) == (5, 1)
+    assert (report.summary["unreachable"], report.summary["dropped"]) == (5, 1)
     assert {key for key in before - set(place.driver.names) if not key.startswith(keys.LEASES)} == set()
     assert place.lies(stray) and place.lies(digest) and place.exists(keys.upload("a", upload))
 
 
 def test_i6_what_a_moving_upload_may_need_is_not_purged_either(place: Place) -> None:
-    """It began before the condemnation, and whatever the rest of its push takes, that lies there."""
+    """It began before the move to the trash, and whatever the rest of its push takes, that lies there."""
     push_image(place.store, "a", "v1")
     place.stray()
     place.wait(2)
     slow = place.store.repository_for_push("a").start_upload()
-    assert place.collect().summary["condemned"] == 1
+    assert place.collect().summary["unreachable"] == 1
     for _ in range(4):
         place.wait(0.9)
         with place.store.repository_for_push("a").resume_upload(slow) as upload:
@@ -261,12 +261,12 @@ def test_the_oldest_of_two_uploads_counts(place: Place) -> None:
 # -- the purge ------------------------------------------------------------------------------------
 
 
-def condemned(place: Place) -> None:
+def trashed(place: Place) -> None:
     """The blobs of an image that no manifest references, in the trash for long."""
     push_image(place.store, "a", "v0", seed="other")
     place.strays_of(IMAGE)
     place.wait(2)
-    assert place.collect().summary["condemned"] == len(IMAGE.blobs)
+    assert place.collect().summary["unreachable"] == len(IMAGE.blobs)
     place.wait(2)
 
 
@@ -278,7 +278,7 @@ def purge_only(place: Place, store: object = None) -> Run:
 
 
 def test_what_a_tool_has_referenced_meanwhile_comes_back_instead(place: Place) -> None:
-    condemned(place)
+    trashed(place)
     place.tool_writes(IMAGE, "v1")
     purge_only(place)
     assert all(map(place.lies, IMAGE.blobs))
@@ -287,38 +287,38 @@ def test_what_a_tool_has_referenced_meanwhile_comes_back_instead(place: Place) -
 
 def test_it_is_looked_up_for_each_batch_of_a_purge(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_gc, "BATCH", 1)
-    condemned(place)
+    trashed(place)
     driver = Meanwhile(place.driver, "lock", lambda: place.tool_writes(IMAGE, "v1"), is_lock, n=2)
     purge_only(place, place.open(driver))
     assert driver.done
     assert sum(map(place.lies, IMAGE.blobs)) == len(IMAGE.blobs) - 1
 
 
-def _condemn_as(place: Place, digest: Digest) -> None:
+def _trash_as(place: Place, digest: Digest) -> None:
     """Another collector, which is still at work on the repository, in a run of its own that began long ago."""
     local = local_of(place.open().roots[0])
     (run,) = local.trash.runs(fresh=True)
     with local.context.locks.hold("a") as held:
-        assert local.trash.condemn(held, run, [digest]) == [digest]
+        assert local.trash.add(held, run, [digest]) == [digest]
 
 
-def test_i6_what_is_condemned_while_the_trash_is_listed_waits_for_its_own_time(place: Place) -> None:
-    condemned(place)
+def test_i6_what_is_trashed_while_the_trash_is_listed_waits_for_its_own_time(place: Place) -> None:
+    trashed(place)
     young = place.stray()
     folder = keys.parent(place.in_trash()[0])
-    driver = Meanwhile(place.driver, "scan", lambda: _condemn_as(place, young), lambda key: key == folder)
+    driver = Meanwhile(place.driver, "scan", lambda: _trash_as(place, young), lambda key: key == folder)
     purge_only(place, place.open(driver))
     assert driver.done
     assert any(key.endswith(young.encoded) for key in place.in_trash())
 
 
-def test_i6_what_was_taken_back_and_condemned_again_waits_for_its_own_time(place: Place) -> None:
-    condemned(place)
+def test_i6_what_was_taken_back_and_trashed_again_waits_for_its_own_time(place: Place) -> None:
+    trashed(place)
     first = digest_of(IMAGE.blobs[0])
 
     def again() -> None:
         place.open().repository("a").blob(first)
-        _condemn_as(place, first)
+        _trash_as(place, first)
 
     driver = Meanwhile(place.driver, "lock", again, is_lock)
     purge_only(place, place.open(driver))
@@ -344,7 +344,7 @@ def _loses(place: Place) -> None:
 
 @pytest.mark.parametrize("harm", [_breaks, _unknown, _loses])
 def test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed(place: Place, harm: Callable[[Place], None]) -> None:
-    condemned(place)
+    trashed(place)
     harm(place)
     purge_only(place, place.open())
     assert len(place.in_trash()) == len(IMAGE.blobs)
@@ -352,7 +352,7 @@ def test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed(place: Place,
 
 def test_a_purge_frees_the_bytes_and_the_folders_at_once(place: Place) -> None:
     """Not only at the end of the run, which may be cut short."""
-    condemned(place)
+    trashed(place)
     run = purge_only(place)
     assert run.report.summary["purged_bytes"] == sum(map(len, IMAGE.blobs))
     assert not any(place.exists(keys.pool(digest_of(body))) for body in IMAGE.blobs)
@@ -482,7 +482,7 @@ def test_a_refusal_of_the_commit_is_told(place: Place, monkeypatch: pytest.Monke
     assert [error["reason"] for error in place.collect().errors] == ["not now"]
 
 
-def test_without_a_delay_nothing_that_has_just_been_condemned_waits_for_an_upload(place: Place) -> None:
+def test_without_a_delay_nothing_that_has_just_been_trashed_waits_for_an_upload(place: Place) -> None:
     push_image(place.store, "a", "v1")
     place.stray()
     place.wait(2)

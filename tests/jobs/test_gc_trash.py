@@ -32,7 +32,7 @@ def place() -> Place:
     return Place()
 
 
-def condemned(place: Place, name: str = "a") -> None:
+def trashed(place: Place, name: str = "a") -> None:
     """A stray blob, in the trash."""
     push_image(place.store, name, "v1")
     place.stray(name=name)
@@ -44,21 +44,21 @@ def trash_of(place: Place, store: Store | None = None) -> Trash:
     return local_of((store or place.store).roots[0]).trash
 
 
-def condemn(place: Place, run: str, digest: Digest = STRAY) -> None:
+def move_to_trash(place: Place, run: str, digest: Digest = STRAY) -> None:
     with local_of(place.store.roots[0]).context.locks.hold("a") as held:
-        trash_of(place).condemn(held, run, [digest])
+        trash_of(place).add(held, run, [digest])
 
 
 # -- who gets it back -----------------------------------------------------------------------------
 
 
-def test_what_was_restored_is_condemned_again_in_the_same_run(place: Place) -> None:
+def test_what_was_restored_is_trashed_again_in_the_same_run(place: Place) -> None:
     """A rename of two names of one inode would do nothing, and it would stay for ever."""
     push_image(place.store, "a", "v1")
     place.stray()
-    condemn(place, "20200101T000000-run")
+    move_to_trash(place, "20200101T000000-run")
     assert place.store.repository("a").blob(STRAY) == 5
-    condemn(place, "20200101T000000-run")
+    move_to_trash(place, "20200101T000000-run")
     assert not place.lies(STRAY)
     assert len(place.in_trash()) == 1
 
@@ -68,20 +68,20 @@ def test_every_run_is_looked_into(place: Place) -> None:
     others = [place.stray(body) for body in (b"one", b"two")]
     place.stray()
     for run, digest in zip("abc", (*others, STRAY), strict=True):
-        condemn(place, f"20200101T000000-{run}", digest)
+        move_to_trash(place, f"20200101T000000-{run}", digest)
     assert [place.store.repository("a").blob(digest) for digest in (STRAY, *others)] == [5, 3, 3]
 
 
 def test_a_run_that_is_new_is_found_by_who_has_listed_before(place: Place) -> None:
     push_image(place.store, "a", "v1")
     place.stray()
-    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    move_to_trash(place, "20200101T000000-a", place.stray(b"one"))
     place.wait(1)
     for _ in range(2):
         with pytest.raises(BlobUnknown):
             place.store.repository("a").blob(digest_of(b"nowhere"))
     with local_of(place.open().roots[0]).context.locks.hold("a") as held:
-        local_of(place.open().roots[0]).trash.condemn(held, "20200101T000000-b", [STRAY])
+        local_of(place.open().roots[0]).trash.add(held, "20200101T000000-b", [STRAY])
     assert place.store.repository("a").blob(STRAY) == 5
 
 
@@ -98,13 +98,13 @@ class Coarse(Faults):
 def test_a_list_of_the_trash_within_one_tick_of_the_clock_is_not_remembered(place: Place) -> None:
     push_image(place.store, "a", "v1")
     place.stray()
-    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    move_to_trash(place, "20200101T000000-a", place.stray(b"one"))
     driver = Coarse(place.driver)
     driver.at = int(place.clock.at * 1e9)
     store = place.open(driver)
     with pytest.raises(BlobUnknown):
         store.repository("a").blob(digest_of(b"nowhere"))
-    condemn(place, "20200101T000000-b")
+    move_to_trash(place, "20200101T000000-b")
     assert store.repository("a").blob(STRAY) == 5
 
 
@@ -121,12 +121,12 @@ class Stale(Faults):
 
 
 def stale(place: Place) -> Store:
-    """It knows the trash as it was before the stray was condemned, and believes that for long."""
+    """It knows the trash as it was before the stray was trashed, and believes that for long."""
     push_image(place.store, "a", "v1")
     for body in IMAGE.blobs:
         place.stray(body)
     place.stray()
-    condemn(place, "20200101T000000-a", place.stray(b"one"))
+    move_to_trash(place, "20200101T000000-a", place.stray(b"one"))
     place.wait(1)
     store = place.open(Stale(place.driver))
     with pytest.raises(BlobUnknown):
@@ -139,7 +139,7 @@ def test_i5_a_manifest_finds_what_a_stale_list_does_not_have(place: Place) -> No
     other = images.image("other")
     wanted = [place.stray(body) for body in other.blobs]
     for digest in wanted:
-        condemn(place, "20200101T000000-b", digest)
+        move_to_trash(place, "20200101T000000-b", digest)
     repository = store.repository_for_push("a")
     repository.put_manifest(check_manifest(other.manifest, OCI_MANIFEST), other.manifest, ["v2"])
     assert all(map(place.lies, [*wanted, layer]))
@@ -148,7 +148,7 @@ def test_i5_a_manifest_finds_what_a_stale_list_does_not_have(place: Place) -> No
 def test_i7_a_deletion_finds_what_a_stale_list_does_not_have(place: Place) -> None:
     """Else a read would bring it back, though it was deleted on purpose."""
     store = stale(place)
-    condemn(place, "20200101T000000-b")
+    move_to_trash(place, "20200101T000000-b")
     place.stray()
     store.repository_for_push("a").delete_blob(STRAY)
     with pytest.raises(BlobUnknown):
@@ -170,8 +170,8 @@ def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place
     assert not place.lies(STRAY)
 
 
-def test_i7_of_what_was_condemned_before_nothing_is_left_by_a_deletion(place: Place) -> None:
-    condemned(place)
+def test_i7_of_what_was_trashed_before_nothing_is_left_by_a_deletion(place: Place) -> None:
+    trashed(place)
     place.stray()
     place.store.repository_for_push("a").delete_blob(STRAY)
     with pytest.raises(BlobUnknown):
@@ -209,15 +209,15 @@ def test_a_blob_can_be_deleted_on_a_full_disk(place: Place) -> None:
 
 @pytest.mark.parametrize("method", ["link"])
 def test_a_root_that_became_read_only_has_no_such_blob(place: Place, method: str) -> None:
-    condemned(place)
+    trashed(place)
     driver = FailOn(place.driver, method, 1, ReadOnlyStorage("no"), lambda key: key.startswith(keys.TRASH))
     with pytest.raises(BlobUnknown):
         place.open(driver).repository("a").blob(STRAY)
 
 
-def test_without_links_what_was_condemned_comes_back_by_its_name(place: Place) -> None:
+def test_without_links_what_was_trashed_comes_back_by_its_name(place: Place) -> None:
     place = Place(links=False)
-    condemned(place)
+    trashed(place)
     assert place.store.repository("a").blob(STRAY) == 5
     assert place.lies(STRAY)
 
@@ -227,7 +227,7 @@ def test_without_links_what_was_condemned_comes_back_by_its_name(place: Place) -
 
 def test_the_delay_is_measured_by_the_clock_of_the_storage(place: Place) -> None:
     """The host of a collector may be an hour ahead of it."""
-    condemned(place)
+    trashed(place)
     place.wait(0.5)
     store, hosts = place.open(), Place().clock
     hosts.at = place.clock.at + 3600
@@ -242,9 +242,9 @@ def test_a_folder_is_as_old_as_the_last_thing_that_came_into_it(place: Place) ->
     """Not as the run: one run may take longer than the delay."""
     push_image(place.store, "a", "v1")
     strays = [place.stray(body) for body in (b"one", b"two")]
-    condemn(place, "20200101T000000-a", strays[0])
+    move_to_trash(place, "20200101T000000-a", strays[0])
     place.wait(2)
-    condemn(place, "20200101T000000-a", strays[1])
+    move_to_trash(place, "20200101T000000-a", strays[1])
     assert place.collect().summary["purged"] == 0
     place.wait(1.1)
     assert place.collect().summary["purged"] == 2
@@ -255,14 +255,14 @@ def test_a_clock_that_is_set_back_makes_nothing_old(place: Place) -> None:
     push_image(place.store, "a", "v1")
     place.stray()
 
-    def set_back_and_condemn() -> None:
+    def set_back_and_trash() -> None:
         place.wait(-1.5)
-        condemn(place, "20200101T000000-a")
+        move_to_trash(place, "20200101T000000-a")
 
     def is_probe(key: str) -> bool:
         return key.startswith(keys.tmp("now-"))
 
-    place.collect(place.open(Meanwhile(place.driver, "unlink", set_back_and_condemn, is_probe)))
+    place.collect(place.open(Meanwhile(place.driver, "unlink", set_back_and_trash, is_probe)))
     assert place.store.repository("a").blob(STRAY) == 5
 
 
@@ -272,7 +272,7 @@ def test_what_is_written_while_a_run_goes_on_is_not_ahead_of_its_clock(place: Pl
     place.stray()
     ages = place.ages()
     place.wait(2)
-    condemn(place, "20200101T000000-a")
+    move_to_trash(place, "20200101T000000-a")
     (folder,) = trash_of(place).folders()
     info = place.driver.stat(folder.key)
     assert ages.written(folder.key, info) == info.mtime_ns / 1e9
@@ -322,14 +322,14 @@ def test_what_comes_back_has_its_delay_again(place: Place) -> None:
 
 
 def test_it_comes_back_where_the_repository_is_gone(place: Place) -> None:
-    condemned(place)
+    trashed(place)
     for key in sorted((key for key in place.driver.names if key == "a" or key.startswith("a/")), reverse=True):
         (place.driver.rmdir if place.driver.stat(key).is_dir else place.driver.unlink)(key)
     assert bring_back(place, f"a@{STRAY}").summary["restored"] == 1
     assert place.store.repository("a").blob(STRAY) == 5
 
 
-def both_condemned(place: Place) -> None:
+def both_trashed(place: Place) -> None:
     """In two repositories."""
     for name in "ab":
         push_image(place.store, name, "v1")
@@ -340,7 +340,7 @@ def both_condemned(place: Place) -> None:
 
 
 def test_only_what_was_named_comes_back(place: Place) -> None:
-    both_condemned(place)
+    both_trashed(place)
     assert bring_back(place, f"a@{STRAY}").summary["restored"] == 1
     assert (place.lies(STRAY, "a"), place.lies(STRAY, "b")) == (True, False)
     assert bring_back(place, str(STRAY), repos=("c", "b")).summary["restored"] == 1
@@ -348,7 +348,7 @@ def test_only_what_was_named_comes_back(place: Place) -> None:
 
 
 def test_repo_is_about_what_comes_back_too(place: Place) -> None:
-    both_condemned(place)
+    both_trashed(place)
     assert bring_back(place, str(STRAY), repos=("b",)).summary["restored"] == 1
     assert (place.lies(STRAY, "a"), place.lies(STRAY, "b")) == (False, True)
 
@@ -363,7 +363,7 @@ def test_of_what_lies_beside_it_nothing_comes_back(place: Place) -> None:
 
 
 def test_a_run_has_its_whole_name(place: Place) -> None:
-    condemned(place)
+    trashed(place)
     (folder,) = trash_of(place).folders()
     assert bring_back(place, folder.run[:8]).exit_code == NotFound.exit_code
     assert not place.lies(STRAY)
@@ -372,7 +372,7 @@ def test_a_run_has_its_whole_name(place: Place) -> None:
 
 def test_what_is_damaged_comes_back_as_a_blob(place: Place) -> None:
     """For a look, or a repair: nothing can be said of what it needs."""
-    condemned(place)
+    trashed(place)
     (key,) = place.in_trash()
     place.write(key, b"{rot}")
     assert bring_back(place, str(STRAY)).exit_code == 0
@@ -407,7 +407,7 @@ def test_what_an_index_lists_beside_manifests_comes_back_with_it(place: Place) -
 
 
 def test_a_rehearsal_brings_nothing_back(place: Place) -> None:
-    condemned(place)
+    trashed(place)
     assert bring_back(place, str(STRAY), dry_run=True).summary["restored"] == 1
     assert not place.lies(STRAY)
 
@@ -484,7 +484,7 @@ def test_a_restore_that_fails_says_where(place: Place) -> None:
 
 
 def test_a_blob_that_is_needed_by_nothing_is_refused_to_a_manifest_after_its_purge(place: Place) -> None:
-    condemned(place)
+    trashed(place)
     place.wait(2)
     place.collect()
     with pytest.raises(ManifestBlobUnknown):
@@ -492,13 +492,13 @@ def test_a_blob_that_is_needed_by_nothing_is_refused_to_a_manifest_after_its_pur
 
 
 def test_folders_are_those_of_repositories(place: Place) -> None:
-    condemned(place, "a/b")
+    trashed(place, "a/b")
     (folder,) = trash_of(place).folders()
     assert folder == Folder(folder.run, "a/b", "sha256")
 
 
 def test_a_list_of_the_trash_is_about_what_was_named(place: Place) -> None:
-    both_condemned(place)
+    both_trashed(place)
     run = Run("gc", place.store, repos=("b",))
     report = run.finish(lambda: list_trash(run))
     assert [item["repository"] for item in report.items] == ["b"]

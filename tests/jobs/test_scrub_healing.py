@@ -515,12 +515,12 @@ def test_an_image_deleted_while_its_repository_is_looked_at_is_not_missing(
     assert run_scrub(store, workers=1).findings == []
 
 
-def test_condemned_content_that_is_needed_is_no_finding(world: tuple[Between, Store, MemoryDriver]) -> None:
+def test_trashed_content_that_is_needed_is_no_finding(world: tuple[Between, Store, MemoryDriver]) -> None:
     """I6: whoever asks for it gets it back."""
     _, store, _ = world
     protocol = store.roots[0].protocol
     with protocol.context.locks.hold("a") as held:
-        protocol.trash.condemn(held, "run", [X])
+        protocol.trash.add(held, "run", [X])
     assert run_scrub(store, workers=1).findings == []
     assert is_there(store, "a", X)
 

@@ -162,7 +162,7 @@ def test_the_probe_leaves_nothing(store: Path, tmp_path: Path) -> None:
     assert code == 0
     assert answers["rename"] is True
     assert answers["locks"] is True
-    assert "any number" in answers["result"]
+    assert "any number" in answers["verdict"]
     assert {path.name for path in store.iterdir()} == {"app"}, "a look makes no root of it"
     serving_made = store / ".zotctl" / "tmp"
     serving_made.mkdir(parents=True)

@@ -402,13 +402,13 @@ def test_15_the_delay_counts_from_the_reserve(server: Server, client: httpx.Clie
         push_blob(client, "app", body)
     for _ in range(3):
         age(server.root / "app" / "blobs")
-        assert job(server.root, "gc", "--delay", "1h")[1]["summary"]["condemned"] == len(made.blobs)
+        assert job(server.root, "gc", "--delay", "1h")[1]["summary"]["unreachable"] == len(made.blobs)
         assert not any(blob(server.root, "app", body).exists() for body in made.blobs)
         age(server.root / ".zotctl" / "trash")  # the next run frees what lies there
         for body in made.blobs:
             assert client.head(f"/v2/app/blobs/{digest(body)}").status_code == 200
     age(server.root / "app" / "blobs")
-    assert job(server.root, "gc", "--delay", "1h")[1]["summary"]["condemned"] == len(made.blobs)
+    assert job(server.root, "gc", "--delay", "1h")[1]["summary"]["unreachable"] == len(made.blobs)
     assert put(client, "app", made, "v1").status_code == 201
     assert_whole(client, "app", made, "v1")
 
@@ -478,7 +478,7 @@ def test_what_a_client_was_told_holds_across_a_collection(
         else:
             assert client.post(path, params={"digest": wanted}, content=body).status_code == 201
     code, report = job(server.root, "gc", "--delay", "1h")
-    assert (code, report["summary"]["condemned"]) == (0, 2 * len(made.blobs)), "both repositories are swept"
+    assert (code, report["summary"]["unreachable"]) == (0, 2 * len(made.blobs)), "both repositories are swept"
     assert put(client, "app", made, "v1").status_code == 201
     assert_whole(client, "app", made, "v1")
     age(server.root / ".zotctl" / "trash")

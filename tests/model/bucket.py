@@ -1,10 +1,10 @@
 """Collection on a bucket (docs/design/bucket.md#collection): one blob and one repository, collectors, pushes, a
 deletion by a client.
 
-A collector: snapshot, intent (C3), fence (C4), look at the hold again (C5), delete the hold and the blob (C6), withdraw
-(C7). It may stop for good anywhere, and a delete without an answer may be done once more until its signature is over.
-A push: read index.json with its epoch, hold (P1), intents (P2), blob (P3), and then it is told; later it commits, by
-what it remembers, if neither a window has passed nor the epoch has changed.
+A collector: snapshot, intent (C3), fence (C4), look at the reservation again (C5), delete the reservation and the
+blob (C6), withdraw (C7). It may stop for good anywhere, and a delete without an answer may be done once more until
+its signature is over. A push: read index.json with its epoch, reservation (P1), intents (P2), blob (P3), and then it
+is told; later it commits, by what it remembers, if neither a window has passed nor the epoch has changed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 SAFEGUARDS = {
     "intent": "C3: an intent",
     "fence": "C4: index.json gets another generation",
-    "recheck": "C5: the hold is looked at again",
+    "recheck": "C5: the reservation is looked at again",
     "expiry": "C6: deletes die with their signature",
     "unanswered": "C7: the intent stays while a delete may be done once more",
     "intents": "P2: the intents are looked at",
-    "second look": "P2: the hold is looked at again when an intent may have been withdrawn",
+    "second look": "P2: the reservation is looked at again when an intent may have been withdrawn",
     "blob": "P3: the blob itself is looked at",
     "epoch": "what is remembered from before a deletion is void",
     "window": "what is remembered is void after a window",
@@ -31,16 +31,16 @@ MOST_HOLDS, MOST_INDEXES = 3, 4
 
 class Collector(NamedTuple):
     at: str = "snapshot"
-    hold: int = -1
+    reservation: int = -1
     index: int = 0
     intent: bool = False
     expired: bool = False
     again: int = 0
-    """Deletes that may be done once more: 1 the hold, 2 the blob."""
+    """Deletes that may be done once more: 1 the reservation, 2 the blob."""
 
 
 class Push(NamedTuple):
-    """`epoch`: that of its memory, or -1. `lasts`: its hold is young. `told`: a reservation that is not over."""
+    """`epoch`: that of its memory, or -1. `lasts`: its reservation is young. `told`: a reservation that is not over."""
 
     at: str = "read"
     index: int = 0
@@ -55,8 +55,8 @@ class State(NamedTuple):
     pushes: tuple[Push, ...]
     deletion: str = "intent"
     blob: int = OLD
-    hold: int = OLD
-    holds: int = 0
+    reservation: int = OLD
+    reservations: int = 0
     """How often one was written: its ETag."""
     index: int = 0
     epoch: int = 0
@@ -101,30 +101,33 @@ class Protocol:
         if FRESH in (state.blob, state.hold) or any(push.told or push.lasts for push in state.pushes):
             memory = {} if "window" in self._off else {"epoch": -1}
             pushes = tuple(push._replace(told=False, lasts=False, **memory) for push in state.pushes)
-            blob, hold = min(state.blob, OLD), min(state.hold, OLD)
-            yield "the delay passes", state._replace(pushes=pushes, blob=blob, hold=hold)
+            blob, reservation = min(state.blob, OLD), min(state.hold, OLD)
+            yield "the delay passes", state._replace(pushes=pushes, blob=blob, reservation=reservation)
 
     # -- the collector --------------------------------------------------------------------------
 
     def _collector(self, state: State, it: Collector) -> Iterator[tuple[str, tuple[Collector, State]]]:
-        etag = state.holds if state.hold else -1
+        etag = state.reservations if state.hold else -1
         if it.intent and not it.expired:
             yield "signatures are over", (it._replace(expired=True), state)
         may_act = not it.expired or "expiry" in self._off
         if it.again & 1 and may_act:
-            yield "the delete of the hold is done again", (it._replace(again=it.again & 2), state._replace(hold=GONE))
+            yield (
+                "the delete of the reservation is done again",
+                (it._replace(again=it.again & 2), state._replace(reservation=GONE)),
+            )
         if it.again & 2 and may_act:
             yield "the delete of the blob is done again", (it._replace(again=it.again & 1), state._replace(blob=GONE))
         if it.at == "snapshot" and state.blob == OLD and state.hold != FRESH and not state.referenced:
-            yield "snapshot", (it._replace(at="intent", hold=etag, index=state.index), state)
+            yield "snapshot", (it._replace(at="intent", reservation=etag, index=state.index), state)
         elif it.at == "intent":
             yield "intent", (it._replace(at="fence", intent="intent" not in self._off), state)
         elif it.at == "fence":
             yield from self._fence(state, it)
         elif it.at == "recheck":
             same = etag == it.hold or "recheck" in self._off
-            yield "recheck", (it._replace(at="hold" if same else "withdraw"), state)
-        elif it.at in ("hold", "blob"):
+            yield "recheck", (it._replace(at="reservation" if same else "withdraw"), state)
+        elif it.at in ("reservation", "blob"):
             yield from self._delete(state, it, may_act)
         elif it.at == "withdraw" and (not it.again or it.expired or "unanswered" in self._off):
             yield "withdraw", (it._replace(at="done", intent=False), state)
@@ -139,7 +142,7 @@ class Protocol:
             yield "fence", (it._replace(at="recheck"), following)
 
     def _delete(self, state: State, it: Collector, may_act: bool) -> Iterator[tuple[str, tuple[Collector, State]]]:
-        what, bit, after = ("hold", 1, "blob") if it.at == "hold" else ("blob", 2, "withdraw")
+        what, bit, after = ("reservation", 1, "blob") if it.at == "reservation" else ("blob", 2, "withdraw")
         if not may_act:
             yield f"delete {what}: too late", (it._replace(at="withdraw"), state)
             return
@@ -154,19 +157,19 @@ class Protocol:
         living = any(one.intent and not one.expired for one in state.collectors)
         if it.at in ("read", "again"):
             read = it._replace(index=state.index, heard=state.epoch)
-            yield "reads index.json", (read._replace(at="commit" if self._remembers(read) else "hold"), state)
+            yield "reads index.json", (read._replace(at="commit" if self._remembers(read) else "reservation"), state)
             if it.at == "again" and it.epoch >= 0 and state.blob:
                 yield "is told again, from memory", (it._replace(told=True), state)
-        elif it.at == "hold" and state.hold == FRESH:
-            yield "finds a fresh hold", (it._replace(at="intents", lasts=True), state)
-        elif it.at == "hold" and state.holds < MOST_HOLDS:
-            following = state._replace(hold=FRESH, holds=state.holds + 1)
-            yield "writes a hold", (it._replace(at="intents", lasts=True), following)
+        elif it.at == "reservation" and state.hold == FRESH:
+            yield "finds a fresh reservation", (it._replace(at="intents", lasts=True), state)
+        elif it.at == "reservation" and state.reservations < MOST_HOLDS:
+            following = state._replace(reservation=FRESH, reservations=state.reservations + 1)
+            yield "writes a reservation", (it._replace(at="intents", lasts=True), following)
         elif it.at == "intents" and ("intents" in self._off or not (living or self._deletes(state))):
             again = state.hold != FRESH and not {"second look", "intents"} & self._off
-            yield "sees no intent", (it._replace(at="hold" if again else "blob"), state)
+            yield "sees no intent", (it._replace(at="reservation" if again else "blob"), state)
         elif it.at == "blob" and not (it.lasts or "covers" in self._off):
-            yield "was too slow", (it._replace(at="hold"), state)
+            yield "was too slow", (it._replace(at="reservation"), state)
         elif it.at == "blob" and (state.blob or "blob" in self._off):
             yield "is told that it is there", (it._replace(at="again", epoch=it.heard, told=True), state)
         elif it.at == "blob":
@@ -196,6 +199,6 @@ class Protocol:
             yield "client: voids reservations", following._replace(deletion="delete")
         elif state.deletion == "delete":
             pushes = tuple(push._replace(told=False) for push in state.pushes)
-            yield "client: deletes", state._replace(blob=GONE, hold=GONE, deletion="withdraw", pushes=pushes)
+            yield "client: deletes", state._replace(blob=GONE, reservation=GONE, deletion="withdraw", pushes=pushes)
         elif state.deletion == "withdraw":
             yield "client: withdraws", state._replace(deletion="done")

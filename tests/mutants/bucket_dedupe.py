@@ -40,7 +40,7 @@ MUTANTS = [
         DEDUPE + "test_a_manifest_that_is_not_understood_stays_in_its_repository",
     ),
     Mutant(
-        "stub-filled-without-a-hold",
+        "stub-filled-without-a-reservation",
         kinds.RESERVATIONS,
         "P1",
         "a repository holds what it is about to get",

@@ -102,7 +102,7 @@ MUTANTS = [
         "I1",
         "a session that was purged before it was stored is unknown",
         "storage/bucket/uploads/state.py",
-        "        if not match:  # nobody",
+        "        if not match:  # no other request",
         "        if False:  # nobody",
         STEPS + "test_a_session_is_begun_once[layouts]",
     ),

@@ -44,9 +44,9 @@ MUTANTS = [
         "I11",
         "without a delay nothing waits for an upload",
         "jobs/local/gc.py",
-        "if chosen.options.delay > 0 and condemned >= chosen",
-        "if condemned >= chosen",
-        RECHECKS + "test_without_a_delay_nothing_that_has_just_been_condemned_waits_for_an_upload",
+        "if chosen.options.delay > 0 and trashed >= chosen",
+        "if trashed >= chosen",
+        RECHECKS + "test_without_a_delay_nothing_that_has_just_been_trashed_waits_for_an_upload",
     ),
     Mutant(
         "purge-counts-shared",

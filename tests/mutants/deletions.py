@@ -28,14 +28,14 @@ MUTANTS = [
         DELETING + "test_i5_what_a_push_has_referenced_meanwhile_is_not_deleted",
     ),
     Mutant(
-        "delete-misses-the-condemned",
+        "delete-misses-the-trashed",
         kinds.RESTORES,
         "I7",
-        "what was condemned can be deleted for good",
+        "what was trashed can be deleted for good",
         "storage/local/protocol.py",
         ("            if not self.trash.restore(name, digest, fresh=True):\n                raise\n\n    def close"),
         ("            raise\n\n    def close"),
-        DELETING + "test_i7_what_was_condemned_is_deleted_for_good",
+        DELETING + "test_i7_what_was_trashed_is_deleted_for_good",
     ),
     Mutant(
         "delete-unflushed",

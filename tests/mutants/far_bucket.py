@@ -21,10 +21,10 @@ MUTANTS = [
         ROUNDS + "test_m1_nothing_is_refused_by_a_glance",
     ),
     Mutant(
-        "replace-a-hold-unseen",
+        "replace-a-reservation-unseen",
         kinds.RESERVATIONS,
         "I6",
-        "a hold is written without a look only if there is none",
+        "a reservation is written without a look only if there is none",
         "storage/bucket/reservations.py",
         "self._context.objects.put(key, self._context.clock.token().encode(), absent=True)",
         "self._context.objects.put(key, self._context.clock.token().encode())",
@@ -57,8 +57,8 @@ MUTANTS = [
         "I6",
         "deletes are signed and carried out for one batch at a time",
         "jobs/bucket/collector.py",
-        "        with self._deleting:\n            self._carry_out(condemned)",
-        "        self._carry_out(condemned)",
+        "        with self._deleting:\n            self._carry_out(candidates)",
+        "        self._carry_out(candidates)",
         MANY + "test_batches_are_deleted_one_after_the_other",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""The collector of a directory: what it plans, condemns and purges."""
+"""The collector of a directory: what it plans, trashes and purges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = [
     Mutant(
-        "condemn-by-first-marks",
+        "trash-by-first-marks",
         kinds.SECOND_LOOK,
         "I5",
         "the repository is marked again under the lock",
@@ -18,17 +18,17 @@ MUTANTS = [
             "            except NotFound:\n"
             "                return  # removed"
         ),
-        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
+        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_trashed",
     ),
     Mutant(
-        "condemn-whole-batch",
+        "trash-whole-batch",
         kinds.SECOND_LOOK,
         "I5",
         "what is reachable by now leaves the batch",
         "jobs/local/gc.py",
         "left = [digest for digest in batch if digest not in marks.reachable]",
         "left = list(batch)",
-        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_condemned",
+        "tests/jobs/test_gc_rechecks.py::test_what_a_push_has_referenced_since_the_plan_is_not_trashed",
     ),
     Mutant(
         "purge-needed-once",
@@ -74,7 +74,7 @@ MUTANTS = [
         "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_under_its_lock_and_only_without_rows",
     ),
     Mutant(
-        "condemn-despite-faults",
+        "trash-despite-faults",
         kinds.APPEARED,
         "I5",
         "a fault that is seen under the lock stops the batch",
@@ -136,27 +136,27 @@ MUTANTS = [
         "tests/jobs/test_gc_rechecks.py::test_one_repository_that_is_locked_keeps_no_other_from_being_purged",
     ),
     Mutant(
-        "condemn-directories",
+        "trash-directories",
         kinds.UNKNOWN,
         "I9",
-        "only files are condemned",
+        "only files are trashed",
         "jobs/local/gc.py",
         ("if info is not None and info.is_file:\n                    written"),
         ("if info is not None:\n                    written"),
-        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
+        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_trashed",
     ),
     Mutant(
-        "condemn-any-name",
+        "trash-any-name",
         kinds.UNKNOWN,
         "I9",
-        "only what has a digest for a name is condemned",
+        "only what has a digest for a name is trashed",
         "jobs/local/gc.py",
         (
             "                with suppress(DigestInvalid):\n"
             '                    yield parse_digest(f"{algorithm}:{encoded}")'
         ),
         '                yield str.__new__(Digest, f"{algorithm}:{encoded}")',
-        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_condemned",
+        "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_trashed",
     ),
     Mutant(
         "empty-removed-with-foreign-files",
@@ -214,7 +214,7 @@ MUTANTS = [
         "tests/jobs/test_gc_rechecks.py::test_repo_is_about_the_trash_too",
     ),
     Mutant(
-        "condemn-spares-no-upload",
+        "trash-spares-no-upload",
         kinds.DELAY,
         "I6",
         "what is younger than a active upload is spared",
@@ -224,7 +224,7 @@ MUTANTS = [
         "tests/jobs/test_gc.py::test_i6_a_moving_upload_keeps_what_its_push_has_sent",
     ),
     Mutant(
-        "condemn-max-for-min",
+        "trash-max-for-min",
         kinds.DELAY,
         "I6",
         "the delay holds where no upload is moving",
@@ -234,7 +234,7 @@ MUTANTS = [
         "tests/jobs/test_gc.py::test_fresh_blobs_are_left_alone",
     ),
     Mutant(
-        "condemn-young",
+        "trash-young",
         kinds.DELAY,
         "I6",
         "what was written within the delay is spared",
@@ -249,9 +249,9 @@ MUTANTS = [
         "I6",
         "the trash keeps what it has for the delay",
         "jobs/local/gc.py",
-        "    return ages.is_old(condemned, chosen.options.kept)",
+        "    return ages.is_old(trashed, chosen.options.kept)",
         "    return True",
-        "tests/jobs/test_gc_rechecks.py::test_what_was_condemned_lies_in_the_trash_for_the_delay",
+        "tests/jobs/test_gc_rechecks.py::test_what_was_trashed_lies_in_the_trash_for_the_delay",
     ),
     Mutant(
         "purge-delay-not-kept",
@@ -259,8 +259,8 @@ MUTANTS = [
         "I6",
         "and for longer, if that is configured",
         "jobs/local/gc.py",
-        "ages.is_old(condemned, chosen.options.kept)",
-        "ages.is_old(condemned, chosen.options.delay)",
+        "ages.is_old(trashed, chosen.options.kept)",
+        "ages.is_old(trashed, chosen.options.delay)",
         "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
     ),
     Mutant(
@@ -277,9 +277,9 @@ MUTANTS = [
         "purge-beside-upload",
         kinds.DELAY,
         "I6",
-        "what was condemned since a active upload began is not purged",
+        "what was trashed since a active upload began is not purged",
         "jobs/local/gc.py",
-        ("    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):\n        return False\n"),
+        ("    if chosen.options.delay > 0 and trashed >= chosen.moving.since(folder.name):\n        return False\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
     ),
@@ -344,7 +344,7 @@ MUTANTS = [
         "tests/jobs/test_gc_rechecks.py::test_a_purge_frees_the_bytes_and_the_folders_at_once",
     ),
     Mutant(
-        "condemn-unflushed-index",
+        "trash-unflushed-index",
         kinds.FLUSHES,
         "I5",
         "index.json is on the device before it is acted on",

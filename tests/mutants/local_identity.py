@@ -26,7 +26,7 @@ MUTANTS = [
         "storage/local/naming.py",
         (
             "    try:\n"
-            "        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done\n"
+            "        with suppress(Exists):  # no other process has this name: a network told of an error, and yet it was done\n"
             "            context.driver.link(key, temp)\n"
         ),
         ("    with suppress(Exists):\n        context.driver.link(key, temp)\n    try:\n"),
@@ -146,8 +146,8 @@ MUTANTS = [
         "I2",
         "a copy in the pool is compared byte for byte before it is linked",
         "storage/local/pool.py",
-        "        if (\n            reader is not None\n            and not self._damaged.holds(digest, held.info)\n            and self._context.same_bytes(reader, staged)\n        ):",
-        "        if reader is not None and not self._damaged.holds(digest, held.info) and reader.size:",
+        "        if reader is not None and not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged):",
+        "        if reader is not None and not self._damaged.has(digest, held.info) and reader.size:",
         f"{HERE}test_a_push_heals_the_pool_and_all_that_share_its_damage",
     ),
     Mutant(
@@ -435,14 +435,14 @@ MUTANTS = [
         f"{HERE}test_i4_an_index_that_a_tool_makes_meanwhile_is_not_replaced_by_an_empty_one",
     ),
     Mutant(
-        "purge-of-what-was-condemned-again",
+        "purge-of-what-was-trashed-again",
         kinds.DELAY,
         "I6",
         "what was touched since it was listed is not purged",
         "storage/local/trash.py",
         "if self._is_as_listed(held.name, folder, digest, info)]",
         "]",
-        "tests/jobs/test_gc_rechecks.py::test_i6_what_was_taken_back_and_condemned_again_waits_for_its_own_time",
+        "tests/jobs/test_gc_rechecks.py::test_i6_what_was_taken_back_and_trashed_again_waits_for_its_own_time",
     ),
     Mutant(
         "purge-of-what-came-while-it-was-listed",
@@ -452,7 +452,7 @@ MUTANTS = [
         "jobs/local/gc.py",
         "if local.trash.stamp(folder) != stamp:",
         "if False:",
-        "tests/jobs/test_gc_rechecks.py::test_i6_what_is_condemned_while_the_trash_is_listed_waits_for_its_own_time",
+        "tests/jobs/test_gc_rechecks.py::test_i6_what_is_trashed_while_the_trash_is_listed_waits_for_its_own_time",
     ),
     Mutant(
         "digest-of-any-text",

@@ -30,11 +30,11 @@ MUTANTS = [
         "delete-leaves-trash",
         kinds.RESTORES,
         "I7",
-        "a deletion takes what is condemned first, so that no read brings it back",
+        "a deletion takes what is trashed first, so that no read brings it back",
         "storage/local/trash.py",
         (
             "        for run in self.runs(fresh=True):\n"
-            "            self._context.discard(keys.condemned(run, held.name, digest))\n"
+            "            self._context.discard(keys.trashed(run, held.name, digest))\n"
             "        blob"
         ),
         "        blob",
@@ -51,17 +51,17 @@ MUTANTS = [
         "tests/jobs/test_gc_trash.py::test_deleted_pushed_and_deleted_again_within_the_hour",
     ),
     Mutant(
-        "condemn-over-older-name",
+        "trash-over-older-name",
         kinds.RESTORES,
         "I10",
         "the same for a collector",
         "storage/local/trash.py",
         (
-            "        # nothing. While the blob has its own name, nobody needs the other.\n"
+            "        # nothing. While the blob has its own name, the other is not needed.\n"
             "        self._context.discard(kept)\n"
         ),
-        "        # nothing. While the blob has its own name, nobody needs the other.\n",
-        "tests/jobs/test_gc_trash.py::test_what_was_restored_is_condemned_again_in_the_same_run",
+        "        # nothing. While the blob has its own name, the other is not needed.\n",
+        "tests/jobs/test_gc_trash.py::test_what_was_restored_is_trashed_again_in_the_same_run",
     ),
     Mutant(
         "delete-needs-space",
@@ -101,7 +101,7 @@ MUTANTS = [
         "storage/local/trash.py",
         "return self._rename_back(source, blob)",
         "return False",
-        "tests/jobs/test_gc_trash.py::test_without_links_what_was_condemned_comes_back_by_its_name",
+        "tests/jobs/test_gc_trash.py::test_without_links_what_was_trashed_comes_back_by_its_name",
     ),
     Mutant(
         "trash-remembered-too-soon",
@@ -149,8 +149,8 @@ MUTANTS = [
         "I6",
         "a folder is as old as what came last",
         "jobs/local/gc.py",
-        "condemned = ages.written(folder.key, info)",
-        "condemned = float(datetime.strptime(folder.run[:15] + 'Z', '%Y%m%dT%H%M%S%z').timestamp())",
+        "trashed = ages.written(folder.key, info)",
+        "trashed = float(datetime.strptime(folder.run[:15] + 'Z', '%Y%m%dT%H%M%S%z').timestamp())",
         "tests/jobs/test_gc_trash.py::test_a_folder_is_as_old_as_the_last_thing_that_came_into_it",
     ),
     Mutant(

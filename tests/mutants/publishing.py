@@ -88,7 +88,7 @@ MUTANTS = [
         "I6",
         "a push makes readable what is marked",
         "storage/local/blobs.py",
-        "good = not self._damaged.holds(digest, held.info) and self._context.same_bytes(reader, staged)",
+        "good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)",
         "good = self._context.same_bytes(reader, staged)",
         PUBLISHING + "test_i6_a_push_of_what_is_marked_makes_it_readable_though_its_bytes_are_right",
     ),

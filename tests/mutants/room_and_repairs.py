@@ -226,7 +226,7 @@ MUTANTS = [
         "I7",
         "what a client deletes meanwhile stays away",
         "storage/local/maintenance.py",
-        "if not self._damaged.holds(digest, damaged.info) and self._context.stat(blob) is None:",
+        "if not self._damaged.has(digest, damaged.info) and self._context.stat(blob) is None:",
         "if self._context.stat(blob) is None:",
         STEPS + "test_i7_what_a_client_deletes_meanwhile_stays_away",
     ),

@@ -14,8 +14,8 @@ MUTANTS = [
         "I6",
         "an empty file is no blob",
         "storage/local/blobs.py",
-        "if not info.is_file or is_stub(digest, info.size) or self._damaged.holds(digest, info):",
-        "if not info.is_file or self._damaged.holds(digest, info):",
+        "if not info.is_file or is_stub(digest, info.size) or self._damaged.has(digest, info):",
+        "if not info.is_file or self._damaged.has(digest, info):",
         STUBS + "test_i6_it_is_not_there_until_it_is_pushed",
     ),
     Mutant(

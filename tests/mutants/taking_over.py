@@ -193,7 +193,7 @@ MUTANTS = [
         "storage/local/protocol.py",
         "return self._protocol.blobs.find(self._held.name, digest, fresh=True)",
         "return self._protocol.blobs.find(self._held.name, digest)",
-        OVER + "test_i6_a_commit_finds_what_was_condemned_just_now",
+        OVER + "test_i6_a_commit_finds_what_was_trashed_just_now",
     ),
     Mutant(
         "flush-by-an-old-list-of-the-trash",
@@ -213,7 +213,7 @@ MUTANTS = [
             "            else:\n"
             "                return"
         ),
-        OVER + "test_i6_a_flush_finds_what_was_condemned_just_now",
+        OVER + "test_i6_a_flush_finds_what_was_trashed_just_now",
     ),
     Mutant(
         "deletion-by-an-old-list-of-the-trash",
@@ -223,7 +223,7 @@ MUTANTS = [
         "storage/local/protocol.py",
         "            if not self.trash.restore(name, digest, fresh=True):",
         "            if not self.trash.restore(name, digest):",
-        OVER + "test_i7_a_deletion_finds_what_was_condemned_just_now",
+        OVER + "test_i7_a_deletion_finds_what_was_trashed_just_now",
     ),
     Mutant(
         "layout-before-its-index",

@@ -83,7 +83,7 @@ M4 = image("m4", "c4", "l4")
 M5 = image("m5", "c5", "l5")
 """New everywhere."""
 M6 = image("m6", "c2", "l1", "l4")
-"""Something condemned, something unreferenced, something that is going to be dropped."""
+"""Something trashed, something unreferenced, something that is going to be dropped."""
 F1 = image("f1", "c1", "l1", "l1")
 F2 = image("f2", "c2", "l2", "l2")
 """What a foreign tool pushes of the same blobs."""

@@ -56,22 +56,22 @@ def _not_held(context: LocalContext, name: str) -> Held:
     return Held(name, _NoLock(), context.clock)
 
 
-def _condemn_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
+def _trash_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
     try:
         marks = self._marker.now()
     except NotFound:
         return
     left = [digest for digest in batch if digest not in marks.reachable]
     if not marks.faults:
-        self._local.trash.condemn(_not_held(self._local.context, self._name), self._run_name, left)
+        self._local.trash.add(_not_held(self._local.context, self._name), self._run_name, left)
 
 
-def _condemn_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
-    with self._protocol.context.locks.hold(self._name) as held:
+def _trash_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
+    with self._local.context.locks.hold(self._name) as held:
         marks = self._marker._marks
         assert marks is not None
         left = [digest for digest in batch if digest not in marks.reachable]
-        self._local.trash.condemn(held, self._run_name, left)
+        self._local.trash.add(held, self._run_name, left)
 
 
 def _require_what_is_in_place(self: LocalTransaction, digest: Digest) -> Any:
@@ -97,18 +97,18 @@ def _commit_without_lock(self: IndexFiles, name: str, changes: Any, transaction:
 
 
 def _delete_name_first(self: Trash, held: Held, digest: Digest) -> None:
-    kept = keys.condemned(self._deleted_run(), held.name, digest)
+    kept = keys.trashed(self._deleted_run(), held.name, digest)
     self._context.make_dirs(keys.parent(kept))
     self._context.discard(kept)
     self._context.driver.rename(keys.blob(held.name, digest), kept)
     for run in self.runs(fresh=True):
-        self._context.discard(keys.condemned(run, held.name, digest))
+        self._context.discard(keys.trashed(run, held.name, digest))
 
 
 def _delete_over_an_older_name(self: Trash, held: Held, digest: Digest) -> None:
     for run in self.runs(fresh=True):
-        self._context.discard(keys.condemned(run, held.name, digest))
-    kept = keys.condemned(self._deleted_run(), held.name, digest)
+        self._context.discard(keys.trashed(run, held.name, digest))
+    kept = keys.trashed(self._deleted_run(), held.name, digest)
     self._context.make_dirs(keys.parent(kept))
     self._context.driver.rename(keys.blob(held.name, digest), kept)
 
@@ -249,7 +249,7 @@ def _ours(self: Owned, name: str) -> bool:
 
 def _back_into_any(self: Trash, run: str, name: str, digest: Digest) -> bool:
     with suppress(NotFound, Exists):
-        self._context.link_into(keys.condemned(run, name, digest), keys.blob(name, digest))
+        self._context.link_into(keys.trashed(run, name, digest), keys.blob(name, digest))
     return self._context.stat(keys.blob(name, digest)) is not None
 
 
@@ -265,9 +265,9 @@ def _doubts_nothing(*arguments: Any, **more: Any) -> None:
 
 
 OFF: dict[str, Off] = {
-    "lock in condemn": Off([(Collection, "_condemn_batch", _condemn_without_lock)], ("push gc", "push gc gc"), 500),
+    "lock in trash": Off([(Collection, "_trash_batch", _trash_without_lock)], ("push gc", "push gc gc"), 500),
     "second look at the index under it": Off(
-        [(Collection, "_condemn_batch", _condemn_by_the_first_marks)], ("push gc", "push gc gc"), 100
+        [(Collection, "_trash_batch", _trash_by_the_first_marks)], ("push gc", "push gc gc"), 100
     ),
     "link back from the trash in manifest PUT": Off(
         [(LocalTransaction, "require", _require_what_is_in_place)], ("push gc", "push gc gc"), 100

@@ -80,10 +80,10 @@ class Maker:
         store = self.store if shared else self.other
         store.repository_for_push(name).put_manifest(image.manifest, image.body, tags)
 
-    def condemn(self, name: str, run: str, digests: Iterable[str]) -> None:
+    def move_to_trash(self, name: str, run: str, digests: Iterable[str]) -> None:
         protocol = self.store.roots[0].protocol
         with protocol.context.locks.hold(name) as held:
-            protocol.trash.condemn(held, run, [parse_digest(digest) for digest in digests])
+            protocol.trash.add(held, run, [parse_digest(digest) for digest in digests])
 
     def rot(self, name: str, digest: str) -> None:
         """One bit flips in an inode, whatever names it has; the time stamp stays."""
@@ -92,15 +92,15 @@ class Maker:
 
 
 def _old(maker: Maker) -> None:
-    """Two repositories that share m0; in `a` blobs that nobody needs, some of them condemned already."""
+    """Two repositories that share m0; in `a` blobs that nobody needs, some of them trashed already."""
     maker.image("a", M0, "t")
     maker.image("b", M0, "t")
     maker.image("a", M4)
     maker.blobs("a", (*M1.blobs, *M2.blobs))
     maker.at(-1.3)
-    maker.condemn("a", "20000101T000000-r0", M2.blobs[1:])
+    maker.trash("a", "20000101T000000-r0", M2.blobs[1:])
     maker.at(-0.7)
-    maker.condemn("a", "20000102T000000-r1", M2.blobs[:1])
+    maker.trash("a", "20000102T000000-r1", M2.blobs[:1])
 
 
 def _twice(maker: Maker) -> None:
@@ -138,14 +138,14 @@ def _rotten_copy(maker: Maker) -> None:
 
 
 def _linked(maker: Maker) -> None:
-    """`l` was moved away, and a link is in its place: what was condemned there still lies in the trash, and it shares a
+    """`l` was moved away, and a link is in its place: what was trashed there still lies in the trash, and it shares a
     damaged file with `a`, as a copy by hard links does."""
     _rot(maker)
     maker.at(-15)
     maker.image("l", M0, "t")
     maker.blobs("l", (*M1.blobs, *M2.blobs))
     maker.at(-0.7)
-    maker.condemn("l", "20000102T000000-r1", M2.blobs)
+    maker.trash("l", "20000102T000000-r1", M2.blobs)
     maker.links.add("l")
 
 

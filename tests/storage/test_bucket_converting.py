@@ -22,7 +22,7 @@ OWN, POOL, HELD = keys.blob("a", X), keys.shared(X), keys.reservation(X, "a")
 
 @pytest.fixture
 def world() -> World:
-    """A repository that has a copy of its own, and a hold, of what lies in the pool."""
+    """A repository that has a copy of its own, and a reservation, of what lies in the pool."""
     world = World(dedupe=True)
     world.push_blob("a", b"x")
     world.memory.put(OWN, b"x")
@@ -62,21 +62,21 @@ def test_nor_does_it_go_before(world: World) -> None:
     assert drop(world) == [] and OWN in world.memory.stored
 
 
-@pytest.mark.parametrize("wrong", ["absent", "empty", "condemned", "not held"])
+@pytest.mark.parametrize("wrong", ["absent", "empty", "announced", "not held"])
 def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None:
     if wrong == "absent":
         world.memory.delete(POOL)
     elif wrong == "empty":
         world.memory.put(POOL, b"")
         world.later(AGE)
-    elif wrong == "condemned":
+    elif wrong == "announced":
         world.protocol().intents.announce([POOL])
     else:
         world.memory.delete(HELD)
     assert droppable(world) == {}
 
 
-def test_a_copy_stays_if_the_pool_is_condemned_while_it_is_held_anew(world: World) -> None:
+def test_a_copy_stays_if_the_pool_is_announced_while_it_is_held_anew(world: World) -> None:
     once(world, "put", HELD, lambda: world.protocol().intents.announce([POOL]))
     assert drop(world) == [] and OWN in world.memory.stored
 
@@ -89,7 +89,7 @@ def test_a_hold_is_written_anew_before_a_copy_goes(world: World) -> None:
 
 
 def test_a_process_that_was_frozen_deletes_no_copy(world: World) -> None:
-    """The deletes are signed before its hold was written anew."""
+    """The deletes are signed before its reservation was written anew."""
     once(world, "list", f"{keys.INTENTS}/", lambda: world.later(SIGNED_FOR + 1))
     with pytest.raises(Expired):
         drop(world)
@@ -126,7 +126,7 @@ def test_from_the_first_copy_on_the_pool_is_looked_into() -> None:
 
 
 def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: World) -> None:
-    """P1 once more, for the hold may have gone under it, and under the next one."""
+    """P1 once more, for the reservation may have gone under it, and under the next one."""
     protocol = world.protocol()
     intents, left = [protocol.intents.announce([OWN])], [None]
 
@@ -143,4 +143,4 @@ def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: Wor
     world.objects.before, world.time.on_sleep = before, carry_out
     protocol.converting.prepare("a", X)
     assert HELD in world.memory.stored and not left
-    assert not protocol.intents.condemned()
+    assert not protocol.intents.announced()

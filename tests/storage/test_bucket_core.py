@@ -219,7 +219,7 @@ def test_m4_a_change_between_get_and_put_makes_the_push_begin_again(world: World
 
 
 def test_c4_voids_what_was_reserved_before(world: World) -> None:
-    """A blob that was condemned and deleted after its reservation is missed by the push, not lost to it."""
+    """A blob that was announced and deleted after its reservation is missed by the push, not lost to it."""
     world.push_blob("a", b"first")
     for body in IMAGE.blobs:
         world.push_blob("a", body)
@@ -356,8 +356,8 @@ def test_m4_makes_nothing_appear_where_nothing_is(world: World) -> None:
 
 
 def test_a_reservation_that_ends_during_its_push_is_still_good_for_it(world: World) -> None:
-    """Its hold is as old as it may be, and each request takes a while: what was reserved after index.json was read
-    is good for its replacement, whatever the clock says by then."""
+    """Its reservation is as old as it may be, and each request takes a while: what was reserved after index.json was
+    read is good for its replacement, whatever the clock says by then."""
     digest = world.push_blob("a", b"x")
     protocol = world.protocol(world.another())
     world.later(protocol.context.window - 1.6)

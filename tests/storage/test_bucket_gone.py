@@ -126,7 +126,7 @@ def test_a_mark_is_about_what_is_there_and_not_about_what_is_remembered(servers:
 
 
 def test_a_reservation_outlives_the_look(servers: Servers) -> None:
-    """A client that asks again pays one request, and no new hold."""
+    """A client that asks again pays one request, and no new reservation."""
     written = servers.memory.stored[keys.reservation(LAYER, "a")]
     servers.later(BELIEVED)
     for store in servers.both:

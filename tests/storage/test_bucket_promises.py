@@ -39,7 +39,7 @@ def once(world: World, method: str, key: str, deed: Callable[[], object]) -> Non
 
 
 def test_p2_a_intent_that_is_lifted_before_it_was_read_makes_p1_begin_again(world: World) -> None:
-    """What it condemned is not known any more: the hold may have been deleted under it."""
+    """What it announced is not known any more: the reservation may have been deleted under it."""
     world.push("a", "v1")
     intent, held = world.protocol().intents.announce(["other"]), keys.reservation(LAYER, "a")
     protocol = world.protocol(world.another())
@@ -113,7 +113,7 @@ def test_a_push_that_was_frozen_before_p2_holds_before_it_puts_its_blob(world: W
 
 
 def test_each_hold_has_other_bytes_so_that_a_collector_sees_it(world: World) -> None:
-    """Written anew within the same second, a hold of the same bytes would look as it did."""
+    """Written anew within the same second, a reservation of the same bytes would look as it did."""
     world.push_blob("a", b"x")
     before = world.memory.stored[HELD]
     world.protocol().reservations.renew("a", X)
@@ -164,7 +164,7 @@ def test_a_hold_that_went_under_a_intent_that_was_lifted_before_p2_is_written_ag
 
 
 def test_a_push_waits_for_a_intent_about_its_own_name_and_that_of_the_pool(world: World) -> None:
-    """A hold is condemned under the name of its repository, wherever the bytes are."""
+    """A reservation is announced under the name of its repository, wherever the bytes are."""
     world.push_blob("a", b"first")
     for place in world.protocol().context.places("a", X):
         intent = world.protocol().intents.announce([place])
@@ -173,7 +173,7 @@ def test_a_push_waits_for_a_intent_about_its_own_name_and_that_of_the_pool(world
         world.protocol().intents.withdraw(intent)
 
 
-def test_what_is_condemned_under_the_name_of_a_repository_is_not_there(world: World) -> None:
+def test_what_is_announced_under_the_name_of_a_repository_is_not_there(world: World) -> None:
     world.push_blob("a", b"x")
     world.protocol().intents.announce([keys.blob("a", X)])
     with pytest.raises(BlobUnknown):
@@ -205,33 +205,33 @@ def test_the_epoch_of_a_hold_is_that_before_it_was_asked_for(world: World) -> No
     reservations = world.protocol().reservations
     once(world, "put", HELD, lambda: reservations.epoch("a", "another"))
     before = reservations.now("a").epoch
-    assert reservations.hold("a", X).epoch == before
+    assert reservations.ensure("a", X).epoch == before
 
 
 def test_a_intent_counts_until_its_deletes_are_dead(world: World) -> None:
     world.push_blob("a", b"x")
     world.protocol().intents.announce([world.place("a", X)])
     world.later(LIFETIME - 1)
-    assert world.protocol(world.another()).intents.condemned() == {world.place("a", X)}
+    assert world.protocol(world.another()).intents.announced() == {world.place("a", X)}
     world.later(1)
-    assert not world.protocol(world.another()).intents.condemned()
+    assert not world.protocol(world.another()).intents.announced()
 
 
 def test_a_intent_that_is_dated_ahead_is_dead(world: World) -> None:
     world.later(86400)
     world.protocol().intents.announce([world.place("a", X)])
     world.later(-86400)
-    assert not world.protocol(world.another()).intents.condemned()
+    assert not world.protocol(world.another()).intents.announced()
 
 
 def test_two_intents_have_two_names(world: World) -> None:
     intents = world.protocol().intents
     one, other = intents.announce(["1"]), intents.announce(["2"])
     intents.withdraw(one)
-    assert one != other and intents.condemned() == {"2"}
+    assert one != other and intents.announced() == {"2"}
 
 
-def test_m3_a_manifest_that_is_condemned_is_put_again_after_that(world: World) -> None:
+def test_m3_a_manifest_that_is_announced_is_put_again_after_that(world: World) -> None:
     """It may have been deleted under the intent, and under the next one, too."""
     world.push_blob("a", b"first")
     protocol, place = world.protocol(), keys.blob("a", MANIFEST.digest)
@@ -259,20 +259,20 @@ def test_m3_a_manifest_that_is_condemned_is_put_again_after_that(world: World) -
 # -- deletes of clients -----------------------------------------------------------------------------
 
 
-def test_what_a_client_deletes_is_condemned_meanwhile(world: World) -> None:
+def test_what_a_client_deletes_is_announced_meanwhile(world: World) -> None:
     """Else a push that was told of the blob relies on what is about to go."""
     world.push_blob("a", b"x")
-    condemned: list[set[str]] = []
+    announced: list[set[str]] = []
     other = world.protocol(world.another())
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "execute":
-            condemned.append(other.intents.condemned())
+            announced.append(other.intents.announced())
 
     world.objects.before = before
     world.repository("a").delete_blob(X)
-    assert condemned == [{keys.blob("a", X)}]
-    assert not other.intents.condemned()
+    assert announced == [{keys.blob("a", X)}]
+    assert not other.intents.announced()
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown, DoneUnanswered])
@@ -287,7 +287,7 @@ def test_a_delete_without_an_answer_leaves_its_intent(world: World, error: type[
     world.objects.before = before
     with suppress(OutcomeUnknown):
         world.repository("a").delete_blob(X)
-    assert world.protocol(world.another()).intents.condemned() == {keys.blob("a", X)}
+    assert world.protocol(world.another()).intents.announced() == {keys.blob("a", X)}
 
 
 def test_a_delete_is_signed_before_its_intent(world: World) -> None:

@@ -65,7 +65,7 @@ def push(store: Store, name: str, tag: str) -> None:
 
 
 def test_a_first_small_push(threads: ThreadPoolExecutor) -> None:
-    """Of each blob HEAD 1, POST 1, PATCH 1, PUT 3 (hold, intents, blob); the first one 3 more for its layout; of
+    """Of each blob HEAD 1, POST 1, PATCH 1, PUT 3 (reservation, intents, blob); the first one 3 more for its layout; of
     the manifest 4 (as it is; it and what it names; intents; index.json)."""
     objects = Rounds(MemoryObjects())
     store = bucket_store(objects, threads=threads)

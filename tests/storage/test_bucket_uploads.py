@@ -839,7 +839,7 @@ def requests(body: bytes, way: str, *, dedupe: bool = False) -> list[str]:
 
 
 PUBLISHED = ["head", "put", "list", "put"]
-"""A hold is looked for and written, intents are read, the blob is put."""
+"""A reservation is looked for and written, intents are read, the blob is put."""
 
 
 @pytest.mark.parametrize("dedupe", [False, True])

@@ -110,7 +110,7 @@ def test_what_verify_says_of_a_bucket_in_which_nothing_is(
         proxy.close()
     assert done.returncode == 0, done.stderr
     said = {item["ability"]: item["answer"] for item in json.loads(done.stdout)["items"]}
-    assert said["result"].startswith(result)
+    assert said["verdict"].startswith(result)
     assert (said["checksum"], said["keeps_halves"], said["swaps"]) == ("sha256", False, conditions is True)
     assert said["signed_deletes"] is True
     assert list(bucket.client().list("")) == []

@@ -41,7 +41,7 @@ def test_i5_a_manifest_with_a_row_is_no_blob_to_be_deleted(place: Place) -> None
         place.store.repository("a").delete_blob(images.image("other").digest)
 
 
-def test_i7_what_was_condemned_is_deleted_for_good(place: Place) -> None:
+def test_i7_what_was_trashed_is_deleted_for_good(place: Place) -> None:
     """Until then a read would have brought it back."""
     place.stray()
     place.wait(2)

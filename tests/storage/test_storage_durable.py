@@ -33,11 +33,11 @@ BLOB = keys.blob("a", DIGEST)
 Collector = Callable[[Driver], None]
 
 
-def condemn(driver: Driver) -> None:
+def move_to_trash(driver: Driver) -> None:
     """As a collector in another process: into the trash, and an empty layout goes."""
     root = store_over(driver).roots[0]
     with local_of(root).context.locks.hold("a") as held:
-        local_of(root).trash.condemn(held, "20200101T000000-other", [DIGEST])
+        local_of(root).trash.add(held, "20200101T000000-other", [DIGEST])
 
 
 def remove(driver: Driver) -> None:
@@ -62,7 +62,7 @@ class Between(Faults):
 
 
 @pytest.mark.parametrize("there", ["", "other", "a"], ids=["new", "pooled", "there"])
-@pytest.mark.parametrize("act", [condemn, remove])
+@pytest.mark.parametrize("act", [move_to_trash, remove])
 def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, there: str) -> None:
     """Between its name and its flush."""
     inner = MemoryDriver()
@@ -78,7 +78,7 @@ def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, there: str
 
 def test_i6_a_push_without_links_beside_a_collector() -> None:
     """It was renamed into its place, so there is no other name of ours; a file system of this kind has no pool."""
-    driver = Between(MemoryDriver(links=False), condemn)
+    driver = Between(MemoryDriver(links=False), move_to_trash)
     store = store_over(driver, commit=True)
     driver.armed = True
     push_blob(store.repository_for_push("a"), BODY)
@@ -91,7 +91,7 @@ def test_i6_a_mount_beside_a_collector(there: bool) -> None:
     inner = MemoryDriver()
     for name in ("other", "a") if there else ("other",):
         push_blob(store_over(inner).repository_for_push(name), BODY)
-    driver = Between(inner, condemn)
+    driver = Between(inner, move_to_trash)
     store = store_over(driver, commit=True)
     driver.armed = True
     assert store.repository_for_push("a").mount_blob(store.repository("other"), DIGEST)
@@ -108,11 +108,11 @@ def test_i7_a_mount_of_what_is_deleted_meanwhile_asks_for_the_bytes() -> None:
     assert not store.repository_for_push("a").mount_blob(store.repository("other"), DIGEST)
 
 
-def test_a_flush_of_what_was_condemned_takes_it_back(tmp_path: Path) -> None:
+def test_a_flush_of_what_was_trashed_takes_it_back(tmp_path: Path) -> None:
     driver = LocalDriver(str(tmp_path))
     root = store_over(driver).roots[0]
     push_blob(store_over(driver).repository_for_push("a"), BODY)
-    condemn(driver)
+    move_to_trash(driver)
     root.maintenance.flush("a", [DIGEST])
     assert (tmp_path / BLOB).read_bytes() == BODY
     with pytest.raises(NotFound):
@@ -305,7 +305,7 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
 
     inner = MemoryDriver()
     push_blob(store_over(inner).repository_for_push("a"), BODY)
-    condemn(inner)
+    move_to_trash(inner)
     root = store_over(Refused(inner)).roots[0]
     trash, folder = local_of(root).trash, next(iter(local_of(root).trash.folders()))
     with local_of(root).context.locks.hold("a") as held:

@@ -495,7 +495,7 @@ def test_one_mark_goes_and_the_others_stay(memory: MemoryDriver, store: Store) -
             assert bad.mark(DIGEST, key, HeldFile(reader))
     with memory.open("one") as reader:
         assert bad.clear(DIGEST, HeldFile(reader))
-    assert not bad.holds(DIGEST, memory.stat("one")) and bad.holds(DIGEST, memory.stat("two"))
+    assert not bad.has(DIGEST, memory.stat("one")) and bad.has(DIGEST, memory.stat("two"))
 
 
 def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:

@@ -35,7 +35,7 @@ def collect(root: Path, delay: float) -> Report:
     return run.finish(lambda: gc(run, lambda root: GcOptions(delay=delay)))
 
 
-def condemned(root: Path) -> Path:
+def trashed(root: Path) -> Path:
     """A layer of `a` lies in the trash, from when the repository was ours. Its file there."""
     push_image(store_of(root), "a", "v1")
     folder = root / keys.TRASH / "run" / "a" / "blobs" / "sha256"
@@ -48,7 +48,7 @@ def linked(tmp_path: Path) -> tuple[Path, Path]:
     """The root and the place outside of it that the repository has moved to."""
     root = tmp_path / "root"
     root.mkdir()
-    condemned(root)
+    trashed(root)
     (root / "a").rename(tmp_path / "elsewhere")
     (root / "a").symlink_to(tmp_path / "elsewhere")
     return root, tmp_path / "elsewhere"
@@ -82,7 +82,7 @@ def test_i9_nor_does_a_purge_or_a_restore(linked: tuple[Path, Path]) -> None:
 
 
 def test_i9_the_same_read_of_another_mount_is_no_fault_of_the_storage(tmp_path: Path) -> None:
-    condemned(tmp_path)
+    trashed(tmp_path)
     (tmp_path / "a").rename(tmp_path / "moved")
     (tmp_path / "a").mkdir()
     with mount_at(tmp_path / "a", "-t", "tmpfs", "none"):

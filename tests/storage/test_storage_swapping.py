@@ -178,7 +178,7 @@ def test_i4_gc_takes_in_what_a_dead_process_had_in_its_hands_before_it_collects(
 
 
 def test_i4_and_before_it_purges(root: Path) -> None:
-    """Its content was condemned by a run that knew nothing of it."""
+    """Its content was trashed by a run that knew nothing of it."""
     kept = root / ".their-layers"
     kept.mkdir()
     for body in THEIRS.blobs:

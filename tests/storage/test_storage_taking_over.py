@@ -217,11 +217,11 @@ def test_i4_a_merge_that_is_refused_leaves_the_file(root: Path, caplog: pytest.L
 
 
 def test_i5_what_is_merged_comes_back_from_the_trash(root: Path) -> None:
-    """A collector condemned its content, and then came the tag."""
+    """A collector trashed its content, and then came the tag."""
     store = store_over(JustBefore(LocalDriver(str(root)), lambda: rename_in(root, tag_theirs)))
     local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
-        local.trash.condemn(held, "run", [MANIFEST])
+        local.trash.add(held, "run", [MANIFEST])
     assert not blob(root, "a", THEIRS.manifest).exists()
     push_image(store, "a", "ours", seed="ours")
     assert blob(root, "a", THEIRS.manifest).exists()
@@ -309,39 +309,39 @@ def stale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trash, "runs", lambda self, *, fresh=False: listed(self, fresh=True) if fresh else [])
 
 
-def condemned(store: Store, *digests: Digest) -> None:
+def trashed(store: Store, *digests: Digest) -> None:
     local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
-        local.trash.condemn(held, "run", list(digests))
+        local.trash.add(held, "run", list(digests))
 
 
 @pytest.mark.usefixtures("stale")
-def test_i6_a_commit_finds_what_was_condemned_just_now() -> None:
+def test_i6_a_commit_finds_what_was_trashed_just_now() -> None:
     store = store_over(MemoryDriver())
     push_image(store, "a", "v1")
     digest = push_blob(store.repository_for_push("a"), b"stray")
-    condemned(store, digest)
+    trashed(store, digest)
     local = local_of(store.roots[0])
     with local.context.locks.hold("a") as held:
         assert LocalTransaction(local, held).require(digest).size == 5
 
 
 @pytest.mark.usefixtures("stale")
-def test_i6_a_flush_finds_what_was_condemned_just_now() -> None:
+def test_i6_a_flush_finds_what_was_trashed_just_now() -> None:
     store = store_over(MemoryDriver())
     push_image(store, "a", "v1")
     digest = push_blob(store.repository_for_push("a"), b"stray")
-    condemned(store, digest)
+    trashed(store, digest)
     local_of(store.roots[0]).blobs.flush("a", [digest])
     assert read(store.roots[0].driver, keys.blob("a", digest), 99) == b"stray"
 
 
 @pytest.mark.usefixtures("stale")
-def test_i7_a_deletion_finds_what_was_condemned_just_now() -> None:
+def test_i7_a_deletion_finds_what_was_trashed_just_now() -> None:
     store = store_over(MemoryDriver())
     push_image(store, "a", "v1")
     digest = push_blob(store.repository_for_push("a"), b"stray")
-    condemned(store, digest)
+    trashed(store, digest)
     store.repository_for_push("a").delete_blob(digest)
     with pytest.raises(NotFound):
         local_of(store.roots[0]).find("a", digest)

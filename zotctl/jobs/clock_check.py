@@ -8,8 +8,8 @@ and a run compares:
     else: more time than any registry is left alone (`LONGEST_PAUSE`)
     the storage's own clock and this machine's, where both count, or nothing else is known
 
-What is far beyond the usual ends the run in that root, with a reason and a way out. Nobody has to do anything: a clock
-that says the same a day later is believed. A clock that is behind only keeps things for longer.
+What is far beyond the usual ends the run in that root, with a reason and a way out. The operator has nothing to do: a
+clock that says the same a day later is believed. A clock that is behind only keeps things for longer.
 """
 
 from __future__ import annotations

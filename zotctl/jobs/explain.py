@@ -30,7 +30,7 @@ def explain(run: Run, what: str, settings: Settings) -> None:
             for item in _explain(run, root, repository, tag, digest, settings(root) or GcOptions()):
                 found = True
                 run.item(repository=repository, **item)
-    if not found and not run.report.errors:  # else it may well be where nobody could look
+    if not found and not run.report.errors:  # else it may be where this run could not look
         raise NotFound(f"nothing here is called {what}: neither in a repository nor in the trash")
 
 
@@ -55,7 +55,7 @@ def _explain(
     marks = mark(root, name)
     if marks.faults:
         reasons = "; ".join(_named(fault) for fault in marks.faults)
-        yield {"result": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
+        yield {"verdict": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
         return
     if tag is not None:
         row = marks.index.find(tag)
@@ -77,11 +77,11 @@ def _explain_digest(
     now = jobs_of(root).now(run.clock)
     if digest in marks.reachable:
         chain = chain_to(digest, marks)
-        yield base | {"result": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
+        yield base | {"verdict": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
         past = root.history.past(name)
         drops = [d for d in decide(name, marks, past, options.rules, now) if d.digest in {digest, *_digests(chain)}]
         for drop in drops:
-            yield base | {"result": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
+            yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
     yield from (base | item for item in jobs_of(root).fate(run, name, digest, options))
 

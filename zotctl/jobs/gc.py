@@ -24,7 +24,8 @@ Settings = Callable[[Root], GcOptions | None]
 
 
 def gc(run: Run, settings: Settings) -> None:
-    """Free what was condemned for long enough, and condemn what nothing reaches, in every repository of the run."""
+    """Purge what has lain in the trash for the grace period, and move what nothing reaches there, in every repository
+    of the run."""
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     run.refuse_read_only()
     with run.leases():
@@ -80,7 +81,7 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
 
 
 def _options(run: Run, root: Root, settings: Settings) -> GcOptions | None:
-    """None: nothing is collected there. A dry run only reads, so whoever may read may ask what would go."""
+    """None: nothing is collected there. A dry run only reads, so every user who may read may ask what would go."""
     return None if (root.read_only and not run.dry_run) or root.state() else settings(root)
 
 

@@ -15,7 +15,7 @@ from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
 
 COUNTERS = (
-    "repositories", "repositories_left_alone", "dropped", "condemned", "condemned_bytes", "purged", "purged_bytes",
+    "repositories", "repositories_left_alone", "dropped", "unreachable", "unreachable_bytes", "purged", "purged_bytes",
     "uploads", "pool_entries",
 )  # fmt: skip
 """Of a report's summary; always there, so that a script need not ask."""

@@ -105,7 +105,7 @@ def _kept_by(
     kept = {name for name in names if pushed(name) is None}
     for name in names:
         last_push, last_pull = pushed(name), pulled(name)
-        # A recent push satisfies pulledWithin too: nobody had the time to pull it.
+        # A recent push satisfies pulledWithin too: there was no time to pull it.
         recent = max(last_push or 0.0, last_pull or 0.0)
         if keep.pulled_within is not None and now - recent <= keep.pulled_within:
             kept.add(name)
@@ -173,7 +173,7 @@ class _Rows:
         return any(self._is_name(row) for row in self._index.rows_of(digest))
 
     def _is_name(self, row: Row) -> bool:
-        """Also one that is no tag, or one that a later row has, too: whoever wrote that wants it kept."""
+        """Also one that is no tag, or one that a later row has, too: its author wants it kept."""
         tag = row.tag or row.alias
         if tag is None:
             return _has_name(row.raw)
@@ -204,7 +204,7 @@ class _Rows:
 
 
 def _has_name(raw: bytes) -> bool:
-    """Some annotation names it, in a way that is no tag: whoever wrote that wants it kept."""
+    """Some annotation names it, in a way that is no tag: its author wants it kept."""
     return b'"org.opencontainers.image.ref.name"' in raw or b'"io.containerd.image.name"' in raw
 
 

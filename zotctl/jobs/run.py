@@ -106,7 +106,7 @@ class Run:
             self.error(root.label, error, root)
 
     def _pass_over(self, root: Root, directory: str, error: StorageError) -> None:
-        """Nobody knows what is in it: only told where it could be meant."""
+        """What is in it is unknown: told only where it could be meant."""
         if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
             self.error(directory, error, root)
 

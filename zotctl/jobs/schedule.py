@@ -103,7 +103,7 @@ class Schedule:
 
 
 class _Forgetful(Silent):
-    """Nobody asks for the items: what a collection takes may be a million of them."""
+    """The items are not kept: what a collection takes may be a million of them."""
 
     keeps_items = False
 

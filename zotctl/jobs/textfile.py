@@ -13,7 +13,8 @@ from zotctl.storage.root import Root
 
 
 def write(path: str, report: Report, roots: Iterable[Root]) -> None:
-    """Add a run to what the file tells. It is replaced as a whole, so that nobody reads half of it. Raises OSError."""
+    """Add a run to what the file tells. It is replaced as a whole, so that no reader sees half of it. Raises
+    OSError."""
     path = os.path.realpath(path)
     with _alone(os.path.dirname(path)):
         totals = Totals(_text(path))
@@ -43,7 +44,7 @@ def _replace(path: str, text: bytes) -> None:
     temp = f"{path}.tmp"
     descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o644)  # whatever cron's umask: the exporter is somebody else
+        os.fchmod(descriptor, 0o644)  # whatever cron's umask: the exporter is another user
         file.write(text)
         file.flush()
         os.fsync(descriptor)

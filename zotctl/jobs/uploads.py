@@ -15,7 +15,7 @@ from zotctl.storage.upload_id import parse_id
 GREATEST_AGE = 86400.0
 """Seconds: an upload that lasts longer than a day no longer holds collection back."""
 JUST_BEGUN = 1.0
-"""Seconds in which a session is somebody's even when the delay is zero."""
+"""Seconds in which a session counts as active even when the grace period is zero."""
 
 
 class UploadState(NamedTuple):

@@ -75,7 +75,7 @@ class Committer:
                 ticket.error = _again(error)
 
     def _hand_over(self, name: str) -> None:
-        """The next in the queue leads; with nobody there, the next to come will."""
+        """The next in the queue leads; if there is none, the next to come will."""
         with self._mutex:
             queue = self._queues[name]
             if not queue:

@@ -50,7 +50,7 @@ class Info(NamedTuple):
 
 class Entry(NamedTuple):
     """One name in a directory. A symbolic link is neither a directory nor a file. `info`: what the list told of it
-    beside its name, so that nobody has to ask; None: nothing."""
+    beside its name, so that no caller has to ask; None: nothing."""
 
     name: str
     is_dir: bool
@@ -113,7 +113,7 @@ class Writer(Protocol):
         """Give it the mode (and, as root, the owner) of `like`, and this modification time."""
 
     def try_lock(self) -> bool:
-        """Exclude every other writer that asks, in any process, until closed. False: somebody has it."""
+        """Exclude every other writer that asks, in any process, until closed. False: another writer has it."""
 
     def close(self) -> None: ...
     def __enter__(self) -> Writer: ...
@@ -136,7 +136,7 @@ class Lock(Protocol):
     """One byte of the lock file, held."""
 
     def current(self) -> bool:
-        """False when the lock file was removed or replaced meanwhile: the lock excludes nobody."""
+        """False when the lock file was removed or replaced meanwhile: the lock excludes no other process."""
 
     def release(self) -> None: ...
 
@@ -183,8 +183,8 @@ class Driver(Protocol):
         """The names in a directory, in no order."""
 
     def sync_file(self, key: str) -> Info:
-        """Flush the bytes of a file to the device, whoever wrote them; which file that was. For this, a file need not
-        be ours to write."""
+        """Flush the bytes of a file to the device, also those of other processes; which file that was. For this, a
+        file need not be ours to write."""
 
     def touch(self, key: str, mtime_ns: int) -> None:
         """Set the modification time of a file or a directory; the storage notes when that was."""

@@ -49,7 +49,7 @@ class FileIdentity(NamedTuple):
 class HeldFile:
     """A file that is held while its bytes are looked at and until all is done that follows from them (rules 1 and 2).
 
-    The reader holds it; whoever opened that closes it, but not before. `info` is what the file was like when it was
+    The reader holds it; its opener closes it, but not before. `info` is what the file was like when it was
     taken, which is before its bytes were read. Safe between threads.
     """
 

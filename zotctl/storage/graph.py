@@ -256,7 +256,8 @@ def called(facts: ManifestFacts) -> str:
 
 
 def contradicts(facts: ManifestFacts, claim: str) -> bool:
-    """Does the body say something else than whoever calls it `claim`? By its own type, or else by its shape."""
+    """Does the body contradict `claim`, the type that a row or an index gives? By its own type, or else by its
+    shape."""
     if not claim:
         return False
     if facts.stated:
@@ -530,7 +531,7 @@ class ManifestGraph:
         return sorted(claim for claim, counts in self._claims.get(digest, {}).items() if claim and counts)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Each manifest that somebody calls something else than its bytes say, and how that is told."""
+        """Each manifest that a row or an index calls something else than its bytes say, and how that is told."""
         for digest, facts in self.facts.items():
             if wrong := [claim for claim in self.claims(digest) if contradicts(facts, claim)]:
                 yield digest, f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}"

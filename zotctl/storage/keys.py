@@ -9,7 +9,7 @@
         lock                          one byte a repository
         uploads/ID.KEY                resumable uploads; KEY stands for the repository's name
         pool/ALG/EE/ENC               one more hard link of each content
-        trash/RUN/NAME/blobs/ALG/ENC  condemned, by run
+        trash/RUN/NAME/blobs/ALG/ENC  trashed, by run
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
         damaged/ALG/ENC/N             one more hard link of each damaged inode
         quarantine/                   damaged files moved aside where links don't work
@@ -54,7 +54,7 @@ QUARANTINE = f"{HIDDEN}/quarantine"
 LEASES = f"{HIDDEN}/leases"
 TMP = f"{HIDDEN}/tmp"
 WRITE_TRIAL = f"{TMP}/trial"
-"""Of a bucket: is any write answered? Nobody reads it."""
+"""Of a bucket: is any write answered? It is never read."""
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
 RESERVE = f"{HIDDEN}/reserve"
@@ -139,7 +139,7 @@ def trash_run(run: str) -> str:
     return f"{TRASH}/{run}"
 
 
-def condemned(run: str, name: str, digest: Digest) -> str:
+def trashed(run: str, name: str, digest: Digest) -> str:
     return f"{TRASH}/{run}/{blob(name, digest)}"
 
 
@@ -175,7 +175,7 @@ def component(name: str) -> str:
 
 
 def name_of(component: str) -> str:
-    """The repository; "" if no repository has this component, as in an object that somebody else has put there."""
+    """The repository; "" if no repository has this component, as in an object of another program."""
     try:
         return parse_name(component.replace(":", "/"))
     except NameInvalid:
@@ -202,7 +202,7 @@ def first_seen(name: str) -> str:
 
 
 def facts(name: str) -> str:
-    """What the manifests of a repository say, for whoever reads them next."""
+    """What the manifests of a repository say, for the next reader."""
     return f"{COLLECTION}/facts/{name_key(name)}"
 
 

@@ -40,8 +40,8 @@ class Maintenance(Protocol):
         """A blob, looked for again with nothing remembered. NotFound: absent. Damaged: known to be damaged, or a
         stub."""
 
-    def is_condemned(self, name: str, digest: Digest) -> bool:
-        """It is not there, and whoever asks for it gets it back."""
+    def is_trashed(self, name: str, digest: Digest) -> bool:
+        """It is in the trash, and a request for it brings it back."""
 
     def readers(self, digest: Digest, info: Info) -> int:
         """How many repositories have the very same copy."""
@@ -79,13 +79,13 @@ class Maintenance(Protocol):
         """For a job that publishes much and tells of it at its end."""
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
-        """See blobs of a repository, and its index, to the device, whoever wrote them, with `commit` and without: what
-        they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
+        """See blobs of a repository, and its index, to the device, also those of other processes, with `commit` and
+        without: what they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
 
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """Verified bytes, durably enough for an index.json that leads to them. Nobody sees them before."""
+        """Verified bytes, durably enough for an index.json that leads to them. No reader sees them before."""
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
         """Verified bytes into the blobs of a hidden place, of which no list tells. Raises DigestInvalid."""
@@ -94,7 +94,7 @@ class Maintenance(Protocol):
         """Uploads that are not finished, be it that no client goes on with them."""
 
     def discard(self, place: str) -> None:
-        """Remove a hidden place and all in it. The lease of whoever uses it must be held."""
+        """Remove a hidden place and all in it. The lease of the job that uses it must be held."""
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """Replace a file of our own as a whole."""

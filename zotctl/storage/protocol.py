@@ -40,7 +40,7 @@ class Transaction(Protocol):
     def name(self) -> str: ...
 
     def require(self, digest: Digest) -> Info:
-        """A referenced blob, taken back from the trash if it was condemned. Raises NotFound, Damaged."""
+        """A referenced blob, taken back from the trash if it was trashed. Raises NotFound, Damaged."""
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
         """Give a staged manifest its name, durably enough for an index.json that leads to it."""
@@ -82,7 +82,8 @@ class UploadSession(Protocol):
 
     def write(self, buffers: Sequence[Buffer]) -> None: ...
     def save(self) -> None:
-        """What has arrived is there for whoever goes on. `close` does it too, but tells `offset` too late."""
+        """What has arrived is there for the request that continues. `close` does it too, but tells `offset` too
+        late."""
 
     def finish(self, digest: Digest) -> None: ...
     def cancel(self) -> None: ...
@@ -148,7 +149,7 @@ class StoreProtocol(Protocol):
 
     @property
     def index_costs_request(self) -> bool:
-        """Does a look at index.json cost a request? Then nobody looks who need not."""
+        """Does a look at index.json cost a request? Then only callers that need the index look at it."""
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make all of these calls, side by side where each of them is a request; their results in order. After a
@@ -191,7 +192,7 @@ class StoreProtocol(Protocol):
         """Wait until others beside us have changed this index.json; what comes meanwhile goes into the same commit."""
 
     def stage(self, body: bytes) -> str:
-        """Write a manifest where nobody sees it, flushed; `unstage` it whatever happens then."""
+        """Write a manifest where no reader sees it, flushed; `unstage` it whatever happens then."""
 
     def unstage(self, staged: str) -> None: ...
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
@@ -208,7 +209,7 @@ class StoreProtocol(Protocol):
 
     def start_upload(self, name: str, algorithm: str) -> str: ...
     def begin_upload(self, name: str, algorithm: str) -> UploadSession:
-        """One that nobody can resume: for a blob that comes in a single request."""
+        """One that no other request can resume: for a blob that comes in a single request."""
 
     def upload_offset(self, name: str, upload_id: str) -> int: ...
     def resume_upload(self, name: str, upload_id: str) -> UploadSession: ...

@@ -46,7 +46,7 @@ _decode = msgspec.json.Decoder(dict[str, StampedFacts]).decode
 
 
 def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
-    """None: it is too large, or nobody could tell later whether it is of the same code."""
+    """None: it is too large, or a later process could not tell whether it is of the same code."""
     if not _code():
         return None
     packed = zlib.compress(_encode(known), 1)

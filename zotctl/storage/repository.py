@@ -251,7 +251,7 @@ class Repository:
         return self._root.protocol.start_upload(self.name, algorithm)
 
     def begin_upload(self, algorithm: str = "sha256") -> Upload:
-        """An upload within one request, which nobody else can go on with."""
+        """An upload within one request, which no other request can continue."""
         self._writable()
         return Upload(self._root.protocol.begin_upload(self.name, algorithm), self._root.graph(self.name))
 
@@ -320,7 +320,7 @@ class Repository:
     def put_manifest(
         self, manifest: Manifest, body: bytes, tags: Sequence[str] = (), condition: Condition | None = None
     ) -> None:
-        """Store a checked manifest and its tags as one commit, together with whoever else is waiting.
+        """Store a checked manifest and its tags as one commit, together with the other changes that are waiting.
 
         `condition` is asked within the commit: of two writers with the same one, the second sees the first.
 

@@ -112,11 +112,11 @@ class Root:
             self.report_damage(name, "index.json", error.message)
             return False
         except StorageError:
-            return True  # it is there: whoever looks into it is told why that can't be done (I15)
+            return True  # it is there: a caller that looks into it is told why that can't be done (I15)
         return True
 
     def refuse_invalid(self, name: str) -> None:
-        """A layout that is not served takes no push either: whoever owns it has to put it right (I9)."""
+        """A layout that is not served takes no push either: its owner has to put it right (I9)."""
         try:
             self.protocol.read_index(name)
         except NotFound:

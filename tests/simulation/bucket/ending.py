@@ -61,8 +61,8 @@ def _may_stay(machine: Machine, key: str) -> bool:
     if (blob := place_of(key)) is not None:
         names = [blob[0]] if blob[0] else list(machine.ghost.repos)
         return any(blob[1] in _needed(machine, name) for name in names)
-    if (hold := held_by(key)) is not None:
-        return hold[1] in _needed(machine, hold[0])
+    if (reservation := held_by(key)) is not None:
+        return reservation[1] in _needed(machine, reservation[0])
     return not key.startswith((keys.INTENTS, keys.UPLOADS, keys.STAGED))
 
 

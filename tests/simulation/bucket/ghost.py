@@ -91,7 +91,7 @@ class Ghost:
         self.gone: dict[Blob, int] = {}
         """The step at which that was answered the last time."""
         self.written: dict[Blob, int] = {}
-        """The step at which a hold, or a repository's own copy, was written the last time."""
+        """The step at which a reservation, or a repository's own copy, was written the last time."""
         for key, found in self.stored.items():
             if key.endswith("/index.json"):
                 self.repos[keys.parent(key)] = Repo(parse(found.body))
@@ -131,10 +131,14 @@ class Ghost:
             self.written[blob] = self.machine.steps
 
     def _vanished(self, process: Process, op: Op | None, key: str) -> None:
-        if (hold := held_by(key)) is not None:
-            self._excuse(op, *hold)
-            if self.dedupe and blob_key(*hold) not in self.stored and hold[1] not in self.repo(hold[0]).needed:
-                self._require_reserve(process, hold, "its hold is gone")
+        if (reservation := held_by(key)) is not None:
+            self._excuse(op, *reservation)
+            if (
+                self.dedupe
+                and blob_key(*reservation) not in self.stored
+                and reservation[1] not in self.repo(reservation[0]).needed
+            ):
+                self._require_reserve(process, reservation, "its reservation is gone")
         elif (place := place_of(key)) is not None:
             for name in [place[0]] if place[0] else list(self.repos):
                 self._excuse(op, name, place[1])
@@ -232,8 +236,8 @@ class Ghost:
             self.fail(process, "I6", f"{digest} was reserved in {repo} and is not there")
 
     def _has_right(self, repo: str, digest: str) -> bool:
-        hold = f"{keys.RESERVATIONS}/{digest.replace(':', '/')}/{keys.component(repo)}"
-        return hold in self.stored or blob_key(repo, digest) in self.stored or digest in self.repo(repo).needed
+        reservation = f"{keys.RESERVATIONS}/{digest.replace(':', '/')}/{keys.component(repo)}"
+        return reservation in self.stored or blob_key(repo, digest) in self.stored or digest in self.repo(repo).needed
 
     def refused(self, process: Process, repo: str, digests: Sequence[str]) -> None:
         """A manifest was refused, for these are not there: was none of them reserved before it was sent?"""

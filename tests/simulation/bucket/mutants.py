@@ -48,7 +48,7 @@ def _sign_when_deleting(self: Deletion, dated: float) -> None:
             self._objects.execute(self._objects.sign_deletes(doomed, SIGNED_FOR))
 
 
-def _unspoken(self: DeletionIntents, condemned: Iterable[str]) -> str:
+def _unspoken(self: DeletionIntents, announced: Iterable[str]) -> str:
     return keys.intent("none")
 
 
@@ -119,7 +119,7 @@ _write_reservation = Reservations._write_reservation
 
 
 def _write_once(self: Reservations, name: str, digest: Digest) -> Since:
-    """A hold is left as it is, however old."""
+    """A reservation is left as it is, however old."""
     if self._context.head(keys.reservation(digest, name)) is None:
         return _write_reservation(self, name, digest)
     return self.now(name)
@@ -138,7 +138,7 @@ _reserve_bytes = Reservations._reserve_bytes
 
 
 def _as_if_new(self: Reservations, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
-    """Then nobody looks after P2 whether the hold is still there."""
+    """Then nobody looks after P2 whether the reservation is still there."""
     return _reserve_bytes(self, name, digest, new)[0], False
 
 
@@ -242,7 +242,9 @@ OFF: dict[str, Off] = {
         3000,
     ),
     "C4: the fence": Off([(Deletion, "fence", _nothing)], ("bucket sleeper",), 3000),
-    "C5: holds are looked at again": Off([(Deletion, "recheck", _nothing)], ("bucket push gc gc", "bucket wait"), 3000),
+    "C5: reservations are looked at again": Off(
+        [(Deletion, "recheck", _nothing)], ("bucket push gc gc", "bucket wait"), 3000
+    ),
     "C7: not while an outcome is unknown": Off(
         [(Deletion, "_delete", _over_whatever_happens)],
         ("bucket late delete",),
@@ -262,10 +264,10 @@ OFF: dict[str, Off] = {
     "unasked since first seen": Off(
         [(Eligibility, "is_unasked", lambda *arguments: True)], ("bucket remembered", "bucket wait"), 3000
     ),
-    "P1: holds are written again": Off(
+    "P1: reservations are written again": Off(
         [(Reservations, "_write_reservation", _write_once)], ("bucket push gc gc", "bucket wait"), 3000
     ),
-    "P2 for a fresh hold, too": Off(
+    "P2 for a fresh reservation, too": Off(
         [
             (Reservations, "reserve", _fresh_needs_no_p2),
             (Reservations, "reserve_all", _all_fresh_need_no_p2),

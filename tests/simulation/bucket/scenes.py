@@ -155,7 +155,7 @@ def _scrub(rng: Random) -> Cast:
 
 
 def _sleeper(rng: Random) -> Cast:
-    """Stopped in the middle of a push, for longer than collectors take to condemn what it was reserved."""
+    """Stopped in the middle of a push, for longer than collectors take to announce what it was reserved."""
     image, push = rng.choice([M1, M2]), rng.choice([a.pusher, a.reserved])
     return [("push", push("a", image, "new")), ("gc", b.collectors(4, 1.05))]
 
@@ -172,7 +172,7 @@ def _stopped_gc(rng: Random) -> Cast:
 
 
 def _remembered(rng: Random) -> Cast:
-    """Answered from memory, as late as may be, while collectors see when the hold was written."""
+    """Answered from memory, as late as may be, while collectors see when the reservation was written."""
     image, again = rng.choice([M0, M1]), rng.choice([0.2, 0.24, 0.6])
 
     def head(client: a.Client) -> None:

@@ -55,24 +55,24 @@ def each_fault(mode: str, actors: list[Actor], fault: str, every: int) -> Iterat
 # -- a small collector ----------------------------------------------------------------------------
 
 
-def condemner(repo: str, *digests: str) -> Script:
+def batch_deleter(repo: str, *digests: str) -> Script:
     """The blobs are old, unreachable, and were seen to be so long ago, unless somebody was reserved them just now."""
 
     def work(client: a.Client, run: Run) -> None:
         root = run.roots[0]
         needed = mark(root, repo).reachable
         found = [
-            _condemned(bucket_of(root).context, client, repo, digest) for digest in digests if digest not in needed
+            _announced(bucket_of(root).context, client, repo, digest) for digest in digests if digest not in needed
         ]
         list(Batches(root, run.check).carry_out([one for one in found if one is not None]))
 
     return lambda client: client.job("gc", "gc", lambda run: work(client, run))
 
 
-def _condemned(context: BucketContext, client: Any, repo: str, digest: str) -> Candidate | None:
+def _announced(context: BucketContext, client: Any, repo: str, digest: str) -> Candidate | None:
     known = parse_digest(digest)
     blob = context.head(keys.shared(known) if context.dedupe else keys.blob(repo, known))
     prefix = keys.reservations(known) if context.dedupe else keys.reservation(known, repo)
-    holds = {found.key: found for found in context.objects.list(prefix)}
-    young = [hold for hold in holds.values() if hold.age < client.machine.delay]
-    return Candidate(known, "" if context.dedupe else repo, holds, blob) if blob and not young else None
+    reservations = {found.key: found for found in context.objects.list(prefix)}
+    young = [reservation for reservation in reservations.values() if reservation.age < client.machine.delay]
+    return Candidate(known, "" if context.dedupe else repo, reservations, blob) if blob and not young else None

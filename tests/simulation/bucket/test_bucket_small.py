@@ -11,7 +11,7 @@ from tests.simulation.bucket import actors as b
 from tests.simulation.bucket.actors import Script
 from tests.simulation.bucket.ghost import DELAY
 from tests.simulation.bucket.scheduler import Actor, Failure
-from tests.simulation.bucket.small import all_schedules, condemner, each_fault
+from tests.simulation.bucket.small import all_schedules, batch_deleter, each_fault
 from tests.simulation.content import M0, M1, M5
 from tests.simulation.test_simulation import DEEP
 from zotctl.jobs.bucket.deletion import Candidate, Deletion
@@ -31,13 +31,13 @@ def _push(*tags: str, head: bool = False) -> Script:
 
 
 SMALL: dict[str, Callable[[], tuple[Script, Script, tuple[float, ...]]]] = {
-    "push, condemn": lambda: (_push("n"), condemner("a", *M1.blobs), ()),
-    "push, condemn, clock": lambda: (_push("n"), condemner("a", *M1.blobs), (LIFETIME + 1,)),
-    "reserved, condemn": lambda: (a.reserved("a", M1, "n"), condemner("a", *M1.blobs), ()),
-    "frozen, condemn": lambda: (a.reserved("a", M1, "n"), condemner("a", *M1.blobs), (1.3 * DELAY,)),
-    "mount, condemn": lambda: (b.patient(a.mounter("a", "b", M1, "n")), condemner("a", *M1.blobs), ()),
-    "condemn, condemn": lambda: (condemner("a", *M1.blobs), condemner("a", *M1.blobs), ()),
-    "delete blob, condemn": lambda: (a.blob_deleter("a", *M1.blobs), condemner("a", *M1.blobs), ()),
+    "push, announce": lambda: (_push("n"), batch_deleter("a", *M1.blobs), ()),
+    "push, announce, clock": lambda: (_push("n"), batch_deleter("a", *M1.blobs), (LIFETIME + 1,)),
+    "reserved, announce": lambda: (a.reserved("a", M1, "n"), batch_deleter("a", *M1.blobs), ()),
+    "frozen, announce": lambda: (a.reserved("a", M1, "n"), batch_deleter("a", *M1.blobs), (1.3 * DELAY,)),
+    "mount, announce": lambda: (b.patient(a.mounter("a", "b", M1, "n")), batch_deleter("a", *M1.blobs), ()),
+    "announce, announce": lambda: (batch_deleter("a", *M1.blobs), batch_deleter("a", *M1.blobs), ()),
+    "delete blob, announce": lambda: (a.blob_deleter("a", *M1.blobs), batch_deleter("a", *M1.blobs), ()),
     "push, delete blob": lambda: (_push("n"), a.blob_deleter("a", M1.blobs[1]), ()),
     "tag, untag": lambda: (a.tagger("a", M0, "u"), a.untagger("a", "t"), ()),
     "new, new": lambda: (a.pusher("n", M5, "u", head=False), a.pusher("n", M5, "v", head=False), ()),
@@ -59,7 +59,7 @@ def test_every_schedule_of_two(pair: str, mode: str) -> None:
 CRASHING: dict[str, Callable[[], Script]] = {
     "push": lambda: a.pusher("n", M1, "t"),
     "collect": b.collector,
-    "condemn": lambda: condemner("a", *M1.blobs),
+    "announce": lambda: batch_deleter("a", *M1.blobs),
     "delete": lambda: a.manifest_deleter("a", M0),
 }
 
@@ -76,7 +76,7 @@ def test_a_crash_before_each_request(name: str, mode: str) -> None:
 @pytest.mark.parametrize("fault", ["lost", "never", "late", "slow", "away"])
 def test_each_request_without_an_answer(fault: str, mode: str) -> None:
     """Of a push and a collector behind it, and the other way round. Every third, in CI each."""
-    push, gc = Actor("push", b.patient(_push("n"))), Actor("gc", condemner("a", *M1.blobs))
+    push, gc = Actor("push", b.patient(_push("n"))), Actor("gc", batch_deleter("a", *M1.blobs))
     for actors in ([push, gc], [gc, push]):
         hold(each_fault(mode, actors, fault, 1 if DEEP else 3))
 
@@ -109,11 +109,11 @@ def _own_only(self: Candidate) -> set[str]:
 
 
 OFF: dict[str, tuple[type, str, object, str, str]] = {
-    "C3: an intent": (Deletion, "announce", _no_intent, "push, condemn", "own"),
-    "C4: a fence": (Deletion, "_fence", _marks_without_fence, "frozen, condemn", "own"),
-    "C4: of all who hold it": (Candidate, "names", property(_own_only), "frozen, condemn", "pool"),
-    "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "reserved, condemn", "own"),
-    "P2: the hold is still there": (Reservations, "_reserve_bytes", _as_if_new, "push, condemn", "pool"),
+    "C3: an intent": (Deletion, "announce", _no_intent, "push, announce", "own"),
+    "C4: a fence": (Deletion, "_fence", _marks_without_fence, "frozen, announce", "own"),
+    "C4: of all who reservation it": (Candidate, "names", property(_own_only), "frozen, announce", "pool"),
+    "C5: a look at what was written since": (Deletion, "recheck", _no_recheck, "reserved, announce", "own"),
+    "P2: the reservation is still there": (Reservations, "_reserve_bytes", _as_if_new, "push, announce", "pool"),
 }
 
 

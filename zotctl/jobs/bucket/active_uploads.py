@@ -1,4 +1,4 @@
-"""Uploads that somebody still goes on with: what their push has sent before is left for it (I6)."""
+"""Uploads that a client still continues: what their push has sent before is left for it (I6)."""
 
 from __future__ import annotations
 

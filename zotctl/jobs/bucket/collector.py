@@ -189,12 +189,12 @@ class BucketCollector:
         self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
         due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
-        found = self._context.each([partial(self._condemn, name, seen, *each) for each in due])
+        found = self._context.each([partial(self._candidate, name, seen, *each) for each in due])
         self._take(seen, [one for one in found if one is not None])
 
     def _is_whole(self, digest: Digest, found: Object) -> bool:
-        """Can its repository do with it, so that nobody needs another copy to heal it from?"""
-        return not (is_stub(digest, found.size) or bucket_of(self._root).damaged.holds(digest, found))
+        """Is it good enough for its repository, so that no other copy is needed to heal it?"""
+        return not (is_stub(digest, found.size) or bucket_of(self._root).damaged.has(digest, found))
 
     def _is_due(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> bool:
         """False: not yet."""
@@ -203,12 +203,12 @@ class BucketCollector:
         self._judge.tell(name, seen, digest, blob)
         return self._judge.is_due(seen, blob.key) and not self._is_shared_by_zot()
 
-    def _condemn(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> Candidate | None:
-        """None: somebody may have been reserved it since."""
-        hold = self._context.head(keys.reservation(digest, name))
-        found = [blob, hold] if hold else [blob]
+    def _candidate(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> Candidate | None:
+        """None: it may have been reserved since."""
+        reservation = self._context.head(keys.reservation(digest, name))
+        found = [blob, reservation] if reservation else [blob]
         if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
-            return Candidate(digest, name, {hold.key: hold} if hold else {}, blob)
+            return Candidate(digest, name, {reservation.key: reservation} if reservation else {}, blob)
         return None
 
     def _is_shared_by_zot(self) -> bool:
@@ -220,22 +220,22 @@ class BucketCollector:
                     self._run.error(self._root.label, Unsupported(SHARED_BY_ZOT), self._root)
             return self._stubs
 
-    def _take(self, seen: FirstUnreachable, condemned: list[Candidate]) -> None:
+    def _take(self, seen: FirstUnreachable, candidates: list[Candidate]) -> None:
         """C2 to C7, after it is written down what was seen."""
         if self._dry:
             return
         if self._options.delay:
             seen.save()
-        if not condemned:
+        if not candidates:
             return
         with self._deleting:
-            self._carry_out(condemned)
+            self._carry_out(candidates)
 
-    def _carry_out(self, condemned: list[Candidate]) -> None:
+    def _carry_out(self, candidates: list[Candidate]) -> None:
         if self._refused:
             return
         try:
-            for gone in self._batches.carry_out(condemned):
+            for gone in self._batches.carry_out(candidates):
                 if gone.blob is not None:
                     self._run.add("purged")
                     self._run.add("purged_bytes", gone.blob.size)
@@ -253,8 +253,8 @@ class BucketCollector:
         if self._run.whole and self._root.label not in self._run.unlisted:
             with self._run.guarded(self._root.label, self._root):
                 shared = Shared(self._root, self._judge, self._known)
-                condemned = shared.condemned()
-                self._take(shared.seen, condemned)
+                candidates = shared.candidates()
+                self._take(shared.seen, candidates)
         if not self._dry:
             with self._run.guarded(self._root.label, self._root):
                 leftovers.sweep(self._run, self._root, self._options.delay, self._known, self._judge.ahead)

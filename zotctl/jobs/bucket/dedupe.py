@@ -116,7 +116,7 @@ class _Conversion:
         return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
 
     def _is_sound(self, key: str, digest: Digest) -> bool:
-        """Reads it, and tells nobody."""
+        """Reads it, and reports nothing."""
         return self._look(key, digest).good
 
     def _pool_is_sound(self, digest: Digest) -> bool:
@@ -248,14 +248,14 @@ class _Pooling(_Conversion):
 
     @property
     def _age(self) -> float:
-        """Whoever was told a URL of the old place has read it by then."""
+        """A client that was given a URL of the old place has read it by then."""
         s3 = (self._root.config.s3 if self._root.config is not None else None) or S3Config()
         return max(SETTLED, s3.redirect_lifetime if s3.redirect else 0.0)
 
     def _wait(self, name: str, seconds: float) -> None:
         until = self._run.clock.elapsed() + seconds
         if seconds:
-            self._run.progress(0, None, "bytes", f"{name}: waiting until nobody reads the old copies")
+            self._run.progress(0, None, "bytes", f"{name}: waiting until no client reads the old copies")
         while (left := until - self._run.clock.elapsed()) > 0:
             self._run.check()
             self._run.clock.sleep(min(1.0, left))

@@ -1,7 +1,8 @@
 """One batch of what a collector takes from a bucket, by the steps C2 to C7 of docs/design/bucket.md.
 
 Nothing that was found in C1 is trusted: each repository is marked again on the very index.json that is fenced (C4), and
-each hold and each object must still be what it was (C5). What is not, is spared, and another run looks at it again.
+each reservation and each object must still be what it was (C5). What is not, is spared, and another run looks at it
+again.
 """
 
 from __future__ import annotations
@@ -22,31 +23,34 @@ from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
 FENCES = 3
-"""How often an index.json that somebody is writing is marked and fenced again, before its content is spared."""
+"""How often an index.json that is being written is marked and fenced again, before its content is spared."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     """What shall go of one digest. `name`: the repository in which it lies, "" for the pool.
 
-    `holds` by key, as they were: those that go, and with them the rights of their repositories. `blob`: the object, as
-    it was; None: it stays, or there is none. `kept`: holds that stay, of repositories with a copy of their own.
+    `reservations` by key, as they were: those that go, and with them the rights of their repositories. `blob`: the
+    object, as it was; None: it stays, or there is none. `kept`: reservations that stay, of repositories with a copy
+    of their own.
     """
 
     digest: Digest
     name: str
-    holds: Mapping[str, Object]
+    reservations: Mapping[str, Object]
     blob: Object | None
     kept: Mapping[str, Object] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
         """Repositories that can use it no more: each must know before (C4)."""
-        return {keys.reserved_for(hold) for hold in self.holds} | ({self.name} if self.name else set())
+        return {keys.reserved_for(reservation) for reservation in self.reservations} | (
+            {self.name} if self.name else set()
+        )
 
     @property
     def places(self) -> set[str]:
-        """Where whoever wants it would look it up among the intents (P2)."""
+        """Where a push that wants it would look it up among the intents (P2)."""
         found = {keys.blob(name, self.digest) for name in self.names}
         return found | ({self.blob.key} if self.blob else set())
 
@@ -54,15 +58,17 @@ class Candidate:
         """One of its repositories needs it after all. None: nothing is left to go."""
         if name == self.name:
             return None
-        holds = {key: hold for key, hold in self.holds.items() if keys.reserved_for(key) != name}
-        return replace(self, holds=holds, blob=None) if holds else None
+        reservations = {
+            key: reservation for key, reservation in self.reservations.items() if keys.reserved_for(key) != name
+        }
+        return replace(self, reservations=reservations, blob=None) if reservations else None
 
 
 class Deletion:
-    def __init__(self, root: Root, condemned: Sequence[Candidate]) -> None:
+    def __init__(self, root: Root, candidates: Sequence[Candidate]) -> None:
         self._root, self._protocol, self._context = root, bucket_of(root), bucket_of(root).context
         self._objects = self._context.objects
-        self._left = list(condemned)
+        self._left = list(candidates)
         self._markers: dict[str, ReachableBlobs] = {}
         self.took = 0.0
         """Seconds that C6 took."""
@@ -121,14 +127,14 @@ class Deletion:
         self._left = kept + [rest for each in spared if (rest := each.without(name)) is not None]
 
     def _fence(self, name: str) -> set[str] | None:
-        """What the repository needs as it stands now, and until somebody reservations it more. None: not to be
+        """What the repository needs as it stands now, and until it is reserved again. None: not to be
         known."""
         marker = self._marker(name)
         for _ in range(FENCES):
             try:
                 marks = marker.now()
             except NotFound:
-                return set()  # whoever makes it makes it empty, with an epoch of its own
+                return set()  # it is made empty, with an epoch of its own
             except LayoutInvalid:
                 return None
             if marks.faults:
@@ -139,7 +145,7 @@ class Deletion:
         return None
 
     def recheck(self) -> None:
-        """C5. Whoever was reserved it since C1 has written a hold; whoever comes after sees the intent."""
+        """C5. A push that reserved it since C1 has written a reservation; a later one sees the intent."""
         looks = self._context.each([partial(self._is_as_it_was, each) for each in self._left])
         self._left = [each for each, same in zip(self._left, looks, strict=True) if same]
 
@@ -149,12 +155,12 @@ class Deletion:
             now = {held: found} if (found := self._context.head(held)) is not None else {}
         else:
             now = {found.key: found for found in self._objects.list(keys.reservations(each.digest))}
-        then = {**each.holds, **each.kept}
-        if any(not _same(now.get(key), hold) for key, hold in then.items()):
+        then = {**each.reservations, **each.kept}
+        if any(not _same(now.get(key), reservation) for key, reservation in then.items()):
             return False
         if each.blob is None:
             return True
-        copies = (keys.blob(keys.reserved_for(hold), each.digest) for hold in each.kept)
+        copies = (keys.blob(keys.reserved_for(reservation), each.digest) for reservation in each.kept)
         return (
             now.keys() == then.keys()
             and _same(self._context.head(each.blob.key), each.blob)
@@ -162,7 +168,8 @@ class Deletion:
         )
 
     def execute(self, dated: float) -> None:
-        """C6. The holds first: a blob without holds is garbage, a hold without a blob a lie."""
+        """C6. Deletes reservations first: a crash then leaves an unreferenced blob, never a reservation that points
+        nowhere."""
         began = self._context.clock.elapsed()
         for doomed in self._doomed():
             if doomed:
@@ -184,7 +191,7 @@ class Deletion:
         self.over = before
 
     def _doomed(self) -> Iterator[list[str]]:
-        yield [hold for each in self._left for hold in each.holds]
+        yield [reservation for each in self._left for reservation in each.reservations]
         yield [each.blob.key for each in self._left if each.blob is not None]
 
     def withdraw(self, intent: str) -> None:
@@ -211,10 +218,10 @@ class Batches:
         self._root, self._check, self._size = root, check, self.LARGEST
         self._allowed = False
 
-    def carry_out(self, condemned: Iterable[Candidate]) -> Iterator[Candidate]:
-        """What is gone. A batch of which nobody knows the outcome, or that was too late, is left to another run.
+    def carry_out(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """What is gone. A batch whose outcome is unknown, or that was too late, is left to another run.
         Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
-        todo = [part for each in condemned for part in split(each, self.LARGEST)]
+        todo = [part for each in candidates for part in split(each, self.LARGEST)]
         if todo and not self._allowed:
             bucket_of(self._root).maintenance.require_collection()
             self._allowed = True
@@ -232,7 +239,7 @@ class Batches:
     def _cut(self, todo: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         count, names = 0, set[str]()
         for at, each in enumerate(todo):
-            count += max(1, len(each.holds))
+            count += max(1, len(each.reservations))
             names |= each.names
             if at and (count > self._size or len(names) > self.MOST_FENCES):
                 return todo[:at], todo[at:]
@@ -240,10 +247,10 @@ class Batches:
 
 
 def split(each: Candidate, most: int) -> Iterator[Candidate]:
-    """What thousands of repositories have held loses its holds first, and goes with the last of them."""
-    holds = list(each.holds.items())
+    """What thousands of repositories have held loses its reservations first, and goes with the last of them."""
+    reservations = list(each.reservations.items())
     most = min(most, Batches.MOST_FENCES)
-    while len(holds) > most:
-        yield replace(each, holds=dict(holds[:most]), blob=None)
-        holds = holds[most:]
-    yield replace(each, holds=dict(holds))
+    while len(reservations) > most:
+        yield replace(each, reservations=dict(reservations[:most]), blob=None)
+        reservations = reservations[most:]
+    yield replace(each, reservations=dict(reservations))

@@ -74,16 +74,16 @@ class Eligibility:
         """It is unreachable; from the first run that finds it so, its delay runs."""
         seen.note(blob.key, self.now)
         if seen.is_new(blob.key):
-            self._run.item(action="condemn", repository=name, digest=str(digest), size_bytes=blob.size)
-            self._run.add("condemned")
-            self._run.add("condemned_bytes", blob.size)
+            self._run.item(action="unreachable", repository=name, digest=str(digest), size_bytes=blob.size)
+            self._run.add("unreachable")
+            self._run.add("unreachable_bytes", blob.size)
 
     def is_due(self, seen: FirstUnreachable, key: str) -> bool:
         return seen.note(key, self.now) + self.delay <= self.now
 
     def is_unasked(self, seen: FirstUnreachable, key: str, found: Iterable[Object]) -> bool:
-        """Was it reserved to nobody since it was first seen? A reservation may be younger than its hold by a window,
-        for which a server answers from memory. Else the delay begins anew."""
+        """Was it reserved for no repository since it was first seen? A reservation may be younger than its object by a
+        window, for which a server answers from memory. Else the delay begins anew."""
         if not self.delay:
             return True
         since = seen.note(key, self.now)

@@ -2,7 +2,7 @@
 (docs/design/bucket.md#c1).
 
 It takes the place of the trash: what a deletion sets free is there for the delay from the run that found it, for
-whoever is in the middle of a pull. Lost, the delay begins anew; of two collectors the slower one's note is dropped.
+a client in the middle of a pull. Lost, the delay begins anew; of two collectors the slower one's note is dropped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FirstUnreachable:
         return key not in self._before
 
     def again(self, key: str, now: float) -> None:
-        """Somebody was reserved it since, so that it may have been reachable between two runs."""
+        """It was reserved since, so that it may have been reachable between two runs."""
         self._now[key] = now
 
     def at(self, key: str) -> float | None:

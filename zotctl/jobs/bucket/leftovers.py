@@ -16,7 +16,7 @@ from zotctl.storage.root import Root
 
 
 def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
-    """Everything that is older than the delay and that nobody goes on with."""
+    """Everything that is older than the grace period and that no client continues."""
     _uploads(run, root, max(delay, JUST_BEGUN), ahead)
     _gone_by(root, keys.INTENTS, ahead)  # of collectors that have died
     _gone_by(root, keys.TMP, ahead)  # of those who died while they tried out the server
@@ -33,7 +33,7 @@ def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
 
 
 def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
-    """Twice as old as an intent that counts, so that nobody is in the middle of it."""
+    """Twice as old as an intent that counts, so that no collector is in the middle of it."""
     objects = bucket_of(root).context.objects
     for found in objects.list(f"{directory}/"):
         if ahead.age(found) > 2 * LIFETIME:

@@ -22,7 +22,7 @@ from zotctl.storage.file_identity import FileIdentity, HeldFile
 from zotctl.storage.root import Root
 
 SETTLED = 2.0
-"""Seconds since the last write after which nobody is still writing a file in place, as zot writes manifests."""
+"""Seconds since the last write after which a file is no longer being written in place, as zot writes manifests."""
 ATTEMPTS = 3
 
 

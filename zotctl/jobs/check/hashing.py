@@ -24,7 +24,7 @@ QUEUE = 4
 
 
 class HashingStopped(Exception):
-    """Nobody waits for this any more."""
+    """No caller waits for this any more."""
 
 
 class Hasher:

@@ -10,13 +10,13 @@ from zotctl.jobs.report import DAMAGE_KINDS, Finding, Report
 _LAYOUT = frozenset({"invalid_index", "invalid_layout"})
 _CONTENT = DAMAGE_KINDS - _LAYOUT - {"wire"}
 _ON_STORES = ("gc", "scrub", "dedupe")
-"""`verify` may have looked at an archive, or at the registry of somebody else."""
+"""`verify` may have looked at an archive, or at another operator's registry."""
 
 _HEAL = "push it again, or run `zotctl scrub --repair`, with `--from LAYOUT|URL` where an intact copy may be"
 
 
 def hints(report: Report) -> Iterator[str]:
-    """What somebody can do about the findings of a run."""
+    """What an operator can do about the findings of a run."""
     if report.job not in _ON_STORES:
         return
     left = [finding for finding in report.findings if finding.action != "repaired"]

@@ -283,7 +283,7 @@ class LayoutCheck:
                 self._blob(folder.rpartition("/")[2], entry)
 
     def _blob(self, algorithm: str, entry: Entry) -> None:
-        """What has no digest for a name is nobody's, and a link is no blob."""
+        """What has no digest for a name is not ours, and a link is no blob."""
         digest = digest_named(algorithm, entry.name)
         if digest is None:
             return
@@ -324,14 +324,14 @@ class LayoutCheck:
             yield Remark("unreadable", reason)
 
     def _is_over(self, trouble: Trouble, digest: str) -> bool:
-        """It was so a moment ago, or it is in the trash, from where whoever asks for it gets it back."""
+        """It was so a moment ago, or it is in the trash, from where a request brings it back."""
         root, blob = self._root, keys.blob(self._name, check_digest(digest))
         if trouble.kind == "size_mismatch":
             now = root.stat(blob)
             return now is None or now.size != self._repo.present.get(digest)
         if trouble.kind not in ("missing_blob", "missing_manifest"):
             return False
-        if root.maintenance.is_condemned(self._name, check_digest(digest)):
+        if root.maintenance.is_trashed(self._name, check_digest(digest)):
             self._run.item(action="note", repository=self._name, digest=digest,
                            reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
             return True

@@ -63,13 +63,13 @@ class Outcome:
             self._damage(repo, self._view(repo))
 
     def of_left(self, root: Root, name: str, damaged: Sequence[HashResult]) -> None:
-        """Damage that whoever shares content leaves where it is, in one repository: told in each run, and counted."""
+        """Damage that `dedupe` leaves where it is, in one repository: told in each run, and counted."""
         if damaged:
             self._run.add("left_damaged", len(damaged))
             self.of_part(RepositoryCheck(root, name, damaged=list(damaged)))
 
     def of_hidden(self, root: Root) -> None:
-        """What a dead process left in our own directory; damaged content that nobody needs any more goes."""
+        """What a dead process left in our own directory; damaged content that is not needed any more goes."""
         now = self._run.clock.now()
         for trouble in temporaries(root, now):
             self._report(root, "", trouble.digest, trouble.kind, trouble.reason, None, {"path": trouble.path})

@@ -15,4 +15,4 @@ def probe(run: Run) -> None:
         found, said = jobs_of(root).probe()
         for ability, answer in found.items():
             run.item(root=root.label, ability=ability, answer=answer)
-        run.item(root=root.label, ability="result", answer=said)
+        run.item(root=root.label, ability="verdict", answer=said)

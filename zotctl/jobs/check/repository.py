@@ -24,7 +24,7 @@ from zotctl.storage.index import Index, nameless
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE = 3600.0
-"""Seconds after which nobody is going to finish what was begun."""
+"""Seconds after which what was begun counts as abandoned."""
 
 
 _TOLD: dict[str, Kind] = {
@@ -148,7 +148,7 @@ class RepositoryCheck:
         return self.listed and not self.left
 
     def blobs(self) -> Iterator[tuple[Digest, Info]]:
-        """Whatever has a digest for a name, with its inode. Anything else is nobody's business."""
+        """Whatever has a digest for a name, with its inode. Anything else is not ours."""
         for algorithm in self._scan(keys.blobs(self.name)):
             if algorithm.is_dir:
                 for entry in self._scan(keys.blobs_of(self.name, algorithm.name)):

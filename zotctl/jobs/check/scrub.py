@@ -423,7 +423,7 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
     try:
         entries = {entry.name: entry for entry in root.driver.scan(directory)}
     except (NotFound, PermissionRefused):
-        return  # whoever lists the repositories tells of what can't be read
+        return  # the walk over the repositories tells of what can't be read
     has_rest = directory and "blobs" in entries and "index.json" in entries
     if has_rest and "oci-layout" not in entries and _is_lost(root, directory):
         yield directory
@@ -433,7 +433,7 @@ def _strays(root: Root, directory: str) -> Iterator[str]:
 
 
 def _is_lost(root: Root, directory: str) -> bool:
-    """Nobody is making it right now."""
+    """It is not being made right now."""
     info = root.stat(directory)
     old = info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > 2.0
     return old and root.stat(keys.layout(directory)) is None

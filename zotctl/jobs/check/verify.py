@@ -28,7 +28,7 @@ from zotctl.storage.root import Root, no_store
 YOUNG = 2.0
 """Seconds: a directory that was changed just now may be a layout that is being made, or removed."""
 DEAD = 86400.0
-"""Seconds after which nobody goes on with an upload."""
+"""Seconds after which an upload counts as abandoned."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _dead_uploads(root: Root, ages: Ages) -> Iterator[Remark]:
     if dead:
         size = sum(upload.size for upload in dead)
         what = f"{counted(len(dead), 'upload')} with {counted(size, 'byte')}"
-        reason = f"{what} that nobody goes on with, for gc to remove"
+        reason = f"{what} that no client continues, for gc to remove"
         yield Remark("orphan", reason, details={"path": f"{root.label}/{keys.UPLOADS}", "size_bytes": size})
 
 

@@ -341,7 +341,7 @@ class _Repository:
         """What is absent is 404, with an error that a client can read (Error Codes)."""
         self._absent(f"/v2/{self._name}/manifests/{ABSENT}", "MANIFEST_UNKNOWN")
         self._absent(f"/v2/{self._name}/blobs/{ABSENT}", "BLOB_UNKNOWN")
-        with suppress(PermissionRefused):  # some tell nobody which names there are
+        with suppress(PermissionRefused):  # some registries never tell which names there are
             self._absent(f"/v2/{ABSENT_NAME}/tags/list", "NAME_UNKNOWN")
             self._absent(f"/v2/{ABSENT_NAME}/manifests/latest", "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
 

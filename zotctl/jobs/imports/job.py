@@ -1,7 +1,7 @@
 """import-layout: take image layouts of any tool into the store, without a push.
 
 Repository by repository: what is missing is copied and hashed on the way, all blobs first, manifests after
-what they list, and then one commit of index.json brings all rows. Until then nobody sees anything, so a run
+what they list, and then one commit of index.json brings all rows. Until then no reader sees anything, so a run
 may die anywhere, and the next one skips what is there. It works on the steps of every push, beside any
 number of servers.
 """
@@ -416,7 +416,7 @@ class _Import:
                 self._faults[text] = Fault(text, "invalid_manifest", error.message)
 
     def _require_one_size(self, digest: str) -> None:
-        """Whoever lists a manifest says its size. Raises Unusable."""
+        """The row or index that lists a manifest says its size. Raises Unusable."""
         facts = self.graph.facts.get(digest)
         for size in self.graph.sizes(digest) if facts else ():
             if facts and size != facts.size:
@@ -565,7 +565,7 @@ class _Import:
         self.run.add("copied_bytes", size)
 
     def _copy_manifest(self, digest: Digest, size: int) -> None:
-        """Still nobody sees it."""
+        """No reader sees it yet."""
         body = source_reader(self.layout)(digest, True).body or b""
         self.root.maintenance.put_manifest(self.name, digest, body)
         self._count(1, size)

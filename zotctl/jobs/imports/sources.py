@@ -373,7 +373,7 @@ def _info(driver: Driver, key: str) -> Info | None:
 
 
 def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
-    """Remove what was imported, and nothing that we don't know. The index goes first, so that nobody
+    """Remove what was imported, and nothing that we don't know. The index goes first, so that no reader
     reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed.
 
     `taken` is asked when the index is set aside, and raises ZotctlError if what was imported is not there any more.

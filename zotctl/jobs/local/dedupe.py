@@ -1,4 +1,4 @@
-"""Deduplication of a directory that is there already, whoever wrote it (docs/design/local.md#deduplication).
+"""Deduplication of a directory that is there already, written by any tool (docs/design/local.md#deduplication).
 
 Only where two files have one digest is anything read, and then both are hashed before one takes the place of
 the other: a damaged blob is never spread. What has the pool's inode already is done, so a second run is short
@@ -49,7 +49,7 @@ class _Pair(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What became of a pair: linked, moved (somebody was faster), unlike, damaged, pool_damaged, failed."""
+    """What became of a pair: linked, moved (another process was faster), unlike, damaged, pool_damaged, failed."""
 
     outcome: str
     saved: int = 0
@@ -120,7 +120,7 @@ class _Dedupe:
         for digest, info in RepositoryCheck(root, name).blobs():
             self._run.check()
             self._run.add("blobs")
-            if is_stub(digest, info.size) or (digest in known_damaged and local_of(root).damaged.holds(digest, info)):
+            if is_stub(digest, info.size) or (digest in known_damaged and local_of(root).damaged.has(digest, info)):
                 left.append(HashResult(digest, info))
             else:
                 self._consider(root, name, digest, info)
@@ -155,7 +155,7 @@ class _Dedupe:
         return pooled
 
     def _offer(self, root: Root, name: str, digest: Digest) -> None:
-        """A name in the pool. It is a hint that nobody believes unread, so this blob need not be read now."""
+        """A name in the pool. It is a hint that is never believed unread, so this blob need not be read now."""
         with suppress(Exists, NotFound, CannotLink):
             local_of(root).context.link_into(keys.blob(name, digest), keys.pool(digest))
 

@@ -26,10 +26,10 @@ def fate(run: Run, root: Root, name: str, digest: Digest, options: GcOptions) ->
         why = "no manifest reaches it"
         if written >= began:
             why += "; an upload into this repository that began before it is still moving"
-        yield {"result": "goes", "why": why, "condemned_after_at": time_of(at), "purged_after_at": time_of(
+        yield {"verdict": "goes", "why": why, "trashed_after_at": time_of(at), "purged_after_at": time_of(
             max(at, now) + options.kept)}  # fmt: skip
     for folder in local_of(root).trash.folders():
-        if folder.name == name and local_of(root).context.stat(keys.condemned(folder.run, name, digest)):
+        if folder.name == name and local_of(root).context.stat(keys.trashed(folder.run, name, digest)):
             at = min(local_of(root).trash.stamp(folder), local_of(root).context.clock.now_ns()) / 1e9 + options.kept
             why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-            yield {"result": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
+            yield {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}

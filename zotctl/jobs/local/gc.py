@@ -1,7 +1,7 @@
-"""Collection in a directory by the steps of docs/design/local.md: mark, plan, condemn, wait, purge. No lock but short
+"""Collection in a directory by the steps of docs/design/local.md: mark, plan, trash, wait, purge. No lock but short
 ones.
 
-A collector never deletes: it condemns, by renaming what no manifest reaches into the trash, and what
+A collector never deletes: it renames what no manifest reaches into the trash, and what
 has lain there for longer than the delay is purged. Killed anywhere, the next run goes on.
 """
 
@@ -69,7 +69,7 @@ class LocalCollector:
         Collection(self._run, self._root, name, self._run_name, self._chosen, self._ages).collect()
 
     def stopped(self) -> None:
-        """Nothing to be remembered: what was condemned lies in the trash, the rest is found again."""
+        """Nothing to be remembered: what was moved lies in the trash, the rest is found again."""
 
     def end(self) -> None:
         if not self._chosen.dry_run(self._run):
@@ -95,17 +95,17 @@ class Collection:
             return  # it is gone
         if plan is None:
             return
-        condemned = list(self._unreachable(plan.rest))
-        self._tell(condemned)
+        trashed = list(self._unreachable(plan.rest))
+        self._tell(trashed)
         if self._dry_run:
             return
-        digests = [digest for digest, _ in condemned]
+        digests = [digest for digest, _ in trashed]
         try:
             self._planner.drop_rows(plan.drops)
         except NoSpace:
-            self._condemn(digests)  # what no row needs goes without a new index.json, and makes room for one
+            self._move_to_trash(digests)  # what no row needs goes without a new index.json, and makes room for one
             self._planner.drop_rows(plan.drops)
-        self._condemn(digests)
+        self._move_to_trash(digests)
         self._keep_house()
 
     # -- 1 mark, 2 plan -------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Collection:
                         yield digest, info.size
 
     def _blobs(self) -> Iterator[Digest]:
-        """What has the name of a blob. Anything else in there is nobody's business, and stays."""
+        """What has the name of a blob. Anything else in there is not ours, and stays."""
         for algorithm in self._scan(keys.blobs(self._name)):
             for encoded in self._scan(keys.blobs_of(self._name, algorithm)):
                 with suppress(DigestInvalid):
@@ -135,25 +135,25 @@ class Collection:
         except NotFound:
             return []
 
-    def _tell(self, condemned: list[tuple[Digest, int]]) -> None:
-        for digest, size in condemned:
-            self._run.item(action="condemn", repository=self._name, digest=str(digest), size_bytes=size)
-            self._run.add("condemned")
-            self._run.add("condemned_bytes", size)
+    def _tell(self, trashed: list[tuple[Digest, int]]) -> None:
+        for digest, size in trashed:
+            self._run.item(action="trash", repository=self._name, digest=str(digest), size_bytes=size)
+            self._run.add("unreachable")
+            self._run.add("unreachable_bytes", size)
 
-    # -- 3 condemn ------------------------------------------------------------------------------
+    # -- 3 trash ------------------------------------------------------------------------------
 
-    def _condemn(self, digests: list[Digest]) -> None:
+    def _move_to_trash(self, digests: list[Digest]) -> None:
         if not digests:
             return
         for batch in batches(digests, BATCH):
             self._run.check()
             try:
-                self._condemn_batch(batch)
+                self._trash_batch(batch)
             except NoSpace as error:
                 raise NoSpace(f"{error.message}; `zotctl gc --delay 0s` frees space without the trash") from error
 
-    def _condemn_batch(self, batch: Sequence[Digest]) -> None:
+    def _trash_batch(self, batch: Sequence[Digest]) -> None:
         with self._local.context.locks.hold(self._name) as held:
             try:
                 marks = self._marker.now()
@@ -164,7 +164,7 @@ class Collection:
             left = [digest for digest in batch if digest not in marks.reachable]
             self._local.context.durable.index(self._name)
             if self._options.kept > 0:
-                self._local.trash.condemn(held, self._run_name, left)
+                self._local.trash.add(held, self._run_name, left)
             else:
                 self._unlink(held, left)
 
@@ -236,13 +236,13 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
 
 
 def _is_due(folder: Folder, info: Info | None, chosen: Chosen, ages: Ages) -> bool:
-    """What was condemned after the oldest active upload began is left for that, whatever it takes."""
+    """What was trashed after the oldest active upload began is left for that, whatever it takes."""
     if info is None:
         return True
-    condemned = ages.written(folder.key, info)
-    if chosen.options.delay > 0 and condemned >= chosen.moving.since(folder.name):
+    trashed = ages.written(folder.key, info)
+    if chosen.options.delay > 0 and trashed >= chosen.moving.since(folder.name):
         return False
-    return ages.is_old(condemned, chosen.options.kept)
+    return ages.is_old(trashed, chosen.options.kept)
 
 
 def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:

@@ -1,4 +1,4 @@
-"""What pushes and crashes leave behind: dead uploads, temporary files, pool entries that nobody holds."""
+"""What pushes and crashes leave behind: dead uploads, temporary files, pool entries that no repository has."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ZOT_UPLOADS = ".uploads"
 
 
 class ActiveUploads:
-    """The uploads of one root that somebody still goes on with, as they were when a run began. One that
-    begins later is younger than whatever the run may condemn."""
+    """The uploads of one root that clients still continue, as they were when a run began. One that
+    begins later is younger than whatever the run may trash."""
 
     def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
         """`ages` None: only to look."""
@@ -35,7 +35,7 @@ class ActiveUploads:
 
 
 def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
-    """Everything of one root that is older than the delay and that nobody goes on with."""
+    """Everything of one root that is older than the grace period and that no client continues."""
     ages = ages.later(run.clock.now())
     _sweep_uploads(run, root, delay, ages)
     _sweep_tmp(root, max(delay, 60.0), ages)

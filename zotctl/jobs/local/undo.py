@@ -75,7 +75,7 @@ class _Undo:
         left = list[HashResult]()
         for digest, info in RepositoryCheck(root, name).blobs():
             self._run.check()
-            if is_stub(digest, info.size) or local_of(root).damaged.holds(digest, info):
+            if is_stub(digest, info.size) or local_of(root).damaged.has(digest, info):
                 left.append(HashResult(digest, info))
             elif self._is_shared(root, digest, info):
                 self._give_own(root, name, digest, info)

@@ -63,7 +63,7 @@ class BucketBlobs:
         raise damaged or NotFound(f"no {digest} in {name}")
 
     def locate(self, name: str, digest: Digest) -> Object:
-        """Where its bytes are, for whoever shall read them without us. NotFound, Damaged."""
+        """Where its bytes are, for a client that reads them without us. NotFound, Damaged."""
         for place in self._readable(name, digest):
             if (found := self._context.head(place)) is not None:
                 self.sound(name, digest, found)
@@ -79,7 +79,7 @@ class BucketBlobs:
             return True
         for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
             found = self._context.head(place)
-            if found is not None and found.size == size and not self._damaged.holds(digest, found):
+            if found is not None and found.size == size and not self._damaged.has(digest, found):
                 self._manifests.put(seen, looked)
                 return True
         self._reservations.forget(name, digest)
@@ -146,7 +146,7 @@ class BucketBlobs:
         return self._context.head(keys.reservation(digest, name)) is not None or self._reservations.right(name, digest)
 
     def sound(self, name: str, digest: Digest, found: Object) -> Info:
-        if is_stub(digest, found.size) or self._damaged.holds(digest, found):
+        if is_stub(digest, found.size) or self._damaged.has(digest, found):
             self._reservations.forget(name, digest)
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
@@ -166,7 +166,7 @@ class BucketBlobs:
         self._reservations.reserve(name, digest)
 
     def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """M3: a manifest lies in its repository, and its own time stamp is its hold."""
+        """M3: a manifest lies in its repository, and its own time stamp is its reservation."""
         if self._reservations.confirmed(name, digest) is not None:
             return
         place, since = keys.blob(name, digest), self._reservations.now(name)  # which is when it begins to be put, too
@@ -190,7 +190,7 @@ class BucketBlobs:
         own = keys.blob(source, digest)
         for place in self._readable(source, digest):
             if place == own and self._context.head(own) is None:
-                continue  # a hold is a right: none is written before the source has shown that it has one (I7)
+                continue  # a reservation is a right: none is written before the source has shown that it has one (I7)
             with suppress(NotFound, Damaged):
                 self.publish(name, digest, partial(self._take, source, digest, place), new=True)
                 return True

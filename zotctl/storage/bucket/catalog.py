@@ -41,7 +41,7 @@ class BucketCatalog:
 
     def everything(self, passed: Passed | None = None) -> Iterator[str]:
         """What is really there, as jobs want it; then the list has it, too. A bucket is seen whole, or not at all, so
-        nobody has to be told that something was passed over."""
+        no caller has to be told that something was passed over."""
         found = _sorted(self._walk())
         self._complete(found, set(self._listed()))
         yield from found

@@ -35,12 +35,12 @@ class BucketContext:
     delay: float = 3600.0
     read_only: bool = False
     writes: Callable[[], bool] = lambda: True
-    """False: nothing yet, so what only saves work isn't written either, for this may be somebody who only looks."""
+    """False: nothing yet, so what only saves work isn't written either, for this process may only look."""
     single_writer: bool = False
     server: str = ""
     """The endpoint, for whatever is remembered of its abilities."""
     direct: Objects | None = None
-    """The same objects without repetition, for whoever only asks whether they are there just now."""
+    """The same objects without repetition, for callers that only ask whether they are there just now."""
     pooled: bool = True
     """Can there be anything in the pool? Looked up now and then; False spares a request where something is absent."""
     deletions: Mark = field(default_factory=Mark)
@@ -56,14 +56,14 @@ class BucketContext:
     halted: threading.Event = field(default_factory=threading.Event)
     """Set when a job ends before its end: its threads begin nothing more that has many parts."""
     conflict: Callable[[], None] = lambda: None
-    """Called when a commit begins again because somebody else's came between."""
+    """Called when a commit begins again because another process's came between."""
     _pool_seen: bool = False
     damaged: set[Digest] = field(default_factory=set)
     """Digests with a mark of damage somewhere; a hint that is brought up to date in the background."""
 
     @property
     def window(self) -> float:
-        """Seconds: a hold that is younger needs no rewriting (w in docs/design/bucket.md#times)."""
+        """Seconds: a reservation that is younger needs no rewriting (w in docs/design/bucket.md#times)."""
         return min(self.delay / 4, WINDOW)
 
     def look_for_pool(self) -> None:

@@ -1,7 +1,7 @@
 """From copies in each repository to one in the pool, and back (docs/design/bucket.md#the-tree), a digest at a time.
 
-Only copies are made of what was hashed, and a copy goes only when another one has been there for so long that whoever
-was sent to the old one has read it. A kill anywhere leaves both readable; another run goes on.
+Only copies are made of what was hashed, and a copy goes only when another one has been there for so long that a
+client that was sent to the old one has read it. A kill anywhere leaves both readable; another run goes on.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Converting:
 
     def prepare(self, name: str, digest: Digest) -> None:
         """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
-        self._reservations.hold(name, digest)
+        self._reservations.ensure(name, digest)
         while self._intents.wait_out([keys.blob(name, digest)]):
-            self._reservations.hold(name, digest)  # the first one may have gone under that intent
+            self._reservations.ensure(name, digest)  # the first one may have gone under that intent
 
     def reserve_stubs(self, name: str, digests: Iterable[Digest]) -> None:
         """What zot has left here is the right to content that lies elsewhere."""
         for digest in digests:
-            self._reservations.hold(name, digest)
+            self._reservations.ensure(name, digest)
 
     def copy(self, source: str, target: str, digest: Digest, sound: Sound) -> bool:
         """The source was hashed. False: what came out of it is something else, and is gone again."""
@@ -62,12 +62,12 @@ class Converting:
 
     def droppable(self, name: str, digests: Iterable[Digest], age: float) -> Iterator[tuple[Digest, float]]:
         """Which copies of its own a repository doesn't need, since the pool has had them for `age` seconds, it holds
-        them, and nobody collects them; or for how many seconds each has to wait."""
+        them, and no collector deletes them; or for how many seconds each has to wait."""
         wanted = list(digests)
-        condemned = self._intents.condemned()
+        announced = self._intents.announced()
         looks = [partial(self._context.head, keys.shared(digest)) for digest in wanted]
         for digest, there in zip(wanted, self._context.each(looks), strict=True):
-            if there is None or is_stub(digest, there.size) or there.key in condemned:
+            if there is None or is_stub(digest, there.size) or there.key in announced:
                 continue
             if self._context.head(keys.reservation(digest, name)) is not None:
                 yield digest, max(0.0, age - there.age)
@@ -75,8 +75,8 @@ class Converting:
     def drop(self, name: str, age: float, digests: list[Digest]) -> list[Digest]:
         """Delete them, by requests that were signed before the last look, so that none comes too late.
 
-        A collector may be about to take the pool's copy, since there is one of its own: its last look is at the holds,
-        and ours at its intent, so that one of us sees the other (P1, P2).
+        A collector may be about to take the pool's copy, since there is one of its own: its last look is at the
+        reservations, and ours at its intent, so that one of us sees the other (P1, P2).
         """
         done = []
         for start in range(0, len(digests), LISTED):

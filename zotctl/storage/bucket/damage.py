@@ -1,4 +1,4 @@
-"""What scrub found damaged on a bucket, and nobody has healed yet (docs/design/bucket.md#damage).
+"""What scrub found damaged on a bucket, and is not healed yet (docs/design/bucket.md#damage).
 
 A mark is an object: `damaged/ALG/ENC/a:b` for the copy in a repository, `damaged/ALG/ENC/_blobs` for that in the
 pool, which several may read. It says which object it is about, so what is written in its place is not damaged. HEAD
@@ -47,7 +47,7 @@ class DamagedObjects:
                 elif name := keys.name_of(component):
                     yield digest, keys.blob(name, digest)
 
-    def holds(self, digest: Digest, found: Object) -> bool:
+    def has(self, digest: Digest, found: Object) -> bool:
         """Is this object known to be damaged? A request only where some copy of the digest is."""
         if not self.suspects(digest):
             return False
@@ -72,7 +72,7 @@ class DamagedObjects:
         return True
 
     def mark(self, digest: Digest, found: Object) -> None:
-        """From now on nobody reads this object, until it is written again."""
+        """From now on no server reads this object, until it is written again."""
         self._context.objects.put(_mark(digest, found.key), _identity(found))
         self._context.damaged.add(digest)
         self._context.marked.change(digest)

@@ -1,6 +1,7 @@
-"""Which repository holds what in the pool: holds are listed by digest, jobs go by repository.
+"""Which repository holds what in the pool: reservations are listed by digest, jobs go by repository.
 
-One pass over the two sorted lists, the pool and the holds, is kept for a while: about a hundred bytes a hold.
+One pass over the two sorted lists, the pool and the reservations, is kept for a while: about a hundred bytes a
+reservation.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Grants:
         self._until = now + max(KEPT_FOR, 10 * (now - began))
 
     def _pooled(self) -> Iterator[tuple[Digest, list[str], Object]]:
-        """The pool's objects that somebody holds, with who does."""
+        """The pool's objects that are reserved, with the repositories."""
         pool = self._context.objects.list(f"{keys.SHARED}/")
         found = next(pool, None)
         for text, holders in self.holders():
@@ -73,17 +74,17 @@ class Grants:
 
     def holders(self) -> Iterator[tuple[str, list[str]]]:
         """ALG/ENC and the repositories that hold it, in the order of the former."""
-        holds = (
+        reservations = (
             found.key.removeprefix(f"{keys.RESERVATIONS}/")
             for found in self._context.objects.list(f"{keys.RESERVATIONS}/")
         )
-        for text, group in groupby(holds, lambda key: key.rpartition("/")[0]):
+        for text, group in groupby(reservations, lambda key: key.rpartition("/")[0]):
             yield text, [name for key in group if (name := keys.reserved_for(key))]
 
     def of_digest(self, digest: Digest) -> list[str]:
         """Who holds it now: one LIST."""
-        holds = self._context.objects.list(keys.reservations(digest))
-        return [name for found in holds if (name := keys.reserved_for(found.key))]
+        reservations = self._context.objects.list(keys.reservations(digest))
+        return [name for found in reservations if (name := keys.reserved_for(found.key))]
 
 
 def _digest_in(key: str) -> str:

@@ -85,7 +85,7 @@ class IndexObjects:
             self._glances.put(name, (seen, now + max(now - began, AT_ONCE)))
 
     def _glanced(self, name: str) -> Snapshot | None:
-        """None: there was no glance, or somebody may well have committed since."""
+        """None: there was no glance, or another process may have committed since."""
         found = self._glances.get(name)
         self._glances.drop(name)
         if found is None or self._cache.get(name) is not found[0] or self._context.clock.elapsed() > found[1]:
@@ -151,7 +151,7 @@ class IndexObjects:
         return _Sent(generation, draft.render(), list(outcomes))
 
     def _swap(self, name: str, before: Snapshot | None, draft: Index, sent: _Sent) -> bool:
-        """The linearisation point. False: somebody else was faster. Raises OutcomeUnknown."""
+        """The linearisation point. False: another process was faster. Raises OutcomeUnknown."""
         match = _etag_of(before)
         if before is not None and not match:
             raise RequestRefused(
@@ -169,7 +169,7 @@ class IndexObjects:
 
     def touch(self, name: str, before: Snapshot) -> bool:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
-        Whoever was about to commit begins again, and sees the intent. An attempt without an answer is looked up.
+        A writer that was about to commit begins again, and sees the intent. An attempt without an answer is looked up.
         Raises OutcomeUnknown after half a minute of that."""
         until, tried = self._context.clock.elapsed() + PATIENCE, list[_Sent]()
         while True:

@@ -19,7 +19,7 @@ from zotctl.storage.bucket.single_flight import SingleFlight
 from zotctl.storage.cache import Lru
 
 LIFETIME = 300.0
-"""D: seconds after which nobody carries an intent out any more."""
+"""D: seconds after which no collector carries out an intent any more."""
 SIGNED_FOR = 30
 """Seconds for which the deletes of an intent are signed."""
 PATIENCE = 30.0
@@ -29,10 +29,10 @@ SEEN = 1000
 
 
 class Announced(NamedTuple):
-    """`withdrawn`: there was another one, of which is not known any more what it condemned: what was written before
+    """`withdrawn`: there was another one, of which is not known any more what it announced: what was written before
     this look may have been deleted under it."""
 
-    condemned: set[str]
+    announced: set[str]
     withdrawn: bool
 
 
@@ -44,19 +44,19 @@ class DeletionIntents:
         self.look = self._look if context.threads is None else SingleFlight(self._look)
         """P2: what is in living intents. One LIST, and a GET for each intent that is new to us."""
 
-    def announce(self, condemned: Iterable[str]) -> str:
+    def announce(self, announced: Iterable[str]) -> str:
         """C3: say that these keys are about to be deleted; the key of the intent."""
         key = keys.intent(self._context.clock.token())
-        self._context.objects.put(key, json.dumps(sorted(condemned)).encode())
+        self._context.objects.put(key, json.dumps(sorted(announced)).encode())
         return key
 
     def withdraw(self, intent: str) -> None:
         """C7."""
         self._context.objects.delete(intent)
 
-    def condemned(self) -> set[str]:
-        """Every key in a living intent, for whoever has written nothing before."""
-        return self.look().condemned
+    def announced(self) -> set[str]:
+        """Every key in a living intent, for a caller that has written nothing before."""
+        return self.look().announced
 
     def _look(self) -> Announced:
         # One that is dated ahead is dead: the server refuses its deletes, which are signed with that time.
@@ -65,16 +65,16 @@ class DeletionIntents:
         return Announced(set().union(*(found for found in read if found is not None)), None in read)
 
     def wait_out(self, wanted: Iterable[str]) -> bool:
-        """P2 of a push: return when none of these keys is condemned. Raises Busy (503, Retry-After).
+        """P2 of a push: return when none of these keys is announced. Raises Busy (503, Retry-After).
 
-        True: some were. Then the hold that was written in P1 may have been deleted under that intent, which
-        had looked at the holds before: begin again with P1.
+        True: some were. Then the reservation that was written in P1 may have been deleted under that intent, which
+        had looked at the reservations before: begin again with P1.
         """
         wanted, until, waited = set(wanted), self._context.clock.elapsed() + PATIENCE, False
         while True:
-            condemned, withdrawn = self.look()
+            announced, withdrawn = self.look()
             waited = waited or withdrawn
-            if not condemned & wanted:
+            if not announced & wanted:
                 return waited
             waited = True
             if self._context.clock.elapsed() >= until:
@@ -95,7 +95,7 @@ class DeletionIntents:
 
 
 def _keys_in(body: bytes) -> frozenset[str]:
-    """None, if nobody of ours has written it: ours are there whole, or not at all."""
+    """None, if it is not ours: ours are there whole, or not at all."""
     try:
         return frozenset(map(str, load_json(body)))
     except (ValueError, TypeError):

@@ -60,7 +60,7 @@ class _Lease:
             try:
                 return self._write(there[0].etag if there else "")
             except (Changed, OutcomeUnknown):
-                continue  # somebody was faster, or it was ourselves
+                continue  # another process was faster, or this one was
         raise HeldElsewhere(f"{self._job} is being started by others on {self._context.objects.label}, too")
 
     def _there(self) -> tuple[Object, bytes] | None:
@@ -108,7 +108,7 @@ class _Lease:
                 self._etag = there[0].etag
 
     def give_back(self) -> None:
-        """Only if it is still ours; between the look and the delete somebody may take it, which costs work."""
+        """Only if it is still ours; between the look and the delete another process may take it, which costs work."""
         with self._mutex, suppress(StorageError):
             there = self._there()
             if there is not None and self._is_mine(there[1]):
@@ -116,7 +116,7 @@ class _Lease:
 
 
 def is_dead(body: bytes) -> bool:
-    """Did its holder run here, and does it no more? Then nobody has to wait until the lease is over."""
+    """Did its holder run here, and does it no more? Then no run has to wait until the lease is over."""
     try:
         who = load_json(body)
         if who["system"] != system() or not who["system"]:

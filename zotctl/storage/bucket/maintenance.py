@@ -41,15 +41,15 @@ class BucketMaintenance:
         found = self._blobs.lying(name, digest)
         if found is None:
             raise NotFound(f"no {digest} in {name}")
-        if is_stub(digest, found.size) or self._damaged.holds(digest, found):
+        if is_stub(digest, found.size) or self._damaged.has(digest, found):
             raise Damaged(f"{digest} is damaged in {name}")
         return info_of(found)
 
-    def is_condemned(self, name: str, digest: Digest) -> bool:
+    def is_trashed(self, name: str, digest: Digest) -> bool:
         return False
 
     def readers(self, digest: Digest, info: Info) -> int:
-        """As the list of holds had it; the pool's own name is no repository."""
+        """As the list of reservations had it; the pool's own name is no repository."""
         return max(1, info.nlink - 1)
 
     def copies(self, digest: Digest) -> Iterator[str]:
@@ -67,7 +67,7 @@ class BucketMaintenance:
         if digest not in self._context.damaged:
             return False
         found = self._same(name, digest, info)
-        return found is not None and self._damaged.holds(digest, found)
+        return found is not None and self._damaged.has(digest, found)
 
     def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
         if (found := self._same(name, digest, damaged.info)) is None:
@@ -77,7 +77,7 @@ class BucketMaintenance:
 
     def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
         found = self._same(name, digest, good.info)
-        if found is None or not self._damaged.holds(digest, found):
+        if found is None or not self._damaged.has(digest, found):
             return False
         self._damaged.clear(digest, found.key)
         return True
@@ -91,12 +91,12 @@ class BucketMaintenance:
         """The bytes lie where they lay, for the collector to find; what was replaced needs no mark."""
         for digest, key in list(self._damaged.marks()):
             found = self._context.head(key)
-            if found is None or not self._damaged.holds(digest, found):
+            if found is None or not self._damaged.has(digest, found):
                 self._damaged.clear(digest, key)
         return 0
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
-        """In its own place, so that whoever reads that is healed."""
+        """In its own place, so that its readers are healed."""
         if (found := self._same(name, digest, damaged.info)) is None:
             return []
         replace(self._context.objects, found.key, digest, chunks)

@@ -1,6 +1,6 @@
 """A bucket becomes a root: reached, looked at, and tried out before the first write.
 
-Five requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so whoever opens
+Five requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so opening
 no bucket doesn't wait for it.
 """
 
@@ -127,7 +127,7 @@ def look(objects: Objects) -> bool:
 
 
 class BucketOpening:
-    """What has to be known before anything is written. `alone`: nobody else writes there."""
+    """What has to be known before anything is written. `alone`: no other process writes there."""
 
     def __init__(self, objects: Objects, clock: Clock, client: Client, alone: SingleWriterLease | None) -> None:
         self._objects, self._clock, self._client, self._alone = objects, clock, client, alone

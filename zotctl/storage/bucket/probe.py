@@ -219,7 +219,7 @@ class Probe:
         try:
             etag = self._objects.head(key).etag
         except NotFound:
-            raise OutcomeUnknown(f"{key}: nobody won, and some don't know") from None
+            raise OutcomeUnknown(f"{key}: none of the writers won, and some outcomes are unknown") from None
         return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
 
     def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK_EVERY = 30.0
-"""Seconds after which is looked up whether somebody has begun a pool."""
+"""Seconds between two looks for a pool that another server has begun."""
 
 
 class BucketTransaction:
@@ -180,13 +180,13 @@ class BucketProtocol:
         self.blobs.delete(name, digest, lambda: self._void_reservations(name, check))
 
     def _void_reservations(self, name: str, check: Change) -> None:
-        """Nothing needs it as index.json stands, and whoever is about to change that begins again."""
+        """Nothing needs it as index.json stands, and a writer that is about to change that begins again."""
         done = False
         while not done:
             try:
                 before = self.indexes.read(name)
             except NotFound:
-                return  # not even an index: nobody can commit on what was there
+                return  # not even an index: no writer can commit on what was there
             check(BucketTransaction(self, name), before.index)
             done = self.indexes.touch(name, before)
 

@@ -1,8 +1,8 @@
-"""Reservations: a blob that was said to be there may be used by a manifest for the delay from now (I6).
+"""Reservations: a blob that was said to be there may be used by a manifest for the grace period from now (I6).
 
-The order is the protocol (docs/design/bucket.md#reservations): P1 a hold that is young enough, P2 no intent, P3 the
-blob itself. The caller that reserves writes and then reads intents, a collector writes its intent and then reads
-holds: at least one of them sees the other, without a clock or a lock.
+The order is the protocol (docs/design/bucket.md#reservations): P1 a reservation that is young enough, P2 no intent,
+P3 the blob itself. The caller that reserves writes and then reads intents, a collector writes its intent and then reads
+reservations: at least one of them sees the other, without a clock or a lock.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ what went behind our back is to be pushed again, and marks of damage take as lon
 
 
 class Since(NamedTuple):
-    """From when on a hold covers us at the latest, by `boottime`, and the epoch in which it was asked for: what was
-    deleted since voids it."""
+    """From when on a reservation covers us at the latest, by `boottime`, and the epoch in which it was asked for:
+    what was deleted since voids it."""
 
     at: float
     epoch: str
@@ -48,8 +48,8 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reservation that this process knows of: good until its hold is a window old. While `looked` is believed, it is
-    answered from memory; then one look at the object is enough."""
+    """A reservation that this process knows of: good until its object is a window old. While `looked` is
+    believed, it is answered from memory; then one look at the object is enough."""
 
     object: Object
     since: Since
@@ -58,7 +58,7 @@ class Reservation:
 
 
 Right = Callable[[str, Digest], bool]
-"""May a repository without a hold read this digest? (It is reachable there.)"""
+"""May a repository without a reservation read this digest? (It is reachable there.)"""
 
 
 class Reservations:
@@ -67,8 +67,8 @@ class Reservations:
         self._confirmed: Lru[tuple[str, str, Digest], Reservation] = Lru(CONFIRMED)
         self._epochs: Lru[str, str] = Lru(EPOCHS)
         self._lacking: Lru[tuple[str, Digest], bool] = Lru(LACKING)
-        """What had no hold when it was asked for, so that the push that follows writes it without a look. A hint only:
-        where there is one by now, it is not replaced."""
+        """What had no reservation when it was asked for, so that the push that follows writes it without a look. A
+        hint only: where there is one by now, it is not replaced."""
 
     # -- what this process knows ----------------------------------------------------------------
 
@@ -124,16 +124,16 @@ class Reservations:
         while (known := self.confirmed(name, digest)) is None:
             since = self.since(name, digest)
             if since is None:
-                since = self._hold(name, digest, ahead=self._is_right_near())
-                condemned, withdrawn = self._intents.look()
-                if condemned & set(self._context.places(name, digest)):
+                since = self._ensure_entitled(name, digest, ahead=self._is_right_near())
+                announced, withdrawn = self._intents.look()
+                if announced & set(self._context.places(name, digest)):
                     raise NotFound(f"{digest} is being collected just now")
                 if withdrawn:
                     continue
             found = self._check(name, digest, since)
             if self._covers(since):
                 return found
-            # This process was frozen since P1: its hold reservations nothing any more.
+            # This process was frozen since P1: its reservation covers nothing any more.
         return known
 
     def reserve_all(self, name: str, digests: Iterable[Digest], *, fresh: bool = False) -> dict[Digest, Object]:
@@ -147,7 +147,7 @@ class Reservations:
         covered = {digest: self.since(name, digest) for digest, known in reserved.items() if known is None}
         wanted = [digest for digest, since in covered.items() if since is None]
         while True:
-            held = self._context.each([partial(self._try, self._hold, name, digest) for digest in wanted])
+            held = self._context.each([partial(self._try, self._ensure_entitled, name, digest) for digest in wanted])
             there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
             places = [place for digest, _ in there for place in self._context.places(name, digest)]
             if not (places and self._intents.wait_out(places)):
@@ -161,7 +161,7 @@ class Reservations:
         self, name: str, digest: Digest, place: str, make: Callable[[], Object], *, new: bool = False
     ) -> Object:
         """P1 and P2 for bytes that come with a push, and their name. `make` may be called again. Raises Busy.
-        `new`: there is hardly a hold yet, so that it is written without a look."""
+        `new`: a reservation is unlikely to exist, so it is written without a HEAD."""
         new = new or self._lacking.get((name, digest)) is not None
         self._lacking.drop((name, digest))
         while True:
@@ -184,8 +184,8 @@ class Reservations:
             with suppress(NotFound):
                 return self.reserve(name, digest)
 
-    def hold(self, name: str, digest: Digest) -> Since:
-        """P1 of who has the right."""
+    def ensure(self, name: str, digest: Digest) -> Since:
+        """P1 of a repository that has the right."""
         return self._reserve_bytes(name, digest, False)[0]
 
     def _reserve_bytes(self, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
@@ -202,12 +202,13 @@ class Reservations:
         return self._write_reservation(name, digest), found is not None
 
     def renew(self, name: str, digest: Digest) -> None:
-        """P1 of who has the right, whatever there is: whoever looked at the hold before, sees that."""
+        """P1 of a repository that has the right, unconditionally: a collector that looked at the reservation before
+        sees the change."""
         self._write_reservation(name, digest)
 
-    def _hold(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
-        """P1 of who may have no right to it. `ahead`: the right is one request, which is made beside the look at the
-        hold, for what is asked for is most often to be pushed. NotFound."""
+    def _ensure_entitled(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
+        """P1 of a repository that may have no right to it. `ahead`: the right is one request, which is made beside
+        the look at the reservation, for what is asked for is most often to be pushed. NotFound."""
         now, rights = self.now(name), list[bool]()
         found = self._look(name, digest, rights) if ahead else self._context.head(keys.reservation(digest, name))
         if found is not None and found.is_younger(self._context.window):
@@ -216,7 +217,7 @@ class Reservations:
             self._lacking.put((name, digest), True)
             raise NotFound(f"no {digest} in {name}")
         if self._context.read_only:
-            return now  # who can't push needs no reservation
+            return now  # a repository that can't push needs no reservation
         return self._write_reservation(name, digest)
 
     def _is_right_near(self) -> bool:
@@ -224,7 +225,7 @@ class Reservations:
         return self._context.threads is not None and not (self._context.dedupe or self._context.pooled)
 
     def _look(self, name: str, digest: Digest, rights: list[bool]) -> Object | None:
-        """At the hold, and beside it for a right."""
+        """At the reservation, and beside it for a right."""
         found: list[Object | None] = []
         looks: list[Callable[[], None]] = [
             lambda: found.append(self._context.head(keys.reservation(digest, name))),

@@ -1,7 +1,7 @@
 """One writer: for object stores on which two would lose each other's pushes (`single_writer`,
 docs/design/bucket.md#indexjson).
 
-A sign, not a lock. It keeps a job, or a second server, from being started beside the first by mistake; whoever dies
+A sign, not a lock. It keeps a job, or a second server, from being started beside the first by mistake; one that dies
 leaves it behind, and it counts for a minute. On such a server it can't be more: two that look at the same moment both
 find nothing, for none can create it only if it is absent; and one that was frozen for longer than a minute writes on
 when it wakes, for no write can be made to depend on the sign. Either is told, in the log, within seconds.
@@ -31,7 +31,7 @@ log = logging.getLogger("zotctl.storage")
 
 
 def refuse_beside_one(objects: Objects) -> None:
-    """Whoever shares the bucket doesn't do so with somebody who relies on being alone. Raises HeldElsewhere."""
+    """A process that shares the bucket must not meet one that relies on being alone. Raises HeldElsewhere."""
     if (holder := _holder(objects)) is not None:
         raise _held(objects, holder)
 
@@ -89,7 +89,7 @@ class SingleWriterLease:
 
 
 def _holder(objects: Objects) -> dict[str, Any] | None:
-    """Whose sign counts; {}: of somebody who can't be known."""
+    """Whose sign counts; {}: of a process that can't be known."""
     with suppress(NotFound):
         got = objects.get(keys.lease("writer"))
         if got is not None and got[0].age < COUNTS_FOR and not is_dead(got[1]):
@@ -112,4 +112,4 @@ def _held(objects: Objects, holder: dict[str, Any]) -> HeldElsewhere:
 
 
 def _shown(holder: dict[str, Any]) -> str:
-    return f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "somebody"
+    return f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "another process"

@@ -1,7 +1,7 @@
 """The processes of one server take turns at one index.json, rather than lose their swaps to each other.
 
 A courtesy, no lock: what is safe is decided by the swap (docs/design/bucket.md#indexjson). Who gets no turn for a
-while goes ahead without, so that a process that is frozen in its own holds nobody up; one that dies gives it back. Two
+while goes ahead without, so that a process that is frozen in its own delays no other; one that dies gives it back. Two
 bytes for each repository: who waits for the turn holds the second, so that who had the turn comes after it.
 """
 
@@ -22,7 +22,7 @@ Turn = Callable[[str], AbstractContextManager[None]]
 
 
 def at_once(_: str) -> AbstractContextManager[None]:
-    """Where nobody else is."""
+    """For a single process."""
     return nullcontext()
 
 

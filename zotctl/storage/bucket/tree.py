@@ -1,7 +1,8 @@
-"""A bucket seen as a tree, for whoever only reads (storage.driver): verify, scrub, import.
+"""A bucket seen as a tree, for jobs that only read (storage.driver): verify, scrub, import.
 
 Each repository looks self-contained: what it may read in the pool is found below its own `blobs/`, too, with the inode
-number of the pool's object, as hard links have one. A list tells sizes and times as well, so nobody asks for each.
+number of the pool's object, as hard links have one. A list tells sizes and times as well, so no file is asked for
+singly.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Tree(ReadOnlyDriver):
     def __init__(self, context: BucketContext, grants: Grants, lying: FindCopy, reached: Reached) -> None:
         self._context, self._grants, self._lying, self._reached = context, grants, lying, reached
         self._listed: Lru[str, dict[str, bool]] = Lru(LISTED)
-        """Of folders of blobs: is this one in the pool? Whoever has listed one reads it with a request each."""
+        """Of folders of blobs: is this one in the pool? A job that has listed one reads each blob with one request."""
 
     @property
     def label(self) -> str:
@@ -128,7 +129,7 @@ class Tree(ReadOnlyDriver):
         return [Entry(encoded, False, True, info) for encoded, info in found.items()]
 
     def _shared(self, name: str, algorithm: str, own: dict[str, Info]) -> Iterator[tuple[str, Info]]:
-        """Its own blobs, and what it reads in the pool: by a hold, or because its manifests name it."""
+        """Its own blobs, and what it reads in the pool: by a reservation, or because its manifests name it."""
         held = {d.encoded: info for d, info in self._grants.of(name) if d.algorithm == algorithm}
         found = own | held if self._context.dedupe else held | own
         for encoded, info in own.items():

@@ -1,6 +1,6 @@
 """Empty objects in the place of content that another repository has: how zot deduplicates a bucket.
 
-Such a bucket is read as it is; `dedupe` and `dedupe --undo` make it whole. HEAD of a stub is 404, so that whoever
+Such a bucket is read as it is; `dedupe` and `dedupe --undo` make it whole. HEAD of a stub is 404, so that a client that
 pushes fills it: no manifest comes to rely on the blob of another repository (I7).
 """
 
@@ -29,7 +29,7 @@ class Stubs:
         self._looked = float("-inf")
 
     def origin(self, name: str, digest: Digest) -> str | None:
-        """The key of the content; None: the repository has no stub of it, or nobody has the content."""
+        """The key of the content; None: the repository has no stub of it, or no repository has the content."""
         there = self._context.head(keys.blob(name, digest))
         if there is None or not is_stub(digest, there.size):
             return None
@@ -42,7 +42,7 @@ class Stubs:
 
     def remain(self) -> bool:
         """Does any repository need the content of another one? Then nothing of it may be collected. That there are
-        none is looked up once in the life of a bucket, for nobody but zot makes them."""
+        none is looked up once in the life of a bucket, for only zot makes them."""
         if self._context.head(keys.WHOLE) is not None:
             return False
         for name in self._names.everything():

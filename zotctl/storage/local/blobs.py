@@ -59,7 +59,7 @@ class LocalBlobs:
         return reader
 
     def _sound(self, digest: Digest, info: Info) -> Info:
-        if not info.is_file or is_stub(digest, info.size) or self._damaged.holds(digest, info):
+        if not info.is_file or is_stub(digest, info.size) or self._damaged.has(digest, info):
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info
 
@@ -96,9 +96,10 @@ class LocalBlobs:
         self._context.durable.flushed(blob)
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
-        """See blobs of a repository to the device, bytes and names, whoever wrote them, with `commit` and without.
+        """See blobs of a repository to the device, bytes and names, also those of other processes, with `commit` and
+        without.
 
-        What was condemned meanwhile is taken back from the trash. Raises NotFound: a client or `gc --delay 0s` removed
+        What was trashed meanwhile is taken back from the trash. Raises NotFound: a client or `gc --delay 0s` removed
         one.
         """
         if not digests or self._context.durable.everything(len(digests)):
@@ -171,7 +172,7 @@ class LocalBlobs:
             return False
         with reader:
             held = HeldFile(reader)
-            good = not self._damaged.holds(digest, held.info) and self._context.same_bytes(reader, staged)
+            good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)
             if good:
                 return self._keep(blob, held, flush)
             self._context.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
@@ -188,7 +189,7 @@ class LocalBlobs:
 
     def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
         """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
-        repositories that have it get good bytes. False: somebody else was faster."""
+        repositories that have it get good bytes. False: another process was faster."""
         blob = keys.blob(name, digest)
         if not self._damaged.mark(digest, blob, damaged):
             return False

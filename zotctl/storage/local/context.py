@@ -36,7 +36,7 @@ class LocalContext:
     commit: bool = False
     dedupe: bool = True
     conflict: Callable[[], None] = lambda: None
-    """Called when a commit begins again because somebody else's came between."""
+    """Called when a commit begins again because another process's came between."""
     make_room: Callable[[], bool] = lambda: False
     """Give back what is kept for a full disk; False: nothing was."""
     durable: Durable = field(init=False)
@@ -89,7 +89,7 @@ class LocalContext:
             self.discard(temp)
 
     def make_dirs(self, key: str) -> None:
-        """A directory and all above it, whoever else makes them at the same time."""
+        """A directory and all above it, also while other processes make them."""
         try:
             self.driver.mkdir(key)
             self.durable.made(key)

@@ -25,7 +25,7 @@ class DamagedFiles:
         self._nothing: Generation | None = None
         """What `bad` was like when nothing was in it."""
 
-    def holds(self, digest: Digest, info: Info) -> bool:
+    def has(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
         folder = self._context.stat(keys.DAMAGED)
         if folder is None or folder.generation == self._nothing:
@@ -63,7 +63,7 @@ class DamagedFiles:
 
     def mark(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
         """Mark the file that was looked at, and no other that got its name meanwhile. False: the name moved on."""
-        if self.holds(digest, damaged.info):
+        if self.has(digest, damaged.info):
             return True
         try:
             with own_name(self._context, key, damaged) as name:

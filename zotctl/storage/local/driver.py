@@ -35,7 +35,7 @@ from zotctl.storage.local.copying import copy_content, copy_labels, labels_of
 from zotctl.storage.local.swapping import swap
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-"""O_NONBLOCK: a FIFO that somebody put among the blobs must not stop the registry. No effect on a file."""
+"""O_NONBLOCK: a FIFO among the blobs must not stop the registry. No effect on a file."""
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _END = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -371,7 +371,7 @@ class LocalLock:
 
 
 def _set_by() -> float:
-    """Another number when somebody has set the clock, and the same in between."""
+    """Another number after the clock was set, and the same in between."""
     return time.time() - time.monotonic()
 
 
@@ -396,7 +396,8 @@ class LocalCheckpoint:
         self._before = before
 
     def covers(self, info: Info) -> bool:
-        """By the time of change, which the kernel moves with each write, and nobody can set. Not when the clock was."""
+        """By the time of change, which the kernel moves with each write, and no program can set. Not when the clock
+        was."""
         if self._before is None or abs(_set_by() - self._before[1]) > _TICK:
             return False
         return info.ctime_ns / 1e9 < self._before[0] - _TICK
@@ -422,7 +423,7 @@ class LocalDriver:
         self.label = os.path.abspath(path)
         self.capabilities = capabilities
         self.filesystem = filesystem
-        """As the kernel calls it ("ext4", "overlay", "nfs4"); empty when nobody looked."""
+        """As the kernel calls it ("ext4", "overlay", "nfs4"); empty if it was not looked up."""
         self._base = self.label.rstrip("/") + "/"
         self._owner = owner if owner not in (None, (0, 0)) and os.geteuid() == 0 else None
 
@@ -514,7 +515,7 @@ class LocalDriver:
         return False
 
     def scan(self, key: str) -> list[Entry]:
-        """Names that are no UTF-8 are nobody's here and are left out."""
+        """Names that are not UTF-8 are no names here and are left out."""
         path = self._path(key)
         try:
             with os.scandir(path) as found:

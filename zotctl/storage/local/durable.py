@@ -102,12 +102,12 @@ class Durable:
 
     def seen(self, info: Info) -> None:
         """Told of a file before it gets another name, which would move its time of change: is it older than the flush
-        that `settled` began with? Then it is on the device for as long as nobody writes to it."""
+        that `settled` began with? Then it is on the device for as long as it is not written to."""
         if self._settled is not None and self._settled.covers(info):
             self._safe.put(FileIdentity.of(info).content, True)
 
     def flushed(self, key: str) -> Flushed:
-        """See the bytes of a file to the device, whoever wrote them. Raises NotFound."""
+        """See the bytes of a file to the device, also those of other processes. Raises NotFound."""
         if self._settled is None:
             return Flushed(key, self._driver.sync_file(key))
         info = self._driver.stat(key)

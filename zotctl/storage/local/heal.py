@@ -35,7 +35,7 @@ class Healing:
         """A repository is healed by a push: the others of the root shall be, once no lock is held. `good` gets a name
         of its own for that, since what it is called now may lead elsewhere by then."""
         temp = keys.tmp(self._context.clock.token())
-        with suppress(CannotLink):  # no links: nothing is shared, so nobody else has the damaged file
+        with suppress(CannotLink):  # no links: nothing is shared, so no other repository has the damaged file
             self._context.driver.link(good, temp)
             self._owed.append((digest, temp))
 
@@ -66,7 +66,7 @@ class Healing:
         try:
             if not self._context.owned.has(name) or not self._another(good, temp):
                 return False
-            done = swap(self._context, self._locks, name, digest, temp, lambda now: self._damaged.holds(digest, now))
+            done = swap(self._context, self._locks, name, digest, temp, lambda now: self._damaged.has(digest, now))
             self._context.flush_names(keys.blobs_of(name, digest.algorithm))
         except StorageError:
             return False

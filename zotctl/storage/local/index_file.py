@@ -100,7 +100,7 @@ class IndexFiles:
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
-        """What was found in one that had to be let go of, until somebody merges it."""
+        """What was found in one that had to be let go of, until it is merged."""
         self._came_out: dict[str, list[_CameOut]] = {}
         """By repository, whose lock is held while there is any."""
         self._mutex = threading.Lock()
@@ -108,7 +108,7 @@ class IndexFiles:
     # -- reading --------------------------------------------------------------------------------
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
-        """The index as it is now: one `stat` when nobody changed it."""
+        """The index as it is now: one `stat` if it has not changed."""
         info = self._context.driver.stat(keys.index(name))
         generation = info.generation
         known = self._cache.get(name)

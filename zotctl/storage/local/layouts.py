@@ -1,6 +1,6 @@
 """A repository comes to be: directories first, then index.json, and `oci-layout` last (I1).
 
-Until the last file is there nobody takes the directory for a layout.
+Until the last file is there no reader takes the directory for a layout.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _note_holder(context: LocalContext, job: str) -> None:
                 writer.write([json.dumps(myself(context.clock)).encode()])
             context.driver.rename(temp, keys.lease(f"{job}.holder"))
         finally:
-            context.discard(temp)  # a full disk is why somebody runs gc: no rest of this may stay there
+            context.discard(temp)  # a full disk is a reason to run gc: no rest of this may stay there
 
 
 def _holder(context: LocalContext, job: str) -> str:

@@ -45,9 +45,9 @@ class LocalMaintenance:
         """Condemned content comes back when it is asked for."""
         return self._protocol.blobs.find(name, digest, fresh=True)
 
-    def is_condemned(self, name: str, digest: Digest) -> bool:
+    def is_trashed(self, name: str, digest: Digest) -> bool:
         runs = self._protocol.trash.runs(fresh=True)
-        return any(self._context.stat(keys.condemned(run, name, digest)) for run in runs)
+        return any(self._context.stat(keys.trashed(run, name, digest)) for run in runs)
 
     def readers(self, digest: Digest, info: Info) -> int:
         """The pool's name is no repository."""
@@ -67,7 +67,7 @@ class LocalMaintenance:
         return set(self._damaged.digests())
 
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
-        return self._damaged.holds(digest, info)
+        return self._damaged.has(digest, info)
 
     def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
         """Keep the damaged inode aside."""
@@ -94,7 +94,7 @@ class LocalMaintenance:
             self.drop_from_pool(digest, damaged)
             protocol.pool.offer(digest, staged, PoolEntry(Copy.ABSENT))
             # Set aside, where it can't be linked. Else a client has deleted it meanwhile (I7).
-            if not self._damaged.holds(digest, damaged.info) and self._context.stat(blob) is None:
+            if not self._damaged.has(digest, damaged.info) and self._context.stat(blob) is None:
                 protocol.blobs.publish(name, digest, staged)
                 return [name]
             return protocol.blobs.healing.spread(digest, staged)

@@ -25,7 +25,7 @@ def own_name(context: LocalContext, key: str, held: HeldFile) -> Iterator[str]:
     """
     temp = keys.tmp(context.clock.token())
     try:
-        with suppress(Exists):  # nobody else has this name: a network told of an error, and yet it was done
+        with suppress(Exists):  # no other process has this name: a network told of an error, and yet it was done
             context.driver.link(key, temp)
         if not held.is_at(context.stat(temp)):
             raise Changed(f"{key} leads to another file than the one that was looked at")

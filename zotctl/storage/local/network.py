@@ -28,7 +28,7 @@ _NETWORK = re.compile(r"(nfs|fuse|cifs|smb|9p|ceph|virtiofs|lustre|gpfs|beegfs|o
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
-"""A symbolic link, a file of somebody else, a socket, a device: there, but only `lstat` can tell about it."""
+"""A symbolic link, a file of another user, a socket, a device: there, but only `lstat` can tell about it."""
 
 
 class NetworkDriver(LocalDriver):

@@ -66,7 +66,7 @@ def _refuse_what_went_away(path: str) -> None:
 def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
     """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
     that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
-    somebody else owns the store; Unavailable where one went away (`remember`). ConfigError too for a hidden directory
+    another user owns the store; Unavailable where one went away (`remember`). ConfigError too for a hidden directory
     of a format that a later version made; NoSuchStore for one that goes away meanwhile."""
     path = os.path.abspath(settings.path)
     try:

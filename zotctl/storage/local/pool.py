@@ -1,7 +1,7 @@
 """The pool: one more hard link of each content, where a push finds the copy in O(1).
 
 It is a hint. The kernel's link count is the reference count, and a pool name with one link is
-used by nobody (docs/design/local.md#deduplication).
+used by no repository (docs/design/local.md#deduplication).
 """
 
 from __future__ import annotations
@@ -58,11 +58,7 @@ class Pool:
 
     def _judge(self, digest: Digest, staged: str, held: HeldFile) -> PoolEntry:
         reader = held.reader
-        if (
-            reader is not None
-            and not self._damaged.holds(digest, held.info)
-            and self._context.same_bytes(reader, staged)
-        ):
+        if reader is not None and not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged):
             return PoolEntry(Copy.GOOD, held)
         self._context.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good
         return PoolEntry(Copy.DAMAGED, held)
@@ -95,7 +91,7 @@ class Pool:
             pass  # a hint that is missing costs a copy, nothing more
 
     def _replace(self, digest: Digest, staged: str, key: str, found: PoolEntry) -> None:
-        # The inode that was compared, and no other: somebody may have put a good one in its place.
+        # The inode that was compared, and no other: another process may have put a good one in its place.
         if found.copy is Copy.DAMAGED and found.held and not self._damaged.mark(digest, key, found.held):
             return
         temp = keys.tmp(self._context.clock.token())
@@ -106,7 +102,7 @@ class Pool:
             self._context.discard(temp)
 
     def release(self, digest: Digest) -> None:
-        """Drop the pool's name if nobody else has one. No lock: a racing link finds it or uses its own."""
+        """Drop the pool's name if no repository has one. No lock: a racing link finds it or uses its own."""
         key = keys.pool(digest)
         info = self._context.stat(key)
         if info is not None and info.nlink == 1:

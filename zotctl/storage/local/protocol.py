@@ -121,7 +121,7 @@ class LocalProtocol:
 
     def _has_what_was_served(self) -> bool:
         """A share that is mounted anew has another device, a tree that was replaced another inode; an empty mount
-        point, or what somebody left below it, has nothing that was read here. Before anything was, all but emptiness
+        point, or what was left below it, has nothing that was read here. Before anything was, all but emptiness
         will do: so it is at the start, too."""
         names = self.indexes.served(WITNESSES)
         try:
@@ -188,7 +188,7 @@ class LocalProtocol:
         """Take in what a foreign tool wrote into an index.json that it had opened before our rename. Of one
         repository (a commit waits for no other's lock), or of all.
 
-        Never raises for that: it follows a commit of somebody else, which is done.
+        Never raises for that: it follows a commit of another process, which is done.
         """
         for written, rows in self.indexes.late_writes(name):
             try:
@@ -240,7 +240,7 @@ class LocalProtocol:
         self.context.flush_names(keys.blobs_of(name, digest.algorithm))
 
     def _require_name(self, name: str, digest: Digest) -> None:
-        """Also a damaged one, and one that was condemned: until then reads find it."""
+        """Also a damaged one, and one that was trashed: until then reads find it."""
         try:
             self.driver.stat(keys.blob(name, digest))
         except NotFound:

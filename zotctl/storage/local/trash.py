@@ -1,4 +1,4 @@
-"""The trash is the delay: what was condemned lies here, and whoever asks for it gets it back by one link.
+"""The trash is the grace period: unreachable content lies here, and a request for it brings it back by one link.
 
 `trash/RUN/NAME/blobs/ALG/ENC`, a folder for each run. Folders `deleted-...` hold what a client deleted
 on purpose; reads don't look into these (docs/design/local.md#reading).
@@ -53,13 +53,13 @@ class Trash:
         return self._runs[1]
 
     def restore(self, name: str, digest: Digest, *, fresh: bool = False) -> bool:
-        """Link condemned content back into its place. True: it is there now. Needs no lock."""
+        """Link trashed content back into its place. True: it is there now. Needs no lock."""
         return any(self.restore_from(run, name, digest) for run in self.runs(fresh=fresh))
 
     def restore_from(self, run: str, name: str, digest: Digest) -> bool:
         """Into a repository that is ours only: a read of one that is a link, or on another mount, writes nothing
         there (I9), and what lies here of it is not there to a reader."""
-        source, blob = keys.condemned(run, name, digest), keys.blob(name, digest)
+        source, blob = keys.trashed(run, name, digest), keys.blob(name, digest)
         if self._context.stat(source) is None or not self._context.owned.has(name):
             return False
         try:
@@ -81,8 +81,8 @@ class Trash:
 
     # -- collecting (docs/design/local.md#collection) -----------------------------------------------------
 
-    def condemn(self, held: Held, run: str, digests: Sequence[Digest]) -> list[Digest]:
-        """Move blobs out of sight, where whoever needs one gets it back; those that were still there.
+    def add(self, held: Held, run: str, digests: Sequence[Digest]) -> list[Digest]:
+        """Move blobs out of sight, where a request for one brings it back; those that were still there.
 
         Under the lock, after the caller has seen that nothing in index.json reaches them. LP: each rename.
         """
@@ -92,9 +92,9 @@ class Trash:
         return [digest for digest in digests if self._move(keys.blob(held.name, digest), run, held.name, digest)]
 
     def _move(self, blob: str, run: str, name: str, digest: Digest) -> bool:
-        kept = keys.condemned(run, name, digest)
-        # Lying there already, restored and condemned again: a rename of two names of one inode would do
-        # nothing. While the blob has its own name, nobody needs the other.
+        kept = keys.trashed(run, name, digest)
+        # Lying there already, restored and trashed again: a rename of two names of one inode would do
+        # nothing. While the blob has its own name, the other is not needed.
         self._context.discard(kept)
         try:
             self._context.driver.rename(blob, kept)
@@ -157,7 +157,7 @@ class Trash:
     def purge(self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]) -> list[Digest]:
         """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
         can't go back stays where it is, and what was touched since it was listed: it may have been taken back, and
-        condemned once more just now."""
+        trashed once more just now."""
         digests = [digest for digest, info in listed.items() if self._is_as_listed(held.name, folder, digest, info)]
         back = {digest for digest in digests if digest in needed and not folder.deleted}
         kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
@@ -167,11 +167,11 @@ class Trash:
             self._context.durable.names(keys.blobs_of(held.name, folder.algorithm))
         gone = [digest for digest in digests if digest not in back]
         for digest in (*kept, *gone):
-            self._context.discard(keys.condemned(folder.run, held.name, digest))
+            self._context.discard(keys.trashed(folder.run, held.name, digest))
         return gone
 
     def _is_as_listed(self, name: str, folder: Folder, digest: Digest, info: Info) -> bool:
-        return FileIdentity.of(info).is_untouched(self._context.stat(keys.condemned(folder.run, name, digest)))
+        return FileIdentity.of(info).is_untouched(self._context.stat(keys.trashed(folder.run, name, digest)))
 
     def sweep(self, folder: Folder) -> None:
         """Remove the folders of a repository that hold nothing any more, up to the run's own."""
@@ -188,9 +188,9 @@ class Trash:
     def delete(self, held: Held, digest: Digest) -> None:
         """Take a blob away on purpose: from each trash folder first, so that no read can restore it."""
         for run in self.runs(fresh=True):
-            self._context.discard(keys.condemned(run, held.name, digest))
+            self._context.discard(keys.trashed(run, held.name, digest))
         blob = keys.blob(held.name, digest)
-        kept = keys.condemned(self._deleted_run(), held.name, digest)
+        kept = keys.trashed(self._deleted_run(), held.name, digest)
         try:
             self._context.make_dirs(keys.parent(kept))
             self._context.discard(kept)

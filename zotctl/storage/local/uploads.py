@@ -55,7 +55,7 @@ class LocalUploads:
         return info.size
 
     def count(self) -> int:
-        """Sessions of all repositories, be it that nobody goes on with them until they are collected."""
+        """Sessions of all repositories, also of those that no client continues until they are collected."""
         try:
             return len(self.context.driver.scan(keys.UPLOADS))
         except NotFound:
@@ -181,7 +181,7 @@ class LocalUpload:
 
     def _verify(self, digest: Digest) -> None:
         if self._writer.info().size != self.offset:
-            raise BlobUploadInvalid(f"upload {self.id} was changed by somebody else while it was being written")
+            raise BlobUploadInvalid(f"upload {self.id} was changed by another process while it was being written")
         hasher = self._hasher
         if digest.algorithm != self.algorithm:
             hasher = self._uploads.hash_file(self._name, self.id, digest.algorithm)
@@ -198,7 +198,7 @@ class LocalUpload:
         self._uploads.remove(self._name, self.id)
 
     def close(self) -> None:
-        """Let go of the session and keep it for whoever goes on with it."""
+        """Let go of the session and keep it for the request that continues it."""
         if self._open:
             self._uploads.hashes.put(self.id, (self.offset, self._hasher))
         self._release()

@@ -32,7 +32,7 @@ class Attempts:
         self._away: tuple[float, StorageError] | None = None
         """When it is looked for again, and why nothing is asked before."""
         self._failing: tuple[float, float] | None = None
-        """Nobody had an answer from the first of these times to the second."""
+        """No request was answered from the first of these times to the second."""
 
     def make(self, call: Callable[[], T], *, repeatable: bool = True) -> T:
         """`repeatable` False: not after it may have been done."""

@@ -300,5 +300,5 @@ def _without_default_port(url: str) -> str:
 
 
 def _way_out(error: Exception) -> str:
-    """What the library doesn't say of an endpoint: AWS_ENDPOINT_URL_S3 is looked at by nobody before it."""
+    """What the library doesn't say of an endpoint: AWS_ENDPOINT_URL_S3 is read by no other module before it."""
     return "; write it as http://HOST:PORT or https://HOST" if "Invalid endpoint" in str(error) else ""

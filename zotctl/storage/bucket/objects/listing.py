@@ -26,7 +26,7 @@ class ListingPage(NamedTuple):
 
 
 def read(body: bytes) -> ListingPage:
-    """Raises HTTPException: it is no list, or one that nobody can go on with, which must not pass for the whole."""
+    """Raises HTTPException: it is no list, or one that can't be continued, which must not pass for the whole."""
     try:
         return _read(ElementTree.fromstring(body))
     except ElementTree.ParseError as error:

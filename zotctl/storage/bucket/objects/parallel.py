@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 
 class Halted(Exception):
-    """Nobody waits for this any more. No error of the registry: whatever forgives those, doesn't forgive this."""
+    """No caller waits for this any more. It is no error of the registry, so code that passes over those does not pass
+    over this."""
 
 
 def abreast(

@@ -1,6 +1,7 @@
 """Deletes that are signed beforehand: the fence of a collector (docs/design/bucket.md#c6, C2 and C6).
 
-Both times are the server's: it refuses a request that is late, whoever was frozen, and our clock doesn't count.
+Both times are the server's: it refuses a request that is late, even if its sender was frozen, and our clock doesn't
+count.
 """
 
 from __future__ import annotations

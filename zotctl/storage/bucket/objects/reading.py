@@ -1,6 +1,6 @@
 """An object that is read from its beginning to its end by one request, or in pieces by ranges.
 
-Opening it is the request for all of it, which tells its size, too: whoever reads on from the beginning makes no other.
+Opening it is the request for all of it, which tells its size, too: reading on from the beginning makes no other.
 """
 
 from __future__ import annotations

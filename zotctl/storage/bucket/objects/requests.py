@@ -135,6 +135,6 @@ def _said(answer: Reply) -> dict[str, object]:
     try:
         for child in ElementTree.fromstring(answer.body) if answer.body else ():
             said[plain(child.tag)] = child.text or ""
-    except (ElementTree.ParseError, LookupError, ValueError):  # the last two: of an encoding that nobody knows
+    except (ElementTree.ParseError, LookupError, ValueError):  # the last two: of an unknown encoding
         said["Message"] = "an answer that is not S3's"
     return {"Error": said, "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}}

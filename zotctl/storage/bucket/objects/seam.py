@@ -47,7 +47,7 @@ class Object(NamedTuple):
 
 class PresignedDelete(NamedTuple):
     """A delete that was signed beforehand: it can be carried out until it expires by the server's clock, and
-    no later, whoever was frozen meanwhile (docs/design/bucket.md#c6)."""
+    no later, even if a process was frozen meanwhile (docs/design/bucket.md#c6)."""
 
     keys: tuple[str, ...]
     request: object

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4: in a header for what is sent at once, in the query for what somebody sends later.
+"""AWS Signature Version 4: in a header for what is sent at once, in the query for what is sent later.
 
 The time of a signature is an argument, so that a deadline can be one by the server's clock (docs/design/bucket.md#c6);
 botocore takes this machine's, and twenty times as long.

@@ -67,7 +67,7 @@ class Finishing:
         self.blobs.publish(self.session.name, digest, partial(self._copy, digest))
 
     def _find(self, digest: Digest) -> None:
-        """Another request has finished it, and this one is its repetition: else nobody knows the upload."""
+        """Another request has finished it, and this one is its repetition: else the upload is unknown."""
         try:
             self.blobs.find(self.session.name, digest)
         except NotFound as error:

@@ -1,8 +1,9 @@
 """How much memory all uploads of a process may hold (I13).
 
-Two pools, so that nobody waits for somebody who waits for him. A *small* share comes out of a quarter of the limit. A
-large one is a part or two: it is had at once or waited for in the order of asking, and whoever has one needs no more
-to send what he holds, after which he gives it back if others wait. A second part is a luxury, never waited for.
+Two pools, so that no two uploads wait for each other. A *small* share comes out of a quarter of the limit. A
+large one is a part or two: it is had at once or waited for in the order of asking, and an upload that has one needs
+no more to send what he reservations, after which he gives it back if others wait. A second part is a luxury, never
+waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ SMALLEST_PART = 5 << 20
 PATIENCE = 60.0
 """Seconds that a thread waits for memory."""
 WAITING = 8
-"""Threads that may wait at once: whoever has memory needs some to go on (http waits without a thread, by `ready`)."""
+"""Threads that may wait at once: uploads that have memory need some to go on (http waits without a thread, by
+`ready`)."""
 
 
 class BudgetTicket:
@@ -36,7 +38,7 @@ class BudgetTicket:
 
 
 class BufferPool:
-    """Bytes, for whoever asks first. Alone, anybody gets what he needs, however small the limit."""
+    """Bytes, first come, first served. A single upload gets what it needs, however small the limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.held = limit, 0
@@ -83,7 +85,7 @@ class MemoryBudget:
         self._small, self._large = BufferPool(limit // 4), BufferPool(limit - limit // 4)
         self._patience, self._threads = patience, threading.BoundedSemaphore(waiting)
         self.evict: Callable[[], bool] = lambda: False
-        """Give up memory of an upload that nobody writes just now; False: there is none."""
+        """Give up memory of an upload that is not being written; False: there is none."""
 
     @property
     def held(self) -> int:
@@ -91,7 +93,7 @@ class MemoryBudget:
 
     @property
     def wanted(self) -> bool:
-        """Somebody waits for a part: who can spare one gives it back."""
+        """Another upload waits for a part: one that can spare a part gives it back."""
         return bool(self._large.queue)
 
     def ask(self, size: int, *, evict: bool = True) -> BudgetTicket:
@@ -145,7 +147,7 @@ class BudgetShare:
             self._take()
 
     def swap(self, size: int) -> bool:
-        """Just so much instead, at once, and only if nobody else waits for it."""
+        """Just so much instead, at once, and only if no other upload waits for it."""
         self.settle()
         self._asked = self.budget.ask(size, evict=False)
         done = self._take()

@@ -65,7 +65,7 @@ class Parts:
 
     def complete(self, last: memoryview, size: int) -> Object | None:
         """Make the object out of them and of what is left; it is not noted as a part, so that more can follow if
-        this fails. None: somebody has ended it, and the target does not have this size."""
+        this fails. None: another request has ended it, and the target does not have this size."""
         etags = self.settle()
         try:
             if len(last):

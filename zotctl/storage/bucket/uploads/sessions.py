@@ -1,6 +1,6 @@
 """The uploads to one bucket (docs/design/bucket.md#uploads): any process goes on where another one stopped.
 
-What this process knows of an upload that nobody writes just now, it keeps: the state of the hash, which can't be
+What this process knows of an upload that is not being written, it keeps: the state of the hash, which can't be
 stored, and the tail, while there is memory for it. It may be out of date, since other processes write sessions, too.
 """
 
@@ -31,7 +31,7 @@ from zotctl.storage.upload_id import make_id, parse_id
 REMEMBERED = 1024
 """BucketUploads whose hash is kept."""
 IDLE_FOR = 30.0
-"""Seconds after which the tail of an upload that nobody goes on with is dropped; the session has it, too."""
+"""Seconds after which the tail of an upload that no client continues is dropped; the session has it, too."""
 SENDERS = 8
 SAVED_WITHIN = 5.0
 """Seconds that the next request waits for the last one, whose client is gone, to store what has arrived."""
@@ -78,11 +78,11 @@ class BucketUploads:
         return session.id
 
     def begin(self, name: str, algorithm: str) -> BucketUpload:
-        """An upload within one request: nobody learns its name, so that nothing is stored for others to go on with."""
+        """An upload within one request: its name is never told, so nothing is stored for other requests to continue."""
         return BucketUpload(self, self._fresh(name, algorithm), named=False, current=True)
 
     def offset(self, name: str, upload_id: str) -> int:
-        """Bytes that arrived so far, whoever took them. Raises BlobUploadUnknown."""
+        """Bytes that arrived so far, at any server. Raises BlobUploadUnknown."""
         if upload_id in self._ended:
             raise unknown(upload_id)
         session = sessions.head(self.context.objects, name, _parsed(upload_id))
@@ -115,11 +115,11 @@ class BucketUploads:
         return UploadState(UploadSessionState(upload_id, name), tail, algorithm, new_hash(algorithm))
 
     def load(self, name: str, upload_id: str, known: UploadState | None = None) -> UploadState:
-        """As it is stored now. Its hash is that of `known`, if nobody went on since then."""
+        """As it is stored now. Its hash is that of `known`, if no request has continued it since then."""
         session, content = sessions.load(self.context.objects, name, upload_id)
         same = known is not None and known.session.etag == session.etag
         if session.direct and not same:
-            # Whoever completes it must have hashed every part of it: begin again.
+            # The request that completes it must have hashed every part of it: begin again.
             self.discard(session)
             raise unknown(upload_id)
         tail = UploadBuffer(self.budget, self._part(session), cut=bool(session.etags))
@@ -159,7 +159,7 @@ class BucketUploads:
             self._saving.add(upload_id)
 
     def release(self, upload_id: str, state: UploadState | None = None) -> None:
-        """Nobody writes it any more; `state`: somebody may go on with it."""
+        """It is not being written any more; `state`: another request may continue it."""
         if state is not None:
             self._remember(state)
         with self._mutex:
@@ -189,7 +189,7 @@ class BucketUploads:
         return True
 
     def maintain(self) -> None:
-        """Now and then: memory that nobody comes back for is free."""
+        """Now and then: memory of uploads that no client came back for is free."""
         while self._evict(self.context.clock.elapsed() - IDLE_FOR):
             pass
 
@@ -200,14 +200,14 @@ class BucketUploads:
     # -- leftovers ------------------------------------------------------------------------------
 
     def purge(self, older_than: float, age: Callable[[Object], float] = attrgetter("age")) -> Iterator[Purged]:
-        """Forget what nobody has gone on with for so many seconds, by the server's clock. Whoever writes a
+        """Forget what no client has continued for so many seconds, by the server's clock. A request that writes a
         session renews it in half of a window, so that one which is being written is never so old."""
         for found in self._of_uploads(keys.UPLOADS):
             if age(found) >= older_than and (purged := self._purge(found.key, older_than, age)) is not None:
                 yield purged
         for found in self._of_uploads(keys.STAGED):
             upload_id = found.key.rpartition("/")[2]
-            # A session goes last, so that without one nobody needs its bytes.
+            # A session goes last, so that without one its bytes are not needed.
             if age(found) >= older_than and self.context.head(keys.session(upload_id)) is None:
                 self.context.objects.delete(found.key)
 

@@ -18,7 +18,7 @@ from zotctl.storage.driver import Buffer
 
 @dataclass(frozen=True, slots=True)
 class UploadSessionState:
-    """`offset`, `tail`, `part` in bytes. `digest`: of all bytes up to `offset`, "" if nobody knows it.
+    """`offset`, `tail`, `part` in bytes. `digest`: of all bytes up to `offset`, "" if unknown.
     `multipart`: the id of the multipart upload of `target`, "" if there is none. `etag` "": not stored yet."""
 
     id: str
@@ -106,7 +106,7 @@ def store(objects: Objects, session: UploadSessionState, body: Buffer) -> Upload
     try:
         etag = objects.put(key, body, match=match, absent=not match, metadata=session.metadata())
     except Changed:
-        if not match:  # nobody else knows its id: it was stored, and purged while this process was frozen
+        if not match:  # no other request knows its id: it was stored, and purged while this process was frozen
             raise unknown(session.id) from None
         raise
     return replace(session, etag=etag)

@@ -56,7 +56,7 @@ class UploadState:
 
 
 class BucketUpload:
-    """`named`: somebody else can go on with it. `current`: its session was looked at for this request."""
+    """`named`: another request can continue it. `current`: its session was looked at for this request."""
 
     def __init__(self, uploads: BucketUploads, state: UploadState, *, named: bool, current: bool) -> None:
         self._uploads, self._objects, self._context = uploads, uploads.context.objects, uploads.context
@@ -114,7 +114,7 @@ class BucketUpload:
 
     @property
     def ahead(self) -> bool:
-        """Has it a part's memory? Else what is read ahead would wait with it, and be counted by nobody."""
+        """Has it a part's memory? Else what is read ahead would wait with it, and not be counted."""
         return self._tail.halves > 0
 
     def ready(self, count: int) -> bool:
@@ -239,7 +239,7 @@ class BucketUpload:
 
     def _send_whole(self) -> None:
         """Whole parts of an upload by many requests are not stored, for then they would be sent twice. After the
-        first request nobody knows yet that there are many, and a small blob needs no parts."""
+        first request it is unknown yet that there are many, and a small blob needs no parts."""
         if self._tail.whole and (self._tail.cut or self._kept):
             self._send()
 
@@ -251,7 +251,7 @@ class BucketUpload:
         self._current, self._stored_at = True, self._context.clock.elapsed()
 
     def _renew(self, *, again: bool = False) -> None:
-        """Half a window at the most, for collectors forget what nobody goes on with. `again`: even if it is the
+        """Half a window at the most, for collectors forget what no client continues. `again`: even if it is the
         same, since a copy takes its time."""
         age = self._context.clock.elapsed() - self._stored_at
         if age > self._context.window / 2 and self._session.etag:
@@ -337,13 +337,13 @@ class BucketUpload:
             return
         session = self._session
         with suppress(BlobUploadUnknown):
-            if not self._current:  # somebody else may have begun parts
+            if not self._current:  # another process may have begun parts
                 session = sessions.head(self._objects, session.name, self.id)
         self._end(keep=False)
         self._uploads.discard(session)
 
     def close(self) -> None:
-        """Let go of the session and keep it for whoever goes on with it. Raises UploadConflict, Unavailable."""
+        """Let go of the session and keep it for the request that continues it. Raises UploadConflict, Unavailable."""
         if not self._open:
             return
         if not self._named:
