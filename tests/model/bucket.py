@@ -98,16 +98,16 @@ class Protocol:
 
     def _time(self, state: State) -> Iterator[tuple[str, State]]:
         """The delay passes, and with it each window."""
-        if FRESH in (state.blob, state.hold) or any(push.told or push.lasts for push in state.pushes):
+        if FRESH in (state.blob, state.reservation) or any(push.told or push.lasts for push in state.pushes):
             memory = {} if "window" in self._off else {"epoch": -1}
             pushes = tuple(push._replace(told=False, lasts=False, **memory) for push in state.pushes)
-            blob, reservation = min(state.blob, OLD), min(state.hold, OLD)
+            blob, reservation = min(state.blob, OLD), min(state.reservation, OLD)
             yield "the delay passes", state._replace(pushes=pushes, blob=blob, reservation=reservation)
 
     # -- the collector --------------------------------------------------------------------------
 
     def _collector(self, state: State, it: Collector) -> Iterator[tuple[str, tuple[Collector, State]]]:
-        etag = state.reservations if state.hold else -1
+        etag = state.reservations if state.reservation else -1
         if it.intent and not it.expired:
             yield "signatures are over", (it._replace(expired=True), state)
         may_act = not it.expired or "expiry" in self._off
@@ -118,14 +118,14 @@ class Protocol:
             )
         if it.again & 2 and may_act:
             yield "the delete of the blob is done again", (it._replace(again=it.again & 1), state._replace(blob=GONE))
-        if it.at == "snapshot" and state.blob == OLD and state.hold != FRESH and not state.referenced:
+        if it.at == "snapshot" and state.blob == OLD and state.reservation != FRESH and not state.referenced:
             yield "snapshot", (it._replace(at="intent", reservation=etag, index=state.index), state)
         elif it.at == "intent":
             yield "intent", (it._replace(at="fence", intent="intent" not in self._off), state)
         elif it.at == "fence":
             yield from self._fence(state, it)
         elif it.at == "recheck":
-            same = etag == it.hold or "recheck" in self._off
+            same = etag == it.reservation or "recheck" in self._off
             yield "recheck", (it._replace(at="reservation" if same else "withdraw"), state)
         elif it.at in ("reservation", "blob"):
             yield from self._delete(state, it, may_act)
@@ -160,13 +160,13 @@ class Protocol:
             yield "reads index.json", (read._replace(at="commit" if self._remembers(read) else "reservation"), state)
             if it.at == "again" and it.epoch >= 0 and state.blob:
                 yield "is told again, from memory", (it._replace(told=True), state)
-        elif it.at == "reservation" and state.hold == FRESH:
+        elif it.at == "reservation" and state.reservation == FRESH:
             yield "finds a fresh reservation", (it._replace(at="intents", lasts=True), state)
         elif it.at == "reservation" and state.reservations < MOST_HOLDS:
             following = state._replace(reservation=FRESH, reservations=state.reservations + 1)
             yield "writes a reservation", (it._replace(at="intents", lasts=True), following)
         elif it.at == "intents" and ("intents" in self._off or not (living or self._deletes(state))):
-            again = state.hold != FRESH and not {"second look", "intents"} & self._off
+            again = state.reservation != FRESH and not {"second look", "intents"} & self._off
             yield "sees no intent", (it._replace(at="reservation" if again else "blob"), state)
         elif it.at == "blob" and not (it.lasts or "covers" in self._off):
             yield "was too slow", (it._replace(at="reservation"), state)

@@ -98,7 +98,7 @@ MUTANTS = [
         "its reservation is written anew before",
         "storage/bucket/convert.py",
         "partial(self._reservations.renew, name, digest)",
-        "partial(self._reservations.hold, name, digest)",
+        "partial(self._reservations.ensure, name, digest)",
         STEPS + "test_a_hold_is_written_anew_before_a_copy_goes",
     ),
     Mutant(

@@ -98,9 +98,9 @@ def _old(maker: Maker) -> None:
     maker.image("a", M4)
     maker.blobs("a", (*M1.blobs, *M2.blobs))
     maker.at(-1.3)
-    maker.trash("a", "20000101T000000-r0", M2.blobs[1:])
+    maker.move_to_trash("a", "20000101T000000-r0", M2.blobs[1:])
     maker.at(-0.7)
-    maker.trash("a", "20000102T000000-r1", M2.blobs[:1])
+    maker.move_to_trash("a", "20000102T000000-r1", M2.blobs[:1])
 
 
 def _twice(maker: Maker) -> None:
@@ -145,7 +145,7 @@ def _linked(maker: Maker) -> None:
     maker.image("l", M0, "t")
     maker.blobs("l", (*M1.blobs, *M2.blobs))
     maker.at(-0.7)
-    maker.trash("l", "20000102T000000-r1", M2.blobs)
+    maker.move_to_trash("l", "20000102T000000-r1", M2.blobs)
     maker.links.add("l")
 
 
