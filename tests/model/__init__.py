@@ -1,6 +1,6 @@
-"""A model of the protocol of a bucket: small processes, one step a request, and every interleaving.
+"""Models of the two protocols: small processes, one step a request or a system call, and every interleaving.
 
-    python -m tests.model                    # the protocol of a bucket whole, and with one safeguard off in turn
+    python -m tests.model                    # both protocols whole, and with one safeguard off in turn
     python -m tests.model recheck expiry     # only with these off: prints the shortest schedule that loses data
 
 What the product does is simulated with its own code (`tests/simulation`); a model comes before a protocol is changed.
