@@ -43,7 +43,7 @@ MUTANTS = [
         "frozen-before-p3",
         kinds.RESERVATIONS,
         "I6",
-        "a reservation that is too old by the end reservations nothing",
+        "a reservation that is too old by the end covers nothing",
         "storage/bucket/reservations.py",
         ("            if self._covers(since):\n                return found\n            # This process was frozen"),
         ("            if True:\n                return found\n            # This process was frozen"),

@@ -1,4 +1,4 @@
-"""Deduplication of a store that is there already, whoever wrote it: each root by the steps of its kind."""
+"""Deduplication of a store that is there already, written by any tool: each root by the steps of its kind."""
 
 from __future__ import annotations
 

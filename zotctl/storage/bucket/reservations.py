@@ -110,7 +110,7 @@ class Reservations:
         self._confirmed.put((name, since.epoch, digest), known)
 
     def forget(self, name: str, digest: Digest) -> None:
-        """It was found missing or damaged: nobody on this server believes an older look."""
+        """It was found missing or damaged: no worker of this server believes an older look."""
         self._context.lost.change(digest)
         self._confirmed.drop((name, self._epoch(name), digest))
 

@@ -1,4 +1,4 @@
-"""What the processes of one server tell each other at once: that somebody has deleted something, or found a loss.
+"""What the processes of one server tell each other at once: that one of them has deleted something, or found a loss.
 
 A reservation that one worker remembers is void when another has deleted the blob (DELETE by a client). Between hosts
 the epoch in index.json says so; on one host a HEAD must not say 200 after the DELETE was answered. What one worker has

@@ -154,7 +154,7 @@ class BucketUploads:
             self.context.clock.sleep(LOOK_EVERY)
 
     def saving(self, upload_id: str) -> None:
-        """The last that its writer does: whoever comes now waits for its end."""
+        """The last that its writer does: a request that comes now waits for its end."""
         with self._mutex:
             self._saving.add(upload_id)
 
