@@ -93,7 +93,7 @@ def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObject
 
 def test_a_sign_that_nobody_can_read_counts(objects: MemoryObjects) -> None:
     objects.put(SIGN, b"[]")
-    with pytest.raises(HeldElsewhere, match="somebody"):
+    with pytest.raises(HeldElsewhere, match="another process"):
         refuse_beside_one(objects)
 
 
