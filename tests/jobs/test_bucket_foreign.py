@@ -36,7 +36,7 @@ MARKERS = [
     "a/", "a/blobs/", "a/blobs/sha256/", "a/blobs/sha512/", "_blobs/", "_blobs/sha256/", "my folder/", "new/",
     *(f".zotctl/{each}/" for each in (
         "reservations", "reservations/sha256",
-        f"reservations/sha256/{LAYER}", "intents", "uploads", "staged", "names", "bad",
+        f"reservations/sha256/{LAYER}", "intents", "uploads", "staged", "names", "damaged",
         "damaged/sha256", f"damaged/sha256/{LAYER}", "history", f"history/{keys.name_key('a')}", "gc", "gc/seen",
         "leases",
         "tmp", "scrub",
