@@ -210,8 +210,8 @@ MUTANTS = [
         "I6",
         "what workers remember is void after each deletion of another one",
         "storage/bucket/shared_marks.py",
-        "        self._page[:SIZE] = os.urandom(SIZE)",
-        '        self._page[:SIZE] = b"1" * SIZE',
+        "        self._page[self._place] = os.urandom(SIZE)",
+        '        self._page[self._place] = b"1" * SIZE',
         SHARED + "test_a_mark_is_another_one_after_each_change",
     ),
 ]

@@ -20,36 +20,33 @@ SLOTS = 8192
 class Mark:
     """A value that is another after each `change`. Random, so that two processes can change it at once."""
 
-    def __init__(self, page: bytearray | mmap.mmap | None = None) -> None:
-        self._page = bytearray(SIZE) if page is None else page
+    def __init__(self, page: bytearray | mmap.mmap | None = None, at: int = 0) -> None:
+        self._page, self._place = bytearray(SIZE) if page is None else page, slice(at, at + SIZE)
 
     def seen(self) -> bytes:
-        return bytes(self._page[:SIZE])
+        return bytes(self._page[self._place])
 
     def change(self) -> None:
-        """After what it tells of, and before anybody is told that it is done."""
-        self._page[:SIZE] = os.urandom(SIZE)
+        """After what it tells of, and before a client is told that it is done."""
+        self._page[self._place] = os.urandom(SIZE)
 
 
 class DigestMarks:
-    """A value for each digest, random and another after each `change` of it. Some share one, and change together."""
+    """A `Mark` for each digest. Some share one, and change together."""
 
     def __init__(self, page: bytearray | mmap.mmap | None = None) -> None:
         self._page = bytearray(SIZE * SLOTS) if page is None else page
 
     def seen(self, digest: Digest) -> bytes:
         """Zeros before the first change."""
-        at = self._at(digest)
-        return bytes(self._page[at : at + SIZE])
+        return self._of(digest).seen()
 
     def change(self, digest: Digest) -> None:
-        """After what it tells of, and before anybody is told."""
-        at = self._at(digest)
-        self._page[at : at + SIZE] = os.urandom(SIZE)
+        self._of(digest).change()
 
-    def _at(self, digest: Digest) -> int:
-        """The same in all processes, as Python's own hash is not."""
-        return zlib.crc32(digest.encode()) % SLOTS * SIZE
+    def _of(self, digest: Digest) -> Mark:
+        """The same in all processes, as with Python's own hash it would not be."""
+        return Mark(self._page, zlib.crc32(digest.encode()) % SLOTS * SIZE)
 
 
 def _shared(size: int) -> mmap.mmap:
