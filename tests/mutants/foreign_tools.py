@@ -127,8 +127,8 @@ MUTANTS = [
         "I9",
         "a store that was copied by links has a history of its own",
         "storage/local/history.py",
-        "locks and writer.info().nlink > 1",
-        "locks and writer.info().nlink > 2",
+        "locks and info.nlink > 1",
+        "locks and info.nlink > 2",
         "tests/storage/test_storage_in_the_way.py::test_a_store_that_was_copied_by_links_has_a_history_of_its_own",
     ),
     Mutant(

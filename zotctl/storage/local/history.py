@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver, Reader, Writer
+from zotctl.storage.driver import Driver, Info, Reader, Writer
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.local.context import LocalContext
@@ -59,17 +59,18 @@ class LocalHistory:
         key = keys.history(name)
         for _ in range(ATTEMPTS):
             with self._open(key) as writer:
-                if self._is_shared(writer):
+                info = writer.info()
+                if self._is_shared(info):
                     self._part(key, writer)
                     continue
                 writer.write([lines])
-                same = same_file(writer.info(), self._context.stat(key))
+                same = same_file(info, self._context.stat(key))
             if same:
                 return
 
-    def _is_shared(self, writer: Writer) -> bool:
+    def _is_shared(self, info: Info) -> bool:
         """With a store that was copied by links (`cp -al`): what is written here would be told there, too."""
-        return self._context.driver.capabilities.locks and writer.info().nlink > 1
+        return self._context.driver.capabilities.locks and info.nlink > 1
 
     def _part(self, key: str, writer: Writer) -> None:
         """Put a copy in place of the shared file, one writer at a time; it is to be opened anew."""
