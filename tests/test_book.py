@@ -24,10 +24,12 @@ ANCHOR = re.compile(r'<a id="([^"]+)">')
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FILE = re.compile(r"(?<![\w/.<>{}*-])((?:\w[\w.-]*/)+[\w.-]+\.(?:py|txt|toml))(?:::(\w+))?(?![\w/*{<])")
 PAPER = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)*[\w-]+\.md)(?:#([\w-]+))?\b")
+MODULE = re.compile(r"[`(](?:zotctl\.)?((?:storage|jobs)(?:\.[a-z]\w*)+)")
 STEP = re.compile(r"\b(I\d+|C[1-9]|P[1-9]|M[1-9]|LP)\b")
 _PAPERS = "annotations config considerations descriptor image-index image-layout layer manifest media-types spec"
 OCI = {f"{paper}.md" for paper in [*_PAPERS.split(), "extensions/_oci"]}
 """Papers of the specifications, which are no files of ours."""
+STORES_AND_JOBS = {("zotctl", "storage"), ("zotctl", "jobs")}
 MOST_WORDS = 40
 
 INVARIANTS = [f"i{number}" for number in range(1, 16)]
@@ -91,6 +93,18 @@ def unknown_papers(text: str) -> Iterator[str]:
             yield found[0]
 
 
+def unknown_modules(text: str) -> Iterator[str]:
+    """Modules by their dots, and what stands in one."""
+    for dotted in MODULE.findall(text):
+        place, rest = HERE / "zotctl", dotted.split(".")
+        while rest and (place / rest[0]).is_dir():
+            place /= rest.pop(0)
+        if rest:
+            file = place / f"{rest.pop(0)}.py"
+            if not file.is_file() or not all(re.search(rf"\b{word}\b", file.read_text()) for word in rest):
+                yield dotted
+
+
 @pytest.mark.parametrize("path", PAPERS, ids=name)
 def test_links_of_a_paper_lead_somewhere(path: Path) -> None:
     for link in LINK.findall(path.read_text()):
@@ -112,6 +126,9 @@ def test_what_code_names_in_remarks_exists(path: Path) -> None:
     for text in remarks(path):
         assert list(unknown_files(text)) == []
         assert list(unknown_papers(text)) == []
+        # In config/, http/ and cli/ these are keys of the configuration.
+        if path.relative_to(HERE).parts[:2] in STORES_AND_JOBS or path.is_relative_to(HERE / "tests" / "simulation"):
+            assert list(unknown_modules(text)) == []
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(HERE / "zotctl")], ids=name)
@@ -164,6 +181,10 @@ def test_a_remark_that_leads_nowhere_is_found() -> None:
         "docs/design/bucket.md#c9",
     ]
     assert list(unknown_papers("docs/design/bucket.md#c4 and image-spec, image-layout.md")) == []
+    assert list(unknown_modules("`storage.keys`, (storage.bucket.index), `storage.s3.names`, `jobs.nothing`")) == [
+        "storage.s3.names",
+        "jobs.nothing",
+    ]
     assert list(unknown_files("storage/keys.py, storage/nothing.py, tests/test_book.py::test_nothing")) == [
         "storage/nothing.py",
         "tests/test_book.py::test_nothing",

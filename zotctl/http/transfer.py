@@ -67,7 +67,7 @@ class BlobAnswer(Answer):
 
     def _close_after(self, reading: asyncio.Future[bytes]) -> None:
         if not reading.cancelled():
-            reading.exception()  # of no interest to anybody
+            reading.exception()  # of no interest any more
         self._reader.close()
 
     async def _send_small(self, request: Request) -> None:

@@ -35,7 +35,7 @@ _DOCKER_TYPES = (DOCKER_MANIFEST, DOCKER_LIST)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the bytes of a manifest say, whatever anybody calls them. `size` is that of the bytes.
+    """What the bytes of a manifest say, whatever a row or an index calls them. `size` is that of the bytes.
 
     The fields of every shape are here, whichever type it has: config and layers, manifests, and the `blobs` of an
     artifact manifest. `media_type` is its own, else the one that its shape tells; `stated`: it is its own.

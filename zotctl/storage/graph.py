@@ -149,7 +149,7 @@ class KnownFacts(NamedTuple):
 
 
 def understand(content: Content, digest: Digest) -> KnownFacts:
-    """What bytes say, with no regard to what anybody calls them."""
+    """What bytes say, with no regard to what a row or an index calls them."""
     body = content.body
     if body is None or not is_like_json(body[:BEGINNING]) or not body.strip(_BLANK):
         return KnownFacts(content.size)
@@ -220,7 +220,7 @@ def look_at(
 
 
 def _is_whole(claims: Iterable[str]) -> bool:
-    """Does anybody call it a manifest?"""
+    """Does a row or an index call it a manifest?"""
     return any(not claim or known(claim) for claim in claims)
 
 

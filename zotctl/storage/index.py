@@ -393,7 +393,7 @@ def empty_index() -> Index:
 
 
 def parse_index(body: bytes, known: Index | None = None) -> Index:
-    """Read an index.json, anybody's. Rows that `known` has to the letter are not parsed again.
+    """Read an index.json of any program. Rows that `known` has to the letter are not parsed again.
 
     Raises LayoutInvalid: not JSON, not an object, or not what image-index.md asks for.
     """

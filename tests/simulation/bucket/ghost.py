@@ -192,7 +192,7 @@ class Ghost:
         repo.states.append(new)
         repo.needed = reach(new.digests)
         at = op.time if op is not None else self.machine.now
-        # Events are written once a minute, and a crash loses them (storage.s3.history): when a tag went is not held
+        # Events are written once a minute, and a crash loses them (storage.bucket.history): when a tag went is not held
         # against a collector, only when a row came.
         for digest in (new.digests - old.digests) | set(new.tags.values()) - set(old.tags.values()):
             repo.pushed[digest] = at

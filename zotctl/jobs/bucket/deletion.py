@@ -106,7 +106,7 @@ class Deletion:
         return self._markers.setdefault(name, ReachableBlobs(self._root, name, certain=True))
 
     def date(self) -> float:
-        """C2. The deletes are signed with this time, whenever that is done: they are void before anybody takes the
+        """C2. The deletes are signed with this time, whenever that is done: they are void before another run takes the
         intent for dead, for it is younger. By the server's clock."""
         return self._objects.date()
 

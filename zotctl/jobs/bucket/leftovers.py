@@ -42,7 +42,7 @@ def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
 
 def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
     """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
-    it is missing in lists until the next run of a job (`storage.s3.names`)."""
+    it is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
     context = bucket_of(root).context
     for found in context.objects.list(f"{keys.NAMES}/"):
         name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))

@@ -246,7 +246,7 @@ class RepositoryCheck:
                 yield reference.digest, f"{parent} needs it and it is not there"
 
     def _is_missing(self, text: str) -> bool:
-        """Condemned content comes back when it is asked for."""
+        """Content in the trash comes back when it is asked for."""
         digest = check_digest(text)
         with suppress(NotFound, Damaged):  # damaged is another finding
             self.root.maintenance.look(self.name, digest)

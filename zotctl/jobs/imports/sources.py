@@ -345,7 +345,7 @@ def store_above(directory: str) -> str | None:
 
 
 def refuse_move(source: str) -> None:
-    """Only a plain layout is moved: a store's servers may be promising what we would remove (I6)."""
+    """Only a plain layout is moved: clients may have reserved at a store's servers what we would remove (I6)."""
     if is_bucket(source):
         raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
     real = os.path.realpath(source)

@@ -154,7 +154,7 @@ class BucketBlobs:
     # -- publishing -----------------------------------------------------------------------------
 
     def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
-        """Promise, then let `make` give verified bytes their key, then forget that they were damaged."""
+        """Reserve, then let `make` give verified bytes their key, then forget that they were damaged."""
         place = self._context.blob(name, digest)
         self._indexes.ensure(name)
         found = self._reservations.publish(name, digest, place, lambda: make(place), new=new)

@@ -78,7 +78,7 @@ class Reservations:
             self._epochs.put(name, epoch)
 
     def confirmed(self, name: str, digest: Digest) -> Object | None:
-        """Promised, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
+        """Reserved, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
         known = self._known(name, digest)
         return known.object if known is not None and self.believes(digest, known.looked) else None
 

@@ -23,7 +23,7 @@ def lease(context: LocalContext, job: str) -> Iterator[None]:
     """Raises HeldElsewhere; Damaged where something else has the name of its file."""
     label = context.driver.label
     if not context.driver.capabilities.locks:
-        raise HeldElsewhere(f"{label} has no file locks: {job} can't tell whether anybody else is writing")
+        raise HeldElsewhere(f"{label} has no file locks: {job} can't tell whether another process is writing")
     lock = _lock(context, job)
     if lock is None:
         raise HeldElsewhere(f"{job} is already running on {label}{_holder(context, job)}")

@@ -42,7 +42,7 @@ class LocalMaintenance:
         return self._context.stat(key)
 
     def look(self, name: str, digest: Digest) -> Info:
-        """Condemned content comes back when it is asked for."""
+        """Content in the trash comes back when it is asked for."""
         return self._protocol.blobs.find(name, digest, fresh=True)
 
     def is_trashed(self, name: str, digest: Digest) -> bool:

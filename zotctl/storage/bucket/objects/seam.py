@@ -1,6 +1,6 @@
-"""What an object store must be able to do: the seam below `storage.s3`, one request to a call.
+"""What an object store must be able to do: the seam below `storage.bucket`, one request to a call.
 
-`storage.s3.client` does it with boto3, `storage.memory_objects` in memory with the same semantics. A
+`storage.bucket.objects.client` does it over the wire, `tests/doubles/objects.py` in memory with the same semantics. A
 wrapper round either can count, delay, lose, repeat or schedule every request. A key is a relative path
 made by `storage.keys` alone; the prefix of the root is the client's affair.
 
@@ -127,7 +127,7 @@ class Objects(Protocol):
         """Forget the parts; no error if they are gone."""
 
     def presign_get(self, key: str, seconds: int) -> str:
-        """A URL by which anybody may read the object for so long."""
+        """A URL by which any client may read the object for so long."""
 
     def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
         """A presigned for at most `LISTED` keys, good for `seconds` after `at` (server time; now). No request."""
