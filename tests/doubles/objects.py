@@ -16,6 +16,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from zotctl.errors import Changed, Expired, IoFailed, NotFound, RequestRefused, StorageError
+from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.objects.seam import LISTED, MD5, SHA256, Object, PresignedDelete
 from zotctl.storage.driver import Buffer, Info
@@ -253,41 +254,12 @@ class MemoryObjects:
         pass
 
 
-class MemoryObjectReader:
+class MemoryObjectReader(ObjectBody):
     """The bytes as they were when it was opened."""
 
     def __init__(self, found: Object, body: bytes) -> None:
-        self._found, self._body = found, body
-
-    @property
-    def size(self) -> int:
-        return len(self._body)
+        super().__init__(body)
+        self._found = found
 
     def info(self) -> Info:
         return info_of(self._found)
-
-    def fileno(self) -> int | None:
-        return None
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        return self._body[offset : offset + count]
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        part = self._body[offset : offset + len(buffer)]
-        buffer[: len(part)] = part
-        return len(part)
-
-    def once(self) -> None:
-        pass
-
-    def labels(self) -> dict[str, bytes]:
-        return {}
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> MemoryObjectReader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
