@@ -20,7 +20,7 @@ MUTANTS = [
     ),
     Mutant(
         "prepared-without-a-reservation-anew",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "and is held anew after it",
         "storage/bucket/convert.py",
@@ -73,7 +73,7 @@ MUTANTS = [
     ),
     Mutant(
         "dropped-without-a-reservation",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I5",
         "nor one that the repository doesn't reservation",
         "storage/bucket/convert.py",
@@ -93,7 +93,7 @@ MUTANTS = [
     ),
     Mutant(
         "dropped-on-an-old-reservation",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "its reservation is written anew before",
         "storage/bucket/convert.py",

@@ -48,7 +48,7 @@ MUTANTS = [
     ),
     Mutant(
         "no-recheck",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "reservations and objects are looked at again",
         "jobs/bucket/deletion.py",
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     Mutant(
         "reservations-compared-by-key",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "a reservation is compared with its bytes",
         "jobs/bucket/deletion.py",
@@ -173,7 +173,7 @@ MUTANTS = [
     ),
     Mutant(
         "new-reservations-overlooked",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "a reservation that is new spares",
         "jobs/bucket/deletion.py",
@@ -183,7 +183,7 @@ MUTANTS = [
     ),
     Mutant(
         "blob-not-looked-at-again",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I2",
         "bytes that were written again are spared",
         "jobs/bucket/deletion.py",
@@ -193,7 +193,7 @@ MUTANTS = [
     ),
     Mutant(
         "kept-copies-not-looked-at",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I5",
         "the copy that stays is looked at",
         "jobs/bucket/deletion.py",
@@ -469,7 +469,7 @@ MUTANTS = [
     ),
     Mutant(
         "reservation-young-goes",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "a right that is younger than an active upload stays",
         "jobs/bucket/pool.py",
@@ -479,7 +479,7 @@ MUTANTS = [
     ),
     Mutant(
         "pool-staying-goes",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I5",
         "a right that stays keeps the bytes",
         "jobs/bucket/pool.py",
@@ -499,7 +499,7 @@ MUTANTS = [
     ),
     Mutant(
         "pool-asked-blob-only",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "who has asked by any reservation keeps the bytes",
         "jobs/bucket/pool.py",
@@ -509,7 +509,7 @@ MUTANTS = [
     ),
     Mutant(
         "reservation-at-once",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "a right has its delay, too",
         "jobs/bucket/pool.py",
@@ -552,7 +552,7 @@ MUTANTS = [
     ),
     Mutant(
         "own-reservation-stays",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I7",
         "its right goes with it",
         "jobs/bucket/collector.py",

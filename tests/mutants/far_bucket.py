@@ -22,7 +22,7 @@ MUTANTS = [
     ),
     Mutant(
         "replace-a-reservation-unseen",
-        kinds.RESERVATIONS,
+        kinds.LOOKED_AT_AGAIN,
         "I6",
         "a reservation is written without a look only if there is none",
         "storage/bucket/reservations.py",
