@@ -87,6 +87,19 @@ EXIT_CODES: dict[int, str] = {
 }
 
 
+_QUOTED_CHARACTERS = 100
+
+
+def quoted(text: str) -> str:
+    """An untrusted `text` inside a message: a Python literal, cut to 100 characters.
+
+    No control character reaches a terminal or a log.
+    """
+    if len(text) <= _QUOTED_CHARACTERS:
+        return repr(text)
+    return f"{text[:_QUOTED_CHARACTERS]!r}... ({len(text)} characters)"
+
+
 class ZotctlError(Exception):
     """The root of the tree. `message` names the thing and the way out; `detail` is any JSON value."""
 

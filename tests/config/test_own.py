@@ -8,8 +8,8 @@ import pytest
 
 from tests.config.reading import load, mistakes, toml
 from zotctl.config import Config, RootConfig, load_config, reload_config
-from zotctl.config.environment import single_keys, variable
-from zotctl.config.values import TimeWindow
+from zotctl.config.layers import single_keys, variable
+from zotctl.config.schema import TimeWindow
 
 
 def test_nothing_said_is_the_defaults() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.config.reading import load, mistakes, toml, zot
 from zotctl.config import Config, RootConfig, S3Config, parse_address, show_config
-from zotctl.config.environment import single_keys, variable
+from zotctl.config.layers import single_keys, variable
 from zotctl.config.zot_s3 import zot_prefix
 
 SECRET = "cl3arly-a-secret"

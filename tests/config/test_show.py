@@ -6,7 +6,7 @@ import tomli
 
 from tests.config.reading import load, toml
 from zotctl.config import show_config
-from zotctl.config.environment import single_keys
+from zotctl.config.layers import single_keys
 
 TEXT = """
 [storage]

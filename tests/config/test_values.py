@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zotctl.config.values import (
+from zotctl.config.schema import (
     DURATION,
     PATTERN,
     PORT,

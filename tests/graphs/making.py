@@ -15,7 +15,7 @@ from tests import images
 from tests.graphs.oracle import pairs_of
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from zotctl.oci.tags import REF_NAME
+from zotctl.oci.reference import REF_NAME
 
 CACHE = "application/vnd.buildkit.cacheconfig.v0"
 MANIFEST_TYPES = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)

@@ -14,7 +14,7 @@ from zotctl.jobs.walk import Reachable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
+from zotctl.oci.reference import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
 from zotctl.storage.graph import ManifestFacts, facts_of, reach
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index

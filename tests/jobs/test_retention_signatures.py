@@ -13,7 +13,7 @@ from zotctl.jobs.gc_plan import Planner
 from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
-from zotctl.oci.tags import OLAREG_SUBJECT
+from zotctl.oci.reference import OLAREG_SUBJECT
 from zotctl.storage import keys
 
 KEEP_V = Policy(("**",), keep_tags=(KeepTags(patterns=("^v",)),))

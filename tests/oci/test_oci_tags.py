@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zotctl.oci.reference import is_tag
-from zotctl.oci.tags import digest_key, digest_tag, tag_names
+from zotctl.oci.reference import digest_key, digest_tag, is_tag, tag_names
 
 DIGEST = f"sha256:{'0' * 64}"
 

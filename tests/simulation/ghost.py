@@ -16,7 +16,7 @@ import msgspec
 
 from tests.simulation.baton import SECOND, Machine, Process, Violation
 from tests.simulation.content import MANIFESTS, NAMES, reach, subject_roots, subjects
-from zotctl.oci.tags import REF_NAME
+from zotctl.oci.reference import REF_NAME
 from zotctl.storage import keys
 
 DELAY = 100.0

@@ -31,7 +31,7 @@ RootOption = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        # Not by typer, which would split the variable at spaces: the configuration reads it (config/environment.py).
+        # Not by typer, which would split the variable at spaces: the configuration reads it (config/layers.py).
         help="A root: a directory, or s3://BUCKET/PREFIX; may be repeated. Default: the roots of ZOTCTL_ROOT.",
     ),
 ]
@@ -86,14 +86,14 @@ __all__ = [
 
 def duration(option: str, text: str | None) -> float | None:
     """Seconds of `6s`, `30m`, `1h`, `0s`. Raises UsageError naming the option."""
-    from zotctl.config.values import parse_duration
+    from zotctl.config.schema import parse_duration
 
     return None if text is None else _parsed(option, text, parse_duration)
 
 
 def size(option: str, text: str | None) -> int | None:
     """Bytes of `50MiB`. Raises UsageError naming the option."""
-    from zotctl.config.values import parse_size
+    from zotctl.config.schema import parse_size
 
     return None if text is None else _parsed(option, text, parse_size)
 

@@ -13,7 +13,7 @@ import typer
 from zotctl import __version__
 from zotctl.cli.app import app
 from zotctl.cli.roff import ManualPage
-from zotctl.config.environment import CONFIG, ROOT
+from zotctl.config.layers import CONFIG_VARIABLE, ROOT_VARIABLE
 from zotctl.config.model import Config
 from zotctl.config.schema import KeyEntry, Table, Tables, entries
 from zotctl.errors import EXIT_CODES
@@ -22,8 +22,8 @@ DATE = "2026-11-29"
 """When the text of the pages last changed."""
 
 ENVIRONMENT = [
-    (CONFIG, "The configuration, if none is given."),
-    (ROOT, "Roots, as --root takes them: directories and buckets, separated by colons."),
+    (CONFIG_VARIABLE, "The configuration, if none is given."),
+    (ROOT_VARIABLE, "Roots, as --root takes them: directories and buckets, separated by colons."),
     (
         "ZOTCTL_<SECTION>_<KEY>",
         "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. Options override the "

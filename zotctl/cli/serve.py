@@ -166,7 +166,7 @@ def _serve(config: Config) -> int:
 def _listen(text: str | None) -> Options:
     if text is None:
         return {}
-    from zotctl.config.values import parse_listen
+    from zotctl.config.schema import parse_listen
 
     try:
         address, port = parse_listen(text)

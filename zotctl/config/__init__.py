@@ -1,7 +1,7 @@
 """Configuration: options override the environment, which overrides the file, which overrides the defaults."""
 
 from zotctl.config.address import Address, is_bucket, parse_address
-from zotctl.config.loading import load_config, reload_config
+from zotctl.config.loading import load_config, reload_config, show_config
 from zotctl.config.model import (
     Config,
     HttpConfig,
@@ -17,14 +17,13 @@ from zotctl.config.model import (
     RootConfig,
     RootSettings,
     Route,
+    S3Config,
     ScrubConfig,
     Source,
     StorageConfig,
     TlsConfig,
 )
-from zotctl.config.s3 import S3Config
-from zotctl.config.show import show_config
-from zotctl.config.values import TimeWindow
+from zotctl.config.schema import TimeWindow
 
 __all__ = [
     "Address",

@@ -32,6 +32,7 @@ class Address(NamedTuple):
 
 
 def is_bucket(path: str) -> bool:
+    """Whether a root, as `read_root` returns it, is the address of a bucket."""
     return path.startswith(SCHEME)
 
 

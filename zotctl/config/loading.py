@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import tomli
 
-from zotctl.config.advice import advise
-from zotctl.config.document import Document
-from zotctl.config.environment import CONFIG, apply_environment, apply_options
-from zotctl.config.model import Config, Source
-from zotctl.config.problems import Problems
-from zotctl.config.reader import ConfigReader
-from zotctl.config.single_writer import with_one_writer
-from zotctl.config.toml import read_own
+from zotctl.config.checks import advise, with_one_writer
+from zotctl.config.layers import CONFIG_VARIABLE, Document, apply_environment, apply_options, join, read_own
+from zotctl.config.model import Config, RootSettings, Source, StorageConfig
+from zotctl.config.problems import UNSAFE, Problems
+from zotctl.config.schema import Kind, Table, Tables, entries
 from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
 from zotctl.oci.codec import load_json
@@ -37,7 +34,7 @@ def load_config(
     ignored on request. Raises ConfigError with every mistake on a line of its own.
     """
     problems = Problems(serving=serving, waived=waived)
-    file = path or environ.get(CONFIG)
+    file = path or environ.get(CONFIG_VARIABLE)
     document = _read(file, problems) if file else Document()
     apply_environment(document, environ, problems)
     apply_options(document, options)
@@ -94,3 +91,82 @@ def _parse_toml(file: str, text: str) -> dict[str, Any]:
         return tomli.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: neither TOML nor JSON: {error}") from None
+
+
+class ConfigReader:
+    """Reads tables. A mistake is named by the `origins` of its value, else by its path in `file`."""
+
+    def __init__(self, file: str | None, origins: Mapping[str, str], problems: Problems) -> None:
+        self._file, self._origins, self._problems = file, origins, problems
+
+    def table(self, cls: type, raw: object, path: str) -> Any:
+        """An instance of `cls`, or None after a mistake."""
+        if not isinstance(raw, dict):
+            return self._mistake(path, f"{raw!r} is not a table")
+        known = entries(cls)
+        for name in raw:
+            if name not in known:
+                self._unknown(cls, path, name)
+        values = {
+            name: self._value(entry.key.kind, raw[name], join(path, name))
+            for name, entry in known.items()
+            if name in raw
+        }
+        missing = [name for name, entry in known.items() if entry.required and name not in raw]
+        for name in missing:
+            self._mistake(join(path, name), "is missing")
+        return None if missing else cls(**values)
+
+    def _value(self, kind: Kind | Table, raw: object, path: str) -> Any:
+        if isinstance(kind, Tables):
+            return self._tables(kind.cls, raw, path)
+        if isinstance(kind, Table):
+            return self.table(kind.cls, raw, path)
+        try:
+            return kind.read(raw)
+        except ValueError as error:
+            return self._mistake(path, str(error))
+
+    def _tables(self, cls: type, raw: object, path: str) -> Any:
+        if not isinstance(raw, list):
+            return self._mistake(path, f"{raw!r} is not a list of tables")
+        return tuple(self.table(cls, item, f"{path}[{i}]") for i, item in enumerate(raw))
+
+    def _unknown(self, cls: type, path: str, name: str) -> None:
+        key = join(path, name)
+        if (text := UNSAFE.get(key)) is not None:
+            return self._problems.unsafe(self._where(key), key, text)
+        valid = [*entries(cls), *(entries(RootSettings) if cls is StorageConfig else ())]
+        return self._problems.unknown(self._where(key), key, [join(path, other) for other in valid])
+
+    def _where(self, path: str) -> str:
+        return self._origins.get(path) or (f"{self._file}: {path}" if self._file else path)
+
+    def _mistake(self, path: str, text: str) -> None:
+        self._problems.mistake(self._where(path), text)
+
+
+Line = tuple[str, Any, str]
+
+
+def show_config(config: Config) -> list[Line]:
+    """(key, value, origin) of each key. Values are as a TOML file would have them; None: not set."""
+    return [(key, value, config.origins.get(key, "default")) for key, value in _lines(config, "")]
+
+
+def _lines(table: Any, path: str) -> Iterator[tuple[str, Any]]:
+    cls: type = type(table)
+    for name, entry in entries(cls).items():
+        yield from _values(entry.key.kind, getattr(table, name), join(path, name))
+
+
+def _values(kind: Any, value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(kind, Tables) and value:
+        for i, item in enumerate(value):
+            yield from _lines(item, f"{path}[{i}]")
+    elif isinstance(kind, Table) and value:
+        yield from _lines(value, path)
+    elif isinstance(kind, Table):
+        yield path, [] if isinstance(kind, Tables) else None
+    else:
+        yield path, None if value is None else kind.show(value)

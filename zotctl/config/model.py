@@ -1,8 +1,7 @@
 """What a configuration holds. Each key is described here once: its kind, its default, its meaning.
 
 From these classes come the check of the files, the names in the environment, what `serve --show-config`
-prints, and zotctl.toml(5).
-"""
+prints, and zotctl.toml(5)."""
 
 from __future__ import annotations
 
@@ -11,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from zotctl.config.s3 import S3Config
-from zotctl.config.schema import Key, Table, Tables
-from zotctl.config.values import (
+from zotctl.config.schema import (
     BOOLEAN,
     DURATION,
     ENDPOINT,
@@ -22,18 +19,126 @@ from zotctl.config.values import (
     PORT,
     RATE,
     ROOT,
+    SECRET,
     SIZE,
     TEXT,
     TIMEOUT,
+    URL,
     WINDOW,
+    Key,
     Kind,
+    Table,
+    Tables,
     TimeWindow,
     choice,
     integer,
+    parse_duration,
     words,
 )
 from zotctl.errors import NameInvalid
 from zotctl.oci.reference import parse_name
+
+LONGEST_URL = 7 * 86400
+"""Seconds; AWS signs for no longer."""
+LEAST_MEMORY = 64 << 20
+CANNED = (
+    "private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+)  # fmt: skip
+"""The canned ACLs of S3."""
+
+
+def _lifetime(value: object) -> float:
+    if not 1 <= (seconds := parse_duration(value)) <= LONGEST_URL:
+        raise ValueError(f"{value!r} is outside of '1s' to '7d', for which a URL can be signed")
+    return seconds
+
+
+def _memory(value: object) -> int:
+    size: int = SIZE.read(value)
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{value!r} is less than {SIZE.show(LEAST_MEMORY)}, which two uploads need")
+    return size
+
+
+LIFETIME = Kind("duration", _lifetime, show=lambda seconds: f"{seconds:g}s")
+MEMORY = Kind("size", _memory, show=SIZE.show)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """One object store."""
+
+    endpoint: Annotated[
+        str | None,
+        Key(URL, "The server, if it is not AWS: http://HOST:PORT.", "AWS_ENDPOINT_URL_S3, or else AWS"),
+    ] = None
+    region: Annotated[str | None, Key(TEXT, "The region.", "AWS_REGION, the profile, or else us-east-1")] = None
+    access_key: Annotated[
+        str | None, Key(TEXT, "The access key. Without it: AWS_ACCESS_KEY_ID, ~/.aws, or the role.")
+    ] = None
+    secret_key: Annotated[
+        str | None, Key(SECRET, "The secret key. It is never shown; prefer AWS_SECRET_ACCESS_KEY or ~/.aws.")
+    ] = field(default=None, repr=False)
+    session_token: Annotated[str | None, Key(SECRET, "The session token of temporary keys.")] = field(
+        default=None, repr=False
+    )
+    profile: Annotated[str | None, Key(TEXT, "The profile in ~/.aws.", "AWS_PROFILE")] = None
+    addressing: Annotated[
+        str,
+        Key(
+            choice("auto", "path", "virtual"),
+            "Where a URL names the bucket: in the path or in the host name. auto: in the path if an endpoint is set.",
+        ),
+    ] = "auto"
+    dual_stack: Annotated[
+        bool, Key(BOOLEAN, "Use the dual-stack endpoint of AWS, which supports IPv6.", "AWS_USE_DUALSTACK_ENDPOINT")
+    ] = False
+    accelerate: Annotated[
+        bool, Key(BOOLEAN, "Use Transfer Acceleration of AWS, which must be enabled for the bucket.")
+    ] = False
+    ca: Annotated[
+        str | None,
+        Key(
+            PATH,
+            "Certificate authorities, PEM, that the endpoint is checked against.",
+            "AWS_CA_BUNDLE, or else the system's",
+        ),
+    ] = None
+    insecure: Annotated[bool, Key(BOOLEAN, "Accept any certificate of the endpoint.")] = False
+    storage_class: Annotated[
+        str | None, Key(TEXT, "Storage class of new objects, such as STANDARD_IA.", "the bucket's")
+    ] = None
+    encryption: Annotated[
+        str | None,
+        Key(choice("AES256", "aws:kms", "aws:kms:dsse"), "Encryption by the object store.", "the bucket's"),
+    ] = None
+    kms_key: Annotated[str | None, Key(TEXT, "The key for aws:kms.", "the account's")] = None
+    acl: Annotated[
+        str | None,
+        Key(choice(*CANNED), "Canned ACL of new objects.", "the bucket's"),
+    ] = None
+    redirect: Annotated[
+        bool,
+        Key(
+            BOOLEAN,
+            "Answer a GET of a blob of 64 KiB or more with a signed URL of the bucket, so that its bytes do not pass "
+            "through this server. Clients must be able to reach the endpoint.",
+        ),
+    ] = False
+    redirect_lifetime: Annotated[float, Key(LIFETIME, "How long such a URL is valid.")] = 600.0
+    single_writer: Annotated[
+        bool,
+        Key(
+            BOOLEAN,
+            "Only one process writes to this bucket: for object stores without conditional writes, on which two "
+            "writers would lose each other's pushes. The server then has one worker, and jobs that write run only "
+            "while no server does. ZOTCTL_SINGLE_WRITER sets it too.",
+        ),
+    ] = False
+    upload_memory: Annotated[int, Key(MEMORY, "Memory of each process for uploads in progress.")] = 256 << 20
+    max_connections: Annotated[int, Key(integer(1, 10_000), "Connections of each process to the object store.")] = 64
+
 
 COUNT = integer(0)
 
@@ -188,6 +293,8 @@ class LayoutConfig:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
+    """The roots of a server, and which repository goes where. [storage]"""
+
     roots: Annotated[
         tuple[RootConfig, ...],
         Key(
@@ -213,6 +320,8 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
+    """The certificate of the server. [http.tls]"""
+
     cert: Annotated[str, Key(PATH, "The certificate chain, PEM.")]
     key: Annotated[str, Key(PATH, "Its private key, PEM.")]
     cacert: Annotated[
@@ -225,12 +334,16 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class MethodRate:
+    """How often one method may be called. [[http.rate_limit.methods]]"""
+
     method: Annotated[str, Key(choice("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"), "The method.")]
     rate: Annotated[float, Key(RATE, "Requests per second.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
+    """How many requests a second are answered. [http.rate_limit]"""
+
     rate: Annotated[float | None, Key(RATE, "Requests per second, for all clients together.")] = None
     methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits for single methods.")] = ()
 
@@ -242,6 +355,8 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
+    """Where to listen, and what clients may do. [http]"""
+
     address: Annotated[str, Key(TEXT, "Host name or address to listen on; '' and '::' mean all addresses.")] = (
         "127.0.0.1"
     )
@@ -273,6 +388,8 @@ class HttpConfig:
 
 @dataclass(frozen=True, slots=True)
 class ScrubConfig:
+    """How often `serve` hashes what is stored. [scrub]"""
+
     interval: Annotated[
         float | None, Key(TIMEOUT, "Hash every blob once in this time, evenly spread, while serving.", "never")
     ] = None
@@ -281,12 +398,16 @@ class ScrubConfig:
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
+    """Whether and where Prometheus reads metrics. [metrics]"""
+
     enabled: Annotated[bool, Key(BOOLEAN, "Serve metrics in the text format of Prometheus, to every client.")] = False
     path: Annotated[str, Key(ENDPOINT, "The path of the metrics.")] = "/metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
+    """What is logged, and where to. [log]"""
+
     level: Annotated[str, Key(choice("debug", "info", "warning", "error"), "The lowest level that is logged.")] = "info"
     output: Annotated[str | None, Key(PATH, "File for the log, reopened on SIGHUP.", "standard error")] = None
     format: Annotated[

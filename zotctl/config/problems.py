@@ -7,6 +7,15 @@ from difflib import get_close_matches
 
 from zotctl.errors import ConfigError
 
+ACCESS_CONTROL = (
+    "this version has no access control and would let everyone in; "
+    "remove the key and put a proxy that authenticates in front, or listen on 127.0.0.1 only"
+)
+OTHER_CLOUD = "only directories and S3 can be served; copy the content to one of them first"
+
+UNSAFE = {"http.auth": ACCESS_CONTROL, "http.access_control": ACCESS_CONTROL}
+"""Keys of our own file that a server refuses. A job ignores them, since it lets no clients in."""
+
 
 class Problems:
     """Mistakes and warnings, each once, in the order in which they were met.
@@ -23,12 +32,15 @@ class Problems:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """Each as `WHERE: TEXT`."""
         return tuple(self._warnings)
 
     def mistake(self, where: str, text: str) -> None:
+        """Note what makes the configuration unusable. `where` names file and key, or the variable, or the option."""
         self._mistakes[f"{where}: {text}"] = None
 
     def warn(self, where: str, text: str) -> None:
+        """Note what is ignored or probably not meant so."""
         self._warnings[f"{where}: {text}"] = None
 
     def unsafe(self, where: str, key: str, text: str) -> None:

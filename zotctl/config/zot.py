@@ -1,18 +1,243 @@
-"""zot's configuration file, JSON or TOML, made a document of ours.
+"""zot's configuration file, JSON or TOML, made a document of ours: each of its keys with its rule.
 
 The rules are those of zot's loader (pkg/cli/server/root.go): keys in any case, an unknown one is a mistake,
 durations are Go's or whole nanoseconds. What is disabled is never warned about or refused. The values are
-checked later, by the reader, which names zot's keys because the origins do.
-"""
+checked later, by the reader, which names zot's keys because the origins do."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from zotctl.config.document import Document
-from zotctl.config.problems import Problems
-from zotctl.config.zot_keys import TOP
-from zotctl.config.zot_rules import Translation, ZotValue
+from zotctl.config import zot_s3
+from zotctl.config.layers import Document
+from zotctl.config.problems import ACCESS_CONTROL, Problems
+from zotctl.config.zot_rules import (
+    Keys,
+    Translation,
+    ZotValue,
+    disabled,
+    duration,
+    each,
+    enabled_if_empty,
+    group,
+    into,
+    passed_over,
+    refused,
+    text,
+    to,
+    unsafe,
+    warned,
+)
+
+NO_DATABASE = warned("ignored: there is no database here, and none is needed")
+NO_LIMIT = "ignored: this version sets no limit to the number of repositories"
+ONE_THREAD = (
+    "ignored: the jobs inside `serve` work in one thread, so that requests don't feel them; by hand there is --workers"
+)
+OTHER_METRICS = "honoured, but the metrics are others than zot's, with names of their own: zotctl_*"
+NOT_STORAGE = warned("ignored: not a part of zotctl")
+
+KEEP: Keys = {
+    "pulledWithin": to("pulled_within", duration),
+    "pushedWithin": to("pushed_within", duration),
+    "mostRecentlyPulledCount": to("most_recently_pulled_count"),
+    "mostRecentlyPushedCount": to("most_recently_pushed_count"),
+}
+POLICY: Keys = {
+    "repositories": to("repositories"),
+    "deleteReferrers": to("delete_referrers"),
+    "deleteUntagged": to("delete_untagged"),
+    "keepTags": each("keep_tags", {"patterns": to("patterns"), **KEEP}),
+    "keepUntagged": into("keep_untagged", KEEP),
+}
+RETENTION: Keys = {
+    "dryRun": to("dry_run"),
+    "delay": to("delay", duration),
+    "policies": each("policies", POLICY),
+}
+
+
+STORE: Keys = {
+    "rootDirectory": to("path"),
+    "dedupe": to("dedupe"),
+    "commit": to("commit"),
+    "gc": to("gc"),
+    "gcDelay": to("gc_delay", duration),
+    "gcInterval": to("gc_interval", duration),
+    "gcTimeWindow": to("gc_time_window", text),
+    "retention": into("retention", RETENTION),
+    "maxRepos": warned(NO_LIMIT),
+    "redirectBlobURL": refused("blobs of a local directory can't be redirected; remove the key"),
+    "storageDriver": zot_s3.other_driver,
+    "cacheDriver": NO_DATABASE,
+    "remoteCache": NO_DATABASE,
+}
+ON_S3: Keys = {
+    **STORE,
+    "rootDirectory": warned("ignored: with S3 only zot's cache.db lies there"),
+    "dedupe": zot_s3.dedupe,
+    "redirectBlobURL": zot_s3.redirect,
+    "storageDriver": zot_s3.driver,
+}
+"""The same of a store in a bucket."""
+
+
+def _store(translation: Translation, found: ZotValue, more: Keys) -> None:
+    """`storage`, or one of `subPaths`, with `more` keys."""
+    on_s3 = zot_s3.is_on_s3(found.value)
+    said = f"{found.key}.storageDriver" if on_s3 else f"{found.key}.rootDirectory"
+    translation.document.note(f"{found.path}.path", "", translation.where(said))
+    translation.walk({**(ON_S3 if on_s3 else STORE), **more}, found)
+
+
+def _sub_paths(translation: Translation, found: ZotValue) -> None:
+    """The first component of a name chooses the root; a name of one component lies in the main root."""
+    routes: list[dict[str, Any]] = translation.document.values["storage"].setdefault("routes", [])
+    if not isinstance(found.value, dict):
+        return translation.problems.mistake(translation.where(found.key), f"{found.value!r} is not a table")
+    for name, value in found.value.items():
+        if value is not None:
+            _sub_path(translation, f'{found.key}["{name}"]', name.lower(), value, routes)
+
+
+def _sub_path(translation: Translation, key: str, name: str, value: object, routes: list[dict[str, Any]]) -> None:
+    if not re.fullmatch("/[^/]+", name):
+        return translation.problems.mistake(
+            translation.where(key), "matches no name in zot: a slash and one component; correct or remove it"
+        )
+    path = f"storage.routes[{len(routes)}]"
+    root: dict[str, Any] = {}
+    routes.append({"prefix": f"{name[1:]}/", "root": root})
+    translation.document.note(f"{path}.prefix", "", translation.where(key))
+    _store(translation, ZotValue(key, value, root, f"{path}.root"), {})
+    translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False, gc_untagged="all")
+
+
+OF_STORAGE: Keys = {"subPaths": _sub_paths, "fastRestart": NO_DATABASE}
+
+
+def _idle(translation: Translation, found: ZotValue) -> object:
+    translation.problems.warn(
+        translation.where(found.key), "taken as the time without progress; a transfer that moves is never cut"
+    )
+    return duration(translation, found)
+
+
+def _port(_: Translation, found: ZotValue) -> object:
+    return 0 if found.value == "" else found.value
+
+
+def _method(_: Translation, found: ZotValue) -> object:
+    return found.value.upper() if isinstance(found.value, str) else found.value
+
+
+AUTH: Keys = {
+    "htpasswd": group({"path": unsafe(ACCESS_CONTROL)}),
+    **{name: unsafe(ACCESS_CONTROL) for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")},
+    **dict.fromkeys(("sessionKeysFile", "secureSession"), warned("ignored: there are no sessions")),
+    "failDelay": passed_over,
+}
+METHOD: Keys = {"method": to("method", _method), "rate": to("rate")}
+HTTP: Keys = {
+    "address": to("address"),
+    "port": to("port", _port),
+    "externalUrl": to("external_url", text),
+    "allowOrigin": to("allow_origin", text),
+    "readTimeout": to("body_timeout", _idle),
+    "writeTimeout": to("write_timeout", _idle),
+    "tls": into("tls", {"cert": to("cert", text), "key": to("key", text), "cacert": to("cacert", text)}),
+    "auth": group(AUTH),
+    "accessControl": unsafe(ACCESS_CONTROL),
+    "realm": passed_over,
+    "ratelimit": into(
+        "rate_limit",
+        {
+            "rate": to("rate"),
+            "methods": each("methods", {"method": to("method", _method), "rate": to("rate")}),
+        },
+    ),
+    "compat": to("compat"),
+}
+
+LEVELS = {"trace": "debug", "warn": "warning", "fatal": "error", "panic": "error"}
+
+
+def _level(_: Translation, found: ZotValue) -> object:
+    return LEVELS.get(found.value, found.value) if isinstance(found.value, str) else found.value
+
+
+LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit": to("audit", text)}
+
+SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
+
+
+def _section(translation: Translation, found: ZotValue, name: str, keys: Keys, **defaults: object) -> bool:
+    """An extension that is a table of ours by itself. False: it is disabled, and there is none."""
+    if disabled(found.value):
+        return False
+    table: dict[str, Any] = {}
+    translation.document.values[name] = table
+    translation.walk(keys, ZotValue(found.key, found.value, table, name))
+    translation.default(table, name, **defaults)
+    return True
+
+
+def _scrub(translation: Translation, found: ZotValue) -> None:
+    _section(translation, found, "scrub", SCRUB, interval="24h")
+
+
+METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", text)})}
+
+
+def _metrics(translation: Translation, found: ZotValue) -> None:
+    """The names are ours: a dashboard for zot's shows nothing."""
+    if _section(translation, found, "metrics", METRICS, enabled=True):
+        translation.problems.warn(translation.where(found.key), OTHER_METRICS)
+
+
+EXTENSIONS: Keys = {
+    "metrics": enabled_if_empty(_metrics),
+    "scrub": enabled_if_empty(_scrub),
+    "search": enabled_if_empty(NOT_STORAGE),
+    "ui": enabled_if_empty(NOT_STORAGE),
+    "trust": enabled_if_empty(NOT_STORAGE),
+    "mgmt": NOT_STORAGE,
+    "apikey": NOT_STORAGE,
+    "events": warned("ignored: no event is sent"),
+    "lint": unsafe("this version can't keep such pushes out; check before the push, and remove the key"),
+    "sync": unsafe(
+        "its clients expect content from upstream; copy that with another tool and remove the key, or serve what is "
+        "here with --ignore-sync"
+    ),
+}
+
+
+def _members(translation: Translation, found: ZotValue) -> None:
+    if isinstance(found.value, list) and len(found.value) > 1:
+        unsafe("remove it, and point all nodes at the same storage")(translation, found)
+
+
+CLUSTER: Keys = {"members": _members, "hashKey": passed_over, "tls": passed_over}
+
+
+def _storage(translation: Translation, found: ZotValue) -> None:
+    path = "storage.roots[0]"
+    root: dict[str, Any] = {}
+    translation.document.values["storage"] = {"roots": [root]}
+    _store(translation, ZotValue(found.key, found.value, root, path), OF_STORAGE)
+    translation.default(root, path, gc_untagged="all")
+
+
+TOP: Keys = {
+    "distSpecVersion": passed_over,
+    "storage": _storage,
+    "http": into("http", HTTP),
+    "log": into("log", LOG),
+    "extensions": group(EXTENSIONS),
+    "scheduler": group({"numWorkers": warned(ONE_THREAD)}),
+    "cluster": group(CLUSTER),
+}
 
 
 def is_zot(values: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zotctl.config.document import ZOT_DEFAULT, Document, join
+from zotctl.config.layers import ZOT_DEFAULT, Document, join
 from zotctl.config.problems import Problems
 
 
@@ -30,6 +30,7 @@ class Translation:
     problems: Problems
 
     def where(self, key: str) -> str:
+        """The place of a key, as problems and origins name it."""
         return f"{self.file}: {key}"
 
     def walk(self, keys: Keys, found: ZotValue) -> None:
@@ -151,6 +152,7 @@ def enabled_if_empty(rule: Rule) -> Rule:
 
 
 def disabled(value: object) -> bool:
+    """Whether zot ignores this value: an extension that is not enabled, or anything empty."""
     if isinstance(value, dict) and any(key.lower() == "enable" and not on for key, on in value.items()):
         return True
     return not value

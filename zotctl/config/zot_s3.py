@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zotctl.config.address import SCHEME
-from zotctl.config.refusals import OTHER_CLOUD
+from zotctl.config.problems import OTHER_CLOUD
 from zotctl.config.zot_rules import Keys, Translation, ZotValue, passed_over, refused, text, to, warned
 
 DRIVER = "storagedriver"
@@ -167,5 +167,6 @@ def dedupe(translation: Translation, found: ZotValue) -> None:
 
 
 def redirect(translation: Translation, found: ZotValue) -> None:
+    """Honoured: our key is one of the bucket."""
     s3 = found.table.setdefault("s3", {})
     translation.set(ZotValue(found.key, None, s3, f"{found.path}.s3"), "redirect", found.value)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zotctl.errors import PreconditionFailed
+from zotctl.errors import PreconditionFailed, quoted
 from zotctl.http.ranges import names_etag
-from zotctl.oci.quoting import quoted
 from zotctl.storage import Condition
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from zotctl.jobs.walk import Reachable
 from zotctl.oci.media_types import is_index
-from zotctl.oci.tags import OLAREG_SUBJECT, DigestTag, digest_key, digest_tag
+from zotctl.oci.reference import OLAREG_SUBJECT, DigestTag, digest_key, digest_tag
 from zotctl.storage.index import Row, annotations_of
 
 

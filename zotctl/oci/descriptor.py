@@ -8,10 +8,9 @@ import re
 
 import msgspec
 
-from zotctl.errors import DigestInvalid, ManifestInvalid
+from zotctl.errors import DigestInvalid, ManifestInvalid, quoted
 from zotctl.oci.digest import ALGORITHMS, check_digest, digest_of
 from zotctl.oci.media_types import is_media_type
-from zotctl.oci.quoting import quoted
 
 ABSENT = msgspec.Raw()
 

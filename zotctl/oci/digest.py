@@ -9,16 +9,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Never, Protocol, Self
 
-from zotctl.errors import DigestInvalid
-from zotctl.oci.quoting import quoted
+from zotctl.errors import DigestInvalid, quoted
 
 
 class Hash(Protocol):
     """What `new_hash` returns."""
 
-    def update(self, data: Any, /) -> object: ...
+    def update(self, data: Any, /) -> object:
+        """Hash the bytes of any buffer behind those before."""
 
-    def hexdigest(self) -> str: ...
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far, in lower case."""
+        ...
 
 
 _HASHES: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from zotctl.errors import LayoutInvalid
+from zotctl.errors import LayoutInvalid, quoted
 from zotctl.oci.codec import decode
-from zotctl.oci.quoting import quoted
 
 LAYOUT_FILE = "oci-layout"
 LAYOUT_VERSION = "1.0.0"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from zotctl.errors import ManifestInvalid, MediaTypeUnknown
+from zotctl.errors import ManifestInvalid, MediaTypeUnknown, quoted
 from zotctl.oci.codec import MAX_DEPTH, check_text, decode
 from zotctl.oci.descriptor import ABSENT, Descriptor, validate
 from zotctl.oci.digest import Digest, digest_of
@@ -24,7 +24,6 @@ from zotctl.oci.media_types import (
     is_media_type,
     known,
 )
-from zotctl.oci.quoting import quoted
 from zotctl.oci.readings import Others, other_readings
 
 DOCKER_COMPAT = "docker2s2"

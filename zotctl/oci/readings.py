@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
-from zotctl.errors import ManifestInvalid
+from zotctl.errors import ManifestInvalid, quoted
 from zotctl.oci.codec import Pairs, fold, names_in, pairs_of
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.media_types import essence
-from zotctl.oci.quoting import quoted
 
 _FIELDS = (
     "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject", "annotations",

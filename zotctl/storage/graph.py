@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnknown, NotFound, StorageError
+from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnknown, NotFound, StorageError, quoted
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_plain, known
-from zotctl.oci.quoting import quoted
 from zotctl.oci.readings import may_reference
 from zotctl.storage.driver import Reader
 

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid
+from zotctl.errors import DigestInvalid, LayoutInvalid, ManifestInvalid, quoted
 from zotctl.oci.codec import fold, pairs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import OCI_INDEX
-from zotctl.oci.quoting import quoted
 from zotctl.oci.readings import irregular_descriptor
-from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME, tag_names
+from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME, tag_names
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw] | None).decode

@@ -20,12 +20,12 @@ from zotctl.errors import (
     Referenced,
     StorageError,
     Unavailable,
+    quoted,
 )
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
 from zotctl.oci.media_types import essence, is_nondistributable
-from zotctl.oci.quoting import quoted
 from zotctl.storage.driver import Buffer, Generation, Reader
 from zotctl.storage.graph import (
     Content,

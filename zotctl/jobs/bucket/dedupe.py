@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from zotctl.config.s3 import S3Config
+from zotctl.config.model import S3Config
 from zotctl.errors import ConfigError, LayoutInvalid, NotFound
 from zotctl.jobs.check.damage import HashResult, Inspector
 from zotctl.jobs.check.hashing import Hasher, Workers

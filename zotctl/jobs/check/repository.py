@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, quoted
 from zotctl.jobs.check.affected import Affected
 from zotctl.jobs.check.damage import HashResult
 from zotctl.jobs.check.rules import not_computed, uncomputable
@@ -15,7 +15,6 @@ from zotctl.jobs.report import Kind
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
-from zotctl.oci.quoting import quoted
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
 from zotctl.storage.graph import Fault, ManifestFacts, ManifestGraph, Reference

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zotctl.errors import ManifestInvalid
+from zotctl.errors import ManifestInvalid, quoted
 from zotctl.jobs.report import Kind
 from zotctl.oci.codec import decode
 from zotctl.oci.descriptor import Descriptor, validate
 from zotctl.oci.manifest import DOCKER_COMPAT, check_manifest
 from zotctl.oci.media_types import OCI_INDEX, is_artifact, is_docker, is_index
-from zotctl.oci.quoting import quoted
 from zotctl.oci.readings import irregular_descriptor
-from zotctl.oci.tags import CONTAINERD_NAME, REF_NAME
+from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME
 from zotctl.storage.graph import ManifestFacts
 from zotctl.storage.index import Index, Row
 

@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, UsageError, ZotctlError
+from zotctl.errors import (
+    Damaged,
+    DigestInvalid,
+    LayoutInvalid,
+    ManifestInvalid,
+    NotFound,
+    UsageError,
+    ZotctlError,
+    quoted,
+)
 from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.jobs.imports.sources import StoredLayout
 from zotctl.jobs.report import Kind
@@ -27,7 +36,6 @@ from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
-from zotctl.oci.quoting import quoted
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Reader
 from zotctl.storage.graph import BEGINNING, Content, is_like_json

@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from zotctl.errors import UsageError
+from zotctl.errors import UsageError, quoted
 from zotctl.jobs.imports.sources import Layout, valid_name
 from zotctl.jobs.report import Finding
 from zotctl.oci.digest import Digest
-from zotctl.oci.quoting import quoted
-from zotctl.oci.reference import parse_name, parse_tag
-from zotctl.oci.tags import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME, digest_key, digest_tag, tag_names
+from zotctl.oci.reference import (
+    CONTAINERD_NAME,
+    OLAREG_SUBJECT,
+    REF_NAME,
+    digest_key,
+    digest_tag,
+    parse_name,
+    parse_tag,
+    tag_names,
+)
 from zotctl.storage.graph import ManifestFacts
 from zotctl.storage.index import Row, annotations_of
 

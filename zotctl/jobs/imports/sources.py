@@ -28,12 +28,12 @@ from zotctl.errors import (
     Unavailable,
     UsageError,
     ZotctlError,
+    quoted,
 )
 from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.report import Kind
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
-from zotctl.oci.quoting import quoted
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock

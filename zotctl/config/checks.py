@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zotctl.config.address import is_bucket, parse_address
-from zotctl.config.model import Config, RootConfig
+from zotctl.config.model import Config, RootConfig, S3Config
 from zotctl.config.problems import Problems
-from zotctl.config.s3 import S3Config
 
 
 def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
@@ -72,3 +72,27 @@ def _advise_acceleration(path: str, root: RootConfig, origins: Mapping[str, str]
         problems.mistake(where, f"is for AWS; the endpoint is {root.s3.endpoint}: leave out one of the two")
     if "." in (bucket := parse_address(root.path).bucket):
         problems.mistake(where, f"is not for buckets with a dot in their name, such as {bucket}")
+
+
+def with_one_writer(config: Config, origins: Mapping[str, str], problems: Problems) -> Config:
+    """The configuration with one worker, and no collection in `serve`. A larger `http.workers` in it is a mistake."""
+    storage = config.storage
+    if not any(_is_alone(root) for root in (*storage.roots, *(route.root for route in storage.routes))):
+        return config
+    if (where := origins.get("http.workers")) and config.http.workers > 1:
+        problems.mistake(where, "single_writer is for one process; write workers = 1, or leave it out")
+    storage = replace(
+        storage,
+        roots=tuple(_uncollected(root) for root in storage.roots),
+        routes=tuple(replace(route, root=_uncollected(route.root)) for route in storage.routes),
+    )
+    return replace(config, storage=storage, http=replace(config.http, workers=1))
+
+
+def _is_alone(root: RootConfig) -> bool:
+    return root.s3 is not None and root.s3.single_writer
+
+
+def _uncollected(root: RootConfig) -> RootConfig:
+    """The collection in `serve` is a process, and would be a second writer: run `zotctl gc` while `serve` is down."""
+    return replace(root, gc=False) if _is_alone(root) else root
