@@ -10,7 +10,7 @@ STEPS = "tests/storage/test_bucket_upload_steps.py::"
 ALONE = "tests/storage/test_bucket_alone.py::"
 DELETING = "tests/storage/test_storage_deleting.py::"
 RETRYING = "tests/storage/test_bucket_retrying.py::"
-REPLACING = "tests/storage/test_bucket_replacing.py::"
+REPLACING = "tests/storage/test_bucket_multipart.py::"
 RECALL = "tests/storage/test_bucket_recall.py::"
 SHARED = "tests/storage/test_bucket_shared.py::"
 HISTORY = "tests/storage/test_bucket_history.py::"
@@ -169,7 +169,7 @@ MUTANTS = [
         kinds.OBJECTS,
         "I2",
         "after a Complete without an answer what is there is hashed",
-        "storage/bucket/objects/replacing.py",
+        "storage/bucket/objects/multipart.py",
         "if done is None or not (parts.completed or hashed(objects, key, digest.algorithm) == digest):",
         "if done is None:",
         REPLACING + "test_what_is_there_after_an_unsure_complete_is_read_before_it_is_believed[another's]",

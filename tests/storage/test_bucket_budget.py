@@ -19,9 +19,9 @@ from tests.storage.uploading import PART, World, finish, patch, random_bytes, wr
 from zotctl.errors import Busy
 from zotctl.oci.digest import digest_of
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.multipart import PART_BYTES, SMALLEST_PART_BYTES
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads.memory_budget import PART as USUAL_PART
-from zotctl.storage.bucket.uploads.memory_budget import SMALLEST_PART, BudgetShare, MemoryBudget
+from zotctl.storage.bucket.uploads.memory_budget import BudgetShare, MemoryBudget
 from zotctl.storage.bucket.uploads.upload import BucketUpload
 
 SMALL = PART // 16
@@ -250,9 +250,9 @@ def test_memory_goes_back_though_somebody_still_refers_to_it(size: int, threads:
 
 
 def test_parts_fit_into_a_small_limit() -> None:
-    assert MemoryBudget().part == USUAL_PART
+    assert MemoryBudget().part == PART_BYTES
     assert MemoryBudget(40 << 20).part == 10 << 20
-    assert MemoryBudget(1 << 20).part == SMALLEST_PART
+    assert MemoryBudget(1 << 20).part == SMALLEST_PART_BYTES
 
 
 def test_an_upload_under_pressure_is_whole() -> None:

@@ -38,10 +38,10 @@ from zotctl.errors import (
 from zotctl.oci.digest import algorithms, digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects import multipart
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads import parts
 from zotctl.storage.bucket.uploads.buffer import SPARE, UploadBuffer
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
 from zotctl.storage.clock import Clock
@@ -528,7 +528,7 @@ def test_memory_is_free_when_an_upload_ends(world: World) -> None:
 
 
 def test_parts_are_larger_where_the_size_is_known(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    monkeypatch.setattr(parts, "MOST_PARTS", 5)
+    monkeypatch.setattr(multipart, "MOST_PARTS", 5)
     monkeypatch.setattr("zotctl.storage.bucket.uploads.upload.MOST_PARTS", 5)
     body = random_bytes(30 * PART)
     upload = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))

@@ -15,7 +15,7 @@ from zotctl.storage.bucket.history import PUSHED
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
-from zotctl.storage.bucket.objects.replacing import hashed
+from zotctl.storage.bucket.objects.multipart import hashed
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.bucket.zot_stubs import Stubs

@@ -12,7 +12,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.lease import lease
 from zotctl.storage.bucket.objects.first_write import FirstWriteGate
-from zotctl.storage.bucket.objects.replacing import replace
+from zotctl.storage.bucket.objects.multipart import replace
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
 from zotctl.storage.driver import Info

@@ -11,9 +11,8 @@ from zotctl.errors import Busy, DigestInvalid, IoFailed, NotFound
 from zotctl.oci.digest import Digest
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.objects.replacing import hashed
+from zotctl.storage.bucket.objects.multipart import Parts, hashed
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.uploads.parts import Parts
 from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
 
 

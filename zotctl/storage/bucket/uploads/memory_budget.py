@@ -13,11 +13,9 @@ from collections import deque
 from collections.abc import Callable
 
 from zotctl.errors import Busy
+from zotctl.storage.bucket.objects.multipart import PART_BYTES, SMALLEST_PART_BYTES
 
 LIMIT = 256 << 20
-PART = 16 << 20
-SMALLEST_PART = 5 << 20
-"""S3 refuses smaller ones, but for the last."""
 PATIENCE = 60.0
 """Seconds that a thread waits for memory."""
 WAITING = 8
@@ -80,7 +78,7 @@ class MemoryBudget:
     def __init__(
         self, limit: int = LIMIT, *, part: int = 0, patience: float = PATIENCE, waiting: int = WAITING
     ) -> None:
-        self.part = part or max(SMALLEST_PART, min(PART, limit // 4))
+        self.part = part or max(SMALLEST_PART_BYTES, min(PART_BYTES, limit // 4))
         self.small = self.part // 16
         self._small, self._large = BufferPool(limit // 4), BufferPool(limit - limit // 4)
         self._patience, self._threads = patience, threading.BoundedSemaphore(waiting)

@@ -28,10 +28,10 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
+from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts
 from zotctl.storage.bucket.uploads import state as sessions
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.bucket.uploads.finishing import Finishing, verify
-from zotctl.storage.bucket.uploads.parts import MOST_PARTS, Parts
 from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
 from zotctl.storage.driver import Buffer
 from zotctl.storage.upload_id import parse_id

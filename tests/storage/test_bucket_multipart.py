@@ -11,7 +11,7 @@ from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import SMALLEST_PART, MemoryObjects
 from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import digest_of
-from zotctl.storage.bucket.objects.replacing import replace
+from zotctl.storage.bucket.objects.multipart import replace
 from zotctl.storage.bucket.objects.seam import Objects
 
 KEY = "a/blobs/sha256/x"

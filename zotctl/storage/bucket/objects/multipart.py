@@ -1,0 +1,143 @@
+"""Objects that are written in parts, each of the same size but for the last: R2 takes no others.
+
+`Parts` is one multipart upload. `replace` writes bytes under a key only if they have their digest (I2): small ones by
+one PUT, others by parts that become an object when all were hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from zotctl.errors import DigestInvalid, NotFound, OutcomeUnknown, SizeInvalid, StorageError
+from zotctl.oci.digest import Digest, digest_of_hash, new_hash
+from zotctl.storage.bucket.objects.seam import Object, Objects
+
+PART_BYTES = 16 << 20
+"""Of a part, unless the memory for uploads is small or the blob very large."""
+SMALLEST_PART_BYTES = 5 << 20
+"""S3 refuses smaller ones, but for the last."""
+MOST_PARTS = 10_000
+"""Of one object, in S3."""
+COMPLETE_ATTEMPTS = 3
+READ_BLOCK_BYTES = 1 << 20
+
+
+class Parts:
+    """A multipart upload of the object `target` with the id `upload`, of which the parts with `etags` were sent.
+
+    With `senders`, each part is sent by one of its threads; without, `send` returns when it is there. For one caller
+    at a time.
+    """
+
+    def __init__(
+        self, objects: Objects, target: str, upload: str, etags: Sequence[str], senders: ThreadPoolExecutor | None
+    ) -> None:
+        self.target, self.upload = target, upload
+        self._objects, self._senders = objects, senders
+        self._etags = list(etags)
+        self.completed = False
+        """By this process, so that there is nothing to abort."""
+        self._sending: dict[int, tuple[int, Future[str]]] = {}
+
+    def send(self, half: int, body: memoryview) -> None:
+        """The next part, out of a half of the buffer, which must not change before `wait` returns for it. Raises
+        SizeInvalid, and NotFound if the upload was ended."""
+        if len(self._etags) >= MOST_PARTS - 1:
+            size = f"{MOST_PARTS} parts of {len(body)} bytes"
+            raise SizeInvalid(f"a blob of unknown size can have {size} at the most; send it with a Content-Length")
+        self._etags.append("")
+        number = len(self._etags)
+        if self._senders is None:
+            self._etags[-1] = self._put(number, body)
+        else:
+            self._sending[half] = (number, self._senders.submit(self._put, number, body))
+
+    def _put(self, number: int, body: memoryview) -> str:
+        with body:
+            return self._objects.put_part(self.target, self.upload, number, body)
+
+    def wait(self, half: int) -> None:
+        """Until the part out of this half was sent. Raises what sending it has raised."""
+        if half in self._sending:
+            number, sent = self._sending.pop(half)
+            self._etags[number - 1] = sent.result()
+
+    def settle(self) -> tuple[str, ...]:
+        """Wait until all were sent, and return their ETags. Raises what sending one has raised."""
+        for half in list(self._sending):
+            self.wait(half)
+        return tuple(self._etags)
+
+    def abandon(self) -> None:
+        """Wait until no thread uses the buffer any more, whatever became of its part."""
+        for _, sent in self._sending.values():
+            if not sent.cancel():
+                sent.exception()
+        self._sending.clear()
+
+    def complete(self, last: memoryview, size: int) -> Object | None:
+        """Make the object of `size` bytes out of the parts and of what is left. The last part is not noted, so that
+        more can follow if this fails. None: another request has ended the upload, and the target, if there is one,
+        has another size."""
+        etags = self.settle()
+        try:
+            if len(last):
+                etags += (self._objects.put_part(self.target, self.upload, len(etags) + 1, last),)
+            return Object(self.target, size, self._complete(etags), 0.0, 0.0)
+        except NotFound:
+            pass
+        # Also after a Complete whose answer was lost: MinIO and others know nothing of it when they are asked again.
+        try:
+            found = self._objects.head(self.target)
+        except NotFound:
+            return None
+        return found if found.size == size else None
+
+    def _complete(self, etags: tuple[str, ...]) -> str:
+        for _ in range(COMPLETE_ATTEMPTS):
+            try:
+                etag = self._objects.complete_parts(self.target, self.upload, etags)
+                self.completed = True
+                return etag
+            except OutcomeUnknown as error:  # asked again, a Complete that was done is NotFound
+                failure = error
+        raise failure
+
+
+def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes], part_bytes: int = PART_BYTES) -> None:
+    """Write `chunks` under `key`. Raises DigestInvalid if they do not have this digest, and nothing has changed;
+    StorageError where the object cannot be written."""
+    state, tail, size, parts = new_hash(digest.algorithm), bytearray(), 0, None
+    try:
+        for chunk in chunks:
+            state.update(chunk)
+            tail += chunk
+            size += len(chunk)
+            while len(tail) > part_bytes:
+                parts = parts or Parts(objects, key, objects.start_parts(key), (), None)
+                parts.send(0, memoryview(bytes(tail[:part_bytes])))
+                del tail[:part_bytes]
+        if state.hexdigest() != digest.encoded:
+            raise DigestInvalid(f"these bytes are not {digest}", digest)
+        if parts is None:
+            objects.put(key, bytes(tail), sha256=digest.encoded if digest.algorithm == "sha256" else "")
+            return
+        done = parts.complete(memoryview(bytes(tail)), size)
+        if done is None or not (parts.completed or hashed(objects, key, digest.algorithm) == digest):
+            raise StorageError(f"{key}: another process ended its upload; run it again")
+    except BaseException:
+        if parts is not None:
+            parts.abandon()
+            objects.abort_parts(key, parts.upload)
+        raise
+
+
+def hashed(objects: Objects, key: str, algorithm: str) -> Digest:
+    """Read an object whole and return its digest. Raises NotFound."""
+    state = new_hash(algorithm)
+    with objects.open(key) as reader:
+        reader.once()
+        for at in range(0, reader.size, READ_BLOCK_BYTES):
+            state.update(reader.read_at(at, READ_BLOCK_BYTES))
+    return digest_of_hash(algorithm, state)
