@@ -22,7 +22,7 @@ from zotctl.jobs.schedule import tell
 from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.graph import DAMAGED as ASIDE
+from zotctl.storage.facts import DAMAGED_REASON as ASIDE
 
 IMAGE = images.image()
 SETTINGS = gc_settings()

@@ -15,7 +15,8 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
-from zotctl.storage.graph import ManifestFacts, facts_of, reach
+from zotctl.storage.facts import ManifestFacts, facts_of
+from zotctl.storage.graph import reach
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index
 

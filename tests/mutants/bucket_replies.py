@@ -129,7 +129,7 @@ MUTANTS = [
         kinds.BELIEVED,
         "I5",
         "what a manifest said that was deleted is not remembered of it",
-        "storage/graphs.py",
+        "storage/graph.py",
         ("            if self._graph.reaches(digest):\n                self._begin()"),
         "            pass",
         DELETING + "test_what_a_deleted_subject_has_needed_is_free",

@@ -114,7 +114,7 @@ MUTANTS = [
         "I9",
         "what is no upload is not purged",
         "storage/bucket/uploads/sessions.py",
-        '                parse_id(found.key.removeprefix(f"{directory}/"))\n',
+        '                parse_upload_id(found.key.removeprefix(f"{directory}/"))\n',
         "",
         STEPS + "test_what_is_no_upload_of_ours_is_not_purged",
     ),

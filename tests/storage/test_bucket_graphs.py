@@ -16,7 +16,8 @@ from zotctl.errors import Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.protocol import bucket_of
-from zotctl.storage.graph import AHEAD, Content, ManifestGraph, Reference
+from zotctl.storage.facts import Content, Reference
+from zotctl.storage.graph import READ_AHEAD_MANIFESTS, ManifestGraph
 
 NOBODY = str(digest_of(b"nobody"))
 TAGS = 200
@@ -120,9 +121,9 @@ def test_no_more_are_read_ahead_than_are_kept_for_a_moment() -> None:
 
     world = World(tags=0)
     body = world.memory.stored[keys.blob("a", push_image(world.another(world.memory), "a", "t"))].body
-    made = [body.replace(b"{", b"{" + b" " * at, 1) for at in range(3 * AHEAD)]
+    made = [body.replace(b"{", b"{" + b" " * at, 1) for at in range(3 * READ_AHEAD_MANIFESTS)]
     bodies = {str(digest_of(one)): one for one in made}
     graph = ManifestGraph(lambda digest, whole: Content(len(bodies[digest]), bodies[digest]), each=each)
     graph.add(Reference(digest, len(one), "") for digest, one in bodies.items())
-    assert held == [AHEAD, 3 * AHEAD]
-    assert len(graph.facts) == 3 * AHEAD
+    assert held == [READ_AHEAD_MANIFESTS, 3 * READ_AHEAD_MANIFESTS]
+    assert len(graph.facts) == 3 * READ_AHEAD_MANIFESTS

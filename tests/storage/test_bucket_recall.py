@@ -18,10 +18,10 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
-from zotctl.storage import Store, keys, recalled
-from zotctl.storage.bucket.facts import NEWS, WORTH
+from zotctl.storage import Store, keys
+from zotctl.storage.bucket import facts as kept_facts
+from zotctl.storage.bucket.facts import NEWS, WORTH, read_back, write_down
 from zotctl.storage.bucket.protocol import bucket_of
-from zotctl.storage.recalled import read_back, write_down
 
 DELAY = 100.0
 TAGS = 2 * WORTH
@@ -190,7 +190,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "flipped": lambda body: body[:-9] + bytes([body[-9] ^ 1]) + body[-8:],
     "longer": lambda body: body + b"x",
     "of another repository": lambda body: write_down("b", read_back("a", body)) or b"",
-    "something else": lambda body: b"%s %s\n%s" % (recalled._MAGIC, recalled._checksum("a", NO_JSON), NO_JSON),
+    "something else": lambda body: b"%s %s\n%s" % (kept_facts.MAGIC, kept_facts._checksum("a", NO_JSON), NO_JSON),
 }
 
 
@@ -206,21 +206,21 @@ def test_what_is_wrong_with_it_costs_time_only(change: str) -> None:
 def test_what_other_code_has_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.read()
-    monkeypatch.setattr(recalled, "_code", lambda: "other")
+    monkeypatch.setattr(kept_facts, "_code_state", lambda: "other")
     assert world.read() == world.keys(*world.digests)
-    monkeypatch.setattr(recalled, "_code", lambda: "")
+    monkeypatch.setattr(kept_facts, "_code_state", lambda: "")
     for _ in range(2):
         assert world.read() == world.keys(*world.digests)
 
 
 def test_what_would_be_too_large_is_not_written_or_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    monkeypatch.setattr(recalled, "LARGEST", 100)
+    monkeypatch.setattr(kept_facts, "LARGEST_KEPT_BYTES", 100)
     world.read()
     assert FACTS not in world.memory.stored
     monkeypatch.undo()
     world.read()
-    monkeypatch.setattr(recalled, "_UNPACKED", 100)
+    monkeypatch.setattr(kept_facts, "LARGEST_UNPACKED_BYTES", 100)
     assert world.read() == world.keys(*world.digests)
 
 

@@ -13,7 +13,8 @@ from tests.images import CONFIG, LAYER, descriptor
 from zotctl.errors import Damaged, ManifestInvalid, NotFound, Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import ARTIFACT, BUILDKIT_CACHE, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.graph import LARGEST_MANIFEST, SMALL, Content, ManifestGraph, Reference, reach, read_content
+from zotctl.storage.facts import LARGEST_MANIFEST_BYTES, SMALL_CONTENT_BYTES, Content, Reference, read_content
+from zotctl.storage.graph import ManifestGraph, reach
 
 UNKNOWN = "application/vnd.thing+json"
 
@@ -116,19 +117,23 @@ def test_leaves(body: bytes, claims: list[str], leaf: bool) -> None:
 
 def test_only_the_beginning_of_a_large_layer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = MemoryDriver()
-    for key, body in (("large", b"\x1f" * (SMALL + 1)), ("text", b"{" + b" " * SMALL), ("small", b"\x1f" * 9)):
+    for key, body in (
+        ("large", b"\x1f" * (SMALL_CONTENT_BYTES + 1)),
+        ("text", b"{" + b" " * SMALL_CONTENT_BYTES),
+        ("small", b"\x1f" * 9),
+    ):
         with driver.create(key) as writer:
             writer.write([body])
     wrong = digest_of(b"of something else")
     with driver.open("large") as reader:
-        assert read_content(reader, wrong, False) == Content(SMALL + 1, None)
+        assert read_content(reader, wrong, False) == Content(SMALL_CONTENT_BYTES + 1, None)
         with pytest.raises(Damaged):
             read_content(reader, wrong, True)
     for key in ("text", "small"):  # a manifest that has rotten must not pass for a leaf
         with driver.open(key) as reader, pytest.raises(Damaged):
             read_content(reader, wrong, False)
     with driver.open("large") as reader:
-        monkeypatch.setattr(type(reader), "size", property(lambda self: LARGEST_MANIFEST + 1))
+        monkeypatch.setattr(type(reader), "size", property(lambda self: LARGEST_MANIFEST_BYTES + 1))
         assert read_content(reader, wrong, False).body is None
         with pytest.raises(ManifestInvalid, match="too many"):
             read_content(reader, wrong, True)

@@ -11,7 +11,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed, NotFound, Referenced, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.graphs import RepositoryGraph
+from zotctl.storage.graph import RepositoryGraph
 from zotctl.storage.local.protocol import LocalTransaction, local_of
 
 IMAGE = images.image("x")

@@ -14,7 +14,7 @@ from zotctl.jobs.stores import jobs_of
 from zotctl.jobs.walk import Reachable, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
-from zotctl.storage.graph import Fault
+from zotctl.storage.facts import Fault
 from zotctl.storage.root import Root
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from zotctl.errors import NotFound
 from zotctl.jobs.ages import Ages
 from zotctl.storage import keys
+from zotctl.storage.keys import parse_upload_id
 from zotctl.storage.root import Root
-from zotctl.storage.upload_id import parse_id
 
 GREATEST_AGE = 86400.0
 """Seconds: an upload that lasts longer than a day no longer holds collection back."""
@@ -40,5 +40,5 @@ def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
         info = root.stat(key := f"{keys.UPLOADS}/{file}")
         with suppress(ValueError):
             if info is not None:
-                started, moved = parse_id(upload_id).started, ages.written(key, info)
+                started, moved = parse_upload_id(upload_id).started, ages.written(key, info)
                 yield UploadState(upload_id, key, owner, min(started, moved), moved, info.size)

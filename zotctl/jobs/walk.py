@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from zotctl.storage.graph import Fault, ManifestFacts, reach
+from zotctl.storage.facts import Fault, ManifestFacts
+from zotctl.storage.graph import reach
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root

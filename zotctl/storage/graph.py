@@ -1,299 +1,65 @@
-"""The one graph of manifests: who references what, as the bytes say it, whatever they are called.
+"""The one graph of manifests: who references what, as the bytes say it; and that of each repository, kept up to date.
 
 Everything that asks what is needed asks here: collection, deletion, a GET by digest, referrers, scrub, verify, import.
-A node is looked at once, and what its bytes say depends on nothing but them. What rows, descriptors and the body itself
-call it are its claims: all are kept, one that contradicts the body is told, and none makes a reference disappear (I5).
+Each manifest is read once and its facts are kept by digest, for a manifest never changes. They tell a blob of the
+wrong length before any scrub (I2), and keep what is needed from being deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnknown, NotFound, StorageError, quoted
+import msgspec
+
+from zotctl.errors import DigestInvalid, ManifestInvalid, Referenced, StorageError, Unavailable, quoted
 from zotctl.oci.descriptor import Descriptor
-from zotctl.oci.digest import Digest, digest_of, parse_digest
-from zotctl.oci.manifest import Manifest, read_manifest
-from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_plain, known
-from zotctl.oci.readings import may_reference
-from zotctl.storage.driver import Reader
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.media_types import essence, is_plain, known
+from zotctl.storage.cache import Lru
+from zotctl.storage.driver import Generation
+from zotctl.storage.facts import (
+    MISSING,
+    Content,
+    Fault,
+    KnownFacts,
+    ManifestFacts,
+    ManifestNode,
+    Read,
+    Reference,
+    Unusable,
+    called,
+    contradicts,
+    is_called_manifest,
+    look_at,
+    read_content,
+    understand,
+)
+from zotctl.storage.index import Index
 
-LARGEST_MANIFEST = 64 << 20
-MISSING = "missing_manifest"
-"""The kind of a fault: it is not there."""
-DAMAGED = "the manifest is damaged: it answers 404 until it is healed"
-AHEAD = 64
+if TYPE_CHECKING:
+    from zotctl.storage.protocol import Recalled, StoreProtocol
+
+READ_AHEAD_MANIFESTS = 64
 """Manifests that are asked for at once, where each of them is a request."""
-LARGEST_AHEAD = 4 << 20
-SMALL = 1 << 20
-"""Bytes of content that is hashed before it is believed to be no manifest; of larger content the beginning decides."""
-
-BEGINNING = 512
-"""Bytes that tell what may be JSON from what is not."""
+LARGEST_READ_AHEAD_BYTES = 4 << 20
+FAULTS_CHECKED = 64
+"""So many damaged manifests are looked after at each read, whether they are whole again."""
+GRAPHS_KEPT = 512
+"""Repositories whose manifests are kept parsed."""
+REFERENCES_KEPT = 200_000
+"""In the manifests that are kept parsed, where all repositories are looked into one after the other: some 100 MB."""
+LEAST_WEIGHT = REFERENCES_KEPT // GRAPHS_KEPT
 
 _NO_SIZES: set[int] = set()
-_BLANK = b" \t\r\n\xef\xbb\xbf"
-
-
-class Reference(NamedTuple):
-    """One edge: what a manifest, or a row of index.json, names, with the size and the media type that it says."""
-
-    digest: str
-    size: int
-    media_type: str
-
-
-class ManifestFacts(NamedTuple):
-    """What the bytes of one manifest say."""
-
-    media_type: str
-    """Its own, or if it has none (`stated` is False) what its shape tells."""
-    stated: bool
-    size: int
-    blobs: tuple[Reference, ...]
-    children: tuple[Reference, ...]
-    subjects: tuple[Reference, ...]
-    referrer: Descriptor | None
-    """How the referrers API describes it; only of those that have a subject."""
-    irregular: tuple[str, ...] = ()
-    """Why some programs read it otherwise than others."""
-
-    @property
-    def subject(self) -> str | None:
-        return self.subjects[0].digest if self.subjects else None
-
-    @property
-    def references(self) -> Iterator[Reference]:
-        """Everything that keeping it keeps."""
-        yield from self.blobs
-        yield from self.children
-        yield from self.subjects
-
-
-class Fault(NamedTuple):
-    """Content of which it can't be known what it references."""
-
-    digest: str
-    kind: str
-    reason: str
-
-    @property
-    def may_pass(self) -> bool:
-        """Another look may find something else: it was pushed, healed, or the storage answers again."""
-        return self.kind in (MISSING, "digest_mismatch", "unreadable")
-
-
-class Unusable(Exception):
-    """Content of a source that is not what it should be: `Read` raises it, and it becomes a fault."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind, self.reason = kind, reason
-
-
-# -- what bytes say -------------------------------------------------------------------------------
-
-
-class Content(NamedTuple):
-    """What was read of a digest. `body` None: it begins like nothing that is JSON, or is larger than any manifest."""
-
-    size: int
-    body: bytes | None
 
 
 Each = Callable[[Sequence[Callable[[], None]]], object]
 """Makes all of these calls, side by side, and returns when all are over."""
-
-Read = Callable[[Digest, bool], Content]
-"""The verified content of a digest. True: it is called a manifest, so all of it is wanted, and what is too large for
-one is refused. Raises NotFound, Damaged, ManifestInvalid, StorageError or Unusable."""
-
-
-def read_content(reader: Reader, digest: Digest, whole: bool) -> Content:
-    """As a `Read` does, from an open blob: hashed, but for what is no manifest by its beginning and large.
-
-    Raises Damaged, ManifestInvalid, StorageError.
-    """
-    size = reader.size
-    if size > LARGEST_MANIFEST:
-        if whole:
-            raise ManifestInvalid(f"{digest} has {size} bytes, too many for a manifest")
-        return Content(size, None)
-    if not whole and size > SMALL and not is_like_json(reader.read_at(0, BEGINNING)):
-        return Content(size, None)
-    body = reader.read_at(0, size)
-    if digest_of(body, digest.algorithm) != digest:
-        raise Damaged(f"{digest} is damaged: its content has another digest")
-    return Content(size, body)
-
-
-def is_like_json(beginning: bytes) -> bool:
-    """May what begins with these bytes be JSON, for any program?"""
-    text = beginning.lstrip(_BLANK)
-    return text[:1] in (b"{", b"[") or not text
-
-
-class KnownFacts(NamedTuple):
-    """What is kept of a digest for as long as anything leads to it: a function of its bytes."""
-
-    size: int
-    facts: ManifestFacts | None = None
-    error: ManifestInvalid | None = None
-    is_text: bool = False
-    """It may be JSON, so a program may find something in it."""
-    has_references: bool = False
-    """No manifest, and yet where a manifest has its references there is a digest."""
-
-
-def understand(content: Content, digest: Digest) -> KnownFacts:
-    """What bytes say, with no regard to what a row or an index calls them."""
-    body = content.body
-    if body is None or not is_like_json(body[:BEGINNING]) or not body.strip(_BLANK):
-        return KnownFacts(content.size)
-    try:
-        return KnownFacts(content.size, facts_of(read_manifest(body, digest)))
-    except ManifestInvalid as error:
-        return KnownFacts(content.size, None, error, True, may_reference(body))
-
-
-def facts_of(manifest: Manifest) -> ManifestFacts:
-    subjects = tuple(map(_reference, manifest.subjects))
-    referrer = None
-    if subjects:
-        referrer = Descriptor(
-            media_type=manifest.media_type,
-            digest=str(manifest.digest),
-            size=manifest.size,
-            annotations=manifest.annotations,
-            artifact_type=manifest.referrer_type,
-        )
-    return ManifestFacts(
-        manifest.media_type,
-        manifest.stated,
-        manifest.size,
-        tuple(map(_reference, manifest.blobs)),
-        tuple(map(_reference, manifest.children)),
-        subjects,
-        referrer,
-        manifest.irregular,
-    )
-
-
-def _reference(descriptor: Descriptor) -> Reference:
-    return Reference(descriptor.digest, descriptor.size, descriptor.media_type)
-
-
-class ManifestNode(NamedTuple):
-    """What is at the end of an edge: a manifest, content that references nothing, or a fault, because of which it can't
-    be known what it references; for a manifest that is called something unknown, that and what is known of it."""
-
-    facts: ManifestFacts | None = None
-    leaf: int | None = None
-    """Its size."""
-    fault: Fault | None = None
-
-
-def look_at(
-    digest: str, claims: Collection[str], read: Read, known_as: KnownFacts | None = None
-) -> tuple[ManifestNode, KnownFacts | None]:  # fmt: skip
-    """What the content is that is called `claims`, and what is to be remembered of its bytes."""
-    whole = _is_whole(claims)
-    try:
-        if known_as is None or (whole and known_as.facts is None):
-            known_as = understand(read(parse_digest(digest), whole), parse_digest(digest))
-        return _node(known_as, digest, claims), known_as
-    except Damaged:
-        # A subject too: it is there, and what it needs once it is healed is not to be collected meanwhile.
-        fault = Fault(digest, "digest_mismatch", DAMAGED)
-    except NotFound:
-        fault = Fault(digest, MISSING, "the manifest is not there")
-    except (ManifestInvalid, DigestInvalid) as error:
-        fault = Fault(digest, "invalid_manifest", error.message)
-    except StorageError as error:
-        fault = Fault(digest, "unreadable", error.message)
-    except Unusable as error:
-        fault = Fault(digest, error.kind, error.reason)
-    return ManifestNode(fault=fault), None
-
-
-def _is_whole(claims: Iterable[str]) -> bool:
-    """Does a row or an index call it a manifest?"""
-    return any(not claim or known(claim) for claim in claims)
-
-
-def _fail(error: Exception, digest: Digest, whole: bool) -> Content:
-    raise error
-
-
-def _node(known_as: KnownFacts, digest: str, claims: Iterable[str]) -> ManifestNode:
-    """A leaf is what is never called a manifest, if its bytes are no JSON, so that there is no descriptor in them; or
-    if all call it a layer or a config, in which no client follows references, and it has no descriptors where a
-    manifest has them. JSON of a type that is not known here may reference something by fields not known either.
-    """
-    facts, error = known_as.facts, known_as.error
-    strange = [claim for claim in claims if claim and not known(claim) and not is_plain(claim)]
-    is_manifest = facts is not None or any(not claim or known(claim) for claim in claims)
-    is_plain_json = not strange and not known_as.has_references
-    if not is_manifest and (is_plain_json or not known_as.is_text):
-        return ManifestNode(leaf=known_as.size)
-    if strange or isinstance(error, MediaTypeUnknown):
-        reason = f"{digest} has the unknown media type {quoted(strange[0])}" if strange else str(error)
-        return ManifestNode(
-            facts, fault=Fault(digest, "unknown_media_type", f"{reason}: what it references is not known")
-        )
-    if facts is None:
-        reason = error.message if error else f"{digest} is not JSON, so it is no manifest"
-        return ManifestNode(fault=Fault(digest, "invalid_manifest", reason))
-    return ManifestNode(facts)
-
-
-def called(facts: ManifestFacts) -> str:
-    """How it is told what a manifest is."""
-    return f"calls itself {quoted(facts.media_type)}" if facts.stated else f"is {_shape(facts.media_type)}"
-
-
-def contradicts(facts: ManifestFacts, claim: str) -> bool:
-    """Does the body contradict `claim`, the type that a row or an index gives? By its own type, or else by its
-    shape."""
-    if not claim:
-        return False
-    if facts.stated:
-        return essence(claim) != facts.media_type
-    return _shape(essence(claim)) != _shape(facts.media_type)
-
-
-def _is_gone(fault: Fault) -> bool:
-    """Not there, or with a digest that can't be computed here, so that nothing that is here has it."""
-    try:
-        parse_digest(fault.digest)
-    except DigestInvalid:
-        return True
-    return fault.kind == MISSING
-
-
-def _shape(media_type: str) -> str:
-    shapes = (("an index", is_index), ("an image", is_image), ("an artifact", is_artifact))
-    return next((shape for shape, fits in shapes if fits(media_type)), "no manifest")
-
-
-def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> set[str]:
-    """Everything that these digests lead to, themselves included: what is kept with them."""
-    reachable: set[str] = set()
-    todo = list(start)
-    while todo:
-        digest = todo.pop()
-        if digest in reachable:
-            continue
-        reachable.add(digest)
-        if (found := facts.get(digest)) is not None:
-            reachable.update(reference.digest for reference in found.blobs)
-            todo.extend(one.digest for one in (*found.children, *found.subjects))
-    return reachable
-
-
-# -- the graph ------------------------------------------------------------------------------------
 
 
 class Before(Protocol):
@@ -352,9 +118,9 @@ class ManifestGraph:
         gone = [*self.absent, *(digest for digest, size in self.leaves.items() if size < 0)] if absent else []
         looked_at = [*self.faults, *gone]
         with self._reading_ahead():
-            for start in range(0, len(looked_at), AHEAD):
-                some = looked_at[start : start + AHEAD]
-                self._read_ahead([digest for digest in some if _is_whole(self._claims[digest])])
+            for start in range(0, len(looked_at), READ_AHEAD_MANIFESTS):
+                some = looked_at[start : start + READ_AHEAD_MANIFESTS]
+                self._read_ahead([digest for digest in some if is_called_manifest(self._claims[digest])])
                 for digest in some:
                     self._look_again(digest)
 
@@ -390,7 +156,7 @@ class ManifestGraph:
         """If the next one is to be read, read those with it that come after. Only what is called a manifest, and no
         large ones, for all are kept for a moment."""
         if self._each is not None and self._is_unread(todo[-1][0] if todo else subjects[-1]):
-            some = [one for one, _ in todo[-AHEAD:]] or subjects[-AHEAD:]
+            some = [one for one, _ in todo[-READ_AHEAD_MANIFESTS:]] or subjects[-READ_AHEAD_MANIFESTS:]
             self._read_ahead(list({one.digest: None for one in some if self._is_unread(one)}))
 
     def _is_unread(self, reference: Reference) -> bool:
@@ -398,7 +164,7 @@ class ManifestGraph:
         before = self.before
         met = digest in self._claims or digest in self._ahead
         met = met or (before is not None and (digest in before.known or digest in before.absent))
-        return not met and (not claim or known(claim)) and reference.size <= LARGEST_AHEAD
+        return not met and (not claim or known(claim)) and reference.size <= LARGEST_READ_AHEAD_BYTES
 
     def _read_ahead(self, digests: Sequence[str]) -> None:
         if self._each is not None and len(digests) > 1:
@@ -534,3 +300,259 @@ class ManifestGraph:
         for digest, facts in self.facts.items():
             if wrong := [claim for claim in self.claims(digest) if contradicts(facts, claim)]:
                 yield digest, f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}"
+
+
+class RepositoryGraph:
+    """Everything reachable from one index.json, brought up to date by what its rows have gained or lost.
+
+    Any thread may bring it up to date; what is asked of more than one attribute is asked within `at`.
+    """
+
+    def __init__(self, protocol: StoreProtocol, name: str, *, recalls: bool = False) -> None:
+        """`recalls`: not all that was read by an earlier process is read again."""
+        self._protocol, self._name, self._recalls = protocol, name, recalls
+        self._recalled = set[str]()
+        """What this process has not read itself."""
+        self._mutex = threading.RLock()
+        self._seen: tuple[Index, int] | None = None
+        self._rows: dict[str, tuple[int, ...]] = {}
+        self._states: dict[str, Generation | None] = {}
+        """Of the files that could not be read; None: there was none."""
+        self._verified: dict[str, int] = {}
+        self._told: dict[str, set[int]] = {}
+        self.unsaid: Lru[str, float] = Lru(10_000)
+        """When no manifest told how long a blob is, by `clock.elapsed`."""
+        self._read_stored = reader_of(protocol, name)
+        self._each = protocol.each if protocol.index_costs_request else None
+        self._graph = ManifestGraph(self._read, each=self._each)
+
+    @contextmanager
+    def at(self, index: Index, *, again: bool = False, certain: bool = False) -> Iterator[ManifestGraph]:
+        """The graph of this index, of which the manifests that are new are read: O(what changed). No other thread
+        brings it to another before the questions inside are answered.
+
+        `again`: look once more at all that could not be read, and for all subjects that were not there. What was
+        healed, or came as a blob, changes no index.json. `certain`: by bytes that this process has read and hashed.
+        """
+        with self._mutex:
+            if certain:
+                self._forget_recalled()
+            if not self.is_fresh(index):
+                self._learn(index)
+            if again:
+                self._graph.again()
+                self._note(index)
+            yield self._graph
+
+    def is_fresh(self, index: Index) -> bool:
+        seen = self._seen
+        return seen is not None and seen[0] is index and seen[1] == index.edits and not self._healed()
+
+    def _healed(self) -> bool:
+        """Has a file changed that could not be read? A push heals it without a change of index.json."""
+        some = islice(tuple(self._states.items()), FAULTS_CHECKED)
+        return any(self._state(digest) != state for digest, state in some)
+
+    def _state(self, digest: str) -> Generation | None:
+        try:
+            return self._protocol.generation(self._name, parse_digest(digest))
+        except DigestInvalid:
+            return None
+
+    def _learn(self, index: Index) -> None:
+        if self._rows.keys() - index.digests.keys():  # rows went: begin anew, from what is known already
+            self._begin()
+        else:
+            self._graph.again(absent=False)
+        new = [digest for digest, ids in index.digests.items() if self._rows.get(digest) != ids]
+        rows = (row for digest in new for row in index.rows_of(digest))
+        recalled = self._recall(len(new))
+        self._graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
+        if recalled is not None:
+            recalled.keep(self._graph.known)
+        self._graph.before, self._rows = None, dict(index.digests)
+        self._note(index)
+
+    def _recall(self, manifests: int) -> Recalled | None:
+        """Before anything is read for the first time."""
+        if not self._recalls or self._graph.known or self._graph.before is not None:
+            return None
+        recalled = self._protocol.recall(self._name, manifests)
+        if recalled is not None:
+            self._graph.before = recalled
+            self._recalled = set(recalled.known)
+        return recalled
+
+    def _forget_recalled(self) -> None:
+        self._recalls = False
+        if self._recalled:
+            read = {digest: known for digest, known in self._graph.known.items() if digest not in self._recalled}
+            self._seen, self._rows, self._states, self._recalled = None, {}, {}, set()
+            self._graph = ManifestGraph(self._read, Earlier(read, set()), self._each)
+
+    def _begin(self) -> None:
+        self._seen, self._rows, self._states = None, {}, {}
+        self._graph = ManifestGraph(self._read, self._graph, self._each)
+
+    def _note(self, index: Index) -> None:
+        self._states = {digest: state for digest, state in self._states.items() if digest in self._graph.faults}
+        # What could not be read may be readable the next time: then look again.
+        self._seen = None if self._unreadable() else (index, index.edits)
+
+    def _read(self, digest: Digest, whole: bool) -> Content:
+        """Remembers the state of a file that can't be read."""
+        state = self._state(digest) if self._protocol.may_truncate else None
+        try:
+            return self._read_stored(digest, whole)
+        except (StorageError, ManifestInvalid):
+            # Where a look is a request, only at what is damaged.
+            self._states[digest] = state if self._protocol.may_truncate else self._state(digest)
+            raise
+
+    def forget(self, digest: str) -> None:
+        """Its bytes were deleted, which changes no index.json if no row named it."""
+        with self._mutex:
+            if self._graph.reaches(digest):
+                self._begin()
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def known(self, digest: str) -> KnownFacts | None:
+        """What its bytes say, if they were read."""
+        return self._graph.known.get(digest)
+
+    def verified(self, digest: str, size: int) -> None:
+        """These bytes were hashed here: that is their size, whatever a manifest says."""
+        if len(self._verified) > 100_000:
+            self._verified.clear()
+        self._verified[digest] = size
+
+    def is_verified(self, digest: str, size: int) -> bool:
+        """Were bytes of this length hashed here, and right?"""
+        return self._verified.get(digest) == size
+
+    def agrees(self, digest: str, size: int) -> bool | None:
+        """False: it was hashed here, or the manifests say, with another length (I2). None: not known."""
+        if (true := self._verified.get(digest)) is not None:
+            return size == true
+        sizes = self._graph.sizes(digest) or self._told.get(digest)
+        return size in sizes if sizes else None
+
+    def told(self, digest: Digest, body: bytes) -> None:
+        """A manifest was served: it says how long its blobs are, before all of the others are read."""
+        if digest in self._graph.facts or digest in self._told:
+            return
+        if len(self._told) > 100_000:
+            self._told.clear()
+        self._told[digest] = {len(body)}
+        facts = understand(Content(len(body), body), digest).facts
+        for reference in facts.references if facts else ():
+            self._told.setdefault(reference.digest, set()).add(reference.size)
+
+    def unread(self, index: Index) -> int:
+        """How many rows of this index were never read."""
+        return len(index.digests.keys() - self._rows.keys())
+
+    def referrers(self, subject: str) -> list[Descriptor]:
+        """In the order of their digests, so that a page can go on where the last one ended."""
+        with self._mutex:
+            graph = self._graph
+            found = [(graph.facts[digest], graph.media_type(digest)) for digest in graph.referrers(subject)]
+        return [_described_as(facts.referrer, media_type) for facts, media_type in found if facts.referrer is not None]
+
+    def references(self) -> int:
+        """How many it remembers, which is what it weighs."""
+        return sum(len(facts.blobs) + len(facts.children) for facts in list(self._graph.facts.values()))
+
+    def require_known(self, index: Index, *, but: str | None = None, damaged: bool = False) -> None:
+        """Before something is deleted: while a manifest can't be read, what it needs can't be known (I5).
+
+        `but`: the one that shall go itself. `damaged`: nor while one is missing, damaged or of an unknown
+        type, or something in `index` is unclear; another try won't change that. Raises Unavailable, Referenced.
+        """
+        for fault in self._unreadable():
+            if fault.digest != but:
+                reason = f"{fault.digest} can't be read now, so nothing is deleted: {fault.reason}"
+                raise Unavailable(f"{self._name}: {reason}")
+        faults = [fault for fault in self._graph.faults.values() if fault.digest != but]
+        if damaged and faults:
+            fault = faults[0]
+            raise Referenced(
+                f"{self._name}: what {fault.digest} needs can't be known, so nothing is deleted: {fault.reason}; "
+                "push it again or delete it first",
+                [fault.digest for fault in faults],
+            )
+
+        for reason in index.unclear() if damaged else ():
+            raise Referenced(f"{self._name}: what it needs can't be known, so nothing is deleted: {reason}")
+
+    def _unreadable(self) -> list[Fault]:
+        return [fault for fault in self._graph.faults.values() if fault.kind == "unreadable"]
+
+
+class AllGraphs:
+    """Those of the repositories of one root that were looked into last."""
+
+    def __init__(self, protocol: StoreProtocol) -> None:
+        self._protocol = protocol
+        self._kept: Lru[str, RepositoryGraph] = Lru(REFERENCES_KEPT)
+
+    def of(self, name: str) -> RepositoryGraph:
+        found = self._kept.get(name)
+        if found is None:
+            found = RepositoryGraph(self._protocol, name, recalls=True)
+            self._kept.put(name, found, LEAST_WEIGHT)
+        return found
+
+    def weigh(self, name: str) -> None:
+        """After one was read: the largest are not all kept, for that would be the memory of a whole root."""
+        found = self._kept.get(name)
+        if found is not None:
+            self._kept.put(name, found, max(LEAST_WEIGHT, found.references()))
+
+
+def reader_of(protocol: StoreProtocol, name: str) -> Read:
+    """The content of one repository, for a graph."""
+
+    def read(digest: Digest, whole: bool) -> Content:
+        with protocol.open_manifest(name, digest) as reader:
+            return read_content(reader, digest, whole)
+
+    return read
+
+
+def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
+    """The bytes of a manifest, hashed (I2). Raises NotFound, Damaged, ManifestInvalid."""
+    return reader_of(protocol, name)(digest, True).body or b""
+
+
+def _described_as(descriptor: Descriptor, media_type: str | None) -> Descriptor:
+    return msgspec.structs.replace(descriptor, media_type=media_type or descriptor.media_type)
+
+
+def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> set[str]:
+    """Everything that these digests lead to, themselves included: what is kept with them."""
+    reachable: set[str] = set()
+    todo = list(start)
+    while todo:
+        digest = todo.pop()
+        if digest in reachable:
+            continue
+        reachable.add(digest)
+        if (found := facts.get(digest)) is not None:
+            reachable.update(reference.digest for reference in found.blobs)
+            todo.extend(one.digest for one in (*found.children, *found.subjects))
+    return reachable
+
+
+def _is_gone(fault: Fault) -> bool:
+    """Not there, or with a digest that can't be computed here, so that nothing that is here has it."""
+    try:
+        parse_digest(fault.digest)
+    except DigestInvalid:
+        return True
+    return fault.kind == MISSING
+
+
+def _fail(error: Exception, digest: Digest, whole: bool) -> Content:
+    raise error

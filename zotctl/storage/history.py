@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from zotctl.oci.codec import load_json
 from zotctl.storage.cache import Lru
@@ -186,26 +186,3 @@ class Pulls:
         if known is None:
             self._seen.put(key, True)
         return known is None
-
-
-class History(Protocol):
-    """What every store remembers; a file system does it in files, a bucket in objects."""
-
-    def note(
-        self,
-        name: str,
-        action: str,
-        digest: str,
-        tags: dict[str, str | None] | None = None,
-        really: float | None = None,
-    ) -> None:
-        """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on."""
-
-    def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest: enough for retention, and cheap."""
-
-    def past(self, name: str) -> Timeline:
-        """Everything that is known."""
-
-    def told(self, name: str) -> Timeline:
-        """What is written, without a look at what it is about."""

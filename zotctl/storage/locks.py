@@ -6,11 +6,15 @@ The lock is an argument of what needs it: a function that takes a `Held` can't b
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from zotctl.errors import Busy
+from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Lock
@@ -112,3 +116,17 @@ class Locks:
         if self._driver.capabilities.locks:
             return self._driver.lock(keys.LOCK, byte)
         return self.claims.take(byte)
+
+
+def describe_holder(clock: Clock) -> dict[str, Any]:
+    """What the process that takes a lease writes of itself. `since` in seconds since 1970."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": int(clock.now())}
+
+
+def read_holder(body: bytes) -> str:
+    """What follows "is already running" in a message; "" if the body is nothing that `describe_holder` has made."""
+    try:
+        who = load_json(body)
+        return f": process {who['pid']} on {who['host']}"
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -27,10 +27,9 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
 from zotctl.oci.media_types import essence, is_nondistributable
 from zotctl.storage.driver import Buffer, Generation, Reader
-from zotctl.storage.graph import (
+from zotctl.storage.facts import (
     Content,
     ManifestFacts,
-    ManifestGraph,
     ManifestNode,
     Reference,
     called,
@@ -39,7 +38,7 @@ from zotctl.storage.graph import (
     look_at,
     understand,
 )
-from zotctl.storage.graphs import RepositoryGraph, read_verified, reader_of
+from zotctl.storage.graph import ManifestGraph, RepositoryGraph, read_verified, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
 from zotctl.storage.root import Root

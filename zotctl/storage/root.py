@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 
 from zotctl.config import RootConfig, Route
-from zotctl.errors import LayoutInvalid, NoSuchStore, NotFound, StorageError
+from zotctl.errors import ConfigError, LayoutInvalid, NoSuchStore, NotFound, StorageError
+from zotctl.oci.codec import load_json
+from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.catalog import Catalog
 from zotctl.storage.committer import Committer
 from zotctl.storage.driver import Driver, Info
-from zotctl.storage.graphs import RepositoryGraph
-from zotctl.storage.history import History
-from zotctl.storage.maintenance import Maintenance
-from zotctl.storage.protocol import StoreProtocol
+from zotctl.storage.graph import RepositoryGraph
+from zotctl.storage.protocol import Catalog, History, Maintenance, StoreProtocol
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
@@ -23,6 +23,10 @@ OWNED = 512
 
 OWNED_FOR = 1.0
 """Seconds for which a repository is not looked at again whether it may be written."""
+
+STORE_FORMAT = 1
+"""The format of the hidden directory; its file `version`, which says so, is also the sign of a root that was used."""
+FORMAT_BODY = json.dumps({"format": STORE_FORMAT}).encode() + b"\n"
 
 log = logging.getLogger("zotctl.storage")
 
@@ -146,3 +150,18 @@ class Root:
 def no_store(path: str) -> NoSuchStore:
     """Of a directory that is there, and neither has been a root nor has an image layout in it."""
     return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")
+
+
+def refuse_unknown_format(body: bytes, store: str) -> None:
+    """What a later version keeps in the hidden directory may mean something else: nothing is done there, not even
+    reading, for the trash and the list of known damage take part in that. Raises ConfigError."""
+    try:
+        known = load_json(body or FORMAT_BODY)["format"] == STORE_FORMAT
+    except (ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        said = body[:80].decode(errors="replace").strip()
+        raise ConfigError(
+            f"the store {store} has a format that this version of zotctl does not know ({keys.VERSION} says {said}): a "
+            f"later version has used it; update zotctl. It knows format {STORE_FORMAT}"
+        )

@@ -10,7 +10,7 @@ from zotctl.jobs.uploads import GREATEST_AGE, JUST_BEGUN
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.uploads.state import read_head
-from zotctl.storage.upload_id import parse_id
+from zotctl.storage.keys import parse_upload_id
 
 
 class ActiveBucketUploads:
@@ -29,7 +29,7 @@ class ActiveBucketUploads:
     def _learn(self, key: str) -> None:
         with suppress(NotFound, BlobUploadUnknown, ValueError):
             session = read_head(found := self._context.objects.head(key))
-            started = min(parse_id(session.id).started, self._ahead.modified(found))
+            started = min(parse_upload_id(session.id).started, self._ahead.modified(found))
             if self._ahead.now - started < GREATEST_AGE:
                 self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zotctl.storage.graph import ManifestFacts
+from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.index import Index
 
 

@@ -18,7 +18,7 @@ from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info, Reader
-from zotctl.storage.graph import BEGINNING, Content, is_like_json, read_content
+from zotctl.storage.facts import BEGINNING_BYTES, Content, is_like_json, read_content
 from zotctl.storage.index import Index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol
@@ -69,7 +69,7 @@ class Archive:
         state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
         for data in chunks:
             state.update(data)
-            beginning = beginning or bytes(data[:BEGINNING])
+            beginning = beginning or bytes(data[:BEGINNING_BYTES])
             self._run.add("hashed_bytes", len(data))
             if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
                 kept.append(data)

@@ -21,8 +21,9 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
+from zotctl.storage.facts import Content, Reference, read_content, understand
 from zotctl.storage.file_identity import FileIdentity
-from zotctl.storage.graph import Content, ManifestGraph, Reference, read_content, understand
+from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root
 

@@ -17,8 +17,8 @@ from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.driver import Driver
+from zotctl.storage.facts import LARGEST_MANIFEST_BYTES
 from zotctl.storage.file_identity import HeldFile, file_number
-from zotctl.storage.graph import LARGEST_MANIFEST
 from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.network import detect
 from zotctl.storage.root import Root
@@ -99,7 +99,7 @@ def _put_manifest(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool
     body = bytearray()
     for chunk in chunks:
         body += chunk
-        if len(body) > LARGEST_MANIFEST:
+        if len(body) > LARGEST_MANIFEST_BYTES:
             raise NotFound(f"{digest} has too many bytes there for a manifest")
     if digest_of(body, digest.algorithm) != digest:
         raise DigestInvalid(f"these bytes are not {digest}", digest)

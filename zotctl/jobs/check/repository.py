@@ -17,8 +17,8 @@ from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.driver import Entry, Info, read
-from zotctl.storage.graph import Fault, ManifestFacts, ManifestGraph, Reference
-from zotctl.storage.graphs import RepositoryGraph
+from zotctl.storage.facts import Fault, ManifestFacts, Reference
+from zotctl.storage.graph import ManifestGraph, RepositoryGraph
 from zotctl.storage.index import Index, nameless
 from zotctl.storage.root import Root
 

@@ -16,7 +16,7 @@ from zotctl.oci.manifest import DOCKER_COMPAT, check_manifest
 from zotctl.oci.media_types import OCI_INDEX, is_artifact, is_docker, is_index
 from zotctl.oci.readings import irregular_descriptor
 from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME
-from zotctl.storage.graph import ManifestFacts
+from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.index import Index, Row
 
 DESCRIPTOR = 'image-spec, descriptor.md, "Properties"'

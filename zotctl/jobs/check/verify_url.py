@@ -18,16 +18,16 @@ from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, is_nondistributable
-from zotctl.storage.graph import (
-    BEGINNING,
-    LARGEST_MANIFEST,
+from zotctl.storage.facts import (
+    BEGINNING_BYTES,
+    LARGEST_MANIFEST_BYTES,
     MISSING,
     Content,
     ManifestFacts,
-    ManifestGraph,
     Reference,
     is_like_json,
 )
+from zotctl.storage.graph import ManifestGraph
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 TIMEOUT = 30.0
@@ -200,7 +200,7 @@ class _Repository:
         size = head.headers.get("Content-Length", "")
         if head.status_code != 200 or not size.isdigit():
             return None
-        if int(size) > LARGEST_MANIFEST or not is_like_json(self._wire.beginning(path, BEGINNING)):
+        if int(size) > LARGEST_MANIFEST_BYTES or not is_like_json(self._wire.beginning(path, BEGINNING_BYTES)):
             return Content(int(size), None)
         return Content(int(size), self._wire.get(path).content)
 

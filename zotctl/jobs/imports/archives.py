@@ -38,7 +38,7 @@ from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Reader
-from zotctl.storage.graph import BEGINNING, Content, is_like_json
+from zotctl.storage.facts import BEGINNING_BYTES, Content, is_like_json
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.root import Root
 
@@ -437,13 +437,13 @@ class Listing:
         hasher, kept, beginning = new_hash(digest.algorithm), list[Buffer](), b""
         for data in chunks:
             hasher.update(data)
-            beginning = beginning or bytes(data[:BEGINNING])
+            beginning = beginning or bytes(data[:BEGINNING_BYTES])
             if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
                 kept.append(data)
         if (found := hasher.hexdigest()) != digest.encoded:
             raise DigestInvalid(f"the content has the digest {digest.algorithm}:{found}, not {digest}")
         self._sizes[digest] = size
-        if kept and is_like_json(bytes(kept[0][:BEGINNING])):
+        if kept and is_like_json(bytes(kept[0][:BEGINNING_BYTES])):
             self._bodies[digest] = b"".join(kept)
             self._held += size
         elif not kept and is_like_json(beginning):

@@ -61,13 +61,12 @@ from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Reader
+from zotctl.storage.facts import Content, Fault, ManifestFacts, Read, Reference, Unusable
 from zotctl.storage.file_identity import HeldFile
-from zotctl.storage.graph import Content, Fault, ManifestFacts, ManifestGraph, Read, Reference, Unusable
-from zotctl.storage.graphs import reader_of
+from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import Index, empty_index
-from zotctl.storage.maintenance import Gathering
-from zotctl.storage.protocol import Transaction
+from zotctl.storage.protocol import Gathering, Transaction
 from zotctl.storage.root import Root
 
 AT_ONCE = 8

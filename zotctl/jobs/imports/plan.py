@@ -22,7 +22,7 @@ from zotctl.oci.reference import (
     parse_tag,
     tag_names,
 )
-from zotctl.storage.graph import ManifestFacts
+from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.index import Row, annotations_of
 
 

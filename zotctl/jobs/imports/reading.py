@@ -8,7 +8,7 @@ from zotctl.errors import Damaged, NotFound, StorageError
 from zotctl.jobs.imports.sources import Layout
 from zotctl.oci.digest import Digest
 from zotctl.storage.driver import Reader
-from zotctl.storage.graph import MISSING, Content, Read, Unusable
+from zotctl.storage.facts import MISSING, Content, Read, Unusable
 
 BLOCK = 1 << 20
 

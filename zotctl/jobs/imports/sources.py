@@ -38,8 +38,9 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Info, Reader, read
+from zotctl.storage.facts import Content, read_content
 from zotctl.storage.file_identity import same_file
-from zotctl.storage.graph import Content, Each, read_content
+from zotctl.storage.graph import Each
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.context import LocalContext

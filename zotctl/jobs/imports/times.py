@@ -17,7 +17,7 @@ from zotctl.jobs.imports.plan import Wanted
 from zotctl.jobs.imports.sources import Layout
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import parse_digest
-from zotctl.storage.graph import ManifestFacts
+from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.history import STEP
 from zotctl.storage.index import annotations_of
 

@@ -10,8 +10,8 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
-from zotctl.storage.graph import Content, ManifestFacts, ManifestGraph, Reference, understand
-from zotctl.storage.graphs import reader_of
+from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
+from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder

@@ -17,7 +17,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.catalog import Passed
+from zotctl.storage.protocol import Passed
 
 log = logging.getLogger("zotctl.storage")
 

@@ -2,24 +2,95 @@
 
 A list of the repository, a request for a thousand, tells which manifests still lie there as they lay when they were
 read. Those need not be read again; what is missing, was replaced, or is known to be damaged, is.
+
+What a manifest says is a function of its bytes, which have its digest, and of the code that has read them. So what is
+written down is good for as long as that code is the same. It is a cache with a checksum, which may be lost at any time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Mapping, Set
 from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
+
+import zotctl
 from zotctl.errors import NotFound, StorageError
-from zotctl.storage import keys
+from zotctl.oci import codec, descriptor, digest, manifest, media_types, readings
+from zotctl.storage import facts, keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.graph import KnownFacts
-from zotctl.storage.recalled import LARGEST, Stamp, StampedFacts, read_back, write_down
+from zotctl.storage.facts import KnownFacts, ManifestFacts
 
 WORTH = 16
 """Manifests of which a repository has so few that they are read sooner than what is remembered of them."""
 NEWS = 8
 """One in so many was read anew: then it is written down again."""
+LARGEST_KEPT_BYTES = 32 << 20
+"""More is not written, and not read."""
+LARGEST_UNPACKED_BYTES = 8 * LARGEST_KEPT_BYTES
+MAGIC = b"zotctl-facts"
+READING_CODE = (codec, descriptor, digest, manifest, media_types, readings, facts)
+
+
+class Stamp(NamedTuple):
+    """The object in which a manifest lies, as a list tells of it."""
+
+    etag: str
+    size: int
+    modified: int
+
+
+class StampedFacts(NamedTuple):
+    lying: Stamp
+    facts: ManifestFacts
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, StampedFacts]).decode
+
+
+def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
+    """None: it is too large, or a later process could not tell whether it is of the same code."""
+    if not _code_state():
+        return None
+    packed = zlib.compress(_encode(known), 1)
+    body = b"%s %s\n%s" % (MAGIC, _checksum(name, packed), packed)
+    return body if len(body) <= LARGEST_KEPT_BYTES else None
+
+
+def read_back(name: str, body: bytes) -> dict[str, StampedFacts]:
+    """Nothing, if it is of another repository, of other code, damaged, or nothing that we have written."""
+    head, _, packed = body.partition(b"\n")
+    if not _code_state() or head != b"%s %s" % (MAGIC, _checksum(name, packed)):
+        return {}
+    try:
+        unpacking = zlib.decompressobj()
+        text = unpacking.decompress(packed, LARGEST_UNPACKED_BYTES)
+        return _decode(text) if unpacking.eof else {}
+    except (zlib.error, msgspec.DecodeError):
+        return {}
+
+
+def _checksum(name: str, packed: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join([_code_state().encode(), name.encode(), packed])).hexdigest().encode()
+
+
+@lru_cache(1)
+def _code_state() -> str:
+    """Another one whenever what is read in a manifest may be another; "": not to be known, without its sources."""
+    state = hashlib.sha256(f"{zotctl.__version__} {msgspec.__version__}".encode())
+    try:
+        for module in READING_CODE:
+            state.update(Path(module.__file__ or "").read_bytes())
+    except OSError:
+        return ""
+    return state.hexdigest()
 
 
 class KeptFacts:
@@ -40,7 +111,7 @@ class KeptFacts:
 
     def _read(self) -> dict[str, StampedFacts]:
         with suppress(NotFound), self._context.objects.open(self._key) as reader:
-            return read_back(self._name, reader.read_at(0, reader.size)) if reader.size <= LARGEST else {}
+            return read_back(self._name, reader.read_at(0, reader.size)) if reader.size <= LARGEST_KEPT_BYTES else {}
         return {}
 
     def _is_as_it_was(self, digest: str, one: StampedFacts) -> bool:

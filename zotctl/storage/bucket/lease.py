@@ -20,7 +20,7 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.holder import myself, told
+from zotctl.storage.locks import describe_holder, read_holder
 
 LIFETIME = 120.0
 """Seconds since the last renewal, after which its holder counts as dead."""
@@ -56,7 +56,9 @@ class _Lease:
             there = self._there()
             held = there is not None and there[0].is_younger(LIFETIME)
             if there is not None and held and not (self._is_mine(there[1]) or is_dead(there[1])):
-                raise HeldElsewhere(f"{self._job} is already running on {self._context.objects.label}{told(there[1])}")
+                raise HeldElsewhere(
+                    f"{self._job} is already running on {self._context.objects.label}{read_holder(there[1])}"
+                )
             try:
                 return self._write(there[0].etag if there else "")
             except (Changed, OutcomeUnknown):
@@ -71,7 +73,7 @@ class _Lease:
     def _write(self, etag: str) -> None:
         """Each time other bytes, so that no two states have one ETag."""
         who = {"system": system(), "token": self._token, "renewal": self._context.clock.token()}
-        who |= myself(self._context.clock)
+        who |= describe_holder(self._context.clock)
         self._etag = self._context.objects.put(self._key, json.dumps(who).encode(), match=etag, absent=not etag)
 
     def _is_mine(self, body: bytes) -> bool:

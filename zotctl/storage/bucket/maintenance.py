@@ -1,4 +1,4 @@
-"""`storage.maintenance` on a bucket."""
+"""`Maintenance` on a bucket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import HeldFile, same_file
-from zotctl.storage.maintenance import Gathering
+from zotctl.storage.protocol import Gathering
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.protocol import BucketProtocol

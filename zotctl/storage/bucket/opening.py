@@ -28,8 +28,7 @@ from zotctl.storage.bucket.single_writer import SingleWriterLease, refuse_beside
 from zotctl.storage.bucket.ticket_lock import at_once
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
 from zotctl.storage.clock import Clock
-from zotctl.storage.root import Root
-from zotctl.storage.version import BODY, refuse_unknown_format
+from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
 
 log = logging.getLogger("zotctl.storage")
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -152,4 +151,4 @@ class BucketOpening:
             alone.claim()
         if not used:
             with suppress(Changed):
-                self._objects.put(keys.VERSION, BODY, absent=True)
+                self._objects.put(keys.VERSION, FORMAT_BODY, absent=True)

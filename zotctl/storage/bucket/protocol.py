@@ -32,8 +32,7 @@ from zotctl.storage.bucket.uploads.upload import BucketUpload
 from zotctl.storage.bucket.zot_stubs import Stubs
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Generation, Info, Reader
-from zotctl.storage.graph import ManifestGraph
-from zotctl.storage.graphs import AllGraphs
+from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Elsewhere, Outcome, Snapshot, no_answer
 

@@ -13,9 +13,9 @@ from zotctl.errors import NameInvalid, NotFound, PermissionRefused, StorageError
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage.cache import Lru
-from zotctl.storage.catalog import Passed, ignore
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation
+from zotctl.storage.protocol import Passed, ignore
 
 SETTLED = 0.05
 """Seconds after which a second change must have another time stamp."""

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from zotctl.errors import HeldElsewhere, NoSpace, NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.driver import Lock, read
-from zotctl.storage.holder import myself, told
 from zotctl.storage.local.context import LocalContext, in_the_way
+from zotctl.storage.locks import describe_holder, read_holder
 
 BEYOND_NAMES = 1 << 62
 """Bytes of the lock file that no repository has (`locks.lock_byte`)."""
@@ -63,7 +63,7 @@ def _note_holder(context: LocalContext, job: str) -> None:
     with suppress(StorageError):
         try:
             with context.driver.create(temp) as writer:
-                writer.write([json.dumps(myself(context.clock)).encode()])
+                writer.write([json.dumps(describe_holder(context.clock)).encode()])
             context.driver.rename(temp, keys.lease(f"{job}.holder"))
         finally:
             context.discard(temp)  # a full disk is a reason to run gc: no rest of this may stay there
@@ -71,6 +71,6 @@ def _note_holder(context: LocalContext, job: str) -> None:
 
 def _holder(context: LocalContext, job: str) -> str:
     try:
-        return told(read(context.driver, keys.lease(f"{job}.holder"), 4096))
+        return read_holder(read(context.driver, keys.lease(f"{job}.holder"), 4096))
     except StorageError:
         return ""

@@ -1,4 +1,4 @@
-"""`storage.maintenance` on a file system."""
+"""`Maintenance` on a file system."""
 
 from __future__ import annotations
 

@@ -34,8 +34,7 @@ from zotctl.storage.local.driver import LocalDriver, translated
 from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
-from zotctl.storage.root import Root
-from zotctl.storage.version import BODY, refuse_unknown_format
+from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
 from zotctl.storage.wrappers import ReadOnlyDriver
 
 DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.DAMAGED, keys.TRASH)
@@ -217,7 +216,7 @@ def _mark(context: LocalContext) -> None:
     temp = keys.tmp(context.clock.token())
     with suppress(NoSpace):
         with context.driver.create(temp) as writer:
-            writer.write([BODY])
+            writer.write([FORMAT_BODY])
             writer.sync()
         context.driver.rename(temp, keys.VERSION)
 

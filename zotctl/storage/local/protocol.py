@@ -13,7 +13,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation, Info, Reader
 from zotctl.storage.file_identity import same_file
-from zotctl.storage.graphs import AllGraphs
+from zotctl.storage.graph import AllGraphs
 from zotctl.storage.index import Index, Row
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.catalog import LocalCatalog

@@ -23,10 +23,10 @@ from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Buffer, Writer
+from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.upload_id import UploadId, make_id, parse_id
 
 HASH_BLOCK = 1 << 20
 SPACE_CHECK = 16 << 20
@@ -43,7 +43,7 @@ class LocalUploads:
     def start(self, name: str, algorithm: str) -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         self.reserve.check()
-        upload_id = make_id(algorithm, self.context.clock.now())
+        upload_id = make_upload_id(algorithm, self.context.clock.now())
         self.context.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 
@@ -218,7 +218,7 @@ class LocalUpload:
 
 def _parsed(upload_id: str) -> UploadId:
     try:
-        return parse_id(upload_id)
+        return parse_upload_id(upload_id)
     except ValueError as error:
         raise _unknown(upload_id) from error
 

@@ -26,7 +26,7 @@ from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
 from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
 from zotctl.storage.bucket.uploads.upload import BucketUpload, UploadState
-from zotctl.storage.upload_id import make_id, parse_id
+from zotctl.storage.keys import make_upload_id, parse_upload_id
 
 REMEMBERED = 1024
 """BucketUploads whose hash is kept."""
@@ -110,7 +110,7 @@ class BucketUploads:
     # -- what is known --------------------------------------------------------------------------
 
     def _fresh(self, name: str, algorithm: str) -> UploadState:
-        upload_id = make_id(algorithm, self.context.clock.now())
+        upload_id = make_upload_id(algorithm, self.context.clock.now())
         tail = UploadBuffer(self.budget, self.budget.part)
         return UploadState(UploadSessionState(upload_id, name), tail, algorithm, new_hash(algorithm))
 
@@ -126,7 +126,7 @@ class BucketUploads:
         tail.load(content)
         if known is not None and same:
             return UploadState(session, tail, known.algorithm, known.hash)
-        algorithm = parse_id(upload_id).algorithm
+        algorithm = parse_upload_id(upload_id).algorithm
         return UploadState(session, tail, algorithm, None if session.etags else _hash(algorithm, content))
 
     def _part(self, session: UploadSessionState) -> int:
@@ -215,7 +215,7 @@ class BucketUploads:
         """What is named by an upload."""
         for found in self.context.objects.list(f"{directory}/"):
             with suppress(ValueError):
-                parse_id(found.key.removeprefix(f"{directory}/"))
+                parse_upload_id(found.key.removeprefix(f"{directory}/"))
                 yield found
 
     def _purge(self, key: str, older_than: float, age: Callable[[Object], float]) -> Purged | None:
@@ -257,7 +257,7 @@ class BucketUploads:
 
 def _parsed(upload_id: str) -> str:
     try:
-        return parse_id(upload_id).text
+        return parse_upload_id(upload_id).text
     except ValueError as error:
         raise unknown(upload_id) from error
 

@@ -34,7 +34,7 @@ from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.bucket.uploads.finishing import Finishing, verify
 from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
 from zotctl.storage.driver import Buffer
-from zotctl.storage.upload_id import parse_id
+from zotctl.storage.keys import parse_upload_id
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.uploads.sessions import BucketUploads
@@ -65,7 +65,7 @@ class BucketUpload:
         self._start: int | None = None
         self._open, self._broken, self._sent = True, False, False
         self._stored_at = self._context.clock.elapsed()
-        self.id, self.algorithm = state.session.id, parse_id(state.session.id).algorithm
+        self.id, self.algorithm = state.session.id, parse_upload_id(state.session.id).algorithm
         self._adopt(state)
 
     def _adopt(self, state: UploadState) -> None:
