@@ -21,7 +21,7 @@ from zotctl.jobs.bucket.ahead import PLACE, REMEMBERED, Ahead
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.local.driver import LocalDriver
@@ -237,9 +237,9 @@ def test_intents_dated_ahead_are_dead_and_go() -> None:
     root = place.store.roots[0]
     bucket_of(root).intents.announce([keys.blob(NAME, digest)])
     right(place)
-    assert bucket_of(place.store.roots[0]).intents.announced() == set()
+    assert bucket_of(place.store.roots[0]).intents.look().announced == set()
     place.collect()
-    place.clock.at += 3 * LIFETIME
+    place.clock.at += 3 * INTENT_LIFETIME_S
     place.collect()
     assert not [key for key in place.memory.stored if key.startswith(keys.INTENTS)]
 

@@ -35,7 +35,7 @@ from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store, keys
-from zotctl.storage.bucket.lease import LIFETIME
+from zotctl.storage.bucket.lease import JOB_LEASE_S
 
 X, Y = images.image("x", layers=2), images.image("y", layers=2)
 LAYER = digest_of(X.blobs[-1])
@@ -392,7 +392,7 @@ def test_a_run_that_was_killed_is_run_again(undo: bool) -> None:
         deaths += 1
         if deaths % 3 == 0:
             require_whole(opened(left, dedupe=not undo))
-        left.clock.sleep(LIFETIME)
+        left.clock.sleep(JOB_LEASE_S)
         assert run(opened(left, dedupe=not undo), undo=undo).exit_code == 0
         require_whole(opened(left, dedupe=not undo))
         assert len(copies(left, "a/")) == (3 if undo else 0)

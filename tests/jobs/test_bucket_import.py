@@ -40,7 +40,7 @@ from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.bucket.lease import LIFETIME
+from zotctl.storage.bucket.lease import JOB_LEASE_S
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Driver, Info, Reader
 
@@ -264,7 +264,7 @@ def test_a_run_that_was_killed_is_run_again(source: Path) -> None:
         for name in ("a", "b/c"):
             if store.repositories() and name in store.repositories():
                 assert [f for f in checked(store).findings if f.kind.startswith("missing")] == []
-        left.clock.sleep(LIFETIME)
+        left.clock.sleep(JOB_LEASE_S)
         assert run_import(store, source).exit_code == 0
         require_same(opened(left, dedupe=after % 2 == 1), store_of(source))
     assert deaths > 10

@@ -190,7 +190,7 @@ def test_the_lease_of_the_dead_is_taken() -> None:
     forgotten = leases._Lease(context, "scrub")
     forgotten.take()
     assert run(opened(place)).exit_code == 11
-    place.clock.sleep(leases.LIFETIME)
+    place.clock.sleep(leases.JOB_LEASE_S)
     assert run(opened(place)).exit_code == 0
     forgotten.take()
     key = keys.lease("scrub")
@@ -204,7 +204,7 @@ def test_a_lease_that_is_renewed_is_held() -> None:
     held = leases._Lease(bucket_of(opened(place).roots[0]).context, "scrub")
     held.take()
     for _ in range(5):
-        place.clock.sleep(leases.LIFETIME / 2)
+        place.clock.sleep(leases.JOB_LEASE_S / 2)
         held.renew()
         assert run(opened(place)).exit_code == 11
     held.give_back()

@@ -27,7 +27,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.history import FILES
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
 
@@ -390,9 +390,9 @@ def test_c6_without_an_answer_the_intent_stays_until_it_is_dead(world: World) ->
     assert len(world.keys_of(keys.INTENTS)) == 1
     with pytest.raises(BlobUnknown):
         world.another().repository("a").blob(stray)
-    world.clock.at += LIFETIME
+    world.clock.at += INTENT_LIFETIME_S
     assert world.another().repository("a").blob(stray) == 5
-    world.clock.at += LIFETIME
+    world.clock.at += INTENT_LIFETIME_S
     world.rounds()
     assert not world.has("a", stray) and not world.keys_of(keys.INTENTS)
 
@@ -412,7 +412,7 @@ def test_a_collector_that_dies_is_succeeded(world: World) -> None:
             collect(world.store)
         for key in world.keys_of(keys.LEASES):
             world.memory.delete(key)
-    world.clock.at += 3 * LIFETIME
+    world.clock.at += 3 * INTENT_LIFETIME_S
     world.rounds()
     assert not world.has("a", stray) and not world.keys_of(keys.INTENTS)
 

@@ -30,7 +30,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.probe import KEPT
 
@@ -172,12 +172,14 @@ def test_who_only_looks_asks_nothing() -> None:
 def test_what_is_left_of_a_try_that_was_killed_is_swept() -> None:
     world = Unprobed(MemoryObjects)
     push_image(world.store, "a", "v1")
-    for at in (0.0, 2 * LIFETIME):
+    for at in (0.0, 2 * INTENT_LIFETIME_S):
         world.clock.at += at
         world.memory.put(keys.tmp(f"probe-{at:g}"), b"x")
     world.clock.at += 1
     collect(world.store)
-    assert [key for key in world.memory.stored if key.startswith(keys.TMP)] == [keys.tmp(f"probe-{2 * LIFETIME:g}")]
+    assert [key for key in world.memory.stored if key.startswith(keys.TMP)] == [
+        keys.tmp(f"probe-{2 * INTENT_LIFETIME_S:g}")
+    ]
 
 
 def test_dedupe_drops_nothing_there_either() -> None:

@@ -25,7 +25,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket import index
-from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import bucket_of
@@ -105,7 +105,7 @@ def test_c2_deletes_are_dated_before_the_intent(world: World) -> None:
     def slow(method: str, args: tuple[Any, ...]) -> None:
         if waits and method == waits[0][0] and str(args[0]).startswith(waits[0][1]):
             waits.pop(0)
-            world.clock.at += SIGNED_FOR * 0.6
+            world.clock.at += DELETES_SIGNED_FOR_S * 0.6
 
     world.objects.before = slow
     assert collect(world.store).summary["purged"] == 0
@@ -319,7 +319,7 @@ def test_after_a_batch_that_was_too_late_the_next_one_is_half_as_large(
     def late(method: str, args: tuple[Any, ...]) -> None:
         if method == "execute":
             sizes.append(len(args[0].keys))
-            world.clock.at += SIGNED_FOR + 1
+            world.clock.at += DELETES_SIGNED_FOR_S + 1
 
     world.objects.before = late
     assert collect(world.store).summary["purged"] == 0
@@ -377,7 +377,7 @@ def test_an_intent_that_counts_is_nothing_left_behind(world: World, key: str) ->
     """Another collector is in the middle of it; dead for as long again, it goes."""
     world.memory.put(key, b"[]")
     there = []
-    for seconds in (1, LIFETIME, LIFETIME):
+    for seconds in (1, INTENT_LIFETIME_S, INTENT_LIFETIME_S):
         world.clock.at += seconds
         collect(world.store)
         there.append(key in world.memory.stored)
@@ -766,7 +766,7 @@ def test_a_name_goes_when_its_repository_is_gone_and_no_earlier(world: World) ->
 
 def test_a_presigned_delete_is_for_seconds() -> None:
     world = World(dedupe=False)
-    presigned = world.memory.sign_deletes(["x"], SIGNED_FOR)
-    assert isinstance(presigned, PresignedDelete) and SIGNED_FOR <= 60
+    presigned = world.memory.sign_deletes(["x"], DELETES_SIGNED_FOR_S)
+    assert isinstance(presigned, PresignedDelete) and DELETES_SIGNED_FOR_S <= 60
     assert isinstance(STRAY, Digest)
     push_blob(world.store.repository_for_push("a"), b"x")

@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant
 
 SWAPS = "tests/storage/test_bucket_swaps.py::"
 STEPS = "tests/storage/test_bucket_upload_steps.py::"
-ALONE = "tests/storage/test_bucket_alone.py::"
+SINGLE_WRITER = "tests/storage/test_bucket_single_writer.py::"
 DELETING = "tests/storage/test_storage_deleting.py::"
 RETRYING = "tests/storage/test_bucket_retrying.py::"
 REPLACING = "tests/storage/test_bucket_multipart.py::"
@@ -139,20 +139,20 @@ MUTANTS = [
         kinds.LOCKS,
         "I4",
         "what was given back is not renewed",
-        "storage/bucket/single_writer.py",
+        "storage/bucket/lease.py",
         ("        self._over.set()\n        with"),
         "        with",
-        ALONE + "test_it_is_not_renewed_after_it_was_given_back",
+        SINGLE_WRITER + "test_it_is_not_renewed_after_it_was_given_back",
     ),
     Mutant(
         "single-writer-renews-what-is-over",
         kinds.LOCKS,
         "I4",
         "a renewal looks whether it is over",
-        "storage/bucket/single_writer.py",
+        "storage/bucket/lease.py",
         "        elif not self._over.is_set():",
         "        else:",
-        ALONE + "test_it_is_not_renewed_after_it_was_given_back",
+        SINGLE_WRITER + "test_it_is_not_renewed_after_it_was_given_back",
     ),
     Mutant(
         "removed-object-swapped-again",
@@ -209,9 +209,9 @@ MUTANTS = [
         kinds.RESERVATIONS,
         "I6",
         "what workers remember is void after each deletion of another one",
-        "storage/bucket/shared_marks.py",
-        "        self._page[self._place] = os.urandom(SIZE)",
-        '        self._page[self._place] = b"1" * SIZE',
+        "storage/bucket/workers.py",
+        "        self._page[:MARK_BYTES] = os.urandom(MARK_BYTES)",
+        '        self._page[:MARK_BYTES] = b"1" * MARK_BYTES',
         SHARED + "test_a_mark_is_another_one_after_each_change",
     ),
 ]

@@ -12,7 +12,7 @@ from tests.storage.test_bucket_core import World
 from zotctl.errors import Expired
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S
 from zotctl.storage.bucket.objects.seam import Object
 
 AGE = 60.0
@@ -90,7 +90,7 @@ def test_a_hold_is_written_anew_before_a_copy_goes(world: World) -> None:
 
 def test_a_process_that_was_frozen_deletes_no_copy(world: World) -> None:
     """The deletes are signed before its reservation was written anew."""
-    once(world, "list", f"{keys.INTENTS}/", lambda: world.later(SIGNED_FOR + 1))
+    once(world, "list", f"{keys.INTENTS}/", lambda: world.later(DELETES_SIGNED_FOR_S + 1))
     with pytest.raises(Expired):
         drop(world)
     assert OWN in world.memory.stored
@@ -143,4 +143,4 @@ def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: Wor
     world.objects.before, world.time.on_sleep = before, carry_out
     protocol.converting.prepare("a", X)
     assert HELD in world.memory.stored and not left
-    assert not protocol.intents.announced()
+    assert not protocol.intents.look().announced

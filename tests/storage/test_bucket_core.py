@@ -18,7 +18,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Repository, Store, keys
 from zotctl.storage.bucket.index import EPOCH, GENERATIONS
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
 
@@ -144,7 +144,7 @@ def test_p2_what_is_being_collected_is_not_there(world: World) -> None:
     intent = world.protocol().intents.announce([world.place("a", digest)])
     with pytest.raises(BlobUnknown):
         other.repository("a").blob(digest)
-    world.later(LIFETIME)
+    world.later(INTENT_LIFETIME_S)
     other.repository("a").blob(digest)
     world.protocol().intents.withdraw(intent)
 
@@ -289,7 +289,7 @@ def test_a_delete_that_was_frozen_comes_too_late(world: World) -> None:
     digest = world.push_blob("a", b"x")
     if world.dedupe:
         pytest.skip("the bytes in the pool are left to the collection")
-    world.objects.before = lambda method, args: world.later(LIFETIME) if method == "execute" else None
+    world.objects.before = lambda method, args: world.later(INTENT_LIFETIME_S) if method == "execute" else None
     with pytest.raises(Busy):
         world.repository("a").delete_blob(digest)
     assert keys.blob("a", digest) in world.memory.stored

@@ -10,7 +10,7 @@ import pytest
 from tests.storage.test_bucket_core import World
 from zotctl.errors import HeldElsewhere, OutcomeUnknown
 from zotctl.storage import keys
-from zotctl.storage.bucket.lease import LIFETIME, _Lease
+from zotctl.storage.bucket.lease import JOB_LEASE_S, _Lease
 
 KEY = keys.lease("gc")
 
@@ -28,18 +28,18 @@ def test_it_is_held_as_long_as_it_is_renewed(world: World) -> None:
     held = another(world)
     held.take()
     for _ in range(3):
-        world.later(LIFETIME - 1)
+        world.later(JOB_LEASE_S - 1)
         with pytest.raises(HeldElsewhere):
             another(world).take()
         held.renew()
-    world.later(LIFETIME)
+    world.later(JOB_LEASE_S)
     another(world).take()
 
 
 def test_one_that_was_lost_is_neither_renewed_nor_given_back(world: World) -> None:
     lost, held = another(world), another(world)
     lost.take()
-    world.later(LIFETIME)
+    world.later(JOB_LEASE_S)
     held.take()
     taken = world.memory.stored[KEY]
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_of_two_that_take_it_at_once_one_has_it(world: World) -> None:
         with pytest.raises(HeldElsewhere):
             another(world).take()
         assert first._token in world.memory.stored[KEY].body.decode(), expired
-        world.later(LIFETIME)
+        world.later(JOB_LEASE_S)
 
 
 def test_a_renewal_without_an_answer_is_found_again(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What one worker deletes, or finds lost, none says to be there any more (zotctl.storage.bucket.shared_marks)."""
+"""What one worker deletes, or finds lost, none says to be there any more (zotctl.storage.bucket.workers)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.shared_marks import (
-    DAMAGED_ON_THIS_SERVER,
-    LOST_ON_THIS_SERVER,
-    OF_THIS_SERVER,
+from zotctl.storage.bucket.workers import (
+    SERVER_DAMAGE,
+    SERVER_DELETIONS,
+    SERVER_LOSSES,
     DigestMarks,
     Mark,
 )
@@ -49,13 +49,13 @@ def test_a_reservation_of_one_worker_is_void_when_another_has_deleted_the_blob(d
 
 
 def test_the_mark_is_seen_by_forked_processes() -> None:
-    before = OF_THIS_SERVER.seen()
+    before = SERVER_DELETIONS.seen()
     pid = os.fork()
     if pid == 0:
-        OF_THIS_SERVER.change()
+        SERVER_DELETIONS.change()
         os._exit(0)
     os.waitpid(pid, 0)
-    assert OF_THIS_SERVER.seen() != before
+    assert SERVER_DELETIONS.seen() != before
 
 
 # -- what one worker has found missing or damaged ----------------------------------------------------------
@@ -164,14 +164,14 @@ def test_a_look_that_began_before_the_loss_is_not_believed_after_it(
 
 
 def test_a_loss_is_seen_by_forked_processes() -> None:
-    before = [page.seen(LAYER) for page in (LOST_ON_THIS_SERVER, DAMAGED_ON_THIS_SERVER)]
+    before = [page.seen(LAYER) for page in (SERVER_LOSSES, SERVER_DAMAGE)]
     pid = os.fork()
     if pid == 0:
-        LOST_ON_THIS_SERVER.change(LAYER)
-        DAMAGED_ON_THIS_SERVER.change(LAYER)
+        SERVER_LOSSES.change(LAYER)
+        SERVER_DAMAGE.change(LAYER)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert LOST_ON_THIS_SERVER.seen(LAYER) != before[0] and DAMAGED_ON_THIS_SERVER.seen(LAYER) != before[1]
+    assert SERVER_LOSSES.seen(LAYER) != before[0] and SERVER_DAMAGE.seen(LAYER) != before[1]
 
 
 def test_nothing_is_looked_for_where_nothing_was_marked() -> None:

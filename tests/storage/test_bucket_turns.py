@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import pytest
 
-from zotctl.storage.bucket import ticket_lock
-from zotctl.storage.bucket.ticket_lock import TicketLocks, at_once
+from zotctl.storage.bucket import workers
+from zotctl.storage.bucket.workers import TicketLocks, at_once
 from zotctl.storage.clock import Clock
 
 
@@ -45,7 +45,7 @@ def holding(made: TicketLocks, hold: Callable[[], object]) -> int:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is."""
-    monkeypatch.setattr(ticket_lock, "PATIENCE", 60.0)
+    monkeypatch.setattr(workers, "TURN_TIMEOUT_S", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -119,7 +119,7 @@ def test_who_stands_still_in_his_turn_holds_nobody_up() -> None:
     try:
         with made.of("s3://x", clock)("a/b"):
             pass
-        assert ticket_lock.PATIENCE <= clock.slept < ticket_lock.PATIENCE + 1
+        assert workers.TURN_TIMEOUT_S <= clock.slept < workers.TURN_TIMEOUT_S + 1
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -16,8 +16,8 @@ from tests.doubles.objects import MemoryObjects
 from tests.faults import Crash
 from tests.simulation.baton import SECOND, Violation
 from zotctl.errors import StorageError
-from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
-from zotctl.storage.bucket.shared_marks import DigestMarks, Mark
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
+from zotctl.storage.bucket.workers import DigestMarks, Mark
 from zotctl.storage.clock import Clock
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STEP = SECOND // 100
 """Nanoseconds that one request takes."""
-LATEST = int((LIFETIME - SIGNED_FOR - 2) * SECOND)
+LATEST = int((INTENT_LIFETIME_S - DELETES_SIGNED_FOR_S - 2) * SECOND)
 """After so long whatever the server accepted was done. Two seconds less than docs/design/bucket.md#times says: times
 are whole seconds."""
 LATENESS = (0, 1, 40, 70, 130, 250)

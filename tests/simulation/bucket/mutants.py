@@ -19,7 +19,7 @@ from zotctl.storage.bucket import blobs as blobs_module
 from zotctl.storage.bucket import index
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.index import GENERATIONS, IndexObjects
-from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
@@ -45,7 +45,7 @@ def _nothing(*arguments: Any, **more: Any) -> None:
 def _sign_when_deleting(self: Deletion, dated: float) -> None:
     for doomed in self._doomed():
         if doomed:
-            self._objects.execute(self._objects.sign_deletes(doomed, SIGNED_FOR))
+            self._objects.execute(self._objects.sign_deletes(doomed, DELETES_SIGNED_FOR_S))
 
 
 def _unspoken(self: DeletionIntents, announced: Iterable[str]) -> str:
@@ -205,7 +205,7 @@ def _delete_unspoken(self: BucketBlobs, name: str, digest: Digest, void: Callabl
     own = keys.blob(name, digest)
     if self._context.head(own) is None and not self._may(name, digest):
         raise NotFound(f"no {digest} in {name}")
-    presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], SIGNED_FOR)
+    presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], DELETES_SIGNED_FOR_S)
     try:
         void()
         self._context.objects.execute(presigned)
@@ -225,7 +225,7 @@ def _execute_and_forget(self: Retrying, presigned: PresignedDelete) -> None:
 
 
 OFF: dict[str, Off] = {
-    "C2: deletes that expire": Off([(deletion_module, "SIGNED_FOR", 10**9)], ("bucket stopped gc",), 3000),
+    "C2: deletes that expire": Off([(deletion_module, "DELETES_SIGNED_FOR_S", 10**9)], ("bucket stopped gc",), 3000),
     "C2: signed before the intent": Off(
         [(Deletion, "execute", _sign_when_deleting)],
         ("bucket stopped gc",),
@@ -300,6 +300,6 @@ OFF: dict[str, Off] = {
     ),
     "DELETE: an intent": Off([(BucketBlobs, "delete", _delete_unspoken)], ("bucket delete blob",), 3000),
     "DELETE: the fence": Off([(BucketProtocol, "_void_reservations", _only_check)], ("bucket delete blob",), 3000),
-    "DELETE: deletes that expire": Off([(blobs_module, "SIGNED_FOR", 10**9)], ("bucket stopped gc",), 3000),
+    "DELETE: deletes that expire": Off([(blobs_module, "DELETES_SIGNED_FOR_S", 10**9)], ("bucket stopped gc",), 3000),
 }
 """By the steps of docs/design/bucket.md."""

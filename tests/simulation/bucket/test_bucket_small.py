@@ -18,7 +18,7 @@ from zotctl.jobs.bucket.deletion import Candidate, Deletion
 from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.reservations import Reservations, Since
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,7 +32,7 @@ def _push(*tags: str, head: bool = False) -> Script:
 
 SMALL: dict[str, Callable[[], tuple[Script, Script, tuple[float, ...]]]] = {
     "push, announce": lambda: (_push("n"), batch_deleter("a", *M1.blobs), ()),
-    "push, announce, clock": lambda: (_push("n"), batch_deleter("a", *M1.blobs), (LIFETIME + 1,)),
+    "push, announce, clock": lambda: (_push("n"), batch_deleter("a", *M1.blobs), (INTENT_LIFETIME_S + 1,)),
     "reserved, announce": lambda: (a.reserved("a", M1, "n"), batch_deleter("a", *M1.blobs), ()),
     "frozen, announce": lambda: (a.reserved("a", M1, "n"), batch_deleter("a", *M1.blobs), (1.3 * DELAY,)),
     "mount, announce": lambda: (b.patient(a.mounter("a", "b", M1, "n")), batch_deleter("a", *M1.blobs), ()),

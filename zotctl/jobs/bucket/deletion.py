@@ -16,7 +16,7 @@ from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, Outc
 from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import SIGNED_FOR
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.protocol import Snapshot
@@ -173,7 +173,7 @@ class Deletion:
         began = self._context.clock.elapsed()
         for doomed in self._doomed():
             if doomed:
-                self._delete(self._objects.sign_deletes(doomed, SIGNED_FOR, at=dated))
+                self._delete(self._objects.sign_deletes(doomed, DELETES_SIGNED_FOR_S, at=dated))
         self.took = self._context.clock.elapsed() - began
 
     def _delete(self, presigned: PresignedDelete) -> None:

@@ -10,7 +10,7 @@ from zotctl.jobs.bucket.eligibility import Reached
 from zotctl.jobs.run import Run
 from zotctl.jobs.uploads import JUST_BEGUN
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import LIFETIME
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
@@ -36,7 +36,7 @@ def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
     """Twice as old as an intent that counts, so that no collector is in the middle of it."""
     objects = bucket_of(root).context.objects
     for found in objects.list(f"{directory}/"):
-        if ahead.age(found) > 2 * LIFETIME:
+        if ahead.age(found) > 2 * INTENT_LIFETIME_S:
             objects.delete(found.key)
 
 

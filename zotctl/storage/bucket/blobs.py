@@ -14,7 +14,7 @@ from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.history import PUSHED
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.multipart import hashed
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.reservations import Look, Reservations
@@ -213,7 +213,7 @@ class BucketBlobs:
         own = keys.blob(name, digest)
         if self._context.head(own) is None and not self._may(name, digest):
             raise NotFound(f"no {digest} in {name}")
-        presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], SIGNED_FOR)
+        presigned = self._context.objects.sign_deletes([keys.reservation(digest, name), own], DELETES_SIGNED_FOR_S)
         intent = self._intents.announce([own])
         over = True
         try:

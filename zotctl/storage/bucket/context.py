@@ -14,8 +14,7 @@ from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.parallel import abreast
 from zotctl.storage.bucket.objects.seam import Object, Objects
-from zotctl.storage.bucket.shared_marks import DigestMarks, Mark
-from zotctl.storage.bucket.ticket_lock import Turn, at_once
+from zotctl.storage.bucket.workers import DigestMarks, Mark, Turn, at_once
 from zotctl.storage.clock import Clock
 
 T = TypeVar("T")

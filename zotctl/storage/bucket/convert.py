@@ -14,7 +14,7 @@ from zotctl.errors import NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.intents import SIGNED_FOR, DeletionIntents
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.seam import LISTED
 from zotctl.storage.bucket.reservations import Reservations
 
@@ -64,7 +64,7 @@ class Converting:
         """Which copies of its own a repository doesn't need, since the pool has had them for `age` seconds, it holds
         them, and no collector deletes them; or for how many seconds each has to wait."""
         wanted = list(digests)
-        announced = self._intents.announced()
+        announced = self._intents.look().announced
         looks = [partial(self._context.head, keys.shared(digest)) for digest in wanted]
         for digest, there in zip(wanted, self._context.each(looks), strict=True):
             if there is None or is_stub(digest, there.size) or there.key in announced:
@@ -81,7 +81,9 @@ class Converting:
         done = []
         for start in range(0, len(digests), LISTED):
             some = digests[start : start + LISTED]
-            presigned_deletes = {d: self._context.objects.sign_deletes([keys.blob(name, d)], SIGNED_FOR) for d in some}
+            presigned_deletes = {
+                d: self._context.objects.sign_deletes([keys.blob(name, d)], DELETES_SIGNED_FOR_S) for d in some
+            }
             self._context.each([partial(self._reservations.renew, name, digest) for digest in some])
             still = [digest for digest, wait in self.droppable(name, some, age) if not wait]
             self._context.each([partial(self._context.objects.execute, presigned_deletes[digest]) for digest in still])

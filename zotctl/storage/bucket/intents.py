@@ -1,48 +1,86 @@
 """What collectors are deleting just now (docs/design/bucket.md#c3, and #p2 of those who reserve).
 
-An intent is an object that lists keys. It lives for seconds; after a crash of its collector for `LIFETIME`, for the
-deletes that were signed for it are dead long before (`SIGNED_FOR`).
+An intent is an object that lists keys. It lives for seconds; after a crash of its collector for `INTENT_LIFETIME_S`:
+the deletes that were signed for it are void long before (`DELETES_SIGNED_FOR_S`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
 
 from zotctl.errors import Busy, NotFound
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.single_flight import SingleFlight
 from zotctl.storage.cache import Lru
 
-LIFETIME = 300.0
-"""D: seconds after which no collector carries out an intent any more."""
-SIGNED_FOR = 30
-"""Seconds for which the deletes of an intent are signed."""
-PATIENCE = 30.0
-"""Seconds that a push waits for one to be over."""
-POLL = 0.25
-SEEN = 1000
+T = TypeVar("T")
+
+INTENT_LIFETIME_S = 300.0
+"""D: after so long no collector carries out an intent any more."""
+DELETES_SIGNED_FOR_S = 30
+"""For so long the deletes of an intent are signed."""
+INTENT_WAIT_S = 30.0
+"""For so long a push waits for one to be over."""
+INTENT_POLL_S = 0.25
+KNOWN_INTENTS = 1000
 
 
 class Announced(NamedTuple):
-    """`withdrawn`: there was another one, of which is not known any more what it announced: what was written before
-    this look may have been deleted under it."""
+    """What one look has found. `withdrawn`: there was another intent, of which is not known any more what it announced:
+    what was written before this look may have been deleted under it."""
 
     announced: set[str]
     withdrawn: bool
 
 
+class SingleFlight(Generic[T]):
+    """One look for all threads that ask at the same time: each gets one that began after it had asked, so it is as good
+    as a look of its own. Safe between threads."""
+
+    def __init__(self, look: Callable[[], T]) -> None:
+        self._look = look
+        self._changed = threading.Condition()
+        self._begun = self._done = 0
+        self._looking = False
+        self._seen: T
+
+    def __call__(self) -> T:
+        """Raises what the look raises, to one of the threads that wait for it; another one of them then looks."""
+        with self._changed:
+            wanted = self._begun + 1
+            while self._done < wanted and self._looking:
+                self._changed.wait()
+            if self._done >= wanted:
+                return self._seen
+            self._begun, self._looking = self._begun + 1, True
+            number = self._begun
+        try:
+            seen = self._look()
+        except BaseException:
+            with self._changed:
+                self._looking = False
+                self._changed.notify_all()
+            raise
+        with self._changed:
+            self._seen, self._done, self._looking = seen, number, False
+            self._changed.notify_all()
+        return seen
+
+
 class DeletionIntents:
+    """The intents of one bucket. Safe between threads. Each method may raise what a request raises."""
+
     def __init__(self, context: BucketContext) -> None:
         self._context = context
-        self._known: Lru[str, frozenset[str]] = Lru(SEEN)
+        self._known: Lru[str, frozenset[str]] = Lru(KNOWN_INTENTS)
         # A simulation has one thread, and pushes that are one after the other have nothing to share.
         self.look = self._look if context.threads is None else SingleFlight(self._look)
-        """P2: what is in living intents. One LIST, and a GET for each intent that is new to us."""
+        """P2: what is in living intents. One LIST, and a GET for each intent that is new to this process."""
 
     def announce(self, announced: Iterable[str]) -> str:
         """C3: say that these keys are about to be deleted; the key of the intent."""
@@ -51,26 +89,22 @@ class DeletionIntents:
         return key
 
     def withdraw(self, intent: str) -> None:
-        """C7."""
+        """C7: nothing that was announced under this key can be deleted any more."""
         self._context.objects.delete(intent)
-
-    def announced(self) -> set[str]:
-        """Every key in a living intent, for a caller that has written nothing before."""
-        return self.look().announced
 
     def _look(self) -> Announced:
         # One that is dated ahead is dead: the server refuses its deletes, which are signed with that time.
-        living = [s for s in self._context.objects.list(f"{keys.INTENTS}/") if s.is_younger(LIFETIME)]
+        living = [s for s in self._context.objects.list(f"{keys.INTENTS}/") if s.is_younger(INTENT_LIFETIME_S)]
         read = [self._read(intent) for intent in living]
         return Announced(set().union(*(found for found in read if found is not None)), None in read)
 
     def wait_out(self, wanted: Iterable[str]) -> bool:
         """P2 of a push: return when none of these keys is announced. Raises Busy (503, Retry-After).
 
-        True: some were. Then the reservation that was written in P1 may have been deleted under that intent, which
-        had looked at the reservations before: begin again with P1.
+        True: some were. Then the reservation that was written in P1 may have been deleted under that intent, whose
+        collector had looked at the reservations before: begin again with P1.
         """
-        wanted, until, waited = set(wanted), self._context.clock.elapsed() + PATIENCE, False
+        wanted, until, waited = set(wanted), self._context.clock.elapsed() + INTENT_WAIT_S, False
         while True:
             announced, withdrawn = self.look()
             waited = waited or withdrawn
@@ -79,24 +113,18 @@ class DeletionIntents:
             waited = True
             if self._context.clock.elapsed() >= until:
                 raise Busy("content of this push is being collected just now; try again")
-            self._context.clock.sleep(POLL * self._context.clock.jitter())
+            self._context.clock.sleep(INTENT_POLL_S * self._context.clock.jitter())
 
     def _read(self, intent: Object) -> frozenset[str] | None:
-        """None: withdrawn since."""
+        """None: withdrawn since. What is not ours announces nothing: ours are there whole, or not at all."""
         known = self._known.get(intent.key)
         if known is None:
             try:
                 got = self._context.objects.get(intent.key)
+                known = frozenset(map(str, load_json(got[1]))) if got else frozenset()
             except NotFound:
                 return None
-            known = _keys_in(got[1]) if got else frozenset()
+            except (ValueError, TypeError):
+                known = frozenset()
             self._known.put(intent.key, known)
         return known
-
-
-def _keys_in(body: bytes) -> frozenset[str]:
-    """None, if it is not ours: ours are there whole, or not at all."""
-    try:
-        return frozenset(map(str, load_json(body)))
-    except (ValueError, TypeError):
-        return frozenset()

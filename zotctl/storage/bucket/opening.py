@@ -10,12 +10,13 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from zotctl.config import Address, RootConfig, Route, S3Config, parse_address
 from zotctl.errors import Changed, ConfigError, NoBucket, NoSuchStore, NotFound, Unavailable
 from zotctl.storage import keys
-from zotctl.storage.bucket import ticket_lock
 from zotctl.storage.bucket.context import THREADS, BucketContext
+from zotctl.storage.bucket.lease import SingleWriterLease, refuse_beside_one
 from zotctl.storage.bucket.objects.client import Client
 from zotctl.storage.bucket.objects.first_write import FirstWriteGate
 from zotctl.storage.bucket.objects.retry import Retrying
@@ -23,10 +24,8 @@ from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.bucket.objects.settings import BucketSettings
 from zotctl.storage.bucket.probe import probe, require_shared, require_whole
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.shared_marks import DAMAGED_ON_THIS_SERVER, LOST_ON_THIS_SERVER, OF_THIS_SERVER
-from zotctl.storage.bucket.single_writer import SingleWriterLease, refuse_beside_one
-from zotctl.storage.bucket.ticket_lock import at_once
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.workers import SERVER_DAMAGE, SERVER_DELETIONS, SERVER_LOSSES, SERVER_TURNS, at_once
 from zotctl.storage.clock import Clock
 from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
 
@@ -49,28 +48,30 @@ def open_bucket(
     client = Client(bucket_settings(parse_address(settings.path), s3), clock)
     objects = Retrying(client, clock)
     # The processes of a server, which follow each other, are one.
-    alone = SingleWriterLease(objects, clock, os.getppid() if serving else os.getpid()) if s3.single_writer else None
-    entrance = BucketOpening(objects, clock, client, alone)
-    threshold = FirstWriteGate(
-        objects, None if read_only else entrance.prepare, alone.release if alone else lambda: None
+    process = os.getppid() if serving else os.getpid()
+    writer = SingleWriterLease(objects, clock, process) if s3.single_writer else None
+    gate = FirstWriteGate(
+        objects,
+        None if read_only else partial(_prepare, objects, clock, client, writer),
+        writer.release if writer else lambda: None,
     )
     context = BucketContext(
-        threshold,
+        gate,
         clock,
         dedupe=settings.dedupe,
         delay=settings.gc_delay,
         read_only=read_only,
-        writes=lambda: serving or threshold.crossed,
+        writes=lambda: serving or gate.crossed,
         single_writer=s3.single_writer,
         server=client.endpoint,
         direct=client if serving else None,  # a job waits until the bucket is there again
-        deletions=OF_THIS_SERVER,
-        lost=LOST_ON_THIS_SERVER,
-        marked=DAMAGED_ON_THIS_SERVER,
-        turn=ticket_lock.OF_THIS_SERVER.of(objects.label, clock) if serving else at_once,
+        deletions=SERVER_DELETIONS,
+        lost=SERVER_LOSSES,
+        marked=SERVER_DAMAGE,
+        turn=SERVER_TURNS.of(objects.label, clock) if serving else at_once,
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )
-    _enter(context, threshold, serving=serving, create=settings.create)
+    _look_in(context, gate, serving=serving, create=settings.create)
     redirect = s3.redirect_lifetime if s3.redirect else None
     return Root(BucketProtocol(context, MemoryBudget(s3.upload_memory), redirect), read_only, settings, route)
 
@@ -98,16 +99,16 @@ def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
     )
 
 
-def _enter(context: BucketContext, threshold: FirstWriteGate, *, serving: bool, create: bool) -> None:
+def _look_in(context: BucketContext, gate: FirstWriteGate, *, serving: bool, create: bool) -> None:
     """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
     so it asks once and goes on; a job waits as for any other request."""
     try:
-        used = look(context.direct or context.objects)
+        used = _is_used(context.direct or context.objects)
         if not (used or serving or create) and next(context.objects.names(""), None) is None:
             raise NoSuchStore(f"nothing is stored at {context.objects.label}: is that the right bucket and prefix?")
         context.look_for_pool()
         if serving and not context.read_only:
-            threshold.ready()
+            gate.ready()
     except NoBucket as error:
         raise NoSuchStore(error.message) from error
     except Unavailable as error:
@@ -116,8 +117,8 @@ def _enter(context: BucketContext, threshold: FirstWriteGate, *, serving: bool, 
         log.warning(f"{context.objects.label} is away, and is served as soon as it is there: {error.message}")
 
 
-def look(objects: Objects) -> bool:
-    """Was it used before? Raises ConfigError for a format of a later version, and what the bucket raises."""
+def _is_used(objects: Objects) -> bool:
+    """Has it a `version`? Raises ConfigError for a format of a later version, and what the bucket raises."""
     with suppress(NotFound):
         found = objects.get(keys.VERSION)
         refuse_unknown_format(found[1] if found else b"", objects.label)
@@ -125,30 +126,24 @@ def look(objects: Objects) -> bool:
     return False
 
 
-class BucketOpening:
-    """What has to be known before anything is written. `alone`: no other process writes there."""
+def _prepare(objects: Objects, clock: Clock, client: Client, writer: SingleWriterLease | None) -> None:
+    """What has to be known before anything is written. `writer`: no other process writes there.
 
-    def __init__(self, objects: Objects, clock: Clock, client: Client, alone: SingleWriterLease | None) -> None:
-        self._objects, self._clock, self._client, self._alone = objects, clock, client, alone
-
-    def prepare(self) -> None:
-        """Raises ConfigError where two processes would lose each other's writes, naming what is missing, and
-        HeldElsewhere beside a single writer."""
-        used = look(self._objects)
-        if not used and (above := self._client.store_above()) is not None:
-            raise ConfigError(
-                f"{self._objects.label} lies in the store {above}: name that one, and what to look at by --repo"
-            )
-        alone = self._alone
-        if alone is None:
-            refuse_beside_one(self._objects)
-        else:
-            alone.refuse_beside_another()
-        found = probe(self._objects, self._clock, self._client.endpoint)
-        require_whole(self._objects.label, found)
-        require_shared(self._objects.label, found, single_writer=alone is not None)
-        if alone is not None:
-            alone.claim()
-        if not used:
-            with suppress(Changed):
-                self._objects.put(keys.VERSION, FORMAT_BODY, absent=True)
+    Raises ConfigError where two processes would lose each other's writes, naming what is missing, and HeldElsewhere
+    beside a single writer.
+    """
+    used = _is_used(objects)
+    if not used and (above := client.store_above()) is not None:
+        raise ConfigError(f"{objects.label} lies in the store {above}: name that one, and what to look at by --repo")
+    if writer is None:
+        refuse_beside_one(objects)
+    else:
+        writer.refuse_beside_another()
+    found = probe(objects, clock, client.endpoint)
+    require_whole(objects.label, found)
+    require_shared(objects.label, found, single_writer=writer is not None)
+    if writer is not None:
+        writer.claim()
+    if not used:
+        with suppress(Changed):
+            objects.put(keys.VERSION, FORMAT_BODY, absent=True)

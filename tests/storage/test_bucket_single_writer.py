@@ -1,4 +1,4 @@
-"""The sign of a single writer on a bucket (zotctl.storage.bucket.single_writer)."""
+"""The lease of the single writer of a bucket (zotctl.storage.bucket.lease)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from tests.doubles.objects import MemoryObjects
 from zotctl.errors import HeldElsewhere
 from zotctl.storage import keys
-from zotctl.storage.bucket.lease import system
-from zotctl.storage.bucket.single_writer import COUNTS_FOR, SingleWriterLease, refuse_beside_one
+from zotctl.storage.bucket.lease import WRITER_LEASE_S, SingleWriterLease, refuse_beside_one, system
 from zotctl.storage.clock import Clock
 
 SIGN = keys.lease("writer")
@@ -36,7 +35,7 @@ def objects(hour: Hour) -> MemoryObjects:
     return MemoryObjects(lambda: hour.now)
 
 
-def alone(objects: MemoryObjects, process: int) -> SingleWriterLease:
+def lease_of(objects: MemoryObjects, process: int) -> SingleWriterLease:
     return SingleWriterLease(objects, Clock(), process)
 
 
@@ -48,17 +47,17 @@ def gone() -> int:
 
 
 def test_nobody_else_writes_there(objects: MemoryObjects, hour: Hour) -> None:
-    alone(objects, os.getpid()).claim()
-    for refused in (alone(objects, os.getppid()).claim, lambda: refuse_beside_one(objects)):
+    lease_of(objects, os.getpid()).claim()
+    for refused in (lease_of(objects, os.getppid()).claim, lambda: refuse_beside_one(objects)):
         with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "):
             refused()
-    hour.now += COUNTS_FOR
+    hour.now += WRITER_LEASE_S
     refuse_beside_one(objects)
-    alone(objects, os.getppid()).claim()
+    lease_of(objects, os.getppid()).claim()
 
 
 def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> None:
-    first, second = alone(objects, os.getppid()), alone(objects, os.getppid())
+    first, second = lease_of(objects, os.getppid()), lease_of(objects, os.getppid())
     first.claim()
     second.claim()
     first.release()
@@ -69,7 +68,7 @@ def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> No
 
 
 def test_one_that_has_died_here_holds_nothing(objects: MemoryObjects) -> None:
-    alone(objects, gone()).claim()
+    lease_of(objects, gone()).claim()
     refuse_beside_one(objects)
 
 
@@ -83,12 +82,12 @@ def test_a_number_of_another_container_says_nothing(objects: MemoryObjects) -> N
 
 def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObjects) -> None:
     """Containers in the host's network have its name, and each has a process 1."""
-    alone(objects, os.getpid()).claim()
+    lease_of(objects, os.getpid()).claim()
     got = objects.get(SIGN)
     assert got is not None
     objects.put(SIGN, json.dumps({**json.loads(got[1]), "system": "another"}).encode())
     with pytest.raises(HeldElsewhere):
-        alone(objects, os.getpid()).claim()
+        lease_of(objects, os.getpid()).claim()
 
 
 def test_a_sign_that_nobody_can_read_counts(objects: MemoryObjects) -> None:
@@ -99,7 +98,7 @@ def test_a_sign_that_nobody_can_read_counts(objects: MemoryObjects) -> None:
 
 def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, caplog: pytest.LogCaptureFixture) -> None:
     """Frozen for a minute, and then awake again."""
-    first, second = alone(objects, os.getpid()), alone(objects, os.getppid())
+    first, second = lease_of(objects, os.getpid()), lease_of(objects, os.getppid())
     first.claim()
     objects.delete(SIGN)
     second.claim()
@@ -114,7 +113,7 @@ def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, capl
 
 def test_it_is_not_renewed_after_it_was_given_back(objects: MemoryObjects) -> None:
     """By the thread that was about to: the next writer would be refused for a minute."""
-    lease = alone(objects, os.getpid())
+    lease = lease_of(objects, os.getpid())
     lease.claim()
     lease.release()
     lease.renew()

@@ -6,7 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 GONE = "tests/storage/test_bucket_gone.py::"
-RESERVATIONS = "tests/storage/test_bucket_promises.py::"
+RESERVATIONS = "tests/storage/test_bucket_reservations.py::"
 
 MUTANTS = [
     Mutant(
@@ -195,8 +195,8 @@ MUTANTS = [
         "I6",
         "an intent outlives its deletes",
         "storage/bucket/intents.py",
-        "s.is_younger(LIFETIME)",
-        "s.is_younger(SIGNED_FOR / 2)",
+        "s.is_younger(INTENT_LIFETIME_S)",
+        "s.is_younger(DELETES_SIGNED_FOR_S / 2)",
         RESERVATIONS + "test_a_intent_counts_until_its_deletes_are_dead",
     ),
     Mutant(
@@ -205,7 +205,7 @@ MUTANTS = [
         "I11",
         "an intent whose collector has died ends",
         "storage/bucket/intents.py",
-        'objects.list(f"{keys.INTENTS}/") if s.is_younger(LIFETIME)]',
+        'objects.list(f"{keys.INTENTS}/") if s.is_younger(INTENT_LIFETIME_S)]',
         'objects.list(f"{keys.INTENTS}/")]',
         RESERVATIONS + "test_a_intent_counts_until_its_deletes_are_dead",
     ),
@@ -215,8 +215,8 @@ MUTANTS = [
         "I11",
         "an intent that is dated ahead is dead",
         "storage/bucket/intents.py",
-        "if s.is_younger(LIFETIME)]",
-        "if s.age < LIFETIME]",
+        "if s.is_younger(INTENT_LIFETIME_S)]",
+        "if s.age < INTENT_LIFETIME_S]",
         RESERVATIONS + "test_a_intent_that_is_dated_ahead_is_dead",
     ),
     Mutant(
@@ -424,7 +424,7 @@ MUTANTS = [
         "storage/bucket/blobs.py",
         "            self._context.objects.execute(presigned)",
         (
-            "            self._context.objects.execute(self._context.objects.sign_deletes([keys.reservation(digest, name), own], SIGNED_FOR))"
+            "            self._context.objects.execute(self._context.objects.sign_deletes([keys.reservation(digest, name), own], DELETES_SIGNED_FOR_S))"
         ),
         RESERVATIONS + "test_a_delete_is_signed_before_its_intent",
     ),

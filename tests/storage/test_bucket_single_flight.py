@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from zotctl.storage.bucket.single_flight import SingleFlight
+from zotctl.storage.bucket.intents import SingleFlight
 
 
 def test_everybody_sees_what_was_there_when_it_asked() -> None:
@@ -23,13 +23,13 @@ def test_everybody_sees_what_was_there_when_it_asked() -> None:
         time.sleep(0.002)
         return seen
 
-    together = SingleFlight(look)
+    single_flight = SingleFlight(look)
 
     def ask(_: int) -> bool:
         with mutex:
             written[0] += 1
             mine = written[0]
-        return together() >= mine
+        return single_flight() >= mine
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(ask, range(800)))
@@ -47,11 +47,11 @@ def test_an_error_is_told_once_and_another_one_looks() -> None:
             raise ValueError
         return "seen"
 
-    together = SingleFlight(look)
+    single_flight = SingleFlight(look)
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(together)
+        first = pool.submit(single_flight)
         begun.wait(10)
-        rest = [pool.submit(together) for _ in range(2)]
+        rest = [pool.submit(single_flight) for _ in range(2)]
         go_on.set()
         with pytest.raises(ValueError):
             first.result(10)

@@ -13,7 +13,7 @@ from tests.storage.test_bucket_core import IMAGE, LAYER, MANIFEST, World
 from zotctl.errors import BlobUnknown, Busy, DoneUnanswered, OutcomeUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.bucket.intents import LIFETIME, SIGNED_FOR
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.reservations import BELIEVED
 
@@ -211,24 +211,24 @@ def test_the_epoch_of_a_hold_is_that_before_it_was_asked_for(world: World) -> No
 def test_a_intent_counts_until_its_deletes_are_dead(world: World) -> None:
     world.push_blob("a", b"x")
     world.protocol().intents.announce([world.place("a", X)])
-    world.later(LIFETIME - 1)
-    assert world.protocol(world.another()).intents.announced() == {world.place("a", X)}
+    world.later(INTENT_LIFETIME_S - 1)
+    assert world.protocol(world.another()).intents.look().announced == {world.place("a", X)}
     world.later(1)
-    assert not world.protocol(world.another()).intents.announced()
+    assert not world.protocol(world.another()).intents.look().announced
 
 
 def test_a_intent_that_is_dated_ahead_is_dead(world: World) -> None:
     world.later(86400)
     world.protocol().intents.announce([world.place("a", X)])
     world.later(-86400)
-    assert not world.protocol(world.another()).intents.announced()
+    assert not world.protocol(world.another()).intents.look().announced
 
 
 def test_two_intents_have_two_names(world: World) -> None:
     intents = world.protocol().intents
     one, other = intents.announce(["1"]), intents.announce(["2"])
     intents.withdraw(one)
-    assert one != other and intents.announced() == {"2"}
+    assert one != other and intents.look().announced == {"2"}
 
 
 def test_m3_a_manifest_that_is_announced_is_put_again_after_that(world: World) -> None:
@@ -267,12 +267,12 @@ def test_what_a_client_deletes_is_announced_meanwhile(world: World) -> None:
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "execute":
-            announced.append(other.intents.announced())
+            announced.append(other.intents.look().announced)
 
     world.objects.before = before
     world.repository("a").delete_blob(X)
     assert announced == [{keys.blob("a", X)}]
-    assert not other.intents.announced()
+    assert not other.intents.look().announced
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown, DoneUnanswered])
@@ -287,7 +287,7 @@ def test_a_delete_without_an_answer_leaves_its_intent(world: World, error: type[
     world.objects.before = before
     with suppress(OutcomeUnknown):
         world.repository("a").delete_blob(X)
-    assert world.protocol(world.another()).intents.announced() == {keys.blob("a", X)}
+    assert world.protocol(world.another()).intents.look().announced == {keys.blob("a", X)}
 
 
 def test_a_delete_is_signed_before_its_intent(world: World) -> None:
@@ -298,7 +298,7 @@ def test_a_delete_is_signed_before_its_intent(world: World) -> None:
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "put" and str(args[0]).startswith(f"{keys.INTENTS}/"):
             frozen.append(world.time.at)
-            world.later(SIGNED_FOR + 1)
+            world.later(DELETES_SIGNED_FOR_S + 1)
 
     world.objects.before = before
     with pytest.raises(Busy):
