@@ -114,26 +114,38 @@ class ZotctlError(Exception):
 
 
 class UsageError(ZotctlError):
+    """The command line is wrong: unknown options, or options that exclude each other."""
+
     exit_code = 2
 
 
 class ConfigError(ZotctlError):
+    """The configuration is refused; the message names each problem, its place and the way out."""
+
     exit_code = 3
 
 
 class Interrupted(ZotctlError):
+    """SIGINT or SIGTERM came; what was begun has been finished or undone."""
+
     exit_code = 130
 
 
 class NoSuchStore(ZotctlError):
+    """The directory is missing, or has never been a store and has no image layout in it."""
+
     exit_code = 10
 
 
 class HeldElsewhere(ZotctlError):
+    """Another run of the job has the lease, or another process (zot, too) owns the store."""
+
     exit_code = 11
 
 
 class ClockDoubtful(ZotctlError):
+    """The host's clock is far from the storage's, or has jumped, so nothing may expire by it."""
+
     exit_code = 15
 
 
@@ -142,114 +154,166 @@ class OciError(ZotctlError):
 
 
 class BlobUnknown(OciError):
+    """The repository does not have this blob, or its copy is damaged; a push brings it."""
+
     code, status = "BLOB_UNKNOWN", 404
 
 
 class BlobUploadInvalid(OciError):
+    """The upload cannot be continued with this request."""
+
     code, status = "BLOB_UPLOAD_INVALID", 400
 
 
 class BlobUploadUnknown(OciError):
+    """No upload has this id: it never existed, was finished, or expired."""
+
     code, status = "BLOB_UPLOAD_UNKNOWN", 404
 
 
 class DigestInvalid(OciError):
+    """Not a digest, an algorithm that is not computed here, or bytes that have another digest."""
+
     code, status = "DIGEST_INVALID", 400
 
 
 class ManifestBlobUnknown(OciError):
+    """A manifest references something that is missing, damaged or of another size; `detail` lists the digests."""
+
     code, status = "MANIFEST_BLOB_UNKNOWN", 404
 
 
 class ManifestInvalid(OciError):
+    """The body is not a manifest by image-spec, or contradicts what it is called."""
+
     code, status = "MANIFEST_INVALID", 400
 
 
 class TagInvalid(ManifestInvalid):
-    pass
+    """The tag is not one by distribution-spec, section "Pulling manifests"."""
 
 
 class LayoutInvalid(ManifestInvalid):
+    """A directory on the server is not a valid image layout, which is no fault of the client."""
+
     code, status = "UNAVAILABLE", 503
 
 
 class ManifestTooLarge(ManifestInvalid):
+    """The body has more bytes than a manifest may have."""
+
     status = 413
 
 
 class MediaTypeUnknown(ManifestInvalid):
-    pass
+    """The type or shape of a manifest is unknown, so it cannot be told what it references."""
 
 
 class TooManyTags(OciError):
+    """One push names more tags than are accepted at once."""
+
     code, status = "MANIFEST_INVALID", 414
 
 
 class ManifestUnknown(OciError):
+    """No manifest has this tag or digest, or its bytes are missing or damaged."""
+
     code, status = "MANIFEST_UNKNOWN", 404
 
 
 class NameInvalid(OciError):
+    """The repository's name is not one by distribution-spec."""
+
     code, status = "NAME_INVALID", 400
 
 
 class NameUnknown(OciError):
+    """There is no repository of this name, or none that may be served."""
+
     code, status, exit_code = "NAME_UNKNOWN", 404, 10
 
 
 class SizeInvalid(OciError):
+    """The length of a body is not the announced one, or not a number."""
+
     code, status = "SIZE_INVALID", 400
 
 
 class PageInvalid(OciError):
+    """`n`, `last` or the continuation of a list cannot be used."""
+
     code, status = "UNSUPPORTED", 400
 
 
 class RangeInvalid(OciError):
+    """A chunk does not begin where the upload ends."""
+
     code, status = "BLOB_UPLOAD_INVALID", 416
 
 
 class RangeUnsatisfiable(OciError):
+    """The `Range` of a GET lies outside of the blob."""
+
     code, status = "BLOB_UNKNOWN", 416
 
 
 class UploadConflict(OciError):
+    """Another request is writing this upload."""
+
     code, status = "BLOB_UPLOAD_INVALID", 409
 
 
 class Unauthorized(OciError):
+    """Credentials are missing or wrong."""
+
     code, status, exit_code = "UNAUTHORIZED", 401, 12
 
 
 class Denied(OciError):
+    """The client may not do this, or no route leads the name anywhere."""
+
     code, status, exit_code = "DENIED", 403, 12
 
 
 class Referenced(Denied):
+    """What is to be deleted is still needed; `detail` lists the manifests that need it."""
+
     status = 405
 
 
 class ReadOnly(Denied):
+    """The repository or its root takes no writes."""
+
     status = 405
 
 
 class Unsupported(OciError):
+    """This server, or this kind of store, does not do that."""
+
     code, status = "UNSUPPORTED", 405
 
 
 class PreconditionFailed(OciError):
+    """`If-Match` or `If-None-Match` does not hold."""
+
     code, status = "DENIED", 412
 
 
 class LengthRequired(OciError):
+    """The request has a body of unknown length where the length is needed."""
+
     code, status = "SIZE_INVALID", 411
 
 
 class BodyTimeout(OciError):
+    """A body stopped moving for too long."""
+
     code, status = "BLOB_UPLOAD_INVALID", 408
 
 
 class TooManyRequests(OciError):
+    """The server is at its limit; the client is asked to come back later."""
+
     code, status = "TOOMANYREQUESTS", 429
 
 
@@ -260,6 +324,8 @@ class StorageError(ZotctlError):
 
 
 class NotFound(StorageError):
+    """The key, or the directory above it, is missing. Storage only: the layer above says what is missing."""
+
     code, status, exit_code = "BLOB_UNKNOWN", 404, 10
 
 
@@ -271,6 +337,8 @@ class Damaged(StorageError):
 
 
 class Exists(StorageError):
+    """The name is taken by another object."""
+
     status = 409
 
 
@@ -283,64 +351,78 @@ class CannotExchange(StorageError):
 
 
 class NotEmpty(StorageError):
+    """A directory that is to be removed has something in it."""
+
     status = 409
 
 
 class PermissionRefused(StorageError):
+    """It is there, but the system or the object store denies access."""
+
     code, exit_code = "DENIED", 12
 
 
 class NoSpace(StorageError):
+    """No bytes or inodes are left, a quota is reached, or `min_free` would be undercut."""
+
     code, status, exit_code = "DENIED", 507, 13
 
 
 class ReadOnlyStorage(StorageError):
+    """The file system is mounted read-only, or the store was opened so."""
+
     code, exit_code = "DENIED", 12
 
 
 class RequestRefused(StorageError):
+    """The object store refuses such a request to every caller; trying again is no use."""
+
     status, exit_code = 500, 1
 
 
 class Unavailable(StorageError):
-    pass
+    """The storage does not answer: not mounted, unreachable, or out of order."""
 
 
 class NotYetReadable(StorageError):
-    pass
+    """It is in use or half written; a moment later it can be read."""
 
 
 class Busy(Unavailable):
-    pass
+    """A lock was not free in time."""
 
 
 class IoFailed(Unavailable):
-    pass
+    """The device reported an error."""
 
 
 class NoBucket(Unavailable):
-    pass
+    """The bucket does not exist; trying again is no use."""
 
 
 class SlowDown(Unavailable):
-    pass
+    """The object store wants fewer requests; this one was not carried out."""
 
 
 class OutcomeUnknown(Unavailable):
-    pass
+    """A write had no answer: it may have been carried out, or may still be."""
 
 
 class DoneUnanswered(OutcomeUnknown):
-    pass
+    """The write is done, but an attempt without an answer may be carried out once more."""
 
 
 class Changed(StorageError):
+    """A conditional write found another object than expected: another writer was faster."""
+
     status = 409
 
 
 class Expired(StorageError):
+    """The server refused a request that was signed too long ago."""
+
     status = 409
 
 
 class NoLocks(StorageError):
-    pass
+    """The file system has no locks, so two processes cannot write there."""

@@ -40,6 +40,7 @@ class JsonFormatter(logging.Formatter):
     """One object a line: time, level, message, component, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON: time, level, component, message, and the fields of the record."""
         line = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -59,6 +60,7 @@ class TextFormatter(logging.Formatter):
     """A line for people. Of an exception it has the last line, a traceback is for the JSON format."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line for a terminal: time, level, component, message, `field=value`."""
         fields = _fields(record)
         if record.exc_info and (error := record.exc_info[1]) is not None:
             fields = {**fields, "error": f"{type(error).__name__}: {error}"}
