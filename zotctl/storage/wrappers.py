@@ -1,130 +1,93 @@
-"""Drivers round a driver."""
+"""Drivers round a driver. Tests put faults, delays and counters between the same way (`tests/faults.py`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, cast
+
 from zotctl.errors import NotFound, ReadOnlyStorage
-from zotctl.storage.driver import Capabilities, Checkpoint, Driver, Entry, Info, Lock, Reader, Space, Writer
+from zotctl.storage.driver import Capabilities, Checkpoint, Driver, Entry, Info
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _hand_on(method: M) -> M:
+    """The same method of the driver inside."""
+    name = method.__name__
+
+    def call(self: WrappedDriver, *arguments: Any, **options: Any) -> Any:
+        return getattr(self.inner, name)(*arguments, **options)
+
+    return cast(M, call)
+
+
+def _hand_on_inside(method: M) -> M:
+    """The same, for the keys inside: of these methods, the strings among the arguments are keys."""
+    name = method.__name__
+
+    def call(self: AliasedDriver, *arguments: Any, **options: Any) -> Any:
+        inside = [self.inner_key(one) if isinstance(one, str) else one for one in arguments]
+        return getattr(self.inner, name)(*inside, **options)
+
+    return cast(M, call)
 
 
 class WrappedDriver:
-    """Hands every call on. A wrapper overrides what it changes."""
+    """Hands every call on. A wrapper overrides what it changes. As safe between threads as the driver inside."""
 
     def __init__(self, inner: Driver) -> None:
         self.inner = inner
 
     @property
     def label(self) -> str:
+        """That of the driver inside."""
         return self.inner.label
 
     @property
     def capabilities(self) -> Capabilities:
+        """Those of the driver inside."""
         return self.inner.capabilities
 
-    def stat(self, key: str) -> Info:
-        return self.inner.stat(key)
-
-    def open(self, key: str) -> Reader:
-        return self.inner.open(key)
-
-    def create(self, key: str) -> Writer:
-        return self.inner.create(key)
-
-    def append(self, key: str, *, create: bool = True) -> Writer:
-        return self.inner.append(key, create=create)
-
-    def link(self, source: str, target: str) -> None:
-        self.inner.link(source, target)
-
-    def rename(self, source: str, target: str) -> None:
-        self.inner.rename(source, target)
-
-    def exchange(self, one: str, other: str) -> None:
-        self.inner.exchange(one, other)
-
-    def unlink(self, key: str) -> None:
-        self.inner.unlink(key)
-
-    def mkdir(self, key: str) -> None:
-        self.inner.mkdir(key)
-
-    def rmdir(self, key: str) -> None:
-        self.inner.rmdir(key)
-
-    def crosses_mount(self, key: str) -> bool:
-        return self.inner.crosses_mount(key)
-
-    def scan(self, key: str) -> list[Entry]:
-        return self.inner.scan(key)
-
-    def sync_file(self, key: str) -> Info:
-        return self.inner.sync_file(key)
-
-    def touch(self, key: str, mtime_ns: int) -> None:
-        self.inner.touch(key, mtime_ns)
-
-    def sync_dir(self, key: str) -> None:
-        self.inner.sync_dir(key)
-
-    def checkpoint(self) -> Checkpoint | None:
-        return self.inner.checkpoint()
-
-    def lock(self, key: str, byte: int) -> Lock | None:
-        return self.inner.lock(key, byte)
-
-    def allocate(self, key: str, size: int) -> None:
-        self.inner.allocate(key, size)
-
-    def space(self) -> Space:
-        return self.inner.space()
+    stat = _hand_on(Driver.stat)
+    open = _hand_on(Driver.open)
+    create = _hand_on(Driver.create)
+    append = _hand_on(Driver.append)
+    link = _hand_on(Driver.link)
+    rename = _hand_on(Driver.rename)
+    exchange = _hand_on(Driver.exchange)
+    unlink = _hand_on(Driver.unlink)
+    mkdir = _hand_on(Driver.mkdir)
+    rmdir = _hand_on(Driver.rmdir)
+    crosses_mount = _hand_on(Driver.crosses_mount)
+    scan = _hand_on(Driver.scan)
+    sync_file = _hand_on(Driver.sync_file)
+    touch = _hand_on(Driver.touch)
+    sync_dir = _hand_on(Driver.sync_dir)
+    checkpoint = _hand_on(Driver.checkpoint)
+    lock = _hand_on(Driver.lock)
+    allocate = _hand_on(Driver.allocate)
+    space = _hand_on(Driver.space)
 
 
 class ReadOnlyDriver(WrappedDriver):
     """Nothing is changed: what would, raises `ReadOnlyStorage`. So does a lock, which makes its file."""
 
-    def create(self, key: str) -> Writer:
-        raise self._refusal(key)
+    def _refuse(self, *arguments: object, **options: object) -> NoReturn:
+        *_, key = (one for one in arguments if isinstance(one, str))
+        raise ReadOnlyStorage(f"{self.label} is served read-only: {key} can't be changed")
 
-    def append(self, key: str, *, create: bool = True) -> Writer:
-        raise self._refusal(key)
-
-    def link(self, source: str, target: str) -> None:
-        raise self._refusal(target)
-
-    def rename(self, source: str, target: str) -> None:
-        raise self._refusal(target)
-
-    def exchange(self, one: str, other: str) -> None:
-        raise self._refusal(other)
-
-    def unlink(self, key: str) -> None:
-        raise self._refusal(key)
-
-    def mkdir(self, key: str) -> None:
-        raise self._refusal(key)
-
-    def rmdir(self, key: str) -> None:
-        raise self._refusal(key)
+    create = append = link = rename = exchange = unlink = mkdir = rmdir = touch = lock = allocate = _refuse
 
     def sync_file(self, key: str) -> Info:
-        return self.inner.stat(key)
-
-    def touch(self, key: str, mtime_ns: int) -> None:
-        raise self._refusal(key)
+        """Nothing of ours is to be flushed."""
+        return self.stat(key)
 
     def sync_dir(self, key: str) -> None:
-        pass
+        """Nothing of ours is to be flushed."""
 
     def checkpoint(self) -> Checkpoint | None:
+        """None: there is nothing to flush at once."""
         return None
-
-    def lock(self, key: str, byte: int) -> Lock | None:
-        raise self._refusal(key)
-
-    def allocate(self, key: str, size: int) -> None:
-        raise self._refusal(key)
-
-    def _refusal(self, key: str) -> ReadOnlyStorage:
-        return ReadOnlyStorage(f"{self.label} is served read-only: {key} can't be changed")
 
 
 class AliasedDriver(WrappedDriver):
@@ -134,60 +97,32 @@ class AliasedDriver(WrappedDriver):
         super().__init__(inner)
         self.name, self.directory = name, directory
 
+    open = _hand_on_inside(Driver.open)
+    create = _hand_on_inside(Driver.create)
+    append = _hand_on_inside(Driver.append)
+    link = _hand_on_inside(Driver.link)
+    rename = _hand_on_inside(Driver.rename)
+    exchange = _hand_on_inside(Driver.exchange)
+    unlink = _hand_on_inside(Driver.unlink)
+    mkdir = _hand_on_inside(Driver.mkdir)
+    rmdir = _hand_on_inside(Driver.rmdir)
+    crosses_mount = _hand_on_inside(Driver.crosses_mount)
+    sync_file = _hand_on_inside(Driver.sync_file)
+    touch = _hand_on_inside(Driver.touch)
+    sync_dir = _hand_on_inside(Driver.sync_dir)
+    lock = _hand_on_inside(Driver.lock)
+    allocate = _hand_on_inside(Driver.allocate)
+
     def stat(self, key: str) -> Info:
-        return self.inner.stat(self._inner_key(key or self.name))
-
-    def open(self, key: str) -> Reader:
-        return self.inner.open(self._inner_key(key))
-
-    def create(self, key: str) -> Writer:
-        return self.inner.create(self._inner_key(key))
-
-    def append(self, key: str, *, create: bool = True) -> Writer:
-        return self.inner.append(self._inner_key(key), create=create)
-
-    def link(self, source: str, target: str) -> None:
-        self.inner.link(self._inner_key(source), self._inner_key(target))
-
-    def rename(self, source: str, target: str) -> None:
-        self.inner.rename(self._inner_key(source), self._inner_key(target))
-
-    def exchange(self, one: str, other: str) -> None:
-        self.inner.exchange(self._inner_key(one), self._inner_key(other))
-
-    def unlink(self, key: str) -> None:
-        self.inner.unlink(self._inner_key(key))
-
-    def mkdir(self, key: str) -> None:
-        self.inner.mkdir(self._inner_key(key))
-
-    def rmdir(self, key: str) -> None:
-        self.inner.rmdir(self._inner_key(key))
-
-    def crosses_mount(self, key: str) -> bool:
-        return self.inner.crosses_mount(self._inner_key(key))
+        """The root "" is the directory."""
+        return self.inner.stat(self.inner_key(key or self.name))
 
     def scan(self, key: str) -> list[Entry]:
-        if not key:
-            return []  # the name may have several components; who wants to know it asks the store
-        return self.inner.scan(self._inner_key(key))
+        """Nothing of the root "": the name may have several components. The store knows it."""
+        return self.inner.scan(self.inner_key(key)) if key else []
 
-    def sync_file(self, key: str) -> Info:
-        return self.inner.sync_file(self._inner_key(key))
-
-    def touch(self, key: str, mtime_ns: int) -> None:
-        self.inner.touch(self._inner_key(key), mtime_ns)
-
-    def sync_dir(self, key: str) -> None:
-        self.inner.sync_dir(self._inner_key(key))
-
-    def lock(self, key: str, byte: int) -> Lock | None:
-        return self.inner.lock(self._inner_key(key), byte)
-
-    def allocate(self, key: str, size: int) -> None:
-        self.inner.allocate(self._inner_key(key), size)
-
-    def _inner_key(self, key: str) -> str:
+    def inner_key(self, key: str) -> str:
+        """The key for the driver inside. Raises NotFound for one outside of the directory."""
         if key == self.name:
             return self.directory
         if not key.startswith(f"{self.name}/"):
