@@ -109,8 +109,8 @@ SEE_OS_ERRORS = {
     "storage/bucket/objects/connection.py",  # the files of credentials
     "jobs/imports/sources.py",  # each call says why its source can't be read
     "jobs/imports/job.py",  # --link: what can't be linked is copied
-    "jobs/local/link.py",  # for it
-    "jobs/textfile.py",  # the file of --metrics-file, for the command line
+    "jobs/local/jobs.py",  # for it
+    "jobs/metrics.py",  # the file of --metrics-file, for the command line
 }
 """What works on files without a driver, below http/ and cli/: here an error of the system is seen, and translated."""
 

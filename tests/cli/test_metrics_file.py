@@ -150,7 +150,7 @@ def test_a_file_that_can_not_be_written_changes_nothing_about_the_run(root: Path
 
 def test_jobs_that_end_at_the_same_time_are_all_counted(file: Path) -> None:
     script = (
-        "import sys; from zotctl.jobs.textfile import write; from zotctl.jobs.report import Report\n"
+        "import sys; from zotctl.jobs.metrics import write; from zotctl.jobs.report import Report\n"
         "for _ in range(50): write(sys.argv[1], Report('gc', '1'), ())"
     )
     children = [subprocess.Popen([sys.executable, "-c", script, str(file)]) for _ in range(4)]

@@ -18,8 +18,7 @@ from tests.stores import push_blob, push_image, store_over
 from tests.tools import missing, need
 from zotctl.errors import BlobUnknown, IoFailed, NoSpace, ReadOnlyStorage, StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of

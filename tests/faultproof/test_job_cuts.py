@@ -16,13 +16,11 @@ from tests.faultproof.powercut import Watched
 from tests.stores import push_blob, push_image, store_over
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc, restore
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.trash import restore
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.local.protocol import local_of

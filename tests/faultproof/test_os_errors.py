@@ -17,7 +17,7 @@ import pytest
 import zotctl.cli
 import zotctl.cli.app
 import zotctl.cli.jobs
-import zotctl.jobs.priority
+import zotctl.jobs.run
 from tests.faultproof.os_errors import OsErrors
 from tests.stores import push_blob, push_image, store_over
 from zotctl.config import RootConfig
@@ -89,7 +89,7 @@ def test_a_root_that_goes_away_while_it_is_opened_is_no_store(made: Path) -> Non
 def test_no_failed_call_ends_a_job_as_a_bug(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: list[str], onward: bool
 ) -> None:
-    monkeypatch.setattr(zotctl.jobs.priority, "give_way", lambda: None)
+    monkeypatch.setattr(zotctl.jobs.run, "give_way", lambda: None)
     monkeypatch.setattr(zotctl.cli.jobs, "_stop_on_signals", lambda: None)
     for number in NUMBERS if EVERY else (errno.EIO, errno.ENOENT):
         for at in count(5, STRIDE):

@@ -17,7 +17,7 @@ from tests.stores import push_blob, store_over
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import BlobUploadUnknown
 from zotctl.jobs.ages import Ages
-from zotctl.jobs.bucket.ahead import PLACE, REMEMBERED, Ahead
+from zotctl.jobs.bucket.eligibility import PLACE, REMEMBERED, Ahead
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys

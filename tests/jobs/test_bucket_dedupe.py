@@ -29,9 +29,8 @@ from zotctl.jobs.bucket import dedupe as bucket_dedupe
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import gc
+from zotctl.jobs.gc import gc, gc_settings
 from zotctl.jobs.report import Report
-from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store, keys

@@ -23,8 +23,7 @@ from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import verify
 from zotctl.jobs.dedupe import DedupeOptions
 from zotctl.jobs.dedupe import dedupe as share
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys

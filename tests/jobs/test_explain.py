@@ -11,7 +11,7 @@ from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image
 from zotctl.config import Policy, Retention
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of

@@ -17,11 +17,9 @@ from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.errors import BlobUnknown, HeldElsewhere, ManifestUnknown, OutcomeUnknown
 from zotctl.jobs.bucket.deletion import Batches, Candidate, split
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.gc_plan import Planner
+from zotctl.jobs.gc import GcOptions, Planner, gc, list_trash, restore
 from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
-from zotctl.jobs.trash import list_trash, restore
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST

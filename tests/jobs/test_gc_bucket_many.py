@@ -14,7 +14,7 @@ from tests.counting import Counted, InFlight
 from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand
 from tests.stores import bucket_store, probed, push_blob, push_image
-from zotctl.jobs.bucket.collector import AT_ONCE, Progress
+from zotctl.jobs.bucket.gc import AT_ONCE, Progress
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run, Stopped

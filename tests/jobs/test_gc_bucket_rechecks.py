@@ -14,13 +14,10 @@ from tests.jobs.test_gc import Hand, collect
 from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, with_two_copies
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
-from zotctl.jobs.bucket.active_uploads import ActiveBucketUploads
-from zotctl.jobs.bucket.ahead import Ahead
 from zotctl.jobs.bucket.deletion import Batches, Candidate
-from zotctl.jobs.bucket.eligibility import Eligibility, Reached
-from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
+from zotctl.jobs.bucket.eligibility import SLACK, ActiveBucketUploads, Ahead, Eligibility, FirstUnreachable, Reached
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.local.leftovers import GREATEST_AGE, JUST_BEGUN
+from zotctl.jobs.local.gc import GREATEST_AGE, JUST_BEGUN
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys

@@ -15,11 +15,10 @@ from tests.stores import push_image
 from zotctl.errors import Referenced
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc import gc
+from zotctl.jobs.gc import gc, gc_settings
 from zotctl.jobs.report import Finding, Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
-from zotctl.jobs.settings import gc_settings
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.facts import DAMAGED_REASON as ASIDE

@@ -9,12 +9,12 @@ from tests.faults import Meanwhile
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_blob, push_image
 from zotctl.errors import Busy
-from zotctl.jobs.gc_plan import GcOptions
-from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.ages import GREATEST_AGE
+from zotctl.jobs.gc import GcOptions
+from zotctl.jobs.local import gc as local_gc
+from zotctl.jobs.local.gc import ActiveUploads
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.jobs.uploads import GREATEST_AGE
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.local.protocol import local_of
@@ -118,7 +118,7 @@ def test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock(place
     lock = place.driver.lock(keys.LOCK, lock_byte("a"))
     assert lock is not None
     with pytest.raises(Busy):
-        leftovers.remove_index_temps(place.store.roots[0], "a", DELAY, place.ages())
+        local_gc.remove_index_temps(place.store.roots[0], "a", DELAY, place.ages())
     assert place.exists(f"a/{keys.INDEX_TEMP_PREFIX}used")
     lock.release()
     place.collect()
@@ -185,7 +185,7 @@ def test_a_pool_entry_is_looked_at_again_before_it_goes(place: Place, released_a
         lambda key: key == keys.pool(STRAY), released_at,
     )  # fmt: skip
     run = Run("gc", place.open(driver))
-    leftovers.sweep(run, run.roots[0], DELAY, place.ages())
+    local_gc.sweep(run, run.roots[0], DELAY, place.ages())
     assert driver.done
     assert place.exists(keys.pool(STRAY))
 

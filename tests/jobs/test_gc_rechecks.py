@@ -12,11 +12,9 @@ from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import drop_rows, push_blob, push_image, push_index
 from zotctl.errors import ManifestUnknown, NameUnknown, Referenced
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.local import gc as local_gc
-from zotctl.jobs.local.gc import Chosen, purge
-from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.local.gc import ActiveUploads, Chosen, purge
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -583,7 +581,7 @@ class TestHistory:
         def act(*_: object) -> None:
             place.tool_writes(images.image("thing"), "v2", mediaType="application/vnd.thing.v1+json")
 
-        monkeypatch.setattr(local_gc.leftovers, "remove_index_temps", act)
+        monkeypatch.setattr(local_gc, "remove_index_temps", act)
         place.collect()
         assert self.size(place) == before
 

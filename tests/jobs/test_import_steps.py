@@ -20,7 +20,7 @@ from zotctl.errors import NoSpace
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.sources import MOVED
-from zotctl.jobs.local import link
+from zotctl.jobs.local import jobs as local_jobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -194,7 +194,7 @@ def test_a_tag_that_is_moved_tells_the_history_what_it_was_before(store: Store, 
 @pytest.mark.parametrize("what", ["another user", "not to be read by its owner", "another device"])
 def test_link_takes_only_what_the_servers_can_read(store: Store, source: Path, what: str) -> None:
     found = blob_file(source, LAYER).stat()
-    link.require_linkable(store.roots[0], found)
+    local_jobs.require_linkable(store.roots[0], found)
     fields: list[Any] = list(found)
     if what == "another user":
         fields[4] += 1
@@ -203,7 +203,7 @@ def test_link_takes_only_what_the_servers_can_read(store: Store, source: Path, w
     else:
         fields[0] &= ~0o400
     with pytest.raises(OSError):
-        link.require_linkable(store.roots[0], os.stat_result(fields))
+        local_jobs.require_linkable(store.roots[0], os.stat_result(fields))
 
 
 # -- what stops a run, and what takes nothing ------------------------------------------------------

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from zotctl.jobs.priority import NICENESS
+from zotctl.jobs.run import NICENESS
 
 SAY = """
 import os
 from pathlib import Path
-from zotctl.jobs.priority import give_way
+from zotctl.jobs.run import give_way
 os.nice({before} - os.nice(0))
 give_way()
 group = Path("/proc/self/autogroup")

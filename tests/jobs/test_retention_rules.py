@@ -8,9 +8,8 @@ import pytest
 
 from tests import images
 from zotctl.config import Keep, KeepTags, Policy, Retention
-from zotctl.jobs.attachments import Attachments
+from zotctl.jobs.reachable import Attachments, Reachable
 from zotctl.jobs.retention import Rules, decide, foreign_untagged
-from zotctl.jobs.walk import Reachable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST

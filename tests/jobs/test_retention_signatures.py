@@ -8,8 +8,7 @@ import pytest
 
 from tests.jobs.retaining import KINDS, NAME, Place, cosign_tag, keep, places
 from zotctl.config import Keep, KeepTags, Policy, Retention
-from zotctl.jobs.gc import GcOptions
-from zotctl.jobs.gc_plan import Planner
+from zotctl.jobs.gc import GcOptions, Planner
 from zotctl.jobs.retention import Drop, Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest

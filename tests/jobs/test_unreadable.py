@@ -15,10 +15,9 @@ from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc import gc
+from zotctl.jobs.gc import gc, gc_settings
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.settings import gc_settings
 from zotctl.storage.driver import Entry
 
 SETTINGS = gc_settings()

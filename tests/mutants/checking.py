@@ -430,7 +430,7 @@ MUTANTS = [
         kinds.FOREIGN,
         "I14",
         "undo leaves repositories that are links",
-        "jobs/local/undo.py",
+        "jobs/local/dedupe.py",
         "if run.owns(root, name):",
         "if True:",
         STEPS + "test_undo_leaves_a_repository_that_is_a_link",

@@ -45,7 +45,7 @@ MUTANTS = [
         kinds.INTENTS,
         "I11",
         "a run that is cut short goes on behind what is done without a gap",
-        "jobs/bucket/collector.py",
+        "jobs/bucket/gc.py",
         "            while self._begun and self._begun[0] in self._ended:\n",
         "            self._begun.remove(name)\n            self._begun.appendleft(name)\n"
         "            while self._begun and self._begun[0] in self._ended:\n",
@@ -56,7 +56,7 @@ MUTANTS = [
         kinds.INTENTS,
         "I6",
         "deletes are signed and carried out for one batch at a time",
-        "jobs/bucket/collector.py",
+        "jobs/bucket/gc.py",
         "        with self._deleting:\n            self._carry_out(candidates)",
         "        self._carry_out(candidates)",
         MANY + "test_batches_are_deleted_one_after_the_other",

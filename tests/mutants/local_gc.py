@@ -55,7 +55,7 @@ MUTANTS = [
         kinds.EARLY,
         "I4",
         "rows are judged again on the index.json that is replaced",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         "done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])",
         "done = drops",
         "tests/jobs/test_gc_rechecks.py::test_a_row_that_got_a_tag_since_the_plan_is_not_dropped",
@@ -108,7 +108,7 @@ MUTANTS = [
         kinds.FAULTS,
         "I5",
         "with a fault in marking, no row goes either",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         ("            self._refuse(marks)\n            return None\n"),
         "            self._refuse(marks)\n",
         "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_is_unknown",
@@ -118,7 +118,7 @@ MUTANTS = [
         kinds.FAULTS,
         "I15",
         "a repository that is left alone makes exit code 5",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         "        self._run.report.codes.append(5)\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_is_unknown",
@@ -268,7 +268,7 @@ MUTANTS = [
         kinds.DELAY,
         "I6",
         "never for less than the delay",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         "return max(self.delay, self.trash or 0.0)",
         "return self.trash or self.delay",
         "tests/jobs/test_gc_rechecks.py::test_a_trash_may_keep_longer_than_the_delay_and_never_shorter",
@@ -358,7 +358,7 @@ MUTANTS = [
         kinds.APPEARED,
         "I5",
         "a fault that is seen in the commit stops it",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         (
             "            if marks.faults:\n"
             "                return  # what a manifest that can't be read needs, is not known (I5)\n"
@@ -371,7 +371,7 @@ MUTANTS = [
         kinds.RETENTION,
         "I5",
         "a tag that goes is in the history before, so that a delay runs",
-        "jobs/gc_plan.py",
+        "jobs/gc.py",
         (
             "                if drop.tag is not None:\n"
             '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})'

@@ -32,13 +32,11 @@ from zotctl.errors import (
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.local.gc import Chosen, purge
-from zotctl.jobs.local.leftovers import ActiveUploads, sweep
+from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.local.gc import ActiveUploads, Chosen, purge, sweep
+from zotctl.jobs.reachable import ReachableBlobs
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
-from zotctl.jobs.trash import restore
-from zotctl.jobs.walk import ReachableBlobs
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store, keys
 from zotctl.storage.local.protocol import local_of

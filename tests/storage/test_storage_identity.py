@@ -29,7 +29,8 @@ from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.sources import MOVED
-from zotctl.jobs.local import leftovers, link
+from zotctl.jobs.local import gc as local_gc
+from zotctl.jobs.local import jobs as local_jobs
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
@@ -402,7 +403,7 @@ def test_a_name_in_tmp_is_as_old_as_the_link_and_not_as_the_file(memory: MemoryD
         writer.dress(None, LONG_AGO)
     memory.link(A, keys.tmp("held"))
     run = Run("gc", store)
-    leftovers.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now(), run.clock))
+    local_gc.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now(), run.clock))
     assert memory.stat(keys.tmp("held")).nlink == 2
 
 
@@ -606,8 +607,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
     written to between the two."""
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
     path = blob_file(source, LAYER)
-    require: Any = link.require_linkable
-    publish: Any = link._link_open
+    require: Any = local_jobs.require_linkable
+    publish: Any = local_jobs._link_open
     if how == "swapped":
         path.write_bytes(ROTTEN)
 
@@ -622,8 +623,8 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
             path.write_bytes(ROTTEN)
         publish(fd, target)
 
-    monkeypatch.setattr(link, "require_linkable", swap)
-    monkeypatch.setattr(link, "_link_open", write)
+    monkeypatch.setattr(local_jobs, "require_linkable", swap)
+    monkeypatch.setattr(local_jobs, "_link_open", write)
     report = run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER

@@ -14,11 +14,9 @@ from tests.jobs.layouts import blob, flip, run_scrub, store_of
 from tests.storage.mounting import mount_at
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, ReadOnly
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc, restore
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.trash import restore
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver

@@ -32,8 +32,7 @@ from zotctl.errors import (
     Unavailable,
     ZotctlError,
 )
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, open_store, remember_roots

@@ -31,8 +31,7 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of

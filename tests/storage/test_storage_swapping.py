@@ -14,8 +14,7 @@ from tests.faults import Call, Crash, FailOn, Faults
 from tests.jobs.layouts import blob, store_of
 from tests.stores import push_image, store_over
 from zotctl.errors import IoFailed, NoSpace
-from zotctl.jobs.gc import gc
-from zotctl.jobs.gc_plan import GcOptions
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.storage import Store, keys

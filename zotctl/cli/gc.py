@@ -106,17 +106,15 @@ def gc(
     def work(run: Run) -> None:
         from zotctl.jobs import explain as explaining
         from zotctl.jobs import gc as collecting
-        from zotctl.jobs import trash
-        from zotctl.jobs.settings import gc_settings
 
         which = untagged.value if untagged else None
-        settings = gc_settings(delay=chosen, untagged=which, trust_clock=trust_clock)
+        settings = collecting.gc_settings(delay=chosen, untagged=which, trust_clock=trust_clock)
         if explain is not None:
             explaining.explain(run, explain, settings)
         elif restore is not None:
-            trash.restore(run, restore)
+            collecting.restore(run, restore)
         elif list_trash:
-            trash.list_trash(run)
+            collecting.list_trash(run)
         else:
             collecting.gc(run, settings)
             if dry_run and exit_code and run.report.items:

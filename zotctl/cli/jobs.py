@@ -214,8 +214,7 @@ def run_job(
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code."""
     from zotctl.cli.sinks import sink_for
-    from zotctl.jobs.priority import give_way
-    from zotctl.jobs.run import Run
+    from zotctl.jobs.run import Run, give_way
     from zotctl.storage import open_store
 
     give_way()
@@ -244,7 +243,7 @@ def run_job(
 
 def count(path: str, report: Report, roots: Sequence[Root]) -> None:
     """Add a run that has ended to the file of metrics. That this fails changes nothing about the run."""
-    from zotctl.jobs.textfile import write
+    from zotctl.jobs.metrics import write
 
     try:
         write(path, report, roots)

@@ -40,7 +40,7 @@ def main(config: Config, life: int, counted: SharedText | None = None) -> int:
     """Run the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
 
     `counted`: the metrics of their runs."""
-    from zotctl.jobs.priority import give_way
+    from zotctl.jobs.run import give_way
     from zotctl.jobs.schedule import Schedule
 
     give_way()

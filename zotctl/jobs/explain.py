@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from zotctl.errors import DigestInvalid, NameInvalid, NotFound, UsageError
 from zotctl.jobs.gc import GcOptions, Settings
+from zotctl.jobs.reachable import Reachable, mark
 from zotctl.jobs.retention import decide
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
-from zotctl.jobs.walk import Reachable, mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
 from zotctl.storage.facts import Fault

@@ -1,4 +1,5 @@
-"""What runs of jobs come to, as metrics: in `serve`, and in the file of --metrics-file.
+"""What runs of jobs come to, as metrics: in `serve`, and in the file of --metrics-file, which the textfile collector of
+a node exporter reads.
 
 The text is all that is remembered from one run to the next: counters go on where it ended, and the time of the last
 success outlives a failure.
@@ -6,8 +7,10 @@ success outlives a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -135,3 +138,45 @@ class _All(Collector):
 
 def _sorted(labels: dict[str, str]) -> Labels:
     return tuple(sorted(labels.items()))
+
+
+# -- the file of --metrics-file -------------------------------------------------------------------
+
+
+def write(path: str, report: Report, roots: Iterable[Root]) -> None:
+    """Add a run to what the file tells. It is replaced as a whole, so that no reader sees half of it. Raises
+    OSError."""
+    path = os.path.realpath(path)
+    with _alone(os.path.dirname(path)):
+        totals = Totals(_text(path))
+        totals.add(report, roots)
+        _replace(path, totals.text())
+
+
+@contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Several jobs may share a file: no run is lost. Where a directory can't be locked, that is a matter of luck."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _text(path: str) -> str:
+    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""
+
+
+def _replace(path: str, text: bytes) -> None:
+    temp = f"{path}.tmp"
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)  # whatever cron's umask: the exporter is another user
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    os.rename(temp, path)

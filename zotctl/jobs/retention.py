@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zotctl.config import Keep, KeepTags, Policy, Retention
-from zotctl.jobs.attachments import Attachments
+from zotctl.jobs.reachable import Attachments, Reachable
 from zotctl.jobs.run import matches
-from zotctl.jobs.walk import Reachable
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import Row
 

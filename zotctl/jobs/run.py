@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from wcmatch import glob
@@ -13,10 +15,54 @@ from wcmatch import glob
 import zotctl
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
-from zotctl.jobs.throttle import Throttle
 from zotctl.storage import Store, keys
+from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import no_answer
 from zotctl.storage.root import Root
+
+
+class Throttle:
+    """`rate` in bytes, or whatever is taken, a second; None: as fast as it goes."""
+
+    def __init__(self, rate: int | None, clock: Clock) -> None:
+        self._rate, self._clock = rate, clock
+        self._mutex = threading.Lock()
+        self._free_at = clock.elapsed()
+
+    def piece(self, most: int) -> int:
+        """How much to read at a time, so that the pace is even: a sixteenth of a second's worth at most."""
+        return max(1, min(most, self._rate // 16)) if self._rate else most
+
+    def take(self, size: int) -> None:
+        """Wait until so many bytes are allowed."""
+        if not self._rate:
+            return
+        with self._mutex:
+            now = self._clock.elapsed()
+            wait = max(0.0, self._free_at - now)
+            self._free_at = max(self._free_at, now) + size / self._rate
+        if wait:
+            self._clock.sleep(wait)
+
+
+NICENESS = 10
+"""A tenth of what a server gets: enough to come to an end beside one that is never idle, and not to stand for
+long where the lock of a repository is held."""
+_AUTOGROUP = Path("/proc/self/autogroup")
+
+
+def give_way() -> None:
+    """Lower the priority of this process, that of its disk accesses with it; one that is lower stays.
+
+    Linux weighs whole sessions against each other first (sched(7), "The autogroup feature"), and what a job's
+    niceness means ends there. So a job that has a session of its own, as under cron or systemd, lowers that too.
+    """
+    with suppress(OSError):
+        os.nice(max(0, NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            _AUTOGROUP.write_text(str(NICENESS))
+
 
 _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
 

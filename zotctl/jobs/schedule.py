@@ -17,10 +17,9 @@ from zotctl.errors import StorageError, ZotctlError
 from zotctl.jobs.check.hints import hints
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
-from zotctl.jobs.gc import gc
+from zotctl.jobs.gc import gc, gc_settings
 from zotctl.jobs.report import Report, Silent
 from zotctl.jobs.run import Run
-from zotctl.jobs.settings import gc_settings
 from zotctl.storage import Store
 from zotctl.storage.root import Root
 

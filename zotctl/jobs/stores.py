@@ -15,7 +15,7 @@ from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
     from zotctl.jobs.dedupe import DedupeOptions
-    from zotctl.jobs.gc_plan import GcOptions
+    from zotctl.jobs.gc import GcOptions
     from zotctl.jobs.run import Run
 
 

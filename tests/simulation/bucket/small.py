@@ -14,8 +14,8 @@ from tests.simulation.bucket.machine import Late, Process
 from tests.simulation.bucket.scheduler import Actor, Failure, Plan, run, tick
 from tests.simulation.exhaustive import Guided, all_paths
 from zotctl.jobs.bucket.deletion import Batches, Candidate
+from zotctl.jobs.reachable import mark
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import mark
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext

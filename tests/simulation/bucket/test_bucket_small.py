@@ -15,7 +15,7 @@ from tests.simulation.bucket.small import all_schedules, batch_deleter, each_fau
 from tests.simulation.content import M0, M1, M5
 from tests.simulation.test_simulation import DEEP
 from zotctl.jobs.bucket.deletion import Candidate, Deletion
-from zotctl.jobs.walk import ReachableBlobs
+from zotctl.jobs.reachable import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S

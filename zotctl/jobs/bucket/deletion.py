@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
-from zotctl.jobs.walk import ReachableBlobs
+from zotctl.jobs.reachable import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S

@@ -3,15 +3,144 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 
-from zotctl.jobs.bucket.active_uploads import ActiveBucketUploads
-from zotctl.jobs.bucket.ahead import Ahead
-from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
+from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
+from zotctl.jobs.ages import GREATEST_AGE, JUST_BEGUN
 from zotctl.jobs.run import Run
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest
+from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.uploads.state import read_head
+from zotctl.storage.keys import parse_upload_id
+
+SLACK = 2.0
+"""Seconds: times of a server have whole seconds, and so have differences of two of them, rounded both ways."""
+
+
+class FirstUnreachable:
+    """Times in seconds since 1970 by the server's clock, under the key of what is unreachable."""
+
+    def __init__(self, context: BucketContext, name: str, *, there: bool = True) -> None:
+        """`there` False: an earlier run has left nothing, so it is not looked for; left meanwhile by another one, it
+        is not replaced, and what this run sees is dropped (docs/design/bucket.md#collection)."""
+        self._context, self._name, self._key = context, name, keys.first_seen(name)
+        self._etag, self._before = "", dict[str, float]()
+        self._now: dict[str, float] = {}
+        if not there:
+            return
+        with suppress(NotFound):
+            got = context.objects.get(self._key)
+            assert got is not None
+            self._etag, self._before = got[0].etag, _parse(got[1])
+
+    def note(self, key: str, now: float) -> float:
+        """It is unreachable in this run, too; since when."""
+        return self._now.setdefault(key, min(self._before.get(key, now), now))
+
+    def is_new(self, key: str) -> bool:
+        return key not in self._before
+
+    def again(self, key: str, now: float) -> None:
+        """It was reserved since, so that it may have been reachable between two runs."""
+        self._now[key] = now
+
+    def at(self, key: str) -> float | None:
+        """As an earlier run has left it."""
+        return self._before.get(key)
+
+    def gone(self, key: str) -> None:
+        self._now.pop(key, None)
+
+    def keep(self, since: float) -> None:
+        """What this run has not come to, and was first seen since then, stays as it was."""
+        self._now = {key: at for key, at in self._before.items() if at >= since} | self._now
+
+    def save(self) -> None:
+        """What was not noted in this run was reachable, or is gone."""
+        if self._now == self._before:
+            return
+        body = json.dumps({"name": self._name, "seen": self._now}).encode()
+        with suppress(Changed, OutcomeUnknown):
+            if self._now or not self._etag:
+                self._context.objects.put(self._key, body, match=self._etag, absent=not self._etag)
+            else:
+                self._context.objects.delete(self._key)
+
+
+def _parse(body: bytes) -> dict[str, float]:
+    """Nothing, if it is nothing that we have written."""
+    try:
+        return {str(key): float(at) for key, at in load_json(body)["seen"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+PLACE = "_ahead"
+"""No name of a repository."""
+LONG_AGO = 0.0
+REMEMBERED = 30 * 86400.0
+
+
+class Ahead:
+    """In one run on one root. `now`: by the server's clock; `at_once`: the delay is zero. Any thread may ask."""
+
+    def __init__(self, context: BucketContext, now: float, *, at_once: bool) -> None:
+        self._context, self.now, self._at_once = context, now, at_once
+        self._seen: FirstUnreachable | None = None
+        self._mutex = threading.Lock()
+
+    def modified(self, found: Object) -> float:
+        """When it was written, at the most; in seconds since 1970."""
+        if not found.is_ahead:
+            return found.modified
+        if self._at_once:
+            return LONG_AGO
+        with self._mutex:
+            # A request, once, and only where there is such a thing.
+            self._seen = self._seen or FirstUnreachable(self._context, PLACE)
+            return self._seen.note(f"{found.key} {int(found.modified)}", self.now)
+
+    def age(self, found: Object) -> float:
+        """Seconds."""
+        return self.now - self.modified(found) if found.is_ahead else found.age
+
+    def save(self) -> None:
+        """Not every run comes to everything: what was not met is remembered for a while."""
+        if self._seen is not None:
+            self._seen.keep(self.now - REMEMBERED)
+            self._seen.save()
+
+
+class ActiveBucketUploads:
+    """As they were when a run began. A session was renewed by the server's clock, and begun by that of the host that
+    took it, which only says how far back to spare."""
+
+    def __init__(self, context: BucketContext, delay: float, ahead: Ahead | None = None) -> None:
+        """`ahead` None: only to look."""
+        ahead = ahead or Ahead(context, context.objects.date(), at_once=not delay)
+        self._context, self._ahead = context, ahead
+        self._began: dict[str, float] = {}
+        for found in context.objects.list(f"{keys.UPLOADS}/"):
+            if ahead.age(found) < max(delay, JUST_BEGUN):
+                self._learn(found.key)
+
+    def _learn(self, key: str) -> None:
+        with suppress(NotFound, BlobUploadUnknown, ValueError):
+            session = read_head(found := self._context.objects.head(key))
+            started = min(parse_upload_id(session.id).started, self._ahead.modified(found))
+            if self._ahead.now - started < GREATEST_AGE:
+                self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
+
+    def since(self, name: str) -> float:
+        """When the oldest one of a repository began; infinity without one."""
+        return self._began.get(name, float("inf"))
+
 
 SHARED_BY_ZOT = "zot has deduplicated this bucket, so nothing is freed: run `zotctl dedupe --undo` first"
 

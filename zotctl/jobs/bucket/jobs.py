@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from zotctl.jobs.bucket.collector import BucketCollector
 from zotctl.jobs.bucket.dedupe import deduplicating
-from zotctl.jobs.bucket.explain import fate
-from zotctl.jobs.bucket.probe import probe
+from zotctl.jobs.bucket.eligibility import SHARED_BY_ZOT, SLACK, Eligibility, FirstUnreachable
+from zotctl.jobs.bucket.gc import BucketCollector
+from zotctl.jobs.report import time_of
+from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Deduplicate, OtherClock
 from zotctl.oci.digest import Digest
+from zotctl.storage import keys
+from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.probe import Abilities
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.clock import Clock
 from zotctl.storage.file_identity import HeldFile
@@ -20,8 +24,73 @@ from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
     from zotctl.jobs.dedupe import DedupeOptions
-    from zotctl.jobs.gc_plan import GcOptions
+    from zotctl.jobs.gc import GcOptions
     from zotctl.jobs.run import Run
+
+
+# -- gc --explain ---------------------------------------------------------------------------------
+
+
+def fate(run: Run, root: Root, name: str, digest: Digest, delay: float) -> Iterator[dict[str, object]]:
+    """For its own copy, and for the pool's if the repository holds it."""
+    context, judge = bucket_of(root).context, Eligibility(run, bucket_of(root).context, delay)
+    reservation = context.head(keys.reservation(digest, name))
+    if (own := context.head(keys.blob(name, digest))) is not None:
+        if bucket_of(root).stubs.remain():
+            yield {"verdict": "kept", "why": SHARED_BY_ZOT}
+            return
+        yield _item(judge, name, own, reservation, FirstUnreachable(context, name).at(own.key))
+    elif reservation is not None and (shared := context.head(keys.shared(digest))) is not None:
+        others = [other for other in bucket_of(root).grants.of_digest(digest) if other != name]
+        seen = FirstUnreachable(context, keys.SHARED)
+        since = [at for key in (shared.key, reservation.key) if (at := seen.at(key)) is not None]
+        yield _item(judge, name, shared, reservation, max(since, default=None), others)
+
+
+def _item(
+    judge: Eligibility,
+    name: str,
+    blob: Object,
+    reservation: Object | None,
+    seen: float | None,
+    others: list[str] | None = None,
+) -> dict[str, object]:
+    newest = max(blob.modified, reservation.modified if reservation else 0.0)
+    why = "no manifest reaches it"
+    if others:
+        why += f" here; its bytes stay in the pool while others need them: {', '.join(others)}"
+    if not judge.is_old(name, blob):
+        why += "; it is younger than the delay, or than an upload into this repository that is still moving"
+    if seen is not None and newest + judge.window + SLACK > seen:
+        why, seen = f"{why}; it was asked for since it was seen, so its delay begins anew", None
+    found: dict[str, object] = {"verdict": "goes", "why": why}
+    if seen is not None:
+        found["first_seen_at"] = time_of(seen)
+    begins = seen if seen is not None else max(judge.now, newest + judge.delay)
+    return found | {"purged_after_at": time_of(begins + judge.delay)}
+
+
+# -- verify --probe -------------------------------------------------------------------------------
+
+
+def probe(root: Root) -> tuple[dict[str, Any], str]:
+    """The answers by ability, and what they mean."""
+    able = bucket_of(root).maintenance.try_out()
+    return able._asdict(), verdict_of(able)
+
+
+def verdict_of(able: Abilities) -> str:
+    """What that means for who runs a registry on it."""
+    if able.keeps_halves:
+        return "not fit: it keeps half of an object when a connection ends in the middle of a put"
+    if able.missing:
+        return f"one process only (single_writer), and no job beside it: it lacks {', '.join(able.missing)}"
+    parts = ["good for any number of servers and jobs"]
+    if not able.signed_deletes:
+        parts.append("gc and dedupe need single_writer, and all servers stopped: deletes that were signed don't expire")
+    if not able.checksum:
+        parts.append("what is damaged on its way is found by scrub only: it verifies no checksum")
+    return "; ".join(parts)
 
 
 class BucketJobs:

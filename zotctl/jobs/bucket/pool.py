@@ -13,9 +13,8 @@ from itertools import groupby
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NotFound, StorageError
 from zotctl.jobs.bucket.deletion import Candidate
-from zotctl.jobs.bucket.eligibility import Eligibility, Reached
-from zotctl.jobs.bucket.first_unreachable import FirstUnreachable
-from zotctl.jobs.walk import mark
+from zotctl.jobs.bucket.eligibility import Eligibility, FirstUnreachable, Reached
+from zotctl.jobs.reachable import mark
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
-from zotctl.jobs.ages import Ages
+from zotctl.jobs.ages import Ages, uploads
 from zotctl.jobs.check.archive import read_whole
 from zotctl.jobs.check.layout import LayoutCheck, StoredBlobs, modes_of, tell
 from zotctl.jobs.check.repository import temporaries
@@ -18,7 +18,6 @@ from zotctl.jobs.check.rules import Remark
 from zotctl.jobs.imports.sources import THE_LAYOUT
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
-from zotctl.jobs.uploads import uploads
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys

@@ -14,19 +14,117 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
-from zotctl.jobs.ages import Ages
-from zotctl.jobs.gc_plan import GcOptions, Planner
-from zotctl.jobs.local import leftovers
-from zotctl.jobs.local.leftovers import ActiveUploads
+from zotctl.jobs.ages import GREATEST_AGE, JUST_BEGUN, Ages, uploads
+from zotctl.jobs.gc import GcOptions, Planner
+from zotctl.jobs.reachable import Reachable, ReachableBlobs
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import Reachable, ReachableBlobs
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.digest import Digest, digest_named, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
+
+ZOT_UPLOADS = ".uploads"
+
+
+class ActiveUploads:
+    """The uploads of one root that clients still continue, as they were when a run began. One that
+    begins later is younger than whatever the run may trash."""
+
+    def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
+        """`ages` None: only to look."""
+        self._began: dict[str, float] = {}
+        ages = ages or Ages(root.driver, now, local_of(root).clock, at_once=delay == 0, rehearsed=True)
+        for upload in uploads(root, ages):
+            moving = not ages.is_old(upload.moved, max(delay, JUST_BEGUN))
+            if moving and not ages.is_old(upload.started, GREATEST_AGE):
+                self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
+
+    def since(self, name: str) -> float:
+        """When the oldest one of a repository began; infinity without one."""
+        return self._began.get(keys.name_key(name), float("inf"))
+
+
+def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    """Everything of one root that is older than the grace period and that no client continues."""
+    ages = ages.later(run.clock.now())
+    _sweep_uploads(run, root, delay, ages)
+    _sweep_tmp(root, max(delay, 60.0), ages)
+    _sweep_pool(run, root)
+
+
+def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    for upload in uploads(root, ages):
+        run.check()
+        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):
+            continue
+        with suppress(NotFound):
+            with root.driver.append(upload.key, create=False) as writer:
+                # A request that is writing it holds this lock.
+                if root.driver.capabilities.locks and not writer.try_lock():
+                    continue
+                root.driver.unlink(upload.key)
+            run.item(action="purge_upload", upload=upload.id, size_bytes=upload.size)
+            run.add("uploads")
+            run.add("purged_bytes", upload.size)
+
+
+def _sweep_tmp(root: Root, delay: float, ages: Ages) -> None:
+    for name in _names(root, keys.TMP):
+        info = local_of(root).context.stat(key := keys.tmp(name))
+        # A link into tmp leaves the mtime alone, and moves the ctime.
+        if info is not None and ages.is_old(ages.changed(key, info), delay):
+            local_of(root).context.discard(key)
+
+
+def _sweep_pool(run: Run, root: Root) -> None:
+    """Pool names with one link: the purge drops most in passing, this is for the rest."""
+    if not root.driver.capabilities.links:
+        return
+    for algorithm in _names(root, keys.POOL):
+        for first in _names(root, f"{keys.POOL}/{algorithm}"):
+            run.check()
+            directory = f"{keys.POOL}/{algorithm}/{first}"
+            for encoded in _names(root, directory):
+                if (digest := digest_named(algorithm, encoded)) is None:
+                    continue
+                info = local_of(root).context.stat(keys.pool(digest))
+                if info is not None and info.nlink == 1:
+                    local_of(root).pool.release(digest)
+                    run.add("pool_entries")
+                    run.add("purged_bytes", info.size)
+
+
+def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
+    """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
+    for entry in _names(root, name):
+        key = f"{name}/{entry}"
+        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_owed(key):
+            info = local_of(root).context.stat(key)
+            if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):
+                with local_of(root).context.locks.hold(name):
+                    local_of(root).context.discard(key)
+        elif entry == ZOT_UPLOADS:
+            _remove_zot_uploads(root, key, delay, ages)
+
+
+def _remove_zot_uploads(root: Root, directory: str, delay: float, ages: Ages) -> None:
+    for entry in _names(root, directory):
+        info = local_of(root).context.stat(key := f"{directory}/{entry}")
+        if info is not None and info.is_file and ages.is_old(ages.written(key, info), delay):
+            local_of(root).context.discard(key)
+    with suppress(NotEmpty, NotFound):
+        root.driver.rmdir(directory)
+
+
+def _names(root: Root, directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in root.driver.scan(directory)]
+    except NotFound:
+        return []
+
 
 BATCH = 64
 COMPACT_ABOVE = 1 << 20
@@ -73,7 +171,7 @@ class LocalCollector:
 
     def end(self) -> None:
         if not self._chosen.dry_run(self._run):
-            leftovers.sweep(self._run, self._root, self._chosen.options.delay, self._ages)
+            sweep(self._run, self._root, self._chosen.options.delay, self._ages)
 
 
 class Collection:
@@ -181,7 +279,7 @@ class Collection:
 
     def _keep_house(self) -> None:
         remove_empty(self._root, self._name, self._options.delay, self._ages)
-        leftovers.remove_index_temps(self._root, self._name, self._options.delay, self._ages)
+        remove_index_temps(self._root, self._name, self._options.delay, self._ages)
         if self._local.history.size(self._name) > COMPACT_ABOVE:
             with self._local.context.locks.hold(self._name), suppress(NotFound):
                 marks = self._marker.now()

@@ -8,15 +8,17 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from zotctl.errors import StorageError
-from zotctl.jobs.local import link
-from zotctl.jobs.local.dedupe import deduplicating
-from zotctl.jobs.local.explain import fate
-from zotctl.jobs.local.gc import LocalCollector
+from zotctl.jobs.ages import Ages
+from zotctl.jobs.gc import GcOptions
+from zotctl.jobs.local.dedupe import deduplicating, undoing
+from zotctl.jobs.local.gc import ActiveUploads, LocalCollector
 from zotctl.jobs.local.probe import probe
-from zotctl.jobs.local.restore import LocalTrash
-from zotctl.jobs.local.undo import undoing
+from zotctl.jobs.local.trash import LocalTrash
+from zotctl.jobs.report import time_of
+from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Deduplicate, OtherClock
 from zotctl.oci.digest import Digest
+from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.protocol import local_of
@@ -24,8 +26,66 @@ from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
     from zotctl.jobs.dedupe import DedupeOptions
-    from zotctl.jobs.gc_plan import GcOptions
+    from zotctl.jobs.gc import GcOptions
     from zotctl.jobs.run import Run
+
+
+# -- import-layout --link -------------------------------------------------------------------------
+
+
+def require_linkable(root: Root, info: os.stat_result) -> None:
+    """Raises OSError: the two must share a file system, and servers must be able to read the result."""
+    owner = root.driver.stat(keys.HIDDEN)
+    if not os.path.isdir(root.label) or info.st_dev != owner.dev:
+        raise OSError(0, "it is on another file system")
+    if info.st_uid != owner.uid or not info.st_mode & 0o400:
+        raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
+
+
+def link(root: Root, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
+    """The file that was hashed gets one more name. False: it was changed meanwhile. Raises OSError."""
+    context = local_of(root).context
+    temp = keys.tmp(context.clock.token())
+    _link_open(fd, os.path.join(root.label, temp))
+    try:
+        if not held.is_at(context.stat(temp)):
+            return False
+        local_of(root).blobs.publish(name, digest, temp)
+        return True
+    finally:
+        context.discard(temp)
+
+
+def _link_open(fd: int, path: str) -> None:
+    """One more name for an open file. Outside of the driver, since its first name lies in no root."""
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Without a directory descriptor Python calls link(2), which on Linux would link the link in /proc.
+        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
+# -- gc --explain ---------------------------------------------------------------------------------
+
+
+def fate(run: Run, root: Root, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
+    """Of its file, and of each that lies in the trash."""
+    now, info = run.clock.now(), local_of(root).context.stat(keys.blob(name, digest))
+    if info is not None:
+        began = ActiveUploads(root, options.delay, now).since(name)
+        written = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written("", info)
+        at = written + options.delay
+        why = "no manifest reaches it"
+        if written >= began:
+            why += "; an upload into this repository that began before it is still moving"
+        yield {"verdict": "goes", "why": why, "trashed_after_at": time_of(at), "purged_after_at": time_of(
+            max(at, now) + options.kept)}  # fmt: skip
+    for folder in local_of(root).trash.folders():
+        if folder.name == name and local_of(root).context.stat(keys.trashed(folder.run, name, digest)):
+            at = min(local_of(root).trash.stamp(folder), local_of(root).context.clock.now_ns()) / 1e9 + options.kept
+            why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
+            yield {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
 
 
 class LocalJobs:
@@ -57,10 +117,10 @@ class LocalJobs:
         return undoing(run, roots) if options.undo else deduplicating(run, roots, options.workers)
 
     def require_linkable(self, info: os.stat_result) -> None:
-        link.require_linkable(self._root, info)
+        require_linkable(self._root, info)
 
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
-        return link.link(self._root, name, digest, held, fd)
+        return link(self._root, name, digest, held, fd)
 
     def probe(self) -> tuple[dict[str, Any], str]:
         return probe(self._root)

@@ -1,4 +1,5 @@
-"""Collection of one bucket: each repository by itself, then what they share (docs/design/bucket.md#c1).
+"""Collection of one bucket: each repository by itself, then what they share, then what crashes have left behind
+(docs/design/bucket.md#c1).
 
 Plain reads, without a lock or a reservation, so that what it finds is a plan: `deletion` looks at everything again.
 """
@@ -13,24 +14,67 @@ from contextlib import suppress
 from functools import partial
 
 from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported, ZotctlError
-from zotctl.jobs.bucket import leftovers
+from zotctl.jobs.ages import JUST_BEGUN
 from zotctl.jobs.bucket.deletion import Batches, Candidate
-from zotctl.jobs.bucket.eligibility import SHARED_BY_ZOT, Eligibility, Reached
-from zotctl.jobs.bucket.first_unreachable import SLACK, FirstUnreachable
+from zotctl.jobs.bucket.eligibility import SHARED_BY_ZOT, SLACK, Ahead, Eligibility, FirstUnreachable, Reached
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.gc_plan import GcOptions, Planner
+from zotctl.jobs.gc import GcOptions, Planner
+from zotctl.jobs.reachable import Reachable
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
-from zotctl.jobs.walk import Reachable
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.history import FLUSHED_EVERY
+from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.history import Timeline
 from zotctl.storage.root import Root
+
+
+def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
+    """Everything that is older than the grace period and that no client continues."""
+    _uploads(run, root, max(delay, JUST_BEGUN), ahead)
+    _gone_by(root, keys.INTENTS, ahead)  # of collectors that have died
+    _gone_by(root, keys.TMP, ahead)  # of those who died while they tried out the server
+    if run.whole:
+        _names(root, delay, known, ahead)
+
+
+def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
+    for purged in bucket_of(root).uploads.purge(older_than, ahead.age):
+        run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
+        run.add("uploads")
+        run.add("purged_bytes", purged.size)
+        run.check()
+
+
+def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
+    """Twice as old as an intent that counts, so that no collector is in the middle of it."""
+    objects = bucket_of(root).context.objects
+    for found in objects.list(f"{directory}/"):
+        if ahead.age(found) > 2 * INTENT_LIFETIME_S:
+            objects.delete(found.key)
+
+
+def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
+    """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
+    it is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
+    context = bucket_of(root).context
+    for found in context.objects.list(f"{keys.NAMES}/"):
+        name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
+        if not name or name in known.walked or ahead.age(found) < delay:
+            continue
+        with suppress(StorageError):
+            if context.head(keys.index(name)) is None:
+                context.objects.delete(found.key)
+                context.objects.delete(keys.first_seen(name))
+                context.objects.delete(keys.facts(name))
+                for event in context.objects.list(f"{keys.history(name)}/"):
+                    context.objects.delete(event.key)
+
 
 AT_ONCE = 8
 """Repositories that are collected side by side: a small one is some requests that wait for each other."""
@@ -257,5 +301,5 @@ class BucketCollector:
                 self._take(shared.seen, candidates)
         if not self._dry:
             with self._run.guarded(self._root.label, self._root):
-                leftovers.sweep(self._run, self._root, self._options.delay, self._known, self._judge.ahead)
+                sweep(self._run, self._root, self._options.delay, self._known, self._judge.ahead)
             self._judge.ahead.save()
