@@ -25,8 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.tools import program
-from zotctl.storage.bucket.objects.client import Client
-from zotctl.storage.bucket.objects.settings import BucketSettings
+from zotctl.storage.bucket.objects.client import BucketSettings, Client
 
 ACCESS, SECRET = "test", "testsecret"
 ENDPOINT = os.environ.get("ZOTCTL_TEST_S3_ENDPOINT", "")
@@ -197,7 +196,7 @@ def _elsewhere() -> Bucket:
 
 def _create(settings: BucketSettings) -> None:
     client = Client(settings)
-    client.connection.s3.create_bucket(Bucket=settings.bucket)
+    client.connection.ask("PUT", "")
     client.close()
 
 
@@ -208,7 +207,7 @@ def remove(bucket: Bucket) -> None:
     for start in range(0, len(everything), 1000):
         client.execute(client.sign_deletes(everything[start : start + 1000], 60))
     if not BUCKET:
-        client.connection.s3.delete_bucket(Bucket=bucket.settings.bucket)
+        client.connection.ask("DELETE", "")
     client.close()
 
 

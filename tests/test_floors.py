@@ -22,9 +22,8 @@ FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
 ONLY_IN = {
     "aiohttp": ["http"],
     "asyncio": ["http"],
-    "boto3": ["storage/bucket"],
-    "botocore": ["storage/bucket"],
-    "urllib3": ["storage/bucket"],
+    "botocore": ["storage/bucket/objects/connection.py"],
+    "urllib3": ["storage/bucket/objects"],
     "httpx": ["jobs"],
     "rich": ["cli/console.py"],
     "typer": ["cli"],

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.running import python
 
 HEAVY = {
-    "rich", "pydantic", "aiohttp", "boto3", "botocore", "httpx", "asyncio", "prometheus_client", "ssl",
+    "rich", "pydantic", "aiohttp", "botocore", "httpx", "asyncio", "prometheus_client", "ssl",
     "msgspec", "zotctl.config", "zotctl.storage", "zotctl.http",
 }  # fmt: skip
 

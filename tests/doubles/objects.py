@@ -18,7 +18,7 @@ from typing import NamedTuple
 from zotctl.errors import Changed, Expired, IoFailed, NotFound, RequestRefused, StorageError
 from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import LISTED, MD5, SHA256, Object, PresignedDelete
+from zotctl.storage.bucket.objects.seam import MD5, PAGE_KEYS, SHA256, Object, PresignedDelete
 from zotctl.storage.driver import Buffer, Info
 
 SMALLEST_PART = 5 << 20
@@ -80,7 +80,7 @@ class MemoryObjects:
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
         while page := self._page(prefix, after):
             yield from page
-            if len(page) < LISTED:
+            if len(page) < PAGE_KEYS:
                 return
             after = page[-1].key
 
@@ -95,7 +95,7 @@ class MemoryObjects:
                     page.append(self._object(key, self.stored[key])._replace(metadata={}))
                 elif key > prefix and not key.startswith(prefix):
                     break
-                if len(page) == LISTED:
+                if len(page) == PAGE_KEYS:
                     break
             return page
 

@@ -118,9 +118,9 @@ def test_a_later_format_is_refused(bucket: Bucket) -> None:
     assert "update zotctl" in done.stderr
 
 
-def test_a_bucket_is_no_reason_to_load_boto3_before_it_is_opened() -> None:
+def test_a_bucket_is_no_reason_to_load_botocore_before_it_is_opened() -> None:
     code = "import sys; from zotctl.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nexcept SystemExit: pass\n"
-    code += "import zotctl.storage, zotctl.config; sys.exit('boto3' in sys.modules)"
+    code += "import zotctl.storage, zotctl.config; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 

@@ -33,7 +33,7 @@ def test_a_store_that_is_lost_is_one_line(
 ) -> None:
     for number in range(3):
         push_image(bucket_store(bucket.client()), f"app{number}", "v1", seed=str(number))
-    run = Run("job", bucket_store(Retrying(bucket.client(endpoint=proxy.endpoint), patience=0.3)))
+    run = Run("job", bucket_store(Retrying(bucket.client(endpoint=proxy.endpoint), timeout=0.3)))
     begun = list[str]()
 
     def choose(request: web.Request) -> str:

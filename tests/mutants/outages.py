@@ -84,7 +84,7 @@ MUTANTS = [
     _outage(
         "hang-for-each-object",
         "a store that hangs is waited for once",
-        "storage/bucket/objects/attempts.py",
+        "storage/bucket/objects/retry.py",
         "        self._require(began)\n",
         "",
         RETRYING + "test_a_store_that_hangs_is_waited_for_once_and_not_for_each_object",
@@ -92,15 +92,15 @@ MUTANTS = [
     _outage(
         "hang-looked-at-by-all",
         "one of those who wait looks whether the store is back",
-        "storage/bucket/objects/attempts.py",
-        "            self._away = (now + LEFT_ALONE, error)\n        self._look_around()",
+        "storage/bucket/objects/retry.py",
+        "            self._away = (now + AWAY_LOOK_EVERY_S, error)\n        self._look_around()",
         "        self._look_around()",
         RETRYING + "test_one_of_many_looks_whether_a_store_that_hangs_is_back",
     ),
     _outage(
         "hang-of-one-object",
         "one object that can't be had keeps nobody from the others",
-        "storage/bucket/objects/attempts.py",
+        "storage/bucket/objects/retry.py",
         "        try:\n            self._probe()\n        except Unavailable as error:\n",
         '        try:\n            raise Unavailable("away")\n        except Unavailable as error:\n',
         RETRYING + "test_one_object_that_can_not_be_had_keeps_nobody_from_the_others",
@@ -109,8 +109,8 @@ MUTANTS = [
         "reads-hide-lost-writes",
         "an answered read does not make each write wait anew",
         "storage/bucket/objects/retry.py",
-        "self._writes.make(partial(self.inner.delete, key))",
-        "self._attempts.make(partial(self.inner.delete, key))",
+        "return self._writes.make(call)",
+        "return self._reads.make(call)",
         RETRYING + "test_a_store_that_takes_no_writes_is_waited_for_once_too",
     ),
     _outage(

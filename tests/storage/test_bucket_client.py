@@ -36,11 +36,11 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
-from zotctl.storage.bucket.objects import connection, copying, presigning
-from zotctl.storage.bucket.objects.client import Client
+from zotctl.storage.bucket.objects import client as over_wire
+from zotctl.storage.bucket.objects import requests
+from zotctl.storage.bucket.objects.client import BucketSettings, Client, SignedRequest
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
-from zotctl.storage.bucket.objects.settings import BucketSettings
 from zotctl.storage.bucket.objects.signing import Identity, signed
 
 READS: dict[str, Callable[[Objects], object]] = {
@@ -138,7 +138,7 @@ def test_a_bucket_that_does_not_exist(bucket: Bucket) -> None:  # noqa: F811
 def test_who_was_refused_what(bucket: Bucket, client: Client, change: dict[str, str]) -> None:  # noqa: F811
     stranger = bucket.client(**change)
     client.date()
-    stranger.connection._seen = client.connection._seen
+    stranger.connection._heard = client.connection._heard
     name = change.get("access_key", "test")
     for call in CALLS if name == "test" else set(CALLS) - {"head"}:
         with pytest.raises(PermissionRefused) as told:
@@ -192,7 +192,7 @@ def test_and_from_a_profile(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp
 def test_addresses_of_amazon(bucket: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     _bare(monkeypatch)
     amazon = Client(BucketSettings(bucket, region="eu-central-1", access_key="a", secret_key="b"))
-    assert amazon.connection.url == url
+    assert amazon.connection.wire.url == url
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,30 @@ def test_addresses_of_amazon(bucket: str, url: str, monkeypatch: pytest.MonkeyPa
 def test_other_ways_to_amazon(ways: dict[str, object], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _bare(monkeypatch)
     amazon = Client(BucketSettings("images", region="eu-west-1", access_key="a", secret_key="b", **ways))
-    assert amazon.connection.url == f"https://{host}.amazonaws.com"
+    assert amazon.connection.wire.url == f"https://{host}.amazonaws.com"
 
 
 def test_the_environment_may_wish_for_dual_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     _bare(monkeypatch)
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
     amazon = Client(BucketSettings("images", region="eu-west-1", access_key="a", secret_key="b"))
-    assert amazon.connection.url == "https://images.s3.dualstack.eu-west-1.amazonaws.com"
+    assert amazon.connection.wire.url == "https://images.s3.dualstack.eu-west-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("said", "region"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1"),
+    ],
+)
+def test_the_environment_names_the_region(said: dict[str, str], region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _bare(monkeypatch)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    amazon = Client(BucketSettings("images", access_key="a", secret_key="b"))
+    assert amazon.connection.wire.url == f"https://images.s3.{region}.amazonaws.com"
 
 
 @pytest.mark.parametrize("addressing", ["auto", "virtual"])
@@ -279,7 +295,7 @@ def test_credentials_that_expire_are_renewed(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """By boto3, from whatever gave them: each of these is good for a second, as far as it knows."""
+    """By botocore, from whatever gave them: each of these is good for a second, as far as it knows."""
     _bare(monkeypatch)
     said = '{"Version": 1, "AccessKeyId": "test", "SecretAccessKey": "testsecret", "Expiration": "%s"}'
     script = tmp_path / "give"
@@ -319,7 +335,7 @@ def test_secrets_are_printed_nowhere() -> None:
     assert "hidden" not in repr(BucketSettings("bucket", access_key="a", secret_key="hidden", session_token="hidden"))
 
 
-def test_boto3_is_imported_when_a_client_is_made() -> None:
+def test_botocore_is_imported_when_a_client_is_made() -> None:
     package = "zotctl.storage.bucket.objects"
     script = f"import sys, {package}.client, {package}.retry; assert 'botocore' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -332,7 +348,7 @@ def test_a_server_that_is_away(bucket: Bucket, client: Client) -> None:  # noqa:
     """Nothing was done, and it says so."""
     client.date()
     away = bucket.client(endpoint="http://127.0.0.1:1")
-    away.connection._seen = client.connection._seen
+    away.connection._heard = client.connection._heard
     for call in CALLS.values():
         with pytest.raises(Unavailable) as told:
             call(away)
@@ -383,7 +399,7 @@ def test_a_body_that_ends_early_is_no_object(bucket: Bucket, proxy: Proxy) -> No
 
 
 def test_a_server_that_says_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, own_server: Server) -> None:  # noqa: F811
-    monkeypatch.setattr(connection, "READ", 0.5)
+    monkeypatch.setattr(requests, "READ_TIMEOUT_S", 0.5)
     client = make_bucket(own_server).client()
     client.put("file", b"x")
     assert own_server.process is not None
@@ -520,12 +536,12 @@ def test_a_certificate_that_nobody_signed(tmp_path: Path, own_server: Server) ->
 def test_a_copy_in_parts(bucket: Bucket, client: Client) -> None:  # noqa: F811
     body = BODY * 6
     etag = client.put("source", body)
-    copying.in_parts(client, client.head("source"), "target", part=5 << 20)
+    client.copy_in_parts(client.head("source"), "target", part=5 << 20)
     assert get(client, "target") == body
     assert bucket.counts()["UploadPartCopy"] == 3
     stale = client.head("source")._replace(etag='"0123456789abcdef0123456789abcdef"')
     with pytest.raises(Changed):
-        copying.in_parts(client, stale, "other", part=5 << 20)
+        client.copy_in_parts(stale, "other", part=5 << 20)
     assert client.head("source").etag == etag
     assert bucket.counts()["AbortMultipartUpload"] == 1
 
@@ -536,11 +552,11 @@ def test_what_is_too_large_for_one_request(client: Client, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise RequestRefused("400 InvalidRequest")
 
-    monkeypatch.setattr(copying, "_whole", refuse)
+    monkeypatch.setattr(client, "_copy_whole", refuse)
     client.put("source", BODY)
     with pytest.raises(StorageError, match="InvalidRequest"):
         client.copy("source", "target")
-    monkeypatch.setattr(copying, "WHOLE", 1_000_000)
+    monkeypatch.setattr(over_wire, "COPY_OBJECT_BYTES", 1_000_000)
     assert client.copy("source", "target").size == len(BODY)
     assert get(client, "target") == BODY
 
@@ -557,16 +573,16 @@ def test_what_is_damaged_on_the_disk_is_what_is_read(bucket: Bucket, client: Cli
 
 def test_the_signature_is_that_of_the_documentation() -> None:
     """docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html, "Example"."""
-    who = Identity("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, "us-east-1")
-    url = signed("GET", "https://examplebucket.s3.amazonaws.com/test.txt", {}, {}, who, 1369353600, 86400)
+    who = Identity("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    url = signed("GET", "https://examplebucket.s3.amazonaws.com/test.txt", {}, {}, who, "us-east-1", 1369353600, 86400)
     assert url.endswith("X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
 
 
 def test_deletes_are_signed_by_the_servers_clock(client: Client) -> None:
     client.date()
-    assert client.connection._seen is not None
-    date, at = client.connection._seen
-    client.connection._seen = (date - 3600, at)
+    assert client.connection._heard is not None
+    header, date, at = client.connection._heard
+    client.connection._heard = (header, date - 3600, at)
     presigned = client.sign_deletes(["file"], 30)
-    assert isinstance(presigned.request, presigning.SignedRequest)
+    assert isinstance(presigned.request, SignedRequest)
     assert presigned.request.until < date - 3000

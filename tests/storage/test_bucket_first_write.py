@@ -8,8 +8,8 @@ import pytest
 
 from tests.doubles.objects import MemoryObjects
 from zotctl.errors import ConfigError, ReadOnlyStorage, Unavailable, ZotctlError
-from zotctl.storage.bucket.objects.first_write import FirstWriteGate
 from zotctl.storage.bucket.objects.seam import MD5, Objects
+from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 
 WRITES: dict[str, Callable[[Objects, str], object]] = {
     "put": lambda objects, _: objects.put("new", b"x"),

@@ -1,4 +1,4 @@
-"""No half of an object is ever kept, or taken for the whole (zotctl.storage.bucket.objects.checksums).
+"""No half of an object is ever kept, or taken for the whole (zotctl.storage.bucket.objects.requests).
 
 versitygw keeps what has arrived when a connection ends in the middle of a PUT without a checksum, and so do others.
 """

@@ -17,9 +17,8 @@ from tests.object_proxy import Proxy
 from tests.stores import bucket_store, push_image
 from zotctl.errors import ConfigError, NotFound, PermissionRefused
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.client import Client
+from zotctl.storage.bucket.objects.client import BucketSettings, Client
 from zotctl.storage.bucket.objects.retry import Retrying
-from zotctl.storage.bucket.objects.settings import BucketSettings
 
 
 def write(file: Path, access: str, secret: str) -> None:
@@ -46,7 +45,7 @@ def test_credentials_that_rotate_in_a_file(
     with pytest.raises(NotFound):
         client.get("none")
     client.put("file", b"x")
-    assert client.abort_parts("file", client.start_parts("file")) is None, "botocore's own requests, too"
+    assert client.abort_parts("file", client.start_parts("file")) is None
     file.write_text("[default]\naws_acc")  # half of it
     clock.time += 2
     assert client.head("file").size == 1
@@ -89,7 +88,7 @@ def test_prefixes_with_spaces(bucket: Bucket, prefix: str) -> None:  # noqa: F81
 def test_names_that_are_no_host_are_in_the_path(name: str) -> None:
     for endpoint in (None, "http://127.0.0.1:1"):
         client = Client(BucketSettings(name, "", endpoint, "us-east-1", "a", "b"))
-        assert client.connection.url.endswith(f"/{name}")
+        assert client.connection.wire.url.endswith(f"/{name}")
         client.close()
 
 

@@ -50,7 +50,7 @@ def preload(config: StorageConfig) -> None:
 def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool) -> Root:
     """By the scheme of its address."""
     if is_bucket(root.path):
-        from zotctl.storage.bucket.opening import open_bucket  # boto3 takes a second to load
+        from zotctl.storage.bucket.opening import open_bucket  # botocore takes most of a second to load
 
         return open_bucket(root, clock, read_only=read_only, serving=serving, route=route)
     return open_root(root, clock, read_only=read_only, route=route)

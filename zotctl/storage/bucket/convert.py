@@ -15,7 +15,7 @@ from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
-from zotctl.storage.bucket.objects.seam import LISTED
+from zotctl.storage.bucket.objects.seam import PAGE_KEYS
 from zotctl.storage.bucket.reservations import Reservations
 
 SETTLED = 60.0
@@ -79,8 +79,8 @@ class Converting:
         reservations, and ours at its intent, so that one of us sees the other (P1, P2).
         """
         done = []
-        for start in range(0, len(digests), LISTED):
-            some = digests[start : start + LISTED]
+        for start in range(0, len(digests), PAGE_KEYS):
+            some = digests[start : start + PAGE_KEYS]
             presigned_deletes = {
                 d: self._context.objects.sign_deletes([keys.blob(name, d)], DELETES_SIGNED_FOR_S) for d in some
             }

@@ -11,9 +11,9 @@ from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.lease import lease
-from zotctl.storage.bucket.objects.first_write import FirstWriteGate
 from zotctl.storage.bucket.objects.multipart import replace
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import HeldFile, same_file

@@ -1,6 +1,6 @@
 """A bucket becomes a root: reached, looked at, and tried out before the first write.
 
-Five requests at the most, however much is stored (I12). boto3 is loaded with this module's client, so opening
+Five requests at the most, however much is stored (I12). botocore is loaded with the first client, so opening
 no bucket doesn't wait for it.
 """
 
@@ -17,11 +17,10 @@ from zotctl.errors import Changed, ConfigError, NoBucket, NoSuchStore, NotFound,
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import THREADS, BucketContext
 from zotctl.storage.bucket.lease import SingleWriterLease, refuse_beside_one
-from zotctl.storage.bucket.objects.client import Client
-from zotctl.storage.bucket.objects.first_write import FirstWriteGate
+from zotctl.storage.bucket.objects.client import BucketSettings, Client
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
-from zotctl.storage.bucket.objects.settings import BucketSettings
+from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import probe, require_shared, require_whole
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
@@ -77,7 +76,7 @@ def open_bucket(
 
 
 def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
-    """As the configuration has it. Raises nothing: what boto3 can't use, the client says."""
+    """As the configuration has it. Raises nothing: what can't be used, the client says."""
     return BucketSettings(
         bucket=address.bucket,
         prefix=address.prefix,

@@ -1,24 +1,32 @@
-"""A bucket over the wire: `Objects`, one request to a call. No retries: see `retrying`.
-
-What a push or a pull asks goes by `BucketConnection.ask`, the rest by botocore's own methods.
-"""
+"""A bucket over the wire: `Objects`, one signed request to a call. No retries: see `retry`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
-from zotctl.errors import Changed, NotFound, PermissionRefused
+from zotctl.errors import Changed, NotFound, OutcomeUnknown, PermissionRefused, RequestRefused
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects import checksums, copying, listing, presigning
-from zotctl.storage.bucket.objects.checksums import Cut
-from zotctl.storage.bucket.objects.listing import ListingPage
-from zotctl.storage.bucket.objects.replies import METADATA, dated, etag, found, told
-from zotctl.storage.bucket.objects.seam import LISTED, SHA256, Object, PresignedDelete
-from zotctl.storage.bucket.objects.settings import BucketSettings
+from zotctl.storage.bucket.objects.errors import not_deleted
+from zotctl.storage.bucket.objects.reading import ObjectReader
+from zotctl.storage.bucket.objects.replies import (
+    METADATA,
+    ErrorReply,
+    ListingPage,
+    dated,
+    etag,
+    found,
+    page_of,
+    result_of,
+    undeleted,
+)
+from zotctl.storage.bucket.objects.requests import Cut, Reply, Sent, checked, content_md5
+from zotctl.storage.bucket.objects.seam import PAGE_KEYS, SHA256, Object, PresignedDelete
 from zotctl.storage.bucket.objects.signing import signed
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Reader
@@ -26,83 +34,144 @@ from zotctl.storage.driver import Buffer, Reader
 if TYPE_CHECKING:
     from zotctl.storage.bucket.objects.connection import BucketConnection
 
-HEADERS = {
-    "StorageClass": "x-amz-storage-class",
-    "ServerSideEncryption": "x-amz-server-side-encryption",
-    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
-    "ACL": "x-amz-acl",
-}
-"""botocore's names of what an object is written with, on the wire."""
-LIST = {"list-type": "2", "max-keys": str(LISTED), "encoding-type": "url"}
+COPY_OBJECT_BYTES = 5 << 30
+"""The largest object that CopyObject takes (AWS, "CopyObject")."""
+COPY_PART_BYTES = 1 << 30
+LIST = {"list-type": "2", "max-keys": str(PAGE_KEYS), "encoding-type": "url"}
+NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+@dataclass(frozen=True)
+class BucketSettings:
+    """Which bucket, and how it is reached. None: as botocore finds it by itself (environment, profile, role,
+    AWS_ENDPOINT_URL_S3, AWS_CA_BUNDLE).
+
+    `prefix`: the root within the bucket, "" for all of it. `addressing`: "path", "virtual", or "auto", which
+    is "path" for every endpoint but Amazon's. `verify`: a file of certificates, or False for no check at all.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    session_token: str | None = None
+    profile: str | None = None
+    addressing: str = "auto"
+    dual_stack: bool = False
+    accelerate: bool = False
+    verify: bool | str = True
+    storage_class: str | None = None
+    encryption: str | None = None
+    kms_key: str | None = None
+    acl: str | None = None
+    max_connections: int = 64
+
+    @property
+    def label(self) -> str:
+        """s3://BUCKET/PREFIX"""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def __repr__(self) -> str:
+        """No secrets, wherever it is printed."""
+        return f"BucketSettings({self.label}, endpoint={self.endpoint}, access_key={self.access_key})"
+
+    def headers(self) -> dict[str, str]:
+        """What each request that makes an object says beside its key and bytes."""
+        wanted = {
+            "x-amz-storage-class": self.storage_class,
+            "x-amz-server-side-encryption": self.encryption,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.kms_key,
+            "x-amz-acl": self.acl,
+        }
+        return {name: value for name, value in wanted.items() if value}
+
+
+class SignedRequest(NamedTuple):
+    """What a presigned delete sends. `target`: path and query. `until` when it is good, by the server's clock."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    until: float
 
 
 class Client:
-    """Made before the threads that share it. boto3 is imported when the first one is made."""
+    """For threads that share it. botocore is imported when the first one is made."""
 
     def __init__(self, settings: BucketSettings, clock: Clock | None = None) -> None:
+        """Asks nothing of the bucket. Raises ConfigError: it can't be reached like this."""
         from zotctl.storage.bucket.objects.connection import BucketConnection
 
         self.settings = settings
         self.connection: BucketConnection = BucketConnection(settings, clock or Clock())
-        self._written = settings.written()
-        self._headers = {HEADERS[name]: value for name, value in self._written.items()}
+        self._headers = settings.headers()
         self._base = f"{settings.prefix}/" if settings.prefix else ""
         self._checksum, self._conditions = SHA256, True
 
     @property
     def label(self) -> str:
+        """s3://BUCKET/PREFIX"""
         return self.settings.label
 
     @property
     def endpoint(self) -> str:
+        """The address of the server, for what is remembered of its abilities."""
         return self.connection.endpoint
 
-    def place(self, key: str) -> dict[str, str]:
-        return {"Bucket": self.settings.bucket, "Key": self._base + key}
-
-    @property
-    def _s3(self) -> Any:
-        return self.connection.s3
-
-    def quoted(self, key: str) -> str:
-        """As it is in an address."""
+    def path(self, key: str) -> str:
+        """As it is in an address, below the bucket's."""
         return quote(self._base + key, safe="/-_.~")
+
+    @contextmanager
+    def _asked(
+        self, method: str, key: str, operation: str, *, write: bool = False, match: str = "", **asked: Any
+    ) -> Iterator[Reply]:
+        """One request, whose answer is read inside. What goes wrong in either is a StorageError."""
+        with self.connection.translated(key, operation, write=write, match=match):
+            yield self.connection.ask(method, self.path(key), **asked)
 
     # -- reading --------------------------------------------------------------------------------
 
     def store_above(self) -> str | None:
-        """The address of a store that this prefix lies in. Who may not look above is told of none."""
+        """The address of a store that this prefix lies in, by one HEAD for each of its directories. None also if we
+        may not look there."""
         above = self.settings.prefix
         while above:
             above = above.rpartition("/")[0]
+            key = f"{above}/{keys.VERSION}" if above else keys.VERSION
             with suppress(NotFound, PermissionRefused), self.connection.translated(above, "HeadObject"):
-                key = f"{above}/{keys.VERSION}" if above else keys.VERSION
-                self._s3.head_object(Bucket=self.settings.bucket, Key=key)
+                self.connection.ask("HEAD", quote(key, safe="/-_.~"))
                 return f"s3://{self.settings.bucket}/{above}".rstrip("/")
         return None
 
     def head(self, key: str) -> Object:
-        with self.connection.translated(key, "HeadObject"):
-            return found(key, self.connection.ask("HEAD", self.quoted(key), "HeadObject").headers)
+        """HeadObject. A bucket that isn't there is NotFound, too, for a HEAD has no code but its status."""
+        with self._asked("HEAD", key, "HeadObject") as reply:
+            return found(key, reply.headers)
 
     def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        """GetObject, with If-None-Match."""
         condition = {"if-none-match": unless} if unless else {}
-        with self.connection.translated(key, "GetObject"):
-            answer = self.connection.ask("GET", self.quoted(key), "GetObject", headers=condition)
-            return None if answer.status == 304 else (found(key, answer.headers), answer.body)
+        with self._asked("GET", key, "GetObject", headers=condition, stream=True) as reply:
+            if reply.status == 304:
+                return None
+            body = reply.response.read()
+            return found(key, reply.headers), body
 
     def open(self, key: str) -> Reader:
-        from zotctl.storage.bucket.objects.reading import ObjectReader
-
-        with self.connection.translated(key, "GetObject"):
-            answer = self.connection.ask("GET", self.quoted(key), "GetObject", stream=True)
+        """GetObject for all of it, which tells its size, too."""
+        with self._asked("GET", key, "GetObject", stream=True) as reply:
             try:
-                return ObjectReader(self.connection, self.quoted(key), found(key, answer.headers), answer.response)
+                return ObjectReader(self.connection, self.path(key), found(key, reply.headers), reply.response)
             except BaseException:
-                answer.response.close()
+                reply.response.close()
                 raise
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        """ListObjectsV2."""
         start = {"start-after": self._base + after} if after else {}
         for page, date in self._pages(prefix, start):
             for row in page.rows:
@@ -110,6 +179,7 @@ class Client:
                 yield Object(key, row.size, row.etag, row.modified, date - row.modified)
 
     def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
+        """ListObjectsV2 with a delimiter."""
         prefix = f"{directory}/" if directory else ""
         skipped = len(self._base) + len(prefix)
         start = {"start-after": self._base + prefix + after} if after else {}
@@ -125,8 +195,8 @@ class Client:
         asked = {**LIST, "prefix": self._base + prefix, **options}
         while True:
             with self.connection.translated(prefix, "ListObjectsV2"):
-                answer = self.connection.ask("GET", "", "ListObjectsV2", query=asked)
-                page, date = listing.read(answer.body), dated(answer.headers)
+                reply = self.connection.ask("GET", "", query=asked)
+                page, date = page_of(reply.body), dated(reply.headers)
                 if page.token and page.token == asked.get("continuation-token"):
                     raise HTTPException("the same page of a list again")
             yield page, date
@@ -146,15 +216,15 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         sha256: str = "",
     ) -> str:
+        """PutObject, with If-Match or If-None-Match where the store knows them, else after a HEAD."""
         if not self._conditions and (match or absent):
             self._look_before(key, match, absent)
             match, absent = "", False
         headers = {**self._headers, **_condition(match, absent)}
         headers |= {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
-        sent = checksums.whole(body, self._checksum, sha256)
-        with self.connection.translated(key, "PutObject", write=True, match=match):
-            answer = self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, sent=sent)
-            return etag(answer.headers)
+        sent = checked(body, self._checksum, sha256)
+        with self._asked("PUT", key, "PutObject", write=True, match=match, headers=headers, sent=sent) as reply:
+            return etag(reply.headers)
 
     def _look_before(self, key: str, match: str, absent: bool) -> None:
         """What a condition asks for, of a store that knows none."""
@@ -162,75 +232,167 @@ class Client:
         with suppress(NotFound):
             there = self.head(key).etag
         if there != match if match else absent and there is not None:
-            raise Changed(f"{self.connection.where().named(key)}: it is not what it was")
+            raise Changed(f"{self.label}/{key}: it is not what it was")
 
     def adapt(self, *, checksum: str, conditions: bool) -> None:
+        """For each `put` from now on, by any thread."""
         self._checksum, self._conditions = checksum, conditions
 
     def trial(
         self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
     ) -> None:
-        sent = checksums.whole(b"other bytes" if wrong else body, checksum)._replace(body=body)
+        """PutObject as it should not be."""
+        sent = checked(b"other bytes" if wrong else body, checksum)._replace(body=body)
         headers = {**self._headers, **_condition(match, False)}
-        with suppress(Cut), self.connection.translated(key, "PutObject", write=True, match=match):
-            self.connection.ask("PUT", self.quoted(key), "PutObject", headers=headers, sent=sent, cut=cut)
+        asked = self._asked("PUT", key, "PutObject", write=True, match=match, headers=headers, sent=sent, cut=cut)
+        with suppress(Cut), asked:
+            pass
 
     def delete(self, key: str) -> None:
-        with self.connection.translated(key, "DeleteObject", write=True, absent=True):
-            self.connection.ask("DELETE", self.quoted(key), "DeleteObject")
+        """DeleteObject."""
+        with suppress(NotFound), self._asked("DELETE", key, "DeleteObject", write=True):
+            pass
+
+    # -- copies ---------------------------------------------------------------------------------
 
     def copy(self, source: str, target: str) -> Object:
-        return copying.copy(self, source, target)
+        """CopyObject, or UploadPartCopy where the object is larger than that takes. The store is asked for a SHA-256,
+        which not every one makes."""
+        try:
+            self._copy_whole(source, target)
+        except RequestRefused:  # too large is told as a mistake like any other
+            whole = self.head(source)
+            if whole.size <= COPY_OBJECT_BYTES:
+                raise
+            self.copy_in_parts(whole, target)
+        return self._copied(target)
 
-    def copied(self, key: str) -> Object:
+    def _copy_whole(self, source: str, target: str) -> None:
+        headers = {**self._headers, "x-amz-copy-source": self._source(source)}
+        headers |= {"x-amz-metadata-directive": "REPLACE", "x-amz-checksum-algorithm": "SHA256"}
+        with self.connection.translated(source, "CopyObject", write=True):
+            reply = self.connection.ask("PUT", self.path(target), headers=headers, silent=True)
+            result_of(reply.headers, reply.body, "ETag", "LastModified")
+
+    def copy_in_parts(self, source: Object, target: str, part: int = COPY_PART_BYTES) -> None:
+        """A copy of the very object that was found: `Changed` if it is another one meanwhile. `part`: bytes of each."""
+        upload = self.start_parts(target)
+        try:
+            starts = enumerate(range(0, source.size, part), 1)
+            etags = [self._copy_part(source, target, upload, number, at, part) for number, at in starts]
+            self.complete_parts(target, upload, etags)
+        except BaseException:
+            self.abort_parts(target, upload)
+            raise
+
+    def _copy_part(self, source: Object, target: str, upload: str, number: int, start: int, part: int) -> str:
+        headers = {"x-amz-copy-source": self._source(source.key)}
+        headers["x-amz-copy-source-range"] = f"bytes={start}-{min(start + part, source.size) - 1}"
+        if source.etag:
+            headers["x-amz-copy-source-if-match"] = source.etag
+        query = {"uploadId": upload, "partNumber": str(number)}
+        with self.connection.translated(source.key, "UploadPartCopy", write=True):
+            reply = self.connection.ask("PUT", self.path(target), query=query, headers=headers, silent=True)
+            return result_of(reply.headers, reply.body, "ETag")
+
+    def _source(self, key: str) -> str:
+        return f"{quote(self.settings.bucket, safe='-_.~')}/{self.path(key)}"
+
+    def _copied(self, key: str) -> Object:
         """The head of a copy, with the SHA-256 that the server made of it."""
-        with self.connection.translated(key, "HeadObject"):
-            reply = self._s3.head_object(**self.place(key), ChecksumMode="ENABLED")
-            copy = found(key, reply["ResponseMetadata"]["HTTPHeaders"])
-        sha256 = reply.get("ChecksumSHA256", "")
-        whole = bool(sha256) and "-" not in sha256 and reply.get("ChecksumType") != "COMPOSITE"
+        with self._asked("HEAD", key, "HeadObject", headers={"x-amz-checksum-mode": "ENABLED"}) as reply:
+            copy = found(key, reply.headers)
+        sha256 = reply.headers.get("x-amz-checksum-sha256", "")
+        whole = bool(sha256) and "-" not in sha256 and reply.headers.get("x-amz-checksum-type") != "COMPOSITE"
         return copy._replace(metadata={"sha256": sha256} if whole else {})
 
     # -- parts ----------------------------------------------------------------------------------
 
     def start_parts(self, key: str) -> str:
-        with self.connection.translated(key, "CreateMultipartUpload", write=True):
-            return told(self._s3.create_multipart_upload(**self.place(key), **self._written), "UploadId")
+        """CreateMultipartUpload."""
+        asked = self._asked(
+            "POST", key, "CreateMultipartUpload", write=True, query={"uploads": ""}, headers=self._headers
+        )
+        with asked as reply:
+            return result_of(reply.headers, reply.body, "UploadId")
 
     def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
-        part = {"uploadId": upload, "partNumber": str(number)}
-        with self.connection.translated(key, "UploadPart", write=True):
-            sent = checksums.part(body)
-            return etag(self.connection.ask("PUT", self.quoted(key), "UploadPart", query=part, sent=sent).headers)
+        """UploadPart."""
+        query = {"uploadId": upload, "partNumber": str(number)}
+        with self._asked("PUT", key, "UploadPart", write=True, query=query, sent=Sent(body)) as reply:
+            return etag(reply.headers)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-        done = self.connection.patient.complete_multipart_upload
-        with self.connection.translated(key, "CompleteMultipartUpload", write=True):
-            return told(done(**self.place(key), UploadId=upload, MultipartUpload={"Parts": parts}), "ETag")
+        """CompleteMultipartUpload."""
+        rows = (
+            f"<Part><PartNumber>{at}</PartNumber><ETag>{escape(tag)}</ETag></Part>" for at, tag in enumerate(etags, 1)
+        )
+        sent = Sent(f"<CompleteMultipartUpload {NAMESPACE}>{''.join(rows)}</CompleteMultipartUpload>".encode())
+        asked = self._asked(
+            "POST", key, "CompleteMultipartUpload", write=True, query={"uploadId": upload}, sent=sent, silent=True
+        )
+        with asked as reply:
+            return result_of(reply.headers, reply.body, "ETag")
 
     def abort_parts(self, key: str, upload: str) -> None:
-        with self.connection.translated(key, "AbortMultipartUpload", write=True, absent=True):
-            self._s3.abort_multipart_upload(**self.place(key), UploadId=upload)
+        """AbortMultipartUpload."""
+        asked = self._asked("DELETE", key, "AbortMultipartUpload", write=True, query={"uploadId": upload})
+        with suppress(NotFound), asked:
+            pass
 
     # -- signed requests ------------------------------------------------------------------------
 
     def url(self, key: str) -> str:
-        return f"{self.connection.url}/{self.quoted(key)}"
+        """The address of an object."""
+        return f"{self.connection.wire.url}/{self.path(key)}"
 
     def presign_get(self, key: str, seconds: int) -> str:
-        return signed("GET", self.url(key), {}, {}, self.connection.identity(), self.date(), seconds)
+        """Signed with the server's time, and with the identity of now, which may be gone earlier."""
+        return self._signed("GET", self.url(key), {}, {}, self.date(), seconds)
 
     def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
-        return presigning.sign(self, keys, seconds, self.date() if at is None else at)
+        """A DeleteObject for one key, a DeleteObjects for more. Both times are the server's: it refuses a request that
+        is late, even if its sender was frozen, and our clock doesn't count (docs/design/bucket.md#c6)."""
+        if not 0 < len(keys) <= PAGE_KEYS:
+            raise ValueError(f"a presigned delete is for 1 to {PAGE_KEYS} keys, not {len(keys)}")
+        at = self.date() if at is None else at
+        if len(keys) == 1:
+            method, headers, body = "DELETE", dict[str, str](), b""
+            url = self._signed(method, self.url(keys[0]), {}, headers, at, seconds)
+        else:
+            method, body = "POST", _document(self._base + key for key in keys)
+            headers = content_md5(body)
+            url = self._signed(method, self.connection.wire.url, {"delete": ""}, headers, at, seconds)
+        target = url[url.index("/", url.index("//") + 2) :]
+        return PresignedDelete(tuple(keys), SignedRequest(method, target, headers, body, at + seconds))
+
+    def _signed(
+        self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], at: float, seconds: int
+    ) -> str:
+        who, region = self.connection.identity(), self.connection.wire.region
+        return signed(method, url, query, headers, who, region, at, seconds)
 
     def execute(self, presigned: PresignedDelete) -> None:
-        presigning.execute(self.connection, presigned)
+        """Sent as it was signed. Of several keys with errors, that of one that was perhaps deleted is raised before
+        those of others that certainly were not."""
+        request = presigned.request
+        assert isinstance(request, SignedRequest)
+        with self.connection.translated("", "DeleteObjects", write=True):
+            reply = self.connection.wire.send(request.method, request.target, request.headers, request.body)
+        left = undeleted(reply.status, reply.body)
+        if left:
+            late, where = self.date() >= request.until, self.connection.where()
+            errors = [
+                not_deleted(where, key, ErrorReply(reply.status, code, text), late=late) for key, code, text in left
+            ]
+            raise next((error for error in errors if isinstance(error, OutcomeUnknown)), errors[0])
 
     def date(self) -> float:
+        """From the Date of the last reply; a HeadBucket before there is one."""
         return self.connection.date()
 
     def close(self) -> None:
+        """Close the connections that are not in use."""
         self.connection.close()
 
 
@@ -238,3 +400,8 @@ def _condition(match: str, absent: bool) -> dict[str, str]:
     if absent:
         return {"if-none-match": "*"}
     return {"if-match": match} if match else {}
+
+
+def _document(keys: Iterable[str]) -> bytes:
+    objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+    return f"<Delete {NAMESPACE}><Quiet>true</Quiet>{objects}</Delete>".encode()

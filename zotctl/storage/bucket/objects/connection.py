@@ -1,7 +1,7 @@
-"""boto3 as this registry wants it, and the only module that imports it: a second that only users of
-buckets pay.
+"""Where a bucket is, who we are and whom we trust, as botocore finds it; and the one road by which requests go there.
 
-Its own retries are off: they would report 412 for a conditional write of ours that was done. Checksums are ours, too.
+The only module that imports botocore: most of a second that only users of buckets pay. It makes no request to the
+bucket: its own retries would report 412 for a conditional write of ours that was done.
 """
 
 from __future__ import annotations
@@ -9,255 +9,214 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import boto3  # type: ignore[import-untyped]
+import certifi
+from botocore import UNSIGNED  # type: ignore[import-untyped]
+from botocore import exceptions as boto
 from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-from botocore.httpsession import ProxyConfiguration  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
-from botocore.utils import get_environ_proxies, parse_timestamp  # type: ignore[import-untyped]
-from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
-from zotctl import __version__
-from zotctl.errors import ConfigError, PermissionRefused, Unavailable
-from zotctl.storage.bucket.objects.errors import WAY_OUT, Where, translated
+from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError, Unavailable
+from zotctl.storage.bucket.objects.errors import SLOW_CODES, Where, broken, refused
+from zotctl.storage.bucket.objects.replies import ErrorReply, moment
 from zotctl.storage.bucket.objects.requests import Reply, Wire
-from zotctl.storage.bucket.objects.settings import BucketSettings
 from zotctl.storage.bucket.objects.signing import Identity
 from zotctl.storage.clock import Clock
 
-CONNECT, READ = 5.0, 60.0
-"""Seconds without a byte before a request is given up."""
-LONG_READ = 900.0
-"""For what a server may do in silence: a copy, or making one object of 10,000 parts."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the files of credentials."""
+if TYPE_CHECKING:
+    from zotctl.storage.bucket.objects.client import BucketSettings
+
+CREDENTIAL_FILES_EVERY_S = 1.0
+"""Between two looks at the files of credentials."""
 DEFAULT_REGION = "us-east-1"
+NO_IDENTITY = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+)
+WAY_OUT = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or access_key and secret_key in the configuration"
+)
 
 
 class BucketConnection:
-    """One bucket, for threads that share it. `ask` for what is asked often; botocore's clients for the rest: `s3`, and
-    `patient` for what takes long."""
+    """One bucket, for threads that share it. What was asked in another region than the bucket's is asked there."""
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
+        """Asks nothing of the bucket. Raises ConfigError: the settings, or what the environment says, can't be used."""
         self._settings, self._clock = settings, clock
-        self._seen: tuple[float, float] | None = None
-        self._header = ""
-        self._lock, self._wire = threading.Lock(), cast(Wire | None, None)
+        self._lock = threading.Lock()
+        self._heard: tuple[str, float, float] | None = None
+        """The last Date of the server, as it was written and in seconds, and when it came by our clock."""
         try:
-            self._core = _session(settings)
-            self._files, self._looked = _states(self._core), clock.elapsed()
-            self._session = boto3.session.Session(**_credentials(settings), botocore_session=self._core)
-            self._settle(settings.region or self._session.region_name or DEFAULT_REGION)
-        except (BotoCoreError, ValueError) as error:
+            self._who = _Chain(settings, clock)
+            region = settings.region or self._who.session.get_config_variable("region") or DEFAULT_REGION
+            self.wire, self.endpoint = self._connect(region)
+        except (boto.BotoCoreError, HTTPError, ValueError) as error:
             raise ConfigError(f"{settings.label}: {error}{_way_out(error)}") from error
 
-    def _settle(self, region: str) -> None:
-        self._region = region
-        addressing = self._addressing()
-        self.s3: Any = self._client(addressing, READ)
-        self.patient: Any = self._client(addressing, LONG_READ)
-        self.endpoint = str(self.s3.meta.endpoint_url)
-        self._require_trusted()
-        self._wire = None  # at the end, for the next one is made of all this
-
-    def _addressing(self) -> str:
-        """Said outright: of "auto", botocore makes URLs of a region that may not be the bucket's."""
+    def _connect(self, region: str) -> tuple[Wire, str]:
         settings = self._settings
-        if settings.addressing != "auto":
-            return settings.addressing
-        endpoint = settings.endpoint or str(self._make("auto", READ).meta.endpoint_url)
-        return "virtual" if _is_amazon(endpoint) and _is_label(settings.bucket) else "path"
-
-    def _client(self, addressing: str, patience: float) -> Any:
-        client = self._make(addressing, patience)
-        client.meta.events.register("after-call.s3", self._answered)
-        return client
-
-    def _make(self, addressing: str, patience: float) -> Any:
-        settings = self._settings
-        return self._session.client(
-            "s3",
-            region_name=self._region,
-            endpoint_url=settings.endpoint,
-            verify=None if settings.verify is True else settings.verify,
-            config=_config(settings, addressing, patience),
-        )
-
-    def translated(
-        self, key: str, operation: str, *, write: bool = False, match: str = "", absent: bool = False
-    ) -> AbstractContextManager[None]:
-        """`match`: there must be such an object. `absent`: that there is none is no error."""
-        return translated(self.where, key, operation, write=write, match=match, absent=absent)
-
-    def where(self) -> Where:
-        identity = self._session.get_credentials()
-        known = f"the identity {identity.access_key}" if identity else "nobody (no credentials)"
-        return Where(self._settings.label, self._settings.bucket, self.endpoint, known, self._region)
-
-    def identity(self) -> Identity:
-        """Renewed by boto3 where it is one that expires. PermissionRefused: there is none."""
-        with self.translated("", "signing"):
-            self._take_up()
-            found = self._session.get_credentials()
-            if found is None:
-                raise PermissionRefused(f"{self._settings.label}: no credentials for {self.endpoint}; {WAY_OUT}")
-            frozen = found.get_frozen_credentials()
-            return Identity(frozen.access_key, frozen.secret_key, frozen.token, self._region)
-
-    def _take_up(self) -> None:
-        """Credentials that were replaced in their file, which is looked at once a second: boto3 reads it once. What
-        can't be read, or names none, is half written: the old ones stay until the next look."""
-        now = self._clock.elapsed()
-        if self._settings.access_key or now - self._looked < LOOK_EVERY:
-            return
-        with self._lock:
-            state, self._looked = _states(self._core), now
-            if state == self._files:
-                return
-            with suppress(BotoCoreError):
-                core = _session(self._settings)
-                fresh = boto3.session.Session(botocore_session=core)
-                if fresh.get_credentials() is not None:
-                    self._core, self._session, self._files = core, fresh, state
-                    wire = self._wire
-                    self._settle(self._region)
-                    self._wire = wire
-
-    # -- requests that are asked often -----------------------------------------------------------
-
-    def ask(self, method: str, key: str, operation: str, **asked: Any) -> Reply:
-        """See `Wire.ask`. Raises what urllib3 and botocore raise."""
-        wire = self.wire
-        try:
-            return wire.ask(method, key, operation, **asked)
-        except ClientError as error:
-            if not self._moved(wire, _told_region(error.response)):
-                raise
-        return self.wire.ask(method, key, operation, **asked)
-
-    def _moved(self, wire: Wire, region: str) -> bool:
-        """A server says where a bucket is when it is asked for in another region, and so does botocore ask again."""
-        with self._lock:
-            if region and region != self._region:
-                self._settle(region)
-            return self._wire is not wire
-
-    @property
-    def wire(self) -> Wire:
-        """Made when it is used, for it needs an identity."""
-        made = self._wire
-        if made is None:
-            with self._lock:
-                made = self._wire = self._wire or self._make_wire()
-        return made
-
-    def _make_wire(self) -> Wire:
-        settings, url = self._settings, self._url()
-        return Wire(
-            url,
+        place = locate(settings, region, self._who.session)
+        wire = Wire(
+            place.url,
+            region,
             self.identity,
-            self._heard,
-            verify=self._trusted() if settings.verify is True else settings.verify,
-            proxy=ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url),
+            self._answered,
+            trusted=self._trusted(place.endpoint),
+            proxy=_proxy(place.url),
             connections=settings.max_connections,
-            timeout=Timeout(connect=CONNECT, read=READ),
         )
+        return wire, place.endpoint
 
-    def _require_trusted(self) -> None:
-        """Raises ConfigError: the file of certificates isn't there, of which the libraries say less."""
-        file = self._trusted() if self._settings.verify is True else self._settings.verify
-        if isinstance(file, str) and self.endpoint.startswith("https:") and not os.access(file, os.R_OK):
-            named = "ca" if self._settings.verify is not True else "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle"
+    def _trusted(self, endpoint: str) -> str | None:
+        """The file of certificates. Raises ConfigError: it isn't there, of which the libraries say less."""
+        said = self._settings.verify
+        if said is False:
+            return None
+        named = "ca" if said is not True else "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle"
+        file = said if said is not True else self._who.session.get_config_variable("ca_bundle")
+        if not file:
+            return certifi.where()
+        if endpoint.startswith("https:") and not os.access(file, os.R_OK):
             raise ConfigError(
                 f"{self._settings.label}: {file}, which {named} names, is no file of certificates that can be read here"
             )
+        return str(file)
 
-    def _trusted(self) -> bool | str:
-        """As botocore's clients find it."""
-        return self._core.get_config_variable("ca_bundle") or True
+    # -- requests -------------------------------------------------------------------------------
 
-    def _url(self) -> str:
-        """Of the bucket, as this addressing has it."""
-        with self.translated("", "signing"):
-            signed = self.s3.generate_presigned_url("get_object", {"Bucket": self._settings.bucket, "Key": "x"})
-        return _without_default_port(str(signed).partition("?")[0].removesuffix("/x"))
+    def ask(self, method: str, path: str, **asked: Any) -> Reply:
+        """See `Wire.ask`, whose errors it raises beside those of `identity`."""
+        wire = self.wire
+        try:
+            return wire.ask(method, path, **asked)
+        except ErrorReply as reply:
+            if not self._moved(wire, reply.region):
+                raise
+        return self.wire.ask(method, path, **asked)
 
-    @property
-    def url(self) -> str:
-        """Of the bucket; a key follows after "/"."""
-        return self.wire.url
+    def _moved(self, wire: Wire, region: str) -> bool:
+        """A server says where a bucket is when it is asked for in another region."""
+        with self._lock:
+            if region and region != self.wire.region:
+                self.wire, self.endpoint = self._connect(region)
+            return self.wire is not wire
+
+    @contextmanager
+    def translated(self, key: str, operation: str, *, write: bool = False, match: str = "") -> Iterator[None]:
+        """Raises a StorageError for whatever goes wrong inside. `operation`, as S3 calls it, on one object. `match`:
+        there must be an object with this ETag."""
+        try:
+            yield
+        except ErrorReply as reply:
+            error = refused(self.where(), key, operation, reply, write=write)
+            raise (Changed(error.message) if match and isinstance(error, NotFound) else error) from reply
+        except (HTTPError, HTTPException, OSError) as broke:
+            raise broken(self.where(), key, operation, broke, write=write) from broke
+
+    def where(self) -> Where:
+        """Whom messages are about, now."""
+        return Where(self._settings.label, self._settings.bucket, self.endpoint, self._who.name, self.wire.region)
+
+    # -- who we are -----------------------------------------------------------------------------
+
+    def identity(self) -> Identity:
+        """Renewed by botocore where it is one that expires. PermissionRefused: there is none. Unavailable: whoever
+        gives it is away; nothing was asked of the bucket."""
+        try:
+            found = self._who.current()
+        except (boto.BotoCoreError, boto.ClientError) as error:
+            raise self._unidentified(f" ({error})", error) from error
+        if found is None:
+            raise self._unidentified("")
+        return found
+
+    def _unidentified(self, reason: str, error: Exception | None = None) -> StorageError:
+        text = f"{self._settings.label}: no credentials for {self.endpoint}{reason}"
+        if error is None or isinstance(error, NO_IDENTITY) or not _passes(error):
+            return PermissionRefused(f"{text}; {WAY_OUT}")
+        return Unavailable(text)
 
     # -- the server's clock ---------------------------------------------------------------------
 
-    def _answered(self, http_response: Any, **_: object) -> None:
-        self._heard(http_response.headers)
-
-    def _heard(self, headers: Mapping[str, str]) -> None:
+    def _answered(self, headers: Mapping[str, str]) -> None:
         """Of each answer, errors too."""
-        header = headers.get("date")
-        if header and header != self._header:
+        date = headers.get("date")
+        if date and (self._heard is None or date != self._heard[0]):
             with suppress(ValueError):  # it tells no time
-                self._seen, self._header = (moment(header).timestamp(), self._clock.boottime()), header
+                self._heard = date, moment(date), self._clock.boottime()
 
     def date(self) -> float:
-        """Never later than the server's own clock, as long as ours runs no faster."""
-        if self._seen is None:
+        """The server's clock, seconds since 1970: never later than it is there, as long as ours runs no faster."""
+        if self._heard is None:
             with self.translated("", "HeadBucket"):
-                self.s3.head_bucket(Bucket=self._settings.bucket)
-        if self._seen is None:
+                self.ask("HEAD", "")
+        if self._heard is None:
             raise Unavailable(f"{self._settings.label}: {self.endpoint} gives no date in its answers")
-        date, at = self._seen
+        _, date, at = self._heard
         return date + self._clock.boottime() - at
 
     def close(self) -> None:
-        self.s3.close()
-        self.patient.close()
-        if self._wire is not None:
-            self._wire.close()
+        """Close what is not in use."""
+        self.wire.close()
 
 
-def _config(settings: BucketSettings, addressing: str, patience: float) -> Any:
-    return Config(
-        signature_version="s3v4",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": addressing, "payload_signing_enabled": False, **settings.ways()},
-        max_pool_connections=settings.max_connections,
-        retries={"total_max_attempts": 1},
-        connect_timeout=CONNECT,
-        read_timeout=patience,
-        tcp_keepalive=True,
-        parameter_validation=False,
-        user_agent_extra=f"zotctl/{__version__}",
-    )
+# -- who we are -----------------------------------------------------------------------------------
 
 
-def _credentials(settings: BucketSettings) -> dict[str, str | None]:
-    if not settings.access_key:
-        return {}
-    return {
-        "aws_access_key_id": settings.access_key,
-        "aws_secret_access_key": settings.secret_key or "",
-        "aws_session_token": settings.session_token,
-    }
+class _Chain:
+    """botocore's chain of credentials: environment, profile, web identity, the role of the machine. For threads that
+    share it."""
+
+    def __init__(self, settings: BucketSettings, clock: Clock) -> None:
+        self._settings, self._clock, self._lock = settings, clock, threading.Lock()
+        self.session, self.name = _session(settings), "nobody (no credentials)"
+        if settings.access_key:
+            self.session.set_credentials(settings.access_key, settings.secret_key or "", settings.session_token)
+        self._files, self._looked = _states(self.session), clock.elapsed()
+
+    def current(self) -> Identity | None:
+        """None: there is none. Raises BotoCoreError."""
+        self._take_up()
+        found = self.session.get_credentials()
+        if found is None:
+            return None
+        frozen = found.get_frozen_credentials()
+        self.name = f"the identity {frozen.access_key}"
+        return Identity(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def _take_up(self) -> None:
+        """Credentials that were replaced in their file, which is looked at once a second: botocore reads it once. What
+        can't be read, or names none, is half written: the old ones stay until the next look."""
+        now = self._clock.elapsed()
+        if self._settings.access_key or now - self._looked < CREDENTIAL_FILES_EVERY_S:
+            return
+        with self._lock:
+            state, self._looked = _states(self.session), now
+            if state != self._files:
+                with suppress(boto.BotoCoreError):
+                    fresh = _session(self._settings)
+                    if fresh.get_credentials() is not None:
+                        self.session, self._files = fresh, state
 
 
 def _session(settings: BucketSettings) -> Any:
-    trusted = ("ca_bundle", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"], None, None)
-    session = Session(profile=settings.profile, session_vars={"ca_bundle": trusted})
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
-    return session
-
-
-_is_label = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII).fullmatch
-"""Of a host's name, with a certificate for it: no dots, no capitals."""
+    variables = {
+        "region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None),
+        "ca_bundle": ("ca_bundle", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"], None, None),
+        ENDPOINT: ("", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], None, None),
+    }
+    return Session(profile=settings.profile, session_vars=variables)
 
 
 def _states(session: Any) -> list[tuple[int, int, int] | None]:
@@ -272,31 +231,94 @@ def _states(session: Any) -> list[tuple[int, int, int] | None]:
     return found
 
 
+def _passes(error: Exception) -> bool:
+    """May it be another time that credentials are given? What botocore raises without an answer is so, but for a
+    certificate that is not trusted."""
+    if not isinstance(error, boto.ClientError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    said = error.response
+    status, code = said.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), said.get("Error", {}).get("Code")
+    return status >= 500 or status == 429 or code in SLOW_CODES
+
+
+# -- where the bucket is --------------------------------------------------------------------------
+
+ENDPOINT = "zotctl_endpoint"
+"""A name for botocore's session: the endpoint, as the environment names it."""
+
+
+class Place(NamedTuple):
+    """`url` of the bucket; a key follows after "/"."""
+
+    url: str
+    endpoint: str
+
+
+def locate(settings: BucketSettings, region: str, session: Any) -> Place:
+    """Raises ValueError and BotoCoreError: there is no such endpoint."""
+    return _below(settings, session) or _resolved(settings, region)
+
+
+def _below(settings: BucketSettings, session: Any) -> Place | None:
+    """The bucket in the path of an endpoint that is named outright: botocore would load its model of S3 for no other
+    answer, which takes 15 MB of memory in each process. None: a case for it."""
+    ask = session.get_config_variable
+    endpoint = settings.endpoint or ("" if ask("ignore_configured_endpoint_urls") else ask(ENDPOINT)) or ""
+    special = settings.dual_stack or settings.accelerate or (ask("s3") or {}).keys() & WAYS
+    if special or ask("use_dualstack_endpoint") or ask("use_fips_endpoint") or not _is_plain(endpoint):
+        return None
+    if settings.addressing != "path" and (settings.addressing != "auto" or _is_amazon(endpoint)):
+        return None
+    return Place(_without_default_port(f"{endpoint.rstrip('/')}/{quote(settings.bucket, safe='-_.~')}"), endpoint)
+
+
+WAYS = {"use_accelerate_endpoint", "use_dualstack_endpoint", "use_arn_region"}
+_is_plain = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?)(:\d{1,5})?/?").fullmatch
+
+
+def _resolved(settings: BucketSettings, region: str) -> Place:
+    """By botocore's rules: partitions, dual stack, acceleration, services of a profile. Addressing is said outright:
+    of "auto", botocore makes URLs of a region that may not be the bucket's."""
+    session = _session(settings)
+    style = settings.addressing if settings.addressing != "auto" else "path"
+    client = _client(session, settings, region, style)
+    endpoint = str(client.meta.endpoint_url)
+    if settings.addressing == "auto" and _is_amazon(endpoint) and _is_label(settings.bucket):
+        client = _client(session, settings, region, "virtual")
+    url = str(client.generate_presigned_url("get_object", {"Bucket": settings.bucket, "Key": "x"}))
+    return Place(_without_default_port(url.partition("?")[0].removesuffix("/x")), endpoint)
+
+
+def _client(session: Any, settings: BucketSettings, region: str, addressing: str) -> Any:
+    """For its address alone, so without an identity. What isn't wished is left out, for AWS_* may wish it."""
+    wanted = {"use_dualstack_endpoint": settings.dual_stack, "use_accelerate_endpoint": settings.accelerate}
+    ways = {name: True for name, value in wanted.items() if value}
+    config = Config(signature_version=UNSIGNED, s3={"addressing_style": addressing, **ways})
+    return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint, config=config)
+
+
+_is_label: Callable[[str], object] = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII).fullmatch
+"""Of a host's name, with a certificate for it: no dots, no capitals."""
+
+
 def _is_amazon(url: str) -> bool:
     host = url.partition("://")[2].partition("/")[0].partition(":")[0]
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-
-
-def moment(text: str) -> datetime:
-    """botocore's own takes 60 µs for what every reply has, which is an HTTP date or an ISO time."""
-    try:
-        found = parsedate_to_datetime(text) if text[3:4] == "," else datetime.fromisoformat(text)
-    except ValueError:
-        found = parse_timestamp(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _told_region(reply: Mapping[str, Any]) -> str:
-    """Amazon has a header for it; others say it in their words alone, some of them in those of any error."""
-    said = reply["Error"]
-    words = said.get("Region", "") if said["Code"] == "AuthorizationHeaderMalformed" else ""
-    return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or words)
 
 
 def _without_default_port(url: str) -> str:
     """A Host that is signed must be the one that arrives, and some clients and proxies leave such a port out."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80")).geturl()
+
+
+def _proxy(url: str) -> str | None:
+    """As the environment names it: with or without a scheme."""
+    parts = urlsplit(url)
+    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+    if not proxy or proxy.startswith(("http:", "https:")):
+        return proxy or None
+    return f"http:{proxy}" if proxy.startswith("//") else f"http://{proxy}"
 
 
 def _way_out(error: Exception) -> str:

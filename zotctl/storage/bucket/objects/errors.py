@@ -1,20 +1,17 @@
-"""What an object store or botocore reports, as errors of the registry: the one place that knows both.
+"""What an object store or the network reports, as errors of the registry.
 
 For a write, `Unavailable` itself means that it was certainly not done, `OutcomeUnknown` that it may have been.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.client import HTTPException
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from botocore import exceptions as boto  # type: ignore[import-untyped]
 from urllib3 import exceptions as wire
 
 from zotctl.errors import (
     Changed,
+    Expired,
     IoFailed,
     NoBucket,
     NoSpace,
@@ -26,9 +23,10 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
+from zotctl.storage.bucket.objects.replies import ErrorReply
 
-ABSENT = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion"}
-SLOW = {
+ABSENT_CODES = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion"}
+SLOW_CODES = {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
@@ -38,11 +36,11 @@ SLOW = {
     "TooManyRequests",
     "429",
 }
-FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
-DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
-HALF_HEARD = {"RequestTimeout", "IncompleteBody"}
+FULL_CODES = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
+OTHER_BYTES_CODES = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
+HALF_HEARD_CODES = {"RequestTimeout", "IncompleteBody"}
 """Of a request that ended early: a store that keeps what has arrived has perhaps done it, or half of it."""
-REFUSED = {
+REFUSED_CODES = {
     "AccessDenied",
     "ExpiredToken",
     "TokenRefreshRequired",
@@ -53,23 +51,8 @@ REFUSED = {
     "401",
     "403",
 }
-WRONG_REGION = {"AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "PermanentRedirect"}
-NOT_BEGUN = (
-    boto.EndpointConnectionError,
-    boto.ConnectTimeoutError,
-    wire.NewConnectionError,
-    wire.ConnectTimeoutError,
-)
-NO_IDENTITY = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-)
-WAY_OUT = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or access_key and secret_key in the configuration"
-)
+WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "PermanentRedirect"}
+NOT_BEGUN = (wire.NewConnectionError, wire.ConnectTimeoutError)
 
 
 class Where(NamedTuple):
@@ -82,98 +65,85 @@ class Where(NamedTuple):
     region: str = ""
 
     def named(self, key: str) -> str:
+        """The address of an object; "": of the bucket."""
         return f"{self.label}/{key}" if key else self.label
 
 
-@contextmanager
-def translated(
-    where: Callable[[], Where], key: str, operation: str, *, write: bool, match: str, absent: bool
-) -> Iterator[None]:
-    """`operation`, as S3 calls it, on one object. Raises a StorageError for whatever went wrong.
-    `match`: there must be an object with this ETag. `absent`: that there is none is no error."""
-    try:
-        yield
-    except boto.ClientError as error:
-        said = refused(where(), key, operation, error.response, write=write)
-        if not isinstance(said, NotFound):
-            raise said from error
-        if match:
-            raise Changed(said.message) from error
-        if not absent:
-            raise said from error
-    except (boto.BotoCoreError, wire.HTTPError, HTTPException, OSError) as error:
-        raise broken(where(), key, operation, error, write=write) from error
-
-
-def refused(where: Where, key: str, operation: str, reply: Mapping[str, Any], *, write: bool) -> StorageError:
-    """A reply that is an error. A HEAD has no code but its status."""
-    said = reply.get("Error", {})
-    code, text = str(said.get("Code", "")), str(said.get("Message", ""))
-    status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def refused(where: Where, key: str, operation: str, reply: ErrorReply, *, write: bool) -> StorageError:
+    """The error for an answer that is one. `operation` as S3 calls it. A HEAD has no code but its status."""
+    status, code, text = reply.status, reply.code, reply.message
     what = f"{where.named(key)}: {operation}"
     if code == "NoSuchBucket":
         return NoBucket(f"the bucket {where.bucket} does not exist at {where.endpoint}: make it, or correct the name")
-    if _absent(code, status, operation):
+    if code in ABSENT_CODES or (status == 404 and operation == "HeadObject"):
+        # A 404 that no object store wrote must not pass for this: a collector would believe it.
         return NotFound(f"{where.named(key)}: no such object or upload")
     if code == "ConditionalRequestConflict" and operation == "CompleteMultipartUpload":
         return NotFound(f"{what}: {where.endpoint} has given this upload up; it is to be begun again")
     if code in {"PreconditionFailed", "ConditionalRequestConflict"} or status == 412:
         return Changed(f"{where.named(key)}: it is not what it was")
-    if code in FULL or status == 507:
+    if code in FULL_CODES or status == 507:
         return NoSpace(f"{what}: the object store has no room left: {text}")
-    if code in SLOW or status == 429 or code == "OperationAborted":
+    if code in SLOW_CODES or status == 429 or code == "OperationAborted":
         return SlowDown(f"{what}: the object store wants fewer requests ({code})")
     if code == "ExistingObjectIsDirectory":
         # A store of files removes a directory with its last object, also under a PUT that is just coming.
         return Unavailable(f"{what}: {where.endpoint} had something else in its place ({code}: {text})")
     if code == "RequestTimeTooSkewed":
         return StorageError(f"{what}: this machine's clock is wrong, {where.endpoint} says; set it (NTP): {text}")
-    if code in WRONG_REGION or (status in (301, 307, 400, 403) and "region" in text.lower()):
+    if code in WRONG_REGION_CODES or (status in (301, 307, 400, 403) and "region" in text.lower()):
         return RequestRefused(
             f"{what}: the bucket is not in the region {where.region!r}, {where.endpoint} says ({code}: {text}); set "
             "AWS_REGION, or region in the configuration"
         )
-    if code in REFUSED or status in (401, 403):
+    if code in REFUSED_CODES or status in (401, 403):
         return PermissionRefused(
             f"{what} was refused to {where.identity} by {where.endpoint} ({code}: {text}); give it the right, or "
             "another identity"
         )
-    if code in DAMAGED:
+    if code in OTHER_BYTES_CODES:
         return IoFailed(f"{what}: the bytes that arrived are not those that were sent: {text}")
-    if code in HALF_HEARD or status == 408:
-        return _failed(f"{what}: {where.endpoint} did not get all of it ({status} {code}: {text})", write)
+    if code in HALF_HEARD_CODES or status == 408:
+        return _failed(f"{what}: {where.endpoint} did not get all of it ({reply})", write)
     if status >= 500 and status != 501:
-        return _failed(f"{what}: {where.endpoint} failed with {status} {code}: {text}", write)
+        return _failed(f"{what}: {where.endpoint} failed with {reply}", write)
     if status == 404:
         return Unavailable(f"{what}: {where.endpoint} answers 404, but not as an object store: is it one?")
-    return RequestRefused(f"{what}: {where.endpoint} does not take it: {status} {code}: {text}")
+    return RequestRefused(f"{what}: {where.endpoint} does not take it: {reply}")
 
 
-def _absent(code: str, status: int, operation: str) -> bool:
-    """A 404 that no object store wrote must not pass for "no such object": a collector would believe it."""
-    return code in ABSENT or (status == 404 and operation == "HeadObject")
-
-
-def _failed(text: str, write: bool) -> StorageError:
-    return OutcomeUnknown(f"{text}; it may have been done") if write else Unavailable(text)
+def not_deleted(where: Where, key: str, reply: ErrorReply, *, late: bool) -> StorageError:
+    """The error for a key that a presigned delete has not deleted, or perhaps not. `late`: by the server's clock, its
+    signature has expired."""
+    status, code, text = reply.status, reply.code, reply.message
+    denied = (status in (400, 401, 403) and code not in HALF_HEARD_CODES) or code in (
+        "AccessDenied",
+        "ExpiredPresignRequest",
+        "ExpiredToken",
+    )
+    if denied and (late or "expire" in f"{code} {text}".lower()):
+        return Expired(f"{where.label}: deletes were signed too long ago: {code} {text}")
+    if status == 200 and code not in ("AccessDenied", "SlowDown"):
+        return OutcomeUnknown(f"{where.named(key)}: not deleted, or perhaps: {code} {text}")
+    return refused(where, key, "DeleteObjects", reply, write=True)
 
 
 def broken(where: Where, key: str, operation: str, error: Exception, *, write: bool) -> StorageError:
-    """No reply, or half of one."""
+    """The error for no answer, or half of one: what urllib3 or botocore raises, or HTTPException."""
     what = f"{where.named(key)}: {operation}"
-    if isinstance(error, NO_IDENTITY):
-        return PermissionRefused(f"{what}: no credentials for {where.endpoint} ({error}); {WAY_OUT}")
-    if isinstance(error, (boto.SSLError, wire.SSLError)) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if isinstance(error, wire.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StorageError(f"{what}: {where.endpoint} has a certificate that is not trusted here ({error})")
     if _not_begun(error):
         return Unavailable(f"{what}: {where.endpoint} can't be reached ({error})")
     return _failed(f"{what}: no whole answer from {where.endpoint} ({error})", write)
 
 
+def _failed(text: str, write: bool) -> StorageError:
+    return OutcomeUnknown(f"{text}; it may have been done") if write else Unavailable(text)
+
+
 def _not_begun(error: BaseException) -> bool:
     """urllib3 says ProxyError of a connection that broke under a request, too, for it is closed by then."""
-    if isinstance(error, boto.ProxyConnectionError):
-        error = error.kwargs["error"]
     if isinstance(error, wire.ProxyError):
         error = error.original_error
         if type(error) is OSError:  # the proxy has refused the tunnel

@@ -8,40 +8,47 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from urllib3 import BaseHTTPResponse
 
 from zotctl.errors import Unavailable
 from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.connection import BucketConnection
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.driver import Info
 
-SKIPPED = 256 << 10
-"""Bytes that are read and dropped rather than asked for by a new request."""
+if TYPE_CHECKING:
+    from zotctl.storage.bucket.objects.connection import BucketConnection
+
+SKIP_BYTES = 256 << 10
+"""So many are read and dropped rather than asked for by a new request."""
 
 
 class ObjectReader:
     """For one thread at a time. `Changed` if the object was replaced and more has to be asked for."""
 
-    def __init__(self, connection: BucketConnection, place: str, found: Object, response: BaseHTTPResponse) -> None:
-        """`place`: the quoted key. `response`: all bytes, of which none was read."""
-        self._connection, self._place, self._found = connection, place, found
-        self._body: Stream | None = Stream(response)
+    def __init__(self, connection: BucketConnection, path: str, found: Object, response: BaseHTTPResponse) -> None:
+        """`path`: the quoted key. `response`: all bytes, of which none was read."""
+        self._connection, self._path, self._found = connection, path, found
+        self._body: _Stream | None = _Stream(response)
         self._at = 0
 
     @property
     def size(self) -> int:
+        """Of the object, in bytes."""
         return self._found.size
 
     def info(self) -> Info:
+        """As the answer to the first request told."""
         return info_of(self._found)
 
     def fileno(self) -> int | None:
+        """None: there is no file."""
         return None
 
     def read_at(self, offset: int, count: int) -> bytes:
+        """A new request where `offset` is not, or not shortly after, the end of the last piece. Unavailable: the bytes
+        ended early."""
         wanted = max(0, min(count, self.size - offset))
         if not wanted:
             return b""
@@ -49,6 +56,7 @@ class ObjectReader:
             return self._take(wanted)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        """As `read_at`, from the socket straight into `buffer`."""
         wanted = max(0, min(len(buffer), self.size - offset))
         if wanted:
             with self._reading(offset):
@@ -69,14 +77,14 @@ class ObjectReader:
 
     def _seek(self, offset: int) -> None:
         ahead = offset - self._at
-        if self._body is not None and 0 <= ahead <= SKIPPED:
+        if self._body is not None and 0 <= ahead <= SKIP_BYTES:
             if ahead:
                 self._fill(memoryview(bytearray(ahead)))
             return
         self._drop()
         condition = {"range": f"bytes={offset}-"} | ({"if-match": self._found.etag} if self._found.etag else {})
-        answer = self._connection.ask("GET", self._place, "GetObject", headers=condition, stream=True)
-        self._body = Stream(answer.response)
+        answer = self._connection.ask("GET", self._path, headers=condition, stream=True)
+        self._body = _Stream(answer.response)
         if answer.status != 206 and offset:
             raise HTTPException(f"a range was asked for, and the answer is one of status {answer.status}")
         self._at = offset
@@ -87,10 +95,10 @@ class ObjectReader:
         piece = self._body.read(count)
         self._at += len(piece)
         if len(piece) < count:
-            raise self._cut()
+            raise self._cut_short()
         return piece
 
-    def _cut(self) -> Unavailable:
+    def _cut_short(self) -> Unavailable:
         return Unavailable(f"{self._found.key}: its bytes ended at {self._at} of {self.size}")
 
     def _fill(self, buffer: memoryview) -> None:
@@ -99,7 +107,7 @@ class ObjectReader:
         while got < len(buffer):
             count = self._body.read_into(buffer[got:])
             if not count:
-                raise self._cut()
+                raise self._cut_short()
             got += count
             self._at += count
 
@@ -109,12 +117,14 @@ class ObjectReader:
             body.close()
 
     def once(self) -> None:
-        pass
+        """Nothing is kept of what was read."""
 
     def labels(self) -> dict[str, bytes]:
+        """None: objects have no extended attributes."""
         return {}
 
     def close(self) -> None:
+        """Its connection serves other requests again, if all was read."""
         self._drop()
 
     def __enter__(self) -> ObjectReader:
@@ -124,7 +134,7 @@ class ObjectReader:
         self.close()
 
 
-class Stream:
+class _Stream:
     """A body, read from the socket straight into a buffer: urllib3 copies each byte once more."""
 
     def __init__(self, response: BaseHTTPResponse) -> None:

@@ -1,37 +1,113 @@
-"""What the answer of an object store says of an object; one that says nothing is half an answer."""
+"""What the answers of an object store say: of objects, of lists, of errors.
+
+An answer that does not say what it has to is half an answer, and raises HTTPException: what was asked may have been
+done. XML is parsed by the standard library, as UTF-8, without a document type and so without entities, and never more
+than `LARGEST_XML_BYTES`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
 
 from zotctl.storage.bucket.objects.seam import Object
 
 METADATA = "x-amz-meta-"
+LARGEST_XML_BYTES = 16 << 20
+"""A page of 1,000 keys of 1,024 bytes each, all of them quoted, takes four mebibytes."""
+
+
+class ErrorReply(Exception):
+    """An answer that is an error, as S3 tells it. `code` is the status where the answer names none, as that to a HEAD.
+    `region`: where the bucket is, if the answer says so. `request_id` is for the operator of the store."""
+
+    def __init__(self, status: int, code: str, message: str = "", request_id: str = "", region: str = "") -> None:
+        super().__init__(status, code, message)
+        self.status, self.code, self.message = status, code, message
+        self.request_id, self.region = request_id, region
+
+    def __str__(self) -> str:
+        named = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.status} {self.code}: {self.message}{named}"
+
+
+def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ErrorReply:
+    """Whatever the answer is, S3's or that of a proxy on the way."""
+    said: Mapping[str, str] = {}
+    words = ""
+    if body:
+        try:
+            said = fields(parse(body))
+        except ValueError:
+            words = "an answer that is not S3's"
+    code = said.get("Code", "") or str(status)
+    # Amazon has a header for the region; others say it in their words alone, some of them in those of any error.
+    region = headers.get("x-amz-bucket-region") or (
+        said.get("Region", "") if code == "AuthorizationHeaderMalformed" else ""
+    )
+    request_id = headers.get("x-amz-request-id") or said.get("RequestId", "")
+    return ErrorReply(status, code, said.get("Message", words), request_id, region)
+
+
+def result_of(headers: Mapping[str, str], body: bytes, *names: str) -> str:
+    """The first of these values in an answer of status 200; ErrorReply for an error in its place, which a server sends
+    that has begun to answer before it was done."""
+    try:
+        root = parse(body)
+    except ValueError as error:
+        raise HTTPException(f"a success without {names[0]}: {error}") from error
+    if plain(root.tag) == "Error":
+        raise error_of(500, headers, body)
+    said = fields(root)
+    for name in names:
+        if value := said.get(name):
+            return value
+    raise HTTPException(f"a success without {names[0]}")
+
+
+# -- XML ------------------------------------------------------------------------------------------
+
+
+def parse(body: bytes) -> ElementTree.Element:
+    """Raises ValueError: it is no XML, or has a document type."""
+    text = body.decode("utf-8-sig").strip()  # a server that is not done yet may send blanks first
+    if "<!DOCTYPE" in text:
+        raise ValueError("a document type")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, LookupError) as error:  # the second: of an unknown encoding
+        raise ValueError(f"no XML: {error}") from error
+
+
+def plain(tag: str) -> str:
+    """Without its namespace, which not every server gives."""
+    return tag.rpartition("}")[2]
+
+
+def fields(node: ElementTree.Element) -> dict[str, str]:
+    """The texts of what is in an element, by their names."""
+    return {plain(child.tag): child.text or "" for child in node}
+
+
+# -- objects --------------------------------------------------------------------------------------
 
 
 def etag(headers: Mapping[str, str]) -> str:
-    """Raises HTTPException: it may have been done."""
+    """Of what was written. Raises HTTPException: it may have been done."""
     if not (value := headers.get("etag", "")):
         raise HTTPException("an object was written, but the answer has no ETag")
     return value
 
 
-def told(reply: Mapping[str, Any], *path: str) -> str:
-    """What botocore has read in an answer. Raises HTTPException: it isn't there, and it may have been done."""
-    value: Any = reply
-    for name in path:
-        value = value.get(name)
-        if not value:
-            raise HTTPException(f"a success without {name}")
-    return str(value)
-
-
 def found(key: str, headers: Mapping[str, str]) -> Object:
     """What an answer says of its object. Raises HTTPException: it says nothing."""
     try:
-        size, modified = int(headers["content-length"]), _seconds(headers["last-modified"])
+        size, modified = int(headers["content-length"]), moment(headers["last-modified"])
     except (KeyError, ValueError) as error:
         raise HTTPException(f"an object without size or time: {error}") from error
     named = {name.lower(): value for name, value in headers.items()}
@@ -40,14 +116,95 @@ def found(key: str, headers: Mapping[str, str]) -> Object:
 
 
 def dated(headers: Mapping[str, str]) -> float:
-    """The server's clock when it answered; to the whole second. Raises HTTPException: it doesn't tell."""
+    """The server's clock when it answered, in whole seconds since 1970. Raises HTTPException: it doesn't tell."""
     try:
-        return _seconds(headers["date"])
+        return moment(headers["date"])
     except (KeyError, ValueError) as error:
         raise HTTPException(f"an answer without a date: {error}") from error
 
 
-def _seconds(text: str) -> float:
-    from zotctl.storage.bucket.objects.connection import moment
+def moment(text: str) -> float:
+    """An ISO time or an HTTP date, in seconds since 1970. Raises ValueError."""
+    told = datetime.fromisoformat(text) if text[4:5] == "-" else parsedate_to_datetime(text)
+    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
-    return moment(text).timestamp()
+
+# -- lists ----------------------------------------------------------------------------------------
+
+
+class ListedObject(NamedTuple):
+    """A row of a list. `modified` in seconds since 1970."""
+
+    key: str
+    size: int
+    etag: str
+    modified: float
+
+
+class ListingPage(NamedTuple):
+    """`below`: prefixes that keys have in common, to the delimiter. `token` of the next page, "" at the end."""
+
+    rows: list[ListedObject]
+    below: list[str]
+    token: str
+
+
+def page_of(body: bytes) -> ListingPage:
+    """A page of ListObjectsV2. Raises HTTPException: it is no list, or one that can't be continued, which must not
+    pass for the whole."""
+    try:
+        return _page_of(parse(body))
+    except (LookupError, ValueError) as error:
+        raise HTTPException(f"a list that is none, or has an object without name, size or time: {error}") from error
+
+
+def _page_of(root: ElementTree.Element) -> ListingPage:
+    if plain(root.tag) != "ListBucketResult":
+        raise HTTPException(f"{plain(root.tag)} in the place of a list")
+    space = root.tag.removesuffix("ListBucketResult")
+    name = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
+    more = root.findtext(f"{space}IsTruncated") == "true"
+    token = root.findtext(f"{space}NextContinuationToken", "") if more else ""
+    if more and not token:
+        raise HTTPException("a list that has more, but doesn't say how to ask for it")
+    below = [name(prefix.text or "") for prefix in root.iterfind(f"{space}CommonPrefixes/{space}Prefix")]
+    return ListingPage(list(_rows(root, space, name)), below, token)
+
+
+def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> Iterator[ListedObject]:
+    for row in root.iterfind(f"{space}Contents"):
+        said = {child.tag: child.text or "" for child in row}
+        modified = moment(said[f"{space}LastModified"])
+        yield ListedObject(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said.get(f"{space}ETag", ""), modified)
+
+
+# -- deletes --------------------------------------------------------------------------------------
+
+
+class Undeleted(NamedTuple):
+    """A key that was not deleted, or perhaps; "" for all of them."""
+
+    key: str
+    code: str
+    message: str
+
+
+def undeleted(status: int, body: bytes) -> list[Undeleted]:
+    """What the answer to a DeleteObject or DeleteObjects says was not done; a key that isn't there is done."""
+    if status == 204 or (status == 200 and not body):
+        return []
+    try:
+        root = parse(body)
+    except ValueError:
+        return [Undeleted("", "", "an answer that is not S3's")]
+    if plain(root.tag) == "Error":
+        return [_undeleted(root)]
+    if status != 200 or plain(root.tag) != "DeleteResult":
+        return [Undeleted("", "", "an answer that is not S3's")]
+    rows = [_undeleted(child) for child in root if plain(child.tag) == "Error"]
+    return [row for row in rows if row.code not in ("NoSuchKey", "NoSuchVersion")]
+
+
+def _undeleted(node: ElementTree.Element) -> Undeleted:
+    said = fields(node)
+    return Undeleted(said.get("Key", ""), said.get("Code", ""), said.get("Message", ""))

@@ -3,6 +3,10 @@
 What is repeated after a failure: every read, and every write whose repetition changes nothing. Before a conditional
 write without an answer is repeated, what is there is compared with what was sent, to the last byte: else our own
 success would be reported as `Changed`, or half of it, which some stores keep, as success.
+
+A request is made again with full jitter, until a deadline, and not for each client that comes while the object store
+has been away for longer than that. Then nothing is asked of it but whether it is there again: each request may hang
+until its time is out, and a job has thousands.
 """
 
 from __future__ import annotations
@@ -11,59 +15,81 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
-from zotctl.errors import Changed, DoneUnanswered, NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import (
+    Changed,
+    DoneUnanswered,
+    IoFailed,
+    NoBucket,
+    NotFound,
+    OutcomeUnknown,
+    StorageError,
+    Unavailable,
+)
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.attempts import PATIENCE, Attempts
 from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
+from zotctl.storage.bucket.objects.wrappers import WrappedObjects
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Buffer, Info, Reader
+from zotctl.storage.driver import Buffer, Reader
 
 T = TypeVar("T")
 
-LOOKS = 4
+RETRY_TIMEOUT_S = 30.0
+"""After which a failure goes up."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+AWAY_LOOK_EVERY_S = 2.0
+"""Between two looks at an object store that was away for the whole deadline."""
+SWAP_LOOKS = 4
 """At what others have written meanwhile, before one attempt is given up."""
 
 
-class Retrying:
-    def __init__(self, inner: Objects, clock: Clock | None = None, *, patience: float = PATIENCE) -> None:
-        self.inner, self._clock = inner, clock or Clock()
-        self._attempts = Attempts(self._clock, patience, probe=partial(inner.get, keys.VERSION))
+class Retrying(WrappedObjects):
+    """Each request is made again until it is answered, for 30 seconds. For threads that share it."""
+
+    def __init__(self, inner: Objects, clock: Clock | None = None, *, timeout: float = RETRY_TIMEOUT_S) -> None:
+        """`timeout`, in seconds: after which a failure goes up."""
+        super().__init__(inner)
+        self._clock = clock or Clock()
+        self._reads = Attempts(self._clock, timeout, probe=partial(inner.get, keys.VERSION))
         self._writes = Attempts(
-            self._clock, patience, probe=partial(inner.put, keys.WRITE_TRIAL, b"trial"), also=self._attempts
+            self._clock, timeout, probe=partial(inner.put, keys.WRITE_TRIAL, b"trial"), also=self._reads
         )
         """A store may be away for writes only: then an answered read must not make each write wait anew."""
 
-    @property
-    def label(self) -> str:
-        return self.inner.label
+    def _read(self, call: partial[T]) -> T:
+        return self._reads.make(call)
+
+    def _write(self, call: partial[T]) -> T:
+        return self._writes.make(call)
 
     # -- reading --------------------------------------------------------------------------------
 
-    def head(self, key: str) -> Object:
-        return self._attempts.make(partial(self.inner.head, key))
-
-    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
-        return self._attempts.make(partial(self.inner.get, key, unless=unless))
-
     def open(self, key: str) -> Reader:
-        return RetryingReader(self._attempts.make(partial(self.inner.open, key)), self._attempts)
+        """A reader that asks again for each piece."""
+        return RetryingReader(super().open(key), self._reads)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        """A page is one request, and after a failure it goes on behind the last row that came."""
+
         def rows(last: Object | None) -> Iterator[Object]:
             return self.inner.list(prefix, after=last.key if last else after)
 
         return self._each(rows)
 
     def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
+        """As `list`."""
+
         def rows(last: tuple[str, bool] | None) -> Iterator[tuple[str, bool]]:
-            return self.inner.names(directory, after=_listed(*last) if last else after)
+            if last is None:
+                return self.inner.names(directory, after=after)
+            name, below = last
+            return self.inner.names(directory, after=f"{name}/" if below else name)
 
         return self._each(rows)
 
     def _each(self, rows: Callable[[T | None], Iterator[T]]) -> Iterator[T]:
-        """A page is one request, and a failure in it goes on behind the last row that came."""
         last: T | None = None
         source: Iterator[T] | None = None
 
@@ -76,7 +102,7 @@ class Retrying:
                 source = None
                 raise
 
-        while (found := self._attempts.make(following)) is not None:
+        while (found := self._reads.make(following)) is not None:
             last = found
             yield found
 
@@ -94,36 +120,18 @@ class Retrying:
     ) -> str:
         """`OutcomeUnknown` of a conditional one: it may have been done, and replaced by another writer since."""
         if not (match or absent):
-            call = partial(self.inner.put, key, body, metadata=metadata, sha256=sha256)
-            return self._writes.make(call)
+            return self._write(partial(self.inner.put, key, body, metadata=metadata, sha256=sha256))
         swap = _Swap(self.inner, key, body, metadata or {}, sha256, match)
         if etag := self._writes.make(swap.attempt):
             return etag
         raise OutcomeUnknown(f"{self.label}/{key}: a put without an answer, and then another writer's")
 
-    def adapt(self, *, checksum: str, conditions: bool) -> None:
-        self.inner.adapt(checksum=checksum, conditions=conditions)
-
     def trial(
         self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
     ) -> None:
+        """Not made again with `match`, after which the second would find the first."""
         call = partial(self.inner.trial, key, body, checksum=checksum, wrong=wrong, cut=cut, match=match)
         self._writes.make(call, repeatable=not match)
-
-    def delete(self, key: str) -> None:
-        self._writes.make(partial(self.inner.delete, key))
-
-    def copy(self, source: str, target: str) -> Object:
-        return self._writes.make(partial(self.inner.copy, source, target))
-
-    # -- parts ----------------------------------------------------------------------------------
-
-    def start_parts(self, key: str) -> str:
-        """One that was begun without an answer is never used; the server forgets it by its own rules."""
-        return self._writes.make(partial(self.inner.start_parts, key))
-
-    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
-        return self._writes.make(partial(self.inner.put_part, key, upload, number, body))
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         """A server may say of a repeated one that there is no such upload: then the object is looked at."""
@@ -151,17 +159,6 @@ class Retrying:
         except NotFound:
             return False
 
-    def abort_parts(self, key: str, upload: str) -> None:
-        self._writes.make(partial(self.inner.abort_parts, key, upload))
-
-    # -- signed requests ------------------------------------------------------------------------
-
-    def presign_get(self, key: str, seconds: int) -> str:
-        return self._attempts.make(partial(self.inner.presign_get, key, seconds))
-
-    def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
-        return self._attempts.make(partial(self.inner.sign_deletes, keys, seconds, at=at))
-
     def execute(self, presigned: PresignedDelete) -> None:
         """Repeated while it is valid. When an attempt was without an answer, a later one doesn't tell its end: the
         server may carry it out after that, and after a push that was told that nothing is being deleted any more."""
@@ -182,12 +179,6 @@ class Retrying:
         if unsure is not None:
             raise DoneUnanswered(unsure.message) from unsure
 
-    def date(self) -> float:
-        return self._attempts.make(self.inner.date)
-
-    def close(self) -> None:
-        self.inner.close()
-
 
 @dataclass(slots=True)
 class _Swap:
@@ -204,7 +195,7 @@ class _Swap:
 
     def attempt(self) -> str:
         """The ETag; "": what is there is another writer's, who came after ours or instead of it."""
-        for _ in range(LOOKS):
+        for _ in range(SWAP_LOOKS):
             if self.unsure and (known := self._look()) is not None:
                 return known
             try:
@@ -237,45 +228,31 @@ class _Swap:
 
 
 class RetryingReader:
-    """Each piece is asked for again from its beginning: a reader knows where it was."""
+    """Each piece is asked for again from its beginning: a reader knows where it was. For one thread at a time."""
 
     def __init__(self, inner: Reader, attempts: Attempts) -> None:
         self._inner, self._attempts = inner, attempts
+        self.info, self.fileno, self.once, self.labels = inner.info, inner.fileno, inner.once, inner.labels
+        self.close = inner.close
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self._inner.size
 
-    def info(self) -> Info:
-        return self._inner.info()
-
-    def fileno(self) -> int | None:
-        return self._inner.fileno()
-
     def read_at(self, offset: int, count: int) -> bytes:
+        """Asked for anew as a whole after a failure."""
         return self._attempts.make(partial(self._inner.read_at, offset, count))
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Asked for anew as a whole after a failure, which may have left anything in `buffer`."""
         return self._attempts.make(partial(self._inner.read_into, offset, buffer))
-
-    def once(self) -> None:
-        self._inner.once()
-
-    def labels(self) -> dict[str, bytes]:
-        return self._inner.labels()
-
-    def close(self) -> None:
-        self._inner.close()
 
     def __enter__(self) -> RetryingReader:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _listed(name: str, below: bool) -> str:
-    return f"{name}/" if below else name
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:
@@ -285,3 +262,92 @@ def etag_of_parts(etags: Sequence[str]) -> str:
     except ValueError:
         return ""
     return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"'
+
+
+class Attempts:
+    """Shared by all threads that talk to one object store. `probe`: a request of the same kind that any store answers
+    which is there: it tells an outage from one object that can't be had. `also`: attempts at what these need, too."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        timeout: float = RETRY_TIMEOUT_S,
+        *,
+        probe: Callable[[], object],
+        also: Attempts | None = None,
+    ) -> None:
+        self.clock, self.timeout, self._probe, self._also = clock, timeout, probe, also
+        self._mutex = Lock()
+        self._away: tuple[float, StorageError] | None = None
+        """When it is looked for again, and why nothing is asked before."""
+        self._failing: tuple[float, float] | None = None
+        """No request was answered from the first of these times to the second."""
+
+    def make(self, call: Callable[[], T], *, repeatable: bool = True) -> T:
+        """What `call` returns, or raises at last. `repeatable` False: not again after it may have been done."""
+        began, pause = self.clock.elapsed(), FIRST_PAUSE_S
+        self._require(began)
+        while True:
+            try:
+                done = call()
+            except StorageError as error:
+                if not _is_hopeful(error, repeatable):
+                    raise
+                if not self._may_wait(began, pause):
+                    self._look_around()
+                    raise
+            else:
+                self._failing = self._away = None
+                return done
+            # Full jitter: from nothing to the whole pause.
+            self.clock.sleep(pause * (self.clock.jitter() - 0.5))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _require(self, now: float) -> None:
+        """Raises Unavailable, and nothing was asked. The first one after a while looks again, for all."""
+        if self._also is not None:
+            self._also._require(now)
+        with self._mutex:
+            if self._away is None:
+                return
+            due, error = self._away
+            if now < due:
+                raise Unavailable(error.message)
+            if now > due + self.timeout:
+                self._away = None  # an outage of yesterday is none of today
+                return
+            self._away = (now + AWAY_LOOK_EVERY_S, error)
+        self._look_around()
+        if self._away is not None:
+            raise Unavailable(error.message)
+        self._failing = None
+
+    def _look_around(self) -> None:
+        """Is it the store that is away, and not only what was asked for?"""
+        try:
+            self._probe()
+        except Unavailable as error:
+            with self._mutex:
+                self._away = (self.clock.elapsed() + AWAY_LOOK_EVERY_S, error)
+        except StorageError:
+            self._away = None  # any other answer is one, too
+        else:
+            self._away = None
+
+    def _may_wait(self, began: float, pause: float) -> bool:
+        """Is the deadline further than the pause? After an outage of the whole deadline the first failure goes up,
+        so that clients hear it at once; a first success ends that."""
+        now = self.clock.elapsed()
+        with self._mutex:
+            since, last = self._failing or (now, now)
+            if now - last > self.timeout:
+                since = now
+            self._failing = (since, now)
+        return now + pause < min(began, since) + self.timeout
+
+
+def _is_hopeful(error: StorageError, repeatable: bool) -> bool:
+    """May another attempt have another end? Not for a bucket that isn't there, or bytes that are not what was said."""
+    if not isinstance(error, Unavailable) or isinstance(error, NoBucket | IoFailed):
+        return False
+    return repeatable or not isinstance(error, OutcomeUnknown)

@@ -1,7 +1,7 @@
 """What an object store must be able to do: the seam below `storage.bucket`, one request to a call.
 
 `storage.bucket.objects.client` does it over the wire, `tests/doubles/objects.py` in memory with the same semantics. A
-wrapper round either can count, delay, lose, repeat or schedule every request. A key is a relative path
+wrapper round either (`wrappers`) can count, delay, lose, repeat or schedule every request. A key is a relative path
 made by `storage.keys` alone; the prefix of the root is the client's affair.
 
 What docs/design/bucket.md forbids to rely on has no method here: conditional deletes, conditional copies, tags,
@@ -19,8 +19,8 @@ from zotctl.storage.driver import Buffer, Reader
 SHA256, MD5, UNCHECKED = "sha256", "md5", ""
 """Checksums of a put, in the order in which they are tried."""
 
-LISTED = 1000
-"""Keys in one page of a list, and in one request that deletes many."""
+PAGE_KEYS = 1000
+"""In one page of a list, and in one request that deletes many."""
 
 
 class Object(NamedTuple):
@@ -130,7 +130,8 @@ class Objects(Protocol):
         """A URL by which any client may read the object for so long."""
 
     def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
-        """A presigned for at most `LISTED` keys, good for `seconds` after `at` (server time; now). No request."""
+        """A presigned delete of at most `PAGE_KEYS` keys, good for `seconds` after `at` (server time; now). No
+        request."""
 
     def execute(self, presigned: PresignedDelete) -> None:
         """Delete them all. `Expired`: none was deleted, or not all. `OutcomeUnknown`. `DoneUnanswered`: they are
@@ -139,4 +140,5 @@ class Objects(Protocol):
     def date(self) -> float:
         """The server's clock, seconds since 1970: the Date of the last reply and what has gone by since."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what is not in use."""

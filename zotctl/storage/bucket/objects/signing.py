@@ -21,10 +21,11 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class Identity(NamedTuple):
+    """Who signs. `token`: of credentials that expire."""
+
     access_key: str
     secret_key: str
-    token: str | None
-    region: str
+    token: str | None = None
 
 
 class _Scope(NamedTuple):
@@ -33,11 +34,11 @@ class _Scope(NamedTuple):
 
 
 def authorized(
-    method: str, host: str, path: str, query: str, headers: Mapping[str, str], who: Identity, at: float
+    method: str, host: str, path: str, query: str, headers: Mapping[str, str], who: Identity, region: str, at: float
 ) -> dict[str, str]:
-    """These headers, in lower case, and those that make a request of them that is good for minutes around `at`.
-    `path` is quoted, `query` by `query_of`."""
-    scope = _scope(who, at)
+    """These headers, in lower case, and those that make a request of them that is good for minutes around `at`
+    (seconds since 1970). `path` is quoted, `query` by `query_of`."""
+    scope = _scope(region, at)
     sent = {**headers, "host": host, "x-amz-content-sha256": UNSIGNED, "x-amz-date": scope.stamp}
     if who.token:
         sent["x-amz-security-token"] = who.token
@@ -53,12 +54,13 @@ def signed(
     query: Mapping[str, str],
     headers: Mapping[str, str],
     who: Identity,
+    region: str,
     at: float,
     seconds: int,
 ) -> str:
     """The URL, which is good for `seconds` after `at` (since 1970). `url` has no query; its path is quoted.
     `headers`, in lower case, must be sent as they are."""
-    parts, scope = urlsplit(url), _scope(who, at)
+    parts, scope = urlsplit(url), _scope(region, at)
     covered = {"host": parts.netloc, **headers}
     values = {
         **query,
@@ -78,9 +80,9 @@ def query_of(values: Mapping[str, str]) -> str:
     return "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(values[name], safe='-_.~')}" for name in values))
 
 
-def _scope(who: Identity, at: float) -> _Scope:
+def _scope(region: str, at: float) -> _Scope:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
-    return _Scope(stamp, f"{stamp[:8]}/{who.region}/s3/aws4_request")
+    return _Scope(stamp, f"{stamp[:8]}/{region}/s3/aws4_request")
 
 
 def _sign(
