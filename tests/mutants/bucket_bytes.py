@@ -170,7 +170,7 @@ MUTANTS = [
         "the length of an object is compared with what manifests say",
         "storage/repository.py",
         "if agrees is None and self._can_tell_sizes(known, digest):",
-        "if agrees is None and self._root.protocol.may_truncate:",
+        "if agrees is None and self.root.protocol.may_truncate:",
         GONE + "test_a_short_object_is_404_at_old_and_fresh_servers",
     ),
     Mutant(

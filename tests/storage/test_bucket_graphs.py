@@ -81,11 +81,11 @@ def test_what_goes_wrong_ahead_is_told_in_its_turn(threads: ThreadPoolExecutor, 
     store = world.another(Counted(world.memory, before), threads)
     root = store.roots[0]
     kind = {"missing": "missing_manifest", "damaged": "digest_mismatch", "away": "unreadable"}[what]
-    with root.graph("a").at(store.repository("a").index()) as graph:
+    with root.graphs.of("a").at(store.repository("a").index()) as graph:
         assert {digest: fault.kind for digest, fault in graph.faults.items()} == {world.digests[7]: kind}
         assert len(graph.facts) == 19
     world.memory.stored[key], failing[0] = whole._replace(etag=whole.etag + "'"), False
-    with root.graph("a").at(store.repository("a").index(), again=True) as graph:
+    with root.graphs.of("a").at(store.repository("a").index(), again=True) as graph:
         assert not graph.faults and len(graph.facts) == 20
 
 

@@ -46,7 +46,7 @@ def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool =
 def mark_index(root: Root, name: str, index: Index, generation: object, *, certain: bool = False) -> Reachable:
     """The same for an index at hand; manifests that were read before are not read again."""
     # What was missing or damaged may have been healed since, and a subject have come as a blob: no index.json tells.
-    with root.graph(name).at(index, again=True, certain=certain) as graph:
+    with root.graphs.of(name).at(index, again=True, certain=certain) as graph:
         facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
     root.protocol.graphs.weigh(name)
     faults += [Fault("", "invalid_manifest", reason) for reason in index.unclear()]

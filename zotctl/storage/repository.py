@@ -69,29 +69,26 @@ class StoredManifest:
 class Repository:
     """One repository, seen at one moment; made anew for each request, which costs next to nothing."""
 
-    __slots__ = ("_looked", "_root", "_snapshot", "_wait", "name")
+    __slots__ = ("_looked", "_snapshot", "_wait", "name", "root")
 
     def __init__(
         self, root: Root, name: str, snapshot: Snapshot | None, *, wait: bool, index_costs_request: bool = False
     ) -> None:
-        """`index_costs_request`: index.json was not looked at yet, for not every request needs it."""
-        self._root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
+        """`root`: where it lies, or will lie. `snapshot`: its index.json, None if there is none. `wait` False: raise
+        WouldBlock instead of waiting for a read. `index_costs_request`: index.json was not looked at yet, for not
+        every request needs it."""
+        self.root, self.name, self._snapshot, self._wait = root, name, snapshot, wait
         self._looked = not index_costs_request
 
     @property
-    def root(self) -> Root:
-        """Where it lies, or will lie: for the jobs, which take blobs by other ways than a push."""
-        return self._root
-
-    @property
     def read_only(self) -> bool:
-        return not self._root.owns(self.name)
+        return not self.root.owns(self.name)
 
     # -- what the snapshot says -----------------------------------------------------------------
 
     def generation(self) -> tuple[str, Generation]:
         """Equal as long as index.json is the same: a key for rendered answers."""
-        return self._root.label, self._seen().generation
+        return self.root.label, self._seen().generation
 
     def tags(self) -> list[str]:
         """Each tag once, in byte order. Not to be changed."""
@@ -109,7 +106,7 @@ class Repository:
     def _look(self) -> Snapshot | None:
         if not self._looked:
             with suppress(NotFound):
-                self._snapshot = self._root.protocol.read_index(self.name, wait=self._wait)
+                self._snapshot = self.root.protocol.read_index(self.name, wait=self._wait)
             self._looked = True
         return self._snapshot
 
@@ -117,9 +114,9 @@ class Repository:
     def _graph(self, *, certain: bool = False) -> Iterator[ManifestGraph]:
         """What the manifests of the snapshot reference, and of no other while questions are asked. `certain`: nothing
         of it is only remembered."""
-        known, snapshot = self._root.graph(self.name), self._look()
+        known, snapshot = self.root.graphs.of(self.name), self._look()
         if snapshot is None:
-            yield ManifestGraph(reader_of(self._root.protocol, self.name))
+            yield ManifestGraph(reader_of(self.root.protocol, self.name))
             return
         if not self._wait and not known.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
@@ -142,14 +139,14 @@ class Repository:
 
     def _find(self, digest: Digest) -> int:
         try:
-            return self._root.protocol.find(self.name, digest).size
+            return self.root.protocol.find(self.name, digest).size
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
 
     def open_blob(self, digest: Digest) -> Reader:
         """The bytes of a blob; close the reader. Raises BlobUnknown as `blob` does."""
         try:
-            reader = self._root.protocol.open(self.name, digest)
+            reader = self.root.protocol.open(self.name, digest)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
         try:
@@ -162,7 +159,7 @@ class Repository:
     def redirect(self, digest: Digest) -> str | None:
         """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
         try:
-            found = self._root.protocol.redirect(self.name, digest)
+            found = self.root.protocol.redirect(self.name, digest)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
         if found is None:
@@ -172,16 +169,16 @@ class Repository:
 
     def _check_size(self, digest: Digest, size: int) -> bool:
         """True: it took requests to learn what the manifests say. Raises BlobUnknown if that is another size."""
-        known = self._root.graph(self.name)
+        known = self.root.graphs.of(self.name)
         agrees, asked = known.agrees(digest, size), False
         if agrees is None and self._can_tell_sizes(known, digest):
-            asked = not self._root.protocol.may_truncate
+            asked = not self.root.protocol.may_truncate
             with self._graph():
                 agrees = known.agrees(digest, size)
             if agrees is None:
-                known.unsaid.put(digest, self._root.protocol.clock.elapsed())
+                known.unsaid.put(digest, self.root.protocol.clock.elapsed())
         if agrees is False:
-            self._root.protocol.doubt(self.name, digest)
+            self.root.protocol.doubt(self.name, digest)
             raise BlobUnknown(
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
                 digest,
@@ -191,9 +188,9 @@ class Repository:
     def _can_tell_sizes(self, known: RepositoryGraph, digest: Digest) -> bool:
         """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
         read for one blob, for the manifest that a client has it from tells, if it was read here."""
-        if self._root.protocol.may_truncate:
+        if self.root.protocol.may_truncate:
             return True
-        if self._root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID:
+        if self.root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID:
             return False
         snapshot = self._look()
         return snapshot is not None and known.unread(snapshot.index) <= FEW_MANIFESTS
@@ -206,14 +203,14 @@ class Repository:
     def mount_blob(self, source: Repository, digest: Digest) -> bool:
         """Take a blob over from another repository without its bytes; False where that can't be."""
         self._writable()
-        if source._root is not self._root:
+        if source.root is not self.root:
             return False
         try:
-            if self._root.protocol.may_truncate:
+            if self.root.protocol.may_truncate:
                 source.blob(digest)
         except BlobUnknown:
             return False
-        return self._root.protocol.mount(source.name, self.name, digest)
+        return self.root.protocol.mount(source.name, self.name, digest)
 
     def delete_blob(self, digest: Digest) -> None:
         """Raises BlobUnknown; Referenced while a manifest of this repository needs it, or refers to it."""
@@ -224,7 +221,7 @@ class Repository:
         """Unless `users_in` the graph there are some, or that can't be known."""
         with self._graph(certain=True):
             pass  # read beforehand: what is left to read under the lock is what came since
-        known = self._root.graph(self.name)
+        known = self.root.graphs.of(self.name)
 
         def check(tx: Transaction, index: Index) -> None:
             with known.at(index, certain=True) as graph:
@@ -237,7 +234,7 @@ class Repository:
                 )
 
         try:
-            self._root.protocol.delete(self.name, digest, check)
+            self.root.protocol.delete(self.name, digest, check)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
         known.forget(digest)
@@ -247,22 +244,22 @@ class Repository:
     def start_upload(self, algorithm: str = "sha256") -> str:
         """Begin a session and return its id."""
         self._writable()
-        return self._root.protocol.start_upload(self.name, algorithm)
+        return self.root.protocol.start_upload(self.name, algorithm)
 
     def begin_upload(self, algorithm: str = "sha256") -> Upload:
         """An upload within one request, which no other request can continue."""
         self._writable()
-        return Upload(self._root.protocol.begin_upload(self.name, algorithm), self._root.graph(self.name))
+        return Upload(self.root.protocol.begin_upload(self.name, algorithm), self.root.graphs.of(self.name))
 
     def upload_offset(self, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
-        return self._root.protocol.upload_offset(self.name, upload_id)
+        return self.root.protocol.upload_offset(self.name, upload_id)
 
     def resume_upload(self, upload_id: str) -> Upload:
         """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
         self._writable()
-        session = self._root.protocol.resume_upload(self.name, upload_id)
-        return Upload(session, self._root.graph(self.name))
+        session = self.root.protocol.resume_upload(self.name, upload_id)
+        return Upload(session, self.root.graphs.of(self.name))
 
     def _writable(self) -> None:
         if self.read_only:
@@ -281,8 +278,8 @@ class Repository:
             if row is not None and len(body) != row.size:
                 raise ManifestInvalid(f"{digest} has {len(body)} bytes and index.json says {row.size}")
         except (NotFound, Damaged, ManifestInvalid) as error:
-            self._root.report_damage(self.name, digest, error.message)
-            self._root.protocol.doubt(self.name, digest)
+            self.root.report_damage(self.name, digest, error.message)
+            self.root.protocol.doubt(self.name, digest)
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
         if not media_type:  # the row of another tool, without the one that it must have
             said = understand(Content(len(body), body), digest).facts
@@ -291,18 +288,18 @@ class Repository:
 
     def note_pull(self, digest: Digest) -> None:
         """Remember for retention that a manifest was fetched; at most one write a day for each."""
-        if not self._root.read_only:
-            self._root.history.note_pull(self.name, digest)
+        if not self.root.read_only:
+            self.root.history.note_pull(self.name, digest)
 
     def _body(self, digest: Digest) -> bytes:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
-        protocol, body = self._root.protocol, self._root.bodies.get(digest)
+        protocol, body = self.root.protocol, self.root.bodies.get(digest)
         if body is None or not protocol.still_has(self.name, digest, len(body)):
             if protocol.may_truncate and not self._wait and protocol.find(self.name, digest).size > 65536:
                 raise WouldBlock(digest)
             body = read_verified(protocol, self.name, digest)
-            self._root.bodies.put(digest, body, len(body) + 200)
-        self._root.graph(self.name).told(digest, body)
+            self.root.bodies.put(digest, body, len(body) + 200)
+        self.root.graphs.of(self.name).told(digest, body)
         return body
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:
@@ -327,14 +324,14 @@ class Repository:
         size. Returns when it is in index.json: nothing that comes later can lose it (I4, I5).
         """
         self._writable()
-        staged = self._root.protocol.stage(body)
+        staged = self.root.protocol.stage(body)
         before: dict[str, str | None] = {}
         looked, facts = self._look_at_all(manifest), facts_of(manifest)
 
         def is_wrong(claim: str) -> bool:
             return not claim or contradicts(facts, claim)
 
-        known, put_right = self._root.graph(self.name), False
+        known, put_right = self.root.graphs.of(self.name), False
 
         def push(tx: Transaction, draft: Index) -> None:
             if condition is not None:
@@ -349,29 +346,29 @@ class Repository:
             put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
             # Before the rename: a collector must not find the row and judge it by an older push.
-            self._root.history.note(self.name, "push", manifest.digest, before)
+            self.root.history.note(self.name, "push", manifest.digest, before)
 
         try:
-            self._root.protocol.prepare(self.name, _needs(manifest), manifest.digest, staged)
-            self._root.committer.commit(self.name, push)
+            self.root.protocol.prepare(self.name, _needs(manifest), manifest.digest, staged)
+            self.root.committer.commit(self.name, push)
         except ManifestBlobUnknown:
             self._distrust(manifest)
             raise
         finally:
-            self._root.protocol.unstage(staged)
+            self.root.protocol.unstage(staged)
         if put_right:
             known.forget(manifest.digest)  # what it was called is no claim any more
-        self._root.bodies.put(manifest.digest, body, len(body) + 200)
+        self.root.bodies.put(manifest.digest, body, len(body) + 200)
 
     def _distrust(self, manifest: Manifest) -> None:
         """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
-        known = self._root.graph(self.name)
+        known = self.root.graphs.of(self.name)
         for descriptor in (*manifest.blobs, *manifest.children):
             with suppress(DigestInvalid, StorageError):
                 digest = parse_digest(descriptor.digest)
-                size = self._root.protocol.find(self.name, digest).size
+                size = self.root.protocol.find(self.name, digest).size
                 doubtful = size != descriptor.size and not known.is_verified(digest, size)
-                if doubtful and self._root.protocol.distrust(self.name, digest):
+                if doubtful and self.root.protocol.distrust(self.name, digest):
                     known.verified(digest, size)
 
     def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, ManifestNode]) -> None:
@@ -401,18 +398,18 @@ class Repository:
         """What the children are, before the lock; what is not there yet, or can't be read, is left to be looked at
         under it."""
         children = facts_of(manifest).children
-        nodes = self._root.protocol.each([partial(self._look_at, child) for child in children])
+        nodes = self.root.protocol.each([partial(self._look_at, child) for child in children])
         found = zip(children, nodes, strict=True)
         return {child.digest: node for child, node in found if not (node.fault and node.fault.may_pass)}
 
     def _look_at(self, child: Reference) -> ManifestNode:
         """What its bytes say, from memory if they are there."""
-        body, stored = self._root.bodies.get(child.digest), reader_of(self._root.protocol, self.name)
+        body, stored = self.root.bodies.get(child.digest), reader_of(self.root.protocol, self.name)
 
         def read(digest: Digest, whole: bool) -> Content:
             return stored(digest, whole) if body is None else Content(len(body), body)
 
-        known = self._root.graph(self.name).known(child.digest)
+        known = self.root.graphs.of(self.name).known(child.digest)
         return look_at(child.digest, [essence(child.media_type)], read, known)[0]
 
     def delete_manifest(self, reference: str) -> None:
@@ -438,14 +435,14 @@ class Repository:
                 raise ManifestUnknown(f"no tag {tag} in {self.name}", tag)
             draft.untag(tag)
             # Before the rename, as for a push: from now on its delay runs.
-            self._root.history.note(self.name, "untag", row.digest, {tag: row.digest})
+            self.root.history.note(self.name, "untag", row.digest, {tag: row.digest})
 
-        self._root.committer.commit(self.name, remove)
+        self.root.committer.commit(self.name, remove)
 
     def _delete_by_digest(self, digest: Digest) -> None:
         with self._graph(certain=True):
             pass  # as for blobs
-        known = self._root.graph(self.name)
+        known = self.root.graphs.of(self.name)
 
         def remove(tx: Transaction, draft: Index) -> None:
             with known.at(draft, certain=True) as graph:
@@ -459,8 +456,8 @@ class Repository:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
             draft.drop(digest)
 
-        self._root.committer.commit(self.name, remove)
-        self._root.history.note(self.name, "delete", digest)
+        self.root.committer.commit(self.name, remove)
+        self.root.history.note(self.name, "delete", digest)
         # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
         with suppress(BlobUnknown, Referenced):
             self._delete_bytes(digest, ManifestGraph.parents)
@@ -471,7 +468,7 @@ class Repository:
         if self._look() is None:
             return []
         with self._graph():
-            found = self._root.graph(self.name).referrers(digest)
+            found = self.root.graphs.of(self.name).referrers(digest)
         return [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
 
 

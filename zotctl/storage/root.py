@@ -12,9 +12,8 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.committer import Committer
-from zotctl.storage.driver import Driver, Info
-from zotctl.storage.graph import RepositoryGraph
-from zotctl.storage.protocol import Catalog, History, Maintenance, StoreProtocol
+from zotctl.storage.driver import Info
+from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE = 8 << 20
 """Bytes of manifests kept in memory."""
@@ -40,43 +39,20 @@ class Root:
     """Only for what it takes; a root without one takes whatever has no route."""
 
     def __post_init__(self) -> None:
-        self.committer = Committer(self.protocol)
+        protocol = self.protocol
+        self.label, self.driver, self.catalog = protocol.label, protocol.driver, protocol.catalog
+        self.history, self.maintenance, self.graphs = protocol.history, protocol.maintenance, protocol.graphs
+        self.by_requests = protocol.index_costs_request
+        """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
+        for writes only."""
+        self.committer = Committer(protocol)
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
         self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED)
         self._reported: set[str] = set()
 
-    @property
-    def label(self) -> str:
-        return self.protocol.label
-
-    @property
-    def driver(self) -> Driver:
-        return self.protocol.driver
-
-    @property
-    def catalog(self) -> Catalog:
-        return self.protocol.catalog
-
-    @property
-    def history(self) -> History:
-        return self.protocol.history
-
-    @property
-    def maintenance(self) -> Maintenance:
-        return self.protocol.maintenance
-
     def stat(self, key: str) -> Info | None:
         """None: there is none."""
-        return self.protocol.maintenance.stat(key)
-
-    @property
-    def by_requests(self) -> bool:
-        """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
-        for writes only."""
-        return self.protocol.index_costs_request
-
-    def graph(self, name: str) -> RepositoryGraph:
-        return self.protocol.graphs.of(name)
+        return self.maintenance.stat(key)
 
     def state(self) -> StorageError | None:
         """None: the root is there. Otherwise why not; it is looked at anew each time."""
@@ -90,7 +66,7 @@ class Root:
     def maintain(self) -> None:
         """Nothing is written to a directory that is read-only, or away: what lies below a mount point is not ours.
         A bucket knows both by itself, and a look each second would cost a request."""
-        if self.protocol.index_costs_request or (not self.read_only and self.state() is None):
+        if self.by_requests or (not self.read_only and self.state() is None):
             self.protocol.maintain()
 
     def owns(self, name: str) -> bool:
@@ -106,7 +82,7 @@ class Root:
     def serves(self, name: str) -> bool:
         """Is this layout one to serve? One that is not stays in its place and is left out of lists. Where a look costs
         a request, a list is taken as it is."""
-        if self.protocol.index_costs_request:
+        if self.by_requests:
             return True
         try:
             self.protocol.read_index(name)

@@ -86,7 +86,7 @@ class _Conversion:
             index = self._root.protocol.read_index(name).index
         except (NotFound, LayoutInvalid):
             return set()
-        with self._root.graph(name).at(index) as graph:
+        with self._root.graphs.of(name).at(index) as graph:
             manifests = {*graph.facts, *graph.faults, *(index.digests.keys() - graph.leaves.keys())}
             return graph.reachable() - manifests
 
