@@ -132,7 +132,6 @@ def test_the_system_is_called_where_its_errors_are_translated(path: Path) -> Non
 LAYOUTS_IN_DIRECTORIES = {
     "storage/opening.py",
     "jobs/imports/sources.py",  # a layout to import from
-    "jobs/check/archive.py",  # one that a stream is unpacked to
     "jobs/check/repair.py",  # one with good copies
     "cli/jobs.py",  # before there is a store
 }

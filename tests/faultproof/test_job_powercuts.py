@@ -337,7 +337,7 @@ def cut_at(place: Place, job: Dedupe, point: int) -> list[str]:
 @pytest.fixture(autouse=True)
 def nothing_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a file that can't be read would be looked at again after two seconds, and again."""
-    monkeypatch.setattr("zotctl.jobs.check.damage.SETTLED", 0.0)
+    monkeypatch.setattr("zotctl.jobs.check.hashing.WRITTEN_IN_PLACE_S", 0.0)
 
 
 @pytest.fixture

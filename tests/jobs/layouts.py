@@ -12,7 +12,8 @@ from tests.images import Image
 from tests.stores import store_over
 from zotctl.errors import NotFound, Unavailable
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
-from zotctl.jobs.report import Finding, Report
+from zotctl.jobs.finding import Finding
+from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store

@@ -10,8 +10,7 @@ from tests.doubles.objects import MemoryObjects
 from tests.object_faults import AWAY, LOST, PIECES, READS, FaultyObjects, StillClock
 from tests.stores import bucket_store, probed, push_blob, push_image
 from zotctl.errors import Unavailable
-from zotctl.jobs.check.damage import Inspector
-from zotctl.jobs.check.hashing import Hasher
+from zotctl.jobs.check.hashing import Hasher, Inspector
 from zotctl.jobs.check.hints import hints
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify

@@ -15,9 +15,8 @@ from tests.jobs.test_scrub_rounds import DAY, Hand, checked
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import IoFailed
 from zotctl.jobs.check import scrub_state
-from zotctl.jobs.check.damage import Inspector
-from zotctl.jobs.check.hashing import Hasher
-from zotctl.jobs.check.repository import RepositoryCheck, view_of
+from zotctl.jobs.check.hashing import Hasher, Inspector
+from zotctl.jobs.check.repository import StoredCheck, view_of
 from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.run import Run
@@ -155,9 +154,9 @@ def test_what_came_or_went_with_its_repository_meanwhile_is_no_finding(
 ) -> None:
     store = looked_for(memory, clock, act)
     root = store.roots[0]
-    repo = RepositoryCheck(root, "a")
+    repo = StoredCheck(root, "a")
     assert len(list(repo.blobs())) == 3
-    assert list(repo.troubles(view_of(root, "a"), hashed=True)) == []
+    assert list(repo.findings(view_of(root, "a"), hashed=True)) == []
 
 
 def test_a_dry_run_brings_nothing_back(memory: MemoryDriver, store: Store) -> None:

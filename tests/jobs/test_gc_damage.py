@@ -15,8 +15,9 @@ from tests.stores import push_image
 from zotctl.errors import Referenced
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.explain import explain
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.gc import gc, gc_settings
-from zotctl.jobs.report import Finding, Report
+from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import tell
 from zotctl.oci.digest import digest_of

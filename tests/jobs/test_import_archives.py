@@ -165,7 +165,7 @@ def test_layers_that_are_here_are_not_staged_again(
     run_import(store, path, repo="a")
     taken: list[int] = []
     take = archives.Staging.take
-    monkeypatch.setattr(archives, "LARGEST_LISTED", 600)
+    monkeypatch.setattr(archives, "LISTED_BODY_BYTES", 600)
     monkeypatch.setattr(archives.Staging, "take", lambda s, d, size, c: (taken.append(size), take(s, d, size, c))[1])
     big = lay_out(tmp_path / "big", Image(made.manifest, [*made.blobs]), [row(made, "v2")])
     path.write_bytes(tar_of(big))

@@ -27,7 +27,7 @@ MUTANTS = [
     _outage(
         "outage-taken-for-damage",
         "what can't be read while the root is away gets no result",
-        "jobs/check/damage.py",
+        "jobs/check/hashing.py",
         "            if self._run.is_lost(root, error):\n                raise  # which says nothing of this blob\n",
         "",
         BUCKET + "test_the_inspector_gives_no_verdict_on_what_a_lost_root_has",

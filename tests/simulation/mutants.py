@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from zotctl.errors import CannotLink, Exists, NotFound
 from zotctl.jobs import gc as collector_module
 from zotctl.jobs.ages import Ages
-from zotctl.jobs.check.damage import HashResult, Inspector, Looked
+from zotctl.jobs.check.hashing import HashResult, Inspector, Looked
 from zotctl.jobs.local import dedupe as dedupe_module
 from zotctl.jobs.local import gc as gc_module
 from zotctl.jobs.local.gc import Collection

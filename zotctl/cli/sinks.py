@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from zotctl.cli.report import Output
 from zotctl.jobs.check.hints import hints
-from zotctl.jobs.report import Finding, Report, Silent, Sink, counted
+from zotctl.jobs.finding import Finding
+from zotctl.jobs.report import Report, Silent, Sink, counted
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal."""

@@ -82,8 +82,8 @@ def verify(
         return
 
     def work(run: Run) -> None:
-        from zotctl.jobs.check.probe import probe as try_out
         from zotctl.jobs.check.verify import VerifyOptions
+        from zotctl.jobs.check.verify import probe as try_out
         from zotctl.jobs.check.verify import verify as check
 
         if probe:

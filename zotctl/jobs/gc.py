@@ -16,8 +16,8 @@ from zotctl.config import RootSettings
 from zotctl.errors import ClockDoubtful, DigestInvalid, NotFound, StorageError, Unsupported
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.clock_check import require_clock
+from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.reachable import Reachable, ReachableBlobs, mark_index, with_index
-from zotctl.jobs.report import Finding, Kind
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run, Stopped, TimeUp
 from zotctl.jobs.stores import Collector, Trash, jobs_of

@@ -8,38 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from zotctl.errors import ZotctlError
-
-Kind = Literal[
-    "digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "unreadable", "invalid_manifest",
-    "unknown_media_type", "media_type_mismatch", "bad_ref_name", "duplicate_tag", "stub", "orphan", "invalid_layout",
-    "invalid_index", "bad_name", "two_roots", "mode", "wire",
-]  # fmt: skip
-
-DAMAGE_KINDS = frozenset[str](
-    {"digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "invalid_manifest",
-     "media_type_mismatch", "stub", "invalid_layout", "invalid_index", "wire"}
-)  # fmt: skip
-"""Kinds that end a run with exit code 4; the others are worth knowing, and nothing is broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. `tags` are all tags through which a client would meet it."""
-
-    repository: str
-    digest: str | None
-    kind: Kind
-    reason: str
-    tags: tuple[str, ...] = ()
-    action: str = "none"
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def as_fields(self) -> dict[str, Any]:
-        fields = {"repository": self.repository, "digest": self.digest, "kind": self.kind, "tags": list(self.tags)}
-        return fields | {"reason": self.reason, "action": self.action} | self.details
+from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 
 
 class Sink(Protocol):

@@ -14,7 +14,8 @@ from wcmatch import glob
 
 import zotctl
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
-from zotctl.jobs.report import Finding, Report, Silent, Sink, error_fields
+from zotctl.jobs.finding import Finding
+from zotctl.jobs.report import Report, Silent, Sink, error_fields
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import no_answer

@@ -12,6 +12,8 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from zotctl.errors import NotFound
+
 Buffer = bytes | bytearray | memoryview
 Generation = tuple[int, int, int, int] | str
 """Of a file: its inode, size and times. Of an object: its ETag."""
@@ -208,3 +210,11 @@ def read(driver: Driver, key: str, limit: int) -> bytes:
     """The whole of a small file, at most `limit` + 1 bytes of it."""
     with driver.open(key) as reader:
         return reader.read_at(0, min(reader.size, limit + 1))
+
+
+def scan_or_empty(driver: Driver, key: str) -> list[Entry]:
+    """What a directory holds; nothing if it is not there. Raises StorageError."""
+    try:
+        return driver.scan(key)
+    except NotFound:
+        return []

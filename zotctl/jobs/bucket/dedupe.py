@@ -13,11 +13,10 @@ from functools import partial
 
 from zotctl.config.model import S3Config
 from zotctl.errors import ConfigError, LayoutInvalid, NotFound
-from zotctl.jobs.check.damage import HashResult, Inspector
-from zotctl.jobs.check.hashing import Hasher, Workers
+from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Workers
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.scrub_state import FirstSeen
-from zotctl.jobs.report import Finding
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Deduplicate
 from zotctl.oci.digest import Digest, check_digest, is_stub

@@ -1,26 +1,175 @@
-"""Hashing at the speed of all cores: threads, since hashlib lets go of the interpreter while it works."""
+"""Hashing blobs at the speed of all cores, and what their bytes say about their names.
+
+A result is about one content of one file under one digest, so names that share it share the result. Before anything
+is done to a file, it is held and compared, and read again if anything at all has happened to it (I15, I10).
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from typing import Any, TypeVar
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+from zotctl.errors import Changed, NotFound, StorageError
 from zotctl.jobs.run import Run, TimeUp
-from zotctl.oci.digest import Digest, digest_of_hash, new_hash
-from zotctl.storage.driver import Reader
+from zotctl.oci.digest import Digest, digest_of_hash, is_stub, new_hash
+from zotctl.storage import keys
+from zotctl.storage.driver import Info, Reader
+from zotctl.storage.file_identity import FileIdentity, HeldFile
+from zotctl.storage.root import Root
 
 T = TypeVar("T")
 
-BUFFER = 1 << 20
+READ_BYTES = 1 << 20
 """Bytes read at a time: few calls, each of which lets go of the interpreter and has to get it back."""
-BREATH = 8
-"""Buffers between two looks at whether requests are waiting."""
-QUEUE = 4
+READS_PER_PAUSE = 8
+"""Between two looks at whether requests are waiting."""
+TASKS_PER_WORKER = 4
 """Pieces of work for each worker that may be under way or waiting."""
+WRITTEN_IN_PLACE_S = 2.0
+"""Since the last write: until then a file may still be being written in place, as zot writes manifests."""
+READ_ATTEMPTS = 3
+"""At a file that is being written, before it is left alone."""
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HashResult:
+    """What the bytes under a name are. `info`: the inode that was read, None if the name was gone; `found`: what its
+    bytes hash to, None if they were not read; `error`: why they could not be."""
+
+    digest: Digest
+    info: Info | None = None
+    found: Digest | None = None
+    error: StorageError | None = None
+
+    @property
+    def gone(self) -> bool:
+        """There is nothing under the name."""
+        return self.info is None and self.error is None
+
+    @property
+    def good(self) -> bool:
+        """The bytes are what the digest says, or were found to be."""
+        return self.found == self.digest
+
+    def is_about(self, info: Info | None) -> bool:
+        """The same content of the same file, as far as its stamps tell: enough to speak of it, or to leave it alone."""
+        return self.info is not None and info is not None and _content(self.info) == _content(info)
+
+
+def _content(info: Info) -> FileIdentity:
+    return FileIdentity.of(info).content
+
+
+class Looked(NamedTuple):
+    """A result, and the file that it is about, held. None: nothing is held, for there is nothing to be done."""
+
+    result: HashResult
+    held: HeldFile | None = None
+
+
+class Inspector:
+    """Reads blobs, from any thread. `quick`: looks at sizes and known damage only."""
+
+    def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
+        self._run, self._clock, self._hasher, self._quick = run, run.clock, hasher, quick
+        self._requests = run.requests
+
+    def blob(self, root: Root, name: str, digest: Digest) -> HashResult:
+        """Of a repository."""
+        return self.look(root, keys.blob(name, digest), digest, name)
+
+    def look(self, root: Root, key: str, digest: Digest, name: str = "") -> HashResult:
+        """Hash always: rot leaves the time stamp alone. What is still being written is looked at again."""
+        with self.held(root, key, digest, name) as looked:
+            return looked.result
+
+    @contextmanager
+    def held(self, root: Root, key: str, digest: Digest, name: str = "") -> Iterator[Looked]:
+        """The same, and the file is held as long as the block runs."""
+        for _ in range(READ_ATTEMPTS):
+            with ExitStack() as stack:
+                looked, now = self._once(root, key, digest, name, stack)
+                age = self._age(looked.result, now)
+                if age is None:
+                    yield looked
+                    return
+            self._clock.sleep(max(0.0, min(WRITTEN_IN_PLACE_S, WRITTEN_IN_PLACE_S - age)))
+        yield Looked(HashResult(digest))
+
+    def _age(self, result: HashResult, now: Info | None) -> float | None:
+        """Seconds since the last write to a file that may still be being written; None: the result stands."""
+        if result.good or result.info is None or now is None or self._quick:
+            return None
+        age = self._clock.now() - now.mtime_ns / 1e9
+        return age if _content(now) != _content(result.info) or 0 <= age < WRITTEN_IN_PLACE_S else None
+
+    def _once(self, root: Root, key: str, digest: Digest, name: str, stack: ExitStack) -> tuple[Looked, Info | None]:
+        """The result on the file as it was when it was opened, and what it is afterwards."""
+        self._requests.take(1)
+        try:
+            reader = stack.enter_context(root.driver.open(key))
+            held = HeldFile(reader)
+            return Looked(self._read(held, reader, root, name, digest), held), reader.info()
+        except (NotFound, Changed):  # or replaced while it was read, by bytes that were verified
+            return Looked(HashResult(digest)), None
+        except StorageError as error:
+            if self._run.is_lost(root, error):
+                raise  # which says nothing of this blob
+            info = None
+            with suppress(StorageError):
+                info = root.driver.stat(key)
+            unopened = HeldFile.unopened(info) if info is not None else None
+            return Looked(HashResult(digest, info, None, error), unopened), None
+
+    def _read(self, held: HeldFile, reader: Reader, root: Root, name: str, digest: Digest) -> HashResult:
+        info = held.info
+        if not self._quick:
+            return HashResult(digest, info, self._hasher.digest(reader, digest.algorithm))
+        known_damaged = is_stub(digest, info.size) or root.maintenance.is_marked(name, digest, info)
+        return HashResult(digest, info, None if known_damaged else digest)
+
+    @contextmanager
+    def again(self, root: Root, name: str, result: HashResult) -> Iterator[Looked]:
+        """The file that a result is about, held, before something is done to it. If anything has happened to the file
+        since, and no mark has held it, the result is void, and it is read again. Gone: the name leads elsewhere."""
+        key = keys.blob(name, result.digest)
+        with ExitStack() as stack:
+            held = self._take(root, key, stack)
+            if held is None or not result.is_about(held.info):
+                yield Looked(HashResult(result.digest))
+            elif self._stands(root, name, result, held.info):
+                yield Looked(result, held)
+            else:
+                with self.held(root, key, result.digest, name) as looked:
+                    yield looked
+
+    def _stands(self, root: Root, name: str, result: HashResult, now: Info) -> bool:
+        if result.info is not None and FileIdentity.of(result.info).is_untouched(now):
+            return True
+        return not result.good and root.maintenance.is_marked(name, result.digest, now)
+
+    def _take(self, root: Root, key: str, stack: ExitStack) -> HeldFile | None:
+        """None: there is nothing under this name. Raises StorageError where not even that can be told."""
+        try:
+            return HeldFile(stack.enter_context(root.driver.open(key)))
+        except (NotFound, Changed):
+            return None
+        except StorageError as error:
+            if self._run.is_lost(root, error):
+                raise
+            info = root.stat(key)
+            return HeldFile.unopened(info) if info is not None else None
+
+
+# -- threads --------------------------------------------------------------------------------------
 
 
 class HashingStopped(Exception):
@@ -40,7 +189,7 @@ class Hasher:
         """Of all that can be read, to the end as it is then."""
         state, at, turns = new_hash(algorithm), 0, 0
         buffer = self._buffer()
-        if reader.size > BUFFER:
+        if reader.size > READ_BYTES:
             reader.once()
         while count := reader.read_into(at, buffer):
             state.update(buffer[:count])
@@ -48,13 +197,13 @@ class Hasher:
             turns += 1
             self._count(count)
             self._run.throttle.take(count)
-            if turns % BREATH == 0:
+            if turns % READS_PER_PAUSE == 0:
                 self._breathe()
         return digest_of_hash(algorithm, state)
 
     def _buffer(self) -> memoryview:
         if not hasattr(self._buffers, "view"):
-            self._buffers.view = memoryview(bytearray(self._run.throttle.piece(BUFFER)))
+            self._buffers.view = memoryview(bytearray(self._run.throttle.piece(READ_BYTES)))
         view: memoryview = self._buffers.view
         return view
 
@@ -94,7 +243,7 @@ class Workers:
             then(work())
             return
         self._pending[self._threads.submit(work)] = then
-        if len(self._pending) >= QUEUE * self._count:
+        if len(self._pending) >= TASKS_PER_WORKER * self._count:
             self._collect()
 
     def drain(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zotctl.jobs.report import DAMAGE_KINDS, Finding, Report
+from zotctl.jobs.finding import DAMAGE_KINDS, Finding
+from zotctl.jobs.report import Report
 
 _LAYOUT = frozenset({"invalid_index", "invalid_layout"})
 _CONTENT = DAMAGE_KINDS - _LAYOUT - {"wire"}

@@ -1,213 +1,228 @@
-"""One repository under examination: what its layout, its manifests and its blobs say of each other."""
+"""One repository under check: what its layout, its manifests and its blobs say of each other, as findings.
+
+`scrub` and `verify` ask the same `RepositoryCheck`. What it reads, it reads through a few abstract methods: here those
+for a repository in a root, in `verify` those for an archive that was read from front to end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, quoted
-from zotctl.jobs.check.affected import Affected
-from zotctl.jobs.check.damage import HashResult
-from zotctl.jobs.check.rules import not_computed, uncomputable
-from zotctl.jobs.report import Kind
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named
+from zotctl.jobs.check.hashing import HashResult
+from zotctl.jobs.check.rules import index_findings, not_computed, uncomputable
+from zotctl.jobs.finding import Finding, Kind
+from zotctl.jobs.report import counted
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is_stub
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
-from zotctl.storage.driver import Entry, Info, read
-from zotctl.storage.facts import Fault, ManifestFacts, Reference
+from zotctl.storage.driver import Info, read, scan_or_empty
+from zotctl.storage.facts import ManifestFacts, Reference
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
 from zotctl.storage.index import Index, nameless
 from zotctl.storage.root import Root
 
-LEFTOVER_AGE = 3600.0
-"""Seconds after which what was begun counts as abandoned."""
+LEFTOVER_AGE_S = 3600.0
+"""After which what was begun counts as abandoned."""
+NAMED_ORPHANS = 10
+"""Of many blobs that nothing reaches, so many are named."""
+
+_TOLD_AS_THEY_ARE: frozenset[str] = frozenset({"invalid_manifest", "unknown_media_type", "digest_mismatch"})
+"""Faults of manifests; what is missing is looked for again first."""
 
 
-_TOLD: dict[str, Kind] = {
-    "invalid_manifest": "invalid_manifest", "unknown_media_type": "unknown_media_type",
-    "digest_mismatch": "digest_mismatch",
-}  # fmt: skip
-"""Faults of manifests that are told as they are; what is missing is looked for again first."""
+# -- what index.json and the manifests say --------------------------------------------------------
 
 
-class Trouble(NamedTuple):
-    """Something wrong that is no damaged content; `digest` None: the layout itself."""
+class Affected:
+    """Through which tags a client meets a digest: up from blobs and children to manifests, indexes and tags, and from
+    a referrer to what it refers to. Made once for a repository, and asked for each finding."""
 
-    digest: str | None
-    kind: Kind
-    reason: str
-    path: str
-    wanted: int = -1
-    had: int = -1
+    def __init__(self, index: Index, facts: Mapping[str, ManifestFacts]) -> None:
+        self._index = index
+        self._above: dict[str, list[str]] = {}
+        for digest, known in facts.items():
+            for reference in (*known.blobs, *known.children):
+                self._above.setdefault(reference.digest, []).append(digest)
+            for subject in known.subjects:
+                # A client that asks for the referrers of the subject meets this one.
+                self._above.setdefault(digest, []).append(subject.digest)
+        for digest, known in facts.items():
+            for subject in known.subjects:
+                if subject.digest not in index:  # only its referrers lead to it
+                    self._above.setdefault(subject.digest, []).append(digest)
+
+    def tags(self, digest: str) -> tuple[str, ...]:
+        """Each once, in byte order."""
+        seen: set[str] = set()
+        todo = [digest]
+        while todo:
+            if (one := todo.pop()) not in seen:
+                seen.add(one)
+                todo.extend(self._above.get(one, ()))
+        return tuple(sorted({tag for above in seen for tag in self._index.tags_of(above)}))
+
+    def parents(self, digest: str) -> list[str]:
+        """The manifests that name it."""
+        return sorted(set(self._above.get(digest, ())))
 
 
 @dataclass
 class GraphView:
-    """What index.json and the manifests say, read afresh."""
+    """What index.json and the manifests say at one moment."""
 
     index: Index
     graph: ManifestGraph
     affected: Affected = field(init=False)
 
     def __post_init__(self) -> None:
-        self.affected = Affected(self.index, self.facts)
-
-    @property
-    def facts(self) -> dict[str, ManifestFacts]:
-        return self.graph.facts
-
-    @property
-    def faults(self) -> dict[str, Fault]:
-        return self.graph.faults
+        self.affected = Affected(self.index, self.graph.facts)
 
     def references(self) -> Iterator[tuple[str, Reference]]:
         """What each manifest names, with the manifest; layers that need not be here left out, and what is no digest."""
-        for digest, known in self.facts.items():
+        for digest, known in self.graph.facts.items():
             for reference in (*known.blobs, *known.children):
                 if not is_nondistributable(reference.media_type) and _is_digest(reference.digest):
                     yield digest, reference
 
     def nonsense(self) -> Iterator[tuple[str, str]]:
         """Each manifest that names something by what is no digest, and that."""
-        for digest, known in self.facts.items():
+        for digest, known in self.graph.facts.items():
             for reference in (*known.blobs, *known.children):
                 if not _is_digest(reference.digest):
                     yield digest, reference.digest
 
     def sizes(self, digest: str) -> set[int]:
-        """What rows and manifests say. A row of a negative size says nothing."""
+        """What rows and manifests say, in bytes. A row of a negative size says nothing."""
         rows = {row.size for row in self.index.rows_of(digest)}
-        above = [self.facts[parent] for parent in self.affected.parents(digest) if parent in self.facts]
+        facts = self.graph.facts
+        above = [facts[parent] for parent in self.affected.parents(digest) if parent in facts]
         return rows | {r.size for known in above for r in (*known.blobs, *known.children) if r.digest == digest}
 
     def is_manifest(self, digest: str) -> bool:
+        """Is it one, or called one by a row or an index?"""
         if digest in self.graph.leaves:
             return False
-        children = {child.digest for known in self.facts.values() for child in known.children}
-        return digest in self.index or digest in self.facts or digest in children
+        children = {child.digest for known in self.graph.facts.values() for child in known.children}
+        return digest in self.index or digest in self.graph.facts or digest in children
 
 
-def view_of(root: Root, name: str) -> GraphView:
-    """Raises LayoutInvalid, NotFound. Not from the cache of the root: what rots below a cache is found here."""
-    index = root.protocol.read_index(name).index
-    with RepositoryGraph(root.protocol, name).at(index) as graph:
-        return GraphView(index, graph)
+# -- the check ------------------------------------------------------------------------------------
 
 
-def layout_trouble(root: Root, name: str, error: LayoutInvalid | NotFound) -> Trouble | None:
-    """Which of the two files is wrong; None: the repository is gone, or is being made."""
-    if root.stat(name) is None:
-        return None
-    try:
-        check_layout(read(root.driver, keys.layout(name), 4096))
-    except NotFound:
-        return _layout(root, name, "invalid_layout", keys.layout(name), f"{LAYOUT_FILE} is missing")
-    except LayoutInvalid as worse:
-        return _layout(root, name, "invalid_layout", keys.layout(name), worse.message)
-    missing = isinstance(error, NotFound)
-    if missing and (root.stat(keys.index(name)) is not None or is_being_made(root, name)):
-        return None
-    reason = "index.json is missing" if missing else error.message
-    return _layout(root, name, "invalid_index", keys.index(name), reason)
+class RepositoryCheck(ABC):
+    """One repository: what lies in it, what was found so far, and what follows. Not for several threads.
 
+    A caller first goes through `blobs`, puts what is not good into `damaged`, and then asks for findings.
+    """
 
-def is_being_made(root: Root, name: str) -> bool:
-    """A repository of a store begins with `oci-layout`, and comes to index.json before any blob."""
-    if root.stat(keys.VERSION) is None or root.stat(keys.layout(name)) is None or root.stat(keys.index(name)):
-        return False
-    with suppress(NotFound):
-        for algorithm in root.driver.scan(keys.blobs(name)):
-            if not algorithm.is_dir or root.driver.scan(f"{keys.blobs(name)}/{algorithm.name}"):
-                return False
-    return True
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.present: dict[str, int] = {}
+        """Every blob by its digest, with the bytes of its file."""
+        self.damaged: list[HashResult] = []
 
+    # -- where it is read -----------------------------------------------------------------------
 
-def _layout(root: Root, name: str, kind: Kind, key: str, reason: str) -> Trouble:
-    return Trouble(None, kind, f"{reason}; nothing in {name} is served", path_of(root, key))
+    @abstractmethod
+    def path(self, key: str) -> str:
+        """How a file of the repository, or the place of one, is shown."""
 
+    @abstractmethod
+    def listed(self) -> Iterator[tuple[Digest, Info]]:
+        """Whatever has a digest for a name, of any algorithm. Anything else is not ours."""
 
-@dataclass
-class RepositoryCheck:
-    """One repository on its way: what lies in it, and what was found so far."""
+    @abstractmethod
+    def info(self, digest: Digest) -> Info | None:
+        """Of a blob, as it is now."""
 
-    root: Root
-    name: str
-    present: dict[str, int] = field(default_factory=dict)
-    """Every blob by its digest, with the size of its file."""
-    damaged: list[HashResult] = field(default_factory=list)
-    left: int = 0
-    """Blobs that are with the workers."""
-    listed: bool = False
+    @abstractmethod
+    def lacks(self, digest: Digest) -> bool:
+        """Looked for again: would a request for it be answered with 404? Content in the trash comes back."""
 
-    @property
-    def done(self) -> bool:
-        return self.listed and not self.left
+    @abstractmethod
+    def view_again(self) -> GraphView | None:
+        """What the manifests say now. None: the repository is gone. Raises LayoutInvalid, NotFound, StorageError."""
+
+    # -- what lies in it ------------------------------------------------------------------------
 
     def blobs(self) -> Iterator[tuple[Digest, Info]]:
-        """Whatever has a digest for a name, with its inode. Anything else is not ours."""
-        for algorithm in self._scan(keys.blobs(self.name)):
-            if algorithm.is_dir:
-                for entry in self._scan(keys.blobs_of(self.name, algorithm.name)):
-                    digest = digest_named(algorithm.name, entry.name)
-                    if digest is not None:
-                        yield from self._blob(digest, entry.info)
-
-    def _blob(self, digest: Digest, listed: Info | None) -> Iterator[tuple[Digest, Info]]:
-        info = listed or self.root.stat(keys.blob(self.name, digest))
-        if info is not None and info.is_file:
+        """Those that can be hashed; all are noted as present on the way."""
+        for digest, info in self.listed():
             self.present[digest] = info.size
             if digest.algorithm in ALGORITHMS:
                 yield digest, info
 
-    def _scan(self, key: str) -> list[Entry]:
-        try:
-            return self.root.driver.scan(key)
-        except NotFound:
-            return []
-
-    # -- what the manifests say of each other and of the blobs ------------------------------------
-
     def unclear(self, view: GraphView) -> list[Digest]:
         """Manifests that could not be read although their blobs are there and were not found damaged."""
         known = {result.digest for result in self.damaged}
-        return [check_digest(digest) for digest in view.faults if digest in self.present and digest not in known]
+        return [check_digest(digest) for digest in view.graph.faults if digest in self.present and digest not in known]
 
-    def troubles(self, view: GraphView, *, hashed: bool) -> Iterator[Trouble]:
+    # -- content --------------------------------------------------------------------------------
+
+    def damage(self, result: HashResult, view: GraphView | None) -> Finding:
+        """The finding about a blob that is not good. `view`: what the manifests say, if that is known."""
+        sizes = view.sizes(result.digest) if view is not None else set[int]()
+        size = result.info.size if result.info else 0
+        figures: dict[str, Any] = {"expected_digest": result.digest, "found_digest": result.found, "found_bytes": size}
+        expected: dict[str, Any] = {"expected_bytes": min(sizes)} if sizes else {}
+        kind: Kind = "digest_mismatch"
+        if result.error is not None:
+            kind, reason, details = "unreadable", f"can't be read: {result.error.message}", {}
+        elif is_stub(result.digest, size):
+            kind, reason, details = "stub", "the file is empty", figures | expected
+        elif sizes and size not in sizes:
+            said = " or ".join(map(str, sorted(sizes)))
+            kind, reason = "size_mismatch", f"the file has {size} bytes, its manifests say {said}"
+            details = figures | expected
+        elif result.found is None:
+            reason, details = "the content was found damaged by an earlier run", figures
+        else:
+            reason, details = f"the content has the digest {result.found}", figures | expected
+        return self._finding(view, result.digest, kind, reason, **details)
+
+    # -- what the manifests say of each other and of the blobs ------------------------------------
+
+    def findings(self, view: GraphView, *, hashed: bool) -> Iterator[Finding]:
         """Everything but damaged content. `hashed`: what was not found damaged is good."""
         damaged = {result.digest for result in self.damaged}
-        yield from self._faults(view, damaged)
-        yield from self._said_otherwise(view)
+        yield from self._unclear_rows(view)
+        for fault in view.graph.faults.values():
+            if fault.kind in _TOLD_AS_THEY_ARE and fault.digest not in damaged and _is_digest(fault.digest):
+                tags, path = view.affected.tags(fault.digest), self._path(fault.digest)
+                yield Finding.of_fault(self.name, fault, tags, details={"path": path})
+        yield from self._read_otherwise(view)
         yield from self._wrong_sizes(view, damaged, "the content is right and" if hashed else "the file")
         yield from self._missing(view)
 
-    def _faults(self, view: GraphView, damaged: set[Digest]) -> Iterator[Trouble]:
+    def _unclear_rows(self, view: GraphView) -> Iterator[Finding]:
+        path = self.path(keys.index(self.name))
         unknown = {nameless(row): digest for row in view.index.nameless() if (digest := uncomputable(row)) is not None}
         for digest in unknown.values():
             reason = f"what it needs can't be known: a row has {not_computed(digest)}"
-            yield Trouble(None, "unreadable", reason, path_of(self.root, keys.index(self.name)))
+            yield Finding(self.name, None, "unreadable", reason, details={"path": path})
         if unclear := [reason for reason in view.index.unclear() if reason not in unknown]:
             rest = f", and {len(unclear) - 1} more of the kind" if len(unclear) > 1 else ""
             reason = f"what it needs can't be known: {unclear[0]}{rest}"
-            yield Trouble(None, "invalid_index", reason, path_of(self.root, keys.index(self.name)))
-        for fault in view.faults.values():
-            if fault.kind in _TOLD and fault.digest not in damaged and _is_digest(fault.digest):
-                yield Trouble(fault.digest, _TOLD[fault.kind], fault.reason, self._path(fault.digest))
+            yield Finding(self.name, None, "invalid_index", reason, details={"path": path})
 
-    def _said_otherwise(self, view: GraphView) -> Iterator[Trouble]:
+    def _read_otherwise(self, view: GraphView) -> Iterator[Finding]:
         """Manifests in which one program reads something else than another; all of it is kept."""
         for digest, reason in view.graph.contradictions():
-            yield Trouble(digest, "media_type_mismatch", reason, self._path(digest))
-        for digest, facts in view.facts.items():
+            yield self._finding(view, digest, "media_type_mismatch", reason)
+        for digest, facts in view.graph.facts.items():
             for reason in facts.irregular:
-                yield Trouble(digest, "invalid_manifest", reason, self._path(digest))
+                yield self._finding(view, digest, "invalid_manifest", reason)
         for digest, text in view.nonsense():
             reason = f"it names {quoted(text)}, which is no digest, so that nothing can have it"
-            yield Trouble(digest, "invalid_manifest", reason, self._path(digest))
+            yield self._finding(view, digest, "invalid_manifest", reason)
 
-    def _wrong_sizes(self, view: GraphView, damaged: set[Digest], what: str) -> Iterator[Trouble]:
+    def _wrong_sizes(self, view: GraphView, damaged: set[Digest], what: str) -> Iterator[Finding]:
         """A manifest says another length than that of the right content: clients refuse one of the two."""
         wrong: dict[str, tuple[int, list[str]]] = {}
         said = [(parent, r.digest, r.size) for parent, r in view.references()]
@@ -218,49 +233,58 @@ class RepositoryCheck:
         for digest, (size, parents) in wrong.items():
             had = self.present[digest]
             reason = f"{what} has {had} bytes, but {', '.join(sorted(parents))} says {size}"
-            yield Trouble(digest, "size_mismatch", reason, self._path(digest), size, had)
+            yield self._finding(view, digest, "size_mismatch", reason, expected_bytes=size, found_bytes=had)
 
-    def _missing(self, view: GraphView) -> Iterator[Trouble]:
+    def _missing(self, view: GraphView) -> Iterator[Finding]:
         """Looked for again, and then the index again, and then the name again: what was deleted or pushed
         meanwhile is no finding."""
-        first = {digest for digest, _ in self._wanted(view) if self._is_missing(digest)}
-        if not first:
+        first = {digest for digest, _ in self._wanted(view) if self.lacks(check_digest(digest))}
+        now = self.view_again() if first else None
+        if now is None:
             return
-        self.root.require()
-        if self.root.stat(self.name) is None:
-            return
-        for digest, reason in self._wanted(view_of(self.root, self.name)):
-            if digest in first and self._is_missing(digest):
+        for digest, reason in self._wanted(now):
+            if digest in first and self.lacks(check_digest(digest)):
                 first.discard(digest)
-                kind: Kind = "missing_manifest" if view.is_manifest(digest) else "missing_blob"
-                yield Trouble(digest, kind, reason, self._path(digest))
+                kind: Kind = "missing_manifest" if now.is_manifest(digest) else "missing_blob"
+                yield self._finding(view, digest, kind, reason)
 
     def _wanted(self, view: GraphView) -> Iterator[tuple[str, str]]:
         """What must be here and was not listed, and why."""
-        for fault in view.faults.values():
+        for fault in view.graph.faults.values():
             if fault.kind == "missing_manifest" and fault.digest not in self.present:
-                yield fault.digest, _needed(view, fault.digest)
+                parents = view.affected.parents(fault.digest)
+                yield fault.digest, f"{parents[0] if parents else 'index.json'} lists it and it is not there"
         for parent, reference in view.references():
             if reference.digest not in self.present:
                 yield reference.digest, f"{parent} needs it and it is not there"
 
-    def _is_missing(self, text: str) -> bool:
-        """Content in the trash comes back when it is asked for."""
-        digest = check_digest(text)
-        with suppress(NotFound, Damaged):  # damaged is another finding
-            self.root.maintenance.look(self.name, digest)
-            return False
-        info = self.root.stat(keys.blob(self.name, digest))
-        return info is None or not info.is_file
+    # -- for verify ----------------------------------------------------------------------------
 
-    def leftovers(self, now: float) -> Iterator[Trouble]:
-        """What a process left that died between write and rename."""
-        for entry in self._scan(self.name):
-            if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
-                yield from leftover(self.root, f"{self.name}/{entry.name}", now)
+    def index_findings(self, view: GraphView) -> Iterator[Finding]:
+        """Whatever an index.json that can be parsed still gets wrong, by the specification."""
+        return index_findings(self.name, view.index, view.affected.tags)
+
+    def orphans(self, view: GraphView) -> Iterator[Finding]:
+        """image-layout.md: "The blobs directory MAY contain blobs which are not referenced by any of the refs"."""
+        if view.graph.faults or any(True for _ in view.index.unclear()):
+            return
+        unused = sorted(self.present.keys() - view.graph.reachable())
+        size = sum(self.present[digest] for digest in unused)
+        if unused:
+            what = f"{counted(len(unused), 'blob')} with {counted(size, 'byte')}"
+            details = {"count": len(unused), "size_bytes": size, "digests": unused[:NAMED_ORPHANS]}
+            digest = unused[0] if len(unused) == 1 else None
+            yield Finding(self.name, digest, "orphan", f"{what} that no manifest reaches, for gc to collect",
+                          details=details)  # fmt: skip
+
+    # -------------------------------------------------------------------------------------------
+
+    def _finding(self, view: GraphView | None, digest: str, kind: Kind, reason: str, **details: object) -> Finding:
+        tags = view.affected.tags(digest) if view is not None else ()
+        return Finding(self.name, digest, kind, reason, tags, details={"path": self._path(digest)} | details)
 
     def _path(self, digest: str) -> str:
-        return path_of(self.root, keys.blob(self.name, check_digest(digest)))
+        return self.path(keys.blob(self.name, check_digest(digest)))
 
 
 def _is_digest(text: str) -> bool:
@@ -271,23 +295,105 @@ def _is_digest(text: str) -> bool:
     return True
 
 
-def leftover(root: Root, key: str, now: float) -> Iterator[Trouble]:
-    info = root.stat(key)
-    # A link into tmp leaves the mtime alone, and moves the ctime.
-    if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE:
-        yield Trouble(None, "orphan", "left over from a process that died; gc removes it", path_of(root, key))
+# -- of a repository in a root --------------------------------------------------------------------
 
 
-def temporaries(root: Root, now: float) -> Iterator[Trouble]:
-    with suppress(NotFound):
-        for entry in root.driver.scan(keys.TMP):
-            yield from leftover(root, keys.tmp(entry.name), now)
+class StoredCheck(RepositoryCheck):
+    """A repository in a root. `alone`: the root is this layout and nothing else, and its name is in no path."""
+
+    def __init__(self, root: Root, name: str, *, alone: bool = False) -> None:
+        super().__init__(name)
+        self.root, self._alone = root, alone
+
+    def path(self, key: str) -> str:
+        return self.root.label + key[len(self.name) :] if self._alone else path_of(self.root, key)
+
+    def listed(self) -> Iterator[tuple[Digest, Info]]:
+        for algorithm in sorted(scan_or_empty(self.root.driver, keys.blobs(self.name))):
+            if not algorithm.is_dir:
+                continue
+            for entry in sorted(scan_or_empty(self.root.driver, keys.blobs_of(self.name, algorithm.name))):
+                digest = digest_named(algorithm.name, entry.name)
+                info = (entry.info or self.info(digest)) if digest is not None else None
+                if digest is not None and info is not None and info.is_file:  # a link is no blob
+                    yield digest, info
+
+    def info(self, digest: Digest) -> Info | None:
+        return self.root.stat(keys.blob(self.name, digest))
+
+    def lacks(self, digest: Digest) -> bool:
+        with suppress(NotFound, Damaged):  # damaged is another finding
+            self.root.maintenance.look(self.name, digest)
+            return False
+        info = self.info(digest)
+        return info is None or not info.is_file
+
+    def view_again(self) -> GraphView | None:
+        self.root.require()
+        if self.root.stat(self.name) is None:
+            return None
+        return view_of(self.root, self.name)
+
+    def layout_finding(self, error: LayoutInvalid | NotFound) -> Finding | None:
+        """Why index.json could not be read: which of the two files is wrong. None: the repository is gone, or is being
+        made."""
+        root, name = self.root, self.name
+        kind: Kind = "invalid_layout"
+        key = keys.layout(name)
+        if root.stat(name) is None:
+            return None
+        try:
+            check_layout(read(root.driver, key, 4096))
+        except NotFound:
+            reason = f"{LAYOUT_FILE} is missing"
+        except LayoutInvalid as worse:
+            reason = worse.message
+        else:
+            missing = isinstance(error, NotFound)
+            if missing and (root.stat(keys.index(name)) is not None or self.is_being_made()):
+                return None
+            kind, key, reason = "invalid_index", keys.index(name), "index.json is missing" if missing else error.message
+        return Finding(name, None, kind, f"{reason}; nothing in {name} is served", details={"path": self.path(key)})
+
+    def is_being_made(self) -> bool:
+        """A repository of a store begins with `oci-layout`, and comes to index.json before any blob."""
+        root, name = self.root, self.name
+        if root.stat(keys.VERSION) is None or root.stat(keys.layout(name)) is None or root.stat(keys.index(name)):
+            return False
+        for algorithm in scan_or_empty(root.driver, keys.blobs(name)):
+            if not algorithm.is_dir or scan_or_empty(root.driver, keys.blobs_of(name, algorithm.name)):
+                return False
+        return True
+
+    def leftovers(self, now: float) -> Iterator[Finding]:
+        """What a process left in the repository that died between write and rename. `now`: seconds since 1970."""
+        for entry in scan_or_empty(self.root.driver, self.name):
+            if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
+                key = f"{self.name}/{entry.name}"
+                yield from _leftover(self.root.stat(key), now, self.name, self.path(key))
+
+
+def view_of(root: Root, name: str) -> GraphView:
+    """What a repository's manifests say, read afresh and not from the cache of the root: what rots below a cache is
+    found here. Raises LayoutInvalid, NotFound."""
+    index = root.protocol.read_index(name).index
+    with RepositoryGraph(root.protocol, name).at(index) as graph:
+        return GraphView(index, graph)
+
+
+def temporaries(root: Root, now: float) -> Iterator[Finding]:
+    """What dead processes left in the hidden directory of a root."""
+    for entry in scan_or_empty(root.driver, keys.TMP):
+        key = keys.tmp(entry.name)
+        yield from _leftover(root.stat(key), now, "", path_of(root, key))
 
 
 def path_of(root: Root, key: str) -> str:
+    """How a file of a root is shown."""
     return f"{root.label}/{key}"
 
 
-def _needed(view: GraphView, digest: str) -> str:
-    parents = view.affected.parents(digest)
-    return f"{parents[0] if parents else 'index.json'} lists it and it is not there"
+def _leftover(info: Info | None, now: float, name: str, path: str) -> Iterator[Finding]:
+    # A link into tmp leaves the mtime alone, and moves the ctime.
+    if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE_S:
+        yield Finding(name, None, "orphan", "left over from a process that died; gc removes it", details={"path": path})

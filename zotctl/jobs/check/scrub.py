@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from zotctl.errors import NotFound, PermissionRefused, StorageError
-from zotctl.jobs.check.damage import HashResult, Inspector
-from zotctl.jobs.check.hashing import Hasher, Workers, cores
+from zotctl.errors import StorageError
+from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Workers, cores
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repair import Repair
-from zotctl.jobs.check.repository import RepositoryCheck
+from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import Checked, FirstSeen
+from zotctl.jobs.layouts import is_young, layouts_in
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
@@ -69,11 +69,20 @@ class _Enough(Exception):
     """The slice is done."""
 
 
+class _OpenCheck(StoredCheck):
+    """A repository on its way: its blobs are listed, and come back from the workers."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        super().__init__(root, name)
+        self.left, self.listed_all = 0, False
+        """Blobs that are with the workers; no more will follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     """One blob for a worker. `shared`: under which others wait for its result."""
 
-    repo: RepositoryCheck
+    repo: _OpenCheck
     digest: Digest
     info: Info
     shared: int | None = None
@@ -107,7 +116,7 @@ class _Scrub:
         repair = Repair(run, options.repair_from) if options.repair else None
         self._follow = Outcome(run, self._inspector, self._first_seen, repair, quick=options.quick)
         self._workers = Workers(options.workers or (1 if options.interval else cores()))
-        self._shared, self._open = _Shared(), dict[int, RepositoryCheck]()
+        self._shared, self._open = _Shared(), dict[int, _OpenCheck]()
         self._batch: list[_Task] = []
         self._batch_bytes = 0
         self._whole: list[Root] = []
@@ -157,7 +166,7 @@ class _Scrub:
         for root, name in self._run.repositories():
             if (since := doubtful.get(root.label)) is not None:
                 with self._run.guarded(name, root):
-                    self._take_young(RepositoryCheck(root, name), since)
+                    self._take_young(_OpenCheck(root, name), since)
         self._stop_early()
         for label, since in doubtful.items():
             if since is not None:
@@ -166,7 +175,7 @@ class _Scrub:
     def _doubtful_since(self, root: Root) -> int | None:
         return None if root.maintenance.durable else self._checked[root.label].doubtful_since()
 
-    def _take_young(self, repo: RepositoryCheck, since: int) -> None:
+    def _take_young(self, repo: _OpenCheck, since: int) -> None:
         for digest, info in repo.blobs():
             self._run.check()
             if info.ctime_ns / 1e9 >= since:
@@ -216,7 +225,11 @@ class _Scrub:
         """Directories that were layouts and have lost their `oci-layout`; no list of repositories has them."""
         for root in roots:
             with self._run.guarded(root.label, root):
-                yield from ((root, name) for name in _strays(root, "") if self._run.covers(name))
+                # The walk over the repositories tells of what can't be read.
+                for name in (one.name for one in layouts_in(root.driver, lambda *_: None) if not one.whole):
+                    lost = not is_young(root, name) and root.stat(keys.layout(name)) is None
+                    if lost and self._run.covers(name):
+                        yield root, name
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
         """How much there is to read, shared content divided among its names. What can't be looked at is told when its
@@ -224,7 +237,7 @@ class _Scrub:
         total = 0.0
         for root, name in due:
             with suppress(StorageError):
-                for _, info in RepositoryCheck(root, name).blobs():
+                for _, info in StoredCheck(root, name).blobs():
                     self._run.check()
                     total += info.size / max(1, info.nlink - 1)
         return int(total)
@@ -269,14 +282,14 @@ class _Scrub:
     # -- one repository -------------------------------------------------------------------------
 
     def _begin(self, root: Root, name: str) -> None:
-        repo = RepositoryCheck(root, name)
+        repo = _OpenCheck(root, name)
         self._open[id(repo)] = repo
         for digest, info in repo.blobs():
             self._run.check()
             if not self._is_recent(root, digest, info):
                 self._pace(root)
                 self._take(repo, digest, info)
-        repo.listed = True
+        repo.listed_all = True
         self._settle(repo)
 
     def _is_recent(self, root: Root, digest: Digest, info: Info) -> bool:
@@ -286,7 +299,7 @@ class _Scrub:
         self._run.add("skipped_blobs", int(recent))
         return recent
 
-    def _take(self, repo: RepositoryCheck, digest: Digest, info: Info) -> None:
+    def _take(self, repo: _OpenCheck, digest: Digest, info: Info) -> None:
         repo.left += 1
         shared = _shared_key(repo.root, digest, info)
         if shared is None:
@@ -352,7 +365,7 @@ class _Scrub:
             else:
                 self._queue(other)
 
-    def _record(self, repo: RepositoryCheck, result: HashResult) -> None:
+    def _record(self, repo: _OpenCheck, result: HashResult) -> None:
         repo.left -= 1
         if result.good:
             self._note_good(repo.root, repo.name, result)
@@ -378,8 +391,8 @@ class _Scrub:
             if looked.result.good and looked.held and root.maintenance.clear(name, result.digest, looked.held):
                 self._run.add("cleared")
 
-    def _settle(self, repo: RepositoryCheck) -> None:
-        if repo.done and self._open.pop(id(repo), None) is not None:
+    def _settle(self, repo: _OpenCheck) -> None:
+        if repo.listed_all and not repo.left and self._open.pop(id(repo), None) is not None:
             with self._run.guarded(repo.name, repo.root):
                 whole = self._follow.of_whole(repo)
                 checked = self._checked.get(repo.root.label)
@@ -416,24 +429,3 @@ def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
     if info.nlink == 1 or (info.nlink == 2 and root.maintenance.readers(digest, info) == 1):
         return None
     return hash((FileIdentity.of(info).content, digest))
-
-
-def _strays(root: Root, directory: str) -> Iterator[str]:
-    """Layouts without `oci-layout` below a directory, which is written last when one is made."""
-    try:
-        entries = {entry.name: entry for entry in root.driver.scan(directory)}
-    except (NotFound, PermissionRefused):
-        return  # the walk over the repositories tells of what can't be read
-    has_rest = directory and "blobs" in entries and "index.json" in entries
-    if has_rest and "oci-layout" not in entries and _is_lost(root, directory):
-        yield directory
-    for name, entry in entries.items():
-        if entry.is_dir and not (directory and name == "blobs") and not name.startswith("."):
-            yield from _strays(root, f"{directory}/{name}".lstrip("/"))
-
-
-def _is_lost(root: Root, directory: str) -> bool:
-    """It is not being made right now."""
-    info = root.stat(directory)
-    old = info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > 2.0
-    return old and root.stat(keys.layout(directory)) is None

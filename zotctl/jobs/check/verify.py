@@ -1,33 +1,44 @@
 """Verifying: is everything as the specifications want it, and does it fit together? Never writes anything.
 
-Stores and single layouts are opened read-only, archives are read as a stream. A damaged layout hides no other.
+Stores and single layouts are opened read-only, archives are read as a stream. A damaged layout hides no other, and
+what changes meanwhile is no finding: whatever seems wrong is looked at again before it is told (I10, I15).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from zotctl.errors import LayoutInvalid, NameInvalid, NotFound
+from zotctl.errors import Damaged, LayoutInvalid, NameInvalid, NotFound, Unavailable
 from zotctl.jobs.ages import Ages, uploads
-from zotctl.jobs.check.archive import read_whole
-from zotctl.jobs.check.layout import LayoutCheck, StoredBlobs, modes_of, tell
-from zotctl.jobs.check.repository import temporaries
-from zotctl.jobs.check.rules import Remark
-from zotctl.jobs.imports.sources import THE_LAYOUT
+from zotctl.jobs.check.hashing import READ_ATTEMPTS, Hasher, HashResult, Inspector, Workers, cores
+from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries
+from zotctl.jobs.check.rules import manifest_findings
+from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
+from zotctl.jobs.imports.archives import ArchiveListing, read_archive
+from zotctl.jobs.imports.sources import THE_LAYOUT, opened
+from zotctl.jobs.layouts import Place, is_young, layouts_in
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
-from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.jobs.stores import jobs_of
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, is_stub
+from zotctl.oci.layout import check_layout
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
-from zotctl.storage.driver import Entry
+from zotctl.storage.driver import Info, read, scan_or_empty
+from zotctl.storage.facts import Content, Read, Reference, read_content, understand
+from zotctl.storage.file_identity import FileIdentity
+from zotctl.storage.graph import ManifestGraph
+from zotctl.storage.index import Index
 from zotctl.storage.root import Root, no_store
 
-YOUNG = 2.0
-"""Seconds: a directory that was changed just now may be a layout that is being made, or removed."""
-DEAD = 86400.0
-"""Seconds after which an upload counts as abandoned."""
+STALE_UPLOAD_S = 86400.0
+"""After which an upload counts as abandoned."""
+GOOD_INODES = 1_000_000
+"""Inodes of several names that are remembered as good; beyond that some are hashed twice."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class VerifyOptions:
 def verify(run: Run, options: VerifyOptions | None = None) -> None:
     """Check every layout in the roots of the run's store, which was opened read-only. Raises TimeUp."""
     options = options or VerifyOptions()
-    blobs = StoredBlobs(run, deep=options.deep, workers=options.workers)
+    blobs = _StoredBlobs(run, deep=options.deep, workers=options.workers)
     try:
         _Verify(run, blobs).go_through()
     finally:
@@ -49,24 +60,45 @@ def verify(run: Run, options: VerifyOptions | None = None) -> None:
 
 
 def verify_archive(run: Run, source: str) -> None:
-    """Check the layout in an archive, which is hashed in any case, since all of it has to be read."""
+    """Check the layout in an archive, a file or a pipe ("-"). All of it has to be read, so it is hashed, too."""
+    label = "standard input" if source == "-" else source
+
+    def took(size: int) -> None:
+        run.add("hashed_bytes", size)
+        run.progress(run.report.summary.get("hashed_bytes", 0), None, "bytes", label)
+
     try:
-        archive = read_whole(run, source)
+        with opened(source) as stream:
+            listing = read_archive(run, stream, label, ArchiveListing(took))
     except LayoutInvalid as error:
-        tell(run, "", Remark("invalid_layout", error.message), (), {"path": source})
+        _tell(run, Finding("", None, "invalid_layout", error.message, details={"path": source}))
         return
-    LayoutCheck(run, archive.root, THE_LAYOUT, archive, alone=True).check()
+    check = _ArchiveCheck(listing)
+    for digest, info in check.blobs():
+        if digest in listing.damaged:
+            check.damaged.append(HashResult(digest, info, listing.damaged[digest]))
+    _ContentCheck(run, check).tell(*_strict_view(check, listing.index, check.content))
 
 
-class Place(NamedTuple):
-    """A directory that is an image layout. `link`: by a symbolic link."""
+def probe(run: Run) -> None:
+    """What can this storage do? Tried in the hidden directory, or in one of its own where a root has none, and cleaned
+    up: one item for each ability of each root, and one result. Raises what the storage raises.
 
-    name: str
-    link: bool
+    The store itself is opened read-only: a look at a directory must not make it a root.
+    """
+    for root in run.roots:
+        root.require()
+        found, said = jobs_of(root).probe()
+        for ability, answer in found.items():
+            run.item(root=root.label, ability=ability, answer=answer)
+        run.item(root=root.label, ability="verdict", answer=said)
+
+
+# -- the store ------------------------------------------------------------------------------------
 
 
 class _Verify:
-    def __init__(self, run: Run, blobs: StoredBlobs) -> None:
+    def __init__(self, run: Run, blobs: _StoredBlobs) -> None:
         self._run, self._blobs = run, blobs
         self._first: dict[str, str] = {}
         """The root of each name."""
@@ -77,7 +109,7 @@ class _Verify:
             with self._run.guarded(root.label, root):
                 root.require()
                 if only is not None:
-                    self._layout(root, only, alone=True)
+                    _LayoutCheck(self._run, StoredCheck(root, only, alone=True), self._blobs).check()
                 else:
                     self._root(root)
         if only is None:
@@ -85,7 +117,9 @@ class _Verify:
 
     def _root(self, root: Root) -> None:
         found = root.by_requests or root.stat(keys.VERSION) is not None
-        for place in places(self._run, root):
+        for place in layouts_in(root.driver, lambda name, error: self._run.error(name or root.label, error, root)):
+            if not place.whole and is_young(root, place.name):
+                continue
             found = True
             self._run.check()
             if root.label in self._run.away:
@@ -99,105 +133,373 @@ class _Verify:
             self._hidden(root)
 
     def _place(self, root: Root, place: Place) -> None:
-        for remark in (*self._naming(root, place.name), *_standing(root, place)):
-            tell(self._run, place.name, remark, (), {"path": f"{root.label}/{place.name}"})
-        self._layout(root, place.name)
+        for finding in (*self._name_findings(root, place.name), *_standing(root, place)):
+            path = {"path": path_of(root, place.name)}
+            _tell(self._run, replace(finding, details=path | finding.details))
+        _LayoutCheck(self._run, StoredCheck(root, place.name), self._blobs).check()
 
-    def _layout(self, root: Root, name: str, *, alone: bool = False) -> None:
-        LayoutCheck(self._run, root, name, self._blobs, alone=alone).check()
-
-    def _naming(self, root: Root, name: str) -> Iterator[Remark]:
+    def _name_findings(self, root: Root, name: str) -> Iterator[Finding]:
         try:
             parse_name(name)
         except NameInvalid as error:
-            yield Remark("bad_name", f"{error.message}; nothing in it is served")
+            yield Finding(name, None, "bad_name", f"{error.message}; nothing in it is served")
         first = self._first.setdefault(name, root.label)
         if first != root.label:
-            yield Remark("two_roots", f"it is in {first} too, and served from there", details={"first": first})
+            yield Finding(name, None, "two_roots", f"it is in {first} too, and served from there")
 
     def _hidden(self, root: Root) -> None:
         """What dead processes have left, and who may write where all lies."""
-        now, modes = self._run.clock.now(), modes_of(root)
+        now, modes = self._run.clock.now(), _modes_of(root)
         for key in ("", keys.HIDDEN):
             info = root.stat(key)
             if info is not None:
-                modes.look(f"{root.label}/{key}".rstrip("/"), info)
-        left = [Remark("orphan", t.reason, details={"path": t.path}) for t in temporaries(root, now)]
-        for remark in (
-            *modes.remarks(),
-            *left,
-            *_dead_uploads(root, Ages(root.driver, now, self._run.clock, rehearsed=True)),
-        ):
-            tell(self._run, "", remark, (), dict(remark.details))
+                modes.look(path_of(root, key).rstrip("/"), info)
+        _tell_all(self._run, modes.findings(""))
+        _tell_all(self._run, temporaries(root, now))
+        ages = Ages(root.driver, now, self._run.clock, rehearsed=True)
+        dead = [upload for upload in uploads(root, ages) if ages.is_old(upload.moved, STALE_UPLOAD_S)]
+        if dead:
+            size = sum(upload.size for upload in dead)
+            what = f"{counted(len(dead), 'upload')} with {counted(size, 'byte')}"
+            details = {"path": path_of(root, keys.UPLOADS), "size_bytes": size}
+            reason = f"{what} that no client continues, for gc to remove"
+            _tell(self._run, Finding("", None, "orphan", reason, details=details))
 
 
-def _dead_uploads(root: Root, ages: Ages) -> Iterator[Remark]:
-    dead = [upload for upload in uploads(root, ages) if ages.is_old(upload.moved, DEAD)]
-    if dead:
-        size = sum(upload.size for upload in dead)
-        what = f"{counted(len(dead), 'upload')} with {counted(size, 'byte')}"
-        reason = f"{what} that no client continues, for gc to remove"
-        yield Remark("orphan", reason, details={"path": f"{root.label}/{keys.UPLOADS}", "size_bytes": size})
-
-
-# -- where layouts are ------------------------------------------------------------------------------
-
-LOST_AND_FOUND = "lost+found"
-"""At the top of an ext4 file system: root's, and no name of a repository."""
-
-
-def places(run: Run, root: Root) -> Iterator[Place]:
-    """Every layout, with whatever name, and those that have lost their `oci-layout`. What starts with "." or
-    "_" belongs to a registry. A directory that can't be read is an error of the run."""
-    todo = [""]
-    while todo:
-        directory = todo.pop()
-        entries: list[Entry] = []
-        with run.guarded(directory or root.label, root):
-            entries = _scan(root, directory)
-        names = {entry.name for entry in entries}
-        if directory and _is_layout(root, directory, names):
-            yield Place(directory, link=False)
-        below = [entry for entry in entries if not entry.is_file and not _is_inner(directory, entry.name, names)]
-        inside = [(f"{directory}/{entry.name}".lstrip("/"), entry.is_dir) for entry in below]
-        yield from (Place(key, link=True) for key, is_dir in inside if not is_dir and _leads_to_layout(root, key))
-        todo += sorted((key for key, is_dir in inside if is_dir), reverse=True)
-
-
-def _is_inner(directory: str, name: str, names: set[str]) -> bool:
-    """A part of the layout around it, or of a registry."""
-    in_layout = bool(directory) and bool(names & {LAYOUT_FILE, "index.json"})
-    if not directory and name == LOST_AND_FOUND:
-        return True
-    return name.startswith((".", "_")) or (in_layout and name in ("blobs", LAYOUT_FILE, "index.json"))
-
-
-def _is_layout(root: Root, directory: str, names: set[str]) -> bool:
-    if LAYOUT_FILE in names:
-        return True
-    if not {"index.json", "blobs"} <= names:
-        return False
-    info = root.stat(directory)
-    return info is not None and root.protocol.clock.now() - info.mtime_ns / 1e9 > YOUNG
-
-
-def _leads_to_layout(root: Root, key: str) -> bool:
-    info = root.stat(key)
-    return info is not None and info.is_link and any(entry.name == LAYOUT_FILE for entry in _scan(root, key))
-
-
-def _scan(root: Root, key: str) -> list[Entry]:
-    try:
-        return root.driver.scan(key)
-    except NotFound:
-        return []
-
-
-def _standing(root: Root, place: Place) -> Iterator[Remark]:
+def _standing(root: Root, place: Place) -> Iterator[Finding]:
     """docs/design/local.md#the-tree: a repository that is a link or another mount is served, and takes no push."""
-    here = root.driver.stat("").dev
-    info = root.stat(place.name)
+    info, what = root.stat(place.name), ""
     if place.link:
-        yield Remark("mode", "it is a symbolic link: served, but nothing can be pushed to it")
-    elif info is not None and info.dev != here:
-        yield Remark("mode", "it is on another file system than its root: served, but nothing can be pushed to it")
+        what = "a symbolic link"
+    elif info is not None and info.dev != root.driver.stat("").dev:
+        what = "on another file system than its root"
+    if what:
+        yield Finding(place.name, None, "mode", f"it is {what}: served, but nothing can be pushed to it")
+
+
+# -- one layout -----------------------------------------------------------------------------------
+
+
+class _ContentCheck:
+    """What index.json, the manifests and the blobs of one repository say of each other, wherever they are read."""
+
+    def __init__(self, run: Run, check: RepositoryCheck) -> None:
+        self._run, self._check, self._name = run, check, check.name
+
+    def tell(self, view: GraphView | None, strict: Iterable[Finding]) -> None:
+        """Tell all of it, and count. `strict`: what the rules for manifests say; None: nothing can be read."""
+        for result in self._check.damaged:
+            if self._is_current(result):
+                _tell(self._run, self._check.damage(result, view))
+        if view is not None:
+            _tell_all(self._run, self._check.index_findings(view))
+            _tell_all(self._run, strict)
+            for finding in self._check.findings(view, hashed=False):
+                # Rows without a digest are told one by one elsewhere.
+                if finding.digest is not None and (still := self._still(finding)) is not None:
+                    _tell(self._run, still)
+            if uncomputed := sum(one.partition(":")[0] not in ALGORITHMS for one in self._check.present):
+                reason = f"{uncomputed} blobs have digests of algorithms that can't be computed here"
+                _tell(self._run, Finding(self._name, None, "unreadable", reason))
+            _tell_all(self._run, self._check.orphans(view))
+            self._run.add("manifests", len(view.graph.facts))
+        self._run.add("repositories")
+        self._run.add("blobs", len(self._check.present))
+
+    def _is_current(self, result: HashResult) -> bool:
+        return True
+
+    def _still(self, finding: Finding) -> Finding | None:
+        return finding
+
+
+class _LayoutCheck(_ContentCheck):
+    """One layout of a root, from its directory to its blobs."""
+
+    def __init__(self, run: Run, check: StoredCheck, blobs: _StoredBlobs) -> None:
+        super().__init__(run, check)
+        self._stored, self._blobs, self._root, self._modes = check, blobs, check.root, _modes_of(check.root)
+
+    def check(self) -> None:
+        """Tell all that is wrong. Raises StorageError when the directory can't be looked at."""
+        structure = list(self._structure())
+        if self._root.stat(self._name) is None or (structure and self._stored.is_being_made()):
+            return
+        _tell_all(self._run, structure)
+        try:
+            self._list()
+        finally:
+            self._blobs.drain()
+        view, strict = None, list[Finding]()
+        try:
+            index = self._root.protocol.read_index(self._name).index
+            view, strict = _strict_view(self._stored, index, partial(self._blobs.content, self._stored))
+        except (LayoutInvalid, NotFound) as error:
+            self._root.require()
+            if not structure and (finding := self._stored.layout_finding(error)) is not None:
+                _tell(self._run, finding)
+        self.tell(view, strict)
+        _tell_all(self._run, self._modes.findings(self._name))
+        _tell_all(self._run, self._stored.leftovers(self._run.clock.now()))
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def _structure(self) -> Iterator[Finding]:
+        """image-layout.md, "Content"; a symbolic link could lead out of the store (I14)."""
+        yield from self._file(keys.layout(self._name), "invalid_layout", LAYOUT_FILE_SPEC)
+        yield from self._file(keys.index(self._name), "invalid_index", CONTENT_SPEC)
+        with suppress(NotFound):
+            try:
+                check_layout(read(self._root.driver, keys.layout(self._name), 4096))
+            except LayoutInvalid as error:
+                yield self._refused(keys.layout(self._name), "invalid_layout", error.message, None)
+        for key in (keys.blobs(self._name), *(keys.blobs_of(self._name, algorithm) for algorithm in ALGORITHMS)):
+            info, what = self._root.stat(key), key[len(self._name) + 1 :]
+            if info is not None and not info.is_dir:
+                reason = f"{what} is {'a symbolic link' if info.is_link else 'not a directory'}"
+                yield self._refused(key, "invalid_layout", reason, CONTENT_SPEC)
+            elif info is None and key == keys.blobs(self._name):
+                reason, details = f"the directory {what} is missing", {"path": self._check.path(key)}
+                yield Finding(self._name, None, "invalid_layout", reason, details=details, spec=CONTENT_SPEC)
+
+    def _file(self, key: str, kind: Kind, spec: str) -> Iterator[Finding]:
+        info, what = self._root.stat(key), key.rpartition("/")[2]
+        if info is not None and info.is_file:
+            self._modes.look(self._check.path(key), info)
+        elif info is None:
+            yield self._refused(key, kind, f"{what} is missing", spec)
+        else:
+            rest = "a symbolic link, and none is followed" if info.is_link else "no regular file"
+            yield self._refused(key, kind, f"{what} is {rest}", spec)
+
+    def _refused(self, key: str, kind: Kind, reason: str, spec: str | None) -> Finding:
+        """Because of which a registry serves nothing."""
+        reason = f"{reason}; nothing in {self._name} is served"
+        return Finding(self._name, None, kind, reason, details={"path": self._check.path(key)}, spec=spec)
+
+    def _list(self) -> None:
+        """Every blob, and who may read and write what."""
+        folders = [self._name, keys.blobs(self._name)]
+        found = sorted(scan_or_empty(self._root.driver, keys.blobs(self._name)))
+        folders += [keys.blobs_of(self._name, entry.name) for entry in found if entry.is_dir]
+        for folder in folders:
+            with suppress(NotFound):
+                self._modes.look(self._check.path(folder), self._root.driver.stat(folder))
+        for digest, info in self._check.listed():
+            self._run.check()
+            self._check.present[digest] = info.size
+            self._modes.look(self._check.path(keys.blob(self._name, digest)), info)
+            if digest.algorithm in ALGORITHMS:
+                self._blobs.look(self._stored, digest, info)
+
+    # -- second looks ---------------------------------------------------------------------------
+
+    def _is_current(self, result: HashResult) -> bool:
+        return result.error is not None or result.is_about(self._check.info(result.digest))
+
+    def _still(self, finding: Finding) -> Finding | None:
+        """What is missing or of a wrong size, looked at again. None: it was so a moment ago, or it is in the trash,
+        from where a request brings it back."""
+        if finding.digest is None or finding.kind not in ("size_mismatch", "missing_blob", "missing_manifest"):
+            return finding
+        digest = check_digest(finding.digest)
+        now = self._check.info(digest)
+        if finding.kind == "size_mismatch":
+            return finding if now is not None and now.size == self._check.present.get(digest) else None
+        if self._root.maintenance.is_trashed(self._name, digest):
+            self._run.item(action="note", repository=self._name, digest=digest,
+                           reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
+            return None
+        if now is None:
+            return finding
+        what = "a symbolic link, and none is followed" if now.is_link else "no regular file"
+        return replace(finding, reason=f"{finding.reason}: what has its name is {what}") if not now.is_file else None
+
+
+def _strict_view(check: RepositoryCheck, index: Index, content: Read) -> tuple[GraphView, list[Finding]]:
+    """The manifests that the rows of an index lead to: each is read, hashed, and checked by the strict rules once."""
+    strict: list[Finding] = []
+
+    def read_strictly(digest: Digest, whole: bool) -> Content:
+        if any(result.digest == digest for result in check.damaged):
+            raise Damaged(f"{digest} is damaged")
+        found = content(digest, whole)
+        facts = understand(found, digest).facts
+        if facts is not None and found.body is not None:
+            strict.extend(manifest_findings(check.name, found.body, facts, digest))
+        return found
+
+    graph = ManifestGraph(read_strictly)
+    graph.add(Reference(str(row.digest), row.size, row.media_type) for row in index.rows() if row.digest)
+    for fault in graph.faults.values():
+        if fault.kind == "unreadable":
+            strict.append(Finding(check.name, fault.digest, "unreadable", f"can't be read: {fault.reason}"))
+    view = GraphView(index, graph)
+    return view, [replace(one, tags=view.affected.tags(one.digest or "")) for one in strict]
+
+
+class _ArchiveCheck(RepositoryCheck):
+    """The layout in an archive that was read from front to end and hashed on the way."""
+
+    def __init__(self, listing: ArchiveListing) -> None:
+        super().__init__(THE_LAYOUT)
+        self._listing = listing
+
+    def path(self, key: str) -> str:
+        return self._listing.label + key[len(self.name) :]
+
+    def listed(self) -> Iterator[tuple[Digest, Info]]:
+        for digest, size in sorted(self._listing.sizes.items()):
+            yield digest, Info(0, size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
+
+    def info(self, digest: Digest) -> Info | None:
+        return None
+
+    def lacks(self, digest: Digest) -> bool:
+        return digest not in self._listing.sizes
+
+    def view_again(self) -> GraphView:
+        return _strict_view(self, self._listing.index, self.content)[0]
+
+    def content(self, digest: Digest, whole: bool) -> Content:
+        """As a `Read` of a graph. Raises Damaged, NotFound, Unavailable."""
+        if digest in self._listing.damaged:
+            raise Damaged(f"{digest} is damaged")
+        if digest in self._listing.not_kept:
+            where = f"{self._listing.label}: {keys.blob(self.name, digest)}"
+            raise Unavailable(f"{where} is too large to be kept, or does not look like a manifest")
+        return self._listing.content(digest, whole)
+
+
+# -- blobs ----------------------------------------------------------------------------------------
+
+
+class _StoredBlobs:
+    """How the blobs of a root are looked at. Without `deep` only what their sizes and an earlier scrub say; with it
+    each inode is hashed once, on all cores, however many names it has. A result that is not good goes to the check, at
+    once or by `drain`."""
+
+    def __init__(self, run: Run, *, deep: bool, workers: int | None = None) -> None:
+        self._run, self._deep = run, deep
+        self._hasher = Hasher(run)
+        self._inspector = Inspector(run, self._hasher)
+        self._workers = Workers((workers or cores()) if deep else 1)
+        self._good: set[int] = set()
+        self._damaged: dict[int, HashResult] = {}
+        self._marked: dict[str, set[Digest]] = {}
+        """By root, of what a scrub knows damaged copies."""
+
+    def look(self, check: StoredCheck, digest: Digest, info: Info) -> None:
+        key = hash((FileIdentity.of(info).content, digest)) if info.nlink > 1 else None
+        if not self._deep:
+            self._take(check, self._by_size(check, HashResult(digest, info, digest)), None)
+        elif key in self._damaged:
+            check.damaged.append(self._damaged[key])
+        elif key not in self._good:
+            self._workers.put(
+                lambda: self._inspector.blob(check.root, check.name, digest),
+                lambda found: self._take(check, found, key),
+            )
+
+    def drain(self) -> None:
+        self._workers.drain()
+
+    def content(self, check: StoredCheck, digest: Digest, whole: bool) -> Content:
+        """As a `Read` of a graph. What is being written in place is waited for."""
+        for _ in range(READ_ATTEMPTS):
+            with suppress(Damaged), check.root.driver.open(keys.blob(check.name, digest)) as reader:
+                return read_content(reader, digest, whole)
+            result = self._inspector.blob(check.root, check.name, digest)
+            if not result.good and not result.gone:
+                check.damaged.append(result)
+                break
+        raise Damaged(f"{digest} is damaged")
+
+    def close(self) -> None:
+        self._hasher.stopped.set()
+        self._workers.close()
+
+    def _take(self, check: StoredCheck, result: HashResult, key: int | None) -> None:
+        if self._deep:
+            result = self._by_size(check, result)
+            self._run.add("hashed_bytes", result.info.size if result.info else 0)
+            self._run.progress(self._hasher.done, None, "bytes", check.name)
+        if result.good and key is not None:
+            if len(self._good) >= GOOD_INODES:
+                self._good.clear()
+            self._good.add(key)
+        elif not result.good and not result.gone:
+            check.damaged.append(result)
+            if key is not None and result.error is None:
+                self._damaged[key] = result
+
+    def _by_size(self, check: StoredCheck, result: HashResult) -> HashResult:
+        """A stub is damage, and so is what a scrub has marked: both are answered with 404."""
+        info, root = result.info, check.root
+        if info is None or not result.good:
+            return result
+        if root.label not in self._marked:
+            with suppress(NotFound):
+                self._marked[root.label] = root.maintenance.damaged()
+        known = result.digest in self._marked.setdefault(root.label, set())
+        marked = known and root.maintenance.is_marked(check.name, result.digest, info)
+        return HashResult(result.digest, info, None) if marked or is_stub(result.digest, info.size) else result
+
+
+# -- modes ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Modes:
+    """Who may read and write the files of one layout. `uid`, `gid`: who owns the store."""
+
+    uid: int
+    gid: int
+    _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def look(self, path: str, info: Info) -> None:
+        what = "directories" if info.is_dir else "files"
+        if info.mode & stat.S_IWOTH and not info.is_link:
+            self._count(f"{what} that anybody may write", path)
+        if not self._readable(info):
+            self._count(f"{what} that the owner of the store (uid {self.uid}) can't read", path)
+
+    def findings(self, name: str) -> Iterator[Finding]:
+        """One for each kind, with the count and the first of them."""
+        for what, (count, first) in self._seen.items():
+            where = first if count == 1 else f"{count}, {first} first"
+            yield Finding(name, None, "mode", f"{what}: {where}", details={"count": count, "path": first})
+
+    def _readable(self, info: Info) -> bool:
+        needed = 0o5 if info.is_dir else 0o4
+        if info.uid == self.uid:
+            return info.mode >> 6 & needed == needed
+        if self.uid == 0:
+            return True
+        return info.mode >> (3 if info.gid == self.gid else 0) & needed == needed
+
+    def _count(self, what: str, path: str) -> None:
+        count, first = self._seen.get(what, (0, path))
+        self._seen[what] = count + 1, first
+
+
+def _modes_of(root: Root) -> _Modes:
+    """The owner of the hidden directory owns the store; without one, the owner of the root."""
+    info = root.stat(keys.HIDDEN) or root.driver.stat("")
+    return _Modes(info.uid, info.gid)
+
+
+# -- telling --------------------------------------------------------------------------------------
+
+
+def _tell(run: Run, finding: Finding) -> None:
+    """With its rule. What can't be read makes exit code 5."""
+    if finding.kind == "unreadable":
+        run.report.codes.append(5)
+    run.finding(finding.with_rule())
+    run.add("findings")
+
+
+def _tell_all(run: Run, findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        _tell(run, finding)

@@ -13,7 +13,7 @@ import httpx
 
 from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, PermissionRefused, Unavailable, UsageError
 from zotctl.jobs.check.verify import VerifyOptions
-from zotctl.jobs.report import Finding
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of, new_hash, parse_digest

@@ -13,7 +13,7 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -31,14 +31,13 @@ from zotctl.errors import (
 )
 from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.jobs.imports.sources import StoredLayout
-from zotctl.jobs.report import Kind
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
-from zotctl.oci.digest import Digest, new_hash, parse_digest
+from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
-from zotctl.storage.driver import Buffer, Reader
-from zotctl.storage.facts import BEGINNING_BYTES, Content, is_like_json
+from zotctl.storage.driver import Reader
+from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.root import Root
 
@@ -53,8 +52,8 @@ BOMB_FLOOR = 1 << 30
 BOMB_RATIO = 250
 """Beyond the floor, so many bytes out of one are no layers: gzip makes at most 1032 of one, of zeros."""
 LONGEST_PADDING = 1 << 20
-LARGEST_LISTED, MOST_LISTED = 4 << 20, 256 << 20
-"""Bytes of what may be a manifest: of one, and of all that a dry run keeps in memory."""
+LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
+"""Of what may be a manifest: of one, and of all that are kept in memory where an archive is only looked at."""
 STAGING = keys.tmp("import-layout")
 """A layout of its own. One for each root: who writes there holds the job's lease."""
 
@@ -378,7 +377,7 @@ class Staging:
     def has(self, digest: Digest, size: int) -> bool:
         if self._holds(STAGING, digest, size):
             return True
-        return bool(self._repository and size > LARGEST_LISTED and self._holds(self._repository, digest, size))
+        return bool(self._repository and size > LISTED_BODY_BYTES and self._holds(self._repository, digest, size))
 
     def _holds(self, name: str, digest: Digest, size: int) -> bool:
         try:
@@ -410,56 +409,66 @@ def discard_staging(root: Root) -> None:
     root.maintenance.discard(STAGING)
 
 
-# -- for a dry run: nothing is written ------------------------------------------------------------
+# -- only looked at: nothing is written ------------------------------------------------------------
 
 
-class Listing:
-    """An archive that is only looked at: the size of everything, the bytes of what may be a manifest.
-    It is a stage and the layout in one."""
+class ArchiveListing:
+    """An archive that is only looked at: the size of everything, the bytes of what may be a manifest. It is a stage,
+    and then what a dry run imports and `verify` checks. `took` is told how many bytes each blob has."""
 
     proposal: str | None = None
     fixed = False
+    past = None
+    each = None
 
-    def __init__(self) -> None:
+    def __init__(self, took: Callable[[int], object] = lambda size: None) -> None:
+        self._took = took
         self.label, self.index = "", empty_index()
         self.names: dict[str, list[str]] = {}
-        self._damaged: dict[str, str] = {}
-        self._sizes: dict[str, int] = {}
+        self.sizes: dict[Digest, int] = {}
+        self.damaged: dict[Digest, Digest] = {}
+        """What the bytes are of a blob that are not what its name says."""
+        self.not_kept: set[str] = set()
+        """Too large to be kept, and a manifest for all that is known."""
         self._bodies: dict[str, bytes] = {}
         self._held = 0
-        self._left: set[str] = set()
-        """Too large to be kept, and a manifest for all that is known."""
 
     def has(self, digest: Digest, size: int) -> bool:
         return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        hasher, kept, beginning = new_hash(digest.algorithm), list[Buffer](), b""
+        state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
+        is_kept = size <= LISTED_BODY_BYTES and self._held + size <= LISTED_BODIES_BYTES
         for data in chunks:
-            hasher.update(data)
+            state.update(data)
             beginning = beginning or bytes(data[:BEGINNING_BYTES])
-            if size <= LARGEST_LISTED and self._held + size <= MOST_LISTED:
+            if is_kept:
                 kept.append(data)
-        if (found := hasher.hexdigest()) != digest.encoded:
-            raise DigestInvalid(f"the content has the digest {digest.algorithm}:{found}, not {digest}")
-        self._sizes[digest] = size
-        if kept and is_like_json(bytes(kept[0][:BEGINNING_BYTES])):
+        self.sizes[digest] = size
+        if (found := digest_of_hash(digest.algorithm, state)) != digest:
+            self.damaged[digest] = found
+        elif is_like_json(beginning) and is_kept:
             self._bodies[digest] = b"".join(kept)
             self._held += size
-        elif not kept and is_like_json(beginning):
-            self._left.add(digest)
+        elif is_like_json(beginning):
+            self.not_kept.add(digest)
+        self._took(size)
 
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Listing:
-        self.label, self.index, self.names, self._damaged = label, index, names, damaged
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> ArchiveListing:
+        self.label, self.index, self.names = label, index, names
         return self
 
-    def size(self, digest: Digest) -> int | None:
-        return self._sizes.get(digest)
+    def require(self) -> None:
+        """It has been read, so it can't be away."""
 
-    def absence(self, digest: Digest) -> tuple[Kind, str]:
-        if digest in self._damaged:
-            return "digest_mismatch", self._damaged[digest]
-        return "missing_blob", f"{digest} is not in {self.label}"
+    def size(self, digest: Digest) -> int | None:
+        return None if digest in self.damaged else self.sizes.get(digest)
+
+    def absence(self, digest: Digest) -> Unusable:
+        if digest in self.damaged:
+            reason = f"the content has the digest {self.damaged[digest]}, not {digest}"
+            return Unusable("digest_mismatch", reason)
+        return Unusable("missing_blob", f"{digest} is not in {self.label}")
 
     def open(self, digest: Digest) -> Reader:
         if digest not in self._bodies:
@@ -467,10 +476,8 @@ class Listing:
         return ObjectBody(self._bodies[digest])
 
     def content(self, digest: Digest, whole: bool) -> Content:
-        if digest in self._left:
-            raise ManifestInvalid(f"{digest} has {self._sizes[digest]} bytes, too many to be looked at in a dry run")
-        return Content(self._sizes[digest], self._bodies.get(digest))
-
-    @property
-    def each(self) -> None:
-        return None
+        if digest in self.not_kept:
+            raise ManifestInvalid(f"{digest} has {self.sizes[digest]} bytes, too many to be looked at in a dry run")
+        if digest not in self.sizes:
+            raise NotFound(f"{digest} is not in {self.label}")
+        return Content(self.sizes[digest], self._bodies.get(digest))

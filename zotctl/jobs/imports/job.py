@@ -28,8 +28,9 @@ from zotctl.errors import (
     ZotctlError,
 )
 from zotctl.jobs.check.hashing import Workers
-from zotctl.jobs.check.repository import RepositoryCheck
-from zotctl.jobs.imports.archives import Listing, read_archive, staged
+from zotctl.jobs.check.repository import StoredCheck
+from zotctl.jobs.finding import DAMAGE_KINDS, Finding, Kind
+from zotctl.jobs.imports.archives import ArchiveListing, read_archive, staged
 from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.imports.plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.imports.reading import chunks, other_content, other_size, pieces, require_size, source_reader
@@ -54,7 +55,7 @@ from zotctl.jobs.imports.sources import (
     valid_name,
 )
 from zotctl.jobs.imports.times import push_times
-from zotctl.jobs.report import DAMAGE_KINDS, Finding, Kind, counted
+from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, new_hash, parse_digest
@@ -116,7 +117,7 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
     proposal = None if source == PIPE else proposed_by_path(source)
     with opened(source) as stream:
         if run.dry_run:
-            listed = read_archive(run, stream, label, Listing())
+            listed = read_archive(run, stream, label, ArchiveListing())
             listed.proposal = proposal
             _import_one(run, listed, options)
             return
@@ -283,7 +284,7 @@ class _Import:
         self.graph = self.source_graph
         self._can_link = self.options.link and not self.run.dry_run
         if self.root.protocol.index_costs_request:
-            self._listed = {str(d): info.size for d, info in RepositoryCheck(self.root, self.name).blobs()}
+            self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
 
     def run_all(self) -> bool:
         """True: everything that was wanted is in the repository now."""

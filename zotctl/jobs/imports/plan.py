@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from zotctl.errors import UsageError, quoted
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.imports.sources import Layout, valid_name
-from zotctl.jobs.report import Finding
 from zotctl.oci.digest import Digest
 from zotctl.oci.reference import (
     CONTAINERD_NAME,

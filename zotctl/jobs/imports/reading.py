@@ -37,8 +37,8 @@ def found_size(layout: Layout, digest: Digest, missing: str) -> int:
     except StorageError as error:
         raise Unusable("unreadable", error.message) from error
     if found is None:
-        kind, reason = layout.absence(digest)
-        raise Unusable(missing if kind == "missing_blob" else kind, reason)
+        absence = layout.absence(digest)
+        raise Unusable(missing if absence.kind == "missing_blob" else absence.kind, str(absence))
     return found
 
 
@@ -59,7 +59,7 @@ def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
         with layout.open(digest) as reader:
             yield from pieces(reader, size)
     except NotFound as error:  # since it was looked for
-        raise Unusable(*layout.absence(digest)) from error
+        raise layout.absence(digest) from error
     except StorageError as error:
         raise Unusable("unreadable", error.message) from error
 

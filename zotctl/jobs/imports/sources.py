@@ -31,14 +31,14 @@ from zotctl.errors import (
     quoted,
 )
 from zotctl.jobs.imports.bucket_source import BucketSource
-from zotctl.jobs.report import Kind
+from zotctl.jobs.layouts import layouts_in
 from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Entry, Info, Reader, read
-from zotctl.storage.facts import Content, read_content
+from zotctl.storage.driver import Driver, Info, Reader, read
+from zotctl.storage.facts import Content, Unusable, read_content
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import Each
 from zotctl.storage.history import Timeline
@@ -84,7 +84,7 @@ class Layout(Protocol):
     def size(self, digest: Digest) -> int | None:
         """None: it is not there."""
 
-    def absence(self, digest: Digest) -> tuple[Kind, str]:
+    def absence(self, digest: Digest) -> Unusable:
         """Why it is not there."""
 
     def open(self, digest: Digest) -> Reader: ...
@@ -129,12 +129,12 @@ class StoredLayout:
             return None
         return info.size if info.is_file and self._is_folder(digest.algorithm) else None
 
-    def absence(self, digest: Digest) -> tuple[Kind, str]:
+    def absence(self, digest: Digest) -> Unusable:
         if digest in self.damaged:
-            return "digest_mismatch", self.damaged[digest]
+            return Unusable("digest_mismatch", self.damaged[digest])
         if self._is_link(digest):
-            return "missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed"
-        return "missing_blob", f"{digest} is not in {self.label}"
+            return Unusable("missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed")
+        return Unusable("missing_blob", f"{digest} is not in {self.label}")
 
     def open(self, digest: Digest) -> Reader:
         return self.driver.open(keys.blob(self.name, digest))
@@ -239,10 +239,16 @@ def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tupl
     here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
         return AliasedDriver(driver, THE_LAYOUT, ""), [THE_LAYOUT]
-    found = sorted(_walk(driver, passed), key=lambda name: name.split("/"))
+    found: list[str] = []
+    for place in layouts_in(driver, passed):
+        if place.link:
+            reason = f"{place.name} is a symbolic link, and none is followed: import it alone"
+            passed(place.name, LayoutInvalid(reason))
+        elif place.whole:
+            found.append(place.name)
     if not found:
         raise NoSuchStore(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")
-    return driver, found
+    return driver, sorted(found, key=lambda name: name.split("/"))
 
 
 @contextmanager
@@ -261,37 +267,6 @@ def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
             raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
     finally:
         opened_store.close()
-
-
-def _walk(driver: Driver, passed: Passed) -> Iterator[str]:
-    todo = [""]
-    while todo:
-        directory = todo.pop()
-        try:
-            entries = driver.scan(directory)
-        except StorageError as error:
-            passed(directory, error)
-            continue
-        if directory and any(entry.name == LAYOUT_FILE and not entry.is_dir for entry in entries):
-            yield directory
-        below = [(f"{directory}/{entry.name}".lstrip("/"), entry) for entry in entries if _may_hold(directory, entry)]
-        todo += [key for key, entry in below if entry.is_dir]
-        for link in (key for key, entry in below if not entry.is_dir and _leads_to_layout(driver, key)):
-            passed(link, LayoutInvalid(f"{link} is a symbolic link, and none is followed: import it alone"))
-
-
-def _may_hold(directory: str, entry: Entry) -> bool:
-    """What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory. The `blobs` of a
-    layout hold none; at the top that is a name like any other."""
-    inside = bool(directory) and entry.name == "blobs"
-    return not entry.is_file and not entry.name.startswith((".", "_")) and not inside
-
-
-def _leads_to_layout(driver: Driver, key: str) -> bool:
-    """Of a symbolic link, which is no directory here: it could lead out of the source, or in a circle."""
-    with suppress(StorageError):
-        return driver.stat(key).is_link and any(entry.name == LAYOUT_FILE for entry in driver.scan(key))
-    return False
 
 
 def proposed_by_path(path: str) -> str | None:

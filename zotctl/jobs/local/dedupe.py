@@ -14,10 +14,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Changed, Exists, NoSpace, NotFound, StorageError
-from zotctl.jobs.check.damage import HashResult, Inspector, Looked
-from zotctl.jobs.check.hashing import Hasher, Workers, cores
+from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Looked, Workers, cores
 from zotctl.jobs.check.outcome import Outcome
-from zotctl.jobs.check.repository import RepositoryCheck
+from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import FirstSeen
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.jobs.stores import Deduplicate
@@ -117,7 +116,7 @@ class _Dedupe:
     def _repository(self, root: Root, name: str) -> None:
         self._run.add("repositories")
         known_damaged, left = set(local_of(root).damaged.digests()), list[HashResult]()
-        for digest, info in RepositoryCheck(root, name).blobs():
+        for digest, info in StoredCheck(root, name).blobs():
             self._run.check()
             self._run.add("blobs")
             if is_stub(digest, info.size) or (digest in known_damaged and local_of(root).damaged.has(digest, info)):
@@ -359,7 +358,7 @@ class _Undo:
         total = 0.0
         for name in filter(self._run.covers, root.catalog.everything()):
             with suppress(StorageError):
-                for digest, info in RepositoryCheck(root, name).blobs():
+                for digest, info in StoredCheck(root, name).blobs():
                     names = info.nlink - _is_pooled(root, digest, info)
                     total += info.size * (names - 1) / max(1, names)
         return int(total)
@@ -369,7 +368,7 @@ class _Undo:
     def separate(self, root: Root, name: str) -> None:
         self._run.add("repositories")
         left = list[HashResult]()
-        for digest, info in RepositoryCheck(root, name).blobs():
+        for digest, info in StoredCheck(root, name).blobs():
             self._run.check()
             if is_stub(digest, info.size) or local_of(root).damaged.has(digest, info):
                 left.append(HashResult(digest, info))
