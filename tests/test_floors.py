@@ -25,7 +25,7 @@ ONLY_IN = {
     "botocore": ["storage/bucket/objects/connection.py"],
     "urllib3": ["storage/bucket/objects"],
     "httpx": ["jobs"],
-    "rich": ["cli/console.py"],
+    "rich": ["cli/report.py"],
     "typer": ["cli"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
     "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs"],

@@ -17,7 +17,7 @@ from tests.cli.running import REPOSITORY, python, zotctl
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
 from zotctl import __version__
-from zotctl.cli.sinks import _counters
+from zotctl.cli.report import _counters
 from zotctl.oci.digest import digest_of
 
 JOBS = ("gc", "scrub", "dedupe", "verify", "import-layout")

@@ -47,7 +47,7 @@ def test_no_origin_is_of_a_key_that_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_man_page_is_read(tmp_path: Path) -> None:
-    from zotctl.cli.manual import CONFIG_EXAMPLE
+    from zotctl.cli.docs import CONFIG_EXAMPLE
 
     assert tomli.loads(CONFIG_EXAMPLE)
     assert load(toml(tmp_path, CONFIG_EXAMPLE)).warnings == ()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import _completion_classes
 
 from zotctl import __version__
-from zotctl.cli import completion
 from zotctl.cli import dedupe as sharing
 from zotctl.cli import gc as collecting
 from zotctl.cli import import_layout as importing
 from zotctl.cli import scrub as scrubbing
 from zotctl.cli import serve as serving
 from zotctl.cli import verify as verifying
-from zotctl.cli.failing import reporting
+from zotctl.cli.jobs import reporting
 from zotctl.errors import EXIT_CODES
 
 
@@ -49,7 +49,10 @@ def zotctl(
     """An OCI registry on plain image layouts, and the tools that keep it."""
 
 
-completion.enable()
+# Shell completion is that of Typer, without its options that write into the user's own files.
+_completion_classes.completion_init()
+# Our help has no markup, and to import rich would double the time of a TAB.
+_completion_classes._sanitize_help_text = str  # type: ignore[assignment]
 
 app.command(epilog=serving.EXAMPLES)(serving.serve)
 app.command(epilog=collecting.EXAMPLES)(reporting(collecting.gc))

@@ -1,16 +1,112 @@
 """Man pages and completions, made from the command tree and the model of the configuration.
 
-`python -m zotctl.cli.docs [DIRECTORY]` writes them; a test compares them with what is committed.
+`python -m zotctl.cli.docs [DIRECTORY]` writes them; a test compares them with what is committed. The text of the man
+pages that is neither in the command tree nor in the model stands here.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING
 from pathlib import Path
+from typing import Any
 
-from zotctl.cli import completion
-from zotctl.cli.manual import command_page, config_page, subcommands
+import typer
+from typer._completion_shared import get_completion_script
+
+from zotctl import __version__
+from zotctl.cli.app import app
+from zotctl.config.layers import CONFIG_VARIABLE, ROOT_VARIABLE
+from zotctl.config.model import Config
+from zotctl.config.schema import KeyEntry, Table, Tables, entries
+from zotctl.errors import EXIT_CODES
+
+DATE = "2026-11-29"
+"""When the text of the pages last changed."""
+
+MANUAL_ENVIRONMENT = [
+    (CONFIG_VARIABLE, "The configuration, if none is given."),
+    (ROOT_VARIABLE, "Roots, as --root takes them: directories and buckets, separated by colons."),
+    (
+        "ZOTCTL_<SECTION>_<KEY>",
+        "Any single key of zotctl.toml(5), such as ZOTCTL_HTTP_PORT or ZOTCTL_LOG_LEVEL. Options override the "
+        "environment, which overrides the configuration file. Lists are separated by commas.",
+    ),
+    ("ZOTCTL_DEDUPE", "The same as ZOTCTL_STORAGE_DEDUPE: whether equal blobs are stored once."),
+    ("ZOTCTL_SINGLE_WRITER", "The same as ZOTCTL_STORAGE_S3_SINGLE_WRITER: only one process writes to the bucket."),
+    (
+        "AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, "
+        "AWS_CA_BUNDLE",
+        "Endpoint, region and credentials of buckets, as for every AWS tool; so are ~/.aws and the role of a machine. "
+        "[storage.s3] overrides them.",
+    ),
+    ("ZOTCTL_OUTPUT", "The default of --output."),
+    ("ZOTCTL_DEBUG", "1: print the traceback of a bug."),
+    ("NO_COLOR", "Print tables without colours."),
+]
+MANUAL_FILES = [
+    ("./registry", "The directory of repositories, if none is named."),
+    ("DIR/NAME/", "A repository: an OCI image layout, for any tool to read."),
+    ("DIR/.zotctl/", "The files of zotctl itself. They may be removed while nothing runs."),
+    ("DIR/.zotctl/trash/", "Collected content, by run, until the delay is over; gc --restore brings it back."),
+    (
+        "DIR/.zotctl/damaged/",
+        "Damaged content that scrub or a push has found. It stays for inspection while any name leads to it, and for 7 "
+        "days after it was healed, until the next scrub. Without hard links it goes to quarantine/, and stays there "
+        "until the operator removes it.",
+    ),
+    (
+        "s3://BUCKET/PREFIX/",
+        "The same in a bucket: NAME/ and .zotctl/, and, with dedupe = true, _blobs/, which stores the blobs of all "
+        "repositories once.",
+    ),
+]
+SIGNALS = [
+    (
+        "SIGTERM, SIGINT",
+        "Stop listening, let requests in progress finish within http.drain, and exit with 0. Clients can continue "
+        "uploads after the next start. A second signal stops the server at once.",
+    ),
+    (
+        "SIGHUP",
+        "Read the configuration again and reopen the log files. A configuration with a mistake is refused, "
+        "and the old one stays in force.",
+    ),
+]
+KINDS = """size: bytes as a number, or a string such as "4MiB" or "1.5GB".
+duration: a string such as "30s", "1h30m" or "7d".
+A relative path starts at the working directory of the process."""
+
+CONFIG_EXAMPLE = """[storage]
+commit = true
+
+[[storage.roots]]
+path = "/srv/registry"
+
+[[storage.routes]]
+prefix = "team-a"
+root = { path = "/mnt/team-a", dedupe = false }
+
+[[storage.routes]]
+prefix = "archive"
+root = { path = "s3://images/archive", s3 = { redirect = true } }
+
+[storage.s3]
+endpoint = "https://minio.example:9000"
+region = "us-east-1"
+
+[http]
+address = "::"
+port = 5000
+tls = { cert = "/etc/zotctl/cert.pem", key = "/etc/zotctl/key.pem" }
+compat = ["docker2s2"]
+
+[log]
+output = "/var/log/zotctl.log"
+"""
 
 
 def documents() -> Iterator[tuple[str, str]]:
@@ -19,8 +115,8 @@ def documents() -> Iterator[tuple[str, str]]:
     for name in subcommands():
         yield f"man/zotctl-{name}.1", command_page(name)
     yield "man/zotctl.toml.5", config_page()
-    for shell, file in completion.SHELLS.items():
-        yield f"completions/{file}", completion.script(shell)
+    for shell, file in SHELLS.items():
+        yield f"completions/{file}", completion_script(shell)
 
 
 def write(directory: Path) -> None:
@@ -28,6 +124,207 @@ def write(directory: Path) -> None:
     for path, content in documents():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(content, encoding="utf-8")
+
+
+# -- man pages ----------------------------------------------------------------------------------
+
+
+def _tree() -> Any:
+    return typer.main.get_command(app)
+
+
+def subcommands() -> list[str]:
+    """The names of all subcommands."""
+    return list(_tree().commands)
+
+
+def command_page(name: str = "") -> str:
+    """The page of the subcommand `name`, or of `zotctl` itself."""
+    tree = _tree()
+    command = tree.commands[name] if name else tree
+    full = f"zotctl {name}".rstrip()
+    summary, *description = command.help.split("\n\n")
+    page = ManualPage(full.replace(" ", "-"), 1, DATE, f"zotctl {__version__}")
+    page.heading("NAME")
+    page.text(f"{full.replace(' ', '-')} - {summary.rstrip('.')}")
+    page.heading("SYNOPSIS")
+    page.text(" ".join([full, *command.collect_usage_pieces(typer.Context(command))]))
+    page.heading("DESCRIPTION")
+    page.text(summary, *(" ".join(part.split()) for part in description))
+    if not name:
+        page.heading("COMMANDS")
+        page.items((f"zotctl {sub}", tree.commands[sub].help.split("\n\n")[0]) for sub in tree.commands)
+    page.heading("OPTIONS")
+    page.items(_options(command))
+    if name == "serve":
+        page.heading("SIGNALS")
+        page.items(SIGNALS)
+    _common_sections(page)
+    page.heading("EXAMPLES")
+    for example in [command] if name else tree.commands.values():
+        page.verbatim(_examples(example))
+    page.heading("SEE ALSO")
+    others = [f"zotctl-{sub}(1)" for sub in tree.commands if sub != name]
+    page.text(", ".join([*(["zotctl(1)"] if name else []), *others, "zotctl.toml(5)"]))
+    return str(page)
+
+
+def _examples(command: Any) -> str:
+    """The examples that end the help of a command, without their heading."""
+    return textwrap.dedent(command.epilog.partition("Examples:\n")[2])
+
+
+def _options(command: Any) -> Iterator[tuple[str, str]]:
+    context = typer.Context(command)
+    for parameter in command.get_params(context):
+        if parameter.param_type_name == "argument":
+            yield parameter.make_metavar(context), parameter.help
+        else:
+            names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+            value = "" if parameter.is_flag else f" {parameter.make_metavar(context)}"
+            yield names + value, parameter.help
+
+
+def _common_sections(page: ManualPage) -> None:
+    page.heading("EXIT STATUS")
+    page.items((str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in EXIT_CODES.items())
+    page.heading("ENVIRONMENT")
+    page.items(MANUAL_ENVIRONMENT)
+    page.heading("FILES")
+    page.items(MANUAL_FILES)
+
+
+def config_page() -> str:
+    """zotctl.toml(5)."""
+    page = ManualPage("zotctl.toml", 5, DATE, f"zotctl {__version__}")
+    page.heading("NAME")
+    page.text("zotctl.toml - configuration of zotctl")
+    page.heading("DESCRIPTION")
+    page.text(
+        "A TOML file, given as an argument, with --config or in ZOTCTL_CONFIG. It may have any name, and is optional. "
+        "Options override the environment, which overrides the file, which overrides the defaults. An unknown key is "
+        "a mistake, and every mistake is reported.",
+        "A configuration of zot, JSON or TOML, may be given in the same places. Each of its keys is honoured, "
+        "reported with a warning, or refused where ignoring it would be unsafe. zotctl serve --show-config prints "
+        "the effective configuration.",
+        *KINDS.splitlines(),
+    )
+    for heading, doc, keys in _tables(Config, ""):
+        page.heading(heading)
+        page.text(doc)
+        page.items((f"{key.name} ({_kind(key)})", f"{key.key.doc} {_default(key)}") for key in keys)
+    page.heading("ENVIRONMENT")
+    page.items(MANUAL_ENVIRONMENT[:6])
+    page.heading("EXAMPLES")
+    page.verbatim(CONFIG_EXAMPLE)
+    page.heading("SEE ALSO")
+    page.text("zotctl-serve(1)")
+    return str(page)
+
+
+def _tables(cls: type, path: str, seen: set[type] | None = None) -> Iterator[tuple[str, str, list[KeyEntry]]]:
+    """Each table once: its heading, meaning and keys."""
+    seen = set() if seen is None else seen
+    for entry in entries(cls).values():
+        kind = entry.key.kind
+        if isinstance(kind, Table) and kind.cls not in seen:
+            seen.add(kind.cls)
+            inner = f"{path}.{entry.name}".lstrip(".")
+            heading = f"[[{inner}]]" if isinstance(kind, Tables) else f"[{inner}]"
+            yield heading, entry.key.doc, list(entries(kind.cls).values())
+            yield from _tables(kind.cls, inner, seen)
+
+
+def _kind(entry: KeyEntry) -> str:
+    kind = entry.key.kind
+    if isinstance(kind, Table):
+        return "list of tables" if isinstance(kind, Tables) else "table"
+    return kind.name
+
+
+def _default(entry: KeyEntry) -> str:
+    if entry.default is MISSING:
+        return "Required."
+    kind = entry.key.kind
+    if entry.key.default:
+        return f"Default: {entry.key.default}."
+    if isinstance(kind, Table) or entry.default is None:
+        return "Default: none."
+    return f"Default: {json.dumps(kind.show(entry.default))}."
+
+
+# -- man(7) -------------------------------------------------------------------------------------
+
+PAGE_WIDTH_CHARS = 76
+
+
+class ManualPage:
+    """A man page in the making."""
+
+    def __init__(self, name: str, section: int, date: str, source: str) -> None:
+        self._lines = [f'.TH {_escape(name.upper())} {section} "{date}" "{_escape(source)}"']
+
+    def heading(self, title: str) -> None:
+        """Begin a section."""
+        self._lines.append(f".SH {_escape(title)}")
+
+    def text(self, *paragraphs: str) -> None:
+        """Paragraphs, wrapped."""
+        for paragraph in paragraphs:
+            self._begin_paragraph()
+            self._lines += _wrap(paragraph)
+
+    def verbatim(self, text: str) -> None:
+        """Lines that stay as they are, indented."""
+        self._begin_paragraph()
+        lines = [_guard(_escape(line)) for line in text.splitlines()]
+        self._lines += [".RS 4", ".nf", *lines, ".fi", ".RE"]
+
+    def items(self, items: Iterable[tuple[str, str]]) -> None:
+        """Terms in bold, and what they mean."""
+        for term, meaning in items:
+            self._lines += [".TP", f'.B "{_escape(term)}"', *_wrap(meaning)]
+
+    def _begin_paragraph(self) -> None:
+        if not self._lines[-1].startswith(".SH"):
+            self._lines.append(".PP")
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+
+def _wrap(text: str) -> list[str]:
+    lines = textwrap.wrap(text, PAGE_WIDTH_CHARS, break_long_words=False, break_on_hyphens=False)
+    return [_guard(_escape(line)) for line in lines]
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+
+
+def _guard(line: str) -> str:
+    # A line that begins so would be read as a macro.
+    return f"\\&{line}" if line.startswith((".", "'")) else line
+
+
+# -- completion ---------------------------------------------------------------------------------
+
+SHELLS = {"bash": "zotctl.bash", "zsh": "_zotctl", "fish": "zotctl.fish"}
+"""The shells, and how each wants its file to be called."""
+
+_ZSH_LAST = "compdef _zotctl_completion zotctl"
+_ZSH_AUTOLOADED = f"""if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _zotctl_completion "$@"
+else
+  {_ZSH_LAST}
+fi"""
+"""Loaded from $fpath, the script is itself the completion of the first TAB."""
+
+
+def completion_script(shell: str) -> str:
+    """The file that completes `zotctl` in a shell, one of `SHELLS`."""
+    text = get_completion_script(prog_name="zotctl", complete_var="_ZOTCTL_COMPLETE", shell=shell)
+    return text.replace(_ZSH_LAST, _ZSH_AUTOLOADED) + "\n"
 
 
 if __name__ == "__main__":

@@ -8,22 +8,24 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from zotctl.cli.report import JsonOption, Output, OutputOption
-from zotctl.errors import NoSuchStore, StorageError, UsageError
+from zotctl import __version__
+from zotctl.cli.report import JsonOption, Output, OutputOption, print_report, sink_for
+from zotctl.errors import NoSuchStore, StorageError, UsageError, ZotctlError
+from zotctl.jobs.report import Report, error_fields
 
 if TYPE_CHECKING:
     from zotctl.config import Config
-    from zotctl.jobs.report import Report
     from zotctl.jobs.run import Run
     from zotctl.storage.root import Root
 
 T = TypeVar("T")
 
-_LOOKS = ("gc", "scrub", "dedupe")
+_READ_ONLY_DRY_RUNS = ("gc", "scrub", "dedupe")
 """Jobs whose dry runs only read, and make nothing where no store is yet."""
 
 RootOption = Annotated[
@@ -79,8 +81,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the repo
 
 __all__ = [
     "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
-    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "count", "duration", "load", "only_read",
-    "run_job", "size",
+    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "duration", "load", "only_read",
+    "reporting", "run_job", "size",
 ]  # fmt: skip
 
 
@@ -213,14 +215,13 @@ def run_job(
     as_json: bool = False,
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code."""
-    from zotctl.cli.sinks import sink_for
     from zotctl.jobs.run import Run, give_way
     from zotctl.storage import open_store
 
     give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
-    store = open_store((only_read(config) if dry_run and job in _LOOKS else config).storage)
+    store = open_store((only_read(config) if dry_run and job in _READ_ONLY_DRY_RUNS else config).storage)
     _stop_on_signals()
     run = Run(
         job, store, repos=repos or (), dry_run=dry_run, max_duration=limit, rate=pace, requests=requests, sink=sink
@@ -235,13 +236,39 @@ def run_job(
         raise
     finally:
         if metrics_file is not None and not run.report.is_rehearsal:
-            count(metrics_file, run.report, run.roots if run.whole else ())
+            _count(metrics_file, run.report, run.roots if run.whole else ())
         store.close()
     sink.close(run.report)
     raise typer.Exit(run.report.exit_code)
 
 
-def count(path: str, report: Report, roots: Sequence[Root]) -> None:
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Wraps the function of a job's command: a job that cannot start reports that in the requested format, so that
+    programs can always parse the output. The error is raised again, and so reaches standard error too.
+
+    Errors after the start are in the job's own report (`jobs.run`).
+    """
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except ZotctlError as error:
+            job = command.__name__.replace("_", "-")
+            report = Report(job, __version__, bool(options.get("dry_run")), codes=[error.exit_code])
+            # A configuration is refused with all of its mistakes, a line each.
+            report.errors += [error_fields("", error) | {"reason": line} for line in error.message.splitlines()]
+            output = Output.JSON if options.get("as_json") else options.get("output", Output.TEXT)
+            if output is not Output.TEXT:
+                print_report(report, output)
+            if options.get("metrics_file") is not None and not report.is_rehearsal:
+                _count(options["metrics_file"], report, ())
+            raise
+
+    return run
+
+
+def _count(path: str, report: Report, roots: Sequence[Root]) -> None:
     """Add a run that has ended to the file of metrics. That this fails changes nothing about the run."""
     from zotctl.jobs.metrics import write
 

@@ -1,22 +1,29 @@
-"""What a command found, on standard output: as text, as one JSON object, or as lines of JSON."""
+"""How a report leaves the process: as text for people, as one JSON object, or as JSON lines.
+
+Standard output has the result, standard error everything else. rich is imported here only, and late: NO_COLOR and the
+width of a terminal are its business.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
-from zotctl import __version__
+from zotctl.jobs.finding import Finding
+from zotctl.jobs.report import Report, Silent, Sink, counted
+
+PROGRESS_LINE_EVERY_S = 30.0
+"""Between two lines of progress where there is no terminal."""
 
 
 class Output(StrEnum):
-    """The forms of a report."""
+    """The formats of a report."""
 
     TEXT = "text"
     JSON = "json"
@@ -27,47 +34,211 @@ OutputOption = Annotated[Output, typer.Option("--output", envvar="ZOTCTL_OUTPUT"
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --output json.")]
 
 
-@dataclass
-class ReportPrinter:
-    """The result of a command; the schema of a command `gc` is called zotctl.gc/1, and only grows."""
+class ClosingSink(Sink, Protocol):
+    """A sink that prints what is left when the run is over."""
 
-    command: str
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    exit_code: int = 0
-    summary: dict[str, Any] = field(default_factory=dict)
-    items: list[dict[str, Any]] = field(default_factory=list)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    _begin: float = field(default_factory=monotonic)
+    def close(self, report: Report) -> None:
+        """Call once, after `summary`, or after a bug that prevented it."""
 
-    def print(self, output: Output, text: Callable[[ReportPrinter], None]) -> None:
-        """Print it in a form; `text` prints that for people."""
-        if output is Output.TEXT:
-            text(self)
-        elif output is Output.JSON:
-            lists = {"items": self.items, "findings": self.findings, "errors": self.errors}
-            print(json.dumps({**self._head(), **self._result(), **lists}, indent=2))
-        else:
-            for line in self._lines():
-                print(json.dumps(line))
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        yield {"type": "start", **self._head()}
-        for kind, rows in (("item", self.items), ("finding", self.findings), ("error", self.errors)):
-            yield from ({"type": kind, **row} for row in rows)
-        yield {"type": "summary", **self._result()}
+def sink_for(output: Output, *, quiet: bool) -> ClosingSink:
+    """A new sink that prints in this format. `quiet`: no progress on standard error."""
+    if output is Output.JSONL:
+        return JsonLines()
+    return DocumentSink(quiet) if output is Output.JSON else TextSink(quiet)
 
-    def _head(self) -> dict[str, Any]:
-        return {
-            "schema": f"zotctl.{self.command}/1",
-            "command": self.command,
-            "version": __version__,
-            "started": self.started.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        }
 
-    def _result(self) -> dict[str, Any]:
-        return {
-            "duration_s": round(monotonic() - self._begin, 6),
-            "exit_code": self.exit_code,
-            "summary": self.summary,
-        }
+def print_report(report: Report, output: Output) -> None:
+    """Print a report that is complete already."""
+    sink = sink_for(output, quiet=True)
+    sink.start(report.head())
+    for item in report.items:
+        sink.item(item)
+    for finding in report.findings:
+        sink.finding(finding)
+    for error in report.errors:
+        sink.error(error)
+    sink.summary(report.tail())
+    sink.close(report)
+
+
+class _WithProgress(Silent):
+    """Progress on standard error: a bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._printed = quiet, time.monotonic()
+        self._bar: _Bar | None = None
+
+    def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+        """On a terminal nearly free; elsewhere a line every 30 seconds."""
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            self._bar = self._bar or _Bar()
+            self._bar.update(done, total, what)
+        elif time.monotonic() - self._printed > PROGRESS_LINE_EVERY_S:
+            self._printed = time.monotonic()
+            print(f"{what}: {done}{f' of {total}' if total else ''} {unit}", file=sys.stderr)
+
+    def _clear(self) -> None:
+        """Take the bar away, so that a line may be printed."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class DocumentSink(_WithProgress):
+    """One JSON object, printed when the run is over."""
+
+    def close(self, report: Report) -> None:
+        """Prints the whole report."""
+        self._clear()
+        print(json.dumps(report.document(), indent=2))
+
+
+class JsonLines(Silent):
+    """A line for each thing, as it happens; the summary is always the last. Progress is part of it, even if quiet."""
+
+    keeps_items = False
+
+    def start(self, fields: dict[str, Any]) -> None:
+        """A line of type `start`."""
+        self._print("start", fields)
+
+    def item(self, fields: dict[str, Any]) -> None:
+        """A line of type `item`."""
+        self._print("item", fields)
+
+    def finding(self, finding: Finding) -> None:
+        """A line of type `finding`."""
+        self._print("finding", finding.as_fields())
+
+    def error(self, fields: dict[str, Any]) -> None:
+        """A line of type `error`."""
+        self._print("error", fields)
+
+    def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+        """A line of type `progress`."""
+        self._print("progress", {"done": done, "total": total, "unit": unit, "what": what})
+
+    def summary(self, fields: dict[str, Any]) -> None:
+        """A line of type `summary`."""
+        self._print("summary", fields)
+
+    def close(self, report: Report) -> None:
+        """Nothing is left to print."""
+
+    def _print(self, kind: str, fields: dict[str, Any]) -> None:
+        print(json.dumps({"type": kind, **fields}), flush=True)
+
+
+class TextSink(_WithProgress):
+    """Lines for people: what was done, what is wrong, and a summary. Each stands alone, as in a mail by cron."""
+
+    keeps_items = False
+
+    def item(self, fields: dict[str, Any]) -> None:
+        """`trash repository=team/app digest=sha256:... size=1.0 MiB`, without fields that are empty."""
+        self._clear()
+        # A chain is what "why" says already, in a form for programs.
+        shown = {key: value for key, value in fields.items() if value not in (None, [], "") and key != "chain"}
+        print(" ".join(_pair(key, value) for key, value in shown.items()))
+
+    def finding(self, finding: Finding) -> None:
+        """Its kind, where it is, the tags that it affects, the reason, and what was done about it."""
+        self._clear()
+        tags = f" (tags {', '.join(finding.tags)})" if finding.tags else ""
+        action = f" [{finding.action}]" if finding.action != "none" else ""
+        where = " ".join(filter(None, (finding.repository, finding.digest)))
+        print(f"{finding.kind}: {where}{tags}: {finding.reason}{action}".replace(": : ", ": "))
+
+    def error(self, fields: dict[str, Any]) -> None:
+        """On standard error, with the repository if it is about one."""
+        self._clear()
+        where = f"{fields['repository']}: " if fields.get("repository") else ""
+        print(f"zotctl: {where}{fields['reason']}", file=sys.stderr)
+
+    def close(self, report: Report) -> None:
+        """Hints on standard error, and a last line with all counters that are not zero."""
+        from zotctl.jobs.check.hints import hints
+
+        self._clear()
+        for hint in hints(report):
+            print(f"zotctl: {hint}", file=sys.stderr)
+        counters = ", ".join(_counters(report.summary))
+        dry = " (dry run, nothing was changed)" if report.is_rehearsal else ""
+        found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
+        failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
+        # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
+        nothing = "nothing done" if report.exit_code else "done" if report.items else "nothing to do"
+        stopped = ", stopped at --max-duration" if 16 in report.codes else ""
+        print(f"{report.job}: {counters or nothing}{found}{failed}{stopped} in {report.duration_s:.1f} s{dry}")
+
+
+def _counters(summary: dict[str, Any]) -> Iterator[str]:
+    """`checked_blobs` 16 as `checked blobs 16`, `purged` 2 and `purged_bytes` 4480 as `purged 2 (4.4 KiB)`."""
+    for name, value in summary.items():
+        base = name.removesuffix("_bytes")
+        if not value or name == "findings" or (base != name and summary.get(base)):
+            continue
+        size = summary.get(f"{name}_bytes")
+        yield f"{base.replace('_', ' ')} {_amount(name, value)}" + (f" ({_bytes(size)})" if size else "")
+
+
+def _pair(key: str, value: object) -> str:
+    if key == "action":
+        return str(value)
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    shown = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"{key.removesuffix('_bytes')}={_amount(key, shown)}"
+
+
+def _amount(name: str, value: object) -> object:
+    return _bytes(value) if name.endswith("_bytes") and isinstance(value, int) else value
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+# -- on a terminal ------------------------------------------------------------------------------
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows below the names of their columns, on standard output. No text in them is markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+class _Bar:
+    """A progress bar on standard error, with rate and time left. Counts bytes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task("", total=None)
+        self._progress.start()
+
+    def update(self, done: int, total: int | None, what: str) -> None:
+        """Bytes done so far, of a total that may be unknown."""
+        self._progress.update(self._task, completed=done, total=total, description=what)
+
+    def stop(self) -> None:
+        """Take it off the terminal. May be called again."""
+        self._progress.stop()

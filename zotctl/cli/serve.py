@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zotctl.cli.report import JsonOption, Output, OutputOption, ReportPrinter
+from zotctl import __version__
+from zotctl.cli.report import JsonOption, Output, OutputOption, print_report, print_table
 from zotctl.errors import NameInvalid, UsageError
+from zotctl.jobs.report import Report
 
 if TYPE_CHECKING:
     from zotctl.config import Config
@@ -220,16 +222,12 @@ def show(config: Config, output: Output) -> None:
 
     for warning in config.warnings:
         print(f"zotctl: warning: {warning}", file=sys.stderr)
-    report = ReportPrinter("config")
-    report.items = [{"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)]
-    report.print(output, _print_config)
-
-
-def _print_config(report: ReportPrinter) -> None:
-    rows = [(item["key"], _value(item["value"]), item["origin"]) for item in report.items]
+    values = [{"key": key, "value": value, "origin": origin} for key, value, origin in show_config(config)]
+    if output is not Output.TEXT:
+        print_report(Report("config", __version__, items=values), output)
+        return
+    rows = [(item["key"], _value(item["value"]), item["origin"]) for item in values]
     if sys.stdout.isatty():
-        from zotctl.cli.console import print_table
-
         print_table(("KEY", "VALUE", "FROM"), rows)
     else:
         for key, value, origin in rows:
