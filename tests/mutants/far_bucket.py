@@ -34,10 +34,10 @@ MUTANTS = [
         "go-on-with-a-finished-upload",
         kinds.SESSIONS,
         "I2",
-        "an upload that is being removed is known to nobody",
+        "an upload that is being removed is unknown",
         "storage/bucket/uploads/sessions.py",
-        "        self._ended.add(session.id)\n",
-        "",
+        "            self._claims[session.id] = Claim.DISCARDING\n",
+        "            self._claims.pop(session.id, None)\n",
         ROUNDS + "test_an_upload_that_was_finished_is_unknown_at_once",
     ),
     Mutant(

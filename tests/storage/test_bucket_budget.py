@@ -1,4 +1,4 @@
-"""The memory of all uploads of a process has a limit, and nobody waits for ever (I13)."""
+"""The memory of all uploads of a process has a limit, and no upload waits for ever (I13)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.multipart import PART_BYTES, SMALLEST_PART_BYTES
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads.memory_budget import BudgetShare, MemoryBudget
+from zotctl.storage.bucket.uploads.buffer import BudgetShare, MemoryBudget
 from zotctl.storage.bucket.uploads.upload import BucketUpload
 
 SMALL = PART // 16
@@ -89,21 +89,21 @@ def test_threads_that_wait_get_their_turn() -> None:
         world.check(body)
 
 
-def test_patience_has_an_end() -> None:
-    budget = MemoryBudget(4 * PART, part=PART, patience=0.05)
-    first, second = BudgetShare(budget), BudgetShare(budget)
-    first.grow(2 * PART)
+def test_waiting_for_memory_has_an_end() -> None:
+    budget = MemoryBudget(4 * PART, part=PART, wait_s=0.05)
+    first, second = BudgetShare(), BudgetShare()
+    budget.grow(first, 2 * PART)
     with pytest.raises(Busy):
-        second.grow(2 * PART)
+        budget.grow(second, 2 * PART)
     assert (second.size, budget.held, budget.wanted) == (0, 2 * PART, False)
-    first.release()
-    second.grow(2 * PART)
+    budget.release(first)
+    budget.grow(second, 2 * PART)
     assert budget.held == 2 * PART
 
 
 def test_an_upload_that_was_not_served_goes_on_later() -> None:
     world = World(limit=PART)
-    world.one.uploads.budget._patience = 0.05
+    world.one.uploads.budget._wait_s = 0.05
     body = random_bytes(2 * PART)
     holder = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
     holder.write([body])
@@ -116,15 +116,15 @@ def test_an_upload_that_was_not_served_goes_on_later() -> None:
 
 
 def test_few_threads_wait() -> None:
-    """The others are told at once: with all threads waiting nobody could give memory back."""
-    budget = MemoryBudget(PART, part=PART, patience=30, waiting=2)
-    holder, done = BudgetShare(budget), []
-    holder.grow(PART)
+    """The others are told at once: with all threads waiting no thread could give memory back."""
+    budget = MemoryBudget(PART, part=PART, wait_s=30, waiting_threads=2)
+    holder, done = BudgetShare(), []
+    budget.grow(holder, PART)
 
     def wait() -> None:
-        share = BudgetShare(budget)
-        share.grow(PART)
-        share.release()
+        share = BudgetShare()
+        budget.grow(share, PART)
+        budget.release(share)
         done.append(True)
 
     threads = [threading.Thread(target=wait) for _ in range(2)]
@@ -134,9 +134,9 @@ def test_few_threads_wait() -> None:
         time.sleep(0.001)
     began = time.monotonic()
     with pytest.raises(Busy):
-        BudgetShare(budget).grow(PART)
+        budget.grow(BudgetShare(), PART)
     assert time.monotonic() - began < 20
-    holder.release()
+    budget.release(holder)
     for thread in threads:
         thread.join()
     assert done == [True, True]
@@ -144,14 +144,14 @@ def test_few_threads_wait() -> None:
 
 def test_who_was_first_is_served_first() -> None:
     budget = MemoryBudget(4 * PART, part=PART)
-    shares = [BudgetShare(budget) for _ in range(5)]
-    shares[0].grow(3 * PART)
-    assert [share.ask(PART) for share in shares[1:]] == [False] * 4
-    assert not shares[0].swap(3 * PART + 1), "a luxury, while others wait"
-    shares[2].settle()
-    shares[0].release()
-    assert [share.ask(PART) for share in (shares[4], shares[3], shares[1])] == [True] * 3
-    assert not shares[2].ask(PART)
+    shares = [BudgetShare() for _ in range(5)]
+    budget.grow(shares[0], 3 * PART)
+    assert [budget.ask(share, PART) for share in shares[1:]] == [False] * 4
+    assert not budget.swap(shares[0], 3 * PART + 1), "not while others wait"
+    budget.settle(shares[2])
+    budget.release(shares[0])
+    assert [budget.ask(share, PART) for share in (shares[4], shares[3], shares[1])] == [True] * 3
+    assert not budget.ask(shares[2], PART)
 
 
 def test_small_uploads_are_not_held_up_by_large_ones() -> None:
@@ -295,7 +295,7 @@ PROGRAM = textwrap.dedent(
     from zotctl.storage.clock import Clock
     from tests.doubles.objects import MemoryObjects
     from zotctl.storage.bucket.objects.seam import Object
-    from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+    from zotctl.storage.bucket.uploads.buffer import MemoryBudget
     from zotctl.storage.bucket.protocol import BucketProtocol
     from zotctl.storage.bucket.context import BucketContext
 

@@ -43,7 +43,7 @@ def protocol_of(store: Store, *, pooled: bool = False) -> BucketProtocol:
 
 def settle(store: Store) -> None:
     """Until the last answer's work is done."""
-    while protocol_of(store).uploads._ended:
+    while protocol_of(store).uploads._claims:
         threading.Event().wait(0.001)
 
 

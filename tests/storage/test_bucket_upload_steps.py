@@ -13,8 +13,8 @@ from tests.storage.uploading import PART, World, finish, patch, random_bytes
 from zotctl.errors import BlobUploadUnknown, Busy, Unavailable, UploadConflict
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.bucket.uploads import state
-from zotctl.storage.bucket.uploads.sessions import IDLE_FOR, SAVED_WITHIN
+from zotctl.storage.bucket.uploads.sessions import IDLE_S, STORE_WAIT_S
+from zotctl.storage.bucket.uploads.upload import StoredUpload
 
 MANY = 5 * PART + 77
 
@@ -102,7 +102,7 @@ def test_a_hash_is_good_for_the_state_that_it_is_of(world: World) -> None:
     """The tail was dropped from memory, and another process went on: the hash is of fewer bytes."""
     body, upload_id = random_bytes(MANY), world.one.start_upload("a", "sha256")
     patch(world.one, upload_id, body[: 3 * PART + 7])
-    world.time.at += IDLE_FOR + 1
+    world.time.at += IDLE_S + 1
     world.one.maintain()
     patch(world.two, upload_id, body[3 * PART + 7 :])
     finish(world.one, upload_id, digest_of(body))
@@ -123,7 +123,7 @@ def test_a_session_is_begun_once(world: World) -> None:
     patch(world.one, upload_id, b"12345")
     there = world.memory.stored[keys.session(upload_id)]
     with pytest.raises(BlobUploadUnknown):
-        state.store(world.objects, state.UploadSessionState(upload_id, "a"), b"token")
+        world.one.uploads.store(StoredUpload(upload_id, "a"), b"token")
     assert world.memory.stored[keys.session(upload_id)] == there
 
 
@@ -192,7 +192,7 @@ def test_who_comes_while_a_session_is_being_stored_waits_for_it(world: World, fa
     with world.one.resume_upload("a", upload_id) as upload:
         upload.expect()
         assert upload.offset == (0 if fails else len(b"arrived")) and saving.sleeps == 1
-    assert not world.one.uploads._claims and not world.one.uploads._saving
+    assert world.one.uploads._claims == {}
 
 
 def test_an_upload_that_is_cancelled_while_it_is_being_stored_is_gone(world: World) -> None:
@@ -210,7 +210,7 @@ def test_a_session_that_takes_long_to_be_stored_is_a_conflict(world: World) -> N
     saving, began = Saving(world, upload_id, ends=False), world.time.at
     with pytest.raises(UploadConflict):
         world.one.resume_upload("a", upload_id)
-    assert SAVED_WITHIN <= world.time.at - began < 2 * SAVED_WITHIN
+    assert STORE_WAIT_S <= world.time.at - began < 2 * STORE_WAIT_S
     saving.end()
 
 

@@ -42,8 +42,7 @@ from zotctl.storage.bucket.objects import multipart
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads.buffer import SPARE, UploadBuffer
-from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.buffer import TRAILER_BYTES, MemoryBudget, UploadBuffer
 from zotctl.storage.clock import Clock
 
 MANY = 5 * PART + 77
@@ -128,15 +127,15 @@ def test_a_session_that_is_renewed_at_the_end_of_its_upload() -> None:
 
 
 def test_what_a_trailer_covers_comes_back() -> None:
-    tail = UploadBuffer(MemoryBudget(64 * PART, part=PART), PART)
-    tail.load(memoryview(random_bytes(PART)))
-    with tail.trailed(100, b"trailer") as body:
+    buffer = UploadBuffer(MemoryBudget(64 * PART, part=PART), PART)
+    buffer.load(memoryview(random_bytes(PART)))
+    with buffer.with_trailer(100, b"trailer") as body:
         assert body == random_bytes(PART)[:100] + b"trailer"
-    assert tail.content() == random_bytes(PART)
-    with tail.trailed(PART, bytes(SPARE + PART)) as body:  # more than there is room for
-        assert body == random_bytes(PART) + bytes(SPARE + PART)
-    assert tail.content() == random_bytes(PART)
-    tail.clear()
+    assert buffer.content() == random_bytes(PART)
+    with buffer.with_trailer(PART, bytes(TRAILER_BYTES + PART)) as body:  # more than there is room for
+        assert body == random_bytes(PART) + bytes(TRAILER_BYTES + PART)
+    assert buffer.content() == random_bytes(PART)
+    buffer.clear()
 
 
 @pytest.mark.parametrize("step", [1000, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1, 3 * PART])

@@ -16,7 +16,8 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.buffer import MemoryBudget
+from zotctl.storage.bucket.uploads.sessions import Claim
 from zotctl.storage.bucket.uploads.upload import BucketUpload
 
 PART = 4096
@@ -48,7 +49,7 @@ class World:
 
     def left(self) -> list[str]:
         """What uploads have stored, and parts that were not completed; when the last answer's work is done."""
-        while any(process.uploads._ended for process in self.processes):
+        while any(Claim.DISCARDING in process.uploads._claims.values() for process in self.processes):
             time.sleep(0.001)
         stored = [key for key in self.memory.stored if key.startswith((f"{keys.UPLOADS}/", f"{keys.STAGED}/"))]
         return stored + list(self.memory.parts)
@@ -58,7 +59,7 @@ class World:
         assert self.content(digest_of(body, algorithm)) == body
         assert self.left() == []
         for process in (self.one, self.two):
-            assert len(process.uploads._claims) == 0
+            assert process.uploads._claims == {}
 
     def blobs(self) -> set[str]:
         return {key for key in self.memory.stored if "/sha256/" in key and not key.startswith(keys.HIDDEN)}

@@ -21,7 +21,7 @@ from zotctl.storage import Store
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.protocol import BucketProtocol
-from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.root import Root
 
 START = 1_700_000_000 * SECOND

@@ -16,7 +16,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.uploads.state import read_head
+from zotctl.storage.bucket.uploads.upload import StoredUpload
 from zotctl.storage.keys import parse_upload_id
 
 SLACK = 2.0
@@ -132,7 +132,7 @@ class ActiveBucketUploads:
 
     def _learn(self, key: str) -> None:
         with suppress(NotFound, BlobUploadUnknown, ValueError):
-            session = read_head(found := self._context.objects.head(key))
+            session = StoredUpload.parse(found := self._context.objects.head(key))
             started = min(parse_upload_id(session.id).started, self._ahead.modified(found))
             if self._ahead.now - started < GREATEST_AGE:
                 self._began[session.name] = min(started, self._began.get(session.name, float("inf")))

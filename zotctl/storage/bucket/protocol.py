@@ -26,7 +26,7 @@ from zotctl.storage.bucket.maintenance import BucketMaintenance
 from zotctl.storage.bucket.redirects import Redirects
 from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.bucket.tree import Tree
-from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
+from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.bucket.uploads.upload import BucketUpload
 from zotctl.storage.bucket.zot_stubs import Stubs

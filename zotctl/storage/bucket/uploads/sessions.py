@@ -1,7 +1,8 @@
 """The uploads to one bucket (docs/design/bucket.md#uploads): any process goes on where another one stopped.
 
 What this process knows of an upload that is not being written, it keeps: the state of the hash, which can't be
-stored, and the tail, while there is memory for it. It may be out of date, since other processes write sessions, too.
+stored, and the bytes in memory, while there is room for them. It may be out of date, since other processes write
+sessions, too. The states of an upload are drawn in `upload`.
 """
 
 from __future__ import annotations
@@ -11,200 +12,230 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
+from enum import Enum
 from operator import attrgetter
 from typing import NamedTuple
 
-from zotctl.errors import BlobUploadUnknown, NotFound, StorageError, UploadConflict
-from zotctl.oci.digest import Hash, new_hash
+from zotctl.errors import BlobUploadUnknown, Changed, NotFound, StorageError, UploadConflict
+from zotctl.oci.digest import new_hash
 from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.uploads import state as sessions
-from zotctl.storage.bucket.uploads.buffer import UploadBuffer
-from zotctl.storage.bucket.uploads.memory_budget import MemoryBudget
-from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
-from zotctl.storage.bucket.uploads.upload import BucketUpload, UploadState
+from zotctl.storage.bucket.uploads.buffer import MemoryBudget, UploadBuffer
+from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, unknown
+from zotctl.storage.driver import Buffer
 from zotctl.storage.keys import make_upload_id, parse_upload_id
 
-REMEMBERED = 1024
-"""BucketUploads whose hash is kept."""
-IDLE_FOR = 30.0
-"""Seconds after which the tail of an upload that no client continues is dropped; the session has it, too."""
-SENDERS = 8
-SAVED_WITHIN = 5.0
-"""Seconds that the next request waits for the last one, whose client is gone, to store what has arrived."""
-LOOK_EVERY = 0.02
+KNOWN_UPLOADS = 1024
+"""Whose hash is kept."""
+IDLE_S = 30.0
+"""After so long the bytes of an upload that no client continues leave the memory; the session has them, too."""
+SENDER_THREADS = 8
+STORE_WAIT_S = 5.0
+"""For so long the next request waits for the last one, whose client is gone, to store what has arrived."""
+STORE_POLL_S = 0.02
 
 
-@dataclass(slots=True)
-class Idle:
-    """`since` by `clock.elapsed`."""
+class Claim(Enum):
+    """Who of this process has an upload. Without a claim, any request may resume it."""
 
-    state: UploadState
-    since: float
+    WRITING = "a request, and another one is refused"
+    STORING = "a request that is about to let go of it; a client may see already what is being stored"
+    DISCARDING = "no request any more: it was published, and what it has stored is being removed"
 
 
 class Purged(NamedTuple):
+    """An upload that was forgotten; `size` in bytes."""
+
     id: str
     name: str
     size: int
 
 
 class BucketUploads:
+    """Begins, resumes and forgets uploads. Thread-safe."""
+
     def __init__(self, context: BucketContext, blobs: BucketBlobs, budget: MemoryBudget) -> None:
         self.context, self.blobs, self.budget = context, blobs, budget
         budget.evict = self._evict
-        self.senders = ThreadPoolExecutor(SENDERS, "parts") if context.threads is not None else None
-        self._idle: OrderedDict[str, Idle] = OrderedDict()
-        self._claims: set[str] = set()
-        self._saving: set[str] = set()
-        """Of the claims: nothing more is written, and a client may see already what is being stored."""
-        self._ended: set[str] = set()
-        """Published; what they have stored is being removed."""
+        self.senders = ThreadPoolExecutor(SENDER_THREADS, "parts") if context.threads is not None else None
+        self._idle: OrderedDict[str, KnownUpload] = OrderedDict()
+        self._claims: dict[str, Claim] = {}
         self._mutex = threading.Lock()
 
     # -- the verbs ------------------------------------------------------------------------------
 
     def start(self, name: str, algorithm: str) -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
-        state = self._fresh(name, algorithm)
-        session, token = state.session, self.context.clock.token()
-        state.session = sessions.store(
-            self.context.objects, session.moved(token=token), sessions.trailer(session, token)
-        )
-        self._remember(state)
+        known = self._fresh(name, algorithm)
+        session = replace(known.session, token=self.context.clock.token())
+        known.session = self.store(session, session.trailer())
+        self._keep(known)
         return session.id
 
     def begin(self, name: str, algorithm: str) -> BucketUpload:
         """An upload within one request: its name is never told, so nothing is stored for other requests to continue."""
         return BucketUpload(self, self._fresh(name, algorithm), named=False, current=True)
 
+    def _fresh(self, name: str, algorithm: str) -> KnownUpload:
+        session = StoredUpload(make_upload_id(algorithm, self.context.clock.now()), name)
+        return KnownUpload(session, UploadBuffer(self.budget, self.budget.part), algorithm, new_hash(algorithm))
+
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that arrived so far, at any server. Raises BlobUploadUnknown."""
-        if upload_id in self._ended:
+        if self._claims.get(upload_id) is Claim.DISCARDING:
             raise unknown(upload_id)
-        session = sessions.head(self.context.objects, name, _parsed(upload_id))
+        session = self.head(name, _parsed(upload_id))
         with self._mutex:
-            idle = self._idle.get(upload_id)
-            if idle is None or idle.state.session.etag == session.etag:
+            known = self._idle.get(upload_id)
+            if known is None or known.session.etag == session.etag:
                 return session.offset
             del self._idle[upload_id]
-        idle.state.tail.clear()
+        known.buffer.clear()
         return session.offset
 
     def resume(self, name: str, upload_id: str) -> BucketUpload:
         """Take a session for writing. Raises BlobUploadUnknown, UploadConflict, Busy."""
-        idle = self._claim(name, _parsed(upload_id))
+        known = self._claim(name, _parsed(upload_id))
         try:
-            if idle is not None and idle.state.whole:
-                return BucketUpload(self, idle.state, named=True, current=False)
-            return BucketUpload(
-                self, self.load(name, upload_id, idle.state if idle else None), named=True, current=True
-            )
+            if known is not None and len(known.buffer) == known.session.tail:
+                return BucketUpload(self, known, named=True, current=False)
+            return BucketUpload(self, self.load(name, upload_id, known), named=True, current=True)
         except BaseException:
             self.release(upload_id)
             raise
 
-    # -- what is known --------------------------------------------------------------------------
+    # -- the object of a session ----------------------------------------------------------------
 
-    def _fresh(self, name: str, algorithm: str) -> UploadState:
-        upload_id = make_upload_id(algorithm, self.context.clock.now())
-        tail = UploadBuffer(self.budget, self.budget.part)
-        return UploadState(UploadSessionState(upload_id, name), tail, algorithm, new_hash(algorithm))
+    def head(self, name: str, upload_id: str) -> StoredUpload:
+        """As it is stored now, without ETags of parts. Raises BlobUploadUnknown."""
+        try:
+            found = self.context.objects.head(keys.session(upload_id))
+        except NotFound as error:
+            raise unknown(upload_id) from error
+        return _owned(found, name)
 
-    def load(self, name: str, upload_id: str, known: UploadState | None = None) -> UploadState:
-        """As it is stored now. Its hash is that of `known`, if no request has continued it since then."""
-        session, content = sessions.load(self.context.objects, name, upload_id)
+    def load(self, name: str, upload_id: str, known: KnownUpload | None = None) -> KnownUpload:
+        """As it is stored now. Its hash is that of `known`, if no request has continued it since then. Raises
+        BlobUploadUnknown, Busy."""
+        try:
+            got = self.context.objects.get(keys.session(upload_id))
+        except NotFound as error:
+            raise unknown(upload_id) from error
+        assert got is not None
+        session, body = _owned(got[0], name), memoryview(got[1])
+        content = body[: session.tail]
+        *etags, _ = bytes(body[session.tail :]).decode().split("\n")
+        session = replace(session, etags=tuple(etags))
         same = known is not None and known.session.etag == session.etag
-        if session.direct and not same:
+        if session.stage is Stage.DIRECT and not same:
             # The request that completes it must have hashed every part of it: begin again.
             self.discard(session)
             raise unknown(upload_id)
-        tail = UploadBuffer(self.budget, self._part(session), cut=bool(session.etags))
-        tail.load(content)
-        if known is not None and same:
-            return UploadState(session, tail, known.algorithm, known.hash)
-        algorithm = parse_upload_id(upload_id).algorithm
-        return UploadState(session, tail, algorithm, None if session.etags else _hash(algorithm, content))
-
-    def _part(self, session: UploadSessionState) -> int:
-        if session.multipart:
-            return session.part
-        part = self.budget.part
-        while 2 * part < session.tail:
+        part = session.part if session.multipart else self.budget.part
+        while not session.multipart and 2 * part < session.tail:
             part *= 2
-        return part
+        buffer = UploadBuffer(self.budget, part, in_parts=bool(etags))
+        buffer.load(content)
+        if known is not None and same:
+            return KnownUpload(session, buffer, known.algorithm, known.hash)
+        algorithm = parse_upload_id(upload_id).algorithm
+        if etags:
+            return KnownUpload(session, buffer, algorithm, None)
+        hashed = new_hash(algorithm)
+        hashed.update(content)
+        return KnownUpload(session, buffer, algorithm, hashed)
 
-    def _claim(self, name: str, upload_id: str) -> Idle | None:
-        until = self.context.clock.elapsed() + SAVED_WITHIN
+    def store(self, session: StoredUpload, body: Buffer) -> StoredUpload:
+        """Replace what is there, which must be what `session` was read from, so that two requests never write one
+        session. Raises Changed, Unavailable, and BlobUploadUnknown if it is purged by now."""
+        key, match = keys.session(session.id), session.etag
+        try:
+            etag = self.context.objects.put(key, body, match=match, absent=not match, metadata=session.metadata())
+        except Changed:
+            if not match:  # no other request knows its id: it was stored, and purged while this process was frozen
+                raise unknown(session.id) from None
+            raise
+        return replace(session, etag=etag)
+
+    # -- claims ---------------------------------------------------------------------------------
+
+    def _claim(self, name: str, upload_id: str) -> KnownUpload | None:
+        until = self.context.clock.elapsed() + STORE_WAIT_S
         while True:
             with self._mutex:
-                if upload_id in self._ended:
+                claim = self._claims.get(upload_id)
+                if claim is Claim.DISCARDING:
                     raise unknown(upload_id)
-                if upload_id not in self._claims:
-                    idle = self._idle.get(upload_id)
-                    if idle is not None and idle.state.session.name != name:
+                if claim is None:
+                    known = self._idle.get(upload_id)
+                    if known is not None and known.session.name != name:
                         raise unknown(upload_id)
-                    self._claims.add(upload_id)
+                    self._claims[upload_id] = Claim.WRITING
                     return self._idle.pop(upload_id, None)
-                if upload_id not in self._saving or self.context.clock.elapsed() > until:
+                if claim is not Claim.STORING or self.context.clock.elapsed() > until:
                     raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
-            self.context.clock.sleep(LOOK_EVERY)
+            self.context.clock.sleep(STORE_POLL_S)
 
-    def saving(self, upload_id: str) -> None:
+    def storing(self, upload_id: str) -> None:
         """The last that its writer does: a request that comes now waits for its end."""
         with self._mutex:
-            self._saving.add(upload_id)
+            self._claims[upload_id] = Claim.STORING
 
-    def release(self, upload_id: str, state: UploadState | None = None) -> None:
-        """It is not being written any more; `state`: another request may continue it."""
-        if state is not None:
-            self._remember(state)
+    def release(self, upload_id: str, known: KnownUpload | None = None) -> None:
+        """It is not being written any more; `known`: another request may continue it."""
+        if known is not None:
+            self._keep(known)
         with self._mutex:
-            self._claims.discard(upload_id)
-            self._saving.discard(upload_id)
+            self._claims.pop(upload_id, None)
 
-    def _remember(self, state: UploadState) -> None:
+    def _keep(self, known: KnownUpload) -> None:
         if self.budget.wanted:
-            state.tail.clear()
+            known.buffer.clear()
+        known.idle_since = self.context.clock.elapsed()
         with self._mutex:
-            self._idle[state.session.id] = Idle(state, self.context.clock.elapsed())
-            old = self._idle.popitem(last=False)[1] if len(self._idle) > REMEMBERED else None
+            self._idle[known.session.id] = known
+            old = self._idle.popitem(last=False)[1] if len(self._idle) > KNOWN_UPLOADS else None
         if old is not None:
-            old.state.tail.clear()
+            old.buffer.clear()
 
     # -- memory ---------------------------------------------------------------------------------
 
     def _evict(self, before: float = float("inf")) -> bool:
-        """Drop the tail of the upload that waits the longest, and since earlier than `before`."""
+        """Drop the bytes of the upload that waits the longest, and since earlier than `before`."""
         with self._mutex:
-            found = next((idle for idle in self._idle.values() if len(idle.state.tail)), None)
-            if found is None or found.since >= before:
+            found = next((known for known in self._idle.values() if len(known.buffer)), None)
+            if found is None or found.idle_since >= before:
                 return False
-            tail, part = found.state.tail, found.state.tail.part
-            found.state.tail = UploadBuffer(self.budget, part, cut=tail.cut)
-        tail.clear()
+            buffer = found.buffer
+            found.buffer = UploadBuffer(self.budget, buffer.part, in_parts=buffer.in_parts)
+        buffer.clear()
         return True
 
     def maintain(self) -> None:
         """Now and then: memory of uploads that no client came back for is free."""
-        while self._evict(self.context.clock.elapsed() - IDLE_FOR):
+        while self._evict(self.context.clock.elapsed() - IDLE_S):
             pass
 
     def close(self) -> None:
+        """Send no more parts."""
         if self.senders is not None:
             self.senders.shutdown(wait=False)
 
-    # -- leftovers ------------------------------------------------------------------------------
+    # -- forgetting -----------------------------------------------------------------------------
 
     def purge(self, older_than: float, age: Callable[[Object], float] = attrgetter("age")) -> Iterator[Purged]:
         """Forget what no client has continued for so many seconds, by the server's clock. A request that writes a
         session renews it in half of a window, so that one which is being written is never so old."""
         for found in self._of_uploads(keys.UPLOADS):
-            if age(found) >= older_than and (purged := self._purge(found.key, older_than, age)) is not None:
-                yield purged
+            if age(found) >= older_than:
+                with suppress(NotFound, BlobUploadUnknown):
+                    session = StoredUpload.parse(found := self.context.objects.head(found.key))
+                    if age(found) >= older_than and session.id not in self._claims:
+                        self.discard(session)
+                        yield Purged(session.id, session.name, session.offset)
         for found in self._of_uploads(keys.STAGED):
             upload_id = found.key.rpartition("/")[2]
             # A session goes last, so that without one its bytes are not needed.
@@ -218,38 +249,30 @@ class BucketUploads:
                 parse_upload_id(found.key.removeprefix(f"{directory}/"))
                 yield found
 
-    def _purge(self, key: str, older_than: float, age: Callable[[Object], float]) -> Purged | None:
-        with suppress(NotFound, BlobUploadUnknown):
-            found = self.context.objects.head(key)
-            session = sessions.read_head(found)
-            if age(found) < older_than or session.id in self._claims:
-                return None
-            self.discard(session)
-            return Purged(session.id, session.name, session.offset)
-        return None
-
-    def discard_soon(self, session: UploadSessionState, *, completed: bool = False) -> None:
-        """The same of an upload that is published, and no client waits for it. Never raises: a collector finds what is
-        left. From now on this process knows nothing of it."""
-        self._ended.add(session.id)
+    def discard_soon(self, session: StoredUpload, *, completed: bool = False) -> None:
+        """`discard`, of an upload that is published, while no client waits for it. Never raises: a collector finds what
+        is left. From now on this process knows nothing of it."""
+        with self._mutex:
+            self._claims[session.id] = Claim.DISCARDING
 
         def discard() -> None:
             try:
                 with suppress(StorageError):
                     self.discard(session, completed=completed)
             finally:
-                self._ended.discard(session.id)
+                self.release(session.id)
 
         if self.context.threads is None:
             discard()
         else:
             self.context.threads.submit(discard)
 
-    def discard(self, session: UploadSessionState, *, completed: bool = False) -> None:
-        """Free what it has stored; the session last, so that a crash leaves something to find the rest by."""
+    def discard(self, session: StoredUpload, *, completed: bool = False) -> None:
+        """Free what it has stored; the session last, so that a crash leaves something to find the rest by. `completed`:
+        by this process, so that there are no parts to abort."""
         if session.multipart and not completed:
             self.context.objects.abort_parts(session.target, session.multipart)
-        if session.multipart and not session.direct:
+        if session.stage is Stage.STAGED:
             self.context.objects.delete(session.target)
         if session.etag:
             self.context.objects.delete(keys.session(session.id))
@@ -262,7 +285,9 @@ def _parsed(upload_id: str) -> str:
         raise unknown(upload_id) from error
 
 
-def _hash(algorithm: str, content: memoryview) -> Hash:
-    made = new_hash(algorithm)
-    made.update(content)
-    return made
+def _owned(found: Object, name: str) -> StoredUpload:
+    """A session is found through its own repository only (I7)."""
+    session = StoredUpload.parse(found)
+    if session.name != name:
+        raise unknown(session.id)
+    return session

@@ -1,18 +1,39 @@
-"""One upload, held by one writer (docs/design/bucket.md#uploads). Its blob is verified before it has its name (I2):
+"""One upload to a bucket (docs/design/bucket.md#uploads): its states, and the writer that moves it between them.
 
-    up to two parts, in memory      one PUT under the final key, with the digest
-    digest known at the beginning   parts of the final object, completed when the hash has matched
-    otherwise                       parts of a staged object; completed, and copied on the server's side
+The blob is verified before it has its name (I2). `Stage` says where its bytes are; who has it is the claim of this
+process on it (`sessions.Claim`), and each other process is kept off by If-Match, when the session is stored.
 
-What this process remembers of a session may be out of date. That costs no request: it is found out where the session
-is swapped, or where a digest doesn't match, and what came with this request is then added to what the others have left.
+    start, begin                resume: of what this process knows (KnownUpload), or what is stored (StoredUpload)
+         |                                                    |
+         v                                                    v
+     BUFFERED, DIRECT or STAGED   <-- write                 WRITING -- an error --> BROKEN: nothing more is stored
+         |                                                    |
+         |  more than two parts have arrived (_send)          |  save, close (_keep)
+         |                                                    v
+     BUFFERED ---- digest known before ----> DIRECT         STORING --> idle: any process may resume it
+         |    ---- digest unknown ---------> STAGED
+         |                                      |
+         |  finish                              |  finish
+         |   _put: one PUT of all bytes         |   DIRECT: _complete makes the blob out of its parts
+         |                                      |   STAGED: _complete_staged makes staged/ID, and _copy the blob
+         v                                      v
+      published: the session is discarded, and unknown from now on (DISCARDING)
+
+    In any state: cancel, another digest or no space discards the session. If another request has gone on with it
+    (_is_stale, Changed), what came with this one is added to what that one has left (_start_over), or it is a conflict.
+
+What this process knows of a session may be out of date. That costs no request: it is found out where the session is
+stored, or where a digest doesn't match.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zotctl.errors import (
@@ -21,6 +42,7 @@ from zotctl.errors import (
     Busy,
     Changed,
     DigestInvalid,
+    IoFailed,
     NoSpace,
     NotFound,
     StorageError,
@@ -28,11 +50,9 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts
-from zotctl.storage.bucket.uploads import state as sessions
+from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts, hashed
+from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
-from zotctl.storage.bucket.uploads.finishing import Finishing, verify
-from zotctl.storage.bucket.uploads.state import UploadSessionState, unknown
 from zotctl.storage.driver import Buffer
 from zotctl.storage.keys import parse_upload_id
 
@@ -40,45 +60,130 @@ if TYPE_CHECKING:
     from zotctl.storage.bucket.uploads.sessions import BucketUploads
 
 
-@dataclass(slots=True)
-class UploadState:
-    """`hash`: of all bytes so far by `algorithm`; None: parts were sent by another process."""
+class Stage(Enum):
+    """Where the bytes of an upload are."""
 
-    session: UploadSessionState
-    tail: UploadBuffer
-    algorithm: str
-    hash: Hash | None
+    BUFFERED = "in memory, and in the session as far as it is stored"
+    DIRECT = "in parts of the blob's own object"
+    STAGED = "in parts of an object of the upload, to be copied"
+
+
+class Phase(Enum):
+    """What its writer may still do with it."""
+
+    OPEN = "write, save, finish"
+    BROKEN = "close: of a part that failed nothing is left to be sent again"
+    CLOSED = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpload:
+    """What is known of an upload between two requests: the object `uploads/ID`.
+
+    Its metadata say what HEAD has to tell. Its body is the tail, which is the bytes in no part yet, then a trailer of
+    lines: the ETags of the parts that were sent (thousands don't fit into 2 KB of metadata), and a random token, for an
+    ETag may be a digest of the body alone, and two states must never have the same.
+
+    `offset`, `tail`, `part` in bytes. `digest`: of all bytes up to `offset`, "" if unknown.
+    `multipart`: the id of the multipart upload of `target`, "" if there is none. `etag` "": not stored yet.
+    """
+
+    id: str
+    name: str
+    offset: int = 0
+    digest: str = ""
+    tail: int = 0
+    target: str = ""
+    multipart: str = ""
+    part: int = 0
+    etags: tuple[str, ...] = field(default=(), repr=False)
+    token: str = ""
+    etag: str = ""
 
     @property
-    def whole(self) -> bool:
-        """Is the tail here, too?"""
-        return len(self.tail) == self.session.tail
+    def stage(self) -> Stage:
+        """Where its parts go, if it has any."""
+        if not self.multipart:
+            return Stage.BUFFERED
+        return Stage.STAGED if self.target == keys.staged(self.id) else Stage.DIRECT
+
+    @classmethod
+    def parse(cls, found: Object) -> StoredUpload:
+        """What a HEAD or GET of it tells, without ETags of parts. Raises BlobUploadUnknown if zotctl has not written
+        it."""
+        about, upload_id = found.metadata, found.key.rpartition("/")[2]
+        try:
+            numbers = {key: int(about.get(key, "0")) for key in ("offset", "tail", "part")}
+        except ValueError as error:
+            raise unknown(upload_id) from error
+        words = {key: about.get(key, "") for key in ("name", "digest", "target", "multipart", "token")}
+        return cls(upload_id, etag=found.etag, **numbers, **words)  # type: ignore[arg-type]
+
+    def metadata(self) -> dict[str, str]:
+        """The other way round."""
+        numbers = {"offset": self.offset, "tail": self.tail, "part": self.part}
+        words = {"name": self.name, "digest": self.digest, "target": self.target, "multipart": self.multipart}
+        return {k: str(v) for k, v in (numbers | words | {"token": self.token}).items() if v}
+
+    def trailer(self) -> bytes:
+        """What follows the tail in the body."""
+        return "\n".join((*self.etags, self.token)).encode()
+
+
+@dataclass(slots=True)
+class KnownUpload:
+    """What this process knows of an upload that is not being written.
+
+    `hash`: of all bytes so far by `algorithm`, which can't be stored; None: parts were sent by another process.
+    `idle_since`, seconds by `clock.elapsed`.
+    """
+
+    session: StoredUpload
+    buffer: UploadBuffer
+    algorithm: str
+    hash: Hash | None
+    idle_since: float = 0.0
 
 
 class BucketUpload:
-    """`named`: another request can continue it. `current`: its session was looked at for this request."""
+    """The writer of one upload; the states are drawn above. For one thread at a time.
 
-    def __init__(self, uploads: BucketUploads, state: UploadState, *, named: bool, current: bool) -> None:
+    `named`: another request can continue it. `current`: its session was looked at for this request.
+    """
+
+    def __init__(self, uploads: BucketUploads, known: KnownUpload, *, named: bool, current: bool) -> None:
         self._uploads, self._objects, self._context = uploads, uploads.context.objects, uploads.context
-        self._named, self._current = named, current
+        self._named, self._current, self._phase = named, current, Phase.OPEN
         self._expected: Digest | None = None
         self._start: int | None = None
-        self._open, self._broken, self._sent = True, False, False
+        self._sent = False
+        """A part, since it was last asked whether other uploads wait for memory."""
         self._stored_at = self._context.clock.elapsed()
-        self.id, self.algorithm = state.session.id, parse_upload_id(state.session.id).algorithm
-        self._adopt(state)
+        self.id, self.algorithm = known.session.id, parse_upload_id(known.session.id).algorithm
+        self._adopt(known)
 
-    def _adopt(self, state: UploadState) -> None:
-        session = state.session
-        self._session, self._tail, self._hash, self._hashed_by = session, state.tail, state.hash, state.algorithm
-        self._unhashed = 0
-        self._kept = len(state.tail)
-        """Bytes of the tail that the session has, too."""
-        self._parts = self._parts_of(session) if session.multipart else None
-        self.offset = session.offset
+    def _adopt(self, known: KnownUpload) -> None:
+        self._session, self._buffer = known.session, known.buffer
+        self._hash, self._hashed_by, self._unhashed = known.hash, known.algorithm, 0
+        self._kept = len(known.buffer)
+        """Bytes of the buffer that the stored session has, too."""
+        self._parts = self._parts_of(known.session) if known.session.multipart else None
+        self.offset = known.session.offset
 
-    def _parts_of(self, session: UploadSessionState) -> Parts:
+    def _parts_of(self, session: StoredUpload) -> Parts:
         return Parts(self._objects, session.target, session.multipart, session.etags, self._uploads.senders)
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """After an error nothing more is stored."""
+        try:
+            yield
+        except BaseException as error:
+            if self._phase is Phase.OPEN:
+                self._phase = Phase.BROKEN
+            if isinstance(error, NotFound):  # it was ended meanwhile, by another request or by a collector
+                raise unknown(self.id) from error
+            raise
 
     # -- bytes ----------------------------------------------------------------------------------
 
@@ -94,59 +199,55 @@ class BucketUpload:
             self._fit(size)
         if digest is not None:
             self._expected = digest
-            self._hash_by(digest.algorithm)
+            if digest.algorithm != self._hashed_by:
+                self._hash, self._hashed_by = new_hash(digest.algorithm), digest.algorithm
+                self._hash.update(self._buffer.content())
 
     def _fit(self, size: int) -> None:
         """Parts so large that there are not too many of them."""
-        part, old = self._tail.part, self._tail
+        part, old = self._buffer.part, self._buffer
         while part * (MOST_PARTS - 1) < size:
             part *= 2
         if part != old.part:
-            self._tail = UploadBuffer(self._uploads.budget, part)
+            self._buffer = UploadBuffer(self._uploads.budget, part)
             content = bytes(old.content())
             old.clear()
-            self._tail.load(memoryview(content))
-
-    def _hash_by(self, algorithm: str) -> None:
-        if algorithm != self._hashed_by:
-            self._hash, self._hashed_by = new_hash(algorithm), algorithm
-            self._hash.update(self._tail.content())
+            self._buffer.load(memoryview(content))
 
     @property
     def ahead(self) -> bool:
         """Has it a part's memory? Else what is read ahead would wait with it, and not be counted."""
-        return self._tail.halves > 0
+        return self._buffer.halves > 0
 
     def ready(self, count: int) -> bool:
         """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
-        return self._tail.ready(min(count, self._tail.part))
+        return self._buffer.ready(min(count, self._buffer.part))
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append and hash. Raises NoSpace (the session is gone), Unavailable (it can be resumed where it
         was stored the last time), BlobUploadUnknown (it was ended meanwhile)."""
         try:
-            for buffer in buffers:
-                self._append(memoryview(buffer))
-            self._hash_up()
-            self._make_way()
-            self._renew()
-        except NotFound as error:
-            self._broken = True
-            raise unknown(self.id) from error
+            with self._breaking():
+                for buffer in buffers:
+                    self._append(memoryview(buffer))
+                self._hash_up()
+                if self._sent and self._parts is not None and self._uploads.budget.wanted:
+                    # Other uploads wait for memory: after a part it is their turn.
+                    self._parts.settle()
+                    self._buffer.shrink()
+                self._sent = False
+                self._renew()
         except NoSpace:
             self.cancel()
-            raise
-        except BaseException:
-            self._broken = True
             raise
 
     def _append(self, data: memoryview) -> None:
         while len(data):
-            added = self._tail.add(data)
+            added = self._buffer.add(data)
             self.offset += added
             self._unhashed += added
             data = data[added:]
-            if len(data) and not self._tail.grow():
+            if len(data) and not self._buffer.grow():
                 self._hash_up()
                 self._send()
 
@@ -154,29 +255,30 @@ class BucketUpload:
         """What was added, in one go: each call costs threads that wait for each other as much as 100 KiB."""
         count, self._unhashed = self._unhashed, 0
         if self._hash is not None and count:
-            with self._tail.view(self._tail.end - count, self._tail.end) as fresh:
+            with self._buffer.view(self._buffer.end - count, self._buffer.end) as fresh:
                 self._hash.update(fresh)
 
     def _send(self) -> None:
-        """All that is in memory, which is full, as parts; or it turns out to be less than was thought."""
+        """Send all that is in memory, which is full, as parts; or find that there is less than was thought."""
         parts = self._begin_parts() if self._parts is None else self._parts
         if parts is None or (not self._current and self._is_stale()):
             self._start_over()
             return
-        self._parts, tail = parts, self._tail
-        for half in range(tail.start, tail.end, tail.part):
-            parts.send(half, tail.view(half, half + tail.part))
-        tail.cut, self._kept, self._sent = True, 0, True
-        parts.wait(tail.turn(half))
+        self._parts, buffer = parts, self._buffer
+        for half in range(buffer.start, buffer.end, buffer.part):
+            parts.send(half, buffer.view(half, half + buffer.part))
+        buffer.in_parts, self._kept, self._sent = True, 0, True
+        parts.wait(buffer.next_half(half))
 
     def _begin_parts(self) -> Parts | None:
-        """The session knows their id before there is one, so that they can be found after a crash. None: the
-        session is not what it was."""
-        target = self._target()
+        """From BUFFERED to DIRECT or STAGED. The session is stored with the id of the multipart upload before a part is
+        sent, so that they can be found after a crash. None: the session is not what it was."""
+        target = keys.staged(self.id)
+        if self._expected is not None and self._expected.algorithm == self._hashed_by:
+            target = self._context.blob(self._session.name, self._expected)
         multipart = self._objects.start_parts(target)
-        session = self._session.moved(target=target, multipart=multipart, part=self._tail.part)
         try:
-            self._store(session, self._kept)
+            self._store(replace(self._session, target=target, multipart=multipart, part=self._buffer.part), self._kept)
         except Changed as error:
             self._objects.abort_parts(target, multipart)
             if self._current:
@@ -184,90 +286,70 @@ class BucketUpload:
             return None
         return self._parts_of(self._session)
 
-    def _make_way(self) -> None:
-        """Others wait for memory: after a part it is their turn."""
-        if self._sent and self._parts is not None and self._uploads.budget.wanted:
-            self._parts.settle()
-            self._tail.shrink()
-        self._sent = False
-
-    def _target(self) -> str:
-        if self._expected is None or self._expected.algorithm != self._hashed_by:
-            return keys.staged(self.id)
-        return self._context.blob(self._session.name, self._expected)
-
     # -- the session ----------------------------------------------------------------------------
 
     def save(self) -> None:
         """What has arrived outlives this process; nothing more comes. Also of no bytes at all, `offset` is that of the
         session. Raises UploadConflict, BlobUploadUnknown, Unavailable."""
         self._store_last()
-        if self._named and self._open and not (self._current or self._broken) and self._is_stale():
+        if self._named and self._phase is Phase.OPEN and not self._current and self._is_stale():
             self._start_over()
 
     def _store_last(self) -> None:
-        self._uploads.saving(self.id)
-        try:
-            if self._named and self._open and not self._broken:
-                self._keep()
-        except BaseException as error:
-            self._broken = True  # of a part that failed nothing is left to be sent again
-            if isinstance(error, NotFound):
-                raise unknown(self.id) from error
-            raise
+        if self._named and self._phase is not Phase.CLOSED:
+            self._uploads.storing(self.id)
+            with self._breaking():
+                if self._phase is Phase.OPEN:
+                    self._keep()
 
     def _keep(self, *, again: bool = False) -> None:
-        if self.offset == self._session.offset and not again:
-            return
-        try:
-            self._save()
-        except Changed as error:
-            if self._current:
-                raise self._conflict() from error
-            self._start_over()
-            self._keep()
+        """Store what has arrived. `again`: even if nothing has, since a copy takes its time."""
+        while again or self.offset != self._session.offset:
+            try:
+                whole_parts = len(self._buffer) > 0 and len(self._buffer) % self._buffer.part == 0
+                if whole_parts and (self._buffer.in_parts or self._kept):
+                    # Of an upload by many requests: stored, they would be sent twice. After the first request it is
+                    # unknown yet that there are many, and a small blob needs no parts.
+                    self._send()
+                etags = self._parts.settle() if self._parts else ()
+                digest = self._digest(self._hashed_by)
+                session = replace(self._session, offset=self.offset, digest=digest, etags=etags)
+                self._store(session, len(self._buffer))
+                self._kept = len(self._buffer)
+                return
+            except Changed as error:
+                if self._current:
+                    raise self._conflict() from error
+                self._start_over()
+                again = False
 
     def _conflict(self) -> UploadConflict:
         return UploadConflict(f"upload {self.id} was written by another request meanwhile", self.id)
 
-    def _save(self) -> None:
-        self._send_whole()
-        etags = self._parts.settle() if self._parts else ()
-        session = self._session.moved(offset=self.offset, digest=self._known(self._hashed_by), etags=etags)
-        self._store(session, len(self._tail))
-        self._kept = len(self._tail)
-
-    def _send_whole(self) -> None:
-        """Whole parts of an upload by many requests are not stored, for then they would be sent twice. After the
-        first request it is unknown yet that there are many, and a small blob needs no parts."""
-        if self._tail.whole and (self._tail.cut or self._kept):
-            self._send()
-
-    def _store(self, session: UploadSessionState, size: int) -> None:
-        """With so many bytes of the tail."""
-        token = self._context.clock.token()
-        with self._tail.trailed(size, sessions.trailer(session, token)) as body:
-            self._session = sessions.store(self._objects, session.moved(token=token, tail=size), body)
+    def _store(self, session: StoredUpload, tail: int) -> None:
+        """With so many bytes of the buffer. Raises Changed."""
+        session = replace(session, token=self._context.clock.token(), tail=tail)
+        with self._buffer.with_trailer(tail, session.trailer()) as body:
+            self._session = self._uploads.store(session, body)
         self._current, self._stored_at = True, self._context.clock.elapsed()
 
     def _renew(self, *, again: bool = False) -> None:
-        """Half a window at the most, for collectors forget what no client continues. `again`: even if it is the
-        same, since a copy takes its time."""
+        """A session is at most half a window old, for collectors forget what no client continues."""
         age = self._context.clock.elapsed() - self._stored_at
         if age > self._context.window / 2 and self._session.etag:
             self._keep(again=again)
 
     def _is_stale(self) -> bool:
-        """Raises BlobUploadUnknown."""
-        found = sessions.head(self._objects, self._session.name, self.id)
+        """Has another request gone on with it? Raises BlobUploadUnknown."""
+        found = self._uploads.head(self._session.name, self.id)
         self._current = found.etag == self._session.etag
         return not self._current
 
     def _start_over(self) -> None:
-        """Others went on with it since this process did: what came with this request follows theirs. It is all
-        in the tail, since no part is sent before the session was looked at."""
-        content = bytes(self._tail.content()[self._kept :])
-        self._tail.clear()
+        """Other requests went on with it since this process did: what came with this request follows theirs. It is all
+        in the buffer, since no part is sent before the session was looked at."""
+        content = bytes(self._buffer.content()[self._kept :])
+        self._buffer.clear()
         self._adopt(self._uploads.load(self._session.name, self.id))
         self._current, self._stored_at = True, self._context.clock.elapsed()
         if self._start is not None and self._start != self.offset:
@@ -281,70 +363,99 @@ class BucketUpload:
         """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then, as
         after success and without space, nothing of the session is left."""
         try:
-            self._finish(digest)
+            with self._breaking():
+                self._publish(digest)
         except (DigestInvalid, NoSpace):
             with suppress(StorageError):  # a collector finds what is left
                 self.cancel()
             raise
-        except NotFound as error:  # it took so long that a collector has ended it
-            self._broken = True
-            raise unknown(self.id) from error
-        except BaseException:
-            self._broken = True
-            raise
-        self._end(keep=False)
+        self._let_go()
         self._uploads.discard_soon(self._session, completed=self._parts is not None and self._parts.completed)
         try:
             self._uploads.blobs.still_reserved(self._session.name, digest)
         except NotFound as error:
             raise Busy(f"{digest} was collected before its upload could be answered; send it again") from error
 
-    def _finish(self, digest: Digest) -> None:
-        if self._known(digest.algorithm) != digest and not self._current and self._is_stale():
+    def _publish(self, digest: Digest) -> None:
+        """Each way goes through the reservation that a push makes."""
+        if self._digest(digest.algorithm) != digest and not self._current and self._is_stale():
             self._start_over()
-        if known := self._known(digest.algorithm):
-            verify(digest, known)
-        if self._parts is None or not self._tail.cut:
-            self._way().whole(digest)
-        elif self._session.direct:
-            self._require_target(digest, known)
-            self._way().direct(self._parts, digest)
-        else:
+        if known := self._digest(digest.algorithm):
+            _verify(digest, known)
+        make = self._put
+        stage = self._session.stage if self._buffer.in_parts else Stage.BUFFERED
+        if stage is Stage.DIRECT:
+            if not known or self._session.target != self._context.blob(self._session.name, digest):
+                self.cancel()  # parts under the key of one digest can't become the blob of another
+                raise BlobUploadInvalid(f"upload {self.id} was begun for another digest; send it again")
+            make = self._complete
+        elif stage is Stage.STAGED:
             self._renew(again=True)  # which may send what is left, or find that others have sent more
-            self._way().staged(self._parts, digest, verified=self._known(digest.algorithm) == digest)
+            if not self._complete_staged(digest):
+                return
+            make = self._copy
+        self._uploads.blobs.publish(self._session.name, digest, partial(make, digest))
 
-    def _way(self) -> Finishing:
-        return Finishing(self._context, self._uploads.blobs, self._session, self._tail.content(), self.offset)
+    def _put(self, digest: Digest, key: str) -> Object:
+        """BUFFERED, and verified. The server refuses other bytes, too."""
+        sha256 = digest.encoded if digest.algorithm == "sha256" else ""
+        etag = self._objects.put(key, self._buffer.content(), sha256=sha256)
+        return Object(key, self.offset, etag, 0.0, 0.0)
 
-    def _require_target(self, digest: Digest, known: str) -> None:
-        """Parts under the key of one digest can't become the blob of another."""
-        if not known or self._session.target != self._context.blob(self._session.name, digest):
-            self.cancel()
-            raise BlobUploadInvalid(f"upload {self.id} was begun for another digest; send it again")
+    def _complete(self, digest: Digest, key: str) -> Object:
+        """DIRECT, and verified."""
+        assert self._parts is not None
+        done = self._parts.complete(self._buffer.content(), self.offset)
+        # What is there of this size, after another request has ended the upload, may be older than it.
+        if done is None or not (self._parts.completed or hashed(self._objects, key, digest.algorithm) == digest):
+            raise Busy(f"upload {self.id} was ended, or its blob collected, meanwhile; send it again")
+        return done
 
-    def _known(self, algorithm: str) -> str:
-        """The digest of all bytes so far; "" if they have to be read for it."""
+    def _complete_staged(self, digest: Digest) -> bool:
+        """STAGED: verified bytes under `staged/ID`. False: the blob is there, since another request has finished the
+        upload, and this one is its repetition. Raises DigestInvalid, BlobUploadUnknown."""
+        assert self._parts is not None
+        if self._parts.complete(self._buffer.content(), self.offset) is None:
+            self._uploads.blobs.find(self._session.name, digest)
+            return False
+        if not (self._digest(digest.algorithm) == digest and self._parts.completed):
+            # Bytes that came to more than one process are read once, and so is what another request may have ended.
+            _verify(digest, hashed(self._objects, self._session.target, digest.algorithm))
+        return True
+
+    def _copy(self, digest: Digest, key: str) -> Object:
+        found = self._objects.copy(self._session.target, key)
+        sha256 = found.metadata.get("sha256", "")
+        wrong = digest.algorithm == "sha256" and sha256 and base64.b64decode(sha256).hex() != digest.encoded
+        if wrong or found.size != self.offset:
+            self._objects.delete(key)
+            raise IoFailed(f"{key} came out of its copy with other bytes than were sent; send it again")
+        return found
+
+    def _digest(self, algorithm: str) -> str:
+        """Of all bytes so far; "" if they have to be read for it."""
         if self._hash is not None and self._hashed_by == algorithm:
             return f"{algorithm}:{self._hash.hexdigest()}"
-        if not self._tail.cut:
-            return digest_of(self._tail.content(), algorithm)
-        saved = self._session.digest if self.offset == self._session.offset else ""
-        return saved if saved.startswith(f"{algorithm}:") else ""
+        if not self._buffer.in_parts:
+            return digest_of(self._buffer.content(), algorithm)
+        stored = self._session.digest if self.offset == self._session.offset else ""
+        return stored if stored.startswith(f"{algorithm}:") else ""
 
     def cancel(self) -> None:
-        """Forget the session; its bytes are free at once."""
-        if not self._open:
+        """Forget the session; its bytes are free at once. Raises Unavailable."""
+        if self._phase is Phase.CLOSED:
             return
         session = self._session
         with suppress(BlobUploadUnknown):
             if not self._current:  # another process may have begun parts
-                session = sessions.head(self._objects, session.name, self.id)
-        self._end(keep=False)
+                session = self._uploads.head(session.name, self.id)
+        self._let_go()
+        self._uploads.release(self.id)
         self._uploads.discard(session)
 
     def close(self) -> None:
         """Let go of the session and keep it for the request that continues it. Raises UploadConflict, Unavailable."""
-        if not self._open:
+        if self._phase is Phase.CLOSED:
             return
         if not self._named:
             self.cancel()
@@ -352,19 +463,38 @@ class BucketUpload:
         try:
             self._store_last()
         finally:
-            self._end(keep=not self._broken)
+            known = None
+            if self._phase is Phase.OPEN:  # what is in memory is what the session has
+                known = KnownUpload(self._session, self._buffer, self._hashed_by, self._hash)
+            self._let_go(keep=known is not None)
+            self._uploads.release(self.id, known)
 
-    def _end(self, *, keep: bool) -> None:
-        """`keep`: what is in memory is what the session has."""
-        self._open = False
+    def _let_go(self, *, keep: bool = False) -> None:
+        """Of the memory, unless it is kept."""
+        self._phase = Phase.CLOSED
         if self._parts is not None:
             self._parts.abandon()
-        self._tail.rest() if keep else self._tail.clear()
-        state = UploadState(self._session, self._tail, self._hashed_by, self._hash)
-        self._uploads.release(self.id, state if keep else None)
+        if keep:
+            self._buffer.settle()
+        else:
+            self._buffer.clear()
 
     def __enter__(self) -> BucketUpload:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def unknown(upload_id: str) -> BlobUploadUnknown:
+    """The error for an upload that is not there."""
+    shown = upload_id[:64]
+    return BlobUploadUnknown(f"no upload {shown} here: it was finished, cancelled, or never begun", shown)
+
+
+def _verify(digest: Digest, found: str) -> None:
+    if found != digest:
+        raise DigestInvalid(
+            f"the content has the digest {found}, not {digest}; send it again",
+            {"expected": digest, "found": found},
+        )
