@@ -6,9 +6,10 @@ A finding is about content; what kept a job from looking at content is an error 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from zotctl.storage.facts import Fault
+if TYPE_CHECKING:
+    from zotctl.storage.facts import Fault
 
 Kind = Literal[
     "digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "unreadable", "invalid_manifest",
