@@ -77,7 +77,7 @@ def test_the_next_process_reads_no_manifest_again() -> None:
     bucket_of(two.roots[0]).recall = lambda name, manifests: None  # type: ignore[method-assign]
     graphs = []
     for store in (one, two):
-        with store.roots[0].graph("a").at(store.repository("a").index()) as graph:
+        with store.roots[0].graphs.of("a").at(store.repository("a").index()) as graph:
             graphs.append((graph.facts, graph.leaves, graph.faults, graph.absent, graph.reachable()))
     assert graphs[0] == graphs[1]
     subject = str(world.digests[0])

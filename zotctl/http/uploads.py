@@ -15,7 +15,7 @@ from zotctl.http.ranges import parse_content_range
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
-from zotctl.storage import Upload
+from zotctl.storage import UploadSession
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -82,7 +82,7 @@ async def _push_whole(service: Service, request: Request, name: str, digest: Dig
     return _created(service, name, digest)
 
 
-def _begin(service: Service, name: str, digest: Digest, size: int | None) -> Upload:
+def _begin(service: Service, name: str, digest: Digest, size: int | None) -> UploadSession:
     upload = service.store.repository_for_push(name).begin_upload(digest.algorithm)
     upload.expect(digest, size)
     return upload
@@ -99,7 +99,9 @@ def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes
     upload.close()
 
 
-async def _stream_whole(service: Service, body: Body, pieces: list[bytes], upload: Upload, digest: Digest) -> None:
+async def _stream_whole(
+    service: Service, body: Body, pieces: list[bytes], upload: UploadSession, digest: Digest
+) -> None:
     try:
         await _pump(service, body, pieces, upload, None)
         await _settle(service.move_bytes(upload.finish, digest))
@@ -110,7 +112,7 @@ async def _stream_whole(service: Service, body: Body, pieces: list[bytes], uploa
     await service.move_bytes(upload.close)
 
 
-def _abandon(upload: Upload) -> None:
+def _abandon(upload: UploadSession) -> None:
     with suppress(ZotctlError):
         upload.cancel()
     upload.close()
@@ -185,7 +187,7 @@ def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest:
         return upload.offset
 
 
-def _complete(upload: Upload, digest: Digest | None) -> None:
+def _complete(upload: UploadSession, digest: Digest | None) -> None:
     """End the request; with a digest, end the upload too."""
     if digest is None:
         upload.save()
@@ -207,7 +209,7 @@ async def _receive_stream(
         await _settle(service.move_bytes(upload.close))
 
 
-def _resume(service: Service, chunk: _Chunk) -> Upload:
+def _resume(service: Service, chunk: _Chunk) -> UploadSession:
     if chunk.start is not None:
         # Checked first, since resuming a session of another worker may mean reading it again.
         _check_start(service, chunk)
@@ -233,7 +235,7 @@ def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
 # -- bytes into a session ------------------------------------------------------------------------
 
 
-async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Upload, length: int | None) -> None:
+async def _pump(service: Service, body: Body, pieces: list[bytes], upload: UploadSession, length: int | None) -> None:
     """Write `pieces` and the rest of the body; the next batch is read while a thread stores the last.
 
     Whatever happens, no thread uses `upload` any more afterwards, and what was read is in it.
@@ -265,7 +267,7 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
         raise _wrong_length(body, length)
 
 
-async def _memory(upload: Upload, count: int) -> None:
+async def _memory(upload: UploadSession, count: int) -> None:
     """Wait without a thread, since uploads that have memory need one. The client is not read meanwhile."""
     until = asyncio.get_running_loop().time() + MEMORY_PATIENCE
     while not upload.ready(count):

@@ -1,11 +1,11 @@
 """The storage module: everything that serves, collects, scrubs or imports works on this."""
 
 from zotctl.storage.opening import open_store, preload, remember_roots
-from zotctl.storage.protocol import WouldBlock
-from zotctl.storage.repository import Condition, Repository, StoredManifest, Upload
+from zotctl.storage.protocol import UploadSession, WouldBlock
+from zotctl.storage.repository import Condition, Repository, StoredManifest
 from zotctl.storage.store import Store
 
 __all__ = [
-    "Condition", "Repository", "Store", "StoredManifest", "Upload", "WouldBlock", "open_store", "preload",
+    "Condition", "Repository", "Store", "StoredManifest", "UploadSession", "WouldBlock", "open_store", "preload",
     "remember_roots",
 ]  # fmt: skip

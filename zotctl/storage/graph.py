@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -62,16 +62,9 @@ Each = Callable[[Sequence[Callable[[], None]]], object]
 """Makes all of these calls, side by side, and returns when all are over."""
 
 
-class Before(Protocol):
-    """What was learnt earlier of the same content."""
-
-    @property
-    def known(self) -> Mapping[str, KnownFacts]: ...
-    @property
-    def absent(self) -> Set[str]: ...
-
-
 class Earlier(NamedTuple):
+    """What was learnt earlier of the same content: by digest what bytes say, and the subjects that were absent."""
+
     known: Mapping[str, KnownFacts]
     absent: Set[str]
 
@@ -84,9 +77,9 @@ class ManifestGraph:
     they may be: distribution-spec, "Push"); a manifest that is called something unknown is a fault, too.
     """
 
-    def __init__(self, read: Read, before: Before | None = None, each: Each | None = None) -> None:
-        """`before`: such as another graph over the same content; its manifests are not read again, and its absent
-        subjects are not looked for; it is let go when all rows were added. `each`: where a read takes its time, by
+    def __init__(self, read: Read, before: Earlier | None = None, each: Each | None = None) -> None:
+        """`before`: its manifests are not read again, and its absent subjects are not looked for; it is let go when all
+        rows were added. `each`: where a read takes its time, by
         which many are made side by side."""
         self._read, self._each = read, each
         self._ahead: dict[str, KnownFacts | Exception] = {}
@@ -379,7 +372,7 @@ class RepositoryGraph:
             return None
         recalled = self._protocol.recall(self._name, manifests)
         if recalled is not None:
-            self._graph.before = recalled
+            self._graph.before = Earlier(recalled.known, frozenset())
             self._recalled = set(recalled.known)
         return recalled
 
@@ -392,7 +385,7 @@ class RepositoryGraph:
 
     def _begin(self) -> None:
         self._seen, self._rows, self._states = None, {}, {}
-        self._graph = ManifestGraph(self._read, self._graph, self._each)
+        self._graph = ManifestGraph(self._read, Earlier(self._graph.known, self._graph.absent), self._each)
 
     def _note(self, index: Index) -> None:
         self._states = {digest: state for digest, state in self._states.items() if digest in self._graph.faults}

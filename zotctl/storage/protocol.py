@@ -6,10 +6,11 @@ implements it with conditional writes. Nothing above this line knows which of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 from zotctl.errors import NotYetReadable, PermissionRefused, RequestRefused, StorageError, Unavailable, ZotctlError
 from zotctl.oci.digest import Digest
@@ -61,32 +62,65 @@ def apply(change: Change, tx: Transaction, draft: Index) -> Outcome:
     return None
 
 
-class UploadSession(Protocol):
-    """One upload, held by one writer."""
+class UploadSession(ABC):
+    """One upload, held by one writer; a context manager that keeps what is not finished. For one thread at a time.
+
+    `id`: by which another request continues it. `offset`: bytes that have arrived. `algorithm`: by which they are
+    hashed. What a store needs beside that, it overrides.
+    """
 
     id: str
     offset: int
     algorithm: str
+    published: Callable[[Digest, int], None] | None = None
+    """Is told of digest and size of what was published."""
 
     def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
-        """Before the bytes of a request, as far as it is known: the digest of the blob, its size, and where they
-        start (else they follow whatever is there). Raises UploadConflict."""
+        """What is known before the bytes of a request: digest and size of the blob, and where these bytes start (None:
+        behind whatever is there). Raises UploadConflict."""
+        return None
 
     @property
     def ahead(self) -> bool:
         """Has it memory for more than what is being written? Else nothing is to be read ahead."""
+        return True
 
     def ready(self, count: int) -> bool:
-        """Would so many bytes be taken without waiting for memory? If not, ask again after a while."""
+        """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
+        return True
 
-    def write(self, buffers: Sequence[Buffer]) -> None: ...
+    @abstractmethod
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append and hash. Raises NoSpace (the session is gone), IoFailed or Unavailable (it can be resumed)."""
+
     def save(self) -> None:
-        """What has arrived is there for the request that continues. `close` does it too, but tells `offset` too
-        late."""
+        """What has arrived outlives this process, and `offset` is final. `close` does it too, but tells `offset` too
+        late. Raises UploadConflict."""
+        return None
 
-    def finish(self, digest: Digest) -> None: ...
-    def cancel(self) -> None: ...
-    def close(self) -> None: ...
+    def finish(self, digest: Digest) -> None:
+        """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
+        self.publish(digest)
+        if self.published is not None:
+            self.published(digest, self.offset)
+
+    @abstractmethod
+    def publish(self, digest: Digest) -> None:
+        """The store's part of `finish`."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End the session; nothing of it is kept."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the session go; another request may continue it, unless it was finished or cancelled."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 class Elsewhere(NamedTuple):
@@ -96,20 +130,16 @@ class Elsewhere(NamedTuple):
     size: int
 
 
-class Recalled(Protocol):
-    """What was read of manifests before, and its place for what is read now."""
+class Recalled(NamedTuple):
+    """What an earlier process has read of the manifests of a repository."""
 
-    @property
-    def known(self) -> Mapping[str, KnownFacts]:
-        """Of content that is there as it was when it was hashed."""
+    known: Mapping[str, KnownFacts]
+    """Of content that is there as it was when it was hashed."""
+    keep: Callable[[Mapping[str, KnownFacts]], None]
+    """Takes what is known when everything was read. Never raises."""
 
-    @property
-    def absent(self) -> Set[str]:
-        """Subjects that need not be looked for: none."""
 
-    def keep(self, known: Mapping[str, KnownFacts]) -> None:
-        """Everything was read by now. Never raises."""
-
+# -- the parts of a store --------------------------------------------------------------------------
 
 Passed = Callable[[str, StorageError], None]
 
@@ -246,120 +276,151 @@ class Maintenance(Protocol):
         """One run of a job at a time. It saves work, never data. Raises HeldElsewhere, naming the holder."""
 
 
-class StoreProtocol(Protocol):
-    """The verbs. Every method may be called from any thread, beside any other process."""
+class StoreProtocol(ABC):
+    """The verbs of one root, and its parts. Every method may be called from any thread, beside any other process.
 
-    @property
-    def kind(self) -> Literal["local", "bucket"]:
-        """Whose jobs are its own (`jobs.stores`)."""
+    A verb that has a body here is for stores that need no more. `name` is the name of a repository.
+    """
 
-    @property
-    def label(self) -> str: ...
-    @property
-    def driver(self) -> Driver:
-        """The tree of the store, to be read. What changes it goes through the verbs."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def catalog(self) -> Catalog:
-        """The repositories of this root."""
-
-    @property
-    def history(self) -> History:
-        """What was pushed and pulled, and when."""
-
-    @property
-    def maintenance(self) -> Maintenance:
-        """What jobs do to it."""
-
-    @property
-    def graphs(self) -> AllGraphs:
-        """What the manifests of its repositories reference."""
-
-    @property
-    def may_truncate(self) -> bool:
-        """Can a crash leave a blob shorter than its manifests say? Then lengths are compared (I2)."""
-
-    @property
-    def index_costs_request(self) -> bool:
-        """Does a look at index.json cost a request? Then only callers that need the index look at it."""
+    kind: Literal["local", "bucket"]
+    """Whose jobs are its own (`jobs.stores`)."""
+    label: str
+    """How people call it: its path or address."""
+    driver: Driver
+    """The tree of the store, to be read. What changes it goes through the verbs."""
+    clock: Clock
+    catalog: Catalog
+    history: History
+    maintenance: Maintenance
+    graphs: AllGraphs
+    """What the manifests of its repositories reference."""
+    may_truncate: bool
+    """Can a crash leave a blob shorter than its manifests say? Then lengths are compared (I2)."""
+    index_costs_request: bool
+    """Does a look at index.json cost a request? Then only callers that need the index look at it."""
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make all of these calls, side by side where each of them is a request; their results in order. After a
         failure, which is raised, no other one is begun. A call may come here itself."""
+        return [call() for call in calls]
 
+    # -- reading --------------------------------------------------------------------------------
+
+    @abstractmethod
     def find(self, name: str, digest: Digest) -> Info:
         """Is the blob there? Yes is a reservation (I6). NotFound: absent. Damaged: known to be damaged, or a stub."""
 
+    @abstractmethod
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
 
     def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
         """Where a client reads the blob without us; None: open it here. NotFound, Damaged as `open`."""
+        return None
 
+    @abstractmethod
     def open_manifest(self, name: str, digest: Digest) -> Reader:
-        """The same for a manifest that a row of index.json leads to."""
+        """The same as `open` for a manifest that a row of index.json leads to."""
 
+    @abstractmethod
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
         """For a caller that knows the bytes of a manifest already: is it there, of this size and not known to be
         damaged? Where a look is a request, seen a moment ago is enough. Raises StorageError."""
 
+    @abstractmethod
     def generation(self, name: str, digest: Digest) -> Generation | None:
         """What stands for the content of a manifest as it is now; None: there is none to read. No reservation."""
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What an earlier process has read of a repository with so many manifests, asked for before any of them is
         read. None: nothing is remembered here."""
+        return None
 
+    @abstractmethod
+    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
+        """The index.json of a repository. With `wait` false, WouldBlock instead of a parse.
+
+        Raises NotFound: no layout there. LayoutInvalid: not one to serve.
+        """
+
+    # -- changing -------------------------------------------------------------------------------
+
+    @abstractmethod
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Give a blob of one repository to another; False where that can't be done."""
 
-    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
-        """NotFound: no layout there. LayoutInvalid: not one to serve. With `wait` false, WouldBlock
-        instead of a parse."""
-
+    @abstractmethod
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         """Apply all changes that are not refused as one replacement of index.json, in order."""
 
     def turn(self, name: str) -> AbstractContextManager[None]:
-        """Wait until others beside us have changed this index.json; what comes meanwhile goes into the same commit."""
+        """Wait until others beside us have changed this index.json; what comes meanwhile goes into the same commit.
+        Nothing to wait for where a lock is as fast as a file and the commit itself holds it."""
+        return nullcontext()
 
+    @abstractmethod
     def stage(self, body: bytes) -> str:
         """Write a manifest where no reader sees it, flushed; `unstage` it whatever happens then."""
 
-    def unstage(self, staged: str) -> None: ...
+    @abstractmethod
+    def unstage(self, staged: str) -> None:
+        """Remove what was staged, unless it was published."""
+
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """What a push can do before its commit, side by side with others; it decides nothing."""
+        return None
 
+    @abstractmethod
     def distrust(self, name: str, digest: Digest) -> bool:
-        """Hash a blob whose length was called into question, and set it aside if it is wrong."""
+        """Hash a blob whose length was called into question, and mark it as damaged if it is. True: it is good."""
 
     def doubt(self, name: str, digest: Digest) -> None:
         """Its bytes were found wrong: the next push of it has to write them, whatever is remembered."""
+        return None
 
+    @abstractmethod
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
 
-    def start_upload(self, name: str, algorithm: str) -> str: ...
+    # -- uploads --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start_upload(self, name: str, algorithm: str) -> str:
+        """Begin a session that any request can continue; its id."""
+
+    @abstractmethod
     def begin_upload(self, name: str, algorithm: str) -> UploadSession:
         """One that no other request can resume: for a blob that comes in a single request."""
 
-    def upload_offset(self, name: str, upload_id: str) -> int: ...
-    def resume_upload(self, name: str, upload_id: str) -> UploadSession: ...
+    @abstractmethod
+    def upload_offset(self, name: str, upload_id: str) -> int:
+        """Bytes that have arrived. Raises BlobUploadUnknown."""
+
+    @abstractmethod
+    def resume_upload(self, name: str, upload_id: str) -> UploadSession:
+        """Continue a session. Raises BlobUploadUnknown, and UploadConflict while another request has it."""
+
+    # -- the root -------------------------------------------------------------------------------
+
     def owns(self, name: str) -> bool:
         """May this repository be written, as far as it lies?"""
+        return True
 
+    @abstractmethod
     def state(self) -> StorageError | None:
         """None: the storage is there. Otherwise why not; it is looked at anew each time."""
 
+    @abstractmethod
     def on_conflict(self, told: Callable[[], None]) -> None:
         """`told` is called when a commit begins again because another one came between. From any thread."""
 
+    @abstractmethod
     def maintain(self) -> None:
         """What has to be done now and then: about once a second, from a thread. Only while it is there."""
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Write what was put off, and let go of files, threads and connections."""
 
 
 def no_answer(label: str, error: StorageError) -> StorageError:

@@ -26,7 +26,7 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest
 from zotctl.oci.media_types import essence, is_nondistributable
-from zotctl.storage.driver import Buffer, Generation, Reader
+from zotctl.storage.driver import Generation, Reader
 from zotctl.storage.facts import (
     Content,
     ManifestFacts,
@@ -246,20 +246,23 @@ class Repository:
         self._writable()
         return self.root.protocol.start_upload(self.name, algorithm)
 
-    def begin_upload(self, algorithm: str = "sha256") -> Upload:
+    def begin_upload(self, algorithm: str = "sha256") -> UploadSession:
         """An upload within one request, which no other request can continue."""
         self._writable()
-        return Upload(self.root.protocol.begin_upload(self.name, algorithm), self.root.graphs.of(self.name))
+        session = self.root.protocol.begin_upload(self.name, algorithm)
+        session.published = self.root.graphs.of(self.name).verified
+        return session
 
     def upload_offset(self, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
         return self.root.protocol.upload_offset(self.name, upload_id)
 
-    def resume_upload(self, upload_id: str) -> Upload:
+    def resume_upload(self, upload_id: str) -> UploadSession:
         """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
         self._writable()
         session = self.root.protocol.resume_upload(self.name, upload_id)
-        return Upload(session, self.root.graphs.of(self.name))
+        session.published = self.root.graphs.of(self.name).verified
+        return session
 
     def _writable(self) -> None:
         if self.read_only:
@@ -470,65 +473,6 @@ class Repository:
         with self._graph():
             found = self.root.graphs.of(self.name).referrers(digest)
         return [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
-
-
-class Upload:
-    """One session, for one writer at a time; a context manager that keeps what is not finished."""
-
-    __slots__ = ("_graph", "_session")
-
-    def __init__(self, session: UploadSession, graph: RepositoryGraph) -> None:
-        self._session, self._graph = session, graph
-
-    @property
-    def id(self) -> str:
-        return self._session.id
-
-    @property
-    def offset(self) -> int:
-        return self._session.offset
-
-    @property
-    def algorithm(self) -> str:
-        return self._session.algorithm
-
-    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
-        """What is known before the first byte of a request: digest and size of the blob, where these bytes start."""
-        self._session.expect(digest, size, start)
-
-    @property
-    def ahead(self) -> bool:
-        """Has it memory for more than what is being written? Else nothing is to be read ahead."""
-        return self._session.ahead
-
-    def ready(self, count: int) -> bool:
-        """Would `write` take so many bytes without waiting for memory? If not, ask again after a while."""
-        return self._session.ready(count)
-
-    def save(self) -> None:
-        """What has arrived outlives this process, and `offset` is final. Raises UploadConflict."""
-        self._session.save()
-
-    def write(self, buffers: Sequence[Buffer]) -> None:
-        """Append and hash. Raises NoSpace (the session is gone), IoFailed (it can be resumed)."""
-        self._session.write(buffers)
-
-    def finish(self, digest: Digest) -> None:
-        """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
-        self._session.finish(digest)
-        self._graph.verified(digest, self._session.offset)
-
-    def cancel(self) -> None:
-        self._session.cancel()
-
-    def close(self) -> None:
-        self._session.close()
-
-    def __enter__(self) -> Upload:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _needs(manifest: Manifest) -> list[Digest]:

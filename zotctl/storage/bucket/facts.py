@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from zotctl.storage import facts, keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.facts import KnownFacts, ManifestFacts
+from zotctl.storage.protocol import Recalled
 
 WORTH = 16
 """Manifests of which a repository has so few that they are read sooner than what is remembered of them."""
@@ -99,7 +100,6 @@ class KeptFacts:
 
     def __init__(self, context: BucketContext, name: str) -> None:
         """Raises what a list raises."""
-        self.absent: Set[str] = frozenset()
         self._context, self._name, self._key = context, name, keys.facts(name)
         written = self._read()
         self._lying = {str(digest): _lying(found) for digest, found in context.own(name)}
@@ -137,12 +137,13 @@ def _lying(found: Object) -> Stamp:
     return Stamp(found.etag, found.size, int(found.modified))
 
 
-def recall(context: BucketContext, name: str, manifests: int) -> KeptFacts | None:
+def recall(context: BucketContext, name: str, manifests: int) -> Recalled | None:
     """`manifests`: how many rows name. None: they are read sooner, or the bucket is away, which reading them will
     tell."""
     if manifests < WORTH:
         return None
     try:
-        return KeptFacts(context, name)
+        kept = KeptFacts(context, name)
     except StorageError:
         return None
+    return Recalled(kept.known, kept.keep)

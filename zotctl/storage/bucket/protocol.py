@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zotctl.errors import LayoutInvalid, NotFound, StorageError, Unsupported
 from zotctl.oci.digest import Digest
@@ -16,7 +16,7 @@ from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.convert import Converting
 from zotctl.storage.bucket.damage import DamagedObjects
-from zotctl.storage.bucket.facts import KeptFacts, recall
+from zotctl.storage.bucket.facts import recall
 from zotctl.storage.bucket.grants import Grants
 from zotctl.storage.bucket.history import BucketHistory
 from zotctl.storage.bucket.index import IndexObjects
@@ -30,11 +30,10 @@ from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.bucket.uploads.upload import BucketUpload
 from zotctl.storage.bucket.zot_stubs import Stubs
-from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Change, Elsewhere, Outcome, Snapshot, no_answer
+from zotctl.storage.protocol import Change, Elsewhere, Outcome, Recalled, Snapshot, StoreProtocol, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -61,18 +60,23 @@ class BucketTransaction:
         self._protocol.blobs.publish_manifest(self.name, digest, self._protocol.staged(staged))
 
 
-class BucketProtocol:
+class BucketProtocol(StoreProtocol):
     """One bucket, or one prefix of it. Its parts are open to the jobs, which work on the same steps."""
 
-    kind: Literal["bucket"] = "bucket"
+    kind = "bucket"
     may_truncate = False
     index_costs_request = True
+    catalog: BucketCatalog
+    history: BucketHistory
+    maintenance: BucketMaintenance
+    driver: Tree
 
     def __init__(
         self, context: BucketContext, budget: MemoryBudget | None = None, redirect: float | None = None
     ) -> None:
         """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
         self.context = context
+        self.label, self.clock = context.objects.label, context.clock
         self.catalog = BucketCatalog(context)
         self.damaged = DamagedObjects(context)
         self.layouts = BucketLayouts(context)
@@ -93,18 +97,10 @@ class BucketProtocol:
         self._mutex = threading.Lock()
         self._looked = context.clock.elapsed()
 
-    @property
-    def clock(self) -> Clock:
-        return self.context.clock
-
-    @property
-    def label(self) -> str:
-        return self.context.objects.label
-
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         return self.context.each(calls)
 
-    def recall(self, name: str, manifests: int) -> KeptFacts | None:
+    def recall(self, name: str, manifests: int) -> Recalled | None:
         return recall(self.context, name, manifests)
 
     def find(self, name: str, digest: Digest) -> Info:
@@ -226,9 +222,6 @@ class BucketProtocol:
         return self.uploads.resume(name, upload_id)
 
     # -- the root -------------------------------------------------------------------------------
-
-    def owns(self, name: str) -> bool:
-        return True
 
     def state(self) -> StorageError | None:
         """None: the bucket answers. By GET, for a HEAD doesn't tell a bucket that is missing from an object."""

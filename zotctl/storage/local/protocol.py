@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from zotctl.errors import NotFound, StorageError, Unavailable, Unsupported, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Generation, Info, Reader
+from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.index import Index, Row
@@ -28,7 +26,7 @@ from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUpload, LocalUploads
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, no_answer
+from zotctl.storage.protocol import Change, Outcome, Snapshot, StoreProtocol, Transaction, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -61,19 +59,23 @@ class LocalTransaction:
         self._protocol.blobs.publish(self._held.name, digest, staged, self._held)
 
 
-class LocalProtocol:
+class LocalProtocol(StoreProtocol):
     """One root directory. Its parts are open to the jobs, which work on the same steps.
 
     `marker` is what shows that the storage is there: its `version` file, or for a read-only directory that
     has none ("") the directory itself as it was at the start, or another with what was served from that.
     """
 
-    kind: Literal["local"] = "local"
+    kind = "local"
     may_truncate = True
     index_costs_request = False
+    catalog: LocalCatalog
+    history: LocalHistory
+    maintenance: LocalMaintenance
 
     def __init__(self, context: LocalContext, min_free: int | None = None, *, marker: str = keys.VERSION) -> None:
         self.context, self.marker = context, marker
+        self.label, self.driver, self.clock = context.driver.label, context.driver, context.clock
         self._first = None if marker else context.driver.stat("")
         self.history = LocalHistory(context)
         self.graphs = AllGraphs(self)
@@ -88,24 +90,6 @@ class LocalProtocol:
         self.indexes = IndexFiles(context, self.layouts, self.reserve)
         self.uploads = LocalUploads(context, self.blobs, self.reserve)
         self.maintenance = LocalMaintenance(self)
-
-    @property
-    def driver(self) -> Driver:
-        return self.context.driver
-
-    @property
-    def label(self) -> str:
-        return self.context.driver.label
-
-    @property
-    def clock(self) -> Clock:
-        return self.context.clock
-
-    def recall(self, name: str, manifests: int) -> None:
-        return None
-
-    def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        return [call() for call in calls]
 
     def state(self) -> StorageError | None:
         try:
@@ -148,9 +132,6 @@ class LocalProtocol:
     def open(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
-    def redirect(self, name: str, digest: Digest) -> None:
-        return None
-
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open(name, digest)
 
@@ -169,14 +150,8 @@ class LocalProtocol:
     def distrust(self, name: str, digest: Digest) -> bool:
         return self.blobs.distrust(name, digest)
 
-    def doubt(self, name: str, digest: Digest) -> None:
-        """Nothing is remembered: a push compares."""
-
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name, wait=wait)
-
-    def turn(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()  # its lock is as fast as a file, and held by the commit itself
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)
@@ -226,9 +201,6 @@ class LocalProtocol:
 
     def unstage(self, staged: str) -> None:
         self.context.discard(staged)
-
-    def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
-        """Nothing: under the lock it costs no more."""
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         with self.context.locks.hold(name) as held:

@@ -27,6 +27,7 @@ from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
+from zotctl.storage.protocol import UploadSession
 
 HASH_BLOCK = 1 << 20
 SPACE_CHECK = 16 << 20
@@ -113,7 +114,7 @@ class LocalUploads:
         self.context.discard(keys.upload(name, upload_id))
 
 
-class LocalUpload:
+class LocalUpload(UploadSession):
     """One session, locked for one writer. Closing it keeps what has arrived."""
 
     def __init__(
@@ -123,19 +124,6 @@ class LocalUpload:
         self.id, self.algorithm, self.offset = upload_id.text, upload_id.algorithm, offset
         self._unchecked = SPACE_CHECK
         self._open = True
-
-    def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
-        """Nothing to prepare: a file grows, and is named at its end."""
-
-    @property
-    def ahead(self) -> bool:
-        return True
-
-    def ready(self, count: int) -> bool:
-        return True
-
-    def save(self) -> None:
-        """A file keeps what was written."""
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append and hash. Raises NoSpace (the session is gone, its bytes free at once), IoFailed
@@ -157,7 +145,7 @@ class LocalUpload:
             self._hasher.update(buffer)
         self.offset += size
 
-    def finish(self, digest: Digest) -> None:
+    def publish(self, digest: Digest) -> None:
         """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then,
         as after success and on a full disk, nothing of the session is left."""
         try:
@@ -208,12 +196,6 @@ class LocalUpload:
             self._open = False
             self._writer.close()
             self._uploads.context.locks.claims.give_back(self.id)
-
-    def __enter__(self) -> LocalUpload:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _parsed(upload_id: str) -> UploadId:

@@ -55,6 +55,7 @@ from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.driver import Buffer
 from zotctl.storage.keys import parse_upload_id
+from zotctl.storage.protocol import UploadSession
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.uploads.sessions import BucketUploads
@@ -145,7 +146,7 @@ class KnownUpload:
     idle_since: float = 0.0
 
 
-class BucketUpload:
+class BucketUpload(UploadSession):
     """The writer of one upload; the states are drawn above. For one thread at a time.
 
     `named`: another request can continue it. `current`: its session was looked at for this request.
@@ -359,7 +360,7 @@ class BucketUpload:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def finish(self, digest: Digest) -> None:
+    def publish(self, digest: Digest) -> None:
         """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then, as
         after success and without space, nothing of the session is left."""
         try:
@@ -478,12 +479,6 @@ class BucketUpload:
             self._buffer.settle()
         else:
             self._buffer.clear()
-
-    def __enter__(self) -> BucketUpload:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def unknown(upload_id: str) -> BlobUploadUnknown:
