@@ -101,7 +101,7 @@ FILE_CALLS = {
 }  # fmt: skip
 SEE_OS_ERRORS = {
     "storage/local/driver.py",
-    "storage/local/copying.py",  # for the driver only
+    "storage/local/syscalls.py",  # for the driver only
     "storage/local/network.py",
     "storage/local/opening.py",  # before there is a driver, inside `translated`
     "storage/bucket/lease.py",  # /proc

@@ -30,7 +30,7 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.storage.driver import Capabilities, Driver
-from zotctl.storage.local import swapping
+from zotctl.storage.local import syscalls
 from zotctl.storage.local.driver import LocalDriver, translate
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, find_mount, probe
 from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver, WrappedDriver
@@ -334,7 +334,7 @@ class TestRepeatedRequests:
         self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         put(driver, "other", b"yy")
-        real = swapping.swap
+        real = syscalls.swap
 
         def done_and_broken(one: str, other: str) -> None:
             real(one, other)

@@ -48,7 +48,7 @@ def faults_of(files: Files, *, whole: bool = True, temps: bool = True) -> list[s
     for name in layouts(files):
         faults += _layout_faults(files, name, whole)
     for key, body in files.items():
-        if whole and not _hashes_right(key, body) and not key.startswith((keys.DAMAGED, keys.QUARANTINE)):
+        if whole and not _hashes_right(key, body) and not key.startswith(keys.DAMAGED):
             faults.append(f"I2 {key} has other content ({len(body)} bytes)")
         if not temps and (keys.INDEX_TEMP_PREFIX in key or key.startswith(f"{keys.TMP}/")):
             faults.append(f"left over: {key}")

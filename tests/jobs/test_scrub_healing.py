@@ -178,7 +178,7 @@ def test_where_links_do_not_work_the_file_is_set_aside() -> None:
     _spoil(driver, keys.blob("a", layer))
     assert only(run_scrub(store)).action == "marked"
     assert not is_there(store, "a", layer)
-    assert [e.name.startswith(layer.encoded) for e in driver.scan(keys.QUARANTINE)] == [True]
+    assert [e.name.startswith(layer.encoded) for e in driver.scan(keys.DAMAGED_MOVED)] == [True]
     push_blob(store.repository_for_push("a"), images.image("x").blobs[1])
     assert is_there(store, "a", layer)
 

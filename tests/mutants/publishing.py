@@ -45,8 +45,8 @@ MUTANTS = [
         "I4",
         "what keeps its name is flushed",
         "storage/local/blobs.py",
-        ("            if flush:\n                self._flush(blob)\n        except"),
-        ("            flush and None\n        except"),
+        ("                if flush:\n                    self._context.durable.flushed(blob)\n            except"),
+        ("                flush and None\n            except"),
         PUBLISHING + "test_i3_what_an_index_is_about_to_lead_to_is_flushed[with commit-True]",
     ),
     Mutant(

@@ -16,8 +16,8 @@ MUTANTS = [
         "I2",
         "a copy is compared to its end",
         "storage/local/context.py",
-        "steps = range(0, one.size, COMPARE_BLOCK)",
-        "steps = range(0, min(one.size, COMPARE_BLOCK), COMPARE_BLOCK)",
+        "steps = range(0, one.size, COMPARE_BLOCK_BYTES)",
+        "steps = range(0, min(one.size, COMPARE_BLOCK_BYTES), COMPARE_BLOCK_BYTES)",
         COMPARING + "test_to_its_end",
     ),
     Mutant(

@@ -64,8 +64,8 @@ MUTANTS = [
         "I4",
         "a mount of what is there flushes it",
         "storage/local/blobs.py",
-        "return self._is_sound(name, digest) and self._keep_mounted(name, digest, flushed=False)",
-        "return self._is_sound(name, digest) and self._keep_mounted(name, digest, flushed=True)",
+        "            flushed = False\n",
+        "            flushed = True\n",
         ROWS + "test_i4_a_mount_of_what_is_there_flushes_it",
     ),
 ]

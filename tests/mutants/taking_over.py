@@ -36,7 +36,7 @@ MUTANTS = [
         "I4",
         "a tool that takes its time is waited for",
         "storage/local/index_file.py",
-        "return (old if now <= old.until + (PATIENCE if changed else 0) else None), []",
+        "return (old if now <= old.until + (FOREIGN_WRITE_TIMEOUT_S if changed else 0) else None), []",
         "return (old if now <= old.until else None), []",
         OVER + "test_i4_a_late_write_that_takes_its_time_is_waited_for",
     ),
@@ -230,20 +230,22 @@ MUTANTS = [
         kinds.FLUSHES,
         "I1",
         "index.json comes before oci-layout",
-        "storage/local/layouts.py",
+        "storage/local/index_file.py",
         (
-            "        if self._context.stat(keys.index(name)) is None:\n"
-            "            self._place(name, keys.index(name), empty_index().render())\n"
-            "            self._flush(name)\n"
-            "        if self._context.stat(keys.layout(name)) is None:\n"
-            "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n"
+            "    if context.stat(keys.index(name)) is None:\n"
+            "        _place(context, name, keys.index(name), empty_index().render())\n"
+            "        if context.commit:\n"
+            "            context.durable.names(name)\n"
+            "    if context.stat(keys.layout(name)) is None:\n"
+            "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n"
         ),
         (
-            "        if self._context.stat(keys.layout(name)) is None:\n"
-            "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n"
-            "        if self._context.stat(keys.index(name)) is None:\n"
-            "            self._place(name, keys.index(name), empty_index().render())\n"
-            "            self._flush(name)\n"
+            "    if context.stat(keys.layout(name)) is None:\n"
+            "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n"
+            "    if context.stat(keys.index(name)) is None:\n"
+            "        _place(context, name, keys.index(name), empty_index().render())\n"
+            "        if context.commit:\n"
+            "            context.durable.names(name)\n"
         ),
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
     ),
@@ -252,11 +254,11 @@ MUTANTS = [
         kinds.LOCKS,
         "I1",
         "a layout is made under its lock",
-        "storage/local/layouts.py",
+        "storage/local/index_file.py",
         (
-            "        if held is None:\n"
-            "            with self._context.locks.hold(name) as taken:\n"
-            "                return self.make(name, algorithm, taken)\n"
+            "    if held is None:\n"
+            "        with context.locks.hold(name) as taken:\n"
+            "            return make_layout(context, name, algorithm, taken)\n"
         ),
         "",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
@@ -266,9 +268,12 @@ MUTANTS = [
         kinds.FLUSHES,
         "I1",
         "index.json is on the device before oci-layout is seen",
-        "storage/local/layouts.py",
-        ("            self._place(name, keys.index(name), empty_index().render())\n            self._flush(name)\n"),
-        "            self._place(name, keys.index(name), empty_index().render())\n",
+        "storage/local/index_file.py",
+        (
+            "        _place(context, name, keys.index(name), empty_index().render())\n"
+            "        if context.commit:\n            context.durable.names(name)\n"
+        ),
+        "        _place(context, name, keys.index(name), empty_index().render())\n",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
     ),
     Mutant(
@@ -276,9 +281,12 @@ MUTANTS = [
         kinds.FLUSHES,
         "I4",
         "a layout is on the device before a push is answered",
-        "storage/local/layouts.py",
-        ("            self._place(name, keys.layout(name), LAYOUT_BYTES)\n        self._flush(name)\n"),
-        "            self._place(name, keys.layout(name), LAYOUT_BYTES)\n",
+        "storage/local/index_file.py",
+        (
+            "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n"
+            "    if context.commit:\n        context.durable.names(name)\n"
+        ),
+        "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
     ),
     Mutant(
@@ -286,9 +294,9 @@ MUTANTS = [
         kinds.FLUSHES,
         "I3",
         "the files of a layout are flushed before they are seen",
-        "storage/local/layouts.py",
-        ("                writer.write([body])\n                writer.sync()\n"),
-        "                writer.write([body])\n",
+        "storage/local/index_file.py",
+        ("            writer.write([body])\n            writer.sync()\n"),
+        "            writer.write([body])\n",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
     ),
     Mutant(
@@ -296,9 +304,9 @@ MUTANTS = [
         kinds.FAULTS,
         "I1",
         "a half-made layout is made whole",
-        "storage/local/layouts.py",
-        "        if self._context.stat(keys.layout(name)) is not None and self._context.stat(keys.index(name)) is not None:",
-        "        if self._context.stat(keys.layout(name)) is not None:",
+        "storage/local/index_file.py",
+        "    if context.stat(keys.layout(name)) is not None and context.stat(keys.index(name)) is not None:",
+        "    if context.stat(keys.layout(name)) is not None:",
         OVER + "test_i3_a_half_made_layout_gets_its_index",
     ),
     Mutant(

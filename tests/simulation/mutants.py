@@ -12,7 +12,6 @@ from zotctl.errors import CannotLink, Exists, NotFound
 from zotctl.jobs import gc as collector_module
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.hashing import HashResult, Inspector, Looked
-from zotctl.jobs.local import dedupe as dedupe_module
 from zotctl.jobs.local import gc as gc_module
 from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
@@ -21,15 +20,12 @@ from zotctl.storage.clock import AHEAD
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.index import Index
-from zotctl.storage.local import heal as heal_module
 from zotctl.storage.local import index_file
+from zotctl.storage.local.blobs import Copy, Pool, PoolEntry
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
-from zotctl.storage.local.naming import own_name
-from zotctl.storage.local.owned import Owned
-from zotctl.storage.local.pool import Copy, Pool, PoolEntry
 from zotctl.storage.local.protocol import LocalProtocol, LocalTransaction
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
@@ -114,21 +110,21 @@ def _delete_over_an_older_name(self: Trash, held: Held, digest: Digest) -> None:
 
 
 def _swap_unseen(
-    context: LocalContext, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
+    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any
 ) -> bool:
     with locks.hold(name):
-        still(context.driver.stat(temp))
-        context.driver.rename(temp, keys.blob(name, digest))
+        still(self.driver.stat(temp))
+        self.driver.rename(temp, keys.blob(name, digest))
     return True
 
 
 def _swap_without_lock(
-    context: LocalContext, locks: Any, name: str, digest: Digest, temp: str, still: Callable[..., bool]
+    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any
 ) -> bool:
-    now = context.stat(keys.blob(name, digest))
+    now = self.stat(keys.blob(name, digest))
     if now is None or not still(now):
         return False
-    context.driver.rename(temp, keys.blob(name, digest))
+    self.driver.rename(temp, keys.blob(name, digest))
     return True
 
 
@@ -180,7 +176,7 @@ def _linked_by_name(self: Pool, digest: Digest, found: PoolEntry, target: str, *
 def _linked_while_it_is_there(self: Pool, digest: Digest, found: PoolEntry, target: str, *, flush: bool) -> bool:
     if found.copy is not Copy.GOOD or found.held is None:
         return False
-    with own_name(self._context, keys.pool(digest), found.held) as name:
+    with self._context.own_name(keys.pool(digest), found.held) as name:
         self._context.driver.link(name, target)
     return True
 
@@ -243,7 +239,7 @@ def _nothing(*arguments: Any, **more: Any) -> None:
     return None
 
 
-def _ours(self: Owned, name: str) -> bool:
+def _ours(self: LocalContext, name: str) -> bool:
     return True
 
 
@@ -285,11 +281,11 @@ OFF: dict[str, Off] = {
     "an older name goes before a deletion's rename": Off(
         [(Trash, "delete", _delete_over_an_older_name)], ("regret",), 100
     ),
-    "dedupe: re-check": Off([(dedupe_module, "swap", _swap_unseen)], ("dedupe delete", "dedupe"), 1500),
+    "dedupe: re-check": Off([(LocalContext, "replace_blob", _swap_unseen)], ("dedupe delete", "dedupe"), 1500),
     "dedupe: re-check under the lock": Off(
-        [(dedupe_module, "swap", _swap_without_lock)], ("dedupe delete", "dedupe"), 1500
+        [(LocalContext, "replace_blob", _swap_without_lock)], ("dedupe delete", "dedupe"), 1500
     ),
-    "heal: re-check": Off([(heal_module, "swap", _swap_unseen)], ("scrub delete",), 300),
+    "heal: re-check": Off([(LocalContext, "replace_blob", _swap_unseen)], ("scrub delete",), 300),
     "compare before link": Off([(LocalContext, "same_bytes", _believed)], ("bad pool",), 100),
     "generation: look before the rename": Off([(IndexFiles, "_now", _look_and_forget)], ("foreign commit",), 100),
     "generation: look after the rename": Off([(IndexFiles, "late_writes", _nothing_late)], ("foreign commit",), 300),
@@ -312,7 +308,7 @@ OFF: dict[str, Off] = {
         [(Inspector, "_stands", _stands_by_number_and_time)], ("replaced",), 500
     ),
     "a result's file is held, not known by its number": Off([(Inspector, "again", _let_go)], ("replaced",), 500),
-    "a link out of the store is not ours": Off([(Owned, "has", _ours)], ("linked",), 100),
+    "a link out of the store is not ours": Off([(LocalContext, "owns", _ours)], ("linked",), 100),
     "nothing comes back from the trash into a link": Off([(Trash, "restore_from", _back_into_any)], ("linked",), 100),
     "what is written while a run goes on is not ahead": Off(
         [(Ages, "_first", _ahead_of_when_it_began)], ("clocks",), 1500

@@ -178,7 +178,7 @@ def look_at_what_is_left(world: World, root: Path) -> None:
     alive = set().union(*needed.values())
     # What a process left that was killed between two names of it; gc waits a minute before it calls that dead.
     passing = {path.stat().st_ino for path in (root / ".zotctl" / "tmp").iterdir()}
-    for place in ("pool", "trash", "bad", "uploads", "quarantine"):
+    for place in ("pool", "trash", "damaged", "uploads"):
         for path in (root / ".zotctl" / place).rglob("*"):
             wanted = place == "pool" and (path.name in alive or path.stat().st_ino in passing)
             if path.is_file() and not wanted:

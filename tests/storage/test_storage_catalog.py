@@ -18,7 +18,8 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.storage import Store
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry
-from zotctl.storage.local.catalog import SETTLED, LocalCatalog
+from zotctl.storage.local.catalog import LocalCatalog
+from zotctl.storage.local.context import SETTLED_S
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -45,7 +46,7 @@ def settle(root: Path) -> None:
     """Nothing has been touched for a while, and all has one old time stamp, as rsync and tar leave it."""
     for path, _, _ in os.walk(root):
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    time.sleep(1.5 * SETTLED)
+    time.sleep(1.5 * SETTLED_S)
 
 
 def make_dirs(driver: Driver, key: str) -> None:

@@ -26,7 +26,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage.committer import LARGEST_GROUP, Committer
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.local.index_file import WATCHED
+from zotctl.storage.local.index_file import WATCHED_FILES
 from zotctl.storage.protocol import Change, Outcome
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -342,7 +342,7 @@ def test_i4_many_repositories_at_once_with_foreign_writers_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The watch over old index files is shared by all repositories and threads."""
-    monkeypatch.setattr("zotctl.storage.local.index_file.LATE_WRITES", 0.005)
+    monkeypatch.setattr("zotctl.storage.local.index_file.LATE_WRITES_WATCHED_S", 0.005)
     store = store_over(LocalDriver(str(tmp_path)))
     stop, faults = threading.Event(), []
 
@@ -408,9 +408,9 @@ def test_i4_old_index_files_that_are_watched_have_a_bound_and_nothing_of_them_is
     late.seek(0)
     late.write(json.dumps(written).encode())
     late.close()
-    for number in range(WATCHED + 20):
+    for number in range(WATCHED_FILES + 20):
         push_image(store, f"r{number}", "v1", layers=1)
         push_image(store, f"r{number}", "v2", layers=1)
-    assert len(os.listdir("/proc/self/fd")) - before <= WATCHED
+    assert len(os.listdir("/proc/self/fd")) - before <= WATCHED_FILES
     store.maintain()
     assert store.repository("first").tags() == ["late", "v1", "v2"]

@@ -10,10 +10,10 @@ from tests.stores import root_over
 from zotctl.errors import IoFailed
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver
-from zotctl.storage.local.context import COMPARE_BLOCK, LocalContext
+from zotctl.storage.local.context import COMPARE_BLOCK_BYTES, LocalContext
 from zotctl.storage.local.protocol import local_of
 
-BLOCK = bytes(COMPARE_BLOCK)
+BLOCK = bytes(COMPARE_BLOCK_BYTES)
 ONE, OTHER = keys.tmp("one"), keys.tmp("other")
 
 

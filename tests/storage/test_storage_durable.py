@@ -23,7 +23,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.local.durable import FEW
+from zotctl.storage.local.durable import FEW_FILES
 from zotctl.storage.local.protocol import local_of
 
 BODY = b"a layer that a push brings"
@@ -160,7 +160,7 @@ class AtOnce(Recorder):
 
 @pytest.fixture
 def many(tmp_path: Path) -> Iterator[Path]:
-    made = images.image("one", layers=4 * FEW)
+    made = images.image("one", layers=4 * FEW_FILES)
     yield images.lay_out(tmp_path / "many", made, [images.row(made, "v1")])
 
 
@@ -193,7 +193,7 @@ def test_a_move_flushes_once_more(many: Path) -> None:
 
 def test_an_import_flushes_each_where_that_is_all_there_is(many: Path) -> None:
     driver = Recorder(MemoryDriver())
-    assert imported(driver, many) == ["sync_file"] * 2 * (4 * FEW + 2)
+    assert imported(driver, many) == ["sync_file"] * 2 * (4 * FEW_FILES + 2)
     folder = keys.blobs_of("many", "sha256")
     assert sum(call.method == "sync_dir" and call.key == folder for call in driver.calls) == 1
 

@@ -316,9 +316,9 @@ def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) ->
     with memory.open(A) as reader:
         assert local.damaged.mark(DIGEST, A, HeldFile(reader))
     put(memory, keys.tmp("good"), LAYER)
-    assert local.blobs.healing.spread(DIGEST, keys.tmp("good")) == []
+    assert local.blobs.healing.heal_all(DIGEST, keys.tmp("good")) == []
     assert bytes_of(memory, B) == ROTTEN, "known damage, which answers 404, and no other"
-    local_of(store.roots[0]).blobs.healing.spread(DIGEST, keys.tmp("good"))
+    local_of(store.roots[0]).blobs.healing.heal_all(DIGEST, keys.tmp("good"))
     assert bytes_of(memory, B) == LAYER
 
 
@@ -328,7 +328,7 @@ def test_what_is_no_file_gives_way_to_a_push_and_is_kept(memory: MemoryDriver, s
     memory.mkdir(A)
     push_blob(store.repository_for_push("a"), LAYER)
     assert bytes_of(memory, A) == LAYER
-    assert [entry.is_dir for entry in memory.scan(keys.QUARANTINE)] == [True]
+    assert [entry.is_dir for entry in memory.scan(keys.DAMAGED_MOVED)] == [True]
 
 
 def test_what_is_no_file_and_became_one_is_left(memory: MemoryDriver, between: Meanwhile, store: Store) -> None:
@@ -338,7 +338,7 @@ def test_what_is_no_file_and_became_one_is_left(memory: MemoryDriver, between: M
     between.when(("rename", A), act=lambda: (memory.rmdir(A), put(memory, A, LAYER)))
     push_blob(store.repository_for_push("a"), LAYER)
     assert not between.left
-    assert memory.stat(A).mtime_ns == LONG_AGO and not memory.scan(keys.QUARANTINE)
+    assert memory.stat(A).mtime_ns == LONG_AGO and not memory.scan(keys.DAMAGED_MOVED)
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])

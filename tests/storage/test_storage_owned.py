@@ -19,9 +19,11 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver
+from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.local.owned import Owned
+from zotctl.storage.locks import Locks
 from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image()
@@ -124,8 +126,8 @@ def test_i9_what_is_bound_to_another_place_of_the_same_device_is_only_read(tmp_p
     push_image(store_of(tmp_path), "a/b", "v1")
     push_image(store_of(tmp_path), "ab", "v1")
     driver = Bound(LocalDriver(str(tmp_path)), directory)
-    owned = Owned(driver)
-    assert (owned.has("a/b"), owned.has("ab")) == (False, True)
+    context = LocalContext(driver, Clock(), Locks(driver, Clock()))
+    assert (context.owns("a/b"), context.owns("ab")) == (False, True)
     assert store_over(driver).repository("a/b").read_only
 
 

@@ -33,6 +33,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local import index_file
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.protocol import LocalTransaction, local_of
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
@@ -136,7 +137,7 @@ def test_i4_of_too_many_that_are_watched_the_oldest_is_looked_at(
     root: Path, tool: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what was found in it waits for its own turn, whatever is committed elsewhere meanwhile."""
-    monkeypatch.setattr(index_file, "WATCHED", 1)
+    monkeypatch.setattr(index_file, "WATCHED_FILES", 1)
     store = store_of(root)
     push_image(store, "b", "v1")
     push_image(store, "a", "ours", seed="ours")
@@ -356,7 +357,7 @@ def test_i1_a_layout_is_made_in_order_under_its_lock() -> None:
     store = store_over(driver, commit=True)
     store.roots[0].protocol.driver.scan("")
     driver.calls.clear()
-    local_of(store.roots[0]).layouts.make("a", "sha256", None)
+    make_layout(local_of(store.roots[0]).context, "a", "sha256")
     steps = [(call.method, call.target or call.key) for call in driver.calls]
     locked = next(at for at, (method, _) in enumerate(steps) if method == "lock")
     made = steps.index(("mkdir", "a/blobs/sha256"))
@@ -371,5 +372,5 @@ def test_i3_a_half_made_layout_gets_its_index() -> None:
     memory = MemoryDriver()
     push_image(store_over(memory), "a", "v1")
     memory.unlink(keys.index("a"))
-    local_of(store_over(memory).roots[0]).layouts.make("a", "sha256", None)
+    make_layout(local_of(store_over(memory).roots[0]).context, "a", "sha256")
     assert json.loads(read(memory, keys.index("a"), 999))["manifests"] == []

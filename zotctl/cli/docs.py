@@ -55,7 +55,7 @@ MANUAL_FILES = [
     (
         "DIR/.zotctl/damaged/",
         "Damaged content that scrub or a push has found. It stays for inspection while any name leads to it, and for 7 "
-        "days after it was healed, until the next scrub. Without hard links it goes to quarantine/, and stays there "
+        "days after it was healed, until the next scrub. Without hard links it goes to damaged/moved/, and stays there "
         "until the operator removes it.",
     ),
     (

@@ -12,7 +12,7 @@
         trash/RUN/NAME/blobs/ALG/ENC  trashed, by run
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
         damaged/ALG/ENC/N             one more hard link of each damaged inode
-        quarantine/                   damaged files moved aside where links don't work
+        damaged/moved/                damaged files moved aside where links don't work
         leases/JOB  reserve  spare/  tmp/  history/  scrub/  clock
 
 The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories, and beside them:
@@ -52,7 +52,7 @@ UPLOADS = f"{HIDDEN}/uploads"
 POOL = f"{HIDDEN}/pool"
 TRASH = f"{HIDDEN}/trash"
 DAMAGED = f"{HIDDEN}/damaged"
-QUARANTINE = f"{HIDDEN}/quarantine"
+DAMAGED_MOVED = f"{DAMAGED}/moved"
 LEASES = f"{HIDDEN}/leases"
 TMP = f"{HIDDEN}/tmp"
 WRITE_TRIAL = f"{TMP}/trial"

@@ -46,7 +46,7 @@ from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import translate
 from zotctl.storage.local.history import past_in
-from zotctl.storage.local.index_file import LARGEST_INDEX
+from zotctl.storage.local.index_file import LARGEST_INDEX_BYTES
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
@@ -205,7 +205,7 @@ def _reason(context: LocalContext, name: str) -> str:
 def _set_aside(context: LocalContext, name: str, label: str) -> Index:
     """The index of a layout whose removal was cut short."""
     try:
-        return parse_index(read(context.driver, keys.index_temp(name, MOVED), LARGEST_INDEX))
+        return parse_index(read(context.driver, keys.index_temp(name, MOVED), LARGEST_INDEX_BYTES))
     except NotFound as error:
         raise LayoutInvalid(f"{label} is no image layout: {_reason(context, name)}") from error
 
@@ -376,7 +376,7 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callab
 
 def _require_same(layout: StoredLayout, key: str) -> None:
     """Of what was set aside, which no tool finds any more: a look before that could miss what is written meanwhile."""
-    now = parse_index(read(layout.driver, key, LARGEST_INDEX))
+    now = parse_index(read(layout.driver, key, LARGEST_INDEX_BYTES))
     if now.render() != layout.index.render():
         raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
 

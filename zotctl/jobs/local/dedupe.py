@@ -25,8 +25,6 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, same_file
-from zotctl.storage.local.heal import swap
-from zotctl.storage.local.naming import own_name
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
@@ -172,7 +170,7 @@ class _Dedupe:
     def _replace_pooled(self, root: Root, name: str, digest: Digest, mine: HeldFile) -> bool:
         """Offer this blob, which was hashed, in place of a copy that takes no more names."""
         try:
-            with own_name(local_of(root).context, keys.blob(name, digest), mine) as temp:
+            with local_of(root).context.own_name(keys.blob(name, digest), mine) as temp:
                 root.driver.rename(temp, keys.pool(digest))
         except (Changed, NotFound, CannotLink):
             return False
@@ -233,8 +231,8 @@ class _Dedupe:
             return mine.is_at(now)
 
         try:
-            with own_name(context, keys.pool(pair.digest), pooled) as temp:
-                if not swap(context, context.locks, pair.name, pair.digest, temp, still):
+            with context.own_name(keys.pool(pair.digest), pooled) as temp:
+                if not context.replace_blob(pair.name, pair.digest, temp, still, context.locks):
                     return _Result("moved")
         except CannotLink:
             # EMLINK: from here on the pool has the second inode.
@@ -405,7 +403,7 @@ class _Undo:
                 if not self._write(root, reader, temp, digest, mine.info):
                     self._tell(root, name, digest)
                     return False
-                done = swap(context, context.locks, name, digest, temp, mine.is_at)
+                done = context.replace_blob(name, digest, temp, mine.is_at, context.locks)
         except NotFound:
             return False
         finally:

@@ -13,6 +13,7 @@ from zotctl.storage.driver import Info
 from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index
+from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.protocol import Change, Transaction
@@ -66,7 +67,7 @@ def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) ->
         return
     if run.dry_run:
         return
-    local_of(root).layouts.make(folder.name, digest.algorithm, None)
+    make_layout(local_of(root).context, folder.name, digest.algorithm)
     local_of(root).trash.restore_from(folder.run, folder.name, digest)
     facts = _as_manifest(root, folder.name, digest)
     if facts is not None:

@@ -1,31 +1,125 @@
-"""LocalBlobs: find, open, publish, mount, delete by the steps of docs/design/local.md#reading and #upload."""
+"""Blobs: find, open, publish, mount by the steps of docs/design/local.md#reading and #upload; and the pool, where a
+push looks for a copy of what it brings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
+from typing import NamedTuple
 
-from zotctl.errors import CannotLink, Changed, Damaged, Exists, NotFound, PermissionRefused
+from zotctl.errors import CannotLink, Changed, Damaged, Exists, NoSpace, NotFound, PermissionRefused
 from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.damage import DamagedFiles
-from zotctl.storage.local.heal import Healing
-from zotctl.storage.local.layouts import LocalLayouts
-from zotctl.storage.local.naming import own_name
-from zotctl.storage.local.pool import Copy, Pool
+from zotctl.storage.local.damage import DamagedFiles, Healing
+from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
 
-HASH_BLOCK = 1 << 20
+HASH_BLOCK_BYTES = 1 << 20
+
+
+class Copy(Enum):
+    """What the pool has of one content."""
+
+    ABSENT = "absent"
+    GOOD = "good"
+    DAMAGED = "damaged"
+
+
+class PoolEntry(NamedTuple):
+    """What `Pool.look` has found."""
+
+    copy: Copy
+    held: HeldFile | None = None
+    """The file that was compared."""
+
+
+class Pool:
+    """One more hard link of each content, where a push finds the copy in O(1) (docs/design/local.md#deduplication).
+
+    It is a hint. The kernel's link count is the reference count, and a pool name with one link is used by no
+    repository. Safe between threads and processes.
+    """
+
+    def __init__(self, context: LocalContext, damaged: DamagedFiles) -> None:
+        self._context, self._damaged = context, damaged
+
+    @property
+    def used(self) -> bool:
+        return self._context.dedupe and self._context.driver.capabilities.links
+
+    @contextmanager
+    def look(self, digest: Digest, staged: str) -> Iterator[PoolEntry]:
+        """Is there a copy, with the very bytes that were just hashed? It is held as long as the block runs, and `link`
+        gives that file a name, whatever the pool's name leads to by then."""
+        with ExitStack() as stack:
+            try:
+                reader = stack.enter_context(self._context.driver.open(keys.pool(digest))) if self.used else None
+            except NotFound:
+                reader = None
+            if reader is None:
+                yield PoolEntry(Copy.ABSENT)
+                return
+            held = HeldFile(reader)
+            if not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged):
+                yield PoolEntry(Copy.GOOD, held)
+                return
+            self._context.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good
+            yield PoolEntry(Copy.DAMAGED, held)
+
+    def link(self, digest: Digest, found: PoolEntry, target: str, *, flush: bool) -> bool:
+        """Give the copy that was compared one more name; `flush`: when its bytes are on the device. False: the pool has
+        another by now, or none, or the copy has no link left to give. Raises Exists."""
+        if found.copy is not Copy.GOOD or found.held is None:
+            return False
+        try:
+            with self._context.own_name(keys.pool(digest), found.held) as name:
+                if flush:
+                    self._context.durable.flushed(name)
+                self._context.driver.link(name, target)
+        except (Changed, NotFound, CannotLink):
+            return False
+        return True
+
+    def offer(self, digest: Digest, staged: str, found: PoolEntry) -> None:
+        """Make our bytes the pool's, in place of a damaged copy or of one that takes no more links."""
+        if not self.used:
+            return
+        key = keys.pool(digest)
+        try:
+            if found.copy is Copy.ABSENT:
+                self._context.link_into(staged, key)
+                return
+            # The inode that was compared, and no other: another process may have put a good one in its place.
+            if found.copy is Copy.DAMAGED and found.held and not self._damaged.mark(digest, key, found.held):
+                return
+            temp = keys.tmp(self._context.clock.token())
+            self._context.driver.link(staged, temp)
+            try:
+                self._context.driver.rename(temp, key)
+            finally:
+                self._context.discard(temp)
+        except (Exists, CannotLink, NoSpace):
+            pass  # a hint that is missing costs a copy, nothing more
+
+    def release(self, digest: Digest) -> None:
+        """Drop the pool's name if no repository has one. No lock: a racing link finds it or uses its own."""
+        key = keys.pool(digest)
+        info = self._context.stat(key)
+        if info is not None and info.nlink == 1:
+            with suppress(NotFound):
+                self._context.driver.unlink(key)
 
 
 class LocalBlobs:
-    def __init__(
-        self, context: LocalContext, layouts: LocalLayouts, trash: Trash, pool: Pool, damaged: DamagedFiles
-    ) -> None:
-        self._context, self._layouts, self._trash, self._pool, self._damaged = context, layouts, trash, pool, damaged
+    """The blobs of one root. Safe between threads and processes."""
+
+    def __init__(self, context: LocalContext, trash: Trash, pool: Pool, damaged: DamagedFiles) -> None:
+        self._context, self._trash, self._pool, self._damaged = context, trash, pool, damaged
         self.healing = Healing(context, damaged)
 
     # -- reading: no lock, no write -------------------------------------------------------------
@@ -74,12 +168,12 @@ class LocalBlobs:
         if gathering is not None and (manifest or self._context.commit):
             return gathering.add(name, digest, staged)
         if self._context.stat(keys.layout(name)) is None:
-            self._layouts.make(name, digest.algorithm, held)
+            make_layout(self._context, name, digest.algorithm, held)
         flush = manifest or held is not None or self._context.commit
         while not (self._publish_once(name, digest, staged, flush) and self._flush_names(name, digest, staged)):
-            self._layouts.make(name, digest.algorithm, held)  # a collector may have removed an empty one
+            make_layout(self._context, name, digest.algorithm, held)  # a collector may have removed an empty one
         if held is None:
-            self.healing.pay()
+            self.healing.heal_waiting()
         return None
 
     def _flush_names(self, name: str, digest: Digest, staged: str) -> bool:
@@ -92,9 +186,6 @@ class LocalBlobs:
             self.flush(name, [digest])  # it was renamed into its place, and is in the trash, if anywhere
         return True
 
-    def _flush(self, blob: str) -> None:
-        self._context.durable.flushed(blob)
-
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         """See blobs of a repository to the device, bytes and names, also those of other processes, with `commit` and
         without.
@@ -105,14 +196,14 @@ class LocalBlobs:
         if not digests or self._context.durable.everything(len(digests)):
             return
         for digest in digests:
-            self._flush_found(name, digest)
+            self._flush_or_restore(name, digest)
         for algorithm in sorted({digest.algorithm for digest in digests}):
             self._context.durable.names(keys.blobs_of(name, algorithm))
 
-    def _flush_found(self, name: str, digest: Digest) -> None:
+    def _flush_or_restore(self, name: str, digest: Digest) -> None:
         while True:
             try:
-                self._flush(keys.blob(name, digest))
+                self._context.durable.flushed(keys.blob(name, digest))
             except NotFound:
                 if not self._trash.restore(name, digest, fresh=True):
                     raise
@@ -127,8 +218,8 @@ class LocalBlobs:
         """
         with self._context.driver.open(keys.blob(name, digest)) as reader:
             held, hasher = HeldFile(reader), new_hash(digest.algorithm)
-            for at in range(0, reader.size, HASH_BLOCK):
-                hasher.update(reader.read_at(at, HASH_BLOCK))
+            for at in range(0, reader.size, HASH_BLOCK_BYTES):
+                hasher.update(reader.read_at(at, HASH_BLOCK_BYTES))
             right = hasher.hexdigest() == digest.encoded
             if not right:
                 self._damaged.mark(digest, keys.blob(name, digest), held)
@@ -158,13 +249,13 @@ class LocalBlobs:
                 return True
             self._pool.offer(digest, staged, pooled)
             if pooled.copy is Copy.DAMAGED:
-                self.healing.owe(digest, staged)
+                self.healing.heal_later(digest, staged)
         return True
 
     def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info, flush: bool) -> bool:
         blob = keys.blob(name, digest)
         if not there.is_file:
-            self._damaged.set_aside(digest, blob, HeldFile.unopened(there))
+            self._damaged.move_aside(digest, blob, HeldFile.unopened(there))
             return False
         try:
             reader = self._context.driver.open(blob)
@@ -173,19 +264,15 @@ class LocalBlobs:
         with reader:
             held = HeldFile(reader)
             good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)
-            if good:
-                return self._keep(blob, held, flush)
-            self._context.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
-            return self._heal(name, digest, staged, held)
-
-    def _keep(self, blob: str, held: HeldFile, flush: bool) -> bool:
-        """False: the name leads elsewhere by now."""
-        try:
-            if flush:
-                self._flush(blob)
-        except NotFound:
-            return False
-        return held.is_at(self._context.stat(blob))
+            if not good:
+                self._context.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
+                return self._heal(name, digest, staged, held)
+            try:
+                if flush:
+                    self._context.durable.flushed(blob)
+            except NotFound:
+                return False
+            return held.is_at(self._context.stat(blob))  # else the name leads elsewhere by now
 
     def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
         """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
@@ -195,7 +282,7 @@ class LocalBlobs:
             return False
         with self._pool.look(digest, staged) as pooled:
             self._pool.offer(digest, staged, pooled)
-        self.healing.owe(digest, staged)
+        self.healing.heal_later(digest, staged)
         self._context.durable.replace(self._context.durable.flushed(staged), blob)
         return True
 
@@ -207,34 +294,28 @@ class LocalBlobs:
             with self.open(source, digest) as reader:
                 needed = (keys.layout(name), keys.blobs_of(name, digest.algorithm))
                 if any(self._context.stat(key) is None for key in needed):
-                    self._layouts.make(name, digest.algorithm, None)
-                self._link(keys.blob(source, digest), keys.blob(name, digest), HeldFile(reader))
+                    make_layout(self._context, name, digest.algorithm)
+                with self._context.own_name(keys.blob(source, digest), HeldFile(reader)) as own:
+                    if self._context.commit:
+                        self._context.durable.flushed(own)  # before it is seen
+                    self._context.driver.link(own, keys.blob(name, digest))
+            flushed = True
         except Exists:
-            return self._is_sound(name, digest) and self._keep_mounted(name, digest, flushed=False)
+            try:
+                self.find(name, digest)
+            except (NotFound, Damaged):
+                return False
+            flushed = False
         except (NotFound, Damaged, Changed, CannotLink, PermissionRefused):
             return False
-        return self._keep_mounted(name, digest, flushed=True)
+        return self._keep_mounted(name, digest, flushed=flushed)
 
     def _keep_mounted(self, name: str, digest: Digest, *, flushed: bool) -> bool:
         """[commit] `flushed`: its bytes are on the device. False: it was deleted meanwhile."""
         try:
             if not flushed and self._context.durable.waits:
-                self._flush(keys.blob(name, digest))
+                self._context.durable.flushed(keys.blob(name, digest))
             self._context.flush_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
             return self._trash.restore(name, digest, fresh=True) and self._keep_mounted(name, digest, flushed=flushed)
-        return True
-
-    def _link(self, source: str, target: str, held: HeldFile) -> None:
-        """The file that was looked at, flushed [commit] before it is seen."""
-        with own_name(self._context, source, held) as name:
-            if self._context.commit:
-                self._flush(name)
-            self._context.driver.link(name, target)
-
-    def _is_sound(self, name: str, digest: Digest) -> bool:
-        try:
-            self.find(name, digest)
-        except (NotFound, Damaged):
-            return False
         return True

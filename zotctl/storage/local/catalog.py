@@ -15,10 +15,9 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation
+from zotctl.storage.local.context import SETTLED_S
 from zotctl.storage.protocol import Passed, ignore
 
-SETTLED = 0.05
-"""Seconds after which a second change must have another time stamp."""
 CACHED_DIRECTORIES = 200_000
 
 
@@ -106,7 +105,7 @@ class LocalCatalog:
         if not info.is_dir:
             return None
         listing = self._scan(directory, info.generation)
-        if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED:
+        if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED_S:
             self._cache.put(directory, listing)
         return listing
 

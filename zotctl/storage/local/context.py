@@ -1,35 +1,41 @@
-"""What the parts of the local protocol share: one root's driver, clock, locks and options."""
+"""What the parts of the local protocol share: one root's driver, clock, locks and options, and the steps that several
+of them take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from zotctl.errors import Damaged, Exists, IoFailed, NoSpace, NotFound
+from zotctl.errors import Changed, Damaged, Exists, IoFailed, NoSpace, NotFound, PermissionRefused
+from zotctl.oci.digest import Digest, algorithms
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Info, Reader
-from zotctl.storage.file_identity import same_file
+from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.durable import Durable
-from zotctl.storage.local.owned import Owned
 from zotctl.storage.locks import Locks
 
 T = TypeVar("T")
 
-COMPARE_BLOCK = 1 << 20
-SETTLED = 0.05
-"""Seconds after which a second change must have another time stamp."""
+COMPARE_BLOCK_BYTES = 1 << 20
+SETTLED_S = 0.05
+"""After which a second change must have another time stamp."""
+
+log = logging.getLogger("zotctl.storage")
 
 
 def in_the_way(label: str, key: str) -> Damaged:
-    """Of a name of our own that leads to something else than we make there."""
+    """The error for a name of our own that leads to something else than we make there."""
     return Damaged(f"{label}/{key}: something that is not zotctl's is in the way; move it away, and it is made anew")
 
 
 @dataclass
 class LocalContext:
+    """Safe between threads, as its driver and locks are."""
+
     driver: Driver
     clock: Clock
     locks: Locks
@@ -40,11 +46,11 @@ class LocalContext:
     make_room: Callable[[], bool] = lambda: False
     """Give back what is kept for a full disk; False: nothing was."""
     durable: Durable = field(init=False)
-    owned: Owned = field(init=False)
+    _stores_below: set[str] = field(init=False, default_factory=set)
+    """Stores below this root that the log has told of."""
 
     def __post_init__(self) -> None:
         self.durable = Durable(self.driver, commit=self.commit)
-        self.owned = Owned(self.driver)
 
     def with_room(self, step: Callable[[], T]) -> T:
         """A step of what frees room: on a full disk once more, with what is kept for that. Raises NoSpace without."""
@@ -56,6 +62,7 @@ class LocalContext:
             return step()
 
     def stat(self, key: str) -> Info | None:
+        """None: there is none."""
         try:
             return self.driver.stat(key)
         except NotFound:
@@ -63,7 +70,7 @@ class LocalContext:
 
     def is_settled(self, info: Info) -> bool:
         """Would a change from now on have another time stamp? Within a tick of the kernel's clock it would not."""
-        return self.clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED
+        return self.clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED_S
 
     def discard(self, key: str) -> None:
         """Remove a name that may be gone already."""
@@ -121,8 +128,8 @@ class LocalContext:
                     return False
                 if same_file(one.info(), b.info()):
                     return True
-                steps = range(0, one.size, COMPARE_BLOCK)
-                return all(b.read_at(at, COMPARE_BLOCK) == _read(one, at) for at in steps)
+                steps = range(0, one.size, COMPARE_BLOCK_BYTES)
+                return all(b.read_at(at, COMPARE_BLOCK_BYTES) == _read(one, at) for at in steps)
         except NotFound:
             return False
 
@@ -131,10 +138,81 @@ class LocalContext:
         if self.durable.waits:
             self.durable.names(directory)
 
+    # -- which repositories are ours to write (docs/design/local.md#the-tree) ------------------------
+
+    def owns(self, name: str) -> bool:
+        """Not one that is a symbolic link or another mount, be it of the same file system, nor one whose blobs are:
+        that one is only read (I9, I14). Nor one in a store below this root: its servers take other locks.
+
+        For requests, jobs and reads alike. Looks afresh each time: a link, or a mount, may come and go.
+        """
+        parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
+        names = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        blobs = [keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in algorithms())]
+        return not any(
+            self._is_elsewhere(directory, here) or self._is_store(directory) for directory in names
+        ) and not any(self._is_elsewhere(directory, here) for directory in blobs)
+
+    def _is_elsewhere(self, directory: str, device: int) -> bool:
+        """What is not there, or may not be looked into, is not."""
+        info = self.stat(directory)
+        if info is None or info.is_file:
+            return False
+        if not info.is_dir or info.dev != device:
+            return True
+        try:
+            return self.driver.crosses_mount(directory)
+        except (NotFound, PermissionRefused):
+            return False
+
+    def _is_store(self, directory: str) -> bool:
+        if self.stat(f"{directory}/{keys.VERSION}") is None:
+            return False
+        if directory not in self._stores_below:
+            self._stores_below.add(directory)
+            log.warning(
+                f"{self.driver.label}/{directory} is a store of its own, so it is only read from here: name that one, "
+                f"or remove {directory}/{keys.HIDDEN} if nothing uses it any more"
+            )
+        return True
+
+    # -- a verified file gets a name (docs/design/local.md#is-it-the-same-file) ----------------------
+
+    @contextmanager
+    def own_name(self, key: str, held: HeldFile) -> Iterator[str]:
+        """One more name in `tmp` of a held file that `key` leads to, for as long as the block runs; only ours.
+
+        Between a look at a name and a call that uses it, another process may put something else there. What is linked
+        or renamed from this name is the file that was looked at: nothing can come between. Raises Changed if `key`
+        leads to another file by now or its bytes were changed, NotFound if it leads nowhere, CannotLink.
+        """
+        temp = keys.tmp(self.clock.token())
+        try:
+            with suppress(Exists):  # no other process has this name: a network told of an error, and yet it was done
+                self.driver.link(key, temp)
+            if not held.is_at(self.stat(temp)):
+                raise Changed(f"{key} leads to another file than the one that was looked at")
+            yield temp
+        finally:
+            self.discard(temp)
+
+    def replace_blob(self, name: str, digest: Digest, temp: str, still: Callable[[Info], bool], locks: Locks) -> bool:
+        """Give `temp` the name of a blob, if what has it is a file of which `still` says yes. LP: the rename.
+
+        Without that look under the lock a blob that was deleted meanwhile would be back (I7). False: nothing was done.
+        """
+        blob, new = keys.blob(name, digest), self.durable.flushed(temp)
+        with locks.hold(name):
+            now = self.stat(blob)
+            if now is None or not now.is_file or not still(now):
+                return False
+            self.durable.replace(new, blob)
+        return True
+
 
 def _read(reader: Reader, offset: int) -> bytes | None:
     """None: the device can't give it, so it is no copy to rely on."""
     try:
-        return reader.read_at(offset, COMPARE_BLOCK)
+        return reader.read_at(offset, COMPARE_BLOCK_BYTES)
     except IoFailed:
         return None

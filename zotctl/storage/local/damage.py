@@ -1,29 +1,36 @@
-"""Known damage: `damaged/ALG/ENC/N` is one more hard link of each damaged inode
-(docs/design/local.md#damage-and-healing).
+"""Known damage, and its healing in every repository that shares it (docs/design/local.md#damage-and-healing).
 
-The link keeps the inode number taken, so that a good file never inherits it, and the bytes for a look.
+`damaged/ALG/ENC/N` is one more hard link of each damaged inode. The link keeps the inode number taken, so that a good
+file never inherits it, and the bytes for a look.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 
-from zotctl.errors import CannotLink, Changed, NotEmpty, NotFound
+from zotctl.errors import CannotLink, Changed, NotEmpty, NotFound, StorageError
 from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.clock import is_ahead
 from zotctl.storage.driver import Generation, Info
-from zotctl.storage.file_identity import HeldFile, same_file
+from zotctl.storage.file_identity import HeldFile, file_number, same_file
+from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.naming import own_name
+from zotctl.storage.locks import Locks
+
+HEALING_LOCK_TIMEOUT_S = 1.0
+"""For the lock of a repository; what is left out heals with its own push, or the next scrub."""
 
 
 class DamagedFiles:
+    """The damaged inodes of one root. Safe between threads and processes."""
+
     def __init__(self, context: LocalContext) -> None:
         self._context = context
         self._nothing: Generation | None = None
-        """What `bad` was like when nothing was in it."""
+        """What `damaged` was like when nothing was in it."""
 
     def has(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
@@ -66,19 +73,19 @@ class DamagedFiles:
         if self.has(digest, damaged.info):
             return True
         try:
-            with own_name(self._context, key, damaged) as name:
+            with self._context.own_name(key, damaged) as name:
                 kept = f"{keys.damaged_links(digest)}/{self._context.clock.token()}"
                 self._context.with_room(lambda: self._context.link_into(name, kept))
         except CannotLink:
-            return self.set_aside(digest, key, damaged)
+            return self.move_aside(digest, key, damaged)
         except (Changed, NotFound):
             return False
         return True
 
-    def set_aside(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
+    def move_aside(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
         """No link to be had, or no file: it moves out of sight itself. Anything else, come in between, goes back."""
-        aside = f"{keys.QUARANTINE}/{digest.encoded}.{self._context.clock.token()}"
-        self._context.make_dirs(keys.QUARANTINE)
+        aside = f"{keys.DAMAGED_MOVED}/{digest.encoded}.{self._context.clock.token()}"
+        self._context.make_dirs(keys.DAMAGED_MOVED)
         if not damaged.is_at(self._context.stat(key)):
             return False
         self._context.driver.rename(key, aside)
@@ -96,7 +103,8 @@ class DamagedFiles:
         return bool(links)
 
     def sweep(self, digest: Digest, before_ns: int) -> int:
-        """Let go of damaged inodes that no other name leads to since before then. Returns the bytes freed."""
+        """Let go of damaged inodes that no other name leads to since before then (nanoseconds). Returns the bytes
+        freed."""
         freed = 0
         for key, info in list(self.kept(digest)):
             if info.nlink == 1 and is_ahead(info.ctime_ns / 1e9, now := self._context.clock.now()):
@@ -111,3 +119,75 @@ class DamagedFiles:
         with suppress(NotEmpty, NotFound):
             self._context.driver.rmdir(keys.damaged_links(digest))
             self._context.driver.rmdir(keys.parent(keys.damaged_links(digest)))
+
+
+class Healing:
+    """Gives good bytes to every repository of the root that has a damaged file. Safe between threads and processes.
+
+    A push heals its own repository; the others follow once it holds no lock: link to tmp, flush, lock, still the
+    damaged inode?, rename.
+    """
+
+    def __init__(self, context: LocalContext, damaged: DamagedFiles) -> None:
+        self._context, self._damaged = context, damaged
+        self._catalog = LocalCatalog(context.driver, context.clock)
+        self._locks = Locks(context.driver, context.clock, HEALING_LOCK_TIMEOUT_S)
+        self._locks.claims = context.locks.claims
+        self._waiting: deque[tuple[Digest, str]] = deque()
+        """Each with a name in `tmp` of the good bytes."""
+
+    def heal_later(self, digest: Digest, good: str) -> None:
+        """Have the other repositories healed by `heal_waiting`, when no lock is held. `good` gets a name of its own
+        for that, since what it is called now may lead elsewhere by then."""
+        temp = keys.tmp(self._context.clock.token())
+        with suppress(CannotLink):  # no links: nothing is shared, so no other repository has the damaged file
+            self._context.driver.link(good, temp)
+            self._waiting.append((digest, temp))
+
+    def heal_waiting(self) -> None:
+        """Never raises: the push that brought the good bytes is done."""
+        while self._waiting:
+            digest, temp = self._waiting.popleft()
+            with suppress(StorageError):
+                try:
+                    self.heal_all(digest, temp)
+                finally:
+                    self._context.discard(temp)
+
+    def heal_all(self, digest: Digest, good: str) -> list[str]:
+        """Give `good`, verified bytes under a name that is only the caller's, to every repository whose blob is a file
+        known to be damaged; their names."""
+        damaged = {file_number(info) for _, info in self._damaged.kept(digest)}  # held by their names in `damaged`
+        healed = []
+        for name in self._catalog.walk():
+            info = self._context.stat(keys.blob(name, digest))
+            if info is not None and file_number(info) in damaged and self._heal(name, digest, good):
+                healed.append(name)
+        return healed
+
+    def _heal(self, name: str, digest: Digest, good: str) -> bool:
+        """One name: the good file in place of a damaged one, if it still is that under the lock."""
+        temp = keys.tmp(self._context.clock.token())
+        try:
+            if not self._context.owns(name) or not self._another(good, temp):
+                return False
+            done = self._context.replace_blob(
+                name, digest, temp, lambda now: self._damaged.has(digest, now), self._locks
+            )
+            self._context.flush_names(keys.blobs_of(name, digest.algorithm))
+        except StorageError:
+            return False
+        finally:
+            self._context.discard(temp)
+        return done
+
+    def _another(self, good: str, temp: str) -> bool:
+        """One more name, or a copy where an inode can't have one. False: the copy is not the same."""
+        try:
+            self._context.driver.link(good, temp)
+        except CannotLink:
+            with self._context.driver.open(good) as reader:
+                with self._context.driver.create(temp) as writer:
+                    writer.copy(reader)
+                return self._context.same_bytes(reader, temp)
+        return True

@@ -6,9 +6,7 @@ Contract: `storage.driver.Driver`. Rules for file systems behind a network are i
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,8 +29,16 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
-from zotctl.storage.local.copying import copy_content, copy_labels, labels_of
-from zotctl.storage.local.swapping import swap
+from zotctl.storage.local.syscalls import (
+    copy_content,
+    copy_labels,
+    labels_of,
+    swap,
+    sync_filesystem,
+    try_lock,
+    unlock,
+    write_all,
+)
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: a FIFO among the blobs must not stop the registry. No effect on a file."""
@@ -45,7 +51,6 @@ _FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs",
 be "volatile"; behind a network each file is asked for."""
 _TICK = 0.05
 """Seconds; a file's time stamps come from a clock that moves in steps of some milliseconds."""
-_IOV_MAX = os.sysconf("SC_IOV_MAX")
 _MODE, _DIRECTORY_MODE = 0o666, 0o777
 
 _KINDS: dict[int, type[StorageError]] = {
@@ -137,55 +142,6 @@ def info_of(found: os.stat_result) -> Info:
     )  # fmt: skip
 
 
-def _flock(fd: int, kind: int, start: int, length: int) -> None:
-    """An OFD lock (fcntl(2), "Open file description locks"). Length 0: to the end of the file."""
-    # struct flock, native packing; l_pid must be 0. Not classic POSIX locks: any close would drop those.
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
-
-
-def _try_flock(fd: int, path: str, start: int, length: int) -> bool:
-    try:
-        _flock(fd, fcntl.F_WRLCK, start, length)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise translate(error, path, "lock") from error
-    return True
-
-
-def _unlock(fd: int, start: int, length: int) -> None:
-    # Closing is not enough while a child that is just being forked has the descriptor too.
-    with suppress(OSError):
-        _flock(fd, fcntl.F_UNLCK, start, length)
-
-
-def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
-    """One call takes at most IOV_MAX buffers and 2 GiB, and may take less."""
-    total = 0
-    for first in range(0, len(buffers), _IOV_MAX):
-        some: Sequence[Buffer] = buffers[first : first + _IOV_MAX]
-        left = sum(map(len, some))
-        total += left
-        while left:
-            written = os.writev(fd, some)
-            if not written:
-                raise OSError(errno.EIO, "the file takes no more bytes and gives no reason")
-            left -= written
-            if left:
-                some = _after(some, written)
-    return total
-
-
-def _after(buffers: Sequence[Buffer], count: int) -> list[Buffer]:
-    """What is left of the buffers behind the first `count` bytes."""
-    rest: list[Buffer] = []
-    for buffer in buffers:
-        if count < len(buffer):
-            rest.append(memoryview(buffer)[count:] if count else buffer)
-        count = max(0, count - len(buffer))
-    return rest
-
-
 def _tolerant(change: Callable[..., None], *arguments: Any) -> None:
     """Owner or mode, on a file system that has none, or for a user (or an NFS root) who may not change it."""
     try:
@@ -269,7 +225,7 @@ class LocalWriter:
     def write(self, buffers: Sequence[Buffer]) -> int:
         """Write all of them, in order. After an error any part may be there: truncate to what is known."""
         try:
-            return _write_all(self._fd, buffers)
+            return write_all(self._fd, buffers)
         except OSError as error:
             raise translate(error, self._path, "write") from error
 
@@ -277,7 +233,7 @@ class LocalWriter:
         fd = source.fileno()
         try:
             if fd is None:
-                _write_all(self._fd, [source.read_at(0, source.size)])
+                write_all(self._fd, [source.read_at(0, source.size)])
                 return False
             copy_labels(fd, self._fd)
             return copy_content(fd, self._fd, source.size)
@@ -312,7 +268,10 @@ class LocalWriter:
             raise translate(error, self._path, "dress") from error
 
     def try_lock(self) -> bool:
-        self._locked = self._locked or _try_flock(self._fd, self._path, 0, 0)
+        try:
+            self._locked = self._locked or try_lock(self._fd, 0, 0)
+        except OSError as error:
+            raise translate(error, self._path, "lock") from error
         return self._locked
 
     def close(self) -> None:
@@ -321,7 +280,7 @@ class LocalWriter:
         if fd < 0:
             return
         if self._locked:
-            _unlock(fd, 0, 0)
+            unlock(fd, 0, 0)
         try:
             os.close(fd)
         except OSError as error:
@@ -365,7 +324,7 @@ class LocalLock:
     def release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            _unlock(fd, self._byte, 1)
+            unlock(fd, self._byte, 1)
             with suppress(OSError):
                 os.close(fd)
 
@@ -386,13 +345,11 @@ class LocalCheckpoint:
         """When the last flush began, and how far the clock was then from one that is never set."""
 
     def sync(self) -> None:
-        import ctypes
-
         before = time.time(), _set_by()
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.syncfs(self._fd):
-            number = ctypes.get_errno()
-            raise translate(OSError(number, os.strerror(number)), self._path, "sync")
+        try:
+            sync_filesystem(self._fd)
+        except OSError as error:
+            raise translate(error, self._path, "sync") from error
         self._before = before
 
     def covers(self, info: Info) -> bool:
@@ -571,7 +528,9 @@ class LocalDriver:
         fd = self._open_or_create(path, _LOCK, "lock")
         taken = False
         try:
-            taken = _try_flock(fd, path, byte, 1)
+            taken = try_lock(fd, byte, 1)
+        except OSError as error:
+            raise translate(error, path, "lock") from error
         finally:
             if not taken:
                 os.close(fd)

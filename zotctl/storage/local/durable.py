@@ -13,22 +13,25 @@ it is reserved (`commit`), and where an index.json leads to it (I3).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from typing import NamedTuple
 
-from zotctl.errors import NotFound
+from zotctl.errors import CannotLink, NotFound
+from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Checkpoint, Driver, Generation, Info
 from zotctl.storage.file_identity import FileIdentity, file_number
 
-if TYPE_CHECKING:
-    from zotctl.storage.local.gathering import LocalGathering
-
-REMEMBERED = 100_000
-FEW = 8
-"""Files up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
+REMEMBERED_FILES = 100_000
+FEW_FILES = 8
+"""Up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
+GATHERED_BLOBS = 256
+"""That wait for one flush at the most."""
+GATHERED_FOR_S = 5.0
+"""The first one waits at the most, while others come: what lies in `tmp` for a minute may be swept."""
 
 
 class Flushed(NamedTuple):
@@ -49,7 +52,7 @@ class Durable:
         self._index: tuple[str, Generation] | None = None
         """The last one that was flushed by `index`, and its repository."""
         self._settled: Checkpoint | None = None
-        self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED)
+        self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED_FILES)
         """What is on the device: contents of files, as they were when that was known."""
         self._thread = threading.local()
 
@@ -149,8 +152,73 @@ class Durable:
 
     def everything(self, count: int) -> bool:
         """Flush all at once, where that is less than flushing `count` files. False: nothing was flushed."""
-        if count <= FEW or (checkpoint := self._driver.checkpoint()) is None:
+        if count <= FEW_FILES or (checkpoint := self._driver.checkpoint()) is None:
             return False
         with closing(checkpoint):
             checkpoint.sync()
         return True
+
+
+class _Waiting(NamedTuple):
+    name: str
+    digest: Digest
+    temp: str
+
+
+class LocalGathering:
+    """What one job publishes: one flush for many blobs, and no name before its bytes are on the device (I2).
+
+    Safe between threads. `close` drops what still waits.
+    """
+
+    def __init__(
+        self, durable: Durable, driver: Driver, clock: Clock, publish: Callable[[str, Digest, str], None]
+    ) -> None:
+        """`publish` flushes what is there already, since it need not be what was gathered."""
+        self._durable, self._driver, self._clock, self._publish = durable, driver, clock, publish
+        self._waiting: list[_Waiting] = []
+        self._since = 0.0
+        self._mutex = threading.RLock()
+
+    def here(self) -> AbstractContextManager[None]:
+        """In this thread, what is published waits for `flush`; so does what needs no flush, but for its own."""
+        return self._durable.postponing(self)
+
+    def add(self, name: str, digest: Digest, staged: str) -> None:
+        """Take verified bytes. The staged name may be left over, as after a publication."""
+        temp = keys.tmp(self._clock.token())
+        try:
+            self._driver.link(staged, temp)
+        except CannotLink:
+            self._driver.rename(staged, temp)
+        with self._mutex:
+            if not self._waiting:
+                self._since = self._clock.elapsed()
+            self._waiting.append(_Waiting(name, digest, temp))
+            if len(self._waiting) >= GATHERED_BLOBS or self._clock.elapsed() - self._since > GATHERED_FOR_S:
+                self.flush()
+
+    def flush(self) -> None:
+        """Flush the bytes, and then give them their names. Raises NotFound: a temporary file is gone."""
+        with self._mutex:
+            if not self._durable.everything(len(self._waiting)):
+                for one in self._waiting:
+                    self._durable.flushed(one.temp)
+            with self._durable.postponing():
+                for one in self._waiting:
+                    self._publish(one.name, one.digest, one.temp)
+            self.close()
+
+    def close(self) -> None:
+        """Drop what still waits."""
+        with self._mutex:
+            for one in self._waiting:
+                with suppress(NotFound):
+                    self._driver.unlink(one.temp)
+            self._waiting.clear()
+
+    def __enter__(self) -> LocalGathering:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

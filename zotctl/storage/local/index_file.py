@@ -1,4 +1,5 @@
-"""index.json on disk: replaced, never edited (I3), by the steps of docs/design/local.md#indexjson."""
+"""index.json on disk: replaced, never edited (I3), by the steps of docs/design/local.md#indexjson; and how the layout
+around it comes to be (I1)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from typing import NamedTuple
 
 from zotctl.errors import (
     CannotExchange,
+    CannotLink,
     Damaged,
+    Exists,
     LayoutInvalid,
     NoSpace,
     NotFound,
@@ -19,25 +22,25 @@ from zotctl.errors import (
     ZotctlError,
 )
 from zotctl.oci.digest import ALGORITHMS
-from zotctl.oci.layout import check_layout
+from zotctl.oci.layout import LAYOUT_BYTES, check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import Index, Row, empty_index, parse_index
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.layouts import LocalLayouts
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
 
-LARGEST_INDEX = 256 << 20
-LAYOUT_LIMIT = 4096
-PATIENCE = 2.0
-"""Seconds that a foreign tool gets to finish writing in place before we call it damage."""
-ATTEMPTS = 2
-LATE_WRITES = 1.0
-WATCHED = 64
+LARGEST_INDEX_BYTES = 256 << 20
+LARGEST_LAYOUT_BYTES = 4096
+FOREIGN_WRITE_TIMEOUT_S = 2.0
+"""For a foreign tool to finish writing in place, before we call it damage."""
+FOREIGN_WRITE_POLL_S = 0.02
+LOOKS_AT_SWAPPED = 2
+LATE_WRITES_WATCHED_S = 1.0
+WATCHED_FILES = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
 another."""
 CACHED_ROWS = 500_000
@@ -95,8 +98,10 @@ Begin = Callable[[Held], Transaction]
 
 
 class IndexFiles:
-    def __init__(self, context: LocalContext, layouts: LocalLayouts, reserve: Reserve) -> None:
-        self._context, self._layouts, self._reserve = context, layouts, reserve
+    """The index.json files of one root, and what is known of them. Safe between threads and processes."""
+
+    def __init__(self, context: LocalContext, reserve: Reserve) -> None:
+        self._context, self._reserve = context, reserve
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
@@ -135,7 +140,7 @@ class IndexFiles:
             except LayoutInvalid as error:
                 # skopeo and oras truncate and write: a file that was touched just now may be half a file.
                 age = self._context.clock.now() - info.mtime_ns / 1e9
-                if age > PATIENCE or self._context.clock.elapsed() > began + PATIENCE:
+                if age > FOREIGN_WRITE_TIMEOUT_S or self._context.clock.elapsed() > began + FOREIGN_WRITE_TIMEOUT_S:
                     if isinstance(error, _OtherFile):
                         raise
                     if info.generation != first:
@@ -143,14 +148,14 @@ class IndexFiles:
                         raise NotYetReadable(f"{what}; try again") from error
                     self._cache.put(name, _Known(info.generation, error))
                     raise
-            self._context.clock.sleep(0.02)
+            self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
     def _parse_once(self, name: str, reader: Reader, info: Info) -> Snapshot:
         known = self._cache.get(name)
         if known is not None and known.generation == info.generation:
             return known.get()
-        if info.size > LARGEST_INDEX:
-            raise LayoutInvalid(f"index.json has {info.size} bytes, more than {LARGEST_INDEX}")
+        if info.size > LARGEST_INDEX_BYTES:
+            raise LayoutInvalid(f"index.json has {info.size} bytes, more than {LARGEST_INDEX_BYTES}")
         self._check_layout(name)
         body = reader.read_at(0, info.size)
         index = parse_index(body, known.rows if known else None)
@@ -164,7 +169,7 @@ class IndexFiles:
         if not self._context.driver.stat(keys.layout(name)).is_file:
             raise _not_a_file(keys.layout(name))
         try:
-            check_layout(read(self._context.driver, keys.layout(name), LAYOUT_LIMIT))
+            check_layout(read(self._context.driver, keys.layout(name), LARGEST_LAYOUT_BYTES))
         except LayoutInvalid as error:
             raise _OtherFile(error.message) from error
         for directory in (keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in ALGORITHMS)):
@@ -223,9 +228,9 @@ class IndexFiles:
         if not draft.dirty:
             if self._context.stat(keys.blobs(held.name)) is not None:
                 # What the checks took back from the trash lies in a repository, or no collector would find it.
-                self._layouts.make(held.name, "sha256", held)
+                make_layout(self._context, held.name, "sha256", held)
             return outcomes
-        self._layouts.make(held.name, "sha256", held)
+        make_layout(self._context, held.name, "sha256", held)
         return None
 
     def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
@@ -283,7 +288,7 @@ class IndexFiles:
     def _look_at_old(self, name: str, temp: str, was: Info, before: Snapshot) -> None:
         """Is what has lost its name what was read? Written into it is found later (`late_writes`); another file is kept
         until its rows are here. Never raises: the commit is done. An error of a moment is no reason to leave it."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, LOOKS_AT_SWAPPED + 1):
             try:
                 with self._context.driver.open(temp) as reader:
                     is_known = same_file(reader.info(), was)  # which the caller holds
@@ -293,7 +298,7 @@ class IndexFiles:
                     self._came_out.setdefault(name, []).append(_CameOut(temp, before.index))
                 return
             except StorageError as error:
-                if attempt == ATTEMPTS:
+                if attempt == LOOKS_AT_SWAPPED:
                     log.warning(f"{temp} is left there, for gc to look at: {error.message}")
 
     def _take_in(self, held: Held, transaction: Begin) -> None:
@@ -315,14 +320,14 @@ class IndexFiles:
 
     def _foreign(self, reader: Reader) -> Index:
         """Raises LayoutInvalid when it stays half a file."""
-        until = self._context.clock.elapsed() + PATIENCE
+        until = self._context.clock.elapsed() + FOREIGN_WRITE_TIMEOUT_S
         while True:
             try:
-                return parse_index(reader.read_at(0, min(reader.info().size, LARGEST_INDEX)))
+                return parse_index(reader.read_at(0, min(reader.info().size, LARGEST_INDEX_BYTES)))
             except LayoutInvalid:
                 if self._context.clock.elapsed() > until:
                     raise
-            self._context.clock.sleep(0.02)
+            self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
     def owed(self, name: str) -> list[str]:
         """What a process that died has left: files of other programs whose rows were never taken over."""
@@ -336,7 +341,7 @@ class IndexFiles:
         if not info.is_file or info.mtime_ns in (swap.ours, swap.before):
             return False
         with suppress(NotFound, LayoutInvalid), self._context.driver.open(key) as reader:
-            parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX)))
+            parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX_BYTES)))
             return True
         return False
 
@@ -348,7 +353,7 @@ class IndexFiles:
                 with self._context.driver.open(key) as reader:
                     gone = removed_since(name, reader.info().ctime_ns / 1e9)
                     try:
-                        rows = list(parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX))).rows())
+                        rows = list(parse_index(reader.read_at(0, min(reader.size, LARGEST_INDEX_BYTES))).rows())
                     except LayoutInvalid:
                         continue  # another program has begun to write it since
                 wanted = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
@@ -374,8 +379,8 @@ class IndexFiles:
     def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
         """Keep the old inode open for a second; of too many, the oldest is looked at now, and let go."""
         with self._mutex:
-            self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES))
-            while len(self._old) > WATCHED:
+            self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES_WATCHED_S))
+            while len(self._old) > WATCHED_FILES:
                 oldest = self._old.pop(0)
                 _, rows = self._look(oldest)
                 self._late += [(oldest.name, rows)] if rows else []
@@ -409,7 +414,7 @@ class IndexFiles:
         except StorageError:
             return None, []
         if written is None:
-            return (old if now <= old.until + (PATIENCE if changed else 0) else None), []
+            return (old if now <= old.until + (FOREIGN_WRITE_TIMEOUT_S if changed else 0) else None), []
         rows = written.index.new_rows(old.known.index)  # what a tool only kept may have been deleted here since
         return (old._replace(known=written) if now <= old.until else None), rows
 
@@ -420,6 +425,45 @@ class IndexFiles:
         for one in old:
             one.reader.close()
         return bool(old)
+
+
+def make_layout(context: LocalContext, name: str, algorithm: str, held: Held | None = None) -> None:
+    """Make what is missing of a layout: directories first, then index.json, and `oci-layout` last (I1), for until that
+    is there no reader takes the directory for a layout. Under the lock, since a collector removes empty ones under it.
+    """
+    if held is None:
+        with context.locks.hold(name) as taken:
+            return make_layout(context, name, algorithm, taken)
+    context.make_dirs(keys.blobs_of(name, algorithm))
+    if context.stat(keys.layout(name)) is not None and context.stat(keys.index(name)) is not None:
+        return None
+    # [commit] At once, even where the flush of blobs is postponed: `oci-layout` comes after index.json.
+    if context.stat(keys.index(name)) is None:
+        _place(context, name, keys.index(name), empty_index().render())
+        if context.commit:
+            context.durable.names(name)
+    if context.stat(keys.layout(name)) is None:
+        _place(context, name, keys.layout(name), LAYOUT_BYTES)
+    if context.commit:
+        context.durable.names(name)
+    return None
+
+
+def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
+    """Over nothing: another tool may be making this layout just now, and its index.json has rows (I4)."""
+    driver, temp = context.driver, keys.index_temp(name, context.clock.token())
+    try:
+        with driver.create(temp) as writer:
+            writer.write([body])
+            writer.sync()
+        try:
+            driver.link(temp, key)
+        except CannotLink:
+            driver.rename(temp, key)
+        except Exists:
+            pass
+    finally:
+        context.discard(temp)
 
 
 class _OtherFile(LayoutInvalid):

@@ -1,28 +1,37 @@
-"""`Maintenance` on a file system."""
+"""`Maintenance` on a file system; and the lease of a job: a byte of a file, locked for as long as the process
+lives (docs/design/local.md#locks)."""
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from zotctl.errors import DigestInvalid, NotEmpty, NotFound
+from zotctl.errors import DigestInvalid, HeldElsewhere, NoSpace, NotEmpty, NotFound, StorageError
 from zotctl.oci.digest import Digest, digest_named, new_hash
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Info, Lock, read
 from zotctl.storage.file_identity import HeldFile, same_file
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.blobs import Copy, PoolEntry
+from zotctl.storage.local.context import LocalContext, in_the_way
 from zotctl.storage.local.damage import DamagedFiles
-from zotctl.storage.local.gathering import LocalGathering
-from zotctl.storage.local.lease import lease
-from zotctl.storage.local.pool import Copy, PoolEntry
+from zotctl.storage.local.durable import LocalGathering
+from zotctl.storage.locks import describe_holder, read_holder
 
 if TYPE_CHECKING:
     from zotctl.storage.local.protocol import LocalProtocol
 
 
+LEASES_BEYOND_BYTE = 1 << 62
+"""Bytes of the lock file that no repository has (`locks.lock_byte`)."""
+
+
 class LocalMaintenance:
+    """What jobs do to one root. Safe between threads and processes."""
+
     def __init__(self, protocol: LocalProtocol) -> None:
         self._protocol = protocol
 
@@ -97,7 +106,7 @@ class LocalMaintenance:
             if not self._damaged.has(digest, damaged.info) and self._context.stat(blob) is None:
                 protocol.blobs.publish(name, digest, staged)
                 return [name]
-            return protocol.blobs.healing.spread(digest, staged)
+            return protocol.blobs.healing.heal_all(digest, staged)
         finally:
             self._context.discard(staged)
 
@@ -119,7 +128,8 @@ class LocalMaintenance:
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> LocalGathering:
-        return LocalGathering(self._context, partial(self._protocol.blobs.publish, manifest=True))
+        publish = partial(self._protocol.blobs.publish, manifest=True)
+        return LocalGathering(self._context.durable, self._context.driver, self._context.clock, publish)
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         self._protocol.blobs.flush(name, digests)
@@ -177,5 +187,55 @@ class LocalMaintenance:
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         self._context.replace(key, parts)
 
-    def lease(self, job: str) -> AbstractContextManager[None]:
-        return lease(self._context, job)
+    # -- leases ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, job: str) -> Iterator[None]:
+        """Raises HeldElsewhere; Damaged where something else has the name of its file."""
+        label, holder = self._context.driver.label, keys.lease(f"{job}.holder")
+        if not self._context.driver.capabilities.locks:
+            raise HeldElsewhere(f"{label} has no file locks: {job} can't tell whether another process is writing")
+        lock = self._try_lease(job)
+        if lock is None:
+            who = ""
+            with suppress(StorageError):
+                who = read_holder(read(self._context.driver, holder, 4096))
+            raise HeldElsewhere(f"{job} is already running on {label}{who}")
+        try:
+            self._note_holder(holder)
+            yield
+        finally:
+            try:
+                with suppress(StorageError):  # the note is for people; the lock must go
+                    self._context.discard(holder)
+            finally:
+                lock.release()
+
+    def _try_lease(self, job: str) -> Lock | None:
+        """None: another run has it."""
+
+        def take() -> Lock | None:
+            self._context.make_dirs(keys.LEASES)
+            try:
+                return self._context.driver.lock(keys.lease(job), 0)
+            except NotFound:
+                if self._context.stat(key := keys.lease(job)) is None:
+                    raise
+                raise in_the_way(self._context.driver.label, key) from None
+
+        try:
+            return self._context.with_room(take)
+        except NoSpace:
+            # On a disk without an inode what frees one may need none: a byte of a file that is there. Who has a file
+            # of its own does not see that, which costs work and no data.
+            return self._context.driver.lock(keys.LOCK, LEASES_BEYOND_BYTE + zlib.crc32(job.encode()))
+
+    def _note_holder(self, key: str) -> None:
+        temp = keys.tmp(self._context.clock.token())
+        with suppress(StorageError):
+            try:
+                with self._context.driver.create(temp) as writer:
+                    writer.write([json.dumps(describe_holder(self._context.clock)).encode()])
+                self._context.driver.rename(temp, key)
+            finally:
+                self._context.discard(temp)  # a full disk is a reason to run gc: no rest of this may stay there

@@ -13,15 +13,13 @@ from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.index import Index, Row
-from zotctl.storage.local.blobs import LocalBlobs
+from zotctl.storage.local.blobs import LocalBlobs, Pool
 from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
-from zotctl.storage.local.layouts import LocalLayouts
 from zotctl.storage.local.maintenance import LocalMaintenance
-from zotctl.storage.local.pool import Pool
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUpload, LocalUploads
@@ -85,9 +83,8 @@ class LocalProtocol(StoreProtocol):
         self.pool = Pool(context, self.damaged)
         self.reserve = Reserve(context, min_free)
         context.make_room = self.reserve.release
-        self.layouts = LocalLayouts(context)
-        self.blobs = LocalBlobs(context, self.layouts, self.trash, self.pool, self.damaged)
-        self.indexes = IndexFiles(context, self.layouts, self.reserve)
+        self.blobs = LocalBlobs(context, self.trash, self.pool, self.damaged)
+        self.indexes = IndexFiles(context, self.reserve)
         self.uploads = LocalUploads(context, self.blobs, self.reserve)
         self.maintenance = LocalMaintenance(self)
 
@@ -117,7 +114,7 @@ class LocalProtocol(StoreProtocol):
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
-        return self.context.owned.has(name)
+        return self.context.owns(name)
 
     def on_conflict(self, told: Callable[[], None]) -> None:
         self.context.conflict = told
@@ -155,7 +152,7 @@ class LocalProtocol(StoreProtocol):
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)
-        self.blobs.healing.pay()
+        self.blobs.healing.heal_waiting()
         self.merge_late_writes(name)
         return outcomes
 

@@ -60,7 +60,7 @@ class Trash:
         """Into a repository that is ours only: a read of one that is a link, or on another mount, writes nothing
         there (I9), and what lies here of it is not there to a reader."""
         source, blob = keys.trashed(run, name, digest), keys.blob(name, digest)
-        if self._context.stat(source) is None or not self._context.owned.has(name):
+        if self._context.stat(source) is None or not self._context.owns(name):
             return False
         try:
             self._context.link_into(source, blob)
