@@ -22,8 +22,8 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket import index
+from zotctl.storage.bucket.context import Halted
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
-from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import bucket_of
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_root
-from zotctl.storage.bucket.objects.parallel import abreast
+from zotctl.storage.bucket.context import abreast
 
 
 @pytest.fixture

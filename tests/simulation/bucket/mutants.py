@@ -194,7 +194,7 @@ def _unknown_is_success(self: IndexObjects, name: str, before: Any, draft: Any, 
 
 def _conditional_is_repeated(self: Retrying, key: str, body: Any, **options: Any) -> str:
     """As botocore does by itself: our own success is then reported as somebody else's."""
-    return self._attempts.make(partial(self.inner.put, key, body, **options))
+    return self._writes.make(partial(self.inner.put, key, body, **options))
 
 
 # -- deletes by clients ---------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _only_check(self: BucketProtocol, name: str, check: Change) -> None:
 
 def _execute_and_forget(self: Retrying, presigned: PresignedDelete) -> None:
     """An attempt without an answer is over when another one has had an answer."""
-    self._attempts.make(partial(self.inner.execute, presigned))
+    self._writes.make(partial(self.inner.execute, presigned))
 
 
 OFF: dict[str, Off] = {

@@ -6,14 +6,14 @@ done and not answered (`never`), or not answered and done some time later (`late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.doubles.objects import MemoryObjectReader
 from tests.simulation.baton import SECOND
 from zotctl.errors import Expired, OutcomeUnknown, SlowDown, StorageError, Unavailable
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
+from zotctl.storage.bucket.objects.wrappers import WrappedObjects
 from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 WRITES = frozenset(("put", "delete", "execute", "copy", "complete_parts", "abort_parts"))
 """What changes what others see."""
+CHANGES = frozenset(("put", "delete", "copy", "complete_parts"))
+"""Of those, what is done to an object, and not to parts."""
 TIMEOUTS = (0, 0, 60)
 """Seconds: a reset comes at once, a time-out does not."""
 
 
-class Turns:
+class Turns(WrappedObjects):
     def __init__(self, process: Process) -> None:
-        self._process, self._machine = process, process.machine
-        self._inner, self.label = process.machine.memory, process.machine.memory.label
+        super().__init__(process.machine.memory)
+        self._process, self._machine, self._memory = process, process.machine, process.machine.memory
 
     # -- one request ----------------------------------------------------------------------------
 
@@ -53,7 +55,7 @@ class Turns:
         """And let the ghost see what has changed, and what the sender was about when it sent this."""
         if not changed:
             return call()
-        stored = self._inner.stored
+        stored = self._memory.stored
         before = [stored.get(key) for key in changed]
         done = call()
         self._machine.ghost.changed(self._process, op, changed, before)
@@ -82,82 +84,46 @@ class Turns:
         if method != "execute":
             return call
         presigned: PresignedDelete = call.args[0]  # type: ignore[attr-defined]
-        if self._inner.clock() > float(str(presigned.request)):
+        if self._memory.clock() > float(str(presigned.request)):
             raise Expired("signed too long ago")
 
         def delete() -> None:
             for key in presigned.keys:
-                self._inner.delete(key)
+                self._memory.delete(key)
 
         return delete
 
-    # -- reading --------------------------------------------------------------------------------
+    # -- which requests there are ---------------------------------------------------------------
 
-    def head(self, key: str) -> Object:
-        return self._make("head", key, partial(self._inner.head, key))
+    def _read(self, call: partial[Any]) -> Any:
+        name = call.func.__name__
+        return self._make(name, call.args[0], call) if name in ("head", "get", "open") else call()
 
-    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
-        return self._make("get", key, partial(self._inner.get, key, unless=unless))
-
-    def open(self, key: str) -> MemoryObjectReader:
-        return self._make("open", key, partial(self._inner.open, key))
+    def _write(self, call: partial[Any]) -> Any:
+        name, key = call.func.__name__, call.args[0]
+        if name == "copy":
+            key = call.args[1]
+        return self._make(name, key, call, *([key] if name in CHANGES else []))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
         """One page: no world here has a thousand keys."""
-        yield from self._make("list", prefix, partial(self._inner._page, prefix, after))
+        yield from self._make("list", prefix, partial(self._memory._page, prefix, after))
 
     def names(self, directory: str, *, after: str = "") -> Iterator[tuple[str, bool]]:
-        yield from self._make("names", directory, partial(self._inner.names, directory, after=after))
+        yield from self._make("names", directory, partial(self._memory.names, directory, after=after))
 
-    # -- writing --------------------------------------------------------------------------------
+    def put(self, key: str, body: Buffer, **how: Any) -> str:
+        """Of bytes that stay as they are, however late it comes."""
+        return super().put(key, bytes(body), **how)
 
-    def put(
-        self,
-        key: str,
-        body: Buffer,
-        *,
-        match: str = "",
-        absent: bool = False,
-        metadata: Mapping[str, str] | None = None,
-        sha256: str = "",
-    ) -> str:
-        sent = partial(self._inner.put, key, bytes(body), match=match, absent=absent, metadata=metadata, sha256=sha256)
-        return self._make("put", key, sent, key)
+    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
+        return super().put_part(key, upload, number, bytes(body))
 
     def adapt(self, *, checksum: str, conditions: bool) -> None:
         """Its store needs nothing else."""
 
-    def delete(self, key: str) -> None:
-        self._make("delete", key, partial(self._inner.delete, key), key)
-
-    def copy(self, source: str, target: str) -> Object:
-        return self._make("copy", target, partial(self._inner.copy, source, target), target)
-
-    def start_parts(self, key: str) -> str:
-        return self._make("start_parts", key, partial(self._inner.start_parts, key))
-
-    def put_part(self, key: str, upload: str, number: int, body: Buffer) -> str:
-        return self._make("put_part", key, partial(self._inner.put_part, key, upload, number, bytes(body)))
-
-    def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
-        return self._make("complete_parts", key, partial(self._inner.complete_parts, key, upload, list(etags)), key)
-
-    def abort_parts(self, key: str, upload: str) -> None:
-        self._make("abort_parts", key, partial(self._inner.abort_parts, key, upload))
-
-    # -- signed requests ------------------------------------------------------------------------
-
-    def presign_get(self, key: str, seconds: int) -> str:
-        return self._inner.presign_get(key, seconds)
-
-    def sign_deletes(self, keys: Sequence[str], seconds: int, **more: Any) -> PresignedDelete:
-        return self._inner.sign_deletes(keys, seconds, **more)
-
     def execute(self, presigned: PresignedDelete) -> None:
-        self._make("execute", " ".join(presigned.keys), partial(self._inner.execute, presigned), *presigned.keys)
-
-    def date(self) -> float:
-        return self._inner.date()
+        self._make("execute", " ".join(presigned.keys), partial(self._memory.execute, presigned), *presigned.keys)
 
     def close(self) -> None:
         pass

@@ -25,9 +25,9 @@ from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
+from zotctl.storage.bucket.context import Halted
 from zotctl.storage.bucket.history import FLUSHED_EVERY
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
-from zotctl.storage.bucket.objects.parallel import Halted
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.history import Timeline

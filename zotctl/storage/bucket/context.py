@@ -1,4 +1,5 @@
-"""What the parts of the protocol share: one bucket's objects, clock and options."""
+"""What the parts of the protocol share: one bucket's objects, clock and options, and the threads for requests that are
+made side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +13,6 @@ from typing import TypeVar
 from zotctl.errors import DigestInvalid, NotFound
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.parallel import abreast
 from zotctl.storage.bucket.objects.seam import Object, Objects
 from zotctl.storage.bucket.workers import DigestMarks, Mark, Turn, at_once
 from zotctl.storage.clock import Clock
@@ -99,3 +99,44 @@ class BucketContext:
         if self.threads is None or len(calls) < 2:
             return [call() for call in calls]
         return abreast(self.threads, THREADS, calls, self.halted)
+
+
+class Halted(Exception):
+    """No caller waits for this any more. It is no error of the registry, so code that passes over those does not pass
+    over this."""
+
+
+def abreast(
+    threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[], T]], halted: threading.Event | None = None
+) -> list[T]:
+    """Make all calls, at most `most` at once; the results in order.
+
+    The caller makes calls too, and waits for those only that a thread has begun: so a call may come here itself,
+    however few threads there are. After a failure no other call is begun; of several, the first in order is raised.
+    Nor is one after `halted`; Halted is raised then, if not all were made.
+    """
+    results: dict[int, T] = {}
+    failures: dict[int, BaseException] = {}
+    todo, mutex = iter(enumerate(calls)), threading.Lock()
+
+    def work() -> None:
+        while not (failures or (halted is not None and halted.is_set())):
+            with mutex:
+                at, call = next(todo, (-1, None))
+            if call is None:
+                return
+            try:
+                results[at] = call()
+            except BaseException as failure:
+                failures[at] = failure
+
+    helpers = [threads.submit(work) for _ in range(min(most, len(calls)) - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+    if failures:
+        raise failures[min(failures)]
+    if len(results) < len(calls):
+        raise Halted
+    return [results[at] for at in range(len(calls))]

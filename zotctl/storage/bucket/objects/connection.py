@@ -214,7 +214,7 @@ def _session(settings: BucketSettings) -> Any:
     variables = {
         "region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None),
         "ca_bundle": ("ca_bundle", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"], None, None),
-        ENDPOINT: ("", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], None, None),
+        ENDPOINT_VARIABLE: ("", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], None, None),
     }
     return Session(profile=settings.profile, session_vars=variables)
 
@@ -243,40 +243,42 @@ def _passes(error: Exception) -> bool:
 
 # -- where the bucket is --------------------------------------------------------------------------
 
-ENDPOINT = "zotctl_endpoint"
+ENDPOINT_VARIABLE = "zotctl_endpoint"
 """A name for botocore's session: the endpoint, as the environment names it."""
 
 
-class Place(NamedTuple):
+class BucketAddress(NamedTuple):
     """`url` of the bucket; a key follows after "/"."""
 
     url: str
     endpoint: str
 
 
-def locate(settings: BucketSettings, region: str, session: Any) -> Place:
+def locate(settings: BucketSettings, region: str, session: Any) -> BucketAddress:
     """Raises ValueError and BotoCoreError: there is no such endpoint."""
     return _below(settings, session) or _resolved(settings, region)
 
 
-def _below(settings: BucketSettings, session: Any) -> Place | None:
+def _below(settings: BucketSettings, session: Any) -> BucketAddress | None:
     """The bucket in the path of an endpoint that is named outright: botocore would load its model of S3 for no other
     answer, which takes 15 MB of memory in each process. None: a case for it."""
     ask = session.get_config_variable
-    endpoint = settings.endpoint or ("" if ask("ignore_configured_endpoint_urls") else ask(ENDPOINT)) or ""
+    endpoint = settings.endpoint or ("" if ask("ignore_configured_endpoint_urls") else ask(ENDPOINT_VARIABLE)) or ""
     special = settings.dual_stack or settings.accelerate or (ask("s3") or {}).keys() & WAYS
     if special or ask("use_dualstack_endpoint") or ask("use_fips_endpoint") or not _is_plain(endpoint):
         return None
     if settings.addressing != "path" and (settings.addressing != "auto" or _is_amazon(endpoint)):
         return None
-    return Place(_without_default_port(f"{endpoint.rstrip('/')}/{quote(settings.bucket, safe='-_.~')}"), endpoint)
+    return BucketAddress(
+        _without_default_port(f"{endpoint.rstrip('/')}/{quote(settings.bucket, safe='-_.~')}"), endpoint
+    )
 
 
 WAYS = {"use_accelerate_endpoint", "use_dualstack_endpoint", "use_arn_region"}
 _is_plain = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?)(:\d{1,5})?/?").fullmatch
 
 
-def _resolved(settings: BucketSettings, region: str) -> Place:
+def _resolved(settings: BucketSettings, region: str) -> BucketAddress:
     """By botocore's rules: partitions, dual stack, acceleration, services of a profile. Addressing is said outright:
     of "auto", botocore makes URLs of a region that may not be the bucket's."""
     session = _session(settings)
@@ -286,7 +288,7 @@ def _resolved(settings: BucketSettings, region: str) -> Place:
     if settings.addressing == "auto" and _is_amazon(endpoint) and _is_label(settings.bucket):
         client = _client(session, settings, region, "virtual")
     url = str(client.generate_presigned_url("get_object", {"Bucket": settings.bucket, "Key": "x"}))
-    return Place(_without_default_port(url.partition("?")[0].removesuffix("/x")), endpoint)
+    return BucketAddress(_without_default_port(url.partition("?")[0].removesuffix("/x")), endpoint)
 
 
 def _client(session: Any, settings: BucketSettings, region: str, addressing: str) -> Any:
