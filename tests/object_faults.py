@@ -23,8 +23,8 @@ PIECES = ("read_at", "read_into")
 
 SLOW, AWAY, LOST, NEVER, HALF = "slow down", "away", "lost reply", "never arrived", "half arrived"
 FAULTS = (SLOW, AWAY, LOST, NEVER)
-"""A refusal; no connection; done, but nobody heard; not done, and nobody heard. HALF is for puts: half of the body was
-kept, and nobody heard."""
+"""A refusal; no connection; done, and not answered; not done, and not answered. HALF is for puts: half of the body was
+kept, and not answered."""
 
 
 class Made(NamedTuple):

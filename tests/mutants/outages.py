@@ -99,11 +99,11 @@ MUTANTS = [
     ),
     _outage(
         "hang-of-one-object",
-        "one object that can't be had keeps nobody from the others",
+        "one object that can't be had does not delay the others",
         "storage/bucket/objects/retry.py",
         "        try:\n            self._probe()\n        except Unavailable as error:\n",
         '        try:\n            raise Unavailable("away")\n        except Unavailable as error:\n',
-        RETRYING + "test_one_object_that_can_not_be_had_keeps_nobody_from_the_others",
+        RETRYING + "test_one_object_that_can_not_be_had_does_not_delay_the_others",
     ),
     _outage(
         "reads-hide-lost-writes",

@@ -439,7 +439,7 @@ def test_a_directory_that_comes_and_goes_is_no_failure(bucket: Bucket) -> None: 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_request_in_ten_fails_and_nobody_hears_of_it(bucket: Bucket, proxy: Proxy, seed: int) -> None:  # noqa: F811
+def test_one_request_in_ten_fails_and_no_caller_sees_it(bucket: Bucket, proxy: Proxy, seed: int) -> None:  # noqa: F811
     objects = Retrying(bucket.client(endpoint=proxy.endpoint))
     proxy.choose = one_in(10, seed, FAULTS)
     for number in range(25):
@@ -511,7 +511,7 @@ def test_no_room_is_told(mounts: Mounts) -> None:  # noqa: F811
             server.close()
 
 
-def test_a_certificate_that_nobody_signed(tmp_path: Path, own_server: Server) -> None:  # noqa: F811
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, own_server: Server) -> None:  # noqa: F811
     pair = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert"), "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1"]
     command = [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", *pair, *names]

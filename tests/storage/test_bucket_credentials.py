@@ -50,6 +50,18 @@ def giver() -> Iterator[list[tuple[int, str]]]:
     server.server_close()
 
 
+def test_a_token_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing was asked of the bucket, and the next attempt may find it."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(Unavailable, match="no credentials for http://127") as told:
+        Client(BucketSettings("bucket", "", "http://127.0.0.1:9", "us-east-1")).put("x", b"y")
+    assert type(told.value) is Unavailable
+
+
 @pytest.mark.parametrize(
     ("answer", "meaning"),
     [

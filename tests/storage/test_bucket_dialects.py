@@ -333,7 +333,7 @@ def test_a_region_that_is_told_in_words_alone(dialect: Dialect) -> None:
     assert len(dialect.asked) == 3
 
 
-def test_a_wrong_region_that_nobody_corrects(dialect: Dialect) -> None:
+def test_a_wrong_region_that_is_not_corrected(dialect: Dialect) -> None:
     said = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting 'garage'</Message></Error>"
     dialect.answer = lambda _: (400, {}, said)
     with pytest.raises(RequestRefused, match=r"not in the region 'us-east-1'.*expecting 'garage'.*AWS_REGION"):

@@ -36,7 +36,7 @@ PART = 5 << 20
 
 
 class TestOneRequestInTenFails(ObjectsSuite):
-    """The whole suite: nobody hears of it."""
+    """The whole suite: no caller sees it."""
 
     many = 200
 
@@ -282,7 +282,7 @@ def test_one_of_many_looks_whether_a_store_that_hangs_is_back() -> None:
     assert inner.asked == 1
 
 
-def test_one_object_that_can_not_be_had_keeps_nobody_from_the_others() -> None:
+def test_one_object_that_can_not_be_had_does_not_delay_the_others() -> None:
     memory, clock = MemoryObjects(), StillClock()
     memory.put("other", b"")
     objects = Retrying(FaultyObjects(memory, lambda _, key: AWAY if key == "file" else ""), clock)

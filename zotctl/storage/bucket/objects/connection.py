@@ -131,11 +131,11 @@ class BucketConnection:
     # -- who we are -----------------------------------------------------------------------------
 
     def identity(self) -> Identity:
-        """Renewed by botocore where it is one that expires. PermissionRefused: there is none. Unavailable: whoever
-        gives it is away; nothing was asked of the bucket."""
+        """Renewed by botocore where it is one that expires. PermissionRefused: there is none. Unavailable: the service
+        that gives it is away. In both cases nothing was asked of the bucket."""
         try:
             found = self._who.current()
-        except (boto.BotoCoreError, boto.ClientError) as error:
+        except (boto.BotoCoreError, boto.ClientError, OSError) as error:
             raise self._unidentified(f" ({error})", error) from error
         if found is None:
             raise self._unidentified("")
@@ -143,7 +143,7 @@ class BucketConnection:
 
     def _unidentified(self, reason: str, error: Exception | None = None) -> StorageError:
         text = f"{self._settings.label}: no credentials for {self.endpoint}{reason}"
-        if error is None or isinstance(error, NO_IDENTITY) or not _passes(error):
+        if error is None or isinstance(error, NO_IDENTITY) or not _is_passing(error):
             return PermissionRefused(f"{text}; {WAY_OUT}")
         return Unavailable(text)
 
@@ -180,7 +180,7 @@ class _Chain:
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
         self._settings, self._clock, self._lock = settings, clock, threading.Lock()
-        self.session, self.name = _session(settings), "nobody (no credentials)"
+        self.session, self.name = _session(settings), "no identity"
         if settings.access_key:
             self.session.set_credentials(settings.access_key, settings.secret_key or "", settings.session_token)
         self._files, self._looked = _states(self.session), clock.elapsed()
@@ -231,9 +231,9 @@ def _states(session: Any) -> list[tuple[int, int, int] | None]:
     return found
 
 
-def _passes(error: Exception) -> bool:
-    """May it be another time that credentials are given? What botocore raises without an answer is so, but for a
-    certificate that is not trusted."""
+def _is_passing(error: Exception) -> bool:
+    """May credentials be given another time? Yes where there was no answer, but for a certificate that is not
+    trusted, and where the service was overloaded."""
     if not isinstance(error, boto.ClientError):
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
     said = error.response
