@@ -18,7 +18,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.jobs.check import scrub as scrubbing
 from zotctl.jobs.check import scrub_state
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
-from zotctl.jobs.check.scrub_state import FINDINGS, STATE, Checked
+from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
@@ -107,7 +107,7 @@ def test_without_resume_everything_is_read(store: Store, clock: Hand) -> None:
 @pytest.mark.parametrize("body", [b"", b"nonsense", b'{"format": 1}\n', b'{"format": 2, "inodes": 0}\n', b"\x00" * 50])
 def test_lost_state_means_unchecked(store: Store, body: bytes) -> None:
     run_scrub(store, resume=True, workers=1)
-    for key in (STATE, FINDINGS):
+    for key in (keys.SCRUB_STATE, keys.SCRUB_FINDINGS):
         store.roots[0].protocol.context.discard(key)
         with store.roots[0].driver.create(key) as writer:
             writer.write([body])
@@ -117,16 +117,16 @@ def test_lost_state_means_unchecked(store: Store, body: bytes) -> None:
 
 def test_the_state_forgets_what_is_gone(store: Store) -> None:
     run_scrub(store, resume=True, workers=1)
-    size = store.roots[0].driver.stat(STATE).size
+    size = store.roots[0].driver.stat(keys.SCRUB_STATE).size
     repository = store.repository_for_push("repo0")
     for number in range(200):
         push_blob(repository, f"stray {number}".encode())
     run_scrub(store, resume=True, workers=1)
-    assert store.roots[0].driver.stat(STATE).size > size + 200 * 12 - 100
+    assert store.roots[0].driver.stat(keys.SCRUB_STATE).size > size + 200 * 12 - 100
     for number in range(200):
         repository.delete_blob(digest_of(f"stray {number}".encode()))
     run_scrub(store, resume=True, workers=1)
-    assert store.roots[0].driver.stat(STATE).size <= size + 50
+    assert store.roots[0].driver.stat(keys.SCRUB_STATE).size <= size + 50
 
 
 def test_the_state_is_bounded_and_survives(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_the_state_is_bounded_and_survives(clock: Hand, monkeypatch: pytest.Monk
     known = [n for n in range(1500) if again.when(f"sha256:{n}", Info(n, 0, 0, 0, 1, 0, 0, 0, 0))]
     assert len(known) in (999, 1000)
     assert min(known) >= 500, "the oldest go"
-    assert root.driver.stat(STATE).size < 13_000
+    assert root.driver.stat(keys.SCRUB_STATE).size < 13_000
 
 
 # -- rolling ------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.test_scrub_rounds import DAY, Hand
 from tests.stores import store_over
 from zotctl.jobs.check import scrub_state
-from zotctl.jobs.check.scrub_state import FINDINGS, SETTLING, STATE, Checked, FirstSeen
+from zotctl.jobs.check.scrub_state import SETTLING, Checked, FirstSeen
+from zotctl.storage import keys
 from zotctl.storage.driver import Info, read
 from zotctl.storage.root import Root
 
@@ -109,8 +110,8 @@ def test_a_clock_that_is_slow_by_a_moment_takes_nothing_away(root: Root, clock: 
 
 def test_a_part_of_the_state_is_none(root: Root, clock: Hand) -> None:
     noted(root, clock).save()
-    body = read(root.driver, STATE, 1 << 20)
-    root.maintenance.write(STATE, [body[:-8]])
+    body = read(root.driver, keys.SCRUB_STATE, 1 << 20)
+    root.maintenance.write(keys.SCRUB_STATE, [body[:-8]])
     state = Checked(root, clock)
     assert (state.began, state.repositories, state.when("late", info(2))) == (0, {}, 0)
 
@@ -118,11 +119,11 @@ def test_a_part_of_the_state_is_none(root: Root, clock: Hand) -> None:
 def test_one_that_is_noted_again_is_there_once(root: Root, clock: Hand) -> None:
     state = noted(root, clock)
     state.save()
-    size = root.driver.stat(STATE).size
+    size = root.driver.stat(keys.SCRUB_STATE).size
     clock.at += 5
     state.note("late", info(2))
     state.save()
-    assert root.driver.stat(STATE).size == size
+    assert root.driver.stat(keys.SCRUB_STATE).size == size
     assert Checked(root, clock).when("late", info(2)) == int(clock.at)
 
 
@@ -137,5 +138,5 @@ def test_when_a_finding_was_first_seen_goes_with_its_repository(root: Root, cloc
     assert seen.of("a", "sha256:1", "missing_blob", "") == first
     seen.gone_through("a")
     seen.save()
-    known = json.loads(read(root.driver, FINDINGS, 1 << 20))
+    known = json.loads(read(root.driver, keys.SCRUB_FINDINGS, 1 << 20))
     assert sorted(json.loads(key)[:2] for key in known) == [["a", "sha256:1"], ["b", "sha256:1"]]

@@ -205,8 +205,8 @@ MUTANTS = [
         "I11",
         "an intent whose collector has died ends",
         "storage/bucket/intents.py",
-        'objects.list(f"{keys.INTENTS}/") if s.is_younger(INTENT_LIFETIME_S)]',
-        'objects.list(f"{keys.INTENTS}/")]',
+        "objects.list(keys.below(keys.INTENTS)) if s.is_younger(INTENT_LIFETIME_S)]",
+        "objects.list(keys.below(keys.INTENTS))]",
         RESERVATIONS + "test_a_intent_counts_until_its_deletes_are_dead",
     ),
     Mutant(

@@ -156,7 +156,7 @@ MUTANTS = [
         "I10",
         "inodes are given back with the bytes",
         "storage/local/reserve.py",
-        'held = [f"{keys.SPARE}/{entry.name}" for entry in self._spare()]',
+        "held = [keys.spare(entry.name) for entry in self._spare()]",
         "held = list[str]()",
         RESERVE + "test_it_is_given_back_whole_and_made_anew",
     ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
-from threading import Lock
 from urllib.parse import quote
 
 from zotctl.errors import PageInvalid
 from zotctl.http.request import Request
+from zotctl.storage.cache import Lru
 
 CACHED_BYTES = 16 << 20
 _OVERHEAD = 1000
@@ -16,33 +15,24 @@ _MOST_DIGITS = 18
 
 
 class Pages:
-    """Rendered answers, each good for one generation of its repository; the oldest go first. Thread-safe."""
+    """Rendered answers, each good for one generation of its repository; what was used last stays. Thread-safe."""
 
-    def __init__(self, limit: int = CACHED_BYTES) -> None:
-        self._limit, self._size, self._lock = limit, 0, Lock()
-        self._kept: OrderedDict[Hashable, tuple[Hashable, bytes]] = OrderedDict()
+    def __init__(self, limit_bytes: int = CACHED_BYTES) -> None:
+        self._limit = limit_bytes
+        self._kept: Lru[Hashable, tuple[Hashable, bytes]] = Lru(limit_bytes)
 
     def get(self, key: Hashable, generation: Hashable) -> bytes | None:
         """The bytes kept under `key`, if they are of this generation."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is None or found[0] != generation:
-                return None
-            self._kept.move_to_end(key)
-            return found[1]
+        found = self._kept.get(key)
+        return found[1] if found is not None and found[0] == generation else None
 
     def put(self, key: Hashable, generation: Hashable, body: bytes) -> None:
         """Keep `body` in place of what was under `key`."""
-        with self._lock:
-            self._drop(key)
-            self._kept[key] = (generation, body)
-            self._size += len(body) + _OVERHEAD
-            while self._size > self._limit:
-                self._drop(next(iter(self._kept)))
-
-    def _drop(self, key: Hashable) -> None:
-        if (old := self._kept.pop(key, None)) is not None:
-            self._size -= len(old[1]) + _OVERHEAD
+        weight = len(body) + _OVERHEAD
+        if weight > self._limit:
+            self._kept.drop(key)
+        else:
+            self._kept.put(key, (generation, body), weight)
 
 
 def page_size(request: Request) -> int | None:

@@ -90,7 +90,7 @@ def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
         files = [entry.name for entry in root.driver.scan(keys.UPLOADS)]
     for file in files:
         upload_id, _, owner = file.partition(".")
-        info = root.stat(key := f"{keys.UPLOADS}/{file}")
+        info = root.stat(key := keys.upload_file(file))
         with suppress(ValueError):
             if info is not None:
                 started, moved = parse_upload_id(upload_id).started, ages.written(key, info)

@@ -53,6 +53,10 @@ GRAPHS_KEPT = 512
 """Repositories whose manifests are kept parsed."""
 REFERENCES_KEPT = 200_000
 """In the manifests that are kept parsed, where all repositories are looked into one after the other: some 100 MB."""
+SIZES_KEPT = 100_000
+"""Blobs of each repository whose size is known by a hash, or by a manifest that was served."""
+UNSAID_KEPT = 10_000
+
 LEAST_WEIGHT = REFERENCES_KEPT // GRAPHS_KEPT
 
 _NO_SIZES: set[int] = set()
@@ -311,9 +315,9 @@ class RepositoryGraph:
         self._rows: dict[str, tuple[int, ...]] = {}
         self._states: dict[str, Generation | None] = {}
         """Of the files that could not be read; None: there was none."""
-        self._verified: dict[str, int] = {}
-        self._told: dict[str, set[int]] = {}
-        self.unsaid: Lru[str, float] = Lru(10_000)
+        self._verified: Lru[str, int] = Lru(SIZES_KEPT)
+        self._told: Lru[str, set[int]] = Lru(SIZES_KEPT)
+        self.unsaid: Lru[str, float] = Lru(UNSAID_KEPT)
         """When no manifest told how long a blob is, by `clock.elapsed`."""
         self._read_stored = reader_of(protocol, name)
         self._each = protocol.each if protocol.index_costs_request else None
@@ -416,9 +420,7 @@ class RepositoryGraph:
 
     def verified(self, digest: str, size: int) -> None:
         """These bytes were hashed here: that is their size, whatever a manifest says."""
-        if len(self._verified) > 100_000:
-            self._verified.clear()
-        self._verified[digest] = size
+        self._verified.put(digest, size)
 
     def is_verified(self, digest: str, size: int) -> bool:
         """Were bytes of this length hashed here, and right?"""
@@ -433,14 +435,13 @@ class RepositoryGraph:
 
     def told(self, digest: Digest, body: bytes) -> None:
         """A manifest was served: it says how long its blobs are, before all of the others are read."""
-        if digest in self._graph.facts or digest in self._told:
+        if digest in self._graph.facts or self._told.get(digest) is not None:
             return
-        if len(self._told) > 100_000:
-            self._told.clear()
-        self._told[digest] = {len(body)}
+        self._told.put(digest, {len(body)})
         facts = understand(Content(len(body), body), digest).facts
         for reference in facts.references if facts else ():
-            self._told.setdefault(reference.digest, set()).add(reference.size)
+            sizes = self._told.get(reference.digest) or set()
+            self._told.put(reference.digest, sizes | {reference.size})
 
     def unread(self, index: Index) -> int:
         """How many rows of this index were never read."""

@@ -59,6 +59,10 @@ WRITE_TRIAL = f"{TMP}/trial"
 """Of a bucket: is any write answered? It is never read."""
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
+SCRUB_STATE = f"{SCRUB}/state"
+"""What was hashed when."""
+SCRUB_FINDINGS = f"{SCRUB}/findings.json"
+"""Since when each finding is known."""
 RESERVE = f"{HIDDEN}/reserve"
 SPARE = f"{HIDDEN}/spare"
 """Empty files, for the inodes that they take."""
@@ -93,11 +97,28 @@ def parent(key: str) -> str:
     return key.rpartition("/")[0]
 
 
+def within(directory: str, key: str) -> str:
+    """A key below `directory`, which may be "", the root."""
+    return f"{directory}/{key}" if directory else key
+
+
+def below(directory: str) -> str:
+    """The prefix of all keys below a directory, for a list of a bucket."""
+    return f"{directory}/"
+
+
+def repository_of(key: str) -> str:
+    """The repository of a blob, by the key of the blob or of what lies there; "" for any other key."""
+    return key.rpartition("/blobs/")[0]
+
+
 def index(name: str) -> str:
+    """The index.json of a repository."""
     return f"{name}/index.json"
 
 
 def index_temp(name: str, token: str) -> str:
+    """What becomes the index.json: beside it, so that a rename needs no other directory."""
     return f"{name}/{INDEX_TEMP_PREFIX}{token}"
 
 
@@ -111,45 +132,75 @@ class Swap(NamedTuple):
     before: int
 
     def key(self, name: str) -> str:
+        """Of the file in the repository `name`."""
         return index_temp(name, f"{self.token}-{self.ours:x}-{self.before:x}")
 
 
 def parse_swap(file: str) -> Swap | None:
-    """None: no name of that kind."""
+    """What the name of a file says; None: no name of that kind."""
     found = _swap(file)
     return Swap(found[1], int(found[2], 16), int(found[3], 16)) if found else None
 
 
 def layout(name: str) -> str:
+    """The oci-layout of a repository."""
     return f"{name}/{LAYOUT_FILE}"
 
 
 def blobs(name: str) -> str:
+    """The directory of all blobs of a repository."""
     return f"{name}/blobs"
 
 
 def blobs_of(name: str, algorithm: str) -> str:
+    """The directory of its blobs with digests of one algorithm."""
     return f"{name}/blobs/{algorithm}"
 
 
 def blob(name: str, digest: Digest) -> str:
+    """A blob or manifest of a repository."""
     return f"{name}/blobs/{digest.algorithm}/{digest.encoded}"
 
 
+def blob_in_layout(digest: Digest) -> str:
+    """The path of a blob within its layout."""
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def pool_of(algorithm: str, first: str = "") -> str:
+    """The directory of an algorithm in the pool, or of those contents there whose digests begin with `first`, two
+    digits."""
+    return f"{POOL}/{algorithm}/{first}" if first else f"{POOL}/{algorithm}"
+
+
 def pool(digest: Digest) -> str:
+    """The one more link of a content."""
     encoded = digest.encoded
     return f"{POOL}/{digest.algorithm}/{encoded[:2]}/{encoded}"
 
 
 def trash_run(run: str) -> str:
+    """The folder of one run in the trash."""
     return f"{TRASH}/{run}"
 
 
 def trashed(run: str, name: str, digest: Digest) -> str:
+    """A blob of a repository in the trash."""
     return f"{TRASH}/{run}/{blob(name, digest)}"
 
 
+def damaged_of(algorithm: str) -> str:
+    """The directory of all damaged content with digests of one algorithm."""
+    return f"{DAMAGED}/{algorithm}"
+
+
+def moved_aside(digest: Digest, token: str) -> str:
+    """A damaged file that was moved away from its name, where links don't work."""
+    return f"{DAMAGED_MOVED}/{digest.encoded}.{token}"
+
+
 def damaged_links(digest: Digest) -> str:
+    """The directory of the links to damaged files that should have this digest."""
     return f"{DAMAGED}/{digest.algorithm}/{digest.encoded}"
 
 
@@ -159,11 +210,18 @@ def name_key(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+def upload_file(file: str) -> str:
+    """The key of a file that a list of `UPLOADS` told."""
+    return f"{UPLOADS}/{file}"
+
+
 def upload(name: str, upload_id: str) -> str:
+    """The bytes of a resumable upload on a directory."""
     return f"{UPLOADS}/{upload_id}.{name_key(name)}"
 
 
 def history(name: str) -> str:
+    """The history of a repository: a file, or on a bucket a prefix."""
     return f"{HISTORY}/{name_key(name)}"
 
 
@@ -194,11 +252,12 @@ def reservations(digest: Digest) -> str:
 
 
 def reservation(digest: Digest, name: str) -> str:
+    """Says that a repository may use a blob."""
     return f"{reservations(digest)}{component(name)}"
 
 
 def reserved_for(key: str) -> str:
-    """The repository that a hold is for; "" if it is no hold."""
+    """The repository that a reservation is for; "" if it is no reservation."""
     return name_of(key.rpartition("/")[2])
 
 
@@ -213,18 +272,22 @@ def facts(name: str) -> str:
 
 
 def checkpoint() -> str:
+    """Where a collection was cut short."""
     return f"{COLLECTION}/checkpoint"
 
 
 def intent(token: str) -> str:
+    """A deletion intent."""
     return f"{INTENTS}/{token}"
 
 
 def listed_name(name: str) -> str:
+    """Lists a repository for the catalog."""
     return f"{NAMES}/{component(name)}"
 
 
 def session(upload_id: str) -> str:
+    """The state of an upload on a bucket, and its tail."""
     return f"{UPLOADS}/{upload_id}"
 
 
@@ -244,10 +307,17 @@ def trial(token: str) -> str:
 
 
 def tmp(token: str) -> str:
+    """A temporary file."""
     return f"{TMP}/{token}"
 
 
+def spare(name: int | str) -> str:
+    """One of the empty files that keep inodes back."""
+    return f"{SPARE}/{name}"
+
+
 def lease(job: str) -> str:
+    """The lease of a job; on a directory, `JOB.holder` beside it names its process."""
     return f"{LEASES}/{job}"
 
 

@@ -191,7 +191,7 @@ class _Pooling(_Conversion):
         for digest, key in self._origins(names).items():
             self._run.check()
             if (found := self._context.head(key)) is not None:
-                self._pool(key.rpartition("/blobs/")[0], digest, found)
+                self._pool(keys.repository_of(key), digest, found)
 
     def _preview(self, name: str, own: dict[Digest, Object]) -> None:
         for digest, found in own.items():

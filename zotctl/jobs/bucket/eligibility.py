@@ -126,7 +126,7 @@ class ActiveBucketUploads:
         ahead = ahead or Ahead(context, context.objects.date(), at_once=not delay)
         self._context, self._ahead = context, ahead
         self._began: dict[str, float] = {}
-        for found in context.objects.list(f"{keys.UPLOADS}/"):
+        for found in context.objects.list(keys.below(keys.UPLOADS)):
             if ahead.age(found) < max(delay, JUST_BEGUN):
                 self._learn(found.key)
 

@@ -63,8 +63,8 @@ def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
     """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
     it is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
     context = bucket_of(root).context
-    for found in context.objects.list(f"{keys.NAMES}/"):
-        name = keys.name_of(found.key.removeprefix(f"{keys.NAMES}/"))
+    for found in context.objects.list(keys.below(keys.NAMES)):
+        name = keys.name_of(found.key.removeprefix(keys.below(keys.NAMES)))
         if not name or name in known.walked or ahead.age(found) < delay:
             continue
         with suppress(StorageError):
@@ -129,7 +129,7 @@ class BucketCollector:
     def begin(self) -> None:
         """Which copies are damaged; what can go is known when it was looked at."""
         bucket_of(self._root).damaged.refresh(now=True)
-        self._seen = {found.key for found in self._context.objects.list(f"{keys.FIRST_SEEN}/")}
+        self._seen = {found.key for found in self._context.objects.list(keys.below(keys.FIRST_SEEN))}
 
     @property
     def halted(self) -> threading.Event:

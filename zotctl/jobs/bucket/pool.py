@@ -54,10 +54,10 @@ class Shared:
 
     def _everything(self) -> Iterator[tuple[Digest, Object | None, list[Object]]]:
         """Each digest that is in the pool or held, in order."""
-        pool = _grouped(self._context.objects.list(f"{keys.SHARED}/"), keys.SHARED, 0)
+        pool = _grouped(self._context.objects.list(keys.below(keys.SHARED)), keys.SHARED, 0)
         named = (
             reservation
-            for reservation in self._context.objects.list(f"{keys.RESERVATIONS}/")
+            for reservation in self._context.objects.list(keys.below(keys.RESERVATIONS))
             if keys.reserved_for(reservation.key)
         )
         reservations = _grouped(named, keys.RESERVATIONS, 1)

@@ -16,6 +16,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from zotctl.storage import keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.facts import LARGEST_MANIFEST_BYTES
 from zotctl.storage.file_identity import HeldFile, file_number
@@ -114,15 +115,14 @@ def _copies(root: Root, digest: Digest, damaged: HeldFile | None) -> Iterator[So
         return
     for key in root.maintenance.copies(digest):
         info = root.stat(key)
-        if info is None or file_number(info) in tried or root.maintenance.is_marked(_name_in(key), digest, info):
+        if (
+            info is None
+            or file_number(info) in tried
+            or root.maintenance.is_marked(keys.repository_of(key), digest, info)
+        ):
             continue
         tried.add(file_number(info))
         yield _file(root.driver, key)
-
-
-def _name_in(key: str) -> str:
-    """The repository in whose blobs it lies; "" for a place that several share."""
-    return key.rpartition("/blobs/")[0]
 
 
 @contextmanager
@@ -155,12 +155,12 @@ class _Layouts:
 
     def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
         """The directory itself, then the layout of that name in it, then all others."""
-        here = f"blobs/{digest.algorithm}/{digest.encoded}"
+        here = keys.blob_in_layout(digest)
         yield _file(self._driver, here)
-        yield _file(self._driver, f"{name}/{here}")
+        yield _file(self._driver, keys.within(name, here))
         for other in self._catalog.walk():
             if other != name:
-                yield _file(self._driver, f"{other}/{here}")
+                yield _file(self._driver, keys.within(other, here))
 
 
 class _Registry:

@@ -23,8 +23,6 @@ from zotctl.storage.driver import Info, read
 from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
-STATE = f"{keys.SCRUB}/state"
-FINDINGS = f"{keys.SCRUB}/findings.json"
 LARGEST = 256 << 20
 MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
@@ -53,7 +51,7 @@ class Checked:
         self._boot, self._alive = "", 0
         """Under which start of the machine this was saved last, and when."""
         with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
-            self._load(read(root.driver, STATE, LARGEST))
+            self._load(read(root.driver, keys.SCRUB_STATE, LARGEST))
 
     def when(self, digest: str, info: Info) -> int:
         key = _key(digest, info)
@@ -122,7 +120,9 @@ class Checked:
             self._boot, self._alive = boot_id(), int(self._clock.now())
         head = {"format": 1, "inodes": len(self._keys), "repositories": repositories}
         head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
-        _write(self._root, STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
+        _write(
+            self._root, keys.SCRUB_STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)]
+        )
 
     def _load(self, body: bytes) -> None:
         line, _, rest = body.partition(b"\n")
@@ -203,12 +203,12 @@ class FirstSeen:
         kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
         now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
         if now != self._known:
-            _write(self._root, FINDINGS, [json.dumps(now, indent=0).encode()])
+            _write(self._root, keys.SCRUB_FINDINGS, [json.dumps(now, indent=0).encode()])
 
 
 def _findings(root: Root) -> dict[str, str]:
     try:
-        found: Any = load_json(read(root.driver, FINDINGS, LARGEST))
+        found: Any = load_json(read(root.driver, keys.SCRUB_FINDINGS, LARGEST))
         return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
     except (StorageError, ValueError, AttributeError, TypeError):
         return {}

@@ -84,9 +84,9 @@ def _sweep_pool(run: Run, root: Root) -> None:
     if not root.driver.capabilities.links:
         return
     for algorithm in _names(root, keys.POOL):
-        for first in _names(root, f"{keys.POOL}/{algorithm}"):
+        for first in _names(root, keys.pool_of(algorithm)):
             run.check()
-            directory = f"{keys.POOL}/{algorithm}/{first}"
+            directory = keys.pool_of(algorithm, first)
             for encoded in _names(root, directory):
                 if (digest := digest_named(algorithm, encoded)) is None:
                     continue

@@ -51,7 +51,7 @@ class BucketCatalog:
         return _sorted(listed) if self._made else list(self.everything())
 
     def _listed(self) -> Iterator[str]:
-        prefix = f"{keys.NAMES}/"
+        prefix = keys.below(keys.NAMES)
         for found in self._context.objects.list(prefix):
             if found.key == keys.NAMES_MADE:
                 self._made = True

@@ -68,7 +68,7 @@ class BucketContext:
     def look_for_pool(self) -> None:
         """One LIST; none if there was something in it before, or will be."""
         if not (self.dedupe or self._pool_seen):
-            self.pooled = self._pool_seen = next(self.objects.list(f"{keys.SHARED}/"), None) is not None
+            self.pooled = self._pool_seen = next(self.objects.list(keys.below(keys.SHARED)), None) is not None
 
     def blob(self, name: str, digest: Digest) -> str:
         """Where new bytes of a blob go."""

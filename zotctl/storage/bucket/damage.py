@@ -37,8 +37,8 @@ class DamagedObjects:
 
     def marks(self) -> Iterable[tuple[Digest, str]]:
         """Each damaged copy: its digest, and its key."""
-        for found in self._context.objects.list(f"{keys.DAMAGED}/"):
-            algorithm, _, rest = found.key.removeprefix(f"{keys.DAMAGED}/").partition("/")
+        for found in self._context.objects.list(keys.below(keys.DAMAGED)):
+            algorithm, _, rest = found.key.removeprefix(keys.below(keys.DAMAGED)).partition("/")
             encoded, _, component = rest.partition("/")
             with suppress(DigestInvalid):
                 digest = parse_digest(f"{algorithm}:{encoded}")
@@ -83,7 +83,7 @@ class DamagedObjects:
 
 
 def _mark(digest: Digest, key: str) -> str:
-    return keys.damaged(digest, keys.SHARED if key == keys.shared(digest) else key.rpartition("/blobs/")[0])
+    return keys.damaged(digest, keys.SHARED if key == keys.shared(digest) else keys.repository_of(key))
 
 
 def _identity(found: Object) -> bytes:

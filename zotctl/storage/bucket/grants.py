@@ -61,7 +61,7 @@ class Grants:
 
     def _pooled(self) -> Iterator[tuple[Digest, list[str], Object]]:
         """The pool's objects that are reserved, with the repositories."""
-        pool = self._context.objects.list(f"{keys.SHARED}/")
+        pool = self._context.objects.list(keys.below(keys.SHARED))
         found = next(pool, None)
         for text, holders in self.holders():
             while found is not None and _digest_in(found.key) < text:
@@ -75,8 +75,8 @@ class Grants:
     def holders(self) -> Iterator[tuple[str, list[str]]]:
         """ALG/ENC and the repositories that hold it, in the order of the former."""
         reservations = (
-            found.key.removeprefix(f"{keys.RESERVATIONS}/")
-            for found in self._context.objects.list(f"{keys.RESERVATIONS}/")
+            found.key.removeprefix(keys.below(keys.RESERVATIONS))
+            for found in self._context.objects.list(keys.below(keys.RESERVATIONS))
         )
         for text, group in groupby(reservations, lambda key: key.rpartition("/")[0]):
             yield text, [name for key in group if (name := keys.reserved_for(key))]
@@ -88,4 +88,4 @@ class Grants:
 
 
 def _digest_in(key: str) -> str:
-    return key.removeprefix(f"{keys.SHARED}/")
+    return key.removeprefix(keys.below(keys.SHARED))

@@ -94,7 +94,7 @@ class DeletionIntents:
 
     def _look(self) -> Announced:
         # One that is dated ahead is dead: the server refuses its deletes, which are signed with that time.
-        living = [s for s in self._context.objects.list(f"{keys.INTENTS}/") if s.is_younger(INTENT_LIFETIME_S)]
+        living = [s for s in self._context.objects.list(keys.below(keys.INTENTS)) if s.is_younger(INTENT_LIFETIME_S)]
         read = [self._read(intent) for intent in living]
         return Announced(set().union(*(found for found in read if found is not None)), None in read)
 

@@ -125,7 +125,7 @@ class BucketMaintenance:
         replace(self._context.objects, keys.blob(place, digest), digest, chunks)
 
     def open_uploads(self) -> int:
-        return sum(1 for _ in self._context.objects.list(f"{keys.UPLOADS}/"))
+        return sum(1 for _ in self._context.objects.list(keys.below(keys.UPLOADS)))
 
     def discard(self, place: str) -> None:
         for found in list(self._context.objects.list(f"{place}/")):

@@ -166,13 +166,13 @@ class LocalContext:
             return False
 
     def _is_store(self, directory: str) -> bool:
-        if self.stat(f"{directory}/{keys.VERSION}") is None:
+        if self.stat(keys.within(directory, keys.VERSION)) is None:
             return False
         if directory not in self._stores_below:
             self._stores_below.add(directory)
             log.warning(
                 f"{self.driver.label}/{directory} is a store of its own, so it is only read from here: name that one, "
-                f"or remove {directory}/{keys.HIDDEN} if nothing uses it any more"
+                f"or remove {keys.within(directory, keys.HIDDEN)} if nothing uses it any more"
             )
         return True
 

@@ -55,7 +55,7 @@ class DamagedFiles:
     def digests(self) -> list[Digest]:
         """Every digest of which a damaged inode is known."""
         algorithms = self._names(keys.DAMAGED)
-        found = (digest_named(a, encoded) for a in algorithms for encoded in self._names(f"{keys.DAMAGED}/{a}"))
+        found = (digest_named(a, encoded) for a in algorithms for encoded in self._names(keys.damaged_of(a)))
         return [digest for digest in found if digest is not None]
 
     def lasting(self) -> int:
@@ -84,7 +84,7 @@ class DamagedFiles:
 
     def move_aside(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
         """No link to be had, or no file: it moves out of sight itself. Anything else, come in between, goes back."""
-        aside = f"{keys.DAMAGED_MOVED}/{digest.encoded}.{self._context.clock.token()}"
+        aside = keys.moved_aside(digest, self._context.clock.token())
         self._context.make_dirs(keys.DAMAGED_MOVED)
         if not damaged.is_at(self._context.stat(key)):
             return False

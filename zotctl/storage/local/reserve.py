@@ -44,7 +44,7 @@ class Reserve:
         self._context.make_dirs(keys.SPARE)
         for number in range(INODES):
             with suppress(Exists):
-                self._context.driver.create(f"{keys.SPARE}/{number}").close()
+                self._context.driver.create(keys.spare(number)).close()
 
     def grow(self, index_size: int) -> None:
         """An index was written: the next one needs twice its size."""
@@ -55,7 +55,7 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the room back. Unlinked, for truncating it would free no inode. False: there was none."""
-        held = [f"{keys.SPARE}/{entry.name}" for entry in self._spare()]
+        held = [keys.spare(entry.name) for entry in self._spare()]
         held += [keys.RESERVE] if self._context.stat(keys.RESERVE) is not None else []
         for key in held:
             self._context.discard(key)

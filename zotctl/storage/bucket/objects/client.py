@@ -141,7 +141,7 @@ class Client:
         above = self.settings.prefix
         while above:
             above = above.rpartition("/")[0]
-            key = f"{above}/{keys.VERSION}" if above else keys.VERSION
+            key = keys.within(above, keys.VERSION)
             with suppress(NotFound, PermissionRefused), self.connection.translated(above, "HeadObject"):
                 self.connection.ask("HEAD", quote(key, safe="/-_.~"))
                 return f"s3://{self.settings.bucket}/{above}".rstrip("/")
