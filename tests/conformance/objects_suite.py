@@ -16,8 +16,7 @@ from contextlib import suppress
 import pytest
 
 from zotctl.errors import Changed, DoneUnanswered, Expired, IoFailed, NotFound, StorageError
-from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
+from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete, info_of
 from zotctl.storage.driver import Buffer
 
 PART = 5 << 20

@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from zotctl.errors import Changed, Expired, IoFailed, NotFound, RequestRefused, StorageError
 from zotctl.jobs.imports.bucket_source import ObjectBody
-from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import MD5, PAGE_KEYS, SHA256, Object, PresignedDelete
+from zotctl.storage.bucket.objects.seam import MD5, PAGE_KEYS, SHA256, Object, PresignedDelete, info_of
 from zotctl.storage.driver import Buffer, Info
 
 SMALLEST_PART = 5 << 20

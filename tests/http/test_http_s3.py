@@ -26,7 +26,7 @@ from tests.object_proxy import FAULTS, RESET, Proxy, one_in
 from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
-from zotctl.storage.bucket.redirects import LEAST
+from zotctl.storage.bucket.blobs import REDIRECT_MIN_BYTES
 from zotctl.storage.index import empty_index
 
 BIG = os.urandom(3 << 20)
@@ -234,7 +234,7 @@ def redirecting(tmp_path: Path, bucket: Bucket) -> Iterator[Server]:
 
 def test_large_blobs_come_from_the_bucket_itself(redirecting: Server, bucket: Bucket) -> None:
     with redirecting.client() as client:
-        made, small = push_blob(client, "a", BIG), push_blob(client, "a", BIG[: LEAST - 1])
+        made, small = push_blob(client, "a", BIG), push_blob(client, "a", BIG[: REDIRECT_MIN_BYTES - 1])
         answer = client.get(f"/v2/a/blobs/{made}")
         assert answer.status_code == 307 and answer.headers["docker-content-digest"] == made
         place = answer.headers["location"]
@@ -243,7 +243,7 @@ def test_large_blobs_come_from_the_bucket_itself(redirecting: Server, bucket: Bu
         part = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9"}, follow_redirects=True)
         assert (part.status_code, part.content) == (206, BIG[5:10])
         assert client.head(f"/v2/a/blobs/{made}").status_code == 200
-        assert client.get(f"/v2/a/blobs/{small}").content == BIG[: LEAST - 1]
+        assert client.get(f"/v2/a/blobs/{small}").content == BIG[: REDIRECT_MIN_BYTES - 1]
         assert client.get(f"/v2/a/blobs/{made}", headers={"If-None-Match": f'"{made}"'}).status_code == 304
 
 

@@ -169,7 +169,7 @@ def test_i5_what_can_not_be_known_any_more_spares(world: World, harm: Callable[[
 
 
 def test_c4_a_fence_without_an_answer_that_was_not_done_spares(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "PATIENCE", 1.0)  # else the deletes would have died meanwhile
+    monkeypatch.setattr(index, "COMMIT_TIMEOUT_S", 1.0)  # else the deletes would have died meanwhile
     ripe(world)
     fenced: list[bool] = []
 

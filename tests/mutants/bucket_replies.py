@@ -72,7 +72,7 @@ MUTANTS = [
         "M1",
         "a repository that was removed has an index.json before it has bytes again",
         "storage/bucket/index.py",
-        ("            self._cache.drop(name)\n            self._layouts.forget(name)"),
+        ("            self._cache.drop(name)\n            self._known.drop(name)"),
         "            self._cache.drop(name)",
         SWAPS + "test_a_repository_that_was_removed_has_an_index_before_it_has_bytes_again",
     ),

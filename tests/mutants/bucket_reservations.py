@@ -300,7 +300,7 @@ MUTANTS = [
         "I2",
         "no client is sent to what is marked",
         "storage/bucket/blobs.py",
-        ("                self.sound(name, digest, found)\n                return found"),
+        ("                self.require_sound(name, digest, found)\n                return found"),
         "                return found",
         GONE + "test_no_client_is_sent_to_what_is_marked",
     ),
@@ -360,7 +360,7 @@ MUTANTS = [
         "I2",
         "what is marked in the pool is not mounted",
         "storage/bucket/blobs.py",
-        ("        self.sound(source, digest, found)\n        return found"),
+        ("        self.require_sound(source, digest, found)\n        return found"),
         "        return found",
         GONE + "test_what_is_marked_is_not_mounted",
     ),
@@ -371,7 +371,7 @@ MUTANTS = [
         "nor what is marked in its source",
         "storage/bucket/blobs.py",
         (
-            "        if place != target and self._damaged.suspects(digest):\n            self.sound(source, digest, self._context.objects.head(place))"
+            "        if place != target and self._damaged.suspects(digest):\n            self.require_sound(source, digest, self._context.objects.head(place))"
         ),
         "",
         GONE + "test_what_is_marked_is_not_mounted",

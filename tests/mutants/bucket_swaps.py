@@ -115,7 +115,7 @@ MUTANTS = [
         "I4",
         "and its pauses are short",
         "storage/bucket/index.py",
-        "pause = min(2 * pause, LONGEST_PAUSE)",
+        "pause = min(2 * pause, LONGEST_PAUSE_S)",
         "pause = 2 * pause",
         SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
     ),

@@ -21,7 +21,6 @@ from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.storage import Repository
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.index import EPOCH, IndexObjects
-from zotctl.storage.bucket.layouts import BucketLayouts
 from zotctl.storage.bucket.objects.retry import Retrying
 
 IMAGES = 12
@@ -84,7 +83,7 @@ def test_a_delete_is_done(bucket: Bucket, proxy: Proxy, seed: int) -> None:  # n
 
 def index_objects(objects: FaultyObjects) -> IndexObjects:
     context = BucketContext(objects, StillClock())  # type: ignore[arg-type]
-    return IndexObjects(context, BucketLayouts(context), lambda name, epoch: None)
+    return IndexObjects(context, lambda name, epoch: None)
 
 
 @pytest.mark.parametrize("faults", [(LOST,), (NEVER,), (NEVER, LOST), (LOST, NEVER, NEVER)])

@@ -1,4 +1,4 @@
-"""What went, or was damaged, behind the back of servers that remember it (zotctl.storage.bucket.reservations, bad).
+"""What went, or was damaged, behind the back of servers that remember it (docs/design/bucket.md#damage).
 
 A client skips what a HEAD says is there: so nothing heals before each server has noticed.
 """
@@ -19,14 +19,13 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys, repository
-from zotctl.storage.bucket import redirects as redirects_module
+from zotctl.storage.bucket import blobs as blobs_module
 from zotctl.storage.bucket.damage import LOOK_EVERY
 from zotctl.storage.bucket.protocol import bucket_of
-from zotctl.storage.bucket.redirects import Redirects
 from zotctl.storage.root import Root
 
 BELIEVED = 30.0
-"""Half a minute, as the README reservations."""
+"""Half a minute, as the README says."""
 IMAGE = images.image("x", layers=2)
 BODY = IMAGE.blobs[-1]
 LAYER = digest_of(BODY)
@@ -135,10 +134,10 @@ def test_a_reservation_outlives_the_look(servers: Servers) -> None:
 
 
 def _redirecting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
-    monkeypatch.setattr(redirects_module, "LEAST", 1)
+    monkeypatch.setattr(blobs_module, "REDIRECT_MIN_BYTES", 1)
     bucket = bucket_of(root(servers.other))
-    redirects = Redirects(bucket.context, bucket.blobs, bucket.reservations, 600)
-    return lambda: redirects.find("a", LAYER)
+    bucket.blobs.redirect_lifetime_s = 600
+    return lambda: bucket.redirect("a", LAYER)
 
 
 def test_no_client_is_sent_to_what_went(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +205,9 @@ def test_a_short_object_that_no_manifest_names_yet_is_hashed_before_it_is_believ
 
 
 def test_no_client_is_sent_to_a_short_object(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redirects_module, "LEAST", 1)
+    monkeypatch.setattr(blobs_module, "REDIRECT_MIN_BYTES", 1)
     bucket = bucket_of(root(servers.other))
-    bucket.redirects = Redirects(bucket.context, bucket.blobs, bucket.reservations, 600)
+    bucket.blobs.redirect_lifetime_s = 600
     shorten(servers, servers.place)
     servers.later(BELIEVED)
     with pytest.raises(BlobUnknown, match="push it again"):
@@ -308,7 +307,7 @@ def test_a_client_that_could_be_sent_nowhere_ends_what_was_remembered(servers: S
     servers.memory.delete(servers.place)
     servers.see(servers.other)
     with pytest.raises(NotFound):
-        bucket_of(root(servers.other)).blobs.locate("a", LAYER)
+        bucket_of(root(servers.other)).blobs._locate("a", LAYER)
     with pytest.raises(BlobUnknown):
         servers.other.repository("a").blob(LAYER)
 

@@ -15,7 +15,7 @@ from tests.stores import push_image
 from zotctl.errors import Busy, Changed, ManifestUnknown, NotFound, OutcomeUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
-from zotctl.storage.bucket.index import GENERATIONS, LONGEST_PAUSE, PATIENCE
+from zotctl.storage.bucket.index import COMMIT_TIMEOUT_S, GENERATIONS, LONGEST_PAUSE_S
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
 
@@ -45,8 +45,8 @@ def test_who_loses_each_swap_is_told_after_a_while_with_short_pauses() -> None:
     world.memory.put = lose  # type: ignore[method-assign]
     with pytest.raises(Busy):
         world.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["v2"])
-    assert PATIENCE <= world.time.at - began <= PATIENCE + 2 * LONGEST_PAUSE
-    assert max(b - a for a, b in pairwise(times)) <= 2 * LONGEST_PAUSE
+    assert COMMIT_TIMEOUT_S <= world.time.at - began <= COMMIT_TIMEOUT_S + 2 * LONGEST_PAUSE_S
+    assert max(b - a for a, b in pairwise(times)) <= 2 * LONGEST_PAUSE_S
 
 
 class Lost:

@@ -1,4 +1,5 @@
-"""BucketBlobs on a bucket: find, open, mount, publish, delete (docs/design/bucket.md)."""
+"""Blobs on a bucket: find, open, redirect, mount, publish, delete (docs/design/bucket.md#uploads and
+#deleting-by-a-client)."""
 
 from __future__ import annotations
 
@@ -13,42 +14,55 @@ from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.history import PUSHED
 from zotctl.storage.bucket.index import IndexObjects
-from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.multipart import hashed
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.reservations import Look, Reservations
-from zotctl.storage.bucket.zot_stubs import Stubs
+from zotctl.storage.bucket.zot_stubs import ZotStubs
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info, Reader
+from zotctl.storage.protocol import Elsewhere
 
-SEEN_MANIFESTS = 100_000
+REDIRECT_MIN_BYTES = 64 << 10
+"""Less is answered sooner than it is asked for twice."""
+KNOWN_REDIRECTS = 100_000
+KNOWN_MANIFESTS = 100_000
+
+_Key = tuple[str, str, Digest]
+"""A repository, its epoch, and a digest: what is known under it is void when something was deleted there."""
 
 
 class BucketBlobs:
+    """Safe between threads, beside any other process. Each method may raise what a request raises."""
+
     def __init__(
         self,
         context: BucketContext,
         damaged: DamagedObjects,
-        stubs: Stubs,
+        stubs: ZotStubs,
         indexes: IndexObjects,
         reservations: Reservations,
         intents: DeletionIntents,
+        redirect_lifetime_s: float | None = None,
     ) -> None:
+        """`redirect_lifetime_s`: for how long the URL of a blob in the bucket is signed; None: bytes pass this
+        server."""
         self._context, self._damaged, self._stubs, self._indexes = context, damaged, stubs, indexes
         self._reservations, self._intents = reservations, intents
-        self._manifests: Lru[tuple[str, str, Digest], Look] = Lru(SEEN_MANIFESTS)
-        """The last looks that have shown them, by epoch."""
+        self.redirect_lifetime_s = redirect_lifetime_s
+        self._redirected: Lru[_Key, tuple[Object, Look]] = Lru(KNOWN_REDIRECTS)
+        self._manifests: Lru[_Key, Look] = Lru(KNOWN_MANIFESTS)
+        """The last looks that have shown them."""
 
     # -- reading --------------------------------------------------------------------------------
 
     def find(self, name: str, digest: Digest) -> Info:
         """Yes is a reservation (I6). NotFound: absent, no right to it, being collected. Damaged: known to be damaged,
         or a stub."""
-        return self.sound(name, digest, self._reservations.reserve(name, digest))
+        return self.require_sound(name, digest, self._reservations.reserve(name, digest))
 
     def open(self, name: str, digest: Digest) -> Reader:
-        """Its bytes. No reservation: who only reads needs none. NotFound, Damaged."""
+        """Its bytes. No reservation: a client that only reads needs none. NotFound, Damaged."""
         damaged: Damaged | None = None
         for place in self._readable(name, digest):
             try:
@@ -62,44 +76,34 @@ class BucketBlobs:
         self._reservations.forget(name, digest)
         raise damaged or NotFound(f"no {digest} in {name}")
 
-    def locate(self, name: str, digest: Digest) -> Object:
-        """Where its bytes are, for a client that reads them without us. NotFound, Damaged."""
+    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+        """Where a client reads it without this server, after the access check; None: it is small, or nothing is
+        redirected. NotFound, Damaged."""
+        if self.redirect_lifetime_s is None:
+            return None
+        found = self._reservations.confirmed(name, digest)
+        if found is None:
+            key, looked = self._key(name, digest), self._reservations.look(digest)
+            known = self._redirected.get(key)
+            if known is None or not self._reservations.believes(digest, known[1]):
+                known = self._locate(name, digest), looked
+                self._redirected.put(key, known)
+            found = known[0]
+        if found.size < REDIRECT_MIN_BYTES:
+            return None
+        return Elsewhere(self._context.objects.presign_get(found.key, int(self.redirect_lifetime_s)), found.size)
+
+    def _locate(self, name: str, digest: Digest) -> Object:
         for place in self._readable(name, digest):
             if (found := self._context.head(place)) is not None:
-                self.sound(name, digest, found)
+                self.require_sound(name, digest, found)
                 return found
         self._reservations.forget(name, digest)
         raise NotFound(f"no {digest} in {name}")
 
-    def has_manifest(self, name: str, digest: Digest, size: int) -> bool:
-        """See `StoreProtocol.still_has`: what was read, written or seen within the last half minute."""
-        looked, seen = self._reservations.look(digest), self._seen(name, digest)
-        known = self._manifests.get(seen)
-        if known is not None and self._reservations.believes(digest, known):
-            return True
-        for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
-            found = self._context.head(place)
-            if found is not None and found.size == size and not self._damaged.has(digest, found):
-                self._manifests.put(seen, looked)
-                return True
-        self._reservations.forget(name, digest)
-        return False
-
-    def _seen(self, name: str, digest: Digest) -> tuple[str, str, Digest]:
-        return name, self._reservations.now(name).epoch, digest
-
-    def distrust(self, name: str, digest: Digest) -> bool:
-        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
-        found = self.lying(name, digest)
-        if found is None or hashed(self._context.objects, found.key, digest.algorithm) == digest:
-            return found is not None
-        self._damaged.mark(digest, found)
-        self._reservations.forget(name, digest)
-        return False
-
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Of a row of index.json, which is the right to it. NotFound, Damaged."""
-        looked, seen = self._reservations.look(digest), self._seen(name, digest)
+        looked, key = self._reservations.look(digest), self._key(name, digest)
         try:
             reader = self._open(name, digest, keys.blob(name, digest))
         except (NotFound, Damaged):
@@ -108,48 +112,81 @@ class BucketBlobs:
                     return self._open(name, digest, keys.shared(digest))
             self._reservations.forget(name, digest)
             raise
-        self._manifests.put(seen, looked)
+        self._manifests.put(key, looked)
         return reader
 
-    def lying(self, name: str, digest: Digest) -> Object | None:
-        """The object that this repository reads, in whatever state it is. A whole one goes before a stub."""
-        found = [there for place in self._readable(name, digest) if (there := self._context.head(place)) is not None]
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        """Is this manifest there, of so many bytes and not damaged, as far as it was read, written or seen within
+        `BELIEVED_FOR_S`?"""
+        looked, key = self._reservations.look(digest), self._key(name, digest)
+        known = self._manifests.get(key)
+        if known is not None and self._reservations.believes(digest, known):
+            return True
+        for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
+            found = self._context.head(place)
+            if found is not None and found.size == size and not self._damaged.has(digest, found):
+                self._manifests.put(key, looked)
+                return True
+        self._reservations.forget(name, digest)
+        return False
+
+    def _key(self, name: str, digest: Digest) -> _Key:
+        return name, self._reservations.now(name).epoch, digest
+
+    def copy_of(self, name: str, digest: Digest) -> Object | None:
+        """The object that this repository reads under a digest, whole or damaged. Whole ones are preferred to stubs."""
+        places = self._readable(name, digest)
+        found = [there for place in places if (there := self._context.head(place)) is not None]
         return next((one for one in found if one.size), found[0] if found else None)
 
     def _open(self, name: str, digest: Digest, place: str) -> Reader:
         reader = self._context.objects.open(place)
         try:
             info = reader.info()
-            self.sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
+            self.require_sound(name, digest, Object(place, info.size, "", info.mtime_ns / 1e9, 0.0))
         except BaseException:
             reader.close()
             raise
         return reader
 
     def _readable(self, name: str, digest: Digest) -> tuple[str, ...]:
-        """Where this repository may read: its own blobs, and of the pool what it holds or reaches (I7)."""
-        own, shared = keys.blob(name, digest), keys.shared(digest)
+        """Where this repository may read: its own blobs, and of the pool what it has a reservation of or reaches
+        (I7)."""
+        own = keys.blob(name, digest)
         places = self._context.places(name, digest)
         if places == (own,):
             return places
         if not self._context.dedupe:
-            return (own, shared) if not self._has_own(own, digest) and self._may(name, digest) else (own,)
+            found = self._context.head(own)
+            if found is not None and not is_stub(digest, found.size):
+                return (own,)
         return places if self._may(name, digest) else (own,)
-
-    def _has_own(self, own: str, digest: Digest) -> bool:
-        found = self._context.head(own)
-        return found is not None and not is_stub(digest, found.size)
 
     def _may(self, name: str, digest: Digest) -> bool:
         if self._reservations.since(name, digest) is not None:
             return True
         return self._context.head(keys.reservation(digest, name)) is not None or self._reservations.right(name, digest)
 
-    def sound(self, name: str, digest: Digest, found: Object) -> Info:
+    def require_sound(self, name: str, digest: Digest, found: Object) -> Info:
+        """What a driver tells of this object. Raises Damaged for one that is marked, and for a stub."""
         if is_stub(digest, found.size) or self._damaged.has(digest, found):
             self._reservations.forget(name, digest)
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
+
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
+        found = self.copy_of(name, digest)
+        if found is None or hashed(self._context.objects, found.key, digest.algorithm) == digest:
+            return found is not None
+        self._damaged.mark(digest, found)
+        self._reservations.forget(name, digest)
+        return False
+
+    def doubt(self, name: str, digest: Digest) -> None:
+        """Its bytes were found wrong: nothing that was remembered of it is believed."""
+        self._reservations.forget(name, digest)
+        self._redirected.drop(self._key(name, digest))
 
     # -- publishing -----------------------------------------------------------------------------
 
@@ -199,9 +236,9 @@ class BucketBlobs:
     def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
         """In the pool it is there already; else one copy on the server's side, which no mark is about."""
         if place != target and self._damaged.suspects(digest):
-            self.sound(source, digest, self._context.objects.head(place))
+            self.require_sound(source, digest, self._context.objects.head(place))
         found = self._context.objects.head(place) if place == target else self._context.objects.copy(place, target)
-        self.sound(source, digest, found)
+        self.require_sound(source, digest, found)
         return found
 
     def delete(self, name: str, digest: Digest, void: Callable[[], None]) -> None:

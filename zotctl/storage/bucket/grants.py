@@ -15,8 +15,7 @@ from zotctl.errors import DigestInvalid
 from zotctl.oci.digest import Digest, check_digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.driver import Info
 
 KEPT_FOR = 60.0

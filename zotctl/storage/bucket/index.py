@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from zotctl.errors import Busy, Changed, LayoutInvalid, ManifestUnknown, NotFound, OutcomeUnknown, RequestRefused
 from zotctl.oci.digest import digest_of
+from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.layouts import BucketLayouts
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
@@ -23,20 +24,20 @@ from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, appl
 GENERATIONS = "dev.zotctl.generations"
 EPOCH = "dev.zotctl.epoch"
 """Changes when a blob of the repository was deleted: reservations from before are void."""
-REMEMBERED = 32
+KEPT_GENERATIONS = 32
 """Generations in index.json, so that a writer recognises its own under those of others."""
 CACHED_ROWS = 1_000_000
-FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
-GLANCES = 1000
-AT_ONCE = 0.005
-"""Seconds, or as many as a request takes, after which it is not worth while to go by a glance."""
-PATIENCE = 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
+KNOWN_NAMES = 100_000
+KNOWN_GLANCES = 1000
+GLANCE_LIFETIME_S = 0.005
+"""Or as many as a request takes: after so long it is not worth while to go by a glance."""
+COMMIT_TIMEOUT_S = 30.0
 
 NO_ETAG = "no ETag"
 """Begins the generation of an index.json that has none, which can only be read."""
 
 Heard = Callable[[str, str], None]
-"""Told the epoch of a repository whenever its index.json was read."""
 
 
 class _Sent(NamedTuple):
@@ -48,10 +49,17 @@ class _Sent(NamedTuple):
 
 
 class IndexObjects:
-    def __init__(self, context: BucketContext, layouts: BucketLayouts, heard: Heard) -> None:
-        self._context, self._layouts, self._heard = context, layouts, heard
+    """The index.json of every repository of a bucket, and the last parse of each. Safe between threads.
+
+    `heard` is told the epoch of a repository whenever its index.json was read.
+    """
+
+    def __init__(self, context: BucketContext, heard: Heard) -> None:
+        self._context, self._heard = context, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
-        self._glances: Lru[str, tuple[Snapshot, float]] = Lru(GLANCES)
+        self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
+        """Of these repositories this process has seen an index.json."""
+        self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)
 
     def read(self, name: str) -> Snapshot:
         """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
@@ -60,7 +68,7 @@ class IndexObjects:
             got = self._context.objects.get(keys.index(name), unless=_etag_of(known))
         except NotFound:
             self._cache.drop(name)
-            self._layouts.forget(name)
+            self._known.drop(name)
             raise
         if got is None:
             assert known is not None
@@ -73,7 +81,7 @@ class IndexObjects:
         snapshot = Snapshot(index, etag)
         self._cache.put(name, snapshot, len(index) + 1)
         self._heard(name, index.annotation(EPOCH))
-        self._layouts.seen(name)
+        self._known.put(name, True)
         return snapshot
 
     def glance(self, name: str) -> None:
@@ -82,7 +90,7 @@ class IndexObjects:
         began = self._context.clock.elapsed()
         with suppress(NotFound, LayoutInvalid):
             seen, now = self.read(name), self._context.clock.elapsed()
-            self._glances.put(name, (seen, now + max(now - began, AT_ONCE)))
+            self._glances.put(name, (seen, now + max(now - began, GLANCE_LIFETIME_S)))
 
     def _glanced(self, name: str) -> Snapshot | None:
         """None: there was no glance, or another process may have committed since."""
@@ -93,8 +101,8 @@ class IndexObjects:
         return found[0]
 
     def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
-        """All changes that are not refused as one PUT. Raises Busy after half a minute of losing."""
-        until, pause = self._context.clock.elapsed() + PATIENCE, FIRST_PAUSE
+        """M1 and M4: all changes that are not refused as one PUT. Raises Busy after `COMMIT_TIMEOUT_S` of losing."""
+        until, pause = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, FIRST_PAUSE_S
         unsure: list[_Sent] = []
         glanced = self._glanced(name)
         while True:
@@ -122,18 +130,19 @@ class IndexObjects:
             if self._context.clock.elapsed() >= until:
                 raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
             self._context.clock.sleep(pause * self._context.clock.jitter())
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def ensure(self, name: str) -> None:
         """Before the first bytes of a repository: it has an index.json, whose epoch this process has heard.
         Afterwards that costs no request."""
-        while not self._layouts.is_known(name) and self._before(name) is None:
+        while self._known.get(name) is None and self._before(name) is None:
             self._create(name)
 
     def _create(self, name: str) -> None:
         """Empty, and only that: a process that was frozen here for a day, and meanwhile the repository came and went,
         makes nothing appear that it believed in before. index.json comes last: what it says is there."""
-        self._layouts.make(name)
+        put = self._context.objects.put
+        self._context.each([partial(put, keys.listed_name(name), b""), partial(put, keys.layout(name), LAYOUT_BYTES)])
         draft = empty_index()
         draft.annotate(EPOCH, self._context.clock.token())
         with suppress(OutcomeUnknown):  # it is read in any case
@@ -146,7 +155,7 @@ class IndexObjects:
             return None
 
     def _render(self, draft: Index, outcomes: Sequence[Outcome] = ()) -> _Sent:
-        generation, kept = self._context.clock.token(), draft.annotation(GENERATIONS).split()[: REMEMBERED - 1]
+        generation, kept = self._context.clock.token(), draft.annotation(GENERATIONS).split()[: KEPT_GENERATIONS - 1]
         draft.annotate(GENERATIONS, " ".join([generation, *kept]))
         return _Sent(generation, draft.render(), list(outcomes))
 
@@ -171,7 +180,7 @@ class IndexObjects:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
         A writer that was about to commit begins again, and sees the intent. An attempt without an answer is looked up.
         Raises OutcomeUnknown after half a minute of that."""
-        until, tried = self._context.clock.elapsed() + PATIENCE, list[_Sent]()
+        until, tried = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, list[_Sent]()
         while True:
             draft = before.index.copy()
             draft.annotate(EPOCH, self._context.clock.token())
@@ -184,7 +193,7 @@ class IndexObjects:
                     raise
             if self._done(name, tried) is not None:
                 return True
-            self._context.clock.sleep(FIRST_PAUSE * self._context.clock.jitter())
+            self._context.clock.sleep(FIRST_PAUSE_S * self._context.clock.jitter())
 
     def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
         """Which of the attempts without an answer was done."""

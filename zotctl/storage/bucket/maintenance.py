@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from zotctl.errors import Damaged, NotFound
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.bucket.infos import info_of
 from zotctl.storage.bucket.lease import lease
 from zotctl.storage.bucket.objects.multipart import replace
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
 from zotctl.storage.driver import Info
@@ -38,7 +37,7 @@ class BucketMaintenance:
 
     def look(self, name: str, digest: Digest) -> Info:
         """No reservation, so that a job that only looks writes nothing."""
-        found = self._blobs.lying(name, digest)
+        found = self._blobs.copy_of(name, digest)
         if found is None:
             raise NotFound(f"no {digest} in {name}")
         if is_stub(digest, found.size) or self._damaged.has(digest, found):
@@ -84,7 +83,7 @@ class BucketMaintenance:
 
     def _same(self, name: str, digest: Digest, info: Info) -> Object | None:
         """The object that was meant, if the repository still reads it. Without a name: the pool's."""
-        found = self._blobs.lying(name, digest) if name else self._context.head(keys.shared(digest))
+        found = self._blobs.copy_of(name, digest) if name else self._context.head(keys.shared(digest))
         return found if found is not None and same_file(info_of(found), info) else None
 
     def sweep(self, before: float) -> int:

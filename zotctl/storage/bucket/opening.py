@@ -71,8 +71,10 @@ def open_bucket(
         threads=ThreadPoolExecutor(THREADS, "bucket"),
     )
     _look_in(context, gate, serving=serving, create=settings.create)
-    redirect = s3.redirect_lifetime if s3.redirect else None
-    return Root(BucketProtocol(context, MemoryBudget(s3.upload_memory), redirect), read_only, settings, route)
+    redirect_lifetime_s = s3.redirect_lifetime if s3.redirect else None
+    return Root(
+        BucketProtocol(context, MemoryBudget(s3.upload_memory), redirect_lifetime_s), read_only, settings, route
+    )
 
 
 def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:

@@ -21,15 +21,13 @@ from zotctl.storage.bucket.grants import Grants
 from zotctl.storage.bucket.history import BucketHistory
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DeletionIntents
-from zotctl.storage.bucket.layouts import BucketLayouts
 from zotctl.storage.bucket.maintenance import BucketMaintenance
-from zotctl.storage.bucket.redirects import Redirects
 from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.bucket.tree import Tree
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.bucket.uploads.upload import BucketUpload
-from zotctl.storage.bucket.zot_stubs import Stubs
+from zotctl.storage.bucket.zot_stubs import ZotStubs
 from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
@@ -40,8 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOOK_EVERY = 30.0
-"""Seconds between two looks for a pool that another server has begun."""
+POOL_LOOK_INTERVAL_S = 30.0
+"""Between two looks for a pool that another server has begun."""
 
 
 class BucketTransaction:
@@ -54,10 +52,10 @@ class BucketTransaction:
         reserved = self._protocol.reservations.reserve_all(self.name, [digest])
         if digest not in reserved:
             raise NotFound(f"no {digest} in {self.name}")
-        return self._protocol.blobs.sound(self.name, digest, reserved[digest])
+        return self._protocol.blobs.require_sound(self.name, digest, reserved[digest])
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
-        self._protocol.blobs.publish_manifest(self.name, digest, self._protocol.staged(staged))
+        self._protocol.blobs.publish_manifest(self.name, digest, self._protocol._staged[staged])
 
 
 class BucketProtocol(StoreProtocol):
@@ -72,24 +70,25 @@ class BucketProtocol(StoreProtocol):
     driver: Tree
 
     def __init__(
-        self, context: BucketContext, budget: MemoryBudget | None = None, redirect: float | None = None
+        self, context: BucketContext, budget: MemoryBudget | None = None, redirect_lifetime_s: float | None = None
     ) -> None:
-        """`redirect`: seconds for which the URL of a blob in the bucket is signed; None: none is told."""
+        """`redirect_lifetime_s`: for how long the URL of a blob in the bucket is signed; None: bytes pass this
+        server."""
         self.context = context
         self.label, self.clock = context.objects.label, context.clock
         self.catalog = BucketCatalog(context)
         self.damaged = DamagedObjects(context)
-        self.layouts = BucketLayouts(context)
         self.intents = DeletionIntents(context)
         self.reservations = Reservations(context, self.intents, self._has_right)
-        self.indexes = IndexObjects(context, self.layouts, self.reservations.epoch)
+        self.indexes = IndexObjects(context, self.reservations.epoch)
         self.history = BucketHistory(context, self.indexes.read)
-        self.stubs = Stubs(context, self.catalog)
-        self.blobs = BucketBlobs(context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents)
+        self.stubs = ZotStubs(context, self.catalog)
+        self.blobs = BucketBlobs(
+            context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents, redirect_lifetime_s
+        )
         self.grants = Grants(context)
         self.converting = Converting(context, self.reservations, self.intents)
-        self.driver = Tree(context, self.grants, self.blobs.lying, self._reached)
-        self.redirects = Redirects(context, self.blobs, self.reservations, redirect)
+        self.driver = Tree(context, self.grants, self.blobs.copy_of, self._reached)
         self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
         self.graphs = AllGraphs(self)
         self.maintenance = BucketMaintenance(self)
@@ -110,13 +109,13 @@ class BucketProtocol(StoreProtocol):
         return self.blobs.open(name, digest)
 
     def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
-        return self.redirects.find(name, digest)
+        return self.blobs.redirect(name, digest)
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         return self.blobs.open_manifest(name, digest)
 
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        return self.blobs.has_manifest(name, digest, size)
+        return self.blobs.still_has(name, digest, size)
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
         try:
@@ -132,8 +131,7 @@ class BucketProtocol(StoreProtocol):
         return self.blobs.distrust(name, digest)
 
     def doubt(self, name: str, digest: Digest) -> None:
-        self.reservations.forget(name, digest)
-        self.redirects.forget(name, digest)
+        self.blobs.doubt(name, digest)
 
     def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
         return self.indexes.read(name)
@@ -146,9 +144,6 @@ class BucketProtocol(StoreProtocol):
             self._staged[token] = body
         return token
 
-    def staged(self, token: str) -> bytes:
-        return self._staged[token]
-
     def unstage(self, staged: str) -> None:
         with self._mutex:
             self._staged.pop(staged, None)
@@ -157,7 +152,7 @@ class BucketProtocol(StoreProtocol):
         """M2 and M3 of one push, side by side with those of others: its commit then finds all reservations made."""
         needs = list(needs)
         reservation = partial(self.reservations.reserve_all, name, needs, fresh=True)
-        publish = partial(self.blobs.publish_manifest, name, digest, self.staged(staged))
+        publish = partial(self.blobs.publish_manifest, name, digest, self._staged[staged])
         glance = partial(self.indexes.glance, name)
         if all(self.reservations.since(name, need) is not None for need in needs):
             steps: list[Callable[[], object]] = [reservation, publish, glance]
@@ -241,7 +236,7 @@ class BucketProtocol(StoreProtocol):
         self.damaged.refresh()
         self.uploads.maintain()
         self.history.maintain()
-        if self.context.clock.elapsed() - self._looked >= LOOK_EVERY:
+        if self.context.clock.elapsed() - self._looked >= POOL_LOOK_INTERVAL_S:
             self._looked = self.context.clock.elapsed()
             with suppress(StorageError):
                 self.context.look_for_pool()

@@ -18,8 +18,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.grants import Grants
-from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Capabilities, Entry, Info, Reader, Space
 from zotctl.storage.wrappers import ReadOnlyDriver
@@ -39,8 +38,8 @@ Reached = Callable[[str], set[str]]
 
 
 class Tree(ReadOnlyDriver):
-    def __init__(self, context: BucketContext, grants: Grants, lying: FindCopy, reached: Reached) -> None:
-        self._context, self._grants, self._lying, self._reached = context, grants, lying, reached
+    def __init__(self, context: BucketContext, grants: Grants, copy_of: FindCopy, reached: Reached) -> None:
+        self._context, self._grants, self._copy_of, self._reached = context, grants, copy_of, reached
         self._listed: Lru[str, dict[str, bool]] = Lru(LISTED)
         """Of folders of blobs: is this one in the pool? A job that has listed one reads each blob with one request."""
 
@@ -72,7 +71,7 @@ class Tree(ReadOnlyDriver):
                 if not is_stub(blob[1], reader.size):
                     return reader
                 reader.close()
-        if (found := self._lying(*blob)) is None:
+        if (found := self._copy_of(*blob)) is None:
             raise NotFound(f"{self.label}/{key}: no such object")
         return self._context.objects.open(found.key)
 
@@ -87,7 +86,7 @@ class Tree(ReadOnlyDriver):
         if (blob := _blob_of(key)) is None:
             return self._context.head(key)
         # A manifest lies in its repository, whatever the pool has.
-        return self._lying(*blob)
+        return self._copy_of(*blob)
 
     def _is_bare(self, key: str) -> bool:
         """The `blobs` of a layout, or the folder of an algorithm, in which nothing lies: no prefix says so."""

@@ -21,7 +21,7 @@ AGAIN_AFTER = 300.0
 """Seconds in which what was not found is not looked for again: that lists the bucket."""
 
 
-class Stubs:
+class ZotStubs:
     def __init__(self, context: BucketContext, names: BucketCatalog) -> None:
         self._context, self._names = context, names
         self._mutex = threading.Lock()

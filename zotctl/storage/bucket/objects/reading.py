@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3 import BaseHTTPResponse
 
 from zotctl.errors import Unavailable
-from zotctl.storage.bucket.infos import info_of
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.driver import Info
 
 if TYPE_CHECKING:

@@ -10,11 +10,13 @@ versions, ETags that are a digest. Times are the server's: an age is the Date of
 
 from __future__ import annotations
 
+import stat as modes
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from zotctl.storage.clock import is_ahead
-from zotctl.storage.driver import Buffer, Reader
+from zotctl.storage.driver import Buffer, Info, Reader
 
 SHA256, MD5, UNCHECKED = "sha256", "md5", ""
 """Checksums of a put, in the order in which they are tried."""
@@ -43,6 +45,14 @@ class Object(NamedTuple):
     def is_younger(self, seconds: float) -> bool:
         """Was it certainly written within this time? Not if it is dated ahead."""
         return self.age < seconds and not self.is_ahead
+
+
+def info_of(found: Object, names: int = 1) -> Info:
+    """An object as a driver tells of a file. Its inode number means "what was written once under this key": the same
+    bytes, written again, are another. `names`: by how many it can be reached."""
+    at = int(found.modified) * 1_000_000_000
+    ino = zlib.crc32(f"{found.key} {found.etag} {int(found.modified)}".encode())
+    return Info(ino, found.size, at, at, names, modes.S_IFREG | 0o644, 0, 0, 0)
 
 
 class PresignedDelete(NamedTuple):
