@@ -20,6 +20,7 @@ class Lru(Generic[K, V]):
         self._mutex = threading.Lock()
 
     def get(self, key: K) -> V | None:
+        """The value, which is the latest used from now on; None if there is none."""
         item = self._items.get(key)
         if item is None:
             return None
@@ -29,6 +30,7 @@ class Lru(Generic[K, V]):
         return item[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
+        """Keep a value, in place of what was under this key; the least recently used go until the weights fit."""
         with self._mutex:
             self._drop(key)
             self._items[key] = (value, weight)
@@ -42,6 +44,7 @@ class Lru(Generic[K, V]):
             return list(islice(reversed(self._items), count))
 
     def drop(self, key: K) -> None:
+        """Forget a key, if it is there."""
         with self._mutex:
             self._drop(key)
 

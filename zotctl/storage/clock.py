@@ -19,12 +19,15 @@ class Clock:
     """`now`: seconds since 1970 (may jump). `elapsed`: seconds that only grow. `token`: a fresh random name."""
 
     def now(self) -> float:
+        """Seconds since 1970. May jump."""
         return time.time()
 
     def now_ns(self) -> int:
+        """The same in nanoseconds."""
         return time.time_ns()
 
     def elapsed(self) -> float:
+        """Seconds that only grow."""
         return time.monotonic()
 
     def boottime(self) -> float:
@@ -32,6 +35,7 @@ class Clock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
         time.sleep(seconds)
 
     def jitter(self) -> float:
@@ -39,4 +43,5 @@ class Clock:
         return 0.5 + random.random()
 
     def token(self) -> str:
+        """A fresh random name of 16 hexadecimal digits."""
         return os.urandom(8).hex()

@@ -34,14 +34,17 @@ class Info(NamedTuple):
 
     @property
     def is_file(self) -> bool:
+        """A regular file."""
         return stat.S_ISREG(self.mode)
 
     @property
     def is_dir(self) -> bool:
+        """A directory."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def is_link(self) -> bool:
+        """A symbolic link."""
         return stat.S_ISLNK(self.mode)
 
     @property
@@ -82,10 +85,18 @@ class Reader(Protocol):
     """An open object. It goes on giving the same bytes when the name is replaced or removed."""
 
     @property
-    def size(self) -> int: ...
-    def info(self) -> Info: ...
-    def fileno(self) -> int | None: ...
-    def read_at(self, offset: int, count: int) -> bytes: ...
+    def size(self) -> int:
+        """Bytes, as they were when it was opened."""
+
+    def info(self) -> Info:
+        """What the file is like now."""
+
+    def fileno(self) -> int | None:
+        """A descriptor for `sendfile`; None: there is none, read it."""
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the object."""
+
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill a buffer that is used again and again; how many bytes came, 0 at the end of the object."""
 
@@ -95,7 +106,9 @@ class Reader(Protocol):
     def labels(self) -> dict[str, bytes]:
         """What is attached to the object beside owner and mode: extended attributes, ACLs."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let the object go. More than once does no harm."""
+
     def __enter__(self) -> Reader: ...
     def __exit__(self, *exc: object) -> None: ...
 
@@ -103,21 +116,31 @@ class Reader(Protocol):
 class Writer(Protocol):
     """An object that is being written, always at its end."""
 
-    def write(self, buffers: Sequence[Buffer]) -> int: ...
+    def write(self, buffers: Sequence[Buffer]) -> int:
+        """Append all buffers in order; how many bytes that were. Raises NoSpace, IoFailed."""
+
     def copy(self, source: Reader) -> bool:
         """Append the whole of an object and give it the same labels. True: they share their blocks, so that
         it took no room."""
 
-    def truncate(self, size: int) -> None: ...
-    def info(self) -> Info: ...
-    def sync(self) -> None: ...
+    def truncate(self, size: int) -> None:
+        """Cut it to `size` bytes."""
+
+    def info(self) -> Info:
+        """What the file is like now."""
+
+    def sync(self) -> None:
+        """Flush its bytes to the device; its name needs `Driver.sync_dir`."""
+
     def dress(self, like: Info | None, mtime_ns: int) -> None:
         """Give it the mode (and, as root, the owner) of `like`, and this modification time."""
 
     def try_lock(self) -> bool:
         """Exclude every other writer that asks, in any process, until closed. False: another writer has it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish it, which releases its lock. Raises IoFailed where the system tells of a failed write only now."""
+
     def __enter__(self) -> Writer: ...
     def __exit__(self, *exc: object) -> None: ...
 
@@ -131,7 +154,8 @@ class Checkpoint(Protocol):
     def covers(self, info: Info) -> bool:
         """Was this file, as it was looked at, last changed before the last `sync`? False: it can't be told."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End it."""
 
 
 class Lock(Protocol):
@@ -140,7 +164,8 @@ class Lock(Protocol):
     def current(self) -> bool:
         """False when the lock file was removed or replaced meanwhile: the lock excludes no other process."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give the byte back."""
 
 
 class Driver(Protocol):
@@ -151,7 +176,9 @@ class Driver(Protocol):
         """How people call this storage: its path or address."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What this storage was found to do."""
+
     def stat(self, key: str) -> Info:
         """Of the name itself: a symbolic link is not followed. "" is the root."""
 
@@ -173,8 +200,12 @@ class Driver(Protocol):
     def exchange(self, one: str, other: str) -> None:
         """Atomic: two names swap what they lead to; `CannotExchange` where the storage has no such step."""
 
-    def unlink(self, key: str) -> None: ...
-    def mkdir(self, key: str) -> None: ...
+    def unlink(self, key: str) -> None:
+        """Remove one name of a file."""
+
+    def mkdir(self, key: str) -> None:
+        """Make a directory; `Exists` if the name is taken."""
+
     def rmdir(self, key: str) -> None:
         """`NotEmpty` if something is in it."""
 
@@ -203,7 +234,8 @@ class Driver(Protocol):
     def allocate(self, key: str, size: int) -> None:
         """Make a file that really occupies `size` bytes; `NoSpace` and nothing left if it can't."""
 
-    def space(self) -> Space: ...
+    def space(self) -> Space:
+        """How much is there and how much is free."""
 
 
 def read(driver: Driver, key: str, limit: int) -> bytes:

@@ -55,6 +55,7 @@ class ManifestFacts(NamedTuple):
 
     @property
     def subject(self) -> str | None:
+        """The digest of its subject; of several, which no valid manifest has, the first."""
         return self.subjects[0].digest if self.subjects else None
 
     @property
@@ -149,6 +150,7 @@ def understand(content: Content, digest: Digest) -> KnownFacts:
 
 
 def facts_of(manifest: Manifest) -> ManifestFacts:
+    """The facts of a manifest that was read."""
     subjects = tuple(map(_reference, manifest.subjects))
     referrer = None
     if subjects:

@@ -34,6 +34,7 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, info: Info) -> FileIdentity:
+        """Of a file as it was looked at."""
         return cls(info.dev, info.ino, info.size, info.mtime_ns, info.ctime_ns)
 
     @property

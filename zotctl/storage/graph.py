@@ -342,6 +342,7 @@ class RepositoryGraph:
             yield self._graph
 
     def is_fresh(self, index: Index) -> bool:
+        """Is it the graph of this index, as far as that can be told without reading?"""
         seen = self._seen
         return seen is not None and seen[0] is index and seen[1] == index.edits and not self._healed()
 
@@ -492,6 +493,7 @@ class AllGraphs:
         self._kept: Lru[str, RepositoryGraph] = Lru(REFERENCES_KEPT)
 
     def of(self, name: str) -> RepositoryGraph:
+        """The graph of a repository, made anew if it was not among those that were kept."""
         found = self._kept.get(name)
         if found is None:
             found = RepositoryGraph(self._protocol, name, recalls=True)

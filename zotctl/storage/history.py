@@ -43,6 +43,7 @@ class Timeline:
     digest, or "" for everything that is written."""
 
     def take(self, event: dict[str, Any]) -> None:
+        """Enter one event; those of a repository are taken in the order in which they were written."""
         action, digest, at = event.get("a"), event.get("d"), float(event["t"])
         if action == "pull" and digest:
             self.pulled[digest] = max(_really(event), self.pulled.get(digest, 0.0))

@@ -127,9 +127,11 @@ class Index:
         return len(self._rows)
 
     def rows(self) -> Iterator[Row]:
+        """All rows, in the order of the file."""
         return iter(self._rows.values())
 
     def rows_of(self, digest: str) -> list[Row]:
+        """The rows of one digest."""
         return [self._rows[i] for i in self._digests.get(digest, ())]
 
     @property
@@ -145,6 +147,7 @@ class Index:
         return self._sorted
 
     def tags_of(self, digest: str) -> list[str]:
+        """The tags that lead to a digest, sorted."""
         names = (row.tag or row.alias for row in self.rows_of(digest))
         return sorted({n for n in names if n and (found := self.find(n)) and found.digest == digest})
 
@@ -170,6 +173,7 @@ class Index:
         )
 
     def duplicate_tags(self) -> list[str]:
+        """Tags that several rows have, sorted."""
         return sorted(tag for tag, ids in self._tags.items() if len(ids) > 1)
 
     def _by_alias(self, tag: str) -> Row | None:
@@ -180,6 +184,7 @@ class Index:
     # -- changing a copy ------------------------------------------------------------------------
 
     def copy(self) -> Index:
+        """One to be edited; O(rows), without parsing."""
         twin = Index(self._fields, ())
         twin._rows, twin._next = self._rows.copy(), self._next
         twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
@@ -387,6 +392,7 @@ def _key(row: Row) -> tuple[Digest | None, str | None, str | None]:
 
 
 def empty_index() -> Index:
+    """The index of a new repository."""
     fields = {"schemaVersion": b"2", "mediaType": _encode(OCI_INDEX), "manifests": b"[]"}
     return Index(fields, ())
 

@@ -37,6 +37,7 @@ class Claims:
         self._mutex, self._taken = threading.Lock(), set[object]()
 
     def take(self, name: object) -> _Claim | None:
+        """Take a name; None if another has it."""
         with self._mutex:
             if name in self._taken:
                 return None
@@ -44,6 +45,7 @@ class Claims:
         return _Claim(self, name)
 
     def give_back(self, name: object) -> None:
+        """Let a name go that was taken."""
         with self._mutex:
             self._taken.discard(name)
 

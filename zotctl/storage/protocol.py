@@ -37,7 +37,8 @@ class Transaction(Protocol):
     """What a change may do while the repository can't move under it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The repository."""
 
     def require(self, digest: Digest) -> Info:
         """A referenced blob, taken back from the trash if it was trashed. Raises NotFound, Damaged."""

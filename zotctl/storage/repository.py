@@ -63,6 +63,7 @@ class StoredManifest:
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return len(self.body)
 
 
@@ -82,6 +83,7 @@ class Repository:
 
     @property
     def read_only(self) -> bool:
+        """Does it take no writes?"""
         return not self.root.owns(self.name)
 
     # -- what the snapshot says -----------------------------------------------------------------
@@ -95,6 +97,7 @@ class Repository:
         return self._seen().index.tags()
 
     def index(self) -> Index:
+        """The rows of its index.json. Not to be changed. Raises NameUnknown."""
         return self._seen().index
 
     def _seen(self) -> Snapshot:

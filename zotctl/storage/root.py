@@ -32,6 +32,8 @@ log = logging.getLogger("zotctl.storage")
 
 @dataclass
 class Root:
+    """One root and its options. Thread-safe; what its protocol says of itself is asked for once."""
+
     protocol: StoreProtocol
     read_only: bool
     config: RootConfig | None = None

@@ -78,6 +78,7 @@ class Store:
             root.maintain()
 
     def close(self) -> None:
+        """Close every root. Nothing may be asked of the store afterwards."""
         for root in self.roots:
             root.protocol.close()
 
