@@ -26,7 +26,9 @@
     │   ├── UploadConflict      409 BLOB_UPLOAD_INVALID, another request is writing it
     │   ├── Unauthorized        401 UNAUTHORIZED
     │   ├── Denied              403 DENIED
+    │   │   ├── AccessDenied    403 a policy does not allow it
     │   │   ├── Referenced      405 still needed by a manifest
+    │   │   ├── TagsCollide     409 several tags would go with a manifest
     │   │   └── ReadOnly        405 this repository or root takes no writes, exit 12
     │   ├── Unsupported         405 UNSUPPORTED
     │   ├── PreconditionFailed  412 DENIED, If-Match or If-None-Match does not hold
@@ -273,6 +275,16 @@ class Denied(OciError):
     """The client may not do this, or no route leads the name anywhere."""
 
     code, status, exit_code = "DENIED", 403, 12
+
+
+class AccessDenied(Denied):
+    """The policies of the configuration do not allow this to this client."""
+
+
+class TagsCollide(Denied):
+    """A manifest is to be deleted that has several tags, by a client whose policy forbids that."""
+
+    status = 409
 
 
 class Referenced(Denied):

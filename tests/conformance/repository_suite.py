@@ -22,6 +22,7 @@ from zotctl.errors import (
     NameUnknown,
     NotFound,
     Referenced,
+    TagsCollide,
     UploadConflict,
 )
 from zotctl.oci.digest import digest_of
@@ -29,6 +30,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
+from zotctl.storage.index import Index
 
 EMPTY = digest_of(b"")
 
@@ -254,6 +256,18 @@ class RepositorySuite:
                 store.repository("a").manifest(reference)
             with pytest.raises(ManifestUnknown):
                 store.repository_for_push("a").delete_manifest(reference)
+
+    def test_a_condition_on_a_delete_sees_the_index_that_is_changed(self, store: Store) -> None:
+        digest = push_image(store, "a", "v1", "v2")
+
+        def refuse(index: Index) -> None:
+            assert index.tags_of(digest) == ["v1", "v2"]
+            raise TagsCollide("not this")
+
+        for reference in ("v1", digest):
+            with pytest.raises(TagsCollide):
+                store.repository_for_push("a").delete_manifest(reference, refuse)
+            assert store.repository("a").tags() == ["v1", "v2"]
 
     def test_deleted_and_pushed_again(self, store: Store) -> None:
         digest = push_image(store, "a", "v1")

@@ -292,3 +292,17 @@ def test_within_a_process_a_name_is_claimed_once() -> None:
     assert claims.take("b") is not None
     claim.release()
     assert claims.take("a") is not None
+
+
+def test_the_id_of_an_upload_tells_whose_it_is() -> None:
+    """Another user who learns an id cannot make an id of their own of it: the mark of the owner is part of the name."""
+    for owner in ("", "ann", "böse", "\udcff"):
+        made = keys.make_upload_id("sha256", 1_800_000_000.0, owner)
+        assert keys.parse_upload_id(made).algorithm == "sha256"
+        assert keys.is_upload_of(made, owner)
+        assert not any(
+            keys.is_upload_of(made, other) for other in ("", "ann", "böse", "bob", "\udcff") if other != owner
+        )
+    assert not keys.is_upload_of("00000000-0000-4000-8000-000000000000", "")
+    assert not keys.is_upload_of("../../index.json", "")
+    assert len({keys.make_upload_id("sha256", 1_800_000_000.0, "ann") for _ in range(1000)}) == 1000

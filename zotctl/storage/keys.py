@@ -85,6 +85,7 @@ FIRST_SEEN = f"{COLLECTION}/seen"
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
 DELETED_PREFIX = "deleted-"
 
+_OWNER_BITS = 31
 _UPLOAD_ALGORITHMS = ("sha256", "sha512", "blake3")
 """By number; only ever appended to."""
 
@@ -328,7 +329,9 @@ class UploadId(NamedTuple):
     """The id of an upload session says when it began and with which algorithm, so that a session is one file.
 
     A UUID of version 8 (RFC 9562, section 5.8): 48 bits of milliseconds since 1970, then four bits that number the
-    algorithm, and 70 random bits. `started` in seconds since 1970, by the server that began it.
+    algorithm, 39 random bits, and 31 bits of a hash of all that and of the user who began it. Only that user goes on
+    with the upload: another one who learns the id cannot make an id of their own of it, since the whole id names the
+    session. `started` in seconds since 1970, by the server that began it.
     """
 
     text: str
@@ -336,11 +339,29 @@ class UploadId(NamedTuple):
     algorithm: str
 
 
-def make_upload_id(algorithm: str, now: float) -> str:
-    """A fresh id. Raises ValueError for an algorithm that has no number."""
-    chance = int.from_bytes(os.urandom(9), "big")
+def make_upload_id(algorithm: str, now: float, owner: str = "") -> str:
+    """A fresh id for the user `owner`; "" is a client without a login.
+
+    Raises ValueError for an algorithm that has no number.
+    """
+    chance = int.from_bytes(os.urandom(5), "big")
     value = int(now * 1000) % (1 << 48) << 80 | 8 << 76 | _UPLOAD_ALGORITHMS.index(algorithm) << 72
-    return str(uuid.UUID(int=value | (chance >> 64) << 64 | 2 << 62 | chance % (1 << 62)))
+    value |= (chance >> 32) << 64 | 2 << 62 | (chance % (1 << 31)) << _OWNER_BITS
+    return str(uuid.UUID(int=value | _owner_mark(value, owner)))
+
+
+def is_upload_of(text: str, owner: str) -> bool:
+    """Whether the user `owner` began this upload; False for an id that `make_upload_id` has not made."""
+    if not _upload_id(text):
+        return False
+    value = uuid.UUID(text).int
+    mark = value % (1 << _OWNER_BITS)
+    return mark == _owner_mark(value - mark, owner)
+
+
+def _owner_mark(value: int, owner: str) -> int:
+    text = value.to_bytes(16, "big") + owner.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") % (1 << _OWNER_BITS)
 
 
 def parse_upload_id(text: str) -> UploadId:

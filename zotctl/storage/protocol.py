@@ -386,8 +386,8 @@ class StoreProtocol(ABC):
     # -- uploads --------------------------------------------------------------------------------
 
     @abstractmethod
-    def start_upload(self, name: str, algorithm: str) -> str:
-        """Begin a session that any request can continue; its id."""
+    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
+        """Begin a session that any request of the user `owner` can continue; its id."""
 
     @abstractmethod
     def begin_upload(self, name: str, algorithm: str) -> UploadSession:

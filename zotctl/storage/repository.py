@@ -244,10 +244,10 @@ class Repository:
 
     # -- uploads --------------------------------------------------------------------------------
 
-    def start_upload(self, algorithm: str = "sha256") -> str:
-        """Begin a session and return its id."""
+    def start_upload(self, algorithm: str = "sha256", owner: str = "") -> str:
+        """Begin a session for the user `owner` and return its id; `keys.is_upload_of` tells whose it is."""
         self._writable()
-        return self.root.protocol.start_upload(self.name, algorithm)
+        return self.root.protocol.start_upload(self.name, algorithm, owner)
 
     def begin_upload(self, algorithm: str = "sha256") -> UploadSession:
         """An upload within one request, which no other request can continue."""
@@ -418,39 +418,44 @@ class Repository:
         known = self.root.graphs.of(self.name).known(child.digest)
         return look_at(child.digest, [essence(child.media_type)], read, known)[0]
 
-    def delete_manifest(self, reference: str) -> None:
+    def delete_manifest(self, reference: str, condition: Condition | None = None) -> None:
         """A tag: only the tag goes. A digest: the manifest, with all its tags.
 
-        Raises ManifestUnknown; Referenced for a manifest that an index lists.
+        `condition` may refuse, seeing the index that is changed. Raises ManifestUnknown; Referenced for a manifest
+        that an index lists.
         """
         self._writable()
         if ":" in reference:
-            delete = partial(self._delete_by_digest, parse_digest(reference))
+            delete = partial(self._delete_by_digest, parse_digest(reference), condition)
         else:
-            delete = partial(self._delete_tag, reference)
+            delete = partial(self._delete_tag, reference, condition)
         try:
             delete()
         except ManifestUnknown:
             self._seen()  # raises NameUnknown if there is no repository either
             raise
 
-    def _delete_tag(self, tag: str) -> None:
+    def _delete_tag(self, tag: str, condition: Condition | None) -> None:
         def remove(tx: Transaction, draft: Index) -> None:
             row = draft.find(tag)
             if row is None or row.digest is None:
                 raise ManifestUnknown(f"no tag {tag} in {self.name}", tag)
+            if condition is not None:
+                condition(draft)
             draft.untag(tag)
             # Before the rename, as for a push: from now on its delay runs.
             self.root.history.note(self.name, "untag", row.digest, {tag: row.digest})
 
         self.root.committer.commit(self.name, remove)
 
-    def _delete_by_digest(self, digest: Digest) -> None:
+    def _delete_by_digest(self, digest: Digest, condition: Condition | None) -> None:
         with self._graph(certain=True):
             pass  # as for blobs
         known = self.root.graphs.of(self.name)
 
         def remove(tx: Transaction, draft: Index) -> None:
+            if condition is not None:
+                condition(draft)
             with known.at(draft, certain=True) as graph:
                 graph.look_for(digest)
                 if digest not in draft and digest not in graph.facts and digest not in graph.faults:

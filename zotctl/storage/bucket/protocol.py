@@ -204,8 +204,8 @@ class BucketProtocol(StoreProtocol):
 
     # -- uploads --------------------------------------------------------------------------------
 
-    def start_upload(self, name: str, algorithm: str) -> str:
-        return self.uploads.start(name, algorithm)
+    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
+        return self.uploads.start(name, algorithm, owner)
 
     def begin_upload(self, name: str, algorithm: str) -> BucketUpload:
         return self.uploads.begin(name, algorithm)

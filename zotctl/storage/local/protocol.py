@@ -220,8 +220,8 @@ class LocalProtocol(StoreProtocol):
         self.merge_late_writes()
         self.indexes.close()
 
-    def start_upload(self, name: str, algorithm: str) -> str:
-        return self.uploads.start(name, algorithm)
+    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
+        return self.uploads.start(name, algorithm, owner)
 
     def begin_upload(self, name: str, algorithm: str) -> LocalUpload:
         return self.uploads.resume(name, self.uploads.start(name, algorithm))

@@ -41,10 +41,10 @@ class LocalUploads:
         self.context, self.blobs, self.reserve = context, blobs, reserve
         self.hashes: Lru[str, tuple[int, Any]] = Lru(KEPT_HASHES)
 
-    def start(self, name: str, algorithm: str) -> str:
+    def start(self, name: str, algorithm: str, owner: str = "") -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         self.reserve.check()
-        upload_id = make_upload_id(algorithm, self.context.clock.now())
+        upload_id = make_upload_id(algorithm, self.context.clock.now(), owner)
         self.context.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 

@@ -67,9 +67,9 @@ class BucketUploads:
 
     # -- the verbs ------------------------------------------------------------------------------
 
-    def start(self, name: str, algorithm: str) -> str:
+    def start(self, name: str, algorithm: str, owner: str = "") -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
-        known = self._fresh(name, algorithm)
+        known = self._fresh(name, algorithm, owner)
         session = replace(known.session, token=self.context.clock.token())
         known.session = self.store(session, session.trailer())
         self._keep(known)
@@ -79,8 +79,8 @@ class BucketUploads:
         """An upload within one request: its name is never told, so nothing is stored for other requests to continue."""
         return BucketUpload(self, self._fresh(name, algorithm), named=False, current=True)
 
-    def _fresh(self, name: str, algorithm: str) -> KnownUpload:
-        session = StoredUpload(make_upload_id(algorithm, self.context.clock.now()), name)
+    def _fresh(self, name: str, algorithm: str, owner: str = "") -> KnownUpload:
+        session = StoredUpload(make_upload_id(algorithm, self.context.clock.now(), owner), name)
         return KnownUpload(session, UploadBuffer(self.budget, self.budget.part), algorithm, new_hash(algorithm))
 
     def offset(self, name: str, upload_id: str) -> int:
