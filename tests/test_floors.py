@@ -106,8 +106,8 @@ SEE_OS_ERRORS = {
     "storage/local/opening.py",  # before there is a driver, inside `translated`
     "storage/bucket/lease.py",  # /proc
     "storage/bucket/objects/connection.py",  # the files of credentials
-    "jobs/imports/sources.py",  # each call says why its source can't be read
-    "jobs/imports/job.py",  # --link: what can't be linked is copied
+    "storage/opening.py",  # the same, for files and directories that are in no store
+    "jobs/imports/repository.py",  # --link: what can't be linked is copied
     "jobs/local/jobs.py",  # for it
     "jobs/metrics.py",  # the file of --metrics-file, for the command line
 }
@@ -129,15 +129,6 @@ def test_the_system_is_called_where_its_errors_are_translated(path: Path) -> Non
             assert str(path.relative_to(PACKAGE)) in SEE_OS_ERRORS, f"{path.name}, line {node.lineno}"
 
 
-LAYOUTS_IN_DIRECTORIES = {
-    "storage/opening.py",
-    "jobs/imports/sources.py",  # a layout to import from
-    "jobs/check/repair.py",  # one with good copies
-    "cli/jobs.py",  # before there is a store
-}
-"""Outside of the local store, what reads image layouts in directories by its steps: those are no roots."""
-
-
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_knows_its_own_store_only(path: Path) -> None:
     """`storage/` and `jobs/` know none; `storage.opening` and `jobs.stores` choose."""
@@ -149,10 +140,8 @@ def test_a_module_knows_its_own_store_only(path: Path) -> None:
             found.discard(("storage", kind))
         if inside.startswith(f"jobs/{kind}/"):
             found.discard(("jobs", kind))
-    if inside in LAYOUTS_IN_DIRECTORIES:
-        found.discard(("storage", "local"))
     if inside == "storage/opening.py":
-        found.discard(("storage", "bucket"))
+        found -= {("storage", "local"), ("storage", "bucket")}
     if inside == "jobs/stores.py":
         found -= {("jobs", "local"), ("jobs", "bucket")}
     assert not found, f"{inside} imports {found}: ask the root, or `jobs.stores`"

@@ -16,9 +16,8 @@ from threading import RLock
 from typing import NamedTuple
 
 from zotctl.errors import Changed, Expired, IoFailed, NotFound, RequestRefused, StorageError
-from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.storage.bucket.objects.seam import MD5, PAGE_KEYS, SHA256, Object, PresignedDelete, info_of
-from zotctl.storage.driver import Buffer, Info
+from zotctl.storage.driver import Buffer, BytesReader, Info
 
 SMALLEST_PART = 5 << 20
 LONGEST_KEY = 1024
@@ -253,7 +252,7 @@ class MemoryObjects:
         pass
 
 
-class MemoryObjectReader(ObjectBody):
+class MemoryObjectReader(BytesReader):
     """The bytes as they were when it was opened."""
 
     def __init__(self, found: Object, body: bytes) -> None:

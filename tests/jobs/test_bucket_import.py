@@ -36,7 +36,7 @@ from zotctl.errors import Unavailable, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.archives import STAGING
-from zotctl.jobs.imports.bucket_source import BucketSource
+from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests import images
-from zotctl.jobs.imports.plan import Wanted
-from zotctl.jobs.imports.times import push_times
+from zotctl.jobs.imports.plan import Wanted, push_times
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index
 

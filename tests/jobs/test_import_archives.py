@@ -182,6 +182,20 @@ def test_a_dry_run_of_an_archive_writes_nothing(store: Store, made: Image, tmp_p
     assert left_behind(store) == []
 
 
+@pytest.mark.parametrize("lost", ["manifest", "layer"])
+def test_a_dry_run_of_an_archive_tells_what_is_missing(store: Store, made: Image, tmp_path: Path, lost: str) -> None:
+    members = dict(members_of(made))
+    del members[f"blobs/sha256/{(made.digest if lost == 'manifest' else digest_of(made.blobs[1])).encoded}"]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members.items()))
+    report = run_import(store, path, dry_run=True)
+    assert (
+        report.exit_code == 4
+        and report.errors == []
+        and kinds(report) == ["missing_manifest" if lost == "manifest" else "missing_blob"]
+    )
+
+
 # -- hostile ------------------------------------------------------------------------------------
 
 
@@ -277,7 +291,7 @@ def test_i14_one_name_for_all_members(store: Store, made: Image, tmp_path: Path)
 def test_i14_i13_a_bomb_is_stopped_early_and_in_little_memory(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "BOMB_FLOOR", 16 << 20)
+    monkeypatch.setattr(archives, "BOMB_FLOOR_BYTES", 16 << 20)
     packer = zlib.compressobj(9, wbits=31)
     zeros, parts = bytes(1 << 20), [packer.compress(tar_bytes(members_of(made))[:-10240])]
     info = header(BLOB, tarfile.REGTYPE, size=256 << 20)
@@ -298,7 +312,7 @@ def test_i14_too_many_members(store: Store, made: Image, tmp_path: Path, monkeyp
 def test_i14_an_index_too_large_for_memory(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "LARGEST_TEXT", 100)
+    monkeypatch.setattr(archives, "TEXT_BYTES", 100)
     hostile(store, tmp_path / "a.tar", tar_bytes(members_of(made)), "index.json has")
 
 

@@ -17,8 +17,7 @@ from tests.jobs.test_bucket_away import filled, lost
 from tests.object_faults import AWAY, FaultyObjects, StillClock
 from tests.stores import bucket_store, probed, store_over
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.bucket_source import BucketSource
-from zotctl.jobs.imports.sources import THE_LAYOUT
+from zotctl.jobs.imports.sources import THE_LAYOUT, BucketSource
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store

@@ -27,11 +27,10 @@ from tests.jobs.importing import (
 )
 from tests.stores import manifest_body, push_image, store_over
 from zotctl.errors import IoFailed
-from zotctl.jobs.imports import sources
 from zotctl.jobs.imports.plan import repository_of
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage import Store, keys
+from zotctl.storage import Store, keys, opening
 from zotctl.storage.local.driver import LocalDriver
 
 FULL = "docker.io/library/busybox:1.36"
@@ -499,14 +498,14 @@ def test_nothing_to_import(store: Store, tmp_path: Path, source: str) -> None:
 def test_a_source_that_may_not_be_read(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
-    """As it is for whoever is not root."""
+    """As it is for users other than root."""
 
     def refuse(path: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     (tmp_path / "a.tar").touch()
-    module = {"directory": ("os", SimpleNamespace(stat=refuse)), "file": ("io", SimpleNamespace(FileIO=refuse))}
-    monkeypatch.setattr(sources, *module[closed])
+    names = {"directory": ("os", SimpleNamespace(stat=refuse)), "file": ("FileIO", refuse)}
+    monkeypatch.setattr(opening, *names[closed])
     report = run_import(store, tmp_path / "a.tar")
     assert (report.exit_code, report.errors[0]["error"]) == (12, "PermissionRefused")
     assert f"{tmp_path}/a.tar: Permission denied" in report.errors[0]["reason"]
@@ -539,7 +538,7 @@ def test_link_copies_where_it_can_not_link(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("zotctl.jobs.imports.job.os.link", refuse)
+    monkeypatch.setattr("zotctl.jobs.imports.repository.os.link", refuse)
     report = run_import(store, lay_out(tmp_path / "source", made, [row(made, "v1")]), link=True)
     assert "cross-device" in actions(report, "note")[0]["reason"] and len(actions(report, "note")) == 1
     assert pulls(store, "source", made, "v1")
@@ -650,7 +649,7 @@ def test_a_move_that_was_cut_goes_on(
         raise Cut
 
     with monkeypatch.context() as patched, pytest.raises(Cut):
-        patched.setattr("zotctl.jobs.imports.sources._discard", die)
+        patched.setattr("zotctl.jobs.imports.job._discard", die)
         run_import(store, source, move=True)
     assert not (source / "index.json").exists() and source.exists()
     blob_file(source, made.blobs[0]).unlink()
@@ -665,7 +664,7 @@ def test_move_of_a_repository_by_another_path_removes_nothing(
 ) -> None:
     """As a bind mount of it is: nothing above it says that it belongs to the store."""
     run_import(store, lay_out(tmp_path / "first", made, [row(made, "v1")]), repo="a")
-    monkeypatch.setattr("zotctl.jobs.imports.sources.store_above", lambda directory: None)
+    monkeypatch.setattr("zotctl.jobs.imports.job.store_above", lambda directory: None)
     if not by_number:  # as on a file system that gives one directory two numbers
         monkeypatch.setattr("zotctl.jobs.imports.job.refuse_served", lambda store, layout: None)
     report = run_import(store, Path(store.roots[0].label, "a"), repo=repo, move=True)

@@ -20,7 +20,7 @@ from tests.jobs.test_gc import DELAY, collect
 from tests.stores import bucket_store, push_image, store_over
 from zotctl.config import KeepTags, Policy, Retention
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.bucket_source import BucketSource
+from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX

@@ -54,7 +54,7 @@ MUTANTS = [
         kinds.FLUSHES,
         "I3",
         "what was postponed is flushed before index.json leads there",
-        "jobs/imports/job.py",
+        "jobs/imports/repository.py",
         "                self._flush(before)\n",
         "",
         f"{CUTS}::test_an_import_leads_to_nothing_torn",

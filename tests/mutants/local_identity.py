@@ -388,9 +388,9 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "what is hashed is the open file that is linked",
-        "jobs/imports/job.py",
-        "for data in pieces(reader, size + 1):",
-        "for data in chunks(self.layout, digest, size):",
+        "jobs/imports/repository.py",
+        "self._hash(pieces(reader, size + 1), digest)",
+        "self._hash(chunks(self.layout, digest, size), digest)",
         f"{HERE}test_i2_import_links_what_it_hashed",
     ),
     Mutant(
@@ -398,9 +398,9 @@ MUTANTS = [
         kinds.IDENTITY,
         "I2",
         "a source that is longer than it should be is not linked",
-        "jobs/imports/job.py",
-        "for data in pieces(reader, size + 1):",
-        "for data in pieces(reader, size):",
+        "jobs/imports/repository.py",
+        "self._hash(pieces(reader, size + 1), digest)",
+        "self._hash(pieces(reader, size), digest)",
         f"{HERE}test_i2_import_links_nothing_that_is_longer",
     ),
     Mutant(
@@ -408,7 +408,7 @@ MUTANTS = [
         kinds.EARLY,
         "I4",
         "what is compared is what no tool finds any more",
-        "jobs/imports/sources.py",
+        "jobs/imports/job.py",
         (
             "    with suppress(NotFound):  # set aside by a run that was cut\n"
             "        driver.rename(keys.index(name), aside)\n"

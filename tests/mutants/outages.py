@@ -124,7 +124,7 @@ MUTANTS = [
     _outage(
         "lost-source-called-incomplete",
         "what a source that is away does not show is not called missing",
-        "jobs/imports/job.py",
+        "jobs/imports/repository.py",
         "        self.layout.require()\n        self.root.require()\n",
         "",
         IMPORT + "test_a_blob_that_is_copied_begins_the_outage",

@@ -181,7 +181,7 @@ MUTANTS = [
         kinds.RETENTION,
         "I4",
         "of imported tags the newest is the last one pushed",
-        "jobs/imports/times.py",
+        "jobs/imports/plan.py",
         "found[tag] = now - number * STEP",
         "found[tag] = now",
         TIMES + "test_of_images_without_a_time_the_last_row_is_the_latest",

@@ -28,7 +28,8 @@ from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.sources import MOVED
+from zotctl.jobs.imports.job import MOVED
+from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.local import gc as local_gc
 from zotctl.jobs.local import jobs as local_jobs
 from zotctl.jobs.report import Report
@@ -633,7 +634,7 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
-    hashed: Any = job._Import._link_hashed
+    hashed: Any = RepositoryImport._link_hashed
 
     def grow(self: Any, digest: Digest, size: int) -> bool:
         if digest == DIGEST:
@@ -641,7 +642,7 @@ def test_i2_import_links_nothing_that_is_longer(tmp_path: Path, monkeypatch: pyt
                 file.write(b"more")
         return bool(hashed(self, digest, size))
 
-    monkeypatch.setattr(job._Import, "_link_hashed", grow)
+    monkeypatch.setattr(RepositoryImport, "_link_hashed", grow)
     run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A
     assert not blob.exists() or blob.read_bytes() == LAYER

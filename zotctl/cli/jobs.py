@@ -162,13 +162,14 @@ def _refuse_no_store(path: str) -> None:
     """Raises NoSuchStore for a directory that is no store: a job creates no hidden directory in an arbitrary place."""
     from zotctl.oci.layout import LAYOUT_FILE
     from zotctl.storage.clock import Clock
-    from zotctl.storage.local.catalog import LocalCatalog
-    from zotctl.storage.local.network import detect
+    from zotctl.storage.opening import directory, root_over
     from zotctl.storage.root import no_store
 
     with suppress(StorageError):  # opening the store says what is wrong with it
         is_layout = os.path.isfile(os.path.join(path, LAYOUT_FILE))
-        if not (is_layout or _was_used(path)) and next(LocalCatalog(detect(path), Clock()).everything(), None) is None:
+        if is_layout or _was_used(path):
+            return
+        if next(root_over(directory(path), Clock()).catalog.everything(), None) is None:
             raise no_store(path)
 
 
@@ -182,7 +183,7 @@ def only_read(config: Config) -> Config:
     """For a run that only looks: where zotctl has never served it makes nothing, so it opens all roots read-only. What
     it would tell beside a running zot would not hold: HeldElsewhere, as for a run that writes."""
     from zotctl.config import is_bucket
-    from zotctl.storage.local.opening import refuse_beside_zot
+    from zotctl.storage.opening import refuse_beside_zot
 
     places = [root.path for root in (*config.storage.roots, *(route.root for route in config.storage.routes))]
     if all(is_bucket(path) or _was_used(path) for path in places):

@@ -9,12 +9,14 @@ schedule every step.
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from zotctl.errors import NotFound
 
 Buffer = bytes | bytearray | memoryview
+
+CHUNK_BYTES = 1 << 20
 Generation = tuple[int, int, int, int] | str
 """Of a file: its inode, size and times. Of an object: its ETag."""
 
@@ -244,9 +246,56 @@ def read(driver: Driver, key: str, limit: int) -> bytes:
         return reader.read_at(0, min(reader.size, limit + 1))
 
 
+def chunks_of(reader: Reader, size: int | None = None) -> Iterator[bytes]:
+    """The bytes of an open object, a mebibyte at a time: the first `size`, or all that it had when it was opened."""
+    end = reader.size if size is None else size
+    for at in range(0, end, CHUNK_BYTES):
+        yield reader.read_at(at, min(CHUNK_BYTES, end - at))
+
+
 def scan_or_empty(driver: Driver, key: str) -> list[Entry]:
     """What a directory holds; nothing if it is not there. Raises StorageError."""
     try:
         return driver.scan(key)
     except NotFound:
         return []
+
+
+class BytesReader:
+    """A `Reader` of bytes that are in memory, without an inode or an owner."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    @property
+    def size(self) -> int:
+        return len(self._body)
+
+    def info(self) -> Info:
+        return Info(0, self.size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        return self._body[offset : offset + count]
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        piece = self.read_at(offset, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def once(self) -> None:
+        pass
+
+    def labels(self) -> dict[str, bytes]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> BytesReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass

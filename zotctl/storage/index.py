@@ -30,6 +30,8 @@ _OF_EVERY_INDEX = ("schemaVersion", "mediaType", "manifests")
 _REFERENCES = frozenset(map(fold, ("config", "layers", "blobs", "subject", "fsLayers")))
 _NOTHING = (b"null", b"[]", b"{}")
 
+LARGEST_INDEX_BYTES = 256 << 20
+"""A longer index.json is refused."""
 OUR_ANNOTATIONS = "dev.zotctl."
 """What annotations of an index are called that only a bucket needs."""
 

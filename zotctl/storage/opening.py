@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from io import FileIO
+from stat import S_ISDIR
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
 from zotctl.errors import ConfigError
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver
 from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.driver import translated
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.opening import open_root, remember
+from zotctl.storage.local.opening import refuse_beside_zot as refuse_beside_zot
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
@@ -58,10 +63,33 @@ def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_on
 
 def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     """One layout directory under one name, read-only: nothing is written anywhere."""
-    inner = ReadOnlyDriver(detect(layout.path))
-    driver = AliasedDriver(inner, layout.name, "")
+    driver = AliasedDriver(directory(layout.path), layout.name, "")
+    return root_over(driver, clock, marker=keys.layout(layout.name))
+
+
+def root_over(driver: Driver, clock: Clock, *, marker: str = keys.VERSION) -> Root:
+    """What reads layouts that are in no store, by the steps of the local one: nothing is made or changed. `marker`: the
+    key that shows that the storage is there."""
     context = LocalContext(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-    return Root(LocalProtocol(context, marker=keys.layout(layout.name)), read_only=True)
+    return Root(LocalProtocol(context, marker=marker), read_only=True)
+
+
+def directory(path: str, *, writable: bool = False) -> Driver:
+    """A directory that need not be a store. Raises NotFound with the first call if it is not there."""
+    driver = detect(path)
+    return driver if writable else ReadOnlyDriver(driver)
+
+
+def is_directory(path: str) -> bool:
+    """Raises NotFound, PermissionRefused and other StorageErrors where that can't be told."""
+    with translated(path):
+        return S_ISDIR(os.stat(path).st_mode)
+
+
+def open_file(path: str) -> FileIO:
+    """A file beside any store, such as an archive, to be read from front to end. Raises StorageError."""
+    with translated(path):
+        return FileIO(path)
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -17,11 +17,10 @@ from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import CHUNK_BYTES, Driver, chunks_of
 from zotctl.storage.facts import LARGEST_MANIFEST_BYTES
 from zotctl.storage.file_identity import HeldFile, file_number
-from zotctl.storage.local.catalog import LocalCatalog
-from zotctl.storage.local.network import detect
+from zotctl.storage.opening import directory, root_over
 from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BLOCK = 1 << 20
-TIMEOUT = 30.0
+ANSWER_TIMEOUT_S = 30.0
+"""For each answer of a registry that a repair asks."""
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
@@ -128,7 +127,7 @@ def _copies(root: Root, digest: Digest, damaged: HeldFile | None) -> Iterator[So
 @contextmanager
 def _file(driver: Driver, key: str) -> Iterator[Chunks]:
     with driver.open(key) as reader:
-        yield (reader.read_at(at, BLOCK) for at in range(0, reader.size, BLOCK))
+        yield chunks_of(reader)
 
 
 Origin = Callable[[str, Digest, bool], Iterator[Source]]
@@ -139,7 +138,7 @@ def _origin(run: Run, text: str) -> Origin:
     """Raises NoSuchStore, UsageError, PermissionRefused."""
     if text.startswith(("http://", "https://")):
         return _Registry(text).sources
-    driver = detect(text)
+    driver = directory(text)
     try:
         driver.stat("")
     except NotFound as error:
@@ -151,7 +150,7 @@ def _origin(run: Run, text: str) -> Origin:
 
 class _Layouts:
     def __init__(self, run: Run, driver: Driver) -> None:
-        self._driver, self._catalog = driver, LocalCatalog(driver, run.clock)
+        self._driver, self._catalog = driver, root_over(driver, run.clock).catalog
 
     def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
         """The directory itself, then the layout of that name in it, then all others."""
@@ -184,14 +183,14 @@ class _Registry:
         import httpx
 
         headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
-        self._client = self._client or httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers=headers)
+        self._client = self._client or httpx.Client(timeout=ANSWER_TIMEOUT_S, follow_redirects=True, headers=headers)
         try:
             with self._open(self._client, url) as response:
                 if response.status_code in (400, 404, 405):
                     raise NotFound(f"{self._host} does not have it")
                 if response.status_code != 200:
                     raise Unavailable(f"{self._host} answers {response.status_code} to {urlsplit(url).path}")
-                yield response.iter_bytes(BLOCK)
+                yield response.iter_bytes(CHUNK_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{self._host} can't be read: {type(error).__name__}: {error}") from error
 

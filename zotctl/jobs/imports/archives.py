@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from zotctl.errors import (
     Damaged,
@@ -29,29 +29,30 @@ from zotctl.errors import (
     ZotctlError,
     quoted,
 )
-from zotctl.jobs.imports.bucket_source import ObjectBody
 from zotctl.jobs.imports.sources import StoredLayout
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
-from zotctl.storage.driver import Reader
+from zotctl.storage.driver import CHUNK_BYTES, BytesReader, Reader
 from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.root import Root
 
-BLOCK = 512
-CHUNK = 1 << 20
+L = TypeVar("L")
+L_co = TypeVar("L_co", covariant=True)
+
+TAR_BLOCK_BYTES = 512
 MOST_MEMBERS = 1_000_000
-LARGEST_HEADER = 1 << 20
+HEADER_BYTES = 1 << 20
 """Bytes of one extended header: it is held in memory."""
-LARGEST_TEXT = 64 << 20
+TEXT_BYTES = 64 << 20
 """Bytes of index.json and of manifest.json."""
-BOMB_FLOOR = 1 << 30
+BOMB_FLOOR_BYTES = 1 << 30
 BOMB_RATIO = 250
 """Beyond the floor, so many bytes out of one are no layers: gzip makes at most 1032 of one, of zeros."""
-LONGEST_PADDING = 1 << 20
+PADDING_BYTES = 1 << 20
 LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
 """Of what may be a manifest: of one, and of all that are kept in memory where an archive is only looked at."""
 STAGING = keys.tmp("import-layout")
@@ -96,7 +97,7 @@ class Plain:
         head = _read_full(stream, 6)
         self.label, self.count = label, 0
         self._packed = _CountedArchive(stream, head)
-        raw = io.BufferedReader(self._packed, CHUNK)
+        raw = io.BufferedReader(self._packed, CHUNK_BYTES)
         self._stream, faults = _unpacked(raw, head, label)
         self._faults: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, *faults)
 
@@ -107,7 +108,7 @@ class Plain:
         except self._faults as error:
             raise LayoutInvalid(f"{self.label} is cut short or damaged: {error}") from error
         self.count += len(data)
-        if self.count > BOMB_FLOOR and self.count > BOMB_RATIO * self._packed.count:
+        if self.count > BOMB_FLOOR_BYTES and self.count > BOMB_RATIO * self._packed.count:
             raise LayoutInvalid(
                 f"{self.label} is refused: {self._packed.count} bytes became {self.count}, "
                 f"more than {BOMB_RATIO} of one"
@@ -179,7 +180,7 @@ class Tar:
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the member at hand."""
         while self._left:
-            data = self._plain.read(min(self._left, CHUNK))
+            data = self._plain.read(min(self._left, CHUNK_BYTES))
             if not data:
                 raise LayoutInvalid(f"{self.label} is cut short")
             self._left -= len(data)
@@ -194,9 +195,9 @@ class Tar:
         return LayoutInvalid(f"{self.label} is refused: {reason}")
 
     def _header(self) -> tarfile.TarInfo | None:
-        block = self._plain.read(BLOCK)
-        if not block or block == bytes(BLOCK):
-            self._plain.read(LONGEST_PADDING)  # who writes into the pipe may have padding left
+        block = self._plain.read(TAR_BLOCK_BYTES)
+        if not block or block == bytes(TAR_BLOCK_BYTES):
+            self._plain.read(PADDING_BYTES)  # who writes into the pipe may have padding left
             return None
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -208,7 +209,7 @@ class Tar:
     def _begin(self, size: int, name: str) -> None:
         if not 0 <= size < 1 << 62:
             raise self.refusal(f"{quoted(name)} says that it has {size} bytes")
-        self._left, self._padding = size, -size % BLOCK
+        self._left, self._padding = size, -size % TAR_BLOCK_BYTES
 
     def _skip(self) -> None:
         for _ in self.chunks():
@@ -242,7 +243,7 @@ class Tar:
         return int(text)
 
     def _extended(self, header: tarfile.TarInfo) -> dict[str, str]:
-        body = self.text(LARGEST_HEADER, "an extended header")
+        body = self.text(HEADER_BYTES, "an extended header")
         self._skip()
         if header.type == _LONG_NAME:
             return {"path": body.split(b"\0")[0].decode("utf-8", "surrogateescape")}
@@ -272,14 +273,14 @@ class Tar:
 # -- a layout out of members --------------------------------------------------------------------
 
 
-class Stage(Protocol):
-    """Where the blobs of an archive wait for its index."""
+class Stage(Protocol[L_co]):
+    """Where the blobs of an archive wait for its index; `L_co` is what becomes of them then."""
 
     def has(self, digest: Digest, size: int) -> bool: ...
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
         """Raises DigestInvalid: the bytes are something else; nothing of them is kept."""
 
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> Any: ...
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> L_co: ...
 
 
 @dataclass
@@ -294,7 +295,7 @@ class _Found:
     legal: bool = False
 
 
-def read_archive(run: Run, stream: BinaryIO, label: str, stage: Stage) -> Any:
+def read_archive(run: Run, stream: BinaryIO, label: str, stage: Stage[L]) -> L:
     """All of an archive; what comes back is its layout. Raises LayoutInvalid: refused, and why."""
     tar, found = Tar(Plain(stream, label)), _Found()
     for member in tar:
@@ -318,20 +319,20 @@ def _remember(tar: Tar, found: _Found, match: re.Match[str]) -> None:
     found.seen.add(inner)
 
 
-def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: Stage) -> None:
+def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: Stage[Any]) -> None:
     if match["inner"] == "oci-layout":
         check_layout(tar.text(4096, "oci-layout"))
         found.legal = True
     elif match["inner"] == "index.json":
-        found.index = parse_index(tar.text(LARGEST_TEXT, "index.json"))
+        found.index = parse_index(tar.text(TEXT_BYTES, "index.json"))
     elif match["inner"] == "manifest.json":
-        found.names = docker_names(tar.text(LARGEST_TEXT, "manifest.json"))
+        found.names = docker_names(tar.text(TEXT_BYTES, "manifest.json"))
     else:
         with suppress(DigestInvalid):
             _take_blob(run, tar, parse_digest(f"{match['alg']}:{match['enc']}"), member.size, found, stage)
 
 
-def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: Stage) -> None:
+def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: Stage[Any]) -> None:
     if stage.has(digest, size):
         return
     try:
@@ -473,7 +474,7 @@ class ArchiveListing:
     def open(self, digest: Digest) -> Reader:
         if digest not in self._bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
-        return ObjectBody(self._bodies[digest])
+        return BytesReader(self._bodies[digest])
 
     def content(self, digest: Digest, whole: bool) -> Content:
         if digest in self.not_kept:

@@ -9,34 +9,32 @@ number of servers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from zotctl.config import is_bucket
 from zotctl.errors import (
-    Damaged,
-    DigestInvalid,
-    ManifestBlobUnknown,
-    ManifestInvalid,
+    CannotLink,
+    Exists,
+    LayoutInvalid,
     NoSpace,
+    NotEmpty,
     NotFound,
-    ReadOnly,
+    StorageError,
     Unavailable,
     UsageError,
     ZotctlError,
 )
-from zotctl.jobs.check.hashing import Workers
-from zotctl.jobs.check.repository import StoredCheck
-from zotctl.jobs.finding import DAMAGE_KINDS, Finding, Kind
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive, staged
-from zotctl.jobs.imports.bucket_source import BucketSource
-from zotctl.jobs.imports.plan import ImportOptions, Wanted, plan_import
-from zotctl.jobs.imports.reading import chunks, other_content, other_size, pieces, require_size, source_reader
+from zotctl.jobs.imports.plan import ImportOptions, plan_import
+from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import (
+    MOVED,
     PIPE,
     THE_LAYOUT,
+    BucketSource,
     Layout,
     StoredLayout,
     bad_name,
@@ -47,33 +45,23 @@ from zotctl.jobs.imports.sources import (
     past_beside,
     proposed_by_path,
     read_layout,
-    refuse_move,
     refuse_own,
-    refuse_served,
-    remove_layout,
     requirement,
+    source_reader,
+    store_above,
     valid_name,
 )
-from zotctl.jobs.imports.times import push_times
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import jobs_of
-from zotctl.oci.digest import Digest, new_hash, parse_digest
-from zotctl.oci.media_types import is_nondistributable
-from zotctl.storage import keys
-from zotctl.storage.driver import Driver, Reader
-from zotctl.storage.facts import Content, Fault, ManifestFacts, Read, Reference, Unusable
-from zotctl.storage.file_identity import HeldFile
-from zotctl.storage.graph import ManifestGraph, reader_of
+from zotctl.oci.digest import Digest
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import Driver, Info, read
+from zotctl.storage.facts import Reference
+from zotctl.storage.file_identity import same_file
+from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import Index, empty_index
-from zotctl.storage.protocol import Gathering, Transaction
+from zotctl.storage.index import LARGEST_INDEX_BYTES, parse_index
 from zotctl.storage.root import Root
-
-AT_ONCE = 8
-"""Copies side by side where they go over a network."""
-ROUNDS = 3
-"""How often what vanishes between the copy and the commit is copied again."""
 
 
 def import_layout(run: Run, source: str, options: ImportOptions | None = None) -> None:
@@ -135,8 +123,7 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
     driver, names = in_directory(source, partial(run.error, root=None), writable=options.move and not run.dry_run)
-    now = run.clock.now()
-    _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, now))
+    _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, run.clock))
 
 
 def _import_tree(
@@ -217,7 +204,7 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
         run.finding(finding)
-    importing = [_Import(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
+    importing = [RepositoryImport(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
     if len(importing) == 1 and options.tag is None:
         importing[0].take_fields = True
     whole = [one.run_all() for one in importing]
@@ -228,7 +215,7 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         _move(run, layout, importing, reason)
 
 
-def _move(run: Run, layout: StoredLayout, importing: list[_Import], reason: str) -> None:
+def _move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], reason: str) -> None:
     """Only when everything is in the store: what was left out exists nowhere else. `reason`: why it stays."""
     if not reason and any(True for _ in layout.index.unclear()):
         reason = "not all of it was imported"
@@ -251,461 +238,84 @@ def _move(run: Run, layout: StoredLayout, importing: list[_Import], reason: str)
     run.item(action="remove", source=layout.label, blobs=len(digests))
 
 
-# -- one repository -----------------------------------------------------------------------------
+# -- removing what was moved --------------------------------------------------------------------
 
 
-@dataclass
-class _Import:
-    """Some rows of a layout on their way into one repository."""
-
-    run: Run
-    layout: Layout
-    source_graph: ManifestGraph
-    name: str
-    rows: list[Wanted]
-    options: ImportOptions
-    verified: set[Digest] = field(default_factory=set)
-    """Content that is in the repository and, for a move, was hashed there or on the way."""
-    take_fields: bool = False
-    """Also what index.json says beside its rows: the layout as a whole becomes a new repository."""
-    _brought: set[Digest] = field(default_factory=set)
-    """Copied or linked in this run."""
-    _faults: dict[str, Fault] = field(default_factory=dict)
-    _left_out: int = 0
-    _can_link: bool = False
-    _listed: dict[str, int] | None = None
-    """What lay in the repository when it was listed, where each look is a request; the rest is not asked for."""
-    _total: int = 0
-    _done: int = 0
-
-    def __post_init__(self) -> None:
-        self.repository = self.run.store.repository_for_push(self.name)
-        self.root = self.repository.root
-        self.graph = self.source_graph
-        self._can_link = self.options.link and not self.run.dry_run
-        if self.root.protocol.index_costs_request:
-            self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
-
-    def run_all(self) -> bool:
-        """True: everything that was wanted is in the repository now."""
-        self._keep_tags()
-        self._fall_back()
-        needed = self._needed()
-        self._find_faults(needed)
-        self._drop_incomplete()
-        self._leave_subjects_out()
-        if self.run.dry_run:
-            self._preview()
-        elif self.repository.read_only:
-            raise ReadOnly(f"{self.name} takes no writes: in {self.root.label} it is only read", self.name)
-        elif self.rows:
-            self._fill()
-        return not self._left_out
-
-    # -- what is wanted, and what is there --------------------------------------------------------
-
-    def _keep_tags(self) -> None:
-        """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
-        index = self.index()
-        self._set_aside({row.tag for row in self.rows if self._is_kept(index, row)}, index)
-
-    def has_all(self) -> bool:
-        """Has the repository every row that was imported?"""
-        index = self.index()
-        return all(row.digest in index for row in self.rows)
-
-    def _set_aside(self, tags: set[str | None], index: Index) -> None:
-        kept = [row for row in self.rows if row.tag in tags]
-        self.rows = [row for row in self.rows if row.tag not in tags]
-        for row in kept:
-            self._report_kept(row, index)
-
-    def index(self) -> Index:
-        try:
-            return self.root.protocol.read_index(self.name).index
-        except NotFound:
-            return empty_index()
-
-    def _is_kept(self, index: Index, row: Wanted) -> bool:
-        there = index.find(row.tag) if row.tag and not self.options.overwrite else None
-        return there is not None and there.digest != row.digest
-
-    def _report_kept(self, row: Wanted, index: Index) -> None:
-        there = index.find(row.tag or "")
-        self._left_out += 1
-        self.run.add("tags_kept")
-        self.run.item(
-            action="keep", repository=self.name, tag=row.tag, digest=there.digest if there else None,
-            source_digest=row.digest, reason="the tag is there already; --overwrite moves it",
-        )  # fmt: skip
-
-    def _fall_back(self) -> None:
-        """What the source lacks may be here: an earlier run, or a push, brought it."""
-        if not self.source_graph.faults:
-            return
-        self.graph = ManifestGraph(self._reader(), each=self.layout.each)
-        self.graph.add(Reference(row.digest, row.row.size, row.row.media_type) for row in self.rows)
-
-    def _reader(self) -> Read:
-        of_source, of_ours = source_reader(self.layout), reader_of(self.root.protocol, self.name)
-
-        def read(digest: Digest, whole: bool) -> Content:
-            try:
-                return of_source(digest, whole)
-            except Unusable:
-                with suppress(NotFound, Damaged, ManifestInvalid):
-                    return of_ours(digest, whole)
-                raise
-
-        return read
-
-    def _has(self, digest: Digest, size: int) -> bool:
-        """Found is reserved (I6), which may bring it back from the trash: a dry run only looks."""
-        if self._listed is not None and self._listed.get(digest) != size:
-            return False
-        if self.run.dry_run:
-            info = self.root.stat(keys.blob(self.name, digest))
-            return info is not None and info.size == size
-        try:
-            return self.root.protocol.find(self.name, digest).size == size
-        except (NotFound, Damaged):  # what is damaged here is brought anew, which heals it
-            return False
-
-    def _needed(self) -> dict[str, Reference]:
-        """Everything that the rows lead to: blobs, then manifests, each after what it lists."""
-        blobs: dict[str, Reference] = {}
-        manifests: dict[str, Reference] = {}
-        done: set[str] = set()
-        for row in self.rows:
-            if row.digest in self.graph.leaves:
-                blobs[row.digest] = Reference(row.digest, row.row.size, row.row.media_type)
-            for digest in self.graph.below(row.digest, done):
-                if (facts := self.graph.facts.get(digest)) is not None:
-                    manifests[digest] = Reference(digest, facts.size, facts.media_type)
-                    blobs |= {blob.digest: blob for blob in self._blobs_of(facts) if not self._may_lack(blob)}
-        return blobs | manifests
-
-    def _blobs_of(self, facts: ManifestFacts) -> list[Reference]:
-        """What is no manifest: config and layers, and what an index lists of such content, or that is a subject."""
-        leaves = self.graph.leaves
-        children = [child for child in facts.children if child.digest in leaves]
-        # Nothing is refused for what a referrer says of its subject, nor for a subject that is not there.
-        subjects = [one._replace(size=leaves[one.digest]) for one in facts.subjects if leaves.get(one.digest, -1) >= 0]
-        return [*facts.blobs, *children, *subjects]
-
-    def _may_lack(self, blob: Reference) -> bool:
-        """image-spec, layer.md, "Non-Distributable Layers": such a layer may be absent."""
-        if not is_nondistributable(blob.media_type):
-            return False
-        try:
-            return self.layout.size(parse_digest(blob.digest)) is None
-        except DigestInvalid:
-            return True
-
-    def _find_faults(self, needed: dict[str, Reference]) -> None:
-        self._faults = {digest: fault for digest, fault in self.graph.faults.items() if self.graph.is_needed(digest)}
-        for text, reference in needed.items():
-            try:
-                digest = parse_digest(text)
-                self._require_one_size(text)
-                if not self._has(digest, reference.size):
-                    require_size(self.layout, digest, reference.size, "missing_blob")
-            except Unusable as error:
-                self._faults[text] = Fault(text, error.kind, error.reason)
-            except DigestInvalid as error:
-                self._faults[text] = Fault(text, "invalid_manifest", error.message)
-
-    def _require_one_size(self, digest: str) -> None:
-        """The row or index that lists a manifest says its size. Raises Unusable."""
-        facts = self.graph.facts.get(digest)
-        for size in self.graph.sizes(digest) if facts else ():
-            if facts and size != facts.size:
-                raise other_size(self.layout, digest, facts.size, size)
-
-    def _drop_incomplete(self) -> None:
-        """Rows that lead to a fault are left out, and each fault says which tags it costs."""
-        costs: dict[str, list[Wanted]] = {}
-        for row in self.rows if self._faults else ():
-            for digest in self._faults_below(row.digest):
-                costs.setdefault(digest, []).append(row)
-        broken = {row.digest for rows in costs.values() for row in rows}
-        self._left_out += sum(row.digest in broken for row in self.rows)
-        self.rows = [row for row in self.rows if row.digest not in broken]
-        for digest, rows in costs.items():
-            self._report_fault(self._faults[digest], tuple(sorted({row.tag for row in rows if row.tag})))
-
-    def _leave_subjects_out(self) -> None:
-        """A subject that is there and can't be taken costs no row: it may be missing. Its only copy stays, though."""
-        done: set[str] = set()
-        below = (digest for row in self.rows for digest in self.graph.below(row.digest, done))
-        for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
-            self._left_out += 1
-            self._report_fault(self.graph.faults[digest], ())
-
-    def _faults_below(self, digest: str) -> Iterator[str]:
-        found = {digest} & self.graph.leaves.keys()
-        for manifest in self.graph.below(digest, set()):
-            found.add(manifest)
-            if (facts := self.graph.facts.get(manifest)) is not None:
-                found |= {blob.digest for blob in self._blobs_of(facts)}
-        yield from (one for one in sorted(found) if one in self._faults)
-
-    def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
-        self.layout.require()
-        self.root.require()
-        details = {"source": self.layout.label}
-        if fault.kind not in DAMAGE_KINDS:  # it may be whole, and is left out all the same
-            self.run.report.codes.append(5)
-        kind: Kind = fault.kind  # type: ignore[assignment]
-        self.run.finding(Finding(self.name, fault.digest, kind, fault.reason, tags, "skip", details))
-
-    def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
-        wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]
-        return [(digest, size) for digest, size in wanted if not self._is_there(digest, size)]
-
-    def _is_there(self, digest: Digest, size: int) -> bool:
-        if digest in self.verified and self._has(digest, size):
-            return True
-        there = self._has(digest, size) and (not self.options.move or self._is_sound(digest, size))
-        if there:
-            self.verified.add(digest)
-        return there
-
-    def _is_sound(self, digest: Digest, size: int) -> bool:
-        """Before the other copy goes: is this one whole?"""
-        hasher = new_hash(digest.algorithm)
-        with self.root.protocol.open(self.name, digest) as reader:
-            for at in range(0, size, 1 << 20):
-                self.run.throttle.take(min(1 << 20, size - at))
-                hasher.update(reader.read_at(at, 1 << 20))
-        return hasher.hexdigest() == digest.encoded
-
-    # -- copying ----------------------------------------------------------------------------------
-
-    def _preview(self) -> None:
-        index, missing = self.index(), self._missing(self._needed())
-        self._count(len(missing), sum(size for _, size in missing))
-        self._report_rows(index)
-
-    def _fill(self) -> None:
-        before = self.index()
-        for _ in range(ROUNDS):
-            try:
-                with self.root.maintenance.gathering() as gathering:
-                    self._copy(self._missing(self._needed()), gathering)
-                    gathering.flush()
-                self._drop_incomplete()
-                self._flush(before)
-                self._commit()
-            except (NotFound, ManifestBlobUnknown) as error:
-                vanished = error
-            else:
-                return self._report_rows(before)
-        raise vanished
-
-    def _flush(self, before: Index) -> None:
-        """All at once what a push flushes one by one: what new rows lead to, and what was brought for old ones.
-        Without `commit` that is manifests only."""
-        needed: set[Digest] = set(self._brought)
-        if any(row.digest not in before for row in self.rows):
-            needed |= {parse_digest(reference.digest) for reference in self._needed().values()}
-        maintenance = self.root.maintenance
-        maintenance.flush(
-            self.name, [digest for digest in sorted(needed) if maintenance.durable or digest in self.graph.facts]
-        )
-
-    def _copy(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
-        self._total, self._done = sum(size for _, size in missing), 0
-        blobs = [one for one in missing if one[0] not in self.graph.facts]
-        for some in (blobs, [one for one in missing if one[0] in self.graph.facts]):
-            self._copy_all(some, gathering)
-
-    def _copy_all(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
-        """Several at once where each is a request."""
-        workers = Workers(AT_ONCE if self.root.protocol.index_costs_request or self._is_far() else 1)
-        try:
-            for digest, size in missing:
-                self.run.check()
-                workers.put(partial(self._try_to_copy, digest, size, gathering), self._tell)
-            workers.drain()
-        finally:
-            workers.close()
-
-    def _is_far(self) -> bool:
-        return isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
-
-    def _try_to_copy(self, digest: Digest, size: int, gathering: Gathering) -> int:
-        try:
-            with gathering.here():
-                self._copy_one(digest, size)
-            self._brought.add(digest)
-        except Unusable as error:
-            self._faults[digest] = Fault(digest, error.kind, error.reason)
-        except DigestInvalid:
-            wrong = other_content(self.layout, digest)
-            self._faults[digest] = Fault(digest, wrong.kind, wrong.reason)
-        return size
-
-    def _tell(self, size: int) -> None:
-        self._done += size
-        self.run.progress(self._done, self._total, "bytes", self.name)
-
-    def _copy_one(self, digest: Digest, size: int) -> None:
-        if digest in self.graph.facts:
-            self._copy_manifest(digest, size)
-        elif not (self._mount(digest, size) or self._link(digest, size)):
-            self._copy_blob(digest, size)
-            self._count(1, size)
-        self.verified.add(digest)
-        if self._listed is not None:
-            self._listed[digest] = size
-
-    def _count(self, blobs: int, size: int) -> None:
-        self.run.add("blobs", blobs)
-        self.run.add("copied_bytes", size)
-
-    def _copy_manifest(self, digest: Digest, size: int) -> None:
-        """No reader sees it yet."""
-        body = source_reader(self.layout)(digest, True).body or b""
-        self.root.maintenance.put_manifest(self.name, digest, body)
-        self._count(1, size)
-
-    def _copy_blob(self, digest: Digest, size: int) -> None:
-        upload = self.repository.begin_upload(digest.algorithm)
-        upload.expect(digest, size)
-        try:
-            for data in chunks(self.layout, digest, size):
-                self.run.throttle.take(len(data))
-                upload.write([data])
-            upload.finish(digest)
-        except BaseException:
-            upload.cancel()
-            raise
-
-    def _mount(self, digest: Digest, size: int) -> bool:
-        """What an archive has staged in this root was hashed there; one link brings it here."""
-        layout = self.layout
-        if not isinstance(layout, StoredLayout) or layout.driver is not self.root.driver:
-            return False
-        if not (self.root.protocol.mount(layout.name, self.name, digest) and self._has(digest, size)):
-            return False
-        self._count(1, size)
-        return True
-
-    # -- hard links -------------------------------------------------------------------------------
-
-    def _link(self, digest: Digest, size: int) -> bool:
-        if not self._can_link:
-            return False
-        try:
-            return self._link_hashed(digest, size)
-        except OSError as error:
-            self._can_link = False
-            reason = f"copied instead of linked: {error.strerror}"
-            self.run.item(action="note", repository=self.name, source=self.layout.label, reason=reason)
-            return False
-
-    def _link_hashed(self, digest: Digest, size: int) -> bool:
-        """The file that was hashed gets one more name, whatever its first name leads to by now."""
-        with self.layout.open(digest) as reader:
-            fd, held = reader.fileno(), HeldFile(reader)
-            if fd is None:
-                return False
-            jobs = jobs_of(self.root)
-            jobs.require_linkable(os.fstat(fd))
-            self._hash(reader, digest, size)
-            if not jobs.link(self.name, digest, held, fd):
-                raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} was changed while it was read")
-        self.run.add("blobs")
-        self.run.add("linked_bytes", size)
-        return True
-
-    def _hash(self, reader: Reader, digest: Digest, size: int) -> None:
-        """Of the open file, since its name may lead elsewhere, and of more than it should have. Raises Unusable."""
-        hasher = new_hash(digest.algorithm)
-        for data in pieces(reader, size + 1):
-            self.run.throttle.take(len(data))
-            hasher.update(data)
-        if (found := hasher.hexdigest()) != digest.encoded:
-            raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found}")
-
-    # -- the commit -------------------------------------------------------------------------------
-
-    def _commit(self) -> None:
-        """All rows at once, when everything is there under the lock (I5)."""
-        needed = self._needed()
-        kept: set[str | None] = set()
-        times = push_times(self.layout, self.rows, self.graph.facts, jobs_of(self.root).now(self.run.clock))
-
-        def change(tx: Transaction, draft: Index) -> None:
-            _require(self.name, tx, needed.values())
-            kept.clear()
-            kept.update(row.tag for row in self.rows if self._is_kept(draft, row))
-            if self.take_fields and not len(draft):
-                draft.adopt_fields(self.layout.index)
-            for row in self.rows:
-                if row.tag not in kept:
-                    self._note(row, draft, times)
-                    draft.put_row(row.row.raw, row.tag)
-            self._put_children(draft, kept)
-
-        self.root.committer.commit(self.name, change)
-        self._set_aside(kept, self.index())
-
-    def _put_children(self, draft: Index, kept: set[str | None]) -> None:
-        """What an index lists is a row too, behind all others: nothing else names it to other readers."""
-        done: set[str] = set()
-        for row in (row for row in self.rows if row.tag not in kept):
-            for digest in self.graph.below(row.digest, done):
-                facts, media_type = self.graph.facts.get(digest), self.graph.media_type(digest)
-                if facts and digest not in draft and digest != row.digest and self.graph.parents(digest):
-                    draft.put(parse_digest(digest), facts.size, media_type or facts.media_type)
-
-    def _note(self, row: Wanted, draft: Index, times: dict[str, float]) -> None:
-        """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
-        for a push: a collector must not find the tag and judge it by what was known of an older one."""
-        there = draft.find(row.tag) if row.tag else None
-        if row.tag and (there is None or there.digest != row.digest):
-            before = str(there.digest) if there and there.digest else None
-            self.root.history.note(self.name, "push", row.digest, {row.tag: before}, times.get(row.tag))
-            if self.layout.past and (pulled := self.layout.past.pulled.get(row.digest)) is not None:
-                self.root.history.note(self.name, "pull", row.digest, None, pulled)
-
-    # -- telling ----------------------------------------------------------------------------------
-
-    def _report_rows(self, before: Index) -> None:
-        self.run.add("repositories")
-        for row in self.rows:
-            there = before.find(row.tag) if row.tag else before.find(row.digest)
-            action = "unchanged" if there is not None and there.digest == row.digest else "import"
-            self.run.add("unchanged" if action == "unchanged" else "imported")
-            self.run.item(
-                action=action, repository=self.name, tag=row.tag, digest=row.digest,
-                media_type=row.row.media_type, size_bytes=self._size(row), source=self.layout.label,
-            )  # fmt: skip
-
-    def _size(self, row: Wanted) -> int:
-        """Of everything that the row leads to, whether or not it had to be copied."""
-        sizes: dict[str, int] = {}
-        if row.digest in self.graph.leaves:
-            sizes[row.digest] = row.row.size
-        for digest in self.graph.below(row.digest, set()):
-            if (facts := self.graph.facts.get(digest)) is not None:
-                sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in self._blobs_of(facts)}
-        return sum(sizes.values())
+def refuse_move(source: str) -> None:
+    """Only a plain layout is moved: clients may have reserved at a store's servers what we would remove (I6)."""
+    if is_bucket(source):
+        raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
+    real = os.path.realpath(source)
+    if is_archive(source):
+        raise UsageError(f"--move removes image layouts in directories, not archives: {source}")
+    if (store := store_above(real)) is not None:
+        raise UsageError(f"{source} belongs to the store {store}: import it without --move, then delete it there")
 
 
-def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:
-    gone = [reference.digest for reference in needed if not _is_there(tx, reference)]
-    if gone:
-        raise ManifestBlobUnknown(f"{name}: {len(gone)} blobs were removed while they were being imported", gone)
+def refuse_served(store: Store, layout: StoredLayout) -> None:
+    """A repository of the store by another path, such as a bind mount, for which nothing above it speaks: what is there
+    already would be removed as what was moved. Raises UsageError."""
+    here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
+    for root in (root for root in store.roots if not root.by_requests):
+        for name in root.catalog.everything():
+            there = [_info(root.driver, key) for key in (name, keys.blobs(name))]
+            if any(same_file(one, other) for one, other in zip(here, there, strict=True)):
+                raise UsageError(f"{layout.label} is the repository {name} of the store {root.label}, by another path")
 
 
-def _is_there(tx: Transaction, reference: Reference) -> bool:
+def _info(driver: Driver, key: str) -> Info | None:
+    with suppress(StorageError):
+        return driver.stat(key)
+    return None
+
+
+def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
+    """Remove what was imported, and nothing that we don't know. The index goes first, so that no reader
+    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed.
+
+    `taken` is asked when the index is set aside, and raises ZotctlError if what was imported is not there any more.
+    """
+    driver, name = layout.driver, layout.name
+    aside = keys.index_temp(name, MOVED)
+    with suppress(NotFound):  # set aside by a run that was cut
+        driver.rename(keys.index(name), aside)
     try:
-        return tx.require(parse_digest(reference.digest)).size == reference.size
-    except (NotFound, Damaged):
-        return False
+        _require_same(layout, aside)
+        taken()
+    except ZotctlError:
+        _put_back(driver, aside, keys.index(name))
+        raise
+    for digest in digests:
+        _discard(driver, keys.blob(name, digest))
+    for key in (keys.layout(name), aside):
+        _discard(driver, key)
+    folders = [*(keys.blobs_of(name, a) for a in sorted({d.algorithm for d in digests})), keys.blobs(name), name]
+    for folder in folders:
+        with suppress(NotFound, NotEmpty, StorageError):
+            driver.rmdir(folder)
+
+
+def _require_same(layout: StoredLayout, key: str) -> None:
+    """Of what was set aside, which no tool finds any more: a look before that could miss what is written meanwhile."""
+    now = parse_index(read(layout.driver, key, LARGEST_INDEX_BYTES))
+    if now.render() != layout.index.render():
+        raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
+
+
+def _put_back(driver: Driver, aside: str, key: str) -> None:
+    """Over nothing: what a tool has written anew counts more than what it replaces."""
+    try:
+        driver.link(aside, key)
+    except CannotLink:
+        driver.rename(aside, key)
+    except Exists:
+        pass
+    _discard(driver, aside)
+
+
+def _discard(driver: Driver, key: str) -> None:
+    with suppress(NotFound):
+        driver.unlink(key)
 
 
 __all__ = ["ImportOptions", "import_layout"]

@@ -6,10 +6,10 @@ store is, so a symbolic link is never a file, and a layout that is being served 
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,12 +17,11 @@ from typing import BinaryIO, Protocol
 
 from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
 from zotctl.errors import (
-    CannotLink,
-    Exists,
+    Damaged,
+    DigestInvalid,
     LayoutInvalid,
     NameInvalid,
     NoSuchStore,
-    NotEmpty,
     NotFound,
     StorageError,
     Unavailable,
@@ -30,33 +29,33 @@ from zotctl.errors import (
     ZotctlError,
     quoted,
 )
-from zotctl.jobs.imports.bucket_source import BucketSource
 from zotctl.jobs.layouts import layouts_in
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
+from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Info, Reader, read
-from zotctl.storage.facts import Content, Unusable, read_content
+from zotctl.storage.driver import BytesReader, Driver, Info, Reader, chunks_of, read
+from zotctl.storage.facts import MISSING, Content, Read, Unusable, read_content
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import Each
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import Index, parse_index
-from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.driver import translate
-from zotctl.storage.local.history import past_in
-from zotctl.storage.local.index_file import LARGEST_INDEX_BYTES
-from zotctl.storage.local.network import detect
-from zotctl.storage.local.protocol import LocalProtocol
-from zotctl.storage.locks import Locks
-from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
+from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, parse_index
+from zotctl.storage.opening import directory, is_directory, open_file, root_over
+from zotctl.storage.protocol import StoreProtocol
+from zotctl.storage.root import Root
+from zotctl.storage.wrappers import AliasedDriver, WrappedDriver
 
 PIPE = "-"
 THE_LAYOUT = "layout"
 """How a single layout is called within its own driver."""
 MOVED = "moved"
 """The token under which the index.json of a layout lies while the layout is being removed."""
+KEPT_MANIFESTS_BYTES = 64 << 20
+"""Bytes of manifests: each is read to see what it lists, and again to be copied."""
+KEPT_MANIFEST_BYTES = 4 << 20
+"""Bytes of one that is kept; a larger one is read twice."""
 _ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 
 
@@ -163,13 +162,13 @@ class StoredLayout:
 
 def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = False) -> StoredLayout:
     """A layout as it is now. Raises LayoutInvalid, which names it and the rule."""
-    context = LocalContext(driver, Clock(), Locks(driver, Clock()))
+    root = root_over(driver, Clock())
     try:
-        index = LocalProtocol(context).read_index(name).index
+        index = root.protocol.read_index(name).index
     except NotFound as error:
         if not half_moved:
-            raise LayoutInvalid(f"{label} is no image layout: {_reason(context, name)}") from error
-        index = _set_aside(context, name, label)
+            raise LayoutInvalid(f"{label} is no image layout: {_reason(root, name)}") from error
+        index = _set_aside(root, name, label)
     except LayoutInvalid as error:
         reason = getattr(error.__cause__, "message", error.message)
         raise LayoutInvalid(f"{label} can't be imported: {reason}") from error
@@ -193,21 +192,83 @@ def requirement(driver: Driver, source: str) -> Callable[[], None]:
     return require
 
 
-def _reason(context: LocalContext, name: str) -> str:
+def _reason(root: Root, name: str) -> str:
     for key in (keys.layout(name), keys.index(name)):
-        info = context.stat(key)
+        info = root.stat(key)
         if info is None or not info.is_file:
             rest = "is no regular file, and no link is followed" if info else "is missing"
             return f"{key.rpartition('/')[2]} {rest} (image-spec, image-layout.md)"
     return "a part of it is missing (image-spec, image-layout.md)"
 
 
-def _set_aside(context: LocalContext, name: str, label: str) -> Index:
+def _set_aside(root: Root, name: str, label: str) -> Index:
     """The index of a layout whose removal was cut short."""
     try:
-        return parse_index(read(context.driver, keys.index_temp(name, MOVED), LARGEST_INDEX_BYTES))
+        return parse_index(read(root.driver, keys.index_temp(name, MOVED), LARGEST_INDEX_BYTES))
     except NotFound as error:
-        raise LayoutInvalid(f"{label} is no image layout: {_reason(context, name)}") from error
+        raise LayoutInvalid(f"{label} is no image layout: {_reason(root, name)}") from error
+
+
+# -- content --------------------------------------------------------------------------------------
+
+
+def source_reader(layout: Layout) -> Read:
+    """Manifests as the layout has them, for a graph."""
+
+    def read(digest: Digest, whole: bool) -> Content:
+        found_size(layout, digest, MISSING)
+        try:
+            return layout.content(digest, whole)
+        except Damaged as error:
+            raise other_content(layout, digest) from error
+
+    return read
+
+
+def other_content(layout: Layout, digest: Digest) -> Unusable:
+    return Unusable("digest_mismatch", f"the content of {digest} in {layout.label} has another digest")
+
+
+def found_size(layout: Layout, digest: Digest, missing: str) -> int:
+    """How long it is there; `missing` is the kind of fault that it is not. Raises Unusable."""
+    try:
+        found = layout.size(digest)
+    except StorageError as error:
+        raise Unusable("unreadable", error.message) from error
+    if found is None:
+        absence = layout.absence(digest)
+        raise Unusable(missing if absence.kind == "missing_blob" else absence.kind, str(absence))
+    return found
+
+
+def require_size(layout: Layout, digest: Digest, size: int, missing: str) -> None:
+    """It is there, and as long as its descriptor says. Raises Unusable."""
+    if (found := found_size(layout, digest, missing)) != size:
+        raise other_size(layout, digest, found, size)
+
+
+def other_size(layout: Layout, digest: str, found: int, said: int) -> Unusable:
+    reason = f"{digest} has {found} bytes in {layout.label}, not the {said} of its descriptor"
+    return Unusable("size_mismatch", reason)
+
+
+def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
+    """The bytes of a blob; at most `size`. Raises Unusable where they can't be read."""
+    try:
+        with layout.open(digest) as reader:
+            yield from pieces(reader, size)
+    except NotFound as error:  # since it was looked for
+        raise layout.absence(digest) from error
+    except StorageError as error:
+        raise Unusable("unreadable", error.message) from error
+
+
+def pieces(reader: Reader, size: int) -> Iterator[bytes]:
+    """The same of an open blob."""
+    try:
+        yield from chunks_of(reader, size)
+    except StorageError as error:
+        raise Unusable("unreadable", error.message) from error
 
 
 # -- directories --------------------------------------------------------------------------------
@@ -218,14 +279,9 @@ def is_archive(source: str) -> bool:
     if source == PIPE:
         return True
     try:
-        return not stat.S_ISDIR(os.stat(source).st_mode)
-    except OSError as error:
-        raise _unreadable(source, error) from error
-
-
-def _unreadable(source: str, error: OSError) -> ZotctlError:
-    translated = translate(error, source, "open")
-    return NoSuchStore(f"{source}: no such file or directory") if isinstance(translated, NotFound) else translated
+        return not is_directory(source)
+    except NotFound as error:
+        raise NoSuchStore(f"{source}: no such file or directory") from error
 
 
 Passed = Callable[[str, ZotctlError], None]
@@ -234,8 +290,7 @@ Passed = Callable[[str, ZotctlError], None]
 
 def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tuple[Driver, list[str]]:
     """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
-    local = detect(source)
-    driver: Driver = local if writable else ReadOnlyDriver(local)
+    driver = directory(source, writable=writable)
     here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
         return AliasedDriver(driver, THE_LAYOUT, ""), [THE_LAYOUT]
@@ -297,14 +352,14 @@ def refuse_own(source: str, roots: Sequence[str]) -> None:
             raise UsageError(f"{source} is the store {root} itself, or holds it")
 
 
-def past_beside(source: str, name: str, now: float) -> Timeline | None:
+def past_beside(source: str, name: str, clock: Clock) -> Timeline | None:
     """What the store in which a layout lies remembers of it. None: it lies in none."""
     real = os.path.realpath(source if name == THE_LAYOUT else os.path.join(source, name))
     store = store_above(os.path.dirname(real))
     if store is None:
         return None
     with suppress(StorageError):
-        return past_in(ReadOnlyDriver(detect(store)), os.path.relpath(real, store), now)
+        return root_over(directory(store), clock).history.past(os.path.relpath(real, store))
     return None
 
 
@@ -317,84 +372,70 @@ def store_above(directory: str) -> str | None:
     return directory
 
 
-# -- removing what was moved --------------------------------------------------------------------
+# -- buckets ----------------------------------------------------------------------------------------
 
 
-def refuse_move(source: str) -> None:
-    """Only a plain layout is moved: clients may have reserved at a store's servers what we would remove (I6)."""
-    if is_bucket(source):
-        raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
-    real = os.path.realpath(source)
-    if is_archive(source):
-        raise UsageError(f"--move removes image layouts in directories, not archives: {source}")
-    if (store := store_above(real)) is not None:
-        raise UsageError(f"{source} belongs to the store {store}: import it without --move, then delete it there")
+class BucketSource(WrappedDriver):
+    """The tree of a bucket, each folder of blobs as it was when it was first looked into: after the index.json that
+    leads there was read, so that all it names was there. Safe between threads."""
+
+    def __init__(self, protocol: StoreProtocol, tree: Driver) -> None:
+        """`tree`: of the bucket's driver, or a part of that."""
+        super().__init__(tree)
+        self._protocol = protocol
+        self._folders: dict[str, dict[str, Info]] = {}
+        self._mutex = threading.Lock()
+        self._bodies: Lru[str, bytes] = Lru(KEPT_MANIFESTS_BYTES)
+
+    def require(self) -> None:
+        """Raises Unavailable when the bucket is away."""
+        if (error := self._protocol.state()) is not None:
+            raise error
+
+    def stat(self, key: str) -> Info:
+        folder, _, name = key.rpartition("/")
+        if folder.rpartition("/")[2] == "blobs" and self._listed(key):
+            return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
+        if not _is_blob(key):
+            return self.inner.stat(key)
+        if (found := self._listed(folder).get(name)) is None:
+            raise NotFound(f"{self.label}/{key}: no such object")
+        return found
+
+    def _listed(self, folder: str) -> dict[str, Info]:
+        with self._mutex:
+            if folder not in self._folders:
+                found: dict[str, Info] = {}
+                with suppress(NotFound):
+                    found = {entry.name: entry.info for entry in self.inner.scan(folder) if entry.info is not None}
+                self._folders[folder] = found
+            return self._folders[folder]
+
+    def open(self, key: str) -> Reader:
+        body = self._bodies.get(key)
+        return self.inner.open(key) if body is None else BytesReader(body)
+
+    def past(self, name: str) -> Timeline:
+        """What the store there remembers of a repository, by what is written."""
+        return self._protocol.history.told(name)
+
+    def each(self, calls: Sequence[Callable[[], None]]) -> None:
+        self._protocol.each(calls)
+
+    def keep(self, key: str) -> None:
+        """A manifest, which is opened now, and again to be copied. Raises StorageError."""
+        if self._bodies.get(key) is None and self.stat(key).size <= KEPT_MANIFEST_BYTES:
+            with self.inner.open(key) as reader:
+                if reader.size <= KEPT_MANIFEST_BYTES:
+                    body = reader.read_at(0, reader.size)
+                    self._bodies.put(key, body, len(body) + 200)
 
 
-def refuse_served(store: Store, layout: StoredLayout) -> None:
-    """A repository of the store by another path, such as a bind mount, for which nothing above it speaks: what is there
-    already would be removed as what was moved. Raises UsageError."""
-    here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
-    for root in (root for root in store.roots if not root.by_requests):
-        for name in root.catalog.everything():
-            there = [_info(root.driver, key) for key in (name, keys.blobs(name))]
-            if any(same_file(one, other) for one, other in zip(here, there, strict=True)):
-                raise UsageError(f"{layout.label} is the repository {name} of the store {root.label}, by another path")
-
-
-def _info(driver: Driver, key: str) -> Info | None:
-    with suppress(StorageError):
-        return driver.stat(key)
-    return None
-
-
-def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
-    """Remove what was imported, and nothing that we don't know. The index goes first, so that no reader
-    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed.
-
-    `taken` is asked when the index is set aside, and raises ZotctlError if what was imported is not there any more.
-    """
-    driver, name = layout.driver, layout.name
-    aside = keys.index_temp(name, MOVED)
-    with suppress(NotFound):  # set aside by a run that was cut
-        driver.rename(keys.index(name), aside)
-    try:
-        _require_same(layout, aside)
-        taken()
-    except ZotctlError:
-        _put_back(driver, aside, keys.index(name))
-        raise
-    for digest in digests:
-        _discard(driver, keys.blob(name, digest))
-    for key in (keys.layout(name), aside):
-        _discard(driver, key)
-    folders = [*(keys.blobs_of(name, a) for a in sorted({d.algorithm for d in digests})), keys.blobs(name), name]
-    for folder in folders:
-        with suppress(NotFound, NotEmpty, StorageError):
-            driver.rmdir(folder)
-
-
-def _require_same(layout: StoredLayout, key: str) -> None:
-    """Of what was set aside, which no tool finds any more: a look before that could miss what is written meanwhile."""
-    now = parse_index(read(layout.driver, key, LARGEST_INDEX_BYTES))
-    if now.render() != layout.index.render():
-        raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
-
-
-def _put_back(driver: Driver, aside: str, key: str) -> None:
-    """Over nothing: what a tool has written anew counts more than what it replaces."""
-    try:
-        driver.link(aside, key)
-    except CannotLink:
-        driver.rename(aside, key)
-    except Exists:
-        pass
-    _discard(driver, aside)
-
-
-def _discard(driver: Driver, key: str) -> None:
-    with suppress(NotFound):
-        driver.unlink(key)
+def _is_blob(key: str) -> bool:
+    *_, blobs, algorithm, encoded = ["", "", *key.split("/")]
+    with suppress(DigestInvalid):
+        return blobs == "blobs" and bool(parse_digest(f"{algorithm}:{encoded}"))
+    return False
 
 
 # -- archives -----------------------------------------------------------------------------------
@@ -406,15 +447,12 @@ def opened(source: str) -> Iterator[BinaryIO]:
     if source == PIPE:
         yield sys.stdin.buffer
         return
-    with _file(source) as stream:
-        yield stream
-
-
-def _file(source: str) -> io.FileIO:
     try:
-        return io.FileIO(source)
-    except OSError as error:
-        raise _unreadable(source, error) from error
+        stream = open_file(source)
+    except NotFound as error:
+        raise NoSuchStore(f"{source}: no such file or directory") from error
+    with stream:
+        yield stream
 
 
 def bad_name(name: str) -> str:
