@@ -44,7 +44,7 @@ CONTENT = [("a", X), ("b/c", X), ("b/c", Y)]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old copies go after two seconds."""
-    monkeypatch.setattr(bucket_dedupe, "SETTLED", 2.0)
+    monkeypatch.setattr(bucket_dedupe, "POOL_SETTLED_S", 2.0)
 
 
 def fill(place: Place) -> None:  # noqa: F811

@@ -653,7 +653,7 @@ def test_the_copy_of_its_own_and_that_of_the_pool_do_not_go_at_once() -> None:
     world.rounds(1, plain)
     world.later()
     moment = Meanwhile(world, "execute", keys.blob("a", blobs[0]), lambda: collect(plain))
-    bucket_of(pooled.roots[0]).converting.drop("a", 1.0, blobs)
+    bucket_of(pooled.roots[0]).conversion.drop("a", 1.0, blobs)
     assert moment.done
     for digest in blobs:
         assert keys.shared(digest) in world.memory.stored or keys.blob("a", digest) in world.memory.stored

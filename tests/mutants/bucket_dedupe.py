@@ -25,8 +25,8 @@ MUTANTS = [
         "I6",
         "an old copy stays while a URL of it holds",
         "jobs/bucket/dedupe.py",
-        "return max(SETTLED, s3.redirect_lifetime if s3.redirect else 0.0)",
-        "return SETTLED",
+        "return max(POOL_SETTLED_S, s3.redirect_lifetime if s3.redirect else 0.0)",
+        "return POOL_SETTLED_S",
         DEDUPE + "test_old_copies_stay_while_a_url_of_them_holds",
     ),
     Mutant(

@@ -43,11 +43,11 @@ def once(world: World, method: str, key: str, deed: Callable[[], object]) -> Non
 
 
 def droppable(world: World) -> dict[str, float]:
-    return {str(digest): wait for digest, wait in world.protocol().converting.droppable("a", [X], AGE)}
+    return {str(digest): wait for digest, wait in world.protocol().conversion.droppable("a", [X], AGE)}
 
 
 def drop(world: World) -> list[str]:
-    return [str(digest) for digest in world.protocol().converting.drop("a", AGE, [X])]
+    return [str(digest) for digest in world.protocol().conversion.drop("a", AGE, [X])]
 
 
 def test_a_copy_goes_when_the_pool_has_had_it_for_long_enough(world: World) -> None:
@@ -112,7 +112,7 @@ def test_a_copy_that_came_out_wrong_is_gone_again(world: World, told: bool) -> N
     world.memory.copy = wrong  # type: ignore[method-assign]
     world.memory.put(OWN, b"?")
     world.memory.delete(POOL)
-    assert not world.protocol().converting.copy(OWN, POOL, X, sound)
+    assert not world.protocol().conversion.copy(OWN, POOL, X, sound)
     assert POOL not in world.memory.stored
     assert read == ([] if told else [POOL])
 
@@ -121,7 +121,7 @@ def test_from_the_first_copy_on_the_pool_is_looked_into() -> None:
     world = World(dedupe=False)
     world.push_blob("a", b"x")
     protocol = world.protocol()
-    assert protocol.converting.copy(OWN, POOL, X, lambda *_: True)
+    assert protocol.conversion.copy(OWN, POOL, X, lambda *_: True)
     assert protocol.context.pooled
 
 
@@ -141,6 +141,6 @@ def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: Wor
             world.memory.delete(intents.pop())
 
     world.objects.before, world.time.on_sleep = before, carry_out
-    protocol.converting.prepare("a", X)
+    protocol.conversion.prepare("a", X)
     assert HELD in world.memory.stored and not left
     assert not protocol.intents.look().announced

@@ -21,8 +21,8 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Deduplicate
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.bucket.convert import SETTLED
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.pool import POOL_SETTLED_S
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.cache import Lru
 from zotctl.storage.root import Root
@@ -61,7 +61,7 @@ def undo_bucket(run: Run, root: Root) -> None:
 class _Conversion:
     def __init__(self, run: Run, root: Root) -> None:
         self._run, self._root = run, root
-        self._context, self._steps = bucket_of(root).context, bucket_of(root).converting
+        self._context, self._steps = bucket_of(root).context, bucket_of(root).conversion
         self._hasher = Hasher(run)
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Outcome(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
@@ -249,7 +249,7 @@ class _Pooling(_Conversion):
     def _age(self) -> float:
         """A client that was given a URL of the old place has read it by then."""
         s3 = (self._root.config.s3 if self._root.config is not None else None) or S3Config()
-        return max(SETTLED, s3.redirect_lifetime if s3.redirect else 0.0)
+        return max(POOL_SETTLED_S, s3.redirect_lifetime if s3.redirect else 0.0)
 
     def _wait(self, name: str, seconds: float) -> None:
         until = self._run.clock.elapsed() + seconds

@@ -17,8 +17,8 @@ from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.multipart import hashed
 from zotctl.storage.bucket.objects.seam import Object, info_of
+from zotctl.storage.bucket.pool import ZotStubs
 from zotctl.storage.bucket.reservations import Look, Reservations
-from zotctl.storage.bucket.zot_stubs import ZotStubs
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.protocol import Elsewhere

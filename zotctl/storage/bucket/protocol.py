@@ -14,20 +14,18 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.convert import Converting
 from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.facts import recall
-from zotctl.storage.bucket.grants import Grants
 from zotctl.storage.bucket.history import BucketHistory
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DeletionIntents
 from zotctl.storage.bucket.maintenance import BucketMaintenance
+from zotctl.storage.bucket.pool import Conversion, Grants, ZotStubs
 from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.bucket.tree import Tree
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.bucket.uploads.upload import BucketUpload
-from zotctl.storage.bucket.zot_stubs import ZotStubs
 from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
@@ -87,7 +85,7 @@ class BucketProtocol(StoreProtocol):
             context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents, redirect_lifetime_s
         )
         self.grants = Grants(context)
-        self.converting = Converting(context, self.reservations, self.intents)
+        self.conversion = Conversion(context, self.reservations, self.intents)
         self.driver = Tree(context, self.grants, self.blobs.copy_of, self._reached)
         self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
         self.graphs = AllGraphs(self)

@@ -17,8 +17,8 @@ from zotctl.oci.digest import Digest, digest_named, is_stub, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.grants import Grants
 from zotctl.storage.bucket.objects.seam import Object, info_of
+from zotctl.storage.bucket.pool import Grants
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Capabilities, Entry, Info, Reader, Space
 from zotctl.storage.wrappers import ReadOnlyDriver

@@ -1,0 +1,242 @@
+"""The pool of a bucket, `_blobs/`: who may read what in it, how content gets there and back, and zot's stubs.
+
+A reservation is the grant of a repository to read the pool's copy of a digest (I7). Reservations are listed by digest,
+jobs go by repository: so one pass over the two sorted lists, the pool and the reservations, is kept for a while, at
+about a hundred bytes a reservation.
+
+`dedupe` and `dedupe --undo` move content a digest at a time. Only copies are made of what was hashed, and a copy goes
+only when another one has been there for so long that a client that was sent to the old one has read it. A kill anywhere
+leaves both readable; another run goes on.
+
+zot deduplicates a bucket by empty objects in the place of content that another repository has. Such a bucket is read as
+it is; `dedupe` and `dedupe --undo` make it whole. HEAD of a stub is 404, so that a client that pushes fills it: no
+manifest comes to rely on the blob of another repository.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import groupby
+
+from zotctl.errors import DigestInvalid, NotFound, StorageError
+from zotctl.oci.codec import load_json
+from zotctl.oci.digest import Digest, check_digest, is_stub, parse_digest
+from zotctl.storage import keys
+from zotctl.storage.bucket.catalog import BucketCatalog
+from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
+from zotctl.storage.bucket.objects.seam import PAGE_KEYS, Object, info_of
+from zotctl.storage.bucket.reservations import Reservations
+from zotctl.storage.driver import Info
+
+GRANTS_LIFETIME_S = 60.0
+"""Or ten times what the lists took: after so long they are made again."""
+POOL_SETTLED_S = 60.0
+"""After so long each server has noticed that there is a pool (it looks twice a minute)."""
+ORIGINS_LIFETIME_S = 300.0
+"""For so long the origins of stubs that were not found are not looked for again: that lists the bucket."""
+
+
+class Grants:
+    """Which repository may read what in the pool. Safe between threads; each method may raise what a list raises."""
+
+    def __init__(self, context: BucketContext) -> None:
+        self._context = context
+        self._mutex = threading.Lock()
+        self._lines: dict[str, bytearray] = {}
+        self._until = float("-inf")
+
+    def of(self, name: str) -> Iterator[tuple[Digest, Info]]:
+        """What this repository has a reservation of and the pool has, as it was when it was listed."""
+        if not (self._context.pooled or self._context.dedupe):
+            return
+        with self._mutex:
+            if self._context.clock.elapsed() >= self._until:
+                self._list()
+            lines = bytes(self._lines.get(name, b""))
+        for line in lines.splitlines():
+            text, size, etag, modified, names = line.decode().split(" ")
+            digest = check_digest(text)
+            found = Object(keys.shared(digest), int(size), etag, float(modified), 0.0)
+            yield digest, info_of(found, int(names))
+
+    def forget(self) -> None:
+        """Something was changed: list again when it is asked for."""
+        with self._mutex:
+            self._until = float("-inf")
+
+    def _list(self) -> None:
+        began = self._context.clock.elapsed()
+        self._lines = {}
+        for digest, holders, found in self._pooled():
+            line = f"{digest} {found.size} {found.etag} {int(found.modified)} {len(holders) + 1}\n".encode()
+            for name in holders:
+                self._lines.setdefault(name, bytearray()).extend(line)
+        now = self._context.clock.elapsed()
+        self._until = now + max(GRANTS_LIFETIME_S, 10 * (now - began))
+
+    def _pooled(self) -> Iterator[tuple[Digest, list[str], Object]]:
+        """The pool's objects that are reserved, with the repositories."""
+        pool = self._context.objects.list(keys.below(keys.SHARED))
+        found = next(pool, None)
+        for text, holders in self.holders():
+            while found is not None and found.key.removeprefix(keys.below(keys.SHARED)) < text:
+                found = next(pool, None)
+            if found is None:
+                return
+            if found.key.removeprefix(keys.below(keys.SHARED)) == text:
+                with suppress(DigestInvalid):
+                    yield parse_digest(text.replace("/", ":", 1)), holders, found
+
+    def holders(self) -> Iterator[tuple[str, list[str]]]:
+        """ALG/ENC and the repositories with a reservation of it, in the order of the former."""
+        reservations = (
+            found.key.removeprefix(keys.below(keys.RESERVATIONS))
+            for found in self._context.objects.list(keys.below(keys.RESERVATIONS))
+        )
+        for text, group in groupby(reservations, lambda key: key.rpartition("/")[0]):
+            yield text, [name for key in group if (name := keys.reserved_for(key))]
+
+    def of_digest(self, digest: Digest) -> list[str]:
+        """The repositories with a reservation of it now: one LIST."""
+        reservations = self._context.objects.list(keys.reservations(digest))
+        return [name for found in reservations if (name := keys.reserved_for(found.key))]
+
+
+Sound = Callable[[str, Digest], bool]
+"""Are the bytes under this key those of the digest? Reads them."""
+
+
+class Conversion:
+    """The steps of `dedupe` on a bucket. Safe between threads; each method may raise what a request raises."""
+
+    def __init__(self, context: BucketContext, reservations: Reservations, intents: DeletionIntents) -> None:
+        self._context, self._reservations, self._intents = context, reservations, intents
+
+    def reserve(self, name: str, digests: Iterable[Digest]) -> list[Digest]:
+        """P1 to P3 before anything is moved; the digests that are there, and that no collector deletes."""
+        return list(self._reservations.reserve_all(name, digests))
+
+    def prepare(self, name: str, digest: Digest) -> None:
+        """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
+        self._reservations.ensure(name, digest)
+        while self._intents.wait_out([keys.blob(name, digest)]):
+            self._reservations.ensure(name, digest)  # the first one may have gone under that intent
+
+    def reserve_stubs(self, name: str, digests: Iterable[Digest]) -> None:
+        """What zot has left here is the right to content that lies elsewhere."""
+        for digest in digests:
+            self._reservations.ensure(name, digest)
+
+    def copy(self, source: str, target: str, digest: Digest, sound: Sound) -> bool:
+        """The source was hashed. False: what came out of it is something else, and is gone again."""
+        try:
+            found = self._context.objects.copy(source, target)
+        except NotFound:
+            return False
+        self._context.pooled |= target == keys.shared(digest)
+        proof = found.metadata.get("sha256", "")
+        if proof and digest.algorithm == "sha256":
+            right = base64.b64decode(proof).hex() == digest.encoded
+        else:
+            right = sound(target, digest)
+        if not right:
+            self._context.objects.delete(target)
+        return right
+
+    def droppable(self, name: str, digests: Iterable[Digest], age: float) -> Iterator[tuple[Digest, float]]:
+        """Which copies of its own a repository doesn't need, since the pool has had them for `age` seconds, it has a
+        reservation, and no collector deletes them; or for how many seconds each has to wait."""
+        wanted = list(digests)
+        announced = self._intents.look().announced
+        looks = [partial(self._context.head, keys.shared(digest)) for digest in wanted]
+        for digest, there in zip(wanted, self._context.each(looks), strict=True):
+            if there is None or is_stub(digest, there.size) or there.key in announced:
+                continue
+            if self._context.head(keys.reservation(digest, name)) is not None:
+                yield digest, max(0.0, age - there.age)
+
+    def drop(self, name: str, age: float, digests: list[Digest]) -> list[Digest]:
+        """Delete them, by requests that were signed before the last look, so that none comes too late.
+
+        A collector may be about to take the pool's copy, since there is one of its own: its last look is at the
+        reservations, and ours at its intent, so that one of us sees the other (P1, P2).
+        """
+        done = []
+        for start in range(0, len(digests), PAGE_KEYS):
+            some = digests[start : start + PAGE_KEYS]
+            presigned_deletes = {
+                d: self._context.objects.sign_deletes([keys.blob(name, d)], DELETES_SIGNED_FOR_S) for d in some
+            }
+            self._context.each([partial(self._reservations.renew, name, digest) for digest in some])
+            still = [digest for digest, wait in self.droppable(name, some, age) if not wait]
+            self._context.each([partial(self._context.objects.execute, presigned_deletes[digest]) for digest in still])
+            done += still
+        return done
+
+
+class ZotStubs:
+    """Where the content of stubs lies. Safe between threads."""
+
+    def __init__(self, context: BucketContext, names: BucketCatalog) -> None:
+        self._context, self._names = context, names
+        self._mutex = threading.Lock()
+        self._origins: dict[str, str] = {}
+        self._looked = float("-inf")
+
+    def origin(self, name: str, digest: Digest) -> str | None:
+        """The key of the content; None: the repository has no stub of it, or no repository has the content."""
+        there = self._context.head(keys.blob(name, digest))
+        if there is None or not is_stub(digest, there.size):
+            return None
+        with self._mutex:
+            for look in (self._remembered, self._list):
+                if self._is_there(digest):
+                    break
+                look()
+            return keys.blob(self._origins[digest], digest) if self._is_there(digest) else None
+
+    def remain(self) -> bool:
+        """Does any repository need the content of another one? Then nothing of it may be collected. That there are
+        none is looked up once in the life of a bucket, for only zot makes them."""
+        if self._context.head(keys.WHOLE) is not None:
+            return False
+        for name in self._names.everything():
+            if any(is_stub(digest, found.size) for digest, found in self._context.own(name)):
+                return True
+        with suppress(StorageError):
+            if self._context.writes() and not self._context.read_only:
+                self._context.objects.put(keys.WHOLE, b"")
+        return False
+
+    def _is_there(self, digest: Digest) -> bool:
+        name = self._origins.get(digest)
+        found = self._context.head(keys.blob(name, digest)) if name else None
+        return found is not None and not is_stub(digest, found.size)
+
+    def _remembered(self) -> None:
+        """By this process or another one."""
+        with suppress(NotFound, ValueError):
+            got = self._context.objects.get(keys.ORIGINS)
+            self._origins = {str(d): str(n) for d, n in load_json(got[1]).items()} if got else {}
+
+    def _list(self) -> None:
+        """All blobs of all repositories, once: a request for a thousand."""
+        now = self._context.clock.elapsed()
+        if now - self._looked < ORIGINS_LIFETIME_S:
+            return
+        self._looked = now
+        whole: dict[str, str] = {}
+        stubs: set[str] = set()
+        for name in self._names.everything():
+            for digest, found in self._context.own(name):
+                whole.setdefault(digest, name) if found.size else stubs.add(digest)
+        self._origins = {digest: whole[digest] for digest in stubs if digest in whole}
+        with suppress(StorageError):
+            if self._context.writes() and not self._context.read_only:
+                self._context.objects.put(keys.ORIGINS, json.dumps(self._origins).encode())
