@@ -11,6 +11,7 @@ from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
+from tests.counting import Intercepted
 from tests.doubles.objects import MemoryObjects
 from zotctl.errors import OutcomeUnknown, SlowDown, Unavailable
 from zotctl.storage.bucket.objects.seam import Objects, PresignedDelete
@@ -57,11 +58,12 @@ class Forgetful(MemoryObjects):
             self.delete(key)
 
 
-class FaultyObjects:
+class FaultyObjects(Intercepted):
     """`choose` says what befalls a request: one of `FAULTS`, or "" for nothing."""
 
     def __init__(self, inner: Objects, choose: Callable[[str, str], str]) -> None:
-        self.inner, self._choose = inner, choose
+        super().__init__(inner)
+        self._choose = choose
         self.requests: list[Made] = []
         self._mutex = Lock()
 
@@ -77,14 +79,10 @@ class FaultyObjects:
             self.requests.append(Made(method, subject, fault))
         return fault
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
+    def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if name in ("list", "names"):
-            return lambda *args, **options: self._rows(name, str(args[0]), found(*args, **options))
-        if name in READS + WRITES:
-            call = partial(self._call, name)
-            return lambda *args, **options: call(str(args[0]), partial(found, *args, **options))
-        return found
+            return self._rows(name, str(args[0]), call(*args, **options))
+        return self._call(name, str(args[0]), partial(call, *args, **options))
 
     def _call(self, method: str, subject: str, call: Callable[[], Any]) -> Any:
         fault = self.fault(method, subject)

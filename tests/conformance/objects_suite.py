@@ -423,7 +423,7 @@ class ObjectsSuite:
             objects.complete_parts("file", upload, etags)
         objects.abort_parts("file", upload)
 
-    # Warrants
+    # Presigned deletes
 
     @pytest.mark.parametrize("count", [1, 2, 20])
     def test_a_presigned_delete_deletes_all_of_its_keys(self, objects: Objects, count: int) -> None:
