@@ -26,7 +26,7 @@ from zotctl.errors import (
 )
 from zotctl.storage.bucket.objects import requests
 from zotctl.storage.bucket.objects.client import BucketSettings, Client
-from zotctl.storage.bucket.objects.connection import BucketConnection, _below, _resolved, _session
+from zotctl.storage.bucket.objects.connection import BucketConnection, _address_by_rules, _address_in_path, _session
 from zotctl.storage.bucket.objects.seam import Object
 
 DATE = "Wed, 25 Nov 2026 01:00:00 GMT"
@@ -341,6 +341,16 @@ def test_a_wrong_region_that_is_not_corrected(dialect: Dialect) -> None:
     assert len(dialect.asked) == 1
 
 
+def test_a_region_that_can_be_none_is_no_reason(dialect: Dialect) -> None:
+    said = (
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>region</Message><Region>no region!</Region></Error>"
+    )
+    dialect.answer = lambda _: (400, {}, said.encode())
+    with pytest.raises(RequestRefused, match=r"not in the region 'us-east-1'"):
+        dialect.client(addressing="virtual").put("file", b"x")
+    assert len(dialect.asked) == 1
+
+
 def test_a_region_in_the_words_of_another_error_is_no_reason(dialect: Dialect) -> None:
     said = b"<Error><Code>InternalError</Code><Region>elsewhere</Region></Error>"
     dialect.answer = lambda _: (500, {}, said)
@@ -410,8 +420,8 @@ def test_the_default_port_is_not_signed(endpoint: str, url: str) -> None:
 def test_the_short_way_to_an_address_is_that_of_botocore(endpoint: str, addressing: str, bucket: str) -> None:
     """Or there is none."""
     settings = BucketSettings(bucket, "", endpoint, "eu-west-1", "a", "b", addressing=addressing)
-    short = _below(settings, _session(settings))
-    assert short is None or short == _resolved(settings, "eu-west-1")
+    short = _address_in_path(settings, _session(settings))
+    assert short is None or short == _address_by_rules(settings, "eu-west-1")
     plain = endpoint.startswith(("http://127", "https://s3.example", "http://[", "http://UPPER"))
     assert (short is not None) == (
         (plain and addressing != "virtual") or (addressing == "path" and "amazon" in endpoint)

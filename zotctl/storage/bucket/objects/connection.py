@@ -106,10 +106,11 @@ class BucketConnection:
         return self.wire.ask(method, path, **asked)
 
     def _moved(self, wire: Wire, region: str) -> bool:
-        """A server says where a bucket is when it is asked for in another region."""
+        """A server says where a bucket is when it is asked for in another region. False also if that can't be one."""
         with self._lock:
             if region and region != self.wire.region:
-                self.wire, self.endpoint = self._connect(region)
+                with suppress(boto.BotoCoreError, HTTPError, ValueError):
+                    self.wire, self.endpoint = self._connect(region)
             return self.wire is not wire
 
     @contextmanager
@@ -243,6 +244,9 @@ def _is_passing(error: Exception) -> bool:
 
 # -- where the bucket is --------------------------------------------------------------------------
 
+WAYS = {"use_accelerate_endpoint", "use_dualstack_endpoint", "use_arn_region"}
+"""What a profile may wish of Amazon's endpoints."""
+_is_plain = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?)(:\d{1,5})?/?").fullmatch
 ENDPOINT_VARIABLE = "zotctl_endpoint"
 """A name for botocore's session: the endpoint, as the environment names it."""
 
@@ -256,12 +260,12 @@ class BucketAddress(NamedTuple):
 
 def locate(settings: BucketSettings, region: str, session: Any) -> BucketAddress:
     """Raises ValueError and BotoCoreError: there is no such endpoint."""
-    return _below(settings, session) or _resolved(settings, region)
+    return _address_in_path(settings, session) or _address_by_rules(settings, region)
 
 
-def _below(settings: BucketSettings, session: Any) -> BucketAddress | None:
-    """The bucket in the path of an endpoint that is named outright: botocore would load its model of S3 for no other
-    answer, which takes 15 MB of memory in each process. None: a case for it."""
+def _address_in_path(settings: BucketSettings, session: Any) -> BucketAddress | None:
+    """The bucket in the path of an endpoint that is named outright. botocore would give the same address, but load its
+    model of S3 for it, which takes 15 MB of memory in each process. None: a case for botocore."""
     ask = session.get_config_variable
     endpoint = settings.endpoint or ("" if ask("ignore_configured_endpoint_urls") else ask(ENDPOINT_VARIABLE)) or ""
     special = settings.dual_stack or settings.accelerate or (ask("s3") or {}).keys() & WAYS
@@ -269,16 +273,11 @@ def _below(settings: BucketSettings, session: Any) -> BucketAddress | None:
         return None
     if settings.addressing != "path" and (settings.addressing != "auto" or _is_amazon(endpoint)):
         return None
-    return BucketAddress(
-        _without_default_port(f"{endpoint.rstrip('/')}/{quote(settings.bucket, safe='-_.~')}"), endpoint
-    )
+    url = f"{endpoint.rstrip('/')}/{quote(settings.bucket, safe='-_.~')}"
+    return BucketAddress(_without_default_port(url), endpoint)
 
 
-WAYS = {"use_accelerate_endpoint", "use_dualstack_endpoint", "use_arn_region"}
-_is_plain = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?)(:\d{1,5})?/?").fullmatch
-
-
-def _resolved(settings: BucketSettings, region: str) -> BucketAddress:
+def _address_by_rules(settings: BucketSettings, region: str) -> BucketAddress:
     """By botocore's rules: partitions, dual stack, acceleration, services of a profile. Addressing is said outright:
     of "auto", botocore makes URLs of a region that may not be the bucket's."""
     session = _session(settings)
