@@ -73,8 +73,8 @@ MUTANTS = [
         "I2",
         "what is too short is brought anew",
         "jobs/imports/repository.py",
-        "return self.root.protocol.find(self.name, digest).size == size",
-        "return self.root.protocol.find(self.name, digest).size >= 0",
+        "return self.root.protocol.blobs.find(self.name, digest).size == size",
+        "return self.root.protocol.blobs.find(self.name, digest).size >= 0",
         STEPS + "test_i2_what_is_too_short_is_brought_anew",
     ),
     Mutant(

@@ -68,9 +68,9 @@ MUTANTS = [
         "jobs/local/gc.py",
         (
             "    with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):\n"
-            "        if len(root.protocol.read_index(held.name).index)"
+            "        if len(root.protocol.indexes.read(held.name).index)"
         ),
-        ("    with suppress(NotEmpty, NotFound):\n        if len(root.protocol.read_index(name).index)"),
+        ("    with suppress(NotEmpty, NotFound):\n        if len(root.protocol.indexes.read(name).index)"),
         "tests/jobs/test_gc_rechecks.py::test_a_repository_is_removed_under_its_lock_and_only_without_rows",
     ),
     Mutant(
@@ -177,7 +177,7 @@ MUTANTS = [
         "I4",
         "a repository with rows is not empty",
         "jobs/local/gc.py",
-        ("        if len(root.protocol.read_index(held.name).index):\n            return\n"),
+        ("        if len(root.protocol.indexes.read(held.name).index):\n            return\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_a_repository_with_rows_is_never_removed",
     ),

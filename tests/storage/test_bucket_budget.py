@@ -51,7 +51,7 @@ def test_many_uploads_at_once_stay_within_the_limit(parts: int, senders: bool) -
     turns: list[tuple[BucketUpload, bytes, int]] = []
     for number in range(uploads):
         body = random_bytes(5 * PART + number, number)
-        turns.append((world.one.resume_upload("a", world.one.start_upload("a", "sha256")), body, 0))
+        turns.append((world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")), body, 0))
 
     def step(upload: BucketUpload, piece: bytes) -> None:
         upload.write([piece])
@@ -79,7 +79,7 @@ def test_threads_that_wait_get_their_turn() -> None:
     bodies = [random_bytes(4 * PART + number, number) for number in range(6)]
 
     def push(body: bytes) -> None:
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         patch(world.one, upload_id, body)
         finish(world.one, upload_id, digest_of(body))
 
@@ -105,9 +105,9 @@ def test_an_upload_that_was_not_served_goes_on_later() -> None:
     world = World(limit=PART)
     world.one.uploads.budget._wait_s = 0.05
     body = random_bytes(2 * PART)
-    holder = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
+    holder = world.one.uploads.resume("a", world.one.uploads.start("a", "sha256"))
     holder.write([body])
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     with pytest.raises(Busy):
         patch(world.one, upload_id, body)
     holder.finish(digest_of(body))
@@ -156,13 +156,13 @@ def test_who_was_first_is_served_first() -> None:
 
 def test_small_uploads_are_not_held_up_by_large_ones() -> None:
     world = World(limit=2 * PART)
-    holders = [world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2)]
+    holders = [world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(2)]
     for holder in holders[:1]:
         write(holder, random_bytes(PART // 2))
     assert not holders[1].ready(PART)
     for number in range(20):
         body = random_bytes(SMALL, number)
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         patch(world.one, upload_id, body)
         finish(world.one, upload_id, digest_of(body))
         world.memory.stored.pop(world.place(digest_of(body)))
@@ -170,7 +170,7 @@ def test_small_uploads_are_not_held_up_by_large_ones() -> None:
 
 def test_idle_tails_give_way() -> None:
     world = World(limit=3 * PART)
-    ids = [world.one.start_upload("a", "sha256") for _ in range(10)]
+    ids = [world.one.uploads.start("a", "sha256") for _ in range(10)]
     bodies = [random_bytes(PART - 5, number) for number in range(10)]
     for upload_id, body in zip(ids, bodies, strict=True):
         patch(world.one, upload_id, body)
@@ -182,7 +182,7 @@ def test_idle_tails_give_way() -> None:
 
 def test_who_waited_and_vanished_leaves_the_queue() -> None:
     world = World(limit=PART)
-    holder, gone, other = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(3))
+    holder, gone, other = (world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(3))
     write(holder, random_bytes(PART // 2))
     assert not gone.ready(PART)
     assert not other.ready(PART)
@@ -195,7 +195,7 @@ def test_who_waited_and_vanished_leaves_the_queue() -> None:
 
 def test_who_vanished_when_it_was_his_turn_leaves_nothing() -> None:
     world = World(limit=PART)
-    holder, gone = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    holder, gone = (world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(2))
     write(holder, random_bytes(PART // 2))
     assert not gone.ready(PART)
     holder.cancel()
@@ -205,7 +205,7 @@ def test_who_vanished_when_it_was_his_turn_leaves_nothing() -> None:
 
 def test_an_upload_that_rests_makes_way_for_one_that_waits() -> None:
     world = World(limit=PART)
-    holder, other = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    holder, other = (world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(2))
     write(holder, random_bytes(PART // 2))
     assert not other.ready(PART)
     holder.close()
@@ -214,7 +214,7 @@ def test_an_upload_that_rests_makes_way_for_one_that_waits() -> None:
 
 def test_after_a_part_it_is_the_turn_of_others() -> None:
     world = World(limit=PART)
-    holder, other = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    holder, other = (world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(2))
     body = random_bytes(3 * PART)
     holder.write([body[:PART]])
     assert not other.ready(PART)
@@ -239,7 +239,7 @@ def test_memory_goes_back_though_somebody_still_refers_to_it(size: int, threads:
         kept.extend(arg for arg in args if isinstance(arg, memoryview))
 
     world.objects.before = keep
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body if way == "patch" else b"")
     finish(world.one, upload_id, digest_of(body), b"" if way == "patch" else body)
     world.check(body)
@@ -258,7 +258,7 @@ def test_parts_fit_into_a_small_limit() -> None:
 def test_an_upload_under_pressure_is_whole() -> None:
     """It leaves its part's memory to others after each part, and gets it again."""
     world = World(limit=PART)
-    one, two = (world.one.resume_upload("a", world.one.start_upload("a", "sha256")) for _ in range(2))
+    one, two = (world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) for _ in range(2))
     bodies = random_bytes(6 * PART + 100, 1), random_bytes(6 * PART + 200, 2)
     threads = [threading.Thread(target=as_http_does, args=(u, b, 100)) for u, b in zip((one, two), bodies, strict=True)]
     for thread in threads:
@@ -275,7 +275,7 @@ def test_one_request_at_a_time_where_nothing_else_is_wanted() -> None:
     seen: set[int] = set()
     counted.before = lambda *_: seen.add(threading.get_ident())
     protocol = BucketProtocol(BucketContext(counted, World().time), MemoryBudget(64 * PART, part=PART))
-    patch(protocol, protocol.start_upload("a", "sha256"), random_bytes(9 * PART))
+    patch(protocol, protocol.uploads.start("a", "sha256"), random_bytes(9 * PART))
     assert seen == {threading.get_ident()}
 
 
@@ -319,7 +319,7 @@ PROGRAM = textwrap.dedent(
         return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) << 10
 
     def push():
-        upload = protocol.begin_upload("a", "sha256")
+        upload = protocol.uploads.begin("a", "sha256")
         upload.expect(digest)
         for _ in range(count):
             while not upload.ready(len(piece)):

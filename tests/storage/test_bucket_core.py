@@ -214,7 +214,7 @@ def test_m4_a_change_between_get_and_put_makes_the_push_begin_again(world: World
     conflicts: list[None] = []
     world.protocol().context.conflict = lambda: conflicts.append(None)
     world.repository("a").put_manifest(MANIFEST, IMAGE.manifest, ["ours"])
-    assert protocol.read_index("a").index.tags() == ["ours", "theirs", "v1"]
+    assert protocol.indexes.read("a").index.tags() == ["ours", "theirs", "v1"]
     assert len(conflicts) == 1
 
 
@@ -224,7 +224,7 @@ def test_c4_voids_what_was_reserved_before(world: World) -> None:
     for body in IMAGE.blobs:
         world.push_blob("a", body)
     protocol = world.protocol(other := world.another())
-    before = protocol.read_index("a")
+    before = protocol.indexes.read("a")
     assert protocol.indexes.touch("a", before)
     world.memory.delete(world.place("a", LAYER))
     world.memory.delete(keys.reservation(LAYER, "a"))
@@ -250,7 +250,7 @@ def test_an_answer_that_is_lost_is_looked_up(world: World, done: bool) -> None:
     world.memory.put = put  # type: ignore[method-assign]
     world.repository("a").delete_manifest("v1")
     assert world.repository("a").tags() == []
-    assert len(world.protocol().read_index("a").index.annotation(GENERATIONS).split()) >= 2
+    assert len(world.protocol().indexes.read("a").index.annotation(GENERATIONS).split()) >= 2
 
 
 def test_equal_content_never_has_an_equal_etag(world: World) -> None:
@@ -324,7 +324,7 @@ def test_the_first_state_of_an_index_is_unlike_that_of_any_other(world: World) -
     """No ABA: a repository that went and came again has another ETag, and another epoch."""
     world.push_blob("a", b"x")
     world.push_blob("b", b"x")
-    one, two = (world.protocol().read_index(name).index for name in "ab")
+    one, two = (world.protocol().indexes.read(name).index for name in "ab")
     assert one.annotation(GENERATIONS) != two.annotation(GENERATIONS)
     assert one.annotation(EPOCH) != two.annotation(EPOCH)
     for key in [key for key in world.memory.stored if key.startswith("a/")]:
@@ -332,7 +332,7 @@ def test_the_first_state_of_an_index_is_unlike_that_of_any_other(world: World) -
     world.push_blob("a", b"y", world.another())
     assert world.memory.stored[keys.index("a")].etag not in ("", world.memory.stored[keys.index("b")].etag)
     assert world.protocol().reservations.confirmed("a", digest_of(b"x")) is not None
-    world.protocol().read_index("a")
+    world.protocol().indexes.read("a")
     assert world.protocol().reservations.confirmed("a", digest_of(b"x")) is None
 
 

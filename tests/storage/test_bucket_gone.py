@@ -137,7 +137,7 @@ def _redirecting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr(blobs_module, "REDIRECT_MIN_BYTES", 1)
     bucket = bucket_of(root(servers.other))
     bucket.blobs.redirect_lifetime_s = 600
-    return lambda: bucket.redirect("a", LAYER)
+    return lambda: bucket.blobs.redirect("a", LAYER)
 
 
 def test_no_client_is_sent_to_what_went(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +390,7 @@ def test_the_length_that_a_manifest_contradicts_is_not_remembered(servers: Serve
     other = servers.other.repository("a")
     other.tags()
     assert other.blob(digest) == len(body) - 3
-    assert not root(servers.other).protocol.distrust("a", digest)
+    assert not root(servers.other).protocol.blobs.distrust("a", digest)
     bucket_of(root(servers.pushed)).damaged.refresh(now=True)
     push_blob(servers.pushed.repository("a"), body)
     bucket_of(root(servers.other)).damaged.refresh(now=True)

@@ -43,7 +43,7 @@ def test_p2_a_intent_that_is_lifted_before_it_was_read_makes_p1_begin_again(worl
     world.push("a", "v1")
     intent, held = world.protocol().intents.announce(["other"]), keys.reservation(LAYER, "a")
     protocol = world.protocol(world.another())
-    protocol.read_index("a")
+    protocol.indexes.read("a")
     once(world, "get", intent, lambda: (world.memory.delete(intent), world.memory.delete(held)))
     protocol.reservations.reserve("a", LAYER)
     assert held in world.memory.stored
@@ -72,7 +72,7 @@ def test_a_reservation_of_a_process_that_was_frozen_before_p3_is_made_again(worl
     world.push("a", "v1")
     held, window = keys.reservation(LAYER, "a"), world.protocol().context.window
     other = world.another()
-    world.protocol(other).read_index("a")
+    world.protocol(other).indexes.read("a")
     once(world, "head", world.place("a", LAYER), lambda: (world.later(window + 1), world.memory.delete(held)))
     world.protocol(other).reservations.reserve("a", LAYER)
     assert held in world.memory.stored
@@ -149,7 +149,7 @@ def test_a_hold_that_went_under_a_intent_that_was_lifted_before_p2_is_written_ag
     world = World(dedupe=True)
     world.push_blob("a", b"x")
     other = world.another()
-    world.protocol(other).read_index("a")
+    world.protocol(other).indexes.read("a")
     world.later(world.protocol().context.window + 1)
     lists: list[None] = []
 

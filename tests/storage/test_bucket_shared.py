@@ -117,7 +117,7 @@ def test_a_manifest_that_one_worker_finds_missing_none_says_to_be_there(workers:
     workers.memory.delete(keys.blob("a", IMAGE.digest))
     third = workers.worker()
     with pytest.raises(ManifestUnknown if way == "for a client" else NotFound):
-        third.repository("a").manifest("v1") if way == "for a client" else protocol(third).open_manifest(
+        third.repository("a").manifest("v1") if way == "for a client" else protocol(third).blobs.open_manifest(
             "a", IMAGE.digest
         )
     for store in (workers.two, workers.one, third):

@@ -24,10 +24,10 @@ def test_c4_an_index_that_was_changed_since_is_not_fenced() -> None:
     world = World(dedupe=False)
     world.push("a", "v1")
     protocol = world.protocol(world.another())
-    before = protocol.read_index("a")
+    before = protocol.indexes.read("a")
     world.push("a", "v2")
     assert not protocol.indexes.touch("a", before)
-    assert protocol.indexes.touch("a", protocol.read_index("a"))
+    assert protocol.indexes.touch("a", protocol.indexes.read("a"))
 
 
 def test_who_loses_each_swap_is_told_after_a_while_with_short_pauses() -> None:
@@ -94,7 +94,7 @@ def test_a_fence_that_came_through_after_its_repetition_had_begun_is_done() -> N
     world = World(dedupe=False)
     world.push("a", "v1")
     protocol = world.protocol(world.another())
-    before, real, bodies = protocol.read_index("a"), world.memory.put, list[bytes]()
+    before, real, bodies = protocol.indexes.read("a"), world.memory.put, list[bytes]()
 
     def put(key: str, body: Any, **options: Any) -> str:
         bodies.append(bytes(body))
@@ -139,7 +139,7 @@ def test_a_repository_that_was_removed_has_an_index_before_it_has_bytes_again() 
     for key in [key for key in world.memory.stored if key.startswith("a/")]:
         world.memory.delete(key)
     with pytest.raises(NotFound):
-        world.protocol().read_index("a")
+        world.protocol().indexes.read("a")
     world.push_blob("a", b"new")
     assert keys.index("a") in world.memory.stored and keys.layout("a") in world.memory.stored
 

@@ -25,9 +25,9 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def test_bytes_that_start_elsewhere_are_refused(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, b"12345")
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         for start in (0, 4, 6):
             with pytest.raises(UploadConflict):
                 upload.expect(start=start)
@@ -36,7 +36,7 @@ def test_bytes_that_start_elsewhere_are_refused(world: World) -> None:
 
 def test_an_upload_whose_blob_was_collected_before_its_answer_is_to_be_sent_again(world: World) -> None:
     body, frozen = b"x", list[str]()
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "delete" and args[0] == keys.session(upload_id):
@@ -52,8 +52,8 @@ def test_an_upload_whose_blob_was_collected_before_its_answer_is_to_be_sent_agai
 
 
 def test_a_session_is_renewed_within_half_a_window(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
-    with world.one.resume_upload("a", upload_id) as upload:
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.write([b"x"])
         world.time.at += world.one.context.window / 2 + 1
         upload.write([b"x"])
@@ -63,14 +63,14 @@ def test_a_session_is_renewed_within_half_a_window(world: World) -> None:
 def test_a_session_is_renewed_before_its_bytes_are_copied(world: World) -> None:
     """The copy takes its time, and nothing is written into the session meanwhile."""
     body, renewed = random_bytes(MANY), list[bool]()
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "copy":
             renewed.append(world.memory.stored[keys.session(upload_id)].modified == int(world.time.at))
 
     world.objects.before = before
-    upload = world.one.resume_upload("a", upload_id)
+    upload = world.one.uploads.resume("a", upload_id)
     upload.write([body])
     upload.save()
     world.time.at += world.one.context.window / 2 + 1
@@ -80,9 +80,9 @@ def test_a_session_is_renewed_before_its_bytes_are_copied(world: World) -> None:
 
 
 def test_two_states_of_a_session_have_two_etags(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     etags = set()
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.write([b"x"])
         for _ in range(3):
             world.time.at += world.one.context.window / 2 + 1
@@ -92,7 +92,7 @@ def test_two_states_of_a_session_have_two_etags(world: World) -> None:
 
 
 def test_the_offset_is_that_of_the_session_whoever_took_the_bytes(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, b"12345")
     patch(world.two, upload_id, b"67890")
     assert world.one.uploads.offset("a", upload_id) == 10
@@ -100,7 +100,7 @@ def test_the_offset_is_that_of_the_session_whoever_took_the_bytes(world: World) 
 
 def test_a_hash_is_good_for_the_state_that_it_is_of(world: World) -> None:
     """The tail was dropped from memory, and another process went on: the hash is of fewer bytes."""
-    body, upload_id = random_bytes(MANY), world.one.start_upload("a", "sha256")
+    body, upload_id = random_bytes(MANY), world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body[: 3 * PART + 7])
     world.time.at += IDLE_S + 1
     world.one.maintain()
@@ -119,7 +119,7 @@ def test_what_is_no_upload_of_ours_is_not_purged(world: World, directory: str) -
 
 def test_a_session_is_begun_once(world: World) -> None:
     """Its first PUT comes through once more, late, when it has gone on or was purged and is another's."""
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, b"12345")
     there = world.memory.stored[keys.session(upload_id)]
     with pytest.raises(BlobUploadUnknown):
@@ -130,7 +130,7 @@ def test_a_session_is_begun_once(world: World) -> None:
 @pytest.mark.parametrize("failing", ["abort_parts", "delete"])
 def test_a_session_goes_after_what_it_has_stored(world: World, failing: str) -> None:
     """What is left is found by it."""
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, random_bytes(MANY))
     failed: list[str] = []
 
@@ -140,10 +140,10 @@ def test_a_session_goes_after_what_it_has_stored(world: World, failing: str) -> 
             raise Unavailable("no")
 
     world.objects.before = before
-    with pytest.raises(Unavailable), world.one.resume_upload("a", upload_id) as upload:
+    with pytest.raises(Unavailable), world.one.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     assert failed == [keys.staged(upload_id)] and keys.session(upload_id) in world.memory.stored
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     assert not world.memory.parts and keys.session(upload_id) not in world.memory.stored
 
@@ -153,7 +153,7 @@ class Saving:
 
     def __init__(self, world: World, upload_id: str, *, fails: bool = False, ends: bool = True) -> None:
         self._begun, self._go, self._fails = threading.Event(), threading.Event(), fails
-        self.upload = world.one.resume_upload("a", upload_id)
+        self.upload = world.one.uploads.resume("a", upload_id)
         self.upload.write([b"arrived"])
         world.objects.before = self._before
         self._thread = threading.Thread(target=self._close)
@@ -187,50 +187,50 @@ class Saving:
 @pytest.mark.parametrize("fails", [False, True])
 def test_who_comes_while_a_session_is_being_stored_waits_for_it(world: World, fails: bool) -> None:
     """A client that was cut off asks for the offset, is told what the session says, and goes on there."""
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     saving = Saving(world, upload_id, fails=fails)
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.expect()
         assert upload.offset == (0 if fails else len(b"arrived")) and saving.sleeps == 1
     assert world.one.uploads._claims == {}
 
 
 def test_an_upload_that_is_cancelled_while_it_is_being_stored_is_gone(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     Saving(world, upload_id)
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     assert world.left() == []
     with pytest.raises(BlobUploadUnknown):
-        world.one.resume_upload("a", upload_id)
+        world.one.uploads.resume("a", upload_id)
 
 
 def test_a_session_that_takes_long_to_be_stored_is_a_conflict(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     saving, began = Saving(world, upload_id, ends=False), world.time.at
     with pytest.raises(UploadConflict):
-        world.one.resume_upload("a", upload_id)
+        world.one.uploads.resume("a", upload_id)
     assert STORE_WAIT_S <= world.time.at - began < 2 * STORE_WAIT_S
     saving.end()
 
 
 def test_an_upload_that_is_being_written_is_a_conflict_at_once(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     began = world.time.at
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.write([b"x"])
         with pytest.raises(UploadConflict):
-            world.one.resume_upload("a", upload_id)
+            world.one.uploads.resume("a", upload_id)
     assert world.time.at == began
 
 
 def test_a_request_without_bytes_is_told_what_others_have_left(world: World) -> None:
     """Of what this process remembers nothing is stored, so that no swap finds out that it is old."""
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     assert patch(world.one, upload_id, b"12") == 2
     assert patch(world.two, upload_id, b"345") == 5
     assert patch(world.one, upload_id, b"") == 5
-    with world.two.resume_upload("a", upload_id) as upload:
+    with world.two.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     with pytest.raises(BlobUploadUnknown):
         patch(world.one, upload_id, b"")

@@ -78,7 +78,7 @@ def test_a_blob_by_put(size: int, threads: bool) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_a_blob_in_one_request(world: World, size: int) -> None:
     body = random_bytes(size)
-    upload = world.one.begin_upload("a", "sha256")
+    upload = world.one.uploads.begin("a", "sha256")
     upload.expect(digest_of(body), size)
     write(upload, body)
     upload.finish(digest_of(body))
@@ -88,7 +88,7 @@ def test_a_blob_in_one_request(world: World, size: int) -> None:
 
 def test_a_blob_in_many_small_chunks_is_not_sent_many_times() -> None:
     world, body = World(), random_bytes(8 * PART)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     for start in range(0, len(body), PART // 2):
         patch(world.one, upload_id, body[start : start + PART // 2])
     finish(world.one, upload_id, digest_of(body), b"")
@@ -102,11 +102,11 @@ def test_a_part_that_fails_while_its_session_is_stored(threads: bool) -> None:
     world, body = World(threads=threads), random_bytes(4 * PART)
     failing = Failing(world.objects, lambda name, _: name == "put_part", Unavailable("away"))
     process = world.process(failing)
-    upload_id = process.start_upload("a", "sha256")
+    upload_id = process.uploads.start("a", "sha256")
     patch(process, upload_id, body[:PART])
     with pytest.raises(Unavailable):
         patch(process, upload_id, body[PART : 2 * PART])
-    at = process.upload_offset("a", upload_id)
+    at = process.uploads.offset("a", upload_id)
     assert at == PART
     patch(process, upload_id, body[at : 3 * PART])
     finish(process, upload_id, digest_of(body), body[3 * PART :])
@@ -116,9 +116,9 @@ def test_a_part_that_fails_while_its_session_is_stored(threads: bool) -> None:
 def test_a_session_that_is_renewed_at_the_end_of_its_upload() -> None:
     """Then the last whole part goes with the others, and not once more behind them."""
     world, body = World(), random_bytes(4 * PART)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body[: 3 * PART])
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.expect(digest_of(body))
         write(upload, body[3 * PART :])
         world.time.sleep(world.one.context.window * 0.6)
@@ -144,13 +144,13 @@ def test_what_a_trailer_covers_comes_back() -> None:
 def test_chunks(step: int, others: bool, last: int) -> None:
     """Here, or by two processes in turns."""
     world, body = World(), random_bytes(MANY)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     processes = [world.two, world.one] if others else [world.one]
     for number, start in enumerate(range(0, len(body), step)):
         chunk = body[start : start + step]
         process = processes[number % len(processes)]
         assert patch(process, upload_id, chunk) == start + len(chunk)
-        assert process.upload_offset("a", upload_id) == start + len(chunk)
+        assert process.uploads.offset("a", upload_id) == start + len(chunk)
     end = random_bytes(last, "end")
     finish(processes[-1], upload_id, digest_of(body + end), end)
     world.check(body + end)
@@ -165,11 +165,11 @@ def test_other_algorithms(world: World, algorithm: str, size: int, announced: bo
     digest = digest_of(body, algorithm)
     first = algorithm if announced else "sha256"
     if way == "post":
-        upload = world.one.begin_upload("a", algorithm)
+        upload = world.one.uploads.begin("a", algorithm)
         write(upload, body)
         upload.finish(digest)
     else:
-        upload_id = world.one.start_upload("a", first)
+        upload_id = world.one.uploads.start("a", first)
         patch(world.one, upload_id, body if way == "patch" else b"")
         finish(world.one, upload_id, digest, b"" if way == "patch" else body)
     world.check(body, algorithm)
@@ -191,12 +191,12 @@ def test_i2_wrong_content_is_never_visible(world: World, size: int, way: str) ->
     body, wrong = random_bytes(size), digest_of(b"something else")
     with pytest.raises(DigestInvalid):
         if way == "post":
-            upload = world.one.begin_upload("a", "sha256")
+            upload = world.one.uploads.begin("a", "sha256")
             upload.expect(wrong, size)
             write(upload, body)
             upload.finish(wrong)
         elif way == "elsewhere":
-            upload_id = world.one.start_upload("a", "sha256")
+            upload_id = world.one.uploads.start("a", "sha256")
             patch(world.one, upload_id, body)
             finish(world.two, upload_id, wrong)
         else:
@@ -208,7 +208,7 @@ def test_i2_wrong_content_is_never_visible(world: World, size: int, way: str) ->
 def test_i2_bytes_of_two_processes_are_read_before_they_have_a_name(world: World) -> None:
     body = random_bytes(MANY)
     for wrong in (True, False):
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         patch(world.one, upload_id, body[: 3 * PART])
         patch(world.two, upload_id, body[3 * PART :])
         if wrong:
@@ -252,7 +252,7 @@ def test_i2_a_copy_that_is_short(world: World) -> None:
 def test_i2_another_digest_than_was_announced(world: World) -> None:
     """Parts under the key of one digest can't become that of another."""
     body = random_bytes(MANY)
-    upload = world.one.begin_upload("a", "sha256")
+    upload = world.one.uploads.begin("a", "sha256")
     upload.expect(digest_of(b"announced"))
     write(upload, body)
     with pytest.raises(BlobUploadInvalid):
@@ -281,7 +281,7 @@ def test_the_server_is_told_the_digest() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_last_request_elsewhere_reads_nothing_again(world: World, size: int) -> None:
     body = random_bytes(size)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body)
     world.objects.taken()
     finish(world.two, upload_id, digest_of(body))
@@ -294,7 +294,7 @@ def test_the_last_request_elsewhere_reads_nothing_again(world: World, size: int)
 def test_what_a_process_remembers_may_be_out_of_date(world: World, size: int, put: int) -> None:
     """POST here, PATCH there, PUT here: no reason to refuse a digest that doesn't match what was remembered."""
     body, end = random_bytes(size), random_bytes(put, "end")
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.two, upload_id, body)
     finish(world.one, upload_id, digest_of(body + end), end)
     world.check(body + end)
@@ -304,7 +304,7 @@ def test_what_a_process_remembers_may_be_out_of_date(world: World, size: int, pu
 @pytest.mark.parametrize("second", [10, 2 * PART, MANY])
 def test_chunks_follow_what_another_process_has_taken(world: World, first: int, second: int) -> None:
     one, two, three = random_bytes(first), random_bytes(second, 2), random_bytes(second, 3)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, one)
     patch(world.two, upload_id, two)
     assert patch(world.one, upload_id, three) == len(one + two + three)
@@ -314,20 +314,20 @@ def test_chunks_follow_what_another_process_has_taken(world: World, first: int, 
 
 @pytest.mark.parametrize("size", [10, MANY])
 def test_two_requests_at_once_are_a_conflict(world: World, size: int) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, b"begin")
-    one = world.one.resume_upload("a", upload_id)
+    one = world.one.uploads.resume("a", upload_id)
     one.expect(start=5)
     with pytest.raises(UploadConflict):
-        world.one.resume_upload("a", upload_id)
-    two = world.two.resume_upload("a", upload_id)
+        world.one.uploads.resume("a", upload_id)
+    two = world.two.uploads.resume("a", upload_id)
     two.write([b"faster"])
     two.close()
     with pytest.raises(UploadConflict):
         one.write([random_bytes(size)])
         one.close()
     one.close()
-    assert world.one.upload_offset("a", upload_id) == 11
+    assert world.one.uploads.offset("a", upload_id) == 11
     finish(world.one, upload_id, digest_of(b"beginfaster"))
     world.check(b"beginfaster")
 
@@ -335,9 +335,9 @@ def test_two_requests_at_once_are_a_conflict(world: World, size: int) -> None:
 def test_bytes_of_who_lost_are_not_in_the_blob(world: World) -> None:
     """Both have sent a part with the same number into the same multipart upload."""
     body = random_bytes(4 * PART)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body[: 3 * PART])
-    one, two = (process.resume_upload("a", upload_id) for process in (world.two, world.process()))
+    one, two = (process.uploads.resume("a", upload_id) for process in (world.two, world.process()))
     one.write([body[3 * PART :] + b"one"])
     two.write([random_bytes(PART, "others") + b"two"])
     one.close()
@@ -351,34 +351,34 @@ def test_bytes_of_who_lost_are_not_in_the_blob(world: World) -> None:
 def test_a_repeated_put_finds_what_the_first_one_did(world: World) -> None:
     """The balancer lost the answer of one server, and asks another, which had begun before."""
     body = random_bytes(MANY)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body)
-    late = world.two.resume_upload("a", upload_id)
+    late = world.two.uploads.resume("a", upload_id)
     finish(world.one, upload_id, digest_of(body))
     late.finish(digest_of(body))
     world.check(body)
 
 
 def test_an_upload_that_is_unknown(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     for name, asked in (("b", upload_id), ("a", "../../x"), ("a", "0198c8f0-0000-8000-8000-000000000000")):
         for process in (world.one, world.two):
             with pytest.raises(BlobUploadUnknown):
-                process.upload_offset(name, asked)
+                process.uploads.offset(name, asked)
             with pytest.raises(BlobUploadUnknown):
-                process.resume_upload(name, asked)
+                process.uploads.resume(name, asked)
     finish(world.two, upload_id, digest_of(b""))
     with pytest.raises(BlobUploadUnknown):
         patch(world.one, upload_id, b"x")
     with pytest.raises(BlobUploadUnknown):
-        world.one.resume_upload("a", upload_id)
+        world.one.uploads.resume("a", upload_id)
 
 
 @pytest.mark.parametrize("size", [10, MANY])
 def test_an_upload_that_was_cancelled_elsewhere(world: World, size: int) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, random_bytes(MANY))
-    with world.two.resume_upload("a", upload_id) as upload:
+    with world.two.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     assert world.left() == []
     with pytest.raises(BlobUploadUnknown):
@@ -387,9 +387,9 @@ def test_an_upload_that_was_cancelled_elsewhere(world: World, size: int) -> None
 
 
 def test_cancel_knows_the_parts_of_others(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.two, upload_id, random_bytes(MANY))
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.cancel()
     assert world.left() == []
 
@@ -398,8 +398,8 @@ def test_parts_of_the_blob_itself_go_on_only_where_their_hash_is(world: World) -
     """A PUT that broke off: here it goes on; elsewhere it begins again, and leaves nothing."""
     body = random_bytes(MANY)
     for process in (world.one, world.two):
-        upload_id = world.one.start_upload("a", "sha256")
-        with world.one.resume_upload("a", upload_id) as upload:
+        upload_id = world.one.uploads.start("a", "sha256")
+        with world.one.uploads.resume("a", upload_id) as upload:
             upload.expect(digest_of(body))
             write(upload, body[: 4 * PART])
         if process is world.two:
@@ -413,8 +413,8 @@ def test_parts_of_the_blob_itself_go_on_only_where_their_hash_is(world: World) -
 
 def test_a_session_never_looks_as_it_did(world: World) -> None:
     """Its bytes may be the same again, and with them the ETag that an object store makes of them."""
-    upload_id = world.one.start_upload("a", "sha256")
-    one, two = (process.resume_upload("a", upload_id) for process in (world.process(), world.two))
+    upload_id = world.one.uploads.start("a", "sha256")
+    one, two = (process.uploads.resume("a", upload_id) for process in (world.process(), world.two))
     one.write([random_bytes(MANY)])
     with pytest.raises(UploadConflict):
         two.write([random_bytes(MANY)])
@@ -426,11 +426,11 @@ def test_a_session_never_looks_as_it_did(world: World) -> None:
 def test_i2_what_another_request_has_completed_is_hashed(world: World) -> None:
     """The same session, the same size, other bytes at its end: a Complete that is answered by 404 may be theirs."""
     body, end, other = random_bytes(3 * PART), random_bytes(10, 1), random_bytes(10, 2)
-    upload_id = world.one.start_upload("a", "sha256")
-    with world.one.resume_upload("a", upload_id) as upload:
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.write([body])
         upload.write([b"x" * 9])  # so that its last full part is sent
-    late = world.one.resume_upload("a", upload_id)
+    late = world.one.uploads.resume("a", upload_id)
     late.write([end])
     session = late._session
     etags = [f'"{hashlib.md5(part).hexdigest()}"' for part in world.memory.parts[session.multipart][1].values()]
@@ -442,10 +442,10 @@ def test_i2_what_another_request_has_completed_is_hashed(world: World) -> None:
 
 
 def test_i2_what_another_request_has_completed_has_the_same_size(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     body = random_bytes(MANY)
     patch(world.one, upload_id, body)
-    late = world.one.resume_upload("a", upload_id)
+    late = world.one.uploads.resume("a", upload_id)
     session = late._session
     world.memory.complete_parts(session.target, session.multipart, session.etags)  # without the tail
     with pytest.raises(BlobUploadUnknown):
@@ -456,7 +456,7 @@ def test_i2_what_another_request_has_completed_has_the_same_size(world: World) -
 def test_a_tail_that_is_larger_than_parts_are_here() -> None:
     """The other process has more memory."""
     world, body = World(), random_bytes(2 * PART - 3)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body)
     poor = BucketProtocol(BucketContext(world.objects, world.time), MemoryBudget(8 * PART, part=PART // 4))
     finish(poor, upload_id, digest_of(body + b"end"), b"end")
@@ -469,11 +469,11 @@ def test_a_tail_that_is_larger_than_parts_are_here() -> None:
 @pytest.mark.parametrize("size", [10, 2 * PART, MANY])
 def test_a_vanished_client_goes_on(world: World, size: int) -> None:
     body = random_bytes(size + 50)
-    upload_id = world.one.start_upload("a", "sha256")
-    upload = world.one.resume_upload("a", upload_id)
+    upload_id = world.one.uploads.start("a", "sha256")
+    upload = world.one.uploads.resume("a", upload_id)
     write(upload, body[:size])
     upload.close()
-    assert world.two.upload_offset("a", upload_id) == size
+    assert world.two.uploads.offset("a", upload_id) == size
     finish(world.one, upload_id, digest_of(body), body[size:])
     world.check(body)
 
@@ -481,7 +481,7 @@ def test_a_vanished_client_goes_on(world: World, size: int) -> None:
 @pytest.mark.parametrize("size", [10, 2 * PART, MANY])
 def test_a_tail_that_was_dropped_is_read_again_and_not_its_parts(world: World, size: int) -> None:
     body = random_bytes(size + 50)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body[:size])
     world.time.at += 60
     world.one.maintain()
@@ -493,19 +493,19 @@ def test_a_tail_that_was_dropped_is_read_again_and_not_its_parts(world: World, s
 
 def test_memory_is_free_when_an_upload_can_not_go_on(world: World) -> None:
     body = random_bytes(MANY)
-    upload_id = world.one.start_upload("a", "sha256")
-    with world.one.resume_upload("a", upload_id) as upload:
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.expect(digest_of(body))
         write(upload, body)
     with pytest.raises(BlobUploadUnknown):
-        world.two.resume_upload("a", upload_id)
+        world.two.uploads.resume("a", upload_id)
     assert world.two.uploads.budget.held == 0
 
 
 def test_memory_is_free_when_an_upload_ends(world: World) -> None:
     budget = world.one.uploads.budget
     for end in ("finish", "cancel", "fail", "wrong"):
-        upload = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
+        upload = world.one.uploads.resume("a", world.one.uploads.start("a", "sha256"))
         write(upload, random_bytes(MANY))
         assert budget.held > 0
         if end == "finish":
@@ -530,13 +530,13 @@ def test_parts_are_larger_where_the_size_is_known(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(multipart, "MOST_PARTS", 5)
     monkeypatch.setattr("zotctl.storage.bucket.uploads.upload.MOST_PARTS", 5)
     body = random_bytes(30 * PART)
-    upload = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
+    upload = world.one.uploads.resume("a", world.one.uploads.start("a", "sha256"))
     with pytest.raises(SizeInvalid, match="Content-Length"):
         write(upload, body)
     upload.cancel()
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body[:5000])
-    with world.one.resume_upload("a", upload_id) as upload:
+    with world.one.uploads.resume("a", upload_id) as upload:
         upload.expect(None, len(body))
         write(upload, body[5000:])
     assert {len(part) for _, sent in world.memory.parts.values() for part in sent.values()} == {8 * PART}
@@ -546,7 +546,7 @@ def test_parts_are_larger_where_the_size_is_known(monkeypatch: pytest.MonkeyPatc
 
 def test_the_names_of_many_parts_are_no_metadata() -> None:
     world, body = World(), random_bytes(200 * PART + 1)
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, body)
     (found,) = [stored for key, stored in world.memory.stored.items() if key == keys.session(upload_id)]
     assert sum(len(key) + len(value) for key, value in found.metadata.items()) < 1024
@@ -565,10 +565,10 @@ def test_a_client_tries_again_after_a_failure(method: str, error: Exception, thr
     world, body = World(threads=threads), random_bytes(MANY)
     failing = Failing(world.memory, lambda called, _: called == method, error)
     process = world.process(failing)  # type: ignore[arg-type]
-    upload_id = process.start_upload("a", "sha256")
+    upload_id = process.uploads.start("a", "sha256")
     patch(process, upload_id, body[:100])
     for _ in range(3):
-        at = process.upload_offset("a", upload_id)
+        at = process.uploads.offset("a", upload_id)
         try:
             patch(process, upload_id, body[at:])
             finish(process, upload_id, digest_of(body))
@@ -604,7 +604,7 @@ def test_no_thread_sends_a_part_when_the_upload_is_over() -> None:
             assert may_go.wait(10)
 
     world.objects.before = slow
-    upload = world.one.resume_upload("a", world.one.start_upload("a", "sha256"))
+    upload = world.one.uploads.resume("a", world.one.uploads.start("a", "sha256"))
     with pytest.raises(Unavailable):
         upload.write([random_bytes(2 * PART), b"more"])
     closing = threading.Thread(target=upload.cancel)
@@ -633,11 +633,11 @@ def test_half_of_a_session_is_not_taken_for_it(world: World) -> None:
     for number in range(1, 6):
         nth = Nth(number)
         faulty = FaultyObjects(world.memory, lambda method, key, nth=nth: HALF if nth(method, (key,)) else "")  # type: ignore[misc]
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         for at in range(0, len(body), 2 * PART // 3):
-            with world.process(Retrying(faulty, StillClock())).resume_upload("a", upload_id) as upload:  # type: ignore[arg-type]
+            with world.process(Retrying(faulty, StillClock())).uploads.resume("a", upload_id) as upload:  # type: ignore[arg-type]
                 upload.write([body[at : at + 2 * PART // 3]])
-        with world.two.resume_upload("a", upload_id) as upload:
+        with world.two.uploads.resume("a", upload_id) as upload:
             upload.finish(digest_of(body))
         world.check(body)
 
@@ -661,7 +661,7 @@ def test_no_space_frees_what_there_is(world: World) -> None:
         )
         failing.times = 0
         process = world.process(failing)  # type: ignore[arg-type]
-        upload = process.resume_upload("a", process.start_upload("a", "sha256"))
+        upload = process.uploads.resume("a", process.uploads.start("a", "sha256"))
         failing.times = 1
         with pytest.raises(NoSpace):
             upload.write([random_bytes(MANY if method == "put_part" else 10)])
@@ -678,7 +678,7 @@ def crash_points(way: str) -> int:
 def run(process: BucketProtocol, way: str) -> None:
     body = random_bytes(MANY)
     if way == "post":
-        upload = process.begin_upload("a", "sha256")
+        upload = process.uploads.begin("a", "sha256")
         upload.expect(digest_of(body), len(body))
         write(upload, body)
         upload.finish(digest_of(body))
@@ -710,12 +710,12 @@ def test_a_crash_where_parts_begin(done: bool) -> None:
     body = random_bytes(9 * PART)
     for at in range(9):
         world = World()
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         patch(world.one, upload_id, body[: 3 * PART // 2])
         dying: Any = Dying(world.memory, at, done=done)
         with pytest.raises(Crash):
             patch(world.process(dying), upload_id, body[3 * PART // 2 :])
-        offset = world.two.upload_offset("a", upload_id)
+        offset = world.two.uploads.offset("a", upload_id)
         assert offset >= 3 * PART // 2
         finish(world.two, upload_id, digest_of(body), body[offset:])
         assert world.content(digest_of(body)) == body
@@ -727,7 +727,7 @@ def test_a_crash_at_each_request_and_another_process_goes_on(way: str) -> None:
     body = random_bytes(MANY)
     for at in range(crash_points("patch")):
         world = World()
-        upload_id = world.one.start_upload("a", "sha256")
+        upload_id = world.one.uploads.start("a", "sha256")
         dying: Any = Dying(world.memory, at, done=bool(at % 2))
         process = world.process(dying)
         try:
@@ -737,7 +737,7 @@ def test_a_crash_at_each_request_and_another_process_goes_on(way: str) -> None:
         except Crash:
             pass
         try:
-            finish(world.two, upload_id, digest_of(body), body[world.two.upload_offset("a", upload_id) :])
+            finish(world.two, upload_id, digest_of(body), body[world.two.uploads.offset("a", upload_id) :])
         except BlobUploadUnknown:
             if world.content(digest_of(body)) is None:
                 push(world.two, body)
@@ -749,7 +749,7 @@ def test_a_crash_at_each_request_and_another_process_goes_on(way: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 10, MANY])
 def test_a_stale_upload_is_purged(world: World, size: int) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     patch(world.one, upload_id, random_bytes(size))
     world.time.at += 99
     assert list(world.two.uploads.purge(100)) == []
@@ -766,8 +766,8 @@ def test_an_upload_that_is_being_written_is_not_purged(world: World) -> None:
     """However long it takes: it renews its session. One of this process isn't even looked at."""
     body = random_bytes(MANY)
     for process in (world.one, world.two):
-        named = process.resume_upload("a", process.start_upload("a", "sha256"))
-        for upload in (named, process.begin_upload("a", "sha256")):
+        named = process.uploads.resume("a", process.uploads.start("a", "sha256"))
+        for upload in (named, process.uploads.begin("a", "sha256")):
             for at in range(0, len(body), 500):
                 upload.write([body[at : at + 500]])
                 world.time.at += 600
@@ -778,7 +778,7 @@ def test_an_upload_that_is_being_written_is_not_purged(world: World) -> None:
 
 def test_an_upload_that_goes_on_just_now_is_not_purged(world: World) -> None:
     """After the list was read."""
-    body, upload_id = random_bytes(MANY), world.one.start_upload("a", "sha256")
+    body, upload_id = random_bytes(MANY), world.one.uploads.start("a", "sha256")
     world.time.at += 100
 
     def go_on(method: str, _: Any) -> None:
@@ -793,15 +793,15 @@ def test_an_upload_that_goes_on_just_now_is_not_purged(world: World) -> None:
 
 
 def test_an_upload_that_this_process_holds_is_not_purged(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
-    with world.one.resume_upload("a", upload_id):
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id):
         world.time.at += 100
         assert list(world.one.uploads.purge(50)) == []
     assert [purged.id for purged in world.one.uploads.purge(50)] == [upload_id]
 
 
 def test_staged_bytes_of_a_session_are_not_purged(world: World) -> None:
-    upload_id = world.one.start_upload("a", "sha256")
+    upload_id = world.one.uploads.start("a", "sha256")
     world.memory.put(keys.staged(upload_id), b"completed, and about to be copied")
     world.time.at += 100
     patch(world.one, upload_id, b"x")
@@ -828,7 +828,7 @@ def requests(body: bytes, way: str, *, dedupe: bool = False) -> list[str]:
     push(process, b"the first one makes the layout")
     world.objects.taken()
     if way == "post":
-        upload = process.begin_upload("a", "sha256")
+        upload = process.uploads.begin("a", "sha256")
         upload.expect(digest_of(body), len(body))
         upload.write([body])
         upload.finish(digest_of(body))
@@ -878,22 +878,22 @@ def test_on_a_server(bucket: Bucket, size: int) -> None:  # noqa: F811
     made = bucket.counts()
     if size <= 20 << 20:
         assert made.total() <= 7, made
-    with one.open("a", digest) as reader:
+    with one.blobs.open("a", digest) as reader:
         assert digest_of(reader.read_at(0, size)) == digest
-    upload_id = one.start_upload("a", "sha512")
+    upload_id = one.uploads.start("a", "sha512")
     patch(one, upload_id, body[: size // 2])
     patch(two, upload_id, body[size // 2 :])
     finish(one, upload_id, digest_of(body, "sha512"))
-    assert two.find("a", digest_of(body, "sha512")).size == size
+    assert two.blobs.find("a", digest_of(body, "sha512")).size == size
     push(two, b"", put=body + b"more")
-    assert two.find("a", digest_of(body + b"more")).size == size + 4
+    assert two.blobs.find("a", digest_of(body + b"more")).size == size + 4
     assert list(bucket.client().list(f"{keys.UPLOADS}/")) == list(bucket.client().list(f"{keys.STAGED}/")) == []
 
 
 def test_a_conflict_on_a_server(bucket: Bucket) -> None:  # noqa: F811
     one, two = real(bucket), real(bucket)
-    upload_id = one.start_upload("a", "sha256")
-    first, second = (process.resume_upload("a", upload_id) for process in (real(bucket), two))
+    upload_id = one.uploads.start("a", "sha256")
+    first, second = (process.uploads.resume("a", upload_id) for process in (real(bucket), two))
     first.write([b"x"])
     second.write([b"x"])
     first.close()
@@ -903,7 +903,7 @@ def test_a_conflict_on_a_server(bucket: Bucket) -> None:  # noqa: F811
 
 
 def test_uploads_that_are_not_finished_are_counted(world: World) -> None:
-    begun = [world.one.start_upload("a", "sha256") for _ in range(2)]
+    begun = [world.one.uploads.start("a", "sha256") for _ in range(2)]
     assert world.one.maintenance.open_uploads() == 2
-    world.one.resume_upload("a", begun[0]).cancel()
+    world.one.uploads.resume("a", begun[0]).cancel()
     assert world.one.maintenance.open_uploads() == 1

@@ -37,7 +37,7 @@ def graph_of(store: Store) -> RepositoryGraph:
 
 def learn(graph: RepositoryGraph, store: Store) -> bool:
     """Is the layer needed?"""
-    with graph.at(store.roots[0].protocol.read_index("a").index) as found:
+    with graph.at(store.roots[0].protocol.indexes.read("a").index) as found:
         return DIGEST in found.reachable()
 
 
@@ -84,7 +84,7 @@ def test_what_lost_its_row_is_needed_no_more(store: Store) -> None:
 def test_i5_nothing_is_deleted_beside_a_manifest_that_can_not_be_read(memory: MemoryDriver, store: Store) -> None:
     """For a moment: 503. For good, and it shall not go itself: 405."""
     other = push_image(store, "a", "other", seed="other")
-    index = store.roots[0].protocol.read_index("a").index
+    index = store.roots[0].protocol.indexes.read("a").index
     graph = graph_of(store_over(FailOn(memory, "open", 1, IoFailed("broken"), lambda key: key == MANIFEST)))
     learn_with(graph, store)
     with pytest.raises(Unavailable):
@@ -100,7 +100,7 @@ def test_i5_nothing_is_deleted_beside_a_manifest_that_can_not_be_read(memory: Me
 
 
 def learn_with(graph: RepositoryGraph, store: Store) -> None:
-    with graph.at(store.roots[0].protocol.read_index("a").index):
+    with graph.at(store.roots[0].protocol.indexes.read("a").index):
         pass
 
 

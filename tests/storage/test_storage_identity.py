@@ -223,7 +223,7 @@ def test_a_length_that_is_doubted_marks_what_was_hashed(memory: MemoryDriver, be
     memory.unlink(POOL)
     replace(memory, ROTTEN, A)
     between.when(("link", A), act=lambda: replace(memory, LAYER, A))
-    assert not store.roots[0].protocol.distrust("a", DIGEST)
+    assert not store.roots[0].protocol.blobs.distrust("a", DIGEST)
     assert not between.left
     assert store.repository("a").blob(DIGEST)
 
@@ -297,7 +297,7 @@ def test_what_can_not_be_healed_at_once_is_known_to_be_damaged(memory: MemoryDri
     with local.context.locks.hold("a"):
         push_blob(store.repository_for_push("c"), LAYER)
     with pytest.raises(Damaged):
-        local.find("a", DIGEST)
+        local.blobs.find("a", DIGEST)
 
 
 def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) -> None:
@@ -353,7 +353,7 @@ def test_i6_known_damage_is_mounted_by_nobody(memory: MemoryDriver, store: Store
         put(memory, A, LAYER)
     with memory.open(B if there else A) as reader:
         assert local_of(store.roots[0]).damaged.mark(DIGEST, B if there else A, HeldFile(reader))
-    assert not store.roots[0].protocol.mount("a", "b", DIGEST)
+    assert not store.roots[0].protocol.blobs.mount("a", "b", DIGEST)
     assert there == (B in memory.names)
 
 
@@ -469,7 +469,7 @@ def test_scrub_takes_a_mark_from_what_it_hashed_and_no_other(
     run_scrub(store, workers=1)
     assert not between.left
     with pytest.raises(Damaged):
-        store.roots[0].protocol.find("a", DIGEST)
+        store.roots[0].protocol.blobs.find("a", DIGEST)
 
 
 def test_i15_what_can_not_even_be_looked_at_again_is_an_error_and_not_gone(memory: MemoryDriver) -> None:
@@ -508,11 +508,11 @@ def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
     push_blob(store.repository_for_push("a"), LAYER)
     local = local_of(store.roots[0])
     memory.mkdir(keys.DAMAGED)
-    assert local.find("a", DIGEST)
+    assert local.blobs.find("a", DIGEST)
     with memory.open(A) as reader:
         assert local_of(store_over(memory, clock=Hand()).roots[0]).damaged.mark(DIGEST, A, HeldFile(reader))
     with pytest.raises(Damaged):
-        local.find("a", DIGEST)
+        local.blobs.find("a", DIGEST)
 
 
 def test_a_file_with_the_number_of_a_checked_one_was_not_checked(memory: MemoryDriver, store: Store) -> None:

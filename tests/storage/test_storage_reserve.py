@@ -113,14 +113,14 @@ def test_an_upload_is_refused_when_less_is_free_than_is_kept_back(
 def test_no_upload_begins_on_a_full_disk() -> None:
     protocol = LocalProtocol(local_of(root_over(MemoryDriver(capacity=100 * MIB))).context, min_free=200 * MIB)
     with pytest.raises(NoSpace):
-        protocol.start_upload("a", "sha256")
+        protocol.uploads.start("a", "sha256")
     assert protocol.driver.scan(keys.UPLOADS) == []
 
 
 def test_a_push_on_a_full_disk_that_fits_nowhere_leaves_nothing_of_its_session() -> None:
     full = NoSpaceAfter(MemoryDriver(links=False), 1 << 20)
     root = root_over(full)
-    upload = root.protocol.begin_upload("a", "sha256")
+    upload = root.protocol.uploads.begin("a", "sha256")
     with pytest.raises(NoSpace):
         full.left = 0
         upload.write([b"more"])

@@ -86,7 +86,7 @@ def test_i4_a_mount_of_what_is_there_flushes_it() -> None:
         push_blob(store.repository_for_push(name), b"content")
     recorder = Recorder(memory)
     digest = digest_of(b"content")
-    assert local_of(store_over(recorder, commit=True).roots[0]).mount("a", "b", digest)
+    assert local_of(store_over(recorder, commit=True).roots[0]).blobs.mount("a", "b", digest)
     flushed = [call.key for call in recorder.calls if call.method in ("sync_file", "sync_dir")]
     assert flushed.index(keys.blob("b", digest)) < flushed.index(keys.blobs_of("b", "sha256"))
 

@@ -112,7 +112,7 @@ def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_the_storage_says_damaged(damaged: Store) -> None:
     root, digest = damaged.roots[0], digest_of(IMAGE.blobs[0])
-    for ask in (root.protocol.find, root.protocol.open, root.maintenance.look):
+    for ask in (root.protocol.blobs.find, root.protocol.blobs.open, root.maintenance.look):
         with pytest.raises(Damaged):
             ask("a", digest)
         with pytest.raises(NotFound):
@@ -162,7 +162,7 @@ def test_an_index_that_a_tool_is_writing_all_the_while_is_not_yet_readable(tmp_p
     assert (report.exit_code, [error["error"] for error in report.errors]) == (5, ["NotYetReadable"])
     clock.on_sleep = lambda: None
     with pytest.raises(LayoutInvalid):
-        store.roots[0].protocol.read_index("a")
+        store.roots[0].protocol.indexes.read("a")
     index.write_bytes(whole)
     assert store.repository("a").tags() == ["v1"]
 

@@ -39,17 +39,17 @@ def store(memory: MemoryDriver) -> Store:
 
 def test_i6_it_is_not_there_until_it_is_pushed(store: Store) -> None:
     local = local_of(store.roots[0])
-    for ask in (local.find, local.open):
+    for ask in (local.blobs.find, local.blobs.open):
         with pytest.raises(Damaged):
             ask("a", DIGEST)
     with pytest.raises(BlobUnknown):
         store.repository("a").blob(DIGEST)
     push_blob(store.repository_for_push("a"), BODY)
-    assert local.find("a", DIGEST).size == len(BODY)
+    assert local.blobs.find("a", DIGEST).size == len(BODY)
 
 
 def test_i6_it_is_mounted_by_nobody(memory: MemoryDriver, store: Store) -> None:
-    assert not local_of(store.roots[0]).mount("a", "b", DIGEST)
+    assert not local_of(store.roots[0]).blobs.mount("a", "b", DIGEST)
     assert keys.blob("b", DIGEST) not in memory.names
 
 

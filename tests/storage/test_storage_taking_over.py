@@ -345,7 +345,7 @@ def test_i7_a_deletion_finds_what_was_trashed_just_now() -> None:
     trashed(store, digest)
     store.repository_for_push("a").delete_blob(digest)
     with pytest.raises(NotFound):
-        local_of(store.roots[0]).find("a", digest)
+        local_of(store.roots[0]).blobs.find("a", digest)
 
 
 # -- a repository comes to be ----------------------------------------------------------------------

@@ -80,7 +80,7 @@ def write(upload: BucketUpload, body: bytes, seed: object = 0) -> None:
 
 def push(protocol: BucketProtocol, body: bytes, *, put: bytes = b"", digest: Digest | None = None) -> str:
     """POST, PATCH with `body`, PUT with `put`; as the server does it, with the digest when it knows it."""
-    upload_id = protocol.start_upload("a", "sha256")
+    upload_id = protocol.uploads.start("a", "sha256")
     if body or not put:
         patch(protocol, upload_id, body)
     finish(protocol, upload_id, digest or digest_of(body + put), put)
@@ -88,7 +88,7 @@ def push(protocol: BucketProtocol, body: bytes, *, put: bytes = b"", digest: Dig
 
 
 def patch(protocol: BucketProtocol, upload_id: str, body: bytes) -> int:
-    with protocol.resume_upload("a", upload_id) as upload:
+    with protocol.uploads.resume("a", upload_id) as upload:
         upload.expect()
         write(upload, body, len(body))
         upload.save()
@@ -96,7 +96,7 @@ def patch(protocol: BucketProtocol, upload_id: str, body: bytes) -> int:
 
 
 def finish(protocol: BucketProtocol, upload_id: str, digest: Digest, body: bytes = b"") -> None:
-    with protocol.resume_upload("a", upload_id) as upload:
+    with protocol.uploads.resume("a", upload_id) as upload:
         upload.expect(digest)
         write(upload, body, len(body))
         upload.finish(digest)

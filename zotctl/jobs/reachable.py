@@ -35,10 +35,10 @@ def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool =
     """Read each manifest once, without a lock. `read`: the index, if it was read just now. `certain`: what is
     remembered of an earlier process doesn't count. Raises NotFound, LayoutInvalid."""
     for _ in range(ROUNDS):
-        snapshot, read = read or root.protocol.read_index(name), None
+        snapshot, read = read or root.protocol.indexes.read(name), None
         marks = mark_index(root, name, snapshot.index, snapshot.generation, certain=certain)
         # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.
-        if not marks.faults or root.protocol.read_index(name).generation == snapshot.generation:
+        if not marks.faults or root.protocol.indexes.read(name).generation == snapshot.generation:
             break
     return marks
 
@@ -62,7 +62,7 @@ class ReachableBlobs:
 
     def now(self) -> Reachable:
         """Cheap while nothing changes, so it may be asked under the lock. Raises NotFound, LayoutInvalid."""
-        read = self._root.protocol.read_index(self._name)
+        read = self._root.protocol.indexes.read(self._name)
         if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
             self._marks = mark(self._root, self._name, read, certain=self._certain)
         return self._marks

@@ -353,7 +353,7 @@ class RepositoryGraph:
 
     def _state(self, digest: str) -> Generation | None:
         try:
-            return self._protocol.generation(self._name, parse_digest(digest))
+            return self._protocol.blobs.generation(self._name, parse_digest(digest))
         except DigestInvalid:
             return None
 
@@ -511,7 +511,7 @@ def reader_of(protocol: StoreProtocol, name: str) -> Read:
     """The content of one repository, for a graph."""
 
     def read(digest: Digest, whole: bool) -> Content:
-        with protocol.open_manifest(name, digest) as reader:
+        with protocol.blobs.open_manifest(name, digest) as reader:
             return read_content(reader, digest, whole)
 
     return read

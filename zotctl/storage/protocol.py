@@ -184,6 +184,76 @@ class History(Protocol):
         """What is written, without a look at what it is about."""
 
 
+class Indexes(Protocol):
+    """The index.json files of a root, to be read. Every method may be called from any thread."""
+
+    def read(self, name: str, *, wait: bool = True) -> Snapshot:
+        """The index.json of a repository. With `wait` false, WouldBlock instead of a parse.
+
+        Raises NotFound: no layout there. LayoutInvalid: not one to serve.
+        """
+
+
+class Blobs(ABC):
+    """The blobs of a root's repositories, manifests among them. Every method may be called from any thread.
+
+    What finds or opens one raises NotFound: absent. Damaged: known to be damaged, or a stub.
+    """
+
+    @abstractmethod
+    def find(self, name: str, digest: Digest) -> Info:
+        """Is the blob there? Yes is a reservation (I6)."""
+
+    @abstractmethod
+    def open(self, name: str, digest: Digest) -> Reader:
+        """The same, and its bytes."""
+
+    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+        """Where a client reads the blob without us; None: open it here."""
+        return None
+
+    def open_manifest(self, name: str, digest: Digest) -> Reader:
+        """The same as `open` for a manifest that a row of index.json leads to."""
+        return self.open(name, digest)
+
+    @abstractmethod
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known to be
+        damaged? Where a look is a request, seen a moment ago is enough. Raises StorageError."""
+
+    @abstractmethod
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        """What stands for the content of a manifest as it is now; None: there is none to read. No reservation."""
+
+    @abstractmethod
+    def mount(self, source: str, name: str, digest: Digest) -> bool:
+        """Give a blob of one repository to another; False where that can't be done."""
+
+    @abstractmethod
+    def distrust(self, name: str, digest: Digest) -> bool:
+        """Hash a blob whose length was called into question, and mark it as damaged if it is. True: it is good."""
+
+    def doubt(self, name: str, digest: Digest) -> None:
+        """Its bytes were found wrong: the next push of it has to write them, whatever is remembered."""
+        return None
+
+
+class Uploads(Protocol):
+    """The upload sessions of a root. Every method may be called from any thread."""
+
+    def start(self, name: str, algorithm: str, owner: str = "") -> str:
+        """Begin a session that any request of the user `owner` can continue; its id."""
+
+    def begin(self, name: str, algorithm: str) -> UploadSession:
+        """One that no other request can resume: for a blob that comes in a single request."""
+
+    def offset(self, name: str, upload_id: str) -> int:
+        """Bytes that have arrived. Raises BlobUploadUnknown."""
+
+    def resume(self, name: str, upload_id: str) -> UploadSession:
+        """Continue a session. Raises BlobUploadUnknown, and UploadConflict while another request has it."""
+
+
 class Gathering(Protocol):
     """Blobs and manifests of which nothing is told before `flush`. For several threads."""
 
@@ -278,7 +348,8 @@ class Maintenance(Protocol):
 
 
 class StoreProtocol(ABC):
-    """The verbs of one root, and its parts. Every method may be called from any thread, beside any other process.
+    """The parts of one root, and the verbs that need several of them. Every method may be called from any thread,
+    beside any other process.
 
     A verb that has a body here is for stores that need no more. `name` is the name of a repository.
     """
@@ -290,6 +361,9 @@ class StoreProtocol(ABC):
     driver: Driver
     """The tree of the store, to be read. What changes it goes through the verbs."""
     clock: Clock
+    indexes: Indexes
+    blobs: Blobs
+    uploads: Uploads
     catalog: Catalog
     history: History
     maintenance: Maintenance
@@ -305,50 +379,12 @@ class StoreProtocol(ABC):
         failure, which is raised, no other one is begun. A call may come here itself."""
         return [call() for call in calls]
 
-    # -- reading --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def find(self, name: str, digest: Digest) -> Info:
-        """Is the blob there? Yes is a reservation (I6). NotFound: absent. Damaged: known to be damaged, or a stub."""
-
-    @abstractmethod
-    def open(self, name: str, digest: Digest) -> Reader:
-        """The same, and its bytes."""
-
-    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
-        """Where a client reads the blob without us; None: open it here. NotFound, Damaged as `open`."""
-        return None
-
-    @abstractmethod
-    def open_manifest(self, name: str, digest: Digest) -> Reader:
-        """The same as `open` for a manifest that a row of index.json leads to."""
-
-    @abstractmethod
-    def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known to be
-        damaged? Where a look is a request, seen a moment ago is enough. Raises StorageError."""
-
-    @abstractmethod
-    def generation(self, name: str, digest: Digest) -> Generation | None:
-        """What stands for the content of a manifest as it is now; None: there is none to read. No reservation."""
-
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What an earlier process has read of a repository with so many manifests, asked for before any of them is
         read. None: nothing is remembered here."""
         return None
 
-    @abstractmethod
-    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
-        """The index.json of a repository. With `wait` false, WouldBlock instead of a parse.
-
-        Raises NotFound: no layout there. LayoutInvalid: not one to serve.
-        """
-
     # -- changing -------------------------------------------------------------------------------
-
-    @abstractmethod
-    def mount(self, source: str, name: str, digest: Digest) -> bool:
-        """Give a blob of one repository to another; False where that can't be done."""
 
     @abstractmethod
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
@@ -372,34 +408,8 @@ class StoreProtocol(ABC):
         return None
 
     @abstractmethod
-    def distrust(self, name: str, digest: Digest) -> bool:
-        """Hash a blob whose length was called into question, and mark it as damaged if it is. True: it is good."""
-
-    def doubt(self, name: str, digest: Digest) -> None:
-        """Its bytes were found wrong: the next push of it has to write them, whatever is remembered."""
-        return None
-
-    @abstractmethod
     def delete(self, name: str, digest: Digest, check: Change) -> None:
         """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
-
-    # -- uploads --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
-        """Begin a session that any request of the user `owner` can continue; its id."""
-
-    @abstractmethod
-    def begin_upload(self, name: str, algorithm: str) -> UploadSession:
-        """One that no other request can resume: for a blob that comes in a single request."""
-
-    @abstractmethod
-    def upload_offset(self, name: str, upload_id: str) -> int:
-        """Bytes that have arrived. Raises BlobUploadUnknown."""
-
-    @abstractmethod
-    def resume_upload(self, name: str, upload_id: str) -> UploadSession:
-        """Continue a session. Raises BlobUploadUnknown, and UploadConflict while another request has it."""
 
     # -- the root -------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class Repository:
     def _look(self) -> Snapshot | None:
         if not self._looked:
             with suppress(NotFound):
-                self._snapshot = self.root.protocol.read_index(self.name, wait=self._wait)
+                self._snapshot = self.root.protocol.indexes.read(self.name, wait=self._wait)
             self._looked = True
         return self._snapshot
 
@@ -142,14 +142,14 @@ class Repository:
 
     def _find(self, digest: Digest) -> int:
         try:
-            return self.root.protocol.find(self.name, digest).size
+            return self.root.protocol.blobs.find(self.name, digest).size
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
 
     def open_blob(self, digest: Digest) -> Reader:
         """The bytes of a blob; close the reader. Raises BlobUnknown as `blob` does."""
         try:
-            reader = self.root.protocol.open(self.name, digest)
+            reader = self.root.protocol.blobs.open(self.name, digest)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
         try:
@@ -162,7 +162,7 @@ class Repository:
     def redirect(self, digest: Digest) -> str | None:
         """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
         try:
-            found = self.root.protocol.redirect(self.name, digest)
+            found = self.root.protocol.blobs.redirect(self.name, digest)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
         if found is None:
@@ -181,7 +181,7 @@ class Repository:
             if agrees is None:
                 known.unsaid.put(digest, self.root.protocol.clock.elapsed())
         if agrees is False:
-            self.root.protocol.doubt(self.name, digest)
+            self.root.protocol.blobs.doubt(self.name, digest)
             raise BlobUnknown(
                 f"{digest} has {size} bytes here, which is not what its manifests say; push it again to heal it",
                 digest,
@@ -213,7 +213,7 @@ class Repository:
                 source.blob(digest)
         except BlobUnknown:
             return False
-        return self.root.protocol.mount(source.name, self.name, digest)
+        return self.root.protocol.blobs.mount(source.name, self.name, digest)
 
     def delete_blob(self, digest: Digest) -> None:
         """Raises BlobUnknown; Referenced while a manifest of this repository needs it, or refers to it."""
@@ -247,23 +247,23 @@ class Repository:
     def start_upload(self, algorithm: str = "sha256", owner: str = "") -> str:
         """Begin a session for the user `owner` and return its id; `keys.is_upload_of` tells whose it is."""
         self._writable()
-        return self.root.protocol.start_upload(self.name, algorithm, owner)
+        return self.root.protocol.uploads.start(self.name, algorithm, owner)
 
     def begin_upload(self, algorithm: str = "sha256") -> UploadSession:
         """An upload within one request, which no other request can continue."""
         self._writable()
-        session = self.root.protocol.begin_upload(self.name, algorithm)
+        session = self.root.protocol.uploads.begin(self.name, algorithm)
         session.published = self.root.graphs.of(self.name).verified
         return session
 
     def upload_offset(self, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
-        return self.root.protocol.upload_offset(self.name, upload_id)
+        return self.root.protocol.uploads.offset(self.name, upload_id)
 
     def resume_upload(self, upload_id: str) -> UploadSession:
         """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
         self._writable()
-        session = self.root.protocol.resume_upload(self.name, upload_id)
+        session = self.root.protocol.uploads.resume(self.name, upload_id)
         session.published = self.root.graphs.of(self.name).verified
         return session
 
@@ -285,7 +285,7 @@ class Repository:
                 raise ManifestInvalid(f"{digest} has {len(body)} bytes and index.json says {row.size}")
         except (NotFound, Damaged, ManifestInvalid) as error:
             self.root.report_damage(self.name, digest, error.message)
-            self.root.protocol.doubt(self.name, digest)
+            self.root.protocol.blobs.doubt(self.name, digest)
             raise ManifestUnknown(f"the manifest {digest} of {self.name} is missing or damaged", reference) from error
         if not media_type:  # the row of another tool, without the one that it must have
             said = understand(Content(len(body), body), digest).facts
@@ -300,8 +300,8 @@ class Repository:
     def _body(self, digest: Digest) -> bytes:
         """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
         protocol, body = self.root.protocol, self.root.bodies.get(digest)
-        if body is None or not protocol.still_has(self.name, digest, len(body)):
-            if protocol.may_truncate and not self._wait and protocol.find(self.name, digest).size > 65536:
+        if body is None or not protocol.blobs.still_has(self.name, digest, len(body)):
+            if protocol.may_truncate and not self._wait and protocol.blobs.find(self.name, digest).size > 65536:
                 raise WouldBlock(digest)
             body = read_verified(protocol, self.name, digest)
             self.root.bodies.put(digest, body, len(body) + 200)
@@ -372,9 +372,9 @@ class Repository:
         for descriptor in (*manifest.blobs, *manifest.children):
             with suppress(DigestInvalid, StorageError):
                 digest = parse_digest(descriptor.digest)
-                size = self.root.protocol.find(self.name, digest).size
+                size = self.root.protocol.blobs.find(self.name, digest).size
                 doubtful = size != descriptor.size and not known.is_verified(digest, size)
-                if doubtful and self.root.protocol.distrust(self.name, digest):
+                if doubtful and self.root.protocol.blobs.distrust(self.name, digest):
                     known.verified(digest, size)
 
     def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, ManifestNode]) -> None:

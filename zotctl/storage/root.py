@@ -87,7 +87,7 @@ class Root:
         if self.by_requests:
             return True
         try:
-            self.protocol.read_index(name)
+            self.protocol.indexes.read(name)
         except NotFound:
             return False
         except LayoutInvalid as error:
@@ -100,7 +100,7 @@ class Root:
     def refuse_invalid(self, name: str) -> None:
         """A layout that is not served takes no push either: its owner has to put it right (I9)."""
         try:
-            self.protocol.read_index(name)
+            self.protocol.indexes.read(name)
         except NotFound:
             return
         except LayoutInvalid as error:

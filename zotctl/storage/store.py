@@ -100,7 +100,7 @@ class Store:
         failed: list[tuple[Root, StorageError]] = []
         for root in self.roots:
             try:
-                return root, root.protocol.read_index(name, wait=wait)
+                return root, root.protocol.indexes.read(name, wait=wait)
             except NotFound:
                 failure = root.state()
             except LayoutInvalid as error:

@@ -82,7 +82,7 @@ class _Conversion:
     def _blobs(self, name: str) -> set[str]:
         """Configs and layers, which are no manifests as well. A manifest stays where it is."""
         try:
-            index = self._root.protocol.read_index(name).index
+            index = self._root.protocol.indexes.read(name).index
         except (NotFound, LayoutInvalid):
             return set()
         with self._root.graphs.of(name).at(index) as graph:

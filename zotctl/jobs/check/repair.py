@@ -83,7 +83,7 @@ class Repair:
 
 
 def _put_blob(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool:
-    upload = root.protocol.begin_upload(name, digest.algorithm)
+    upload = root.protocol.uploads.begin(name, digest.algorithm)
     upload.expect(digest)
     try:
         for chunk in chunks:

@@ -376,7 +376,7 @@ class StoredCheck(RepositoryCheck):
 def view_of(root: Root, name: str) -> GraphView:
     """What a repository's manifests say, read afresh and not from the cache of the root: what rots below a cache is
     found here. Raises LayoutInvalid, NotFound."""
-    index = root.protocol.read_index(name).index
+    index = root.protocol.indexes.read(name).index
     with RepositoryGraph(root.protocol, name).at(index) as graph:
         return GraphView(index, graph)
 

@@ -232,7 +232,7 @@ class _LayoutCheck(_ContentCheck):
             self._blobs.drain()
         view, strict = None, list[Finding]()
         try:
-            index = self._root.protocol.read_index(self._name).index
+            index = self._root.protocol.indexes.read(self._name).index
             view, strict = _strict_view(self._stored, index, partial(self._blobs.content, self._stored))
         except (LayoutInvalid, NotFound) as error:
             self._root.require()

@@ -117,7 +117,7 @@ class RepositoryImport:
 
     def index(self) -> Index:
         try:
-            return self.root.protocol.read_index(self.name).index
+            return self.root.protocol.indexes.read(self.name).index
         except NotFound:
             return empty_index()
 
@@ -162,7 +162,7 @@ class RepositoryImport:
             info = self.root.stat(keys.blob(self.name, digest))
             return info is not None and info.size == size
         try:
-            return self.root.protocol.find(self.name, digest).size == size
+            return self.root.protocol.blobs.find(self.name, digest).size == size
         except (NotFound, Damaged):  # what is damaged here is brought anew, which heals it
             return False
 
@@ -268,7 +268,7 @@ class RepositoryImport:
 
     def _is_sound(self, digest: Digest, size: int) -> bool:
         """Before the other copy goes: is this one whole?"""
-        with self.root.protocol.open(self.name, digest) as reader:
+        with self.root.protocol.blobs.open(self.name, digest) as reader:
             return self._hash(chunks_of(reader, size), digest) == digest
 
     def _hash(self, pieces: Iterable[bytes], digest: Digest) -> Digest:
@@ -386,7 +386,7 @@ class RepositoryImport:
         layout = self.layout
         if not isinstance(layout, StoredLayout) or layout.driver is not self.root.driver:
             return False
-        if not (self.root.protocol.mount(layout.name, self.name, digest) and self._has(digest, size)):
+        if not (self.root.protocol.blobs.mount(layout.name, self.name, digest) and self._has(digest, size)):
             return False
         self._count(1, size)
         return True

@@ -164,7 +164,7 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
     """A layout as it is now. Raises LayoutInvalid, which names it and the rule."""
     root = root_over(driver, Clock())
     try:
-        index = root.protocol.read_index(name).index
+        index = root.protocol.indexes.read(name).index
     except NotFound as error:
         if not half_moved:
             raise LayoutInvalid(f"{label} is no image layout: {_reason(root, name)}") from error

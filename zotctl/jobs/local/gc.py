@@ -293,7 +293,7 @@ def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
     meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
     context = local_of(root).context
     with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):
-        if len(root.protocol.read_index(held.name).index):
+        if len(root.protocol.indexes.read(held.name).index):
             return
         info = context.driver.stat(keys.index(name))
         if not ages.is_old(ages.written(keys.index(name), info), delay):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound
+from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound, StorageError
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
@@ -20,8 +20,8 @@ from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.pool import ZotStubs
 from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Info, Reader
-from zotctl.storage.protocol import Elsewhere
+from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.protocol import Blobs, Elsewhere
 
 REDIRECT_MIN_BYTES = 64 << 10
 """Less is answered sooner than it is asked for twice."""
@@ -32,7 +32,7 @@ _Key = tuple[str, str, Digest]
 """A repository, its epoch, and a digest: what is known under it is void when something was deleted there."""
 
 
-class BucketBlobs:
+class BucketBlobs(Blobs):
     """Safe between threads, beside any other process. Each method may raise what a request raises."""
 
     def __init__(
@@ -173,6 +173,14 @@ class BucketBlobs:
             self._reservations.forget(name, digest)
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
+
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        """Of the repository's own object."""
+        try:
+            found = self._context.head(keys.blob(name, digest))
+        except StorageError:
+            return None
+        return f"{found.etag} {found.modified}" if found else None
 
     def distrust(self, name: str, digest: Digest) -> bool:
         """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""

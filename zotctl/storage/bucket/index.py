@@ -61,7 +61,7 @@ class IndexObjects:
         """Of these repositories this process has seen an index.json."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)
 
-    def read(self, name: str) -> Snapshot:
+    def read(self, name: str, *, wait: bool = True) -> Snapshot:
         """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
         known = self._cache.get(name)
         try:

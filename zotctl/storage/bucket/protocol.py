@@ -25,11 +25,10 @@ from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.bucket.tree import Tree
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
-from zotctl.storage.bucket.uploads.upload import BucketUpload
-from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.driver import Info
 from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Change, Elsewhere, Outcome, Recalled, Snapshot, StoreProtocol, no_answer
+from zotctl.storage.protocol import Change, Outcome, Recalled, StoreProtocol, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -62,6 +61,9 @@ class BucketProtocol(StoreProtocol):
     kind = "bucket"
     may_truncate = False
     index_costs_request = True
+    indexes: IndexObjects
+    blobs: BucketBlobs
+    uploads: BucketUploads
     catalog: BucketCatalog
     history: BucketHistory
     maintenance: BucketMaintenance
@@ -99,40 +101,6 @@ class BucketProtocol(StoreProtocol):
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
         return recall(self.context, name, manifests)
-
-    def find(self, name: str, digest: Digest) -> Info:
-        return self.blobs.find(name, digest)
-
-    def open(self, name: str, digest: Digest) -> Reader:
-        return self.blobs.open(name, digest)
-
-    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
-        return self.blobs.redirect(name, digest)
-
-    def open_manifest(self, name: str, digest: Digest) -> Reader:
-        return self.blobs.open_manifest(name, digest)
-
-    def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        return self.blobs.still_has(name, digest, size)
-
-    def generation(self, name: str, digest: Digest) -> Generation | None:
-        try:
-            found = self.context.head(keys.blob(name, digest))
-        except StorageError:
-            return None
-        return f"{found.etag} {found.modified}" if found else None
-
-    def mount(self, source: str, name: str, digest: Digest) -> bool:
-        return self.blobs.mount(source, name, digest)
-
-    def distrust(self, name: str, digest: Digest) -> bool:
-        return self.blobs.distrust(name, digest)
-
-    def doubt(self, name: str, digest: Digest) -> None:
-        self.blobs.doubt(name, digest)
-
-    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
-        return self.indexes.read(name)
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -199,20 +167,6 @@ class BucketProtocol(StoreProtocol):
             return None
         with self.graphs.of(name).at(index) as graph:
             return question(index, graph)
-
-    # -- uploads --------------------------------------------------------------------------------
-
-    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
-        return self.uploads.start(name, algorithm, owner)
-
-    def begin_upload(self, name: str, algorithm: str) -> BucketUpload:
-        return self.uploads.begin(name, algorithm)
-
-    def upload_offset(self, name: str, upload_id: str) -> int:
-        return self.uploads.offset(name, upload_id)
-
-    def resume_upload(self, name: str, upload_id: str) -> BucketUpload:
-        return self.uploads.resume(name, upload_id)
 
     # -- the root -------------------------------------------------------------------------------
 

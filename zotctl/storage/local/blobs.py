@@ -8,16 +8,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import NamedTuple
 
-from zotctl.errors import CannotLink, Changed, Damaged, Exists, NoSpace, NotFound, PermissionRefused
+from zotctl.errors import CannotLink, Changed, Damaged, Exists, NoSpace, NotFound, PermissionRefused, StorageError
 from zotctl.oci.digest import Digest, is_stub, new_hash
 from zotctl.storage import keys
-from zotctl.storage.driver import Info, Reader
+from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles, Healing
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
+from zotctl.storage.protocol import Blobs
 
 HASH_BLOCK_BYTES = 1 << 20
 
@@ -115,7 +116,7 @@ class Pool:
                 self._context.driver.unlink(key)
 
 
-class LocalBlobs:
+class LocalBlobs(Blobs):
     """The blobs of one root. Safe between threads and processes."""
 
     def __init__(self, context: LocalContext, trash: Trash, pool: Pool, damaged: DamagedFiles) -> None:
@@ -151,6 +152,17 @@ class LocalBlobs:
             reader.close()
             raise
         return reader
+
+    def still_has(self, name: str, digest: Digest, size: int) -> bool:
+        """By one `stat`, for nothing is remembered. Raises NotFound, Damaged."""
+        return self.find(name, digest).size == size
+
+    def generation(self, name: str, digest: Digest) -> Generation | None:
+        """None: there is none to read."""
+        try:
+            return self.find(name, digest).generation
+        except StorageError:
+            return None
 
     def _sound(self, digest: Digest, info: Info) -> Info:
         if not info.is_file or is_stub(digest, info.size) or self._damaged.has(digest, info):

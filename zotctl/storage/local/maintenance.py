@@ -147,7 +147,7 @@ class LocalMaintenance:
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
         """By an upload, which takes the pool's copy where there is one. Not flushed before it is somewhere else."""
-        upload = self._protocol.resume_upload(place, self._protocol.start_upload(place, digest.algorithm))
+        upload = self._protocol.uploads.resume(place, self._protocol.uploads.start(place, digest.algorithm))
         try:
             with self._context.durable.postponing():
                 for data in chunks:

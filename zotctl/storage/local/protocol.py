@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zotctl.errors import NotFound, StorageError, Unavailable, Unsupported, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.index import Index, Row
@@ -22,9 +22,9 @@ from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.maintenance import LocalMaintenance
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.trash import Trash
-from zotctl.storage.local.uploads import LocalUpload, LocalUploads
+from zotctl.storage.local.uploads import LocalUploads
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Change, Outcome, Snapshot, StoreProtocol, Transaction, no_answer
+from zotctl.storage.protocol import Change, Outcome, StoreProtocol, Transaction, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -67,6 +67,9 @@ class LocalProtocol(StoreProtocol):
     kind = "local"
     may_truncate = True
     index_costs_request = False
+    indexes: IndexFiles
+    blobs: LocalBlobs
+    uploads: LocalUploads
     catalog: LocalCatalog
     history: LocalHistory
     maintenance: LocalMaintenance
@@ -122,33 +125,6 @@ class LocalProtocol(StoreProtocol):
     def maintain(self) -> None:
         self.merge_late_writes()
         self.reserve.keep()
-
-    def find(self, name: str, digest: Digest) -> Info:
-        return self.blobs.find(name, digest)
-
-    def open(self, name: str, digest: Digest) -> Reader:
-        return self.blobs.open(name, digest)
-
-    def open_manifest(self, name: str, digest: Digest) -> Reader:
-        return self.blobs.open(name, digest)
-
-    def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        return self.find(name, digest).size == size
-
-    def generation(self, name: str, digest: Digest) -> Generation | None:
-        try:
-            return self.blobs.find(name, digest).generation
-        except StorageError:
-            return None
-
-    def mount(self, source: str, name: str, digest: Digest) -> bool:
-        return self.blobs.mount(source, name, digest)
-
-    def distrust(self, name: str, digest: Digest) -> bool:
-        return self.blobs.distrust(name, digest)
-
-    def read_index(self, name: str, *, wait: bool = True) -> Snapshot:
-        return self.indexes.read(name, wait=wait)
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         outcomes = self.indexes.commit(name, changes, self._transaction)
@@ -219,18 +195,6 @@ class LocalProtocol(StoreProtocol):
     def close(self) -> None:
         self.merge_late_writes()
         self.indexes.close()
-
-    def start_upload(self, name: str, algorithm: str, owner: str = "") -> str:
-        return self.uploads.start(name, algorithm, owner)
-
-    def begin_upload(self, name: str, algorithm: str) -> LocalUpload:
-        return self.uploads.resume(name, self.uploads.start(name, algorithm))
-
-    def upload_offset(self, name: str, upload_id: str) -> int:
-        return self.uploads.offset(name, upload_id)
-
-    def resume_upload(self, name: str, upload_id: str) -> LocalUpload:
-        return self.uploads.resume(name, upload_id)
 
 
 def _adopt(rows: Sequence[Row]) -> Change:

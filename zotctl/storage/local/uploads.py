@@ -48,6 +48,10 @@ class LocalUploads:
         self.context.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 
+    def begin(self, name: str, algorithm: str) -> LocalUpload:
+        """A new session, taken for writing at once."""
+        return self.resume(name, self.start(name, algorithm))
+
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that arrived so far."""
         info = self.context.stat(keys.upload(name, _parsed(upload_id).text))
