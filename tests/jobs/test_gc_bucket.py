@@ -24,7 +24,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.storage.bucket.history import FILES
+from zotctl.storage.bucket.history import MAX_HISTORY_OBJECTS
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
@@ -694,7 +694,7 @@ def test_a_dry_run_drops_no_tag(world: World) -> None:
 
 def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """gc makes one object of many when it has looked what is there, and another server writes its events meanwhile."""
-    for number in range(FILES + 1):
+    for number in range(MAX_HISTORY_OBJECTS + 1):
         push_image(world.store, "a", f"v{number}", seed=str(number))
         world.store.roots[0].history.flush()
     world.later()
@@ -707,7 +707,10 @@ def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeyp
     monkeypatch.setattr(Planner, "drop_rows", meanwhile)
     assert collect(world.store).errors == []
     assert len(world.keys_of(keys.history("a"))) == 1
-    assert world.another().roots[0].history.past("a").tagged.keys() == {"new", *(f"v{n}" for n in range(FILES + 1))}
+    assert world.another().roots[0].history.past("a").tagged.keys() == {
+        "new",
+        *(f"v{n}" for n in range(MAX_HISTORY_OBJECTS + 1)),
+    }
 
 
 def test_retention_unknown_times_mean_keep(world: World) -> None:

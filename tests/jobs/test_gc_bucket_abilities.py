@@ -32,7 +32,7 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.retry import Retrying
-from zotctl.storage.bucket.probe import KEPT
+from zotctl.storage.bucket.probe import PROBE_KEPT_S
 
 DELAY = 100.0
 
@@ -141,7 +141,7 @@ def test_what_was_found_is_known_for_a_day(dedupe: bool) -> None:
     world.ripe(b"another", "a", "b")
     assert collect(world.another()).summary["purged"] == (1 if dedupe else 2)
     assert world.asked() == (1, 0), "one GET in a run, however many batches it has"
-    world.clock.at += KEPT
+    world.clock.at += PROBE_KEPT_S
     world.ripe(b"one more")
     assert collect(world.store).summary["purged"] == 1
     assert world.asked()[1] > 0

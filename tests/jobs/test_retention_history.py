@@ -8,7 +8,7 @@ import pytest
 
 from tests.jobs.retaining import KINDS, NAME, Place, places
 from zotctl.storage import keys
-from zotctl.storage.bucket.history import FILES
+from zotctl.storage.bucket.history import MAX_HISTORY_OBJECTS
 
 
 @pytest.fixture(params=KINDS)
@@ -28,7 +28,7 @@ def _much(place: Place) -> None:
     history = place.store.roots[0].history
     for number in range(200):
         history.note(NAME, "push", f"sha256:{number:064}", {"v1": None})
-        if number % (200 // FILES - 2) == 0:
+        if number % (200 // MAX_HISTORY_OBJECTS - 2) == 0:
             place.store.close()
 
 

@@ -247,7 +247,7 @@ MUTANTS = [
         "storage/bucket/blobs.py",
         (
             "            since = self._reservations.now(name)\n"
-            "            etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)"
+            "            etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)"
         ),
         "            since = self._reservations.now(name)",
         RESERVATIONS + "test_m3_a_manifest_that_is_announced_is_put_again_after_that",

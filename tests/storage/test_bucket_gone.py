@@ -20,7 +20,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys, repository
 from zotctl.storage.bucket import blobs as blobs_module
-from zotctl.storage.bucket.damage import LOOK_EVERY
+from zotctl.storage.bucket.damage import MARKS_LIST_INTERVAL_S
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.root import Root
 
@@ -359,7 +359,7 @@ def test_marks_are_looked_up_twice_a_minute_or_now(servers: Servers, now: bool) 
     bad.refresh(now=True)
     scrubbing = bucket_of(root(servers.server()))
     scrubbing.damaged.mark(LAYER, scrubbing.context.objects.head(servers.place))
-    servers.clock.at += 0 if now else LOOK_EVERY
+    servers.clock.at += 0 if now else MARKS_LIST_INTERVAL_S
     bad.refresh(now=now)
     assert LAYER in bucket_of(root(servers.other)).context.damaged
 

@@ -8,7 +8,7 @@ from tests.jobs.test_gc_bucket import World
 from tests.stores import push_image
 from zotctl.errors import Unavailable
 from zotctl.storage import keys
-from zotctl.storage.bucket.history import FILES, FLUSHED_EVERY, SLACK, BucketHistory
+from zotctl.storage.bucket.history import CLOCK_SLACK_S, FLUSH_INTERVAL_S, MAX_HISTORY_OBJECTS, BucketHistory
 from zotctl.storage.bucket.protocol import bucket_of
 
 
@@ -34,7 +34,7 @@ def test_it_is_written_about_once_a_minute_and_at_the_end(world: World) -> None:
     assert digest in history(world).past("a").here, "what is not written yet is known here"
     world.store.maintain()
     assert not world.keys_of(keys.HISTORY)
-    world.clock.at += FLUSHED_EVERY
+    world.clock.at += FLUSH_INTERVAL_S
     world.store.maintain()
     assert history(world, fresh=True).past("a").tagged.keys() == {"v1"}
     history(world).note_pull("a", digest)
@@ -75,7 +75,7 @@ def test_an_untagged_manifest_tells_itself_that_it_was_pushed_here(world: World)
 
 def test_many_objects_become_one(world: World) -> None:
     one = history(world)
-    for number in range(FILES + 1):
+    for number in range(MAX_HISTORY_OBJECTS + 1):
         one.note("a", "push", f"sha256:{number}")
         one.flush()
     world.clock.at += 100
@@ -88,10 +88,10 @@ def test_many_objects_become_one(world: World) -> None:
 
 def test_what_is_written_while_it_is_made_one_is_kept(world: World) -> None:
     one = history(world)
-    for number in range(FILES + 1):
+    for number in range(MAX_HISTORY_OBJECTS + 1):
         one.note("a", "push", f"sha256:{number}")
         one.flush()
-    one.compact("a", set(), set(), world.clock.at + SLACK / 2)
+    one.compact("a", set(), set(), world.clock.at + CLOCK_SLACK_S / 2)
     assert "sha256:1" in history(world, fresh=True).past("a").here, "the list of what is alive may be older"
 
 
@@ -102,14 +102,14 @@ def test_nothing_is_deleted_before_what_takes_its_place_is_written(
         raise Unavailable("away")
 
     one = history(world)
-    for number in range(FILES + 1):
+    for number in range(MAX_HISTORY_OBJECTS + 1):
         one.note("a", "push", f"sha256:{number}")
         one.flush()
     with monkeypatch.context() as patch:
         patch.setattr(world.memory, "put", away)
         with pytest.raises(Unavailable):
             one.compact("a", {"sha256:1"}, set(), world.clock.at + 100)
-    assert len(world.keys_of(keys.history("a"))) == FILES + 1
+    assert len(world.keys_of(keys.history("a"))) == MAX_HISTORY_OBJECTS + 1
 
 
 def test_what_is_not_an_event_is_skipped(world: World) -> None:

@@ -78,12 +78,12 @@ def test_an_answer_that_gets_lost_settles_nothing() -> None:
 
 def test_ignored_conditions_are_found() -> None:
     found = probe(MemoryObjects(conditions=False), Clock())
-    assert (found.creates_once, found.swaps, found.wins_alone) == (False, False, False)
+    assert (found.creates_once, found.swaps, found.one_winner) == (False, False, False)
 
 
 def test_a_race_is_found() -> None:
     found = probe(Racy(), Clock())
-    assert (found.creates_once, found.swaps, found.wins_alone) == (True, True, False)
+    assert (found.creates_once, found.swaps, found.one_winner) == (True, True, False)
 
 
 def test_late_deletes_are_found() -> None:
@@ -171,7 +171,7 @@ def test_sharing_is_refused_with_what_is_missing_and_the_way_out() -> None:
     for name, lacking in (
         ("If-None-Match", ALL._replace(creates_once=False)),
         ("If-Match", ALL._replace(swaps=False)),
-        ("one winner", ALL._replace(wins_alone=False)),
+        ("one winner", ALL._replace(one_winner=False)),
     ):
         with pytest.raises(ConfigError, match=f"s3://x.*{name}.*single_writer = true.*ZOTCTL_SINGLE_WRITER"):
             require_shared("s3://x", lacking, single_writer=False)

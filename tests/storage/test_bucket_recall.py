@@ -20,11 +20,11 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket import facts as kept_facts
-from zotctl.storage.bucket.facts import NEWS, WORTH, read_back, write_down
+from zotctl.storage.bucket.facts import MIN_MANIFESTS, NEWS_SHARE, read_back, write_down
 from zotctl.storage.bucket.protocol import bucket_of
 
 DELAY = 100.0
-TAGS = 2 * WORTH
+TAGS = 2 * MIN_MANIFESTS
 NOBODY = str(digest_of(b"nobody"))
 FACTS = keys.facts("a")
 
@@ -99,7 +99,7 @@ def test_what_is_new_is_read_and_after_a_while_written_down() -> None:
     world.read()
     before, store, new = world.memory.stored[FACTS], world.another(), list[Digest]()
     while world.memory.stored[FACTS] == before:
-        assert len(new) <= len(world.digests) // NEWS
+        assert len(new) <= len(world.digests) // NEWS_SHARE
         new.append(push_image(store, "a", f"new{len(new)}", seed=f"new{len(new)}", layers=1))
         assert world.read() == world.keys(*new)
     assert len(new) > 1

@@ -15,7 +15,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.reservations import BELIEVED
+from zotctl.storage.bucket.reservations import BELIEVED_FOR_S
 
 X = digest_of(b"x")
 HELD = keys.reservation(X, "a")
@@ -190,7 +190,7 @@ def test_what_was_seen_is_believed_from_when_the_look_began(world: World) -> Non
     def slow(key: str) -> Object:
         found = head(key)
         if key == world.place("a", X):
-            world.later(BELIEVED - 1)
+            world.later(BELIEVED_FOR_S - 1)
         return found
 
     world.memory.head = slow  # type: ignore[method-assign]
@@ -203,7 +203,7 @@ def test_the_epoch_of_a_hold_is_that_before_it_was_asked_for(world: World) -> No
     """What was deleted while it was written may have been seen without it."""
     world.push_blob("a", b"first")
     reservations = world.protocol().reservations
-    once(world, "put", HELD, lambda: reservations.epoch("a", "another"))
+    once(world, "put", HELD, lambda: reservations.note_epoch("a", "another"))
     before = reservations.now("a").epoch
     assert reservations.ensure("a", X).epoch == before
 

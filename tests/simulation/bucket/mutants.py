@@ -115,13 +115,13 @@ def _unseen(self: Reservations, name: str, digest: Digest, since: Since) -> Obje
     return found
 
 
-_write_reservation = Reservations._write_reservation
+_renew = Reservations.renew
 
 
 def _write_once(self: Reservations, name: str, digest: Digest) -> Since:
     """A reservation is left as it is, however old."""
     if self._context.head(keys.reservation(digest, name)) is None:
-        return _write_reservation(self, name, digest)
+        return _renew(self, name, digest)
     return self.now(name)
 
 
@@ -265,7 +265,7 @@ OFF: dict[str, Off] = {
         [(Eligibility, "is_unasked", lambda *arguments: True)], ("bucket remembered", "bucket wait"), 3000
     ),
     "P1: reservations are written again": Off(
-        [(Reservations, "_write_reservation", _write_once)], ("bucket push gc gc", "bucket wait"), 3000
+        [(Reservations, "renew", _write_once)], ("bucket push gc gc", "bucket wait"), 3000
     ),
     "P2 for a fresh reservation, too": Off(
         [
@@ -284,7 +284,7 @@ OFF: dict[str, Off] = {
     ),
     "P1 again when it took too long": Off([(Reservations, "_covers", _whatever_the_time)], ("bucket slow head",), 3000),
     "confirmed no longer than a window": Off([(Reservations, "confirm", _for_ever)], ("bucket remembered",), 3000),
-    "epoch": Off([(Reservations, "epoch", _nothing)], ("bucket delete blob", "bucket sleeper"), 3000),
+    "epoch": Off([(Reservations, "note_epoch", _nothing)], ("bucket delete blob", "bucket sleeper"), 3000),
     "M3: intents are looked at": Off(
         [(BucketBlobs, "publish_manifest", _publish_manifest_blindly)], ("bucket manifest again",), 3000
     ),

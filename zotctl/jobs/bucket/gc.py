@@ -26,7 +26,7 @@ from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import Halted
-from zotctl.storage.bucket.history import FLUSHED_EVERY
+from zotctl.storage.bucket.history import FLUSH_INTERVAL_S
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
@@ -225,7 +225,7 @@ class BucketCollector:
 
     @property
     def _settling(self) -> float:
-        return min(self._options.delay, 2 * FLUSHED_EVERY)
+        return min(self._options.delay, 2 * FLUSH_INTERVAL_S)
 
     def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
         lying = list(self._context.own(name))

@@ -12,7 +12,7 @@ from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.damage import DamagedObjects
-from zotctl.storage.bucket.history import PUSHED
+from zotctl.storage.bucket.history import PUSHED_METADATA
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.multipart import hashed
@@ -217,10 +217,10 @@ class BucketBlobs(Blobs):
         place, since = keys.blob(name, digest), self._reservations.now(name)  # which is when it begins to be put, too
         looked = self._reservations.look(digest)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
-        etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
+        etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)
         while self._intents.wait_out([place]):
             since = self._reservations.now(name)
-            etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED)
+            etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)
         looked = looked._replace(at=since.at)
         self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, looked)
         self._heal(digest, place)

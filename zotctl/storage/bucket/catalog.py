@@ -21,11 +21,13 @@ from zotctl.storage.protocol import Passed
 
 log = logging.getLogger("zotctl.storage")
 
-AT_ONCE = 64
-"""Directories that are listed side by side."""
+FOLDERS_AT_ONCE = 64
+"""So many are listed side by side."""
 
 
 class BucketCatalog:
+    """`Catalog` on a bucket. Safe between threads; each method may raise what a list raises."""
+
     def __init__(self, context: BucketContext) -> None:
         self._context = context
         self._stores: set[str] = set()
@@ -74,18 +76,17 @@ class BucketCatalog:
         level = [""]
         while level:
             below: list[str] = []
-            for start in range(0, len(level), AT_ONCE):
-                some = level[start : start + AT_ONCE]
-                for directory, (is_layout, inside) in zip(some, self._look_into(some), strict=True):
+            for start in range(0, len(level), FOLDERS_AT_ONCE):
+                some = level[start : start + FOLDERS_AT_ONCE]
+                found = self._context.each([partial(self._scan, directory) for directory in some])
+                for directory, (is_layout, inside) in zip(some, found, strict=True):
                     below += inside
                     if is_layout:
                         yield directory
             level = below
 
-    def _look_into(self, directories: list[str]) -> list[tuple[bool, list[str]]]:
-        return self._context.each([partial(self._scan, directory) for directory in directories])
-
     def _scan(self, directory: str) -> tuple[bool, list[str]]:
+        """Is it a layout, and which directories are below it that have the name of a repository?"""
         is_layout, below = False, list[str]()
         for name, is_folder in self._context.objects.names(directory):
             if directory and is_folder and name == keys.HIDDEN:

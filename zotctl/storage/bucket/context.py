@@ -19,14 +19,15 @@ from zotctl.storage.clock import Clock
 
 T = TypeVar("T")
 
-WINDOW = 900.0
-THREADS = 16
+MAX_WINDOW_S = 900.0
+"""w is at most so long (docs/design/bucket.md#times)."""
+PARALLEL_REQUESTS = 16
 """Requests of one push, or of one job's look at many things, that may be under way at once."""
 
 
 @dataclass
 class BucketContext:
-    """`dedupe`: new configs and layers go into the pool. `delay`, seconds: the collection's."""
+    """`dedupe`: new configs and layers go into the pool. `delay`: the grace period, seconds. Safe between threads."""
 
     objects: Objects
     clock: Clock
@@ -63,7 +64,7 @@ class BucketContext:
     @property
     def window(self) -> float:
         """Seconds: a reservation that is younger needs no rewriting (w in docs/design/bucket.md#times)."""
-        return min(self.delay / 4, WINDOW)
+        return min(self.delay / 4, MAX_WINDOW_S)
 
     def look_for_pool(self) -> None:
         """One LIST; none if there was something in it before, or will be."""
@@ -90,6 +91,7 @@ class BucketContext:
                 yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found
 
     def head(self, key: str) -> Object | None:
+        """One request; None: there is no such object."""
         with suppress(NotFound):
             return self.objects.head(key)
         return None
@@ -98,7 +100,7 @@ class BucketContext:
         """All of them, side by side where there are threads; the results in order. A call may come here itself."""
         if self.threads is None or len(calls) < 2:
             return [call() for call in calls]
-        return abreast(self.threads, THREADS, calls, self.halted)
+        return abreast(self.threads, PARALLEL_REQUESTS, calls, self.halted)
 
 
 class Halted(Exception):

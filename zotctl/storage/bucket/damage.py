@@ -17,20 +17,22 @@ from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.cache import Lru
 
-LOOK_EVERY = 30.0
-UNMARKED = 10_000
+MARKS_LIST_INTERVAL_S = 30.0
+KNOWN_UNMARKED = 10_000
 
 
 class DamagedObjects:
+    """The marks of one bucket, and what this process knows of them. Safe between threads."""
+
     def __init__(self, context: BucketContext) -> None:
         self._context = context
         self._looked = float("-inf")
-        self._unmarked: Lru[Digest, bytes] = Lru(UNMARKED)
+        self._unmarked: Lru[Digest, bytes] = Lru(KNOWN_UNMARKED)
         """Of these, no mark was found since `context.marked` was so."""
 
     def refresh(self, *, now: bool = False) -> None:
         """Learn what others have marked; a LIST twice a minute, or `now`. Never raises for a bucket that is away."""
-        if now or self._context.clock.elapsed() - self._looked >= LOOK_EVERY:
+        if now or self._context.clock.elapsed() - self._looked >= MARKS_LIST_INTERVAL_S:
             self._looked = self._context.clock.elapsed()
             with suppress(StorageError):
                 self._context.damaged = {digest for digest, _ in self.marks()}
@@ -79,6 +81,7 @@ class DamagedObjects:
         self._context.lost.change(digest)
 
     def clear(self, digest: Digest, key: str) -> None:
+        """Remove the mark of a copy that is whole again, or was all the time."""
         self._context.objects.delete(_mark(digest, key))
 
 

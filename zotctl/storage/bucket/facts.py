@@ -28,9 +28,9 @@ from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.facts import KnownFacts, ManifestFacts
 from zotctl.storage.protocol import Recalled
 
-WORTH = 16
+MIN_MANIFESTS = 16
 """Manifests of which a repository has so few that they are read sooner than what is remembered of them."""
-NEWS = 8
+NEWS_SHARE = 8
 """One in so many was read anew: then it is written down again."""
 LARGEST_KEPT_BYTES = 32 << 20
 """More is not written, and not read."""
@@ -125,7 +125,7 @@ class KeptFacts:
             if one.facts is not None and digest in self._lying
         }
         news = len(found.keys() - self.known.keys())
-        if news * NEWS < len(found) or self._context.read_only or not self._context.writes():
+        if news * NEWS_SHARE < len(found) or self._context.read_only or not self._context.writes():
             return
         body = write_down(self._name, found)
         with suppress(StorageError):
@@ -140,7 +140,7 @@ def _lying(found: Object) -> Stamp:
 def recall(context: BucketContext, name: str, manifests: int) -> Recalled | None:
     """`manifests`: how many rows name. None: they are read sooner, or the bucket is away, which reading them will
     tell."""
-    if manifests < WORTH:
+    if manifests < MIN_MANIFESTS:
         return None
     try:
         kept = KeptFacts(context, name)

@@ -21,22 +21,23 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.protocol import Snapshot
 
-FLUSHED_EVERY = 60.0
-"""Seconds."""
-MOST_EVENTS = 100_000
+FLUSH_INTERVAL_S = 60.0
+MAX_EVENTS = 100_000
 """Kept in memory while the bucket is away; then the oldest go."""
-LOOKED_AT = 10_000
-FILES = 8
+COMPACT_NAMES = 10_000
+MAX_HISTORY_OBJECTS = 8
 """Objects of a repository above which they are made one."""
-REMEMBERED = 32 << 20
-"""Bytes of events that were read, and never change."""
-SLACK = 60.0
-"""Seconds by which a process may be wrong about the server's clock, generously: kept, an event costs some bytes."""
-PUSHED = {"zotctl": "pushed"}
+CACHED_EVENTS_BYTES = 32 << 20
+"""Events that were read, and never change."""
+CLOCK_SLACK_S = 60.0
+"""By so much a process may be wrong about the server's clock, generously: kept, an event costs some bytes."""
+PUSHED_METADATA = {"zotctl": "pushed"}
 """Metadata of a manifest that came by a push, and not with a layout of another tool."""
 
 
 class BucketHistory:
+    """`History` on a bucket. Safe between threads."""
+
     def __init__(self, context: BucketContext, read: Callable[[str], Snapshot]) -> None:
         """`read`: a repository's index.json."""
         self._context, self._read = context, read
@@ -44,9 +45,9 @@ class BucketHistory:
         self._mutex = threading.Lock()
         self._flushed = context.clock.elapsed()
         self._pulls = Pulls(context.clock)
-        self._few: Lru[str, bool] = Lru(LOOKED_AT)
+        self._few: Lru[str, bool] = Lru(COMPACT_NAMES)
         """Was there nothing to compact when the past of a repository was looked at?"""
-        self._files: Lru[str, tuple[Event, ...]] = Lru(REMEMBERED)
+        self._files: Lru[str, tuple[Event, ...]] = Lru(CACHED_EVENTS_BYTES)
 
     # -- noting ---------------------------------------------------------------------------------
 
@@ -63,14 +64,16 @@ class BucketHistory:
             event = event_of(self._context.objects.date(), name, action, digest, tags, really)
             with self._mutex:
                 self._events.append(event)
-                del self._events[:-MOST_EVENTS]
+                del self._events[:-MAX_EVENTS]
 
     def note_pull(self, name: str, digest: str) -> None:
+        """Once a day for each manifest and process. No request."""
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def maintain(self) -> None:
-        if self._events and self._context.clock.elapsed() - self._flushed >= FLUSHED_EVERY:
+        """`flush`, once in `FLUSH_INTERVAL_S`."""
+        if self._events and self._context.clock.elapsed() - self._flushed >= FLUSH_INTERVAL_S:
             self.flush()
 
     def flush(self) -> None:
@@ -136,7 +139,7 @@ class BucketHistory:
         untold = [digest for digest in index.digests if digest not in known and not index.tags_of(digest)]
         heads = [partial(self._context.head, keys.blob(name, check_digest(digest))) for digest in untold]
         for digest, found in zip(untold, self._context.each(heads), strict=True):
-            if found is not None and PUSHED.items() <= found.metadata.items():
+            if found is not None and PUSHED_METADATA.items() <= found.metadata.items():
                 past.here.add(digest)
                 past.pushed[digest] = min(found.modified, now)
                 past.ahead |= {digest} if found.is_ahead else set()
@@ -145,7 +148,7 @@ class BucketHistory:
 
     def _are_few(self, written: list[tuple[Object, tuple[Event, ...]]]) -> bool:
         """What is dated ahead is written anew, so that it has a time."""
-        return len(written) <= FILES and not any(found.is_ahead for found, _ in written)
+        return len(written) <= MAX_HISTORY_OBJECTS and not any(found.is_ahead for found, _ in written)
 
     def compact(self, name: str, alive: set[str], tags: set[str], asof: float) -> None:
         """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
@@ -158,7 +161,7 @@ class BucketHistory:
             return
         dated = [believed(list(some), now, found.modified)[0] for found, some in written]
         events = sorted((event for some in dated for event in some), key=lambda event: float(event["t"]))
-        old = [event for event in events if event["t"] < asof - SLACK]
+        old = [event for event in events if event["t"] < asof - CLOCK_SLACK_S]
         kept = condensed(old, alive, tags) + events[len(old) :]
         if kept:
             self._write(name, kept)

@@ -15,7 +15,7 @@ from functools import partial
 from zotctl.config import Address, RootConfig, Route, S3Config, parse_address
 from zotctl.errors import Changed, ConfigError, NoBucket, NoSuchStore, NotFound, Unavailable
 from zotctl.storage import keys
-from zotctl.storage.bucket.context import THREADS, BucketContext
+from zotctl.storage.bucket.context import PARALLEL_REQUESTS, BucketContext
 from zotctl.storage.bucket.lease import SingleWriterLease, refuse_beside_one
 from zotctl.storage.bucket.objects.client import BucketSettings, Client
 from zotctl.storage.bucket.objects.retry import Retrying
@@ -68,7 +68,7 @@ def open_bucket(
         lost=SERVER_LOSSES,
         marked=SERVER_DAMAGE,
         turn=SERVER_TURNS.of(objects.label, clock) if serving else at_once,
-        threads=ThreadPoolExecutor(THREADS, "bucket"),
+        threads=ThreadPoolExecutor(PARALLEL_REQUESTS, "bucket"),
     )
     _look_in(context, gate, serving=serving, create=settings.create)
     redirect_lifetime_s = s3.redirect_lifetime if s3.redirect else None

@@ -34,29 +34,29 @@ T = TypeVar("T")
 
 log = logging.getLogger("zotctl.storage")
 
-KEPT = 24 * 3600
-"""Seconds for which the result is believed, by the server's clock."""
-ROUNDS, RACERS = 5, 8
-SIGNED_FOR = 1
-TRIES = 5
+PROBE_KEPT_S = 24 * 3600
+"""For so long the result is believed, by the server's clock."""
+RACE_ROUNDS, RACING_WRITERS = 5, 8
+TRIAL_SIGNED_FOR_S = 1
+STEP_TRIES = 5
 """Of a step whose outcome got lost."""
-PATIENCE = 60.0
-"""Seconds that a server's clock is waited for. One that stands still lets no signature expire."""
-CUT = 128 << 10
-"""Bytes of a put that is cut: some servers have read a smaller one whole before they look at it."""
-LATE = 0.3
-"""Seconds that half an object may take to appear."""
-NAMES = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
+CLOCK_WAIT_S = 60.0
+"""For so long a server's clock is waited for. One that stands still lets no signature expire."""
+CUT_PUT_BYTES = 128 << 10
+"""A put that is cut: some servers have read a smaller one whole before they look at it."""
+HALF_APPEARS_S = 0.3
+"""So long half an object may take to appear."""
+CHECKSUM_HEADERS = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
 
 
 class Abilities(NamedTuple):
     """`checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose
     connection ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried
-    yet."""
+    yet. Kept as JSON in `.zotctl/capabilities`."""
 
     creates_once: bool
     swaps: bool
-    wins_alone: bool
+    one_winner: bool
     checksum: str
     keeps_halves: bool
     signed_deletes: bool | None = None
@@ -67,7 +67,7 @@ class Abilities(NamedTuple):
         wanted = {
             "PUT If-None-Match: * (creating an object once)": self.creates_once,
             "PUT If-Match (replacing an object only as it was read)": self.swaps,
-            "one winner of several conditional PUTs at once": self.wins_alone,
+            "one winner of several conditional PUTs at once": self.one_winner,
         }
         return [name for name, there in wanted.items() if not there]
 
@@ -75,7 +75,7 @@ class Abilities(NamedTuple):
 def require_whole(label: str, abilities: Abilities) -> None:
     """Raises ConfigError: half an index.json would take the place of a whole one, even with one writer. Warns of a
     store that verifies nothing."""
-    unchecked = f"{label}: the object store verifies neither {' nor '.join(NAMES.values())}"
+    unchecked = f"{label}: the object store verifies neither {' nor '.join(CHECKSUM_HEADERS.values())}"
     if abilities.keeps_halves:
         reason = "it keeps half of an object when a connection ends in the middle of a put"
         raise ConfigError(
@@ -115,7 +115,7 @@ def known(objects: Objects, server: str) -> Abilities | None:
         got = objects.get(keys.CAPABILITIES)
         assert got is not None
         said = load_json(got[1])
-        fresh = got[0].is_younger(KEPT) and said.pop("server") == server
+        fresh = got[0].is_younger(PROBE_KEPT_S) and said.pop("server") == server
         return Abilities(**said) if fresh else None
     except (NotFound, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -147,30 +147,31 @@ def _keep(objects: Objects, server: str, found: Abilities) -> None:
 
 
 class Probe:
-    """Each step works on objects of its own, and removes them."""
+    """The trials of one object store. Each step works on objects of its own, and removes them."""
 
     def __init__(self, objects: Objects, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
 
     def abilities(self) -> Abilities:
-        """The checksum first, for a store that refuses one takes nothing with it."""
-        checksum = next((each for each in NAMES if self._settled(partial(self._verifies, each))), UNCHECKED)
+        """All but signed deletes: about fifty small requests. The checksum first, for a store that refuses one takes
+        nothing with it."""
+        checksum = next((each for each in CHECKSUM_HEADERS if self._settled(partial(self._verifies, each))), UNCHECKED)
         self._objects.adapt(checksum=checksum, conditions=True)
         cut = {keys.tmp(f"probe-{self._clock.token()}"): conditional for conditional in (False, True)}
         try:
             etags = {key: self._cut(checksum, conditional, key) for key, conditional in cut.items()}
-            until = self._clock.elapsed() + LATE
+            until = self._clock.elapsed() + HALF_APPEARS_S
             creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
-            alone = creates_once and swaps and self._wins_alone()
+            one_winner = creates_once and swaps and self._one_winner()
             halves = [self._is_replaced(key, etag, until) for key, etag in etags.items()]
         finally:
             for key in cut:
                 self._objects.delete(key)
-        return Abilities(creates_once, swaps, alone, checksum, any(halves))
+        return Abilities(creates_once, swaps, one_winner, checksum, any(halves))
 
     def _settled(self, step: Callable[[str], T]) -> T:
         """With another key, as long as an answer got lost."""
-        for _ in range(TRIES - 1):
+        for _ in range(STEP_TRIES - 1):
             try:
                 return self._cleaned(step)
             except OutcomeUnknown:
@@ -208,9 +209,9 @@ class Probe:
             return True
         return False
 
-    def _wins_alone(self) -> bool:
-        with ThreadPoolExecutor(RACERS) as pool:
-            return all(self._settled(partial(self._race, pool)) for _ in range(ROUNDS))
+    def _one_winner(self) -> bool:
+        with ThreadPoolExecutor(RACING_WRITERS) as pool:
+            return all(self._settled(partial(self._race, pool)) for _ in range(RACE_ROUNDS))
 
     def _race(self, pool: ThreadPoolExecutor, key: str) -> bool:
         """Creation, and then a swap, by eight at once."""
@@ -223,7 +224,7 @@ class Probe:
         return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
 
     def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:
-        gate = Barrier(RACERS)
+        gate = Barrier(RACING_WRITERS)
 
         def run(number: int) -> bool:
             gate.wait()
@@ -233,7 +234,7 @@ class Probe:
                 return False
             return True
 
-        return sum(pool.map(run, range(RACERS)))
+        return sum(pool.map(run, range(RACING_WRITERS)))
 
     def _verifies(self, checksum: str, key: str) -> bool:
         """Bytes with the right one are taken, and with a wrong one refused."""
@@ -251,14 +252,16 @@ class Probe:
         """Its ETag before a put whose connection ends in the middle."""
         etag = self._objects.put(key, b"whole")
         with suppress(OutcomeUnknown, RequestRefused):
-            self._objects.trial(key, bytes(CUT), checksum=checksum, cut=True, match=etag if conditional else "")
+            self._objects.trial(
+                key, bytes(CUT_PUT_BYTES), checksum=checksum, cut=True, match=etag if conditional else ""
+            )
         return etag
 
     def _is_replaced(self, key: str, etag: str, until: float) -> bool:
         while self._objects.head(key).etag == etag:
             if self._clock.elapsed() >= until:
                 return False
-            self._clock.sleep(LATE / 10)
+            self._clock.sleep(HALF_APPEARS_S / 10)
         return True
 
     def signed_deletes(self) -> bool:
@@ -286,8 +289,8 @@ class Probe:
         return self._refuses_late(one, several)
 
     def _refuses_late(self, one: list[str], several: list[str]) -> bool:
-        presigned_deletes = [self._objects.sign_deletes(batch, SIGNED_FOR) for batch in (one, several)]
-        self._wait(one[0], SIGNED_FOR + 2)
+        presigned_deletes = [self._objects.sign_deletes(batch, TRIAL_SIGNED_FOR_S) for batch in (one, several)]
+        self._wait(one[0], TRIAL_SIGNED_FOR_S + 2)
         for presigned in presigned_deletes:
             try:
                 self._objects.execute(presigned)
@@ -300,7 +303,7 @@ class Probe:
 
     def _wait(self, key: str, seconds: int) -> None:
         """By the server's clock, which an object's age tells."""
-        late, until = self._objects.head(key).age + seconds, self._clock.elapsed() + PATIENCE
+        late, until = self._objects.head(key).age + seconds, self._clock.elapsed() + CLOCK_WAIT_S
         while self._objects.head(key).age < late and self._clock.elapsed() < until:
             self._clock.sleep(0.5)
 

@@ -22,7 +22,7 @@ from zotctl.storage.bucket.intents import DeletionIntents
 from zotctl.storage.bucket.maintenance import BucketMaintenance
 from zotctl.storage.bucket.pool import Conversion, Grants, ZotStubs
 from zotctl.storage.bucket.reservations import Reservations
-from zotctl.storage.bucket.tree import Tree
+from zotctl.storage.bucket.tree import BucketTree
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.driver import Info
@@ -67,7 +67,7 @@ class BucketProtocol(StoreProtocol):
     catalog: BucketCatalog
     history: BucketHistory
     maintenance: BucketMaintenance
-    driver: Tree
+    driver: BucketTree
 
     def __init__(
         self, context: BucketContext, budget: MemoryBudget | None = None, redirect_lifetime_s: float | None = None
@@ -80,7 +80,7 @@ class BucketProtocol(StoreProtocol):
         self.damaged = DamagedObjects(context)
         self.intents = DeletionIntents(context)
         self.reservations = Reservations(context, self.intents, self._has_right)
-        self.indexes = IndexObjects(context, self.reservations.epoch)
+        self.indexes = IndexObjects(context, self.reservations.note_epoch)
         self.history = BucketHistory(context, self.indexes.read)
         self.stubs = ZotStubs(context, self.catalog)
         self.blobs = BucketBlobs(
@@ -88,7 +88,7 @@ class BucketProtocol(StoreProtocol):
         )
         self.grants = Grants(context)
         self.conversion = Conversion(context, self.reservations, self.intents)
-        self.driver = Tree(context, self.grants, self.blobs.copy_of, self._reached)
+        self.driver = BucketTree(context, self.grants, self.blobs.copy_of, self._reached)
         self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
         self.graphs = AllGraphs(self)
         self.maintenance = BucketMaintenance(self)
@@ -150,14 +150,13 @@ class BucketProtocol(StoreProtocol):
         """What a repository reaches it may read. Without a pool, what lies in it too."""
         if not self.context.dedupe and self.context.head(keys.blob(name, digest)) is not None:
             return True
-        return self.context.pooled and self._reaches(name, digest)
+        if not self.context.pooled:
+            return False
+        return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
 
     def _reached(self, name: str) -> set[str]:
         """What its manifests name; nothing of a layout that can't be read."""
         return self._ask(name, lambda _, graph: graph.reachable()) or set()
-
-    def _reaches(self, name: str, digest: Digest) -> bool:
-        return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
 
     def _ask(self, name: str, question: Callable[[Index, ManifestGraph], T]) -> T | None:
         """None: there is no layout that could be read."""

@@ -23,12 +23,12 @@ from zotctl.storage.cache import Lru
 
 T = TypeVar("T")
 
-CONFIRMED = 200_000
-EPOCHS = 100_000
-LACKING = 10_000
-BELIEVED = 30.0
-"""Seconds for which an object that was seen is said to be there without another look. A reservation lasts longer; but
-what went behind our back is to be pushed again, and marks of damage take as long."""
+KNOWN_RESERVATIONS = 200_000
+KNOWN_EPOCHS = 100_000
+KNOWN_LACKING = 10_000
+BELIEVED_FOR_S = 30.0
+"""For so long an object that was seen is said to be there without another look. A reservation lasts longer; but what
+went behind our back is to be pushed again, and marks of damage take as long."""
 
 
 class Since(NamedTuple):
@@ -62,17 +62,20 @@ Right = Callable[[str, Digest], bool]
 
 
 class Reservations:
+    """P1 to P3, and the reservations that this process knows of. Safe between threads; each method that asks the bucket
+    may raise what a request raises. `right` is asked where there is no reservation."""
+
     def __init__(self, context: BucketContext, intents: DeletionIntents, right: Right) -> None:
         self._context, self._intents, self.right = context, intents, right
-        self._confirmed: Lru[tuple[str, str, Digest], Reservation] = Lru(CONFIRMED)
-        self._epochs: Lru[str, str] = Lru(EPOCHS)
-        self._lacking: Lru[tuple[str, Digest], bool] = Lru(LACKING)
+        self._confirmed: Lru[tuple[str, str, Digest], Reservation] = Lru(KNOWN_RESERVATIONS)
+        self._epochs: Lru[str, str] = Lru(KNOWN_EPOCHS)
+        self._lacking: Lru[tuple[str, Digest], bool] = Lru(KNOWN_LACKING)
         """What had no reservation when it was asked for, so that the push that follows writes it without a look. A
         hint only: where there is one by now, it is not replaced."""
 
     # -- what this process knows ----------------------------------------------------------------
 
-    def epoch(self, name: str, epoch: str) -> None:
+    def note_epoch(self, name: str, epoch: str) -> None:
         """Something was deleted in this repository when its epoch changed: older reservations are void."""
         if self._epochs.get(name) != epoch:
             self._epochs.put(name, epoch)
@@ -88,7 +91,7 @@ class Reservations:
 
     def believes(self, digest: Digest, looked: Look) -> bool:
         """Is the object still said to be there that this look has shown?"""
-        if self._context.clock.boottime() >= looked.at + BELIEVED or digest in self._context.damaged:
+        if self._context.clock.boottime() >= looked.at + BELIEVED_FOR_S or digest in self._context.damaged:
             return False
         return self._context.lost.seen(digest) == looked.lost
 
@@ -102,10 +105,11 @@ class Reservations:
         return known if known is not None and self._context.clock.boottime() < known.until else None
 
     def now(self, name: str) -> Since:
+        """The start of a P1 that begins now."""
         return Since(self._context.clock.boottime(), self._epoch(name))
 
     def confirm(self, name: str, digest: Digest, found: Object, since: Since, looked: Look) -> None:
-        """`looked`: that which has shown or made the object."""
+        """Remember a reservation of which all steps are done. `looked`: that which has shown or made the object."""
         known = Reservation(found, since, since.at + self._context.window, looked)
         self._confirmed.put((name, since.epoch, digest), known)
 
@@ -121,10 +125,12 @@ class Reservations:
 
     def reserve(self, name: str, digest: Digest) -> Object:
         """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
+        # Is the right one request, and are there threads to make it in beside another one?
+        ahead = self._context.threads is not None and not (self._context.dedupe or self._context.pooled)
         while (known := self.confirmed(name, digest)) is None:
             since = self.since(name, digest)
             if since is None:
-                since = self._ensure_entitled(name, digest, ahead=self._is_right_near())
+                since = self._ensure_entitled(name, digest, ahead=ahead)
                 announced, withdrawn = self._intents.look()
                 if announced & set(self._context.places(name, digest)):
                     raise NotFound(f"{digest} is being collected just now")
@@ -147,8 +153,8 @@ class Reservations:
         covered = {digest: self.since(name, digest) for digest, known in reserved.items() if known is None}
         wanted = [digest for digest, since in covered.items() if since is None]
         while True:
-            held = self._context.each([partial(self._try, self._ensure_entitled, name, digest) for digest in wanted])
-            there = [(digest, since) for digest, since in zip(wanted, held, strict=True) if since is not None]
+            begun = self._context.each([partial(self._try, self._ensure_entitled, name, digest) for digest in wanted])
+            there = [(digest, since) for digest, since in zip(wanted, begun, strict=True) if since is not None]
             places = [place for digest, _ in there for place in self._context.places(name, digest)]
             if not (places and self._intents.wait_out(places)):
                 break
@@ -199,12 +205,7 @@ class Reservations:
         found = self._context.head(key)
         if found is not None and found.is_younger(self._context.window):
             return now._replace(at=now.at - max(0.0, found.age)), True
-        return self._write_reservation(name, digest), found is not None
-
-    def renew(self, name: str, digest: Digest) -> None:
-        """P1 of a repository that has the right, unconditionally: a collector that looked at the reservation before
-        sees the change."""
-        self._write_reservation(name, digest)
+        return self.renew(name, digest), found is not None
 
     def _ensure_entitled(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
         """P1 of a repository that may have no right to it. `ahead`: the right is one request, which is made beside
@@ -218,11 +219,7 @@ class Reservations:
             raise NotFound(f"no {digest} in {name}")
         if self._context.read_only:
             return now  # a repository that can't push needs no reservation
-        return self._write_reservation(name, digest)
-
-    def _is_right_near(self) -> bool:
-        """Is the right one request, and are there threads to make it in beside another one?"""
-        return self._context.threads is not None and not (self._context.dedupe or self._context.pooled)
+        return self.renew(name, digest)
 
     def _look(self, name: str, digest: Digest, rights: list[bool]) -> Object | None:
         """At the reservation, and beside it for a right."""
@@ -234,8 +231,9 @@ class Reservations:
         self._context.each(looks)
         return found[0]
 
-    def _write_reservation(self, name: str, digest: Digest) -> Since:
-        """Always other bytes, so that a collector sees that it was written anew whatever the clock says."""
+    def renew(self, name: str, digest: Digest) -> Since:
+        """P1 of a repository that has the right, unconditionally. Always other bytes, so that a collector sees that it
+        was written anew whatever the clock says."""
         now = self.now(name)
         self._context.objects.put(keys.reservation(digest, name), self._context.clock.token().encode())
         return now

@@ -25,7 +25,7 @@ from zotctl.storage.wrappers import ReadOnlyDriver
 
 DIRECTORY = Info(0, 0, 0, 0, 1, modes.S_IFDIR | 0o755, 0, 0, 0)
 
-LISTED = 200_000
+KNOWN_BLOBS = 200_000
 """Blobs of which is known where they were when their folder was listed."""
 
 _blob = re.compile(r"([^._].*)/blobs/([^/]+)/([^/]+)").fullmatch
@@ -37,10 +37,12 @@ Reached = Callable[[str], set[str]]
 """Every digest that the manifests of a repository name."""
 
 
-class Tree(ReadOnlyDriver):
+class BucketTree(ReadOnlyDriver):
+    """A read-only driver. Safe between threads."""
+
     def __init__(self, context: BucketContext, grants: Grants, copy_of: FindCopy, reached: Reached) -> None:
         self._context, self._grants, self._copy_of, self._reached = context, grants, copy_of, reached
-        self._listed: Lru[str, dict[str, bool]] = Lru(LISTED)
+        self._listed: Lru[str, dict[str, bool]] = Lru(KNOWN_BLOBS)
         """Of folders of blobs: is this one in the pool? A job that has listed one reads each blob with one request."""
 
     @property
@@ -76,7 +78,7 @@ class Tree(ReadOnlyDriver):
         return self._context.objects.open(found.key)
 
     def _place(self, key: str, name: str, digest: Digest) -> str | None:
-        """Where it was when it was listed, or else most likely is."""
+        """Where it was when it was listed, or else most likely is; None: see `copy_of`."""
         pooled = (self._listed.get(keys.blobs_of(name, digest.algorithm)) or {}).get(digest.encoded)
         if pooled is None:
             return None if self._context.dedupe else key
