@@ -11,12 +11,11 @@ from tests.object_faults import AWAY, LOST, PIECES, READS, FaultyObjects, StillC
 from tests.stores import bucket_store, probed, push_blob, push_image
 from zotctl.errors import Unavailable
 from zotctl.jobs.check.hashing import Hasher, Inspector
-from zotctl.jobs.check.hints import hints
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import GcOptions, gc
-from zotctl.jobs.report import Report
+from zotctl.jobs.report import Report, hints
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys

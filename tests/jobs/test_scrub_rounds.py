@@ -131,7 +131,7 @@ def test_the_state_forgets_what_is_gone(store: Store) -> None:
 
 def test_the_state_is_bounded_and_survives(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zotctl.jobs.check.scrub_state.MOST_INODES", 1000)
-    monkeypatch.setattr("zotctl.jobs.check.scrub_state.MERGE_AT", 64)
+    monkeypatch.setattr("zotctl.jobs.check.scrub_state.MERGE_AT_INODES", 64)
     root = store_over(MemoryDriver(), clock=clock).roots[0]
     state = Checked(root, clock)
     state.begin()
@@ -164,7 +164,7 @@ def test_a_small_store_is_rolled_through_once_in_the_interval(store: Store, cloc
 def test_a_rolling_scrub_is_spread_and_takes_the_oldest_first(
     store: Store, clock: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scrubbing, "LEAST_SLICE", 500)
+    monkeypatch.setattr(scrubbing, "LEAST_SLICE_BYTES", 500)
     seen: list[str] = []
     for _ in range(24 * 2):
         driver = store.roots[0].driver
@@ -186,7 +186,7 @@ def test_a_rolling_scrub_is_spread_and_takes_the_oldest_first(
 
 
 def test_rolling_survives_a_restart(store: Store, clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrubbing, "LEAST_SLICE", 500)
+    monkeypatch.setattr(scrubbing, "LEAST_SLICE_BYTES", 500)
     total = 0
     for _ in range(60):
         again = store_over(store.roots[0].driver, clock=clock)

@@ -10,7 +10,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.test_scrub_rounds import DAY, Hand
 from tests.stores import store_over
 from zotctl.jobs.check import scrub_state
-from zotctl.jobs.check.scrub_state import SETTLING, Checked, FirstSeen
+from zotctl.jobs.check.scrub_state import SETTLING_S, Checked, FirstSeen
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, read
 from zotctl.storage.root import Root
@@ -69,11 +69,11 @@ def test_what_was_written_shortly_before_a_stop_of_the_machine_is_doubtful(
     monkeypatch.setattr(scrub_state, "boot_id", lambda: "another start")
     clock.at += DAY
     state = Checked(root, clock)
-    assert state.doubtful_since() == saved - SETTLING
+    assert state.doubtful_since() == saved - SETTLING_S
     state.save()
-    assert Checked(root, clock).doubtful_since() == saved - SETTLING, "until it was looked at"
+    assert Checked(root, clock).doubtful_since() == saved - SETTLING_S, "until it was looked at"
     state.complete(whole=False, prune=True)
-    assert state.doubtful_since() == saved - SETTLING, "a part is not all"
+    assert state.doubtful_since() == saved - SETTLING_S, "a part is not all"
     state.complete(whole=True, prune=False)
     assert state.doubtful_since() is None
     state.save()

@@ -36,9 +36,9 @@ MUTANTS = [
         "outage-ends-the-run",
         "a root that is lost takes nothing from others that wait for the same worker",
         "jobs/check/scrub.py",
-        "            with self._run.guarded(task.repo.name, task.repo.root):\n"
-        "                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
-        "            return self._inspector.blob(task.repo.root, task.repo.name, task.digest)\n",
+        "                with self._run.guarded(repo.name, repo.root):\n"
+        "                    result = self._inspector.blob(repo.root, repo.name, digest)\n",
+        "                result = self._inspector.blob(repo.root, repo.name, digest)\n",
         BUCKET + "test_a_root_that_is_lost_between_two_others",
     ),
     _outage(

@@ -15,8 +15,8 @@ MUTANTS = [
         "I15",
         "damage of a shared file is told for each name",
         "jobs/check/verify.py",
-        ("        elif key in self._damaged:\n            check.damaged.append(self._damaged[key])"),
-        ("        elif key in self._damaged:\n            pass"),
+        ("        elif not known.good:\n            check.damaged.append(known)"),
+        ("        elif not known.good:\n            pass"),
         VERIFY + "test_damage_of_a_shared_file_is_told_for_each_name",
     ),
     Mutant(

@@ -159,7 +159,7 @@ class TextSink(_WithProgress):
 
     def close(self, report: Report) -> None:
         """Hints on standard error, and a last line with all counters that are not zero."""
-        from zotctl.jobs.check.hints import hints
+        from zotctl.jobs.report import hints
 
         self._clear()
         for hint in hints(report):

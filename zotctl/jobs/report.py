@@ -6,6 +6,7 @@ docs/design/invariants.md#i15.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -123,3 +124,29 @@ def time_of(at: float) -> str:
 
 def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
     return {"repository": repository, "reason": error.message, "error": type(error).__name__}
+
+
+# -- the way out ----------------------------------------------------------------------------------
+
+_LAYOUT_KINDS = frozenset({"invalid_index", "invalid_layout"})
+_CONTENT_KINDS = DAMAGE_KINDS - _LAYOUT_KINDS - {"wire"}
+_ON_STORES = ("gc", "scrub", "dedupe")
+"""`verify` may have looked at an archive, or at another operator's registry."""
+
+_HEAL = "push it again, or run `zotctl scrub --repair`, with `--from LAYOUT|URL` where an intact copy may be"
+
+
+def hints(report: Report) -> Iterator[str]:
+    """What an operator can do about the findings of a run: a line for each kind of trouble, not for each finding."""
+    if report.job not in _ON_STORES:
+        return
+    left = {finding.kind for finding in report.findings if finding.action != "repaired"}
+    if left & _CONTENT_KINDS:
+        yield f"to heal what is damaged or missing: {_HEAL}"
+    if report.job == "gc" and report.summary.get("repositories_left_alone"):
+        yield "to have it collected again: heal it, or delete the tags that lead to it"
+    if left & _LAYOUT_KINDS or any(error["error"] == "LayoutInvalid" for error in report.errors):
+        yield (
+            "a layout that is not valid: put back its oci-layout or index.json from a copy, or move its directory out "
+            "of the store and push again"
+        )

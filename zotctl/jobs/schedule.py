@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 
 from zotctl.config import Config, RootSettings, TimeWindow
 from zotctl.errors import StorageError, ZotctlError
-from zotctl.jobs.check.hints import hints
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc, gc_settings
-from zotctl.jobs.report import Report, Silent
+from zotctl.jobs.report import Report, Silent, hints
 from zotctl.jobs.run import Run
 from zotctl.storage import Store
 from zotctl.storage.root import Root

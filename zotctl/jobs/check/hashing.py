@@ -34,6 +34,8 @@ WRITTEN_IN_PLACE_S = 2.0
 """Since the last write: until then a file may still be being written in place, as zot writes manifests."""
 READ_ATTEMPTS = 3
 """At a file that is being written, before it is left alone."""
+GOOD_INODES = 1_000_000
+"""Inodes of several names that are remembered as good; beyond that some are read twice."""
 
 
 # -- results --------------------------------------------------------------------------------------
@@ -169,6 +171,32 @@ class Inspector:
             return HeldFile.unopened(info) if info is not None else None
 
 
+class InodeResults:
+    """Results on inodes that have several names, for the next name. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._good: set[int] = set()
+        self._damaged: dict[int, HashResult] = {}
+
+    def keep(self, key: int, result: HashResult) -> None:
+        """Remember a result under `key_of` the inode."""
+        if not result.good:
+            self._damaged[key] = result
+            return
+        if len(self._good) >= GOOD_INODES:
+            self._good.clear()
+        self._good.add(key)
+
+    def known(self, key: int, digest: Digest, info: Info) -> HashResult | None:
+        """What was found of this inode under another name. `info`: as it is under this one."""
+        return HashResult(digest, info, digest) if key in self._good else self._damaged.get(key)
+
+    @staticmethod
+    def key_of(digest: Digest, info: Info) -> int:
+        """Of one content of one file under one digest."""
+        return hash((_content(info), digest))
+
+
 # -- threads --------------------------------------------------------------------------------------
 
 
@@ -226,6 +254,7 @@ class Hasher:
 
 
 def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -145,21 +145,22 @@ def _origin(run: Run, text: str) -> Origin:
         if os.path.exists(text):
             raise UsageError(f"--from {text}: neither a directory nor an http or https URL") from error
         raise NoSuchStore(f"--from {text}: no such directory") from error
-    return _Layouts(run, driver).sources
+    return _layouts(run, driver)
 
 
-class _Layouts:
-    def __init__(self, run: Run, driver: Driver) -> None:
-        self._driver, self._catalog = driver, root_over(driver, run.clock).catalog
+def _layouts(run: Run, driver: Driver) -> Origin:
+    """The directory itself, then the layout of that name in it, then all others."""
+    catalog = root_over(driver, run.clock).catalog
 
-    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
-        """The directory itself, then the layout of that name in it, then all others."""
+    def sources(name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
         here = keys.blob_in_layout(digest)
-        yield _file(self._driver, here)
-        yield _file(self._driver, keys.within(name, here))
-        for other in self._catalog.walk():
+        yield _file(driver, here)
+        yield _file(driver, keys.within(name, here))
+        for other in catalog.walk():
             if other != name:
-                yield _file(self._driver, keys.within(other, here))
+                yield _file(driver, keys.within(other, here))
+
+    return sources
 
 
 class _Registry:

@@ -14,7 +14,7 @@ from typing import Any
 
 from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, quoted
 from zotctl.jobs.check.hashing import HashResult
-from zotctl.jobs.check.rules import index_findings, not_computed, uncomputable
+from zotctl.jobs.check.rules import not_computed, uncomputable
 from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.report import counted
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is_stub
@@ -258,12 +258,6 @@ class RepositoryCheck(ABC):
             if reference.digest not in self.present:
                 yield reference.digest, f"{parent} needs it and it is not there"
 
-    # -- for verify ----------------------------------------------------------------------------
-
-    def index_findings(self, view: GraphView) -> Iterator[Finding]:
-        """Whatever an index.json that can be parsed still gets wrong, by the specification."""
-        return index_findings(self.name, view.index, view.affected.tags)
-
     def orphans(self, view: GraphView) -> Iterator[Finding]:
         """image-layout.md: "The blobs directory MAY contain blobs which are not referenced by any of the refs"."""
         if view.graph.faults or any(True for _ in view.index.unclear()):
@@ -306,9 +300,11 @@ class StoredCheck(RepositoryCheck):
         self.root, self._alone = root, alone
 
     def path(self, key: str) -> str:
+        """Below the root's label."""
         return self.root.label + key[len(self.name) :] if self._alone else path_of(self.root, key)
 
     def listed(self) -> Iterator[tuple[Digest, Info]]:
+        """From the directories that are named by an algorithm; what is no regular file is left out."""
         for algorithm in sorted(scan_or_empty(self.root.driver, keys.blobs(self.name))):
             if not algorithm.is_dir:
                 continue
@@ -319,9 +315,11 @@ class StoredCheck(RepositoryCheck):
                     yield digest, info
 
     def info(self, digest: Digest) -> Info | None:
+        """Of what has the name, be it a link."""
         return self.root.stat(keys.blob(self.name, digest))
 
     def lacks(self, digest: Digest) -> bool:
+        """Nothing that is remembered counts, and neither does a link."""
         with suppress(NotFound, Damaged):  # damaged is another finding
             self.root.maintenance.look(self.name, digest)
             return False
@@ -329,6 +327,7 @@ class StoredCheck(RepositoryCheck):
         return info is None or not info.is_file
 
     def view_again(self) -> GraphView | None:
+        """Raises Unavailable if the root is away: then what it lacks may well be there."""
         self.root.require()
         if self.root.stat(self.name) is None:
             return None

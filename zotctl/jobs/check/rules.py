@@ -20,8 +20,8 @@ from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.index import Index, Row
 
 # annotations.md, org.opencontainers.image.ref.name: "A valid reference matches the following grammar"
-_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_is_ref_name = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*").fullmatch
+_NAME_PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
+_is_ref_name = re.compile(rf"{_NAME_PART}(?:/{_NAME_PART})*").fullmatch
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -37,9 +37,9 @@ class _NamedRow(msgspec.Struct):
     annotations: dict[str, Any] | None = None
 
 
-_HEAD = msgspec.json.Decoder(_Head)
-_ROW = msgspec.json.Decoder(Descriptor)
-_NAMED = msgspec.json.Decoder(_NamedRow)
+_decode_head = msgspec.json.Decoder(_Head)
+_decode_row = msgspec.json.Decoder(Descriptor)
+_decode_named = msgspec.json.Decoder(_NamedRow)
 
 
 TagsOf = Callable[[str], tuple[str, ...]]
@@ -49,7 +49,7 @@ TagsOf = Callable[[str], tuple[str, ...]]
 def index_findings(name: str, index: Index, tags_of: TagsOf) -> Iterator[Finding]:
     """Whatever the index.json of a repository, which can be parsed, still gets wrong."""
     try:
-        head = decode(_HEAD, index.render(), "index.json")
+        head = decode(_decode_head, index.render(), "index.json")
     except ManifestInvalid as error:
         yield Finding(name, None, "invalid_index", error.message)
     else:
@@ -73,7 +73,7 @@ def _row_findings(name: str, row: Row, where: str, tags_of: TagsOf) -> Iterator[
         yield Finding(name, None, "invalid_index", reason, (row.tag,) if row.tag else (), spec=DESCRIPTOR_SPEC)
         return
     try:
-        validate(decode(_ROW, row.raw, where), where)
+        validate(decode(_decode_row, row.raw, where), where)
     except ManifestInvalid as error:
         reason = f"index.json: {error.message}"
         tags = (row.tag,) if row.tag else tags_of(row.digest) if row.digest else ()
@@ -89,7 +89,7 @@ def uncomputable(row: Row) -> str | None:
     if row.digest is not None or irregular_descriptor(row.raw) is not None:
         return None
     try:
-        found = decode(_ROW, row.raw, "index.json")
+        found = decode(_decode_row, row.raw, "index.json")
         validate(found, "index.json")
     except ManifestInvalid:
         return None
@@ -126,7 +126,7 @@ def _name_findings(name: str, index: Index, row: Row, tags_of: TagsOf) -> Iterat
 def _ref_name(row: Row) -> str | None:
     if row.digest is None or not (REF_NAME.encode() in row.raw or CONTAINERD_NAME.encode() in row.raw):
         return None
-    annotations = _NAMED.decode(row.raw).annotations or {}
+    annotations = _decode_named.decode(row.raw).annotations or {}
     name = annotations.get(REF_NAME, annotations.get(CONTAINERD_NAME))
     return name if isinstance(name, str) else None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from zotctl.errors import StorageError
-from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Workers, cores
+from zotctl.jobs.check.hashing import Hasher, HashResult, InodeResults, Inspector, Workers, cores
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repair import Repair
 from zotctl.jobs.check.repository import StoredCheck
@@ -23,19 +23,16 @@ from zotctl.jobs.run import Run, TimeUp
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
-from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
 BATCH_BLOBS, BATCH_BYTES = 64, 4 << 20
 """Small blobs go to a worker together."""
-REMEMBERED = 1_000_000
-"""Shared inodes that are remembered as good; beyond that some are read twice."""
-SHARE = 0.9
+PASS_SHARE = 0.9
 """Of the interval in which a rolling scrub goes through everything; the rest is for what comes between."""
-SLICE = 60.0
-"""Seconds that one slice of a rolling scrub takes at the most, so that other jobs get their turn."""
-SLICES = 200
-LEAST_SLICE = 64 << 20
+SLICE_S = 60.0
+"""That one slice of a rolling scrub takes at the most, so that other jobs get their turn."""
+SLICES_PER_PASS = 200
+LEAST_SLICE_BYTES = 64 << 20
 """A slice reads a two-hundredth of the store or so many bytes, for each lists anew what there is."""
 
 
@@ -88,23 +85,6 @@ class _Task:
     shared: int | None = None
 
 
-class _Shared:
-    """Verdicts on inodes with several names, kept for the next name."""
-
-    def __init__(self) -> None:
-        self.good: set[int] = set()
-        self.damaged: dict[int, HashResult] = {}
-        self.waiting: dict[int, list[_Task]] = {}
-
-    def keep(self, shared: int, result: HashResult) -> None:
-        if not result.good:
-            self.damaged[shared] = result
-            return
-        if len(self.good) >= REMEMBERED:
-            self.good.clear()
-        self.good.add(shared)
-
-
 class _Scrub:
     def __init__(self, run: Run, options: ScrubOptions) -> None:
         self._run, self._options = run, options
@@ -114,9 +94,9 @@ class _Scrub:
         self._checked: dict[str, Checked] = {}
         self._known_damaged: dict[str, set[Digest]] = {}
         repair = Repair(run, options.repair_from) if options.repair else None
-        self._follow = Outcome(run, self._inspector, self._first_seen, repair, quick=options.quick)
+        self._outcome = Outcome(run, self._inspector, self._first_seen, repair, quick=options.quick)
         self._workers = Workers(options.workers or (1 if options.interval else cores()))
-        self._shared, self._open = _Shared(), dict[int, _OpenCheck]()
+        self._shared, self._waiting, self._open = InodeResults(), dict[int, list[_Task]](), dict[int, _OpenCheck]()
         self._batch: list[_Task] = []
         self._batch_bytes = 0
         self._whole: list[Root] = []
@@ -160,7 +140,10 @@ class _Scrub:
 
     def _look_at_doubtful(self, roots: list[Root]) -> None:
         """A rolling scrub begins, after the machine has stopped, with what was written shortly before."""
-        doubtful = {root.label: self._doubtful_since(root) for root in roots}
+        doubtful = {
+            root.label: None if root.maintenance.durable else self._checked[root.label].doubtful_since()
+            for root in roots
+        }
         if all(since is None for since in doubtful.values()):
             return
         for root, name in self._run.repositories():
@@ -171,9 +154,6 @@ class _Scrub:
         for label, since in doubtful.items():
             if since is not None:
                 self._checked[label].settle()
-
-    def _doubtful_since(self, root: Root) -> int | None:
-        return None if root.maintenance.durable else self._checked[root.label].doubtful_since()
 
     def _take_young(self, repo: _OpenCheck, since: int) -> None:
         for digest, info in repo.blobs():
@@ -193,7 +173,7 @@ class _Scrub:
         for repo in list(self._open.values()):
             if repo.root.label not in self._run.away:
                 with self._run.guarded(repo.name, repo.root):
-                    self._follow.of_part(repo)
+                    self._outcome.of_part(repo)
         self._open.clear()
 
     def _know(self, root: Root) -> None:
@@ -251,7 +231,7 @@ class _Scrub:
             return True
         if not checked.began:
             return self._run.clock.now() - checked.last >= interval
-        least = max(LEAST_SLICE, checked.total / SLICES)
+        least = max(LEAST_SLICE_BYTES, checked.total / SLICES_PER_PASS)
         return self._is_late(checked, interval) or self._ahead(checked, interval) <= -least
 
     def _is_due(self, root: Root, checked: Checked, mine: list[tuple[Root, str]]) -> bool:
@@ -263,12 +243,12 @@ class _Scrub:
 
     def _ahead(self, checked: Checked, interval: float) -> float:
         """Bytes that were read beyond what should have been read by now; negative: behind."""
-        over = (self._run.clock.now() - checked.began) / (SHARE * interval)
+        over = (self._run.clock.now() - checked.began) / (PASS_SHARE * interval)
         return checked.done - checked.total * min(1.0, over)
 
     def _is_late(self, checked: Checked, interval: float) -> bool:
         """All of the time is over, or there is nothing to spread."""
-        return self._run.clock.now() - checked.began >= SHARE * interval or checked.total <= LEAST_SLICE
+        return self._run.clock.now() - checked.began >= PASS_SHARE * interval or checked.total <= LEAST_SLICE_BYTES
 
     def _pace(self, root: Root) -> None:
         interval = self._options.interval
@@ -276,7 +256,7 @@ class _Scrub:
             return
         checked = self._checked[root.label]
         spread = not self._is_late(checked, interval) and self._ahead(checked, interval) >= 0
-        if spread or self._run.clock.elapsed() - self._began > SLICE:
+        if spread or self._run.clock.elapsed() - self._began > SLICE_S:
             raise _Enough
 
     # -- one repository -------------------------------------------------------------------------
@@ -304,14 +284,12 @@ class _Scrub:
         shared = _shared_key(repo.root, digest, info)
         if shared is None:
             self._queue(_Task(repo, digest, info))
-        elif shared in self._shared.good:
-            self._record(repo, HashResult(digest, info, digest))
-        elif (result := self._shared.damaged.get(shared)) is not None:
+        elif (result := self._shared.known(shared, digest, info)) is not None:
             self._record(repo, result)
-        elif (waiting := self._shared.waiting.get(shared)) is not None:
+        elif (waiting := self._waiting.get(shared)) is not None:
             waiting.append(_Task(repo, digest, info))
         else:
-            self._shared.waiting[shared] = []
+            self._waiting[shared] = []
             self._queue(_Task(repo, digest, info, shared))
 
     def _queue(self, task: _Task) -> None:
@@ -325,17 +303,18 @@ class _Scrub:
     def _flush(self) -> None:
         while self._batch:
             batch, self._batch, self._batch_bytes = self._batch, [], 0
-            self._workers.put(partial(self._look, batch), partial(self._results, batch))
+            self._workers.put(partial(self._hash, batch), partial(self._results, batch))
 
-    def _look(self, batch: list[_Task]) -> list[HashResult | None]:
-        return [self._verdict(task) for task in batch]
-
-    def _verdict(self, task: _Task) -> HashResult | None:
-        """None: there can't be one, for the root is away. Its repository stays open, and nothing follows."""
-        if task.repo.root.label not in self._run.away:
-            with self._run.guarded(task.repo.name, task.repo.root):
-                return self._inspector.blob(task.repo.root, task.repo.name, task.digest)
-        return None
+    def _hash(self, batch: list[_Task]) -> list[HashResult | None]:
+        """In a worker. None: the root is away, so its repository stays open, and nothing follows."""
+        results: list[HashResult | None] = []
+        for repo, digest in ((task.repo, task.digest) for task in batch):
+            result = None
+            if repo.root.label not in self._run.away:
+                with self._run.guarded(repo.name, repo.root):
+                    result = self._inspector.blob(repo.root, repo.name, digest)
+            results.append(result)
+        return results
 
     # -- results -------------------------------------------------------------------------------
 
@@ -359,7 +338,7 @@ class _Scrub:
         same = result.is_about(task.info)
         if same:
             self._shared.keep(task.shared, result)
-        for other in self._shared.waiting.pop(task.shared):
+        for other in self._waiting.pop(task.shared):
             if same:
                 self._record(other.repo, result)
             else:
@@ -394,7 +373,7 @@ class _Scrub:
     def _settle(self, repo: _OpenCheck) -> None:
         if repo.listed_all and not repo.left and self._open.pop(id(repo), None) is not None:
             with self._run.guarded(repo.name, repo.root):
-                whole = self._follow.of_whole(repo)
+                whole = self._outcome.of_whole(repo)
                 checked = self._checked.get(repo.root.label)
                 if checked is not None and whole and not self._options.quick:
                     checked.note_repository(repo.name)
@@ -408,7 +387,7 @@ class _Scrub:
                 continue
             if whole:
                 with self._run.guarded(root.label, root):
-                    self._follow.of_hidden(root)
+                    self._outcome.of_hidden(root)
             if (checked := self._checked.get(root.label)) is not None:
                 checked.complete(whole=whole, prune=not self._run.report.errors)
 
@@ -428,4 +407,4 @@ def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
     """None: no other repository can have this inode; the pool's name is no repository."""
     if info.nlink == 1 or (info.nlink == 2 and root.maintenance.readers(digest, info) == 1):
         return None
-    return hash((FileIdentity.of(info).content, digest))
+    return InodeResults.key_of(digest, info)

@@ -23,15 +23,16 @@ from zotctl.storage.driver import Info, read
 from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
-LARGEST = 256 << 20
+STATE_BYTES = 256 << 20
+"""Of a file that is read; a longer one counts as lost."""
 MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
-MERGE_AT = 50_000
+MERGE_AT_INODES = 50_000
 _FIGURES = ("began", "last", "total", "done")
-SETTLING = 300
+SETTLING_S = 300
 """Seconds that a kernel may take until what was written is on the device, and as much again."""
-SAVE_EVERY = 60.0
+SAVE_EVERY_S = 60.0
 """Seconds of work that a kill may cost."""
 
 
@@ -51,9 +52,10 @@ class Checked:
         self._boot, self._alive = "", 0
         """Under which start of the machine this was saved last, and when."""
         with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
-            self._load(read(root.driver, keys.SCRUB_STATE, LARGEST))
+            self._load(read(root.driver, keys.SCRUB_STATE, STATE_BYTES))
 
     def when(self, digest: str, info: Info) -> int:
+        """0: never, as far as it is known."""
         key = _key(digest, info)
         if (at := self._new.get(key)) is not None:
             return at
@@ -61,11 +63,13 @@ class Checked:
         return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
 
     def note(self, digest: str, info: Info) -> None:
+        """It was found good just now."""
         self._new[_key(digest, info)] = self._now()
-        if len(self._new) >= MERGE_AT:
+        if len(self._new) >= MERGE_AT_INODES:
             self._merge()
 
     def note_repository(self, name: str) -> None:
+        """All of it was looked at just now."""
         self.repositories[name] = self._now()
 
     def _now(self) -> int:
@@ -82,7 +86,7 @@ class Checked:
     def doubtful_since(self) -> int | None:
         """The machine has been started anew since the last save: what was written from then on may not have come
         to the device (docs/design/local.md#commit--false). None: it runs on, or nothing is known."""
-        return self._alive - SETTLING if self._boot not in ("", boot_id()) else None
+        return self._alive - SETTLING_S if self._boot not in ("", boot_id()) else None
 
     def settle(self) -> None:
         """What was doubtful has been looked at."""
@@ -99,6 +103,7 @@ class Checked:
         self.began = 0
 
     def forget_before(self, at: int) -> None:
+        """Inodes and repositories that were noted last before then."""
         self._merge()
         kept = [place for place, time in enumerate(self._times) if time >= at]
         self._keys = array("Q", (self._keys[place] for place in kept))
@@ -106,7 +111,8 @@ class Checked:
         self.repositories = {name: time for name, time in self.repositories.items() if time >= at}
 
     def save_now_and_then(self) -> None:
-        if self._clock.elapsed() - self._saved_at > SAVE_EVERY:
+        """Save, if that was not done for `SAVE_EVERY_S`."""
+        if self._clock.elapsed() - self._saved_at > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
@@ -200,6 +206,7 @@ class FirstSeen:
         self._done.add(name)
 
     def save(self) -> None:
+        """Never raises: without it, the next run tells damage as if it were new."""
         kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
         now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
         if now != self._known:
@@ -208,7 +215,7 @@ class FirstSeen:
 
 def _findings(root: Root) -> dict[str, str]:
     try:
-        found: Any = load_json(read(root.driver, keys.SCRUB_FINDINGS, LARGEST))
+        found: Any = load_json(read(root.driver, keys.SCRUB_FINDINGS, STATE_BYTES))
         return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
     except (StorageError, ValueError, AttributeError, TypeError):
         return {}

@@ -14,9 +14,9 @@ from functools import partial
 
 from zotctl.errors import Damaged, LayoutInvalid, NameInvalid, NotFound, Unavailable
 from zotctl.jobs.ages import Ages, uploads
-from zotctl.jobs.check.hashing import READ_ATTEMPTS, Hasher, HashResult, Inspector, Workers, cores
+from zotctl.jobs.check.hashing import READ_ATTEMPTS, Hasher, HashResult, InodeResults, Inspector, Workers, cores
 from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries
-from zotctl.jobs.check.rules import manifest_findings
+from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.imports.sources import THE_LAYOUT, opened
@@ -30,15 +30,12 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, read, scan_or_empty
 from zotctl.storage.facts import Content, Read, Reference, read_content, understand
-from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root, no_store
 
 STALE_UPLOAD_S = 86400.0
 """After which an upload counts as abandoned."""
-GOOD_INODES = 1_000_000
-"""Inodes of several names that are remembered as good; beyond that some are hashed twice."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ class _ContentCheck:
             if self._is_current(result):
                 _tell(self._run, self._check.damage(result, view))
         if view is not None:
-            _tell_all(self._run, self._check.index_findings(view))
+            _tell_all(self._run, index_findings(self._name, view.index, view.affected.tags))
             _tell_all(self._run, strict)
             for finding in self._check.findings(view, hashed=False):
                 # Rows without a digest are told one by one elsewhere.
@@ -384,22 +381,20 @@ class _StoredBlobs:
         self._hasher = Hasher(run)
         self._inspector = Inspector(run, self._hasher)
         self._workers = Workers((workers or cores()) if deep else 1)
-        self._good: set[int] = set()
-        self._damaged: dict[int, HashResult] = {}
+        self._shared = InodeResults()
         self._marked: dict[str, set[Digest]] = {}
         """By root, of what a scrub knows damaged copies."""
 
     def look(self, check: StoredCheck, digest: Digest, info: Info) -> None:
-        key = hash((FileIdentity.of(info).content, digest)) if info.nlink > 1 else None
+        key = InodeResults.key_of(digest, info) if info.nlink > 1 else None
+        known = self._shared.known(key, digest, info) if key is not None else None
         if not self._deep:
             self._take(check, self._by_size(check, HashResult(digest, info, digest)), None)
-        elif key in self._damaged:
-            check.damaged.append(self._damaged[key])
-        elif key not in self._good:
-            self._workers.put(
-                lambda: self._inspector.blob(check.root, check.name, digest),
-                lambda found: self._take(check, found, key),
-            )
+        elif known is None:
+            work = partial(self._inspector.blob, check.root, check.name, digest)
+            self._workers.put(work, lambda found: self._take(check, found, key))
+        elif not known.good:
+            check.damaged.append(known)
 
     def drain(self) -> None:
         self._workers.drain()
@@ -424,14 +419,10 @@ class _StoredBlobs:
             result = self._by_size(check, result)
             self._run.add("hashed_bytes", result.info.size if result.info else 0)
             self._run.progress(self._hasher.done, None, "bytes", check.name)
-        if result.good and key is not None:
-            if len(self._good) >= GOOD_INODES:
-                self._good.clear()
-            self._good.add(key)
-        elif not result.good and not result.gone:
+        if not result.good and not result.gone:
             check.damaged.append(result)
-            if key is not None and result.error is None:
-                self._damaged[key] = result
+        if key is not None and result.error is None and not result.gone:
+            self._shared.keep(key, result)
 
     def _by_size(self, check: StoredCheck, result: HashResult) -> HashResult:
         """A stub is damage, and so is what a scrub has marked: both are answered with 404."""

@@ -30,8 +30,8 @@ from zotctl.storage.facts import (
 from zotctl.storage.graph import ManifestGraph
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
-TIMEOUT = 30.0
-ABSENT = "sha256:" + "0" * 64
+WIRE_TIMEOUT_S = 30.0
+ABSENT_DIGEST = "sha256:" + "0" * 64
 ABSENT_NAME = "zotctl-verify/no-such-repository"
 
 
@@ -46,7 +46,7 @@ def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None
     base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     # Bytes are compared and hashed as they are stored, so nothing may be compressed on the way.
     plain = {"Accept-Encoding": "identity"}
-    with httpx.Client(base_url=base, auth=auth, headers=plain, timeout=TIMEOUT, follow_redirects=True) as client:
+    with httpx.Client(base_url=base, auth=auth, headers=plain, timeout=WIRE_TIMEOUT_S, follow_redirects=True) as client:
         wire = _Wire(run, client)
         wire.get("/v2/")
         if name:
@@ -339,8 +339,8 @@ class _Repository:
 
     def _errors(self) -> None:
         """What is absent is 404, with an error that a client can read (Error Codes)."""
-        self._absent(f"/v2/{self._name}/manifests/{ABSENT}", "MANIFEST_UNKNOWN")
-        self._absent(f"/v2/{self._name}/blobs/{ABSENT}", "BLOB_UNKNOWN")
+        self._absent(f"/v2/{self._name}/manifests/{ABSENT_DIGEST}", "MANIFEST_UNKNOWN")
+        self._absent(f"/v2/{self._name}/blobs/{ABSENT_DIGEST}", "BLOB_UNKNOWN")
         with suppress(PermissionRefused):  # some registries never tell which names there are
             self._absent(f"/v2/{ABSENT_NAME}/tags/list", "NAME_UNKNOWN")
             self._absent(f"/v2/{ABSENT_NAME}/manifests/latest", "MANIFEST_UNKNOWN", "NAME_UNKNOWN")
