@@ -48,6 +48,8 @@ class Stamp(NamedTuple):
 
 
 class StampedFacts(NamedTuple):
+    """What a manifest says, and the object that it was read from."""
+
     lying: Stamp
     facts: ManifestFacts
 

@@ -1,4 +1,4 @@
-"""`Maintenance` on a bucket."""
+"""What jobs do to a bucket and requests do not."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 class BucketMaintenance:
+    """`Maintenance` on a bucket. Each method may raise what a request raises."""
+
     durable = True
 
     def __init__(self, protocol: BucketProtocol) -> None:
@@ -30,6 +32,7 @@ class BucketMaintenance:
         self._blobs, self._damaged, self._grants = protocol.blobs, protocol.damaged, protocol.grants
 
     def stat(self, key: str) -> Info | None:
+        """As the tree shows it: one or two HEADs; a LIST for a directory."""
         try:
             return self._protocol.driver.stat(key)
         except NotFound:
@@ -45,6 +48,7 @@ class BucketMaintenance:
         return info_of(found)
 
     def is_trashed(self, name: str, digest: Digest) -> bool:
+        """False: a bucket has no trash."""
         return False
 
     def readers(self, digest: Digest, info: Info) -> int:
@@ -52,6 +56,7 @@ class BucketMaintenance:
         return max(1, info.nlink - 1)
 
     def copies(self, digest: Digest) -> Iterator[str]:
+        """The pool's copy, then that of each repository, by a walk."""
         yield keys.shared(digest)
         for name in self._protocol.catalog.everything():
             yield keys.blob(name, digest)
@@ -59,22 +64,26 @@ class BucketMaintenance:
     # -- damage ---------------------------------------------------------------------------------
 
     def damaged(self) -> set[Digest]:
+        """By a LIST of all marks."""
         self._damaged.refresh(now=True)
         return set(self._context.damaged)
 
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        """No request where no copy of the digest is marked."""
         if digest not in self._context.damaged:
             return False
         found = self._same(name, digest, info)
         return found is not None and self._damaged.has(digest, found)
 
     def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
+        """Writes the mark of the object that was hashed. False: another object is in its place by now."""
         if (found := self._same(name, digest, damaged.info)) is None:
             return False
         self._damaged.mark(digest, found)
         return True
 
     def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
+        """Removes the mark, if it is about the object that was hashed."""
         found = self._same(name, digest, good.info)
         if found is None or not self._damaged.has(digest, found):
             return False
@@ -105,11 +114,13 @@ class BucketMaintenance:
         return sorted({name, *self._grants.of_digest(digest)})
 
     def lasting_damage(self) -> int:
+        """By a LIST of all marks."""
         return len(self.damaged())
 
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> AbstractContextManager[Gathering]:
+        """Nothing is gathered: each request is answered when its object is stored."""
         return nullcontext(_AtOnce())
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
@@ -118,19 +129,24 @@ class BucketMaintenance:
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
+        """M3, and its reservation."""
         self._blobs.publish_manifest(name, digest, body)
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+        """One PUT, or a multipart upload that is completed when the hash has matched."""
         replace(self._context.objects, keys.blob(place, digest), digest, chunks)
 
     def open_uploads(self) -> int:
+        """By a LIST of the sessions."""
         return sum(1 for _ in self._context.objects.list(keys.below(keys.UPLOADS)))
 
     def discard(self, place: str) -> None:
+        """One request for each object."""
         for found in list(self._context.objects.list(f"{place}/")):
             self._context.objects.delete(found.key)
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
+        """One PUT, of all parts joined in memory."""
         self._context.objects.put(key, b"".join(parts))
 
     def try_out(self) -> Abilities:
@@ -148,6 +164,7 @@ class BucketMaintenance:
             require_collection(context.objects.label, found, single_writer=False)
 
     def lease(self, job: str) -> AbstractContextManager[None]:
+        """An object that is renewed every `JOB_RENEWAL_S`; a holder that was frozen may lose it."""
         return lease(self._context, job)
 
 

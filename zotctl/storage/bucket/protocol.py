@@ -46,12 +46,14 @@ class BucketTransaction:
         self._protocol, self.name = protocol, name
 
     def require(self, digest: Digest) -> Info:
+        """P1 to P3 for one digest, unless it is confirmed. Raises NotFound, Damaged."""
         reserved = self._protocol.reservations.reserve_all(self.name, [digest])
         if digest not in reserved:
             raise NotFound(f"no {digest} in {self.name}")
         return self._protocol.blobs.require_sound(self.name, digest, reserved[digest])
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
+        """M3, unless it was done before this commit (`prepare`)."""
         self._protocol.blobs.publish_manifest(self.name, digest, self._protocol._staged[staged])
 
 
@@ -97,20 +99,24 @@ class BucketProtocol(StoreProtocol):
         self._looked = context.clock.elapsed()
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Side by side in the threads of the context; without any, one after the other."""
         return self.context.each(calls)
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
+        """What is kept in `.zotctl/gc/facts/`, by a GET and a LIST; None for a repository of few manifests."""
         return recall(self.context, name, manifests)
 
     # -- changing -------------------------------------------------------------------------------
 
     def stage(self, body: bytes) -> str:
+        """In the memory of this process, until M3."""
         token = self.context.clock.token()
         with self._mutex:
             self._staged[token] = body
         return token
 
     def unstage(self, staged: str) -> None:
+        """Frees that memory."""
         with self._mutex:
             self._staged.pop(staged, None)
 
@@ -127,12 +133,15 @@ class BucketProtocol(StoreProtocol):
             self.context.each([publish, glance])
 
     def turn(self, name: str) -> AbstractContextManager[None]:
+        """Between the workers of this server; other servers lose their swap and begin again."""
         return self.context.turn(name)
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
+        """M1 to M4. Raises Busy if other processes win the swap for `COMMIT_TIMEOUT_S`."""
         return self.indexes.commit(name, changes, BucketTransaction(self, name))
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
+        """As docs/design/bucket.md#deleting-by-a-client has it. Raises NotFound, Busy, and what `check` raises."""
         self.blobs.delete(name, digest, lambda: self._void_reservations(name, check))
 
     def _void_reservations(self, name: str, check: Change) -> None:
@@ -180,6 +189,7 @@ class BucketProtocol(StoreProtocol):
         return None
 
     def on_conflict(self, told: Callable[[], None]) -> None:
+        """`told` is called for each swap of an index.json that another process won."""
         self.context.conflict = told
 
     def maintain(self) -> None:
@@ -193,6 +203,7 @@ class BucketProtocol(StoreProtocol):
                 self.context.look_for_pool()
 
     def close(self) -> None:
+        """Writes the history that is in memory; raises nothing for a bucket that is away."""
         self.history.flush()
         self.uploads.close()
         if self.context.threads is not None:

@@ -47,15 +47,18 @@ class BucketTree(ReadOnlyDriver):
 
     @property
     def label(self) -> str:
+        """The address of the bucket and prefix."""
         return self._context.objects.label
 
     @property
     def capabilities(self) -> Capabilities:
+        """None of a file system."""
         return Capabilities(links=False, locks=False, local=False, exchange=False)
 
     # -- one key --------------------------------------------------------------------------------
 
     def stat(self, key: str) -> Info:
+        """One HEAD for most objects; a directory is what a LIST finds something below. Raises NotFound."""
         if not key:
             return DIRECTORY
         if (found := self._find(key)) is not None:
@@ -65,6 +68,7 @@ class BucketTree(ReadOnlyDriver):
         raise NotFound(f"{self.label}/{key}: no such object")
 
     def open(self, key: str) -> Reader:
+        """One GET for a blob whose folder was listed. Raises NotFound."""
         if (blob := _blob_of(key)) is None:
             return self._context.objects.open(key)
         with suppress(NotFound):
@@ -101,6 +105,7 @@ class BucketTree(ReadOnlyDriver):
     # -- directories ----------------------------------------------------------------------------
 
     def scan(self, key: str) -> list[Entry]:
+        """By LISTs, which tell sizes and times, too. Raises NotFound."""
         if (folder := _algorithm(key)) is not None:
             found = self._scan_blobs(key, folder[1], folder[2])
         else:
@@ -150,6 +155,7 @@ class BucketTree(ReadOnlyDriver):
                         yield text.partition(":")[2], info_of(there, 3)
 
     def space(self) -> Space:
+        """Unlimited."""
         return Space(1 << 60, 1 << 60, -1)
 
 
