@@ -569,7 +569,9 @@ class TestHistory:
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = self.size(place)
-        monkeypatch.setattr(local_of(place.store.roots[0]).indexes, "owed", lambda name: ["a/.index.json.zotctl-owed"])
+        monkeypatch.setattr(
+            local_of(place.store.roots[0]).indexes, "unmerged", lambda name: ["a/.index.json.zotctl-left"]
+        )
         monkeypatch.setattr(local_of(place.store.roots[0]), "take_over", lambda name: None)
         place.collect()
         assert self.size(place) == before

@@ -131,7 +131,7 @@ MUTANTS = [
         f"{HERE}test_i6_known_damage_is_mounted_by_nobody",
     ),
     Mutant(
-        "owed-by-the-name-of-the-blob",
+        "healed-later-by-the-name-of-the-blob",
         kinds.IDENTITY,
         "I2",
         "the bytes of a push are held until they have healed all",

@@ -112,7 +112,7 @@ MUTANTS = [
         "I6",
         "what was written while the history was compacted is kept",
         "storage/local/history.py",
-        "            if late := _read(old, size, LARGEST):",
+        "            if late := _read(old, size, LARGEST_HISTORY_BYTES):",
         '            if late := b"":',
         HISTORY + "test_what_is_written_meanwhile_is_kept",
     ),

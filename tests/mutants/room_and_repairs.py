@@ -46,7 +46,7 @@ MUTANTS = [
         "I11",
         "on a small file system the reserve is small",
         "storage/local/reserve.py",
-        "min(self._want, self._context.driver.space().total // SHARE)",
+        "min(self._want, self._context.driver.space().total // LARGEST_SHARE)",
         "self._want",
         RESERVE + "test_on_a_small_file_system_it_is_small",
     ),
@@ -56,7 +56,9 @@ MUTANTS = [
         "I11",
         "inodes are kept from plenty only",
         "storage/local/reserve.py",
-        ("        if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:\n            return\n"),
+        (
+            "        if not self._context.driver.space().free_inodes >= LARGEST_SHARE * SPARE_INODES // 2:\n            return\n"
+        ),
         "",
         RESERVE + "test_inodes_are_kept_where_they_are_counted_and_from_plenty",
     ),
@@ -66,8 +68,8 @@ MUTANTS = [
         "I10",
         "inodes are kept where they are counted",
         "storage/local/reserve.py",
-        "if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:",
-        "if self._context.driver.space().free_inodes >= SHARE * INODES // 2:",
+        "if not self._context.driver.space().free_inodes >= LARGEST_SHARE * SPARE_INODES // 2:",
+        "if self._context.driver.space().free_inodes >= LARGEST_SHARE * SPARE_INODES // 2:",
         RESERVE + "test_inodes_are_kept_where_they_are_counted_and_from_plenty",
     ),
     Mutant(
@@ -136,8 +138,8 @@ MUTANTS = [
         "I11",
         "on a small file system less is kept back",
         "storage/local/reserve.py",
-        "else min(2 * self._want, space.total // (SHARE // 2))",
-        "else max(2 * self._want, space.total // (SHARE // 2))",
+        "else min(2 * self._want, space.total // (LARGEST_SHARE // 2))",
+        "else max(2 * self._want, space.total // (LARGEST_SHARE // 2))",
         RESERVE + "test_an_upload_is_refused_when_less_is_free_than_is_kept_back",
     ),
     Mutant(

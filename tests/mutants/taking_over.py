@@ -98,7 +98,7 @@ MUTANTS = [
         SWAPPING + "test_i4_a_tag_that_was_renamed_in_at_the_last_moment_is_there_when_we_answer",
     ),
     Mutant(
-        "owed-though-never-named",
+        "unmerged-though-never-named",
         kinds.FOREIGN,
         "I4",
         "an index that never got its name is no debt",
@@ -108,7 +108,7 @@ MUTANTS = [
         OVER + "test_an_index_that_never_got_its_name_is_no_debt",
     ),
     Mutant(
-        "owed-though-it-was-read",
+        "unmerged-though-it-was-read",
         kinds.FOREIGN,
         "I6",
         "the index that ours was made of is no debt",
@@ -171,8 +171,8 @@ MUTANTS = [
         "I14",
         "nothing is taken over in a repository that is a link",
         "storage/local/protocol.py",
-        "        if owed and self.owns(name):",
-        "        if owed:",
+        "        if unmerged and self.owns(name):",
+        "        if unmerged:",
         OVER + "test_i14_nothing_is_taken_over_in_a_repository_that_is_a_link",
     ),
     Mutant(

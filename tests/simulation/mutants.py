@@ -160,7 +160,7 @@ def _only_what_is_new(before: Index, after: Index) -> Any:
     return index_file._adopted(list(after.rows()))
 
 
-def _nothing_is_owed(self: LocalProtocol, name: str) -> None:
+def _nothing_is_taken_over(self: LocalProtocol, name: str) -> None:
     return None
 
 
@@ -299,7 +299,7 @@ OFF: dict[str, Off] = {
         [(index_file, "_merged", _only_what_is_new)], ("foreign rename commit",), 500
     ),
     "gc takes in what a dead process had in its hands": Off(
-        [(LocalProtocol, "take_over", _nothing_is_owed)], ("foreign rename crash",), 1000
+        [(LocalProtocol, "take_over", _nothing_is_taken_over)], ("foreign rename crash",), 1000
     ),
     "the pool's copy is linked that was compared": Off([(Pool, "link", _linked_by_name)], ("pool swap",), 300),
     "a pool entry may go before it is linked": Off([(Pool, "link", _linked_while_it_is_there)], ("pool sweep",), 300),

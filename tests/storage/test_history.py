@@ -216,7 +216,7 @@ def test_a_torn_line_costs_no_other(driver: Driver) -> None:
 
 
 def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zotctl.storage.local.history.LARGEST", 500)
+    monkeypatch.setattr("zotctl.storage.local.history.LARGEST_HISTORY_BYTES", 500)
     history = history_over(driver)
     fill(history)
     history.note("app", "push", A, {"v1": None})

@@ -12,7 +12,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
 from zotctl.storage.local import reserve
 from zotctl.storage.local.protocol import LocalProtocol, local_of
-from zotctl.storage.local.reserve import INODES, SHARE, SMALLEST, Reserve
+from zotctl.storage.local.reserve import LARGEST_SHARE, LEAST_RESERVE_BYTES, SPARE_INODES, Reserve
 
 MIB = 1 << 20
 
@@ -35,14 +35,17 @@ def spares_on(driver: Driver) -> int:
         return 0
 
 
-@pytest.mark.parametrize(("capacity", "size"), [(None, SMALLEST), (SHARE * MIB, MIB)])
+@pytest.mark.parametrize(("capacity", "size"), [(None, LEAST_RESERVE_BYTES), (LARGEST_SHARE * MIB, MIB)])
 def test_on_a_small_file_system_it_is_small(capacity: int | None, size: int) -> None:
     driver = MemoryDriver(capacity=capacity)
     reserve_on(driver).keep()
     assert size_on(driver) == size
 
 
-@pytest.mark.parametrize(("inodes", "spares"), [(None, 0), (SHARE * INODES // 4, 0), (SHARE * INODES, INODES)])
+@pytest.mark.parametrize(
+    ("inodes", "spares"),
+    [(None, 0), (LARGEST_SHARE * SPARE_INODES // 4, 0), (LARGEST_SHARE * SPARE_INODES, SPARE_INODES)],
+)
 def test_inodes_are_kept_where_they_are_counted_and_from_plenty(inodes: int | None, spares: int) -> None:
     driver = MemoryDriver(inodes=inodes)
     reserve_on(driver).keep()
@@ -50,29 +53,29 @@ def test_inodes_are_kept_where_they_are_counted_and_from_plenty(inodes: int | No
 
 
 def test_it_is_given_back_whole_and_made_anew() -> None:
-    driver = MemoryDriver(inodes=SHARE * INODES)
+    driver = MemoryDriver(inodes=LARGEST_SHARE * SPARE_INODES)
     kept = reserve_on(driver)
     kept.keep()
     assert kept.release() is True
     assert (size_on(driver), spares_on(driver)) == (None, 0)
     assert kept.release() is False
     kept.keep()
-    assert (size_on(driver), spares_on(driver)) == (SMALLEST, INODES)
+    assert (size_on(driver), spares_on(driver)) == (LEAST_RESERVE_BYTES, SPARE_INODES)
 
 
 def test_it_grows_with_the_largest_index() -> None:
     driver = MemoryDriver()
     kept = reserve_on(driver)
     kept.keep()
-    kept.grow(SMALLEST // 2)
-    assert size_on(driver) == SMALLEST
-    kept.grow(SMALLEST)
+    kept.grow(LEAST_RESERVE_BYTES // 2)
+    assert size_on(driver) == LEAST_RESERVE_BYTES
+    kept.grow(LEAST_RESERVE_BYTES)
     kept.keep()
-    assert size_on(driver) == 4 * SMALLEST
+    assert size_on(driver) == 4 * LEAST_RESERVE_BYTES
 
 
 def test_a_commit_says_how_large_an_index_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reserve, "SMALLEST", 10)
+    monkeypatch.setattr(reserve, "LEAST_RESERVE_BYTES", 10)
     root = root_over(MemoryDriver())
     root.maintain()
     push_image(Store([root], root.protocol.clock), "a", "v1")
@@ -87,7 +90,7 @@ def test_where_it_can_not_be_made_nothing_fails_and_it_is_tried_again(error: NoS
     kept.keep()
     assert size_on(driver) is None
     kept.keep()
-    assert size_on(driver) == SMALLEST
+    assert size_on(driver) == LEAST_RESERVE_BYTES
 
 
 @pytest.mark.parametrize(

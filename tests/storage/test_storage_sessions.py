@@ -23,7 +23,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import read
 from zotctl.storage.local.protocol import local_of
-from zotctl.storage.local.uploads import SPACE_CHECK
+from zotctl.storage.local.uploads import SPACE_CHECKED_EVERY_BYTES
 from zotctl.storage.locks import TOO_LONG, Claims, Locks, lock_byte
 
 BODY = b"the bytes of a blob"
@@ -147,7 +147,7 @@ def test_the_room_that_is_to_stay_free_is_looked_at_while_a_large_blob_comes(
     repository = store.repository_for_push("a")
     with repository.resume_upload(repository.start_upload()) as upload:
         for _ in range(3):
-            upload.write([bytes(SPACE_CHECK)])
+            upload.write([bytes(SPACE_CHECKED_EVERY_BYTES)])
         assert len(checks) == 1 + 3
         upload.cancel()
 

@@ -204,7 +204,7 @@ def test_the_index_that_ours_was_made_of_is_no_debt(root: Path) -> None:
     die(root)
     assert len(left(root)) == 1
     store = store_of(root)
-    assert local_of(store.roots[0]).indexes.owed("a") == []
+    assert local_of(store.roots[0]).indexes.unmerged("a") == []
     store.repository("a").delete_manifest("v1")
     os.utime(root / "a", (1, 1))
     assert collect(store_of(root)).exit_code == 0
@@ -216,7 +216,7 @@ def test_i10_an_index_that_a_process_died_writing_is_no_debt_and_goes(root: Path
     began = root / keys.Swap("0123456789abcdef", 1, 2).key("a")
     began.write_bytes(written)
     os.utime(began, (3, 3))
-    assert local_of(store_of(root).roots[0]).indexes.owed("a") == []
+    assert local_of(store_of(root).roots[0]).indexes.unmerged("a") == []
     assert collect(store_of(root)).exit_code == 0
     assert (left(root), tags(root)) == ([], ["gone", "v1"])
 

@@ -261,7 +261,7 @@ def test_an_index_that_never_got_its_name_is_no_debt(root: Path) -> None:
     with pytest.raises(Crash):
         push_image(store_over(DieBefore(LocalDriver(str(root)))), "a", "ours", seed="ours")
     assert len(left(root)) == 1
-    assert local_of(store_of(root).roots[0]).indexes.owed("a") == []
+    assert local_of(store_of(root).roots[0]).indexes.unmerged("a") == []
 
 
 def test_i4_what_can_not_be_taken_over_now_is_the_next_time(root: Path) -> None:

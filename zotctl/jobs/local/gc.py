@@ -101,7 +101,7 @@ def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
     """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
     for entry in _names(root, name):
         key = f"{name}/{entry}"
-        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_owed(key):
+        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_unmerged(key):
             info = local_of(root).context.stat(key)
             if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):
                 with local_of(root).context.locks.hold(name):
@@ -284,7 +284,7 @@ class Collection:
             with self._local.context.locks.hold(self._name), suppress(NotFound):
                 marks = self._marker.now()
                 # Else what is not known would be forgotten, or what was removed since another tool wrote its rows.
-                if not (marks.faults or self._local.indexes.owed(self._name)):
+                if not (marks.faults or self._local.indexes.unmerged(self._name)):
                     self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
 
 

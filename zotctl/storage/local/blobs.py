@@ -51,6 +51,7 @@ class Pool:
 
     @property
     def used(self) -> bool:
+        """Is there a pool here? Not without hard links, or with dedupe = false."""
         return self._context.dedupe and self._context.driver.capabilities.links
 
     @contextmanager
@@ -138,6 +139,7 @@ class LocalBlobs(Blobs):
         return self._sound(digest, info)
 
     def open(self, name: str, digest: Digest) -> Reader:
+        """Its bytes, taken back from the trash if need be. NotFound, Damaged."""
         key = keys.blob(name, digest)
         try:
             reader = self._context.driver.open(key)

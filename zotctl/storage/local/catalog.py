@@ -32,6 +32,8 @@ class _Listing:
 
 
 class LocalCatalog:
+    """The repositories below one directory, and what was listed of it. Safe between threads."""
+
     def __init__(self, driver: Driver, clock: Clock) -> None:
         self._driver, self._clock = driver, clock
         self._cache: Lru[str, _Listing] = Lru(CACHED_DIRECTORIES)
@@ -44,6 +46,8 @@ class LocalCatalog:
         return self._walk("", tuple(last.split("/")) if last else (), wanted)
 
     def everything(self, passed: Passed = ignore) -> Iterator[str]:
+        """All repositories. `passed` is told of a directory that can't be looked into; of the root, the error is
+        raised."""
         return self._everything("", passed)
 
     def _everything(self, directory: str, passed: Passed) -> Iterator[str]:

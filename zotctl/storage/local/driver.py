@@ -40,18 +40,18 @@ from zotctl.storage.local.syscalls import (
     write_all,
 )
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: a FIFO among the blobs must not stop the registry. No effect on a file."""
-_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_END = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_TO_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_TO_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"})
 """Where syncfs(2) puts names and bytes on the device. FUSE tells its server nothing of it, a container's overlay may
 be "volatile"; behind a network each file is asked for."""
-_TICK = 0.05
-"""Seconds; a file's time stamps come from a clock that moves in steps of some milliseconds."""
-_MODE, _DIRECTORY_MODE = 0o666, 0o777
+_CLOCK_TICK_S = 0.05
+"""A file's time stamps come from a clock that moves in steps of some milliseconds."""
+_FILE_MODE, _DIRECTORY_MODE = 0o666, 0o777
 
 _KINDS: dict[int, type[StorageError]] = {
     errno.ENOENT: NotFound,
@@ -136,6 +136,7 @@ def translated(path: str, step: str = "open") -> Iterator[None]:
 
 
 def info_of(found: os.stat_result) -> Info:
+    """The same as the system tells it."""
     return Info(
         found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
         found.st_uid, found.st_gid, found.st_dev,
@@ -167,6 +168,7 @@ class LocalReader:
             raise translate(error, self._path, "stat") from error
 
     def fileno(self) -> int:
+        """The descriptor, from which the kernel may send the file."""
         return self._fd
 
     def read_at(self, offset: int, count: int) -> bytes:
@@ -185,23 +187,27 @@ class LocalReader:
             raise translate(error, self._path, "read") from error
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        """preadv(2): fill a buffer, and tell how many bytes came."""
         try:
             return os.preadv(self._fd, [buffer], offset)
         except OSError as error:
             raise translate(error, self._path, "read") from error
 
     def once(self) -> None:
+        """posix_fadvise(2): it will be read in order and once."""
         for advice in (os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_NOREUSE):
             with suppress(OSError):
                 os.posix_fadvise(self._fd, 0, 0, advice)
 
     def labels(self) -> dict[str, bytes]:
+        """The extended attributes."""
         try:
             return labels_of(self._fd)
         except OSError as error:
             raise translate(error, self._path, "labels") from error
 
     def close(self) -> None:
+        """Let go of the descriptor; a second time does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with suppress(OSError):
@@ -230,6 +236,7 @@ class LocalWriter:
             raise translate(error, self._path, "write") from error
 
     def copy(self, source: Reader) -> bool:
+        """Append a whole file and take over its labels. True: the two share their blocks."""
         fd = source.fileno()
         try:
             if fd is None:
@@ -241,24 +248,29 @@ class LocalWriter:
             raise translate(error, self._path, "write") from error
 
     def truncate(self, size: int) -> None:
+        """ftruncate(2): cut the file to so many bytes."""
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
             raise translate(error, self._path, "truncate") from error
 
     def info(self) -> Info:
+        """fstat(2)."""
         try:
             return info_of(os.fstat(self._fd))
         except OSError as error:
             raise translate(error, self._path, "stat") from error
 
     def sync(self) -> None:
+        """fdatasync(2)."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             raise translate(error, self._path, "sync") from error
 
     def dress(self, like: Info | None, mtime_ns: int) -> None:
+        """fchown(2), fchmod(2) and utimensat(2): the group and mode of `like` (as root, its owner too), and a time
+        stamp in nanoseconds. What this user may not change, or the file system does not have, stays."""
         try:
             if like is not None:
                 _tolerant(os.fchown, self._fd, like.uid if os.geteuid() == 0 else -1, like.gid)
@@ -268,6 +280,7 @@ class LocalWriter:
             raise translate(error, self._path, "dress") from error
 
     def try_lock(self) -> bool:
+        """Lock the whole file against other writers that ask, until it is closed. False: another one has it."""
         try:
             self._locked = self._locked or try_lock(self._fd, 0, 0)
         except OSError as error:
@@ -322,6 +335,7 @@ class LocalLock:
         return (named.ino, named.dev) == (mine.st_ino, mine.st_dev)
 
     def release(self) -> None:
+        """Unlock the byte; a second time does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             unlock(fd, self._byte, 1)
@@ -345,6 +359,7 @@ class LocalCheckpoint:
         """When the last flush began, and how far the clock was then from one that is never set."""
 
     def sync(self) -> None:
+        """syncfs(2)."""
         before = time.time(), _set_by()
         try:
             sync_filesystem(self._fd)
@@ -355,11 +370,12 @@ class LocalCheckpoint:
     def covers(self, info: Info) -> bool:
         """By the time of change, which the kernel moves with each write, and no program can set. Not when the clock
         was."""
-        if self._before is None or abs(_set_by() - self._before[1]) > _TICK:
+        if self._before is None or abs(_set_by() - self._before[1]) > _CLOCK_TICK_S:
             return False
-        return info.ctime_ns / 1e9 < self._before[0] - _TICK
+        return info.ctime_ns / 1e9 < self._before[0] - _CLOCK_TICK_S
 
     def close(self) -> None:
+        """Let go of the descriptor; a second time does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with suppress(OSError):
@@ -385,6 +401,7 @@ class LocalDriver:
         self._owner = owner if owner not in (None, (0, 0)) and os.geteuid() == 0 else None
 
     def stat(self, key: str) -> Info:
+        """lstat(2)."""
         path = self._path(key)
         try:
             return info_of(os.lstat(path))
@@ -392,27 +409,35 @@ class LocalDriver:
             raise translate(error, path, "stat") from error
 
     def open(self, key: str) -> LocalReader:
+        """open(2) and fstat(2); a FIFO, a socket or a directory is NotFound."""
         path = self._path(key)
         try:
-            fd = os.open(path, _READ)
+            fd = os.open(path, _OPEN_TO_READ)
         except OSError as error:
             raise translate(error, path, "open") from error
         return LocalReader(fd, path, _regular(fd, path).st_size)
 
     def create(self, key: str) -> LocalWriter:
+        """open(2) with O_EXCL, at its end. As root, the file is given to the owner of the root."""
         path = self._path(key)
         try:
-            return LocalWriter(self._create(path, _NEW), path)
+            return LocalWriter(self._create(path, _OPEN_NEW), path)
         except OSError as error:
             raise translate(error, path, "create") from error
 
     def append(self, key: str, *, create: bool = True) -> LocalWriter:
+        """open(2) with O_APPEND; made by O_EXCL where it is missing."""
         path = self._path(key)
-        fd = self._open_or_create(path, _END, "append") if create else self._open(path, _END, "append")
+        fd = (
+            self._open_or_create(path, _OPEN_TO_APPEND, "append")
+            if create
+            else self._open(path, _OPEN_TO_APPEND, "append")
+        )
         _regular(fd, path)
         return LocalWriter(fd, path)
 
     def link(self, source: str, target: str) -> None:
+        """link(2)."""
         path = self._path(target)
         try:
             os.link(self._path(source), path)
@@ -420,6 +445,7 @@ class LocalDriver:
             raise translate(error, path, "link") from error
 
     def rename(self, source: str, target: str) -> None:
+        """rename(2)."""
         path = self._path(target)
         try:
             os.rename(self._path(source), path)
@@ -427,6 +453,7 @@ class LocalDriver:
             raise translate(error, path, "rename") from error
 
     def exchange(self, one: str, other: str) -> None:
+        """renameat2(2) with RENAME_EXCHANGE."""
         path = self._path(other)
         try:
             swap(self._path(one), path)
@@ -434,6 +461,7 @@ class LocalDriver:
             raise translate(error, path, "exchange") from error
 
     def unlink(self, key: str) -> None:
+        """unlink(2)."""
         path = self._path(key)
         try:
             os.unlink(path)
@@ -441,6 +469,7 @@ class LocalDriver:
             raise translate(error, path, "unlink") from error
 
     def mkdir(self, key: str) -> None:
+        """mkdir(2). As root, the directory is given to the owner of the root."""
         path = self._path(key)
         try:
             os.mkdir(path, _DIRECTORY_MODE)
@@ -450,6 +479,7 @@ class LocalDriver:
             raise translate(error, path, "mkdir") from error
 
     def rmdir(self, key: str) -> None:
+        """rmdir(2)."""
         path = self._path(key)
         try:
             os.rmdir(path)
@@ -485,9 +515,10 @@ class LocalDriver:
             raise translate(error, path, "scan") from error
 
     def sync_file(self, key: str) -> Info:
+        """fdatasync(2) of a file that need not be ours to write; which file that was."""
         path = self._path(key)
         # fsync(2) needs no right to write, and other tools leave blobs with mode 0444.
-        fd = self._open(path, _READ, "open")
+        fd = self._open(path, _OPEN_TO_READ, "open")
         found = _regular(fd, path)
         try:
             os.fdatasync(fd)
@@ -498,6 +529,7 @@ class LocalDriver:
         return info_of(found)
 
     def touch(self, key: str, mtime_ns: int) -> None:
+        """utimensat(2): the time of modification in nanoseconds; the kernel notes when it was set."""
         path = self._path(key)
         try:
             os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
@@ -505,9 +537,10 @@ class LocalDriver:
             raise translate(error, path, "touch") from error
 
     def sync_dir(self, key: str) -> None:
+        """fsync(2) of a directory."""
         path = self._path(key)
         try:
-            fd = os.open(path, _DIRECTORY)
+            fd = os.open(path, _OPEN_DIRECTORY)
             try:
                 os.fsync(fd)
             finally:
@@ -518,14 +551,16 @@ class LocalDriver:
                 raise translate(error, path, "sync_dir") from error
 
     def checkpoint(self) -> LocalCheckpoint | None:
+        """For syncfs(2). None on a file system that does not put all on the device by it."""
         if self.filesystem not in _FLUSHED_AS_A_WHOLE:
             return None
         path = self._path("")
-        return LocalCheckpoint(self._open(path, _DIRECTORY, "open"), path)
+        return LocalCheckpoint(self._open(path, _OPEN_DIRECTORY, "open"), path)
 
     def lock(self, key: str, byte: int) -> LocalLock | None:
+        """An open-file-description lock on one byte; None: another descriptor has it."""
         path = self._path(key)
-        fd = self._open_or_create(path, _LOCK, "lock")
+        fd = self._open_or_create(path, _OPEN_TO_LOCK, "lock")
         taken = False
         try:
             taken = try_lock(fd, byte, 1)
@@ -537,10 +572,11 @@ class LocalDriver:
         return LocalLock(self, key, byte, fd) if taken else None
 
     def allocate(self, key: str, size: int) -> None:
+        """posix_fallocate(3); on an error nothing is left."""
         path = self._path(key)
         try:
             # Readable too: where the file system can't allocate, glibc reads and writes each block.
-            fd = self._create(path, _LOCK | os.O_CREAT | os.O_EXCL)
+            fd = self._create(path, _OPEN_TO_LOCK | os.O_CREAT | os.O_EXCL)
         except OSError as error:
             raise translate(error, path, "allocate") from error
         try:
@@ -555,6 +591,7 @@ class LocalDriver:
             raise translate(error, path, "allocate") from error
 
     def space(self) -> Space:
+        """statvfs(2)."""
         try:
             found = os.statvfs(self._base)
         except OSError as error:
@@ -569,7 +606,7 @@ class LocalDriver:
         return self._base + key
 
     def _create(self, path: str, flags: int) -> int:
-        fd = os.open(path, flags, _MODE)
+        fd = os.open(path, flags, _FILE_MODE)
         if self._owner:
             try:
                 _tolerant(os.fchown, fd, *self._owner)

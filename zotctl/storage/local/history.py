@@ -13,13 +13,15 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.local.context import LocalContext
 
-LARGEST = 256 << 20
-"""Bytes of one file that are read; more only where no collector ever runs."""
-BLOCK = 1 << 20
-ATTEMPTS = 5
+LARGEST_HISTORY_BYTES = 256 << 20
+"""Of one file that are read; there are more only where no collector ever runs."""
+READ_BLOCK_BYTES = 1 << 20
+APPEND_ATTEMPTS = 5
 
 
 class LocalHistory:
+    """One file a repository, to which all processes append. Safe between threads and processes."""
+
     def __init__(self, context: LocalContext) -> None:
         self._context, self._pulls = context, Pulls(context.clock)
 
@@ -36,13 +38,16 @@ class LocalHistory:
             self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, really)]))
 
     def note_pull(self, name: str, digest: str) -> None:
+        """Once a day for each manifest."""
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
     def past(self, name: str) -> Timeline:
+        """All that the file tells, of a file that is too long the end."""
         return past_in(self._context.driver, name, self._context.clock.now())
 
     def told(self, name: str) -> Timeline:
+        """The same: a look at a file costs nothing more."""
         return self.past(name)
 
     def removed_since(self, name: str, at: float) -> set[str]:
@@ -57,7 +62,7 @@ class LocalHistory:
     def _append(self, name: str, lines: bytes) -> None:
         """Once more, if a collector has put a shorter file in the place of the one that was open."""
         key = keys.history(name)
-        for _ in range(ATTEMPTS):
+        for _ in range(APPEND_ATTEMPTS):
             with self._open(key) as writer:
                 info = writer.info()
                 if self._is_shared(info):
@@ -95,15 +100,16 @@ class LocalHistory:
         key = keys.history(name)
         with self._context.driver.open(key) as old:
             size = old.info().size
-            events = events_of(_read(old, max(0, size - LARGEST), size))
+            events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))
             kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags))
             if 2 * len(kept) > size:
                 return
             self._context.replace(key, [kept])
-            if late := _read(old, size, LARGEST):
+            if late := _read(old, size, LARGEST_HISTORY_BYTES):
                 self._append(name, b"\n" + late)
 
     def size(self, name: str) -> int:
+        """Bytes of the history of a repository."""
         info = self._context.stat(keys.history(name))
         return info.size if info else 0
 
@@ -123,13 +129,13 @@ def _events_in(driver: Driver, name: str) -> list[Event]:
     """Of a file that is too long, the end. NotFound."""
     with driver.open(keys.history(name)) as reader:
         size = reader.info().size
-        return events_of(_read(reader, max(0, size - LARGEST), size))
+        return events_of(_read(reader, max(0, size - LARGEST_HISTORY_BYTES), size))
 
 
 def _read(reader: Reader, start: int, end: int) -> bytes:
     """From one place to another, or to the end as it is now."""
     parts: list[bytes] = []
-    while start < end and (data := reader.read_at(start, min(BLOCK, end - start))):
+    while start < end and (data := reader.read_at(start, min(READ_BLOCK_BYTES, end - start))):
         parts.append(data)
         start += len(data)
     return b"".join(parts)

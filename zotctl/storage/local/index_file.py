@@ -302,7 +302,7 @@ class IndexFiles:
 
     def _take_in(self, held: Held, transaction: Begin) -> None:
         """Do again what another program did to the index that ours was made of. Never raises: what can't be done is
-        left for gc to do (`owed`)."""
+        left for gc to do (`unmerged`)."""
         while came_out := self._came_out.get(held.name):
             key, before = came_out.pop(0)
             try:
@@ -328,11 +328,11 @@ class IndexFiles:
                     raise
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
-    def owed(self, name: str) -> list[str]:
+    def unmerged(self, name: str) -> list[str]:
         """What a process that died has left: files of other programs whose rows were never taken over."""
-        return [key for entry in self._context.driver.scan(name) if self.is_owed(key := f"{name}/{entry.name}")]
+        return [key for entry in self._context.driver.scan(name) if self.is_unmerged(key := f"{name}/{entry.name}")]
 
-    def is_owed(self, key: str) -> bool:
+    def is_unmerged(self, key: str) -> bool:
         """Not what is no index: a process died while it wrote its own, or the other program did. It has no rows to take
         over, and goes when it is old enough."""
         if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._context.stat(key)) is None:
@@ -348,7 +348,7 @@ class IndexFiles:
         """Take over the rows of such files, but for what was removed here since. Of one that a process died writing,
         whose time stamp is neither, nothing can be parsed, or all is known."""
         with self._context.locks.hold(name) as held:
-            for key in self.owed(name):
+            for key in self.unmerged(name):
                 with self._context.driver.open(key) as reader:
                     gone = removed_since(name, reader.info().ctime_ns / 1e9)
                     try:

@@ -45,9 +45,11 @@ class LocalMaintenance:
 
     @property
     def durable(self) -> bool:
+        """With `commit`, every push is flushed before it is answered."""
         return self._context.commit
 
     def stat(self, key: str) -> Info | None:
+        """lstat(2); None: there is none."""
         return self._context.stat(key)
 
     def look(self, name: str, digest: Digest) -> Info:
@@ -55,6 +57,7 @@ class LocalMaintenance:
         return self._protocol.blobs.find(name, digest, fresh=True)
 
     def is_trashed(self, name: str, digest: Digest) -> bool:
+        """Is it in a run that reads look into?"""
         runs = self._protocol.trash.runs(fresh=True)
         return any(self._context.stat(keys.trashed(run, name, digest)) for run in runs)
 
@@ -66,6 +69,7 @@ class LocalMaintenance:
         return same_file(self._context.stat(keys.pool(digest)), info)
 
     def copies(self, digest: Digest) -> Iterator[str]:
+        """The pool's key, then that of each repository."""
         yield keys.pool(digest)
         for name in self._protocol.catalog.walk():
             yield keys.blob(name, digest)
@@ -73,9 +77,11 @@ class LocalMaintenance:
     # -- damage ---------------------------------------------------------------------------------
 
     def damaged(self) -> set[Digest]:
+        """Every digest below `damaged/`."""
         return set(self._damaged.digests())
 
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
+        """Has `damaged/` a link of this inode?"""
         return self._damaged.has(digest, info)
 
     def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
@@ -89,12 +95,17 @@ class LocalMaintenance:
             self._context.discard(keys.pool(digest))
 
     def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
+        """Remove the links of this inode from `damaged/`."""
         return self._damaged.clear(digest, good)
 
     def sweep(self, before: float) -> int:
+        """Remove links from `damaged/` that are the last of their inode since `before` (seconds since 1970). Bytes
+        freed."""
         return sum(self._damaged.sweep(digest, int(before * 1e9)) for digest in self._damaged.digests())
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
+        """By links, from a copy in `tmp` that is written and hashed once. Raises NoSpace, DigestInvalid: nothing has
+        changed then."""
         protocol, staged, blob = self._protocol, keys.tmp(self._context.clock.token()), keys.blob(name, digest)
         try:
             self._stage(staged, digest, chunks)
@@ -123,15 +134,18 @@ class LocalMaintenance:
             raise DigestInvalid(f"these bytes are not {digest}", digest)
 
     def lasting_damage(self) -> int:
+        """Digests of which a damaged inode has a name outside `damaged/`."""
         return self._damaged.lasting()
 
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> LocalGathering:
+        """One flush for many blobs."""
         publish = partial(self._protocol.blobs.publish, manifest=True)
         return LocalGathering(self._context.durable, self._context.driver, self._context.clock, publish)
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
+        """Flush blobs of a repository, and the names in it. Raises NotFound if one was deleted meanwhile."""
         self._protocol.blobs.flush(name, digests)
         self._context.durable.names(name)
 
@@ -158,9 +172,11 @@ class LocalMaintenance:
             raise
 
     def open_uploads(self) -> int:
+        """The number of files in `uploads/`."""
         return self._protocol.uploads.count()
 
     def discard(self, place: str) -> None:
+        """Remove a directory in `tmp` that was filled by `take`, and what the pool has of it alone."""
         if self._context.stat(place) is None:
             return
         for algorithm in self._names(keys.blobs(place)):
@@ -185,6 +201,7 @@ class LocalMaintenance:
             self._context.driver.rmdir(directory)
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
+        """Replace a file of our own as a whole, flushed."""
         self._context.replace(key, parts)
 
     # -- leases ---------------------------------------------------------------------------------

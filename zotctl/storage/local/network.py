@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 MOUNTS = "/proc/self/mountinfo"
 _NETWORK = re.compile(r"(nfs|fuse|cifs|smb|9p|ceph|virtiofs|lustre|gpfs|beegfs|orangefs|afs)")
-_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A symbolic link, a file of another user, a socket, a device: there, but only `lstat` can tell about it."""
 
@@ -40,21 +40,27 @@ class NetworkDriver(LocalDriver):
     """
 
     def stat(self, key: str) -> Info:
+        """By open(2) and fstat(2), which ask the server."""
         return self._afresh(key, self._look)
 
     def open(self, key: str) -> LocalReader:
+        """Asked twice before it is NotFound."""
         return self._afresh(key, super().open)
 
     def create(self, key: str) -> LocalWriter:
+        """Tried twice where the directory seems to be away."""
         return self._afresh(key, super().create)
 
     def append(self, key: str, *, create: bool = True) -> LocalWriter:
+        """Asked twice before it is NotFound."""
         return self._afresh(key, partial(super().append, create=create))
 
     def scan(self, key: str) -> list[Entry]:
+        """Asked twice before it is NotFound."""
         return self._afresh(key, super().scan)
 
     def link(self, source: str, target: str) -> None:
+        """Done, if both names lead to one file in the end."""
         step = super().link
         self._settle(
             lambda: step(source, target),
@@ -62,6 +68,7 @@ class NetworkDriver(LocalDriver):
         )
 
     def rename(self, source: str, target: str) -> None:
+        """Done, if the target has the content of the source in the end."""
         step, moved = super().rename, FileIdentity.of(self.stat(source)).content
 
         def done() -> bool:
@@ -81,14 +88,17 @@ class NetworkDriver(LocalDriver):
                 raise
 
     def unlink(self, key: str) -> None:
+        """Done, if the name leads to another file, or nowhere, in the end."""
         step, removed = super().unlink, self.stat(key)
         self._settle(lambda: step(key), lambda: not same_file(removed, self._stat_or_none(key)))
 
     def rmdir(self, key: str) -> None:
+        """Done, if the name leads to another directory, or nowhere, in the end."""
         step, removed = super().rmdir, self.stat(key)
         self._settle(lambda: step(key), lambda: not same_file(removed, self._stat_or_none(key)))
 
     def mkdir(self, key: str) -> None:
+        """Done, if it was not there before and is in the end."""
         step = super().mkdir
         if self._stat_or_none(key) is not None:
             return step(key)
@@ -103,7 +113,7 @@ class NetworkDriver(LocalDriver):
         """`open` makes an NFS client ask the server (close-to-open); `stat` may come from its cache."""
         path = self._path(key)
         try:
-            fd = os.open(path, _LOOK)
+            fd = os.open(path, _OPEN_TO_LOOK)
         except OSError as error:
             if error.errno in _CANT_OPEN:
                 return super().stat(key)
@@ -129,12 +139,12 @@ class NetworkDriver(LocalDriver):
         path = self._path(directory)
         with suppress(OSError):
             try:
-                fd = os.open(path, _DIRECTORY)
+                fd = os.open(path, _OPEN_DIRECTORY)
             except FileNotFoundError:
                 if not directory:
                     return
                 self._refresh(parent(directory))
-                fd = os.open(path, _DIRECTORY)
+                fd = os.open(path, _OPEN_DIRECTORY)
             os.close(fd)
 
     def _stat_or_none(self, key: str) -> Info | None:

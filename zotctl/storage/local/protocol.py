@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WITNESSES = 100
+WITNESSING_REPOSITORIES = 100
 """Repositories, those read last, of which one shows that a directory in the place of a root has the same tree."""
 
 log = logging.getLogger("zotctl.storage")
@@ -45,12 +45,15 @@ class LocalTransaction:
 
     @property
     def name(self) -> str:
+        """The repository."""
         return self._held.name
 
     def require(self, digest: Digest) -> Info:
+        """Its blob, with the trash listed afresh."""
         return self._protocol.blobs.find(self._held.name, digest, fresh=True)
 
     def publish_manifest(self, digest: Digest, staged: str) -> None:
+        """Link the staged file to its name, flushed."""
         if self._protocol.context.stat(staged) is None:
             self.require(digest)  # renamed into its place in an earlier round of this commit
             return
@@ -92,6 +95,7 @@ class LocalProtocol(StoreProtocol):
         self.maintenance = LocalMaintenance(self)
 
     def state(self) -> StorageError | None:
+        """None: `marker` is there. Unavailable, or why it can't be read, else."""
         try:
             info = self.driver.stat(self.marker)
         except StorageError as error:
@@ -107,7 +111,7 @@ class LocalProtocol(StoreProtocol):
         """A share that is mounted anew has another device, a tree that was replaced another inode; an empty mount
         point, or what was left below it, has nothing that was read here. Before anything was, all but emptiness
         will do: so it is at the start, too."""
-        names = self.indexes.served(WITNESSES)
+        names = self.indexes.served(WITNESSING_REPOSITORIES)
         try:
             return any(map(self._is_layout, names)) if names else bool(self.driver.scan(""))
         except StorageError:
@@ -117,16 +121,20 @@ class LocalProtocol(StoreProtocol):
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
+        """Not what is a link, another mount or another store: see `LocalContext.owns`."""
         return self.context.owns(name)
 
     def on_conflict(self, told: Callable[[], None]) -> None:
+        """`told` is called when a foreign tool came between a read and a swap."""
         self.context.conflict = told
 
     def maintain(self) -> None:
+        """Merge late writes of foreign tools, and make the reserve again."""
         self.merge_late_writes()
         self.reserve.keep()
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
+        """Under one lock, by one swap; then heal other repositories and merge late writes, without the lock."""
         outcomes = self.indexes.commit(name, changes, self._transaction)
         self.blobs.healing.heal_waiting()
         self.merge_late_writes(name)
@@ -149,10 +157,10 @@ class LocalProtocol(StoreProtocol):
     def take_over(self, name: str) -> None:
         """Before a collection: an index.json of another program that a process died with in its hands."""
         try:
-            owed = self.indexes.owed(name)
+            unmerged = self.indexes.unmerged(name)
         except NotFound:
             return
-        if owed and self.owns(name):
+        if unmerged and self.owns(name):
             self.indexes.take_over(name, self._transaction, self.history.removed_since)
 
     def _transaction(self, held: Held) -> Transaction:
@@ -173,9 +181,11 @@ class LocalProtocol(StoreProtocol):
         return staged
 
     def unstage(self, staged: str) -> None:
+        """Remove the staged name."""
         self.context.discard(staged)
 
     def delete(self, name: str, digest: Digest, check: Change) -> None:
+        """Under the lock: check, flush index.json, then move the blob to the trash. NotFound."""
         with self.context.locks.hold(name) as held:
             self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
@@ -193,6 +203,7 @@ class LocalProtocol(StoreProtocol):
                 raise
 
     def close(self) -> None:
+        """Merge what late writers wrote, and close the files that were watched."""
         self.merge_late_writes()
         self.indexes.close()
 

@@ -10,17 +10,19 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Entry
 from zotctl.storage.local.context import LocalContext
 
-SMALLEST = 4 << 20
-SHARE = 40
-"""On a small file system the reserve takes no more than one part in forty."""
-INODES = 16
+LEAST_RESERVE_BYTES = 4 << 20
+LARGEST_SHARE = 40
+"""On a small file system the reserve takes no more than one part in so many."""
+SPARE_INODES = 16
 """For the folders of a repository in the trash, its index.json, and what a job writes down."""
 
 
 class Reserve:
+    """The file `reserve` and the empty files in `spare/` of one root. Safe between processes."""
+
     def __init__(self, context: LocalContext, min_free: int | None = None) -> None:
         self._context, self._min_free = context, min_free
-        self._want, self._kept = SMALLEST, False
+        self._want, self._kept = LEAST_RESERVE_BYTES, False
 
     def keep(self) -> None:
         """Make the reserve if it is missing and there is room. Never raises: without it, deleting a row
@@ -30,7 +32,7 @@ class Reserve:
         try:
             if self._context.stat(keys.RESERVE) is None:
                 self._context.driver.allocate(
-                    keys.RESERVE, min(self._want, self._context.driver.space().total // SHARE)
+                    keys.RESERVE, min(self._want, self._context.driver.space().total // LARGEST_SHARE)
                 )
             self._keep_inodes()
             self._kept = True
@@ -39,10 +41,10 @@ class Reserve:
 
     def _keep_inodes(self) -> None:
         """Only where they are counted, and from plenty."""
-        if not self._context.driver.space().free_inodes >= SHARE * INODES // 2:
+        if not self._context.driver.space().free_inodes >= LARGEST_SHARE * SPARE_INODES // 2:
             return
         self._context.make_dirs(keys.SPARE)
-        for number in range(INODES):
+        for number in range(SPARE_INODES):
             with suppress(Exists):
                 self._context.driver.create(keys.spare(number)).close()
 
@@ -71,7 +73,9 @@ class Reserve:
     def check(self) -> None:
         """Refuse bytes of an upload when too little room is left. Raises NoSpace."""
         space = self._context.driver.space()
-        least = self._min_free if self._min_free is not None else min(2 * self._want, space.total // (SHARE // 2))
+        least = (
+            self._min_free if self._min_free is not None else min(2 * self._want, space.total // (LARGEST_SHARE // 2))
+        )
         if space.free < least:
             raise NoSpace(
                 f"the disk below {self._context.driver.label} is full: {space.free} bytes are free and {least} are "

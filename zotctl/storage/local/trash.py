@@ -28,6 +28,7 @@ class Folder(NamedTuple):
 
     @property
     def key(self) -> str:
+        """Its directory."""
         return f"{keys.trash_run(self.run)}/{keys.blobs_of(self.name, self.algorithm)}"
 
     @property
@@ -37,6 +38,8 @@ class Folder(NamedTuple):
 
 
 class Trash:
+    """The trash of one root. Safe between threads and processes; what needs the lock takes a `Held`."""
+
     def __init__(self, context: LocalContext) -> None:
         self._context = context
         self._runs: tuple[Generation | None, list[str]] = (None, [])
@@ -147,6 +150,7 @@ class Trash:
             return writer.info().mtime_ns
 
     def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
+        """What lies in a folder, and how it was when it was listed."""
         found = []
         for entry in self._scan(folder.key):
             info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)

@@ -29,9 +29,9 @@ from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.protocol import UploadSession
 
-HASH_BLOCK = 1 << 20
-SPACE_CHECK = 16 << 20
-KEPT_HASHES = 1024
+HASH_BLOCK_BYTES = 1 << 20
+SPACE_CHECKED_EVERY_BYTES = 16 << 20
+REMEMBERED_HASHES = 1024
 
 
 class LocalUploads:
@@ -39,7 +39,7 @@ class LocalUploads:
 
     def __init__(self, context: LocalContext, blobs: LocalBlobs, reserve: Reserve) -> None:
         self.context, self.blobs, self.reserve = context, blobs, reserve
-        self.hashes: Lru[str, tuple[int, Any]] = Lru(KEPT_HASHES)
+        self.hashes: Lru[str, tuple[int, Any]] = Lru(REMEMBERED_HASHES)
 
     def start(self, name: str, algorithm: str, owner: str = "") -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
@@ -106,10 +106,11 @@ class LocalUploads:
         return self.hash_file(name, upload.text, upload.algorithm) if offset else new_hash(upload.algorithm)
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
+        """A hash of all that has arrived, from the file."""
         hasher = new_hash(algorithm)
         with self.context.driver.open(keys.upload(name, upload_id)) as reader:
-            for at in range(0, reader.size, HASH_BLOCK):
-                hasher.update(reader.read_at(at, HASH_BLOCK))
+            for at in range(0, reader.size, HASH_BLOCK_BYTES):
+                hasher.update(reader.read_at(at, HASH_BLOCK_BYTES))
         return hasher
 
     def remove(self, name: str, upload_id: str) -> None:
@@ -126,7 +127,7 @@ class LocalUpload(UploadSession):
     ) -> None:
         self._uploads, self._name, self._writer, self._hasher = uploads, name, writer, hasher
         self.id, self.algorithm, self.offset = upload_id.text, upload_id.algorithm, offset
-        self._unchecked = SPACE_CHECK
+        self._unchecked = SPACE_CHECKED_EVERY_BYTES
         self._open = True
 
     def write(self, buffers: Sequence[Buffer]) -> None:
@@ -135,7 +136,7 @@ class LocalUpload(UploadSession):
         size = sum(len(buffer) for buffer in buffers)
         self._unchecked += size
         try:
-            if self._unchecked >= SPACE_CHECK:
+            if self._unchecked >= SPACE_CHECKED_EVERY_BYTES:
                 self._uploads.reserve.check()
                 self._unchecked = 0
             self._writer.write(buffers)
