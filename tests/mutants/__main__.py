@@ -40,20 +40,16 @@ def _meant(parser: argparse.ArgumentParser, word: str) -> list[str]:
 
 def print_table() -> None:
     """A line a safeguard. Schedules: within so many the simulation fails without it; a named test needs one."""
-    from tests.simulation.bucket.mutants import OFF as ON_BUCKETS
-    from tests.simulation.mutants import OFF as IN_DIRECTORIES
+    from tests.simulation.stores import STORES
 
     print("| invariant | safeguard | mutant | test | schedules |", "|---|---|---|---|---|", sep="\n")
     for mutant in MUTANTS.values():
         print(f"| {mutant.guards} | {mutant.safeguard} | `{mutant.name}` | {mutant.test.removeprefix('tests/')} | 1 |")
-    simulated = [
-        ("simulation/test_mutants.py", "test_a_safeguard_that_is_off_is_caught", IN_DIRECTORIES),
-        ("simulation/bucket/test_bucket_mutants.py", "test_a_safeguard_of_a_bucket_that_is_off_is_caught", ON_BUCKETS),
-    ]
-    for file, test, table in simulated:
-        for safeguard, off in table.items():
-            where = ", ".join(off.scenes)
-            print(f"| I4 to I7 | {safeguard} | off, in {where} | {file}::{test}[{safeguard}] | {off.limit} |")
+    test = "simulation/test_mutants.py::test_a_safeguard_that_is_off_is_caught"
+    for store, simulated in STORES.items():
+        for safeguard, off in simulated.off.items():
+            where = ", ".join(off.scenarios)
+            print(f"| I4 to I7 | {safeguard} | off, in {where} | {test}[{store}-{safeguard}] | {off.limit} |")
 
 
 def _told(fate: Fate) -> Fate:

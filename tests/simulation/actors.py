@@ -1,6 +1,6 @@
-"""Who is at work on a store, each by the real code: clients behind `serve`, jobs, and a foreign tool.
+"""What is at work on a store, each by the real code: clients behind `serve`, jobs, and foreign tools.
 
-An actor is a script: a function of a `Client`. What a client is told goes to the ghost, which holds the store to it.
+An actor is a script: a function of a `Client`. What a client is told goes to the model, which holds the store to it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from contextlib import contextmanager, suppress
 
 from tests import images
 from tests.simulation import content
-from tests.simulation.baton import SECOND, Process
 from tests.simulation.content import BODIES, MANIFESTS, Image
-from tests.simulation.ghost import DELAY, DELAY_NS, Ghost, Op, blob_key, parse
-from tests.simulation.worlds import open_store
+from tests.simulation.local.machine import DELAY, Process
+from tests.simulation.local.model import DELAY_NS, Model, Op
+from tests.simulation.local.world import open_store
+from tests.simulation.model import blob_key, parse
+from tests.simulation.scheduler import SECOND, Script
 from zotctl.errors import (
     BlobUnknown,
     BlobUploadUnknown,
@@ -45,8 +47,8 @@ AWAY = (Busy, LayoutInvalid, NameUnknown, NotYetReadable)
 """Answers that tell nothing: a lock that a frozen process holds, an index.json that a tool is in the middle of,
 a repository that is not there (any more)."""
 SWEPT = 60
-"""Seconds after which a collector takes temporary files away: who is frozen for so long may have to begin again, and so
-may who was pushing when the clock was set ahead."""
+"""Seconds after which a collector takes temporary files away: a client that is frozen for so long may have to begin
+again, and so may one that was pushing when the clock was set ahead."""
 JOB_ERRORS = ("Busy", "LayoutInvalid", "NotYetReadable", "HeldElsewhere")
 
 
@@ -57,7 +59,7 @@ class GivenUp(Exception):
 class Client:
     def __init__(self, process: Process) -> None:
         self.process, self.machine = process, process.machine
-        self.ghost: Ghost = process.machine.ghost
+        self.model: Model = process.machine.model
         self.store: Store = open_store(process)
         process.store = self.store
 
@@ -66,7 +68,7 @@ class Client:
         """What the process is about from here to the end of the block. Raises GivenUp for no answer."""
         machine = self.machine
         op = Op(kind, repo, digest, step=machine.steps, time=machine.now, **more)  # type: ignore[arg-type]
-        op.versions = {name: len(known.states) for name, known in self.ghost.repos.items()}
+        op.versions = {name: len(known.states) for name, known in self.model.repos.items()}
         self.process.op = op
         try:
             yield op
@@ -104,7 +106,7 @@ class Client:
                 self.answer("HEAD 404")
                 return False
             self.answer("HEAD 200")
-            self.ghost.reserve(self.process, repo, digest)
+            self.model.reserve(self.process, repo, digest)
         return True
 
     def upload(self, repo: str, digest: str) -> None:
@@ -114,7 +116,7 @@ class Client:
                 upload.write([body])
                 upload.finish(parse_digest(digest))
             self.answer("PUT blob 201")
-            self.ghost.reserve(self.process, repo, digest)
+            self.model.reserve(self.process, repo, digest)
 
     def mount(self, source: str, repo: str, digest: str) -> bool:
         with self.op("mount", repo, digest, source=source):
@@ -123,7 +125,7 @@ class Client:
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
-            self.ghost.reserve(self.process, repo, digest)
+            self.model.reserve(self.process, repo, digest)
         return True
 
     def delete_blob(self, repo: str, digest: str) -> None:
@@ -134,7 +136,7 @@ class Client:
                 self.answer(f"DELETE blob {type(error).__name__}")
                 return
             self.answer("DELETE blob 202")
-            self.ghost.blob_deleted(self.process)
+            self.model.blob_deleted(self.process)
 
     def get(self, repo: str, digest: str, since: int, step: int) -> None:
         """A blob of a manifest that was read at `since`: from then on it is there for the delay."""
@@ -146,8 +148,8 @@ class Client:
             except BlobUnknown:
                 self._check_missing(repo, digest, since, step)
                 return
-            if hashlib.sha256(body).hexdigest() != digest[7:] and (known_damaged or not self.ghost.rotten):
-                self.ghost.fail(self.process, "I2", f"GET of {digest} in {repo} gave other bytes")
+            if hashlib.sha256(body).hexdigest() != digest[7:] and (known_damaged or not self.model.rotten):
+                self.model.fail(self.process, "I2", f"GET of {digest} in {repo} gave other bytes")
 
     def _is_marked(self, repo: str, digest: str) -> bool:
         names = self.machine.driver.names
@@ -156,12 +158,12 @@ class Client:
 
     def _check_missing(self, repo: str, digest: str, since: int, step: int) -> None:
         self.answer("GET blob 404")
-        ghost, known = self.ghost, self.ghost.repo(repo)
+        model, known = self.model, self.model.repo(repo)
         late = self.machine.now - since >= DELAY_NS
-        inode = ghost.names.get(blob_key(repo, digest))
-        bad = bool(ghost.rotten) and inode is not None
-        if not (late or bad or digest in known.lost or ghost.deleted_since(repo, digest, step)):
-            ghost.fail(self.process, "I5", f"a pull of {repo} found its manifest and not {digest}")
+        inode = model.names.get(blob_key(repo, digest))
+        bad = bool(model.rotten) and inode is not None
+        if not (late or bad or digest in known.lost or model.deleted_since(repo, digest, step)):
+            model.fail(self.process, "I5", f"a pull of {repo} found its manifest and not {digest}")
 
     # -- manifests ------------------------------------------------------------------------------
 
@@ -173,11 +175,11 @@ class Client:
                 self.store.repository_for_push(repo).put_manifest(image.manifest, image.body, tags)
             except ManifestBlobUnknown as error:
                 self.answer(f"PUT manifest 404 {error.detail}")
-                self.ghost.refused(self.process, repo, [str(digest) for digest in error.detail])
+                self.model.refused(self.process, repo, [str(digest) for digest in error.detail])
                 return False
             self.answer("PUT manifest 201")
             wanted: dict[str, str | None] = {tag: str(image.digest) for tag in tags}
-            self.ghost.acknowledged(self.process, wanted, str(image.digest), there=True)
+            self.model.acknowledged(self.process, wanted, str(image.digest), there=True)
         return True
 
     def untag(self, repo: str, tag: str) -> None:
@@ -188,7 +190,7 @@ class Client:
                 self.answer("DELETE tag 404")
                 return
             self.answer("DELETE tag 202")
-            self.ghost.acknowledged(self.process, {tag: None}, "", there=False)
+            self.model.acknowledged(self.process, {tag: None}, "", there=False)
 
     def delete_manifest(self, repo: str, image: Image) -> None:
         with self.op("delete manifest", repo, str(image.digest)):
@@ -198,7 +200,7 @@ class Client:
                 self.answer(f"DELETE manifest {type(error).__name__}")
                 return
             self.answer("DELETE manifest 202")
-            self.ghost.acknowledged(self.process, {}, str(image.digest), there=False)
+            self.model.acknowledged(self.process, {}, str(image.digest), there=False)
 
     def pull(self, repo: str, tag: str) -> None:
         """A whole image by its tag: the manifest, then what it names."""
@@ -211,20 +213,20 @@ class Client:
                 self._check_untagged(op, repo, tag)
                 return
             self.answer(f"GET manifest 200 {found.digest}")
-            if not any(rows.tags.get(tag) == found.digest for rows in self.ghost.states_since(repo, op)):
-                self.ghost.fail(
+            if not any(rows.tags.get(tag) == found.digest for rows in self.model.states_since(repo, op)):
+                self.model.fail(
                     self.process, "I4", f"{repo}:{tag} was answered with {found.digest}, which it never was"
                 )
         for digest in sorted(content.reach(frozenset({str(found.digest)}))):
             self.get(repo, digest, since, step)
 
     def _check_untagged(self, op: Op, repo: str, tag: str) -> None:
-        states = self.ghost.states_since(repo, op)
+        states = self.model.states_since(repo, op)
         gone = any(tag not in rows.tags for rows in states)
         named = {rows.tags.get(tag, "") for rows in states}
-        deleted = any(self.ghost.deleted_since(repo, digest, op.step) for digest in named)
-        if not (gone or deleted or named & self.ghost.repo(repo).lost):
-            self.ghost.fail(self.process, "I4", f"{repo}:{tag} was there all the time, and a pull did not find it")
+        deleted = any(self.model.deleted_since(repo, digest, op.step) for digest in named)
+        if not (gone or deleted or named & self.model.repo(repo).lost):
+            self.model.fail(self.process, "I4", f"{repo}:{tag} was there all the time, and a pull did not find it")
 
     # -- jobs -----------------------------------------------------------------------------------
 
@@ -239,23 +241,8 @@ class Client:
                 refused = error["error"] == "ReadOnly" and bool(self.machine.links)
                 refused |= error["error"] == "ClockDoubtful" and self.machine.skewed
                 if error["error"] not in JOB_ERRORS and not refused and not (swept and keys.TMP in error["reason"]):
-                    self.ghost.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
-            self.ghost.settle(self.process)
-
-
-Script = Callable[[Client], None]
-
-
-def script(body: Script) -> Callable[[Process], None]:
-    def run(process: Process) -> None:
-        client = Client(process)
-        with suppress(GivenUp):
-            body(client)
-        process.op = None
-        with suppress(*AWAY):
-            client.store.close()
-
-    return run
+                    self.model.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
+            self.model.settle(self.process)
 
 
 def pusher(repo: str, image: Image, *tags: str, head: bool = True, slow: float = 0.0, tries: int = 3) -> Script:
@@ -406,12 +393,12 @@ def compacter(repo: str) -> Script:
 
 
 def pull_noter(repo: str, image: Image) -> Script:
-    """A server that writes down who pulled what."""
+    """A server that notes a pull."""
 
     def run(client: Client) -> None:
         client.sleep(0.001)
         with client.op("pull", repo):
-            client.ghost.repo(repo).pulled[str(image.digest)] = client.machine.now
+            client.model.repo(repo).pulled[str(image.digest)] = client.machine.now
             client.store.roots[0].protocol.history.note_pull(repo, image.digest)
 
     return run
@@ -507,7 +494,7 @@ def foreign_tool(repo: str, image: Image, tag: str, slow: float = 0.0) -> Script
                 # Once it has begun, a tool goes through with it; a reader may see the file empty meanwhile.
                 client.process.turn("write", keys.index(repo))
                 writer.inner.write([json.dumps(document | {"manifests": [*rows, row]}).encode()])
-                client.ghost.foreign_wrote(client.process, repo, inode, before)
+                client.model.foreign_wrote(client.process, repo, inode, before)
             client.answer(f"wrote {tag}")
 
     return run
@@ -559,7 +546,7 @@ def renaming_tool(repo: str, image: Image, tag: str) -> Script:
             with machine.driver.create(temp) as ours:
                 ours.write([json.dumps(document | {"manifests": [*rows, row]}).encode()])
             machine.driver.rename(temp, key)
-            client.ghost.foreign_wrote(process, repo, machine.driver.names[key], parse(body), renamed=True)
+            client.model.foreign_wrote(process, repo, machine.driver.names[key], parse(body), renamed=True)
             client.answer(f"renamed {tag} in")
 
     return run

@@ -1,15 +1,15 @@
-"""Who goes next: the strategies of every simulation, whatever its machine is made of."""
+"""Which process goes next: the strategies of every simulation, whatever its machine is made of."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
 class Strategy(Protocol):
     def pick(self, able: list[Any], machine: Any) -> Any:
-        """Who makes the next call; None: the strategy has moved the clock, ask again."""
+        """The process that makes the next call; None: the strategy has moved the clock, ask again."""
 
 
 class Pct:
@@ -42,7 +42,7 @@ class Pct:
         return known
 
 
-class Anybody:
+class Uniform:
     """Plain random, with some inertia or none."""
 
     def __init__(self, rng: random.Random, inertia: float) -> None:
@@ -58,26 +58,20 @@ class Anybody:
         return found
 
 
-class Ticking:
-    """The clock jumps at some steps, as `tick` does it."""
+class Jumping:
+    """The clock jumps at some steps."""
 
-    def __init__(self, inner: Strategy, ticks: list[tuple[int, float]], tick: Callable[[Any, float], None]) -> None:
-        self._inner, self._ticks, self._tick = inner, sorted(ticks, reverse=True), tick
+    def __init__(self, inner: Strategy, jumps: list[tuple[int, float]]) -> None:
+        self._inner, self._jumps = inner, sorted(jumps, reverse=True)
 
     def pick(self, able: list[Any], machine: Any) -> Any:
-        if self._ticks and machine.steps >= self._ticks[-1][0]:
-            self._tick(machine, self._ticks.pop()[1])
+        if self._jumps and machine.steps >= self._jumps[-1][0]:
+            machine.jump(self._jumps.pop()[1])
             return None
         return self._inner.pick(able, machine)
 
 
-def mixed(
-    rng: random.Random,
-    lengths: Sequence[int],
-    jumps: Sequence[float],
-    writes: frozenset[str],
-    tick: Callable[[Any, float], None],
-) -> Strategy:
+def mixed(rng: random.Random, lengths: Sequence[int], jumps: Sequence[float], writes: frozenset[str]) -> Strategy:
     """One of them all. `lengths`: steps of a schedule, about; `jumps` of the clock."""
     length = rng.choice(lengths)
     count = rng.choice([0, 1, 1, 2, 3])
@@ -89,5 +83,5 @@ def mixed(
     elif kind < 0.9:
         inner = Pct(rng, rng.choice([6, 15, 40]), writes=writes)
     else:
-        inner = Anybody(rng, 0.0 if kind < 0.95 else 0.9)
-    return Ticking(inner, ticks, tick)
+        inner = Uniform(rng, 0.0 if kind < 0.95 else 0.9)
+    return Jumping(inner, ticks)

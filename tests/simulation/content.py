@@ -116,3 +116,10 @@ def subjects(digests: frozenset[str]) -> frozenset[str]:
 def subject_roots(digests: frozenset[str]) -> frozenset[str]:
     about: Iterable[str] = (MANIFESTS[d].subject for d in reach(digests) if d in MANIFESTS)
     return frozenset(filter(None, about))
+
+
+def readable(text: str) -> str:
+    """Digests by the names that the contents have in these tests."""
+    for digest, name in NAMES.items():
+        text = text.replace(digest, name).replace(digest[7:], name)
+    return text

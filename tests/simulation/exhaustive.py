@@ -1,4 +1,4 @@
-"""Every schedule of two actors, but for those that switch more often than `switches` times where nobody has to
+"""Every schedule of two actors, but for those that switch more often than `switches` times where none has to
 (Musuvathi and Qadeer, 2007: most bugs need two). A clock that jumps counts as a switch; so does a crash.
 
 A process is left alone before calls that no other can see or disturb: its own temporary files, uploads, notes.
@@ -6,25 +6,16 @@ A process is left alone before calls that no other can see or disturb: its own t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
-from tests.simulation.baton import Machine, Process
-from tests.simulation.ending import pulls_whole
-from tests.simulation.scheduler import Actor, Failure, Plan, run, tick
-from zotctl.storage import keys
+from tests.simulation.scheduler import Failure, Plan, run
 
-_OWN = (keys.TMP, keys.UPLOADS, keys.HISTORY, keys.VERSION, keys.LEASES)
-_DULL = ("fstat", "unlock", "begin")
-
-
-def _is_own(process: Process) -> bool:
-    method, key, target = process.next
-    return method in _DULL or (key.startswith(_OWN) and not target) or keys.INDEX_TEMP_PREFIX in key
-
-
-G = TypeVar("G", bound="Guided")
+VERY_DEEP = int(os.environ.get("ZOTCTL_SCHEDULES", "0")) > 20_000
+DEEP = bool(os.environ.get("CI")) or VERY_DEEP
+"""Is there time for more than an ordinary run has?"""
 
 
 @dataclass
@@ -36,26 +27,23 @@ class Choice:
 class Guided:
     """Follows a path of choices, then the first at each place; notes how many there were."""
 
-    own = staticmethod(_is_own)
-    tick = staticmethod(tick)
-
-    def __init__(self, path: list[int], switches: int, ticks: tuple[float, ...]) -> None:
-        self._path, self._switches, self._ticks = path, switches, list(ticks)
+    def __init__(self, path: list[int], switches: int, jumps: tuple[float, ...]) -> None:
+        self._path, self._switches, self._jumps = path, switches, list(jumps)
         self.choices: list[Choice] = []
         self._current = ""
 
-    def pick(self, able: list[Process], machine: Machine) -> Process | None:
+    def pick(self, able: list[Any], machine: Any) -> Any:
         current = next((process for process in able if process.name == self._current), None)
-        if current is not None and (self._switches == 0 or self.own(current)):
+        if current is not None and (self._switches == 0 or current.is_own()):
             return current
-        options: list[Process | None] = [current] if current is not None else []
+        options: list[Any] = [current] if current is not None else []
         options += [process for process in able if process is not current]
-        if self._ticks and self._switches:
+        if self._jumps and self._switches:
             options.append(None)
         found = options[self._choose(len(options))]
         if found is None:
             self._switches -= 1
-            self.tick(machine, self._ticks.pop(0))
+            machine.jump(self._jumps.pop(0))
             return None
         if current is not None and found is not current:
             self._switches -= 1
@@ -69,24 +57,21 @@ class Guided:
         return chosen
 
 
-def all_schedules(
-    world: str, actors: list[Actor], *, switches: int = 2, ticks: tuple[float, ...] = ()
-) -> Iterator[Failure | None]:
-    """Depth first."""
-    plan = Plan(-1, "exhaustive", world, tuple(actors), coarse=True)
-    for guided in all_paths(Guided, switches, ticks):
-        yield run(plan, guided, at_the_end=pulls_whole)
-
-
-def all_paths(kind: type[G], switches: int, ticks: tuple[float, ...]) -> Iterator[G]:
-    """Each is to be played before the next one is asked for."""
+def all_schedules(plan: Plan, switches: int, jumps: tuple[float, ...] = ()) -> Iterator[Failure | None]:
+    """Depth first. `jumps` of the clock, by the measure of the plan."""
     path: list[int] = []
     while True:
-        guided = kind(path, switches, ticks)
-        yield guided
+        guided = Guided(path, switches, jumps)
+        yield run(plan, guided)
         choices = guided.choices
         while choices and choices[-1].chosen + 1 >= choices[-1].options:
             choices.pop()
         if not choices:
             return
         path = [*(choice.chosen for choice in choices[:-1]), choices[-1].chosen + 1]
+
+
+def hold(failures: Iterable[Failure | None]) -> None:
+    """None of them failed."""
+    for failure in failures:
+        assert failure is None, "\n".join([str(failure.error), *failure.lines()])

@@ -1,4 +1,4 @@
-"""Who is at work on a bucket: the clients of directories' simulation, behind another store, and the jobs of buckets."""
+"""What is at work on a bucket: the clients of directories' simulation, behind another store, and the jobs of buckets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.simulation import actors as local
 from tests.simulation.actors import GivenUp
-from tests.simulation.baton import SECOND
-from tests.simulation.bucket.ghost import DELAY, Op
 from tests.simulation.bucket.machine import Process
-from tests.simulation.bucket.worlds import open_store
-from tests.simulation.ghost import DELAY as THEIR_DELAY
+from tests.simulation.bucket.model import DELAY, Op
+from tests.simulation.bucket.world import open_store
+from tests.simulation.local.machine import DELAY as THEIR_DELAY
+from tests.simulation.scheduler import SECOND, Script
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, NameUnknown, Unavailable, UploadConflict
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
@@ -33,7 +33,7 @@ class Client(local.Client):
 
     def __init__(self, process: Process, *, dedupe: bool, part: int) -> None:
         self.process, self.machine = process, process.machine  # type: ignore[assignment]
-        self.ghost = process.machine.ghost  # type: ignore[assignment]
+        self.model = process.machine.model  # type: ignore[assignment]
         self.store = open_store(process, dedupe=dedupe, part=part)
         process.store = self.store
 
@@ -42,7 +42,7 @@ class Client(local.Client):
         """What the process is about from here to the end of the block. Raises GivenUp for no answer."""
         machine: Any = self.machine
         op = Op(kind, repo, digest, step=machine.steps, time=machine.now, **more)
-        op.versions = {name: len(known.states) for name, known in machine.ghost.repos.items()}
+        op.versions = {name: len(known.states) for name, known in machine.model.repos.items()}
         self.process.op = op  # type: ignore[assignment]
         try:
             yield op
@@ -68,14 +68,14 @@ class Client(local.Client):
                 self.answer("mount 202")
                 return False
             self.answer("mount 201")
-            self.ghost.reserve(self.process, repo, digest)
+            self.model.reserve(self.process, repo, digest)
         return True
 
     def answer(self, what: str) -> None:
         super().answer(what)
         op: Any = self.process.op
         if op is not None and op.did and what in ("DELETE tag 404", "DELETE manifest ManifestUnknown"):
-            self.ghost.fail(self.process, "I4", f"{what}, and it was this request that deleted it")
+            self.model.fail(self.process, "I4", f"{what}, and it was this request that deleted it")
 
     def get(self, repo: str, digest: str, since: int, step: int) -> None:
         """A blob of a manifest that was read at `since`: from then on it is there for the delay."""
@@ -87,13 +87,13 @@ class Client(local.Client):
                 self._check_missing(repo, digest, since, step)
                 return
             if hashlib.sha256(body).hexdigest() != digest[7:]:
-                self.ghost.fail(self.process, "I2", f"GET of {digest} in {repo} gave other bytes")
+                self.model.fail(self.process, "I2", f"GET of {digest} in {repo} gave other bytes")
 
     def _check_missing(self, repo: str, digest: str, since: int, step: int) -> None:
         self.answer("GET blob 404")
         late = self.machine.now - since >= DELAY * SECOND
-        if not (late or self.ghost.deleted_since(repo, digest, step)):
-            self.ghost.fail(self.process, "I5", f"a pull of {repo} found its manifest and not {digest}")
+        if not (late or self.model.deleted_since(repo, digest, step)):
+            self.model.fail(self.process, "I5", f"a pull of {repo} found its manifest and not {digest}")
 
     def job(self, kind: str, name: str, work: Callable[[Run], None]) -> None:
         """`name` is that of the lease: two collectors at once have two."""
@@ -103,20 +103,7 @@ class Client(local.Client):
             for error in report.errors:
                 self.answer(f"{kind}: {error['error']}")
                 if error["error"] not in JOB_ERRORS:
-                    self.ghost.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
-
-
-Script = local.Script
-
-
-def script(body: Script, *, dedupe: bool, part: int) -> Callable[[Process], None]:
-    def run(process: Process) -> None:
-        client = Client(process, dedupe=dedupe, part=part)
-        with suppress(GivenUp):
-            body(client)
-        process.op = None
-
-    return run
+                    self.model.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
 
 
 def collector(name: str = "gc") -> Script:
@@ -154,6 +141,3 @@ def patient(body: Script, tries: int = 3) -> Script:
         body(client)
 
     return run
-
-
-__all__ = ["Client", "Script", "collector", "collectors", "patient", "script", "scrubber"]

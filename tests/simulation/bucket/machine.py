@@ -1,4 +1,4 @@
-"""What all processes of a schedule share: a bucket in memory, its server's clock, the trace and the ghost.
+"""What all processes of a schedule share: a bucket in memory, its server's clock, the trace and the model.
 
 A `Process` is a greenlet with caches of its own. A `Late` is a request whose sender gave up: the server still has it,
 and carries it out when the scheduler says so, within the time that docs/design/bucket.md#why-it-is-safe allows.
@@ -10,18 +10,16 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from greenlet import greenlet  # type: ignore[import-untyped]
-
 from tests.doubles.objects import MemoryObjects
-from tests.faults import Crash
-from tests.simulation.baton import SECOND, Violation
+from tests.simulation import scheduler
+from tests.simulation.scheduler import SECOND, Script, Violation
 from zotctl.errors import StorageError
+from zotctl.storage import keys
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S
 from zotctl.storage.bucket.workers import DigestMarks, Mark
-from zotctl.storage.clock import Clock
 
 if TYPE_CHECKING:
-    from tests.simulation.bucket.ghost import Ghost, Op
+    from tests.simulation.bucket.model import Model
 
 STEP = SECOND // 100
 """Nanoseconds that one request takes."""
@@ -31,48 +29,55 @@ are whole seconds."""
 LATENESS = (0, 1, 40, 70, 130, 250)
 """Seconds that a request without an answer lies in the server at the least."""
 DOZE = 20
-"""Who sleeps for less than a second sleeps for so much longer, which is as right and makes fewer steps."""
+"""A process that sleeps for less than a second sleeps for so much longer, which is as right and makes fewer steps."""
 
 Fault = tuple[int, str, str, str]
 """Which one of the requests of a kind ("": all) with something in their key; what befalls it."""
-Made = tuple[str, str, str, str]
-"""Who, what, of which key, and what came of it."""
+_OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION, keys.CAPABILITIES)
 
 
-class Machine:
+def is_own(request: tuple[str, str, str]) -> bool:
+    """Can no other process see or disturb this request?"""
+    return request[0] == "begin" or request[1].startswith(_OWN)
+
+
+class Machine(scheduler.Machine):
+    """The storage is a bucket in memory."""
+
+    model: Model
+
     def __init__(
         self, memory: MemoryObjects, now: int, *,
         dice: Random, faults: Sequence[Fault], delay: float, one_host: bool = True,
     ) -> None:  # fmt: skip
-        self.memory, self.now, self.dice, self.delay = memory, now, dice, delay
-        self.faults = [[*fault] for fault in faults]
+        super().__init__(now)
+        self.memory, self.dice, self.delay = memory, dice, delay
+        self.faults = list(faults)
         self.had_faults = bool(faults)
         self.one_host, self.deletions, self.lost, self.marked = one_host, Mark(), DigestMarks(), DigestMarks()
         """Are all processes on one host? Then they hear of each other's deletions and losses at once."""
-        self.ghost: Ghost
-        self.processes: list[Process] = []
-        self.late: list[Late] = []
-        self.trace: list[Made] = []
-        self.steps = self.tokens = 0
-        self.hub: Any = None
-        """The greenlet of the scheduler; None: requests are made at once, by whoever makes them."""
-        self.violation: BaseException | None = None
         memory.clock = self.server_time
 
     def server_time(self) -> float:
         return self.now / SECOND
 
+    def jump(self, by: float) -> None:
+        """By so many seconds."""
+        self.note("clock", "TICK", f"{by:g} s")
+        self.advance(self.now + int(by * SECOND))
+
+    def let_time_pass(self, living: Sequence[Process]) -> None:
+        """Until the next sleeper wakes up, or the next late request may be carried out."""
+        self.advance(min(one.wake for one in (*living, *self.late)))
+
     def fault(self, method: str, key: str) -> str | None:
         """What befalls this request. Each fault counts those that it is meant for."""
         found = None
-        for fault in self.faults:
-            if fault[1] in ("", method) and fault[2] in key:
-                fault[0] -= 1
-                found = fault[3] if fault[0] == 0 else found
+        for at, (number, wanted, part, fault) in enumerate(self.faults):
+            if wanted in ("", method) and part in key:
+                self.faults[at] = (number - 1, wanted, part, fault)
+                found = fault if number == 1 else found
         return found
-
-    def note(self, who: str, method: str, key: str = "", outcome: str = "") -> None:
-        self.trace.append((who, method, key, outcome))
 
     def advance(self, to: int) -> None:
         """The time goes on, and with it whatever can't be later."""
@@ -82,11 +87,8 @@ class Machine:
         self.now = max(self.now, to)
 
 
-class SimClock(Clock):
+class SimClock(scheduler.SimClock):
     """That of a host: `now` is wrong by what the process was given, and a suspended host loses `elapsed`."""
-
-    def __init__(self, process: Process) -> None:
-        self._process, self._machine = process, process.machine
 
     def now(self) -> float:
         return self._machine.now / SECOND + self._process.skew
@@ -97,23 +99,10 @@ class SimClock(Clock):
     def elapsed(self) -> float:
         return (self._machine.now - self._process.suspended) / SECOND
 
-    def boottime(self) -> float:
-        return self._machine.now / SECOND
-
     def sleep(self, seconds: float) -> None:
         process = self._process
         process.wake = self._machine.now + int((seconds * DOZE if seconds < 1 else seconds) * SECOND)
         process.turn("sleep", f"{seconds:g}")
-
-    def jitter(self) -> float:
-        return 1.0
-
-    def token(self) -> str:
-        self._machine.tokens += 1
-        return f"{self._machine.tokens:08x}00000000"
-
-
-Script = Callable[["Process"], None]
 
 
 class Freeze(NamedTuple):
@@ -126,62 +115,29 @@ class Freeze(NamedTuple):
     """Its host, too: then `elapsed` stands still."""
 
 
-class Process:
-    """`crash_at`: it dies before that request."""
+class Process(scheduler.Process):
+    machine: Machine
+    freeze: Freeze | None
 
     def __init__(self, machine: Machine, name: str, script: Script | None = None) -> None:
         from tests.simulation.bucket.requests import Turns
 
-        self.machine, self.name, self.script = machine, name, script
+        super().__init__(machine, name, script)
         self.clock, self.objects = SimClock(self), Turns(self)
-        self.calls = self.wake = self.suspended = 0
-        self.skew = 0.0
-        self.crash_at = 0
-        self.freeze: Freeze | None = None
-        self.counted = 0
-        self.dead = self.done = False
-        self.next: tuple[str, str, str] = ("begin", "", "")
-        self.op: Op | None = None
-        self.store: Any = None
-        self.greenlet = greenlet(self._run)
-        machine.processes.append(self)
+        self.suspended = self.counted = 0
 
-    def _run(self) -> None:
-        machine = self.machine
-        try:
-            if self.script is not None:
-                self.script(self)
-        except Crash:
-            pass
-        except Violation as error:
-            machine.violation = machine.violation or error
-        except Exception as error:
-            if not self.dead:
-                machine.violation = machine.violation or error
-        self.dead = self.done = True
+    def die(self) -> None:
+        self.dead = True
         if self.op is not None:
-            self.op.ended = machine.now
+            self.op.ended = self.machine.now
 
-    def turn(self, method: str, key: str) -> None:
-        """Before a request: others may go first, and this process may die or freeze here."""
-        machine = self.machine
-        if self.dead:
-            raise Crash
-        if machine.hub is None:
-            machine.advance(max(machine.now + STEP, self.wake))
+    def pass_step(self) -> None:
+        self.machine.advance(max(self.machine.now + STEP, self.wake))
+
+    def maybe_freeze(self, method: str) -> None:
+        freeze = self.freeze
+        if freeze is None or freeze.method not in ("", method):
             return
-        self.calls += 1
-        self.next = (method, key, "")
-        if self.freeze is not None and self.freeze.method in ("", method):
-            self._freeze(self.freeze)
-        if self.calls == self.crash_at:
-            machine.note(self.name, "CRASH before", method, key)
-            self.dead = True
-            raise Crash
-        self.give_way()
-        machine.advance(machine.now + STEP)
-
-    def _freeze(self, freeze: Freeze) -> None:
         self.counted += 1
         if self.counted != freeze.at:
             return
@@ -189,27 +145,19 @@ class Process:
         self.suspended += int(freeze.seconds * SECOND) if freeze.suspended else 0
         self.machine.note(self.name, "FROZEN", f"{freeze.seconds:g} s", "suspended" if freeze.suspended else "")
 
-    def give_way(self) -> None:
-        if self.machine.hub is not None:
-            self.machine.hub.switch()
-        if self.dead:
-            raise Crash
-
-    def go(self) -> None:
-        self.greenlet.switch()
-
-    def kill(self) -> None:
-        """Unwind what is left of it."""
-        self.dead = True
-        if self.greenlet and not self.greenlet.dead:
-            self.greenlet.switch()
+    def proceed(self, method: str, key: str, target: str) -> None:
+        """`Turns` notes the request with what came of it."""
+        self.machine.advance(self.machine.now + STEP)
 
     def can_run(self) -> bool:
         return not self.done and self.wake <= self.machine.now
 
+    def is_own(self) -> bool:
+        return is_own(self.next)
+
 
 class Late:
-    """One request that nobody waits for any more."""
+    """One request that its sender no longer waits for."""
 
     def __init__(self, process: Process, method: str, key: str, call: Callable[[], Any]) -> None:
         machine = process.machine
@@ -223,6 +171,9 @@ class Late:
     def can_run(self) -> bool:
         return self.wake <= self.machine.now
 
+    def is_own(self) -> bool:
+        return is_own(self.next)
+
     def go(self) -> None:
         if self.done:
             return
@@ -234,6 +185,6 @@ class Late:
         except StorageError as error:
             outcome = type(error).__name__
         except Violation as error:
-            self.machine.violation = self.machine.violation or error
+            self.machine.broke(error)
             outcome = "VIOLATION"
         self.machine.note(self.name, self.next[0], self.next[1], outcome)

@@ -1,14 +1,15 @@
 """Each safeguard of the protocol of buckets (docs/design/bucket.md) switched off, in tests only: what is put in the
-place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
+place of a method. `limit`: within so many schedules of its scenarios the simulation has to see it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.simulation.content import BODIES, MANIFESTS
+from tests.simulation.playing import Off
 from zotctl.errors import DoneUnanswered, Expired, NotFound, OutcomeUnknown, StorageError
 from zotctl.jobs.bucket import deletion as deletion_module
 from zotctl.jobs.bucket.deletion import Deletion
@@ -25,14 +26,6 @@ from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
 from zotctl.storage.bucket.reservations import Look, Reservation, Reservations, Since
 from zotctl.storage.protocol import Change
-
-
-class Off(NamedTuple):
-    """What is patched: (owner, name, instead); where; how soon it is seen."""
-
-    patches: Sequence[tuple[Any, str, Any]]
-    scenes: tuple[str, ...]
-    limit: int
 
 
 def _nothing(*arguments: Any, **more: Any) -> None:
@@ -138,7 +131,7 @@ _reserve_bytes = Reservations._reserve_bytes
 
 
 def _as_if_new(self: Reservations, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
-    """Then nobody looks after P2 whether the reservation is still there."""
+    """No look after P2 whether the reservation is still there."""
     return _reserve_bytes(self, name, digest, new)[0], False
 
 
@@ -178,22 +171,22 @@ def _unchanged(self: IndexObjects, name: str, before: Any) -> bool:
     return True
 
 
-def _unknown_is_failure(self: IndexObjects, name: str, before: Any, draft: Any, generation: str) -> bool:
+def _unknown_is_failure(self: IndexObjects, name: str, before: Any, draft: Any, sent: Any) -> bool:
     try:
-        return _swap(self, name, before, draft, generation)
+        return _swap(self, name, before, draft, sent)
     except OutcomeUnknown:
         return False
 
 
-def _unknown_is_success(self: IndexObjects, name: str, before: Any, draft: Any, generation: str) -> bool:
+def _unknown_is_success(self: IndexObjects, name: str, before: Any, draft: Any, sent: Any) -> bool:
     try:
-        return _swap(self, name, before, draft, generation)
+        return _swap(self, name, before, draft, sent)
     except OutcomeUnknown:
         return True
 
 
 def _conditional_is_repeated(self: Retrying, key: str, body: Any, **options: Any) -> str:
-    """As botocore does by itself: our own success is then reported as somebody else's."""
+    """As botocore does by itself: our own success is then reported as another process's."""
     return self._writes.make(partial(self.inner.put, key, body, **options))
 
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.baton import SECOND
+from tests.simulation.scheduler import SECOND
 from zotctl.errors import Expired, OutcomeUnknown, SlowDown, StorageError, Unavailable
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.objects.wrappers import WrappedObjects
 from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
-    from tests.simulation.bucket.ghost import Op
     from tests.simulation.bucket.machine import Process
+    from tests.simulation.bucket.model import Op
 
 WRITES = frozenset(("put", "delete", "execute", "copy", "complete_parts", "abort_parts"))
 """What changes what others see."""
@@ -52,13 +52,13 @@ class Turns(WrappedObjects):
         return done
 
     def _do(self, op: Op | None, call: Callable[[], Any], changed: Sequence[str]) -> Any:
-        """And let the ghost see what has changed, and what the sender was about when it sent this."""
+        """And let the model see what has changed, and what the sender was about when it sent this."""
         if not changed:
             return call()
         stored = self._memory.stored
         before = [stored.get(key) for key in changed]
         done = call()
-        self._machine.ghost.changed(self._process, op, changed, before)
+        self._machine.model.changed(self._process, op, changed, before)
         return done
 
     def _fail(self, fault: str, method: str, key: str, call: Callable[[], Any], changed: Sequence[str]) -> Any:

@@ -1,6 +1,5 @@
-"""Every schedule of two actors on a bucket, but for those that switch more often than so many times, and every request
-of theirs without an answer. A collector here is about a few blobs: little of C1, and all from C2 to C7.
-"""
+"""Every request of two actors on a bucket without an answer. A collector here is about a few blobs: little of C1, and
+all from C2 to C7."""
 
 from __future__ import annotations
 
@@ -8,11 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.simulation import actors as a
-from tests.simulation.bucket.actors import Script
-from tests.simulation.bucket.ending import look
-from tests.simulation.bucket.machine import Late, Process
-from tests.simulation.bucket.scheduler import Actor, Failure, Plan, run, tick
-from tests.simulation.exhaustive import Guided, all_paths
+from tests.simulation.bucket.plan import Plan
+from tests.simulation.exhaustive import all_schedules
+from tests.simulation.scheduler import Actor, Failure, Script
 from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.reachable import mark
 from zotctl.jobs.run import Run
@@ -21,42 +18,19 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.protocol import bucket_of
 
-_OWN = (keys.LEASES, keys.VERSION, keys.HISTORY, keys.COLLECTION, keys.CAPABILITIES)
 
-
-def _is_own(process: Process | Late) -> bool:
-    """Nobody else can see or disturb this request."""
-    method, key, _ = process.next
-    return method == "begin" or key.startswith(_OWN)
-
-
-class OnBucket(Guided):
-    own = staticmethod(_is_own)  # type: ignore[assignment]
-    tick = staticmethod(tick)  # type: ignore[assignment]
-
-
-def all_schedules(
-    mode: str, actors: list[Actor], switches: int, jumps: tuple[float, ...] = ()
-) -> Iterator[Failure | None]:
-    """Depth first. `jumps`: of the clock, in seconds; each counts as a switch."""
-    plan = Plan(-1, "exhaustive", mode, tuple(actors))
-    for guided in all_paths(OnBucket, switches, jumps):
-        yield run(plan, guided, at_the_end=look)
-
-
-def each_fault(mode: str, actors: list[Actor], fault: str, every: int) -> Iterator[Failure | None]:
-    """It befalls every request in turn; nobody is interrupted where he need not be."""
+def each_fault(world: str, actors: list[Actor], fault: str, every: int) -> Iterator[Failure | None]:
+    """It befalls every request in turn, and no process is interrupted that need not be."""
     for number in range(1, 60, every):
-        plan = Plan(-1, "exhaustive", mode, tuple(actors), faults=((number, "", "", fault),))
-        for guided in all_paths(OnBucket, 0, ()):
-            yield run(plan, guided, at_the_end=look)
+        plan = Plan(-1, "exhaustive", world, tuple(actors), faults=((number, "", "", fault),))
+        yield from all_schedules(plan, 0)
 
 
 # -- a small collector ----------------------------------------------------------------------------
 
 
 def batch_deleter(repo: str, *digests: str) -> Script:
-    """The blobs are old, unreachable, and were seen to be so long ago, unless somebody was reserved them just now."""
+    """The blobs are old, unreachable, and were seen to be so long ago, unless they were reserved just now."""
 
     def work(client: a.Client, run: Run) -> None:
         root = run.roots[0]

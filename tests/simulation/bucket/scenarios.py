@@ -1,4 +1,4 @@
-"""Who meets whom on a bucket. Names begin with "bucket", so that a seed is told apart from one of directories."""
+"""Which actors meet on a bucket. Names begin with "bucket", so that a seed is told apart from one of directories."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from random import Random
 
 from tests.simulation import actors as a
 from tests.simulation.bucket import actors as b
-from tests.simulation.bucket.actors import Script
-from tests.simulation.bucket.worlds import M7
+from tests.simulation.bucket.world import M7
 from tests.simulation.content import M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
-from tests.simulation.ghost import DELAY as THEIR_DELAY
+from tests.simulation.local.machine import DELAY as THEIR_DELAY
+from tests.simulation.scheduler import Script
 
 Cast = list[tuple[str, Script]]
 
@@ -75,7 +75,7 @@ def _back_and_forth(rng: Random) -> Cast:
     """The same content of index.json again and again: only generations tell its states apart."""
     return [
         ("p1", a.tagger("a", M0, "u")),
-        ("p2", lambda client: [a.untagger("a", "u")(client), a.tagger("a", M0, "u")(client)]),  # type: ignore[list-item]
+        ("p2", a.in_turn(a.untagger("a", "u"), a.tagger("a", M0, "u"))),
         ("p3", a.untagger("a", "u")),
         ("push", a.reserved("a", M1, "new")),
         ("gc", b.collectors(2)),
@@ -126,19 +126,12 @@ def _wait(rng: Random) -> Cast:
     return [
         ("ask", a.reserved("a", image, "new", slow=rng.choice([0.3, 0.9]))),
         ("gc", b.collectors(3, rng.choice([0.2, 0.45]))),
-        (
-            "head",
-            lambda client: [
-                a.looker("a", *image.blobs)(client),
-                client.sleep(0.2 * THEIR_DELAY),
-                a.looker("a", *image.blobs)(client),
-            ],
-        ),  # type: ignore[list-item]
+        ("head", a.in_turn(a.looker("a", *image.blobs), a.later(0.2, a.looker("a", *image.blobs)))),
     ][: rng.choice([2, 3])]
 
 
 def _pull(rng: Random) -> Cast:
-    """Somebody is in the middle of a pull while the tag is taken away."""
+    """A client is in the middle of a pull while the tag is taken away."""
     return [
         ("read", a.reader("a", "t", "t")),
         ("del", a.untagger("a", "t")),
@@ -185,7 +178,7 @@ def _remembered(rng: Random) -> Cast:
 
 
 def _manifest_again(rng: Random) -> Cast:
-    """A manifest is collected that somebody pushes."""
+    """A manifest is collected that a client pushes."""
     push = rng.choice([a.pusher, a.reserved])("a", M7, "new")
     return [("push", push), ("gc", b.collector()), ("gc2", b.collector("gc2"))][: rng.choice([2, 3])]
 
@@ -198,7 +191,7 @@ def _slow_head(rng: Random) -> Cast:
 
 
 def _late_delete(rng: Random) -> Cast:
-    """A delete without an answer, and somebody who pushes what it was about."""
+    """A delete without an answer, and a client that pushes what it was about."""
     image, start = rng.choice([M1, M2]), rng.choice([0.0, 0.03, 0.06, 0.2, 0.26])
     return [
         ("del", rng.choice([b.collector(), b.patient(a.blob_deleter("a", *image.blobs))])),
@@ -226,7 +219,7 @@ def _crowd(rng: Random) -> Cast:
     return [("gc", b.collectors(2)), *rng.sample(everybody, rng.choice([2, 3]))]
 
 
-SCENES: dict[str, Callable[[Random], Cast]] = {
+SCENARIOS: dict[str, Callable[[Random], Cast]] = {
     "bucket push gc": _push_gc,
     "bucket push gc gc": _push_two_gcs,
     "bucket upload head gc": _upload_head_gc,
@@ -257,10 +250,10 @@ SLEEPY: dict[str, tuple[str, tuple[float, ...]]] = {
     "bucket slow head": ("head", (2.1, 2.1002, 2.1004, 2.1006, 2.101)),
     "bucket stopped gc": ("execute", (0.02, 0.05, 0.28, 0.5, 1.1)),
 }
-"""Scenes in which the first actor freezes: before which kind of request, for how many delays."""
+"""Scenarios in which the first actor freezes: before which kind of request, for how many delays."""
 
 FAULTY: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "bucket late delete": ("execute", "", ("late", "late", "lost", "never")),
     "bucket unanswered": ("put", "/index.json", ("late", "lost", "never", "never")),
 }
-"""Scenes in which requests of a kind go wrong, and how."""
+"""Scenarios in which requests of a kind go wrong, and how."""

@@ -1,4 +1,4 @@
-"""Who meets whom. A scene is a world and a choice of actors; a seed picks the scene and the rest."""
+"""Which actors meet. A scenario is a world and a choice of actors; a seed picks the scenario and the rest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.simulation import actors as a
-from tests.simulation.actors import Script
 from tests.simulation.content import F1, F2, M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
+from tests.simulation.scheduler import Script
 
 Cast = list[tuple[str, Script]]
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     world: str
     cast: Callable[[Random], Cast]
     crashes: bool = True
@@ -234,31 +234,31 @@ def _crowd(rng: Random) -> Cast:
     return [("gc", a.collector()), *rng.sample(everybody, rng.choice([2, 3, 4]))]
 
 
-SCENES: dict[str, Scene] = {
-    "push gc": Scene("old", _push_gc),
-    "push gc gc": Scene("old", _push_two_gcs),
-    "upload head gc": Scene("old", _upload_head_gc),
-    "push untag gc": Scene("old", _push_untag_gc),
-    "mount gc": Scene("old", _mount_gc),
-    "dedup gc": Scene("old", _dedup_gc),
-    "tags": Scene("old", _tags),
-    "delete blob": Scene("old", _delete_blob),
-    "regret": Scene("old", _regret),
-    "delete manifest": Scene("old", _delete_manifest),
-    "index gc": Scene("old", _index_gc),
-    "untagged": Scene("old", _untagged),
-    "dedupe": Scene("twice", _dedupe),
-    "dedupe delete": Scene("twice", _dedupe_delete),
-    "bad pool": Scene("rot", _bad_pool),
-    "scrub": Scene("rot", _scrub),
-    "foreign": Scene("old", _foreign),
-    "foreign gc": Scene("old", _foreign_gc),
-    "foreign commit": Scene("old", _foreign_commit),
-    "foreign purge": Scene("old", _foreign_purge),
-    "wait": Scene("old", _wait),
-    "scrub delete": Scene("rot", _scrub_delete),
-    "crowd": Scene("old", _crowd),
-    "crowd twice": Scene("twice", _crowd),
+SCENARIOS: dict[str, Scenario] = {
+    "push gc": Scenario("old", _push_gc),
+    "push gc gc": Scenario("old", _push_two_gcs),
+    "upload head gc": Scenario("old", _upload_head_gc),
+    "push untag gc": Scenario("old", _push_untag_gc),
+    "mount gc": Scenario("old", _mount_gc),
+    "dedup gc": Scenario("old", _dedup_gc),
+    "tags": Scenario("old", _tags),
+    "delete blob": Scenario("old", _delete_blob),
+    "regret": Scenario("old", _regret),
+    "delete manifest": Scenario("old", _delete_manifest),
+    "index gc": Scenario("old", _index_gc),
+    "untagged": Scenario("old", _untagged),
+    "dedupe": Scenario("twice", _dedupe),
+    "dedupe delete": Scenario("twice", _dedupe_delete),
+    "bad pool": Scenario("rot", _bad_pool),
+    "scrub": Scenario("rot", _scrub),
+    "foreign": Scenario("old", _foreign),
+    "foreign gc": Scenario("old", _foreign_gc),
+    "foreign commit": Scenario("old", _foreign_commit),
+    "foreign purge": Scenario("old", _foreign_purge),
+    "wait": Scenario("old", _wait),
+    "scrub delete": Scenario("rot", _scrub_delete),
+    "crowd": Scenario("old", _crowd),
+    "crowd twice": Scenario("twice", _crowd),
 }
 
 
@@ -355,17 +355,17 @@ def _clocks(rng: Random) -> Cast:
     return [("ntp", a.clock_setter(*steps)), ("push", push), *others[: rng.choice([1, 2, 2, 3, 5, 6])]]
 
 
-LATER: dict[str, Scene] = {
-    "foreign rename": Scene("old", _foreign_rename),
-    "foreign rename commit": Scene("old", _foreign_rename_commit),
-    "foreign rename crash": Scene("old", _foreign_rename_crash, to_the_end=True),
-    "pool sweep": Scene("rotten copy", _pool_sweep),
-    "pool swap": Scene("rotten copy", _pool_swap),
-    "rotten copy": Scene("rotten copy", _rotten_copy),
-    "linked": Scene("linked", _linked),
-    "clocks": Scene("noted clock", _clocks),
-    "compaction": Scene("long history", _compaction, crashes=False),
-    "replaced": Scene("rotten copy", _replaced),
+LATER: dict[str, Scenario] = {
+    "foreign rename": Scenario("old", _foreign_rename),
+    "foreign rename commit": Scenario("old", _foreign_rename_commit),
+    "foreign rename crash": Scenario("old", _foreign_rename_crash, to_the_end=True),
+    "pool sweep": Scenario("rotten copy", _pool_sweep),
+    "pool swap": Scenario("rotten copy", _pool_swap),
+    "rotten copy": Scenario("rotten copy", _rotten_copy),
+    "linked": Scenario("linked", _linked),
+    "clocks": Scenario("noted clock", _clocks),
+    "compaction": Scenario("long history", _compaction, crashes=False),
+    "replaced": Scenario("rotten copy", _replaced),
 }
 """A list of their own, so that what the seeds mean that were recorded before stays; a quarter of all seeds play them."""
-ALL = SCENES | LATER
+ALL = SCENARIOS | LATER

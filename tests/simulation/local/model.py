@@ -1,29 +1,32 @@
-"""What must be true after every step, told from the calls as they happen (docs/design/invariants.md).
-
-The ghost sees each change of a name, and knows what each process is about (`Op`): what was pushed, reserved,
-acknowledged and deleted on purpose. Checks are incremental, so that thousands of schedules a minute are looked at.
-"""
+"""What must be true of a directory after every call that changes a name."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import msgspec
 
-from tests.simulation.baton import SECOND, Machine, Process, Violation
-from tests.simulation.content import MANIFESTS, NAMES, reach, subject_roots, subjects
-from zotctl.oci.reference import REF_NAME
+from tests.simulation.content import MANIFESTS, reach, subject_roots, subjects
+from tests.simulation.local.machine import DELAY, Machine, Process
+from tests.simulation.model import (
+    EMPTY,
+    BaseModel,
+    Blob,
+    Operation,
+    Rows,
+    StatesOfRepo,
+    blob_key,
+    may_move,
+    parse,
+)
+from tests.simulation.scheduler import SECOND, Violation
 from zotctl.storage import keys
 
-DELAY = 100.0
 DELAY_NS = int(DELAY * SECOND)
-
-Blob = tuple[str, str]
-"""A repository and a digest."""
 
 
 class Place(NamedTuple):
@@ -48,56 +51,10 @@ def place_of(key: str) -> Place | None:
     return Place(run, repo, f"{algorithm}:{encoded}")
 
 
-@lru_cache(100_000)
-def blob_key(repo: str, digest: str) -> str:
-    return f"{repo}/blobs/{digest.replace(':', '/')}"
-
-
-class Rows(NamedTuple):
-    """One state of index.json: tags, all digests, those without a tag."""
-
-    tags: dict[str, str]
-    digests: frozenset[str]
-
-
-class _Descriptor(msgspec.Struct):
-    digest: str
-    annotations: dict[str, str] = {}
-
-
-class _Index(msgspec.Struct):
-    manifests: list[_Descriptor]
-    schemaVersion: int
-
-
-_decode = msgspec.json.Decoder(_Index).decode
-
-
-def parse(body: bytes) -> Rows:
-    """Strict, and not by the code under test."""
-    index = _decode(body)
-    if index.schemaVersion != 2:
-        raise ValueError("schemaVersion")
-    tags = {row.annotations[REF_NAME]: row.digest for row in index.manifests if REF_NAME in row.annotations}
-    return Rows(tags, frozenset(row.digest for row in index.manifests))
-
-
 @dataclass
-class Op:
-    """What a process is about. `grants`: names that it may bring into being; `added`: rows that it may add."""
-
-    kind: str
-    repo: str = ""
-    digest: str = ""
+class Op(Operation):
     source: str = ""
     """The repository that it mounts from."""
-    tags: tuple[str, ...] = ()
-    grants: frozenset[Blob] = frozenset()
-    added: frozenset[str] = frozenset()
-    step: int = 0
-    time: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
-    """How many states each index.json had had when it began."""
 
     def deletes(self, digest: str) -> bool:
         return self.kind in ("delete blob", "delete manifest") and self.digest == digest
@@ -117,11 +74,9 @@ class Debt(NamedTuple):
     """Tags that our state has, whatever they name."""
 
 
-class Repo:
-    """What is known of one repository."""
-
+class Repo(StatesOfRepo):
     def __init__(self, rows: Rows) -> None:
-        self.states = [rows]
+        super().__init__(rows)
         self.needed = reach(rows.digests)
         self.subjects = subjects(rows.digests)
         self.foreign: set[str] = set()
@@ -129,32 +84,22 @@ class Repo:
         self.foreign_tags: dict[str, str] = {}
         self.foreign_rows: set[str] = set()
         self.lost: set[str] = set()
-        self.pushed: dict[str, int] = {}
-        """When a row was last pushed or lost a tag: from then on its delay runs."""
-
         self.pulled: dict[str, int] = {}
         """When a server wrote down that it was pulled."""
 
-    @property
-    def rows(self) -> Rows:
-        return self.states[-1]
 
+class Model(BaseModel[Repo]):
+    kind = Repo
 
-EMPTY = Rows({}, frozenset())
-
-
-class Ghost:
     def __init__(self, machine: Machine, rotten: Iterable[object] = ()) -> None:
-        self.machine, self.names = machine, machine.driver.names
+        super().__init__(machine)
+        self.names = machine.driver.names
         damaged = list(rotten)
         self.rotten = set(map(id, damaged))
-        self.repos: dict[str, Repo] = {}
         self.granted: set[Blob] = set()
         self.trash: dict[Blob, set[str]] = {}
         self.reservations: dict[Blob, tuple[int, int]] = {}
         """Step and time of the moment from which each reservation runs."""
-        self.deleted: dict[Blob, int] = {}
-        """The step at which a client deleted it on purpose."""
         self.foreign_writes: dict[int, int] = {}
         """By inode: the step at which a foreign tool finished writing into it."""
         self.renamed_in: set[int] = set()
@@ -173,18 +118,6 @@ class Ghost:
                     self.granted.discard(blob)
             elif key.endswith("/index.json"):
                 self.repos[keys.parent(key)] = Repo(parse(bytes(inode.data)))
-
-    def repo(self, name: str) -> Repo:
-        found = self.repos.get(name)
-        if found is None:
-            found = self.repos[name] = Repo(EMPTY)
-        return found
-
-    def fail(self, process: Process, invariant: str, what: str) -> NoReturn:
-        process.dead = True  # it unwinds without a further step
-        error = Violation(invariant, f"{process.name}: {readable(what)}")
-        self.machine.violation = self.machine.violation or error  # a handler on the way may raise another
-        raise error
 
     # -- names of blobs -------------------------------------------------------------------------
 
@@ -298,9 +231,6 @@ class Ghost:
                     f"{repo}: a manifest was refused {self._ago(reservation)} after {digest} was reserved",
                 )
 
-    def deleted_since(self, repo: str, digest: str, step: int) -> bool:
-        return self.deleted.get((repo, digest), -1) >= step
-
     # -- index.json -----------------------------------------------------------------------------
 
     def index_replaced(self, process: Process, name: str, old: object) -> None:
@@ -361,7 +291,7 @@ class Ghost:
         whole = id(replaced) in self.renamed_in
         kind = op.kind if op is not None and op.repo in ("", name) else ""
         gone = {d for d in old.digests - new.digests if not self._may_drop(op, kind, old, new, repo, d)}
-        moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not self._may_move(op, kind, t, d, new)}
+        moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not may_move(op, kind, t, d, new)}
         for debt in self.debts.get(process.name, []):
             if debt.repo == name:  # taken in from an index.json that was renamed in
                 gone -= old.digests - debt.digests
@@ -399,36 +329,7 @@ class Ghost:
             return True  # by a clock that is wrong a row without a tag may go early, and what it needs has its delay
         return self.machine.now - repo.pushed.get(digest, -DELAY_NS) >= DELAY_NS
 
-    def _may_move(self, op: Op | None, kind: str, tag: str, digest: str, new: Rows) -> bool:
-        if op is None:
-            return False
-        if kind == "delete manifest":
-            return digest == op.digest
-        if kind == "put":
-            return tag in op.tags and new.tags.get(tag) == op.digest
-        return kind == "untag" and tag in op.tags and tag not in new.tags
-
     # -- answers --------------------------------------------------------------------------------
-
-    def states_since(self, name: str, op: Op) -> list[Rows]:
-        """Every state of an index.json while an operation was under way."""
-        states = self.repo(name).states
-        return states[max(0, op.versions.get(name, 1) - 1) :]
-
-    def acknowledged(self, process: Process, tags: dict[str, str | None], digest: str, *, there: bool) -> None:
-        """A 201 or 202 was given: there was a moment at which index.json said so."""
-        op = process.op
-        assert op is not None
-        for rows in self.states_since(op.repo, op):
-            if all(rows.tags.get(t) == d for t, d in tags.items()) and (
-                not digest or (digest in rows.digests) is there
-            ):
-                break
-        else:
-            self.fail(
-                process, "I4", f"{op.kind} of {tags} {digest} was acknowledged and never in index.json of {op.repo}"
-            )
-        self.settle(process)
 
     def settle(self, process: Process) -> None:
         """Before an answer: what a foreign tool wrote beside the rename is in index.json."""
@@ -448,7 +349,7 @@ class Ghost:
 
     def nothing_owed(self) -> None:
         """After collections: what a process that died had in its hands is in index.json. Not asked for: what was written
-        in place, into an inode that nobody has open any more, and a tag that was only moved, since the state that it
+        in place, into an inode that no process has open any more, and a tag that was only moved, since the state that it
         was moved from is not known after a death."""
         for name, debts in self.debts.items():
             for debt in debts:
@@ -484,10 +385,3 @@ class Ghost:
         encoded = key.rpartition("/")[2]
         if ("/blobs/" in key or key.startswith(keys.POOL)) and f"sha256:{encoded}" not in MANIFESTS:
             self.fail(process, "I11", f"{key} is read while a lock is held")
-
-
-def readable(text: str) -> str:
-    """Digests by the names that the contents have in these tests."""
-    for digest, name in NAMES.items():
-        text = text.replace(digest, name).replace(digest[7:], name)
-    return text

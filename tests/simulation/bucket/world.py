@@ -7,11 +7,11 @@ from functools import lru_cache
 from random import Random
 
 from tests.doubles.objects import MemoryObjects
-from tests.simulation.baton import SECOND
-from tests.simulation.bucket.ghost import DELAY, Ghost
 from tests.simulation.bucket.machine import Fault, Machine, Process
+from tests.simulation.bucket.model import DELAY, Model
 from tests.simulation.content import BODIES, M0, M1, M2, M4, Image, image
-from tests.simulation.worlds import Direct
+from tests.simulation.local.world import Direct
+from tests.simulation.scheduler import SECOND
 from tests.stores import probed
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
@@ -39,7 +39,7 @@ def open_store(process: Process, *, dedupe: bool, part: int = PART) -> Store:
     if machine.one_host:
         context.deletions, context.lost, context.marked = machine.deletions, machine.lost, machine.marked
     root = Root(BucketProtocol(context, MemoryBudget(1 << 20, part=part)), read_only=False)
-    root.committer = Direct(root.protocol)  # type: ignore[assignment, arg-type]
+    root.committer = Direct(root.protocol)  # type: ignore[assignment]
     return Store([root], process.clock)
 
 
@@ -71,7 +71,7 @@ class Maker:
         self.store().repository_for_push(name).put_manifest(image.manifest, image.body, tags)
 
     def collect(self) -> None:
-        """A run that notes since when what nobody needs is seen to be so."""
+        """A run that notes since when unreachable content has been seen to be unreachable."""
         collect(self.store(), DELAY)
 
 
@@ -83,7 +83,7 @@ def collect(store: Store, delay: float) -> Run:
 
 @lru_cache
 def _made(mode: str) -> Maker:
-    """Two repositories that share m0; in `a` blobs that nobody needs: those of m1 may be collected at once, those of m2
+    """Two repositories that share m0; in `a` unreachable blobs: those of m1 may be collected at once, those of m2
     after a third of a delay."""
     maker = Maker(dedupe=mode == "pool")
     maker.image("a", M0, "t")
@@ -102,12 +102,12 @@ def _made(mode: str) -> Maker:
 
 
 def new_world(mode: str, dice: Random, faults: Sequence[Fault], *, one_host: bool) -> Machine:
-    """A copy of its own of a world, with a ghost that knows all that is there."""
+    """A copy of its own of a world, with a model that knows all that is there."""
     made = _made(mode)
     memory = MemoryObjects(smallest_part=1)
     memory.stored = dict(made.machine.memory.stored)
     machine = Machine(memory, START, dice=dice, faults=faults, delay=DELAY, one_host=one_host)
     machine.tokens = made.machine.tokens
     probed(memory)  # as of now; a store that was collected before has it
-    machine.ghost = Ghost(machine, dedupe=mode == "pool")
+    machine.model = Model(machine, dedupe=mode == "pool")
     return machine

@@ -1,6 +1,6 @@
 """What other registries get wrong, each by the recipe with which it was seen there, against our processes.
 
-The number in a test's name is the one of the list of peers' mistakes; the docstring says what happens there.
+The number in a test's name is the one of the list of peer bugs; the docstring says what happens there.
 """
 
 from __future__ import annotations

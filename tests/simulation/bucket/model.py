@@ -1,22 +1,28 @@
-"""What must be true after every request, told from the requests as they are carried out (docs/design/invariants.md).
-
-The ghost knows what each process is about (`Op`), and holds the bucket to what clients were told. A request that is
-carried out late belongs to what its sender was about when it sent it.
-"""
+"""What must be true of a bucket after every request. A request that is carried out late belongs to what its sender was
+about when it sent it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
 
 from tests.doubles.objects import Stored
-from tests.simulation.baton import SECOND, Violation
 from tests.simulation.bucket.machine import Machine, Process
 from tests.simulation.content import MANIFESTS, reach
-from tests.simulation.ghost import EMPTY, Blob, Rows, blob_key, parse, readable
+from tests.simulation.model import (
+    EMPTY,
+    BaseModel,
+    Blob,
+    Operation,
+    Rows,
+    StatesOfRepo,
+    blob_key,
+    may_move,
+    parse,
+)
+from tests.simulation.scheduler import SECOND
 from zotctl.storage import keys
 
 DELAY = 1200.0
@@ -24,38 +30,22 @@ DELAY = 1200.0
 
 
 @dataclass
-class Op:
-    """What a process is about. `added`: rows that it may add. `ended`: when its client had an answer, or it died."""
+class Op(Operation):
+    """`ended`: when its client had an answer, or it died."""
 
-    kind: str
-    repo: str = ""
-    digest: str = ""
-    tags: tuple[str, ...] = ()
-    added: frozenset[str] = frozenset()
-    grants: frozenset[Blob] = frozenset()
-    step: int = 0
-    time: int = 0
     ended: int | None = None
     did: bool = False
     """Has it taken something out of an index.json?"""
-    versions: dict[str, int] = field(default_factory=dict)
-    """How many states each index.json had had when it began."""
 
     def deletes(self, repo: str, digest: str) -> bool:
         return self.kind in ("delete blob", "delete manifest") and (self.repo, self.digest) == (repo, digest)
 
 
-class Repo:
+class Repo(StatesOfRepo):
     def __init__(self, rows: Rows) -> None:
-        self.states = [rows]
+        super().__init__(rows)
         self.needed = reach(rows.digests)
-        self.pushed: dict[str, int] = {}
-        """When a row was last pushed: from then on its delay runs."""
         self.lost: frozenset[str] = frozenset()
-
-    @property
-    def rows(self) -> Rows:
-        return self.states[-1]
 
 
 @lru_cache(100_000)
@@ -80,14 +70,14 @@ def pool_key(digest: str) -> str:
     return f"{keys.SHARED}/{digest.replace(':', '/')}"
 
 
-class Ghost:
+class Model(BaseModel[Repo]):
+    kind = Repo
+
     def __init__(self, machine: Machine, *, dedupe: bool) -> None:
-        self.machine, self.stored, self.dedupe = machine, machine.memory.stored, dedupe
-        self.repos: dict[str, Repo] = {}
+        super().__init__(machine)
+        self.stored, self.dedupe = machine.memory.stored, dedupe
         self.reservations: dict[Blob, int] = {}
         """When each was answered the last time."""
-        self.deleted: dict[Blob, int] = {}
-        """The step at which a client's deletion was carried out."""
         self.gone: dict[Blob, int] = {}
         """The step at which that was answered the last time."""
         self.written: dict[Blob, int] = {}
@@ -95,18 +85,6 @@ class Ghost:
         for key, found in self.stored.items():
             if key.endswith("/index.json"):
                 self.repos[keys.parent(key)] = Repo(parse(found.body))
-
-    def repo(self, name: str) -> Repo:
-        found = self.repos.get(name)
-        if found is None:
-            found = self.repos[name] = Repo(EMPTY)
-        return found
-
-    def fail(self, process: Process, invariant: str, what: str) -> NoReturn:
-        process.dead = True  # it unwinds without a further step
-        error = Violation(invariant, f"{process.name}: {readable(what)}")
-        self.machine.violation = self.machine.violation or error
-        raise error
 
     def is_there(self, repo: str, digest: str) -> bool:
         return blob_key(repo, digest) in self.stored or pool_key(digest) in self.stored
@@ -201,7 +179,7 @@ class Ghost:
         """What changed must be what the process is about: no other's entry may go (I4) or come (I7)."""
         kind = op.kind if op is not None and op.repo in ("", name) else ""
         gone = {d for d in old.digests - new.digests if not self._may_drop(op, kind, name, old, d)}
-        moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not _may_move(op, kind, t, d, new)}
+        moved = {t: d for t, d in old.tags.items() if new.tags.get(t) != d and not may_move(op, kind, t, d, new)}
         if gone or moved:
             self.fail(process, "I4", f"index.json of {name} has lost {sorted(gone)} {moved} in a {kind or '?'}")
         came = new.digests - old.digests - (op.added if op is not None else frozenset())
@@ -249,24 +227,6 @@ class Ghost:
             if known and not self.deleted_since(repo, digest, op.step):
                 self.fail(process, "I6", f"{digest} was reserved in {repo} and refused as missing")
 
-    def deleted_since(self, repo: str, digest: str, step: int) -> bool:
-        return self.deleted.get((repo, digest), -1) >= step
-
-    def states_since(self, name: str, op: Op) -> list[Rows]:
-        """Every state of an index.json while an operation was under way."""
-        return self.repo(name).states[max(0, op.versions.get(name, 1) - 1) :]
-
-    def acknowledged(self, process: Process, tags: dict[str, str | None], digest: str, *, there: bool) -> None:
-        """A 201 or 202 was given: there was a moment at which index.json said so."""
-        op = process.op
-        assert op is not None
-        for rows in self.states_since(op.repo, op):
-            if all(rows.tags.get(t) == d for t, d in tags.items()) and (
-                not digest or (digest in rows.digests) is there
-            ):
-                return
-        self.fail(process, "I4", f"{op.kind} of {tags} {digest} was acknowledged and never in index.json of {op.repo}")
-
     def blob_deleted(self, process: Process) -> None:
         """A 202 for a deletion: there was a moment at which it was gone."""
         op = process.op
@@ -275,19 +235,6 @@ class Ghost:
         there = f"{keys.RESERVATIONS}/{op.digest.replace(':', '/')}/{keys.component(op.repo)}" in self.stored
         if there and not self.deleted_since(op.repo, op.digest, op.step):
             self.fail(process, "I7", f"{op.digest} was deleted in {op.repo}, says the answer, and it is still there")
-
-    def settle(self, process: Process) -> None:
-        """As the ghost of directories has it, for foreign tools. None writes to a bucket."""
-
-
-def _may_move(op: Op | None, kind: str, tag: str, digest: str, new: Rows) -> bool:
-    if op is None:
-        return False
-    if kind == "delete manifest":
-        return digest == op.digest
-    if kind == "put":
-        return tag in op.tags and new.tags.get(tag) == op.digest
-    return kind == "untag" and tag in op.tags and tag not in new.tags
 
 
 def _may_tag(op: Op | None, kind: str, tag: str, digest: str) -> bool:

@@ -1,28 +1,27 @@
-"""Deterministic scheduling: whoever calls the driver, asks for a lock or sleeps gives the turn away first.
+"""What all processes of a schedule share on a directory: a driver in memory, the time, the trace and the model.
 
-A `Process` is one process with its own caches, and a greenlet. `Turns` is its driver: the shared memory driver with
-a switch to the scheduler before each call, and a look by the ghost after it. Same code as in production, no hooks.
+`Turns` is the driver of one process: the shared one with a switch to the scheduler before each call, and a look by the
+model after it.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from greenlet import greenlet  # type: ignore[import-untyped]
-
 from tests.doubles.filesystem import MemoryDriver, MemoryLock, MemoryReader, MemoryWriter
-from tests.faults import Crash
+from tests.simulation import scheduler
+from tests.simulation.scheduler import SECOND, Script
 from zotctl.errors import Exists
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Space
 
 if TYPE_CHECKING:
-    from tests.simulation.ghost import Ghost, Op
+    from tests.simulation.local.model import Model
 
-SECOND = 1_000_000_000
+DELAY = 100.0
+"""Seconds that unreachable content is kept."""
 STEP = 100_000
 """Nanoseconds that one call takes."""
 TICK = 4_000_000
@@ -31,21 +30,18 @@ TICK = 4_000_000
 
 CHANGES = frozenset(("create", "append", "link", "rename", "exchange", "unlink", "mkdir", "rmdir", "touch"))
 """Calls that change what is there."""
+_OWN = (keys.TMP, keys.UPLOADS, keys.HISTORY, keys.VERSION, keys.LEASES)
+_DULL = ("fstat", "unlock", "begin")
 
 
-class Violation(BaseException):
-    """An invariant is broken. Not an Exception, so that no handler of the code under test swallows it."""
+class Machine(scheduler.Machine):
+    """The storage is a driver in memory."""
 
-    def __init__(self, invariant: str, what: str) -> None:
-        super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
-
-
-class Machine:
-    """What all processes share: the storage, the time, the trace and the ghost."""
+    model: Model
 
     def __init__(self, driver: MemoryDriver, now: int, *, coarse: bool) -> None:
-        self.driver, self.now, self.coarse = driver, now, coarse
+        super().__init__(now)
+        self.driver, self.coarse, self.stamps = driver, coarse, 0
         self.commit = False
         """Do its stores flush what they are told?"""
         self.links: frozenset[str] = frozenset()
@@ -54,13 +50,6 @@ class Machine:
         """Nanoseconds by which the host's clock is wrong, for its processes and for what stamps its files."""
         self.skewed = False
         """Was it ever?"""
-        self.ghost: Ghost
-        self.processes: list[Process] = []
-        self.trace: list[tuple[str, str, str, str]] = []
-        self.steps = self.tokens = self.stamps = 0
-        self.hub: Any = None
-        """The greenlet of the scheduler; None: calls are made at once, by whoever makes them."""
-        self.violation: BaseException | None = None
         driver.clock = self.file_time
 
     def file_time(self) -> int:
@@ -71,14 +60,28 @@ class Machine:
         self.stamps += 1
         return now + self.stamps % STEP
 
-    def note(self, who: str, method: str, key: str = "", target: str = "") -> None:
-        self.trace.append((who, method, key, target))
+    def jump(self, by: float) -> None:
+        """By so many delays."""
+        self.now += int(by * DELAY * SECOND)
+        self.note("clock", "TICK", f"{by:g} delays")
+
+    def let_time_pass(self, living: Sequence[Process]) -> None:
+        """Sleepers wake up, those that wait for a lock get tired, the frozen thaw."""
+        sleepers = [p.wake for p in living if p.waits is None and p.thaw <= self.steps]
+        if sleepers:
+            self.now = max(self.now, min(sleepers))
+            return
+        waiting = [p for p in living if p.waits is not None and p.thaw <= self.steps]
+        if waiting:
+            self.now += 5 * SECOND
+            for process in waiting:
+                process.waits, process.wake = None, self.now
+            return
+        for process in living:
+            process.thaw = 0
 
 
-class SimClock(Clock):
-    def __init__(self, process: Process) -> None:
-        self._process, self._machine = process, process.machine
-
+class SimClock(scheduler.SimClock):
     def now(self) -> float:
         return (self._machine.now + self._machine.skew) / SECOND
 
@@ -89,9 +92,6 @@ class SimClock(Clock):
     def elapsed(self) -> float:
         return self._machine.now / SECOND
 
-    def boottime(self) -> float:
-        return self._machine.now / SECOND
-
     def sleep(self, seconds: float) -> None:
         process = self._process
         process.wake = self._machine.now + int(seconds * SECOND)
@@ -99,56 +99,26 @@ class SimClock(Clock):
         process.turn("sleep", f"{seconds:g}")
         process.waits = None
 
-    def jitter(self) -> float:
-        return 1.0
 
-    def token(self) -> str:
-        self._machine.tokens += 1
-        return f"{self._machine.tokens:08x}00000000"
+class Process(scheduler.Process):
+    """`freeze`: (call, steps) for which it gets no turn."""
 
-
-Script = Callable[["Process"], None]
-
-
-class Process:
-    """One process. `crash_at`: it dies before that call; `freeze`: (call, steps) for which it gets no turn."""
+    machine: Machine
 
     def __init__(self, machine: Machine, name: str, script: Script | None = None) -> None:
-        self.machine, self.name, self.script = machine, name, script
+        super().__init__(machine, name, script)
         self.clock = SimClock(self)
         self.driver = Turns(self)
-        self.calls = self.wake = self.thaw = 0
-        self.crash_at = 0
-        self.freeze: tuple[int, int] | None = None
-        self.dead = self.done = False
+        self.thaw = 0
         self.refused: int | None = None
         """The byte of the lock that was asked for last, in vain."""
         self.waits: int | None = None
         self.held: set[int] = set()
         self.handles: dict[int, Any] = {}
-        self.next: tuple[str, str, str] = ("begin", "", "")
-        self.op: Op | None = None
-        self.store: Any = None
         self.seen: dict[str, tuple[int, int]] = {}
         """Keys of blobs: at which step and when this process last saw that it is there."""
         self.looked = 0
         """The step of the last call of a commit before its last look at index.json."""
-        self.greenlet = greenlet(self._run)
-        machine.processes.append(self)
-
-    def _run(self) -> None:
-        try:
-            if self.script is not None:
-                self.script(self)
-        except Crash:
-            pass
-        except Violation as error:
-            self.machine.violation = self.machine.violation or error
-        except Exception as error:
-            if not self.dead:
-                self.machine.violation = self.machine.violation or error
-        self.die()
-        self.done = True
 
     def die(self) -> None:
         """As the kernel does: every descriptor is closed, every lock is free."""
@@ -158,36 +128,20 @@ class Process:
         self.handles.clear()
         self.held.clear()
 
-    def turn(self, method: str, key: str, target: str = "") -> None:
-        """Before a call: somebody else may go first, and this process may die or freeze here."""
-        machine = self.machine
-        if self.dead:
-            raise Crash
-        if machine.hub is None:
-            machine.now += STEP
-            return
-        self.calls += 1
-        self.next = (method, key, target)
+    def pass_step(self) -> None:
+        self.machine.now += STEP
+
+    def maybe_freeze(self, method: str) -> None:
         if self.freeze is not None and self.calls == self.freeze[0]:
-            self.thaw = machine.steps + self.freeze[1]
-            machine.note(self.name, "FROZEN")
-        if self.calls == self.crash_at:
-            machine.note(self.name, "CRASH before", method, key)
-            self.dead = True
-            raise Crash
-        machine.hub.switch()
-        if self.dead:
-            raise Crash
+            self.thaw = self.machine.steps + self.freeze[1]
+            self.machine.note(self.name, "FROZEN")
+
+    def proceed(self, method: str, key: str, target: str) -> None:
+        machine = self.machine
         machine.trace.append((self.name, method, key, target))
         machine.now += STEP
         if machine.links and method in CHANGES:
-            machine.ghost.changes(self, method, key, target)
-
-    def kill(self) -> None:
-        """Unwind what is left of it."""
-        self.dead = True
-        if not self.greenlet.dead:
-            self.greenlet.switch() if self.greenlet else self.die()
+            machine.model.changes(self, method, key, target)
 
     def can_run(self) -> bool:
         machine = self.machine
@@ -197,6 +151,10 @@ class Process:
             lock = machine.driver.names.get(keys.LOCK)
             return lock is None or self.waits not in lock.locks
         return self.wake <= machine.now
+
+    def is_own(self) -> bool:
+        method, key, target = self.next
+        return method in _DULL or (key.startswith(_OWN) and not target) or keys.INDEX_TEMP_PREFIX in key
 
 
 class Turns:
@@ -239,9 +197,9 @@ class Turns:
         if "/blobs/" in target:
             self._process.seen[target] = (self._machine.steps, self._machine.now)
             if self._machine.hub is not None:
-                self._machine.ghost.appeared(self._process, target, source)
+                self._machine.model.appeared(self._process, target, source)
         elif target.startswith(f"{keys.DAMAGED}/") and self._machine.hub is not None:
-            self._machine.ghost.marked(self._process, target)
+            self._machine.model.marked(self._process, target)
 
     def rename(self, source: str, target: str) -> None:
         self._turn("rename", source, target)
@@ -249,20 +207,20 @@ class Turns:
         self._inner.rename(source, target)
         if self._machine.hub is None or source in self._inner.names:
             return
-        ghost = self._machine.ghost
+        model = self._machine.model
         if "/blobs/" in source:
-            ghost.vanished(self._process, source, target)
+            model.vanished(self._process, source, target)
         if "/blobs/" in target:
-            ghost.appeared(self._process, target, source)
+            model.appeared(self._process, target, source)
         elif target.endswith("/index.json"):
-            ghost.index_replaced(self._process, keys.parent(target), old)
+            model.index_replaced(self._process, keys.parent(target), old)
 
     def exchange(self, one: str, other: str) -> None:
         self._turn("exchange", one, other)
         old = self._inner.names.get(other)
         self._inner.exchange(one, other)
         if self._machine.hub is not None and other.endswith("/index.json"):
-            self._machine.ghost.index_replaced(self._process, keys.parent(other), old)
+            self._machine.model.index_replaced(self._process, keys.parent(other), old)
 
     def unlink(self, key: str) -> None:
         self._turn("unlink", key)
@@ -270,9 +228,9 @@ class Turns:
         if self._machine.hub is None:
             return
         if "/blobs/" in key:
-            self._machine.ghost.vanished(self._process, key, "")
+            self._machine.model.vanished(self._process, key, "")
         elif key.endswith("/index.json"):
-            self._machine.ghost.index_removed(self._process, keys.parent(key))
+            self._machine.model.index_removed(self._process, keys.parent(key))
 
     def mkdir(self, key: str) -> None:
         self._turn("mkdir", key)
@@ -288,7 +246,7 @@ class Turns:
     def scan(self, key: str) -> list[Entry]:
         self._turn("scan", key)
         if self._process.held and self._machine.hub is not None:
-            self._machine.ghost.scanned_under_lock(self._process, key)
+            self._machine.model.scanned_under_lock(self._process, key)
         return self._inner.scan(key)
 
     def sync_file(self, key: str) -> Info:
@@ -358,7 +316,7 @@ class Reading:
     def read_at(self, offset: int, count: int) -> bytes:
         self._process.turn("read", self._key)
         if self._process.held and self._process.machine.hub is not None:
-            self._process.machine.ghost.read_under_lock(self._process, self._key)
+            self._process.machine.model.read_under_lock(self._process, self._key)
         return self.inner.read_at(offset, count)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:

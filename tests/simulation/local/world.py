@@ -1,4 +1,4 @@
-"""The worlds in which a schedule begins: made once by the real code, then copied for each schedule."""
+"""The directories in which a schedule begins: made once by the real code, then copied for each schedule."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from functools import lru_cache
 from typing import Any
 
 from tests.doubles.filesystem import MemoryDriver
-from tests.simulation.baton import SECOND, Machine, Process
 from tests.simulation.content import BODIES, M0, M1, M2, M4, M5, Image
-from tests.simulation.ghost import DELAY, Ghost, blob_key
+from tests.simulation.local.machine import DELAY, Machine, Process
+from tests.simulation.local.model import Model
+from tests.simulation.model import blob_key
+from tests.simulation.scheduler import SECOND
 from zotctl.jobs.clock_check import note_clock
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.protocol import LocalProtocol
+from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.locks import Locks
-from zotctl.storage.protocol import Change
+from zotctl.storage.protocol import Change, StoreProtocol
 from zotctl.storage.root import Root
 
 START = 1_700_000_000 * SECOND
@@ -26,7 +28,7 @@ START = 1_700_000_000 * SECOND
 class Direct:
     """A committer without threads: each process here does one thing at a time."""
 
-    def __init__(self, protocol: LocalProtocol) -> None:
+    def __init__(self, protocol: StoreProtocol) -> None:
         self._protocol = protocol
 
     def commit(self, name: str, change: Change) -> None:
@@ -39,8 +41,9 @@ def open_store(process: Process, *, dedupe: bool = True) -> Store:
     """What a process makes when it starts; that itself is no step."""
     driver, clock = process.driver, process.clock
     context = LocalContext(driver, clock, Locks(driver, clock), commit=process.machine.commit, dedupe=dedupe)
-    root = Root(LocalProtocol(context, min_free=0), read_only=False)
-    root.committer = Direct(root.protocol)  # type: ignore[assignment]
+    protocol = LocalProtocol(context, min_free=0)
+    root = Root(protocol, read_only=False)
+    root.committer = Direct(protocol)  # type: ignore[assignment]
     return Store([root], clock)
 
 
@@ -58,7 +61,7 @@ class Maker:
         """Keys of files that are damaged."""
         self.links: set[str] = set()
         """Repositories that are links out of the store, from the start on."""
-        context = self.store.roots[0].protocol.context
+        context = local_of(self.store.roots[0]).context
         for directory in (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.TRASH, keys.HISTORY):
             context.make_dirs(directory)
         context.driver.append(keys.VERSION).close()
@@ -81,7 +84,7 @@ class Maker:
         store.repository_for_push(name).put_manifest(image.manifest, image.body, tags)
 
     def move_to_trash(self, name: str, run: str, digests: Iterable[str]) -> None:
-        protocol = self.store.roots[0].protocol
+        protocol = local_of(self.store.roots[0])
         with protocol.context.locks.hold(name) as held:
             protocol.trash.add(held, run, [parse_digest(digest) for digest in digests])
 
@@ -92,7 +95,7 @@ class Maker:
 
 
 def _old(maker: Maker) -> None:
-    """Two repositories that share m0; in `a` blobs that nobody needs, some of them trashed already."""
+    """Two repositories that share m0; in `a` unreachable blobs, some of them trashed already."""
     maker.image("a", M0, "t")
     maker.image("b", M0, "t")
     maker.image("a", M4)
@@ -113,7 +116,7 @@ def _twice(maker: Maker) -> None:
 
 
 def _rot(maker: Maker) -> None:
-    """Damage that nobody has noticed, in files that two repositories and the pool share; `c` has good copies."""
+    """Damage that was not noticed yet, in files that two repositories and the pool share; `c` has good copies."""
     _twice(maker)
     maker.rot("a", M0.blobs[1])
     maker.rot("a", M1.blobs[1])
@@ -187,12 +190,12 @@ def _made(kind: str) -> Maker:
 
 
 def new_world(kind: str, *, coarse: bool, commit: bool = False) -> Machine:
-    """A copy of its own of a world, with a ghost that knows all that is there."""
+    """A copy of its own of a world, with a model that knows all that is there."""
     made = _made(kind)
     machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
     machine.commit, machine.links = commit, frozenset(made.links)
     machine.tokens = made.machine.tokens
-    machine.ghost = Ghost(machine, [machine.driver.names[key] for key in made.rotten])
+    machine.model = Model(machine, [machine.driver.names[key] for key in made.rotten])
     return machine
 
 

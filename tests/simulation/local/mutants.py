@@ -1,13 +1,14 @@
 """Each safeguard of the local protocol (docs/design/proof.md#who-guards-the-guards) switched off, in tests only: what
-is put in the place of a method. `limit`: within so many schedules of its scenes the simulation has to see it."""
+is put in the place of a method. `limit`: within so many schedules of its scenarios the simulation has to see it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
+from tests.simulation.playing import Off
 from zotctl.errors import CannotLink, Exists, NotFound
 from zotctl.jobs import gc as collector_module
 from zotctl.jobs.ages import Ages
@@ -30,14 +31,6 @@ from zotctl.storage.local.protocol import LocalProtocol, LocalTransaction
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
-
-
-class Off(NamedTuple):
-    """What is patched: (owner, name, instead); where; how soon it is seen."""
-
-    patches: Sequence[tuple[Any, str, Any]]
-    scenes: tuple[str, ...]
-    limit: int
 
 
 class _NoLock:
@@ -79,8 +72,8 @@ _require, _put_manifest = Repository._require, Repository.put_manifest
 
 
 def _check_before_the_lock(self: Repository, manifest: Any, body: bytes, tags: Sequence[str] = ()) -> None:
-    blobs = self._root.protocol.blobs
-    tx: Any = SimpleNamespace(require=lambda digest: blobs.find(self.name, digest, fresh=True))
+    protocol: Any = self.root.protocol
+    tx: Any = SimpleNamespace(require=lambda digest: protocol.blobs.find(self.name, digest, fresh=True))
     _require(self, tx, self._snapshot.index if self._snapshot else Index({}, ()), manifest, {})
     _put_manifest(self, manifest, body, tags)
 
