@@ -351,7 +351,7 @@ def test_a_read_only_server_writes_nothing(tmp_path: Path, bucket: Bucket) -> No
     assert {request.operation for request in bucket.requests()} <= {"GetObject", "HeadObject", "ListObjectsV2"}
 
 
-def test_a_single_writer_is_alone(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_second_writer_is_refused(tmp_path: Path, bucket: Bucket) -> None:
     alone = "[storage.s3]\nsingle_writer = true\n"
     with serving(tmp_path / "home", config=alone, workers=1, bucket=bucket) as server, server.client() as client:
         push_image(client, "a", "1.0")

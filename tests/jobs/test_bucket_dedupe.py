@@ -286,7 +286,7 @@ def test_stubs_go_into_the_pool(zot: Place) -> None:
     require_whole(opened(zot, dedupe=True))
 
 
-def test_a_stub_is_held_before_it_is_filled() -> None:
+def test_a_stub_is_reserved_before_it_is_filled() -> None:
     """Else a collector that has looked at the empty object takes what comes into its place."""
     place = InMemory()  # noqa: F811
     fill(place)

@@ -233,11 +233,11 @@ def test_i5_nothing_goes_where_something_is_unknown(world: World, what: str) -> 
         report = collect(fresh)
         assert report.exit_code in (4, 5)
         assert "a" in [f.repository for f in report.findings] + [error["repository"] for error in report.errors]
-    assert world.has("a", stray), "what it needs is not known, so it keeps all that it holds"
+    assert world.has("a", stray), "what it needs is not known, so it keeps all that it has"
     assert not world.has("b", other), "others are collected all the same"
 
 
-def test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown(world: World) -> None:
+def test_i5_without_reservations_the_pool_is_left_as_it_is_while_something_is_unknown(world: World) -> None:
     digest, stray = push_image(world.store, "a", "v1"), world.stray()
     world.memory.delete(keys.blob("a", digest))
     for key in world.keys_of(keys.RESERVATIONS):
@@ -249,8 +249,8 @@ def test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown(worl
     assert world.has("a", stray)
 
 
-def test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_holds(world: World) -> None:
-    """`.zotctl` was wiped, and `b` alone has asked for its content since."""
+def test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_reservations(world: World) -> None:
+    """`.zotctl` was wiped, and only `b` has asked for its content since."""
     digest = push_image(world.store, "a", "v1")
     layer = digest_of(images.image().blobs[0])
     assert world.store.repository_for_push("b").mount_blob(world.store.repository("a"), layer)
@@ -472,7 +472,7 @@ def test_the_pool_keeps_what_a_damaged_copy_can_be_healed_from() -> None:
     assert world.keys_of(keys.SHARED) == [keys.shared(blobs[0])]
 
 
-def test_what_a_repository_has_held_that_is_gone_is_freed() -> None:
+def test_reservations_of_a_repository_that_is_gone_go() -> None:
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")
     push_image(world.store, "b", "v1", seed="b")
@@ -571,7 +571,7 @@ def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeyp
     assert not any(world.has("a", stray) for stray in strays)
 
 
-def test_what_many_repositories_have_held_goes_in_parts() -> None:
+def test_reservations_of_many_repositories_go_in_parts() -> None:
     digest = digest_of(b"x")
     reservations = {
         keys.reservation(digest, f"r{n}"): Object(keys.reservation(digest, f"r{n}"), 1, "e", 0, 0) for n in range(200)

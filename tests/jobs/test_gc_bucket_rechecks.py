@@ -81,7 +81,7 @@ def test_the_steps_of_a_batch_are_in_their_order(world: World) -> None:
     assert executed == [(keys.reservation(STRAY, "a"),), (world.place("a", STRAY),)]
 
 
-def test_c3_a_intent_names_the_bytes_and_each_right_to_them(world: World) -> None:
+def test_c3_an_intent_names_the_bytes_and_each_right_to_them(world: World) -> None:
     ripe(world)
     said: list[str] = []
 
@@ -121,7 +121,7 @@ def test_c4_what_a_tool_has_referenced_meanwhile_is_spared(world: World) -> None
     assert keys.reservation(STRAY, "a") in world.memory.stored
 
 
-def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_alone() -> None:
+def test_c4_what_another_repository_has_come_to_need_is_spared_for_it_only() -> None:
     world = World(dedupe=True)
     for name in "ab":
         push_image(world.store, name, "v1")
@@ -188,7 +188,7 @@ def test_c4_a_fence_without_an_answer_that_was_not_done_spares(world: World, mon
 # -- C5: what the objects are by then -------------------------------------------------------------
 
 
-def test_c5_a_hold_of_another_repository_spares() -> None:
+def test_c5_a_reservation_of_another_repository_spares() -> None:
     """It was reserved there since the list was made; whoever did that has looked at the intents before."""
     world = World(dedupe=True)
     ripe(world)
@@ -198,16 +198,16 @@ def test_c5_a_hold_of_another_repository_spares() -> None:
     assert moment.done and world.has("a", STRAY)
 
 
-def test_c5_a_hold_that_was_written_again_within_the_second_spares(world: World) -> None:
+def test_c5_a_reservation_that_was_written_again_within_the_second_spares(world: World) -> None:
     """Its time says nothing, its bytes do."""
     push_image(world.store, "a", "v1")
     world.clock.at = float(int(world.clock.at) + 5)
     world.stray()
-    at, held = world.clock.at, keys.reservation(STRAY, "a")
+    at, reserved_at = world.clock.at, keys.reservation(STRAY, "a")
 
     def renew() -> None:
         world.clock.at = at
-        world.memory.stored[held] = world.memory.stored[held]._replace(etag='"another"')
+        world.memory.stored[reserved_at] = world.memory.stored[reserved_at]._replace(etag='"another"')
 
     moment = Meanwhile(world, "put", keys.INTENTS, renew)
     world.clock.at += 2
@@ -239,11 +239,11 @@ def test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone() -> None:
     assert all(keys.shared(digest) in world.memory.stored for digest in blobs)
 
 
-def test_c5_what_was_held_by_key_only_is_compared_whole(world: World) -> None:
+def test_c5_what_was_noted_by_key_only_is_compared_whole(world: World) -> None:
     """A reservation goes and comes back: its key is there, and it is another reservation."""
     ripe(world)
-    held = keys.reservation(STRAY, "a")
-    moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(held, b"anew"))
+    reserved_at = keys.reservation(STRAY, "a")
+    moment = Meanwhile(world, "put", keys.INTENTS, lambda: world.memory.put(reserved_at, b"anew"))
     assert collect(world.store).summary["purged"] == 0
     assert moment.done and world.has("a", STRAY)
 
@@ -282,7 +282,7 @@ def test_c7_a_refused_delete_leaves_no_intent(world: World) -> None:
 
 
 def test_c7_a_refused_delete_does_not_end_another_one_that_may_be_done_yet(world: World) -> None:
-    """Of the holds nobody knows when the first attempt is over; the blobs were refused."""
+    """When the first attempt at the reservations is over is unknown; the blobs were refused."""
     ripe(world)
     executed: list[int] = []
 
@@ -552,7 +552,7 @@ def test_i5_a_repository_of_which_something_is_unknown_keeps_its_rights_and_the_
     assert keys.reservation(STRAY, "a") not in going and keys.shared(STRAY) not in going
 
 
-def test_a_copy_of_its_own_is_none_while_the_repository_is_left_alone() -> None:
+def test_a_copy_of_its_own_is_none_while_the_repository_is_left_as_it_is() -> None:
     world = pooled("a")
     one = known("a", own=("a",))
     one.left_alone.add("a")
@@ -560,7 +560,7 @@ def test_a_copy_of_its_own_is_none_while_the_repository_is_left_alone() -> None:
     assert keys.shared(STRAY) in shared(world, known("a", own=("a",)))
 
 
-def test_what_one_repository_holds_without_a_copy_of_its_own_stays() -> None:
+def test_what_one_repository_has_reserved_without_a_copy_of_its_own_stays() -> None:
     world = pooled("a", "b")
     found = Reached()
     found.enter("a", {str(STRAY)}, set(), shared=False)
@@ -569,7 +569,7 @@ def test_what_one_repository_holds_without_a_copy_of_its_own_stays() -> None:
     assert keys.reservation(STRAY, "b") in going and keys.shared(STRAY) not in going
 
 
-def test_i5_bytes_that_nobody_holds_stay_while_a_repository_is_left_alone() -> None:
+def test_i5_bytes_without_reservations_stay_while_a_repository_is_left_as_it_is() -> None:
     """It may have lost its reservation."""
     world = pooled("a")
     world.memory.delete(keys.reservation(STRAY, "a"))
@@ -592,7 +592,7 @@ def test_i6_bytes_that_were_written_since_a_moving_upload_began_stay() -> None:
         it.seen.save()
 
 
-def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
+def test_a_young_reservation_keeps_the_bytes_and_itself() -> None:
     world = pooled("a", "b")
     for seen in (False, True):
         world.memory.put(keys.reservation(STRAY, "b"), b"young")
@@ -604,7 +604,7 @@ def test_a_young_hold_keeps_the_bytes_and_itself() -> None:
         world.later(1.2)
 
 
-def test_i6_a_hold_that_is_younger_than_a_moving_upload_stays() -> None:
+def test_i6_a_reservation_that_is_younger_than_an_active_upload_stays() -> None:
     """Its push is under way, however long ago the layer was sent."""
     world = pooled("a", "b")
     found = Reached()
@@ -622,7 +622,7 @@ def test_i6_a_hold_that_is_younger_than_a_moving_upload_stays() -> None:
         it.seen.save()
 
 
-def test_i6_a_hold_since_a_moving_upload_began_keeps_a_blob_of_a_repository(world: World) -> None:
+def test_i6_a_reservation_since_an_active_upload_began_keeps_a_blob_of_a_repository(world: World) -> None:
     """Its push was told that it is there, and is under way for longer than the delay."""
     ripe(world)
     slow = world.store.repository_for_push("a").start_upload()
@@ -685,7 +685,7 @@ def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
     assert {each.digest for each in found} == {digest_of(blob) for blob in images.image().blobs}
 
 
-def test_a_hold_that_was_asked_for_has_its_delay_anew() -> None:
+def test_a_reservation_that_was_asked_for_has_its_grace_period_anew() -> None:
     """Asked for since it was first seen, long after the blob was."""
     world = pooled("a", "b")
     found = Reached()
@@ -701,7 +701,7 @@ def test_a_hold_that_was_asked_for_has_its_delay_anew() -> None:
     assert [each for each in again if each.digest == STRAY] == []
 
 
-def test_bytes_that_were_asked_for_by_any_hold_have_their_delay_anew() -> None:
+def test_bytes_that_were_asked_for_by_any_reservation_have_their_grace_period_anew() -> None:
     world = pooled("a", "b")
     it = Shared(world.store.roots[0], judge(world), known("a", "b"))
     it.candidates()
@@ -721,7 +721,7 @@ def test_what_is_no_digest_stops_nothing() -> None:
     assert keys.shared(STRAY) in shared(world, known("a"))
 
 
-def test_i6_a_young_hold_keeps_a_blob_of_a_repository(world: World) -> None:
+def test_i6_a_young_reservation_keeps_a_blob_of_a_repository(world: World) -> None:
     """The blob is old, and so is the note; the reservation is not."""
     ripe(world)
     world.memory.put(keys.reservation(STRAY, "a"), b"reserved")
@@ -729,7 +729,7 @@ def test_i6_a_young_hold_keeps_a_blob_of_a_repository(world: World) -> None:
     assert world.has("a", STRAY)
 
 
-def test_i5_the_pool_is_left_alone_when_not_all_repositories_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_i5_the_pool_is_left_as_it_is_when_not_all_repositories_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(dedupe=True)
     ripe(world)
     catalog = bucket_of(world.store.roots[0]).catalog

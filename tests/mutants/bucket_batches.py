@@ -13,7 +13,7 @@ MUTANTS = [
         "pool-takes-errors-for-an-empty-repository",
         kinds.FAULTS,
         "I5",
-        "a repository in no list that can't be read keeps what it holds",
+        "a repository in no list that can't be read keeps what it has",
         "jobs/bucket/pool.py",
         "        except (LayoutInvalid, StorageError):\n            self._known.left_alone.add(name)",
         ("        except (LayoutInvalid, StorageError):\n            self._known.enter(name, (), set(), shared=True)"),
@@ -23,7 +23,7 @@ MUTANTS = [
         "pool-takes-a-store-that-is-away-for-an-empty-repository",
         kinds.FAULTS,
         "I5",
-        "a repository in no list whose index.json isn't answered keeps what it holds",
+        "a repository in no list whose index.json isn't answered keeps what it has",
         "jobs/bucket/pool.py",
         "        except (LayoutInvalid, StorageError):\n            self._known.left_alone.add(name)",
         (
@@ -38,7 +38,7 @@ MUTANTS = [
         "pool-passes-faults-over",
         kinds.FAULTS,
         "I5",
-        "a repository in no list with a manifest that is missing or damaged keeps what it holds",
+        "a repository in no list with a manifest that is missing or damaged keeps what it has",
         "jobs/bucket/pool.py",
         "            if marks.faults:\n                self._known",
         "            if False:\n                self._known",
@@ -142,7 +142,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "if self._known.left_alone and (not reservations or blob.modified < self._since):",
         "if self._known.left_alone and blob.modified < self._since:",
-        RECHECKS + "test_i5_bytes_that_nobody_holds_stay_while_a_repository_is_left_alone",
+        RECHECKS + "test_i5_bytes_without_reservations_stay_while_a_repository_is_left_as_it_is",
     ),
     Mutant(
         "pool-forgets-moving-uploads",
@@ -192,6 +192,6 @@ MUTANTS = [
         "jobs/bucket/gc.py",
         "if all(self._judge.is_old(name, one) for one in found) and self._judge",
         "if self._judge",
-        RECHECKS + "test_i6_a_hold_since_a_moving_upload_began_keeps_a_blob_of_a_repository[own]",
+        RECHECKS + "test_i6_a_reservation_since_an_active_upload_began_keeps_a_blob_of_a_repository[own]",
     ),
 ]

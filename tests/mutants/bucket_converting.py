@@ -16,20 +16,20 @@ MUTANTS = [
         "storage/bucket/pool.py",
         "        while self._intents.wait_out([keys.blob(name, digest)]):",
         "        if self._intents.wait_out([keys.blob(name, digest)]):",
-        STEPS + "test_a_repository_holds_what_it_is_about_to_get_after_each_intent",
+        STEPS + "test_a_repository_reserves_what_it_is_about_to_get_after_each_intent",
     ),
     Mutant(
         "prepared-without-a-reservation-anew",
         kinds.LOOKED_AT_AGAIN,
         "I6",
-        "and is held anew after it",
+        "and is reserved anew after it",
         "storage/bucket/pool.py",
         (
             "        while self._intents.wait_out([keys.blob(name, digest)]):\n"
             "            self._reservations.ensure(name, digest)"
         ),
         ("        self._intents.wait_out([keys.blob(name, digest)])\n        if False:\n            pass"),
-        STEPS + "test_a_repository_holds_what_it_is_about_to_get_after_each_intent",
+        STEPS + "test_a_repository_reserves_what_it_is_about_to_get_after_each_intent",
     ),
     Mutant(
         "copy-believed-unread",
@@ -99,7 +99,7 @@ MUTANTS = [
         "storage/bucket/pool.py",
         "partial(self._reservations.renew, name, digest)",
         "partial(self._reservations.ensure, name, digest)",
-        STEPS + "test_a_hold_is_written_anew_before_a_copy_goes",
+        STEPS + "test_a_reservation_is_written_anew_before_a_copy_goes",
     ),
     Mutant(
         "dropped-without-a-second-look",
@@ -109,7 +109,7 @@ MUTANTS = [
         "storage/bucket/pool.py",
         "still = [digest for digest, wait in self.droppable(name, some, age) if not wait]",
         "still = list(some)",
-        STEPS + "test_a_copy_stays_if_the_pool_is_announced_while_it_is_held_anew",
+        STEPS + "test_a_copy_stays_if_the_pool_is_announced_while_it_is_reserved_anew",
     ),
     Mutant(
         "copy-deleted-unsigned",

@@ -84,7 +84,7 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         "found = {keys.blob(name, self.digest) for name in self.names}\n",
         "found = set[str]()\n",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c3_a_intent_names_the_bytes_and_each_right_to_them[pool]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c3_an_intent_names_the_bytes_and_each_right_to_them[pool]",
     ),
     Mutant(
         "spare-nothing",
@@ -169,7 +169,7 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         "if any(not _same(now.get(key), reservation) for key, reservation in then.items()):",
         "if any(key not in now for key in then):",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_hold_that_was_written_again_within_the_second_spares[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_reservation_that_was_written_again_within_the_second_spares[own]",
     ),
     Mutant(
         "new-reservations-overlooked",
@@ -179,7 +179,7 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         ("            now.keys() == then.keys()\n            and _same"),
         "            _same",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_hold_of_another_repository_spares",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_reservation_of_another_repository_spares",
     ),
     Mutant(
         "blob-not-looked-at-again",
@@ -219,7 +219,7 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         "(now.etag, now.size, int(now.modified)) == (then.etag, then.size, int(then.modified))",
         "(now.size, int(now.modified)) == (then.size, int(then.modified))",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_hold_that_was_written_again_within_the_second_spares[own]",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_a_reservation_that_was_written_again_within_the_second_spares[own]",
     ),
     Mutant(
         "blobs-before-reservations",
@@ -475,7 +475,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "return not self._known.has_own(name, digest) and self._judge.is_old(name, reservation)",
         "return not self._known.has_own(name, digest)",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_i6_a_hold_that_is_younger_than_a_moving_upload_stays",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_i6_a_reservation_that_is_younger_than_an_active_upload_stays",
     ),
     Mutant(
         "pool-staying-goes",
@@ -495,7 +495,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "return name not in self._known.left_alone and self._known.has_own(name, digest)",
         "return self._known.has_own(name, digest)",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_a_copy_of_its_own_is_none_while_the_repository_is_left_alone",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_a_copy_of_its_own_is_none_while_the_repository_is_left_as_it_is",
     ),
     Mutant(
         "pool-asked-blob-only",
@@ -505,7 +505,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "asked = [blob, *reservations]",
         "asked = [blob]",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_bytes_that_were_asked_for_by_any_hold_have_their_delay_anew",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_bytes_that_were_asked_for_by_any_reservation_have_their_grace_period_anew",
     ),
     Mutant(
         "reservation-at-once",
@@ -515,7 +515,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "return due and self._judge.is_unasked(self.seen, reservation.key, [reservation])",
         "return due",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_a_hold_that_was_asked_for_has_its_delay_anew",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_a_reservation_that_was_asked_for_has_its_grace_period_anew",
     ),
     Mutant(
         "bad-name-stops-all",
@@ -538,7 +538,7 @@ MUTANTS = [
         "jobs/bucket/gc.py",
         "if self._run.whole and self._root.label not in self._run.unlisted:",
         "if self._run.whole:",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_i5_the_pool_is_left_alone_when_not_all_repositories_are_known",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_i5_the_pool_is_left_as_it_is_when_not_all_repositories_are_known",
     ),
     Mutant(
         "own-at-once",
@@ -661,7 +661,7 @@ MUTANTS = [
             "            return False  # whose it was is not known any more\n"
         ),
         "",
-        "tests/jobs/test_gc_bucket.py::test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown[pool]",
+        "tests/jobs/test_gc_bucket.py::test_i5_without_reservations_the_pool_is_left_as_it_is_while_something_is_unknown[pool]",
     ),
     Mutant(
         "pool-left-alone-without-reservations-only",
@@ -671,7 +671,7 @@ MUTANTS = [
         "jobs/bucket/pool.py",
         "(not reservations or blob.modified < self._since)",
         "not reservations",
-        "tests/jobs/test_gc_bucket.py::test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_holds[pool]",
+        "tests/jobs/test_gc_bucket.py::test_i5_what_is_older_than_the_hidden_directory_may_have_lost_its_reservations[pool]",
     ),
     Mutant(
         "left-alone-not-noted",
@@ -681,7 +681,7 @@ MUTANTS = [
         "jobs/bucket/gc.py",
         "        self._known.left_alone.add(name)\n",
         "",
-        "tests/jobs/test_gc_bucket.py::test_i5_without_holds_the_pool_is_left_alone_while_something_is_unknown[pool]",
+        "tests/jobs/test_gc_bucket.py::test_i5_without_reservations_the_pool_is_left_as_it_is_while_something_is_unknown[pool]",
     ),
     Mutant(
         "stub-counts-as-own",
@@ -741,7 +741,7 @@ MUTANTS = [
         "jobs/bucket/deletion.py",
         "yield replace(each, reservations=dict(reservations[:most]), blob=None)",
         "yield replace(each, reservations=dict(reservations[:most]))",
-        "tests/jobs/test_gc_bucket.py::test_what_many_repositories_have_held_goes_in_parts",
+        "tests/jobs/test_gc_bucket.py::test_reservations_of_many_repositories_go_in_parts",
     ),
     Mutant(
         "one-look-though-more-known",

@@ -17,7 +17,7 @@ MUTANTS = [
         "storage/bucket/catalog.py",
         "return _sorted(listed) if self._made else list(self.everything())",
         "return _sorted(listed)",
-        NAMES + "test_names_of_pushes_alone_are_no_list",
+        NAMES + "test_names_of_pushes_only_are_no_list",
     ),
     Mutant(
         "list-walked-each-time",
@@ -77,7 +77,7 @@ MUTANTS = [
         "storage/bucket/catalog.py",
         "if self._context.writes() and not self._context.read_only and (lacking",
         "if self._context.writes() and (lacking",
-        NAMES + "test_who_only_reads_writes_no_list",
+        NAMES + "test_a_process_that_only_reads_writes_no_list",
     ),
     Mutant(
         "store-below-taken-in",

@@ -17,7 +17,7 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         ("                if withdrawn:\n                    continue\n"),
         "",
-        RESERVATIONS + "test_p2_a_intent_that_is_lifted_before_it_was_read_makes_p1_begin_again",
+        RESERVATIONS + "test_p2_an_intent_that_is_withdrawn_before_it_was_read_makes_p1_begin_again",
     ),
     Mutant(
         "withdrawn-never-told",
@@ -27,7 +27,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         "None in read)",
         "False)",
-        RESERVATIONS + "test_p2_a_push_begins_again_after_a_intent_that_it_could_not_read",
+        RESERVATIONS + "test_p2_a_push_begins_again_after_an_intent_that_it_could_not_read",
     ),
     Mutant(
         "withdrawn-ignored-by-a-push",
@@ -37,7 +37,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         "            waited = waited or withdrawn\n",
         "",
-        RESERVATIONS + "test_p2_a_push_begins_again_after_a_intent_that_it_could_not_read",
+        RESERVATIONS + "test_p2_a_push_begins_again_after_an_intent_that_it_could_not_read",
     ),
     Mutant(
         "frozen-before-p3",
@@ -67,7 +67,7 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         (" or not self._covers(since):\n                continue"),
         (":\n                continue"),
-        RESERVATIONS + "test_a_push_that_was_frozen_before_p2_holds_before_it_puts_its_blob",
+        RESERVATIONS + "test_a_push_that_was_frozen_before_p2_reserves_again_before_it_puts_its_blob",
     ),
     Mutant(
         "frozen-while-putting",
@@ -90,7 +90,7 @@ MUTANTS = [
             "        return now"
         ),
         ('        self._context.objects.put(keys.reservation(digest, name), b"")\n        return now'),
-        RESERVATIONS + "test_each_hold_has_other_bytes_so_that_a_collector_sees_it",
+        RESERVATIONS + "test_each_reservation_has_other_bytes_so_that_a_collector_sees_it",
     ),
     Mutant(
         "first-reservation-of-constant-bytes",
@@ -100,7 +100,7 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         "self._context.objects.put(key, self._context.clock.token().encode(), absent=True)",
         'self._context.objects.put(key, b"", absent=True)',
-        RESERVATIONS + "test_nor_does_the_hold_of_what_was_asked_for_before_look_like_an_earlier_one",
+        RESERVATIONS + "test_nor_does_the_reservation_of_what_was_asked_for_before_look_like_an_earlier_one",
     ),
     Mutant(
         "reservation-of-another-as-new",
@@ -110,7 +110,7 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         "            return now._replace(at=now.at - max(0.0, found.age)), True",
         "            return now, True",
-        RESERVATIONS + "test_a_push_onto_a_hold_promises_no_longer_than_that_is_young",
+        RESERVATIONS + "test_a_push_onto_a_reservation_counts_from_that_one",
     ),
     Mutant(
         "rewritten-reservation-not-looked-at",
@@ -120,17 +120,17 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         "            if (\n                was_there\n                and place == keys.shared(digest)\n                and self._context.head(keys.reservation(digest, name)) is None\n            ):",
         "            if False and place == keys.shared(digest) and self._context.head(keys.reservation(digest, name)) is None:",
-        RESERVATIONS + "test_a_hold_that_went_under_a_intent_that_was_lifted_before_p2_is_written_again",
+        RESERVATIONS + "test_a_reservation_that_went_under_an_intent_that_was_withdrawn_before_p2_is_written_again",
     ),
     Mutant(
         "manifest-without-p1-again",
         kinds.RESERVATIONS,
         "I6",
-        "what a manifest names is held anew after an intent",
+        "what a manifest names is reserved anew after an intent",
         "storage/bucket/reservations.py",
         ("            if not (places and self._intents.wait_out(places)):\n                break"),
         ("            if places:\n                self._intents.wait_out(places)\n            break"),
-        RESERVATIONS + "test_p2_what_a_manifest_names_is_reserved_again_after_a_intent",
+        RESERVATIONS + "test_p2_what_a_manifest_names_is_reserved_again_after_an_intent",
     ),
     Mutant(
         "waited-and-not-told",
@@ -140,7 +140,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         ("            waited = True\n            if"),
         "            if",
-        RESERVATIONS + "test_p2_what_a_manifest_names_is_reserved_again_after_a_intent",
+        RESERVATIONS + "test_p2_what_a_manifest_names_is_reserved_again_after_an_intent",
     ),
     Mutant(
         "announced-name-not-looked-up",
@@ -160,7 +160,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         '                raise Busy("content of this push is being collected just now; try again")',
         "                return waited",
-        RESERVATIONS + "test_a_push_waits_for_a_intent_about_its_own_name_and_that_of_the_pool",
+        RESERVATIONS + "test_a_push_waits_for_an_intent_about_its_own_name_and_that_of_the_pool",
     ),
     Mutant(
         "seen-when-answered",
@@ -187,7 +187,7 @@ MUTANTS = [
             "        self._context.objects.put(keys.reservation(digest, name), self._context.clock.token().encode())\n"
             "        return self.now(name)"
         ),
-        RESERVATIONS + "test_the_epoch_of_a_hold_is_that_before_it_was_asked_for",
+        RESERVATIONS + "test_the_epoch_of_a_reservation_is_that_before_it_was_asked_for",
     ),
     Mutant(
         "intent-dies-too-soon",
@@ -197,7 +197,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         "s.is_younger(INTENT_LIFETIME_S)",
         "s.is_younger(DELETES_SIGNED_FOR_S / 2)",
-        RESERVATIONS + "test_a_intent_counts_until_its_deletes_are_dead",
+        RESERVATIONS + "test_an_intent_counts_until_its_deletes_are_void",
     ),
     Mutant(
         "intent-for-ever",
@@ -207,7 +207,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         "objects.list(keys.below(keys.INTENTS)) if s.is_younger(INTENT_LIFETIME_S)]",
         "objects.list(keys.below(keys.INTENTS))]",
-        RESERVATIONS + "test_a_intent_counts_until_its_deletes_are_dead",
+        RESERVATIONS + "test_an_intent_counts_until_its_deletes_are_void",
     ),
     Mutant(
         "intent-of-tomorrow",
@@ -217,7 +217,7 @@ MUTANTS = [
         "storage/bucket/intents.py",
         "if s.is_younger(INTENT_LIFETIME_S)]",
         "if s.age < INTENT_LIFETIME_S]",
-        RESERVATIONS + "test_a_intent_that_is_dated_ahead_is_dead",
+        RESERVATIONS + "test_an_intent_that_is_dated_ahead_is_dead",
     ),
     Mutant(
         "one-intent-for-all",
@@ -384,7 +384,7 @@ MUTANTS = [
         "storage/bucket/blobs.py",
         "return self._context.head(keys.reservation(digest, name)) is not None or self._reservations.right(name, digest)",
         "return self._context.head(keys.reservation(digest, name)) is not None",
-        GONE + "test_what_is_reachable_is_read_in_the_pool_without_a_hold",
+        GONE + "test_what_is_reachable_is_read_in_the_pool_without_a_reservation",
     ),
     Mutant(
         "delete-without-intent",

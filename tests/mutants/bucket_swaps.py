@@ -107,7 +107,7 @@ MUTANTS = [
         "storage/bucket/index.py",
         ("            if self._context.clock.elapsed() >= until:\n                raise Busy"),
         ("            if False:\n                raise Busy"),
-        SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
+        SWAP + "test_a_push_that_loses_each_swap_is_told_after_a_while_with_short_pauses",
     ),
     Mutant(
         "swaps-with-long-pauses",
@@ -117,6 +117,6 @@ MUTANTS = [
         "storage/bucket/index.py",
         "pause = min(2 * pause, LONGEST_PAUSE_S)",
         "pause = 2 * pause",
-        SWAP + "test_who_loses_each_swap_is_told_after_a_while_with_short_pauses",
+        SWAP + "test_a_push_that_loses_each_swap_is_told_after_a_while_with_short_pauses",
     ),
 ]

@@ -28,7 +28,7 @@ MUTANTS = [
         "storage/bucket/reservations.py",
         "self._context.objects.put(key, self._context.clock.token().encode(), absent=True)",
         "self._context.objects.put(key, self._context.clock.token().encode())",
-        ROUNDS + "test_p1_a_hold_that_came_since_it_was_looked_for_is_not_replaced",
+        ROUNDS + "test_p1_a_reservation_that_came_since_it_was_looked_for_is_not_replaced",
     ),
     Mutant(
         "go-on-with-a-finished-upload",
@@ -97,7 +97,7 @@ MUTANTS = [
         "I5",
         "a remembered manifest lies where it lay, as the object that it was",
         "storage/bucket/facts.py",
-        "return self._lying.get(digest) == one.lying and digest not in",
+        "return self._listed.get(digest) == one.stamp and digest not in",
         "return digest not in",
         RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
     ),
@@ -107,8 +107,8 @@ MUTANTS = [
         "I5",
         "what is known to be damaged is not remembered",
         "storage/bucket/facts.py",
-        "        return self._lying.get(digest) == one.lying and digest not in self._context.damaged",
-        "        return self._lying.get(digest) == one.lying",
+        "        return self._listed.get(digest) == one.stamp and digest not in self._context.damaged",
+        "        return self._listed.get(digest) == one.stamp",
         RECALL + "test_i5_a_manifest_that_is_not_as_it_was_is_noticed",
     ),
     Mutant(

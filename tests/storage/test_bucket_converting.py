@@ -17,7 +17,7 @@ from zotctl.storage.bucket.objects.seam import Object
 
 AGE = 60.0
 X = digest_of(b"x")
-OWN, POOL, HELD = keys.blob("a", X), keys.shared(X), keys.reservation(X, "a")
+OWN, POOL, RESERVED = keys.blob("a", X), keys.shared(X), keys.reservation(X, "a")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def drop(world: World) -> list[str]:
 def test_a_copy_goes_when_the_pool_has_had_it_for_long_enough(world: World) -> None:
     assert droppable(world) == {X: 0.0}
     assert drop(world) == [X]
-    assert OWN not in world.memory.stored and {POOL, HELD} <= world.memory.stored.keys()
+    assert OWN not in world.memory.stored and {POOL, RESERVED} <= world.memory.stored.keys()
 
 
 def test_nor_does_it_go_before(world: World) -> None:
@@ -62,7 +62,7 @@ def test_nor_does_it_go_before(world: World) -> None:
     assert drop(world) == [] and OWN in world.memory.stored
 
 
-@pytest.mark.parametrize("wrong", ["absent", "empty", "announced", "not held"])
+@pytest.mark.parametrize("wrong", ["absent", "empty", "announced", "not reserved"])
 def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None:
     if wrong == "absent":
         world.memory.delete(POOL)
@@ -72,20 +72,20 @@ def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None
     elif wrong == "announced":
         world.protocol().intents.announce([POOL])
     else:
-        world.memory.delete(HELD)
+        world.memory.delete(RESERVED)
     assert droppable(world) == {}
 
 
-def test_a_copy_stays_if_the_pool_is_announced_while_it_is_held_anew(world: World) -> None:
-    once(world, "put", HELD, lambda: world.protocol().intents.announce([POOL]))
+def test_a_copy_stays_if_the_pool_is_announced_while_it_is_reserved_anew(world: World) -> None:
+    once(world, "put", RESERVED, lambda: world.protocol().intents.announce([POOL]))
     assert drop(world) == [] and OWN in world.memory.stored
 
 
-def test_a_hold_is_written_anew_before_a_copy_goes(world: World) -> None:
+def test_a_reservation_is_written_anew_before_a_copy_goes(world: World) -> None:
     """A collector that had looked at it sees that, and spares the pool."""
-    before = world.memory.stored[HELD].etag
+    before = world.memory.stored[RESERVED].etag
     assert drop(world) == [X]
-    assert world.memory.stored[HELD].etag != before
+    assert world.memory.stored[RESERVED].etag != before
 
 
 def test_a_process_that_was_frozen_deletes_no_copy(world: World) -> None:
@@ -125,22 +125,22 @@ def test_from_the_first_copy_on_the_pool_is_looked_into() -> None:
     assert protocol.context.pooled
 
 
-def test_a_repository_holds_what_it_is_about_to_get_after_each_intent(world: World) -> None:
+def test_a_repository_reserves_what_it_is_about_to_get_after_each_intent(world: World) -> None:
     """P1 once more, for the reservation may have gone under it, and under the next one."""
     protocol = world.protocol()
     intents, left = [protocol.intents.announce([OWN])], [None]
 
     def before(method: str, args: tuple[Any, ...]) -> None:
-        if method == "put" and args[0] == HELD and left:
+        if method == "put" and args[0] == RESERVED and left:
             left.clear()
             intents.append(protocol.intents.announce([OWN]))
 
     def carry_out() -> None:
         while intents:
-            world.memory.delete(HELD)
+            world.memory.delete(RESERVED)
             world.memory.delete(intents.pop())
 
     world.objects.before, world.time.on_sleep = before, carry_out
     protocol.conversion.prepare("a", X)
-    assert HELD in world.memory.stored and not left
+    assert RESERVED in world.memory.stored and not left
     assert not protocol.intents.look().announced

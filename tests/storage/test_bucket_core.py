@@ -113,15 +113,15 @@ def test_requests_of_each_operation(world: World) -> None:
     assert took(other.repositories) <= 1
 
 
-def test_p1_a_hold_is_rewritten_when_it_is_a_window_old(world: World) -> None:
+def test_p1_a_reservation_is_rewritten_when_it_is_a_window_old(world: World) -> None:
     world.push_blob("a", b"x")
-    held = keys.reservation(digest_of(b"x"), "a")
-    before = world.memory.stored[held]
+    reserved_at = keys.reservation(digest_of(b"x"), "a")
+    before = world.memory.stored[reserved_at]
     world.another().repository("a").blob(digest_of(b"x"))
-    assert world.memory.stored[held] is before
+    assert world.memory.stored[reserved_at] is before
     world.later(world.protocol().context.window)
     world.another().repository("a").blob(digest_of(b"x"))
-    assert world.memory.stored[held].modified > before.modified
+    assert world.memory.stored[reserved_at].modified > before.modified
 
 
 def test_a_reservation_is_answered_from_memory_no_longer_than_its_window(world: World) -> None:
@@ -132,7 +132,7 @@ def test_a_reservation_is_answered_from_memory_no_longer_than_its_window(world: 
     assert world.objects.taken() == []
     world.later(world.protocol().context.window - 1)
     world.repository("a").blob(digest)
-    assert world.objects.taken() == ["head", "get"], "the reservation still holds, and the blob is there"
+    assert world.objects.taken() == ["head", "get"], "the reservation still counts, and the blob is there"
     world.later(2)
     world.repository("a").blob(digest)
     assert "put" in world.objects.taken()
@@ -149,7 +149,7 @@ def test_p2_what_is_being_collected_is_not_there(world: World) -> None:
     world.protocol().intents.withdraw(intent)
 
 
-def test_p2_a_push_waits_for_a_intent_and_then_is_told(world: World) -> None:
+def test_p2_a_push_waits_for_an_intent_and_then_is_told(world: World) -> None:
     digest = digest_of(b"x")
     intent = world.protocol().intents.announce([world.place("a", digest)])
     with pytest.raises(Busy):
@@ -168,7 +168,7 @@ def test_p3_the_blob_is_looked_at_after_the_intents(world: World) -> None:
         other.repository("a").blob(digest)
 
 
-def test_a_head_alone_gives_no_right(world: World) -> None:
+def test_a_head_gives_no_right(world: World) -> None:
     """I7: to know a digest of another repository is no right to it."""
     digest = world.push_blob("a", b"x")
     with pytest.raises(BlobUnknown):
@@ -303,20 +303,20 @@ def test_index_json_is_a_layout_for_others(world: World) -> None:
     assert keys.blob("a", MANIFEST.digest) in world.memory.stored
 
 
-def test_p1_is_repeated_after_waiting_for_a_intent(world: World) -> None:
+def test_p1_is_repeated_after_waiting_for_an_intent(world: World) -> None:
     """What was written before the collector looked again is spared, what was written after may go: so it is written
     once more when the intent is over."""
-    digest, held = digest_of(b"x"), keys.reservation(digest_of(b"x"), "a")
+    digest, reserved_at = digest_of(b"x"), keys.reservation(digest_of(b"x"), "a")
     world.push_blob("a", b"first")
     intent = world.protocol().intents.announce([world.place("a", digest)])
 
     def carry_out(method: str, args: tuple[Any, ...]) -> None:
-        if method == "list" and held in world.memory.stored and intent in world.memory.stored:
-            world.time.on_sleep = lambda: (world.memory.delete(held), world.memory.delete(intent))
+        if method == "list" and reserved_at in world.memory.stored and intent in world.memory.stored:
+            world.time.on_sleep = lambda: (world.memory.delete(reserved_at), world.memory.delete(intent))
 
     world.objects.before = carry_out
     world.push_blob("a", b"x")
-    assert held in world.memory.stored
+    assert reserved_at in world.memory.stored
     assert intent not in world.memory.stored
 
 

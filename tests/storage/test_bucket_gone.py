@@ -347,7 +347,7 @@ def test_the_length_of_what_was_damaged_is_not_remembered_when_it_is_whole_again
     assert servers.other.repository("a").blob(digest) == len(body)
 
 
-def test_what_is_reachable_is_read_in_the_pool_without_a_hold(servers: Servers) -> None:
+def test_what_is_reachable_is_read_in_the_pool_without_a_reservation(servers: Servers) -> None:
     servers.memory.delete(keys.reservation(LAYER, "a"))
     with servers.server().repository("a").open_blob(LAYER) as reader:
         assert reader.size == len(BODY)

@@ -55,7 +55,7 @@ def test_it_is_made_by_a_walk_and_read_from_then_on() -> None:
     assert world.walked(world.catalog().walk()) == (["a/b", "a-b", "b"], False)
 
 
-def test_names_of_pushes_alone_are_no_list() -> None:
+def test_names_of_pushes_only_are_no_list() -> None:
     """A store that pushed here before the list was made knows of its own repositories only."""
     world = World("a", "b")
     world.memory.put(keys.listed_name("a"), b"")
@@ -92,7 +92,7 @@ def test_a_list_that_was_half_made_is_made_again() -> None:
     assert world.listed() == {"a", "b", "made"}
 
 
-def test_who_only_reads_writes_no_list() -> None:
+def test_a_process_that_only_reads_writes_no_list() -> None:
     world = World("a")
     assert list(world.catalog(read_only=True).walk()) == ["a"]
     assert world.listed() == set()

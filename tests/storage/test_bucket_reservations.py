@@ -18,7 +18,7 @@ from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.reservations import BELIEVED_FOR_S
 
 X = digest_of(b"x")
-HELD = keys.reservation(X, "a")
+RESERVED = keys.reservation(X, "a")
 
 
 @pytest.fixture(params=[False, True], ids=["own", "pool"])
@@ -38,44 +38,44 @@ def once(world: World, method: str, key: str, deed: Callable[[], object]) -> Non
     world.objects.before = before
 
 
-def test_p2_a_intent_that_is_lifted_before_it_was_read_makes_p1_begin_again(world: World) -> None:
+def test_p2_an_intent_that_is_withdrawn_before_it_was_read_makes_p1_begin_again(world: World) -> None:
     """What it announced is not known any more: the reservation may have been deleted under it."""
     world.push("a", "v1")
-    intent, held = world.protocol().intents.announce(["other"]), keys.reservation(LAYER, "a")
+    intent, reserved_at = world.protocol().intents.announce(["other"]), keys.reservation(LAYER, "a")
     protocol = world.protocol(world.another())
     protocol.indexes.read("a")
-    once(world, "get", intent, lambda: (world.memory.delete(intent), world.memory.delete(held)))
+    once(world, "get", intent, lambda: (world.memory.delete(intent), world.memory.delete(reserved_at)))
     protocol.reservations.reserve("a", LAYER)
-    assert held in world.memory.stored
+    assert reserved_at in world.memory.stored
 
 
-def test_p2_a_push_begins_again_after_a_intent_that_it_could_not_read(world: World) -> None:
+def test_p2_a_push_begins_again_after_an_intent_that_it_could_not_read(world: World) -> None:
     world.push_blob("a", b"first")
     intent = world.protocol().intents.announce(["other"])
-    once(world, "get", intent, lambda: (world.memory.delete(intent), world.memory.delete(HELD)))
+    once(world, "get", intent, lambda: (world.memory.delete(intent), world.memory.delete(RESERVED)))
     world.push_blob("a", b"x")
-    assert HELD in world.memory.stored
+    assert RESERVED in world.memory.stored
 
 
-def test_p2_what_a_manifest_names_is_reserved_again_after_a_intent(world: World) -> None:
+def test_p2_what_a_manifest_names_is_reserved_again_after_an_intent(world: World) -> None:
     world.push("a", "v1")
     protocol = world.protocol(world.another())
-    intent, held = protocol.intents.announce([world.place("a", LAYER)]), keys.reservation(LAYER, "a")
-    world.time.on_sleep = lambda: (world.memory.delete(intent), world.memory.delete(held))
+    intent, reserved_at = protocol.intents.announce([world.place("a", LAYER)]), keys.reservation(LAYER, "a")
+    world.time.on_sleep = lambda: (world.memory.delete(intent), world.memory.delete(reserved_at))
     assert LAYER in protocol.reservations.reserve_all("a", [LAYER])
     assert intent not in world.memory.stored
     world.time.on_sleep = lambda: None
-    assert held in world.memory.stored
+    assert reserved_at in world.memory.stored
 
 
 def test_a_reservation_of_a_process_that_was_frozen_before_p3_is_made_again(world: World) -> None:
     world.push("a", "v1")
-    held, window = keys.reservation(LAYER, "a"), world.protocol().context.window
+    reserved_at, window = keys.reservation(LAYER, "a"), world.protocol().context.window
     other = world.another()
     world.protocol(other).indexes.read("a")
-    once(world, "head", world.place("a", LAYER), lambda: (world.later(window + 1), world.memory.delete(held)))
+    once(world, "head", world.place("a", LAYER), lambda: (world.later(window + 1), world.memory.delete(reserved_at)))
     world.protocol(other).reservations.reserve("a", LAYER)
-    assert held in world.memory.stored
+    assert reserved_at in world.memory.stored
 
 
 def test_a_push_that_was_frozen_while_it_put_its_blob_puts_what_was_collected_again(world: World) -> None:
@@ -87,54 +87,54 @@ def test_a_push_that_was_frozen_while_it_put_its_blob_puts_what_was_collected_ag
         if len(places) == 1:
             world.later(window + 1)
             world.memory.delete(place)
-            world.memory.delete(HELD)
+            world.memory.delete(RESERVED)
         return Object(place, 1, etag, 0.0, 0.0)
 
     place = world.place("a", X)
     world.protocol().reservations.publish("a", X, place, make)
-    assert {HELD, place} <= world.memory.stored.keys()
+    assert {RESERVED, place} <= world.memory.stored.keys()
 
 
-def test_a_push_that_was_frozen_before_p2_holds_before_it_puts_its_blob(world: World) -> None:
+def test_a_push_that_was_frozen_before_p2_reserves_again_before_it_puts_its_blob(world: World) -> None:
     world.push_blob("a", b"first")
-    window, frozen, held = world.protocol().context.window, [], []
+    window, frozen, reserved_at = world.protocol().context.window, [], []
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "list" and not frozen:
             frozen.append(True)
             world.later(window + 1)
-            world.memory.delete(HELD)
+            world.memory.delete(RESERVED)
         if method == "put" and args[0] == world.place("a", X):
-            held.append(HELD in world.memory.stored)
+            reserved_at.append(RESERVED in world.memory.stored)
 
     world.objects.before = before
     world.push_blob("a", b"x")
-    assert held == [True]
+    assert reserved_at == [True]
 
 
-def test_each_hold_has_other_bytes_so_that_a_collector_sees_it(world: World) -> None:
+def test_each_reservation_has_other_bytes_so_that_a_collector_sees_it(world: World) -> None:
     """Written anew within the same second, a reservation of the same bytes would look as it did."""
     world.push_blob("a", b"x")
-    before = world.memory.stored[HELD]
+    before = world.memory.stored[RESERVED]
     world.protocol().reservations.renew("a", X)
-    after = world.memory.stored[HELD]
+    after = world.memory.stored[RESERVED]
     assert before.modified == after.modified and before.etag != after.etag
 
 
-def test_nor_does_the_hold_of_what_was_asked_for_before_look_like_an_earlier_one(world: World) -> None:
+def test_nor_does_the_reservation_of_what_was_asked_for_before_look_like_an_earlier_one(world: World) -> None:
     seen = set()
     for _ in range(2):
         with pytest.raises(BlobUnknown):
             world.repository("a").blob(X)
         world.push_blob("a", b"x")
-        seen.add(world.memory.stored[HELD].etag)
-        world.memory.delete(HELD)
+        seen.add(world.memory.stored[RESERVED].etag)
+        world.memory.delete(RESERVED)
         world.memory.delete(world.place("a", X))
         world.protocol().context.deletions.change()
     assert len(seen) == 2
 
 
-def test_a_push_onto_a_hold_promises_no_longer_than_that_is_young(world: World) -> None:
+def test_a_push_onto_a_reservation_counts_from_that_one(world: World) -> None:
     world.push_blob("a", b"x")
     window, other = world.protocol().context.window, world.another()
     world.later(window - 2)
@@ -144,7 +144,7 @@ def test_a_push_onto_a_hold_promises_no_longer_than_that_is_young(world: World) 
     assert world.protocol(other).reservations.since("a", X) is None
 
 
-def test_a_hold_that_went_under_a_intent_that_was_lifted_before_p2_is_written_again() -> None:
+def test_a_reservation_that_went_under_an_intent_that_was_withdrawn_before_p2_is_written_again() -> None:
     """A collector had looked at it before it was written anew; of its intent nothing is seen any more."""
     world = World(dedupe=True)
     world.push_blob("a", b"x")
@@ -156,14 +156,14 @@ def test_a_hold_that_went_under_a_intent_that_was_lifted_before_p2_is_written_ag
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "list" and not lists:
             lists.append(None)
-            world.memory.delete(HELD)
+            world.memory.delete(RESERVED)
 
     world.objects.before = before
     world.push_blob("a", b"x", other)
-    assert HELD in world.memory.stored
+    assert RESERVED in world.memory.stored
 
 
-def test_a_push_waits_for_a_intent_about_its_own_name_and_that_of_the_pool(world: World) -> None:
+def test_a_push_waits_for_an_intent_about_its_own_name_and_that_of_the_pool(world: World) -> None:
     """A reservation is announced under the name of its repository, wherever the bytes are."""
     world.push_blob("a", b"first")
     for place in world.protocol().context.places("a", X):
@@ -199,16 +199,16 @@ def test_what_was_seen_is_believed_from_when_the_look_began(world: World) -> Non
     assert reservations.confirmed("a", X) is None and reservations.since("a", X) is not None
 
 
-def test_the_epoch_of_a_hold_is_that_before_it_was_asked_for(world: World) -> None:
+def test_the_epoch_of_a_reservation_is_that_before_it_was_asked_for(world: World) -> None:
     """What was deleted while it was written may have been seen without it."""
     world.push_blob("a", b"first")
     reservations = world.protocol().reservations
-    once(world, "put", HELD, lambda: reservations.note_epoch("a", "another"))
+    once(world, "put", RESERVED, lambda: reservations.note_epoch("a", "another"))
     before = reservations.now("a").epoch
     assert reservations.ensure("a", X).epoch == before
 
 
-def test_a_intent_counts_until_its_deletes_are_dead(world: World) -> None:
+def test_an_intent_counts_until_its_deletes_are_void(world: World) -> None:
     world.push_blob("a", b"x")
     world.protocol().intents.announce([world.place("a", X)])
     world.later(INTENT_LIFETIME_S - 1)
@@ -217,7 +217,7 @@ def test_a_intent_counts_until_its_deletes_are_dead(world: World) -> None:
     assert not world.protocol(world.another()).intents.look().announced
 
 
-def test_a_intent_that_is_dated_ahead_is_dead(world: World) -> None:
+def test_an_intent_that_is_dated_ahead_is_dead(world: World) -> None:
     world.later(86400)
     world.protocol().intents.announce([world.place("a", X)])
     world.later(-86400)
@@ -303,4 +303,4 @@ def test_a_delete_is_signed_before_its_intent(world: World) -> None:
     world.objects.before = before
     with pytest.raises(Busy):
         world.repository("a").delete_blob(X)
-    assert frozen and world.place("a", X) in world.memory.stored and HELD in world.memory.stored
+    assert frozen and world.place("a", X) in world.memory.stored and RESERVED in world.memory.stored

@@ -154,7 +154,7 @@ def push_tag(world: World, tag: str) -> None:
     assert world.protocol.commit_index("a", [change]) == [None]
 
 
-def test_p1_a_hold_that_came_since_it_was_looked_for_is_not_replaced() -> None:
+def test_p1_a_reservation_that_came_since_it_was_looked_for_is_not_replaced() -> None:
     world = World()
     with pytest.raises(BlobUnknown):
         world.one.repository("a").blob(LAYER)

@@ -11,7 +11,7 @@ import pytest
 from zotctl.storage.bucket.intents import SingleFlight
 
 
-def test_everybody_sees_what_was_there_when_it_asked() -> None:
+def test_each_caller_sees_what_was_there_when_it_asked() -> None:
     written = [0]
     looks = [0]
     mutex = threading.Lock()

@@ -46,7 +46,7 @@ def gone() -> int:
     return ended.pid
 
 
-def test_nobody_else_writes_there(objects: MemoryObjects, hour: Hour) -> None:
+def test_no_other_process_writes_there(objects: MemoryObjects, hour: Hour) -> None:
     lease_of(objects, os.getpid()).claim()
     for refused in (lease_of(objects, os.getppid()).claim, lambda: refuse_beside_one(objects)):
         with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "):
@@ -67,7 +67,7 @@ def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> No
     refuse_beside_one(objects)
 
 
-def test_one_that_has_died_here_holds_nothing(objects: MemoryObjects) -> None:
+def test_the_lease_of_a_process_that_has_died_here_counts_no_more(objects: MemoryObjects) -> None:
     lease_of(objects, gone()).claim()
     refuse_beside_one(objects)
 
@@ -90,7 +90,7 @@ def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObject
         lease_of(objects, os.getpid()).claim()
 
 
-def test_a_sign_that_nobody_can_read_counts(objects: MemoryObjects) -> None:
+def test_a_lease_that_is_not_readable_counts(objects: MemoryObjects) -> None:
     objects.put(SIGN, b"[]")
     with pytest.raises(HeldElsewhere, match="another process"):
         refuse_beside_one(objects)

@@ -30,7 +30,7 @@ def test_c4_an_index_that_was_changed_since_is_not_fenced() -> None:
     assert protocol.indexes.touch("a", protocol.indexes.read("a"))
 
 
-def test_who_loses_each_swap_is_told_after_a_while_with_short_pauses() -> None:
+def test_a_push_that_loses_each_swap_is_told_after_a_while_with_short_pauses() -> None:
     world = World(dedupe=False)
     world.push("a", "v1")
     put, began, times = world.memory.put, world.time.at, list[float]()

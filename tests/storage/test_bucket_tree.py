@@ -113,11 +113,11 @@ def test_each_repository_is_self_contained(objects: Objects, dedupe: bool) -> No
         tree.open(keys.blob("a", digest_of(OTHER.blobs[-1])))
 
 
-def test_what_is_reachable_is_there_without_holds(objects: Objects) -> None:
+def test_what_is_reachable_is_there_without_reservations(objects: Objects) -> None:
     """The hidden directory was wiped: nothing in it is truth."""
     store = bucket_store(objects, dedupe=True)
     push_image(store, "a", "v1", seed="x")
-    push_blob(store.repository("a"), b"held only")
+    push_blob(store.repository("a"), b"reserved only")
     for found in list(objects.list(f"{keys.HIDDEN}/")):
         objects.delete(found.key)
     tree = bucket_store(objects, dedupe=True).roots[0].driver

@@ -68,7 +68,7 @@ def test_one_after_the_other() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_who_had_the_turn_comes_after_who_waits() -> None:
+def test_the_process_that_had_the_turn_comes_after_the_one_that_waits() -> None:
     """Else the faster process would go on for ever."""
     made, (reader, writer) = TicketLocks(), os.pipe()
     turn = made.of("s3://x", Clock())
@@ -113,7 +113,7 @@ class Patient(Clock):
         self.slept += seconds
 
 
-def test_who_stands_still_in_his_turn_holds_nobody_up() -> None:
+def test_a_process_that_stands_still_in_its_turn_delays_no_other() -> None:
     made, clock = TicketLocks(), Patient()
     pid = holding(made, signal.pause)
     try:
@@ -129,6 +129,6 @@ def test_who_stands_still_in_his_turn_holds_nobody_up() -> None:
     assert clock.slept == 0  # who died has given it back
 
 
-def test_nobody_beside_us() -> None:
+def test_a_single_process_waits_for_no_turn() -> None:
     with at_once("a"):
         pass

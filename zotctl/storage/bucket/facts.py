@@ -50,7 +50,7 @@ class Stamp(NamedTuple):
 class StampedFacts(NamedTuple):
     """What a manifest says, and the object that it was read from."""
 
-    lying: Stamp
+    stamp: Stamp
     facts: ManifestFacts
 
 
@@ -104,7 +104,7 @@ class KeptFacts:
         """Raises what a list raises."""
         self._context, self._name, self._key = context, name, keys.facts(name)
         written = self._read()
-        self._lying = {str(digest): _lying(found) for digest, found in context.own(name)}
+        self._listed = {str(digest): _stamp_of(found) for digest, found in context.own(name)}
         self.known: Mapping[str, KnownFacts] = {
             digest: KnownFacts(one.facts.size, one.facts)
             for digest, one in written.items()
@@ -117,14 +117,14 @@ class KeptFacts:
         return {}
 
     def _is_as_it_was(self, digest: str, one: StampedFacts) -> bool:
-        return self._lying.get(digest) == one.lying and digest not in self._context.damaged
+        return self._listed.get(digest) == one.stamp and digest not in self._context.damaged
 
     def keep(self, known: Mapping[str, KnownFacts]) -> None:
         """All manifests were read. Never raises."""
         found = {
-            digest: StampedFacts(self._lying[digest], one.facts)
+            digest: StampedFacts(self._listed[digest], one.facts)
             for digest, one in known.items()
-            if one.facts is not None and digest in self._lying
+            if one.facts is not None and digest in self._listed
         }
         news = len(found.keys() - self.known.keys())
         if news * NEWS_SHARE < len(found) or self._context.read_only or not self._context.writes():
@@ -135,7 +135,7 @@ class KeptFacts:
                 self._context.objects.put(self._key, body)
 
 
-def _lying(found: Object) -> Stamp:
+def _stamp_of(found: Object) -> Stamp:
     return Stamp(found.etag, found.size, int(found.modified))
 
 

@@ -96,7 +96,7 @@ class Reservations:
         return self._context.lost.seen(digest) == looked.lost
 
     def since(self, name: str, digest: Digest) -> Since | None:
-        """P1 and P2 of a reservation that still holds."""
+        """P1 and P2 of a reservation that still counts."""
         known = self._known(name, digest)
         return known.since if known else None
 

@@ -122,8 +122,8 @@ class BucketTree(ReadOnlyDriver):
         if LAYOUT_FILE in names and "blobs" not in names:
             found.append(Entry("blobs", True, False))
         if (parts := key.rpartition("/"))[2] == "blobs" and parts[0] and not key.startswith((".", "_")):
-            held = {digest.algorithm for digest, _ in self._grants.of(parts[0])}
-            found += [Entry(algorithm, True, False) for algorithm in sorted(held - names)]
+            granted = {digest.algorithm for digest, _ in self._grants.of(parts[0])}
+            found += [Entry(algorithm, True, False) for algorithm in sorted(granted - names)]
         return found
 
     def _scan_blobs(self, key: str, name: str, algorithm: str) -> list[Entry]:
@@ -136,12 +136,12 @@ class BucketTree(ReadOnlyDriver):
 
     def _shared(self, name: str, algorithm: str, own: dict[str, Info]) -> Iterator[tuple[str, Info]]:
         """Its own blobs, and what it reads in the pool: by a reservation, or because its manifests name it."""
-        held = {d.encoded: info for d, info in self._grants.of(name) if d.algorithm == algorithm}
-        found = own | held if self._context.dedupe else held | own
+        granted = {d.encoded: info for d, info in self._grants.of(name) if d.algorithm == algorithm}
+        found = own | granted if self._context.dedupe else granted | own
         for encoded, info in own.items():
             digest = digest_named(algorithm, encoded)
-            if encoded in held and digest is not None and is_stub(digest, info.size):
-                found[encoded] = held[encoded]
+            if encoded in granted and digest is not None and is_stub(digest, info.size):
+                found[encoded] = granted[encoded]
         yield from found.items()
         if self._context.pooled or self._context.dedupe:
             yield from self._only_reached(name, algorithm, found)
