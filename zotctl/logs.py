@@ -1,6 +1,6 @@
 """Logging: one schema, as lines of JSON or as text for a terminal.
 
-Who logs passes `extra={"fields": {...}}` in snake case. The component is the second part of the logger's
+A caller passes `extra={"fields": {...}}` in snake case. The component is the second part of the logger's
 name: "http" of `zotctl.http.server`.
 """
 

@@ -157,7 +157,7 @@ def test_scrub_repairs_with_what_is_on_the_device(commit: bool, model: str) -> N
 @COMMITS
 @pytest.mark.parametrize("model", ["journal", "any"])
 def test_a_push_heals_with_what_is_on_the_device(commit: bool, model: str) -> None:
-    """A damaged file is answered with 404. In its place a may_truncate one would be served."""
+    """A damaged file is answered with 404. In its place a truncated one would be served."""
     world = damaged_world(model, commit=commit)
     settle_damaged(world, "a", "b")
     world.watch()

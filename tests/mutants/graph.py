@@ -235,7 +235,7 @@ MUTANTS = [
         "I5",
         "an image that was written over index.json needs what it names",
         "storage/index.py",
-        "if fold(name) in _REFERENCES and raw not in _NOTHING:",
+        "if fold(name) in _REFERENCE_FIELDS and raw not in _NOTHING:",
         "if False:",
         f"{JOBS}::test_i5_references_beside_the_rows_stop_deletion",
     ),

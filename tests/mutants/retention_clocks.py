@@ -182,7 +182,7 @@ MUTANTS = [
         "I4",
         "of imported tags the newest is the last one pushed",
         "jobs/imports/plan.py",
-        "found[tag] = now - number * STEP",
+        "found[tag] = now - number * EVENT_STEP_S",
         "found[tag] = now",
         TIMES + "test_of_images_without_a_time_the_last_row_is_the_latest",
     ),

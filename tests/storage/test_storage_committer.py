@@ -23,7 +23,7 @@ from zotctl.errors import IoFailed, ManifestBlobUnknown, ManifestUnknown, NoSpac
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
-from zotctl.storage.committer import LARGEST_GROUP, Committer
+from zotctl.storage.committer import GROUP_CHANGES, Committer
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import WATCHED_FILES
@@ -198,7 +198,7 @@ def test_an_answer_for_too_few_is_an_error_for_all_and_no_success() -> None:
 
 def test_leadership_is_handed_over_and_a_group_has_a_limit() -> None:
     protocol, committer, first = held_up(0)
-    count = LARGEST_GROUP + 40
+    count = GROUP_CHANGES + 40
     futures = start(committer, [("a", adding(protocol, "x"))] * count)
     queued(committer, "a", count)
     assert protocol.gate is not None
@@ -206,7 +206,7 @@ def test_leadership_is_handed_over_and_a_group_has_a_limit() -> None:
     for future in [first, *futures]:
         future.result(timeout=20)
     assert sum(protocol.groups) == count + 1
-    assert protocol.groups[0] == 1 and max(protocol.groups) <= LARGEST_GROUP + 1
+    assert protocol.groups[0] == 1 and max(protocol.groups) <= GROUP_CHANGES + 1
     assert len(protocol.groups) == 3
     assert committer._queues == {}, "nothing is kept for a repository at rest"
 

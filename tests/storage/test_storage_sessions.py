@@ -24,7 +24,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import read
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.uploads import SPACE_CHECKED_EVERY_BYTES
-from zotctl.storage.locks import TOO_LONG, Claims, Locks, lock_byte
+from zotctl.storage.locks import RENEW_AFTER_S, Claims, Locks, lock_byte
 
 BODY = b"the bytes of a blob"
 DIGEST = digest_of(BODY)
@@ -262,7 +262,7 @@ def test_a_lock_that_was_held_for_long_may_have_been_lost(driver: MemoryDriver, 
     locks = Locks(driver, clock)
     with locks.hold("a") as held:
         assert not held.too_long()
-        clock.at += TOO_LONG + 1
+        clock.at += RENEW_AFTER_S + 1
         assert held.too_long()
         locks.renew(held)
         assert not held.too_long()
@@ -274,7 +274,7 @@ def test_a_commit_that_took_too_long_takes_its_lock_again(driver: MemoryDriver, 
     push_image(store_over(driver), "a", "v1")
 
     def late() -> None:
-        clock.at += TOO_LONG + 1
+        clock.at += RENEW_AFTER_S + 1
 
     recorder = Recorder(Meanwhile(driver, "sync", late, lambda key: ".index.json" in key))
     push_image(store_over(recorder, clock=clock), "a", "v2", seed="other")

@@ -22,7 +22,7 @@ from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run, Stopped, TimeUp
 from zotctl.jobs.stores import Collector, Trash, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
-from zotctl.storage.history import CLOCK, Timeline
+from zotctl.storage.history import CLOCK_ACTION, Timeline
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
 from zotctl.storage.root import Root
@@ -105,7 +105,7 @@ class Planner:
         for digest in foreign_untagged(marks, past) if self._options.rules.foreign else ():
             self._root.history.note(self._name, "note", digest)
         for digest in past.ahead:
-            self._root.history.note(self._name, "push" if digest else CLOCK, digest)
+            self._root.history.note(self._name, "push" if digest else CLOCK_ACTION, digest)
 
     def _tell(self, drops: list[Drop]) -> None:
         self._run.add("repositories")

@@ -6,13 +6,13 @@ import os
 import random
 import time
 
-AHEAD = 60.0
+AHEAD_TOLERANCE_S = 60.0
 """Seconds by which a time may lie ahead: of what other hosts wrote."""
 
 
 def is_ahead(at: float, now: float) -> bool:
     """Has this time not come yet, so that it says nothing about when something was?"""
-    return at - now > AHEAD
+    return at - now > AHEAD_TOLERANCE_S
 
 
 class Clock:

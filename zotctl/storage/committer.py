@@ -1,4 +1,4 @@
-"""Group commit: who finds no leader leads; the others' changes go into the same rename.
+"""Group commit: a push that finds no leader leads, and takes the changes of those that wait into the same rename.
 
 Each change is checked for itself, so one that is refused costs the others nothing (docs/design/local.md#indexjson).
 """
@@ -11,7 +11,7 @@ from collections import deque
 from zotctl.errors import ZotctlError
 from zotctl.storage.protocol import Change, StoreProtocol
 
-LARGEST_GROUP = 256
+GROUP_CHANGES = 256
 
 
 class _Ticket:
@@ -63,7 +63,7 @@ class Committer:
     def _gather(self, name: str, group: list[_Ticket]) -> None:
         with self._mutex:
             queue = self._queues[name]
-            group += [queue.popleft() for _ in range(min(len(queue), LARGEST_GROUP))]
+            group += [queue.popleft() for _ in range(min(len(queue), GROUP_CHANGES))]
 
     def _run(self, name: str, group: list[_Ticket]) -> None:
         try:
@@ -87,5 +87,5 @@ class Committer:
 
 
 def _again(error: BaseException) -> BaseException:
-    """A fresh exception for each who waited: one object can't be raised in several threads at once."""
+    """A fresh exception for each caller that waited: one object can't be raised in several threads at once."""
     return type(error)(error.message, error.detail) if isinstance(error, ZotctlError) else error

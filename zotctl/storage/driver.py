@@ -269,30 +269,36 @@ class BytesReader:
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return len(self._body)
 
     def info(self) -> Info:
+        """A regular file that all may read."""
         return Info(0, self.size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
 
     def fileno(self) -> int | None:
+        """None: there is no file."""
         return None
 
     def read_at(self, offset: int, count: int) -> bytes:
+        """A slice of the bytes."""
         return self._body[offset : offset + count]
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        """The same, copied into the buffer."""
         piece = self.read_at(offset, len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
 
     def once(self) -> None:
-        pass
+        """Nothing is read ahead."""
 
     def labels(self) -> dict[str, bytes]:
+        """None are attached."""
         return {}
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
     def __enter__(self) -> BytesReader:
         return self

@@ -82,9 +82,8 @@ class ManifestGraph:
     """
 
     def __init__(self, read: Read, before: Earlier | None = None, each: Each | None = None) -> None:
-        """`before`: its manifests are not read again, and its absent subjects are not looked for; it is let go when all
-        rows were added. `each`: where a read takes its time, by
-        which many are made side by side."""
+        """`before`: its manifests are not read again, and its absent subjects are not looked for; it is dropped when
+        all rows were added. `each`: makes many reads side by side, where a read takes its time."""
         self._read, self._each = read, each
         self._ahead: dict[str, KnownFacts | Exception] = {}
         """What was read before its turn; to the end of what is being followed, for then it may be another."""

@@ -16,11 +16,11 @@ from zotctl.oci.codec import load_json
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock, is_ahead
 
-DAY = 86400
+DAY_S = 86400
 PULLS_REMEMBERED = 100_000
-CLOCK = "clock"
+CLOCK_ACTION = "clock"
 """The action of a collector's note that what is dated ahead before it was written before it."""
-STEP = 0.001
+EVENT_STEP_S = 0.001
 """Seconds between two events that have no time of their own."""
 
 
@@ -90,7 +90,7 @@ def lines_of(events: Iterable[Event]) -> bytes:
 
 
 def events_of(body: bytes) -> list[Event]:
-    """What was written; a may_truncate line, and what is no event, is skipped."""
+    """What was written; a torn line, and what is no event, is skipped."""
     events = []
     for line in body.splitlines():
         with suppress(ValueError):
@@ -114,19 +114,19 @@ def _is_event(found: object) -> bool:
 def believed(events: list[Event], now: float, bound: float | None = None) -> tuple[list[Event], bool]:
     """Events in the order in which they were written, with times that have come.
 
-    What is dated ahead was written before `bound`, and before a collector has noted (`CLOCK`) that it saw such a thing,
-    which is what counts; else it is of now. True: no collector has.
+    What is dated ahead was written before `bound`, and before a collector has noted (`CLOCK_ACTION`) that it saw such a
+    thing, which is what counts; else it is of now. True: no collector has.
     """
     limit, known, ahead = min(now, bound) if bound is not None else now, bound is not None, 0
     found, missing = list[Event](), False
     for event in reversed(events):
         at = float(event["t"])
         if is_ahead(at, now):
-            # Each a bit before the one that was written after it, for who counts the latest.
+            # Each a bit before the one that was written after it, so that the latest is found.
             ahead, missing = ahead + 1, missing or not known
-            found.append(event | {"t": limit - STEP * ahead})
+            found.append(event | {"t": limit - EVENT_STEP_S * ahead})
             continue
-        if event.get("a") == CLOCK:
+        if event.get("a") == CLOCK_ACTION:
             limit, known, ahead = at, True, 0
         found.append(event)
     return found[::-1], missing
@@ -182,7 +182,7 @@ class Pulls:
 
     def is_first(self, name: str, digest: str) -> bool:
         """The first one of its day that this process is told of?"""
-        key = (name, str(digest), int(self._clock.now() // DAY))
+        key = (name, str(digest), int(self._clock.now() // DAY_S))
         known = self._seen.get(key)
         if known is None:
             self._seen.put(key, True)

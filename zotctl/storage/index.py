@@ -27,7 +27,7 @@ _has_escaped_letter = re.compile(rb"\\u00[4-7]").search
 """Of such a letter a key may be made; no encoder writes one."""
 
 _OF_EVERY_INDEX = ("schemaVersion", "mediaType", "manifests")
-_REFERENCES = frozenset(map(fold, ("config", "layers", "blobs", "subject", "fsLayers")))
+_REFERENCE_FIELDS = frozenset(map(fold, ("config", "layers", "blobs", "subject", "fsLayers")))
 _NOTHING = (b"null", b"[]", b"{}")
 
 LARGEST_INDEX_BYTES = 256 << 20
@@ -35,7 +35,7 @@ LARGEST_INDEX_BYTES = 256 << 20
 OUR_ANNOTATIONS = "dev.zotctl."
 """What annotations of an index are called that only a bucket needs."""
 
-GROWTH = 1000
+GROWTH_ROWS = 1000
 """Rows behind those that are known which are added one by one."""
 
 
@@ -159,10 +159,10 @@ class Index:
 
     def unclear(self) -> Iterator[str]:
         """Why it can't be known all that this index needs: a row without a digest, or what stands beside the rows where
-        other manifests have their references. Who writes an image over an index.json has not deleted all of it."""
+        other manifests have their references. An image that is written over an index.json deletes nothing."""
         yield from map(nameless, self.nameless())
         for name, raw in self._fields.items():
-            if fold(name) in _REFERENCES and raw not in _NOTHING:
+            if fold(name) in _REFERENCE_FIELDS and raw not in _NOTHING:
                 yield f"index.json has {quoted(name)}, in which other programs may find what is needed"
 
     def says_all_of(self, other: Index) -> bool:
@@ -204,7 +204,7 @@ class Index:
         twin = self.copy()
         twin._fields = fields
         raws = (_decode_rows(b"[" + rows[end + 1 :]) if rows[end] == ord(",") else None) or []
-        if len(raws) > GROWTH:
+        if len(raws) > GROWTH_ROWS:
             return None
         added = [_parse_row(bytes(raw)) for raw in raws]
         for row in added:
@@ -219,7 +219,7 @@ class Index:
         self, digest: Digest, size: int, media_type: str, tags: Iterable[str] = (),
         is_wrong: Callable[[str], bool] = lambda claim: False,
     ) -> None:  # fmt: skip
-        """Give a manifest its row, or one row for each tag; who had the tag keeps an untagged row.
+        """Give a manifest its row, or one row for each tag; the manifest that had the tag keeps an untagged row.
 
         The size is the true one, so rows of this manifest that say another are corrected; and so are those that call it
         what it is not, by `is_wrong`, or else it would be served as that by its digest (I8).
@@ -238,7 +238,8 @@ class Index:
 
     def put_row(self, raw: bytes, tag: str | None) -> None:
         """Take over a row of another layout with all its fields, as `tag` or without a name. What is there
-        already, or says nothing new, is not added again; who had the tag keeps an untagged row."""
+        already, or says nothing new, is not added again; the manifest that had the tag
+        keeps an untagged row."""
         row = _taken_over(_parse_row(raw), tag)
         if row.digest is None:
             return
@@ -258,7 +259,7 @@ class Index:
         lacking = {
             name: raw
             for name, raw in other._fields.items()
-            if name not in self._fields and fold(name) not in _REFERENCES
+            if name not in self._fields and fold(name) not in _REFERENCE_FIELDS
         }
         if lacking:
             self._fields = self._fields | lacking

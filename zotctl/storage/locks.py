@@ -19,9 +19,9 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Lock
 
-DEADLINE = 30.0
-TOO_LONG = 20.0
-FIRST_WAIT, LONGEST_WAIT = 0.001, 0.020
+LOCK_TIMEOUT_S = 30.0
+RENEW_AFTER_S = 20.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
 
 
 def lock_byte(name: str) -> int:
@@ -72,13 +72,13 @@ class Held:
 
     def too_long(self) -> bool:
         """A network client may have lost its lock without a sign: take it again before a rename."""
-        return self._clock.elapsed() - self.since > TOO_LONG
+        return self._clock.elapsed() - self.since > RENEW_AFTER_S
 
 
 class Locks:
     """The lock file of one root."""
 
-    def __init__(self, driver: Driver, clock: Clock, deadline: float = DEADLINE) -> None:
+    def __init__(self, driver: Driver, clock: Clock, deadline: float = LOCK_TIMEOUT_S) -> None:
         self._driver, self._clock, self._deadline = driver, clock, deadline
         self.claims = Claims()
 
@@ -101,7 +101,7 @@ class Locks:
 
     def _take(self, name: str) -> Lock:
         # Polled, not waited for: a frozen process keeps its lock, and a wait in the kernel has no deadline.
-        byte, wait = lock_byte(name), FIRST_WAIT
+        byte, wait = lock_byte(name), FIRST_WAIT_S
         until = self._clock.elapsed() + self._deadline
         while True:
             lock = self._try(byte)
@@ -112,7 +112,7 @@ class Locks:
             if self._clock.elapsed() > until:
                 raise Busy(f"{name}: another process has held its lock for {self._deadline:.0f} s; try again")
             self._clock.sleep(wait * self._clock.jitter())
-            wait = min(wait * 2, LONGEST_WAIT)
+            wait = min(wait * 2, LONGEST_WAIT_S)
 
     def _try(self, byte: int) -> Lock | None:
         if self._driver.capabilities.locks:

@@ -92,14 +92,6 @@ def open_file(path: str) -> FileIO:
         return FileIO(path)
 
 
-def _is_same(path: str, other: str) -> bool:
-    """One directory that is mounted at two places."""
-    try:
-        return os.path.samefile(path, other)
-    except OSError:
-        return False  # one is still to be made, or `open_root` says what is wrong with it
-
-
 def _refuse_nested(roots: list[RootConfig]) -> None:
     """Two roots that are one, or one within the other, would see the same repository twice."""
     for i, root in enumerate(roots):
@@ -114,15 +106,12 @@ def _overlap(root: RootConfig, other: RootConfig) -> bool:
     if is_bucket(root.path) != is_bucket(other.path):
         return False
     if is_bucket(root.path):
-        same_server = _endpoint(root) == _endpoint(other)
-        return same_server and parse_address(root.path).overlaps(parse_address(other.path))
-    one, two = _place(root), _place(other)
-    return os.path.commonpath([one, two]) in (one, two) or _is_same(one, two)
-
-
-def _place(root: RootConfig) -> str:
-    return root.path if is_bucket(root.path) else os.path.realpath(root.path)
-
-
-def _endpoint(root: RootConfig) -> str | None:
-    return root.s3.endpoint if root.s3 is not None else None
+        one_server = (root.s3.endpoint if root.s3 else None) == (other.s3.endpoint if other.s3 else None)
+        return one_server and parse_address(root.path).overlaps(parse_address(other.path))
+    one, two = os.path.realpath(root.path), os.path.realpath(other.path)
+    if os.path.commonpath([one, two]) in (one, two):
+        return True
+    try:
+        return os.path.samefile(one, two)  # one directory that is mounted at two places
+    except OSError:
+        return False  # one is still to be made, or `open_root` says what is wrong with it

@@ -308,7 +308,7 @@ class Maintenance(Protocol):
         """Take the mark from a copy that was found right after all (a cable, a cache)."""
 
     def sweep(self, before: float) -> int:
-        """Let go of damaged copies that nothing leads to since before then (seconds since 1970); bytes freed."""
+        """Remove damaged copies that nothing leads to since before then (seconds since 1970); bytes freed."""
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
         """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises

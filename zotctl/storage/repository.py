@@ -46,7 +46,7 @@ from zotctl.storage.root import Root
 FEW_MANIFESTS = 512
 """In a bucket: so many are read to learn how long one blob is."""
 
-UNSAID = 30.0
+UNSAID_FOR_S = 30.0
 """Seconds for which a blob in a bucket that no manifest names is not looked for in them once more."""
 
 Condition = Callable[[Index], None]
@@ -193,7 +193,7 @@ class Repository:
         read for one blob, for the manifest that a client has it from tells, if it was read here."""
         if self.root.protocol.may_truncate:
             return True
-        if self.root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID:
+        if self.root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID_FOR_S:
             return False
         snapshot = self._look()
         return snapshot is not None and known.unread(snapshot.index) <= FEW_MANIFESTS
@@ -351,7 +351,7 @@ class Repository:
             nonlocal put_right
             put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
-            # Before the rename: a collector must not find the row and judge it by an older push.
+            # Before the rename: a collector must not find the row and go by an older push.
             self.root.history.note(self.name, "push", manifest.digest, before)
 
         try:

@@ -15,12 +15,12 @@ from zotctl.storage.committer import Committer
 from zotctl.storage.driver import Info
 from zotctl.storage.protocol import StoreProtocol
 
-BODY_CACHE = 8 << 20
+BODY_CACHE_BYTES = 8 << 20
 """Bytes of manifests kept in memory."""
-OWNED = 512
+OWNED_KEPT = 512
 """Repositories of which it is remembered whether they may be written."""
 
-OWNED_FOR = 1.0
+OWNED_FOR_S = 1.0
 """Seconds for which a repository is not looked at again whether it may be written."""
 
 STORE_FORMAT = 1
@@ -48,8 +48,8 @@ class Root:
         """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
         for writes only."""
         self.committer = Committer(protocol)
-        self.bodies: Lru[str, bytes] = Lru(BODY_CACHE)
-        self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED)
+        self.bodies: Lru[str, bytes] = Lru(BODY_CACHE_BYTES)
+        self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED_KEPT)
         self._reported: set[str] = set()
 
     def stat(self, key: str) -> Info | None:
@@ -76,7 +76,7 @@ class Root:
         or on another file system: that one is only read (docs/design/local.md#the-tree)."""
         now = self.protocol.clock.elapsed()
         known = self._owned.get(name)
-        if known is None or not 0 <= now - known[0] < OWNED_FOR:
+        if known is None or not 0 <= now - known[0] < OWNED_FOR_S:
             known = (now, not self.read_only and self.protocol.owns(name))
             self._owned.put(name, known)
         return known[1]

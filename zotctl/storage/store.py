@@ -13,7 +13,7 @@ from zotctl.storage.protocol import Snapshot, WouldBlock
 from zotctl.storage.repository import Repository
 from zotctl.storage.root import Root
 
-MAX_REPORTED = 10_000
+REPORTED_NAMES = 10_000
 
 log = logging.getLogger("zotctl.storage")
 
@@ -88,7 +88,7 @@ class Store:
         for name in names:
             if name != previous:
                 yield name
-            elif name not in self._shadowed and len(self._shadowed) < MAX_REPORTED:
+            elif name not in self._shadowed and len(self._shadowed) < REPORTED_NAMES:
                 self._shadowed.add(name)
                 message = f"{name}: it is in more than one root; the first of them is served"
                 log.warning(message, extra={"fields": {"repository": name}})

@@ -17,7 +17,7 @@ from zotctl.jobs.local import gc as gc_module
 from zotctl.jobs.local.gc import Collection
 from zotctl.oci.digest import Digest
 from zotctl.storage import Repository, history, keys, repository
-from zotctl.storage.clock import AHEAD
+from zotctl.storage.clock import AHEAD_TOLERANCE_S
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.index import Index
@@ -243,7 +243,7 @@ def _back_into_any(self: Trash, run: str, name: str, digest: Digest) -> bool:
 
 
 def _ahead_of_when_it_began(self: Ages, key: str, *stamps: float) -> float:
-    if stamps[0] - self.now <= AHEAD:
+    if stamps[0] - self.now <= AHEAD_TOLERANCE_S:
         return stamps[0]
     self._driver.touch(key, int(self.now * 1e9))
     return self.now

@@ -27,7 +27,7 @@ from zotctl.oci.reference import (
     tag_names,
 )
 from zotctl.storage.facts import ManifestFacts
-from zotctl.storage.history import STEP
+from zotctl.storage.history import EVENT_STEP_S
 from zotctl.storage.index import Row, annotations_of
 
 CREATED = "org.opencontainers.image.created"
@@ -317,7 +317,7 @@ def push_times(
             unknown.append((now if made is None else min(made, now), row.tag))
     ordered = sorted(unknown, key=lambda one: one[0])  # which keeps the order of rows that say the same
     for number, (_, tag) in enumerate(ordered[::-1]):
-        found[tag] = now - number * STEP
+        found[tag] = now - number * EVENT_STEP_S
     return found
 
 

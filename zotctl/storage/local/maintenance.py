@@ -152,7 +152,7 @@ class LocalMaintenance:
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """Flushed, but for who postpones it: index.json must never lead to a may_truncate manifest (I3)."""
+        """Flushed, but for who postpones it: index.json must never lead to a truncated manifest (I3)."""
         staged = self._protocol.stage(body)
         try:
             self._protocol.blobs.publish(name, digest, staged, manifest=True)

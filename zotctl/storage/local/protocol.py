@@ -167,7 +167,7 @@ class LocalProtocol(StoreProtocol):
         return LocalTransaction(self, held)
 
     def stage(self, body: bytes) -> str:
-        """A manifest in `tmp/`, flushed with `commit` and without: index.json must never lead to a may_truncate
+        """A manifest in `tmp/`, flushed with `commit` and without: index.json must never lead to a truncated
         manifest."""
         staged = keys.tmp(self.context.clock.token())
         try:
