@@ -17,7 +17,7 @@ from tests.stores import push_blob, store_over
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import BlobUploadUnknown
 from zotctl.jobs.ages import Ages
-from zotctl.jobs.bucket.eligibility import PLACE, REMEMBERED, Ahead
+from zotctl.jobs.bucket.eligibility import AHEAD_NAME, AHEAD_REMEMBERED_S, Ahead
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
@@ -254,11 +254,11 @@ def test_first_seen_is_forgotten_in_the_end() -> None:
     place.push("v1", seed="image")
     context = bucket_of(place.store.roots[0]).context
     one, other = (Object(key, 1, "e", place.clock.at + YEAR, -YEAR) for key in ("one", "other"))
-    for at, found in ((0.0, one), (REMEMBERED / 2, other), (REMEMBERED / 2, one)):
+    for at, found in ((0.0, one), (AHEAD_REMEMBERED_S / 2, other), (AHEAD_REMEMBERED_S / 2, one)):
         ahead = Ahead(context, place.clock.at + at, at_once=False)
         assert ahead.modified(found) == place.clock.at + (at if found is other else 0)
         ahead.save()
-    ahead = Ahead(context, place.clock.at + 2 * REMEMBERED, at_once=False)
-    assert ahead.modified(other) == place.clock.at + REMEMBERED / 2, "in which it is met each time"
+    ahead = Ahead(context, place.clock.at + 2 * AHEAD_REMEMBERED_S, at_once=False)
+    assert ahead.modified(other) == place.clock.at + AHEAD_REMEMBERED_S / 2, "in which it is met each time"
     ahead.save()
-    assert b"one" not in place.memory.stored[keys.first_seen(PLACE)].body
+    assert b"one" not in place.memory.stored[keys.first_seen(AHEAD_NAME)].body

@@ -19,7 +19,7 @@ from tests.stores import push_blob, root_over
 from zotctl.config import Config, KeepTags, Policy, Retention
 from zotctl.errors import ClockDoubtful, NoSpace
 from zotctl.jobs.check.scrub_state import boot_id
-from zotctl.jobs.clock_check import DAY, LONGEST_PAUSE, note_clock, require_clock
+from zotctl.jobs.clock_check import DAY_S, LONGEST_PAUSE_S, note_clock, require_clock
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
@@ -28,8 +28,8 @@ from zotctl.jobs.schedule import Schedule
 from zotctl.storage import keys
 from zotctl.storage.local.driver import LocalDriver
 
-YEAR = 365 * DAY
-MONTH = Policy(("**",), keep_tags=(KeepTags(pushed_within=30 * DAY),))
+YEAR = 365 * DAY_S
+MONTH = Policy(("**",), keep_tags=(KeepTags(pushed_within=30 * DAY_S),))
 
 
 class Machine:
@@ -132,8 +132,8 @@ def test_a_clock_that_only_goes_on_is_believed_after_a_day(machine: Machine) -> 
     machine.jumps(YEAR)
     for _ in range(3):
         assert machine.collect().exit_code == 15
-        machine.runs(DAY / 4)
-    machine.runs(DAY / 4)
+        machine.runs(DAY_S / 4)
+    machine.runs(DAY_S / 4)
     assert machine.collect().exit_code == 0
     assert machine.place.tags == []
 
@@ -144,18 +144,18 @@ def test_another_jump_begins_anew(machine: Machine) -> None:
     assert machine.collect().exit_code == 15
     machine.jumps(YEAR)
     assert machine.collect().exit_code == 15
-    machine.runs(DAY / 2)
+    machine.runs(DAY_S / 2)
     assert machine.collect().exit_code == 15
 
 
-@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE - DAY, 0), (LONGEST_PAUSE + DAY, 15)])
+@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE_S - DAY_S, 0), (LONGEST_PAUSE_S + DAY_S, 15)])
 def test_after_a_start_of_the_machine_only_a_long_pause_is_doubted(machine: Machine, pause: float, code: int) -> None:
     machine.place.push("v1", seed="image")
     machine.collect()
     machine.starts_anew()
     machine.jumps(pause)
     assert machine.collect().exit_code == code
-    machine.runs(DAY)
+    machine.runs(DAY_S)
     assert machine.collect().exit_code == 0
 
 
@@ -224,8 +224,8 @@ def test_that_it_has_only_gone_on_is_told_by_the_machine(machine: Machine) -> No
     machine.collect()
     machine.jumps(YEAR)
     assert machine.collect().exit_code == 15
-    machine.jumps(0.8 * DAY)
-    machine.runs(0.5 * DAY)
+    machine.jumps(0.8 * DAY_S)
+    machine.runs(0.5 * DAY_S)
     assert machine.collect().exit_code == 15
     assert machine.place.tags == ["v1"]
 
@@ -236,9 +236,9 @@ def test_another_jump_a_day_later_is_doubted_by_itself(machine: Machine) -> None
     machine.jumps(YEAR)
     assert machine.collect().exit_code == 15
     machine.jumps(YEAR)
-    machine.runs(DAY)
+    machine.runs(DAY_S)
     assert machine.collect().exit_code == 15
-    machine.runs(DAY)
+    machine.runs(DAY_S)
     assert machine.collect().exit_code == 0, "that one has only gone on since"
 
 
@@ -248,15 +248,15 @@ def test_a_clock_that_was_put_back_halfway_begins_anew(machine: Machine) -> None
     machine.jumps(YEAR)
     assert machine.collect().exit_code == 15
     machine.jumps(-YEAR / 2)
-    machine.runs(DAY / 2)
+    machine.runs(DAY_S / 2)
     assert machine.collect().exit_code == 15
-    machine.runs(DAY / 2)
+    machine.runs(DAY_S / 2)
     assert machine.collect().exit_code == 15
-    machine.runs(DAY / 2)
+    machine.runs(DAY_S / 2)
     assert machine.collect().exit_code == 0
 
 
-@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE / 2, 0), (LONGEST_PAUSE + DAY, 15)])
+@pytest.mark.parametrize(("pause", "code"), [(LONGEST_PAUSE_S / 2, 0), (LONGEST_PAUSE_S + DAY_S, 15)])
 def test_without_a_number_of_its_start_no_machine_is_taken_for_the_same(
     machine: Machine, pause: float, code: int
 ) -> None:
@@ -291,15 +291,15 @@ def test_a_server_notes_after_each_start_of_the_machine(machine: Machine) -> Non
     machine.collect()
     machine.starts_anew()
     _server_starts(machine)
-    machine.jumps(LONGEST_PAUSE / 2)
+    machine.jumps(LONGEST_PAUSE_S / 2)
     assert machine.collect().exit_code == 15
 
 
 def test_and_once_so_that_two_small_jumps_are_a_large_one(machine: Machine) -> None:
     machine.collect()
-    machine.jumps(0.6 * DAY)
+    machine.jumps(0.6 * DAY_S)
     _server_starts(machine)
-    machine.jumps(0.6 * DAY)
+    machine.jumps(0.6 * DAY_S)
     assert machine.collect().exit_code == 15
 
 
@@ -340,7 +340,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
     note = tmp_path / keys.CLOCK
     found = json.loads(note.read_text())["last"]
-    assert found["boot"] == boot_id() and abs(found["at"] - time.time()) < DAY
+    assert found["boot"] == boot_id() and abs(found["at"] - time.time()) < DAY_S
     note.write_text(json.dumps({"last": found | {"at": found["at"] - YEAR}}))
     refused = zotctl("gc", "--root", str(tmp_path))
     assert refused.returncode == 15 and "zotctl gc --trust-clock" in refused.stderr

@@ -391,7 +391,7 @@ def test_what_was_restored_is_not_listed_as_lying_in_the_trash(store: Store, clo
     run = Run("gc", store)
     report = run.finish(lambda: list_trash(run))
     assert [item["digests"] for item in report.items] == [[str(strays[1])]]
-    assert report.summary == {"lying": 1, "lying_bytes": 5}
+    assert report.summary == {"in_trash": 1, "in_trash_bytes": 5}
     assert store.repository("a").blob(strays[1]) == 5
     run = Run("gc", store)
     assert run.finish(lambda: list_trash(run)).items == []

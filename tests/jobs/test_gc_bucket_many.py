@@ -14,7 +14,7 @@ from tests.counting import Counted, InFlight
 from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand
 from tests.stores import bucket_store, probed, push_blob, push_image
-from zotctl.jobs.bucket.gc import AT_ONCE, Progress
+from zotctl.jobs.bucket.gc import REPOSITORIES_AT_ONCE, Progress
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run, Stopped
@@ -62,7 +62,7 @@ def test_repositories_are_looked_at_side_by_side(threads: ThreadPoolExecutor) ->
     flight = InFlight(world.memory, lambda method, key: method == "get" and key in indexes)
     report = world.run(flight, threads)
     assert (report.exit_code, report.summary["repositories"], report.summary["unreachable"]) == (0, 24, 24)
-    assert flight.most == AT_ONCE
+    assert flight.most == REPOSITORIES_AT_ONCE
 
 
 def test_batches_are_deleted_one_after_the_other(threads: ThreadPoolExecutor) -> None:

@@ -15,9 +15,16 @@ from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, wit
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
 from zotctl.jobs.bucket.deletion import Batches, Candidate
-from zotctl.jobs.bucket.eligibility import SLACK, ActiveBucketUploads, Ahead, Eligibility, FirstUnreachable, Reached
+from zotctl.jobs.bucket.eligibility import (
+    ROUNDING_S,
+    ActiveBucketUploads,
+    Ahead,
+    Eligibility,
+    FirstUnreachable,
+    Reached,
+)
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.local.gc import GREATEST_AGE, JUST_BEGUN
+from zotctl.jobs.local.gc import JUST_BEGUN_S, UPLOAD_SPARED_S
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
@@ -384,7 +391,7 @@ def test_an_intent_that_counts_is_nothing_left_behind(world: World, key: str) ->
 # -- when something is old, due and unasked -------------------------------------------------------
 
 
-def judge(world: World, delay: float = DELAY) -> Eligibility:
+def eligibility(world: World, delay: float = DELAY) -> Eligibility:
     return Eligibility(Run("gc", world.store), bucket_of(world.store.roots[0]).context, delay)
 
 
@@ -394,20 +401,20 @@ def made_at(modified: float, now: float) -> Object:
 
 def test_what_was_reserved_from_memory_until_a_window_ago_is_asked_for(world: World) -> None:
     """A server answers for a window from memory, and times have whole seconds."""
-    it, seen = judge(world), FirstUnreachable(bucket_of(world.store.roots[0]).context, "a")
+    it, seen = eligibility(world), FirstUnreachable(bucket_of(world.store.roots[0]).context, "a")
     since = seen.note("key", it.now - 10)
-    late = since - it.window - SLACK
+    late = since - it.window - ROUNDING_S
     assert it.is_unasked(seen, "key", [made_at(late, it.now)])
     for modified in (late + 1, since - it.window, since):
-        asked, again = FirstUnreachable(bucket_of(world.store.roots[0]).context, "a"), judge(world)
+        asked, again = FirstUnreachable(bucket_of(world.store.roots[0]).context, "a"), eligibility(world)
         asked.note("key", it.now - 10)
         assert not again.is_unasked(asked, "key", [made_at(late, it.now), made_at(modified, it.now)])
         assert asked.note("key", it.now) == again.now, "and its delay begins anew"
 
 
 def test_a_window_is_that_of_the_servers_or_of_a_shorter_delay(world: World) -> None:
-    assert judge(world, 10 * DELAY).window == WINDOW == bucket_of(world.store.roots[0]).context.window
-    assert judge(world, DELAY / 10).window == DELAY / 40
+    assert eligibility(world, 10 * DELAY).window == WINDOW == bucket_of(world.store.roots[0]).context.window
+    assert eligibility(world, DELAY / 10).window == DELAY / 40
 
 
 def test_a_time_in_the_future_is_no_delay_without_an_end(world: World) -> None:
@@ -488,7 +495,7 @@ def test_an_upload_that_has_just_begun_is_spared_whatever_the_delay(world: World
     stray = world.stray()
     assert collect(world.store, 0.0).summary["purged"] == 0
     assert world.has("a", stray) and keys.session(upload_id) in world.memory.stored
-    world.clock.at += JUST_BEGUN + 1
+    world.clock.at += JUST_BEGUN_S + 1
     collect(world.store, 0.0)
     assert not world.has("a", stray) and keys.session(upload_id) not in world.memory.stored
 
@@ -496,7 +503,7 @@ def test_an_upload_that_has_just_begun_is_spared_whatever_the_delay(world: World
 def test_an_upload_without_an_end_spares_nothing(world: World) -> None:
     upload_id = world.store.repository_for_push("a").start_upload()
     context = bucket_of(world.store.roots[0]).context
-    for age, spares in ((GREATEST_AGE - 10, True), (20, False)):
+    for age, spares in ((UPLOAD_SPARED_S - 10, True), (20, False)):
         world.clock.at += age
         with world.store.repository_for_push("a").resume_upload(upload_id) as upload:
             upload.write([b"x"])
@@ -517,11 +524,11 @@ def test_what_is_written_again_with_a_date_ahead_counts_from_then(world: World) 
 
 def shared(world: World, known: Reached, delay: float = DELAY) -> list[str]:
     """The keys of the pool, and the reservations, that would go."""
-    found = Shared(world.store.roots[0], judge(world, delay), known)
+    found = Shared(world.store.roots[0], eligibility(world, delay), known)
     found.candidates()
     world.later()
     found.seen.save()
-    again = Shared(world.store.roots[0], judge(world, delay), known).candidates()
+    again = Shared(world.store.roots[0], eligibility(world, delay), known).candidates()
     return [key for each in again for key in [*each.reservations, *([each.blob.key] if each.blob else [])]]
 
 
@@ -587,7 +594,7 @@ def test_i6_bytes_that_were_written_since_a_moving_upload_began_stay() -> None:
         world.later(0.9)
         with world.store.repository_for_push("a").resume_upload(slow) as upload:
             upload.write([b"x"])
-        it = Shared(world.store.roots[0], judge(world), known("a", own=("a",)))
+        it = Shared(world.store.roots[0], eligibility(world), known("a", own=("a",)))
         assert not any(each.blob for each in it.candidates() if each.digest == STRAY)
         it.seen.save()
 
@@ -596,7 +603,7 @@ def test_a_young_reservation_keeps_the_bytes_and_itself() -> None:
     world = pooled("a", "b")
     for seen in (False, True):
         world.memory.put(keys.reservation(STRAY, "b"), b"young")
-        it = Shared(world.store.roots[0], judge(world), known("a", "b"))
+        it = Shared(world.store.roots[0], eligibility(world), known("a", "b"))
         found = it.candidates()
         assert not any(each.blob for each in found if each.digest == STRAY)
         assert keys.reservation(STRAY, "b") not in {key for each in found for key in each.reservations}, seen
@@ -617,7 +624,7 @@ def test_i6_a_reservation_that_is_younger_than_an_active_upload_stays() -> None:
         world.later(0.9)
         with world.store.repository_for_push("b").resume_upload(slow) as upload:
             upload.write([b"x"])
-        it = Shared(world.store.roots[0], judge(world), found)
+        it = Shared(world.store.roots[0], eligibility(world), found)
         assert [each for each in it.candidates() if each.digest == STRAY] == []
         it.seen.save()
 
@@ -666,7 +673,7 @@ def test_i5_a_repository_in_no_list_that_can_not_be_read_is_no_empty_one(harm: A
     world.store.close()
     world.store = world.another()
     world.later()
-    it = Shared(world.store.roots[0], judge(world, 0.0), Reached())
+    it = Shared(world.store.roots[0], eligibility(world, 0.0), Reached())
 
     def away(method: str, args: tuple[Any, ...]) -> None:
         if harm == "away" and method == "get" and args[0] == "a/index.json":
@@ -681,7 +688,7 @@ def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
     push_image(world.store, "a", "v1")
     world.memory.delete("a/index.json")
     world.later()
-    found = Shared(world.store.roots[0], judge(world, 0.0), Reached()).candidates()
+    found = Shared(world.store.roots[0], eligibility(world, 0.0), Reached()).candidates()
     assert {each.digest for each in found} == {digest_of(blob) for blob in images.image().blobs}
 
 
@@ -691,25 +698,25 @@ def test_a_reservation_that_was_asked_for_has_its_grace_period_anew() -> None:
     found = Reached()
     found.enter("a", {str(STRAY)}, set(), shared=False)
     found.enter("b", (), set(), shared=False)
-    it = Shared(world.store.roots[0], judge(world), found)
+    it = Shared(world.store.roots[0], eligibility(world), found)
     it.candidates()
     it.seen.save()
     world.later(0.4)
     world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
-    again = Shared(world.store.roots[0], judge(world), found).candidates()
+    again = Shared(world.store.roots[0], eligibility(world), found).candidates()
     assert [each for each in again if each.digest == STRAY] == []
 
 
 def test_bytes_that_were_asked_for_by_any_reservation_have_their_grace_period_anew() -> None:
     world = pooled("a", "b")
-    it = Shared(world.store.roots[0], judge(world), known("a", "b"))
+    it = Shared(world.store.roots[0], eligibility(world), known("a", "b"))
     it.candidates()
     it.seen.save()
     world.later(0.4)
     world.memory.put(keys.reservation(STRAY, "b"), b"asked for")
     world.later(1.05)
-    again = Shared(world.store.roots[0], judge(world), known("a", "b")).candidates()
+    again = Shared(world.store.roots[0], eligibility(world), known("a", "b")).candidates()
     assert not any(each.blob for each in again if each.digest == STRAY)
 
 

@@ -9,7 +9,7 @@ from tests.faults import Meanwhile
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_blob, push_image
 from zotctl.errors import Busy
-from zotctl.jobs.ages import GREATEST_AGE
+from zotctl.jobs.ages import UPLOAD_SPARED_S
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.local import gc as local_gc
 from zotctl.jobs.local.gc import ActiveUploads
@@ -80,7 +80,7 @@ def test_an_upload_that_lasts_longer_than_a_day_holds_nothing_back(place: Place)
     """Else somebody who sends a byte now and then keeps everything for ever."""
     repository = place.store.repository_for_push("a")
     upload_id = repository.start_upload()
-    place.clock.at += GREATEST_AGE + 1
+    place.clock.at += UPLOAD_SPARED_S + 1
     with repository.resume_upload(upload_id) as upload:
         upload.write([b"x"])
     assert ActiveUploads(place.store.roots[0], DELAY, place.clock.now()).since("a") == float("inf")

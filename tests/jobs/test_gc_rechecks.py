@@ -47,7 +47,7 @@ def test_what_a_push_has_referenced_since_the_plan_is_not_trashed(place: Place) 
 
 
 def test_it_is_looked_at_again_for_each_batch(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_gc, "BATCH", 1)
+    monkeypatch.setattr(local_gc, "TRASH_BATCH_BLOBS", 1)
     strays = place.strays_of(IMAGE)
     place.stray()
     place.wait(2)
@@ -284,7 +284,7 @@ def test_what_a_tool_has_referenced_meanwhile_comes_back_instead(place: Place) -
 
 
 def test_it_is_looked_up_for_each_batch_of_a_purge(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_gc, "BATCH", 1)
+    monkeypatch.setattr(local_gc, "TRASH_BATCH_BLOBS", 1)
     trashed(place)
     driver = Meanwhile(place.driver, "lock", lambda: place.tool_writes(IMAGE, "v1"), is_lock, n=2)
     purge_only(place, place.open(driver))
@@ -532,7 +532,7 @@ class TestHistory:
 
     @pytest.fixture
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Place:
-        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", 0)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", 0)
         made = Place()
         for tags in (("v1",), ()):
             push_image(made.store, "a", *tags)
@@ -550,7 +550,7 @@ class TestHistory:
 
     def test_it_keeps_what_is_there_with_its_tags(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         before, past = self.size(place), place.open().roots[0].history.past("a")
-        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", before - 1)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", before - 1)
         place.collect()
         after = place.open().roots[0].history.past("a")
         assert images.image("child").digest in after.here
@@ -589,6 +589,6 @@ class TestHistory:
 
     def test_a_short_one_is_left_alone(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         before = self.size(place)
-        monkeypatch.setattr(local_gc, "COMPACT_ABOVE", before)
+        monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", before)
         place.collect()
         assert self.size(place) == before

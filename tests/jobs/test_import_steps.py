@@ -19,7 +19,7 @@ from tests.stores import push_image, store_over
 from zotctl.errors import NoSpace
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.job import MOVED, import_layout
-from zotctl.jobs.local import jobs as local_jobs
+from zotctl.jobs.local.jobs import LocalJobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -193,7 +193,7 @@ def test_a_tag_that_is_moved_tells_the_history_what_it_was_before(store: Store, 
 @pytest.mark.parametrize("what", ["another user", "not to be read by its owner", "another device"])
 def test_link_takes_only_what_the_servers_can_read(store: Store, source: Path, what: str) -> None:
     found = blob_file(source, LAYER).stat()
-    local_jobs.require_linkable(store.roots[0], found)
+    LocalJobs(store.roots[0]).require_linkable(found)
     fields: list[Any] = list(found)
     if what == "another user":
         fields[4] += 1
@@ -202,7 +202,7 @@ def test_link_takes_only_what_the_servers_can_read(store: Store, source: Path, w
     else:
         fields[0] &= ~0o400
     with pytest.raises(OSError):
-        local_jobs.require_linkable(store.roots[0], os.stat_result(fields))
+        LocalJobs(store.roots[0]).require_linkable(os.stat_result(fields))
 
 
 # -- what stops a run, and what takes nothing ------------------------------------------------------

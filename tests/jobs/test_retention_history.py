@@ -13,7 +13,7 @@ from zotctl.storage.bucket.history import MAX_HISTORY_OBJECTS
 
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("zotctl.jobs.local.gc.COMPACT_ABOVE", 0)
+    monkeypatch.setattr("zotctl.jobs.local.gc.COMPACT_ABOVE_BYTES", 0)
     yield from places(request.param)
 
 

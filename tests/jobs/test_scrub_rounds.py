@@ -296,11 +296,11 @@ def test_a_bound_on_speed(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    from zotctl.jobs.report import Silent
+    from zotctl.jobs.report import Sink
 
     told_of: list[tuple[int, int | None]] = []
 
-    class Bar(Silent):
+    class Bar(Sink):
         def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
             told_of.append((done, total))
 

@@ -88,8 +88,8 @@ MUTANTS = [
         "I11",
         "a clock that is behind stops nothing",
         "jobs/clock_check.py",
-        "        elif gone > LONGEST_PAUSE:",
-        "        elif abs(gone) > LONGEST_PAUSE:",
+        "        elif gone > LONGEST_PAUSE_S:",
+        "        elif abs(gone) > LONGEST_PAUSE_S:",
         CLOCK + "test_a_clock_that_is_behind_after_a_start_stops_nothing",
     ),
     Mutant(
@@ -118,8 +118,8 @@ MUTANTS = [
         "I6",
         "only a clock that has gone on is believed after a day",
         "jobs/clock_check.py",
-        "(doubted is not None and now.doubt(doubted) is None and now.since",
-        "(doubted is not None and now.since",
+        "doubted is not None and now.doubt(doubted) is None and now.since",
+        "doubted is not None and now.since",
         CLOCK + "test_another_jump_a_day_later_is_doubted_by_itself",
     ),
     Mutant(
@@ -168,8 +168,8 @@ MUTANTS = [
         "I6",
         "a file system that is ahead is doubted too",
         "jobs/clock_check.py",
-        "if other and abs(other.at - now.at) > JUMP else",
-        "if other and now.at - other.at > JUMP else",
+        "if other and abs(other.at - now.at) > MAX_JUMP_S else",
+        "if other and now.at - other.at > MAX_JUMP_S else",
         CLOCK + "test_a_file_system_that_is_ahead_is_doubted_too",
     ),
     Mutant(
@@ -308,8 +308,8 @@ MUTANTS = [
         "I15",
         "each folder of the trash is told once",
         "jobs/local/jobs.py",
-        "if folder.name == name and local_of(root)",
-        "if local_of(root)",
+        "if folder.name == name and local_of(self._root)",
+        "if local_of(self._root)",
         EXPLAIN + "test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay",
     ),
 ]

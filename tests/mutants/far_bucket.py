@@ -57,8 +57,8 @@ MUTANTS = [
         "I6",
         "deletes are signed and carried out for one batch at a time",
         "jobs/bucket/gc.py",
-        "        with self._deleting:\n            self._carry_out(candidates)",
-        "        self._carry_out(candidates)",
+        "        with self._deleting:\n            if self._refused",
+        "        if True:\n            if self._refused",
         MANY + "test_batches_are_deleted_one_after_the_other",
     ),
     Mutant(

@@ -143,8 +143,8 @@ MUTANTS = [
         "I6",
         "a file of another device is copied",
         "jobs/local/jobs.py",
-        "if not os.path.isdir(root.label) or info.st_dev != owner.dev:",
-        "if not os.path.isdir(root.label):",
+        "if not os.path.isdir(self._root.label) or info.st_dev != owner.dev:",
+        "if not os.path.isdir(self._root.label):",
         STEPS + "test_link_takes_only_what_the_servers_can_read[another device]",
     ),
     Mutant(

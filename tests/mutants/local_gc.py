@@ -37,14 +37,14 @@ MUTANTS = [
         "what a purge takes is looked up for each batch",
         "jobs/local/gc.py",
         (
-            "    for batch in batches(list(sizes), BATCH):\n"
+            "    for batch in batches(list(sizes), TRASH_BATCH_BLOBS):\n"
             "        run.check()\n"
             "        with local.context.locks.hold(folder.name) as held:\n"
             "            needed = _needed(marker)\n"
         ),
         (
             "    needed = _needed(marker)\n"
-            "    for batch in batches(list(sizes), BATCH):\n"
+            "    for batch in batches(list(sizes), TRASH_BATCH_BLOBS):\n"
             "        run.check()\n"
             "        with local.context.locks.hold(folder.name) as held:\n"
         ),
@@ -279,7 +279,7 @@ MUTANTS = [
         "I6",
         "what was trashed since an active upload began is not purged",
         "jobs/local/gc.py",
-        ("    if chosen.options.delay > 0 and trashed >= chosen.moving.since(folder.name):\n        return False\n"),
+        ("    if chosen.options.delay > 0 and trashed >= chosen.active.since(folder.name):\n        return False\n"),
         "",
         "tests/jobs/test_gc_rechecks.py::test_i6_what_a_moving_upload_may_need_is_not_purged_either",
     ),

@@ -61,8 +61,8 @@ MUTANTS = [
         "unmounted-unseen",
         "in the place of a directory that was unmounted, all is only absent",
         "jobs/run.py",
-        "        self._look_again()\n",
-        "",
+        "        for root in self._there:\n",
+        "        for root in ():\n",
         ROOT,
     ),
     _outage(

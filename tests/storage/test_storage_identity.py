@@ -608,23 +608,23 @@ def test_i2_import_links_what_it_hashed(tmp_path: Path, monkeypatch: pytest.Monk
     written to between the two."""
     store, source = local_store(tmp_path / "store"), images.lay_out(tmp_path / "source", IMAGE, [images.row(IMAGE)])
     path = blob_file(source, LAYER)
-    require: Any = local_jobs.require_linkable
+    require: Any = local_jobs.LocalJobs.require_linkable
     publish: Any = local_jobs._link_open
     if how == "swapped":
         path.write_bytes(ROTTEN)
 
-    def swap(root: Any, info: os.stat_result) -> None:
+    def swap(self: Any, info: os.stat_result) -> None:
         if how == "swapped" and info.st_ino == path.stat().st_ino:
             path.unlink()
             path.write_bytes(LAYER)
-        require(root, info)
+        require(self, info)
 
     def write(fd: int, target: str) -> None:
         if how == "written" and os.fstat(fd).st_ino == path.stat().st_ino:
             path.write_bytes(ROTTEN)
         publish(fd, target)
 
-    monkeypatch.setattr(local_jobs, "require_linkable", swap)
+    monkeypatch.setattr(local_jobs.LocalJobs, "require_linkable", swap)
     monkeypatch.setattr(local_jobs, "_link_open", write)
     report = run_import(store, source, link=True, repo="a")
     blob = tmp_path / "store" / A

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 
 from zotctl.jobs.finding import Finding
-from zotctl.jobs.report import Report, Silent, Sink, counted
+from zotctl.jobs.report import Report, Sink, counted
 
 PROGRESS_LINE_EVERY_S = 30.0
 """Between two lines of progress where there is no terminal."""
@@ -34,7 +34,7 @@ OutputOption = Annotated[Output, typer.Option("--output", envvar="ZOTCTL_OUTPUT"
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --output json.")]
 
 
-class ClosingSink(Sink, Protocol):
+class ClosingSink(Sink):
     """A sink that prints what is left when the run is over."""
 
     def close(self, report: Report) -> None:
@@ -62,7 +62,7 @@ def print_report(report: Report, output: Output) -> None:
     sink.close(report)
 
 
-class _WithProgress(Silent):
+class _WithProgress(ClosingSink):
     """Progress on standard error: a bar on a terminal, now and then a line elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
@@ -95,7 +95,7 @@ class DocumentSink(_WithProgress):
         print(json.dumps(report.document(), indent=2))
 
 
-class JsonLines(Silent):
+class JsonLines(ClosingSink):
     """A line for each thing, as it happens; the summary is always the last. Progress is part of it, even if quiet."""
 
     keeps_items = False
@@ -123,9 +123,6 @@ class JsonLines(Silent):
     def summary(self, fields: dict[str, Any]) -> None:
         """A line of type `summary`."""
         self._print("summary", fields)
-
-    def close(self, report: Report) -> None:
-        """Nothing is left to print."""
 
     def _print(self, kind: str, fields: dict[str, Any]) -> None:
         print(json.dumps({"type": kind, **fields}), flush=True)

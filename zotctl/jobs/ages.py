@@ -19,6 +19,7 @@ from zotctl.storage.keys import parse_upload_id
 from zotctl.storage.root import Root
 
 LONG_AGO = 0.0
+"""Seconds since 1970: old for every grace period."""
 
 
 class Ages:
@@ -65,13 +66,13 @@ class Ages:
 # -- uploads --------------------------------------------------------------------------------------
 
 
-GREATEST_AGE = 86400.0
+UPLOAD_SPARED_S = 86400.0
 """Seconds: an upload that lasts longer than a day no longer holds collection back."""
-JUST_BEGUN = 1.0
+JUST_BEGUN_S = 1.0
 """Seconds in which a session counts as active even when the grace period is zero."""
 
 
-class UploadState(NamedTuple):
+class KnownUpload(NamedTuple):
     """`key` names the file, `owner` stands for the repository. Seconds since 1970."""
 
     id: str
@@ -82,7 +83,7 @@ class UploadState(NamedTuple):
     size: int
 
 
-def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
+def uploads(root: Root, ages: Ages) -> Iterator[KnownUpload]:
     """The sessions of one root. Times by the storage, but for the start, which the server wrote; it can't have begun
     after it moved."""
     files = list[str]()
@@ -94,4 +95,4 @@ def uploads(root: Root, ages: Ages) -> Iterator[UploadState]:
         with suppress(ValueError):
             if info is not None:
                 started, moved = parse_upload_id(upload_id).started, ages.written(key, info)
-                yield UploadState(upload_id, key, owner, min(started, moved), moved, info.size)
+                yield KnownUpload(upload_id, key, owner, min(started, moved), moved, info.size)

@@ -5,7 +5,7 @@ each run, and `serve` when it starts, notes in each root what the clock said and
 and a run compares:
 
     on the machine that has been running since: more time has gone by than it was running
-    else: more time than any registry is left alone (`LONGEST_PAUSE`)
+    else: more time than any registry is left alone (`LONGEST_PAUSE_S`)
     the storage's own clock and this machine's, where both count, or nothing else is known
 
 What is far beyond the usual ends the run in that root, with a reason and a way out. The operator has nothing to do: a
@@ -29,19 +29,20 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.driver import read
 from zotctl.storage.root import Root
 
-DAY = 86400.0
-JUMP = DAY
-"""Seconds by which two clocks may disagree: more than any time zone."""
-LONGEST_PAUSE = 100 * DAY
+DAY_S = 86400.0
+MAX_JUMP_S = DAY_S
+"""By which two clocks may disagree: more than any time zone."""
+LONGEST_PAUSE_S = 100 * DAY_S
 """Between two runs with a start of the machine in between, or on two machines."""
-PATIENCE = DAY
+BELIEVED_AFTER_S = DAY_S
 """After which a clock that was doubted is believed, if it has only gone on."""
-_LARGEST = 4096
+_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Moment:
-    """`at`: the clock by which things expire. `up`: for how long the machine has been running, of its start `boot`."""
+    """`at`: the clock by which content expires, in seconds since 1970. `up`: for how many seconds the machine has been
+    running since its start `boot`."""
 
     at: float
     boot: str
@@ -58,15 +59,19 @@ class Moment:
         gone = self.at - last.at
         if self.boot and self.boot == last.boot:
             ran = self.up - last.up
-            if gone - ran > JUMP:
+            if gone - ran > MAX_JUMP_S:
                 return f"{_days(gone)} after it was looked at last, and this machine ran for {_days(ran)} since"
-        elif gone > LONGEST_PAUSE:
+        elif gone > LONGEST_PAUSE_S:
             return f"{_days(gone)} after it was looked at last"
         return None
 
 
 def require_clock(root: Root, clock: Clock, *, trusted: bool, rehearsed: bool) -> None:
-    """Raises ClockDoubtful. `trusted`: the operator says that it is right. `rehearsed`: nothing is written."""
+    """Compare the clock with what earlier runs noted in this root, and note it.
+
+    Raises ClockDoubtful if it is far from where it should be, StorageError if the note cannot be read. `trusted`: the
+    operator says that the clock is right. `rehearsed`: nothing is written.
+    """
     last, doubted = _read(root)
     now = _moment(root, clock)
     reason = None if trusted else _reason(root, clock, now, last, doubted, rehearsed)
@@ -80,7 +85,8 @@ def require_clock(root: Root, clock: Clock, *, trusted: bool, rehearsed: bool) -
 
 
 def note_clock(root: Root, clock: Clock) -> None:
-    """What it says now, for the next run to compare, unless there is something to compare with already."""
+    """Write down what the clock says, for the next run to compare, unless there is a note of this boot already, or one
+    that this clock contradicts. Does nothing where the root is away. Raises StorageError if it cannot be read."""
     if root.state() is not None:
         return
     last, doubted = _read(root)
@@ -98,13 +104,17 @@ def _reason(
 ) -> str | None:
     """None: it is believed."""
     other = jobs_of(root).other_clock(clock, rehearsed=rehearsed)
-    differs = f"and that of {other.whose} {time_of(other.at)}" if other and abs(other.at - now.at) > JUMP else None
+    differs = (
+        f"and that of {other.whose} {time_of(other.at)}" if other and abs(other.at - now.at) > MAX_JUMP_S else None
+    )
     if other is not None and other.refutes and differs:
         return differs
     reason = now.doubt(last)
     if reason is None and not (last is not None and now.boot == last.boot):
         reason = differs
-    if reason is None or (doubted is not None and now.doubt(doubted) is None and now.since(doubted) >= PATIENCE):
+    if reason is None or (
+        doubted is not None and now.doubt(doubted) is None and now.since(doubted) >= BELIEVED_AFTER_S
+    ):
         return None
     return reason
 
@@ -116,7 +126,7 @@ def _first(now: Moment, doubted: Moment | None) -> Moment:
 
 def _read(root: Root) -> tuple[Moment | None, Moment | None]:
     with suppress(NotFound, ValueError, TypeError, AttributeError):
-        found = load_json(read(root.driver, keys.CLOCK, _LARGEST))
+        found = load_json(read(root.driver, keys.CLOCK, _MAX_BYTES))
         return _parse(found.get("last")), _parse(found.get("doubted"))
     return None, None
 
@@ -135,5 +145,5 @@ def _write(root: Root, last: Moment | None, doubted: Moment | None) -> None:
 
 
 def _days(seconds: float) -> str:
-    days = seconds / DAY
+    days = seconds / DAY_S
     return f"{days:.1f} days" if days < 10 else f"{days:.0f} days"

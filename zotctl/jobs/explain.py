@@ -83,7 +83,7 @@ def _explain_digest(
         for drop in drops:
             yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}
         return
-    yield from (base | item for item in jobs_of(root).fate(run, name, digest, options))
+    yield from (base | item for item in jobs_of(root).explain(run, name, digest, options))
 
 
 def chain_to(digest: str, marks: Reachable) -> list[str]:

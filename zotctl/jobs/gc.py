@@ -20,7 +20,7 @@ from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.reachable import Reachable, ReachableBlobs, mark_index, with_index
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run, Stopped, TimeUp
-from zotctl.jobs.stores import Collector, Trash, jobs_of
+from zotctl.jobs.stores import Collector, TrashJobs, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage.history import CLOCK_ACTION, Timeline
 from zotctl.storage.index import Index
@@ -36,7 +36,7 @@ COUNTERS = (
 
 @dataclass(frozen=True)
 class GcOptions:
-    """Times in seconds. `trash` may keep longer than `delay`, never shorter."""
+    """How one root is collected. Times in seconds. `trash` may keep longer than `delay`, never shorter."""
 
     delay: float = 3600.0
     trash: float | None = None
@@ -50,6 +50,7 @@ class GcOptions:
 
     @property
     def kept(self) -> float:
+        """Seconds for which the trash keeps what was moved there."""
         return max(self.delay, self.trash or 0.0)
 
 
@@ -67,7 +68,7 @@ Settle = Callable[[list[Drop], Timeline], list[Drop]]
 
 
 class Planner:
-    """One repository in one run."""
+    """Decides what one repository loses in one run, the same for every store. Used by one thread."""
 
     def __init__(self, run: Run, root: Root, name: str, options: GcOptions, now: float) -> None:
         """`now`: by the clock that stamps what lies in the root."""
@@ -82,11 +83,15 @@ class Planner:
             self._refuse(marks)
             return None
         past = self._root.history.past(self._name)
-        self._note(marks, past)
+        if not self._run.dry_run:
+            self._note(marks, past)
         drops = decide(self._name, marks, past, self._options.rules, self._now)
         if settle is not None:
             drops = _closed(marks, settle(drops, past))
-        self._tell(drops)
+        self._run.add("repositories")
+        for drop in drops:
+            self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason)
+        self._run.add("dropped", len(drops))
         return CollectionPlan(marks, _without(marks, drops), drops)
 
     def _refuse(self, marks: Reachable) -> None:
@@ -100,18 +105,10 @@ class Planner:
 
     def _note(self, marks: Reachable, past: Timeline) -> None:
         """What counts from the run that saw it first: rows that were not pushed here, and what is dated ahead."""
-        if self._run.dry_run:
-            return
         for digest in foreign_untagged(marks, past) if self._options.rules.foreign else ():
             self._root.history.note(self._name, "note", digest)
         for digest in past.ahead:
             self._root.history.note(self._name, "push" if digest else CLOCK_ACTION, digest)
-
-    def _tell(self, drops: list[Drop]) -> None:
-        self._run.add("repositories")
-        for drop in drops:
-            self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason)
-        self._run.add("dropped", len(drops))
 
     def drop_rows(self, drops: list[Drop]) -> None:
         """An ordinary commit, decided again on the index that it replaces."""
@@ -169,14 +166,17 @@ Settings = Callable[[Root], GcOptions | None]
 
 
 def gc(run: Run, settings: Settings) -> None:
-    """Purge what has lain in the trash for the grace period, and move what nothing reaches there, in every repository
-    of the run."""
+    """Collect every repository of the run, as `settings` say for each root.
+
+    On a directory it purges what has lain in the trash for the grace period, and moves there what nothing reaches
+    (docs/design/local.md); on a bucket it deletes what has been unreachable for so long (docs/design/bucket.md#c1).
+    Raises HeldElsewhere while another run does, TimeUp, Stopped. What goes wrong in one repository is reported, and the
+    rest goes on.
+    """
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     run.refuse_read_only()
     with run.leases():
-        collectors = {root.label: jobs_of(root).collector(run, options)
-                      for root in run.roots
-                      if (options := _options(run, root, settings)) and _is_timely(run, root, options)}  # fmt: skip
+        collectors = {root.label: found for root in run.roots if (found := _collector(run, root, settings)) is not None}
         try:
             _collect(run, collectors)
         except (TimeUp, Stopped):
@@ -214,7 +214,7 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
     try:
         for name in collector.order(names):
             run.check()
-            if _is_collected(run, root, name):
+            if (run.dry_run and root.read_only) or root.owns(name):
                 workers.put(partial(collect, name), lambda _: None)
         workers.drain()
     except BaseException:
@@ -225,34 +225,31 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
         collector.halted.clear()
 
 
-def _options(run: Run, root: Root, settings: Settings) -> GcOptions | None:
-    """None: nothing is collected there. A dry run only reads, so every user who may read may ask what would go."""
-    return None if (root.read_only and not run.dry_run) or root.state() else settings(root)
-
-
-def _is_timely(run: Run, root: Root, options: GcOptions) -> bool:
-    """False: by its clock everything might expire, and that is told."""
-    if not options.compares_clock:
-        return True
-    rehearsed = run.dry_run or options.dry_run or root.read_only
-    try:
-        require_clock(root, run.clock, trusted=options.trusts_clock, rehearsed=rehearsed)
-    except ClockDoubtful as error:
-        run.refuse(root, error)
-        return False
-    except StorageError:
-        pass  # it can't be looked at: each repository will say so
-    return True
-
-
-def _is_collected(run: Run, root: Root, name: str) -> bool:
-    return (run.dry_run and root.read_only) or root.owns(name)
+def _collector(run: Run, root: Root, settings: Settings) -> Collector | None:
+    """None: nothing is collected there, and if its clock is the reason, that is reported."""
+    # A dry run only reads, so every user who may read may ask what would go.
+    options = None if (root.read_only and not run.dry_run) or root.state() else settings(root)
+    if options is None:
+        return None
+    if options.compares_clock:
+        rehearsed = run.dry_run or options.dry_run or root.read_only
+        try:
+            require_clock(root, run.clock, trusted=options.trusts_clock, rehearsed=rehearsed)
+        except ClockDoubtful as error:
+            run.refuse(root, error)
+            return None
+        except StorageError:
+            pass  # it can't be looked at: each repository will say so
+    return jobs_of(root).collector(run, options)
 
 
 def gc_settings(
     *, delay: float | None = None, untagged: str | None = None, inline: bool = False, trust_clock: bool = False
 ) -> Settings:
-    """What the command line says goes before what the configuration says. `inline`: only roots with `gc`."""
+    """Settings from the configuration of each root, which these options override.
+
+    `delay` in seconds. `untagged`: "pushed", "all" or "none". `inline`: only roots with `gc = true`, inside `serve`.
+    """
 
     def settings(root: Root) -> GcOptions | None:
         config = root.config or RootSettings()
@@ -292,7 +289,7 @@ def list_trash(run: Run) -> None:
         trash.list(run)
 
 
-def _all(run: Run) -> list[Trash]:
+def _all(run: Run) -> list[TrashJobs]:
     """Raises Unsupported if there is none: what was deleted on a bucket is gone."""
     found = [trash for root in run.store.roots if (trash := jobs_of(root).trash()) is not None]
     if not found:

@@ -16,7 +16,7 @@ from zotctl.storage.index import Index, Row, annotations_of
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
-ROUNDS = 10
+MARK_ROUNDS = 10
 """How often what can't be read is looked for again while clients change the repository."""
 
 
@@ -34,7 +34,7 @@ class Reachable:
 def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool = False) -> Reachable:
     """Read each manifest once, without a lock. `read`: the index, if it was read just now. `certain`: what is
     remembered of an earlier process doesn't count. Raises NotFound, LayoutInvalid."""
-    for _ in range(ROUNDS):
+    for _ in range(MARK_ROUNDS):
         snapshot, read = read or root.protocol.indexes.read(name), None
         marks = mark_index(root, name, snapshot.index, snapshot.generation, certain=certain)
         # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.

@@ -9,58 +9,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from zotctl.errors import ZotctlError
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 
 
-class Sink(Protocol):
-    """Who is told, as it happens: a terminal, one JSON document, JSON lines."""
+class Sink:
+    """Hears what a job tells, as it happens. This one ignores everything, for a caller that only wants the report.
 
-    @property
-    def keeps_items(self) -> bool:
-        """Are all items wanted in the report? If not, it has the first one only, which tells that there are some."""
-
-    def start(self, fields: dict[str, Any]) -> None: ...
-    def item(self, fields: dict[str, Any]) -> None: ...
-    def finding(self, finding: Finding) -> None: ...
-    def error(self, fields: dict[str, Any]) -> None: ...
-    def progress(self, done: int, total: int | None, unit: str, what: str) -> None: ...
-    def summary(self, fields: dict[str, Any]) -> None: ...
-
-
-class Silent:
-    """A sink for those who only want the report."""
+    A `Run` calls it from one thread at a time.
+    """
 
     keeps_items = True
+    """Whether the report keeps all items. If not, it has the first one only, which shows that there are some."""
 
     def start(self, fields: dict[str, Any]) -> None:
-        pass
+        """The run begins; `fields` are those of `Report.head`."""
 
     def item(self, fields: dict[str, Any]) -> None:
-        pass
+        """Something was done, or in a dry run would be."""
 
     def finding(self, finding: Finding) -> None:
-        pass
+        """Some content is wrong."""
 
     def error(self, fields: dict[str, Any]) -> None:
-        pass
+        """Something could not be looked at, or done; see `error_fields`."""
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
-        pass
+        """So much of `total` is done, in `unit` ("bytes"); None: the total is not known."""
 
     def summary(self, fields: dict[str, Any]) -> None:
-        pass
+        """The run has ended; `fields` are those of `Report.tail`."""
 
 
 _SEVERITY = (0, 16, 5, 4)
 """From harmless to grave; whatever is not in it (1, 2, 3, 10 to 14, 70, signals) is graver."""
-
-
-def worst(codes: list[int]) -> int:
-    """Of several exit codes the one that is reported."""
-    return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else 100 + code, default=0)
 
 
 @dataclass
@@ -79,13 +63,16 @@ class Report:
     duration_s: float = 0.0
 
     def add(self, counter: str, amount: int = 1) -> None:
+        """Count in the summary. Not safe between threads: see `Run.add`."""
         self.summary[counter] = self.summary.get(counter, 0) + amount
 
     @property
     def exit_code(self) -> int:
+        """The gravest of the codes that were set, of findings (4) and of errors (5); see `errors.EXIT_CODES`."""
         # A collector looks for no damage: it tells what kept it from looking (5).
         found = [4] if self.job != "gc" and any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
-        return worst([*self.codes, *found, *([5] if self.errors else [])])
+        codes = [*self.codes, *found, *([5] if self.errors else [])]
+        return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else 100 + code, default=0)
 
     @property
     def is_rehearsal(self) -> bool:
@@ -93,6 +80,7 @@ class Report:
         return self.dry_run and self.job != "verify"
 
     def head(self) -> dict[str, Any]:
+        """What is known when the run begins, for JSON."""
         return {
             "schema": f"zotctl.{self.job}/1",
             "command": self.job,
@@ -101,10 +89,12 @@ class Report:
         }
 
     def tail(self) -> dict[str, Any]:
+        """What is known when it has ended, for JSON."""
         fields = {"duration_s": round(self.duration_s, 3), "dry_run": self.dry_run, "exit_code": self.exit_code}
         return fields | {"summary": self.summary}
 
     def document(self) -> dict[str, Any]:
+        """The whole report, for JSON."""
         lists = {"items": self.items, "findings": [f.as_fields() for f in self.findings], "errors": self.errors}
         return self.head() | self.tail() | lists
 
@@ -123,6 +113,7 @@ def time_of(at: float) -> str:
 
 
 def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
+    """An error as it stands in a report. `repository`: "" if it is about none."""
     return {"repository": repository, "reason": error.message, "error": type(error).__name__}
 
 

@@ -15,7 +15,7 @@ from wcmatch import glob
 import zotctl
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.finding import Finding
-from zotctl.jobs.report import Report, Silent, Sink, error_fields
+from zotctl.jobs.report import Report, Sink, error_fields
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import no_answer
@@ -81,7 +81,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def matches(name: str, globs: Sequence[str]) -> bool:
-    """Does any of zot's doublestar globs match? `X/**` matches `X` too, as it does there."""
+    """Whether any of zot's doublestar globs matches. `X/**` matches `X` too, as it does there."""
     expanded = [g for pattern in globs for g in ([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])]
     return glob.globmatch(name, expanded, flags=_GLOB)
 
@@ -97,7 +97,12 @@ def _may_be_below(directory: str, pattern: str) -> bool:
 
 
 class Run:
-    """Handed to every job. Its methods may be called from several threads."""
+    """One run of a job, handed to every function of it. Its methods may be called from several threads.
+
+    `roots`: those of the store that the run is about, by default all. `repos`: globs of repositories, by default all.
+    `max_duration` in seconds. `rate`: bytes that may be read per second; `requests`: blobs per second, of a bucket.
+    `pause` is called between two steps, and may raise to end the run.
+    """
 
     def __init__(
         self,
@@ -119,7 +124,9 @@ class Run:
         self.requests = Throttle(requests, store.clock)
         """Of a bucket, one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
-        self._repos, self._sink, self._pause = repos, sink or Silent(), pause
+        self._repos, self._sink, self._pause = repos, sink or Sink(), pause
+        self.whole = not repos
+        """Whether the run is about everything. Not with --repo."""
         self._met = self._walked = False
         self.unlisted: set[str] = set()
         """Roots whose repositories are not all known, because a list failed."""
@@ -157,11 +164,6 @@ class Run:
         if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
             self.error(directory, error, root)
 
-    @property
-    def whole(self) -> bool:
-        """Is the run about everything? Not with --repo."""
-        return not self._repos
-
     def covers(self, name: str) -> bool:
         """Is this repository among those that --repo names?"""
         covered = self.whole or matches(name, self._repos)
@@ -171,10 +173,6 @@ class Run:
     def walked(self) -> None:
         """All names have been met, so a --repo that none of them answered to is a mistake (exit 10)."""
         self._walked = True
-
-    def _require_match(self) -> None:
-        if self._walked and not (self.whole or self._met or self.report.errors):
-            raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
 
     @contextmanager
     def guarded(self, name: str, root: Root | None) -> Iterator[None]:
@@ -236,7 +234,8 @@ class Run:
         self._sink.start(self.report.head())
         try:
             work()
-            self._require_match()
+            if self._walked and not (self.whole or self._met or self.report.errors):
+                raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
         except TimeUp:
             self.report.codes.append(16)
         except Stopped as stop:
@@ -252,15 +251,12 @@ class Run:
             self.report.errors.append(error_fields("", ZotctlError(f"a bug: {type(bug).__name__}: {bug}")))
             self._end()
             raise
-        self._look_again()
-        self._end()
-        return self.report
-
-    def _look_again(self) -> None:
-        """In the place of a directory that was unmounted, all is only absent; a bucket that is away says so."""
+        # In the place of a directory that was unmounted, all is only absent; a bucket that is away says so.
         for root in self._there:
             if (state := root.state()) is not None:
                 self.is_lost(root, state)
+        self._end()
+        return self.report
 
     def _end(self) -> None:
         self.report.duration_s = self.clock.elapsed() - self._began
@@ -269,12 +265,14 @@ class Run:
     # -- telling --------------------------------------------------------------------------------
 
     def item(self, **fields: Any) -> None:
+        """Tell of something that was done, or in a dry run would be. `action` says what; sizes end in `_bytes`."""
         with self._mutex:
             if self._sink.keeps_items or not self.report.items:
                 self.report.items.append(fields)
             self._sink.item(fields)
 
     def finding(self, finding: Finding) -> None:
+        """Tell of content that is wrong."""
         with self._mutex:
             self.report.findings.append(finding)
             self._sink.finding(finding)
@@ -291,10 +289,12 @@ class Run:
             self._sink.error(fields)
 
     def add(self, counter: str, amount: int = 1) -> None:
+        """Count in the summary of the report. Names of counters of bytes end in `_bytes`."""
         with self._mutex:
             self.report.add(counter, amount)
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+        """Tell how far the run has come; see `Sink.progress`."""
         with self._mutex:
             self._sink.progress(done, total, unit, what)
 

@@ -17,17 +17,17 @@ from zotctl.errors import StorageError, ZotctlError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc, gc_settings
-from zotctl.jobs.report import Report, Silent, hints
+from zotctl.jobs.report import Report, Sink, hints
 from zotctl.jobs.run import Run
 from zotctl.storage import Store
 from zotctl.storage.root import Root
 
-FIRST_WITHIN = 30.0
+FIRST_WITHIN_S = 30.0
 """Seconds after the start within which the first collection begins, at a moment drawn by chance."""
-LOOK_EVERY = 60.0
+RETRY_EVERY_S = 60.0
 """Seconds until a job that may not begin now (another holds the lease, outside of the window) is looked at again."""
-IDLE = 3600.0
-QUIET = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
+IDLE_S = 3600.0
+QUIET_COUNTERS = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
 """Counters of a run that found nothing to do."""
 
 log = logging.getLogger("zotctl.jobs")
@@ -55,7 +55,7 @@ class Schedule:
         self.told: Callable[[Report, Root], None] = lambda report, root: None
         self._tasks = [task for root in store.roots if not root.read_only for task in tasks(config, root)]
         for task in self._tasks:
-            task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN, FIRST_WITHIN))
+            task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN_S, FIRST_WITHIN_S))
 
     def run(self) -> None:
         """Until told to stop."""
@@ -64,7 +64,7 @@ class Schedule:
                 note_clock(root, self._clock)
         while True:
             waiting = [task for task in self._tasks if not task.over]
-            due = min((task.due for task in waiting), default=self._clock.elapsed() + IDLE)
+            due = min((task.due for task in waiting), default=self._clock.elapsed() + IDLE_S)
             if self._wait(max(0.0, due - self._clock.elapsed())):
                 return
             for task in waiting:
@@ -75,12 +75,14 @@ class Schedule:
         now = self._clock.elapsed()
         today = datetime.fromtimestamp(self._clock.now(), UTC)
         if task.window is not None and today.hour * 60 + today.minute not in task.window:
-            task.due = now + LOOK_EVERY
+            task.due = now + RETRY_EVERY_S
             return
         report = self._do(task)
         held = report is not None and 11 in report.codes
         task.over = not task.interval and not held
-        task.due = self._clock.elapsed() + (min(LOOK_EVERY, task.interval or LOOK_EVERY) if held else task.interval)
+        task.due = self._clock.elapsed() + (
+            min(RETRY_EVERY_S, task.interval or RETRY_EVERY_S) if held else task.interval
+        )
 
     def _do(self, task: Task) -> Report | None:
         run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_Forgetful())
@@ -100,7 +102,7 @@ class Schedule:
             raise _StopFlag
 
 
-class _Forgetful(Silent):
+class _Forgetful(Sink):
     """The items are not kept: what a collection takes may be a million of them."""
 
     keeps_items = False
@@ -119,7 +121,7 @@ def tasks(config: Config, root: Root) -> list[Task]:
     if config.scrub.interval is not None:
         # A slice about once a minute: the job itself spreads its work over the interval.
         slices = ScrubOptions(workers=1, interval=config.scrub.interval)
-        every = min(LOOK_EVERY, config.scrub.interval / 4)
+        every = min(RETRY_EVERY_S, config.scrub.interval / 4)
         found.append(Task("scrub", root, every, lambda run: scrub(run, slices), rate=config.scrub.rate))
     return found
 
@@ -136,6 +138,8 @@ def tell(report: Report, root: Root) -> None:
         log.error(f"{report.job}: {error['repository']}: {error['reason']}", extra={"fields": error})
     for hint in hints(report):
         log.warning(f"{report.job}: {hint}")
-    level = logging.INFO if any(n for name, n in report.summary.items() if name not in QUIET) else logging.DEBUG
+    level = (
+        logging.INFO if any(n for name, n in report.summary.items() if name not in QUIET_COUNTERS) else logging.DEBUG
+    )
     fields = {"job": report.job, "root": root.label, "duration_s": round(report.duration_s, 3), **report.summary}
     log.log(level, f"{report.job} on {root.label} done", extra={"fields": fields})

@@ -46,7 +46,7 @@ class Collector(Protocol):
         """What can be done when all were looked at."""
 
 
-class Trash(Protocol):
+class TrashJobs(Protocol):
     """Where what was deleted in one root lies for a while."""
 
     def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
@@ -79,11 +79,13 @@ class StoreJobs(Protocol):
     def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock | None:
         """None: there is none that can be looked at. `rehearsed`: nothing may be written."""
 
-    def collector(self, run: Run, options: GcOptions) -> Collector: ...
-    def fate(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
+    def collector(self, run: Run, options: GcOptions) -> Collector:
+        """Of this root, for one run."""
+
+    def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
         """When a digest goes that no manifest of a repository reaches, and why not before: items of `gc --explain`."""
 
-    def trash(self) -> Trash | None:
+    def trash(self) -> TrashJobs | None:
         """None: what is deleted there is gone."""
 
     def deduplicating(

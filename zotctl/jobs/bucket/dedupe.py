@@ -27,8 +27,8 @@ from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.cache import Lru
 from zotctl.storage.root import Root
 
-AT_ONCE = 8
-REMEMBERED = 200_000
+BLOBS_AT_ONCE = 8
+SOUND_REMEMBERED = 200_000
 """Digests whose copy in the pool was hashed in this run."""
 
 
@@ -65,12 +65,12 @@ class _Conversion:
         self._hasher = Hasher(run)
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Outcome(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
-        self._sound: Lru[Digest, bool] = Lru(REMEMBERED)
+        self._sound: Lru[Digest, bool] = Lru(SOUND_REMEMBERED)
         self._marked = root.maintenance.damaged()
         self._left: set[tuple[str, Digest]] = set()
 
     def _workers(self) -> Workers:
-        return Workers(1 if self._context.threads is None else AT_ONCE)
+        return Workers(1 if self._context.threads is None else BLOBS_AT_ONCE)
 
     def _names(self) -> list[str]:
         return [name for name in self._root.catalog.everything() if self._run.covers(name)]
@@ -263,7 +263,7 @@ class _Pooling(_Conversion):
 class _Spreading(_Conversion):
     def __init__(self, run: Run, root: Root) -> None:
         super().__init__(run, root)
-        self._verdicts: Lru[Digest, HashResult] = Lru(REMEMBERED)
+        self._hashed: Lru[Digest, HashResult] = Lru(SOUND_REMEMBERED)
 
     def all(self) -> None:
         names, workers = self._names(), self._workers()
@@ -318,9 +318,9 @@ class _Spreading(_Conversion):
 
     def _copy(self, name: str, digest: Digest, source: Object) -> bool:
         """Hashed once a run, and each copy of it proven."""
-        result = self._verdicts.get(digest)
+        result = self._hashed.get(digest)
         if result is None:
-            self._verdicts.put(digest, result := self._look(source.key, digest))
+            self._hashed.put(digest, result := self._look(source.key, digest))
         if not result.good:
             if not result.gone:
                 self._tell_damage(name, result)

@@ -22,7 +22,7 @@ from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
-FENCES = 3
+FENCE_ATTEMPTS = 3
 """How often an index.json that is being written is marked and fenced again, before its content is spared."""
 
 
@@ -65,6 +65,8 @@ class Candidate:
 
 
 class Deletion:
+    """One batch, by one thread. Its methods are the steps, and `carry_out` calls them in order."""
+
     def __init__(self, root: Root, candidates: Sequence[Candidate]) -> None:
         self._root, self._protocol, self._context = root, bucket_of(root), bucket_of(root).context
         self._objects = self._context.objects
@@ -130,7 +132,7 @@ class Deletion:
         """What the repository needs as it stands now, and until it is reserved again. None: not to be
         known."""
         marker = self._marker(name)
-        for _ in range(FENCES):
+        for _ in range(FENCE_ATTEMPTS):
             try:
                 marks = marker.now()
             except NotFound:
@@ -207,21 +209,21 @@ def _same(now: Object | None, then: Object) -> bool:
 class Batches:
     """One after the other, as large as the server can delete in time."""
 
-    LARGEST = 1000
+    MOST_DELETES = 1000
     MOST_FENCES = 64
     """Repositories of one batch: each costs a PUT of its index.json while the deletes grow old."""
-    SLOW = 5.0
+    SLOW_S = 5.0
     """Seconds: the second request of a C6 that takes longer might be too late."""
 
     def __init__(self, root: Root, check: Callable[[], None]) -> None:
         """`check` is called between two of them."""
-        self._root, self._check, self._size = root, check, self.LARGEST
+        self._root, self._check, self._size = root, check, self.MOST_DELETES
         self._allowed = False
 
     def carry_out(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """What is gone. A batch whose outcome is unknown, or that was too late, is left to another run.
         Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
-        todo = [part for each in candidates for part in split(each, self.LARGEST)]
+        todo = [part for each in candidates for part in split(each, self.MOST_DELETES)]
         if todo and not self._allowed:
             bucket_of(self._root).maintenance.require_collection()
             self._allowed = True
@@ -233,7 +235,7 @@ class Batches:
                 yield from deletion.carry_out()
             except Expired:
                 self._size = max(1, self._size // 2)
-            if deletion.took > self.SLOW:
+            if deletion.took > self.SLOW_S:
                 self._size = max(1, self._size // 2)
 
     def _cut(self, todo: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:

@@ -1,4 +1,10 @@
-"""What may go, and when: what the walk has found, and the times that are compared (docs/design/bucket.md#c1)."""
+"""What a collector of a bucket may delete, and when (docs/design/bucket.md#c1).
+
+A digest is eligible when no repository needs it (`Reached`), it was first found so longer ago than the grace period
+(`FirstUnreachable`), and its object and its reservations are older than that, and than the oldest active upload of its
+repository (`ActiveBucketUploads`). All times are the server's; a date ahead of its clock counts from the run that saw it
+first (`Ahead`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
-from zotctl.jobs.ages import GREATEST_AGE, JUST_BEGUN
+from zotctl.jobs.ages import JUST_BEGUN_S, LONG_AGO, UPLOAD_SPARED_S
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest
@@ -19,12 +25,18 @@ from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.upload import StoredUpload
 from zotctl.storage.keys import parse_upload_id
 
-SLACK = 2.0
+ROUNDING_S = 2.0
 """Seconds: times of a server have whole seconds, and so have differences of two of them, rounded both ways."""
 
 
 class FirstUnreachable:
-    """Times in seconds since 1970 by the server's clock, under the key of what is unreachable."""
+    """Since when something is known to be unreachable: one object for each repository, and one for the pool.
+
+    It takes the place of the trash: what a deletion sets free is there for the delay from the run that found it, for a
+    client in the middle of a pull. If the object is lost, the delay begins anew; of two collectors the slower one's
+    note is dropped. Times in seconds since 1970 by the server's clock, by the key of what is unreachable. Used by one
+    thread at a time.
+    """
 
     def __init__(self, context: BucketContext, name: str, *, there: bool = True) -> None:
         """`there` False: an earlier run has left nothing, so it is not looked for; left meanwhile by another one, it
@@ -44,6 +56,7 @@ class FirstUnreachable:
         return self._now.setdefault(key, min(self._before.get(key, now), now))
 
     def is_new(self, key: str) -> bool:
+        """No earlier run has found it unreachable."""
         return key not in self._before
 
     def again(self, key: str, now: float) -> None:
@@ -53,9 +66,6 @@ class FirstUnreachable:
     def at(self, key: str) -> float | None:
         """As an earlier run has left it."""
         return self._before.get(key)
-
-    def gone(self, key: str) -> None:
-        self._now.pop(key, None)
 
     def keep(self, since: float) -> None:
         """What this run has not come to, and was first seen since then, stays as it was."""
@@ -81,14 +91,19 @@ def _parse(body: bytes) -> dict[str, float]:
         return {}
 
 
-PLACE = "_ahead"
+AHEAD_NAME = "_ahead"
 """No name of a repository."""
-LONG_AGO = 0.0
-REMEMBERED = 30 * 86400.0
+AHEAD_REMEMBERED_S = 30 * 86400.0
 
 
 class Ahead:
-    """In one run on one root. `now`: by the server's clock; `at_once`: the delay is zero. Any thread may ask."""
+    """How old objects are, in one run on one root, even if they are dated ahead of their server's clock: it was wrong,
+    or is.
+
+    Such a date says nothing, and would keep content until the clock has come there. It counts from the run that saw it
+    first, which is noted; if the space is wanted now, it counts as old. `now`: by the server's clock; `at_once`: the
+    delay is zero. Safe between threads.
+    """
 
     def __init__(self, context: BucketContext, now: float, *, at_once: bool) -> None:
         self._context, self.now, self._at_once = context, now, at_once
@@ -103,7 +118,7 @@ class Ahead:
             return LONG_AGO
         with self._mutex:
             # A request, once, and only where there is such a thing.
-            self._seen = self._seen or FirstUnreachable(self._context, PLACE)
+            self._seen = self._seen or FirstUnreachable(self._context, AHEAD_NAME)
             return self._seen.note(f"{found.key} {int(found.modified)}", self.now)
 
     def age(self, found: Object) -> float:
@@ -113,7 +128,7 @@ class Ahead:
     def save(self) -> None:
         """Not every run comes to everything: what was not met is remembered for a while."""
         if self._seen is not None:
-            self._seen.keep(self.now - REMEMBERED)
+            self._seen.keep(self.now - AHEAD_REMEMBERED_S)
             self._seen.save()
 
 
@@ -127,14 +142,14 @@ class ActiveBucketUploads:
         self._context, self._ahead = context, ahead
         self._began: dict[str, float] = {}
         for found in context.objects.list(keys.below(keys.UPLOADS)):
-            if ahead.age(found) < max(delay, JUST_BEGUN):
+            if ahead.age(found) < max(delay, JUST_BEGUN_S):
                 self._learn(found.key)
 
     def _learn(self, key: str) -> None:
         with suppress(NotFound, BlobUploadUnknown, ValueError):
             session = StoredUpload.parse(found := self._context.objects.head(key))
             started = min(parse_upload_id(session.id).started, self._ahead.modified(found))
-            if self._ahead.now - started < GREATEST_AGE:
+            if self._ahead.now - started < UPLOAD_SPARED_S:
                 self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
 
     def since(self, name: str) -> float:
@@ -146,7 +161,9 @@ SHARED_BY_ZOT = "zot has deduplicated this bucket, so nothing is freed: run `zot
 
 
 class Reached:
-    """What the walk has found, in eight bytes for each digest of each repository. A collision only keeps something."""
+    """What each repository reaches and has, as its collection found it. Threads may enter different repositories.
+
+    What the walk has found, in eight bytes for each digest of each repository. A collision only keeps something."""
 
     def __init__(self) -> None:
         self._reached = set[int]()
@@ -157,6 +174,7 @@ class Reached:
         self.walked = set[str]()
 
     def reaches(self, name: str, digest: str) -> bool:
+        """Does a manifest of this repository lead to it?"""
         return _number(name, digest) in self._reached
 
     def needs(self, digest: str) -> bool:
@@ -164,10 +182,11 @@ class Reached:
         return _number("", digest) in self._needed
 
     def has_own(self, name: str, digest: str) -> bool:
+        """Has the repository a good copy of its own?"""
         return _number(name, digest) in self._own
 
     def enter(self, name: str, reachable: Iterable[str], own: set[str], *, shared: bool) -> None:
-        """`shared`: the pool's copy is needed even where there is one of its own."""
+        """A repository was looked at. `shared`: the pool's copy is needed even where there is one of its own."""
         for digest in reachable:
             self._reached.add(_number(name, digest))
             if shared or digest not in own:
@@ -182,22 +201,23 @@ def _number(name: str, digest: str) -> int:
 
 
 class Eligibility:
-    """`delay` in seconds. Every time is the server's."""
+    """Decides for one run on one root what may be deleted. `delay` in seconds; every time is the server's. Safe between
+    threads, each with a `FirstUnreachable` of its own."""
 
     def __init__(self, run: Run, context: BucketContext, delay: float) -> None:
         self._run, self._context, self.delay = run, context, delay
         self.ahead = Ahead(context, float(int(context.objects.date())), at_once=not delay)
-        self._moving = ActiveBucketUploads(context, delay, self.ahead)
+        self._active = ActiveBucketUploads(context, delay, self.ahead)
         self.now = float(int(context.objects.date()))
 
     @property
     def window(self) -> float:
-        """w: that of the servers, or what it would be by a shorter delay, if one is asked for."""
+        """w in seconds: that of the servers, or what it would be by a shorter delay, if one is asked for."""
         return min(self._context.window, self.delay / 4)
 
     def is_old(self, name: str, found: Object) -> bool:
         """Not written within the delay, nor since the oldest upload began that is still moving."""
-        return self.ahead.age(found) >= self.delay and self.ahead.modified(found) < self._moving.since(name)
+        return self.ahead.age(found) >= self.delay and self.ahead.modified(found) < self._active.since(name)
 
     def tell(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> None:
         """It is unreachable; from the first run that finds it so, its delay runs."""
@@ -208,6 +228,7 @@ class Eligibility:
             self._run.add("unreachable_bytes", blob.size)
 
     def is_due(self, seen: FirstUnreachable, key: str) -> bool:
+        """Has it been unreachable for the delay?"""
         return seen.note(key, self.now) + self.delay <= self.now
 
     def is_unasked(self, seen: FirstUnreachable, key: str, found: Iterable[Object]) -> bool:
@@ -216,7 +237,7 @@ class Eligibility:
         if not self.delay:
             return True
         since = seen.note(key, self.now)
-        if all(self.ahead.modified(one) + self.window + SLACK <= since for one in found):
+        if all(self.ahead.modified(one) + self.window + ROUNDING_S <= since for one in found):
             return True
         seen.again(key, self.now)
         return False

@@ -14,9 +14,9 @@ from contextlib import suppress
 from functools import partial
 
 from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported, ZotctlError
-from zotctl.jobs.ages import JUST_BEGUN
+from zotctl.jobs.ages import JUST_BEGUN_S
 from zotctl.jobs.bucket.deletion import Batches, Candidate
-from zotctl.jobs.bucket.eligibility import SHARED_BY_ZOT, SLACK, Ahead, Eligibility, FirstUnreachable, Reached
+from zotctl.jobs.bucket.eligibility import ROUNDING_S, SHARED_BY_ZOT, Ahead, Eligibility, FirstUnreachable, Reached
 from zotctl.jobs.bucket.pool import Shared
 from zotctl.jobs.gc import GcOptions, Planner
 from zotctl.jobs.reachable import Reachable
@@ -33,52 +33,9 @@ from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.history import Timeline
 from zotctl.storage.root import Root
 
-
-def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
-    """Everything that is older than the grace period and that no client continues."""
-    _uploads(run, root, max(delay, JUST_BEGUN), ahead)
-    _gone_by(root, keys.INTENTS, ahead)  # of collectors that have died
-    _gone_by(root, keys.TMP, ahead)  # of those who died while they tried out the server
-    if run.whole:
-        _names(root, delay, known, ahead)
-
-
-def _uploads(run: Run, root: Root, older_than: float, ahead: Ahead) -> None:
-    for purged in bucket_of(root).uploads.purge(older_than, ahead.age):
-        run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
-        run.add("uploads")
-        run.add("purged_bytes", purged.size)
-        run.check()
-
-
-def _gone_by(root: Root, directory: str, ahead: Ahead) -> None:
-    """Twice as old as an intent that counts, so that no collector is in the middle of it."""
-    objects = bucket_of(root).context.objects
-    for found in objects.list(f"{directory}/"):
-        if ahead.age(found) > 2 * INTENT_LIFETIME_S:
-            objects.delete(found.key)
-
-
-def _names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
-    """Of repositories without an index.json. Who makes one just now writes its name first; taken away all the same,
-    it is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
-    context = bucket_of(root).context
-    for found in context.objects.list(keys.below(keys.NAMES)):
-        name = keys.name_of(found.key.removeprefix(keys.below(keys.NAMES)))
-        if not name or name in known.walked or ahead.age(found) < delay:
-            continue
-        with suppress(StorageError):
-            if context.head(keys.index(name)) is None:
-                context.objects.delete(found.key)
-                context.objects.delete(keys.first_seen(name))
-                context.objects.delete(keys.facts(name))
-                for event in context.objects.list(f"{keys.history(name)}/"):
-                    context.objects.delete(event.key)
-
-
-AT_ONCE = 8
+REPOSITORIES_AT_ONCE = 8
 """Repositories that are collected side by side: a small one is some requests that wait for each other."""
-NOTED_EVERY = 60.0
+CHECKPOINT_EVERY_S = 60.0
 """Seconds after which is written down how far a run has come."""
 
 
@@ -93,10 +50,12 @@ class Progress:
         self._mutex = threading.Lock()
 
     def begin(self, name: str) -> None:
+        """A repository is begun; call in the order of names."""
         with self._mutex:
             self._begun.append(name)
 
     def end(self, name: str) -> None:
+        """It is done, before or after others that were begun earlier."""
         with self._mutex:
             self._ended.add(name)
             while self._begun and self._begun[0] in self._ended:
@@ -105,12 +64,14 @@ class Progress:
 
 
 class BucketCollector:
-    """One root in one run."""
+    """Collects one root in one run. See `jobs.stores.Collector`; `collect` may be called by `at_once` threads."""
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self._run, self._root, self._options = run, root, options
         self._context, self._dry = bucket_of(root).context, run.dry_run or options.dry_run
-        self._known, self._judge = Reached(), Eligibility(run, self._context, options.delay)
+        self._known, self._eligibility = Reached(), Eligibility(run, self._context, options.delay)
+        self.at_once = 1 if self._context.threads is None else REPOSITORIES_AT_ONCE
+        self.halted = self._context.halted
         self._batches = Batches(root, self._check)
         self._deleting = threading.Lock()
         """One batch at a time, however many repositories are looked at: it goes by the clock."""
@@ -122,37 +83,30 @@ class BucketCollector:
         self._seen = set[str]()
         """What an earlier run has left of when it has seen what."""
 
-    @property
-    def at_once(self) -> int:
-        return 1 if self._context.threads is None else AT_ONCE
-
     def begin(self) -> None:
-        """Which copies are damaged; what can go is known when it was looked at."""
+        """Lists which copies are damaged, and what earlier runs have noted."""
         bucket_of(self._root).damaged.refresh(now=True)
         self._seen = {found.key for found in self._context.objects.list(keys.below(keys.FIRST_SEEN))}
 
-    @property
-    def halted(self) -> threading.Event:
-        return self._context.halted
-
     def _check(self) -> None:
-        if self._context.halted.is_set():
+        if self.halted.is_set():
             raise Halted
         self._run.check()
 
     # -- how far it came ------------------------------------------------------------------------
 
     def order(self, names: Iterator[str]) -> Iterator[str]:
-        """Those first that the last run was cut short before."""
+        """Those first that the last run did not come to, because it was cut short."""
         listed, after = list(names), self._checkpoint().split("/")
         for name in sorted(listed, key=lambda name: name.split("/") <= after):
             self._progress.begin(name)
             yield name
 
     def stopped(self) -> None:
+        """Writes down how far the run came, for the next one."""
         self._note(self._progress.last)
         if not self._dry:
-            self._judge.ahead.save()
+            self._eligibility.ahead.save()
             bucket_of(self._root).history.flush()
 
     def _note(self, after: str) -> None:
@@ -174,6 +128,7 @@ class BucketCollector:
     # -- a repository ---------------------------------------------------------------------------
 
     def collect(self, name: str) -> None:
+        """Deletes what has been unreachable for the grace period, and notes what has become so."""
         self._known.left_alone.add(name)
         try:
             self._collect_one(name)
@@ -182,13 +137,13 @@ class BucketCollector:
             raise
         self._progress.end(name)
         with self._mutex:
-            is_due = self._context.clock.elapsed() - self._noted >= NOTED_EVERY
+            is_due = self._context.clock.elapsed() - self._noted >= CHECKPOINT_EVERY_S
             if is_due:
                 self._note(self._progress.last)
 
     def _collect_one(self, name: str) -> None:
         """Whatever ends this before its end: the repository then keeps all that it holds in the pool (I5)."""
-        planner = Planner(self._run, self._root, name, self._options, self._judge.now)
+        planner = Planner(self._run, self._root, name, self._options, self._eligibility.now)
         seen = FirstUnreachable(self._context, name, there=keys.first_seen(name) in self._seen)
         try:
             plan = planner.plan(partial(self._settle, name, seen))
@@ -199,7 +154,7 @@ class BucketCollector:
         if not self._dry:
             planner.drop_rows(plan.drops)
             tags = set(plan.rest.index.tags())
-            bucket_of(self._root).history.compact(name, plan.rest.reachable, tags, self._judge.now)
+            bucket_of(self._root).history.compact(name, plan.rest.reachable, tags, self._eligibility.now)
         self._collect(name, seen, plan.rest)
 
     def _settle(self, name: str, seen: FirstUnreachable, drops: list[Drop], past: Timeline) -> list[Drop]:
@@ -214,14 +169,14 @@ class BucketCollector:
         found = self._context.head(keys.blob(name, check_digest(drop.digest)))
         if found is None:
             return False
-        written = self._judge.ahead.modified(found)
-        if found.is_ahead and written + self._settling <= self._judge.now:
+        written = self._eligibility.ahead.modified(found)
+        if found.is_ahead and written + self._settling <= self._eligibility.now:
             return False  # since it was seen to be, every server has written down what it knew
-        return written > known + self._judge.window + SLACK
+        return written > known + self._eligibility.window + ROUNDING_S
 
     def _is_settled(self, seen: FirstUnreachable, drop: Drop) -> bool:
         row = f"row {drop.digest}"
-        return drop.tag is not None or seen.note(row, self._judge.now) + self._settling <= self._judge.now
+        return drop.tag is not None or seen.note(row, self._eligibility.now) + self._settling <= self._eligibility.now
 
     @property
     def _settling(self) -> float:
@@ -242,16 +197,17 @@ class BucketCollector:
 
     def _is_due(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> bool:
         """False: not yet."""
-        if not self._judge.is_old(name, blob):
+        if not self._eligibility.is_old(name, blob):
             return False
-        self._judge.tell(name, seen, digest, blob)
-        return self._judge.is_due(seen, blob.key) and not self._is_shared_by_zot()
+        self._eligibility.tell(name, seen, digest, blob)
+        return self._eligibility.is_due(seen, blob.key) and not self._is_shared_by_zot()
 
     def _candidate(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> Candidate | None:
         """None: it may have been reserved since."""
         reservation = self._context.head(keys.reservation(digest, name))
         found = [blob, reservation] if reservation else [blob]
-        if all(self._judge.is_old(name, one) for one in found) and self._judge.is_unasked(seen, blob.key, found):
+        old = all(self._eligibility.is_old(name, one) for one in found)
+        if old and self._eligibility.is_unasked(seen, blob.key, found):
             return Candidate(digest, name, {reservation.key: reservation} if reservation else {}, blob)
         return None
 
@@ -273,33 +229,68 @@ class BucketCollector:
         if not candidates:
             return
         with self._deleting:
-            self._carry_out(candidates)
-
-    def _carry_out(self, candidates: list[Candidate]) -> None:
-        if self._refused:
-            return
-        try:
-            for gone in self._batches.carry_out(candidates):
-                if gone.blob is not None:
-                    self._run.add("purged")
-                    self._run.add("purged_bytes", gone.blob.size)
-        except ConfigError as refusal:
-            self._refused = True
-            self._run.refuse(self._root, refusal)
+            if self._refused:
+                return
+            try:
+                for gone in self._batches.carry_out(candidates):
+                    if gone.blob is not None:
+                        self._run.add("purged")
+                        self._run.add("purged_bytes", gone.blob.size)
+            except ConfigError as refusal:
+                self._refused = True
+                self._run.refuse(self._root, refusal)
 
     # -- what they share ------------------------------------------------------------------------
 
     def end(self) -> None:
-        """What can be told when all repositories were looked at, and what crashes have left behind."""
+        """Collects what repositories share, which is known when all were looked at, and removes leftovers."""
         self._note("")
         if not self._dry:
             bucket_of(self._root).history.flush()  # of the tags that were dropped
         if self._run.whole and self._root.label not in self._run.unlisted:
             with self._run.guarded(self._root.label, self._root):
-                shared = Shared(self._root, self._judge, self._known)
+                shared = Shared(self._root, self._eligibility, self._known)
                 candidates = shared.candidates()
                 self._take(shared.seen, candidates)
         if not self._dry:
             with self._run.guarded(self._root.label, self._root):
-                sweep(self._run, self._root, self._options.delay, self._known, self._judge.ahead)
-            self._judge.ahead.save()
+                sweep(self._run, self._root, self._options.delay, self._known, self._eligibility.ahead)
+            self._eligibility.ahead.save()
+
+
+# -- leftovers ----------------------------------------------------------------------------------
+
+
+def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
+    """Everything that is older than the grace period and that no client continues."""
+    for purged in bucket_of(root).uploads.purge(max(delay, JUST_BEGUN_S), ahead.age):
+        run.item(action="purge_upload", upload=purged.id, size_bytes=purged.size)
+        run.add("uploads")
+        run.add("purged_bytes", purged.size)
+        run.check()
+    # Of collectors that have died, and of trials of the server. Twice as old as an intent that counts, so that no
+    # collector is in the middle of it.
+    objects = bucket_of(root).context.objects
+    for directory in (keys.INTENTS, keys.TMP):
+        for found in objects.list(f"{directory}/"):
+            if ahead.age(found) > 2 * INTENT_LIFETIME_S:
+                objects.delete(found.key)
+    if run.whole:
+        _sweep_names(root, delay, known, ahead)
+
+
+def _sweep_names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
+    """Of repositories without an index.json. A push that creates one writes its name first; if that is removed here,
+    the repository is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
+    context = bucket_of(root).context
+    for found in context.objects.list(keys.below(keys.NAMES)):
+        name = keys.name_of(found.key.removeprefix(keys.below(keys.NAMES)))
+        if not name or name in known.walked or ahead.age(found) < delay:
+            continue
+        with suppress(StorageError):
+            if context.head(keys.index(name)) is None:
+                context.objects.delete(found.key)
+                context.objects.delete(keys.first_seen(name))
+                context.objects.delete(keys.facts(name))
+                for event in context.objects.list(f"{keys.history(name)}/"):
+                    context.objects.delete(event.key)

@@ -23,8 +23,10 @@ from zotctl.storage.root import Root
 
 
 class Shared:
-    def __init__(self, root: Root, judge: Eligibility, known: Reached) -> None:
-        self._root, self._context, self._judge, self._known = root, bucket_of(root).context, judge, known
+    """What may go of one root: objects of the pool, and reservations. Used by one thread, after all repositories."""
+
+    def __init__(self, root: Root, eligibility: Eligibility, known: Reached) -> None:
+        self._root, self._context, self._eligibility, self._known = root, bucket_of(root).context, eligibility, known
         self.seen = FirstUnreachable(self._context, keys.SHARED)
         self._unreachable: list[tuple[Digest, Object]] = []
         """To be told when all is known."""
@@ -36,6 +38,7 @@ class Shared:
         return found.modified if found else float("inf")
 
     def candidates(self) -> list[Candidate]:
+        """What may go, as far as plain reads tell. Raises StorageError."""
         before = self._known.walked | self._known.left_alone
         found = list(self._look())
         if self._known.walked | self._known.left_alone != before:
@@ -44,7 +47,7 @@ class Shared:
             self._unreachable.clear()
             found = list(self._look())
         for digest, blob in self._unreachable:
-            self._judge.tell("", self.seen, digest, blob)
+            self._eligibility.tell("", self.seen, digest, blob)
         return found
 
     def _look(self) -> Iterator[Candidate]:
@@ -78,8 +81,8 @@ class Shared:
         if blob is not None and self._may_go(digest, blob, reservations, staying):
             self._unreachable.append((digest, blob))
             asked = [blob, *reservations]
-            due = self._judge.is_due(self.seen, blob.key)
-            if due and self._judge.is_unasked(self.seen, blob.key, asked):
+            due = self._eligibility.is_due(self.seen, blob.key)
+            if due and self._eligibility.is_unasked(self.seen, blob.key, asked):
                 return Candidate(digest, "", going, blob, staying)
         due_reservations = {key: reservation for key, reservation in going.items() if self._is_due(reservation)}
         return Candidate(digest, "", due_reservations, None) if due_reservations else None
@@ -91,11 +94,11 @@ class Shared:
         if self._known.left_alone and (not reservations or blob.modified < self._since):
             return False  # whose it was is not known any more
         old = [
-            self._judge.is_old(keys.reserved_for(reservation.key), one)
+            self._eligibility.is_old(keys.reserved_for(reservation.key), one)
             for reservation in reservations
             for one in (blob, reservation)
         ]
-        return self._judge.is_old("", blob) and all(old)
+        return self._eligibility.is_old("", blob) and all(old)
 
     def _is_own(self, digest: Digest, reservation: Object) -> bool:
         name = keys.reserved_for(reservation.key)
@@ -108,7 +111,7 @@ class Shared:
             self._walk(name)
         if name in self._known.left_alone or self._known.reaches(name, digest):
             return False
-        return not self._known.has_own(name, digest) and self._judge.is_old(name, reservation)
+        return not self._known.has_own(name, digest) and self._eligibility.is_old(name, reservation)
 
     def _walk(self, name: str) -> None:
         """A repository that no list has: it is gone, or it has lost its `oci-layout`."""
@@ -126,9 +129,9 @@ class Shared:
 
     def _is_due(self, reservation: Object) -> bool:
         """A right is not worth a line in a report, but it has its delay, too."""
-        self.seen.note(reservation.key, self._judge.now)
-        due = self._judge.is_due(self.seen, reservation.key)
-        return due and self._judge.is_unasked(self.seen, reservation.key, [reservation])
+        self.seen.note(reservation.key, self._eligibility.now)
+        due = self._eligibility.is_due(self.seen, reservation.key)
+        return due and self._eligibility.is_unasked(self.seen, reservation.key, [reservation])
 
 
 def _grouped(found: Iterator[Object], prefix: str, deeper: int) -> Iterator[tuple[str, list[Object]]]:

@@ -28,9 +28,9 @@ from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, sa
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
 
-REMEMBERED = 100_000
+POOLED_REMEMBERED = 100_000
 """Copies in the pool whose result is remembered, for the next repository that has the same content."""
-TURNS = 64
+POOL_LOCKS = 64
 
 
 class _Pair(NamedTuple):
@@ -69,8 +69,8 @@ class _Dedupe:
         self._inspector = Inspector(run, self._hasher)
         self._first_seen = {root.label: FirstSeen(root, run.clock) for root in roots}
         self._follow = Outcome(run, self._inspector, self._first_seen, None, quick=False)
-        self._pooled: Lru[tuple[str, Digest], HashResult] = Lru(REMEMBERED)
-        self._turns = [Lock() for _ in range(TURNS)]
+        self._pooled: Lru[tuple[str, Digest], HashResult] = Lru(POOLED_REMEMBERED)
+        self._pool_locks = [Lock() for _ in range(POOL_LOCKS)]
         """One worker at a time for each copy in the pool: each link of ours moves its time of change."""
         self._tally: dict[tuple[str, str], tuple[int, int]] = {}
         self._plan = _Plan(run)
@@ -184,7 +184,7 @@ class _Dedupe:
             with self._inspector.held(pair.root, pair.blob, pair.digest) as mine:
                 if mine.held is None or not mine.result.good:
                     return _Result("moved" if mine.result.gone else "damaged", result=mine.result)
-                with self._turns[hash(pair.digest) % TURNS], self._look_at_pooled(pair) as pooled:
+                with self._pool_locks[hash(pair.digest) % POOL_LOCKS], self._look_at_pooled(pair) as pooled:
                     return self._share(pair, mine.held, pooled)
         except (NotFound, Changed):
             return _Result("moved")

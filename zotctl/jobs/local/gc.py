@@ -14,121 +14,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
-from zotctl.jobs.ages import GREATEST_AGE, JUST_BEGUN, Ages, uploads
+from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S, Ages, uploads
 from zotctl.jobs.gc import GcOptions, Planner
 from zotctl.jobs.reachable import Reachable, ReachableBlobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_named, parse_digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Info, scan_or_empty
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
 
+TRASH_BATCH_BLOBS = 64
+"""Blobs that are moved, or purged, under one lock."""
+COMPACT_ABOVE_BYTES = 1 << 20
+"""Size of a repository's history above which it is compacted."""
+TEMP_KEPT_S = 60.0
+"""How long a temporary file is kept at least, whatever the grace period."""
 ZOT_UPLOADS = ".uploads"
-
-
-class ActiveUploads:
-    """The uploads of one root that clients still continue, as they were when a run began. One that
-    begins later is younger than whatever the run may trash."""
-
-    def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
-        """`ages` None: only to look."""
-        self._began: dict[str, float] = {}
-        ages = ages or Ages(root.driver, now, local_of(root).clock, at_once=delay == 0, rehearsed=True)
-        for upload in uploads(root, ages):
-            moving = not ages.is_old(upload.moved, max(delay, JUST_BEGUN))
-            if moving and not ages.is_old(upload.started, GREATEST_AGE):
-                self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
-
-    def since(self, name: str) -> float:
-        """When the oldest one of a repository began; infinity without one."""
-        return self._began.get(keys.name_key(name), float("inf"))
-
-
-def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
-    """Everything of one root that is older than the grace period and that no client continues."""
-    ages = ages.later(run.clock.now())
-    _sweep_uploads(run, root, delay, ages)
-    _sweep_tmp(root, max(delay, 60.0), ages)
-    _sweep_pool(run, root)
-
-
-def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
-    for upload in uploads(root, ages):
-        run.check()
-        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN)):
-            continue
-        with suppress(NotFound):
-            with root.driver.append(upload.key, create=False) as writer:
-                # A request that is writing it holds this lock.
-                if root.driver.capabilities.locks and not writer.try_lock():
-                    continue
-                root.driver.unlink(upload.key)
-            run.item(action="purge_upload", upload=upload.id, size_bytes=upload.size)
-            run.add("uploads")
-            run.add("purged_bytes", upload.size)
-
-
-def _sweep_tmp(root: Root, delay: float, ages: Ages) -> None:
-    for name in _names(root, keys.TMP):
-        info = local_of(root).context.stat(key := keys.tmp(name))
-        # A link into tmp leaves the mtime alone, and moves the ctime.
-        if info is not None and ages.is_old(ages.changed(key, info), delay):
-            local_of(root).context.discard(key)
-
-
-def _sweep_pool(run: Run, root: Root) -> None:
-    """Pool names with one link: the purge drops most in passing, this is for the rest."""
-    if not root.driver.capabilities.links:
-        return
-    for algorithm in _names(root, keys.POOL):
-        for first in _names(root, keys.pool_of(algorithm)):
-            run.check()
-            directory = keys.pool_of(algorithm, first)
-            for encoded in _names(root, directory):
-                if (digest := digest_named(algorithm, encoded)) is None:
-                    continue
-                info = local_of(root).context.stat(keys.pool(digest))
-                if info is not None and info.nlink == 1:
-                    local_of(root).pool.release(digest)
-                    run.add("pool_entries")
-                    run.add("purged_bytes", info.size)
-
-
-def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
-    """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
-    for entry in _names(root, name):
-        key = f"{name}/{entry}"
-        if entry.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_unmerged(key):
-            info = local_of(root).context.stat(key)
-            if info is not None and ages.is_old(ages.written(key, info), max(delay, 60.0)):
-                with local_of(root).context.locks.hold(name):
-                    local_of(root).context.discard(key)
-        elif entry == ZOT_UPLOADS:
-            _remove_zot_uploads(root, key, delay, ages)
-
-
-def _remove_zot_uploads(root: Root, directory: str, delay: float, ages: Ages) -> None:
-    for entry in _names(root, directory):
-        info = local_of(root).context.stat(key := f"{directory}/{entry}")
-        if info is not None and info.is_file and ages.is_old(ages.written(key, info), delay):
-            local_of(root).context.discard(key)
-    with suppress(NotEmpty, NotFound):
-        root.driver.rmdir(directory)
-
-
-def _names(root: Root, directory: str) -> list[str]:
-    try:
-        return [entry.name for entry in root.driver.scan(directory)]
-    except NotFound:
-        return []
-
-
-BATCH = 64
-COMPACT_ABOVE = 1 << 20
-"""Bytes of a repository's history above which it is compacted."""
 
 
 @dataclass(frozen=True)
@@ -136,55 +40,61 @@ class Chosen:
     """What holds for one root in one run."""
 
     options: GcOptions
-    moving: ActiveUploads
-
-    def dry_run(self, run: Run) -> bool:
-        return run.dry_run or self.options.dry_run
+    active: ActiveUploads
 
 
 class LocalCollector:
-    """One root in one run."""
+    """Collects one root in one run, by one thread. See `jobs.stores.Collector`."""
 
     at_once = 1
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self.halted = threading.Event()
         self._run, self._root = run, root
-        now, rehearsed = run.clock.now(), run.dry_run or options.dry_run
-        self._ages = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=rehearsed)
+        now, self._dry_run = run.clock.now(), run.dry_run or options.dry_run
+        self._ages = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=self._dry_run)
         self._chosen = Chosen(options, ActiveUploads(root, options.delay, now, self._ages))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
 
     def begin(self) -> None:
-        """First of all, so that a run that is cut short frees something."""
-        if not self._chosen.dry_run(self._run):
+        """Purges the trash, first of all, so that a run that is cut short frees something."""
+        if not self._dry_run:
             purge(self._run, self._root, self._chosen)
 
     def order(self, names: Iterator[str]) -> Iterator[str]:
+        """As they are: what a run that was cut short has not come to is found again."""
         return names
 
     def collect(self, name: str) -> None:
-        Collection(self._run, self._root, name, self._run_name, self._chosen, self._ages).collect()
+        """Moves what nothing reaches into the trash; see `Collection`."""
+        ages = self._ages.later(self._run.clock.now())
+        Collection(self._run, self._root, name, self._run_name, self._chosen, ages, dry_run=self._dry_run).collect()
 
     def stopped(self) -> None:
         """Nothing to be remembered: what was moved lies in the trash, the rest is found again."""
 
     def end(self) -> None:
-        if not self._chosen.dry_run(self._run):
+        """Removes what pushes and crashes have left behind."""
+        if not self._dry_run:
             sweep(self._run, self._root, self._chosen.options.delay, self._ages)
 
 
 class Collection:
-    """One repository in one run."""
+    """Collects one repository in one run: mark, plan, trash (docs/design/local.md)."""
 
-    def __init__(self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen, ages: Ages) -> None:
+    def __init__(
+        self, run: Run, root: Root, name: str, run_name: str, chosen: Chosen, ages: Ages, *, dry_run: bool
+    ) -> None:
+        """`run_name` names the folder in the trash. `ages`: by the clock as it is now."""
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
-        self._options, self._moving = chosen.options, chosen.moving
-        self._dry_run, self._ages = chosen.dry_run(run), ages.later(run.clock.now())
+        self._options, self._active = chosen.options, chosen.active
+        self._dry_run, self._ages = dry_run, ages
         self._local, self._planner = local_of(root), Planner(run, root, name, chosen.options, run.clock.now())
         self._marker = self._planner.marker
 
     def collect(self) -> None:
+        """All of it. Does nothing where the repository is gone. Raises NoSpace where the trash itself needs room, and
+        what else goes wrong in the repository; what was moved by then lies in the trash."""
         if not self._dry_run:
             self._local.take_over(self._name)
         try:
@@ -194,7 +104,10 @@ class Collection:
         if plan is None:
             return
         trashed = list(self._unreachable(plan.rest))
-        self._tell(trashed)
+        for digest, size in trashed:
+            self._run.item(action="trash", repository=self._name, digest=str(digest), size_bytes=size)
+            self._run.add("unreachable")
+            self._run.add("unreachable_bytes", size)
         if self._dry_run:
             return
         digests = [digest for digest, _ in trashed]
@@ -210,8 +123,8 @@ class Collection:
 
     def _unreachable(self, marks: Reachable) -> Iterator[tuple[Digest, int]]:
         """Blobs that nothing reaches and that were not written within the delay, nor since the oldest upload that is
-        still moving began, which spares pushes under way the way to the trash and back."""
-        since = self._moving.since(self._name)
+        still active began, which spares pushes under way the way to the trash and back."""
+        since = self._active.since(self._name)
         for digest in self._blobs():
             if digest not in marks.reachable:
                 info = self._local.context.stat(key := keys.blob(self._name, digest))
@@ -222,29 +135,16 @@ class Collection:
 
     def _blobs(self) -> Iterator[Digest]:
         """What has the name of a blob. Anything else in there is not ours, and stays."""
-        for algorithm in self._scan(keys.blobs(self._name)):
-            for encoded in self._scan(keys.blobs_of(self._name, algorithm)):
+        driver = self._root.driver
+        for algorithm in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs(self._name))):
+            for encoded in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs_of(self._name, algorithm))):
                 with suppress(DigestInvalid):
                     yield parse_digest(f"{algorithm}:{encoded}")
-
-    def _scan(self, key: str) -> list[str]:
-        try:
-            return sorted(entry.name for entry in self._root.driver.scan(key))
-        except NotFound:
-            return []
-
-    def _tell(self, trashed: list[tuple[Digest, int]]) -> None:
-        for digest, size in trashed:
-            self._run.item(action="trash", repository=self._name, digest=str(digest), size_bytes=size)
-            self._run.add("unreachable")
-            self._run.add("unreachable_bytes", size)
 
     # -- 3 trash ------------------------------------------------------------------------------
 
     def _move_to_trash(self, digests: list[Digest]) -> None:
-        if not digests:
-            return
-        for batch in batches(digests, BATCH):
+        for batch in batches(digests, TRASH_BATCH_BLOBS):
             self._run.check()
             try:
                 self._trash_batch(batch)
@@ -280,7 +180,7 @@ class Collection:
     def _keep_house(self) -> None:
         remove_empty(self._root, self._name, self._options.delay, self._ages)
         remove_index_temps(self._root, self._name, self._options.delay, self._ages)
-        if self._local.history.size(self._name) > COMPACT_ABOVE:
+        if self._local.history.size(self._name) > COMPACT_ABOVE_BYTES:
             with self._local.context.locks.hold(self._name), suppress(NotFound):
                 marks = self._marker.now()
                 # Else what is not known would be forgotten, or what was removed since another tool wrote its rows.
@@ -312,6 +212,7 @@ def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
 
 
 def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
+    """Parts of `size` items, the last of what is left."""
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
@@ -319,8 +220,8 @@ def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
 
 
 def purge(run: Run, root: Root, chosen: Chosen) -> None:
-    """Free what has lain in the trash for longer than it is kept, by the storage's own clock, which is asked when all
-    stamps are known: set back in between, it makes nothing old."""
+    """Delete what has lain in the trash for longer than it is kept, by the storage's own clock. The clock is read after
+    all stamps: if it is set back in between, nothing becomes old. What goes wrong in one folder is reported."""
     trash = local_of(root).trash
     lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
     ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
@@ -338,7 +239,7 @@ def _is_due(folder: Folder, info: Info | None, chosen: Chosen, ages: Ages) -> bo
     if info is None:
         return True
     trashed = ages.written(folder.key, info)
-    if chosen.options.delay > 0 and trashed >= chosen.moving.since(folder.name):
+    if chosen.options.delay > 0 and trashed >= chosen.active.since(folder.name):
         return False
     return ages.is_old(trashed, chosen.options.kept)
 
@@ -350,7 +251,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
     sizes = dict(local.trash.lying(folder))
     if local.trash.stamp(folder) != stamp:
         return
-    for batch in batches(list(sizes), BATCH):
+    for batch in batches(list(sizes), TRASH_BATCH_BLOBS):
         run.check()
         with local.context.locks.hold(folder.name) as held:
             needed = _needed(marker)
@@ -373,3 +274,90 @@ def _needed(marker: ReachableBlobs) -> set[str] | None:
     except (LayoutInvalid, ZotctlError):
         return None
     return None if marks.faults else marks.reachable
+
+
+# -- leftovers ----------------------------------------------------------------------------------
+
+
+class ActiveUploads:
+    """The uploads of one root that clients still continue, as they were when a run began. One that
+    begins later is younger than whatever the run may trash."""
+
+    def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
+        """`ages` None: only to look."""
+        self._began: dict[str, float] = {}
+        ages = ages or Ages(root.driver, now, local_of(root).clock, at_once=delay == 0, rehearsed=True)
+        for upload in uploads(root, ages):
+            active = not ages.is_old(upload.moved, max(delay, JUST_BEGUN_S))
+            if active and not ages.is_old(upload.started, UPLOAD_SPARED_S):
+                self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
+
+    def since(self, name: str) -> float:
+        """When the oldest one of a repository began; infinity without one."""
+        return self._began.get(keys.name_key(name), float("inf"))
+
+
+def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    """Everything of one root that is older than the grace period and that no client continues."""
+    ages = ages.later(run.clock.now())
+    _sweep_uploads(run, root, delay, ages)
+    for entry in scan_or_empty(root.driver, keys.TMP):
+        info = local_of(root).context.stat(key := keys.tmp(entry.name))
+        # A link into tmp leaves the mtime alone, and moves the ctime.
+        if info is not None and ages.is_old(ages.changed(key, info), max(delay, TEMP_KEPT_S)):
+            local_of(root).context.discard(key)
+    if root.driver.capabilities.links:
+        _sweep_pool(run, root)
+
+
+def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    for upload in uploads(root, ages):
+        run.check()
+        if not ages.is_old(upload.moved, max(delay, JUST_BEGUN_S)):
+            continue
+        with suppress(NotFound):
+            with root.driver.append(upload.key, create=False) as writer:
+                # A request that is writing it holds this lock.
+                if root.driver.capabilities.locks and not writer.try_lock():
+                    continue
+                root.driver.unlink(upload.key)
+            run.item(action="purge_upload", upload=upload.id, size_bytes=upload.size)
+            run.add("uploads")
+            run.add("purged_bytes", upload.size)
+
+
+def _sweep_pool(run: Run, root: Root) -> None:
+    """Pool names with one link: the purge drops most in passing, this is for the rest."""
+    for algorithm in scan_or_empty(root.driver, keys.POOL):
+        for first in scan_or_empty(root.driver, keys.pool_of(algorithm.name)):
+            run.check()
+            for encoded in scan_or_empty(root.driver, keys.pool_of(algorithm.name, first.name)):
+                if (digest := digest_named(algorithm.name, encoded.name)) is None:
+                    continue
+                info = local_of(root).context.stat(keys.pool(digest))
+                if info is not None and info.nlink == 1:
+                    local_of(root).pool.release(digest)
+                    run.add("pool_entries")
+                    run.add("purged_bytes", info.size)
+
+
+def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
+    """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
+    for entry in scan_or_empty(root.driver, name):
+        key = f"{name}/{entry.name}"
+        if entry.name.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_unmerged(key):
+            info = local_of(root).context.stat(key)
+            if info is not None and ages.is_old(ages.written(key, info), max(delay, TEMP_KEPT_S)):
+                with local_of(root).context.locks.hold(name):
+                    local_of(root).context.discard(key)
+        elif entry.name == ZOT_UPLOADS:
+            _remove_zot_uploads(root, key, delay, ages)
+
+
+def _remove_zot_uploads(root: Root, directory: str, delay: float, ages: Ages) -> None:
+    for entry in scan_or_empty(root.driver, directory):
+        info = local_of(root).context.stat(key := f"{directory}/{entry.name}")
+        if info is not None and info.is_file and ages.is_old(ages.written(key, info), delay):
+            local_of(root).context.discard(key)
+    with suppress(NotEmpty, NotFound):
+        root.driver.rmdir(directory)

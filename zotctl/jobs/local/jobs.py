@@ -30,69 +30,14 @@ if TYPE_CHECKING:
     from zotctl.jobs.run import Run
 
 
-# -- import-layout --link -------------------------------------------------------------------------
-
-
-def require_linkable(root: Root, info: os.stat_result) -> None:
-    """Raises OSError: the two must share a file system, and servers must be able to read the result."""
-    owner = root.driver.stat(keys.HIDDEN)
-    if not os.path.isdir(root.label) or info.st_dev != owner.dev:
-        raise OSError(0, "it is on another file system")
-    if info.st_uid != owner.uid or not info.st_mode & 0o400:
-        raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
-
-
-def link(root: Root, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
-    """The file that was hashed gets one more name. False: it was changed meanwhile. Raises OSError."""
-    context = local_of(root).context
-    temp = keys.tmp(context.clock.token())
-    _link_open(fd, os.path.join(root.label, temp))
-    try:
-        if not held.is_at(context.stat(temp)):
-            return False
-        local_of(root).blobs.publish(name, digest, temp)
-        return True
-    finally:
-        context.discard(temp)
-
-
-def _link_open(fd: int, path: str) -> None:
-    """One more name for an open file. Outside of the driver, since its first name lies in no root."""
-    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Without a directory descriptor Python calls link(2), which on Linux would link the link in /proc.
-        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
-    finally:
-        os.close(folder)
-
-
-# -- gc --explain ---------------------------------------------------------------------------------
-
-
-def fate(run: Run, root: Root, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-    """Of its file, and of each that lies in the trash."""
-    now, info = run.clock.now(), local_of(root).context.stat(keys.blob(name, digest))
-    if info is not None:
-        began = ActiveUploads(root, options.delay, now).since(name)
-        written = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written("", info)
-        at = written + options.delay
-        why = "no manifest reaches it"
-        if written >= began:
-            why += "; an upload into this repository that began before it is still moving"
-        yield {"verdict": "goes", "why": why, "trashed_after_at": time_of(at), "purged_after_at": time_of(
-            max(at, now) + options.kept)}  # fmt: skip
-    for folder in local_of(root).trash.folders():
-        if folder.name == name and local_of(root).context.stat(keys.trashed(folder.run, name, digest)):
-            at = min(local_of(root).trash.stamp(folder), local_of(root).context.clock.now_ns()) / 1e9 + options.kept
-            why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-            yield {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
-
-
 class LocalJobs:
+    """The jobs of a root that is a directory. See `jobs.stores.StoreJobs`; safe between threads."""
+
     def __init__(self, root: Root) -> None:
         self._root = root
 
     def now(self, clock: Clock) -> float:
+        """By this machine's clock."""
         return clock.now()
 
     def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock | None:
@@ -103,24 +48,73 @@ class LocalJobs:
         return None
 
     def collector(self, run: Run, options: GcOptions) -> LocalCollector:
+        """Moves what is unreachable into the trash."""
         return LocalCollector(run, self._root, options)
 
-    def fate(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-        return fate(run, self._root, name, digest, options)
+    def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
+        """An item for its file, and one for each copy in the trash."""
+        now, info = run.clock.now(), local_of(self._root).context.stat(keys.blob(name, digest))
+        if info is not None:
+            began = ActiveUploads(self._root, options.delay, now).since(name)
+            written = Ages(self._root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written(
+                "", info
+            )
+            at = written + options.delay
+            why = "no manifest reaches it"
+            if written >= began:
+                why += "; an upload into this repository that began before it is still moving"
+            yield {"verdict": "goes", "why": why, "trashed_after_at": time_of(at), "purged_after_at": time_of(
+                max(at, now) + options.kept)}  # fmt: skip
+        for folder in local_of(self._root).trash.folders():
+            if folder.name == name and local_of(self._root).context.stat(keys.trashed(folder.run, name, digest)):
+                at = (
+                    min(local_of(self._root).trash.stamp(folder), local_of(self._root).context.clock.now_ns()) / 1e9
+                    + options.kept
+                )
+                why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
+                yield {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
 
     def trash(self) -> LocalTrash:
+        """`.zotctl/trash`, with what clients have deleted."""
         return LocalTrash(self._root)
 
     def deduplicating(
         self, run: Run, roots: Sequence[Root], options: DedupeOptions
     ) -> AbstractContextManager[Deduplicate]:
+        """Hard links, or with `undo` copies; one repository after the other."""
         return undoing(run, roots) if options.undo else deduplicating(run, roots, options.workers)
 
     def require_linkable(self, info: os.stat_result) -> None:
-        require_linkable(self._root, info)
+        """The file must lie on the same file system, and servers must be able to read it. Raises OSError."""
+        owner = self._root.driver.stat(keys.HIDDEN)
+        if not os.path.isdir(self._root.label) or info.st_dev != owner.dev:
+            raise OSError(0, "it is on another file system")
+        if info.st_uid != owner.uid or not info.st_mode & 0o400:
+            raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
 
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
-        return link(self._root, name, digest, held, fd)
+        """One more hard link, published as a blob. False: the file was changed meanwhile. Raises OSError."""
+        context = local_of(self._root).context
+        temp = keys.tmp(context.clock.token())
+        _link_open(fd, os.path.join(self._root.label, temp))
+        try:
+            if not held.is_at(context.stat(temp)):
+                return False
+            local_of(self._root).blobs.publish(name, digest, temp)
+            return True
+        finally:
+            context.discard(temp)
 
     def probe(self) -> tuple[dict[str, Any], str]:
+        """Tries the file system with a few small files."""
         return probe(self._root)
+
+
+def _link_open(fd: int, path: str) -> None:
+    """One more name for an open file. Outside of the driver, since its first name lies in no root."""
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Without a directory descriptor Python calls link(2), which on Linux would link the link in /proc.
+        os.link(str(fd), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)

@@ -21,12 +21,13 @@ from zotctl.storage.root import Root
 
 
 class LocalTrash:
-    """`jobs.stores.Trash`."""
+    """Lists and restores what lies in `.zotctl/trash` of one root. See `jobs.stores.TrashJobs`."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
 
     def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
+        """By links back; a manifest gets its row again, with all that it needs. What cannot come back is reported."""
         root, found = self._root, False
         for folder in local_of(root).trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
@@ -37,6 +38,7 @@ class LocalTrash:
         return found
 
     def list(self, run: Run) -> None:
+        """Without what has come back into its place since: its name in the trash only waits to be purged."""
         root = self._root
         for folder in local_of(root).trash.folders():
             lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
@@ -44,11 +46,11 @@ class LocalTrash:
                 continue
             size = sum(info.size for _, info in lying)
             run.item(
-                action="lies", run=folder.run, repository=folder.name, deleted=folder.deleted,
+                action="in_trash", run=folder.run, repository=folder.name, deleted=folder.deleted,
                 digests=[str(digest) for digest, _ in lying], size_bytes=size,
             )  # fmt: skip
-            run.add("lying", len(lying))
-            run.add("lying_bytes", size)
+            run.add("in_trash", len(lying))
+            run.add("in_trash_bytes", size)
 
 
 def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
