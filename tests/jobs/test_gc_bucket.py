@@ -553,7 +553,7 @@ def test_a_run_that_is_cut_short_goes_on(world: World) -> None:
 
 
 def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Batches, "LARGEST", 8)
+    monkeypatch.setattr(Batches, "MOST_DELETES", 8)
     strays = [world.stray(str(number).encode()) for number in range(20)]
     world.later()
     collect(world.store)
@@ -563,7 +563,7 @@ def test_batches_are_no_larger_than_can_be_deleted_in_time(world: World, monkeyp
     def slow(method: str, args: tuple[Any, ...]) -> None:
         if method == "execute":
             sizes.append(len(args[0].keys))
-            world.clock.at += Batches.SLOW
+            world.clock.at += Batches.SLOW_S
 
     world.objects.before = slow
     collect(world.store)

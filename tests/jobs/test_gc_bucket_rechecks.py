@@ -312,7 +312,7 @@ def test_c7_a_refused_delete_does_not_end_another_one_that_may_be_done_yet(world
 def test_after_a_batch_that_was_too_late_the_next_one_is_half_as_large(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Batches, "LARGEST", 8)
+    monkeypatch.setattr(Batches, "MOST_DELETES", 8)
     for number in range(20):
         world.stray(str(number).encode())
     world.later()
@@ -354,7 +354,7 @@ def test_a_batch_fences_no_more_repositories_than_it_has_time_for(monkeypatch: p
 
 def test_between_two_batches_a_run_may_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time is up, or it was told to."""
-    monkeypatch.setattr(Batches, "LARGEST", 2)
+    monkeypatch.setattr(Batches, "MOST_DELETES", 2)
     for number in range(4):
         world.stray(str(number).encode())
     world.later()

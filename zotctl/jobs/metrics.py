@@ -117,6 +117,7 @@ class Totals:
         self._values[f"zotctl_{name}", _sorted(labels)] = value
 
     def text(self) -> bytes:
+        """In the text format of Prometheus, UTF-8."""
         registry = CollectorRegistry()
         registry.register(_All(self._values))
         return generate_latest(registry)

@@ -28,6 +28,7 @@ class Rules:
 
     @property
     def untagged_delay(self) -> float:
+        """Seconds for which manifests without a tag stay: zot's `retention.delay`, or else the grace period."""
         chosen = self.retention.delay if self.retention else None
         return self.delay if chosen is None else chosen
 

@@ -2,8 +2,8 @@
 
 A digest is eligible when no repository needs it (`Reached`), it was first found so longer ago than the grace period
 (`FirstUnreachable`), and its object and its reservations are older than that, and than the oldest active upload of its
-repository (`ActiveBucketUploads`). All times are the server's; a date ahead of its clock counts from the run that saw it
-first (`Ahead`).
+repository (`ActiveBucketUploads`). All times are the server's; a date ahead of its clock counts from the run that saw
+it first (`Ahead`).
 """
 
 from __future__ import annotations
