@@ -104,7 +104,7 @@ def test_limits() -> None:
 
 
 def test_pages_forget_the_oldest() -> None:
-    pages = Pages(limit=2500)
+    pages = Pages(limit_bytes=2500)
     pages.put("a", 1, b"x")
     assert pages.get("a", 1) == b"x"
     assert pages.get("a", 2) is None
