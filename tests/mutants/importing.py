@@ -15,8 +15,8 @@ MUTANTS = [
         "I4",
         "a source stays whose tag is taken",
         "jobs/imports/repository.py",
-        ('        self._left_out += 1\n        self.run.add("tags_kept")'),
-        '        self.run.add("tags_kept")',
+        ('            self._left_out += 1\n            self.run.add("tags_kept")'),
+        '            self.run.add("tags_kept")',
         STEPS + "test_i4_a_source_stays_whose_tag_is_taken[False]",
     ),
     Mutant(

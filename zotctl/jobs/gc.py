@@ -16,7 +16,7 @@ from zotctl.config import RootSettings
 from zotctl.errors import ClockDoubtful, DigestInvalid, NotFound, StorageError, Unsupported
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.clock_check import require_clock
-from zotctl.jobs.finding import Finding, Kind
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.reachable import Reachable, ReachableBlobs, mark_index, with_index
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run, Stopped, TimeUp
@@ -96,10 +96,9 @@ class Planner:
 
     def _refuse(self, marks: Reachable) -> None:
         for fault in marks.faults:
-            kind: Kind = fault.kind  # type: ignore[assignment]
             reason = f"nothing is collected in {self._name}: {fault.reason}"
-            finding = Finding(self._name, fault.digest or None, kind, reason, tuple(marks.index.tags_of(fault.digest)))
-            self._run.finding(finding)
+            tags = tuple(marks.index.tags_of(fault.digest))
+            self._run.finding(Finding.of_fault(self._name, fault, tags, reason=reason))
         self._run.report.codes.append(5)
         self._run.add("repositories_left_alone")
 

@@ -72,8 +72,8 @@ def verify_archive(run: Run, source: str) -> None:
         return
     check = _ArchiveCheck(listing)
     for digest, info in check.blobs():
-        if digest in listing.damaged:
-            check.damaged.append(HashResult(digest, info, listing.damaged[digest]))
+        if digest in listing.wrong:
+            check.damaged.append(HashResult(digest, info, listing.wrong[digest]))
     _ContentCheck(run, check).tell(*_strict_view(check, listing.index, check.content))
 
 

@@ -29,14 +29,14 @@ from zotctl.errors import (
     ZotctlError,
     quoted,
 )
-from zotctl.jobs.imports.sources import StoredLayout
+from zotctl.jobs.imports.sources import Layout, StoredLayout
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
 from zotctl.oci.layout import check_layout
 from zotctl.storage import keys
 from zotctl.storage.driver import CHUNK_BYTES, BytesReader, Reader
-from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
+from zotctl.storage.facts import BEGINNING_BYTES, Content, is_like_json
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.root import Root
 
@@ -187,11 +187,13 @@ class Tar:
             yield data
 
     def text(self, limit: int, name: str) -> bytes:
+        """The member at hand as a whole. Raises LayoutInvalid if it has more than `limit` bytes."""
         if self._left > limit:
             raise self.refusal(f"{name} has {self._left} bytes, more than {limit}")
         return b"".join(self.chunks())
 
     def refusal(self, reason: str) -> LayoutInvalid:
+        """The error for what no archive of a layout has."""
         return LayoutInvalid(f"{self.label} is refused: {reason}")
 
     def _header(self) -> tarfile.TarInfo | None:
@@ -273,14 +275,17 @@ class Tar:
 # -- a layout out of members --------------------------------------------------------------------
 
 
-class Stage(Protocol[L_co]):
+class ArchiveStage(Protocol[L_co]):
     """Where the blobs of an archive wait for its index; `L_co` is what becomes of them then."""
 
-    def has(self, digest: Digest, size: int) -> bool: ...
+    def has(self, digest: Digest, size: int) -> bool:
+        """It need not be taken."""
+
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
         """Raises DigestInvalid: the bytes are something else; nothing of them is kept."""
 
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> L_co: ...
+    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> L_co:
+        """All blobs have come: the layout that they make. `damaged`: what `take` has refused, and why."""
 
 
 @dataclass
@@ -295,7 +300,7 @@ class _Found:
     legal: bool = False
 
 
-def read_archive(run: Run, stream: BinaryIO, label: str, stage: Stage[L]) -> L:
+def read_archive(run: Run, stream: BinaryIO, label: str, stage: ArchiveStage[L]) -> L:
     """All of an archive; what comes back is its layout. Raises LayoutInvalid: refused, and why."""
     tar, found = Tar(Plain(stream, label)), _Found()
     for member in tar:
@@ -319,7 +324,7 @@ def _remember(tar: Tar, found: _Found, match: re.Match[str]) -> None:
     found.seen.add(inner)
 
 
-def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: Stage[Any]) -> None:
+def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: ArchiveStage[Any]) -> None:
     if match["inner"] == "oci-layout":
         check_layout(tar.text(4096, "oci-layout"))
         found.legal = True
@@ -332,7 +337,7 @@ def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Foun
             _take_blob(run, tar, parse_digest(f"{match['alg']}:{match['enc']}"), member.size, found, stage)
 
 
-def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: Stage[Any]) -> None:
+def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: ArchiveStage[Any]) -> None:
     if stage.has(digest, size):
         return
     try:
@@ -376,6 +381,7 @@ class Staging:
         self._root, self._repository = root, repository
 
     def has(self, digest: Digest, size: int) -> bool:
+        """It need not be read again."""
         if self._holds(STAGING, digest, size):
             return True
         return bool(self._repository and size > LISTED_BODY_BYTES and self._holds(self._repository, digest, size))
@@ -387,10 +393,13 @@ class Staging:
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        """Into the hidden directory. Raises DigestInvalid."""
         self._root.maintenance.take(STAGING, digest, chunks)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
-        return StoredLayout(self._root.driver, STAGING, label, index, names=names, damaged=damaged)
+        """What was staged, as a layout of the root."""
+        driver = self._root.driver
+        return StoredLayout(driver=driver, name=STAGING, label=label, index=index, names=names, damaged=damaged)
 
 
 @contextmanager
@@ -400,34 +409,23 @@ def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str |
     try:
         yield read_archive(run, stream, label, Staging(root, repository))
     except ZotctlError:
-        discard_staging(root)
+        root.maintenance.discard(STAGING)
         raise
-    discard_staging(root)
-
-
-def discard_staging(root: Root) -> None:
-    """Remove all that an import has staged in a root. Its lease must be held."""
     root.maintenance.discard(STAGING)
 
 
 # -- only looked at: nothing is written ------------------------------------------------------------
 
 
-class ArchiveListing:
+class ArchiveListing(Layout):
     """An archive that is only looked at: the size of everything, the bytes of what may be a manifest. It is a stage,
     and then what a dry run imports and `verify` checks. `took` is told how many bytes each blob has."""
 
-    proposal: str | None = None
-    fixed = False
-    past = None
-    each = None
-
     def __init__(self, took: Callable[[int], object] = lambda size: None) -> None:
+        super().__init__(label="", index=empty_index())
         self._took = took
-        self.label, self.index = "", empty_index()
-        self.names: dict[str, list[str]] = {}
         self.sizes: dict[Digest, int] = {}
-        self.damaged: dict[Digest, Digest] = {}
+        self.wrong: dict[Digest, Digest] = {}
         """What the bytes are of a blob that are not what its name says."""
         self.not_kept: set[str] = set()
         """Too large to be kept, and a manifest for all that is known."""
@@ -435,9 +433,11 @@ class ArchiveListing:
         self._held = 0
 
     def has(self, digest: Digest, size: int) -> bool:
+        """Nothing is here before it was read."""
         return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
+        """Hash it, and keep what may be a manifest; what is damaged is noted."""
         state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
         is_kept = size <= LISTED_BODY_BYTES and self._held + size <= LISTED_BODIES_BYTES
         for data in chunks:
@@ -447,7 +447,8 @@ class ArchiveListing:
                 kept.append(data)
         self.sizes[digest] = size
         if (found := digest_of_hash(digest.algorithm, state)) != digest:
-            self.damaged[digest] = found
+            self.wrong[digest] = found
+            self.damaged[digest] = f"the content has the digest {found}, not {digest}"
         elif is_like_json(beginning) and is_kept:
             self._bodies[digest] = b"".join(kept)
             self._held += size
@@ -456,27 +457,22 @@ class ArchiveListing:
         self._took(size)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> ArchiveListing:
+        """This, with what stood beside the blobs."""
         self.label, self.index, self.names = label, index, names
         return self
 
-    def require(self) -> None:
-        """It has been read, so it can't be away."""
-
     def size(self, digest: Digest) -> int | None:
+        """What is damaged counts as absent."""
         return None if digest in self.damaged else self.sizes.get(digest)
 
-    def absence(self, digest: Digest) -> Unusable:
-        if digest in self.damaged:
-            reason = f"the content has the digest {self.damaged[digest]}, not {digest}"
-            return Unusable("digest_mismatch", reason)
-        return Unusable("missing_blob", f"{digest} is not in {self.label}")
-
     def open(self, digest: Digest) -> Reader:
+        """What was kept. Raises NotFound."""
         if digest not in self._bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
         return BytesReader(self._bodies[digest])
 
     def content(self, digest: Digest, whole: bool) -> Content:
+        """What was hashed on the way. Raises ManifestInvalid where it was too large to be kept, NotFound."""
         if digest in self.not_kept:
             raise ManifestInvalid(f"{digest} has {self.sizes[digest]} bytes, too many to be looked at in a dry run")
         if digest not in self.sizes:

@@ -25,6 +25,7 @@ from zotctl.errors import (
     Unavailable,
     UsageError,
     ZotctlError,
+    quoted,
 )
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive, staged
@@ -37,7 +38,6 @@ from zotctl.jobs.imports.sources import (
     BucketSource,
     Layout,
     StoredLayout,
-    bad_name,
     in_bucket,
     in_directory,
     is_archive,
@@ -171,7 +171,16 @@ def _import_below(
     below = f"{options.repo}/{name}" if options.repo else name
     proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
-        run.finding(Finding(name, None, "bad_name", bad_name(name), action="skip"))
+        reason = f"{quoted(name)} is no repository name; import it alone, with --repo"
+        run.finding(
+            Finding(
+                name,
+                None,
+                "bad_name",
+                reason,
+                action="skip",
+            )
+        )
         run.report.codes.append(5)
         return
     layout = read_layout(driver, name, label, half_moved=options.move)

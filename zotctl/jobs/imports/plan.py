@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zotctl.errors import DigestInvalid, StorageError, UsageError, quoted
-from zotctl.jobs.finding import Finding
+from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.imports.sources import Layout, valid_name
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, parse_digest
@@ -85,6 +85,8 @@ class _Named:
 
 @dataclass
 class ImportPlan:
+    """Which rows go into which repository, and what is said about those that lose their name."""
+
     repositories: dict[str, list[Wanted]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     names_lost: int = 0
@@ -263,9 +265,8 @@ class _Tags:
 
 
 def _finding(repository: str, row: _Named, reason: str) -> Finding:
-    kind = "duplicate_tag" if row.exact else "bad_ref_name"
-    tags = (row.exact,) if row.exact else ()
-    return Finding(repository, row.digest, kind, reason, tags, "no_tag")  # type: ignore[arg-type]
+    kind: Kind = "duplicate_tag" if row.exact else "bad_ref_name"
+    return Finding(repository, row.digest, kind, reason, (row.exact,) if row.exact else (), "no_tag")
 
 
 # -- one image ----------------------------------------------------------------------------------

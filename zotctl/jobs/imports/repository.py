@@ -19,7 +19,7 @@ from zotctl.errors import (
 )
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.check.repository import StoredCheck
-from zotctl.jobs.finding import DAMAGE_KINDS, Finding, Kind
+from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.imports.plan import ImportOptions, Wanted, push_times
 from zotctl.jobs.imports.sources import (
     Layout,
@@ -82,15 +82,18 @@ class RepositoryImport:
             self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
 
     def run_all(self) -> bool:
-        """True: everything that was wanted is in the repository now."""
-        self._keep_tags()
+        """Bring the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
+        before = self.index()
+        # Tags that are there stay, unless they shall be moved; looked at again under the lock.
+        self._set_aside({row.tag for row in self.rows if self._is_kept(before, row)}, before)
         self._fall_back()
-        needed = self._needed()
-        self._find_faults(needed)
+        self._find_faults(self._needed())
         self._drop_incomplete()
         self._leave_subjects_out()
         if self.run.dry_run:
-            self._preview()
+            index, missing = self.index(), self._missing(self._needed())
+            self._count(len(missing), sum(size for _, size in missing))
+            self._report_rows(index)
         elif self.repository.read_only:
             raise ReadOnly(f"{self.name} takes no writes: in {self.root.label} it is only read", self.name)
         elif self.rows:
@@ -98,11 +101,6 @@ class RepositoryImport:
         return not self._left_out
 
     # -- what is wanted, and what is there --------------------------------------------------------
-
-    def _keep_tags(self) -> None:
-        """Tags that are there stay, unless they shall be moved; looked at again under the lock."""
-        index = self.index()
-        self._set_aside({row.tag for row in self.rows if self._is_kept(index, row)}, index)
 
     def has_all(self) -> bool:
         """Has the repository every row that was imported?"""
@@ -113,9 +111,16 @@ class RepositoryImport:
         kept = [row for row in self.rows if row.tag in tags]
         self.rows = [row for row in self.rows if row.tag not in tags]
         for row in kept:
-            self._report_kept(row, index)
+            there = index.find(row.tag or "")
+            self._left_out += 1
+            self.run.add("tags_kept")
+            self.run.item(
+                action="keep", repository=self.name, tag=row.tag, digest=there.digest if there else None,
+                source_digest=row.digest, reason="the tag is there already; --overwrite moves it",
+            )  # fmt: skip
 
     def index(self) -> Index:
+        """As it is now; empty if there is no repository yet. Raises LayoutInvalid, StorageError."""
         try:
             return self.root.protocol.indexes.read(self.name).index
         except NotFound:
@@ -124,15 +129,6 @@ class RepositoryImport:
     def _is_kept(self, index: Index, row: Wanted) -> bool:
         there = index.find(row.tag) if row.tag and not self.options.overwrite else None
         return there is not None and there.digest != row.digest
-
-    def _report_kept(self, row: Wanted, index: Index) -> None:
-        there = index.find(row.tag or "")
-        self._left_out += 1
-        self.run.add("tags_kept")
-        self.run.item(
-            action="keep", repository=self.name, tag=row.tag, digest=there.digest if there else None,
-            source_digest=row.digest, reason="the tag is there already; --overwrite moves it",
-        )  # fmt: skip
 
     def _fall_back(self) -> None:
         """What the source lacks may be here: an earlier run, or a push, brought it."""
@@ -248,11 +244,10 @@ class RepositoryImport:
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         self.layout.require()
         self.root.require()
-        details = {"source": self.layout.label}
         if fault.kind not in DAMAGE_KINDS:  # it may be whole, and is left out all the same
             self.run.report.codes.append(5)
-        kind: Kind = fault.kind  # type: ignore[assignment]
-        self.run.finding(Finding(self.name, fault.digest, kind, fault.reason, tags, "skip", details))
+        details = {"source": self.layout.label}
+        self.run.finding(Finding.of_fault(self.name, fault, tags, action="skip", details=details))
 
     def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
         wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]
@@ -280,11 +275,6 @@ class RepositoryImport:
         return digest_of_hash(digest.algorithm, state)
 
     # -- copying ----------------------------------------------------------------------------------
-
-    def _preview(self) -> None:
-        index, missing = self.index(), self._missing(self._needed())
-        self._count(len(missing), sum(size for _, size in missing))
-        self._report_rows(index)
 
     def _fill(self) -> None:
         before = self.index()
@@ -314,24 +304,19 @@ class RepositoryImport:
         )
 
     def _copy(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
+        """All blobs, then manifests; several at once where each is a request."""
         self._total, self._done = sum(size for _, size in missing), 0
-        blobs = [one for one in missing if one[0] not in self.graph.facts]
-        for some in (blobs, [one for one in missing if one[0] in self.graph.facts]):
-            self._copy_all(some, gathering)
-
-    def _copy_all(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
-        """Several at once where each is a request."""
-        workers = Workers(COPIES_AT_ONCE if self.root.protocol.index_costs_request or self._is_far() else 1)
-        try:
-            for digest, size in missing:
-                self.run.check()
-                workers.put(partial(self._try_to_copy, digest, size, gathering), self._tell)
-            workers.drain()
-        finally:
-            workers.close()
-
-    def _is_far(self) -> bool:
-        return isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
+        far = isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
+        for manifests in (False, True):
+            workers = Workers(COPIES_AT_ONCE if self.root.protocol.index_costs_request or far else 1)
+            try:
+                for digest, size in missing:
+                    if (digest in self.graph.facts) is manifests:
+                        self.run.check()
+                        workers.put(partial(self._try_to_copy, digest, size, gathering), self._tell)
+                workers.drain()
+            finally:
+                workers.close()
 
     def _try_to_copy(self, digest: Digest, size: int, gathering: Gathering) -> int:
         try:

@@ -10,10 +10,11 @@ import os
 import stat
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
 from zotctl.errors import (
@@ -27,7 +28,6 @@ from zotctl.errors import (
     Unavailable,
     UsageError,
     ZotctlError,
-    quoted,
 )
 from zotctl.jobs.layouts import layouts_in
 from zotctl.oci.digest import Digest, parse_digest
@@ -59,69 +59,56 @@ KEPT_MANIFEST_BYTES = 4 << 20
 _ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 
 
-class Layout(Protocol):
-    """One image layout that can be imported."""
+@dataclass(kw_only=True)
+class Layout(ABC):
+    """One image layout that can be imported, with the index.json that it had when it was read."""
 
-    @property
-    def label(self) -> str:
-        """How people call it."""
+    label: str
+    """How people call it."""
+    index: Index
+    proposal: str | None = None
+    """A repository name, by where it lies; `fixed`: it outranks what the rows say."""
+    fixed: bool = False
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Full names by the digest of a config, where they stand beside the index (docker save)."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Of an archive: members that were not what their names said, and what they were."""
+    past: Timeline | None = None
+    """What the store that it lies in remembers of it."""
+    require: Callable[[], None] = lambda: None
+    """Raises Unavailable when the source as a whole is away: then what it lacks may well be there."""
+    each: Each | None = None
+    """By which its manifests are read side by side, if each of them is a request."""
 
-    @property
-    def proposal(self) -> str | None:
-        """A repository name, by where it lies; `fixed`: it outranks what the rows say."""
-
-    @property
-    def fixed(self) -> bool: ...
-
-    @property
-    def index(self) -> Index: ...
-
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """Full names by the digest of a config, where they stand beside the index (docker save)."""
-
+    @abstractmethod
     def size(self, digest: Digest) -> int | None:
-        """None: it is not there."""
+        """None: it is not there. Raises StorageError."""
 
-    def absence(self, digest: Digest) -> Unusable:
-        """Why it is not there."""
+    @abstractmethod
+    def open(self, digest: Digest) -> Reader:
+        """A blob. Raises StorageError."""
 
-    def open(self, digest: Digest) -> Reader: ...
-    @property
-    def past(self) -> Timeline | None:
-        """What the store that it lies in remembers of it."""
-
-    @property
-    def each(self) -> Each | None:
-        """By which its manifests are read side by side, if each of them is a request."""
-
+    @abstractmethod
     def content(self, digest: Digest, whole: bool) -> Content:
         """As a `Read` of a graph, of what is there."""
 
-    @property
-    def require(self) -> Callable[[], None]:
-        """Raises Unavailable when the source as a whole is away: then what it lacks may well be there."""
+    def absence(self, digest: Digest) -> Unusable:
+        """Why it is not there."""
+        if digest in self.damaged:
+            return Unusable("digest_mismatch", self.damaged[digest])
+        return Unusable("missing_blob", f"{digest} is not in {self.label}")
 
 
-@dataclass
-class StoredLayout:
+@dataclass(kw_only=True)
+class StoredLayout(Layout):
     """A layout in a driver, under `name`."""
 
     driver: Driver
     name: str
-    label: str
-    index: Index
-    proposal: str | None = None
-    fixed: bool = False
-    names: dict[str, list[str]] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)
-    """Of an archive: members that were not what their names said."""
-    past: Timeline | None = None
-    """What the store that it lies in remembers of it."""
-    require: Callable[[], None] = lambda: None
     _folders: dict[str, bool] = field(default_factory=dict)
 
     def size(self, digest: Digest) -> int | None:
+        """Of a regular file in a directory; a link counts as absent."""
         try:
             info = self.driver.stat(keys.blob(self.name, digest))
         except NotFound:
@@ -129,20 +116,17 @@ class StoredLayout:
         return info.size if info.is_file and self._is_folder(digest.algorithm) else None
 
     def absence(self, digest: Digest) -> Unusable:
-        if digest in self.damaged:
-            return Unusable("digest_mismatch", self.damaged[digest])
-        if self._is_link(digest):
+        """The same, and that it is a link."""
+        if digest not in self.damaged and self._is_link(digest):
             return Unusable("missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed")
-        return Unusable("missing_blob", f"{digest} is not in {self.label}")
+        return super().absence(digest)
 
     def open(self, digest: Digest) -> Reader:
+        """From the driver, or from what a bucket's source has kept."""
         return self.driver.open(keys.blob(self.name, digest))
 
-    @property
-    def each(self) -> Each | None:
-        return self.driver.each if isinstance(self.driver, BucketSource) else None
-
     def content(self, digest: Digest, whole: bool) -> Content:
+        """Hashed. A bucket's source keeps it, for it is read again to be copied."""
         if isinstance(self.driver, BucketSource):
             self.driver.keep(keys.blob(self.name, digest))
         with self.open(digest) as reader:
@@ -172,7 +156,8 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
     except LayoutInvalid as error:
         reason = getattr(error.__cause__, "message", error.message)
         raise LayoutInvalid(f"{label} can't be imported: {reason}") from error
-    return StoredLayout(driver, name, label, index)
+    each = driver.each if isinstance(driver, BucketSource) else None
+    return StoredLayout(driver=driver, name=name, label=label, index=index, each=each)
 
 
 def requirement(driver: Driver, source: str) -> Callable[[], None]:
@@ -226,6 +211,7 @@ def source_reader(layout: Layout) -> Read:
 
 
 def other_content(layout: Layout, digest: Digest) -> Unusable:
+    """Its bytes are not what its name says."""
     return Unusable("digest_mismatch", f"the content of {digest} in {layout.label} has another digest")
 
 
@@ -248,6 +234,7 @@ def require_size(layout: Layout, digest: Digest, size: int, missing: str) -> Non
 
 
 def other_size(layout: Layout, digest: str, found: int, said: int) -> Unusable:
+    """Its file has `found` bytes, and a row or a manifest says another number."""
     reason = f"{digest} has {found} bytes in {layout.label}, not the {said} of its descriptor"
     return Unusable("size_mismatch", reason)
 
@@ -333,6 +320,7 @@ def proposed_by_path(path: str) -> str | None:
 
 
 def valid_name(text: str) -> str | None:
+    """None: it is no name of a repository."""
     try:
         return parse_name(text)
     except NameInvalid:
@@ -393,6 +381,7 @@ class BucketSource(WrappedDriver):
             raise error
 
     def stat(self, key: str) -> Info:
+        """A blob, and a folder of blobs, by the listing. Raises NotFound, StorageError."""
         folder, _, name = key.rpartition("/")
         if folder.rpartition("/")[2] == "blobs" and self._listed(key):
             return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
@@ -412,6 +401,7 @@ class BucketSource(WrappedDriver):
             return self._folders[folder]
 
     def open(self, key: str) -> Reader:
+        """A manifest that was kept is not read again."""
         body = self._bodies.get(key)
         return self.inner.open(key) if body is None else BytesReader(body)
 
@@ -420,6 +410,7 @@ class BucketSource(WrappedDriver):
         return self._protocol.history.told(name)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Make these requests side by side."""
         self._protocol.each(calls)
 
     def keep(self, key: str) -> None:
@@ -453,7 +444,3 @@ def opened(source: str) -> Iterator[BinaryIO]:
         raise NoSuchStore(f"{source}: no such file or directory") from error
     with stream:
         yield stream
-
-
-def bad_name(name: str) -> str:
-    return f"{quoted(name)} is no repository name; import it alone, with --repo"
