@@ -97,7 +97,7 @@ def test_a_push_that_was_frozen_while_it_put_its_blob_puts_what_was_collected_ag
 
 def test_a_push_that_was_frozen_before_p2_reserves_again_before_it_puts_its_blob(world: World) -> None:
     world.push_blob("a", b"first")
-    window, frozen, reserved_at = world.protocol().context.window, [], []
+    window, frozen, reserved = world.protocol().context.window, [], []
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "list" and not frozen:
@@ -105,11 +105,11 @@ def test_a_push_that_was_frozen_before_p2_reserves_again_before_it_puts_its_blob
             world.later(window + 1)
             world.memory.delete(RESERVED)
         if method == "put" and args[0] == world.place("a", X):
-            reserved_at.append(RESERVED in world.memory.stored)
+            reserved.append(RESERVED in world.memory.stored)
 
     world.objects.before = before
     world.push_blob("a", b"x")
-    assert reserved_at == [True]
+    assert reserved == [True]
 
 
 def test_each_reservation_has_other_bytes_so_that_a_collector_sees_it(world: World) -> None:

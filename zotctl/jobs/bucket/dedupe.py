@@ -61,7 +61,8 @@ def undo_bucket(run: Run, root: Root) -> None:
 class _Conversion:
     def __init__(self, run: Run, root: Root) -> None:
         self._run, self._root = run, root
-        self._context, self._steps = bucket_of(root).context, bucket_of(root).conversion
+        bucket = bucket_of(root)
+        self._context, self._reservations, self._steps = bucket.context, bucket.reservations, bucket.conversion
         self._hasher = Hasher(run)
         self._first_seen = {root.label: FirstSeen(root, run.clock)}
         self._follow = Outcome(run, Inspector(run, self._hasher), self._first_seen, None, quick=False)
@@ -181,7 +182,7 @@ class _Pooling(_Conversion):
         known = self._tell_known(name)
         if self._run.dry_run:
             return self._preview(name, {digest: found for digest, found in own.items() if digest not in known})
-        for digest in self._steps.reserve(name, own):
+        for digest in self._reservations.reserve_all(name, own):
             self._run.check()
             workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
         return None
@@ -222,7 +223,8 @@ class _Pooling(_Conversion):
 
     def _let_go(self, name: str) -> None:
         own = dict(self._own(name))
-        waiting = dict(self._steps.droppable(name, self._held(name, own), self._age))
+        self._reserve_stubs(name, own)
+        waiting = dict(self._steps.droppable(name, own, self._age))
         self._wait(name, max(waiting.values(), default=0.0))
         sound = [digest for digest in waiting if self._pool_is_sound(digest)]
         gone = self._steps.drop(name, self._age, sound)
@@ -234,10 +236,11 @@ class _Pooling(_Conversion):
         for digest in own.keys() - waiting.keys():
             self._tell_left(name, digest, own[digest])
 
-    def _held(self, name: str, own: dict[Digest, Object]) -> list[Digest]:
-        """A stub is the right to what it stands for."""
-        self._steps.reserve_stubs(name, [digest for digest, found in own.items() if is_stub(digest, found.size)])
-        return list(own)
+    def _reserve_stubs(self, name: str, own: dict[Digest, Object]) -> None:
+        """What zot has left here is the right to content that lies elsewhere."""
+        for digest, found in own.items():
+            if is_stub(digest, found.size):
+                self._reservations.ensure(name, digest)
 
     def _tell_left(self, name: str, digest: Digest, found: Object) -> None:
         if is_stub(digest, found.size):

@@ -26,7 +26,7 @@ EPOCH = "dev.zotctl.epoch"
 """Changes when a blob of the repository was deleted: reservations from before are void."""
 KEPT_GENERATIONS = 32
 """Generations in index.json, so that a writer recognises its own under those of others."""
-CACHED_ROWS = 1_000_000
+CACHED_INDEX_ROWS = 1_000_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
 KNOWN_NAMES = 100_000
 KNOWN_GLANCES = 1000
@@ -56,7 +56,7 @@ class IndexObjects:
 
     def __init__(self, context: BucketContext, heard: Heard) -> None:
         self._context, self._heard = context, heard
-        self._cache: Lru[str, Snapshot] = Lru(CACHED_ROWS)
+        self._cache: Lru[str, Snapshot] = Lru(CACHED_INDEX_ROWS)
         self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
         """Of these repositories this process has seen an index.json."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)

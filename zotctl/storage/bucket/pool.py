@@ -112,26 +112,17 @@ Sound = Callable[[str, Digest], bool]
 """Are the bytes under this key those of the digest? Reads them."""
 
 
-class Conversion:
+class PoolConversion:
     """The steps of `dedupe` on a bucket. Safe between threads; each method may raise what a request raises."""
 
     def __init__(self, context: BucketContext, reservations: Reservations, intents: DeletionIntents) -> None:
         self._context, self._reservations, self._intents = context, reservations, intents
-
-    def reserve(self, name: str, digests: Iterable[Digest]) -> list[Digest]:
-        """P1 to P3 before anything is moved; the digests that are there, and that no collector deletes."""
-        return list(self._reservations.reserve_all(name, digests))
 
     def prepare(self, name: str, digest: Digest) -> None:
         """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
         self._reservations.ensure(name, digest)
         while self._intents.wait_out([keys.blob(name, digest)]):
             self._reservations.ensure(name, digest)  # the first one may have gone under that intent
-
-    def reserve_stubs(self, name: str, digests: Iterable[Digest]) -> None:
-        """What zot has left here is the right to content that lies elsewhere."""
-        for digest in digests:
-            self._reservations.ensure(name, digest)
 
     def copy(self, source: str, target: str, digest: Digest, sound: Sound) -> bool:
         """The source was hashed. False: what came out of it is something else, and is gone again."""

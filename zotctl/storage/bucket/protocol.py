@@ -20,7 +20,7 @@ from zotctl.storage.bucket.history import BucketHistory
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DeletionIntents
 from zotctl.storage.bucket.maintenance import BucketMaintenance
-from zotctl.storage.bucket.pool import Conversion, Grants, ZotStubs
+from zotctl.storage.bucket.pool import Grants, PoolConversion, ZotStubs
 from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.bucket.tree import BucketTree
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
@@ -89,7 +89,7 @@ class BucketProtocol(StoreProtocol):
             context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents, redirect_lifetime_s
         )
         self.grants = Grants(context)
-        self.conversion = Conversion(context, self.reservations, self.intents)
+        self.conversion = PoolConversion(context, self.reservations, self.intents)
         self.driver = BucketTree(context, self.grants, self.blobs.copy_of, self._reached)
         self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
         self.graphs = AllGraphs(self)
