@@ -147,8 +147,8 @@ MUTANTS = [
         "I10",
         "gc frees the first inode without one",
         "storage/local/trash.py",
-        "            return self._now_by_the_lock()\n",
-        "            raise\n",
+        "            with self._context.driver.append(keys.LOCK, create=False) as writer:",
+        "            raise\n            with self._context.driver.append(keys.LOCK, create=False) as writer:",
         FULL + "test_gc_needs_no_inode_to_free_one",
     ),
     Mutant(

@@ -158,7 +158,7 @@ MUTANTS = [
         "I10",
         "inodes are given back with the bytes",
         "storage/local/reserve.py",
-        "held = [keys.spare(entry.name) for entry in self._spare()]",
+        "held = [keys.spare(entry.name) for entry in self._context.scan(keys.SPARE)]",
         "held = list[str]()",
         RESERVE + "test_it_is_given_back_whole_and_made_anew",
     ),

@@ -84,6 +84,16 @@ def test_without_locks_a_session_has_one_writer_in_its_process() -> None:
     store.repository_for_push("a").resume_upload(upload_id).close()
 
 
+def test_without_locks_a_session_that_could_not_be_read_is_continued_later() -> None:
+    memory = MemoryDriver(locks=False)
+    upload_id = begun(memory)
+    failing = FailOn(memory, "open", 1, IoFailed("no"), lambda key: key == keys.upload("a", upload_id))
+    store = store_over(failing)
+    with pytest.raises(IoFailed):
+        store.repository_for_push("a").resume_upload(upload_id)
+    finished(store, upload_id)
+
+
 def test_i2_a_file_that_has_a_blobs_name_already_is_no_session_any_more(driver: MemoryDriver) -> None:
     """Its process was killed between publishing and forgetting: one more byte would go into the blob."""
     upload_id = begun(driver)

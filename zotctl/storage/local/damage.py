@@ -47,26 +47,23 @@ class DamagedFiles:
         directory = keys.damaged_links(digest)
         if self._context.stat(directory) is None:
             return
-        for name in self._names(directory):
-            info = self._context.stat(key := f"{directory}/{name}")
+        for entry in self._context.scan(directory):
+            info = self._context.stat(key := f"{directory}/{entry.name}")
             if info is not None:
                 yield key, info
 
     def digests(self) -> list[Digest]:
         """Every digest of which a damaged inode is known."""
-        algorithms = self._names(keys.DAMAGED)
-        found = (digest_named(a, encoded) for a in algorithms for encoded in self._names(keys.damaged_of(a)))
-        return [digest for digest in found if digest is not None]
+        found = []
+        for algorithm in self._context.scan(keys.DAMAGED):
+            for entry in self._context.scan(keys.damaged_of(algorithm.name)):
+                if (digest := digest_named(algorithm.name, entry.name)) is not None:
+                    found.append(digest)
+        return found
 
     def lasting(self) -> int:
         """Digests of which a damaged inode has another name yet: what was healed everywhere is kept for a look."""
         return sum(any(info.nlink > 1 for _, info in self.kept(digest)) for digest in self.digests())
-
-    def _names(self, directory: str) -> list[str]:
-        try:
-            return [entry.name for entry in self._context.driver.scan(directory)]
-        except NotFound:
-            return []
 
     def mark(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
         """Mark the file that was looked at, and no other that got its name meanwhile. False: the name moved on."""

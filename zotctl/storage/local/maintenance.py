@@ -16,8 +16,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, Lock, read
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.blobs import Copy, PoolEntry
-from zotctl.storage.local.context import LocalContext, in_the_way
-from zotctl.storage.local.damage import DamagedFiles
+from zotctl.storage.local.context import in_the_way
 from zotctl.storage.local.durable import LocalGathering
 from zotctl.storage.locks import describe_holder, read_holder
 
@@ -33,15 +32,7 @@ class LocalMaintenance:
     """What jobs do to one root. Safe between threads and processes."""
 
     def __init__(self, protocol: LocalProtocol) -> None:
-        self._protocol = protocol
-
-    @property
-    def _context(self) -> LocalContext:
-        return self._protocol.context
-
-    @property
-    def _damaged(self) -> DamagedFiles:
-        return self._protocol.damaged
+        self._protocol, self._context, self._damaged = protocol, protocol.context, protocol.damaged
 
     @property
     def durable(self) -> bool:
@@ -152,7 +143,7 @@ class LocalMaintenance:
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """Flushed, but for who postpones it: index.json must never lead to a truncated manifest (I3)."""
+        """Flushed, unless the caller gathers: index.json must never lead to a manifest that is truncated (I3)."""
         staged = self._protocol.stage(body)
         try:
             self._protocol.blobs.publish(name, digest, staged, manifest=True)
@@ -179,22 +170,17 @@ class LocalMaintenance:
         """Remove a directory in `tmp` that was filled by `take`, and what the pool has of it alone."""
         if self._context.stat(place) is None:
             return
-        for algorithm in self._names(keys.blobs(place)):
-            for encoded in self._names(keys.blobs_of(place, algorithm)):
-                self._context.discard(f"{keys.blobs_of(place, algorithm)}/{encoded}")
-                if (digest := digest_named(algorithm, encoded)) is not None:
+        for algorithm in self._context.scan(keys.blobs(place)):
+            folder = keys.blobs_of(place, algorithm.name)
+            for entry in self._context.scan(folder):
+                self._context.discard(f"{folder}/{entry.name}")
+                if (digest := digest_named(algorithm.name, entry.name)) is not None:
                     self._protocol.pool.release(digest)
-            self._rmdir(keys.blobs_of(place, algorithm))
+            self._rmdir(folder)
         self._rmdir(keys.blobs(place))
-        for name in self._names(place):
-            self._context.discard(f"{place}/{name}")
+        for entry in self._context.scan(place):
+            self._context.discard(f"{place}/{entry.name}")
         self._rmdir(place)
-
-    def _names(self, directory: str) -> list[str]:
-        try:
-            return [entry.name for entry in self._context.driver.scan(directory)]
-        except NotFound:
-            return []
 
     def _rmdir(self, directory: str) -> None:
         with suppress(NotFound, NotEmpty):

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from zotctl.errors import Exists, NoSpace, NotFound, StorageError
+from zotctl.errors import Exists, NoSpace, StorageError
 from zotctl.storage import keys
-from zotctl.storage.driver import Entry
 from zotctl.storage.local.context import LocalContext
 
 LEAST_RESERVE_BYTES = 4 << 20
@@ -57,18 +56,12 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the room back. Unlinked, for truncating it would free no inode. False: there was none."""
-        held = [keys.spare(entry.name) for entry in self._spare()]
+        held = [keys.spare(entry.name) for entry in self._context.scan(keys.SPARE)]
         held += [keys.RESERVE] if self._context.stat(keys.RESERVE) is not None else []
         for key in held:
             self._context.discard(key)
         self._kept = self._kept and not held
         return bool(held)
-
-    def _spare(self) -> list[Entry]:
-        try:
-            return self._context.driver.scan(keys.SPARE)
-        except NotFound:
-            return []
 
     def check(self) -> None:
         """Refuse bytes of an upload when too little room is left. Raises NoSpace."""

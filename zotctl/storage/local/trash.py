@@ -7,13 +7,14 @@ on purpose; reads don't look into these (docs/design/local.md#reading).
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Exists, NoSpace, NotEmpty, NotFound, PermissionRefused, ReadOnlyStorage
 from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
-from zotctl.storage.driver import Entry, Generation, Info
+from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.locks import Held
@@ -70,16 +71,12 @@ class Trash:
         except Exists:
             return True
         except CannotLink:
-            return self._rename_back(source, blob)
+            try:
+                self._context.driver.rename(source, blob)
+            except (CannotLink, NotFound):
+                return False  # the trash itself is another mount
         except (NotFound, ReadOnlyStorage, PermissionRefused):
             return False
-        return True
-
-    def _rename_back(self, source: str, blob: str) -> bool:
-        try:
-            self._context.driver.rename(source, blob)
-        except (CannotLink, NotFound):
-            return False  # the trash itself is another mount
         return True
 
     # -- collecting (docs/design/local.md#collection) -----------------------------------------------------
@@ -92,18 +89,16 @@ class Trash:
         for algorithm in {digest.algorithm for digest in digests}:
             folder = f"{keys.trash_run(run)}/{keys.blobs_of(held.name, algorithm)}"
             self._context.with_room(partial(self._context.make_dirs, folder))
-        return [digest for digest in digests if self._move(keys.blob(held.name, digest), run, held.name, digest)]
-
-    def _move(self, blob: str, run: str, name: str, digest: Digest) -> bool:
-        kept = keys.trashed(run, name, digest)
-        # Lying there already, restored and trashed again: a rename of two names of one inode would do
-        # nothing. While the blob has its own name, the other is not needed.
-        self._context.discard(kept)
-        try:
-            self._context.driver.rename(blob, kept)
-        except NotFound:
-            return False
-        return True
+        moved = []
+        for digest in digests:
+            kept = keys.trashed(run, held.name, digest)
+            # Lying there already, restored and trashed again: a rename of two names of one inode would do
+            # nothing. While the blob has its own name, the other is not needed.
+            self._context.discard(kept)
+            with suppress(NotFound):
+                self._context.driver.rename(keys.blob(held.name, digest), kept)
+                moved.append(digest)
+        return moved
 
     def folders(self) -> Iterator[Folder]:
         """Every repository of every run, those of deletions too, with what lies there."""
@@ -114,18 +109,12 @@ class Trash:
 
     def _folders(self, run: str, name: str) -> Iterator[Folder]:
         directory = f"{keys.trash_run(run)}/{name}".rstrip("/")
-        for entry in self._scan(directory):
+        for entry in self._context.scan(directory):
             if name and entry.name == "blobs":
-                for algorithm in self._scan(f"{directory}/blobs"):
+                for algorithm in self._context.scan(f"{directory}/blobs"):
                     yield Folder(run, name, algorithm.name)
             elif entry.is_dir:
                 yield from self._folders(run, f"{name}/{entry.name}".lstrip("/"))
-
-    def _scan(self, directory: str) -> list[Entry]:
-        try:
-            return self._context.driver.scan(directory)
-        except NotFound:
-            return []
 
     def stamp(self, folder: Folder) -> int:
         """When something was last moved here, by the storage's clock (nanoseconds)."""
@@ -139,20 +128,17 @@ class Trash:
             with self._context.driver.create(probe) as writer:
                 return writer.info().mtime_ns
         except NoSpace:
-            return self._now_by_the_lock()
+            # Of a file that is there already and has no content, for what frees an inode may need none.
+            with self._context.driver.append(keys.LOCK, create=False) as writer:
+                writer.truncate(0)
+                return writer.info().mtime_ns
         finally:
             self._context.discard(probe)
-
-    def _now_by_the_lock(self) -> int:
-        """Of a file that is there already and has no content, for what frees an inode may need none."""
-        with self._context.driver.append(keys.LOCK, create=False) as writer:
-            writer.truncate(0)
-            return writer.info().mtime_ns
 
     def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
         """What lies in a folder, and how it was when it was listed."""
         found = []
-        for entry in self._scan(folder.key):
+        for entry in self._context.scan(folder.key):
             info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
             if info is not None and info.is_file and digest is not None:
                 found.append((digest, info))
@@ -162,7 +148,10 @@ class Trash:
         """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
         can't go back stays where it is, and what was touched since it was listed: it may have been taken back, and
         trashed once more just now."""
-        digests = [digest for digest, info in listed.items() if self._is_as_listed(held.name, folder, digest, info)]
+        digests = []
+        for digest, info in listed.items():
+            if FileIdentity.of(info).is_untouched(self._context.stat(keys.trashed(folder.run, held.name, digest))):
+                digests.append(digest)
         back = {digest for digest in digests if digest in needed and not folder.deleted}
         kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
         for digest in kept:
@@ -173,9 +162,6 @@ class Trash:
         for digest in (*kept, *gone):
             self._context.discard(keys.trashed(folder.run, held.name, digest))
         return gone
-
-    def _is_as_listed(self, name: str, folder: Folder, digest: Digest, info: Info) -> bool:
-        return FileIdentity.of(info).is_untouched(self._context.stat(keys.trashed(folder.run, name, digest)))
 
     def sweep(self, folder: Folder) -> None:
         """Remove the folders of a repository that hold nothing any more, up to the run's own."""

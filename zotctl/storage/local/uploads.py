@@ -61,10 +61,7 @@ class LocalUploads:
 
     def count(self) -> int:
         """Sessions of all repositories, also of those that no client continues until they are collected."""
-        try:
-            return len(self.context.driver.scan(keys.UPLOADS))
-        except NotFound:
-            return 0
+        return len(self.context.scan(keys.UPLOADS))
 
     def resume(self, name: str, upload_id: str) -> LocalUpload:
         """Take a session for writing; what another process wrote is read again to hash it."""
@@ -76,34 +73,26 @@ class LocalUploads:
         except NoSpace:
             self.remove(name, upload_id)
             raise
+        locks, claims = self.context.driver.capabilities.locks, self.context.locks.claims
         try:
-            if not self._claim(upload_id, writer):
+            if not (writer.try_lock() if locks else claims.take(upload_id) is not None):
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
-            offset = self._offset(name, upload_id, writer)
-            hasher = self._hash_so_far(name, known, offset)
-        except BaseException:
+            info = writer.info()
+            if info.nlink > 1:
+                # Published, and killed before its name went: one more byte would go into the blob.
+                self.remove(name, upload_id)
+                raise _unknown(upload_id)
+            offset, hashed = info.size, self.hashes.get(upload_id)
+            if hashed is not None and hashed[0] == offset:
+                hasher = hashed[1]
+            else:
+                hasher = self.hash_file(name, upload_id, known.algorithm) if offset else new_hash(known.algorithm)
+        except BaseException as error:
             writer.close()
+            if not isinstance(error, UploadConflict):
+                claims.give_back(upload_id)
             raise
         return LocalUpload(self, name, known, writer, offset, hasher)
-
-    def _offset(self, name: str, upload_id: str, writer: Writer) -> int:
-        info = writer.info()
-        if info.nlink > 1:
-            # Published, and killed before its name went: one more byte would go into the blob.
-            self.remove(name, upload_id)
-            raise _unknown(upload_id)
-        return info.size
-
-    def _claim(self, upload_id: str, writer: Writer) -> bool:
-        if self.context.driver.capabilities.locks:
-            return writer.try_lock()
-        return self.context.locks.claims.take(upload_id) is not None
-
-    def _hash_so_far(self, name: str, upload: UploadId, offset: int) -> Any:
-        known = self.hashes.get(upload.text)
-        if known is not None and known[0] == offset:
-            return known[1]
-        return self.hash_file(name, upload.text, upload.algorithm) if offset else new_hash(upload.algorithm)
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
         """A hash of all that has arrived, from the file."""
