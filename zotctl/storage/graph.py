@@ -452,7 +452,11 @@ class RepositoryGraph:
         with self._mutex:
             graph = self._graph
             found = [(graph.facts[digest], graph.media_type(digest)) for digest in graph.referrers(subject)]
-        return [_described_as(facts.referrer, media_type) for facts, media_type in found if facts.referrer is not None]
+        return [
+            msgspec.structs.replace(facts.referrer, media_type=media_type or facts.referrer.media_type)
+            for facts, media_type in found
+            if facts.referrer is not None
+        ]
 
     def references(self) -> int:
         """How many it remembers, which is what it weighs."""
@@ -519,10 +523,6 @@ def reader_of(protocol: StoreProtocol, name: str) -> Read:
 def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
     """The bytes of a manifest, hashed (I2). Raises NotFound, Damaged, ManifestInvalid."""
     return reader_of(protocol, name)(digest, True).body or b""
-
-
-def _described_as(descriptor: Descriptor, media_type: str | None) -> Descriptor:
-    return msgspec.structs.replace(descriptor, media_type=media_type or descriptor.media_type)
 
 
 def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> set[str]:

@@ -346,8 +346,9 @@ class Repository:
             before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
             for child in manifest.children:
-                if looked[child.digest].leaf is None:
-                    _keep_row(draft, child)
+                # A manifest that an index lists is a row too: other readers find it there, and nothing else names it.
+                if looked[child.digest].leaf is None and child.digest not in draft:
+                    draft.put(parse_digest(child.digest), child.size, child.media_type)
             nonlocal put_right
             put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
@@ -526,9 +527,3 @@ def _require_kind(child: Reference, node: ManifestNode) -> ManifestFacts | None:
             child.digest,
         )
     return node.facts
-
-
-def _keep_row(draft: Index, child: Descriptor) -> None:
-    """A manifest that an index lists is a row too: other readers find it there, and nothing else names it to them."""
-    if child.digest not in draft:
-        draft.put(parse_digest(child.digest), child.size, child.media_type)

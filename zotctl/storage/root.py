@@ -12,7 +12,6 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.committer import Committer
-from zotctl.storage.driver import Info
 from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE_BYTES = 8 << 20
@@ -44,6 +43,8 @@ class Root:
         protocol = self.protocol
         self.label, self.driver, self.catalog = protocol.label, protocol.driver, protocol.catalog
         self.history, self.maintenance, self.graphs = protocol.history, protocol.maintenance, protocol.graphs
+        self.stat, self.state = protocol.maintenance.stat, protocol.state
+        """What a key leads to, None for nothing. Why the root is not there, None if it is. Both are looked at anew."""
         self.by_requests = protocol.index_costs_request
         """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
         for writes only."""
@@ -51,14 +52,6 @@ class Root:
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE_BYTES)
         self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED_KEPT)
         self._reported: set[str] = set()
-
-    def stat(self, key: str) -> Info | None:
-        """None: there is none."""
-        return self.maintenance.stat(key)
-
-    def state(self) -> StorageError | None:
-        """None: the root is there. Otherwise why not; it is looked at anew each time."""
-        return self.protocol.state()
 
     def require(self) -> None:
         """Raises Unavailable (503) when the root is away: what is not found then may well exist."""
