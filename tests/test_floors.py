@@ -22,6 +22,7 @@ FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
 ONLY_IN = {
     "aiohttp": ["http"],
     "asyncio": ["http"],
+    "boto3": ["storage/bucket/objects/connection.py"],
     "botocore": ["storage/bucket/objects/connection.py"],
     "urllib3": ["storage/bucket/objects"],
     "httpx": ["jobs"],

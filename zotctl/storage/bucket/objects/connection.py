@@ -291,11 +291,15 @@ def _address_by_rules(settings: BucketSettings, region: str) -> BucketAddress:
 
 
 def _client(session: Any, settings: BucketSettings, region: str, addressing: str) -> Any:
-    """For its address alone, so without an identity. What isn't wished is left out, for AWS_* may wish it."""
+    """For its address alone, so without an identity. Only here boto3 itself is needed, which takes 3 MB more than its
+    botocore. What isn't wished is left out, for AWS_* may wish it."""
+    import boto3.session  # type: ignore[import-untyped]
+
     wanted = {"use_dualstack_endpoint": settings.dual_stack, "use_accelerate_endpoint": settings.accelerate}
     ways = {name: True for name, value in wanted.items() if value}
     config = Config(signature_version=UNSIGNED, s3={"addressing_style": addressing, **ways})
-    return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint, config=config)
+    found = boto3.session.Session(botocore_session=session)
+    return found.client("s3", region_name=region, endpoint_url=settings.endpoint, config=config)
 
 
 _is_label: Callable[[str], object] = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII).fullmatch
