@@ -84,7 +84,7 @@ class BucketContext:
 
     def own(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """What lies below the `blobs` of a repository, whatever it reads elsewhere, and has the name of a blob.
-        Anything else in there belongs to others."""
+        Anything else in there belongs to other programs."""
         prefix = f"{keys.blobs(name)}/"
         for found in self.objects.list(prefix):
             with suppress(DigestInvalid):

@@ -31,7 +31,8 @@ class DamagedObjects:
         """Of these, no mark was found since `context.marked` was so."""
 
     def refresh(self, *, now: bool = False) -> None:
-        """Learn what others have marked; a LIST twice a minute, or `now`. Never raises for a bucket that is away."""
+        """Learn what other processes have marked: by a LIST, at most once in `MARKS_LIST_INTERVAL_S` unless `now`.
+        Never raises for a bucket that is away."""
         if now or self._context.clock.elapsed() - self._looked >= MARKS_LIST_INTERVAL_S:
             self._looked = self._context.clock.elapsed()
             with suppress(StorageError):

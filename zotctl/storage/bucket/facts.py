@@ -1,4 +1,4 @@
-"""What was read of the manifests of a repository is kept in the bucket, `gc/facts/KEY`, for those who come later.
+"""What was read of the manifests of a repository is kept in the bucket, `.zotctl/gc/facts/KEY`, for later processes.
 
 A list of the repository, a request for a thousand, tells which manifests still lie there as they lay when they were
 read. Those need not be read again; what is missing, was replaced, or is known to be damaged, is.

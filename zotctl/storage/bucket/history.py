@@ -98,7 +98,8 @@ class BucketHistory:
     # -- reading --------------------------------------------------------------------------------
 
     def past(self, name: str) -> Timeline:
-        """Everything that is known here, was written by others, or can be told from the objects."""
+        """What this process and others have noted, and what the objects tell: one LIST, a GET for each history object
+        that is new to this process, and a HEAD for each untagged manifest that no event is about."""
         past = self.told(name)
         self._add_untagged(name, past, self._context.objects.date())
         return past

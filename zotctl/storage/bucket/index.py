@@ -25,7 +25,7 @@ GENERATIONS = "dev.zotctl.generations"
 EPOCH = "dev.zotctl.epoch"
 """Changes when a blob of the repository was deleted: reservations from before are void."""
 KEPT_GENERATIONS = 32
-"""Generations in index.json, so that a writer recognises its own under those of others."""
+"""Generations in index.json, so that a writer finds its own under those of later writers."""
 CACHED_INDEX_ROWS = 1_000_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
 KNOWN_NAMES = 100_000
@@ -128,7 +128,7 @@ class IndexObjects:
             except OutcomeUnknown:
                 unsure.append(sent)
             if self._context.clock.elapsed() >= until:
-                raise Busy(f"{name}: its index.json is changed by others faster than this one can be; try again")
+                raise Busy(f"{name}: other processes change its index.json faster than this one can; try again")
             self._context.clock.sleep(pause * self._context.clock.jitter())
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -211,7 +211,7 @@ def _etag_of(snapshot: Snapshot | None) -> str:
 
 
 def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:
-    """Who has put another generation before ours has read all that we sent."""
+    """A writer that has put another generation before ours has read all that we sent."""
     try:
         generations = parse_index(body).annotation(GENERATIONS).split()[1:]
     except LayoutInvalid:

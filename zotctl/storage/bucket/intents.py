@@ -1,4 +1,4 @@
-"""What collectors are deleting just now (docs/design/bucket.md#c3, and #p2 of those who reserve).
+"""What collectors are deleting just now (docs/design/bucket.md#c3, and #p2 of reservations).
 
 An intent is an object that lists keys. It lives for seconds; after a crash of its collector for `INTENT_LIFETIME_S`:
 the deletes that were signed for it are void long before (`DELETES_SIGNED_FOR_S`).

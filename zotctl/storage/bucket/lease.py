@@ -74,7 +74,7 @@ class _Lease:
                 return self._write(there[0].etag if there else "")
             except (Changed, OutcomeUnknown):
                 continue  # another process was faster, or this one was
-        raise HeldElsewhere(f"{self._job} is being started by others on {self._context.objects.label}, too")
+        raise HeldElsewhere(f"{self._job} is being started by another process on {self._context.objects.label}")
 
     def _there(self) -> tuple[Object, bytes] | None:
         with suppress(NotFound):
@@ -218,7 +218,7 @@ def _shown(holder: dict[str, Any]) -> str:
     return f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else "another process"
 
 
-# -- who holds them -------------------------------------------------------------------------------------
+# -- the holder -----------------------------------------------------------------------------------------
 
 
 def is_dead(body: bytes) -> bool:

@@ -50,9 +50,11 @@ CHECKSUM_HEADERS = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
 
 
 class Abilities(NamedTuple):
-    """`checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose
-    connection ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried
-    yet. Kept as JSON in `.zotctl/capabilities`."""
+    """What the trials have shown; kept as JSON in `.zotctl/capabilities`.
+
+    `checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose connection
+    ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried yet.
+    """
 
     creates_once: bool
     swaps: bool

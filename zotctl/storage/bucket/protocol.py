@@ -193,7 +193,8 @@ class BucketProtocol(StoreProtocol):
         self.context.conflict = told
 
     def maintain(self) -> None:
-        """Learn what others have begun meanwhile. A bucket that is away is looked at again later."""
+        """Learn what other processes have marked, and whether there is a pool by now; write the history, and free
+        memory of uploads. A bucket that is away is looked at again later."""
         self.damaged.refresh()
         self.uploads.maintain()
         self.history.maintain()

@@ -1,4 +1,4 @@
-"""Reservations: a blob that was said to be there may be used by a manifest for the grace period from now (I6).
+"""Reservations: when a client is told that a blob is there, a manifest may use it for the grace period from then (I6).
 
 The order is the protocol (docs/design/bucket.md#reservations): P1 a reservation that is young enough, P2 no intent,
 P3 the blob itself. The caller that reserves writes and then reads intents, a collector writes its intent and then reads
