@@ -19,12 +19,17 @@ class DedupeOptions:
 
 
 def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
-    """Store each content once for each root. Raises HeldElsewhere while another run does, TimeUp; for `undo`
-    NoSpace before anything is copied, where there is not the room for all."""
+    """Store each content once for each root, each root by the steps of its kind of store.
+
+    Raises HeldElsewhere while another run does, TimeUp, Stopped; for `undo` NoSpace before anything is copied, if there
+    is no room for all copies. What goes wrong in one repository is reported, and the rest goes on.
+    """
     options = options or DedupeOptions()
     run.refuse_read_only()
     with run.leases(), ExitStack() as stack:
-        kinds = _by_kind(run)
+        kinds: dict[str, list[Root]] = {}
+        for root in sorted(run.roots, key=lambda root: not jobs_of(root).dedupes_on_entry):
+            kinds.setdefault(root.protocol.kind, []).append(root)
         work = {
             kind: stack.enter_context(jobs_of(roots[0]).deduplicating(run, roots, options))
             for kind, roots in kinds.items()
@@ -32,11 +37,3 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
         for root, name in run.repositories():
             run.check()
             work[root.protocol.kind](root, name)
-
-
-def _by_kind(run: Run) -> dict[str, list[Root]]:
-    """Buckets first: they are done when the walk begins."""
-    kinds: dict[str, list[Root]] = {}
-    for root in sorted(run.roots, key=lambda root: root.protocol.kind):
-        kinds.setdefault(root.protocol.kind, []).append(root)
-    return kinds

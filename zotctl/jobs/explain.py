@@ -14,7 +14,6 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import is_tag, parse_name
-from zotctl.storage.facts import Fault
 from zotctl.storage.root import Root
 
 
@@ -54,7 +53,7 @@ def _explain(
 ) -> Iterator[dict[str, object]]:  # fmt: skip
     marks = mark(root, name)
     if marks.faults:
-        reasons = "; ".join(_named(fault) for fault in marks.faults)
+        reasons = "; ".join(f.reason if f.digest in f.reason else f"{f.digest}: {f.reason}" for f in marks.faults)
         yield {"verdict": "kept", "why": f"nothing is collected in this repository: {reasons}", "chain": []}
         return
     if tag is not None:
@@ -64,10 +63,6 @@ def _explain(
             return
     for each in [digest] if digest else [d for row in marks.index.rows() if (d := row.digest)]:
         yield from _explain_digest(run, root, name, each, marks, options)
-
-
-def _named(fault: Fault) -> str:
-    return fault.reason if fault.digest in fault.reason else f"{fault.digest}: {fault.reason}"
 
 
 def _explain_digest(
@@ -102,7 +97,7 @@ def chain_to(digest: str, marks: Reachable) -> list[str]:
 
 
 def _above(rows: list[str], digest: str, marks: Reachable) -> dict[str, str | None]:
-    """Breadth first: for each digest that was met, who referred to it."""
+    """Breadth first: for each digest that was met, the one that referred to it."""
     above: dict[str, str | None] = dict.fromkeys(rows)
     todo = deque(rows)
     while todo and digest not in above:

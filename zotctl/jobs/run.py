@@ -1,4 +1,4 @@
-"""One run of a job: what it may touch, when it has to stop, how fast it may go, whom it tells."""
+"""One run of a job: what it may touch, when it has to stop, how fast it may go, what it tells."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The jobs inside `serve`: gc and scrub at their intervals, in a process of their own beside the workers.
 
-One process of one server does it at a time: the lease decides, and who does not get it tries again later.
+One process of one server does it at a time: the lease decides, and a server that does not get it tries again later.
 """
 
 from __future__ import annotations

@@ -85,6 +85,10 @@ class StoreJobs(Protocol):
     def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
         """When a digest goes that no manifest of a repository reaches, and why not before: items of `gc --explain`."""
 
+    @property
+    def dedupes_on_entry(self) -> bool:
+        """Whether `deduplicating` does everything when its context is entered. Such roots come first."""
+
     def trash(self) -> TrashJobs | None:
         """None: what is deleted there is gone."""
 

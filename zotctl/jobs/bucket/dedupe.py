@@ -69,16 +69,12 @@ class _Conversion:
         self._sound: Lru[Digest, bool] = Lru(SOUND_REMEMBERED)
         self._marked = root.maintenance.damaged()
         self._left: set[tuple[str, Digest]] = set()
+        self._names = [name for name in root.catalog.everything() if run.covers(name)]
+        self._workers = Workers(1 if self._context.threads is None else BLOBS_AT_ONCE)
 
-    def _workers(self) -> Workers:
-        return Workers(1 if self._context.threads is None else BLOBS_AT_ONCE)
-
-    def _names(self) -> list[str]:
-        return [name for name in self._root.catalog.everything() if self._run.covers(name)]
-
-    def _there(self, names: list[str]) -> Iterator[str]:
-        """As long as the bucket is."""
-        yield from (name for name in names if self._root.label not in self._run.away)
+    def _there(self) -> Iterator[str]:
+        """The repositories of the run, as long as the bucket is there."""
+        yield from (name for name in self._names if self._root.label not in self._run.away)
 
     def _blobs(self, name: str) -> set[str]:
         """Configs and layers, which are no manifests as well. A manifest stays where it is."""
@@ -107,9 +103,9 @@ class _Conversion:
         except NotFound:
             return HashResult(digest)
 
-    def _origins(self, names: list[str]) -> dict[Digest, str]:
+    def _origins(self) -> dict[Digest, str]:
         """Where the content of zot's empty objects is: in one repository, whichever."""
-        stubs = {digest for name in names for digest in self._stubs(name)}
+        stubs = {digest for name in self._names for digest in self._stubs(name)}
         if not stubs:
             return {}
         everywhere = (one for name in self._root.catalog.everything() for one in self._context.own(name))
@@ -157,39 +153,38 @@ class _Conversion:
 
 class _Pooling(_Conversion):
     def all(self) -> None:
-        names, workers = self._names(), self._workers()
         try:
-            for name in self._there(names):
+            for name in self._there():
                 self._run.check()
                 self._run.add("repositories")
                 with self._run.guarded(name, self._root):
-                    self._take(name, workers)
-            workers.drain()
+                    self._take(name)
+            self._workers.drain()
             if not self._run.dry_run and self._root.label not in self._run.away:
-                self._take_origins(names)
-                for name in self._there(names):
+                self._take_origins()
+                for name in self._there():
                     with self._run.guarded(name, self._root):
                         self._let_go(name)
         finally:
             self._hasher.stopped.set()
-            workers.close()
+            self._workers.close()
             self._save()
 
     # -- into the pool --------------------------------------------------------------------------
 
-    def _take(self, name: str, workers: Workers) -> None:
+    def _take(self, name: str) -> None:
         own = {digest: found for digest, found in self._own(name) if not is_stub(digest, found.size)}
         known = self._tell_known(name)
         if self._run.dry_run:
             return self._preview(name, {digest: found for digest, found in own.items() if digest not in known})
         for digest in self._reservations.reserve_all(name, own):
             self._run.check()
-            workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
+            self._workers.put(partial(self._pool, name, digest, own[digest]), lambda _: self._hasher.tell(name))
         return None
 
-    def _take_origins(self, names: list[str]) -> None:
+    def _take_origins(self) -> None:
         """Content that zot has left in a repository which doesn't need it itself any more."""
-        for digest, key in self._origins(names).items():
+        for digest, key in self._origins().items():
             self._run.check()
             if (found := self._context.head(key)) is not None:
                 self._pool(keys.repository_of(key), digest, found)
@@ -269,21 +264,20 @@ class _Spreading(_Conversion):
         self._hashed: Lru[Digest, HashResult] = Lru(SOUND_REMEMBERED)
 
     def all(self) -> None:
-        names, workers = self._names(), self._workers()
         try:
-            origins = self._origins(names)
-            for name in self._there(names):
+            origins = self._origins()
+            for name in self._there():
                 self._run.check()
                 self._run.add("repositories")
                 with self._run.guarded(name, self._root):
-                    self._give(name, origins, workers)
-            workers.drain()
+                    self._give(name, origins)
+            self._workers.drain()
         finally:
             self._hasher.stopped.set()
-            workers.close()
+            self._workers.close()
             self._save()
 
-    def _give(self, name: str, origins: dict[Digest, str], workers: Workers) -> None:
+    def _give(self, name: str, origins: dict[Digest, str]) -> None:
         own = dict(self._context.own(name))
         wanted = {digest for digest, _ in bucket_of(self._root).grants.of(name)}
         wanted |= {check_digest(text) for text in self._blobs(name)}
@@ -292,25 +286,22 @@ class _Spreading(_Conversion):
             there = own.get(digest)
             if there is None or is_stub(digest, there.size):
                 self._run.check()
-                work = partial(self._try_to_fill, name, digest, origins.get(digest), there)
-                workers.put(work, lambda _: self._hasher.tell(name))
-
-    def _try_to_fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
-        with self._run.guarded(name, self._root):
-            self._fill(name, digest, origin, stub)
+                work = partial(self._fill, name, digest, origins.get(digest), there)
+                self._workers.put(work, lambda _: self._hasher.tell(name))
 
     def _fill(self, name: str, digest: Digest, origin: str | None, stub: Object | None) -> None:
-        source = self._source(digest, origin)
-        if source is None:
-            if stub is not None:
-                self._tell_stub(name, digest, stub)
-            return
-        if self._run.dry_run:
-            self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=source.size)
-        elif not self._copy(name, digest, source):
-            return
-        self._run.add("copied")
-        self._run.add("copied_bytes", source.size)
+        with self._run.guarded(name, self._root):
+            source = self._source(digest, origin)
+            if source is None:
+                if stub is not None:
+                    self._tell_stub(name, digest, stub)
+                return
+            if self._run.dry_run:
+                self._run.item(action="copy", repository=name, digest=str(digest), size_bytes=source.size)
+            elif not self._copy(name, digest, source):
+                return
+            self._run.add("copied")
+            self._run.add("copied_bytes", source.size)
 
     def _source(self, digest: Digest, origin: str | None) -> Object | None:
         for key in (keys.shared(digest), origin):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class BucketJobs:
     """The jobs of a root that is a bucket. See `jobs.stores.StoreJobs`; safe between threads."""
 
+    dedupes_on_entry = True
+
     def __init__(self, root: Root) -> None:
         self._root = root
 
@@ -110,7 +112,7 @@ def _item(
 
 
 def meaning_of(able: Abilities) -> str:
-    """What that means for who runs a registry on it."""
+    """What that means for an operator of a registry on it."""
     if able.keeps_halves:
         return "not fit: it keeps half of an object when a connection ends in the middle of a put"
     if able.missing:

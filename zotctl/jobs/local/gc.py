@@ -189,8 +189,8 @@ class Collection:
 
 
 def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
-    """Remove a layout that holds nothing any more, and only what we know of it. Who publishes into it
-    meanwhile either keeps `blobs/ALG` from going, or meets its absence and makes the layout again."""
+    """Remove a layout that is empty, and only the files of it that we know. A push that publishes into it meanwhile
+    either keeps `blobs/ALG` from going, or finds it absent and makes the layout again."""
     context = local_of(root).context
     with context.locks.hold(name) as held, suppress(NotEmpty, NotFound):
         if len(root.protocol.indexes.read(held.name).index):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class LocalJobs:
     """The jobs of a root that is a directory. See `jobs.stores.StoreJobs`; safe between threads."""
 
+    dedupes_on_entry = False
+
     def __init__(self, root: Root) -> None:
         self._root = root
 
@@ -90,7 +92,7 @@ class LocalJobs:
         if not os.path.isdir(self._root.label) or info.st_dev != owner.dev:
             raise OSError(0, "it is on another file system")
         if info.st_uid != owner.uid or not info.st_mode & 0o400:
-            raise OSError(0, f"its files don't belong to uid {owner.uid}, who owns the store")
+            raise OSError(0, f"its files don't belong to uid {owner.uid}, the owner of the store")
 
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
         """One more hard link, published as a blob. False: the file was changed meanwhile. Raises OSError."""

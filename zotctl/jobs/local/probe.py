@@ -39,7 +39,7 @@ def probe(root: Root) -> tuple[dict[str, Any], str]:
 
 
 def result(found: dict[str, Any]) -> str:
-    """What that means for who runs a registry on it."""
+    """What that means for an operator of a registry on it."""
     if found["rename"] is not True:
         return "not fit: a file can't be replaced atomically"
     if found["locks"] is not True:
