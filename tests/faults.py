@@ -50,8 +50,8 @@ class Faults(WrappedDriver):
     def written(self, key: str, inner: Writer, buffers: Sequence[Buffer]) -> int:
         return inner.write(buffers)
 
-    def copied(self, key: str, inner: Writer, source: Reader) -> None:
-        inner.copy(source.inner if isinstance(source, FaultyReader) else source)
+    def copied(self, key: str, inner: Writer, source: Reader) -> bool:
+        return inner.copy(source.inner if isinstance(source, FaultyReader) else source)
 
     def read(self, key: str, offset: int, data: bytes) -> bytes:
         return data
@@ -180,9 +180,9 @@ class FaultyWriter:
         self._faults.before(Call("write", self._key))
         return self._faults.written(self._key, self._inner, buffers)
 
-    def copy(self, source: Reader) -> None:
+    def copy(self, source: Reader) -> bool:
         self._faults.before(Call("copy", self._key))
-        self._faults.copied(self._key, self._inner, source)
+        return self._faults.copied(self._key, self._inner, source)
 
     def truncate(self, size: int) -> None:
         self._faults.before(Call("truncate", self._key))
@@ -283,8 +283,9 @@ class CrashAfter(Faults):
 class _Bytes(Faults):
     """A copy is a write like another."""
 
-    def copied(self, key: str, inner: Writer, source: Reader) -> None:
+    def copied(self, key: str, inner: Writer, source: Reader) -> bool:
         self.written(key, inner, [source.read_at(0, source.size)])
+        return False
 
 
 class FlipByte(_Bytes):

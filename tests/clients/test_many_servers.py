@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -112,7 +113,8 @@ def pushing(servers: list[Server], name: str = "shared") -> Iterator[Pushes]:
 @contextmanager
 def looking_at(path: Path) -> Iterator[list[int]]:
     """Reads an index.json all the time, as any foreign tool would: it is there, whole, and never shrinks."""
-    stop, sizes, failures = threading.Event(), [], []
+    stop, sizes = threading.Event(), list[int]()
+    failures: list[Any] = []
 
     def look() -> None:
         while not stop.is_set():
@@ -186,10 +188,10 @@ def test_workers_die_under_load(tmp_path: Path) -> None:
             thread.start()
         try:
             for wanted in (60, 120):
-                until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)
+                until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)  # type: ignore[misc]
                 before = server.workers()
                 os.kill(before[0], signal.SIGKILL)
-                until(lambda old=before: len(server.workers()) == 2 and server.workers() != old)
+                until(lambda old=before: len(server.workers()) == 2 and server.workers() != old)  # type: ignore[misc]
             until(lambda: len(pushes.answered) >= 180, 60)
         finally:
             pushes.stop.set()
@@ -210,7 +212,7 @@ def each_worker(server: Server, most: int = 64) -> Iterator[httpx.Client]:
             # An error's detail names nothing of the process, but the access log does.
             name = f"probe-{time.monotonic_ns()}"
             client.get(f"/v2/{name}/tags/list")
-            (line,) = until(lambda name=name: [line for line in server.lines() if line.get("repository") == name])
+            (line,) = until(lambda name=name: [line for line in server.lines() if line.get("repository") == name])  # type: ignore[misc]
             found.setdefault(line["request_id"].split("-")[0], client)
             if len(found) == 2:
                 break
@@ -278,7 +280,7 @@ def test_a_rolling_restart(tmp_path: Path) -> None:
         with ExitStack() as stack, pushing(current) as pushes:
             for number in range(3):
                 wanted = len(pushes.answered) + 40
-                until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)
+                until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)  # type: ignore[misc]
                 old = current[number]
                 current[number] = stack.enter_context(another(tmp_path, f"next-{number}", made[0].root))
                 assert old.stop() == 0
@@ -293,10 +295,10 @@ def test_a_reload_loses_no_request(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as server, pushing([server]) as pushes:
         for _ in range(2):
             wanted = len(pushes.answered) + 60
-            until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)
+            until(lambda wanted=wanted: len(pushes.answered) >= wanted, 60)  # type: ignore[misc]
             before = set(server.workers())
             server.send(signal.SIGHUP)
-            until(lambda old=before: len(server.workers()) == 2 and not set(server.workers()) & old, 60)
+            until(lambda old=before: len(server.workers()) == 2 and not set(server.workers()) & old, 60)  # type: ignore[misc]
         pushes.stop.set()
         until(lambda: pushes.failures or not pushes.open, 60)
         assert pushes.failures == []

@@ -26,7 +26,7 @@ from zotctl.errors import ZotctlError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import GcOptions, gc, restore
-from zotctl.jobs.imports import job
+from zotctl.jobs.imports import job, sources
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
@@ -343,7 +343,7 @@ def nothing_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def in_source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Place], None]:
     """Changes in the source of an import count as well."""
-    before = job.in_directory
+    before = sources.in_directory
 
     def watch(place: Place) -> None:
         def in_directory(*arguments: Any, **options: Any) -> tuple[Driver, list[str]]:

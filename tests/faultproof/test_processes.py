@@ -24,6 +24,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import Capabilities, Info
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import IndexFiles
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import Locks
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -155,7 +156,7 @@ def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.Mon
 
 def impatient(root: Path, deadline: float) -> Store:
     store = store_over(LocalDriver(str(root)))
-    context = store.roots[0].protocol.context
+    context = local_of(store.roots[0]).context
     context.locks = Locks(context.driver, context.clock, deadline)
     return store
 

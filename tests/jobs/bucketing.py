@@ -26,9 +26,10 @@ from zotctl.storage.clock import Clock
 class Place(Protocol):
     """A bucket, and what happens to its disk."""
 
-    clock: Clock
-    objects: Objects
-
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def objects(self) -> Objects: ...
     def rewrite(self, key: str, change: Callable[[bytes], bytes]) -> None:
         """Behind the server's back, long ago."""
 

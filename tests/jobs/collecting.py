@@ -46,7 +46,8 @@ class Place:
         self.clock.at += delays * DELAY
 
     def collect(self, store: Store | None = None, *, repos: tuple[str, ...] = (), **options: Any) -> Report:
-        chosen = GcOptions(**{"delay": DELAY, "rules": Rules(delay=DELAY)} | options)
+        given: dict[str, Any] = {"delay": DELAY, "rules": Rules(delay=DELAY)}
+        chosen = GcOptions(**given | options)
         run = Run("gc", store or self.store, repos=repos)
         return run.finish(lambda: gc(run, lambda _: chosen))
 

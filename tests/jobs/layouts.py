@@ -17,7 +17,7 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store
-from zotctl.storage.driver import Entry, Info, Reader
+from zotctl.storage.driver import Entry, Info
 from zotctl.storage.local.driver import LocalDriver, LocalReader
 
 OLD = 1_500_000_000
@@ -132,7 +132,7 @@ class Leaving(LocalDriver):
         found = super().stat(key)
         return found._replace(ino=found.ino + 1) if self.gone else found
 
-    def open(self, key: str) -> Reader:
+    def open(self, key: str) -> LocalReader:
         self._go(key)
         return super().open(key)
 

@@ -73,7 +73,7 @@ def machine(place: Place, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def _all_of(place: Place) -> dict[str, object]:
     """Everything that lies there, but for what jobs write of themselves."""
     if place.kind == "bucket":
-        found = {key: stored.body for key, stored in place.memory.stored.items()}
+        found: dict[str, object] = {key: stored.body for key, stored in place.memory.stored.items()}
     else:
         found = {key: inode.ino for key, inode in place.driver.names.items() if inode is not None}
     return {key: body for key, body in found.items() if not key.startswith((keys.CLOCK, keys.LEASES))}

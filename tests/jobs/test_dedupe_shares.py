@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,7 +166,7 @@ def known_damage(root: Path) -> set[tuple[str, str | None, str]]:
 
 
 @pytest.mark.parametrize("options", [{}, {"dry_run": True}, {"undo": True}, {"undo": True, "dry_run": True}])
-def test_known_damage_is_left_and_named_by_each_run(root: Path, options: dict[str, bool]) -> None:
+def test_known_damage_is_left_and_named_by_each_run(root: Path, options: dict[str, Any]) -> None:
     known = known_damage(root)
     for _ in range(2):
         report = run_dedupe(store_of(root), **options)

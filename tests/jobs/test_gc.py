@@ -25,6 +25,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.protocol import local_of
 
 DELAY = 100.0
 
@@ -153,7 +154,7 @@ def test_i9_an_untagged_foreign_row_stays_unless_asked(tmp_path: Path) -> None:
     store, clock = store_over(LocalDriver(str(tmp_path))), Clock()
     clock.now = lambda: Clock().now() + 10_000  # type: ignore[method-assign]
     for root in store.roots:
-        root.protocol.context.clock = clock
+        local_of(root).context.clock = clock
     store.clock = clock
     collect(store)
     assert store.repository("a").manifest(images.image().digest)

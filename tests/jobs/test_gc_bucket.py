@@ -696,13 +696,13 @@ def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeyp
     """gc makes one object of many when it has looked what is there, and another server writes its events meanwhile."""
     for number in range(MAX_HISTORY_OBJECTS + 1):
         push_image(world.store, "a", f"v{number}", seed=str(number))
-        world.store.roots[0].history.flush()
+        bucket_of(world.store.roots[0]).history.flush()
     world.later()
 
     def meanwhile(planner: Planner, drops: list[Drop]) -> None:
         beside = world.another()
         push_image(beside, "a", "new", seed="new")
-        beside.roots[0].history.flush()
+        bucket_of(beside.roots[0]).history.flush()
 
     monkeypatch.setattr(Planner, "drop_rows", meanwhile)
     assert collect(world.store).errors == []

@@ -14,6 +14,7 @@ from tests.jobs.test_gc import Hand, collect
 from tests.jobs.test_gc_bucket import DELAY, WINDOW, Meanwhile, World, ripe, with_two_copies
 from tests.stores import push_blob, push_image
 from zotctl.errors import DoneUnanswered, OutcomeUnknown, Unavailable
+from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S
 from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.bucket.eligibility import (
     ROUNDING_S,
@@ -24,7 +25,6 @@ from zotctl.jobs.bucket.eligibility import (
     Reached,
 )
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.local.gc import JUST_BEGUN_S, UPLOAD_SPARED_S
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests import images
@@ -21,7 +23,7 @@ from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import lock_byte
 
 STRAY = digest_of(b"stray")
-AT_ONCE = {"delay": 0.0, "rules": Rules(delay=0.0)}
+AT_ONCE: dict[str, Any] = {"delay": 0.0, "rules": Rules(delay=0.0)}
 
 
 @pytest.fixture

@@ -302,10 +302,10 @@ def test_a_manifest_comes_back_with_all_that_it_needs(place: Place) -> None:
     for _ in range(3):
         place.wait(1.2)
         place.collect(trash=10 * DELAY)
-    left = [*IMAGE.blobs, *images.image("y").blobs]
-    assert not any(map(place.lies, [*left, *children, inner]))
+    left: list[Digest | bytes] = [*IMAGE.blobs, *images.image("y").blobs, *children, inner]
+    assert not any(place.lies(one) for one in left)
     assert bring_back(place, f"a@{outer}").exit_code == 0
-    assert all(map(place.lies, [*left, *children, inner]))
+    assert all(place.lies(one) for one in left)
     assert place.store.repository("a").manifest(outer)
 
 

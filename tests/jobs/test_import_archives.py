@@ -237,7 +237,10 @@ STRANGE = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, t
 @pytest.mark.parametrize("kind", [*STRANGE, b"M", b"X"])
 @pytest.mark.parametrize("name", ["blobs", BLOB, "index.json", "elsewhere"])
 def test_i14_links_devices_and_the_like(store: Store, made: Image, tmp_path: Path, kind: bytes, name: str) -> None:
-    members = [header(name, kind, linkname="../../../etc"), *members_of(made)]
+    members: list[tuple[str, bytes] | tarfile.TarInfo] = [
+        header(name, kind, linkname="../../../etc"),
+        *members_of(made),
+    ]
     hostile(store, tmp_path / "a.tar", tar_bytes(members), "link, a device")
 
 

@@ -80,7 +80,7 @@ def crafted(blobs: list[bytes], **fields: Any) -> Image:
 def test_names_are_read_by_the_reading_rule(
     store: Store, made: Image, tmp_path: Path, annotations: dict[str, str] | None, repository: str, tag: str | None
 ) -> None:
-    fields = {"annotations": annotations} if annotations else {}
+    fields: dict[str, Any] = {"annotations": annotations} if annotations else {}
     report = run_import(store, lay_out(tmp_path / "source", made, [row(made, **fields)]))
     assert report.exit_code == 0, report.errors
     assert store.repositories() == [repository]
@@ -220,7 +220,7 @@ def test_i9_unknown_fields_annotations_and_the_order_of_rows_stay(store: Store, 
     rows = [
         row(made[2], "v2", platform={"os": "linux", "architecture": "riscv64"}, **{"x.unknown": [1, {"a": None}]}),
         row(made[0], annotations={"z.note": "é", REF: FULL, "a.note": "2"}),
-        row(made[3], **{"annotations": {"only": "this"}}),
+        row(made[3], annotations={"only": "this"}),
         row(made[1], "v1"),
     ]
     source = write_layout(tmp_path / "source", *made, rows=rows)

@@ -18,7 +18,8 @@ from tests.jobs.layouts import blob
 from tests.stores import push_image, store_over
 from zotctl.errors import NoSpace
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.job import MOVED, import_layout
+from zotctl.jobs.imports.job import import_layout
+from zotctl.jobs.imports.sources import MOVED
 from zotctl.jobs.local.jobs import LocalJobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of

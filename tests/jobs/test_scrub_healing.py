@@ -23,6 +23,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, Reader, read
 from zotctl.storage.local.driver import LocalDriver, LocalReader
+from zotctl.storage.local.protocol import local_of
 from zotctl.storage.wrappers import WrappedDriver
 
 IMAGE = images.image("one", layers=3)
@@ -518,7 +519,7 @@ def test_an_image_deleted_while_its_repository_is_looked_at_is_not_missing(
 def test_trashed_content_that_is_needed_is_no_finding(world: tuple[Between, Store, MemoryDriver]) -> None:
     """I6: whoever asks for it gets it back."""
     _, store, _ = world
-    protocol = store.roots[0].protocol
+    protocol = local_of(store.roots[0])
     with protocol.context.locks.hold("a") as held:
         protocol.trash.add(held, "run", [X])
     assert run_scrub(store, workers=1).findings == []
@@ -548,7 +549,7 @@ def test_healing_passes_over_a_repository_whose_lock_is_held(shared: Path) -> No
     store = store_of(shared)
     run_scrub(store)
     held = store_of(shared)
-    with held.roots[0].protocol.context.locks.hold("c"):
+    with local_of(held.roots[0]).context.locks.hold("c"):
         push_blob(store.repository_for_push("a"), LAYER)
         assert pull(store, "b", "v1") == WHOLE
         assert not is_there(store, "c")

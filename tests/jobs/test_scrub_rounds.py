@@ -24,6 +24,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Info
+from zotctl.storage.local.protocol import local_of
 
 DAY = 86400.0
 
@@ -108,7 +109,7 @@ def test_without_resume_everything_is_read(store: Store, clock: Hand) -> None:
 def test_lost_state_means_unchecked(store: Store, body: bytes) -> None:
     run_scrub(store, resume=True, workers=1)
     for key in (keys.SCRUB_STATE, keys.SCRUB_FINDINGS):
-        store.roots[0].protocol.context.discard(key)
+        local_of(store.roots[0]).context.discard(key)
         with store.roots[0].driver.create(key) as writer:
             writer.write([body])
     report = run_scrub(store, resume=True, workers=1)

@@ -17,7 +17,8 @@ def main(names: list[str]) -> int:
             print(f"no safeguard is called {name!r}: {', '.join([*local.SAFEGUARDS, *bucket.SAFEGUARDS])}")
             return 2
     missed = 0
-    for off in [(name,) for name in names] or [(), *((name,) for name in (*local.SAFEGUARDS, *bucket.SAFEGUARDS))]:
+    one_each: list[tuple[str, ...]] = [(name,) for name in names or (*local.SAFEGUARDS, *bucket.SAFEGUARDS)]
+    for off in one_each if names else [(), *one_each]:
         missed += not _is_as_it_should_be(off)
     return 1 if missed else 0
 

@@ -10,7 +10,7 @@ is told; later it commits, by what it remembers, if neither a window has passed 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SAFEGUARDS = {
     "intent": "C3: an intent",
@@ -32,7 +32,7 @@ MOST_HOLDS, MOST_INDEXES = 3, 4
 class Collector(NamedTuple):
     at: str = "snapshot"
     reservation: int = -1
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     intent: bool = False
     expired: bool = False
     again: int = 0
@@ -43,7 +43,7 @@ class Push(NamedTuple):
     """`epoch`: that of its memory, or -1. `lasts`: its reservation is young. `told`: a reservation that is not over."""
 
     at: str = "read"
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     heard: int = 0
     epoch: int = -1
     lasts: bool = False
@@ -58,7 +58,7 @@ class State(NamedTuple):
     reservation: int = OLD
     reservations: int = 0
     """How often one was written: its ETag."""
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     epoch: int = 0
     referenced: bool = False
 
@@ -99,7 +99,7 @@ class Protocol:
     def _time(self, state: State) -> Iterator[tuple[str, State]]:
         """The delay passes, and with it each window."""
         if FRESH in (state.blob, state.reservation) or any(push.told or push.lasts for push in state.pushes):
-            memory = {} if "window" in self._off else {"epoch": -1}
+            memory: Any = {} if "window" in self._off else {"epoch": -1}
             pushes = tuple(push._replace(told=False, lasts=False, **memory) for push in state.pushes)
             blob, reservation = min(state.blob, OLD), min(state.reservation, OLD)
             yield "the delay passes", state._replace(pushes=pushes, blob=blob, reservation=reservation)
@@ -146,7 +146,7 @@ class Protocol:
         if not may_act:
             yield f"delete {what}: too late", (it._replace(at="withdraw"), state)
             return
-        gone = state._replace(**{what: GONE})
+        gone = state._replace(reservation=GONE) if what == "reservation" else state._replace(blob=GONE)
         yield f"delete {what}", (it._replace(at=after), gone)
         yield f"delete {what}: no answer", (it._replace(at="withdraw", again=it.again | bit), gone)
 

@@ -94,7 +94,8 @@ class Jobs:
         out, err = self._reports / name, self._reports / f"{name}.err"
         command = [sys.executable, "-m", "zotctl.cli", *words, "--root", root or self._place.address]
         command += ["--output", "jsonl"]
-        environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key} | self._place.environ
+        environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key}
+        environ.update(self._place.environ)
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr

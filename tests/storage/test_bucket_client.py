@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -204,7 +205,7 @@ def test_addresses_of_amazon(bucket: str, url: str, monkeypatch: pytest.MonkeyPa
         ({"accelerate": True, "dual_stack": True}, "images.s3-accelerate.dualstack"),
     ],
 )
-def test_other_ways_to_amazon(ways: dict[str, object], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_ways_to_amazon(ways: dict[str, Any], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _bare(monkeypatch)
     amazon = Client(BucketSettings("images", region="eu-west-1", access_key="a", secret_key="b", **ways))
     assert amazon.connection.wire.url == f"https://{host}.amazonaws.com"

@@ -181,7 +181,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(dialect: Dialect, monkeypa
     found = client.get("file")
     assert found is not None and len(found[1]) == 5000
     for status in (200, 503):
-        dialect.answer = lambda _, status=status: (status, FOUND, b"x" * 5000)
+        dialect.answer = lambda _, status=status: (status, FOUND, b"x" * 5000)  # type: ignore[misc]
         with pytest.raises(Unavailable, match="more than 1000 bytes"):
             list(client.list(""))
     with pytest.raises(OutcomeUnknown, match="more than 1000 bytes"):
@@ -214,6 +214,7 @@ def test_a_server_that_does_not_tell_the_time(dialect: Dialect, date: str) -> No
 
 # -- failures ---------------------------------------------------------------------------------------
 
+NOW: float = datetime(2026, 11, 25, 1, tzinfo=UTC).timestamp()
 SOURCE = Object("file", 5, '"e"', 0.0, 0.0)
 CALLS: dict[str, Callable[[Client], object]] = {
     "get": lambda client: client.get("file"),
@@ -228,7 +229,6 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "delete late": lambda client: client.execute(client.sign_deletes(["a", "b"], 60, at=NOW - 60)),
 }
 WRITES = [name for name in CALLS if name != "get"]
-NOW = datetime(2026, 11, 25, 1, tzinfo=UTC).timestamp()
 
 
 def _error(code: str) -> bytes:
@@ -307,7 +307,7 @@ def test_what_an_answer_to_a_copied_part_means(
     dialect: Dialect, status: int, body: bytes, meaning: type[StorageError]
 ) -> None:  # fmt: skip
     begun = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
-    answers = {"POST": (200, {}, begun), "PUT": (status, {}, body), "DELETE": (204, {}, b"")}
+    answers: dict[str, Any] = {"POST": (200, {}, begun), "PUT": (status, {}, body), "DELETE": (204, {}, b"")}
     dialect.answer = lambda request: answers[request.command]
     with pytest.raises(StorageError) as told:
         dialect.client().copy_in_parts(SOURCE, "other", part=4)

@@ -79,7 +79,7 @@ def test_a_reservation_of_a_process_that_was_frozen_before_p3_is_made_again(worl
 
 
 def test_a_push_that_was_frozen_while_it_put_its_blob_puts_what_was_collected_again(world: World) -> None:
-    window, places = world.protocol().context.window, []
+    window, places = world.protocol().context.window, list[Any]()
 
     def make() -> Object:
         etag = world.memory.put(place, b"x")
@@ -97,7 +97,7 @@ def test_a_push_that_was_frozen_while_it_put_its_blob_puts_what_was_collected_ag
 
 def test_a_push_that_was_frozen_before_p2_reserves_again_before_it_puts_its_blob(world: World) -> None:
     world.push_blob("a", b"first")
-    window, frozen, reserved = world.protocol().context.window, [], []
+    window, frozen, reserved = world.protocol().context.window, list[Any](), list[Any]()
 
     def before(method: str, args: tuple[Any, ...]) -> None:
         if method == "list" and not frozen:

@@ -307,7 +307,7 @@ def test_what_will_not_get_better_is_told_at_once(kind: type[StorageError]) -> N
     class Refusing(MemoryObjects):
         calls = 0
 
-        def head(self, key: str) -> object:  # type: ignore[override]
+        def head(self, key: str) -> Object:
             self.calls += 1
             raise kind("no")
 

@@ -657,7 +657,9 @@ class Nth:
 def test_no_space_frees_what_there_is(world: World) -> None:
     for method in ("put_part", "put"):
         failing = Failing(
-            world.memory, lambda called, args, m=method: called == m and "session" not in args[0], NoSpace("full")
+            world.memory,
+            lambda called, args, m=method: called == m and "session" not in args[0],  # type: ignore[misc]
+            NoSpace("full"),
         )
         failing.times = 0
         process = world.process(failing)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -225,8 +226,10 @@ def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.Monke
 
 def test_what_is_no_event_is_skipped(driver: Driver) -> None:
     history = history_over(driver)
-    rubbish = [{"t": "x"}, [], {"a": "push", "d": A}, {"t": 1, "d": [1]}, {"t": 1, "a": "push", "d": A, "tags": [1]},
-               {"t": 1, "a": "push", "d": A, "tags": {"v1": [2]}}, None, 7]  # fmt: skip
+    rubbish: list[Any] = [
+        {"t": "x"}, [], {"a": "push", "d": A}, {"t": 1, "d": [1]}, {"t": 1, "a": "push", "d": A, "tags": [1]},
+        {"t": 1, "a": "push", "d": A, "tags": {"v1": [2]}}, None, 7,
+    ]  # fmt: skip
     history.note("other", "push", A)  # so that there is the directory
     with driver.append(KEY) as writer:
         writer.write([b"".join(json.dumps(one).encode() + b"\n" for one in rubbish)])

@@ -14,7 +14,7 @@ from zotctl.errors import Damaged, ManifestInvalid, NotFound, Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import ARTIFACT, BUILDKIT_CACHE, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.facts import LARGEST_MANIFEST_BYTES, SMALL_CONTENT_BYTES, Content, Reference, read_content
-from zotctl.storage.graph import ManifestGraph, reach
+from zotctl.storage.graph import Earlier, ManifestGraph, reach
 
 UNKNOWN = "application/vnd.thing+json"
 
@@ -221,7 +221,7 @@ def test_a_subject_that_has_gone_is_not_remembered() -> None:
     first.add([ref(signature, OCI_MANIFEST), ref(IMAGE.manifest, OCI_MANIFEST)])
     del shelf.bodies[IMAGE.digest]
     shelf.read.clear()
-    second = ManifestGraph(shelf, first)
+    second = ManifestGraph(shelf, Earlier(first.known, first.absent))
     second.add([ref(signature, OCI_MANIFEST)])
     assert (second.absent, shelf.read) == ({IMAGE.digest}, [IMAGE.digest])
 
@@ -233,7 +233,7 @@ def test_a_subject_that_was_absent_is_not_looked_for_each_time() -> None:
     first.add([ref(signature, OCI_MANIFEST)])
     shelf.bodies[IMAGE.digest] = IMAGE.manifest
     shelf.read.clear()
-    second = ManifestGraph(shelf, first)
+    second = ManifestGraph(shelf, Earlier(first.known, first.absent))
     second.add([ref(signature, OCI_MANIFEST)])
     assert (second.absent, shelf.read) == ({IMAGE.digest}, [])
     second.before = None

@@ -28,8 +28,8 @@ from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.job import MOVED
 from zotctl.jobs.imports.repository import RepositoryImport
+from zotctl.jobs.imports.sources import MOVED
 from zotctl.jobs.local import gc as local_gc
 from zotctl.jobs.local import jobs as local_jobs
 from zotctl.jobs.report import Report
