@@ -408,7 +408,8 @@ def test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes(
     failing = store_over(FailOn(driver, "exchange", 1, IoFailed("no"), lambda key: ".index.json" in key), clock=clock)
     assert collect(failing, rules=rules).errors
     assert store.repository("a").tags() == ["v1"]
-    assert store.roots[0].history.past("a").pushed[digest] == pytest.approx(clock.at, abs=1), "its delay begins then"
+    pushed = store.roots[0].history.timeline("a").pushed
+    assert pushed[digest] == pytest.approx(clock.at, abs=1), "its delay begins then"
     collect(store, rules=rules)
     assert store.repository("a").tags() == []
     assert store.repository("a").manifest(digest).digest == digest

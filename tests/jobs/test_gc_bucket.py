@@ -672,7 +672,7 @@ def test_retention_keeps_the_most_recent_tags(world: World) -> None:
     policy = Policy(("**",), keep_tags=(newest, KeepTags(patterns=("latest",))))
     collect(world.another(), rules=Rules(Retention(policies=(policy,)), DELAY))
     assert world.another().repository("a").tags() == ["latest", "v3", "v4"]
-    past = bucket_of(world.another().roots[0]).history.past("a")
+    past = bucket_of(world.another().roots[0]).history.timeline("a")
     gone = images.image("0").digest
     assert past.pushed[gone] == int(world.clock.at), "from now on its delay runs, for whoever asks"
 
@@ -707,7 +707,7 @@ def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeyp
     monkeypatch.setattr(Planner, "drop_rows", meanwhile)
     assert collect(world.store).errors == []
     assert len(world.keys_of(keys.history("a"))) == 1
-    assert world.another().roots[0].history.past("a").tagged.keys() == {
+    assert world.another().roots[0].history.timeline("a").tagged.keys() == {
         "new",
         *(f"v{n}" for n in range(MAX_HISTORY_OBJECTS + 1)),
     }

@@ -468,7 +468,7 @@ def test_a_rehearsal_notes_nothing(place: Place) -> None:
     rules = Rules(delay=DELAY, foreign=True)
     run = Run("gc", place.store, dry_run=True)
     run.finish(lambda: gc(run, lambda _: GcOptions(DELAY, rules=rules)))
-    assert place.open().roots[0].history.past("a").noted == {}
+    assert place.open().roots[0].history.timeline("a").noted == {}
 
 
 def test_a_refusal_of_the_commit_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,10 +549,10 @@ class TestHistory:
         return place.driver.stat(keys.history("a")).size
 
     def test_it_keeps_what_is_there_with_its_tags(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        before, past = self.size(place), place.open().roots[0].history.past("a")
+        before, past = self.size(place), place.open().roots[0].history.timeline("a")
         monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", before - 1)
         place.collect()
-        after = place.open().roots[0].history.past("a")
+        after = place.open().roots[0].history.timeline("a")
         assert images.image("child").digest in after.here
         assert self.size(place) < before / 2
         assert after.tagged == {tag: past.tagged[tag] for tag in ("v1", "multi")}

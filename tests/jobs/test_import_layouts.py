@@ -696,7 +696,7 @@ def test_imported_tags_are_noted_and_rows_without_one_stay_unknown(store: Store,
     other = image("other")
     source = write_layout(tmp_path / "source", made, other, rows=[row(made, "v1"), row(other)])
     run_import(store, source)
-    past = store.roots[0].history.past("source")
+    past = store.roots[0].history.timeline("source")
     assert past.here == {made.digest} and set(past.tagged) == {"v1"}
 
 
@@ -706,7 +706,7 @@ def test_an_imported_tag_is_in_the_history_before_anybody_can_see_it(made: Image
     store = store_over(FailOn(inner, "exchange", 1, IoFailed("no"), lambda key: ".index.json" in key))
     source = lay_out(tmp_path / "source", made, [row(made, "v1")])
     assert run_import(store, source).exit_code == 14
-    assert set(store.roots[0].history.past("source").tagged) == {"v1"}
+    assert set(store.roots[0].history.timeline("source").tagged) == {"v1"}
     assert rows_of(store, "source") == []
     assert run_import(store, source).exit_code == 0
     assert store.repository("source").tags() == ["v1"]

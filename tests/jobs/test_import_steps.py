@@ -182,10 +182,10 @@ def test_a_tag_that_is_moved_tells_the_history_what_it_was_before(store: Store, 
     """The delay of what it named runs from now, and not from its push."""
     old = push_image(store, "a", "v1", seed="old")
     history = store.roots[0].history
-    before = history.past("a").pushed[old]
+    before = history.timeline("a").pushed[old]
     store.clock.now = lambda: before + 86400  # type: ignore[method-assign]
     run_import(store, lay_out(tmp_path / "source", MADE, [row(MADE, "v1")]), overwrite=True, repo="a")
-    assert history.past("a").pushed[old] >= before + 86000
+    assert history.timeline("a").pushed[old] >= before + 86000
 
 
 # -- links --------------------------------------------------------------------------------------

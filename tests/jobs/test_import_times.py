@@ -136,7 +136,7 @@ def test_a_store_remembers_when_it_was(store: Store, tmp_path: Path, below: str)
     clock.at = Clock().now() - 3600
     source.roots[0].history.note_pull("app", source.repository("app").manifest("c").digest)
     run_import(store, tmp_path / "source" / below)
-    assert store.roots[0].history.past("app").tagged["a"] == pytest.approx(clock.at - 1.5 * YEAR + 3600, abs=5000)
+    assert store.roots[0].history.timeline("app").tagged["a"] == pytest.approx(clock.at - 1.5 * YEAR + 3600, abs=5000)
     assert kept(store, pulled_within=86400.0, most_recently_pushed_count=1) == ["a", "c"]
     assert kept(store, pushed_within=YEAR) == []
     assert digest in store.repository("app").index(), "its delay begins now"
@@ -160,7 +160,7 @@ def test_a_bucket_remembers_when_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     store = store_over(LocalDriver(str(tmp_path / "store")))
     run_import(store, "s3://there")
     assert kept(store) == ["a"]
-    assert store.roots[0].history.past("app").tagged["a"] < Clock().now() - YEAR
+    assert store.roots[0].history.timeline("app").tagged["a"] < Clock().now() - YEAR
 
 
 def test_olareg_remembers_when_it_was(store: Store, tmp_path: Path) -> None:

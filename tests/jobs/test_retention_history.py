@@ -43,7 +43,7 @@ def test_a_manifest_that_lost_its_tag_to_one_that_is_gone_has_its_delay(place: P
     place.later(0.7)
     place.collect()
     assert _size(place) < before / 2
-    assert place.another().roots[0].history.past(NAME).pushed[image] == pytest.approx(moved, abs=1)
+    assert place.another().roots[0].history.timeline(NAME).pushed[image] == pytest.approx(moved, abs=1)
     place.collect()
     assert place.has(image), "it lost its tag not so long ago"
     place.rounds()
@@ -64,4 +64,4 @@ def test_i5_nothing_is_forgotten_where_something_is_unknown(place: Place) -> Non
     with pytest.raises(AssertionError):  # a finding
         place.collect()
     assert _size(place) >= before
-    assert {digest, child} <= place.another().roots[0].history.past(NAME).here
+    assert {digest, child} <= place.another().roots[0].history.timeline(NAME).here

@@ -31,15 +31,15 @@ def test_nothing_is_asked_for_on_the_way_of_a_request(world: World) -> None:
 
 def test_it_is_written_about_once_a_minute_and_at_the_end(world: World) -> None:
     digest = push_image(world.store, "a", "v1")
-    assert digest in history(world).past("a").here, "what is not written yet is known here"
+    assert digest in history(world).timeline("a").here, "what is not written yet is known here"
     world.store.maintain()
     assert not world.keys_of(keys.HISTORY)
     world.clock.at += FLUSH_INTERVAL_S
     world.store.maintain()
-    assert history(world, fresh=True).past("a").tagged.keys() == {"v1"}
+    assert history(world, fresh=True).timeline("a").tagged.keys() == {"v1"}
     history(world).note_pull("a", digest)
     world.store.close()
-    assert history(world, fresh=True).past("a").pulled.keys() == {digest}
+    assert history(world, fresh=True).timeline("a").pulled.keys() == {digest}
     assert len(world.keys_of(keys.history("a"))) == 2
 
 
@@ -60,17 +60,17 @@ def test_what_cannot_be_written_is_kept(world: World, monkeypatch: pytest.Monkey
         patch.setattr(world.memory, "put", away)
         history(world).flush()
     history(world).flush()
-    assert history(world, fresh=True).past("a").here == {"sha256:x"}
+    assert history(world, fresh=True).timeline("a").here == {"sha256:x"}
 
 
 def test_an_untagged_manifest_tells_itself_that_it_was_pushed_here(world: World) -> None:
     digest = push_image(world.store, "a")
     world.later()
-    past = history(world, fresh=True).past("a")
+    past = history(world, fresh=True).timeline("a")
     assert past.here == {digest}
     assert past.pushed[digest] == int(world.clock.at - 150)
     world.memory.put(keys.blob("a", digest), world.memory.stored[keys.blob("a", digest)].body)
-    assert history(world, fresh=True).past("a").here == set(), "another tool has put it there"
+    assert history(world, fresh=True).timeline("a").here == set(), "another tool has put it there"
 
 
 def test_many_objects_become_one(world: World) -> None:
@@ -81,9 +81,9 @@ def test_many_objects_become_one(world: World) -> None:
     world.clock.at += 100
     one.compact("a", {"sha256:1", "sha256:2"}, set(), world.clock.at)
     assert len(world.keys_of(keys.history("a"))) == 1
-    assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}
+    assert history(world, fresh=True).timeline("a").here == {"sha256:1", "sha256:2"}
     one.compact("a", set(), set(), world.clock.at)
-    assert history(world, fresh=True).past("a").here == {"sha256:1", "sha256:2"}, "few are left as they are"
+    assert history(world, fresh=True).timeline("a").here == {"sha256:1", "sha256:2"}, "few are left as they are"
 
 
 def test_what_is_written_while_it_is_made_one_is_kept(world: World) -> None:
@@ -92,7 +92,7 @@ def test_what_is_written_while_it_is_made_one_is_kept(world: World) -> None:
         one.note("a", "push", f"sha256:{number}")
         one.flush()
     one.compact("a", set(), set(), world.clock.at + CLOCK_SLACK_S / 2)
-    assert "sha256:1" in history(world, fresh=True).past("a").here, "the list of what is alive may be older"
+    assert "sha256:1" in history(world, fresh=True).timeline("a").here, "the list of what is alive may be older"
 
 
 def test_nothing_is_deleted_before_what_takes_its_place_is_written(
@@ -114,12 +114,12 @@ def test_nothing_is_deleted_before_what_takes_its_place_is_written(
 
 def test_what_is_not_an_event_is_skipped(world: World) -> None:
     world.memory.put(f"{keys.history('a')}/x", b'rubbish\n[]\n{"a": "push"}\n{"t": 1, "a": "push", "d": "sha256:x"}\n')
-    assert history(world).past("a").here == {"sha256:x"}
+    assert history(world).timeline("a").here == {"sha256:x"}
 
 
 def test_what_is_not_written_yet_is_told_of_its_own_repository_only(world: World) -> None:
     for name in ("a", "b"):
         push_image(world.store, name, "v1")
     history(world).note_pull("a", "sha256:x")
-    assert history(world).past("a").pulled.keys() == {"sha256:x"}
-    assert not history(world).past("b").pulled
+    assert history(world).timeline("a").pulled.keys() == {"sha256:x"}
+    assert not history(world).timeline("b").pulled

@@ -54,7 +54,7 @@ def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
     history.note("app", "delete", B)
     fill(history)
     history.compact("app", {A}, set())
-    past = history.past("app")
+    past = history.timeline("app")
     assert past.pushed[A] == lost
     assert past.here >= {A} and history.size("app") < 500
 
@@ -69,10 +69,10 @@ def test_it_remembers_pulls_and_notes(driver: Driver) -> None:
         history.note_pull("app", A)
     history.note("app", "note", A)
     history.note("app", "push", B, {"v1": None, "gone": None})
-    before = history.past("app")
+    before = history.timeline("app")
     history.compact("app", {A, B}, {"v1"})
     assert len(events_of(read(driver, KEY, 1 << 20))) == 3
-    past = history.past("app")
+    past = history.timeline("app")
     assert (past.noted, past.pulled, past.pushed, past.here) == ({A: noted}, before.pulled, before.pushed, before.here)
     assert past.tagged["v1"] == before.tagged["v1"]
 
@@ -133,7 +133,7 @@ def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
         done = len(faulty.calls) < step
         step += not done
     assert step > 6
-    assert other.past("app").pulled.keys() == {str(number) for number in range(1, step)}
+    assert other.timeline("app").pulled.keys() == {str(number) for number in range(1, step)}
 
 
 class Opened(Faults):
@@ -154,7 +154,7 @@ def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
     fill(history)
     opened.act = lambda: collector.compact("app", {A}, set())
     history.note("app", "untag", A, {"v1": A})
-    assert collector.past("app").pushed.keys() == {A}
+    assert collector.timeline("app").pushed.keys() == {A}
     assert collector.size("app") < 500
 
 
@@ -189,13 +189,13 @@ def test_killed_anywhere_it_is_the_old_one_or_the_new_one(step: int) -> None:
     history = history_over(driver)
     fill(history)
     history.note("app", "push", A, {"v1": None})
-    before = history.past("app")
+    before = history.timeline("app")
     faulty = history_over(driver)
     faulty._context.driver = Dying(driver)
     with pytest.raises(Crash):
         faulty.compact("app", {A}, {"v1"})
         raise Crash  # fewer steps than that
-    after = history.past("app")
+    after = history.timeline("app")
     assert after == before or after.pushed.keys() == {A}
 
 
@@ -213,7 +213,7 @@ def test_a_torn_line_costs_no_other(driver: Driver) -> None:
     with driver.append(KEY) as writer:
         writer.write([b'{"t":1,"a":"pu'])
     history.note("app", "push", B, {"v2": None})
-    assert history.past("app").here == {A, B}
+    assert history.timeline("app").here == {A, B}
 
 
 def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_of_a_long_one_the_end_is_read(driver: Driver, monkeypatch: pytest.Monke
     history = history_over(driver)
     fill(history)
     history.note("app", "push", A, {"v1": None})
-    assert A in history.past("app").here
+    assert A in history.timeline("app").here
 
 
 def test_what_is_no_event_is_skipped(driver: Driver) -> None:
@@ -236,7 +236,7 @@ def test_what_is_no_event_is_skipped(driver: Driver) -> None:
         writer.write([b'{"t":NaN,"a":"push","d":"x"}\n{"t":Infinity,"a":"push","d":"x"}\n\xff\n'])
         writer.write([b"[" * 100_000, b'\n{"t":1', b"0" * 400, b',"a":"push","d":"x"}\n'])
     history.note("app", "push", B)
-    assert history.past("app").pushed.keys() == {B}
+    assert history.timeline("app").pushed.keys() == {B}
 
 
 def test_what_was_elsewhere_was_then_and_never_later_than_it_was_written_down(driver: Driver) -> None:
@@ -250,7 +250,7 @@ def test_what_was_elsewhere_was_then_and_never_later_than_it_was_written_down(dr
     history.note("app", "pull", A, None, now - 500)
     fill(history)
     for _ in range(2):
-        past = history.past("app")
+        past = history.timeline("app")
         assert (past.pulled[A], past.tagged["mine"]) == (now - 50, now)
         history.compact("app", {A}, {"mine"})
 
@@ -260,7 +260,7 @@ def test_a_line_that_says_later_than_it_was_written_is_of_then(driver: Driver) -
     history.note("app", "push", B)
     with driver.append(KEY) as writer:
         writer.write([json.dumps({"t": clock.at, "a": "pull", "r": "app", "d": A, "at": clock.at + 999}).encode()])
-    assert history.past("app").pulled[A] == clock.at
+    assert history.timeline("app").pulled[A] == clock.at
 
 
 def test_a_pull_is_written_once_a_day_for_each_manifest_of_each_repository(driver: Driver) -> None:
@@ -270,7 +270,7 @@ def test_a_pull_is_written_once_a_day_for_each_manifest_of_each_repository(drive
         history.note_pull("app", A)
     size = history.size("app")
     history.note_pull("other", A)
-    assert history.past("other").pulled.keys() == {A}
+    assert history.timeline("other").pulled.keys() == {A}
     assert len(events_of(read(driver, KEY, 1 << 20))) == 1
     clock.at += 86400
     history.note_pull("app", A)

@@ -73,7 +73,7 @@ def _explain_digest(
     if digest in marks.reachable:
         chain = chain_to(digest, marks)
         yield base | {"verdict": "kept", "why": " <- ".join(reversed(chain)), "chain": chain}
-        past = root.history.past(name)
+        past = root.history.timeline(name)
         drops = [d for d in decide(name, marks, past, options.rules, now) if d.digest in {digest, *_digests(chain)}]
         for drop in drops:
             yield base | {"verdict": "goes", "why": drop.reason, "at": "at the next run", "chain": chain}

@@ -82,7 +82,7 @@ class Planner:
         if marks.faults:
             self._refuse(marks)
             return None
-        past = self._root.history.past(self._name)
+        past = self._root.history.timeline(self._name)
         if not self._run.dry_run:
             self._note(marks, past)
         drops = decide(self._name, marks, past, self._options.rules, self._now)
@@ -116,7 +116,7 @@ class Planner:
             marks = mark_index(self._root, self._name, draft, None, certain=True)
             if marks.faults:
                 return  # what a manifest that can't be read needs, is not known (I5)
-            past = self._root.history.past(self._name)
+            past = self._root.history.timeline(self._name)
             wanted = {(drop.digest, drop.tag) for drop in drops}
             again = decide(self._name, marks, past, self._options.rules, self._now)
             done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])

@@ -150,7 +150,7 @@ def ignore(directory: str, error: StorageError) -> None:
 
 
 class Catalog(Protocol):
-    """Every method may be called from any thread."""
+    """The repositories of one root. Every method may be called from any thread."""
 
     def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
         """The names after `last` of all repositories, in the order of their components; of those that
@@ -162,7 +162,8 @@ class Catalog(Protocol):
 
 
 class History(Protocol):
-    """What every store remembers; a file system does it in files, a bucket in objects."""
+    """What was pushed and pulled, and when: in files of a directory, in objects of a bucket. Every method may be called
+    from any thread."""
 
     def note(
         self,
@@ -177,11 +178,11 @@ class History(Protocol):
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest: enough for retention, and cheap."""
 
-    def past(self, name: str) -> Timeline:
-        """Everything that is known."""
+    def timeline(self, name: str) -> Timeline:
+        """Everything that is known of a repository: what is written, and what can be told from its objects."""
 
-    def told(self, name: str) -> Timeline:
-        """What is written, without a look at what it is about."""
+    def written(self, name: str) -> Timeline:
+        """What is written of it, without a look at what it is about."""
 
 
 class Indexes(Protocol):

@@ -96,7 +96,7 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
 def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
     """A layout, or a tree of them; with what each may read in the pool, if it is a store of ours."""
     with in_bucket(run.store, source) as (driver, names):
-        past = driver.past if isinstance(driver, BucketSource) and names != [THE_LAYOUT] else lambda name: None
+        past = driver.timeline if isinstance(driver, BucketSource) and names != [THE_LAYOUT] else lambda name: None
         _import_tree(run, driver, names, source, options, past)
 
 

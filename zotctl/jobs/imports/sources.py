@@ -347,7 +347,7 @@ def past_beside(source: str, name: str, clock: Clock) -> Timeline | None:
     if store is None:
         return None
     with suppress(StorageError):
-        return root_over(directory(store), clock).history.past(os.path.relpath(real, store))
+        return root_over(directory(store), clock).history.timeline(os.path.relpath(real, store))
     return None
 
 
@@ -405,9 +405,9 @@ class BucketSource(WrappedDriver):
         body = self._bodies.get(key)
         return self.inner.open(key) if body is None else BytesReader(body)
 
-    def past(self, name: str) -> Timeline:
+    def timeline(self, name: str) -> Timeline:
         """What the store there remembers of a repository, by what is written."""
-        return self._protocol.history.told(name)
+        return self._protocol.history.written(name)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> None:
         """Make these requests side by side."""

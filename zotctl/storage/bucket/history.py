@@ -97,14 +97,14 @@ class BucketHistory:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def past(self, name: str) -> Timeline:
+    def timeline(self, name: str) -> Timeline:
         """What this process and others have noted, and what the objects tell: one LIST, a GET for each history object
         that is new to this process, and a HEAD for each untagged manifest that no event is about."""
-        past = self.told(name)
+        past = self.written(name)
         self._add_untagged(name, past, self._context.objects.date())
         return past
 
-    def told(self, name: str) -> Timeline:
+    def written(self, name: str) -> Timeline:
         """The same, without a look at the objects."""
         past = Timeline()
         with self._mutex:
@@ -119,7 +119,7 @@ class BucketHistory:
         return past
 
     def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
-        return [(found, self._events_in(found)) for found in self._context.objects.list(f"{keys.history(name)}/")]
+        return [(found, self._events_in(found)) for found in self._context.objects.list(keys.below(keys.history(name)))]
 
     def _events_in(self, found: Object) -> tuple[Event, ...]:
         known = self._files.get(found.key)

@@ -42,13 +42,13 @@ class LocalHistory:
         if self._pulls.is_first(name, digest):
             self.note(name, "pull", digest)
 
-    def past(self, name: str) -> Timeline:
+    def timeline(self, name: str) -> Timeline:
         """All that the file tells, of a file that is too long the end."""
         return past_in(self._context.driver, name, self._context.clock.now())
 
-    def told(self, name: str) -> Timeline:
+    def written(self, name: str) -> Timeline:
         """The same: a look at a file costs nothing more."""
-        return self.past(name)
+        return self.timeline(name)
 
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
