@@ -13,7 +13,7 @@ from zotctl.errors import Changed, Damaged, Exists, IoFailed, NoSpace, NotFound,
 from zotctl.oci.digest import Digest, algorithms
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Entry, Info, Reader
+from zotctl.storage.driver import Driver, Entry, Info, Reader, scan_or_empty
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.durable import Durable
 from zotctl.storage.locks import Locks
@@ -70,10 +70,7 @@ class LocalContext:
 
     def scan(self, directory: str) -> list[Entry]:
         """The names in a directory; none where there is no directory."""
-        try:
-            return self.driver.scan(directory)
-        except NotFound:
-            return []
+        return scan_or_empty(self.driver, directory)
 
     def is_settled(self, info: Info) -> bool:
         """Would a change from now on have another time stamp? Within a tick of the kernel's clock it would not."""
