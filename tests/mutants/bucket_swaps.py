@@ -36,7 +36,7 @@ MUTANTS = [
         "a lease lasts as long as it is renewed",
         "storage/bucket/lease.py",
         "there[0].is_younger(JOB_LEASE_S)",
-        "there[0].is_younger(RENEWED_EVERY / 2)",
+        "there[0].is_younger(JOB_RENEWAL_S / 2)",
         LEASE + "test_it_is_held_as_long_as_it_is_renewed",
     ),
     Mutant(

@@ -227,7 +227,7 @@ MUTANTS = [
         "a flush needs no right to write",
         "storage/local/driver.py",
         'fd = self._open(path, _OPEN_TO_READ, "open")\n        found = _regular',
-        'fd = self._open(path, _END, "open")\n        found = _regular',
+        'fd = self._open(path, _OPEN_TO_APPEND, "open")\n        found = _regular',
         f"{DURABLE}::test_a_file_that_is_not_ours_to_write_is_flushed",
     ),
     Mutant(
@@ -236,8 +236,8 @@ MUTANTS = [
         "I4",
         "only the thread that flushes later postpones",
         "storage/local/durable.py",
-        "self._thread = threading.local()",
-        'self._thread = type("", (), {})()',
+        "class _Callers(threading.local):",
+        "class _Callers:",
         f"{DURABLE}::test_a_push_in_another_thread_is_not_postponed",
     ),
     Mutant(

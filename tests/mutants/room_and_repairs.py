@@ -109,7 +109,7 @@ MUTANTS = [
         "a reserve that can't be made fails nothing",
         "storage/local/reserve.py",
         ("        except StorageError:\n            pass\n\n    def _keep_inodes"),
-        ("        except NotFound:\n            pass\n\n    def _keep_inodes"),
+        ("        except Exists:\n            pass\n\n    def _keep_inodes"),
         RESERVE + "test_where_it_can_not_be_made_nothing_fails_and_it_is_tried_again",
     ),
     Mutant(

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +27,15 @@ def test_each_has_its_place_in_the_code() -> None:
         changed = mutant.apply(source)
         assert changed != source, mutant.name
         compile(changed, mutant.file, "exec")
+
+
+def test_each_edit_uses_only_names_that_are_there(tmp_path: Path) -> None:
+    """Else its test fails for an edit that is none."""
+    for mutant in MUTANTS.values():
+        (tmp_path / f"{mutant.name}.py").write_text(mutant.apply(mutant.path.read_text()))
+    check = ["ruff", "check", "--isolated", "--select", "F821", "--output-format", "concise", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", *check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_each_has_a_test_that_is_there() -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zotctl.errors import NotFound
+from zotctl.oci.digest import new_hash
+
+READ_BLOCK_BYTES = 1 << 20
 
 Buffer = bytes | bytearray | memoryview
 
@@ -305,3 +308,11 @@ class BytesReader:
 
     def __exit__(self, *exc: object) -> None:
         pass
+
+
+def hash_of(reader: Reader, algorithm: str) -> Any:
+    """The state of a hash (`oci.digest.new_hash`) over all that a reader has. Raises what reading raises."""
+    hasher = new_hash(algorithm)
+    for at in range(0, reader.size, READ_BLOCK_BYTES):
+        hasher.update(reader.read_at(at, READ_BLOCK_BYTES))
+    return hasher

@@ -9,9 +9,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Changed, Damaged, Exists, NoSpace, NotFound, PermissionRefused, StorageError
-from zotctl.oci.digest import Digest, is_stub, new_hash
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
-from zotctl.storage.driver import Generation, Info, Reader
+from zotctl.storage.driver import Generation, Info, Reader, hash_of
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles, Healing
@@ -19,8 +19,6 @@ from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Blobs
-
-HASH_BLOCK_BYTES = 1 << 20
 
 
 class Copy(Enum):
@@ -231,10 +229,8 @@ class LocalBlobs(Blobs):
         it is there and no client sends it again.
         """
         with self._context.driver.open(keys.blob(name, digest)) as reader:
-            held, hasher = HeldFile(reader), new_hash(digest.algorithm)
-            for at in range(0, reader.size, HASH_BLOCK_BYTES):
-                hasher.update(reader.read_at(at, HASH_BLOCK_BYTES))
-            right = hasher.hexdigest() == digest.encoded
+            held = HeldFile(reader)
+            right: bool = hash_of(reader, digest.algorithm).hexdigest() == digest.encoded
             if not right:
                 self._damaged.mark(digest, keys.blob(name, digest), held)
         return right

@@ -45,7 +45,7 @@ _OPEN_TO_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.
 _OPEN_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_TO_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _OPEN_TO_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"})
 """Where syncfs(2) puts names and bytes on the device. FUSE tells its server nothing of it, a container's overlay may
 be "volatile"; behind a network each file is asked for."""
@@ -540,7 +540,7 @@ class LocalDriver:
         """fsync(2) of a directory."""
         path = self._path(key)
         try:
-            fd = os.open(path, _OPEN_DIRECTORY)
+            fd = os.open(path, OPEN_DIRECTORY)
             try:
                 os.fsync(fd)
             finally:
@@ -555,7 +555,7 @@ class LocalDriver:
         if self.filesystem not in _FLUSHED_AS_A_WHOLE:
             return None
         path = self._path("")
-        return LocalCheckpoint(self._open(path, _OPEN_DIRECTORY, "open"), path)
+        return LocalCheckpoint(self._open(path, OPEN_DIRECTORY, "open"), path)
 
     def lock(self, key: str, byte: int) -> LocalLock | None:
         """An open-file-description lock on one byte; None: another descriptor has it."""

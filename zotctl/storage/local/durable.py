@@ -41,6 +41,13 @@ class Flushed(NamedTuple):
     info: Info
 
 
+class _Callers(threading.local):
+    """Who is going to flush what the thread publishes, the innermost last; None: itself, by other means."""
+
+    def __init__(self) -> None:
+        self.gatherings: list[LocalGathering | None] = []
+
+
 class Durable:
     """The flushes of one root. Safe between threads."""
 
@@ -54,39 +61,32 @@ class Durable:
         self._settled: Checkpoint | None = None
         self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED_FILES)
         """What is on the device: contents of files, as they were when that was known."""
-        self._thread = threading.local()
+        self._callers = _Callers()
 
     @property
     def waits(self) -> bool:
         """Is a push flushed before it is answered?"""
-        return self._commit and not self.postponed
+        return self._commit and not self._callers.gatherings
 
     @property
     def postponed(self) -> bool:
         """Is this thread's caller going to flush what is published?"""
-        return bool(self._callers)
+        return bool(self._callers.gatherings)
 
     @property
     def gathering(self) -> LocalGathering | None:
         """Where this thread's caller gathers what is published, until all of it is flushed."""
-        return self._callers[-1] if self.postponed else None
+        return self._callers.gatherings[-1] if self._callers.gatherings else None
 
     @contextmanager
     def postponing(self, gathering: LocalGathering | None = None) -> Iterator[None]:
         """In this thread nothing is flushed for being published. What is seen under a digest was flushed before, or
         without `commit` will be; its name, and what lies in a hidden place, is left to the caller."""
-        self._callers.append(gathering)
+        self._callers.gatherings.append(gathering)
         try:
             yield
         finally:
-            self._callers.pop()
-
-    @property
-    def _callers(self) -> list[LocalGathering | None]:
-        if not hasattr(self._thread, "callers"):
-            self._thread.callers = []
-        callers: list[LocalGathering | None] = self._thread.callers
-        return callers
+            self._callers.gatherings.pop()
 
     @contextmanager
     def settled(self) -> Iterator[None]:

@@ -8,14 +8,13 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver, Info, Reader, Writer
+from zotctl.storage.driver import READ_BLOCK_BYTES, Driver, Info, Reader, Writer
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.local.context import LocalContext
 
 LARGEST_HISTORY_BYTES = 256 << 20
 """Of one file that are read; there are more only where no collector ever runs."""
-READ_BLOCK_BYTES = 1 << 20
 APPEND_ATTEMPTS = 5
 
 

@@ -19,14 +19,13 @@ from zotctl.errors import CannotExchange, CannotLink, NoLocks, NoSpace, NotFound
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.keys import parent
-from zotctl.storage.local.driver import LocalDriver, LocalReader, LocalWriter, info_of, translate
+from zotctl.storage.local.driver import OPEN_DIRECTORY, LocalDriver, LocalReader, LocalWriter, info_of, translate
 
 T = TypeVar("T")
 
 MOUNTS = "/proc/self/mountinfo"
 _NETWORK = re.compile(r"(nfs|fuse|cifs|smb|9p|ceph|virtiofs|lustre|gpfs|beegfs|orangefs|afs)")
 _OPEN_TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A symbolic link, a file of another user, a socket, a device: there, but only `lstat` can tell about it."""
 
@@ -139,12 +138,12 @@ class NetworkDriver(LocalDriver):
         path = self._path(directory)
         with suppress(OSError):
             try:
-                fd = os.open(path, _OPEN_DIRECTORY)
+                fd = os.open(path, OPEN_DIRECTORY)
             except FileNotFoundError:
                 if not directory:
                     return
                 self._refresh(parent(directory))
-                fd = os.open(path, _OPEN_DIRECTORY)
+                fd = os.open(path, OPEN_DIRECTORY)
             os.close(fd)
 
     def _stat_or_none(self, key: str) -> Info | None:

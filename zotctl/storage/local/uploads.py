@@ -22,14 +22,13 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Buffer, Writer
+from zotctl.storage.driver import Buffer, Writer, hash_of
 from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.protocol import UploadSession
 
-HASH_BLOCK_BYTES = 1 << 20
 SPACE_CHECKED_EVERY_BYTES = 16 << 20
 REMEMBERED_HASHES = 1024
 
@@ -96,11 +95,8 @@ class LocalUploads:
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
         """A hash of all that has arrived, from the file."""
-        hasher = new_hash(algorithm)
         with self.context.driver.open(keys.upload(name, upload_id)) as reader:
-            for at in range(0, reader.size, HASH_BLOCK_BYTES):
-                hasher.update(reader.read_at(at, HASH_BLOCK_BYTES))
-        return hasher
+            return hash_of(reader, algorithm)
 
     def remove(self, name: str, upload_id: str) -> None:
         """Free the bytes of a session and forget it."""
@@ -144,22 +140,18 @@ class LocalUpload(UploadSession):
         as after success and on a full disk, nothing of the session is left."""
         try:
             self._verify(digest)
-            self._flush()
+            if self._uploads.context.durable.waits:
+                try:
+                    self._writer.sync()
+                except StorageError:
+                    # fsync(2): after an error the next one may report success for bytes that never arrived.
+                    self.cancel()
+                    raise
             self._uploads.blobs.publish(self._name, digest, keys.upload(self._name, self.id))
         except (DigestInvalid, NoSpace):
             self.cancel()
             raise
         self.cancel()
-
-    def _flush(self) -> None:
-        if not self._uploads.context.durable.waits:
-            return
-        try:
-            self._writer.sync()
-        except StorageError:
-            # fsync(2): after an error the next one may report success for bytes that never arrived.
-            self.cancel()
-            raise
 
     def _verify(self, digest: Digest) -> None:
         if self._writer.info().size != self.offset:

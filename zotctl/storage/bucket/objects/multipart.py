@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from zotctl.errors import DigestInvalid, NotFound, OutcomeUnknown, SizeInvalid, StorageError
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.storage.bucket.objects.seam import Object, Objects
+from zotctl.storage.driver import hash_of
 
 PART_BYTES = 16 << 20
 """Of a part, unless the memory for uploads is small or the blob very large."""
@@ -20,7 +21,6 @@ SMALLEST_PART_BYTES = 5 << 20
 MOST_PARTS = 10_000
 """Of one object, in S3."""
 COMPLETE_ATTEMPTS = 3
-READ_BLOCK_BYTES = 1 << 20
 
 
 class Parts:
@@ -135,9 +135,6 @@ def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes],
 
 def hashed(objects: Objects, key: str, algorithm: str) -> Digest:
     """Read an object whole and return its digest. Raises NotFound."""
-    state = new_hash(algorithm)
     with objects.open(key) as reader:
         reader.once()
-        for at in range(0, reader.size, READ_BLOCK_BYTES):
-            state.update(reader.read_at(at, READ_BLOCK_BYTES))
-    return digest_of_hash(algorithm, state)
+        return digest_of_hash(algorithm, hash_of(reader, algorithm))
