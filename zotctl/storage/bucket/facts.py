@@ -24,7 +24,6 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.oci import codec, descriptor, digest, manifest, media_types, readings
 from zotctl.storage import facts, keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.facts import KnownFacts, ManifestFacts
 from zotctl.storage.protocol import Recalled
 
@@ -104,7 +103,9 @@ class KeptFacts:
         """Raises what a list raises."""
         self._context, self._name, self._key = context, name, keys.facts(name)
         written = self._read()
-        self._listed = {str(digest): _stamp_of(found) for digest, found in context.own(name)}
+        self._listed = {
+            str(digest): Stamp(found.etag, found.size, int(found.modified)) for digest, found in context.own(name)
+        }
         self.known: Mapping[str, KnownFacts] = {
             digest: KnownFacts(one.facts.size, one.facts)
             for digest, one in written.items()
@@ -133,10 +134,6 @@ class KeptFacts:
         with suppress(StorageError):
             if body is not None:
                 self._context.objects.put(self._key, body)
-
-
-def _stamp_of(found: Object) -> Stamp:
-    return Stamp(found.etag, found.size, int(found.modified))
 
 
 def recall(context: BucketContext, name: str, manifests: int) -> Recalled | None:

@@ -65,11 +65,6 @@ class Grants:
             found = Object(keys.shared(digest), int(size), etag, float(modified), 0.0)
             yield digest, info_of(found, int(names))
 
-    def forget(self) -> None:
-        """Something was changed: list again when it is asked for."""
-        with self._mutex:
-            self._until = float("-inf")
-
     def _list(self) -> None:
         began = self._context.clock.elapsed()
         self._lines = {}
