@@ -19,13 +19,14 @@ from tests.stores import push_blob, root_over
 from zotctl.config import Config, KeepTags, Policy, Retention
 from zotctl.errors import ClockDoubtful, NoSpace
 from zotctl.jobs.check.scrub_state import boot_id
-from zotctl.jobs.clock_check import DAY_S, LONGEST_PAUSE_S, note_clock, require_clock
+from zotctl.jobs.clock_check import LONGEST_PAUSE_S, note_clock, require_clock
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule
 from zotctl.storage import keys
+from zotctl.storage.history import DAY_S
 from zotctl.storage.local.driver import LocalDriver
 
 YEAR = 365 * DAY_S

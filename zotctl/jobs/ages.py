@@ -72,7 +72,7 @@ JUST_BEGUN_S = 1.0
 """Seconds in which a session counts as active even when the grace period is zero."""
 
 
-class KnownUpload(NamedTuple):
+class ListedUpload(NamedTuple):
     """`key` names the file, `owner` stands for the repository. Seconds since 1970."""
 
     id: str
@@ -83,7 +83,7 @@ class KnownUpload(NamedTuple):
     size: int
 
 
-def uploads(root: Root, ages: Ages) -> Iterator[KnownUpload]:
+def uploads(root: Root, ages: Ages) -> Iterator[ListedUpload]:
     """The sessions of one root. Times by the storage, but for the start, which the server wrote; it can't have begun
     after it moved."""
     files = list[str]()
@@ -95,4 +95,4 @@ def uploads(root: Root, ages: Ages) -> Iterator[KnownUpload]:
         with suppress(ValueError):
             if info is not None:
                 started, moved = parse_upload_id(upload_id).started, ages.written(key, info)
-                yield KnownUpload(upload_id, key, owner, min(started, moved), moved, info.size)
+                yield ListedUpload(upload_id, key, owner, min(started, moved), moved, info.size)

@@ -27,9 +27,9 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import read
+from zotctl.storage.history import DAY_S
 from zotctl.storage.root import Root
 
-DAY_S = 86400.0
 MAX_JUMP_S = DAY_S
 """By which two clocks may disagree: more than any time zone."""
 LONGEST_PAUSE_S = 100 * DAY_S

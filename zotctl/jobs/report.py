@@ -62,10 +62,6 @@ class Report:
     codes: list[int] = field(default_factory=list)
     duration_s: float = 0.0
 
-    def add(self, counter: str, amount: int = 1) -> None:
-        """Count in the summary. Not safe between threads: see `Run.add`."""
-        self.summary[counter] = self.summary.get(counter, 0) + amount
-
     @property
     def exit_code(self) -> int:
         """The gravest of the codes that were set, of findings (4) and of errors (5); see `errors.EXIT_CODES`."""

@@ -291,7 +291,7 @@ class Run:
     def add(self, counter: str, amount: int = 1) -> None:
         """Count in the summary of the report. Names of counters of bytes end in `_bytes`."""
         with self._mutex:
-            self.report.add(counter, amount)
+            self.report.summary[counter] = self.report.summary.get(counter, 0) + amount
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """Tell how far the run has come; see `Sink.progress`."""

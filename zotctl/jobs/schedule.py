@@ -26,7 +26,7 @@ FIRST_WITHIN_S = 30.0
 """Seconds after the start within which the first collection begins, at a moment drawn by chance."""
 RETRY_EVERY_S = 60.0
 """Seconds until a job that may not begin now (another holds the lease, outside of the window) is looked at again."""
-IDLE_S = 3600.0
+NOTHING_DUE_WAIT_S = 3600.0
 QUIET_COUNTERS = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
 """Counters of a run that found nothing to do."""
 
@@ -64,7 +64,7 @@ class Schedule:
                 note_clock(root, self._clock)
         while True:
             waiting = [task for task in self._tasks if not task.over]
-            due = min((task.due for task in waiting), default=self._clock.elapsed() + IDLE_S)
+            due = min((task.due for task in waiting), default=self._clock.elapsed() + NOTHING_DUE_WAIT_S)
             if self._wait(max(0.0, due - self._clock.elapsed())):
                 return
             for task in waiting:
