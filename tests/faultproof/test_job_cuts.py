@@ -202,7 +202,7 @@ def test_gc_and_restore_lose_nothing_on_the_way(commit: bool) -> None:
     )
     assert run("gc", store, lambda run: restore(run, f"a@{stray}")).summary["restored"] == 1
     folder = next(iter(local_of(store.roots[0]).trash.folders()))
-    lying = dict(local_of(store.roots[0]).trash.lying(folder))
+    lying = dict(local_of(store.roots[0]).trash.contents(folder))
     with local_of(store.roots[0]).context.locks.hold("a") as held:
         assert local_of(store.roots[0]).trash.purge(held, folder, lying, {str(stray)}) == []
     assert world.driver.faults == []
@@ -227,7 +227,7 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
     world.watch()
     with locks.hold("a") as held:
         folder = next(iter(trash.folders()))
-        assert trash.purge(held, folder, dict(trash.lying(folder)), {str(stray)}) == []
+        assert trash.purge(held, folder, dict(trash.contents(folder)), {str(stray)}) == []
     assert world.driver.faults == []
 
 

@@ -165,7 +165,7 @@ def test_i7_what_was_deleted_on_purpose_comes_back_by_no_read_and_no_purge(place
     folder = next(trash_of(place).folders())
     assert folder.deleted
     with local_of(place.store.roots[0]).context.locks.hold("a") as held:
-        lying = dict(trash_of(place).lying(folder))
+        lying = dict(trash_of(place).contents(folder))
         assert trash_of(place).purge(held, folder, lying, {STRAY}) == [STRAY]
     assert not place.lies(STRAY)
 

@@ -309,8 +309,8 @@ def test_i5_what_cant_go_back_stays_in_the_trash() -> None:
     root = store_over(Refused(inner)).roots[0]
     trash, folder = local_of(root).trash, next(iter(local_of(root).trash.folders()))
     with local_of(root).context.locks.hold("a") as held:
-        assert trash.purge(held, folder, dict(trash.lying(folder)), {str(DIGEST)}) == []
-    assert [digest for digest, _ in trash.lying(folder)] == [DIGEST]
+        assert trash.purge(held, folder, dict(trash.contents(folder)), {str(DIGEST)}) == []
+    assert [digest for digest, _ in trash.contents(folder)] == [DIGEST]
 
 
 def test_another_index_is_flushed_again() -> None:

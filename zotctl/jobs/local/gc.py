@@ -248,7 +248,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
     """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
     local, marker = local_of(root), ReachableBlobs(root, folder.name)
     local.take_over(folder.name)
-    sizes = dict(local.trash.lying(folder))
+    sizes = dict(local.trash.contents(folder))
     if local.trash.stamp(folder) != stamp:
         return
     for batch in batches(list(sizes), TRASH_BATCH_BLOBS):

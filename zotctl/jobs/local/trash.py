@@ -54,7 +54,7 @@ class LocalTrash:
 
 
 def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
-    for candidate, info in local_of(root).trash.lying(folder):
+    for candidate, info in local_of(root).trash.contents(folder):
         if digest is None or candidate == digest:
             yield candidate, info.size
 
@@ -116,4 +116,4 @@ def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
 def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
     """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
     stat = local_of(root).context.stat
-    return [one for one in local_of(root).trash.lying(folder) if stat(keys.blob(folder.name, one[0])) is None]
+    return [one for one in local_of(root).trash.contents(folder) if stat(keys.blob(folder.name, one[0])) is None]

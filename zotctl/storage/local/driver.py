@@ -144,7 +144,7 @@ def info_of(found: os.stat_result) -> Info:
 
 
 def _tolerant(change: Callable[..., None], *arguments: Any) -> None:
-    """Owner or mode, on a file system that has none, or for a user (or an NFS root) who may not change it."""
+    """Owner or mode, on a file system that has none, or for a user (or an NFS root) that may not change it."""
     try:
         change(*arguments)
     except OSError as error:
@@ -383,7 +383,7 @@ class LocalCheckpoint:
 
 
 class LocalDriver:
-    """A directory. `owner`: who gets what root makes (uid, gid); without meaning for any other user."""
+    """A directory. `owner` (uid, gid) gets what root makes; it has no meaning for any other user."""
 
     def __init__(
         self,
@@ -622,7 +622,7 @@ class LocalDriver:
             raise translate(error, path, step) from error
 
     def _open_or_create(self, path: str, flags: int, step: str) -> int:
-        # Not one open with O_CREAT: only who made the file may give it to its owner.
+        # Not one open with O_CREAT: only the process that made the file may give it to its owner.
         while True:
             try:
                 return os.open(path, flags)

@@ -5,9 +5,9 @@ takes its place are on the device.** `commit = false` may lose what was pushed i
 was safe before. A file system writes names and bytes when it likes: after a power cut a rename may be there and its
 bytes not (xfs: an empty file, or one full of zeros).
 
-So one content takes the name of another by `Durable.replace` only, which takes nothing but what was flushed, and who
-removes a name (a moved source, the trash) first calls `Blobs.flush` for what stays. What is only added is flushed where
-it is reserved (`commit`), and where an index.json leads to it (I3).
+So one content takes the name of another by `Durable.replace` only, which takes nothing but what was flushed, and a job
+that removes a name (a moved source, the trash) first calls `LocalBlobs.flush` for what stays. What is only added is
+flushed before a push is answered (`commit`), and before an index.json leads to it (I3).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Durable:
         self._driver, self._commit = driver, commit
         self._led: dict[str, tuple[int, int]] = {}
         """Directories whose own names this process has seen to the device. One that was removed and made again is
-        another, told by its number, or by who made it (`made`)."""
+        another, known by its number, or told by the thread that made it (`made`)."""
         self._index: tuple[str, Generation] | None = None
         """The last one that was flushed by `index`, and its repository."""
         self._settled: Checkpoint | None = None

@@ -93,7 +93,7 @@ class LocalHistory:
 
     def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
         """Forget what is about manifests and tags that are gone, if that is half of it. Called under the repository's
-        lock, for which pulls don't wait: who writes meanwhile either has written before the old file is read to its
+        lock, for which pulls don't wait: another writer either has written before the old file is read to its
         end, or finds that it has another name by then (`_append`).
         """
         key = keys.history(name)

@@ -200,7 +200,7 @@ class IndexFiles:
             try:
                 reader = stack.enter_context(self._context.driver.open(keys.index(held.name)))
                 before = self._parse(held.name, reader)
-            except NotFound:  # of either file: who made the layout may have died between the two
+            except NotFound:  # of either file: a process that made the layout may have died between the two
                 self._refuse_what_is_no_file(held.name)
                 return self._begin(held, changes, tx)
             draft = before.index.copy()

@@ -135,8 +135,8 @@ class Trash:
         finally:
             self._context.discard(probe)
 
-    def lying(self, folder: Folder) -> list[tuple[Digest, Info]]:
-        """What lies in a folder, and how it was when it was listed."""
+    def contents(self, folder: Folder) -> list[tuple[Digest, Info]]:
+        """The files in a folder, and how each was when it was listed."""
         found = []
         for entry in self._context.scan(folder.key):
             info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
