@@ -153,7 +153,7 @@ MUTANTS = [
         RESERVATIONS + "test_what_is_announced_under_the_name_of_a_repository_is_not_there",
     ),
     Mutant(
-        "push-despite-a-intent",
+        "push-despite-an-intent",
         kinds.INTENTS,
         "I6",
         "a push doesn't go on while its blob is announced",
