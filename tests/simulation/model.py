@@ -64,6 +64,8 @@ class Operation:
     kind: str
     repo: str = ""
     digest: str = ""
+    source: str = ""
+    """The repository that it mounts from."""
     tags: tuple[str, ...] = ()
     grants: frozenset[Blob] = frozenset()
     added: frozenset[str] = frozenset()

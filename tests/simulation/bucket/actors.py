@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.simulation import actors as local
+from tests.simulation import actors
 from tests.simulation.actors import GivenUp
 from tests.simulation.bucket.machine import Process
 from tests.simulation.bucket.model import DELAY, Op
 from tests.simulation.bucket.world import open_store
-from tests.simulation.local.machine import DELAY as THEIR_DELAY
 from tests.simulation.scheduler import SECOND, Script
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, NameUnknown, Unavailable, UploadConflict
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
@@ -28,14 +27,9 @@ LOST = (BlobUploadUnknown, UploadConflict)
 JOB_ERRORS = ("Busy", "HeldElsewhere", "Unavailable", "OutcomeUnknown", "SlowDown", "Expired")
 
 
-class Client(local.Client):
-    """`process` is one of buckets; times in seconds are those of the scripts, whose delay is shorter."""
-
+class Client(actors.Client):
     def __init__(self, process: Process, *, dedupe: bool, part: int) -> None:
-        self.process, self.machine = process, process.machine  # type: ignore[assignment]
-        self.model = process.machine.model  # type: ignore[assignment]
-        self.store = open_store(process, dedupe=dedupe, part=part)
-        process.store = self.store
+        super().__init__(process, open_store(process, dedupe=dedupe, part=part), DELAY)
 
     @contextmanager
     def op(self, kind: str, repo: str = "", digest: str = "", **more: Any) -> Iterator[Any]:
@@ -57,19 +51,6 @@ class Client(local.Client):
         finally:
             op.ended = machine.now
         self.process.op = None
-
-    def sleep(self, seconds: float) -> None:
-        self.process.clock.sleep(seconds / THEIR_DELAY * DELAY)
-
-    def mount(self, source: str, repo: str, digest: str) -> bool:
-        with self.op("mount", repo, digest):
-            repository = self.store.repository_for_push(repo)
-            if not repository.mount_blob(self.here(source), parse_digest(digest)):
-                self.answer("mount 202")
-                return False
-            self.answer("mount 201")
-            self.model.reserve(self.process, repo, digest)
-        return True
 
     def answer(self, what: str) -> None:
         super().answer(what)
@@ -115,11 +96,11 @@ def collectors(count: int, every: float = 0.4, name: str = "gc") -> Script:
     """As cron starts them."""
     run_once = collector(name)
 
-    def run(client: local.Client) -> None:
+    def run(client: actors.Client) -> None:
         for _ in range(count):
             with suppress(GivenUp):
                 run_once(client)
-            client.sleep(every * THEIR_DELAY)
+            client.pause(every)
 
     return run
 
@@ -132,12 +113,12 @@ def scrubber() -> Script:
 def patient(body: Script, tries: int = 3) -> Script:
     """A client that asks again after a 503, later."""
 
-    def run(client: local.Client) -> None:
+    def run(client: actors.Client) -> None:
         for _ in range(tries - 1):
             try:
                 return body(client)
             except GivenUp:
-                client.sleep(0.03 * THEIR_DELAY)
+                client.pause(0.03)
         body(client)
 
     return run

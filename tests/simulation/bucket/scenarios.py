@@ -9,7 +9,6 @@ from tests.simulation import actors as a
 from tests.simulation.bucket import actors as b
 from tests.simulation.bucket.world import M7
 from tests.simulation.content import M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
-from tests.simulation.local.machine import DELAY as THEIR_DELAY
 from tests.simulation.scheduler import Script
 
 Cast = list[tuple[str, Script]]
@@ -170,7 +169,7 @@ def _remembered(rng: Random) -> Cast:
 
     def head(client: a.Client) -> None:
         a.looker("a", *image.blobs)(client)
-        client.sleep(again * THEIR_DELAY)
+        client.pause(again)
         a.looker("a", *image.blobs)(client)
 
     cast = [("head", head), ("gc", b.collectors(3, rng.choice([0.51, 1.02])))]

@@ -53,9 +53,6 @@ def place_of(key: str) -> Place | None:
 
 @dataclass
 class Op(Operation):
-    source: str = ""
-    """The repository that it mounts from."""
-
     def deletes(self, digest: str) -> bool:
         return self.kind in ("delete blob", "delete manifest") and self.digest == digest
 

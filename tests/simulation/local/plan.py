@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tests.simulation import scheduler
-from tests.simulation.actors import AWAY, Client, GivenUp
+from tests.simulation.actors import GivenUp
 from tests.simulation.choosing import Strategy, mixed
 from tests.simulation.content import reach, readable, subject_roots
+from tests.simulation.local.actors import AWAY, Client
 from tests.simulation.local.machine import DELAY, Machine, Process
 from tests.simulation.local.model import Repo
 from tests.simulation.local.mutants import OFF

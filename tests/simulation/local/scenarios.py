@@ -8,6 +8,7 @@ from random import Random
 
 from tests.simulation import actors as a
 from tests.simulation.content import F1, F2, M0, M1, M2, M3, M4, M5, M6, R1, X1, X2
+from tests.simulation.local import actors as d
 from tests.simulation.scheduler import Script
 
 Cast = list[tuple[str, Script]]
@@ -24,7 +25,7 @@ class Scenario:
 
 
 def _gc(rng: Random) -> Script:
-    return rng.choice([a.collector(), a.collector(), a.purger()])
+    return rng.choice([d.collector(), d.collector(), d.purger()])
 
 
 def _push_gc(rng: Random) -> Cast:
@@ -36,7 +37,7 @@ def _push_gc(rng: Random) -> Cast:
 
 
 def _push_two_gcs(rng: Random) -> Cast:
-    return [*_push_gc(rng), ("gc2", a.collector("gc2"))]
+    return [*_push_gc(rng), ("gc2", d.collector("gc2"))]
 
 
 def _upload_head_gc(rng: Random) -> Cast:
@@ -49,7 +50,7 @@ def _push_untag_gc(rng: Random) -> Cast:
     return [
         ("push", a.pusher("a", image, "u")),
         ("del", a.untagger("a", "t")),
-        ("gc", a.collector()),
+        ("gc", d.collector()),
         ("read", a.reader("a", "t", "u")),
     ]
 
@@ -60,8 +61,8 @@ def _mount_gc(rng: Random) -> Cast:
     return [
         ("mount", a.mounter(source, to, image, "u")),
         ("del", a.untagger(source, "t")),
-        ("gc", a.collector()),
-        ("gc2", a.collector("gc2")),
+        ("gc", d.collector()),
+        ("gc2", d.collector("gc2")),
     ]
 
 
@@ -69,7 +70,7 @@ def _dedup_gc(rng: Random) -> Cast:
     return [
         ("up", a.pusher(rng.choice("bn"), rng.choice([M1, M2]), "u", head=False)),
         ("del", a.manifest_deleter("a", M0)),
-        ("gc", a.collector()),
+        ("gc", d.collector()),
     ]
 
 
@@ -108,8 +109,8 @@ def _delete_manifest(rng: Random) -> Cast:
         [a.pusher("a", M0, "v"), a.index_pusher("a", X1, "x"), a.pusher("a", R1, "r"), a.tagger("a", M0, "z")]
     )
     return [
-        ("push", push), ("del", a.manifest_deleter("a", rng.choice([M0, M4]))), ("gc", a.collector()),
-        ("read", a.reader("a", "t", "v")), ("undel", a.restorer(str(rng.choice([M0, M4]).digest))),
+        ("push", push), ("del", a.manifest_deleter("a", rng.choice([M0, M4]))), ("gc", d.collector()),
+        ("read", a.reader("a", "t", "v")), ("undel", d.restorer(str(rng.choice([M0, M4]).digest))),
     ][: rng.choice([2, 3, 4, 5])]  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def _index_gc(rng: Random) -> Cast:
     index = rng.choice([X1, X1, X2])
     return [
         ("index", a.index_pusher("a", index, "x")),
-        ("gc", a.collector()),
+        ("gc", d.collector()),
         ("read", a.reader("a", "x")),
         ("ref", a.pusher("a", R1)),
     ][: rng.choice([2, 3, 4])]
@@ -126,7 +127,7 @@ def _index_gc(rng: Random) -> Cast:
 def _untagged(rng: Random) -> Cast:
     return [
         ("put", a.tagger("a", M4, "again")),
-        ("gc", a.collector()),
+        ("gc", d.collector()),
         ("push", a.pusher("a", M4)),
         ("un", a.untagger("a", "again")),
     ][: rng.choice([2, 3, 4])]
@@ -138,21 +139,21 @@ def _dedupe(rng: Random) -> Cast:
         ("del", a.blob_deleter("c", digest)),
         ("head", a.looker("c", digest)),
         ("push", a.pusher("c", M1, "u")),
-        ("gc", a.collector()),
-        ("scrub", a.scrubber()),
-        ("undo", a.undoer()),
+        ("gc", d.collector()),
+        ("scrub", d.scrubber()),
+        ("undo", d.undoer()),
         ("untag", a.untagger("c", "t")),
     ]
-    return [("dedupe", a.deduper()), *rng.sample(others, rng.choice([1, 2, 2]))]
+    return [("dedupe", d.deduper()), *rng.sample(others, rng.choice([1, 2, 2]))]
 
 
 def _dedupe_delete(rng: Random) -> Cast:
-    return [("dedupe", a.deduper()), ("del", a.blob_deleter("c", *M1.blobs))]
+    return [("dedupe", d.deduper()), ("del", a.blob_deleter("c", *M1.blobs))]
 
 
 def _bad_pool(rng: Random) -> Cast:
     others = [
-        ("scrub", a.scrubber(repair=rng.random() < 0.7)), ("gc", a.collector()), ("dedupe", a.deduper()),
+        ("scrub", d.scrubber(repair=rng.random() < 0.7)), ("gc", d.collector()), ("dedupe", d.deduper()),
         ("read", a.reader("b", "t")), ("push2", a.pusher("b", M0, "u", head=False)),
     ]  # fmt: skip
     repo, image = rng.choice(["a", "b", "n"]), rng.choice([M1, M0])
@@ -161,38 +162,38 @@ def _bad_pool(rng: Random) -> Cast:
 
 def _scrub(rng: Random) -> Cast:
     others = [
-        ("scrub2", a.scrubber(repair=False)), ("push", a.pusher("b", M0, "u", head=False)), ("del", a.untagger("b", "t")),
-        ("drop", a.manifest_deleter("a", M0)), ("gc", a.collector()), ("blob", a.blob_deleter("a", *M1.blobs)),
+        ("scrub2", d.scrubber(repair=False)), ("push", a.pusher("b", M0, "u", head=False)), ("del", a.untagger("b", "t")),
+        ("drop", a.manifest_deleter("a", M0)), ("gc", d.collector()), ("blob", a.blob_deleter("a", *M1.blobs)),
     ]  # fmt: skip
-    return [("scrub", a.scrubber()), *rng.sample(others, rng.choice([1, 2]))]
+    return [("scrub", d.scrubber()), *rng.sample(others, rng.choice([1, 2]))]
 
 
 def _foreign(rng: Random) -> Cast:
-    tool = a.foreign_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
+    tool = d.foreign_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
     others = [
         ("push", a.pusher("a", rng.choice([M0, M1, M5]), "u", head=False)), ("tag", a.tagger("a", M0, "u", "v")),
-        ("untag", a.untagger("a", "t")), ("gc", a.collector()), ("read", a.reader("a", "t", "f")), ("purge", a.purger()),
+        ("untag", a.untagger("a", "t")), ("gc", d.collector()), ("read", a.reader("a", "t", "f")), ("purge", d.purger()),
     ]  # fmt: skip
     return [("skopeo", tool), *rng.sample(others, rng.choice([1, 2, 3]))]
 
 
 def _foreign_gc(rng: Random) -> Cast:
     return [
-        ("skopeo", a.foreign_tool("a", rng.choice([F1, F2]), "f")),
-        ("gc", a.collector()),
-        ("gc2", a.collector("gc2")),
+        ("skopeo", d.foreign_tool("a", rng.choice([F1, F2]), "f")),
+        ("gc", d.collector()),
+        ("gc2", d.collector("gc2")),
     ]
 
 
 def _foreign_commit(rng: Random) -> Cast:
-    return [("skopeo", a.foreign_tool("a", F1, rng.choice(["f", "t"]))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
+    return [("skopeo", d.foreign_tool("a", F1, rng.choice(["f", "t"]))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
 
 
 def _foreign_purge(rng: Random) -> Cast:
     return [
-        ("skopeo", a.foreign_tool("a", F1, "f", slow=rng.choice([0, 0.3, 0.8]))),
-        ("gc", a.later(rng.choice([0, 0.01]), a.collector())),
-        ("purge", a.later(rng.choice([1.005, 1.2]), rng.choice([a.purger(), a.collector("gc2")]))),
+        ("skopeo", d.foreign_tool("a", F1, "f", slow=rng.choice([0, 0.3, 0.8]))),
+        ("gc", a.later(rng.choice([0, 0.01]), d.collector())),
+        ("purge", a.later(rng.choice([1.005, 1.2]), rng.choice([d.purger(), d.collector("gc2")]))),
     ]
 
 
@@ -201,14 +202,14 @@ def _wait(rng: Random) -> Cast:
     image = rng.choice([M1, M2, M6])
     return [
         ("ask", a.reserved("a", image, "new", slow=rng.choice([0.3, 0.9]))),
-        ("gc", a.collector()),
-        ("gc2", a.later(rng.choice([0.1, 0.5]), a.collector("gc2"))),
-        ("purge", a.later(rng.choice([0.2, 0.8, 0.95]), a.purger())),
+        ("gc", d.collector()),
+        ("gc2", a.later(rng.choice([0.1, 0.5]), d.collector("gc2"))),
+        ("purge", a.later(rng.choice([0.2, 0.8, 0.95]), d.purger())),
     ]
 
 
 def _scrub_delete(rng: Random) -> Cast:
-    return [("scrub", a.scrubber()), ("blob", a.blob_deleter("a", M1.blobs[1]))]
+    return [("scrub", d.scrubber()), ("blob", a.blob_deleter("a", M1.blobs[1]))]
 
 
 def _crowd(rng: Random) -> Cast:
@@ -225,13 +226,13 @@ def _crowd(rng: Random) -> Cast:
         ("untag", a.untagger("a", rng.choice("tux"))),
         ("blob", a.blob_deleter("a", rng.choice([*M1.blobs, *M2.blobs]))),
         ("drop", a.manifest_deleter("a", rng.choice([M0, M4, image]))),
-        ("dedupe", a.deduper()),
-        ("scrub", a.scrubber()),
-        ("purge", a.purger()),
-        ("undel", a.restorer(rng.choice([*M2.blobs, str(M4.digest)]))),
+        ("dedupe", d.deduper()),
+        ("scrub", d.scrubber()),
+        ("purge", d.purger()),
+        ("undel", d.restorer(rng.choice([*M2.blobs, str(M4.digest)]))),
         ("ref", a.pusher("a", R1, "r")),
     ]
-    return [("gc", a.collector()), *rng.sample(everybody, rng.choice([2, 3, 4]))]
+    return [("gc", d.collector()), *rng.sample(everybody, rng.choice([2, 3, 4]))]
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -263,30 +264,30 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def _foreign_rename(rng: Random) -> Cast:
-    tool = a.renaming_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
+    tool = d.renaming_tool("a", rng.choice([F1, F2]), rng.choice(["f", "f", "t"]))
     others = [
         ("push", a.pusher("a", rng.choice([M0, M1, M5]), "u", head=False)), ("tag", a.tagger("a", M0, "u", "v")),
-        ("untag", a.untagger("a", "u")), ("gc", a.collector()), ("read", a.reader("a", "t", "f")),
-        ("umoci2", a.renaming_tool("a", F1, "g")),
+        ("untag", a.untagger("a", "u")), ("gc", d.collector()), ("read", a.reader("a", "t", "f")),
+        ("umoci2", d.renaming_tool("a", F1, "g")),
     ]  # fmt: skip
     return [("umoci", tool), *rng.sample(others, rng.choice([1, 2, 3]))]
 
 
 def _foreign_rename_commit(rng: Random) -> Cast:
-    return [("umoci", a.renaming_tool("a", F1, rng.choice("ft"))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
+    return [("umoci", d.renaming_tool("a", F1, rng.choice("ft"))), ("tag", a.tagger("a", M0, "u", "v", "w"))]
 
 
 def _foreign_rename_crash(rng: Random) -> Cast:
     """It dies with the other program's index.json in its hands."""
-    dies = a.dying(rng.randrange(53, 60), a.tagger("a", M0, "u"))
-    return [("umoci", a.renaming_tool("a", F1, "f")), ("tag", dies)]
+    dies = d.dying(rng.randrange(53, 60), a.tagger("a", M0, "u"))
+    return [("umoci", d.renaming_tool("a", F1, "f")), ("tag", dies)]
 
 
 def _pool_sweep(rng: Random) -> Cast:
     """A push finds a copy in the pool that no repository has; gc takes that away, and dedupe puts another there."""
     others = [
-        ("gc", a.collector()), ("dedupe", a.deduper()), ("push2", a.pusher("b", M2, "u", head=False)),
-        ("scrub", a.scrubber()), ("gc2", a.later(rng.choice([0, 0.01]), a.collector("gc2"))),
+        ("gc", d.collector()), ("dedupe", d.deduper()), ("push2", a.pusher("b", M2, "u", head=False)),
+        ("scrub", d.scrubber()), ("gc2", a.later(rng.choice([0, 0.01]), d.collector("gc2"))),
     ]  # fmt: skip
     push = a.pusher(rng.choice(["a", "n", "d"]), M2, "u", head=False)
     return [("push", push), *others[: rng.choice([2, 2, 3, 5])]]
@@ -294,48 +295,48 @@ def _pool_sweep(rng: Random) -> Cast:
 
 def _pool_swap(rng: Random) -> Cast:
     upload = a.uploader(rng.choice("an"), M2.blobs[1])
-    return [("push", upload), ("sweep", a.sweeper()), ("dedupe", a.deduper())]
+    return [("push", upload), ("sweep", d.sweeper()), ("dedupe", d.deduper())]
 
 
 def _rotten_copy(rng: Random) -> Cast:
     image = rng.choice([M1, M2, M5])
     others = [
         ("push", a.pusher("c", image, "u", head=False)), ("push2", a.pusher(rng.choice("an"), image, "w", head=False)),
-        ("gc", a.collector()), ("scrub", a.scrubber(repair=rng.random() < 0.7)), ("read", a.reader("c", "t", "v")),
-        ("untag", a.untagger("c", "v")), ("blob", a.blob_deleter("c", M1.blobs[1])), ("undo", a.undoer()),
+        ("gc", d.collector()), ("scrub", d.scrubber(repair=rng.random() < 0.7)), ("read", a.reader("c", "t", "v")),
+        ("untag", a.untagger("c", "v")), ("blob", a.blob_deleter("c", M1.blobs[1])), ("undo", d.undoer()),
     ]  # fmt: skip
-    return [("dedupe", a.deduper()), *rng.sample(others, rng.choice([1, 2, 3]))]
+    return [("dedupe", d.deduper()), *rng.sample(others, rng.choice([1, 2, 3]))]
 
 
 def _replaced(rng: Random) -> Cast:
     """Files that are removed and written anew, with the same number and the same time stamp."""
     digest = rng.choice([M1.blobs[1], M5.blobs[1]])
     others = [
-        ("scrub", a.scrubber(repair=rng.random() < 0.3)), ("dedupe", a.deduper()), ("read", a.reader("c", "v")),
+        ("scrub", d.scrubber(repair=rng.random() < 0.3)), ("dedupe", d.deduper()), ("read", a.reader("c", "v")),
         ("push", a.pusher("c", rng.choice([M1, M5]), "u", head=False)),
     ]  # fmt: skip
-    return [("rsync", a.replacer("c", digest)), *others[: rng.choice([1, 2, 2, 3, 4])]]
+    return [("rsync", d.replacer("c", digest)), *others[: rng.choice([1, 2, 2, 3, 4])]]
 
 
 def _compaction(rng: Random) -> Cast:
     """`m0` loses a tag to `m3`, of which only later pushes need to be remembered."""
     moves = a.in_turn(a.tagger("a", M3, "t", "w"), a.untagger("a", "t"))
     others = [
-        ("pull", a.pull_noter("a", M0)), ("push", a.tagger("a", M3, "u")), ("push2", a.tagger("a", M0, "v")),
-        ("untag", a.untagger("a", "t")), ("compact2", a.compacter("a")), ("gc", a.collector()),
-        ("move", a.in_turn(moves, a.compacter("a"))),
+        ("pull", d.pull_noter("a", M0)), ("push", a.tagger("a", M3, "u")), ("push2", a.tagger("a", M0, "v")),
+        ("untag", a.untagger("a", "t")), ("compact2", d.compacter("a")), ("gc", d.collector()),
+        ("move", a.in_turn(moves, d.compacter("a"))),
     ]  # fmt: skip
-    return [("compact", a.compacter("a")), *rng.sample(others, rng.choice([1, 2, 3]))]
+    return [("compact", d.compacter("a")), *rng.sample(others, rng.choice([1, 2, 3]))]
 
 
 def _linked(rng: Random) -> Cast:
     """A repository that is a link out of the store is read, and nothing else."""
     image = rng.choice([M0, M1, M2])
     others = [
-        ("push", a.pusher("l", image, "u")), ("read", a.reader("l", "t")), ("undel", a.restorer(rng.choice(M2.blobs))),
+        ("push", a.pusher("l", image, "u")), ("read", a.reader("l", "t")), ("undel", d.restorer(rng.choice(M2.blobs))),
         ("mount", a.mounter("l", rng.choice("bn"), image, "u")), ("heal", a.uploader("a", M0.blobs[1], M1.blobs[1])),
-        ("gc", a.collector()), ("purge", a.purger()), ("dedupe", a.deduper()), ("undo", a.undoer()),
-        ("scrub", a.scrubber()), ("blob", a.blob_deleter("l", *M1.blobs)),
+        ("gc", d.collector()), ("purge", d.purger()), ("dedupe", d.deduper()), ("undo", d.undoer()),
+        ("scrub", d.scrubber()), ("blob", a.blob_deleter("l", *M1.blobs)),
     ]  # fmt: skip
     return [("look", a.looker("l", *M2.blobs)), *rng.sample(others, rng.choice([1, 2, 3]))]
 
@@ -346,13 +347,13 @@ def _clocks(rng: Random) -> Cast:
     image = rng.choice([M1, M2, M6])
     steps = [rng.choice([-1e6, -3600.0, -150.0, -50.0, 1e5, 1e6, 1e8]) for _ in range(rng.choice([1, 1, 2, 3]))]
     others = [
-        ("gc", a.collector(doubts=True)),
-        ("gc2", a.later(rng.choice([0, 0.01, 0.5]), a.collector("gc2", doubts=True))),
+        ("gc", d.collector(doubts=True)),
+        ("gc2", a.later(rng.choice([0, 0.01, 0.5]), d.collector("gc2", doubts=True))),
         ("ask", a.reserved("a", image, "w", slow=rng.choice([0, 0.7]))), ("read", a.reader("a", "t")),
         ("blob", a.blob_deleter("a", *M1.blobs)), ("untag", a.untagger("a", "t")),
     ]  # fmt: skip
     push = a.pusher("a", image, "u", slow=rng.choice([0, 0.3, 0.9]))
-    return [("ntp", a.clock_setter(*steps)), ("push", push), *others[: rng.choice([1, 2, 2, 3, 5, 6])]]
+    return [("ntp", d.clock_setter(*steps)), ("push", push), *others[: rng.choice([1, 2, 2, 3, 5, 6])]]
 
 
 LATER: dict[str, Scenario] = {
