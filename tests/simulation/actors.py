@@ -18,6 +18,19 @@ from zotctl.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, Ref
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import Repository, Store
+from zotctl.storage.protocol import Change, StoreProtocol
+
+
+class Direct:
+    """A committer without threads: each process here does one thing at a time."""
+
+    def __init__(self, protocol: StoreProtocol) -> None:
+        self._protocol = protocol
+
+    def commit(self, name: str, change: Change) -> None:
+        (outcome,) = self._protocol.commit_index(name, [change])
+        if outcome is not None:
+            raise outcome
 
 
 class GivenUp(Exception):

@@ -7,10 +7,10 @@ from functools import lru_cache
 from random import Random
 
 from tests.doubles.objects import MemoryObjects
+from tests.simulation.actors import Direct
 from tests.simulation.bucket.machine import Fault, Machine, Process
 from tests.simulation.bucket.model import DELAY, Model
 from tests.simulation.content import BODIES, M0, M1, M2, M4, Image, image
-from tests.simulation.local.world import Direct
 from tests.simulation.scheduler import SECOND
 from tests.stores import probed
 from zotctl.jobs.gc import GcOptions, gc

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from tests.doubles.filesystem import MemoryDriver
+from tests.simulation.actors import Direct
 from tests.simulation.content import BODIES, M0, M1, M2, M4, M5, Image
 from tests.simulation.local.machine import DELAY, Machine, Process
 from tests.simulation.local.model import Model
@@ -19,22 +20,9 @@ from zotctl.storage import Store, keys
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.locks import Locks
-from zotctl.storage.protocol import Change, StoreProtocol
 from zotctl.storage.root import Root
 
 START = 1_700_000_000 * SECOND
-
-
-class Direct:
-    """A committer without threads: each process here does one thing at a time."""
-
-    def __init__(self, protocol: StoreProtocol) -> None:
-        self._protocol = protocol
-
-    def commit(self, name: str, change: Change) -> None:
-        (outcome,) = self._protocol.commit_index(name, [change])
-        if outcome is not None:
-            raise outcome
 
 
 def open_store(process: Process, *, dedupe: bool = True) -> Store:
