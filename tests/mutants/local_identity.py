@@ -106,8 +106,8 @@ MUTANTS = [
         "I6",
         "a mount links the file that it looked at",
         "storage/local/blobs.py",
-        "self._context.driver.link(own, keys.blob(name, digest))",
-        "self._context.driver.link(keys.blob(source, digest), keys.blob(name, digest))",
+        "with self._context.own_name(keys.blob(source, digest), HeldFile(reader)) as own:",
+        "for own in [keys.blob(source, digest)]:",
         f"{HERE}test_i6_a_mount_links_what_it_looked_at",
     ),
     Mutant(
