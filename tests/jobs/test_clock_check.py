@@ -26,7 +26,7 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule
 from zotctl.storage import keys
-from zotctl.storage.history import DAY_S
+from zotctl.storage.clock import DAY_S
 from zotctl.storage.local.driver import LocalDriver
 
 YEAR = 365 * DAY_S

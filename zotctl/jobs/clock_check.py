@@ -25,9 +25,8 @@ from zotctl.jobs.report import time_of
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import DAY_S, Clock
 from zotctl.storage.driver import read
-from zotctl.storage.history import DAY_S
 from zotctl.storage.root import Root
 
 MAX_JUMP_S = DAY_S

@@ -6,6 +6,7 @@ import os
 import random
 import time
 
+DAY_S = 86400
 AHEAD_TOLERANCE_S = 60.0
 """Seconds by which a time may lie ahead: of what other hosts wrote."""
 

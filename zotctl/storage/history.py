@@ -14,9 +14,8 @@ from typing import Any
 
 from zotctl.oci.codec import load_json
 from zotctl.storage.cache import Lru
-from zotctl.storage.clock import Clock, is_ahead
+from zotctl.storage.clock import DAY_S, Clock, is_ahead
 
-DAY_S = 86400
 PULLS_REMEMBERED = 100_000
 CLOCK_ACTION = "clock"
 """The action of a collector's note that what is dated ahead before it was written before it."""
