@@ -591,7 +591,7 @@ def test_a_lost_answer_of_complete(world: World, way: str) -> None:
 
 
 def test_no_thread_sends_a_part_when_the_upload_is_over() -> None:
-    """Its memory is somebody else's then."""
+    """Its memory is another upload's then."""
     world = World(threads=True)
     sending, may_go = threading.Event(), threading.Event()
 
@@ -725,7 +725,7 @@ def test_a_crash_where_parts_begin(done: bool) -> None:
 
 @pytest.mark.parametrize("way", ["patch", "put"])
 def test_a_crash_at_each_request_and_another_process_goes_on(way: str) -> None:
-    """From the offset that it is told, or, if nobody knows the upload, from the beginning."""
+    """From the offset that it is told, or, if the upload is unknown, from the beginning."""
     body = random_bytes(MANY)
     for at in range(crash_points("patch")):
         world = World()
