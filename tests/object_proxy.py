@@ -5,33 +5,43 @@ It keeps signatures valid: Host goes through as it came, and where headers are d
 
 from __future__ import annotations
 
-import asyncio
+import http.client
 import random
+import socket
 import threading
 from collections.abc import Callable
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import aiohttp
-from aiohttp import web
 from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import Credentials  # type: ignore[import-untyped]
-from yarl import URL
 
 from tests.buckets import ACCESS, SECRET
 
 CONDITIONS = {"if-match", "if-none-match"}
-HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding"}
+HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "expect"}
 RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "may_truncate body", "500", "503", "502"
 CUT, REFUSED = "cut request", "501"
 FAULTS = (RESET, LOST, TORN, BROKEN, SLOW, GATEWAY)
 """No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's. CUT: the
 connection to the server ends in the middle of the request's body, and that to the client with it. REFUSED: for good."""
 
-Choose = Callable[[web.Request], str]
+Choose = Callable[["ProxiedRequest"], str]
 
 
-def nothing(_: web.Request) -> str:
+class ProxiedRequest:
+    """What a client asked. `raw_path` as it was sent, `path` decoded and without the query."""
+
+    def __init__(self, method: str, raw_path: str, headers: Message) -> None:
+        self.method, self.raw_path, self.headers = method, raw_path, headers
+        path, _, query = raw_path.partition("?")
+        self.path, self.query = unquote(path), dict(parse_qsl(query, keep_blank_values=True))
+
+
+def nothing(_: ProxiedRequest) -> str:
     return ""
 
 
@@ -41,7 +51,7 @@ def one_in(rate: int, seed: int, faults: tuple[str, ...] = FAULTS) -> Choose:
 
 
 class Proxy:
-    """On a port of its own, in a thread of its own. `conditions` False: If-Match and If-None-Match are lost; None: a
+    """On a port of its own, in threads of its own. `conditions` False: If-Match and If-None-Match are lost; None: a
     PUT with one is refused (501). With `region`, it
     tells where the bucket is, as Amazon does. `expiry` False: a signed URL is good for ever."""
 
@@ -52,116 +62,137 @@ class Proxy:
         self.target, self.choose, self.conditions, self.region = target, choose, conditions, region
         self.expiry = expiry
         self.faults: list[tuple[str, str]] = []
-        self.port = 0
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.choosing = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"proxy": self}))
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
-        assert self._ready.wait(20)
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._server.shutdown()
+        self._server.server_close()
         self._thread.join()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._ready.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._stop())
-        self._loop.close()
 
-    async def _start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_route("*", "/{path:.*}", self._pass)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
-        await self._runner.setup()
-        context = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512)
-        await context.start()
-        self.port = self._runner.addresses[0][1]
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 512
 
-    async def _stop(self) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client or a server that hung up is no news."""
 
-    async def _pass(self, request: web.Request) -> web.StreamResponse:
-        fault = self.choose(request)
-        if fault:
-            self.faults.append((request.method, fault))
-        body = await request.read()
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: Proxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def _pass(self) -> None:
+        proxy, request = self.proxy, ProxiedRequest(self.command, self.path, self.headers)
+        with proxy.choosing:
+            fault = proxy.choose(request)
+            if fault:
+                proxy.faults.append((request.method, fault))
+        body = self._body()
         conditional = any(name.lower() in CONDITIONS for name in request.headers)
-        if self.conditions is None and conditional and request.method == "PUT":
-            return _error(REFUSED)
+        if proxy.conditions is None and conditional and request.method == "PUT":
+            return self._error(REFUSED)
         if fault == RESET:
-            return _hang_up(request)
+            return self._hang_up()
         if fault in (BROKEN, SLOW, GATEWAY, REFUSED):
-            return _error(fault)
+            return self._error(fault)
         if fault == CUT:
-            await self._cut(request, body)
-            return _hang_up(request)
-        status, headers, answer = await self._forward(request, body)
+            self._cut(request, body)
+            return self._hang_up()
+        status, headers, answer = self._forward(request, body)
         if fault == LOST or (fault == TORN and len(answer) < 2):
-            return _hang_up(request)
-        reply = web.StreamResponse(status=status, headers=headers)
-        await reply.prepare(request)
+            return self._hang_up()
+        self._reply(status, headers, answer[: len(answer) // 2] if fault == TORN else answer)
         if fault == TORN:
-            await reply.write(answer[: len(answer) // 2])
-            return _hang_up(request)
-        await reply.write(answer)
-        await reply.write_eof()
-        return reply
+            self._hang_up()
 
-    async def _cut(self, request: web.Request, body: bytes) -> None:
-        server = URL(self.target)
-        _, writer = await asyncio.open_connection(server.host, server.port)
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(parts)
+
+    def _reply(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _error(self, fault: str) -> None:
+        code = {SLOW: "SlowDown", REFUSED: "NotImplemented"}.get(fault, "InternalError")
+        text = f"<Error><Code>{code}</Code><Message>says the test</Message></Error>".encode()
+        kind = "application/xml"
+        if fault == GATEWAY:
+            text, kind = b"<html>Bad Gateway</html>", "text/html"
+        self._reply(int(fault), [("Content-Type", kind), ("Content-Length", str(len(text)))], text)
+
+    def _cut(self, request: ProxiedRequest, body: bytes) -> None:
+        server = urlsplit(self.proxy.target)
         lines = [f"{request.method} {request.raw_path} HTTP/1.1", *(f"{n}: {v}" for n, v in request.headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        with socket.create_connection((server.hostname, server.port)) as sock:
+            sock.sendall("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
 
-    async def _forward(self, request: web.Request, body: bytes) -> tuple[int, Any, bytes]:
+    def _forward(self, request: ProxiedRequest, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        proxy = self.proxy
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
-        path = request.raw_path.removeprefix(self.target)  # all of the URL is asked of a proxy
-        url = URL(f"{self.target}{path}", encoded=True)
-        if self.conditions is False and any(name.lower() in CONDITIONS for name in headers):
-            headers = _signed(request, str(url), headers, body)
-        if not self.expiry and "X-Amz-Signature" in url.query:
-            url = url.with_query({name: text for name, text in url.query.items() if not name.startswith("X-Amz-")})
-            headers = _signed(request, str(url), headers, body)
-        async with self._session.request(
-            request.method, url, headers=headers, data=body, skip_auto_headers=["User-Agent", "Content-Type"]
-        ) as answer:
-            kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP]
-            if self.region:
-                kept.append(("x-amz-bucket-region", self.region))
-            return answer.status, kept, await answer.read()
+        url = proxy.target + request.raw_path.removeprefix(proxy.target)  # all of the URL is asked of a proxy
+        if proxy.conditions is False and any(name.lower() in CONDITIONS for name in headers):
+            headers = _signed(request, url, headers, body)
+        if not proxy.expiry and "X-Amz-Signature" in request.query:
+            kept = {name: text for name, text in request.query.items() if not name.startswith("X-Amz-")}
+            url = url.partition("?")[0] + (f"?{urlencode(kept)}" if kept else "")
+            headers = _signed(request, url, headers, body)
+        server = http.client.HTTPConnection(urlsplit(proxy.target).netloc)
+        try:
+            server.putrequest(request.method, url.removeprefix(proxy.target), skip_host=True, skip_accept_encoding=True)
+            for name, value in headers.items():
+                server.putheader(name, value)
+            if "content-length" not in {name.lower() for name in headers} and (
+                body or request.method in ("PUT", "POST")
+            ):
+                server.putheader("Content-Length", str(len(body)))
+            server.endheaders(body or None)
+            answer = server.getresponse()
+            content = answer.read()
+        finally:
+            server.close()
+        told = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
+        if answer.headers.get("Content-Length") is None and answer.status not in (204, 304):
+            told.append(("Content-Length", str(len(content))))
+        if proxy.region:
+            told.append(("x-amz-bucket-region", proxy.region))
+        return answer.status, told, content
 
 
-def _signed(request: web.Request, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+def _signed(request: ProxiedRequest, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
     """Without conditions; the signature covers the headers that are left, and the host as the client knows it."""
     kept = {name: value for name, value in headers.items() if name.lower() not in CONDITIONS}
     drop = {"authorization", "x-amz-date", "x-amz-content-sha256"}
     fresh = AWSRequest(request.method, url, {n: v for n, v in kept.items() if n.lower() not in drop}, data=body)
     S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(fresh)
     return dict(fresh.headers.items())
-
-
-def _hang_up(request: web.Request) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
-
-
-def _error(fault: str) -> web.Response:
-    if fault == GATEWAY:
-        return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
-    code = {SLOW: "SlowDown", REFUSED: "NotImplemented"}.get(fault, "InternalError")
-    return web.Response(
-        status=int(fault), text=f"<Error><Code>{code}</Code><Message>says the test</Message></Error>",
-        content_type="application/xml",
-    )  # fmt: skip

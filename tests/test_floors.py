@@ -20,7 +20,7 @@ FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
 """From the ground up; each may use those before it."""
 
 ONLY_IN = {
-    "aiohttp": ["http"],
+    "httptools": ["http"],
     "asyncio": ["http"],
     "boto3": ["storage/bucket/objects/connection.py"],
     "botocore": ["storage/bucket/objects/connection.py"],

@@ -23,6 +23,7 @@
     │   ├── PageInvalid         400 UNSUPPORTED, a bad `n`, `last` or continuation
     │   ├── RangeInvalid        416 BLOB_UPLOAD_INVALID, a chunk out of order
     │   ├── RangeUnsatisfiable  416 BLOB_UNKNOWN, a Range outside of the blob
+    │   ├── TooManyRanges       400 UNSUPPORTED, more ranges than one answer may have
     │   ├── UploadConflict      409 BLOB_UPLOAD_INVALID, another request is writing it
     │   ├── Unauthorized        401 UNAUTHORIZED
     │   ├── Denied              403 DENIED
@@ -257,6 +258,12 @@ class RangeUnsatisfiable(OciError):
     """The `Range` of a GET lies outside of the blob."""
 
     code, status = "BLOB_UNKNOWN", 416
+
+
+class TooManyRanges(OciError):
+    """A `Range` asks for more parts than one answer may have; the same bytes in fewer are answered."""
+
+    code, status = "UNSUPPORTED", 400
 
 
 class UploadConflict(OciError):

@@ -1,7 +1,7 @@
 """Logging: one schema, as lines of JSON or as text for a terminal.
 
 A caller passes `extra={"fields": {...}}` in snake case. The component is the second part of the logger's
-name: "http" of `zotctl.http.server`.
+name: "http" of `zotctl.http.supervisor`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from zotctl import logs
 from zotctl.errors import ConfigError
 
-LOGGER = logging.getLogger("zotctl.http.server")
+LOGGER = logging.getLogger("zotctl.http.supervisor")
 
 
 @pytest.fixture(autouse=True)

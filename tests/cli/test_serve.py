@@ -177,13 +177,13 @@ def test_show_config_is_a_table_on_a_terminal(tmp_path: Path) -> None:
 
 SERVER = """
 import sys, types
-server = types.ModuleType("zotctl.http.server")
+server = types.ModuleType("zotctl.http.supervisor")
 def run(config):
     print(config.http.port)
     return 14
 server.run = run
 sys.modules["zotctl.http"] = types.ModuleType("zotctl.http")
-sys.modules["zotctl.http.server"] = server
+sys.modules["zotctl.http.supervisor"] = server
 from zotctl.cli import main
 main()
 """

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.running import python
 
 HEAVY = {
-    "rich", "pydantic", "aiohttp", "botocore", "httpx", "asyncio", "prometheus_client", "ssl",
+    "rich", "pydantic", "httptools", "botocore", "httpx", "asyncio", "prometheus_client", "ssl",
     "msgspec", "zotctl.config", "zotctl.storage", "zotctl.http",
 }  # fmt: skip
 
@@ -45,8 +45,8 @@ def test_nothing_heavy_is_imported(words: list[str], environ: dict[str, str], co
 
 
 def test_a_server_without_metrics_does_not_import_what_they_need() -> None:
-    modules = "zotctl.http.server, zotctl.http.worker, zotctl.http.job_process, zotctl.jobs.schedule"
+    modules = "zotctl.http.supervisor, zotctl.http.worker, zotctl.http.job_process, zotctl.jobs.schedule"
     run = python("-c", f"import sys, {modules}; print('prometheus_client' in sys.modules)")
     assert run.stdout == "False\n", run.stderr
-    run = python("-c", "import sys, zotctl.http.measured; print('prometheus_client' in sys.modules)")
+    run = python("-c", "import sys, zotctl.http.metrics; print('prometheus_client' in sys.modules)")
     assert run.stdout == "True\n", run.stderr

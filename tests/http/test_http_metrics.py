@@ -18,7 +18,7 @@ from tests.http.serving import Raw, Server, digest, push_blob, serving, until
 from zotctl.config import load_config
 from zotctl.errors import ConfigError
 from zotctl.http import routes
-from zotctl.http.meters import BOUNDS, SharedCounters, SharedText
+from zotctl.http.counters import BOUNDS_S, SharedCounters, SharedText
 from zotctl.oci.media_types import OCI_MANIFEST
 
 ON = "[metrics]\nenabled = true\n"
@@ -260,14 +260,14 @@ def test_rows_are_summed_and_used_again() -> None:
         row = board.row(index, NAMES)
         row.begin()
         row.count("GET", "/b", 200, 0.5, 3, 4)
-        row.count("BREW", "/nowhere", 418, BOUNDS[-1] * 2, 0, 0)
+        row.count("BREW", "/nowhere", 418, BOUNDS_S[-1] * 2, 0, 0)
         assert board.in_flight == 1
         board.give_back(index)
         assert board.in_flight == 0
     other, get = board.counts(NAMES)
     assert (other.method, other.route, sum(other.codes), other.buckets[-1]) == ("other", "", 3, 3)
     assert (get.method, get.route, get.received, get.sent, get.nanoseconds) == ("GET", "/b", 9, 12, 1_500_000_000)
-    assert get.buckets[BOUNDS.index(0.5)] == 3
+    assert get.buckets[BOUNDS_S.index(0.5)] == 3
 
 
 def test_conflicts_by_root() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -13,18 +15,35 @@ import httpx
 import pytest
 
 from tests.http.serving import digest, error_code, push_blob, serving, until
+from zotctl.config import TlsConfig
+from zotctl.errors import ConfigError
+from zotctl.http.tls import Certificates, context
+
+Pair = tuple[Path, Path]
+
+
+def make_pair(home: Path) -> Pair:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    home.mkdir(exist_ok=True)
+    cert, key = home / "cert.pem", home / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run([*command, "-days", "2", *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make a certificate")
-    home = tmp_path_factory.mktemp("tls")
-    cert, key = home / "cert.pem", home / "key.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make_pair(tmp_path_factory.mktemp("tls"))
+
+
+def tls_config(pair: Pair) -> str:
+    return f'[http.tls]\ncert = "{pair[0]}"\nkey = "{pair[1]}"\n'
+
+
+def shown_certificate(port: int) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", port), timeout=20)
 
 
 def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
@@ -38,21 +57,105 @@ def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
             assert client.get(f"/v2/a/blobs/{made}").content == body
             got = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=100-4000000"})
             assert got.content == body[100:4_000_001]
-        with server.connect() as raw:
-            raw.send(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
-            raw.rest()
         assert "traceback" not in server.log()
+
+
+def test_plain_http_on_the_port_of_tls(tmp_path: Path, certificate: Pair) -> None:
+    with serving(tmp_path, config=tls_config(certificate)) as server:
+        with server.connect() as raw:
+            status, headers, body = raw.head("GET", "/v2/").answer()
+            assert (status, headers["connection"], raw.rest()) == (400, "close", b"")
+            assert b'"code":"UNSUPPORTED"' in body and b"https://" in body
+        with server.connect() as silent, server.connect() as broken:
+            silent.half_close()
+            assert silent.rest() == b""
+            broken.send(b"\x16\x03\x01\x00\x05hello").half_close()
+            broken.rest()
+        with server.client(verify=ssl.create_default_context(cafile=certificate[0])) as client:
+            assert client.get("/v2/").status_code == 200
+        assert "traceback" not in server.log()
+
+
+def test_requests_over_tls_that_are_malformed_or_break_off(tmp_path: Path, certificate: Pair) -> None:
+    with serving(tmp_path, config=tls_config(certificate)) as server:
+        trust = ssl.create_default_context(cafile=certificate[0])
+
+        def ask(data: bytes) -> bytes:
+            sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            with sock, trust.wrap_socket(sock, server_hostname="127.0.0.1") as secure:
+                secure.sendall(data)
+                return secure.recv(1000)
+
+        assert ask(b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        assert ask(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n" * 3).startswith(b"HTTP/1.1 200 ")
+        assert ask(b"PUT /v2/A/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nx").startswith(
+            b"HTTP/1.1 400 "
+        )
+        assert "traceback" not in server.log()
+
+
+@pytest.mark.parametrize("how", ["hangup", "files", "links"])
+def test_a_new_certificate(tmp_path: Path, how: str) -> None:
+    """By SIGHUP, by files that are replaced, and by one symbolic link for both, as Kubernetes does it."""
+    pairs = [make_pair(tmp_path / str(number)) for number in range(2)]
+    data = tmp_path / "..data"
+    data.symlink_to("0")
+    names = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for name in names:
+        name.symlink_to(f"..data/{name.name}")
+    with serving(tmp_path / "home", config=tls_config(names), workers=2) as server:
+        workers = server.workers()
+        assert shown_certificate(server.port) == pairs[0][0].read_text()
+        if how == "files":
+            for name, new in zip(names, pairs[1], strict=True):
+                (tmp_path / "new").write_bytes(new.read_bytes())
+                (tmp_path / "new").replace(name)
+        else:
+            (tmp_path / "..new").symlink_to("1")
+            (tmp_path / "..new").replace(data)
+        if how == "hangup":
+            server.send(signal.SIGHUP)
+        until(lambda: {shown_certificate(server.port) for _ in range(8)} == {pairs[1][0].read_text()})
+        assert how == "hangup" or server.workers() == workers
+        assert not [line for line in server.lines() if line["level"] == "error"]
+
+
+BROKEN = {
+    "cert.pem": [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None],
+    "key.pem": [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", None, "other"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, made) for name, all_ in BROKEN.items() for made in all_])
+def test_a_broken_pair_is_named_file_by_file(tmp_path: Path, name: str, content: bytes | str | None) -> None:
+    home = tmp_path / "pair"
+    make_pair(home)
+    config = TlsConfig(str(home / "cert.pem"), str(home / "key.pem"))
+    certificates = Certificates(config)
+    before, broken = certificates.context, home / name
+    if content is None:
+        broken.unlink()
+    else:
+        broken.write_bytes(make_pair(tmp_path / "other")[1].read_bytes() if isinstance(content, str) else content)
+    with pytest.raises(ConfigError, match=rf"http\.tls\.{name.removesuffix('.pem')}: {broken}: "):
+        context(config)
+    for _ in range(3):
+        certificates.look()
+    assert certificates.context is before
+    make_pair(home)
+    certificates.look()
+    assert certificates.context is not before
 
 
 def test_a_client_certificate_that_is_not_ours(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     config = f'[http.tls]\ncert = "{cert}"\nkey = "{key}"\ncacert = "{cert}"\n'
     with serving(tmp_path, config=config) as server:
-        context = ssl.create_default_context(cafile=cert)
-        with server.client(verify=context) as client:
+        trust = ssl.create_default_context(cafile=cert)
+        with server.client(verify=trust) as client:
             assert client.get("/v2/").status_code == 200
-        context.load_cert_chain(cert, key)
-        with server.client(verify=context) as client:
+        trust.load_cert_chain(cert, key)
+        with server.client(verify=trust) as client:
             assert client.get("/v2/").status_code == 200
         assert "traceback" not in server.log()
 
@@ -66,6 +169,10 @@ def test_cors(tmp_path: Path) -> None:
         assert answer.status_code == 204
         assert answer.headers["access-control-allow-origin"] == "https://ui.example"
         assert "PUT" in answer.headers["access-control-allow-methods"]
+        allowed = {name.strip().lower() for name in answer.headers["access-control-allow-headers"].split(",")}
+        assert {"accept", "authorization", "cache-control", "content-type", "range"} <= allowed
+        exposed = {name.strip() for name in client.get("/v2/").headers["access-control-expose-headers"].split(",")}
+        assert {"Docker-Content-Digest", "ETag", "Link", "Location", "OCI-Subject", "OCI-Filters-Applied"} <= exposed
         for path in ("/v2/", "/v2/no/tags/list"):
             assert client.get(path).headers["access-control-allow-origin"] == "https://ui.example"
 
@@ -95,6 +202,17 @@ def test_a_rate_limit(tmp_path: Path) -> None:
         assert int(refused[0].headers["retry-after"]) >= 1
         time.sleep(1)
         assert client.get("/v2/").status_code == 200
+
+
+def test_a_rate_limit_is_one_for_all_workers_and_spares_probes(tmp_path: Path) -> None:
+    config = "[http.rate_limit]\nrate = 3\nclient_rate = 2\n[metrics]\nenabled = true\n"
+    with serving(tmp_path, config=config, workers=4) as server:
+        started = time.monotonic()
+        statuses = [httpx.get(f"{server.url}/v2/").status_code for _ in range(40)]
+        passed, most = statuses.count(200), 2 + 2 * (time.monotonic() - started)
+        assert 2 <= passed <= most
+        for path in ("/livez", "/readyz", "/startupz", "/metrics"):
+            assert {httpx.get(server.url + path).status_code for _ in range(10)} == {200}
 
 
 def test_read_only(tmp_path: Path) -> None:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aiohttp import web
 
 from tests import images
 from tests.buckets import Bucket, make_bucket
 from tests.buckets import Server as ObjectStore
 from tests.http.serving import Raw, Server, digest, error_code, push_blob, serving, until
-from tests.object_proxy import FAULTS, RESET, Proxy, one_in
+from tests.object_proxy import FAULTS, RESET, ProxiedRequest, Proxy, one_in
 from tests.tools import need
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
@@ -144,7 +143,7 @@ def test_serve_ends_within_drain_while_its_job_waits_for_the_bucket(tmp_path: Pa
     """The job process, too, wherever in a request it is."""
     asked = threading.Event()
 
-    def hang(request: web.Request) -> str:
+    def hang(request: ProxiedRequest) -> str:
         if request.method == "GET" and "prefix" in request.query and "_blobs" not in request.query["prefix"]:
             asked.set()  # a collector lists; servers that nobody asks for anything do not
             return RESET
@@ -242,6 +241,8 @@ def test_large_blobs_come_from_the_bucket_itself(redirecting: Server, bucket: Bu
         assert httpx.get(place).content == BIG
         part = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9"}, follow_redirects=True)
         assert (part.status_code, part.content) == (206, BIG[5:10])
+        several = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9,2000000-2000004"})
+        assert several.status_code == 206 and BIG[5:10] in several.content and BIG[2000000:2000005] in several.content
         assert client.head(f"/v2/a/blobs/{made}").status_code == 200
         assert client.get(f"/v2/a/blobs/{small}").content == BIG[: REDIRECT_MIN_BYTES - 1]
         assert client.get(f"/v2/a/blobs/{made}", headers={"If-None-Match": f'"{made}"'}).status_code == 304

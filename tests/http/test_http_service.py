@@ -14,9 +14,8 @@ import pytest
 
 from tests.http.serving import digest
 from zotctl.config import HttpConfig
-from zotctl.errors import Busy, NoSpace
+from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace
 from zotctl.http import sockets
-from zotctl.http.connection import Listener
 from zotctl.http.service import Service
 from zotctl.storage import Store, StoredManifest, WouldBlock
 
@@ -112,16 +111,21 @@ class FakeStore:
         return 0
 
     def resume_upload(self, upload_id: str) -> FakeUpload:
+        if upload_id == "done":
+            raise BlobUploadUnknown("it was finished")
         return FakeUpload()
+
+    def blob(self, made: str) -> int:
+        if made != digest(BODY):
+            raise BlobUnknown("not here")
+        return len(BODY)
 
 
 def asked(store: FakeStore, ask: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
     async def main() -> None:
         service = Service(cast(Store, store), HttpConfig())
-        loop = asyncio.get_running_loop()
-        listener = Listener(service, idle_timeout=5, loop=loop)
         (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
-        server = await loop.create_server(listener, sock=sock)
+        server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
         url = f"http://127.0.0.1:{sockets.bound_to(sock).port}"
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:
             await ask(client)
@@ -204,3 +208,12 @@ def test_a_full_disk(size: int) -> None:
         assert answer.json()["errors"] == [{"code": "DENIED", "message": "the registry's storage is full"}]
 
     asked(FakeStore(nonblocking=True), ask)
+
+
+@pytest.mark.parametrize(("made", "status"), [(digest(BODY), 201), (digest(b"not here"), 404)])
+def test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here(made: str, status: int) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.put("/v2/a/blobs/uploads/done", params={"digest": made}, content=b"x")
+        assert answer.status_code == status
+
+    asked(FakeStore(nonblocking=False), ask)

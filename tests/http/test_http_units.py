@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,41 +26,82 @@ from zotctl.errors import (
     RangeUnsatisfiable,
     ReadOnlyStorage,
     RequestRefused,
+    TooManyRanges,
     TooManyRequests,
     Unavailable,
     ZotctlError,
 )
 from zotctl.http import sockets, systemd, transfer, worker
 from zotctl.http.answer import Answer, _safe
-from zotctl.http.body import Body, ClientGone
+from zotctl.http.body import BATCH_BYTES, Body, ChunkedBody, ClientGone, ReceiveBuffers, SizedBody
+from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
+from zotctl.http.counters import StatusBoard
 from zotctl.http.errors import Refused, malformed, render, render_bug
-from zotctl.http.pages import Pages, next_link
-from zotctl.http.ranges import names_etag, parse_content_range, parse_range
-from zotctl.http.ratelimit import Bucket, Limits
+from zotctl.http.lists import Pages, next_link
+from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.service import Service
-from zotctl.http.status import StatusBoard
+
+SPECS = st.tuples(st.integers(0, 40) | st.none(), st.integers(0, 40) | st.none())
+RANGES = st.lists(SPECS.map(lambda spec: "-".join("" if part is None else str(part) for part in spec)))
 
 
-@given(st.text(), st.integers(0, 1 << 62))
-def test_a_range_is_inside_or_refused(value: str, size: int) -> None:
+@given(st.text() | RANGES.map(lambda specs: f"bytes={','.join(specs)}"), st.integers(0, 1 << 62) | st.integers(0, 50))
+def test_ranges_are_inside_and_apart_or_refused(value: str, size: int) -> None:
     try:
-        found = parse_range(value, size)
-    except RangeUnsatisfiable:
+        found = parse_ranges(value, size)
+    except (RangeUnsatisfiable, TooManyRanges):
         return
     if found is not None:
-        offset, count = found
-        assert 0 <= offset < offset + count <= size
+        end = -1
+        for offset, count in sorted(found):
+            assert end < offset < offset + count <= size
+            end = offset + count
+        assert sum(count for _, count in found) <= size
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 1000))
 def test_a_range_is_what_a_slice_is(first: int, last: int, size: int) -> None:
-    data = bytes(size % 256 for _ in range(size))
+    data = bytes(number % 256 for number in range(size))
     if first <= last and first < size:
-        offset, count = parse_range(f"bytes={first}-{last}", size) or (0, size)
+        ((offset, count),) = parse_ranges(f"bytes={first}-{last}", size) or [(0, size)]
         assert data[offset : offset + count] == data[first : last + 1]
     else:
         with pytest.raises(RangeUnsatisfiable):
-            parse_range(f"bytes={first}-{last}", size)
+            parse_ranges(f"bytes={first}-{last}", size)
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("0-0,9-9", [(0, 1), (9, 1)]),
+        ("9-9,0-0", [(9, 1), (0, 1)]),
+        ("5-6, 0-1,\t7-8", [(5, 4), (0, 2)]),
+        ("0-5,3-9", [(0, 10)]),
+        ("0-,2-3", [(0, 10)]),
+        ("-3,0-1", [(7, 3), (0, 2)]),
+        ("-3,8-", [(7, 3)]),
+        ("20-30,1-2", [(1, 2)]),
+        ("1-2,,5-6,", [(1, 2), (5, 2)]),
+        ("1-2,5-4", None),
+        ("1-2,x", None),
+        ("1-2,-", None),
+    ],
+)
+def test_several_ranges(value: str, parts: list[tuple[int, int]] | None) -> None:
+    assert parse_ranges(f"bytes={value}", 10) == parts
+
+
+def test_more_ranges_than_are_answered() -> None:
+    for count in (64, 65):
+        value = "bytes=" + ",".join(f"{2 * n}-{2 * n}" for n in range(count))
+        if count == 64:
+            assert len(parse_ranges(value, 1000) or []) == 64
+        else:
+            with pytest.raises(TooManyRanges):
+                parse_ranges(value, 1000)
+    assert parse_ranges("bytes=" + ",".join(f"{n}-{n}" for n in range(1000)), 2000) == [(0, 1000)]
+    with pytest.raises(RangeUnsatisfiable):
+        parse_ranges("bytes=20-30,-0", 10)
 
 
 @given(st.text())
@@ -80,23 +122,66 @@ def test_entity_tags() -> None:
     assert names_etag(" * ", '"a"')
 
 
-def test_a_bucket() -> None:
-    now = [0.0]
-    bucket = Bucket(2.0, lambda: now[0])
-    assert [bucket.take(), bucket.take(), bucket.take()] == [0.0, 0.0, 0.5]
-    now[0] = 0.5
-    assert [bucket.take(), bucket.take()] == [0.0, 0.5]
-    now[0] = 100.0
-    assert [bucket.take(), bucket.take(), bucket.take()] == [0.0, 0.0, 0.5]
+def waits(rates: SharedRates, count: int, method: str = "GET", client: str = "127.0.0.1") -> list[float]:
+    return [rates.take(method, client) for _ in range(count)]
+
+
+def test_a_rate() -> None:
+    now = [0]
+    rates = SharedRates(RateLimit(rate=2.0), lambda: now[0])
+    assert waits(rates, 3) == [0.0, 0.0, 0.5]
+    now[0] = 500_000_000
+    assert waits(rates, 2) == [0.0, 0.5]
+    now[0] = 100_000_000_000
+    assert waits(rates, 3) == [0.0, 0.0, 0.5]
+
+
+def test_a_rate_for_each_client() -> None:
+    rates = SharedRates(RateLimit(rate=None, client_rate=1.0), lambda: 7)
+    assert waits(rates, 2, client="10.0.0.1") == [0.0, 1.0]
+    assert waits(rates, 2, client="10.0.0.2") == [0.0, 1.0]
+    assert waits(rates, 1, client="2001:db8::1") == [0.0]
+    assert waits(rates, 1, client="2001:db8::2") == [1.0], "a client chooses the second half of its address"
+    assert waits(rates, 1, client="2001:db8:0:1::2") == [0.0]
+    for number in range(20_000):
+        rates.take("GET", f"10.1.{number >> 8}.{number & 255}")
+
+
+def test_a_refused_request_is_counted_nowhere() -> None:
+    rates = SharedRates(RateLimit(rate=2.0, methods=(MethodRate("PUT", 1.0),)), lambda: 0)
+    assert waits(rates, 5, "PUT") == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert waits(rates, 2) == [0.0, 0.5]
+
+
+def test_processes_share_a_rate() -> None:
+    rates = SharedRates(RateLimit(rate=50.0), lambda: 0)
+    read, write = os.pipe()
+    children = []
+    for _ in range(4):
+        if not (child := os.fork()):
+            os.write(write, b"x" * waits(rates, 100).count(0.0))
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    os.close(write)
+    assert len(os.read(read, 1000)) == 50
+    os.close(read)
 
 
 def test_limits() -> None:
-    limits = Limits(RateLimit(rate=None, methods=(MethodRate("PUT", 0.1),)))
+    def asked(method: str, path: str = "/v2/") -> Any:
+        return SimpleNamespace(method=method, path=path, client="::1", admitted=False)
+
+    limits = Limits(SharedRates(RateLimit(rate=None, methods=(MethodRate("PUT", 0.1),))))
     for _ in range(5):
-        limits.take("GET")
-    limits.take("PUT")
+        limits.take(asked("GET"))
+    put = asked("PUT")
+    for _ in range(3):
+        limits.take(put)  # it is one request
     with pytest.raises(Refused) as caught:
-        limits.take("PUT")
+        limits.take(asked("PUT"))
+    limits.take(asked("PUT", "/livez"))
     assert isinstance(caught.value.error, TooManyRequests)
     answer = render(caught.value)
     assert answer.status == 429
@@ -190,15 +275,70 @@ def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert systemd.watchdog_interval() is None
 
 
-def test_a_body_is_not_waited_for_when_the_client_was_gone_before() -> None:
-    """A pipelined request may begin after its connection was lost, and aiohttp tells only the current one."""
+@pytest.mark.parametrize("made", [lambda c: SizedBody(c, 10), ChunkedBody], ids=["sized", "chunked"])
+def test_a_body_is_not_waited_for_when_the_client_was_gone_before(made: Callable[[Any], Body]) -> None:
+    """The reader may begin after the connection was lost."""
 
     async def run() -> None:
-        payload = SimpleNamespace(is_eof=lambda: False, at_eof=lambda: False, readchunk=asyncio.Event().wait)
-        request: Any = SimpleNamespace(payload=payload, connection=SimpleNamespace(transport=None))
+        body = made(SimpleNamespace(await_body=lambda: None, await_nothing=lambda: None))
+        body.fail(ClientGone("gone"))
         async with asyncio.timeout(5):
             with pytest.raises(ClientGone):
-                await Body(request).batch(1)
+                await body.batch(1)
+
+    asyncio.run(run())
+
+
+class _Reading(SimpleNamespace):
+    """The connection of a body that is fed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(buffers=ReceiveBuffers(), held=False, await_body=lambda: None, await_nothing=lambda: None)
+
+    def hold(self) -> None:
+        self.held = True
+
+    def go_on(self) -> None:
+        self.held = False
+
+
+def test_the_bytes_of_a_batch_are_good_until_the_next_call_but_one() -> None:
+    """While a thread stores a batch, the next one is received; a third waits in the kernel."""
+
+    async def run() -> None:
+        connection = _Reading()
+        body = SizedBody(cast(Any, connection), 5 * BATCH_BYTES)
+
+        def fill(byte: bytes) -> None:
+            while not connection.held and body.arrived - body.received < BATCH_BYTES and not body.complete:
+                space = body.space()
+                space[:] = byte * len(space)
+                body.filled(len(space))
+
+        kept: list[bytes | bytearray | memoryview] = []
+        for number in range(5):
+            waiting = asyncio.create_task(body.batch(BATCH_BYTES))
+            await asyncio.sleep(0)
+            fill(b"%d" % number)
+            kept += await waiting
+            fill(b"%d" % (number + 1))
+            assert [bytes(piece[:1]) for piece in kept[-2:]] == [b"%d" % n for n in (number - 1, number) if n >= 0]
+        assert len({id(piece.obj) for piece in kept if isinstance(piece, memoryview)}) == 2, "two buffers a body"
+        body.close(reuse=True)
+        assert len({id(connection.buffers.take()) for _ in range(2)}) == 2
+
+    asyncio.run(run())
+
+
+def test_a_buffer_that_a_thread_may_still_use_is_not_used_again() -> None:
+    async def run() -> None:
+        connection = _Reading()
+        body = SizedBody(cast(Any, connection), 2 * BATCH_BYTES)
+        body.filled(len(body.space()))
+        (piece,) = await body.batch(BATCH_BYTES)
+        body.close(reuse=False)
+        assert isinstance(piece, memoryview)
+        assert connection.buffers.take() is not piece.obj
 
     asyncio.run(run())
 
@@ -239,7 +379,7 @@ def test_memory_between_two_pieces_is_kept() -> None:
         pytest.skip("another C library keeps memory by its own rules")
     script = """
 import resource, sys
-from zotctl.http.allocator import keep_pieces
+from zotctl.http.worker import keep_pieces
 if sys.argv[1] == "kept":
     keep_pieces()
 def turn():
@@ -270,7 +410,7 @@ def test_a_piece_that_nobody_waits_for_any_more_may_fail() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: told.append(context))
         reader = SimpleNamespace(close=lambda: closed.append(True))
-        answer = transfer.BlobAnswer(200, [], cast(Any, reader), 0, 1)
+        answer = transfer.BlobAnswer(200, [], cast(Any, reader), [(0, 1)])
         answer._reading = loop.create_future()
         answer._reading.set_exception(IoFailed("away"))
         answer._close()

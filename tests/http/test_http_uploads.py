@@ -174,7 +174,29 @@ def test_mount(client: httpx.Client) -> None:
     assert client.head(f"/v2/mount/target/blobs/{made}").status_code == 200
 
 
-@pytest.mark.parametrize("source", [None, "mount/nowhere", "mount/other"])
+@pytest.mark.parametrize("mount", ["sha256:abc", "md5:" + "a" * 32, "nonsense"])
+def test_a_mount_of_no_digest_begins_an_upload(client: httpx.Client, mount: str) -> None:
+    location = begin(client, "mount/target", mount=mount, **{"from": "mount/source"})
+    check(client, client.put(location, params={"digest": digest(b"x")}, content=b"x"), b"x")
+
+
+def test_the_end_of_an_upload_that_is_sent_again(client: httpx.Client) -> None:
+    """Its first answer was lost on the way."""
+    body = os.urandom(1000)
+    location = begin(client, "again")
+    client.patch(location, content=body)
+    check(client, client.put(location, params={"digest": digest(body)}), body)
+    check(client, client.put(location, params={"digest": digest(body)}), body)
+    check(client, client.put(location, params={"digest": digest(body)}, content=body[-10:]), body)
+    answer = client.put(location, params={"digest": digest(b"not here")})
+    assert (answer.status_code, error_code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    answer = client.patch(location, content=b"more")
+    assert (answer.status_code, error_code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    elsewhere = client.put(location.replace("/again/", "/elsewhere/"), params={"digest": digest(body)})
+    assert (elsewhere.status_code, error_code(elsewhere)) == (404, "BLOB_UPLOAD_UNKNOWN")
+
+
+@pytest.mark.parametrize("source", [None, "mount/nowhere", "mount/other", "NOT/a/name", "a//b"])
 def test_a_mount_that_becomes_an_upload(client: httpx.Client, source: str | None) -> None:
     made = push_blob(client, "mount/source", b"only here")
     push_blob(client, "mount/other", b"something else")

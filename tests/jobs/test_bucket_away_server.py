@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from aiohttp import web
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.jobs.test_bucket_away import checked, collected, deduped, scrubbed, undone
-from tests.object_proxy import RESET, SLOW, Proxy
+from tests.object_proxy import RESET, SLOW, ProxiedRequest, Proxy
 from tests.stores import bucket_store, push_image
 from zotctl.jobs.run import Run
 from zotctl.storage import keys
@@ -36,7 +35,7 @@ def test_a_store_that_is_lost_is_one_line(
     run = Run("job", bucket_store(Retrying(bucket.client(endpoint=proxy.endpoint), timeout=0.3)))
     begun = list[str]()
 
-    def choose(request: web.Request) -> str:
+    def choose(request: ProxiedRequest) -> str:
         if begun or "/app1/" in request.path:
             begun.append(request.path)
         return fault if begun else ""

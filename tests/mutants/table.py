@@ -36,6 +36,7 @@ from tests.mutants import (
     stubs,
     taking_over,
     verifying,
+    wire,
 )
 from tests.mutants.mutant import Mutant
 
@@ -73,6 +74,7 @@ MODULES = (
     stubs,
     taking_over,
     verifying,
+    wire,
 )
 ALL: list[Mutant] = [mutant for module in MODULES for mutant in module.MUTANTS]
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

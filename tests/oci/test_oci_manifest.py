@@ -137,13 +137,11 @@ def test_the_type_comes_from_the_field_if_there_is_no_header() -> None:
         (image(schemaVersion=True), "schemaVersion"),
         (image(schemaVersion=10**400), "schemaVersion"),
         (image(mediaType=OCI_INDEX), "mediaType"),
-        (image(mediaType=OCI_MANIFEST.upper()), "mediaType"),
         (image(mediaType=[]), "mediaType"),
         (without(image(), "config"), "config"),
         (image(config=None), "config"),
         (image(config=[]), "config"),
         (without(image(), "layers"), "layers"),
-        (image(layers=None), "layers"),
         (image(layers={}), "layers"),
         (image(layers=[None]), r"layers\[0\]"),
         (image(layers=[[]]), r"layers\[0\]"),
@@ -159,6 +157,8 @@ def test_the_type_comes_from_the_field_if_there_is_no_header() -> None:
         (image(layers=[descriptor(OCI_LAYER_GZIP, size="7")]), "size"),
         (image(layers=[descriptor(OCI_LAYER_GZIP, digest="sha256:0")]), r"layers\[0\]\.digest"),
         (image(config=descriptor("text")), r"config\.mediaType"),
+        (image(config=descriptor("text/plain; charset")), r"config\.mediaType"),
+        (image(config=descriptor("text/plain, text/html")), r"config\.mediaType"),
         (image(config=empty()), "artifactType: must be set"),
         (image(config=empty(), artifactType=""), "artifactType: must be set"),
         (image(config=empty() | {"data": "W10="}, artifactType=ARTIFACT), r"config\.data"),
@@ -175,11 +175,34 @@ def test_images_refused(document: dict[str, Any], message: str) -> None:
     assert len(caught.value.message) < 400
 
 
+PARAMETERS = "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("document", "media_type", "strictly"),
+    [
+        (image(layers=None), OCI_MANIFEST, "layers: an image manifest must have"),
+        (index(manifests=None), OCI_INDEX, "manifests: an index must have"),
+        (image(mediaType=f"{OCI_MANIFEST}; charset=utf-8"), OCI_MANIFEST, "mediaType: is "),
+        (image(mediaType=OCI_MANIFEST.upper()), OCI_MANIFEST, "mediaType: is "),
+        (image(layers=[descriptor(PARAMETERS)]), OCI_MANIFEST, r"layers\[0\]\.mediaType"),
+        (image(layers=[descriptor('text/html;a="b c" ;d=e')]), OCI_MANIFEST, r"layers\[0\]\.mediaType"),
+        (image(config=empty(), artifactType=PARAMETERS), OCI_MANIFEST, "artifactType: "),
+        (index(manifests=[descriptor(OCI_MANIFEST, artifactType=PARAMETERS)]), OCI_INDEX, r"\[0\]\.artifactType"),
+    ],
+)
+def test_what_is_taken_as_it_is_and_named_by_verify(document: dict[str, Any], media_type: str, strictly: str) -> None:
+    """What Go writes for an empty array, and what systems say of the type of a file."""
+    taken = push(document, media_type)
+    assert (taken.media_type, taken.irregular) == (media_type, ())
+    with pytest.raises(ManifestInvalid, match=strictly):
+        check_manifest(encoded(document), media_type, strict=True)
+
+
 @pytest.mark.parametrize(
     "document",
     [
         without(index(), "manifests"),
-        index(manifests=None),
         index(manifests={}),
         index(manifests=[descriptor(OCI_MANIFEST, platform="linux")]),
         image(),

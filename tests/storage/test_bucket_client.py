@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tests.buckets import Bucket, Server, bucket, make_bucket, own_server  # noqa: F401 - fixtures
 from tests.conformance.objects_suite import BODY, get, keys_of
 from tests.mounts import Mounts, mounts  # noqa: F401 - a fixture
-from tests.object_proxy import BROKEN, FAULTS, GATEWAY, LOST, RESET, SLOW, TORN, Proxy, one_in
+from tests.object_proxy import BROKEN, FAULTS, GATEWAY, LOST, RESET, SLOW, TORN, ProxiedRequest, Proxy, one_in
 from tests.tools import program
 from zotctl.errors import (
     Changed,
@@ -249,7 +248,7 @@ def test_a_bucket_that_is_in_another_region(own_server: Server) -> None:  # noqa
     try:
         asked: list[str] = []
 
-        def note(request: web.Request) -> str:
+        def note(request: ProxiedRequest) -> str:
             asked.append(request.headers.get("Authorization", ""))
             return ""
 
@@ -278,7 +277,7 @@ def test_a_proxy_on_the_way(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.Mo
     monkeypatch.setenv("http_proxy", proxy.endpoint.replace("//", "//someone:secret@"))
     asked: list[tuple[str, str]] = []
 
-    def note(request: web.Request) -> str:
+    def note(request: ProxiedRequest) -> str:
         asked.append((request.raw_path, request.headers.get("Proxy-Authorization", "")))
         return ""
 
@@ -318,7 +317,7 @@ def test_each_new_object_is_stored_as_was_wished(bucket: Bucket, proxy: Proxy) -
     client = bucket.client(endpoint=proxy.endpoint, **wished)
     heads: list[dict[str, str]] = []
 
-    def note(request: web.Request) -> str:
+    def note(request: ProxiedRequest) -> str:
         heads.append({name.lower(): value for name, value in request.headers.items()})
         return BROKEN
 

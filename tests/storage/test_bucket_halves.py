@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from aiohttp import web
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import MemoryObjects
 from tests.object_faults import StillClock
-from tests.object_proxy import CUT, Proxy
+from tests.object_proxy import CUT, ProxiedRequest, Proxy
 from tests.stores import bucket_store, push_image
 from zotctl.errors import ConfigError, IoFailed
 from zotctl.storage.bucket.objects.retry import Retrying
@@ -40,7 +39,7 @@ def sent(proxy: Proxy) -> list[dict[str, str]]:
     """The headers of each PUT that is to come."""
     seen: list[dict[str, str]] = []
 
-    def look(request: web.Request) -> str:
+    def look(request: ProxiedRequest) -> str:
         if request.method == "PUT":
             seen.append({name.lower(): text for name, text in request.headers.items()})
         return ""

@@ -157,7 +157,7 @@ def _serve(config: Config) -> int:
     import logging
 
     from zotctl import logs
-    from zotctl.http.server import run
+    from zotctl.http.supervisor import run
 
     logs.setup(config.log.level, config.log.output, config.log.format, config.log.audit)
     for warning in config.warnings:

@@ -342,9 +342,10 @@ class MethodRate:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """How many requests a second are answered. [http.rate_limit]"""
+    """How many requests a second are answered, by all workers together. [http.rate_limit]"""
 
     rate: Annotated[float | None, Key(RATE, "Requests per second, for all clients together.")] = None
+    client_rate: Annotated[float | None, Key(RATE, "Requests per second, for each client address.")] = None
     methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits for single methods.")] = ()
 
 

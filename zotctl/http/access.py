@@ -1,4 +1,5 @@
-"""The access log: one line per request, without its headers and query, which may contain secrets."""
+"""What is told of each request: a line in the log, without its headers and query, which may contain secrets, and the
+counters."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import logging
 from typing import Any
 
 from zotctl.http.answer import Answer
+from zotctl.http.counters import CounterRow
 from zotctl.http.errors import printable
 from zotctl.http.request import Request
 from zotctl.logs import AUDIT
@@ -14,19 +16,25 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class AccessLog:
-    """Lines of level INFO with the fields that scripts rely on; writes go to the audit log too, if there is one."""
+    """Lines of level INFO with the fields that scripts rely on; writes go to the audit log too, if there is one.
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+    `row`: where each request is counted, whether or not it is logged; None: nowhere. `enabled`: either is done.
+    """
+
+    def __init__(self, log: logging.Logger, row: CounterRow | None) -> None:
+        self._log, self._row = log, row
         audit = logging.getLogger(AUDIT)
         self._audit = audit if audit.handlers else None
-
-    @property
-    def enabled(self) -> bool:
-        return self._audit is not None or self._log.isEnabledFor(logging.INFO)
+        self._logs = self._audit is not None or log.isEnabledFor(logging.INFO)
+        self.enabled = self._logs or row is not None
 
     def write(self, request: Request, answer: Answer, seconds: float) -> None:
-        """One line. `seconds` is the time from the header's last byte to the answer's."""
+        """One line, one count. `seconds` is the time from the header's last byte to the answer's."""
+        if self._row is not None:
+            received = request.body.arrived
+            self._row.count(request.method, request.route, answer.status, seconds, received, answer.bytes_out)
+        if not self._logs:
+            return
         fields = _fields(request, answer, seconds)
         message = f"{request.method} {fields['path']} {answer.status}"
         self._log.info("%s", message, extra={"fields": fields})
@@ -38,16 +46,16 @@ def _fields(request: Request, answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "request_id": request.id,
         "client": request.client,
-        "user": None,
+        "user": request.user,
         "method": request.method,
         "path": printable(request.path),
         "route": request.route or None,
         "repository": printable(request.name) or None,
         "reference": printable(request.reference) or None,
         "status": answer.status,
-        "bytes_in": request.payload.total_bytes,
+        "bytes_in": request.body.arrived,
         "bytes_out": answer.bytes_out,
         "duration_ms": round(seconds * 1000, 3),
-        "user_agent": printable(request.headers.get("User-Agent", "")) or None,
+        "user_agent": printable(request.headers.get("user-agent", "")) or None,
         "error_code": answer.error_code,
     }

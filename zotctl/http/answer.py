@@ -1,8 +1,4 @@
-"""Responses, written by hand: one write to the socket for what is small.
-
-An answer takes the place of aiohttp's response class, which spends more time on headers than a registry
-spends on finding a manifest. aiohttp calls `prepare` and `write_eof`, and asks for `keep_alive`.
-"""
+"""Answers with their content in memory: one write to the socket for what is small."""
 
 from __future__ import annotations
 
@@ -16,19 +12,24 @@ import msgspec
 
 if TYPE_CHECKING:
     from zotctl.http.request import Request
+    from zotctl.http.service import Service
 
 Headers = Iterable[tuple[str, str]]
 
 JSON = "application/json"
-JOINED = 65536
-"""Bodies up to this many bytes are copied behind their headers and leave in one system call."""
+JOINED_BYTES = 65536
+"""Bodies up to this size are copied behind their headers and leave in one system call."""
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
 
 
 class Answer:
-    """A response with its body in memory. `length` is Content-Length where that is not the body's own."""
+    """A status, headers and a body in memory.
+
+    `length` is Content-Length where that is not the body's own. `close`: the connection ends with it. When it was
+    sent, `sent` is set and `bytes_out` counts the bytes of its body. `error_code` is for the log.
+    """
 
     __slots__ = (
         "body",
@@ -61,39 +62,27 @@ class Answer:
         self.bytes_out = 0
         self.error_code: str | None = None
 
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection may take another request; aiohttp reads it."""
-        return not self.close
-
-    async def prepare(self, request: Request) -> None:
-        """aiohttp's hook. Does nothing once the answer is sent."""
-        if not self.sent:
-            await self.send(request)
-
-    async def write_eof(self) -> None:
-        """aiohttp's hook; `send` has written everything."""
-
     async def send(self, request: Request) -> None:
         """Write it and wait until the socket took it. Raises ConnectionError if the client is gone."""
         self.write(request)
-        await request.flushed()
+        await request.connection.flushed()
 
     def write(self, request: Request) -> None:
         """Hand it to the socket, which buffers what it cannot send at once."""
         self.sent = True
         body = b"" if request.method == "HEAD" or self.status in _WITHOUT_BODY else self.body
-        head = self.head(request)
-        if len(body) <= JOINED:
-            request.write(head + body)
+        connection = request.connection
+        head = self.head(connection.service, is_http10=request.is_http10)
+        if len(body) <= JOINED_BYTES:
+            connection.write(head + body)
         else:
-            request.write(head)
-            request.write(body)
+            connection.write(head)
+            connection.write(body)
         self.bytes_out = len(body)
 
-    def head(self, request: Request) -> bytes:
+    def head(self, service: Service, *, is_http10: bool = False) -> bytes:
         """Status line and headers."""
-        lines = [_STATUS_LINES[self.status], _date(), request.common_headers]
+        lines = [_STATUS_LINES[self.status], _date(), service.common_headers]
         lines += [f"{name}: {_safe(value)}\r\n" for name, value in self.headers]
         if self.content_type:
             lines.append(f"Content-Type: {_safe(self.content_type)}\r\n")
@@ -101,7 +90,7 @@ class Answer:
             lines.append(f"Content-Length: {self.length}\r\n")
         if self.close:
             lines.append("Connection: close\r\n")
-        elif request.is_http10:
+        elif is_http10:
             lines.append("Connection: keep-alive\r\n")
         lines.append("\r\n")
         return "".join(lines).encode("utf-8", "replace")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import RangeUnsatisfiable, Unsupported
 from zotctl.http.answer import Answer
+from zotctl.http.conditions import names_etag, parse_ranges
 from zotctl.http.errors import Refused
-from zotctl.http.ranges import names_etag, parse_range
 from zotctl.http.request import Request
-from zotctl.http.transfer import DISTANT_PIECE, BlobAnswer
+from zotctl.http.transfer import DISTANT_PIECE_BYTES, OCTETS, BlobAnswer
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Repository
@@ -17,8 +17,6 @@ from zotctl.storage.driver import Reader
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
-
-OCTETS = "application/octet-stream"
 
 
 def stat(service: Service, request: Request, wait: bool) -> Answer:
@@ -37,15 +35,32 @@ async def pull(service: Service, request: Request) -> Answer:
         # A blob never changes, but a missing one is not "unmodified".
         await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
         return Answer(304, _headers(digest))
-    whole = "Range" not in request.headers and not service.store.nonblocking
-    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, whole))
+    wanted = _wanted_range(request, digest)
+    # No object store answers several ranges, so that such a request is never redirected.
+    several = wanted is not None and "," in wanted
+    ahead = wanted is None and not service.store.nonblocking
+    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, ahead, several))
     if isinstance(source, str):
         return Answer(307, [("Location", source), *_headers(digest)])
     try:
-        return _content(request, source, digest)
+        return _content(source, digest, wanted)
     except BaseException:
         source.reader.close()
         raise
+
+
+def _unchanged(request: Request, digest: Digest) -> bool:
+    condition = request.headers.get("if-none-match")
+    return condition is not None and names_etag(condition, f'"{digest}"')
+
+
+def _wanted_range(request: Request, digest: Digest) -> str | None:
+    # RFC 9110, section 13.1.5: "MUST ignore the Range header field" if If-Range does not match, by the
+    # strong comparison. A date never matches: blobs have none.
+    condition = request.headers.get("if-range")
+    if condition and not names_etag(condition, f'"{digest}"', weak=False):
+        return None
+    return request.headers.get("range")
 
 
 class _Source(NamedTuple):
@@ -55,45 +70,30 @@ class _Source(NamedTuple):
     first: bytes
 
 
-def _source(repository: Repository, digest: Digest, whole: bool) -> _Source | str:
-    if (elsewhere := repository.redirect(digest)) is not None:
+def _source(repository: Repository, digest: Digest, ahead: bool, several: bool) -> _Source | str:
+    if not several and (elsewhere := repository.redirect(digest)) is not None:
         return elsewhere
     reader = repository.open_blob(digest)
     try:
-        return _Source(reader, reader.read_at(0, min(DISTANT_PIECE, reader.size)) if whole else b"")
+        return _Source(reader, reader.read_at(0, min(DISTANT_PIECE_BYTES, reader.size)) if ahead else b"")
     except BaseException:
         reader.close()
         raise
 
 
-def _unchanged(request: Request, digest: Digest) -> bool:
-    condition = request.headers.get("If-None-Match")
-    return condition is not None and names_etag(condition, f'"{digest}"')
-
-
-def _content(request: Request, source: _Source, digest: Digest) -> Answer:
+def _content(source: _Source, digest: Digest, wanted: str | None) -> Answer:
     reader, first = source
     headers, size = _headers(digest), reader.size
-    part = _part(request, digest, size)
-    if part is None:
-        return BlobAnswer(200, headers, reader, 0, size, first)
-    offset, count = part
-    headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))
-    return BlobAnswer(206, headers, reader, offset, count)
-
-
-def _part(request: Request, digest: Digest, size: int) -> tuple[int, int] | None:
-    wanted = request.headers.get("Range")
-    if wanted is None:
-        return None
-    # RFC 9110, section 13.1.5: "MUST ignore the Range header field" if If-Range does not match, by the
-    # strong comparison. A date never matches: blobs have none.
-    if (condition := request.headers.get("If-Range")) and not names_etag(condition, f'"{digest}"', weak=False):
-        return None
     try:
-        return parse_range(wanted, size)
+        parts = parse_ranges(wanted, size) if wanted is not None else None
     except RangeUnsatisfiable as error:
         raise Refused(error, [("Content-Range", f"bytes */{size}")]) from None
+    if parts is None:
+        return BlobAnswer(200, headers, reader, [(0, size)], first)
+    if len(parts) == 1:
+        offset, count = parts[0]
+        headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))
+    return BlobAnswer(206, headers, reader, parts)
 
 
 def _headers(digest: Digest) -> list[tuple[str, str]]:

@@ -1,118 +1,334 @@
-"""Reading the body of a request in bounded batches of the pieces that arrived, which are never joined."""
+"""Bodies of requests, in bounded batches that are never joined.
+
+A body with Content-Length is received where it is hashed and written from: in buffers of a mebibyte, two a body,
+of which a thread uses one while the kernel fills the other. One that is chunked goes through the parser.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from aiohttp.web_protocol import RequestPayloadError
+from httptools import HttpParserError, HttpRequestParser
 
-from zotctl.errors import BlobUploadInvalid, ZotctlError
+from zotctl.errors import BlobUploadInvalid
+from zotctl.http.request import HEAD_BYTES
+from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
-    from zotctl.http.request import Request
+    from zotctl.http.protocol import Connection
 
-BATCH = 1 << 20
-"""Bytes handed to a thread at once: a hop costs as much as hashing 100 KiB."""
-SMALL = 65536
-"""A body up to this many bytes is taken whole, and stored in a single hop."""
+BATCH_BYTES = 1 << 20
+"""Handed to a thread at once: a hop costs as much as hashing 100 KiB."""
+SMALL_BODY_BYTES = 65536
+"""A body up to this is taken whole, and stored in a single hop."""
+SCRATCH_BYTES = 1 << 18
+"""Where all connections of a worker receive what is copied at once: heads and chunks."""
+KEPT_BUFFERS = 8
+"""Buffers that are kept between requests, with their pages."""
 
-_MOST_PIECES = 4096
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+_LAST_OF_A_BODY = b"\r\n\r\n"
 
 
 class ClientGone(ConnectionError):
     """The client went away, or its connection was cut, so there is no one to answer."""
 
 
-class Body:
-    """The body of one request, for one reader.
+class ReceiveBuffers:
+    """The memory that a worker receives into. `scratch` is good until the next read of any connection."""
 
-    `fail` interrupts the reader. Deadlines call it, and threads that could not store bytes.
+    def __init__(self) -> None:
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._free: list[bytearray] = []
+
+    def take(self) -> bytearray:
+        """A buffer of BATCH_BYTES."""
+        return self._free.pop() if self._free else bytearray(BATCH_BYTES)
+
+    def give(self, buffer: bytearray) -> None:
+        """Take back a buffer that no thread uses any more."""
+        if len(buffer) == BATCH_BYTES and len(self._free) < KEPT_BUFFERS:
+            self._free.append(buffer)
+
+
+class Body(ABC):
+    """The body of one request, for one reader, in the event loop.
+
+    `arrived`: bytes of it that came; `received`: those that the reader has; `complete`: all have come. `started`: the
+    reader has asked for it. `expects`: the client waits for a 100, which it gets then. `length`: None if it is chunked.
     """
 
-    __slots__ = ("_failure", "_payload", "_reader", "_request", "idle_since", "received", "seen", "started")
+    __slots__ = (
+        "_failure",
+        "_waiter",
+        "_wanted",
+        "arrived",
+        "complete",
+        "connection",
+        "dropping",
+        "expects",
+        "length",
+        "received",
+        "started",
+    )
 
-    def __init__(self, request: Request) -> None:
-        self._request, self._payload = request, request.payload
+    def __init__(self, connection: Connection, length: int | None, *, expects: bool = False) -> None:
+        self.connection, self.length, self.expects = connection, length, expects
+        self.arrived = self.received = 0
+        self.started = self.complete = self.dropping = False
         self._failure: BaseException | None = None
-        self._reader: asyncio.Task[object] | None = None
-        self.started = False
-        self.received = 0
-        self.seen = -1
-        self.idle_since = 0.0
+        self._waiter: asyncio.Future[None] | None = None
+        self._wanted = 0
 
     @property
     def ended(self) -> bool:
-        """Whether every byte was read."""
-        return self._payload.at_eof()
+        """Whether the reader has every byte."""
+        return self.complete and self.received == self.arrived
 
-    @property
-    def complete(self) -> bool:
-        """Whether every byte has arrived, read or not."""
-        return self._payload.is_eof()
+    async def batch(self, size: int) -> list[Buffer]:
+        """About `size` bytes, at most BATCH_BYTES beyond what one read brings, or what is left; empty at the end.
 
-    @property
-    def arrived(self) -> int:
-        """Bytes that have arrived, read or not."""
-        return self._payload.total_bytes
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the reader waits for the client."""
-        return self._reader is not None
-
-    def fail(self, error: BaseException) -> None:
-        """Raise `error` in the reader, now or at its next read."""
-        self._failure = self._failure or error
-        if self._reader is not None:
-            self._reader.cancel()
-
-    async def batch(self, size: int) -> list[bytes]:
-        """At least `size` bytes, or what is left; empty at the end.
-
-        When the client breaks off or the server stops, what came before is returned first, and the next call
-        raises: ClientGone, BodyTimeout, SizeInvalid, BlobUploadInvalid for a malformed body, CancelledError.
+        The bytes are good until the next call but one. When the client breaks off or the server stops, what came
+        before is returned first, and the next call raises: ClientGone, BodyTimeout, SizeInvalid, BlobUploadInvalid
+        for a malformed body, CancelledError.
         """
-        pieces: list[bytes] = []
-        end = self.received + size
+        if not self.started:
+            self.started = True
+            if self.expects and not self.arrived:
+                self.connection.write(_CONTINUE)
+        self._wanted = min(size, BATCH_BYTES)
+        while self.arrived - self.received < self._wanted and not self.complete and self._failure is None:
+            await self._more()
+        if self.arrived == self.received and self._failure is not None:
+            raise self._failure
+        taken = self._take() if self.arrived > self.received else []
+        self.received = self.arrived
+        return taken
+
+    async def _more(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        self.connection.await_body()
         try:
-            while self.received < end and len(pieces) < _MOST_PIECES and not self.ended:
-                if piece := await self._next():
-                    pieces.append(piece)
-                    self.received += len(piece)
-        except (ConnectionError, ZotctlError, asyncio.CancelledError) as error:
-            if not pieces:
+            await self._waiter
+        except asyncio.CancelledError as error:
+            if self.arrived == self.received:
                 raise
             self._failure = error
-        return pieces
-
-    async def _next(self) -> bytes:
-        if self._failure is not None:
-            raise self._failure
-        if self._request.connection.transport is None and not self.complete:
-            # Lost before this request became the current one, which is all that aiohttp tells of it.
-            raise ClientGone("the client is gone")
-        self._begin()
-        self._reader = asyncio.current_task()
-        try:
-            return (await self._payload.readchunk())[0]
-        except asyncio.CancelledError:
-            if self._failure is None or self._reader is None:
-                raise
-            self._reader.uncancel()
-            raise self._failure from None
-        except RequestPayloadError as error:
-            raise BlobUploadInvalid(f"the body is malformed: {error}") from error
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone(str(error)) from error
         finally:
-            self._reader = None
+            self._waiter = None
+            self.connection.await_nothing()
 
-    def _begin(self) -> None:
-        if self.started:
-            return
-        if self._request.waits_for_continue and not self.arrived:
-            self._request.write(_CONTINUE)
-        self.started = True
-        self._request.connection.body = self
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in the reader, now or at its next call: nothing more comes, or nothing more can be stored."""
+        if not self.ended:
+            self._failure = self._failure or error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _wake_if_enough(self) -> None:
+        if self.complete or self.arrived - self.received >= self._wanted:
+            self._wake()
+
+    def drop(self) -> None:
+        """The request is answered: what still comes is of no interest."""
+        self.dropping = True
+
+    @abstractmethod
+    def space(self) -> memoryview:
+        """Where the next bytes go; never empty while the connection reads."""
+
+    @abstractmethod
+    def filled(self, count: int) -> bytes:
+        """So many bytes came into `space`. Returns what belongs to the next request."""
+
+    @abstractmethod
+    def feed(self, data: bytes) -> bytes:
+        """Bytes that came behind the head. Returns what belongs to the next request."""
+
+    @abstractmethod
+    def _take(self) -> list[Buffer]:
+        """What has come and the reader has not."""
+
+    @abstractmethod
+    def close(self, *, reuse: bool) -> None:
+        """The reader is gone. `reuse`: no thread uses a byte of it any more."""
+
+
+class SizedBody(Body):
+    """A body with Content-Length: no byte of it is looked at before it is hashed."""
+
+    __slots__ = ("_buffer", "_fill", "_lent", "_view")
+
+    def __init__(self, connection: Connection, length: int, *, expects: bool = False) -> None:
+        super().__init__(connection, length, expects=expects)
+        self.complete = length == 0
+        self._buffer: bytearray | None = None
+        self._view = memoryview(b"")
+        self._fill = 0
+        self._lent: list[bytearray] = []
+
+    def _left(self) -> int:
+        return (self.length or 0) - self.arrived
+
+    def space(self) -> memoryview:
+        """The rest of a buffer, and never more than the rest of the body."""
+        if self.dropping:
+            return self.connection.buffers.scratch[: self._left()]
+        if self._buffer is None:
+            small = self.length is not None and self.length <= SMALL_BODY_BYTES
+            self._use(bytearray(self._left()) if small else self.connection.buffers.take())
+        return self._view[self._fill : self._fill + self._left()]
+
+    def _use(self, buffer: bytearray) -> None:
+        self._buffer, self._view, self._fill = buffer, memoryview(buffer), 0
+
+    def filled(self, count: int) -> bytes:
+        """Count them; a full buffer waits for its reader."""
+        self.arrived += count
+        self._fill += count
+        self.complete = self.arrived == self.length
+        if not self.dropping and not self.complete and self._fill == len(self._view):
+            self.connection.hold()
+        self._wake_if_enough()
+        return b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Copy them into the buffer: at most what one read brings, which is less than a buffer."""
+        count = min(len(data), self._left())
+        if count:
+            if not self.dropping:
+                self.space()[:count] = data[:count]
+            self.filled(count)
+        return data[count:]
+
+    async def batch(self, size: int) -> list[Buffer]:
+        """The bytes of one buffer. Of two that are lent, the older is filled again from now on."""
+        if len(self._lent) == 2:
+            free = self._lent.pop(0)
+            if self._buffer is None and not self.complete:
+                self._use(free)
+                self.connection.go_on()
+        return await super().batch(size)
+
+    def _take(self) -> list[Buffer]:
+        assert self._buffer is not None
+        taken: list[Buffer] = [self._view[: self._fill]]
+        self._lent.append(self._buffer)
+        self._buffer, self._view, self._fill = None, memoryview(b""), 0
+        if not self.complete:
+            if len(self._lent) == 2:
+                self.connection.hold()
+            else:
+                self.connection.go_on()
+        return taken
+
+    def close(self, *, reuse: bool) -> None:
+        """Give the buffers back."""
+        if reuse:
+            for buffer in (*self._lent, *([self._buffer] if self._buffer is not None else ())):
+                self.connection.buffers.give(buffer)
+        self._lent, self._buffer, self._view = [], None, memoryview(b"")
+
+
+class ChunkedBody(Body):
+    """A chunked body, without its trailers (RFC 9112, section 7.1)."""
+
+    __slots__ = ("_framing", "_parser", "_pieces", "_tail")
+
+    def __init__(self, connection: Connection, *, expects: bool = False) -> None:
+        super().__init__(connection, None, expects=expects)
+        self._pieces: list[Buffer] = []
+        self._tail = b""
+        self._framing = 0
+        # A parser of its own: the head had to be whole before anything behind it was looked at.
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._parser.feed_data(_CHUNKED_HEAD)
+
+    def on_body(self, piece: bytes) -> None:
+        """For the parser."""
+        self._framing = 0
+        self.arrived += len(piece)
+        if self.dropping:
+            self.received = self.arrived
+        else:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """For the parser."""
+        self.complete = True
+
+    def space(self) -> memoryview:
+        """The scratch: the parser copies."""
+        return self.connection.buffers.scratch
+
+    def filled(self, count: int) -> bytes:
+        """Parse them."""
+        return self.feed(bytes(self.connection.buffers.scratch[:count]))
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse up to the end of the body, which can only be behind a blank line: the parser gets no more at once.
+
+        It would take what follows for another request, and does not tell where it began.
+        """
+        start, known = 0, len(self._tail)
+        joined = self._tail + data
+        at = joined.find(_LAST_OF_A_BODY)
+        while not self.complete and start < len(data) and self._parser is not None:
+            end = len(data) if at < 0 else at + len(_LAST_OF_A_BODY) - known
+            self._parse(data[start:end])
+            start = end
+            at = joined.find(_LAST_OF_A_BODY, at + 2) if at >= 0 else -1
+        self._tail = joined[-3:]
+        if self._parser is None:
+            return b""
+        if self.complete:
+            self._parser = None
+        elif self.arrived - self.received >= BATCH_BYTES:
+            self.connection.hold()
+        self._wake_if_enough()
+        return data[start:]
+
+    def _parse(self, data: bytes) -> None:
+        assert self._parser is not None
+        self._framing += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._framing > HEAD_BYTES:
+                raise HttpParserError("chunk extensions or trailers are too long")
+        except HttpParserError as error:
+            self._parser = None
+            self.connection.end_body(BlobUploadInvalid(f"the body is malformed: {error}"))
+
+    def _take(self) -> list[Buffer]:
+        taken, self._pieces = self._pieces, []
+        self.connection.go_on()
+        return taken
+
+    def drop(self) -> None:
+        """Forget what the reader has not taken."""
+        super().drop()
+        self.received = self.arrived
+        self._pieces = []
+
+    def close(self, *, reuse: bool) -> None:
+        """Pieces are of no use to another body."""
+        self._pieces = []
+
+
+async def read_whole(body: Body, limit: int) -> bytes | None:
+    """All of a body that is to be kept in memory; None if it has more than `limit` bytes."""
+    if body.length is not None and body.length > limit:
+        return None
+    content = bytearray()
+    while pieces := await body.batch(limit + 1 - len(content)):
+        for piece in pieces:
+            content += piece
+        if len(content) > limit:
+            return None
+    return bytes(content)

@@ -20,8 +20,8 @@ from zotctl.errors import (
 )
 from zotctl.http.answer import JSON, Answer
 
-RETRY_AFTER = "1"
-"""Seconds after which a client may ask again."""
+RETRY_AFTER_S = "1"
+"""After which a client may ask again."""
 FOR_GOOD = (ReadOnlyStorage, PermissionRefused, RequestRefused)
 """For a storage that stays broken until its operator acts."""
 
@@ -69,7 +69,7 @@ def malformed(status: int, message: str) -> Answer:
 def _render(error: ZotctlError, headers: list[tuple[str, str]], status: int, *, again: bool = True) -> Answer:
     # "A 429 Too Many Requests response SHOULD include a Retry-After header"
     if again and status in (429, 503) and not any(name == "Retry-After" for name, _ in headers):
-        headers.append(("Retry-After", RETRY_AFTER))
+        headers.append(("Retry-After", RETRY_AFTER_S))
     # RFC 9110, 15.5.6: a 405 MUST say what is allowed. Resources that are in use or read-only can still be read.
     if status == 405 and not any(name == "Allow" for name, _ in headers):
         headers.append(("Allow", "GET, HEAD"))

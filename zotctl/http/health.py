@@ -11,10 +11,10 @@ from zotctl.http.request import Request
 if TYPE_CHECKING:
     from zotctl.http.service import Service
 
-KEPT = 5.0
-"""How many seconds the state of the roots is cached."""
-PATIENCE = 3.0
-"""How many seconds a root may take to answer."""
+STATE_KEPT_S = 5.0
+"""For which the state of the roots is cached."""
+STATE_TIMEOUT_S = 3.0
+"""For a root to answer."""
 
 
 def live(service: Service, request: Request, wait: bool) -> Answer:
@@ -42,7 +42,7 @@ class Readiness:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._seen = -KEPT
+        self._seen = -STATE_KEPT_S
         self._roots: list[dict[str, str]] = []
         self._turn = asyncio.Lock()
 
@@ -50,16 +50,16 @@ class Readiness:
         """One entry per root: its label and its state."""
         async with self._turn:
             now = asyncio.get_running_loop().time()
-            if now - self._seen >= KEPT:
+            if now - self._seen >= STATE_KEPT_S:
                 self._roots, self._seen = await self._probe(), now
         return self._roots
 
     async def _probe(self) -> list[dict[str, str]]:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(STATE_TIMEOUT_S):
                 return await self._service.maintenance(_states, self._service)
         except TimeoutError:
-            reason = f"no answer within {PATIENCE:g} s"
+            reason = f"no answer within {STATE_TIMEOUT_S:g} s"
             return [{"root": root.label, "state": reason} for root in self._service.store.roots]
 
 

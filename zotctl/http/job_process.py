@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
-from zotctl.http.meters import SharedText
+from zotctl.http.counters import SharedText
 from zotctl.storage import Store, open_store
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zotctl.jobs")
 
-SHARE = 0.8
+JOB_SHARE_OF_DRAIN = 0.8
 """The part of `drain` in which a job must stop."""
 
 
@@ -94,6 +94,6 @@ class _Stop:
         """In a thread: a job that waits for its storage when it is time to stop ends within `drain`. It may be cut
         off anywhere, as by a kill."""
         select.select(self._sources, [], [])
-        time.sleep(SHARE * drain)
+        time.sleep(JOB_SHARE_OF_DRAIN * drain)
         log.warning("the job under way did not come to a stop in time and is cut off; the next run goes on")
         os._exit(0)

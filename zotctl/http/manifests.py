@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zotctl.errors import DigestInvalid, ManifestTooLarge, TooManyTags
-from zotctl.http import conditions
 from zotctl.http.answer import Answer
 from zotctl.http.blobs import check_delete
-from zotctl.http.body import Body
-from zotctl.http.ranges import names_etag
+from zotctl.http.body import read_whole
+from zotctl.http.conditions import condition_of_push, names_etag
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest
 from zotctl.oci.manifest import Manifest, check_manifest
@@ -39,7 +38,7 @@ def pull(service: Service, request: Request, wait: bool) -> Answer:
         repository.note_pull(manifest.digest)
     etag = f'"{manifest.digest}"'
     headers = (("Docker-Content-Digest", manifest.digest), ("ETag", etag))
-    condition = request.headers.get("If-None-Match")
+    condition = request.headers.get("if-none-match")
     if condition and names_etag(condition, etag):
         return Answer(304, headers)
     return Answer(200, headers, manifest.body, content_type=manifest.media_type)
@@ -49,9 +48,14 @@ async def push(service: Service, request: Request) -> Answer:
     """PUT by tag or digest, with more tags as parameters; one commit for all of it."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
     tags = _tags(service, request, reference)
-    body = await _read(request.body, request.content_length, service.config.max_manifest_size)
-    content_type = request.headers.get("Content-Type", "")
-    condition = conditions.of_push(request.headers, reference)
+    # "A registry that enforces this limit SHOULD respond to a request to push a manifest over this limit with a
+    # response code 413 Payload Too Large."
+    limit = service.config.max_manifest_size
+    body = await read_whole(request.body, limit)
+    if body is None:
+        raise ManifestTooLarge(f"the manifest has more than {limit} bytes")
+    content_type = request.headers.get("content-type", "")
+    condition = condition_of_push(request.headers, reference)
     manifest = await service.commit(_push, service, name, reference, tags, body, content_type, condition)
     accepted = tags if "tag=" in request.raw_query else []
     return Answer(201, _pushed(service, name, manifest, accepted, body))
@@ -65,19 +69,6 @@ def _tags(service: Service, request: Request, reference: Digest | str) -> list[s
     if len(tags) > service.config.max_tags:
         raise TooManyTags(f"{len(tags)} tags in one request; at most {service.config.max_tags} are taken")
     return list(dict.fromkeys(tags))
-
-
-async def _read(body: Body, length: int | None, limit: int) -> bytes:
-    # "A registry that enforces this limit SHOULD respond to a request to push a manifest over this limit
-    # with a response code 413 Payload Too Large."
-    if length is not None and length > limit:
-        raise ManifestTooLarge(f"the manifest has {length} bytes; at most {limit} are taken")
-    pieces: list[bytes] = []
-    while more := await body.batch(limit + 1 - body.received):
-        pieces += more
-        if body.received > limit:
-            raise ManifestTooLarge(f"the manifest has more than {limit} bytes")
-    return b"".join(pieces)
 
 
 def _push(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -18,18 +19,21 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from zotctl import __version__
+from zotctl.config import Config
 from zotctl.errors import StorageError
 from zotctl.http import routes
 from zotctl.http.answer import Answer
-from zotctl.http.meters import BOUNDS, CODES, RequestCounts, SharedCounters
+from zotctl.http.counters import BOUNDS_S, CODES, RequestCounts, SharedCounters
+from zotctl.http.ratelimit import SharedRates
 from zotctl.http.request import Request
 from zotctl.http.service import Service
+from zotctl.storage import Store
 from zotctl.storage.root import Root
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
-PATIENCE = 3.0
-"""How many seconds the roots may take to answer; a slower root is left out."""
+ROOTS_TIMEOUT_S = 3.0
+"""For the roots to answer; a slower root is left out."""
 
 
 class Figures(NamedTuple):
@@ -39,6 +43,21 @@ class Figures(NamedTuple):
     used: int
     free: int
     uploads: int
+
+
+def measured_service(
+    store: Store, config: Config, board: SharedCounters, index: int | None, rates: SharedRates | None
+) -> Service:
+    """A service that counts, and answers `metrics.path`. `index`: of its row, None if all rows were taken."""
+    path = config.metrics.path
+    row = board.row(index, routes.names(path))
+    service = Service(store, config.http, row, rates)
+    service.limits.exempt |= {path}
+    for root in store.roots:
+        if root.config is not None:
+            root.protocol.on_conflict(partial(row.conflict, root.config.path))
+    service.endpoints = {**service.endpoints, path: routes.reading(path, endpoint(path, board))}
+    return service
 
 
 def endpoint(path: str, board: SharedCounters) -> Callable[[Service, Request], Awaitable[Answer]]:
@@ -101,7 +120,7 @@ def _requests(board: SharedCounters, names: tuple[str, ...]) -> Iterator[Metric]
 
 
 def _buckets(counts: RequestCounts) -> list[tuple[str, float]]:
-    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    bounds = [*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"]
     return list(zip(bounds, map(float, accumulate(counts.buckets)), strict=True))
 
 
@@ -122,11 +141,11 @@ async def _look(service: Service) -> list[Figures]:
     roots = [root for root in service.store.roots if not root.by_requests]
     found: list[Figures] = []
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(ROOTS_TIMEOUT_S):
             for root in roots:
                 found += await service.maintenance(_figures, root)
     except TimeoutError:
-        service.log.warning("metrics: a root did not answer within %g s and is left out", PATIENCE)
+        service.log.warning("metrics: a root did not answer within %g s and is left out", ROOTS_TIMEOUT_S)
     return found
 
 

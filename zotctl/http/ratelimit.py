@@ -1,50 +1,116 @@
-"""Limits on the rate of requests: token buckets, for all of them and for single methods."""
+"""Limits on the rate of requests: for all of them, for single methods, and for each client. All workers share them.
+
+A limit is one number in shared memory, the time at which its next request would be due if they came evenly; a burst
+may run ahead of it by what comes in a second (the "virtual scheduling" of the generic cell rate algorithm, ITU-T
+I.371). The lock is one of the kernel, which ends with a process that is killed.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import ipaddress
 import math
+import mmap
+import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from zotctl.config import RateLimit
 from zotctl.errors import TooManyRequests
 from zotctl.http.errors import Refused
+from zotctl.http.request import Request
+
+CLIENT_SETS = 512
+CLIENTS_IN_SET = 8
+"""Of 4096 clients the latest requests are known. Who is forgotten, the one that was away longest, begins anew."""
+EXEMPT = frozenset({"/livez", "/readyz", "/startupz"})
+"""What looks after the server is never refused."""
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_ALL = len(_METHODS)
+_CLIENTS = _ALL + 1
+_CELL = 8
+_SECOND_NS = 1_000_000_000
 
 
-class Bucket:
-    """`rate` tokens per second, and as many at once as come in a second, at least one."""
+class SharedRates:
+    """The memory of all limits; made before the fork. `clock` gives nanoseconds, the same for all processes."""
 
-    __slots__ = ("_clock", "_rate", "_room", "_seen", "_tokens")
+    def __init__(self, limit: RateLimit, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._rates = dict.fromkeys(range(_ALL + 1), 0.0)
+        self._rates |= {_METHODS.index(one.method.upper()): one.rate for one in limit.methods}
+        self._rates[_ALL] = limit.rate or 0.0
+        self._client_rate, self._clock = limit.client_rate or 0.0, clock
+        cells = _CLIENTS + CLIENT_SETS * CLIENTS_IN_SET * 2
+        self._cells = memoryview(mmap.mmap(-1, cells * _CELL)).cast("Q")
+        self._lock = os.memfd_create("zotctl-rates", os.MFD_CLOEXEC)
 
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._clock = rate, clock
-        self._room = self._tokens = max(1.0, rate)
-        self._seen = clock()
+    def take(self, method: str, client: str) -> float:
+        """0 if a request may pass, which is then counted; else the seconds after which it may. Nothing is counted if
+        any limit refuses."""
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+        try:
+            now = self._clock()
+            wanted = [(_ALL, self._rates[_ALL])]
+            if method in _METHODS:
+                wanted.append((_METHODS.index(method), self._rates[_METHODS.index(method)]))
+            if self._client_rate:
+                wanted.append((self._client_cell(_key(client)), self._client_rate))
+            due = []
+            for cell, rate in wanted:
+                if rate:
+                    interval = int(_SECOND_NS / rate)
+                    at = max(self._cells[cell], now)
+                    # At least one at once.
+                    wait = at - now - int((max(1.0, rate) - 1) * interval)
+                    if wait > 0:
+                        return wait / _SECOND_NS
+                    due.append((cell, at + interval))
+            for cell, at in due:
+                self._cells[cell] = at
+            return 0.0
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
-    def take(self) -> float:
-        """0 if there was a token, or else the seconds until the next one."""
-        now = self._clock()
-        self._tokens = min(self._room, self._tokens + (now - self._seen) * self._rate)
-        self._seen = now
-        if self._tokens < 1.0:
-            return (1.0 - self._tokens) / self._rate
-        self._tokens -= 1.0
-        return 0.0
+    def _client_cell(self, key: int) -> int:
+        first = _CLIENTS + key % CLIENT_SETS * CLIENTS_IN_SET * 2
+        places = range(first, first + CLIENTS_IN_SET * 2, 2)
+        for place in places:
+            if self._cells[place] == key:
+                return place + 1
+        oldest = min(places, key=lambda place: self._cells[place + 1])
+        self._cells[oldest], self._cells[oldest + 1] = key, 0
+        return oldest + 1
+
+    def close(self) -> None:
+        """For the parent: its workers keep what they have."""
+        os.close(self._lock)
+
+
+@lru_cache(1024)
+def _key(client: str) -> int:
+    """A number for an address, for the half of one in IPv6 that a client can't choose. Forks share the hash's seed."""
+    try:
+        address = ipaddress.ip_address(client)
+        shared = address.packed[:8] if address.version == 6 else address.packed
+    except ValueError:
+        shared = client.encode()
+    return hash(shared) & (1 << 64) - 1 | 1
 
 
 class Limits:
-    """The limits of the configuration, if it has any."""
+    """The limits of the configuration, if it has any. `exempt`: paths that none applies to."""
 
-    def __init__(self, limit: RateLimit | None) -> None:
-        self._all = Bucket(limit.rate) if limit is not None and limit.rate else None
-        self._methods = {m.method.upper(): Bucket(m.rate) for m in limit.methods} if limit is not None else {}
+    def __init__(self, rates: SharedRates | None, exempt: frozenset[str] = EXEMPT) -> None:
+        self._rates, self.exempt = rates, exempt
 
-    def take(self, method: str) -> None:
-        """Let one request pass, or raise TooManyRequests."""
-        for bucket in (self._methods.get(method), self._all):
-            if bucket is not None and (wait := bucket.take()):
-                seconds = str(math.ceil(wait))
-                raise Refused(
-                    TooManyRequests(f"too many requests; try again in {seconds} s"),
-                    [("Retry-After", seconds)],
-                )
+    def take(self, request: Request) -> None:
+        """Let one request pass, once however often it is asked for, or raise TooManyRequests."""
+        if self._rates is None or request.admitted:
+            return
+        request.admitted = True
+        if request.path not in self.exempt and (wait := self._rates.take(request.method, request.client)):
+            seconds = str(math.ceil(wait))
+            error = TooManyRequests(f"too many requests; try again in {seconds} s")
+            raise Refused(error, [("Retry-After", seconds)])

@@ -1,86 +1,187 @@
-"""One request, as far as a registry needs it. It replaces aiohttp's own, and is cheaper."""
+"""One request: its head, parsed once by llhttp, and what the handlers ask of it.
+
+RFC 9112 says how a head is read. llhttp refuses bare CR and LF, folded lines, spaces before colons, control
+characters, two lengths and a length beside chunks by itself; `Request` adds the rules where it is milder. Whatever
+is refused ends the connection, so that nothing behind it can be taken for another request.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion10
-from aiohttp.streams import StreamReader
-
-from zotctl.errors import SizeInvalid
-from zotctl.http.body import Body
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
 if TYPE_CHECKING:
-    from zotctl.http.connection import Connection
+    from ssl import SSLObject
+
+    from zotctl.http.body import Body
+    from zotctl.http.protocol import Connection
+
+HEAD_BYTES = 65536
+LINE_BYTES = 8190
+"""The maximum of a request line or field, without its line end."""
+FIELD_COUNT = 128
+
+# RFC 9112, sections 3 and 2.3: single spaces, a target of printable ASCII, and two versions.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n").match
+_ABSOLUTE = re.compile(r"https?://[^/?#]+(.*)", re.IGNORECASE).fullmatch
+_LENGTH = re.compile(r"[0-9]+").fullmatch
+_ONCE = frozenset({"host", "content-length", "transfer-encoding"})
+
+
+class Malformed(Exception):
+    """The bytes are no request that this server takes. `status` is that of the last answer on the connection."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
 class Request:
-    """One request. `path` is raw, never decoded: `%2F` must not become a separator.
+    """One request. For the event loop, but for reading its attributes.
 
-    The router sets `route`, `name` and `reference`, as text that is not checked yet.
+    `path` is raw, never decoded, since `%2F` must not become a separator; `raw_query` follows its "?". `headers` has
+    names in lower case, and values as text; repeated fields are joined by ", " (RFC 9110, section 5.3), but for
+    those that may stand only once. `length` is that of the body in bytes, None if it is chunked. `user` is who sent
+    it, as far as that was proven. `admitted`: the limits of rates counted it. The router sets `route`, `name` and
+    `reference`, as text that is not checked yet.
     """
 
     __slots__ = (
-        "_body",
         "_query",
-        "_task",
-        "_writer",
+        "_repeated",
+        "admitted",
+        "body",
         "connection",
         "headers",
         "is_http10",
-        "message",
+        "keep_alive",
+        "length",
         "method",
         "name",
         "number",
         "path",
-        "payload",
         "raw_query",
         "reference",
         "route",
+        "user",
     )
 
-    def __init__(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: Connection,
-        writer: AbstractStreamWriter | None,
-        task: asyncio.Task[None] | None,
-    ) -> None:
-        self.message, self.payload, self.connection = message, payload, connection
-        self._writer, self._task = writer, task
-        self.method, self.headers = message.method, message.headers
-        self.path, _, self.raw_query = _origin_form(message).partition("?")
-        self.is_http10 = message.version == HttpVersion10
-        self.name = self.reference = self.route = ""
+    body: Body
+
+    def __init__(self, head: bytes, connection: Connection) -> None:
+        """`head` ends with its blank line, and has no other. Raises Malformed."""
+        self.connection = connection
+        self.headers: dict[str, str] = {}
+        self._repeated = ""
         self._query: dict[str, list[str]] | None = None
-        self._body: Body | None = None
-        connection.service.requests += 1
-        self.number = connection.service.requests
+        self.name = self.reference = self.route = ""
+        self.user: str | None = None
+        self.number = 0
+        self.admitted = False
+        if len(head) > LINE_BYTES:
+            check_lines(head)
+        if head.count(b"\r\n") > FIELD_COUNT + 2:
+            raise Malformed(400, f"there are more than {FIELD_COUNT} header fields")
+        line = _REQUEST_LINE(head)
+        try:
+            HttpRequestParser(self).feed_data(head)
+        except HttpParserUpgrade:
+            pass  # RFC 9110, section 7.8: a server MAY ignore it
+        except HttpParserInvalidMethodError:
+            # RFC 9110, section 9.1: "a request method that is unrecognized or not implemented SHOULD [be answered]
+            # with the 501 (Not Implemented) status code"
+            if line is not None:
+                raise Malformed(501, f"the method {line[1].decode()} is not implemented") from None
+            raise Malformed(400, "malformed request: its first line is none of HTTP/1.1") from None
+        except HttpParserInvalidURLError:
+            raise Malformed(400, "malformed request: the target is no path of a URL") from None
+        except HttpParserError as error:
+            raise Malformed(400, f"malformed request: {error}") from None
+        if line is None:
+            raise Malformed(400, "malformed request: its first line is none of HTTP/1.0 or HTTP/1.1")
+        self.method = line[1].decode()
+        self.is_http10 = line[3] == b"0"
+        self.path, _, self.raw_query = self._origin_form(line[2].decode()).partition("?")
+        self._check_host()
+        self.length = self._body_length()
+        persistence = self.headers.get("connection", "").lower()
+        tokens = {token.strip() for token in persistence.split(",")} if persistence else ()
+        # CONNECT would make a tunnel of what follows.
+        self.keep_alive = ("keep-alive" in tokens if self.is_http10 else "close" not in tokens) and (
+            self.method != "CONNECT"
+        )
 
-    # -- what aiohttp's protocol calls -----------------------------------------------------------
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """For the parser."""
+        key = name.decode("ascii").lower()
+        text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
+        if key in self.headers:
+            if key in _ONCE:
+                self._repeated = key
+            text = f"{self.headers[key]}, {text}"
+        self.headers[key] = text
 
-    def _finish(self) -> None:
-        pass
+    def _origin_form(self, target: str) -> str:
+        if target[0] == "/":
+            return target
+        if self.method == "CONNECT" or (target == "*" and self.method == "OPTIONS"):
+            return target  # no endpoint
+        # RFC 9112, section 3.2.2: "a server MUST accept the absolute-form in requests"
+        absolute = _ABSOLUTE(target)
+        if absolute is None:
+            raise Malformed(400, f"malformed request: the target {target[:100]!r} is no path and no URL")
+        return absolute[1] if absolute[1].startswith("/") else f"/{absolute[1]}"
 
-    def _cancel(self, error: BaseException) -> None:
-        self.payload.set_exception(error)
+    def _check_host(self) -> None:
+        # RFC 9112, section 3.2: "A server MUST respond with a 400 [...] to any HTTP/1.1 request message that lacks a
+        # Host header field and to any request message that contains more than one Host header field line"
+        if self._repeated:
+            raise Malformed(400, f"malformed request: more than one {self._repeated}")
+        if not self.is_http10 and "host" not in self.headers:
+            raise Malformed(400, "malformed request: a Host header field is missing")
 
-    # -- the request -----------------------------------------------------------------------------
+    def _body_length(self) -> int | None:
+        """Section 6.3. What a proxy before us may have read in another way is refused (section 11.2)."""
+        coding = self.headers.get("transfer-encoding")
+        if coding is not None:
+            if coding.lower() != "chunked" or self.is_http10 or "content-length" in self.headers:
+                raise Malformed(400, "malformed request: Transfer-Encoding is not chunked alone")
+            return None
+        length = self.headers.get("content-length")
+        if length is None:
+            return 0
+        if not _LENGTH(length):
+            raise Malformed(400, "malformed request: Content-Length is not a number of bytes")
+        # Leading zeros are digits too: `int` refuses thousands of them.
+        return int(length.lstrip("0") or "0")
+
+    # -- who asks --------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
+        """What the log calls it; unique among the workers of a server."""
         return f"{self.connection.service.id_prefix}-{self.number:x}"
 
     @property
     def client(self) -> str:
-        """The address at the other end, without its port."""
-        peer = self.connection.peername
-        return str(peer[0]) if isinstance(peer, tuple) else ""
+        """The address at the other end, without its port; "" if there is none."""
+        return self.connection.client
+
+    @property
+    def tls(self) -> SSLObject | None:
+        """The session, with the client's certificate (`getpeercert`); None without TLS."""
+        return self.connection.tls
+
+    # -- what is asked ---------------------------------------------------------------------------
 
     def param(self, name: str) -> str | None:
         """The first value of a query parameter; None if it is absent or empty."""
@@ -99,56 +200,28 @@ class Request:
         return unquote(self.reference) if "%" in self.reference else self.reference
 
     @property
-    def content_length(self) -> int | None:
-        """In bytes; None if the body is chunked. The parser let only digits through."""
-        value = self.headers.get("Content-Length")
-        if value is None:
-            return None if self.message.chunked else 0
-        if not value.isdecimal():
-            raise SizeInvalid(f"Content-Length: {value!r} is not a number of bytes")
-        # Leading zeros are digits too: the parser takes thousands of them, and `int` refuses so many.
-        return int(value.lstrip("0") or "0")
-
-    @property
-    def body(self) -> Body:
-        if self._body is None:
-            self._body = Body(self)
-        return self._body
-
-    @property
     def waits_for_continue(self) -> bool:
-        """The client asked for a 100 before its body, and got none yet."""
-        expected = self.headers.get("Expect")
-        return expected is not None and not (self._body is not None and self._body.started)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether no other request can follow on this connection."""
-        return self.message.should_close or self.method == "CONNECT" or self.connection.at_end
-
-    # -- the connection --------------------------------------------------------------------------
-
-    @property
-    def common_headers(self) -> str:
-        return self.connection.service.common_headers
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Hand bytes to the socket. Raises ConnectionError when the client is gone."""
-        transport = self.connection.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        transport.write(data)
-
-    async def flushed(self) -> None:
-        """Wait while the socket's buffer is full. A deadline ends a client that reads nothing."""
-        connection = self.connection
-        if connection.writing_paused and self._writer is not None:
-            with connection.sending():
-                await self._writer.drain()
+        """Whether the client asked for a 100 before its body, and got none yet."""
+        return self.body.expects and not self.body.started
 
 
-def _origin_form(message: RawRequestMessage) -> str:
-    if message.path.startswith("/"):
-        return message.path
-    # RFC 9112, section 3.2.2: "a server MUST accept the absolute-form in requests"
-    return message.url.raw_path_qs if message.url.absolute and message.method != "CONNECT" else message.path
+def check_lines(head: bytes) -> None:
+    """Raise Malformed for a line that is too long; `head` may be incomplete."""
+    for number, line in enumerate(head.split(b"\r\n")):
+        if len(line) > LINE_BYTES and number == 0 and b" " in line[:65]:
+            raise Malformed(414, f"the target is longer than {LINE_BYTES} bytes")
+        if len(line) > LINE_BYTES:
+            raise Malformed(431, f"a header field is longer than {LINE_BYTES} bytes")
+
+
+_NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])").search
+
+
+def check_beginning(head: bytes) -> None:
+    """Raise Malformed if these bytes, which have no blank line yet, can't become a head: nothing is waited for."""
+    if _NEVER(head):
+        raise Malformed(400, "malformed request: a character that no header may have")
+    if len(head) > LINE_BYTES:
+        check_lines(head)
+    if len(head) > HEAD_BYTES:
+        raise Malformed(431, f"the header is longer than {HEAD_BYTES} bytes")

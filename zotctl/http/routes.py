@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zotctl.errors import NameUnknown, Unsupported
-from zotctl.http import blobs, catalog, health, manifests, referrers, tags, uploads
+from zotctl.http import blobs, health, lists, manifests, uploads
 from zotctl.http.answer import Answer
 from zotctl.http.errors import Refused
 from zotctl.http.request import Request
@@ -38,7 +38,7 @@ _TAGS, _REFERRERS = "/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"
 # distribution-spec, section "Endpoints"; the ids are its own. HEAD is answered wherever GET is,
 # as a GET whose body stays here.
 ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
-    ("end-1", "GET", "/v2/", RouteMatch(catalog.support)),
+    ("end-1", "GET", "/v2/", RouteMatch(lists.support)),
     ("end-2", "GET", _BLOB, blobs.pull),
     ("end-2", "HEAD", _BLOB, RouteMatch(blobs.stat)),
     ("end-3", "GET", _MANIFEST, RouteMatch(manifests.pull)),
@@ -46,14 +46,14 @@ ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
     ("end-5", "PATCH", _UPLOAD, uploads.append),
     ("end-6", "PUT", _UPLOAD, uploads.finish),
     ("end-7a, end-7b", "PUT", _MANIFEST, manifests.push),
-    ("end-8a, end-8b", "GET", _TAGS, RouteMatch(tags.list_tags)),
+    ("end-8a, end-8b", "GET", _TAGS, RouteMatch(lists.list_tags)),
     ("end-9", "DELETE", _MANIFEST, manifests.delete),
     ("end-10", "DELETE", _BLOB, blobs.delete),
-    ("end-12a, end-12b", "GET", _REFERRERS, RouteMatch(referrers.list_referrers)),
+    ("end-12a, end-12b", "GET", _REFERRERS, RouteMatch(lists.list_referrers)),
     ("end-13", "GET", _UPLOAD, uploads.status),
     ("end-14", "DELETE", _UPLOAD, uploads.cancel),
-    ("catalog", "GET", "/v2/_catalog", catalog.list_repositories),
-    ("discover", "GET", "/v2/_oci/ext/discover", RouteMatch(catalog.discover)),
+    ("catalog", "GET", "/v2/_catalog", lists.list_repositories),
+    ("discover", "GET", "/v2/_oci/ext/discover", RouteMatch(lists.discover)),
     ("livez", "GET", "/livez", RouteMatch(health.live)),
     ("readyz", "GET", "/readyz", health.ready),
     ("startupz", "GET", "/startupz", RouteMatch(health.started)),
@@ -157,7 +157,7 @@ def _preflight(service: Service, resource: Resource) -> list[tuple[str, str]]:
     # https://fetch.spec.whatwg.org, section "CORS-preflight request"; the origin is a common header.
     if not service.config.allow_origin:
         return []
-    allowed = "Authorization, Content-Type, Content-Range, If-Match, If-None-Match, Range"
+    allowed = "Accept, Authorization, Cache-Control, Content-Range, Content-Type, If-Match, If-None-Match, Range"
     return [
         ("Access-Control-Allow-Methods", resource.allow),
         ("Access-Control-Allow-Headers", allowed),

@@ -1,29 +1,34 @@
-"""What all requests of a worker share, and the path of a request from the parser to the socket."""
+"""What all requests of a worker share, and the way of a request to its answer.
+
+A request goes through `limits`, then `routes`, then its handler. What stands between the last two decides whether it
+may, for all endpoints alike.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import ERROR
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zotctl.config import HttpConfig
 from zotctl.errors import Unsupported, ZotctlError
 from zotctl.http import access, routes
 from zotctl.http.answer import Answer
-from zotctl.http.connection import Connection
+from zotctl.http.body import ReceiveBuffers
 from zotctl.http.errors import Refused, printable, render, render_bug
 from zotctl.http.health import Readiness
-from zotctl.http.pages import Pages
-from zotctl.http.ratelimit import Limits
+from zotctl.http.lists import Pages
+from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
+from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import Request
 from zotctl.storage import Store, WouldBlock
+
+if TYPE_CHECKING:
+    from zotctl.http.counters import CounterRow
 
 T = TypeVar("T")
 
@@ -32,18 +37,35 @@ DISTANT_THREADS = 32
 """For storage behind a network, where threads mostly wait."""
 COMMIT_THREADS = 32
 """Manifests that wait for one index.json share one commit, so many may wait."""
-SMALL_REST = 1 << 18
-"""Bytes of an unread body that are dropped to keep the connection; with more it is closed."""
+SMALL_REST_BYTES = 1 << 18
+"""Of an unread body, that are dropped to keep the connection; with more it is closed."""
 
 
 class Service:
-    """One worker's registry. Handlers get it beside their request."""
+    """One worker's registry, in its event loop. Handlers get it beside their request.
 
-    def __init__(self, store: Store, config: HttpConfig) -> None:
+    `connections`: those that are open; `in_flight`: requests under way. `draining`: no connection takes another
+    request, and `drained` is set when none is under way. `row`: where requests are counted, if they are.
+    """
+
+    def __init__(
+        self, store: Store, config: HttpConfig, row: CounterRow | None = None, rates: SharedRates | None = None
+    ) -> None:
         self.store, self.config = store, config
+        self.connections: set[Connection] = set()
+        self.buffers = ReceiveBuffers()
+        self.patience = {
+            Wait.NEXT: config.idle_timeout,
+            Wait.HEAD: config.header_timeout,
+            Wait.BODY: config.body_timeout,
+            Wait.READER: LOOK_S,
+            Wait.REST: LINGER_S,
+            Wait.NOTHING: math.inf,
+        }
+        self.row = row
         self.log = logging.getLogger("zotctl.http")
-        self.access = access.AccessLog(self.log)
-        self.limits = Limits(config.rate_limit)
+        self.access = access.AccessLog(self.log, row)
+        self.limits = Limits(rates)
         self.pages = Pages()
         self.readiness = Readiness(self)
         self.endpoints: Mapping[str, routes.Resource] = routes.EXACT
@@ -87,29 +109,24 @@ class Service:
 
     # -- requests --------------------------------------------------------------------------------
 
-    def make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: Connection,
-        writer: Any,
-        task: asyncio.Task[None],
-    ) -> Request:
-        return Request(message, payload, connection, writer, task)
+    def connect(self) -> Connection:
+        """For asyncio: the protocol of a new connection."""
+        return Connection(self)
 
-    def answer_now(self, connection: Connection, message: RawRequestMessage) -> bool:
+    def answer_now(self, request: Request) -> bool:
         """Answer a GET or HEAD without a task: most requests, at half the cost.
 
         False, and nothing has happened, if it takes more than a look at what is in memory.
         """
-        if message.method not in ("GET", "HEAD") or message.should_close:
+        self.requests += 1
+        request.number = self.requests
+        if request.method not in ("GET", "HEAD") or not request.keep_alive or request.connection.at_end:
             return False
-        if self.draining or not self.store.nonblocking:
+        if self.draining or not self.store.nonblocking or "expect" in request.headers:
             return False
-        request = Request(message, EMPTY_PAYLOAD, connection, None, None)
         started = self._loop.time()
         try:
-            self.limits.take(request.method)
+            self.limits.take(request)
             handler = routes.find(request, self.endpoints)
             if not isinstance(handler, routes.RouteMatch):
                 return False
@@ -123,25 +140,25 @@ class Service:
             self.access.write(request, answer, self._loop.time() - started)
         return True
 
-    def nothing(self, connection: Connection) -> Request:
-        """Stands for a request whose header never arrived completely."""
-        return Request(ERROR, EMPTY_PAYLOAD, connection, None, None)
-
     async def handle(self, request: Request) -> Answer:
         """Answer a request and write the answer. Raises nothing but cancellation."""
         self.in_flight += 1
+        if self.row is not None:
+            self.row.begin()
         started = self._loop.time()
         try:
             answer = await self._answer(request)
-            answer.close = answer.close or self.draining or request.is_last or not _settled(request)
+            connection = request.connection
+            last = not request.keep_alive or connection.at_end or connection.rest_refused
+            answer.close = answer.close or self.draining or last or not _settled(request)
             answer = await self._send(request, answer)
         except (ConnectionError, TimeoutError):
             answer = _gone()
-            request.connection.force_close()
+            request.connection.drop()
         finally:
-            request.connection.body = None
-            request.connection.answered = request.payload
             self.in_flight -= 1
+            if self.row is not None:
+                self.row.end()
             if self.draining and not self.in_flight:
                 self.drained.set()
         if self.access.enabled:
@@ -162,9 +179,9 @@ class Service:
 
     async def _answer(self, request: Request) -> Answer:
         try:
-            self.limits.take(request.method)
+            self.limits.take(request)
             handler = routes.find(request, self.endpoints)
-            if "Expect" in request.headers:
+            if "expect" in request.headers:
                 _check_expectation(request)
             if isinstance(handler, routes.RouteMatch):
                 call = handler.call
@@ -198,23 +215,22 @@ class Service:
 
 
 def _settled(request: Request) -> bool:
-    """Whether the connection can take another request: the body is read, or little is left of it."""
-    if request.payload.is_eof():
+    """Whether the connection can take another request: the body is here, or little is left of it."""
+    body = request.body
+    if body.complete:
         return True
-    if request.connection.rest_refused:
-        return False
     if request.waits_for_continue:
         # RFC 9110, section 10.1.1: a refused client need not send the body.
-        request.connection.refuse_rest()
+        request.connection.rest_refused = True
         return False
-    length = request.content_length
-    return length is not None and length - request.payload.total_bytes <= SMALL_REST
+    return body.length is not None and body.length - body.arrived <= SMALL_REST_BYTES
 
 
 def _check_expectation(request: Request) -> None:
     # RFC 9110, section 10.1.1: "MAY respond with a 417 (Expectation Failed) status code"
-    if request.headers["Expect"].lower() != "100-continue":
-        raise Refused(Unsupported(f"Expect: {request.headers['Expect'][:100]!r} is not supported"), status=417)
+    expected = request.headers["expect"]
+    if expected.lower() != "100-continue":
+        raise Refused(Unsupported(f"Expect: {expected[:100]!r} is not supported"), status=417)
 
 
 def _gone() -> Answer:
@@ -223,10 +239,17 @@ def _gone() -> Answer:
     return answer
 
 
+# By name: to a page that sends credentials, "*" is the name of a header.
+_EXPOSED = (
+    "Content-Length, Content-Range, Docker-Content-Digest, Docker-Distribution-API-Version, Docker-Upload-UUID, ETag,"
+    " Link, Location, OCI-Filters-Applied, OCI-Subject, OCI-Tag, Range, Retry-After, Warning, WWW-Authenticate"
+)
+
+
 def _common_headers(config: HttpConfig) -> str:
     # "clients SHOULD NOT depend on them", and some do: docker asks for this one.
     headers = "Docker-Distribution-API-Version: registry/2.0\r\n"
     if config.allow_origin:
         headers += f"Access-Control-Allow-Origin: {config.allow_origin}\r\n"
-        headers += "Access-Control-Expose-Headers: *\r\n"
+        headers += f"Access-Control-Expose-Headers: {_EXPOSED}\r\n"
     return headers

@@ -6,20 +6,19 @@ The parent makes and keeps them. A worker that is replaced leaves its queue of c
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from dataclasses import dataclass
 from typing import Any
 
 from zotctl.errors import ConfigError, ZotctlError
 
-BACKLOG = 1024
-_FIRST_PASSED = 3
+BACKLOG_CONNECTIONS = 1024
+"""That wait in the kernel for a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to listen: what `bind` takes, and its family."""
+    """Where to listen: `place` is what `bind` takes for its `family`."""
 
     family: socket.AddressFamily
     place: tuple[str | int, ...]
@@ -74,15 +73,6 @@ def bound_to(sock: socket.socket) -> ListenAddress:
     return ListenAddress(socket.AddressFamily(sock.family), _place(sock.getsockname()))
 
 
-def passed_by_systemd() -> socket.socket | None:
-    """The socket of a unit's `.socket` file, sd_listen_fds(3)."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
-        return None
-    sock = socket.socket(fileno=_FIRST_PASSED)
-    sock.setblocking(False)
-    return sock
-
-
 def _place(parts: Any) -> tuple[str | int, ...]:
     """What the socket module gives and takes as an address of the two families."""
     return tuple(parts)
@@ -90,7 +80,7 @@ def _place(parts: Any) -> tuple[str | int, ...]:
 
 def _start(sock: socket.socket) -> None:
     sock.setblocking(False)
-    sock.listen(BACKLOG)
+    sock.listen(BACKLOG_CONNECTIONS)
 
 
 def _bind(address: ListenAddress, *, shared: bool) -> socket.socket:

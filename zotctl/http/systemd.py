@@ -1,4 +1,4 @@
-"""Notifications to systemd: sd_notify(3), `Type=notify-reload`."""
+"""What systemd gives and takes: a socket, notifications (sd_notify(3), `Type=notify-reload`), a watchdog."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ def watchdog_interval() -> float | None:
     if not wanted.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(wanted) / 2_000_000
+
+
+_FIRST_PASSED = 3
+
+
+def passed_socket() -> socket.socket | None:
+    """The socket of a unit's `.socket` file, sd_listen_fds(3)."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    sock = socket.socket(fileno=_FIRST_PASSED)
+    sock.setblocking(False)
+    return sock

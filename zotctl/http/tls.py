@@ -1,12 +1,34 @@
-"""TLS for the listener."""
+"""TLS: its context, made anew when the files change, and the socket that takes connections with it.
+
+asyncio's own server could neither change its certificate nor answer a client that speaks no TLS. Here the first byte
+of a connection is looked at before anything is read.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
+import os
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 from zotctl.config import TlsConfig
 from zotctl.errors import ConfigError
+from zotctl.http.errors import malformed
+from zotctl.http.service import Service
+
+log = logging.getLogger("zotctl.http")
+
+CONNECTIONS_AT_ONCE = 100
+"""That are taken from the socket before others have their turn."""
+FULL_PAUSE_S = 1.0
+"""For which no connection is taken when there are no more descriptors."""
+_HANDSHAKE = b"\x16"
+"""The content type of the first record of TLS (RFC 8446, section 5.1)."""
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def context(config: TlsConfig | None) -> ssl.SSLContext | None:
@@ -16,22 +38,180 @@ def context(config: TlsConfig | None) -> ssl.SSLContext | None:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
-    _load(f"{config.cert} and {config.key}", lambda: made.load_cert_chain(config.cert, config.key, _no_password))
+    # OpenSSL tells a broken certificate and a broken key by the same words: each is looked at by itself.
+    _load("cert", config.cert, lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(config.cert))
+    _load("key", config.key, lambda: made.load_cert_chain(config.cert, config.key, _no_password))
     if config.cacert is not None:
         cacert = config.cacert
-        _load(cacert, lambda: made.load_verify_locations(cacert))
+        _load("cacert", cacert, lambda: made.load_verify_locations(cacert))
         # A client need not send a certificate, but one that it sends must be valid.
         made.verify_mode = ssl.CERT_OPTIONAL
     return made
 
 
-def _load(what: str, load: Callable[[], None]) -> None:
+def _load(name: str, path: str, load: Callable[[], None]) -> None:
+    where = f"http.tls.{name}: {path}"
     try:
+        os.close(os.open(path, os.O_RDONLY))
         load()
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"http.tls: {what}: {getattr(error, 'strerror', None) or error}") from None
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"{where}: it is not the key of the certificate in http.tls.cert") from None
+        raise ConfigError(f"{where}: {_what(error)}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _what(error: ssl.SSLError) -> str:
+    if error.reason in ("NO_START_LINE", "NO_CERTIFICATE_OR_CRL_FOUND") or "PEM" in (error.library or ""):
+        return "it has nothing of its kind in the form PEM"
+    return f"it cannot be used ({error.reason or error})"
 
 
 def _no_password() -> str:
     # Otherwise OpenSSL would ask on the terminal.
     raise ValueError("the key is encrypted; give one without a passphrase")
+
+
+class Certificates:
+    """The context of one worker. `context` is for the event loop; `look` for one thread at a time."""
+
+    def __init__(self, config: TlsConfig) -> None:
+        self._config = config
+        self._state = self._refused = self._look()
+        made = context(config)
+        assert made is not None
+        self.context = made
+
+    def look(self) -> None:
+        """Take what the files have become. While they don't fit together, the old ones stay.
+
+        Kubernetes swaps a symbolic link for all of them at once, certbot writes one after the other: what does not
+        fit is told when it has stayed like that from one look to the next.
+        """
+        state = self._look()
+        if state == self._state:
+            return
+        try:
+            made = context(self._config)
+        except ConfigError as error:
+            if state != self._refused:
+                self._refused = state
+            else:
+                self._state = state
+                log.error("the certificate is refused, the old one stays: %s", error.message)
+            return
+        assert made is not None
+        self.context, self._state = made, state
+        log.info("the certificate of %s is used from now on", self._config.cert)
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What tells a change, of the files that the names lead to."""
+        paths = (self._config.cert, self._config.key, self._config.cacert)
+        return tuple(_identity(path) for path in paths if path is not None)
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class TlsListener:
+    """Takes the connections of a socket, in the event loop: `close` ends that."""
+
+    def __init__(self, service: Service, certificates: Certificates, sock: socket.socket) -> None:
+        self._service, self._certificates, self._sock = service, certificates, sock
+        self._loop = asyncio.get_running_loop()
+        self._new: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start()
+
+    def _start(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._accept)
+
+    def close(self) -> None:
+        """Take no more connections, and drop those that have sent nothing."""
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for connection in list(self._new):
+            self._forget(connection)
+            connection.close()
+
+    def _accept(self) -> None:
+        for _ in range(CONNECTIONS_AT_ONCE):
+            try:
+                connection, _address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                log.error("no connection can be taken: %s", error.strerror)
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(FULL_PAUSE_S, self._start)
+                return
+            connection.setblocking(False)
+            patience = self._service.config.header_timeout
+            self._new[connection] = self._loop.call_later(patience, self._give_up, connection)
+            self._loop.add_reader(connection, self._begin, connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._loop.remove_reader(connection)
+        self._new.pop(connection).cancel()
+
+    def _give_up(self, connection: socket.socket) -> None:
+        self._forget(connection)
+        connection.close()
+
+    def _begin(self, connection: socket.socket) -> None:
+        """It has sent something, or ended."""
+        try:
+            first = connection.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            first = b""
+        self._forget(connection)
+        if not first:
+            connection.close()
+            return
+        task = self._loop.create_task(self._connect(connection, encrypted=first == _HANDSHAKE))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, connection: socket.socket, *, encrypted: bool) -> None:
+        with suppress(OSError, ssl.SSLError):
+            if encrypted:
+                await self._loop.connect_accepted_socket(
+                    self._service.connect,
+                    connection,
+                    ssl=self._certificates.context,
+                    ssl_handshake_timeout=self._service.config.header_timeout,
+                )
+            else:
+                await self._loop.connect_accepted_socket(lambda: _PlainRefusal(self._service), connection)
+
+
+class _PlainRefusal(asyncio.Protocol):
+    """Tells a client without TLS, once it has sent its request, that this port has nothing else."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._timer = asyncio.get_running_loop().call_later(self._service.config.header_timeout, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport.is_closing() or not isinstance(self._transport, asyncio.WriteTransport):
+            return
+        answer = malformed(400, "this port speaks HTTPS only: ask again with https://")
+        self._transport.write(answer.head(self._service) + answer.body)
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()

@@ -9,47 +9,64 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, cast
 
 from zotctl.errors import IoFailed, ZotctlError
-from zotctl.http.answer import JOINED, Answer, Headers
+from zotctl.http.answer import JOINED_BYTES, Answer, Headers
 from zotctl.http.request import Request
 from zotctl.storage.driver import Reader
 
 if TYPE_CHECKING:
+    from zotctl.http.protocol import Connection
     from zotctl.http.service import Service
 
-PIECE = 1 << 19
-"""Bytes read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
+PIECE_BYTES = 1 << 19
+"""Read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
 
-DISTANT_PIECE = 1 << 20
+DISTANT_PIECE_BYTES = 1 << 20
 """The minimum where each read may wait for a network."""
-MOST_DISTANT = 4 << 20
+LARGEST_PIECE_BYTES = 4 << 20
 """The maximum there: each read costs a change of threads."""
-ALL_PIECES = 16 << 20
-"""Bytes of such reads in one process, as long as few are served."""
+ALL_PIECES_BYTES = 16 << 20
+"""Of such reads in one process, as long as few are served."""
 
-AT_ONCE = 4 << 20
-"""Bytes that one client gets before the others have their turn."""
+AT_ONCE_BYTES = 4 << 20
+"""That one client gets before the others have their turn."""
+
+OCTETS = "application/octet-stream"
 
 
 class BlobAnswer(Answer):
-    """`count` bytes of a blob from `offset`, of which `first` were read already; closes the reader."""
+    """Parts of a blob, each an offset and a count in bytes; closes the reader.
 
-    __slots__ = ("_count", "_first", "_offset", "_reader", "_reading")
+    `first`: what was read already of a single part. Several parts are a `multipart/byteranges` (RFC 9110, section
+    14.6), in their order.
+    """
+
+    __slots__ = ("_first", "_frames", "_parts", "_reader", "_reading", "_tail")
 
     def __init__(
-        self, status: int, headers: Headers, reader: Reader, offset: int, count: int, first: bytes = b""
+        self, status: int, headers: Headers, reader: Reader, parts: Sequence[tuple[int, int]], first: bytes = b""
     ) -> None:
-        super().__init__(status, headers, length=count, content_type="application/octet-stream")
-        self._reader, self._offset, self._count, self._first = reader, offset, count, first
+        self._frames, self._tail, content_type = [b""], b"", OCTETS
+        if len(parts) > 1:
+            boundary = secrets.token_hex(16)
+            content_type = f"multipart/byteranges; boundary={boundary}"
+            self._frames = [_frame(boundary, offset, count, reader.size) for offset, count in parts]
+            self._frames[0] = self._frames[0].lstrip()
+            self._tail = f"\r\n--{boundary}--\r\n".encode()
+        length = sum(count for _, count in parts) + sum(map(len, self._frames)) + len(self._tail)
+        super().__init__(status, headers, length=length, content_type=content_type)
+        self._reader, self._parts, self._first = reader, parts, first
         self._reading: asyncio.Future[bytes] | None = None
 
     async def send(self, request: Request) -> None:
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
         service = request.connection.service
         try:
-            if self._count <= JOINED and (service.store.nonblocking or len(self._first) == self._count):
+            if self.length <= JOINED_BYTES and (service.store.nonblocking or len(self._first) == self.length):
                 await self._send_small(request)
             else:
                 await self._send_large(service, request)
@@ -71,65 +88,77 @@ class BlobAnswer(Answer):
         self._reader.close()
 
     async def _send_small(self, request: Request) -> None:
-        self.body = self._first or self._reader.read_at(self._offset, self._count)
-        if len(self.body) != self._count:
-            self._cut_short(request, len(self.body))
+        body = b""
+        for frame, (offset, count) in zip(self._frames, self._parts, strict=True):
+            body += frame + (self._first or self._reader.read_at(offset, count))
+        self.body = body + self._tail
+        if len(self.body) != self.length:
+            self._failed(request, f"only {len(self.body)} of {self.length} bytes are there")
         await super().send(request)
 
     async def _send_large(self, service: Service, request: Request) -> None:
+        connection = request.connection
         self.sent = True
-        request.write(self.head(request))
-        with request.connection.sending():
-            try:
-                await (_sendfile if self._by_kernel(service, request) else self._copy)(request, self)
-            except asyncio.SendfileNotAvailableError:
-                await self._copy(request, self)
-            except (ConnectionError, TimeoutError):
-                raise
-            except (OSError, ZotctlError) as error:
-                self._failed(request, str(error))
-        if self.bytes_out != self._count:
-            self._cut_short(request, self.bytes_out)
-
-    def _by_kernel(self, service: Service, request: Request) -> bool:
+        connection.write(self.head(service, is_http10=request.is_http10))
         # A page that is not in memory blocks the event loop until it is read, which takes too long over a network.
-        plain = request.connection.ssl_context is None
-        return plain and service.store.nonblocking and self._reader.fileno() is not None
+        local = service.store.nonblocking and self._reader.fileno() is not None
+        by_kernel = local and connection.tls is None
+        with connection.sending():
+            for frame, (offset, count) in zip(self._frames, self._parts, strict=True):
+                if frame:
+                    connection.write(frame)
+                    self.bytes_out += len(frame)
+                sent = 0
+                try:
+                    if by_kernel:
+                        try:
+                            sent = await _sendfile(connection, self._reader, offset, count)
+                        except asyncio.SendfileNotAvailableError:
+                            by_kernel = False
+                    if not by_kernel:
+                        sent = await self._copy(request, offset, count)
+                except (ConnectionError, TimeoutError):
+                    raise
+                except (OSError, ZotctlError) as error:
+                    self._failed(request, str(error))
+                self.bytes_out += sent
+                if sent != count:
+                    self._failed(request, f"only {sent} of {count} bytes from {offset} on are there")
+            if self._tail:
+                connection.write(self._tail)
+                self.bytes_out += len(self._tail)
 
-    async def _copy(self, request: Request, answer: BlobAnswer) -> None:
+    async def _copy(self, request: Request, offset: int, count: int) -> int:
         """The next piece is read while the client takes the last: two in memory, however large the blob is."""
-        service, piece = request.connection.service, self._first
+        connection, end = request.connection, offset + count
+        service, at = connection.service, offset
+
+        def read_on() -> asyncio.Future[bytes] | None:
+            size = PIECE_BYTES if service.store.nonblocking else _distant_piece(service.in_flight)
+            return service.move_bytes(self._reader.read_at, at, min(size, end - at)) if at < end else None
+
+        async def read() -> bytes:
+            if self._reading is None:
+                return b""
+            await asyncio.wait([self._reading])
+            return self._reading.result()
+
+        piece, self._first = self._first, b""
         if not piece:
-            self._read_on(service)
-            piece = await self._read()
+            self._reading = read_on()
+            piece = await read()
         while piece:
-            self.bytes_out += len(piece)
-            self._read_on(service)
-            await self._write(request, memoryview(piece))
-            piece = self._first = b""
-            piece = await self._read()
-
-    async def _write(self, request: Request, piece: memoryview) -> None:
-        """Writes no more at once than a socket may take: asyncio copies what the socket does not take."""
-        for start in range(0, len(piece), DISTANT_PIECE):
-            request.write(piece[start : start + DISTANT_PIECE])
-            await request.flushed()
-
-    async def _read(self) -> bytes:
-        """What was asked for; empty at the end."""
-        if self._reading is None:
-            return b""
-        await asyncio.wait([self._reading])
-        return self._reading.result()
-
-    def _read_on(self, service: Service) -> None:
-        left = self._count - self.bytes_out
-        size = min(PIECE if service.store.nonblocking else _distant_piece(service.in_flight), left)
-        at = self._offset + self.bytes_out
-        self._reading = service.move_bytes(self._reader.read_at, at, size) if left else None
-
-    def _cut_short(self, request: Request, sent: int) -> None:
-        self._failed(request, f"only {sent} of {self._count} bytes are there")
+            at += len(piece)
+            self._reading = read_on()
+            # No more at once than a socket may take: asyncio copies what the socket does not take.
+            view = memoryview(piece)
+            for start in range(0, len(piece), DISTANT_PIECE_BYTES):
+                connection.write(view[start : start + DISTANT_PIECE_BYTES])
+                await connection.flushed()
+            del view
+            piece = b""
+            piece = await read()
+        return at - offset
 
     def _failed(self, request: Request, reason: str) -> None:
         # I2: bytes of the wrong length are never sent as if they were whole.
@@ -140,31 +169,35 @@ class BlobAnswer(Answer):
         raise IoFailed(reason)
 
 
+def _frame(boundary: str, offset: int, count: int, size: int) -> bytes:
+    lines = (f"--{boundary}", f"Content-Type: {OCTETS}", f"Content-Range: bytes {offset}-{offset + count - 1}/{size}")
+    return ("\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode()
+
+
 def _distant_piece(clients: int) -> int:
-    return max(DISTANT_PIECE, min(MOST_DISTANT, ALL_PIECES // max(1, clients)))
+    return max(DISTANT_PIECE_BYTES, min(LARGEST_PIECE_BYTES, ALL_PIECES_BYTES // max(1, clients)))
 
 
-async def _sendfile(request: Request, answer: BlobAnswer) -> None:
-    transport = request.connection.transport
-    if transport is None or transport.is_closing():
+async def _sendfile(connection: Connection, reader: Reader, offset: int, count: int) -> int:
+    transport = connection.transport
+    if transport.is_closing():
         raise ConnectionResetError("the client is gone")
-    answer.bytes_out = _send_at_once(transport, answer)
-    left = answer._count - answer.bytes_out
-    if left:
-        file, at = cast(IO[bytes], answer._reader), answer._offset + answer.bytes_out
+    sent = _send_at_once(transport, reader, offset, count)
+    if sent < count:
         loop = asyncio.get_running_loop()
-        answer.bytes_out += await loop.sendfile(transport, file, at, left, fallback=False)
+        sent += await loop.sendfile(transport, cast(IO[bytes], reader), offset + sent, count - sent, fallback=False)
+    return sent
 
 
-def _send_at_once(transport: asyncio.WriteTransport, answer: BlobAnswer) -> int:
+def _send_at_once(transport: asyncio.WriteTransport, reader: Reader, offset: int, count: int) -> int:
     """As much as the socket takes now; most blobs fit, and asking the loop costs more than the call."""
-    sock, source = transport.get_extra_info("socket"), answer._reader.fileno()
+    sock, source = transport.get_extra_info("socket"), reader.fileno()
     if transport.get_write_buffer_size() or sock is None or source is None:
         return 0
-    sent, target, most = 0, sock.fileno(), min(answer._count, AT_ONCE)
+    sent, target, most = 0, sock.fileno(), min(count, AT_ONCE_BYTES)
     try:
-        while sent < most and (count := os.sendfile(target, source, answer._offset + sent, most - sent)):
-            sent += count
+        while sent < most and (taken := os.sendfile(target, source, offset + sent, most - sent)):
+            sent += taken
     except BlockingIOError:
         pass
     except OSError as error:

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from zotctl.errors import BlobUploadInvalid, Busy, DigestInvalid, NameUnknown, RangeInvalid, SizeInvalid, ZotctlError
+from zotctl.errors import (
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    Busy,
+    DigestInvalid,
+    NameUnknown,
+    OciError,
+    RangeInvalid,
+    SizeInvalid,
+    ZotctlError,
+)
 from zotctl.http.answer import Answer
-from zotctl.http.body import BATCH, SMALL, Body
+from zotctl.http.body import BATCH_BYTES, SMALL_BODY_BYTES, Body
+from zotctl.http.conditions import parse_content_range
 from zotctl.http.errors import Refused
-from zotctl.http.ranges import parse_content_range
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
 from zotctl.storage import UploadSession
+from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
 
+T = TypeVar("T")
 
-MEMORY_PATIENCE = 60.0
-"""Seconds that an upload waits for memory."""
-MEMORY_POLL = 0.02
+MEMORY_TIMEOUT_S = 60.0
+"""For which an upload waits for memory."""
+MEMORY_POLL_S = 0.02
 
 
 # -- end-4 and end-11: begin ---------------------------------------------------------------------
@@ -32,9 +46,10 @@ MEMORY_POLL = 0.02
 async def start(service: Service, request: Request) -> Answer:
     """POST: mount a blob, take it as a whole, or open a session for it."""
     name, algorithm = parse_name(request.name), request.param("digest-algorithm") or "sha256"
-    if mount := request.param("mount"):
-        wanted = parse_digest(mount)
-        if await _mount(service, name, wanted, request.param("from")):
+    if (mount := request.param("mount")) and (wanted := _valid(parse_digest, mount)):
+        # I7: without `from` it would be access by digest alone.
+        source = _valid(parse_name, request.param("from") or "")
+        if source is not None and await service.move_bytes(_try_mount, service, name, wanted, source):
             return _created(service, name, wanted)
         algorithm = wanted.algorithm
     if digest := request.param("digest"):
@@ -45,13 +60,15 @@ async def start(service: Service, request: Request) -> Answer:
     return Answer(202, _where(service, name, upload_id, 0))
 
 
-async def _mount(service: Service, name: str, digest: Digest, source: str | None) -> bool:
-    # I7: without `from` it would be access by digest alone, so it starts an upload instead.
-    return source is not None and await service.move_bytes(_try_mount, service, name, digest, parse_name(source))
+def _valid(parse: Callable[[str], T], text: str) -> T | None:
+    """None: it is none. "if a registry [...] is unable to mount the requested blob, it SHOULD return a 202"."""
+    try:
+        return parse(text)
+    except OciError:
+        return None
 
 
 def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool:
-    # "if a registry [...] is unable to mount the requested blob, it SHOULD return a 202"
     try:
         other = service.store.repository(source)
     except NameUnknown:
@@ -60,7 +77,7 @@ def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool
 
 
 def _expect_no_body(request: Request) -> None:
-    if request.content_length != 0:
+    if request.length != 0:
         raise BlobUploadInvalid("a POST with a body needs the parameter digest; send the blob with PATCH or PUT")
 
 
@@ -73,11 +90,11 @@ def _start(service: Service, name: str, algorithm: str, wait: bool) -> str:
 
 async def _push_whole(service: Service, request: Request, name: str, digest: Digest) -> Answer:
     body = request.body
-    pieces = await body.batch(SMALL)
+    pieces = await body.batch(SMALL_BODY_BYTES)
     if body.ended:
         await service.move_bytes(_store_whole, service, name, digest, pieces)
     else:
-        upload = await service.move_bytes(_begin, service, name, digest, request.content_length)
+        upload = await service.move_bytes(_begin, service, name, digest, request.length)
         await _stream_whole(service, body, pieces, upload, digest)
     return _created(service, name, digest)
 
@@ -88,7 +105,7 @@ def _begin(service: Service, name: str, digest: Digest, size: int | None) -> Upl
     return upload
 
 
-def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes]) -> None:
+def _store_whole(service: Service, name: str, digest: Digest, pieces: list[Buffer]) -> None:
     upload = _begin(service, name, digest, None)
     try:
         upload.write(pieces)
@@ -100,7 +117,7 @@ def _store_whole(service: Service, name: str, digest: Digest, pieces: list[bytes
 
 
 async def _stream_whole(
-    service: Service, body: Body, pieces: list[bytes], upload: UploadSession, digest: Digest
+    service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, digest: Digest
 ) -> None:
     try:
         await _pump(service, body, pieces, upload, None)
@@ -141,7 +158,17 @@ async def append(service: Service, request: Request) -> Answer:
 async def finish(service: Service, request: Request) -> Answer:
     """PUT: the last chunk, if any, and the digest of it all."""
     chunk, digest = _chunk(request), _closing_digest(request)
-    await _receive(service, request, chunk, digest)
+    try:
+        await _receive(service, request, chunk, digest)
+    except BlobUploadUnknown:
+        # The answer to the first end may have been lost: a repetition is told that the blob is here, if it is.
+        try:
+            await service.look(lambda wait: service.store.repository(chunk.name, wait=wait).blob(digest))
+        except (BlobUnknown, NameUnknown):
+            pass
+        else:
+            return _created(service, chunk.name, digest)
+        raise
     return _created(service, chunk.name, digest)
 
 
@@ -155,11 +182,11 @@ def _closing_digest(request: Request) -> Digest:
 
 def _chunk(request: Request) -> _Chunk:
     name, upload_id = parse_name(request.name), request.decoded_reference()
-    header = request.headers.get("Content-Range")
+    header = request.headers.get("content-range")
     if header is None:
         return _Chunk(name, upload_id, None, None)
     first, last = parse_content_range(header)
-    length, announced = last - first + 1, request.content_length
+    length, announced = last - first + 1, request.length
     if announced is not None and announced != length:
         raise SizeInvalid(f"Content-Range: {header} is {length} bytes, but Content-Length is {announced}")
     return _Chunk(name, upload_id, first, length)
@@ -170,7 +197,7 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
     body = request.body
     if request.waits_for_continue:
         await service.move_bytes(_check_start, service, chunk)
-    pieces = await body.batch(SMALL)
+    pieces = await body.batch(SMALL_BODY_BYTES)
     if not body.ended:
         return await _receive_stream(service, request, pieces, chunk, digest)
     if chunk.length is not None and body.received != chunk.length:
@@ -178,7 +205,7 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
     return await service.move_bytes(_receive_whole, service, chunk, pieces, digest)
 
 
-def _receive_whole(service: Service, chunk: _Chunk, pieces: list[bytes], digest: Digest | None) -> int:
+def _receive_whole(service: Service, chunk: _Chunk, pieces: list[Buffer], digest: Digest | None) -> int:
     with _resume(service, chunk) as upload:
         upload.expect(digest, start=chunk.start)
         if pieces:
@@ -196,11 +223,11 @@ def _complete(upload: UploadSession, digest: Digest | None) -> None:
 
 
 async def _receive_stream(
-    service: Service, request: Request, pieces: list[bytes], chunk: _Chunk, digest: Digest | None
+    service: Service, request: Request, pieces: list[Buffer], chunk: _Chunk, digest: Digest | None
 ) -> int:
     upload = await service.move_bytes(_resume, service, chunk)
     try:
-        length = request.content_length
+        length = request.length
         upload.expect(digest, None if length is None else upload.offset + length, chunk.start)
         await _pump(service, request.body, pieces, upload, chunk.length)
         await _settle(service.move_bytes(_complete, upload, digest))
@@ -235,7 +262,7 @@ def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
 # -- bytes into a session ------------------------------------------------------------------------
 
 
-async def _pump(service: Service, body: Body, pieces: list[bytes], upload: UploadSession, length: int | None) -> None:
+async def _pump(service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, length: int | None) -> None:
     """Write `pieces` and the rest of the body; the next batch is read while a thread stores the last.
 
     Whatever happens, no thread uses `upload` any more afterwards, and what was read is in it.
@@ -252,9 +279,9 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
             await _memory(upload, sum(map(len, pieces)))
             writing = service.move_bytes(upload.write, pieces)
             writing.add_done_callback(lambda done: _interrupt(body, done))
-            size = BATCH
+            size = BATCH_BYTES
             if not upload.ahead:
-                size = BATCH // 4
+                size = BATCH_BYTES // 4
                 await _settle(writing)
                 await _memory(upload, size)
             pieces = await body.batch(size)
@@ -269,11 +296,11 @@ async def _pump(service: Service, body: Body, pieces: list[bytes], upload: Uploa
 
 async def _memory(upload: UploadSession, count: int) -> None:
     """Wait without a thread, since uploads that have memory need one. The client is not read meanwhile."""
-    until = asyncio.get_running_loop().time() + MEMORY_PATIENCE
+    until = asyncio.get_running_loop().time() + MEMORY_TIMEOUT_S
     while not upload.ready(count):
         if asyncio.get_running_loop().time() > until:
             raise Busy("the memory for uploads is in use by others; try again")
-        await asyncio.sleep(MEMORY_POLL)
+        await asyncio.sleep(MEMORY_POLL_S)
 
 
 def _interrupt(body: Body, done: asyncio.Future[None]) -> None:

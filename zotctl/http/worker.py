@@ -6,6 +6,7 @@ Everything that must not cross a fork begins here: threads, the loop, the store 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -20,22 +21,22 @@ from zotctl import errors
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import tls
-from zotctl.http.connection import Connection, Listener
-from zotctl.http.meters import SharedCounters
+from zotctl.http.counters import SharedCounters, Status
+from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
-from zotctl.http.sockets import BACKLOG
-from zotctl.http.status import Status
+from zotctl.http.sockets import BACKLOG_CONNECTIONS
 from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
 
 log = logging.getLogger("zotctl.http")
 
 READY = b"ready\n"
-LAST_WORDS = 5.0
-"""Seconds for what was cut off at the end of `drain` to put its upload in order."""
-FAREWELL = 1.0
-"""Seconds for which a stopping worker still takes requests on connections that it has: one may be on its way."""
-_TICK = 1.0
+CLEAN_UP_TIMEOUT_S = 5.0
+"""For what was cut off at the end of `drain` to put its upload in order."""
+FAREWELL_S = 1.0
+"""For which a stopping worker still takes requests on connections that it has: one may be on its way."""
+TICK_S = 1.0
+"""Between two rounds of chores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ class Ties:
     """What ties a worker to its parent: pipes, by descriptor, and where it counts.
 
     `ready` takes READY, or why the worker could not start. `life` ends when the parent does.
-    `board`: None without metrics; `row`: the worker's own on it.
+    `board`: None without metrics; `row`: the worker's own on it. `rates`: None without limits.
     """
 
     ready: int
     life: int
     board: SharedCounters | None = None
     row: int | None = None
+    rates: SharedRates | None = None
 
 
 def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int:
@@ -89,32 +91,32 @@ class _Worker:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_loop_error)
         self._listen_to_signals(loop)
-        context = tls.context(self._config.http.tls)
+        certificates = tls.Certificates(self._config.http.tls) if self._config.http.tls is not None else None
         store = open_store(self._config.storage, serving=True)
         service = self._service(store)
-        listener = Listener(service, idle_timeout=self._config.http.idle_timeout, loop=loop)
-        patience = self._config.http.header_timeout if context else None
-        server = await loop.create_server(
-            listener, sock=self._sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=patience
-        )
-        tick = asyncio.create_task(self._tick(service, listener))
-        maintenance = asyncio.create_task(self._maintain(service))
+        server: asyncio.Server | tls.TlsListener
+        if certificates is not None:
+            server = tls.TlsListener(service, certificates, self._sock)
+        else:
+            server = await loop.create_server(service.connect, sock=self._sock, backlog=BACKLOG_CONNECTIONS)
+        tick = asyncio.create_task(self._tick(service))
+        maintenance = asyncio.create_task(self._maintain(service, certificates))
         os.write(self._ties.ready, READY)
         os.close(self._ties.ready)
         await self._stop.wait()
-        await self._shut_down(service, listener, server)
+        await self._shut_down(service, server)
         tick.cancel()
-        await asyncio.wait([maintenance], timeout=LAST_WORDS)
+        await asyncio.wait([maintenance], timeout=CLEAN_UP_TIMEOUT_S)
         service.close()
         store.close()
         return 0
 
     def _service(self, store: Store) -> Service:
         if self._ties.board is None:
-            return Service(store, self._config.http)
-        from zotctl.http.measured import MeasuredService
+            return Service(store, self._config.http, rates=self._ties.rates)
+        from zotctl.http.metrics import measured_service
 
-        return MeasuredService(store, self._config, self._ties.board, self._ties.row)
+        return measured_service(store, self._config, self._ties.board, self._ties.row, self._ties.rates)
 
     def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
@@ -132,52 +134,47 @@ class _Worker:
 
     # -- chores ----------------------------------------------------------------------------------
 
-    async def _tick(self, service: Service, listener: Listener) -> None:
-        loop = asyncio.get_running_loop()
+    async def _tick(self, service: Service) -> None:
         while True:
-            await asyncio.sleep(_TICK)
-            try:
-                for connection in _connections(listener):
-                    connection.check_deadlines(loop.time())
-            except Exception:
-                log.exception("a bug met the deadlines")
-            self._status.write(len(listener.connections), service.in_flight, service.requests)
+            await asyncio.sleep(TICK_S)
+            self._status.write(len(service.connections), service.in_flight, service.requests)
 
-    async def _maintain(self, service: Service) -> None:
+    async def _maintain(self, service: Service, certificates: tls.Certificates | None) -> None:
         while not self._stop.is_set():
             try:
                 await service.maintenance(service.store.maintain)
+                if certificates is not None:
+                    await service.maintenance(certificates.look)
             except ZotctlError as error:
                 log.debug("maintenance: %s", error)
             except Exception:
                 log.exception("a bug met maintenance")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
+                async with asyncio.timeout(TICK_S):
                     await self._stop.wait()
 
     # -- the end ---------------------------------------------------------------------------------
 
-    async def _shut_down(self, service: Service, listener: Listener, server: asyncio.Server) -> None:
-        # aiohttp's own pre_shutdown makes uploads under way drop bytes and never end.
+    async def _shut_down(self, service: Service, server: asyncio.Server | tls.TlsListener) -> None:
         service.draining = True
         await _one_more_turn()
         server.close()
-        await self._farewell(service, listener)
+        await self._farewell(service)
         if service.in_flight:
             await self._drain(service)
-        await _cut_off(listener)
+        await _cut_off(service)
 
-    async def _farewell(self, service: Service, listener: Listener) -> None:
+    async def _farewell(self, service: Service) -> None:
         """The answer to a last request says that the connection ends. Who sends none is cut off."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(FAREWELL, self._config.http.drain)
-        while len(_connections(listener)) > service.in_flight:
+        end = loop.time() + min(FAREWELL_S, self._config.http.drain)
+        while len(service.connections) > service.in_flight:
             if loop.time() > end or self._now.is_set():
                 break
             await asyncio.sleep(0.02)
-        for connection in _connections(listener):
+        for connection in list(service.connections):
             if connection.idle:
-                connection.force_close()
+                connection.close()
 
     async def _drain(self, service: Service) -> None:
         log.info("waiting for %d requests to end", service.in_flight)
@@ -194,16 +191,12 @@ async def _one_more_turn() -> None:
         await asyncio.sleep(0)
 
 
-async def _cut_off(listener: Listener) -> None:
-    tasks = [task for connection in _connections(listener) if (task := connection.cancel()) is not None]
+async def _cut_off(service: Service) -> None:
+    tasks = [task for connection in service.connections if (task := connection.cancel()) is not None]
     if tasks:
-        await asyncio.wait(tasks, timeout=LAST_WORDS)
-    for connection in _connections(listener):
+        await asyncio.wait(tasks, timeout=CLEAN_UP_TIMEOUT_S)
+    for connection in list(service.connections):
         connection.drop()
-
-
-def _connections(listener: Listener) -> list[Connection]:
-    return [connection for connection in listener.connections if isinstance(connection, Connection)]
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -215,10 +208,37 @@ def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         log.error("%s", context["message"], exc_info=error)
 
 
+# -- memory --------------------------------------------------------------------------------------
+
+# malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
+KEPT_HEAP_BYTES = 8 << 20
+"""At the end of a heap, that the process keeps."""
+LARGEST_ON_HEAP_BYTES = 5 << 20
+"""Larger allocations are mapped, and returned at once. Two pieces of a body are smaller."""
+HEAPS = 2
+"""Threads of one interpreter rarely allocate at the same time, and each heap keeps its own bytes."""
+
+
+def keep_pieces() -> None:
+    """Let the C library keep memory between two pieces of a body, in this process and its forks.
+
+    glibc gives freed memory back to the system as soon as there are some hundred KiB of it at the end of its heap, so
+    that each piece is written into pages which have to be made and cleared first: a tenth of what a push costs. Does
+    nothing with another C library.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (
+            (_TRIM_THRESHOLD, KEPT_HEAP_BYTES),
+            (_MMAP_THRESHOLD, LARGEST_ON_HEAP_BYTES),
+            (_ARENA_MAX, HEAPS),
+        ):
+            mallopt(option, value)
+
+
 def settle_memory() -> None:
     """Before a fork: what was imported stays shared instead of being copied by the collector."""
     gc.collect()
     gc.freeze()
-
-
-__all__ = ["READY", "Ties", "failure", "main", "settle_memory"]

@@ -36,10 +36,13 @@ class Descriptor(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True
     platform: msgspec.Raw = ABSENT
 
 
-def validate(descriptor: Descriptor, where: str) -> None:
-    """Check what descriptor.md says of a single descriptor; raises ManifestInvalid, which names `where`."""
+def validate(descriptor: Descriptor, where: str, *, strict: bool = True) -> None:
+    """Check what descriptor.md says of a single descriptor; raises ManifestInvalid, which names `where`.
+
+    Not `strict`: media types may have parameters, as clients send them that ask a system for the type of a file.
+    """
     # mediaType: "Values MUST comply with RFC 6838, including the naming requirements in its section 4.2."
-    if not is_media_type(descriptor.media_type):
+    if not is_media_type(descriptor.media_type, parameters=not strict):
         raise ManifestInvalid(f"{where}.mediaType: {quoted(descriptor.media_type)} is not a media type of RFC 6838")
     # Digests: "Implementations SHOULD allow digests with unrecognized algorithms to pass validation"
     try:
@@ -50,16 +53,16 @@ def validate(descriptor: Descriptor, where: str) -> None:
     if not 0 <= descriptor.size < _SIZE_LIMIT:
         raise ManifestInvalid(f"{where}.size: {quoted(str(descriptor.size))} is not between 0 and 2^63-1")
     if descriptor.urls or descriptor.data is not None or descriptor.artifact_type or descriptor.platform:
-        _validate_optional(descriptor, where)
+        _validate_optional(descriptor, where, strict)
 
 
-def _validate_optional(descriptor: Descriptor, where: str) -> None:
+def _validate_optional(descriptor: Descriptor, where: str, strict: bool) -> None:
     # urls: "Each entry MUST conform to RFC 3986."
     for url in descriptor.urls or ():
         if not _is_uri(url):
             raise ManifestInvalid(f"{where}.urls: {quoted(url)} is not a URI of RFC 3986")
     # artifactType: "If defined, the value MUST comply with RFC 6838"
-    if descriptor.artifact_type and not is_media_type(descriptor.artifact_type):
+    if descriptor.artifact_type and not is_media_type(descriptor.artifact_type, parameters=not strict):
         raise ManifestInvalid(
             f"{where}.artifactType: {quoted(descriptor.artifact_type)} is not a media type of RFC 6838"
         )

@@ -30,11 +30,17 @@ _NONDISTRIBUTABLE = (
 )
 _RESTRICTED_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _is_media_type = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}").fullmatch
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE = rf'(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f]*")'
+_is_with_parameters = re.compile(
+    rf"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}(?:[ \t]*;[ \t]*(?:{_TOKEN}={_VALUE})?)*"
+).fullmatch
 
 
-def is_media_type(text: str) -> bool:
-    """Whether `text` follows the grammar of RFC 6838, section 4.2: type and subtype, no parameters."""
-    return _is_media_type(text) is not None
+def is_media_type(text: str, *, parameters: bool = False) -> bool:
+    """Whether `text` follows the grammar of RFC 6838, section 4.2: type and subtype; `parameters`: or with parameters,
+    as in a Content-Type."""
+    return (_is_with_parameters if parameters else _is_media_type)(text) is not None
 
 
 def is_image(media_type: str) -> bool:

@@ -138,7 +138,7 @@ def manifest_findings(name: str, body: bytes, facts: ManifestFacts, digest: str)
         return  # its rules are in no release of the specification
     spec = DOCKER_SPEC if is_docker(facts.media_type) else INDEX_SPEC if is_index(facts.media_type) else MANIFEST_SPEC
     try:
-        check_manifest(body, facts.media_type, compat=frozenset({DOCKER_COMPAT}))
+        check_manifest(body, facts.media_type, compat=frozenset({DOCKER_COMPAT}), strict=True)
     except ManifestInvalid as error:
         if error.message not in facts.irregular:  # that is told from the graph, too
             yield Finding(name, digest, "invalid_manifest", error.message, spec=spec)

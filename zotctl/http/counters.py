@@ -8,6 +8,7 @@ clients send; memory is taken by the page, for what has been counted only.
 from __future__ import annotations
 
 import mmap
+import struct
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,28 +17,28 @@ from typing import NamedTuple
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 CODES = (*sorted({499, *(status.value for status in HTTPStatus if status >= 200)}),)
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 """Seconds: from a cached manifest to a layer of gigabytes."""
 SPARE_ROWS = 32
 """For workers that still drain while their successors serve."""
-MOST_ROOTS = 64
+MAX_ROOTS = 64
 """Further roots are not counted by root."""
-TEXT = 1 << 20
+JOBS_TEXT_BYTES = 1 << 20
 
 _METHOD = {method: place for place, method in enumerate(METHODS)}
 _CODE = {code: place for place, code in enumerate(CODES)}
 _OTHER = len(METHODS) - 1
 _BUCKETS = len(CODES)
-_NANOSECONDS = _BUCKETS + len(BOUNDS) + 1
+_NANOSECONDS = _BUCKETS + len(BOUNDS_S) + 1
 _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
 _CELL = 8
-_FIRST = 1 + MOST_ROOTS
+_FIRST = 1 + MAX_ROOTS
 """The first cells of a row: requests in progress, and conflicts by root."""
 
 
 class RequestCounts(NamedTuple):
-    """Requests with one method on one route. `codes` in the order of CODES; `buckets` one more than BOUNDS."""
+    """Requests with one method on one route. `codes` in the order of CODES; `buckets` one more than BOUNDS_S."""
 
     method: str
     route: str
@@ -66,7 +67,7 @@ class SharedCounters:
     def know(self, roots: Iterable[str]) -> None:
         """The roots of the workers from now on. A root that returns gets its old place."""
         for root in roots:
-            if len(self._roots) < MOST_ROOTS:
+            if len(self._roots) < MAX_ROOTS:
                 self._roots.setdefault(root, len(self._roots))
 
     def take(self) -> int | None:
@@ -147,7 +148,7 @@ class CounterRow:
         at = self._first + block * _BLOCK
         cells[_FIRST + block] = 1
         cells[at + _CODE[code]] += 1
-        cells[at + _BUCKETS + bisect_left(BOUNDS, seconds)] += 1
+        cells[at + _BUCKETS + bisect_left(BOUNDS_S, seconds)] += 1
         cells[at + _NANOSECONDS] += int(seconds * 1e9)
         if received:
             cells[at + _RECEIVED] += received
@@ -158,7 +159,7 @@ class CounterRow:
 class SharedText:
     """A text that one process replaces and others read. Of its two halves, one is complete at any moment."""
 
-    def __init__(self, size: int = TEXT) -> None:
+    def __init__(self, size: int = JOBS_TEXT_BYTES) -> None:
         self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
         self._state = memoryview(self._memory)[:_CELL].cast("Q")
         """Twice the length, and which half it is."""
@@ -180,3 +181,40 @@ class SharedText:
         self._memory[start : start + len(text)] = text
         self._state[0] = len(text) << 1 | half
         return True
+
+
+_STATUS_ROW = struct.Struct("<QQQ")
+
+
+class StatusCounts(NamedTuple):
+    connections: int
+    in_flight: int
+    requests: int
+
+
+class StatusBoard:
+    """One row a worker; made before the fork."""
+
+    def __init__(self, rows: int) -> None:
+        self._memory, self._rows = mmap.mmap(-1, max(rows, 1) * _STATUS_ROW.size), rows
+
+    def row(self, index: int) -> Status:
+        """The row in which worker `index` counts, reset to zero."""
+        status = Status(self._memory, index * _STATUS_ROW.size)
+        status.write(0, 0, 0)
+        return status
+
+    def total(self) -> StatusCounts:
+        """The sums over all workers."""
+        rows = [_STATUS_ROW.unpack_from(self._memory, index * _STATUS_ROW.size) for index in range(self._rows)]
+        return StatusCounts(*(sum(column) for column in zip(*rows, strict=True)))
+
+
+class Status:
+    """The row of one worker."""
+
+    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+        self._memory, self._offset = memory, offset
+
+    def write(self, connections: int, in_flight: int, requests: int) -> None:
+        _STATUS_ROW.pack_into(self._memory, self._offset, connections, in_flight, requests)

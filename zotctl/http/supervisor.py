@@ -1,4 +1,4 @@
-"""The parent of the workers: binds, forks, watches, restarts, and passes signals on.
+"""`zotctl serve`: binds, forks workers, watches and restarts them, and passes signals on.
 
 It runs no event loop, no thread and no store, so that a fork is safe at any time. It holds the listening
 sockets, so that connections which wait for a worker that died are served by its successor.
@@ -11,30 +11,91 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from zotctl.config import Config
+from zotctl import __version__, logs
+from zotctl.config import Config, reload_config
 from zotctl.errors import ZotctlError
-from zotctl.http import job_process, meters, routes, sockets, systemd, worker
-from zotctl.http.status import StatusBoard
-from zotctl.storage import remember_roots
+from zotctl.http import counters, job_process, routes, sockets, systemd, tls, worker
+from zotctl.http.counters import StatusBoard
+from zotctl.http.ratelimit import SharedRates
+from zotctl.storage import preload, remember_roots
 
 log = logging.getLogger("zotctl.http")
 
-START_DEADLINE = 60.0
-"""Seconds in which a worker has to be ready."""
-STOP_NOW = 3.0
-"""Seconds after which a worker that was told to stop now is killed."""
-AFTER_DRAIN = 15.0
-"""Seconds beyond `drain` after which a worker that does not end is killed."""
-STEADY = 5.0
-"""Seconds after which a worker's death is no sign that the next one will die too."""
-_BACK_OFF = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
+START_TIMEOUT_S = 60.0
+"""For a worker to be ready."""
+STOP_NOW_S = 3.0
+"""After which a worker that was told to stop now is killed."""
+AFTER_DRAIN_S = 15.0
+"""Beyond `drain`, after which a worker that does not end is killed."""
+STEADY_S = 5.0
+"""After which a worker's death is no sign that the next one will die too."""
+BACK_OFF_S = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
+"""Before a worker is replaced, by how many have died one after the other."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+
+
+_OPEN = (
+    "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is no "
+    "authentication. Put it behind a proxy that has some, or use --read-only or --listen 127.0.0.1:5000."
+)
+
+
+def run(
+    config: Config,
+    *,
+    reload: Callable[[Config], Config] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Call it from the main thread, with no other running.
+
+    `reload` makes a new configuration of the one in force at SIGHUP, and raises ZotctlError to refuse it;
+    by default it reads again what `config` was made of, and opens the log anew.
+    `announce` gets the one line that says where the server listens, by default on standard output.
+    Raises ZotctlError when it can't start: the port is in use, a root or a certificate is refused.
+    """
+    http = config.http
+    tls.context(http.tls)
+    worker.keep_pieces()
+    preload(config.storage)
+    if config.metrics.enabled:
+        import zotctl.http.metrics  # noqa: F401 - before the fork, so that the workers share its memory
+    passed = systemd.passed_socket()
+    listening = (
+        [passed, *(passed.dup() for _ in range(http.workers - 1))]
+        if passed is not None
+        else sockets.listen(sockets.resolve(http.address, http.port), http.workers)
+    )
+    address = sockets.bound_to(listening[0])
+    if not address.is_loopback:
+        log.warning(_OPEN, sockets.shown(address))
+    scheme = "https" if http.tls is not None else "http"
+    line = f"zotctl {__version__} serving on {scheme}://{sockets.shown(address)}"
+    say = announce or _to_standard_output
+    return Supervisor(config, listening, lambda: say(line), reload or _reload, rebinds=passed is None).run()
+
+
+def _reload(config: Config) -> Config:
+    fresh = reload_config(config)
+    tls.context(fresh.http.tls)
+    logs.setup(fresh.log.level, fresh.log.output, fresh.log.format, fresh.log.audit)
+    for warning in fresh.warnings:
+        log.warning(warning)
+    return fresh
+
+
+def _to_standard_output(line: str) -> None:
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        log.warning("standard output cannot be written: %s", error)
 
 
 @dataclass
@@ -89,7 +150,8 @@ class Supervisor:
         self.address = sockets.bound_to(self.listening[0])
         self.slots = [Slot(index, sock) for index, sock in enumerate(self.listening)]
         self.board = StatusBoard(len(self.slots))
-        self.meters: meters.SharedCounters | None = None
+        self.counters: counters.SharedCounters | None = None
+        self.rates = _rates(self.config)
         self.watchdog = systemd.watchdog_interval()
         remember_roots(self.config.storage)
 
@@ -167,7 +229,7 @@ class Supervisor:
         systemd.notify("STOPPING=1")
         self.stopping = True
         self.keeper_at = None
-        patience = STOP_NOW if now else self.config.http.drain + AFTER_DRAIN
+        patience = STOP_NOW_S if now else self.config.http.drain + AFTER_DRAIN_S
         for slot in self.slots:
             slot.retry_at = None
             if slot.sock is not None:
@@ -212,6 +274,10 @@ class Supervisor:
         if (old.address, old.port, old.workers) != (new.address, new.port, new.workers):
             log.warning("address, port and number of workers change only with a restart")
         self.config = config
+        if old.rate_limit != new.rate_limit:
+            if self.rates is not None:
+                self.rates.close()
+            self.rates = _rates(config)
 
     def _restart_next(self) -> None:
         while self.restarting:
@@ -226,7 +292,7 @@ class Supervisor:
     def _hand_over(self, slot: Slot) -> None:
         old, slot.child, slot.successor = slot.child, slot.successor, None
         if old is not None:
-            old.deadline = time.monotonic() + self.config.http.drain + AFTER_DRAIN
+            old.deadline = time.monotonic() + self.config.http.drain + AFTER_DRAIN_S
             self.retired.append(old)
             _kill(old, signal.SIGTERM)
         self._restart_next()
@@ -263,8 +329,8 @@ class Supervisor:
                 while child.ready is not None:
                     self._heard_from(child)
                 os.close(child.life)
-                if self.meters is not None and child.row is not None:
-                    self.meters.give_back(child.row)
+                if self.counters is not None and child.row is not None:
+                    self.counters.give_back(child.row)
                 self._ended(child, os.waitstatus_to_exitcode(code))
 
     def _ended(self, child: Child, code: int) -> None:
@@ -294,8 +360,8 @@ class Supervisor:
 
     def _replace(self, slot: Slot, child: Child, code: int) -> None:
         lasted = time.monotonic() - child.since
-        slot.failures = slot.failures + 1 if lasted < STEADY else 0
-        wait = _BACK_OFF[min(slot.failures, len(_BACK_OFF) - 1)]
+        slot.failures = slot.failures + 1 if lasted < STEADY_S else 0
+        wait = BACK_OFF_S[min(slot.failures, len(BACK_OFF_S) - 1)]
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         if not child.serving:
             why += f": {worker.failure(child.report).message}"
@@ -312,7 +378,7 @@ class Supervisor:
             slot.sock = slot.sock or sockets.again(self.address)
         except ZotctlError as error:
             log.error("%s", error.message)
-            slot.retry_at = time.monotonic() + _BACK_OFF[-1]
+            slot.retry_at = time.monotonic() + BACK_OFF_S[-1]
             return
         slot.child = self._fork(slot)
 
@@ -335,7 +401,7 @@ class Supervisor:
         self.keeper = None
         if self.stopping:
             return
-        wait = _BACK_OFF[-1] if code else 0.0
+        wait = BACK_OFF_S[-1] if code else 0.0
         if code:
             log.error("the process for gc and scrub ended (%d); the next one starts in %g s", code, wait)
         self.keeper_at = time.monotonic() + wait
@@ -347,22 +413,22 @@ class Supervisor:
         row = board.take() if board is not None else None
         pid = os.fork()
         if pid == 0:
-            ties = worker.Ties(theirs, life_end, board, row)
+            ties = worker.Ties(theirs, life_end, board, row, self.rates)
             self._become(lambda: self._work(slot, ties), slot, (ours, life))
         os.close(theirs)
         os.close(life_end)
         now = time.monotonic()
-        return Child(pid, ours, life, now, deadline=now + START_DEADLINE, row=row)
+        return Child(pid, ours, life, now, deadline=now + START_TIMEOUT_S, row=row)
 
-    def _measuring(self) -> meters.SharedCounters | None:
+    def _measuring(self) -> counters.SharedCounters | None:
         """Where workers count from now on. What was counted stays when a new configuration wants no metrics."""
         if not self.config.metrics.enabled:
             return None
-        if self.meters is None:
-            self.meters = meters.SharedCounters(routes.COUNT, len(self.slots))
+        if self.counters is None:
+            self.counters = counters.SharedCounters(routes.COUNT, len(self.slots))
         storage = self.config.storage
-        self.meters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
-        return self.meters
+        self.counters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
+        return self.counters
 
     def _work(self, slot: Slot, ties: worker.Ties) -> int:
         assert slot.sock is not None
@@ -393,6 +459,10 @@ class Supervisor:
         for other in self.slots:
             if other is not slot and other.sock is not None:
                 other.sock.close()
+
+
+def _rates(config: Config) -> SharedRates | None:
+    return SharedRates(config.http.rate_limit) if config.http.rate_limit is not None else None
 
 
 def _kill(child: Child, number: signal.Signals) -> None:
