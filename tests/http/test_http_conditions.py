@@ -138,7 +138,7 @@ def test_only_one_of_many_creates_a_tag(server: Server, client: httpx.Client) ->
 
 
 def test_no_update_is_lost(server: Server, client: httpx.Client) -> None:
-    """Who replaced what is one chain: nobody replaced a manifest that somebody else had replaced."""
+    """Who replaced what is one chain: no writer replaced a manifest that another one had replaced."""
     push_blob(client, "race/update", CONFIG)
     first = manifest("first")
     assert push(client, "race/update", "v1", first).status_code == 201

@@ -130,7 +130,7 @@ def test_an_upgrade_is_declined(raw: Raw) -> None:
 
 
 def test_what_follows_an_upgrade_ends_with_the_connection(raw: Raw) -> None:
-    """The end came before the body behind it was looked at: nobody waits for the rest."""
+    """The end came before the body behind it was looked at: nothing waits for the rest."""
     raw.head("GET", "/v2/", "Connection: Upgrade", "Upgrade: websocket")
     raw.head("PUT", "/v2/a/manifests/x", "Content-Length: 50").send(b"{}").half_close()
     assert [part[:4] for part in raw.rest().split(b"HTTP/1.1 ")] == [b"", b"200 ", b"400 "]

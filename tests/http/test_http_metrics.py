@@ -281,7 +281,7 @@ def test_conflicts_by_root() -> None:
     assert board.conflicts("999") is None
 
 
-def test_more_workers_than_rows_disturb_nobody() -> None:
+def test_more_workers_than_rows_disturb_no_other() -> None:
     board = SharedCounters(len(NAMES), 1)
     indexes = list(iter(board.take, None))
     assert len(set(indexes)) == len(indexes) > 30

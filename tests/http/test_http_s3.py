@@ -145,7 +145,7 @@ def test_serve_ends_within_drain_while_its_job_waits_for_the_bucket(tmp_path: Pa
 
     def hang(request: ProxiedRequest) -> str:
         if request.method == "GET" and "prefix" in request.query and "_blobs" not in request.query["prefix"]:
-            asked.set()  # a collector lists; servers that nobody asks for anything do not
+            asked.set()  # a collector lists; servers that get no request do not
             return RESET
         return ""
 
@@ -208,7 +208,7 @@ def connections(pid: int, port: int) -> int:
     return sum(row[3] == "01" and int(row[2].partition(":")[2], 16) == port and row[9] in inodes for row in rows)
 
 
-def test_many_slow_clients_stop_nobody(tmp_path: Path, bucket: Bucket) -> None:
+def test_many_slow_clients_stop_no_other(tmp_path: Path, bucket: Bucket) -> None:
     with serving(tmp_path / "home", bucket=bucket) as server, server.client() as client, ExitStack() as stack:
         made = push_blob(client, "a", BIG * 8)
         for _ in range(80):

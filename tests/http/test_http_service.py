@@ -82,7 +82,7 @@ class FakeStore:
     def repository(self, name: str, *, wait: bool = True) -> FakeStore:
         self.looks.append(wait)
         if name == "busy":
-            raise Busy("somebody has the lock")
+            raise Busy("another request has the lock")
         if name == "bug":
             raise KeyError("a bug")
         if not wait:

@@ -265,9 +265,9 @@ def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert manager.recv(100) == b"READY=1\nSTATUS=x"
         systemd.reloading()
         assert manager.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-    systemd.notify("nobody listens")
+    systemd.notify("no one listens")
     monkeypatch.delenv("NOTIFY_SOCKET")
-    systemd.notify("nobody asked")
+    systemd.notify("no one asked")
     assert systemd.watchdog_interval() is None
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     assert systemd.watchdog_interval() == 1.5
@@ -402,7 +402,7 @@ def test_pieces_over_a_network_are_large_while_few_are_served(clients: int, piec
     assert transfer._distant_piece(clients) >> 20 == piece
 
 
-def test_a_piece_that_nobody_waits_for_any_more_may_fail() -> None:
+def test_a_piece_that_is_not_waited_for_any_more_may_fail() -> None:
     """The client is gone: the log has nothing to say of what else went wrong."""
     closed, told = list[bool](), list[object]()
 

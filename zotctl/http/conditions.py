@@ -21,7 +21,7 @@ does, which gives up below this number."""
 
 _RANGE_SPEC = re.compile(r"([0-9]*)-([0-9]*)").fullmatch
 _CONTENT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{1,19})").fullmatch
-_MOST_DIGITS = 19
+_POSITION_DIGITS = 19
 
 
 def parse_ranges(value: str, size: int) -> list[tuple[int, int]] | None:
@@ -35,7 +35,7 @@ def parse_ranges(value: str, size: int) -> list[tuple[int, int]] | None:
     if unit.strip().lower() != "bytes":
         return None
     found = [_RANGE_SPEC(spec.strip()) for spec in specs.split(",") if spec.strip()]
-    texts = [(spec[1][:_MOST_DIGITS], spec[2][:_MOST_DIGITS]) for spec in found if spec is not None]
+    texts = [(spec[1][:_POSITION_DIGITS], spec[2][:_POSITION_DIGITS]) for spec in found if spec is not None]
     if not texts or len(texts) < len(found) or ("", "") in texts or size == 0:
         return None
     if len(texts) > 1 and any(first and last and int(last) < int(first) for first, last in texts):

@@ -32,7 +32,7 @@ _BUCKETS = len(CODES)
 _NANOSECONDS = _BUCKETS + len(BOUNDS_S) + 1
 _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
-_CELL = 8
+_CELL_BYTES = 8
 _FIRST = 1 + MAX_ROOTS
 """The first cells of a row: requests in progress, and conflicts by root."""
 
@@ -57,7 +57,7 @@ class SharedCounters:
         self._rows = 2 * workers + SPARE_ROWS
         self._width = _FIRST + self._blocks + self._blocks * _BLOCK
         # One more row, which is never read, for workers that got no row of their own.
-        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL)).cast("Q")
+        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL_BYTES)).cast("Q")
         self._free = set(range(self._rows))
         self._roots: dict[str, int] = {}
         self.jobs = SharedText()
@@ -93,9 +93,11 @@ class SharedCounters:
 
     @property
     def in_flight(self) -> int:
+        """Requests under way, in all workers."""
         return sum(self._cells[start] for start in self._starts())
 
     def conflicts(self, root: str) -> int | None:
+        """Commits on a root that started again; None: a root that is not counted by itself."""
         place = self._roots.get(root)
         return None if place is None else sum(self._cells[start + 1 + place] for start in self._starts())
 
@@ -130,9 +132,11 @@ class CounterRow:
         self._first = _FIRST + len(routes) * len(METHODS)
 
     def begin(self) -> None:
+        """A request is under way."""
         self._cells[0] += 1
 
     def end(self) -> None:
+        """It is not any more."""
         self._cells[0] -= 1
 
     def conflict(self, root: str) -> None:
@@ -161,10 +165,11 @@ class SharedText:
 
     def __init__(self, size: int = JOBS_TEXT_BYTES) -> None:
         self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
-        self._state = memoryview(self._memory)[:_CELL].cast("Q")
+        self._state = memoryview(self._memory)[:_CELL_BYTES].cast("Q")
         """Twice the length, and which half it is."""
 
     def read(self) -> bytes:
+        """The text that was complete last."""
         while True:
             state = self._state[0]
             start = mmap.PAGESIZE + (state & 1) * self._size
@@ -187,6 +192,8 @@ _STATUS_ROW = struct.Struct("<QQQ")
 
 
 class StatusCounts(NamedTuple):
+    """Connections that are open, requests under way, and requests since the start."""
+
     connections: int
     in_flight: int
     requests: int
@@ -217,4 +224,5 @@ class Status:
         self._memory, self._offset = memory, offset
 
     def write(self, connections: int, in_flight: int, requests: int) -> None:
+        """Replace what this worker has told."""
         _STATUS_ROW.pack_into(self._memory, self._offset, connections, in_flight, requests)

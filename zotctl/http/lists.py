@@ -31,7 +31,7 @@ ENTRY_OVERHEAD_BYTES = 1000
 PAGE_BYTES = 4 << 20
 """A list of referrers is an index, and clients are only expected to take manifests of 4 MB."""
 
-_MOST_DIGITS = 18
+_PAGE_DIGITS = 18
 _REFERRERS_HEAD = b'{"schemaVersion":2,"mediaType":"%s","manifests":[' % OCI_INDEX.encode()
 _REFERRERS_TAIL = b"]}"
 
@@ -62,7 +62,7 @@ def page_size(request: Request) -> int | None:
     value = request.param("n")
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
+    if not (value.isascii() and value.isdigit() and len(value) <= _PAGE_DIGITS):
         raise PageInvalid(f"n={value[:100]!r} is not a number of entries, 0 or more")
     return int(value)
 

@@ -30,7 +30,7 @@ from zotctl.http.service import Service
 from zotctl.storage import Store
 from zotctl.storage.root import Root
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 ROOTS_TIMEOUT_S = 3.0
 """For the roots to answer; a slower root is left out."""
@@ -67,7 +67,7 @@ def endpoint(path: str, board: SharedCounters) -> Callable[[Service, Request], A
     async def scrape(service: Service, request: Request) -> Answer:
         families = [*_conflicts(board, service), *_roots(await _look(service))]
         text = exposition(board, names, families) + board.jobs.read()
-        return Answer(200, (), text, content_type=TEXT)
+        return Answer(200, (), text, content_type=METRICS_TYPE)
 
     return scrape
 

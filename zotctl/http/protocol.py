@@ -13,7 +13,7 @@ watches over whichever it is:
 | `HEAD`, its blank line | `header_timeout` after its first byte |
 | `BODY`, which a reader waits for | `body_timeout` after its last byte |
 | `READER`: the client is to take bytes | `write_timeout` after it last took any |
-| `REST` of a body that nobody reads | `LINGER_S` |
+| `REST` of a body that no handler reads | `LINGER_S` |
 | `NOTHING`: it is our turn | |
 """
 

@@ -69,6 +69,7 @@ class Resource:
 
     @property
     def allow(self) -> str:
+        """The value of Allow."""
         return ", ".join(sorted({*self.handlers, "OPTIONS"}))
 
 
@@ -89,7 +90,7 @@ def names(*more: str) -> tuple[str, ...]:
     return ("", *dict.fromkeys(pattern for _, _, pattern, _ in ENDPOINTS), *more)
 
 
-COUNT = len(names("the one of metrics"))
+ROUTE_COUNT = len(names("the one of metrics"))
 EXACT = {pattern: _resource(pattern) for _, _, pattern, _ in ENDPOINTS if "<" not in pattern}
 EXACT["/v2"] = EXACT["/v2/"]
 """Paths without a name in them."""

@@ -25,14 +25,17 @@ class ListenAddress:
 
     @property
     def port(self) -> int:
+        """0: any that is free."""
         return int(self.place[1])
 
     @property
     def host(self) -> str:
+        """The address without its port."""
         return str(self.place[0])
 
     @property
     def is_loopback(self) -> bool:
+        """Whether no other host can reach it."""
         return self.host == "::1" or self.host.startswith("127.")
 
 
@@ -70,6 +73,7 @@ def again(address: ListenAddress) -> socket.socket:
 
 
 def bound_to(sock: socket.socket) -> ListenAddress:
+    """Where a socket listens."""
     return ListenAddress(socket.AddressFamily(sock.family), _place(sock.getsockname()))
 
 

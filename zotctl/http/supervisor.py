@@ -425,7 +425,7 @@ class Supervisor:
         if not self.config.metrics.enabled:
             return None
         if self.counters is None:
-            self.counters = counters.SharedCounters(routes.COUNT, len(self.slots))
+            self.counters = counters.SharedCounters(routes.ROUTE_COUNT, len(self.slots))
         storage = self.config.storage
         self.counters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
         return self.counters

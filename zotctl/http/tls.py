@@ -28,7 +28,7 @@ FULL_PAUSE_S = 1.0
 """For which no connection is taken when there are no more descriptors."""
 _HANDSHAKE = b"\x16"
 """The content type of the first record of TLS (RFC 8446, section 5.1)."""
-_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def context(config: TlsConfig | None) -> ssl.SSLContext | None:
@@ -148,7 +148,7 @@ class TlsListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in _NO_DESCRIPTORS:
                     raise
                 log.error("no connection can be taken: %s", error.strerror)
                 self._loop.remove_reader(self._sock)
