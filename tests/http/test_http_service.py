@@ -210,7 +210,9 @@ def test_a_full_disk(size: int) -> None:
     asked(FakeStore(nonblocking=True), ask)
 
 
-@pytest.mark.parametrize(("made", "status"), [(digest(BODY), 201), (digest(b"not here"), 404)])
+@pytest.mark.parametrize(
+    ("made", "status"), [(digest(BODY), 201), (digest(b"not here"), 404)], ids=["here", "not here"]
+)
 def test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here(made: str, status: int) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         answer = await client.put("/v2/a/blobs/uploads/done", params={"digest": made}, content=b"x")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpRequestParser
 
@@ -234,6 +234,10 @@ class SizedBody(Body):
             for buffer in (*self._lent, *([self._buffer] if self._buffer is not None else ())):
                 self.connection.buffers.give(buffer)
         self._lent, self._buffer, self._view = [], None, memoryview(b"")
+
+
+NO_BODY = SizedBody(cast("Connection", None), 0)
+"""Of all requests that have none."""
 
 
 class ChunkedBody(Body):

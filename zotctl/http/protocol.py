@@ -29,7 +29,7 @@ from ssl import SSLObject
 from typing import TYPE_CHECKING, cast
 
 from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid
-from zotctl.http.body import Body, ChunkedBody, ClientGone, SizedBody
+from zotctl.http.body import NO_BODY, Body, ChunkedBody, ClientGone, SizedBody
 from zotctl.http.errors import malformed
 from zotctl.http.request import HEAD_BYTES, Malformed, Request, check_beginning
 
@@ -163,6 +163,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse(error.status, error.message)
                 return
             self._begin(request)
+            if not (self._pending or self._half_closed or self._held):
+                return
 
     def _next_head(self) -> bytes | None:
         """The bytes of a head, which are then gone; None: more has to come."""
@@ -176,12 +178,12 @@ class Connection(asyncio.BufferedProtocol):
             return head
         if len(self._pending) <= HEAD_BYTES:
             self.go_on()
+        if self._pending:
+            check_beginning(self._pending)
+            self._scanned = len(self._pending)
         if self._half_closed:
             self.close()
         elif self._pending:
-            # Each byte is looked at once, but for the few that a line end may begin with.
-            check_beginning(self._pending)
-            self._scanned = len(self._pending)
             if self._wait is not Wait.HEAD:
                 self._watch(Wait.HEAD)
         elif self._wait is not Wait.NEXT:
@@ -191,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, request: Request) -> None:
         body: Body
         if request.length == 0:
-            request.body = SizedBody(self, 0)
+            request.body = NO_BODY
             if self.service.answer_now(request):
                 self._await_next()
                 return
