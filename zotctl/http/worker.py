@@ -142,9 +142,9 @@ class _Worker:
     async def _maintain(self, service: Service, certificates: tls.Certificates | None) -> None:
         while not self._stop.is_set():
             try:
-                await service.maintenance(service.store.maintain)
                 if certificates is not None:
                     await service.maintenance(certificates.look)
+                await service.maintenance(service.store.maintain)
             except ZotctlError as error:
                 log.debug("maintenance: %s", error)
             except Exception:
@@ -172,6 +172,7 @@ class _Worker:
             if loop.time() > end or self._now.is_set():
                 break
             await asyncio.sleep(0.02)
+        await _one_more_turn()  # where this process got no time, requests have come meanwhile
         for connection in list(service.connections):
             if connection.idle:
                 connection.close()
