@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.http.wire import understood
+from zotctl.http import request
 from zotctl.http.request import FIELD_COUNT, HEAD_BYTES
 
 EXAMPLES = int(os.environ.get("ZOTCTL_EXAMPLES", "150"))
@@ -108,3 +110,22 @@ def test_limits_are_the_same_wherever_they_are_cut() -> None:
             found = understood(*(stream[at : at + size] for at in range(0, len(stream), size)))
             assert found.refused == status, (head[:60], size)
     assert found.requests == [("PUT", "/", "BlobUploadInvalid")]
+
+
+def test_a_head_of_many_pieces_is_looked_at_once() -> None:
+    """64 KiB byte by byte, and as many empty lines at once, take no longer than their bytes."""
+    lines = b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 60
+    looked: list[int] = []
+    search = request._NEVER
+
+    def counting(data: bytes) -> object:
+        looked.append(len(data))
+        return search(data)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(request, "_NEVER", counting)
+        stream = lines + b"\r\n"
+        found = understood(*(stream[at : at + 1] for at in range(len(stream))))
+    assert (found.requests, found.refused) == ([("GET", "/", b"")], None)
+    assert max(looked) <= 1100
+    assert understood(b"\r\n" * 100_000 + stream).requests == [("GET", "/", b"")]

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, cast
 from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid
 from zotctl.http.body import NO_BODY, Body, ChunkedBody, ClientGone, SizedBody
 from zotctl.http.errors import malformed
-from zotctl.http.request import HEAD_BYTES, Malformed, Request, check_beginning
+from zotctl.http.request import HEAD_BYTES, Malformed, Request, check_beginning, without_empty_lines
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -168,9 +168,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _next_head(self) -> bytes | None:
         """The bytes of a head, which are then gone; None: more has to come."""
-        while self._pending[:2] == b"\r\n":
+        if self._pending[:2] == b"\r\n":
             # RFC 9112, section 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
-            self._pending, self._scanned = self._pending[2:], 0
+            self._pending, self._scanned = without_empty_lines(self._pending), 0
         end = self._pending.find(_BLANK_LINE, max(0, self._scanned - 3))
         if end >= 0 and end <= HEAD_BYTES - len(_BLANK_LINE):
             end += len(_BLANK_LINE)
@@ -179,7 +179,10 @@ class Connection(asyncio.BufferedProtocol):
         if len(self._pending) <= HEAD_BYTES:
             self.go_on()
         if self._pending:
-            check_beginning(self._pending)
+            # Lines that were looked at are not looked at again, however small the pieces are in which they come.
+            line = self._pending.rfind(b"\r\n", 0, self._scanned) + 1
+            start = line + 1 if line else 0
+            check_beginning(self._pending[start:], before=start)
             self._scanned = len(self._pending)
         if self._half_closed:
             self.close()

@@ -205,23 +205,34 @@ class Request:
         return self.body.expects and not self.body.started
 
 
-def check_lines(head: bytes) -> None:
-    """Raise Malformed for a line that is too long; `head` may be incomplete."""
-    for number, line in enumerate(head.split(b"\r\n")):
-        if len(line) > LINE_BYTES and number == 0 and b" " in line[:65]:
+def check_lines(lines: bytes, *, first: bool = True) -> None:
+    """Raise Malformed for a line that is too long; the last may be incomplete. `first`: the request line is among
+    them."""
+    for number, line in enumerate(lines.split(b"\r\n")):
+        if len(line) > LINE_BYTES and first and number == 0 and b" " in line[:65]:
             raise Malformed(414, f"the target is longer than {LINE_BYTES} bytes")
         if len(line) > LINE_BYTES:
             raise Malformed(431, f"a header field is longer than {LINE_BYTES} bytes")
 
 
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])").search
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*").match
 
 
-def check_beginning(head: bytes) -> None:
-    """Raise Malformed if these bytes, which have no blank line yet, can't become a head: nothing is waited for."""
-    if _NEVER(head):
+def check_beginning(lines: bytes, *, before: int = 0) -> None:
+    """Raise Malformed if these lines, among which is no blank one yet, can't be of a head: nothing is waited for.
+
+    `before`: bytes of the lines that were found good before.
+    """
+    if _NEVER(lines):
         raise Malformed(400, "malformed request: a character that no header may have")
-    if len(head) > LINE_BYTES:
-        check_lines(head)
-    if len(head) > HEAD_BYTES:
+    if len(lines) > LINE_BYTES:
+        check_lines(lines, first=before == 0)
+    if before + len(lines) > HEAD_BYTES:
         raise Malformed(431, f"the header is longer than {HEAD_BYTES} bytes")
+
+
+def without_empty_lines(data: bytes) -> bytes:
+    """What follows the empty lines at its beginning."""
+    found = _EMPTY_LINES(data)
+    return data[found.end() :] if found is not None else data
