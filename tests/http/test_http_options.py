@@ -120,7 +120,7 @@ def test_a_new_certificate(tmp_path: Path, how: str) -> None:
         assert not [line for line in server.lines() if line["level"] == "error"]
 
 
-BROKEN = {
+BROKEN: dict[str, list[bytes | str | None]] = {
     "cert.pem": [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None],
     "key.pem": [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", None, "other"],
 }

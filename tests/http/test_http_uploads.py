@@ -148,7 +148,9 @@ def test_a_body_without_a_digest(client: httpx.Client) -> None:
 @pytest.mark.parametrize("method", ["GET", "PATCH", "PUT", "DELETE"])
 def test_an_unknown_upload(client: httpx.Client, method: str, bad: str) -> None:
     request = client.build_request(method, "/v2/up/blobs/uploads/x", params={"digest": digest(b"sent nowhere")})
-    request.url = request.url.copy_with(raw_path=f"/v2/up/blobs/uploads/{bad}?digest={digest(b"sent nowhere")}".encode())
+    request.url = request.url.copy_with(
+        raw_path=f"/v2/up/blobs/uploads/{bad}?digest={digest(b'sent nowhere')}".encode()
+    )
     answer = client.send(request)
     assert (answer.status_code, error_code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
 
