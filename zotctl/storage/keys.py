@@ -6,7 +6,7 @@
         .index.json.zotctl-TOKEN      only between write and rename
       .zotctl/                        what is ours; no truth about content lies in it
         version                       format of this directory, and the sign of a mounted root
-        lock                          one byte a repository
+        lock                          one byte per repository
         uploads/ID.KEY                resumable uploads; KEY stands for the repository's name
         pool/ALG/EE/ENC               one more hard link of each content
         trash/RUN/NAME/blobs/ALG/ENC  trashed, by run
@@ -18,17 +18,18 @@
 The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories, and beside them:
 
     ROOT/
-      _blobs/ALG/ENC                  dedupe = true: configs and layers, once a store
+      _blobs/ALG/ENC                  dedupe = true: configs and layers, once per store
       .zotctl/
         version  capabilities  leases/JOB  history/  scrub/  damaged/  clock
         reservations/ALG/ENC/a:b      repository a/b may read it; reserved at its LastModified
         intents/TOKEN                 what a collector is deleting just now
-        gc/seen/KEY  gc/checkpoint    since when something is known to be unreachable; where a run was cut short
+        gc/seen/KEY  gc/checkpoint    since when something has been unreachable; where a run was cut short
         gc/facts/KEY                  what the manifests of a repository say: a cache
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
-        names/a:b                     the repositories; a cache of what a walk would find
-        origins  whole                where the content of zot's empty objects is; there is none of them
-        names/_made                   says that a walk was once made for it
+        names/a:b                     the list of repositories; a cache of what a walk would find
+        names/_made                   a walk has filled that list once
+        origins  whole                where the content of zot's stubs lies; no stub is left
+        tmp/trial                     is any write answered?
 """
 
 from __future__ import annotations
