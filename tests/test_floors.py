@@ -16,7 +16,7 @@ from zotctl.storage.root import Root
 
 PACKAGE = Path(__file__).parent.parent / "zotctl"
 
-FLOORS = ["errors", "oci", "logs", "config", "storage", "jobs", "http", "cli"]
+FLOORS = ["errors", "oci", "logs", "config", "auth", "storage", "jobs", "http", "cli"]
 """From the ground up; each may use those before it."""
 
 ONLY_IN = {

@@ -29,6 +29,7 @@
     │   ├── Denied              403 DENIED
     │   │   ├── AccessDenied    403 a policy does not allow it
     │   │   ├── Referenced      405 still needed by a manifest
+    │   │   ├── QuotaExceeded   403 a limit on repositories or bytes
     │   │   ├── TagsCollide     409 several tags would go with a manifest
     │   │   └── ReadOnly        405 this repository or root takes no writes, exit 12
     │   ├── Unsupported         405 UNSUPPORTED
@@ -286,6 +287,10 @@ class Denied(OciError):
 
 class AccessDenied(Denied):
     """The policies of the configuration do not allow this to this client."""
+
+
+class QuotaExceeded(Denied):
+    """A push would exceed a limit of the configuration."""
 
 
 class TagsCollide(Denied):

@@ -79,16 +79,17 @@ def zot(config: Path, home: Path) -> Iterator[httpx.Client]:
 
 def _answers(client: httpx.Client) -> bool:
     try:
-        return client.get("/v2/").status_code == 200
+        return client.get("/v2/").status_code in (200, 401)
     except httpx.TransportError:
         return False
 
 
 @contextmanager
-def ours(config: Path) -> Iterator[httpx.Client]:
+def ours(config: Path, *, create: bool = False) -> Iterator[httpx.Client]:
     """`zotctl serve config.json`, on another port than it says."""
     command = [sys.executable, "-m", "zotctl.cli", "serve", str(config), "--listen", "127.0.0.1:0", "--workers", "1"]
     environ = {name: value for name, value in os.environ.items() if "ZOTCTL" not in name}
+    environ |= {"ZOTCTL_STORAGE_CREATE": "true"} if create else {}
     with (config.parent / "zotctl.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None

@@ -68,7 +68,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert storage.routes[0].root.gc_time_window == TimeWindow(22 * 60, 4 * 60)
     assert (http.address, http.port, http.workers, http.drain) == ("::", 8080, 3, 0.0)
     assert http.tls is not None
-    assert (http.tls.cert, http.tls.key, http.tls.cacert) == ("c.pem", "k.pem", None)
+    assert (http.tls.cert, http.tls.key, http.tls.client_ca) == ("c.pem", "k.pem", None)
     assert http.compat == frozenset({"docker2s2"})
     assert http.rate_limit is not None
     assert (http.rate_limit.rate, http.rate_limit.methods[0].method, http.rate_limit.methods[0].rate) == (
@@ -114,13 +114,6 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         "http.tls.key: is missing",
         "log.level: 'loud' is none of debug, info, warning, error",
     ]
-
-
-@pytest.mark.parametrize("text", ["[http.auth]\nhtpasswd = 'x'", "[http.access_control]"])
-def test_access_control_is_refused(tmp_path: Path, text: str) -> None:
-    (mistake,) = mistakes(toml(tmp_path, text))
-    assert "no access control" in mistake
-    assert "proxy" in mistake
 
 
 @pytest.mark.parametrize(
@@ -285,6 +278,7 @@ def test_a_variable_that_nobody_knows_is_warned_about_with_the_nearest_name() ->
 
 
 def test_a_job_does_not_mind_who_may_come_in(tmp_path: Path) -> None:
-    file = toml(tmp_path, "[http.auth]\nhtpasswd = '/x'\n[storage]\nroots = ['/a']\n")
+    text = "[http.access_control]\nadmin_policy.users = ['root']\n[storage]\nroots = ['/a']\n"
+    file = toml(tmp_path, text)
     assert len(mistakes(file)) == 1
     assert load_config(str(file), options={}, environ={}, serving=False).storage.roots[0].path == "/a"

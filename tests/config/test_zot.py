@@ -45,7 +45,7 @@ def test_everything_that_is_honoured(tmp_path: Path) -> None:
                 "distSpecVersion": "1.1.1",
                 "storage": {**STORAGE, "dedupe": False, "gc": False, "commit": True, "gcInterval": "1h30m",
                             "gcDelay": 7_200_000_000_000, "gcTimeWindow": "01:00-08:00"},
-                "http": {"address": "0.0.0.0", "port": 5000, "externalUrl": "https://r.example",
+                "http": {"address": "0.0.0.0", "port": 5000, "auth": {"htpasswd": {"path": "/users"}}, "externalUrl": "https://r.example",
                          "allowOrigin": "*", "realm": "zot", "compat": ["docker2s2"],
                          "tls": {"cert": "c", "key": "k", "cacert": ""},
                          "ratelimit": {"rate": 10, "methods": [{"method": "get", "rate": 5}]}},
@@ -70,7 +70,7 @@ def test_everything_that_is_honoured(tmp_path: Path) -> None:
         "*",
     )
     assert http.tls is not None
-    assert (http.tls.cert, http.tls.key, http.tls.cacert, http.compat) == (
+    assert (http.tls.cert, http.tls.key, http.tls.client_ca, http.compat) == (
         "c",
         "k",
         None,
@@ -151,19 +151,35 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path: Path) -> None:
     ]
 
 
-ACCESS = "this version has no access control"
+BY_PROXY = "put a proxy in front"
+BEARER = {"realm": "https://a.example/token", "service": "b", "cert": "c"}
+LOGIN = {"auth": {"htpasswd": {"path": "/users"}}}
 
 
 @pytest.mark.parametrize(
     ("values", "key", "text"),
     [
-        ({"http": {"auth": {"htpasswd": {"path": "x"}}}}, "http.auth.htpasswd.path", ACCESS),
-        ({"http": {"auth": {"mtls": {"identityAttributes": ["URI"]}}}}, "http.auth.mtls", ACCESS),
-        ({"http": {"auth": {"ldap": {"address": "x"}}}}, "http.auth.ldap", ACCESS),
-        ({"http": {"auth": {"openid": {"providers": {"oidc": {}}}}}}, "http.auth.openid", ACCESS),
-        ({"http": {"auth": {"bearer": {"realm": "x"}}}}, "http.auth.bearer", ACCESS),
-        ({"http": {"auth": {"apikey": True}}}, "http.auth.apikey", ACCESS),
-        ({"http": {"accessControl": {"repositories": {"**": {}}}}}, "http.accessControl", ACCESS),
+        ({"http": {"auth": {"mtls": {"identityAttributes": ["URI"]}}}}, "http.auth.mtls.identityAttributes",
+         "needs http.tls"),
+        ({"http": {"auth": {"ldap": {"address": "x"}}}}, "http.auth.ldap", BY_PROXY),
+        ({"http": {"auth": {"openid": {"providers": {"oidc": {}}}}}}, "http.auth.openid", BY_PROXY),
+        ({"http": {"auth": {"apikey": True}}}, "http.auth.apikey", BY_PROXY),
+        ({"http": {"auth": {"sessionDriver": {"name": "redis"}}}}, "http.auth.sessionDriver", BY_PROXY),
+        ({"http": {"auth": {"bearer": {"realm": "https://a", "service": "b"}}}}, "http.auth.bearer.realm",
+         "either cert or"),
+        ({"http": {"auth": {"bearer": {**BEARER, "oidc": [{"issuer": "x"}]}}}}, "http.auth.bearer.oidc", BY_PROXY),
+        ({"http": {"auth": {"bearer": {**BEARER, "awsSecretsManager": {"region": "x"}}}}},
+         "http.auth.bearer.awsSecretsManager", "public key"),
+        ({"http": {"accessControl": {"adminPolicy": {"users": ["root"]}}}}, "http.accessControl.adminPolicy.users",
+         "no way to log in"),
+        ({"http": {**LOGIN, "accessControl": {"repositories": {"**": {"policies": [{"conditions": [{}]}]}}}}},
+         'http.accessControl.repositories["**"].policies[0].conditions', "does not evaluate conditions"),
+        ({"http": {**LOGIN, "accessControl": {"adminPolicy": {"users": ["a"], "conditions": [{}]}}}},
+         "http.accessControl.adminPolicy.conditions", "does not evaluate conditions"),
+        ({"http": {**LOGIN, "accessControl": {"repositories": {"**": {"defaultPolicy": ["write"]}}}}},
+         'http.accessControl.repositories["**"].defaultPolicy', "'write' is none of read, create"),
+        ({"http": {**LOGIN, "accessControl": {"repositories": {"**": {"x": 1}}}}},
+         'http.accessControl.repositories["**"].x', "unknown key"),
         ({"storage": {**STORAGE, "storageDriver": {"name": "s3"}}}, "storage.storageDriver.bucket", "is missing"),
         ({"storage": {**STORAGE, "storageDriver": {"name": "gcs"}}}, "storage.storageDriver", "only directories"),
         ({"storage": {**STORAGE, "storageDriver": {"name": "x"}}}, "storage.storageDriver", "is no driver of zot's"),
@@ -197,7 +213,6 @@ def test_refused(tmp_path: Path, values: dict[str, object], key: str, text: str)
         ({"storage": {**STORAGE, "remoteCache": True}}, "storage.remoteCache"),
         ({"storage": {**STORAGE, "cacheDriver": {"name": "redis"}}}, "storage.cacheDriver"),
         ({"storage": {**STORAGE, "fastRestart": True}}, "storage.fastRestart"),
-        ({"storage": {**STORAGE, "maxRepos": 5}}, "storage.maxRepos"),
         ({"http": {"readTimeout": "2m"}}, "http.readTimeout"),
         ({"http": {"auth": {"sessionKeysFile": "x"}}}, "http.auth.sessionKeysFile"),
         ({"extensions": {"metrics": {"enable": True, "prometheus": {"path": "/m"}}}}, "extensions.metrics"),
@@ -286,11 +301,11 @@ def test_a_job_does_not_mind_what_only_a_server_must_not_ignore(tmp_path: Path) 
         tmp_path,
         {
             "storage": STORAGE,
-            "http": {"auth": {"htpasswd": {"path": "/x"}}, "accessControl": {"repositories": {"**": {}}}},
+            "http": {"auth": {"ldap": {"address": "x"}}, "accessControl": {"adminPolicy": {"users": ["root"]}}},
             "extensions": {"sync": {"enable": True}, "lint": {"enable": True}},
         },
     )
-    assert len(mistakes(file)) == 4
+    assert len(mistakes(file)) == 3
     assert load_config(str(file), options={}, environ={}, serving=False).storage.roots[0].path == "/z"
 
 

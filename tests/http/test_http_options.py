@@ -149,11 +149,11 @@ def test_a_broken_pair_is_named_file_by_file(tmp_path: Path, name: str, content:
 
 def test_a_client_certificate_that_is_not_ours(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
-    config = f'[http.tls]\ncert = "{cert}"\nkey = "{key}"\ncacert = "{cert}"\n'
+    config = f'[http.tls]\ncert = "{cert}"\nkey = "{key}"\nclient_ca = "{cert}"\n'
     with serving(tmp_path, config=config) as server:
         trust = ssl.create_default_context(cafile=cert)
         with server.client(verify=trust) as client:
-            assert client.get("/v2/").status_code == 200
+            assert client.get("/v2/").status_code == 401, "without a certificate there is no login"
         trust.load_cert_chain(cert, key)
         with server.client(verify=trust) as client:
             assert client.get("/v2/").status_code == 200

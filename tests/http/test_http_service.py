@@ -17,9 +17,11 @@ from zotctl.config import HttpConfig
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace
 from zotctl.http import sockets
 from zotctl.http.service import Service
-from zotctl.storage import Store, StoredManifest, WouldBlock
+from zotctl.storage import Store, StoredManifest, WouldBlock, keys
 
 BODY = os.urandom(3_000_000)
+
+DONE = keys.make_upload_id("sha256", 0.0)
 
 
 class Content:
@@ -111,7 +113,7 @@ class FakeStore:
         return 0
 
     def resume_upload(self, upload_id: str) -> FakeUpload:
-        if upload_id == "done":
+        if upload_id == DONE:
             raise BlobUploadUnknown("it was finished")
         return FakeUpload()
 
@@ -215,7 +217,7 @@ def test_a_full_disk(size: int) -> None:
 )
 def test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here(made: str, status: int) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
-        answer = await client.put("/v2/a/blobs/uploads/done", params={"digest": made}, content=b"x")
+        answer = await client.put(f"/v2/a/blobs/uploads/{DONE}", params={"digest": made}, content=b"x")
         assert answer.status_code == status
 
     asked(FakeStore(nonblocking=False), ask)

@@ -12,6 +12,7 @@ from zotctl.config import HttpConfig
 from zotctl.errors import ZotctlError
 from zotctl.http.answer import Answer
 from zotctl.http.body import ClientGone, ReceiveBuffers
+from zotctl.http.gate import Gate
 from zotctl.http.protocol import Connection, Wait
 from zotctl.http.request import Request
 from zotctl.http.service import Service
@@ -45,6 +46,7 @@ class Wire(asyncio.Transport):
         self.config, self.log, self.connections = HttpConfig(), LOG, set[Connection]()
         self.buffers, self.common_headers, self.id_prefix = ReceiveBuffers(), "", ""
         self.patience = dict.fromkeys(Wait, math.inf)
+        self.gate = Gate(self.config)
         self.reading = True
 
     # -- the transport -----------------------------------------------------------------------------

@@ -103,6 +103,12 @@ address = "::"
 port = 5000
 tls = { cert = "/etc/zotctl/cert.pem", key = "/etc/zotctl/key.pem" }
 compat = ["docker2s2"]
+auth = { htpasswd = "/etc/zotctl/users" }
+
+[[http.access_control.repositories]]
+pattern = "**"
+default_policy = ["read"]
+policies = [{ users = ["build"], actions = ["read", "create", "update"] }]
 
 [log]
 output = "/var/log/zotctl.log"

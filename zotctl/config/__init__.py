@@ -1,8 +1,14 @@
 """Configuration: options override the environment, which overrides the file, which overrides the defaults."""
 
 from zotctl.config.address import Address, is_bucket, parse_address
+from zotctl.config.checks import ways_in
 from zotctl.config.loading import load_config, reload_config, show_config
 from zotctl.config.model import (
+    AccessControl,
+    AccessPolicy,
+    AuthConfig,
+    BearerConfig,
+    CertificateConfig,
     Config,
     HttpConfig,
     Keep,
@@ -10,9 +16,12 @@ from zotctl.config.model import (
     LayoutConfig,
     LogConfig,
     MethodRate,
+    MetricsAccess,
     MetricsConfig,
     Policy,
+    Quota,
     RateLimit,
+    RepositoryAccess,
     Retention,
     RootConfig,
     RootSettings,
@@ -22,11 +31,17 @@ from zotctl.config.model import (
     Source,
     StorageConfig,
     TlsConfig,
+    UserGroup,
 )
 from zotctl.config.schema import TimeWindow
 
 __all__ = [
+    "AccessControl",
+    "AccessPolicy",
     "Address",
+    "AuthConfig",
+    "BearerConfig",
+    "CertificateConfig",
     "Config",
     "HttpConfig",
     "Keep",
@@ -34,9 +49,12 @@ __all__ = [
     "LayoutConfig",
     "LogConfig",
     "MethodRate",
+    "MetricsAccess",
     "MetricsConfig",
     "Policy",
+    "Quota",
     "RateLimit",
+    "RepositoryAccess",
     "Retention",
     "RootConfig",
     "RootSettings",
@@ -47,9 +65,11 @@ __all__ = [
     "StorageConfig",
     "TimeWindow",
     "TlsConfig",
+    "UserGroup",
     "is_bucket",
     "load_config",
     "parse_address",
     "reload_config",
     "show_config",
+    "ways_in",
 ]

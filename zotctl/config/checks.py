@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 
 from zotctl.config.address import is_bucket, parse_address
-from zotctl.config.model import Config, RootConfig, S3Config
+from zotctl.config.layers import within
+from zotctl.config.model import AccessControl, AccessPolicy, CertificateConfig, Config, HttpConfig, RootConfig, S3Config
 from zotctl.config.problems import Problems
 
 
@@ -16,6 +18,7 @@ def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> No
     if not config.storage.roots and config.storage.single_layout is None:
         problems.mistake(origins.get("storage.roots", "storage.roots"), "no root; name a directory or a bucket")
     _advise_routes(config, origins, problems)
+    _advise_access(config.http, origins, problems)
     for path, root in _roots(config):
         _advise_root(path, root, origins, problems)
         if is_bucket(root.path):
@@ -29,6 +32,89 @@ def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problem
         if prefixes[route.prefix] > 1:
             path = f"storage.routes[{i}].prefix"
             problems.mistake(origins.get(path, path), f"{route.prefix!r} has two routes")
+
+
+def _advise_access(http: HttpConfig, origins: Mapping[str, str], problems: Problems) -> None:
+    """Ways to log in and what they are for. A job lets no clients in, so that `Problems.unsafe` tells only servers."""
+
+    def where(path: str) -> str:
+        return origins.get(path, path)
+
+    auth, access, tls = http.auth, http.access_control, http.tls
+    if tls is not None and tls.client_auth == "required" and tls.client_ca is None:
+        problems.mistake(
+            where("http.tls.client_auth"), "needs http.tls.client_ca, the authorities of such certificates"
+        )
+    if auth.mtls != CertificateConfig() and (tls is None or tls.client_ca is None):
+        problems.mistake(_said(origins, "http.auth.mtls"), "needs http.tls with client_ca")
+    if auth.bearer is not None and (auth.bearer.cert is None) == (auth.bearer.jwks is None):
+        problems.mistake(
+            _said(origins, "http.auth.bearer"), "give either cert or jwks, the keys that tokens are signed with"
+        )
+    if auth.bearer is not None and (auth.htpasswd is not None or access is not None):
+        problems.warn(
+            _said(origins, "http.auth.bearer"),
+            "tokens alone decide: passwords are not asked for, and access_control is not looked at",
+        )
+    if http.user_header is not None and not http.trusted_proxies:
+        problems.mistake(where("http.user_header"), "needs trusted_proxies, the addresses from which it is believed")
+    if access is not None:
+        _advise_policies(access, origins, problems)
+        if not ways_in(http) and not _only_anonymous(access):
+            problems.unsafe(
+                _said(origins, "http.access_control"),
+                "http.access_control",
+                "names users, and there is no way to log in; add http.auth.htpasswd, or another way",
+            )
+    if auth.htpasswd is not None and tls is None and not http.trusted_proxies and not is_loopback(http.address):
+        problems.exposed(where("http.auth.htpasswd"), "passwords cross the network in the clear: there is no http.tls")
+
+
+def _said(origins: Mapping[str, str], table: str) -> str:
+    """Where something in `table` was set."""
+    return next((origin for path, origin in origins.items() if within(path, table)), table)
+
+
+def ways_in(http: HttpConfig) -> bool:
+    """Whether users can log in at all."""
+    certificates = http.tls is not None and http.tls.client_ca is not None
+    return bool(http.auth.htpasswd or http.auth.bearer or http.user_header or certificates)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only programs on this machine reach a listener at `address`."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _only_anonymous(access: AccessControl) -> bool:
+    return access.admin_policy is None and not any(
+        repository.default_policy or repository.policies for repository in access.repositories
+    )
+
+
+def _advise_policies(access: AccessControl, origins: Mapping[str, str], problems: Problems) -> None:
+    patterns = Counter(repository.pattern for repository in access.repositories)
+    groups = {group.name for group in access.groups}
+    for i, repository in enumerate(access.repositories):
+        path = f"http.access_control.repositories[{i}]"
+        if patterns[repository.pattern] > 1:
+            problems.mistake(
+                origins.get(f"{path}.pattern", path), f"{repository.pattern!r} has two tables of policies; join them"
+            )
+        for j, policy in enumerate(repository.policies):
+            _advise_groups(policy, f"{path}.policies[{j}].groups", groups, origins, problems)
+    if access.admin_policy is not None:
+        _advise_groups(access.admin_policy, "http.access_control.admin_policy.groups", groups, origins, problems)
+
+
+def _advise_groups(
+    policy: AccessPolicy, path: str, groups: set[str], origins: Mapping[str, str], problems: Problems
+) -> None:
+    for name in sorted(policy.groups - groups):
+        problems.warn(origins.get(path, path), f"{name!r} is no group of http.access_control.groups")
 
 
 def _roots(config: Config) -> list[tuple[str, RootConfig]]:

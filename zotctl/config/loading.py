@@ -11,7 +11,7 @@ import tomli
 from zotctl.config.checks import advise, with_one_writer
 from zotctl.config.layers import CONFIG_VARIABLE, Document, apply_environment, apply_options, join, read_own
 from zotctl.config.model import Config, RootSettings, Source, StorageConfig
-from zotctl.config.problems import UNSAFE, Problems
+from zotctl.config.problems import Problems
 from zotctl.config.schema import Kind, Table, Tables, entries
 from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
@@ -134,8 +134,6 @@ class ConfigReader:
 
     def _unknown(self, cls: type, path: str, name: str) -> None:
         key = join(path, name)
-        if (text := UNSAFE.get(key)) is not None:
-            return self._problems.unsafe(self._where(key), key, text)
         valid = [*entries(cls), *(entries(RootSettings) if cls is StorageConfig else ())]
         return self._problems.unknown(self._where(key), key, [join(path, other) for other in valid])
 

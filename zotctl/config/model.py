@@ -12,8 +12,11 @@ from typing import Annotated
 
 from zotctl.config.schema import (
     BOOLEAN,
+    CERTIFICATE_ATTRIBUTE,
     DURATION,
     ENDPOINT,
+    FIELD_NAME,
+    NETWORK,
     PATH,
     PATTERN,
     PORT,
@@ -24,7 +27,9 @@ from zotctl.config.schema import (
     TEXT,
     TIMEOUT,
     URL,
+    USER,
     WINDOW,
+    IPNetwork,
     Key,
     Kind,
     Table,
@@ -284,6 +289,17 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many bytes the repositories below a prefix may have together. [[storage.quotas]]"""
+
+    prefix: Annotated[
+        str,
+        Key(PREFIX, "Leading components of names: 'a/b' is for 'a/b' and all names below it, 'a/b/' only for those."),
+    ]
+    bytes: Annotated[int, Key(SIZE, "The limit; what several repositories share counts once.")]
+
+
+@dataclass(frozen=True, slots=True)
 class LayoutConfig:
     """One image layout, served alone and never written."""
 
@@ -315,6 +331,11 @@ class StorageConfig:
     single_layout: Annotated[
         LayoutConfig | None, Key(Table(LayoutConfig), "Serve this one image layout, read-only, instead of roots.")
     ] = None
+    quotas: Annotated[
+        tuple[Quota, ...],
+        Key(Tables(Quota), "Limits on bytes: a push of a manifest that exceeds one is refused, with the numbers."),
+    ] = ()
+    max_repos: Annotated[int, Key(COUNT, "How many repositories there may be; 0: any number.")] = 0
     read_only: Annotated[bool, Key(BOOLEAN, "Write nothing, and refuse every push and delete.")] = False
 
 
@@ -324,12 +345,21 @@ class TlsConfig:
 
     cert: Annotated[str, Key(PATH, "The certificate chain, PEM.")]
     key: Annotated[str, Key(PATH, "Its private key, PEM.")]
-    cacert: Annotated[
+    client_ca: Annotated[
         str | None,
         Key(
-            PATH, "Certificate authorities, PEM: a client certificate, if the client sends one, must be signed by them."
+            PATH,
+            "Certificate authorities, PEM, whose client certificates identify users. A request without a certificate "
+            "needs another way in, or an anonymous policy.",
         ),
     ] = None
+    client_auth: Annotated[
+        str,
+        Key(
+            choice("optional", "required"),
+            "optional: clients without a certificate may connect; required: they may not. Needs client_ca.",
+        ),
+    ] = "optional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +379,124 @@ class RateLimit:
     methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits for single methods.")] = ()
 
 
+ACTIONS = ("read", "create", "update", "delete", "detectManifestCollision")
+"""What an access policy can allow; the words are zot's."""
+_ACTION_LIST = words(choice(*ACTIONS), frozenset)
+_NAME_LIST = words(USER, frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """What some users and groups may do. A user or group that two policies name may do what either allows."""
+
+    users: Annotated[frozenset[str], Key(_NAME_LIST, "Names of users.")] = frozenset()
+    groups: Annotated[frozenset[str], Key(_NAME_LIST, "Names of groups.")] = frozenset()
+    actions: Annotated[
+        frozenset[str],
+        Key(
+            _ACTION_LIST,
+            "read: pull and list; create: push blobs, manifests and new tags; update: move tags; delete: delete tags, "
+            "manifests and blobs; detectManifestCollision: refuse to delete a manifest that has several tags.",
+        ),
+    ] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryAccess:
+    """Who may do what in the repositories that match. [[http.access_control.repositories]]"""
+
+    pattern: Annotated[
+        str, Key(TEXT, "Glob of repositories: * within a component, ** across them. The longest match decides alone.")
+    ]
+    policies: Annotated[tuple[AccessPolicy, ...], Key(Tables(AccessPolicy), "What users and groups may do.")] = ()
+    default_policy: Annotated[frozenset[str], Key(_ACTION_LIST, "Actions of every user who is logged in.")] = (
+        frozenset()
+    )
+    anonymous_policy: Annotated[frozenset[str], Key(_ACTION_LIST, "Actions of clients without a login.")] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UserGroup:
+    """A name for several users. [[http.access_control.groups]]"""
+
+    name: Annotated[str, Key(USER, "The name, as policies have it.")]
+    users: Annotated[frozenset[str], Key(_NAME_LIST, "Names of users.")] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsAccess:
+    """Who may read the metrics. [http.access_control.metrics]"""
+
+    users: Annotated[frozenset[str], Key(_NAME_LIST, "Names of users.")] = frozenset()
+    anonymous_policy: Annotated[frozenset[str], Key(_ACTION_LIST, "With read, clients without a login.")] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AccessControl:
+    """Who may do what. Without this table, users who are logged in may do everything. [http.access_control]"""
+
+    repositories: Annotated[
+        tuple[RepositoryAccess, ...],
+        Key(Tables(RepositoryAccess), "Policies by glob. What no policy allows is refused."),
+    ] = ()
+    admin_policy: Annotated[
+        AccessPolicy | None, Key(Table(AccessPolicy), "What administrators may do in every repository.")
+    ] = None
+    groups: Annotated[tuple[UserGroup, ...], Key(Tables(UserGroup), "Groups of users.")] = ()
+    metrics: Annotated[
+        MetricsAccess, Key(Table(MetricsAccess), "Who may read the metrics, if access is controlled.")
+    ] = MetricsAccess()
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateConfig:
+    """Which part of a client certificate names the user. [http.auth.mtls]"""
+
+    identity_attributes: Annotated[
+        tuple[str, ...],
+        Key(
+            words(CERTIFICATE_ATTRIBUTE),
+            "Attributes in the order in which they are tried: CommonName, Subject, Email, URI, DNSName.",
+        ),
+    ] = ("CommonName",)
+    uri_san_pattern: Annotated[
+        str | None, Key(PATTERN, "Regular expression for a URI; the name is its first group.", "the whole URI")
+    ] = None
+    uri_san_index: Annotated[int, Key(COUNT, "Which URI of the certificate, from 0.")] = 0
+    dns_san_index: Annotated[int, Key(COUNT, "Which DNS name of the certificate, from 0.")] = 0
+    email_san_index: Annotated[int, Key(COUNT, "Which e-mail address of the certificate, from 0.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BearerConfig:
+    """Tokens of an authorization service: distribution's token authentication. [http.auth.bearer]"""
+
+    realm: Annotated[str, Key(URL, "The URL at which clients get tokens.")]
+    service: Annotated[str, Key(TEXT, "The name of this registry at that service, the audience of its tokens.")]
+    issuer: Annotated[str | None, Key(TEXT, "The issuer that tokens must name.", "any")] = None
+    cert: Annotated[
+        str | None, Key(PATH, "The public key or certificate, PEM, that tokens are signed with; or give jwks.")
+    ] = None
+    jwks: Annotated[str | None, Key(PATH, "A JSON Web Key Set with the public keys; or give cert.")] = None
+    check_audience: Annotated[
+        bool, Key(BOOLEAN, "Refuse tokens whose audience is not the service.", "true; of zot's file false")
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """The ways to log in. Without any of them every client may do what access_control allows. [http.auth]"""
+
+    htpasswd: Annotated[
+        str | None, Key(PATH, "File of users and their passwords, hashed by bcrypt: htpasswd -B. Read again on change.")
+    ] = None
+    fail_delay: Annotated[float, Key(DURATION, "How long a refused login waits for its answer.")] = 0.0
+    mtls: Annotated[CertificateConfig, Key(Table(CertificateConfig), "How client certificates name users.")] = (
+        CertificateConfig()
+    )
+    bearer: Annotated[BearerConfig | None, Key(Table(BearerConfig), "Let in clients with signed tokens.")] = None
+
+
 def default_workers() -> int:
     """One process for each core this process may use, at most 4."""
     return min(len(os.sched_getaffinity(0)), 4)
@@ -366,6 +514,20 @@ class HttpConfig:
         default_factory=default_workers
     )
     tls: Annotated[TlsConfig | None, Key(Table(TlsConfig), "Serve HTTPS.")] = None
+    auth: Annotated[AuthConfig, Key(Table(AuthConfig), "How users log in.")] = AuthConfig()
+    access_control: Annotated[AccessControl | None, Key(Table(AccessControl), "What users may do.")] = None
+    realm: Annotated[str, Key(TEXT, "What a client shows when it asks for a password.")] = "zotctl"
+    trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        Key(
+            words(NETWORK),
+            "Addresses and networks of proxies whose Forwarded or X-Forwarded-For header names the client.",
+        ),
+    ] = ()
+    user_header: Annotated[
+        str | None,
+        Key(FIELD_NAME, "Header in which trusted proxies name the user, who is then logged in.", "none"),
+    ] = None
     max_manifest_size: Annotated[int, Key(SIZE, "Largest manifest that is accepted.")] = 4 << 20
     max_tags: Annotated[int, Key(integer(1), "How many tags one push of a manifest may set.")] = 46
     header_timeout: Annotated[float, Key(TIMEOUT, "Time in which the header of a request must arrive.")] = 10.0

@@ -7,14 +7,7 @@ from difflib import get_close_matches
 
 from zotctl.errors import ConfigError
 
-ACCESS_CONTROL = (
-    "this version has no access control and would let everyone in; "
-    "remove the key and put a proxy that authenticates in front, or listen on 127.0.0.1 only"
-)
 OTHER_CLOUD = "only directories and S3 can be served; copy the content to one of them first"
-
-UNSAFE = {"http.auth": ACCESS_CONTROL, "http.access_control": ACCESS_CONTROL}
-"""Keys of our own file that a server refuses. A job ignores them, since it lets no clients in."""
 
 
 class Problems:
@@ -49,6 +42,11 @@ class Problems:
             self.warn(where, "ignored, as requested")
         elif self._serving:
             self.mistake(where, text)
+
+    def exposed(self, where: str, text: str) -> None:
+        """Warn a server, and no job, about what it gives to the network."""
+        if self._serving:
+            self.warn(where, text)
 
     def doubtful(self, where: str, key: str, valid: Iterable[str], word: str) -> None:
         """An unknown `key` that another program may use: a warning."""

@@ -5,6 +5,7 @@ ValueError with the rule that the value breaks; the caller knows the key."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
@@ -16,6 +17,7 @@ import durationpy
 
 from zotctl.config.address import read_root
 
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 REDACTED = "(hidden)"
 """Stands for a secret wherever a configuration is shown."""
 
@@ -95,7 +97,47 @@ def _endpoint(value: object) -> str:
     return text
 
 
+_FIELD_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}").fullmatch
+_ATTRIBUTES = {
+    **dict.fromkeys(("commonname", "cn"), "CommonName"),
+    **dict.fromkeys(("subject", "dn"), "Subject"),
+    **dict.fromkeys(("email", "rfc822name"), "Email"),
+    **dict.fromkeys(("uri", "url"), "URI"),
+    **dict.fromkeys(("dnsname", "dns"), "DNSName"),
+}
+
+
+def _field_name(value: object) -> str:
+    if not _FIELD_NAMES(text := _text(value)):
+        raise ValueError(f"{text!r} is not the name of a header field")
+    return text
+
+
+def _user(value: object) -> str:
+    if not (text := _text(value)):
+        raise ValueError("an empty name; clients without a login have a policy of their own: anonymous_policy")
+    return text
+
+
+def _network(value: object) -> IPNetwork:
+    text = _text(value)
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address nor a network such as '10.0.0.0/8'") from None
+
+
+def _attribute(value: object) -> str:
+    if (name := _ATTRIBUTES.get(_text(value).strip().lower())) is None:
+        raise ValueError(f"{value!r} is none of CommonName, Subject, Email, URI, DNSName")
+    return name
+
+
 TEXT = Kind("text", _text)
+USER = Kind("name", _user)
+FIELD_NAME = Kind("name of a header field", _field_name)
+NETWORK = Kind("network", _network, show=str)
+CERTIFICATE_ATTRIBUTE = Kind("attribute", _attribute)
 PATH = Kind("path", _path)
 ROOT = Kind("path", lambda value: read_root(_path(value)))
 URL = Kind("URL", _url)
@@ -155,13 +197,13 @@ def _comma_list(text: str) -> object:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def words(of: Kind = TEXT, collect: Callable[[list[str]], Any] = tuple) -> Kind:
+def words(of: Kind = TEXT, collect: Callable[[list[Any]], Any] = tuple) -> Kind:
     """A list, each value of the kind `of`; separated by commas in the environment."""
     return Kind(
         f"list of {of.name}",
         lambda value: collect([of.read(item) for item in _list(value)]),
         _comma_list,
-        lambda value: sorted(value) if isinstance(value, frozenset) else list(value),
+        lambda value: [of.show(item) for item in (sorted(value) if isinstance(value, frozenset) else value)],
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from zotctl.config import zot_s3
 from zotctl.config.layers import Document
-from zotctl.config.problems import ACCESS_CONTROL, Problems
+from zotctl.config.problems import Problems
 from zotctl.config.zot_rules import (
     Keys,
+    Rule,
     Translation,
     ZotValue,
     disabled,
@@ -31,7 +32,6 @@ from zotctl.config.zot_rules import (
 )
 
 NO_DATABASE = warned("ignored: there is no database here, and none is needed")
-NO_LIMIT = "ignored: this version sets no limit to the number of repositories"
 ONE_THREAD = (
     "ignored: the jobs inside `serve` work in one thread, so that requests don't feel them; by hand there is --workers"
 )
@@ -67,7 +67,7 @@ STORE: Keys = {
     "gcInterval": to("gc_interval", duration),
     "gcTimeWindow": to("gc_time_window", text),
     "retention": into("retention", RETENTION),
-    "maxRepos": warned(NO_LIMIT),
+    "maxRepos": passed_over,
     "redirectBlobURL": refused("blobs of a local directory can't be redirected; remove the key"),
     "storageDriver": zot_s3.other_driver,
     "cacheDriver": NO_DATABASE,
@@ -114,7 +114,13 @@ def _sub_path(translation: Translation, key: str, name: str, value: object, rout
     translation.default(root, f"{path}.root", gc=False, dedupe=False, commit=False, gc_untagged="all")
 
 
-OF_STORAGE: Keys = {"subPaths": _sub_paths, "fastRestart": NO_DATABASE}
+def _max_repos(translation: Translation, found: ZotValue) -> None:
+    """Honoured: our key is one of the whole store."""
+    storage = translation.document.values["storage"]
+    translation.set(ZotValue(found.key, None, storage, "storage"), "max_repos", found.value)
+
+
+OF_STORAGE: Keys = {"subPaths": _sub_paths, "maxRepos": _max_repos, "fastRestart": NO_DATABASE}
 
 
 def _idle(translation: Translation, found: ZotValue) -> object:
@@ -132,12 +138,112 @@ def _method(_: Translation, found: ZotValue) -> object:
     return found.value.upper() if isinstance(found.value, str) else found.value
 
 
+BY_PROXY = (
+    "zotctl does not log users in this way; remove the key, put a proxy in front that does (oauth2-proxy, Authelia, "
+    "nginx), and let it name the user: trusted_proxies and user_header of zotctl's own file"
+)
+CONDITIONS = "zotctl does not evaluate conditions, and without them more would be allowed; write the policy without it"
+
+
+def _seconds(_: Translation, found: ZotValue) -> object:
+    """zot counts whole seconds here."""
+    if isinstance(found.value, int) and not isinstance(found.value, bool):
+        return f"{found.value}s" if found.value > 0 else "0s"
+    return found.value
+
+
+def _says_something(value: object) -> bool:
+    """zot's loader sees values alone: a table without any, however deep, is not there."""
+    if isinstance(value, dict):
+        return any(_says_something(inner) for inner in value.values())
+    return value is not None
+
+
+def _keyed(name: str, keys: Keys, key: str) -> Rule:
+    """Honoured: a table of tables, each under a name of the user's; ours is a list that has the name as `key`.
+
+    zot's loader makes all keys of tables lower case, names of the user's as well, and nothing else.
+    """
+
+    def rule(translation: Translation, found: ZotValue) -> None:
+        if not isinstance(found.value, dict):
+            return translation.problems.mistake(translation.where(found.key), f"{found.value!r} is not a table")
+        for written, value in found.value.items():
+            if not _says_something(value):
+                said = f'{found.key}["{written}"]'
+                translation.problems.warn(translation.where(said), "ignored, as by zot: there is no value in it")
+                continue
+            tables = found.table.setdefault(name, [])
+            said, path = f'{found.key}["{written}"]', f"{found.path}.{name}[{len(tables)}]"
+            table: dict[str, Any] = {}
+            tables.append(table)
+            translation.set(ZotValue(said, written, table, path), key, written.lower())
+            translation.walk(keys, ZotValue(said, value, table, path))
+
+    return rule
+
+
 AUTH: Keys = {
-    "htpasswd": group({"path": unsafe(ACCESS_CONTROL)}),
-    **{name: unsafe(ACCESS_CONTROL) for name in ("mtls", "ldap", "openid", "bearer", "apikey", "sessionDriver")},
+    "htpasswd": group({"path": to("htpasswd", text)}),
+    "failDelay": to("fail_delay", _seconds),
+    "mtls": into(
+        "mtls",
+        {
+            "identityAttributes": to("identity_attributes"),
+            "uriSanPattern": to("uri_san_pattern", text),
+            "uriSanIndex": to("uri_san_index"),
+            "dnsSanIndex": to("dns_san_index"),
+            "emailSanIndex": to("email_san_index"),
+        },
+    ),
+    "bearer": into(
+        "bearer",
+        {
+            "realm": to("realm"),
+            "service": to("service"),
+            "cert": to("cert", text),
+            "oidc": unsafe(BY_PROXY),
+            "upstreamTokenEndpoint": unsafe("there is no token service in zotctl; let realm name it"),
+            "awsSecretsManager": unsafe("write the public key to a file, and name it as cert"),
+        },
+    ),
+    **{name: unsafe(BY_PROXY) for name in ("ldap", "openid", "apikey", "sessionDriver")},
     **dict.fromkeys(("sessionKeysFile", "secureSession"), warned("ignored: there are no sessions")),
-    "failDelay": passed_over,
 }
+ACCESS_POLICY: Keys = {
+    "users": to("users"),
+    "groups": to("groups"),
+    "actions": to("actions"),
+    "conditions": unsafe(CONDITIONS),
+}
+REPOSITORY_ACCESS: Keys = {
+    "policies": each("policies", ACCESS_POLICY),
+    "defaultPolicy": to("default_policy"),
+    "anonymousPolicy": to("anonymous_policy"),
+}
+ACCESS_CONTROL: Keys = {
+    "repositories": _keyed("repositories", REPOSITORY_ACCESS, "pattern"),
+    "adminPolicy": into("admin_policy", ACCESS_POLICY),
+    "groups": _keyed("groups", {"users": to("users")}, "name"),
+    "metrics": into("metrics", {"users": to("users"), "anonymousPolicy": to("anonymous_policy")}),
+}
+
+
+def _access_control(translation: Translation, found: ZotValue) -> None:
+    """A table that says something refuses what it does not allow."""
+    into("access_control", ACCESS_CONTROL)(translation, found)
+    if _says_something(found.value):
+        found.table.setdefault("access_control", {})
+
+
+def _auth(translation: Translation, found: ZotValue) -> None:
+    """zot looks at no audience of a token."""
+    into("auth", AUTH)(translation, found)
+    auth = found.table.get("auth")
+    if isinstance(auth, dict) and isinstance(bearer := auth.get("bearer"), dict):
+        translation.default(bearer, f"{found.path}.auth.bearer", check_audience=False)
+
+
 METHOD: Keys = {"method": to("method", _method), "rate": to("rate")}
 HTTP: Keys = {
     "address": to("address"),
@@ -146,10 +252,10 @@ HTTP: Keys = {
     "allowOrigin": to("allow_origin", text),
     "readTimeout": to("body_timeout", _idle),
     "writeTimeout": to("write_timeout", _idle),
-    "tls": into("tls", {"cert": to("cert", text), "key": to("key", text), "cacert": to("cacert", text)}),
-    "auth": group(AUTH),
-    "accessControl": unsafe(ACCESS_CONTROL),
-    "realm": passed_over,
+    "tls": into("tls", {"cert": to("cert", text), "key": to("key", text), "cacert": to("client_ca", text)}),
+    "auth": _auth,
+    "accessControl": _access_control,
+    "realm": to("realm", text),
     "ratelimit": into(
         "rate_limit",
         {

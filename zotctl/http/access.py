@@ -46,7 +46,7 @@ def _fields(request: Request, answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "request_id": request.id,
         "client": request.client,
-        "user": request.user,
+        "user": printable(request.identity.user.name) or None,
         "method": request.method,
         "path": printable(request.path),
         "route": request.route or None,

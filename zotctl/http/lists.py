@@ -86,7 +86,13 @@ async def list_repositories(service: Service, request: Request) -> Answer:
     n, last = page_size(request), request.param("last")
     after = parse_name(last) if last is not None else None
     # One more than requested shows whether there is a next page.
-    found = await service.move_bytes(service.store.repositories, None if n is None else n + 1, after)
+    wanted, found = None if n is None else n + 1, list[str]()
+    while wanted is None or len(found) < wanted:
+        batch = await service.move_bytes(service.store.repositories, wanted, after)
+        found += [name for name in batch if request.identity.allows("read", name)]
+        if wanted is None or len(batch) < wanted:
+            break
+        after = batch[-1]
     page = found if n is None else found[:n]
     headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and len(found) > len(page) else []
     return json_answer(200, {"repositories": page}, headers)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from zotctl.errors import DigestInvalid, ManifestTooLarge, TooManyTags
+from zotctl.errors import AccessDenied, DigestInvalid, ManifestTooLarge, TooManyTags
 from zotctl.http.answer import Answer
 from zotctl.http.blobs import check_delete
 from zotctl.http.body import read_whole
 from zotctl.http.conditions import condition_of_push, names_etag
+from zotctl.http.gate import Need, delete_condition, push_condition
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest
 from zotctl.oci.manifest import Manifest, check_manifest
@@ -19,6 +20,7 @@ from zotctl.storage import Condition
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
+    from zotctl.storage.index import Index
 
 
 class _Typed(msgspec.Struct):
@@ -55,10 +57,24 @@ async def push(service: Service, request: Request) -> Answer:
     if body is None:
         raise ManifestTooLarge(f"the manifest has more than {limit} bytes")
     content_type = request.headers.get("content-type", "")
-    condition = condition_of_push(request.headers, reference)
-    manifest = await service.commit(_push, service, name, reference, tags, body, content_type, condition)
+    condition = _all(
+        push_condition(request.identity, name, reference, tags), condition_of_push(request.headers, reference)
+    )
+    try:
+        manifest = await service.commit(_push, service, name, reference, tags, body, content_type, condition)
+    except AccessDenied as error:
+        raise service.gate.refused(request, Need.WRITE, error) from None
     accepted = tags if "tag=" in request.raw_query else []
     return Answer(201, _pushed(service, name, manifest, accepted, body))
+
+
+def _all(*conditions: Condition | None) -> Condition:
+    def check(index: Index) -> None:
+        for condition in conditions:
+            if condition is not None:
+                condition(index)
+
+    return check
 
 
 def _tags(service: Service, request: Request, reference: Digest | str) -> list[str]:
@@ -86,6 +102,7 @@ def _push(
     # "The Docker-Content-Digest header [...] MUST be equal to the client provided digest."
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestInvalid(f"the manifest's digest is {manifest.digest}, not {reference}", manifest.digest)
+    service.quotas.check(name, manifest)
     repository.put_manifest(manifest, body, tags, condition)
     return manifest
 
@@ -109,5 +126,6 @@ async def delete(service: Service, request: Request) -> Answer:
     """DELETE of a tag, or of a manifest with its tags."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
     check_delete(service)
-    await service.commit(lambda: service.store.repository(name).delete_manifest(reference))
+    condition = delete_condition(request.identity, name, reference)
+    await service.commit(lambda: service.store.repository(name).delete_manifest(reference, condition))
     return Answer(202)

@@ -24,6 +24,7 @@ from zotctl.errors import StorageError
 from zotctl.http import routes
 from zotctl.http.answer import Answer
 from zotctl.http.counters import BOUNDS_S, CODES, RequestCounts, SharedCounters
+from zotctl.http.gate import Need
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.request import Request
 from zotctl.http.service import Service
@@ -51,12 +52,12 @@ def measured_service(
     """A service that counts, and answers `metrics.path`. `index`: of its row, None if all rows were taken."""
     path = config.metrics.path
     row = board.row(index, routes.names(path))
-    service = Service(store, config.http, row, rates)
+    service = Service(store, config.http, row, rates, config.storage)
     service.limits.exempt |= {path}
     for root in store.roots:
         if root.config is not None:
             root.protocol.on_conflict(partial(row.conflict, root.config.path))
-    service.endpoints = {**service.endpoints, path: routes.reading(path, endpoint(path, board))}
+    service.endpoints = {**service.endpoints, path: routes.reading(path, Need.METRICS, endpoint(path, board))}
     return service
 
 

@@ -8,7 +8,8 @@ is refused ends the connection, so that nothing behind it can be taken for anoth
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from httptools import (
@@ -20,8 +21,6 @@ from httptools import (
 )
 
 if TYPE_CHECKING:
-    from ssl import SSLObject
-
     from zotctl.http.body import Body
     from zotctl.http.protocol import Connection
 
@@ -50,9 +49,9 @@ class Request:
 
     `path` is raw, never decoded, since `%2F` must not become a separator; `raw_query` follows its "?". `headers` has
     names in lower case, and values as text; repeated fields are joined by ", " (RFC 9110, section 5.3), but for
-    those that may stand only once. `length` is that of the body in bytes, None if it is chunked. `user` is who sent
-    it, as far as that was proven. `admitted`: the limits of rates counted it. The router sets `route`, `name` and
-    `reference`, as text that is not checked yet.
+    those that may stand only once. `length` is that of the body in bytes, None if it is chunked. `identity` is who
+    sent it, as far as that was proven: the gate sets it. `admitted`: the limits of rates counted it. The router sets
+    `route`, `name` and `reference`, as text that is not checked yet.
     """
 
     __slots__ = (
@@ -62,6 +61,7 @@ class Request:
         "body",
         "connection",
         "headers",
+        "identity",
         "is_http10",
         "keep_alive",
         "length",
@@ -72,7 +72,6 @@ class Request:
         "raw_query",
         "reference",
         "route",
-        "user",
     )
 
     body: Body
@@ -84,7 +83,7 @@ class Request:
         self._repeated = ""
         self._query: dict[str, list[str]] | None = None
         self.name = self.reference = self.route = ""
-        self.user: str | None = None
+        self.identity = connection.service.gate.nobody
         self.number = 0
         self.admitted = False
         if len(head) > LINE_BYTES:
@@ -173,13 +172,13 @@ class Request:
 
     @property
     def client(self) -> str:
-        """The address at the other end, without its port; "" if there is none."""
-        return self.connection.client
+        """The address of the client, behind trusted proxies; "" if there is none."""
+        return self.connection.service.gate.client(self)
 
     @property
-    def tls(self) -> SSLObject | None:
-        """The session, with the client's certificate (`getpeercert`); None without TLS."""
-        return self.connection.tls
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The verified certificate of the client, as `getpeercert` returns it; None or empty without one."""
+        return self.connection.tls.getpeercert() if self.connection.tls is not None else None
 
     # -- what is asked ---------------------------------------------------------------------------
 

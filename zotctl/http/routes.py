@@ -14,6 +14,7 @@ from zotctl.errors import NameUnknown, Unsupported
 from zotctl.http import blobs, health, lists, manifests, uploads
 from zotctl.http.answer import Answer
 from zotctl.http.errors import Refused
+from zotctl.http.gate import Need
 from zotctl.http.request import Request
 
 if TYPE_CHECKING:
@@ -37,69 +38,79 @@ _TAGS, _REFERRERS = "/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"
 
 # distribution-spec, section "Endpoints"; the ids are its own. HEAD is answered wherever GET is,
 # as a GET whose body stays here.
-ENDPOINTS: tuple[tuple[str, str, str, Handler], ...] = (
-    ("end-1", "GET", "/v2/", RouteMatch(lists.support)),
-    ("end-2", "GET", _BLOB, blobs.pull),
-    ("end-2", "HEAD", _BLOB, RouteMatch(blobs.stat)),
-    ("end-3", "GET", _MANIFEST, RouteMatch(manifests.pull)),
-    ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, uploads.start),
-    ("end-5", "PATCH", _UPLOAD, uploads.append),
-    ("end-6", "PUT", _UPLOAD, uploads.finish),
-    ("end-7a, end-7b", "PUT", _MANIFEST, manifests.push),
-    ("end-8a, end-8b", "GET", _TAGS, RouteMatch(lists.list_tags)),
-    ("end-9", "DELETE", _MANIFEST, manifests.delete),
-    ("end-10", "DELETE", _BLOB, blobs.delete),
-    ("end-12a, end-12b", "GET", _REFERRERS, RouteMatch(lists.list_referrers)),
-    ("end-13", "GET", _UPLOAD, uploads.status),
-    ("end-14", "DELETE", _UPLOAD, uploads.cancel),
-    ("catalog", "GET", "/v2/_catalog", lists.list_repositories),
-    ("discover", "GET", "/v2/_oci/ext/discover", RouteMatch(lists.discover)),
-    ("livez", "GET", "/livez", RouteMatch(health.live)),
-    ("readyz", "GET", "/readyz", health.ready),
-    ("startupz", "GET", "/startupz", RouteMatch(health.started)),
+# What a client needs is zot's: an upload that is looked at is read, one that is cancelled is deleted.
+ENDPOINTS: tuple[tuple[str, str, str, Need, Handler], ...] = (
+    ("end-1", "GET", "/v2/", Need.ADMISSION, RouteMatch(lists.support)),
+    ("end-2", "GET", _BLOB, Need.READ, blobs.pull),
+    ("end-2", "HEAD", _BLOB, Need.READ, RouteMatch(blobs.stat)),
+    ("end-3", "GET", _MANIFEST, Need.READ, RouteMatch(manifests.pull)),
+    ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, Need.CREATE, uploads.start),
+    ("end-5", "PATCH", _UPLOAD, Need.CREATE, uploads.append),
+    ("end-6", "PUT", _UPLOAD, Need.CREATE, uploads.finish),
+    ("end-7a, end-7b", "PUT", _MANIFEST, Need.WRITE, manifests.push),
+    ("end-8a, end-8b", "GET", _TAGS, Need.READ, RouteMatch(lists.list_tags)),
+    ("end-9", "DELETE", _MANIFEST, Need.DELETE, manifests.delete),
+    ("end-10", "DELETE", _BLOB, Need.DELETE, blobs.delete),
+    ("end-12a, end-12b", "GET", _REFERRERS, Need.READ, RouteMatch(lists.list_referrers)),
+    ("end-13", "GET", _UPLOAD, Need.READ, uploads.status),
+    ("end-14", "DELETE", _UPLOAD, Need.DELETE, uploads.cancel),
+    ("catalog", "GET", "/v2/_catalog", Need.ADMISSION, lists.list_repositories),
+    ("discover", "GET", "/v2/_oci/ext/discover", Need.ADMISSION, RouteMatch(lists.discover)),
+    ("livez", "GET", "/livez", Need.NOTHING, RouteMatch(health.live)),
+    ("readyz", "GET", "/readyz", Need.NOTHING, health.ready),
+    ("startupz", "GET", "/startupz", Need.NOTHING, RouteMatch(health.started)),
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a method does on a path, and what a client needs for it."""
+
+    need: Need
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
-    """One row for each path: what its methods do."""
+    """One row for each path: its methods."""
 
     pattern: str
-    handlers: Mapping[str, Handler]
+    endpoints: Mapping[str, Endpoint]
 
     @property
     def allow(self) -> str:
         """The value of Allow."""
-        return ", ".join(sorted({*self.handlers, "OPTIONS"}))
+        return ", ".join(sorted({*self.endpoints, "OPTIONS"}))
 
 
 def _resource(pattern: str) -> Resource:
-    handlers = {method: handler for _, method, row, handler in ENDPOINTS if row == pattern}
-    if "GET" in handlers:
-        handlers.setdefault("HEAD", handlers["GET"])
-    return Resource(pattern, handlers)
+    endpoints = {method: Endpoint(need, handler) for _, method, row, need, handler in ENDPOINTS if row == pattern}
+    if "GET" in endpoints:
+        endpoints.setdefault("HEAD", endpoints["GET"])
+    return Resource(pattern, endpoints)
 
 
-def reading(path: str, handler: Handler) -> Resource:
+def reading(path: str, need: Need, handler: Handler) -> Resource:
     """A path of its own that is only read."""
-    return Resource(path, {"GET": handler, "HEAD": handler})
+    endpoint = Endpoint(need, handler)
+    return Resource(path, {"GET": endpoint, "HEAD": endpoint})
 
 
 def names(*more: str) -> tuple[str, ...]:
     """Every route that a request may get, none ("") first, and those that the configuration adds last."""
-    return ("", *dict.fromkeys(pattern for _, _, pattern, _ in ENDPOINTS), *more)
+    return ("", *dict.fromkeys(pattern for _, _, pattern, _, _ in ENDPOINTS), *more)
 
 
 ROUTE_COUNT = len(names("the one of metrics"))
-EXACT = {pattern: _resource(pattern) for _, _, pattern, _ in ENDPOINTS if "<" not in pattern}
+EXACT = {pattern: _resource(pattern) for _, _, pattern, _, _ in ENDPOINTS if "<" not in pattern}
 EXACT["/v2"] = EXACT["/v2/"]
 """Paths without a name in them."""
 _BLOBS, _SESSIONS, _SESSION = _resource(_BLOB), _resource(_UPLOADS), _resource(_UPLOAD)
 _MANIFESTS, _TAG_LIST, _REFERRER_LIST = _resource(_MANIFEST), _resource(_TAGS), _resource(_REFERRERS)
 
 
-def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Handler:
-    """The handler for a request, which gets its route, name and reference.
+def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Endpoint:
+    """The endpoint of a request, which gets its route, name and reference.
 
     Raises NameUnknown (404) for a path that is no endpoint, Unsupported (405) for another method.
     """
@@ -107,8 +118,8 @@ def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Handler:
     if resource is None:
         raise NameUnknown(f"{request.path[:300]!r} is no endpoint of this registry")
     request.route = resource.pattern
-    handler = resource.handlers.get(request.method)
-    return handler if handler is not None else _other_method(resource, request.method)
+    endpoint = resource.endpoints.get(request.method)
+    return endpoint if endpoint is not None else _other_method(resource, request.method)
 
 
 def _match(request: Request) -> Resource | None:
@@ -143,7 +154,7 @@ def _uploads(request: Request) -> Resource | None:
     return _SESSION if request.reference else _SESSIONS
 
 
-def _other_method(resource: Resource, method: str) -> Handler:
+def _other_method(resource: Resource, method: str) -> Endpoint:
     allow = ("Allow", resource.allow)
     if method != "OPTIONS":
         raise Refused(Unsupported(f"{method} is not defined for {resource.pattern}"), [allow])
@@ -151,7 +162,8 @@ def _other_method(resource: Resource, method: str) -> Handler:
     async def options(service: Service, request: Request) -> Answer:
         return Answer(204, [allow, *_preflight(service, resource)])
 
-    return options
+    # A browser asks without a login what it may ask: https://fetch.spec.whatwg.org, "CORS-preflight fetch".
+    return Endpoint(Need.NOTHING, options)
 
 
 def _preflight(service: Service, resource: Resource) -> list[tuple[str, str]]:

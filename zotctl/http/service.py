@@ -14,18 +14,19 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zotctl.config import HttpConfig
+from zotctl.config import HttpConfig, StorageConfig
 from zotctl.errors import Unsupported, ZotctlError
 from zotctl.http import access, routes
 from zotctl.http.answer import Answer
 from zotctl.http.body import ReceiveBuffers
 from zotctl.http.errors import Refused, printable, render, render_bug
+from zotctl.http.gate import Gate
 from zotctl.http.health import Readiness
 from zotctl.http.lists import Pages
 from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import Request
-from zotctl.storage import Store, WouldBlock
+from zotctl.storage import Quotas, Store, WouldBlock
 
 if TYPE_CHECKING:
     from zotctl.http.counters import CounterRow
@@ -49,7 +50,12 @@ class Service:
     """
 
     def __init__(
-        self, store: Store, config: HttpConfig, row: CounterRow | None = None, rates: SharedRates | None = None
+        self,
+        store: Store,
+        config: HttpConfig,
+        row: CounterRow | None = None,
+        rates: SharedRates | None = None,
+        storage: StorageConfig | None = None,
     ) -> None:
         self.store, self.config = store, config
         self.connections: set[Connection] = set()
@@ -65,6 +71,8 @@ class Service:
         self.row = row
         self.log = logging.getLogger("zotctl.http")
         self.access = access.AccessLog(self.log, row)
+        self.gate = Gate(config)
+        self.quotas = Quotas(store, storage.quotas, storage.max_repos) if storage is not None else Quotas(store, (), 0)
         self.limits = Limits(rates)
         self.pages = Pages()
         self.readiness = Readiness(self)
@@ -127,10 +135,11 @@ class Service:
         started = self._loop.time()
         try:
             self.limits.take(request)
-            handler = routes.find(request, self.endpoints)
-            if not isinstance(handler, routes.RouteMatch):
+            endpoint = routes.find(request, self.endpoints)
+            if not isinstance(endpoint.handler, routes.RouteMatch):
                 return False
-            answer = handler.call(self, request, False)
+            self.gate.admit(request, endpoint.need)
+            answer = endpoint.handler.call(self, request, False)
         except WouldBlock:
             return False
         except Exception as error:
@@ -180,7 +189,9 @@ class Service:
     async def _answer(self, request: Request) -> Answer:
         try:
             self.limits.take(request)
-            handler = routes.find(request, self.endpoints)
+            endpoint = routes.find(request, self.endpoints)
+            await self.gate.admit_waiting(request, endpoint.need)
+            handler = endpoint.handler
             if "expect" in request.headers:
                 _check_expectation(request)
             if isinstance(handler, routes.RouteMatch):
@@ -206,6 +217,7 @@ class Service:
 
     def close(self) -> None:
         """Let no thread start further work."""
+        self.gate.close()
         for pool in (self._bytes, self._commits, self._maintenance):
             pool.shutdown(wait=False)
 

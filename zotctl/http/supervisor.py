@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from zotctl import __version__, logs
-from zotctl.config import Config, reload_config
+from zotctl.auth.logins import Logins
+from zotctl.config import Config, HttpConfig, reload_config, ways_in
 from zotctl.errors import ZotctlError
 from zotctl.http import counters, job_process, routes, sockets, systemd, tls, worker
 from zotctl.http.counters import StatusBoard
@@ -42,8 +43,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 _OPEN = (
-    "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is no "
-    "authentication. Put it behind a proxy that has some, or use --read-only or --listen 127.0.0.1:5000."
+    "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth "
+    "nor http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
 )
 
 
@@ -61,7 +62,7 @@ def run(
     Raises ZotctlError when it can't start: the port is in use, a root or a certificate is refused.
     """
     http = config.http
-    tls.context(http.tls)
+    _check_files(http)
     worker.keep_pieces()
     preload(config.storage)
     if config.metrics.enabled:
@@ -73,7 +74,7 @@ def run(
         else sockets.listen(sockets.resolve(http.address, http.port), http.workers)
     )
     address = sockets.bound_to(listening[0])
-    if not address.is_loopback:
+    if not address.is_loopback and not ways_in(http) and http.access_control is None:
         log.warning(_OPEN, sockets.shown(address))
     scheme = "https" if http.tls is not None else "http"
     line = f"zotctl {__version__} serving on {scheme}://{sockets.shown(address)}"
@@ -81,9 +82,15 @@ def run(
     return Supervisor(config, listening, lambda: say(line), reload or _reload, rebinds=passed is None).run()
 
 
+def _check_files(http: HttpConfig) -> None:
+    """Certificates, passwords and keys: the workers read them again, and must not be the first to find a fault."""
+    tls.context(http.tls)
+    Logins(http).close()
+
+
 def _reload(config: Config) -> Config:
     fresh = reload_config(config)
-    tls.context(fresh.http.tls)
+    _check_files(fresh.http)
     logs.setup(fresh.log.level, fresh.log.output, fresh.log.format, fresh.log.audit)
     for warning in fresh.warnings:
         log.warning(warning)

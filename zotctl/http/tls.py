@@ -41,11 +41,11 @@ def context(config: TlsConfig | None) -> ssl.SSLContext | None:
     # OpenSSL tells a broken certificate and a broken key by the same words: each is looked at by itself.
     _load("cert", config.cert, lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(config.cert))
     _load("key", config.key, lambda: made.load_cert_chain(config.cert, config.key, _no_password))
-    if config.cacert is not None:
-        cacert = config.cacert
-        _load("cacert", cacert, lambda: made.load_verify_locations(cacert))
-        # A client need not send a certificate, but one that it sends must be valid.
-        made.verify_mode = ssl.CERT_OPTIONAL
+    if config.client_ca is not None:
+        client_ca = config.client_ca
+        _load("client_ca", client_ca, lambda: made.load_verify_locations(client_ca))
+        # A certificate that a client sends must be valid in any case; the gate decides about a client without one.
+        made.verify_mode = ssl.CERT_REQUIRED if config.client_auth == "required" else ssl.CERT_OPTIONAL
     return made
 
 
@@ -107,7 +107,7 @@ class Certificates:
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         """What tells a change, of the files that the names lead to."""
-        paths = (self._config.cert, self._config.key, self._config.cacert)
+        paths = (self._config.cert, self._config.key, self._config.client_ca)
         return tuple(_identity(path) for path in paths if path is not None)
 
 

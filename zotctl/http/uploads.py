@@ -24,6 +24,7 @@ from zotctl.http.answer import Answer
 from zotctl.http.body import BATCH_BYTES, SMALL_BODY_BYTES, Body
 from zotctl.http.conditions import parse_content_range
 from zotctl.http.errors import Refused
+from zotctl.http.gate import own_upload
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
@@ -49,14 +50,16 @@ async def start(service: Service, request: Request) -> Answer:
     if (mount := request.param("mount")) and (wanted := _valid(parse_digest, mount)):
         # I7: without `from` it would be access by digest alone.
         source = _valid(parse_name, request.param("from") or "")
-        if source is not None and await service.move_bytes(_try_mount, service, name, wanted, source):
+        may_read = source is not None and request.identity.allows("read", source)
+        if may_read and await service.move_bytes(_try_mount, service, name, wanted, source):
             return _created(service, name, wanted)
         algorithm = wanted.algorithm
     if digest := request.param("digest"):
         return await _push_whole(service, request, name, parse_digest(digest))
     new_hash(algorithm)
     _expect_no_body(request)
-    upload_id = await service.look(lambda wait: _start(service, name, algorithm, wait))
+    owner = request.identity.user.name
+    upload_id = await service.look(lambda wait: _start(service, name, algorithm, owner, wait))
     return Answer(202, _where(service, name, upload_id, 0))
 
 
@@ -81,8 +84,8 @@ def _expect_no_body(request: Request) -> None:
         raise BlobUploadInvalid("a POST with a body needs the parameter digest; send the blob with PATCH or PUT")
 
 
-def _start(service: Service, name: str, algorithm: str, wait: bool) -> str:
-    return service.store.repository_for_push(name, wait=wait).start_upload(algorithm)
+def _start(service: Service, name: str, algorithm: str, owner: str, wait: bool) -> str:
+    return service.store.repository_for_push(name, wait=wait).start_upload(algorithm, owner)
 
 
 # -- end-4b: everything in one request -----------------------------------------------------------
@@ -181,7 +184,7 @@ def _closing_digest(request: Request) -> Digest:
 
 
 def _chunk(request: Request) -> _Chunk:
-    name, upload_id = parse_name(request.name), request.decoded_reference()
+    name, upload_id = parse_name(request.name), own_upload(request.identity, request.decoded_reference())
     header = request.headers.get("content-range")
     if header is None:
         return _Chunk(name, upload_id, None, None)
@@ -324,14 +327,14 @@ def _wrong_length(body: Body, length: int) -> SizeInvalid:
 
 async def status(service: Service, request: Request) -> Answer:
     """GET: the offset of an upload."""
-    name, upload_id = parse_name(request.name), request.decoded_reference()
+    name, upload_id = parse_name(request.name), own_upload(request.identity, request.decoded_reference())
     offset = await service.move_bytes(lambda: service.store.repository_for_push(name).upload_offset(upload_id))
     return Answer(204, _where(service, name, upload_id, offset))
 
 
 async def cancel(service: Service, request: Request) -> Answer:
     """DELETE: cancel an upload."""
-    name, upload_id = parse_name(request.name), request.decoded_reference()
+    name, upload_id = parse_name(request.name), own_upload(request.identity, request.decoded_reference())
     await service.move_bytes(_cancel, service, name, upload_id)
     return Answer(204)
 

@@ -113,7 +113,7 @@ class _Worker:
 
     def _service(self, store: Store) -> Service:
         if self._ties.board is None:
-            return Service(store, self._config.http, rates=self._ties.rates)
+            return Service(store, self._config.http, rates=self._ties.rates, storage=self._config.storage)
         from zotctl.http.metrics import measured_service
 
         return measured_service(store, self._config, self._ties.board, self._ties.row, self._ties.rates)

@@ -2,10 +2,11 @@
 
 from zotctl.storage.opening import open_store, preload, remember_roots
 from zotctl.storage.protocol import UploadSession, WouldBlock
+from zotctl.storage.quota import Quotas
 from zotctl.storage.repository import Condition, Repository, StoredManifest
 from zotctl.storage.store import Store
 
 __all__ = [
-    "Condition", "Repository", "Store", "StoredManifest", "UploadSession", "WouldBlock", "open_store", "preload",
-    "remember_roots",
+    "Condition", "Quotas", "Repository", "Store", "StoredManifest", "UploadSession", "WouldBlock", "open_store",
+    "preload", "remember_roots",
 ]  # fmt: skip

@@ -319,6 +319,15 @@ class Repository:
             media_type = graph.media_type(reference)
         return (parse_digest(reference), media_type) if media_type else (None, "")
 
+    def usage(self) -> dict[str, int]:
+        """The bytes of all that the manifests of this repository reference, and of themselves, by digest.
+
+        They are what the manifests say, so that nothing is looked for. Raises NameUnknown.
+        """
+        self._seen()
+        with self._graph() as graph:
+            return {digest: max(sizes) for digest in graph.reachable() if (sizes := graph.sizes(digest))}
+
     def put_manifest(
         self, manifest: Manifest, body: bytes, tags: Sequence[str] = (), condition: Condition | None = None
     ) -> None:

@@ -102,12 +102,8 @@ class Root:
             ) from error
 
     def takes(self, name: str) -> bool:
-        """Does its route lead `name` here? By whole components: `a/b` takes `a/b` and `a/b/c`, not
-        `a/bc`; `a/b/` takes only what is below."""
-        if self.route is None:
-            return False
-        above = self.route.prefix.rstrip("/")
-        return name.startswith(f"{above}/") or (name == above == self.route.prefix)
+        """Does its route lead `name` here?"""
+        return self.route is not None and is_below(name, self.route.prefix)
 
     def report_damage(self, name: str, thing: str, reason: str) -> None:
         """Say once what can't be served, and why."""
@@ -136,3 +132,9 @@ def refuse_unknown_format(body: bytes, store: str) -> None:
             f"the store {store} has a format that this version of zotctl does not know ({keys.VERSION} says {said}): a "
             f"later version has used it; update zotctl. It knows format {STORE_FORMAT}"
         )
+
+
+def is_below(name: str, prefix: str) -> bool:
+    """Whether a name begins with these whole components: `a/b` is for `a/b` and `a/b/c`, not for `a/bc`; `a/b/` is only
+    for what is below."""
+    return name == prefix or name.startswith(f"{prefix.rstrip('/')}/")

@@ -1,0 +1,158 @@
+"""Passwords in a htpasswd file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from tests.clocks import Hand
+from zotctl.auth import passwords
+from zotctl.auth.passwords import PasswordFile
+from zotctl.errors import ConfigError, TooManyRequests
+
+
+def hashed(password: str, prefix: str = "2b") -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", f"${prefix}$")
+
+
+@contextmanager
+def opened(path: Path, clock: Hand | None = None) -> Iterator[PasswordFile]:
+    found = PasswordFile(str(path), clock=(clock or Hand()).elapsed)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_the_right_password_of_each_kind_of_bcrypt(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("# users\n\n" + "".join(f"{kind}:{hashed(kind, kind)}\n" for kind in ("2a", "2b", "2y")))
+    with opened(path) as users:
+        for kind in ("2a", "2b", "2y"):
+            assert users.check(kind, kind.encode()).result()
+            assert not users.check(kind, b"wrong").result()
+        assert not users.check("unknown", b"").result()
+        assert not users.check("", b"").result()
+
+
+def test_bcrypt_looks_at_72_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"ann:{hashed('x' * 72)}\n")
+    with opened(path) as users:
+        assert users.check("ann", b"x" * 100).result()
+        assert not users.check("ann", b"x" * 71).result()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ann:$apr1$x$y", "'ann' is not hashed by bcrypt; write it anew: htpasswd -B"),
+        ("ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "'ann' is not hashed by bcrypt"),
+        ("ann:secret", "'ann' is not hashed by bcrypt"),
+        ("ann:$2b$99$" + "a" * 53, "'ann' is not hashed by bcrypt"),
+        ("ann", "line 2: not USER:HASH"),
+        (":$2b$10$" + "a" * 53, "line 2: not USER:HASH"),
+    ],
+)
+def test_another_hash_is_refused_with_the_name_of_the_user(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"bob:{hashed('b')}\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        PasswordFile(str(path))
+    assert str(path) in caught.value.message and said in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="users: No such file"):
+        PasswordFile(str(tmp_path / "users"))
+
+
+def test_a_success_is_remembered_for_minutes_and_a_failure_never(tmp_path: Path) -> None:
+    path, clock = tmp_path / "users", Hand()
+    path.write_text(f"ann:{hashed('a')}\n")
+    with opened(path, clock) as users:
+        assert not users.known("ann", b"a")
+        assert users.check("ann", b"a").result() and not users.check("ann", b"b").result()
+        assert users.known("ann", b"a") and not users.known("ann", b"b") and not users.known("bob", b"a")
+        clock.sleep(passwords.REMEMBERED_S)
+        assert not users.known("ann", b"a")
+
+
+def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path, clock = tmp_path / "users", Hand()
+    path.write_text(f"ann:{hashed('a')}\n")
+    with opened(path, clock) as users:
+        assert users.check("ann", b"a").result()
+        other = tmp_path / "new"
+        other.write_text(f"ann:{hashed('other')}\nbob:{hashed('b')}\n")
+        os.replace(other, path)
+        clock.sleep(passwords.LOOK_EVERY_S)
+        assert not users.known("ann", b"a"), "a success with the old password is forgotten"
+        assert not users.check("ann", b"a").result()
+        assert users.check("ann", b"other").result() and users.check("bob", b"b").result()
+
+
+def test_a_broken_file_leaves_the_users_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, clock = tmp_path / "users", Hand()
+    path.write_text(f"ann:{hashed('a')}\n")
+    with opened(path, clock) as users:
+        for content in ("ann:plain\n", None):
+            path.unlink() if content is None else path.write_text(content)
+            clock.sleep(passwords.LOOK_EVERY_S)
+            assert users.check("ann", b"a").result()
+    assert "'ann' is not hashed by bcrypt" in caplog.text and "No such file" in caplog.text
+    assert "the users stay as they were" in caplog.text and "plain" not in caplog.text
+
+
+def test_equal_logins_are_one_check_and_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, go, calls = tmp_path / "users", threading.Event(), []
+    path.write_text(f"ann:{hashed('a')}\n")
+
+    def slow(password: bytes, _: bytes) -> bool:
+        calls.append(password)
+        return go.wait(60)
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    with opened(path) as users:
+        try:
+            futures: list[Future[bool]] = [users.check("ann", b"a") for _ in range(10)]
+            futures += [users.check("ann", b"%d" % number) for number in range(passwords.WAITING_CHECKS - 1)]
+            with pytest.raises(TooManyRequests):
+                users.check("ann", b"one more")
+            assert users.check("ann", b"a") is futures[0], "a check that is under way is joined"
+        finally:
+            go.set()
+        assert all(future.result() for future in futures)
+        assert len(calls) == passwords.WAITING_CHECKS
+        assert users.check("ann", b"one more").result()
+
+
+def test_an_unknown_user_costs_a_check_of_the_same_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "users", []
+    path.write_text(f"ann:{bcrypt.hashpw(b'a', bcrypt.gensalt(6)).decode()}\n")
+
+    def spy(_: bytes, stored: bytes) -> bool:
+        seen.append(stored[:7])
+        return True
+
+    monkeypatch.setattr(bcrypt, "checkpw", spy)
+    with opened(path) as users:
+        assert not users.check("unknown", b"a").result(), "even if the hash matched"
+        assert users.check("ann", b"a").result()
+    assert seen[0] == seen[1] == b"$2b$06$"
+
+
+def test_no_password_matches_the_hash_for_unknown_users(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("")
+    with opened(path) as users:
+        assert users._nobody() == b"$2b$10$" + b"." * 53
+        bcrypt.checkpw(b"x", users._nobody())

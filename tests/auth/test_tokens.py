@@ -1,0 +1,174 @@
+"""Bearer tokens, good and forged."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("joserfc", reason="needs the extra zotctl[bearer]")
+
+from joserfc import jwk, jwt
+
+from zotctl.auth.tokens import Token, TokenVerifier
+from zotctl.config import BearerConfig
+from zotctl.errors import ConfigError, Unauthorized
+
+EC = jwk.ECKey.generate_key("P-256", {"kid": "one", "alg": "ES256", "use": "sig"}, private=True)
+RSA = jwk.RSAKey.generate_key(2048, {"kid": "two"}, private=True)
+ED = jwk.OKPKey.generate_key("Ed25519", {"kid": "three"}, private=True)
+CONFIG = BearerConfig(realm="https://auth.example/token", service="registry", issuer="auth")
+NOW = int(time.time())
+CLAIMS: dict[str, Any] = {
+    "iss": "auth", "aud": "registry", "sub": "ann", "exp": NOW + 300, "nbf": NOW - 10, "iat": NOW - 10,
+    "access": [
+        {"type": "repository", "name": "team/app", "actions": ["pull", "push"]},
+        {"type": "repository", "name": "old", "actions": ["pull"], "exp": NOW - 1},
+        {"type": "registry", "name": "catalog", "actions": ["*"]},
+    ],
+}  # fmt: skip
+
+
+def pem(tmp_path: Path, key: Any) -> BearerConfig:
+    path = tmp_path / "key.pem"
+    path.write_bytes(key.as_pem(private=False))
+    return replace(CONFIG, cert=str(path))
+
+
+def jwks(tmp_path: Path, *keys: Any) -> BearerConfig:
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [key.as_dict(private=False) for key in keys]}))
+    return replace(CONFIG, jwks=str(path))
+
+
+def token(key: Any = EC, alg: str = "ES256", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    stated = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
+    return jwt.encode({"alg": alg, **(header or {})}, stated, key, algorithms=[alg])
+
+
+@pytest.mark.parametrize(("key", "alg"), [(EC, "ES256"), (RSA, "RS256"), (RSA, "PS512"), (ED, "EdDSA")])
+def test_each_kind_of_key(tmp_path: Path, key: Any, alg: str) -> None:
+    for config in (pem(tmp_path, key), jwks(tmp_path, key)):
+        found = TokenVerifier(config).verify(token(key, alg))
+        assert (found.subject, found.expires) == ("ann", CLAIMS["exp"])
+
+
+def test_a_key_set_is_asked_by_the_name_of_the_key(tmp_path: Path) -> None:
+    verifier = TokenVerifier(jwks(tmp_path, EC, RSA))
+    assert verifier.verify(token(EC, header={"kid": "one"}))
+    assert verifier.verify(token(RSA, "RS256", header={"kid": "two"}))
+    for header in ({"kid": "two"}, {"kid": "three"}, {}):
+        with pytest.raises(Unauthorized):
+            verifier.verify(token(EC, header=header))
+
+
+def test_one_key_is_asked_whatever_the_token_calls_it(tmp_path: Path) -> None:
+    assert TokenVerifier(pem(tmp_path, EC)).verify(token(EC, header={"kid": "XYZ:ABC"}))
+
+
+def encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).decode().rstrip("=")
+
+
+def unsigned(alg: str) -> str:
+    return f"{encoded(json.dumps({'alg': alg}).encode())}.{encoded(json.dumps(CLAIMS).encode())}."
+
+
+def shared_secret(key: bytes) -> str:
+    """The public key, which everyone has, used as a shared secret."""
+    text = unsigned("HS256").removesuffix(".")
+    return f"{text}.{encoded(hmac.digest(key, text.encode(), 'sha256'))}"
+
+
+def test_forged_tokens(tmp_path: Path) -> None:
+    config = pem(tmp_path, EC)
+    verifier = TokenVerifier(config)
+    with open(config.cert or "", "rb") as stream:
+        public = stream.read()
+    good = token()
+    head, body, signature = good.split(".")
+    other = jwk.ECKey.generate_key("P-256", private=True)
+    forged = [
+        "", "x", "..", good[:-4] + "AAAA", f"{head}.{body}.", f"{head}.{body[:-2]}.{signature}", unsigned("none"),
+        unsigned("None"), unsigned("ES256"), token(other), shared_secret(public), token(RSA, "RS256"),
+        good + "A" * 20_000, "é.é.é",
+    ]  # fmt: skip
+    for text in forged:
+        with pytest.raises(Unauthorized) as caught:
+            verifier.verify(text)
+        assert not text or text not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": NOW - 1}, {"nbf": NOW + 3600}, {"iat": NOW + 3600}, {"exp": "soon"}, {"iss": "other"}, {"iss": None},
+        {"aud": "other"}, {"aud": None}, {"aud": ["other"]}, {"aud": 7},
+    ],
+)  # fmt: skip
+def test_claims_that_are_refused(tmp_path: Path, claims: dict[str, Any]) -> None:
+    with pytest.raises(Unauthorized):
+        TokenVerifier(pem(tmp_path, EC)).verify(token(**claims))
+
+
+def test_claims_that_may_be_absent(tmp_path: Path) -> None:
+    config = pem(tmp_path, EC)
+    assert TokenVerifier(config).verify(token(aud=["other", "registry"]))
+    assert TokenVerifier(config).verify(token(exp=None, nbf=None, iat=None, sub=None)).subject == ""
+    assert TokenVerifier(replace(config, check_audience=False, issuer=None)).verify(token(aud="other", iss=None))
+
+
+def test_access() -> None:
+    found = Token("ann", tuple(CLAIMS["access"]), float("inf"))
+    assert [found.allows(action, "team/app") for action in ("read", "create", "update", "delete")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert not found.allows("read", "old") and found.allows("read", "old", now=NOW - 2)
+    assert not found.allows("read", "team") and not found.allows("read", "catalog")
+
+
+@pytest.mark.parametrize(
+    "access",
+    [None, "all", 7, {}, ["x"], [{}], [{"type": "repository", "name": "a", "actions": "pull"}],
+     [{"type": "repository", "name": "a", "actions": ["*"]}], [{"type": "repository", "name": "a"}],
+     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": "x"}]],
+)  # fmt: skip
+def test_access_in_other_shapes_is_none(tmp_path: Path, access: object) -> None:
+    found = TokenVerifier(pem(tmp_path, EC)).verify(token(access=access))
+    assert not any(found.allows(action, "a") for action in ("read", "create", "update", "delete"))
+
+
+def test_the_challenge_names_what_is_needed(tmp_path: Path) -> None:
+    verifier = TokenVerifier(pem(tmp_path, EC))
+    start = 'Bearer realm="https://auth.example/token",service="registry"'
+    assert verifier.challenge([]) == start
+    assert verifier.challenge([("a", "read")]) == f'{start},scope="repository:a:pull"'
+    assert verifier.challenge([("a", "create"), ("b", "read")], "insufficient_scope") == (
+        f'{start},scope="repository:a:pull,push repository:b:pull",error="insufficient_scope"'
+    )
+    assert verifier.challenge([("a", "delete")]) == f'{start},scope="repository:a:delete"'
+
+
+def test_files_without_public_keys_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    secret = {"keys": [EC.as_dict(private=True)]}
+    shared = {"keys": [jwk.OctKey.generate_key(256).as_dict(private=True)]}
+    contents = ["", "{}", "[]", '{"keys": []}', '{"keys": [{}]}', json.dumps(secret), json.dumps(shared)]
+    for content in contents:
+        path.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            TokenVerifier(replace(CONFIG, jwks=str(path)))
+        assert str(path) in caught.value.message
+    for key in (EC.as_pem(private=True), b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"x"):
+        path.write_bytes(key)
+        with pytest.raises(ConfigError) as caught:
+            TokenVerifier(replace(CONFIG, cert=str(path)))
+        assert str(path) in caught.value.message
+    with pytest.raises(ConfigError, match="No such file"):
+        TokenVerifier(replace(CONFIG, cert=str(tmp_path / "absent")))

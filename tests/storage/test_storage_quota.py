@@ -1,0 +1,93 @@
+"""Limits on repositories and bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import images
+from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.objects import MemoryObjects
+from tests.stores import bucket_store, probed, push_image, store_over
+from zotctl.config import Quota
+from zotctl.errors import QuotaExceeded
+from zotctl.oci.manifest import Manifest, check_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Quotas, Store
+from zotctl.storage.quota import KEPT_S
+
+IMAGE = images.image("x")
+SIZE = len(IMAGE.manifest) + sum(map(len, IMAGE.blobs))
+
+
+def parsed(seed: str = "x") -> Manifest:
+    return check_manifest(images.image(seed).manifest, OCI_MANIFEST)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "directory":
+        return store_over(MemoryDriver(), clock=Hand())
+    objects = MemoryObjects()
+    probed(objects)
+    return bucket_store(objects, Hand())
+
+
+def test_the_bytes_of_a_repository(store: Store) -> None:
+    push_image(store, "a", "v1")
+    push_image(store, "a", "v2", seed="y")
+    other = images.image("y")
+    usage = store.repository("a").usage()
+    assert usage[str(IMAGE.digest)] == len(IMAGE.manifest)
+    assert sum(usage.values()) == SIZE + len(other.manifest) + sum(map(len, other.blobs))
+
+
+def test_a_push_that_exceeds_its_quota_is_refused_with_numbers(store: Store) -> None:
+    quotas = Quotas(store, [Quota("team", SIZE + 10), Quota("", 10**9)], 0)
+    quotas.check("team/a", parsed())
+    push_image(store, "team/a", "v1")
+    quotas.check("team/a", parsed())  # again: nothing is missing
+    quotas.check("team/b", parsed())  # what two repositories share counts once
+    with pytest.raises(QuotaExceeded) as caught:
+        quotas.check("team/b", parsed("y"))
+    assert caught.value.status == 403
+    assert caught.value.detail["used_bytes"] == SIZE and caught.value.detail["limit_bytes"] == SIZE + 10
+    with pytest.raises(QuotaExceeded):
+        quotas.check("team/a", parsed("y"))
+    quotas.check("teams", parsed("y"))
+    quotas.check("other", parsed("y"))
+
+
+def test_exactly_the_quota_is_taken(store: Store) -> None:
+    Quotas(store, [Quota("team", SIZE)], 0).check("team", parsed())
+    with pytest.raises(QuotaExceeded):
+        Quotas(store, [Quota("team", SIZE - 1)], 0).check("team", parsed())
+    Quotas(store, [Quota("team/", SIZE - 1)], 0).check("team", parsed())
+
+
+def test_each_of_several_quotas_counts(store: Store) -> None:
+    quotas = Quotas(store, [Quota("team/app", 10**9), Quota("team", SIZE)], 0)
+    push_image(store, "team/tool", "v1")
+    with pytest.raises(QuotaExceeded, match=r"^team may have"):
+        quotas.check("team/app", parsed("y"))
+
+
+def test_bytes_of_others_are_looked_at_again(store: Store) -> None:
+    clock = store.clock
+    assert isinstance(clock, Hand)
+    quotas = Quotas(store, [Quota("team", SIZE + 10)], 0)
+    quotas.check("team/a", parsed())
+    push_image(store, "team/b", "v1", seed="y")
+    clock.sleep(KEPT_S)
+    with pytest.raises(QuotaExceeded):
+        quotas.check("team/a", parsed())
+
+
+def test_the_number_of_repositories(store: Store) -> None:
+    quotas = Quotas(store, [], 2)
+    for name in ("a", "b"):
+        quotas.check(name, parsed())
+        push_image(store, name, "v1")
+    quotas.check("a", parsed("y"))
+    with pytest.raises(QuotaExceeded, match="there are 2 repositories, as many as may be: c is not created"):
+        quotas.check("c", parsed())

@@ -1,0 +1,159 @@
+"""Passwords in a file of Apache's htpasswd, hashed by bcrypt.
+
+A check takes tens of milliseconds of a core on purpose. So checks have threads of their own and a bounded queue, equal
+ones that come together are one check, and a success is remembered for minutes: a push is dozens of requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+import bcrypt
+
+from zotctl.errors import ConfigError, TooManyRequests
+
+CHECK_THREADS = 2
+WAITING_CHECKS = 64
+"""More are refused, so that a flood of logins takes bounded time and memory."""
+REMEMBERED_S = 300.0
+REMEMBERED_LOGINS = 4096
+LOOK_EVERY_S = 1.0
+BCRYPT_BYTES = 72
+"""bcrypt hashes no more of a password."""
+
+_BCRYPT = re.compile(rb"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+_Identity = tuple[int, int, int, int]
+
+
+class PasswordFile:
+    """Users and hashes of one file, which is read again when it changes. Thread-safe."""
+
+    def __init__(self, path: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises ConfigError if the file cannot be read, or names a user whose hash is none of bcrypt."""
+        self._path, self._clock = path, clock
+        self._log = logging.getLogger("zotctl.auth")
+        self._lock = threading.Lock()
+        self._identity = _identity(path)
+        self._hashes = _read(path)
+        self._looked = clock()
+        self._threads = ThreadPoolExecutor(CHECK_THREADS, "password")
+        self._running: dict[bytes, Future[bool]] = {}
+        self._key = secrets.token_bytes(32)
+        self._remembered: dict[bytes, float] = {}
+
+    def known(self, user: str, password: bytes) -> bool:
+        """Whether this login was checked in the last minutes and is right. It does not wait for a check."""
+        login = self._login(user, password)
+        with self._lock:
+            return self._remembered.get(login, 0.0) > self._clock()
+
+    def check(self, user: str, password: bytes) -> Future[bool]:
+        """Check a login in a thread. A user who is not there costs as much as a wrong password.
+
+        Raises TooManyRequests if too many checks wait.
+        """
+        login = self._login(user, password)
+        with self._lock:
+            if (running := self._running.get(login)) is not None:
+                return running
+            if len(self._running) >= WAITING_CHECKS:
+                raise TooManyRequests("too many logins at once; try again")
+            stored = self._hashes.get(user) or self._nobody()
+            future = self._threads.submit(_matches, stored, password, user in self._hashes)
+            self._running[login] = future
+        future.add_done_callback(lambda done: self._checked(login, done))
+        return future
+
+    def close(self) -> None:
+        """End the threads. Checks that wait are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _checked(self, login: bytes, done: Future[bool]) -> None:
+        with self._lock:
+            self._running.pop(login, None)
+            if done.cancelled() or done.exception() is not None or not done.result():
+                return
+            if len(self._remembered) >= REMEMBERED_LOGINS:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered.pop(login, None)
+            self._remembered[login] = self._clock() + REMEMBERED_S
+
+    def _login(self, user: str, password: bytes) -> bytes:
+        """A keyed hash of all that a success depends on: another hash in the file makes it another login."""
+        self._look()
+        parts = (user.encode("utf-8", "surrogateescape"), password, self._hashes.get(user, b""))
+        text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hmac.digest(self._key, text, hashlib.sha256)
+
+    def _nobody(self) -> bytes:
+        """A hash of the cost that most users have, which no password matches: time does not tell who exists."""
+        costs = Counter(int(stored[4:6]) for stored in self._hashes.values())
+        cost = costs.most_common(1)[0][0] if costs else 10
+        return b"$2b$%02d$" % cost + b"." * 53
+
+    def _look(self) -> None:
+        """Read the file again if it is another one. One that cannot be used leaves the users as they are."""
+        with self._lock:
+            if (now := self._clock()) < self._looked + LOOK_EVERY_S:
+                return
+            self._looked = now
+        try:
+            if (identity := _identity(self._path)) == self._identity:
+                return
+            hashes = _read(self._path)
+        except ConfigError as error:
+            self._log.error("%s; the users stay as they were", error.message)
+            return
+        with self._lock:
+            self._identity, self._hashes = identity, hashes
+        self._log.info("%s: read again, %d users", self._path, len(hashes))
+
+
+def _matches(stored: bytes, password: bytes, exists: bool) -> bool:
+    with suppress(ValueError):
+        return bcrypt.checkpw(password[:BCRYPT_BYTES], stored) and exists
+    return False
+
+
+def _identity(path: str) -> _Identity:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise ConfigError(f"http.auth.htpasswd: {path}: {error.strerror}") from None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(path: str) -> dict[str, bytes]:
+    try:
+        with open(path, "rb") as stream:
+            return dict(_entries(path, stream.read()))
+    except OSError as error:
+        raise ConfigError(f"http.auth.htpasswd: {path}: {error.strerror}") from None
+
+
+def _entries(path: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip() or line.startswith(b"#"):
+            continue
+        user, colon, stored = line.partition(b":")
+        where = f"http.auth.htpasswd: {path}, line {number}"
+        if not colon or not user:
+            raise ConfigError(f"{where}: not USER:HASH")
+        if not _BCRYPT.fullmatch(stored := stored.strip()):
+            raise ConfigError(
+                f"{where}: the password of {user.decode(errors='replace')!r} is not hashed by bcrypt; "
+                f"write it anew: htpasswd -B {path} {user.decode(errors='replace')}"
+            )
+        yield user.decode("utf-8", "surrogateescape"), stored
