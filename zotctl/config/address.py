@@ -10,14 +10,15 @@ FORM = "write s3://BUCKET or s3://BUCKET/PREFIX"
 
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 _is_bucket_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}[A-Za-z0-9_]", re.ASCII).fullmatch
-"""Names that some object stores, and Amazon's oldest buckets, have. The object store decides what it allows."""
+"""Wider than S3's rules today: some object stores, and Amazon's oldest buckets, have such names. The object store
+decides."""
 _colon_between = re.compile(r"(?<!s3):|:(?!//)")
-LONGEST_PREFIX = 512
-"""Bytes; a key has 1024, and the name of a repository and a digest must fit behind it."""
+LONGEST_PREFIX_BYTES = 512
+"""A key has 1024 bytes, and the name of a repository and a digest must fit behind the prefix."""
 
 
 class Address(NamedTuple):
-    """`prefix` has no slash at either end; "" is the whole bucket."""
+    """A bucket, or the part of one below a prefix. `prefix` has no slash at either end; "" is the whole bucket."""
 
     bucket: str
     prefix: str
@@ -26,7 +27,7 @@ class Address(NamedTuple):
         return f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
 
     def overlaps(self, other: Address) -> bool:
-        """Are they one, or one within the other?"""
+        """Whether the two are equal, or one lies within the other."""
         one, two = (f"{address}/" for address in (self, other))
         return one.startswith(two) or two.startswith(one)
 
@@ -37,7 +38,7 @@ def is_bucket(path: str) -> bool:
 
 
 def parse_address(text: str) -> Address:
-    """Raises ValueError with the way out."""
+    """Read `s3://BUCKET` or `s3://BUCKET/PREFIX`. Raises ValueError, which says what to write instead."""
     bucket, _, prefix = text.removeprefix(SCHEME).partition("/")
     if not bucket:
         raise ValueError(f"{text!r} names no bucket; {FORM}")
@@ -53,13 +54,13 @@ def _prefix(text: str, prefix: str) -> str:
         raise ValueError(f"{text!r} has an empty component, '.' or '..' in its prefix; {FORM}")
     if found := re.search(r"[?#\\\x00-\x1f\x7f]|[^\S ]", prefix):
         raise ValueError(f"{text!r} has {found[0]!r} in its prefix: options stand in [storage.s3]; {FORM}")
-    if len(prefix.encode()) > LONGEST_PREFIX:
-        raise ValueError(f"the prefix of s3://{text[5:40]}... is longer than {LONGEST_PREFIX} bytes")
+    if len(prefix.encode()) > LONGEST_PREFIX_BYTES:
+        raise ValueError(f"the prefix of s3://{text[5:40]}... is longer than {LONGEST_PREFIX_BYTES} bytes")
     return prefix
 
 
 def read_root(path: str) -> str:
-    """A root as it was written: the path of a directory, or an address in its one spelling. Raises ValueError."""
+    """Read a root: the path of a directory is returned as it is, an address in its normal form. Raises ValueError."""
     if not (found := _scheme(path)):
         return path
     if found[0] != SCHEME:
@@ -68,5 +69,6 @@ def read_root(path: str) -> str:
 
 
 def split_roots(text: str) -> list[str]:
-    """Several roots in one variable: separated by colons, as in PATH; the colon of s3:// is none."""
+    """Split the roots in an environment variable: they are separated by colons, as in PATH. The colon of s3://
+    separates nothing."""
     return [root for root in _colon_between.split(text) if root]

@@ -1,4 +1,4 @@
-"""What can only be seen in the whole of a configuration."""
+"""Checks that need the whole configuration: keys that contradict each other, and values that are probably not meant."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from zotctl.config.model import AccessControl, AccessPolicy, CertificateConfig, 
 from zotctl.config.problems import Problems
 
 
-def advise(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
-    """Name what contradicts itself, and warn about what probably isn't meant so."""
+def check_whole(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
+    """Add a mistake to `problems` for each contradiction, and a warning for each value that is probably not meant."""
     if not config.storage.roots and config.storage.single_layout is None:
         problems.mistake(origins.get("storage.roots", "storage.roots"), "no root; name a directory or a bucket")
-    _advise_routes(config, origins, problems)
-    _advise_access(config.http, origins, problems)
+    _check_routes(config, origins, problems)
+    _check_access(config.http, origins, problems)
     for path, root in _roots(config):
-        _advise_root(path, root, origins, problems)
+        _check_root(path, root, origins, problems)
         if is_bucket(root.path):
-            _advise_bucket(f"{path}.s3", root.s3 or S3Config(), origins, problems)
-            _advise_acceleration(f"{path}.s3", root, origins, problems)
+            _check_bucket(f"{path}.s3", root.s3 or S3Config(), origins, problems)
+            _check_acceleration(f"{path}.s3", root, origins, problems)
 
 
-def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
+def _check_routes(config: Config, origins: Mapping[str, str], problems: Problems) -> None:
     prefixes = Counter(route.prefix for route in config.storage.routes)
     for i, route in enumerate(config.storage.routes):
         if prefixes[route.prefix] > 1:
@@ -34,8 +34,8 @@ def _advise_routes(config: Config, origins: Mapping[str, str], problems: Problem
             problems.mistake(origins.get(path, path), f"{route.prefix!r} has two routes")
 
 
-def _advise_access(http: HttpConfig, origins: Mapping[str, str], problems: Problems) -> None:
-    """Ways to log in and what they are for. A job lets no clients in, so that `Problems.unsafe` tells only servers."""
+def _check_access(http: HttpConfig, origins: Mapping[str, str], problems: Problems) -> None:
+    """Check the ways to log in, and whether something needs them."""
 
     def where(path: str) -> str:
         return origins.get(path, path)
@@ -59,7 +59,7 @@ def _advise_access(http: HttpConfig, origins: Mapping[str, str], problems: Probl
     if http.user_header is not None and not http.trusted_proxies:
         problems.mistake(where("http.user_header"), "needs trusted_proxies, the addresses from which it is believed")
     if access is not None:
-        _advise_policies(access, origins, problems)
+        _check_policies(access, origins, problems)
         if not ways_in(http) and not _only_anonymous(access):
             problems.unsafe(
                 _said(origins, "http.access_control"),
@@ -71,7 +71,7 @@ def _advise_access(http: HttpConfig, origins: Mapping[str, str], problems: Probl
 
 
 def _said(origins: Mapping[str, str], table: str) -> str:
-    """Where something in `table` was set."""
+    """Where a key of `table` was set, for a message about the table as a whole."""
     return next((origin for path, origin in origins.items() if within(path, table)), table)
 
 
@@ -95,7 +95,7 @@ def _only_anonymous(access: AccessControl) -> bool:
     )
 
 
-def _advise_policies(access: AccessControl, origins: Mapping[str, str], problems: Problems) -> None:
+def _check_policies(access: AccessControl, origins: Mapping[str, str], problems: Problems) -> None:
     patterns = Counter(repository.pattern for repository in access.repositories)
     groups = {group.name for group in access.groups}
     for i, repository in enumerate(access.repositories):
@@ -105,12 +105,12 @@ def _advise_policies(access: AccessControl, origins: Mapping[str, str], problems
                 origins.get(f"{path}.pattern", path), f"{repository.pattern!r} has two tables of policies; join them"
             )
         for j, policy in enumerate(repository.policies):
-            _advise_groups(policy, f"{path}.policies[{j}].groups", groups, origins, problems)
+            _check_groups(policy, f"{path}.policies[{j}].groups", groups, origins, problems)
     if access.admin_policy is not None:
-        _advise_groups(access.admin_policy, "http.access_control.admin_policy.groups", groups, origins, problems)
+        _check_groups(access.admin_policy, "http.access_control.admin_policy.groups", groups, origins, problems)
 
 
-def _advise_groups(
+def _check_groups(
     policy: AccessPolicy, path: str, groups: set[str], origins: Mapping[str, str], problems: Problems
 ) -> None:
     for name in sorted(policy.groups - groups):
@@ -118,14 +118,14 @@ def _advise_groups(
 
 
 def _roots(config: Config) -> list[tuple[str, RootConfig]]:
-    """Every root with its path in the configuration."""
+    """Every root, with the path of its table in the configuration."""
     return [
         *((f"storage.roots[{i}]", root) for i, root in enumerate(config.storage.roots)),
         *((f"storage.routes[{i}].root", route.root) for i, route in enumerate(config.storage.routes)),
     ]
 
 
-def _advise_root(path: str, root: RootConfig, origins: Mapping[str, str], problems: Problems) -> None:
+def _check_root(path: str, root: RootConfig, origins: Mapping[str, str], problems: Problems) -> None:
     if root.gc and root.gc_delay < 60:
         problems.warn(origins[f"{path}.gc_delay"], "under a minute: a slow push may lose what it has sent")
     for i, policy in enumerate(root.retention.policies if root.retention else ()):
@@ -134,7 +134,7 @@ def _advise_root(path: str, root: RootConfig, origins: Mapping[str, str], proble
             problems.warn(origins.get(where, where), "an empty list matches no repository")
 
 
-def _advise_bucket(path: str, s3: S3Config, origins: Mapping[str, str], problems: Problems) -> None:
+def _check_bucket(path: str, s3: S3Config, origins: Mapping[str, str], problems: Problems) -> None:
     def where(name: str) -> str:
         return origins.get(f"{path}.{name}", f"{path}.{name}")
 
@@ -149,8 +149,8 @@ def _advise_bucket(path: str, s3: S3Config, origins: Mapping[str, str], problems
         problems.warn(where("ca"), "ignored: insecure takes any certificate")
 
 
-def _advise_acceleration(path: str, root: RootConfig, origins: Mapping[str, str], problems: Problems) -> None:
-    """Amazon's, and for buckets whose name can be that of a host."""
+def _check_acceleration(path: str, root: RootConfig, origins: Mapping[str, str], problems: Problems) -> None:
+    """Transfer Acceleration exists on AWS only, and only for buckets whose name can be part of a host name."""
     if root.s3 is None or not root.s3.accelerate:
         return
     where = origins.get(f"{path}.accelerate", f"{path}.accelerate")
@@ -160,25 +160,28 @@ def _advise_acceleration(path: str, root: RootConfig, origins: Mapping[str, str]
         problems.mistake(where, f"is not for buckets with a dot in their name, such as {bucket}")
 
 
-def with_one_writer(config: Config, origins: Mapping[str, str], problems: Problems) -> Config:
-    """The configuration with one worker, and no collection in `serve`. A larger `http.workers` in it is a mistake."""
+def apply_single_writer(config: Config, origins: Mapping[str, str], problems: Problems) -> Config:
+    """The configuration, with one worker and without collection inside `serve` if a bucket has `single_writer`.
+
+    A larger `http.workers` that was written down is then a mistake."""
     storage = config.storage
-    if not any(_is_alone(root) for root in (*storage.roots, *(route.root for route in storage.routes))):
+    if not any(_has_single_writer(root) for root in (*storage.roots, *(route.root for route in storage.routes))):
         return config
     if (where := origins.get("http.workers")) and config.http.workers > 1:
         problems.mistake(where, "single_writer is for one process; write workers = 1, or leave it out")
     storage = replace(
         storage,
-        roots=tuple(_uncollected(root) for root in storage.roots),
-        routes=tuple(replace(route, root=_uncollected(route.root)) for route in storage.routes),
+        roots=tuple(_without_collection(root) for root in storage.roots),
+        routes=tuple(replace(route, root=_without_collection(route.root)) for route in storage.routes),
     )
     return replace(config, storage=storage, http=replace(config.http, workers=1))
 
 
-def _is_alone(root: RootConfig) -> bool:
+def _has_single_writer(root: RootConfig) -> bool:
     return root.s3 is not None and root.s3.single_writer
 
 
-def _uncollected(root: RootConfig) -> RootConfig:
-    """The collection in `serve` is a process, and would be a second writer: run `zotctl gc` while `serve` is down."""
-    return replace(root, gc=False) if _is_alone(root) else root
+def _without_collection(root: RootConfig) -> RootConfig:
+    """The collection inside `serve` is a process of its own, and so would be a second writer. The operator runs
+    `zotctl gc` while `serve` is down."""
+    return replace(root, gc=False) if _has_single_writer(root) else root

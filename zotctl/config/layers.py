@@ -14,19 +14,23 @@ from zotctl.config.problems import Problems
 from zotctl.config.schema import KeyEntry, Kind, Table, Tables, entries
 
 ZOT_DEFAULT = "default of zot"
-"""The origin of a value that neither zot's file nor our defaults have."""
+"""The origin of a value that zot's file does not set, where zot's default differs from ours."""
 
 
 @dataclass(slots=True)
 class Document:
-    """`origins` tells by path, such as `storage.roots[0].path`; the paths in `forced` came after the file."""
+    """Raw values, as a TOML file of ours would have them, and where each was set.
+
+    `origins` says that by path, such as `storage.roots[0].path`. The paths in `overridden` were set by the environment
+    or by options. Not safe between threads.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    forced: set[str] = field(default_factory=set)
+    overridden: set[str] = field(default_factory=set)
 
-    def force(self, path: str, value: object, origin: str) -> None:
-        """Set a value over what the file says."""
+    def override(self, path: str, value: object, origin: str) -> None:
+        """Replace what the file says by a value that was set elsewhere."""
         *tables, name = path.split(".")
         table = self.values
         for step in tables:
@@ -34,20 +38,23 @@ class Document:
         table[name] = value
         self.forget(path)
         self.note(path, value, origin)
-        self.forced.add(path)
+        self.overridden.add(path)
 
     def forget(self, path: str) -> None:
-        """Forget where `path` and all in it were said."""
+        """Forget where `path`, and everything below it, was set."""
         for known in [known for known in self.origins if within(known, path)]:
             del self.origins[known]
 
     def note(self, path: str, value: object, origin: str) -> None:
-        """Everything in `value` was said at `origin`."""
+        """Note that everything in `value` was set at `origin`."""
         for leaf in leaves(path, value):
             self.origins[leaf] = origin
 
     def spread(self) -> None:
-        """Give each root what [storage] says for all; what came after the file beats a root's own word."""
+        """Copy the keys that [storage] sets for all roots into each root.
+
+        A root's own value wins, except over a value from the environment or an option.
+        """
         storage = _table(self.values, "storage")
         common = {name: storage.pop(name) for name in entries(RootSettings) if name in storage}
         if "single_layout" in storage:
@@ -67,19 +74,19 @@ class Document:
     def _lay_under(
         self, table: dict[str, Any], path: str, common: dict[str, Any], source: str, known: Mapping[str, KeyEntry]
     ) -> None:
-        """Give a table the keys of one that is for all, where it says nothing itself."""
+        """Copy the keys of `common` that a root's table does not set itself."""
         for name, value in common.items():
             kind = known[name].key.kind if name in known else None
             own = table.get(name, {})
             if isinstance(kind, Table) and kind.layered and isinstance(value, dict) and isinstance(own, dict):
                 table[name] = dict(own)
                 self._lay_under(table[name], f"{path}.{name}", value, f"{source}.{name}", entries(kind.cls))
-            elif name not in table or f"{source}.{name}" in self.forced:
+            elif name not in table or f"{source}.{name}" in self.overridden:
                 table[name] = value
                 self._inherit(f"{source}.{name}", f"{path}.{name}")
 
     def _roots(self, storage: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        """The table of each root, with its path."""
+        """The table of each root, with the path of that table."""
         found = [(f"storage.roots[{i}]", root) for i, root in enumerate(_list(storage, "roots"))]
         for i, route in enumerate(_list(storage, "routes")):
             if isinstance(route, dict):
@@ -93,7 +100,7 @@ class Document:
 
 
 def leaves(path: str, value: object) -> list[str]:
-    """The paths of all single values below `path`. A list of texts is one value, a list of tables is not."""
+    """The paths of all single values below `path`. A list of strings is one value, a list of tables is not."""
     if isinstance(value, dict):
         return [leaf for name, inner in value.items() for leaf in leaves(join(path, name), inner)]
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
@@ -112,7 +119,7 @@ def join(path: str, name: str) -> str:
 
 
 def _table(parent: dict[str, Any], name: str) -> dict[str, Any]:
-    """The table `name`, made if it isn't there. One that is no table is left for the reader to name."""
+    """The table `name`, created if it is absent. `ConfigReader` reports a value that is no table."""
     found = parent.setdefault(name, {})
     return found if isinstance(found, dict) else {}
 
@@ -152,7 +159,7 @@ def _root(value: object) -> object:
 CONFIG_VARIABLE = "ZOTCTL_CONFIG"
 ROOT_VARIABLE = "ZOTCTL_ROOT"
 OUTSIDE = ("ZOTCTL_OUTPUT", "ZOTCTL_DEBUG")
-"""Variables that are no part of the configuration; the command line reads them."""
+"""Variables that set no key of the configuration; the command line reads them."""
 OF_TESTS = frozenset(
     f"ZOTCTL_{name}" for name in ("EXAMPLES", "FAULTS", "RANDOM", "REQUIRE_TOOLS", "SCHEDULES", "SEED", "SOAK")
 )
@@ -164,7 +171,7 @@ SHORT = {
     "ZOTCTL_DEDUPE": "storage.dedupe",
     "ZOTCTL_SINGLE_WRITER": "storage.s3.single_writer",
 }
-"""Variables that are shorter than those of their keys."""
+"""Shorter names of some variables, with the paths of their keys."""
 _OPTIONS = {
     _ROOTS: "--root",
     "storage.single_layout.path": "DIR",
@@ -176,11 +183,11 @@ _OPTIONS = {
     "log.level": "--log-level",
     "log.format": "--log-format",
 }
-"""Options, and an argument, that are not called as their key."""
+"""The options, and an argument, that are not named like their key."""
 
 
 def single_keys() -> dict[str, Kind]:
-    """The keys that one text can set, by path."""
+    """The keys that one string can set, by path: what the environment may name."""
     common = {name: entry for name, entry in entries(RootSettings).items() if _holds_for_all(entry)}
     return {**dict(_single_keys("", entries(Config))), **dict(_single_keys("storage", common))}
 
@@ -205,13 +212,16 @@ def variable(path: str) -> str:
 
 
 def apply_environment(document: Document, environ: Mapping[str, str], problems: Problems) -> None:
-    """Lay the variables over the file. An unknown variable that begins as those of a section is a mistake; any other
-    unknown ZOTCTL_ variable is a warning, since another program may use it."""
+    """Override the file by the environment.
+
+    An unknown variable with the prefix of a section is a mistake. Any other unknown ZOTCTL_ variable is a warning,
+    since another program may use it.
+    """
     paths = {**SHORT, **{variable(path): path for path in (*single_keys(), _ROOTS)}}
     sections = tuple(f"ZOTCTL_{name.upper()}_" for name in entries(Config))
     for name, text in sorted(environ.items()):
         if name in paths:
-            force(document, paths[name], text, f"environment {name}")
+            _override(document, paths[name], text, f"environment {name}")
         elif name.startswith(sections):
             problems.unknown(f"environment {name}", name, paths, "variable")
         elif name.startswith("ZOTCTL_") and name not in {CONFIG_VARIABLE, *OUTSIDE, *OF_TESTS}:
@@ -219,19 +229,19 @@ def apply_environment(document: Document, environ: Mapping[str, str], problems: 
 
 
 def apply_options(document: Document, options: Mapping[str, object]) -> None:
-    """Lay the options and arguments of a command, by path, over the rest. One that is None was not given."""
+    """Override the file and the environment by the options and arguments of a command, by path. None: not given."""
     for path, value in options.items():
         if value is not None:
             name = _OPTIONS.get(path) or f"--{path.rpartition('.')[2].replace('_', '-')}"
             kind = "option" if name.startswith("--") else "argument"
-            force(document, path, value, f"{kind} {name}")
+            _override(document, path, value, f"{kind} {name}")
 
 
-def force(document: Document, path: str, value: Any, origin: str) -> None:
-    """Set a value from outside the file. Roots named there are created if they do not exist."""
+def _override(document: Document, path: str, value: Any, origin: str) -> None:
+    """Parse a string from the environment or an option. Roots that are named there are created if they do not exist."""
     if path == _ROOTS:
         roots = split_roots(value) if isinstance(value, str) else value
         value = [{"path": root, "create": True} for root in roots if root]
     elif isinstance(value, str):
         value = single_keys()[path].parse(value)
-    document.force(path, value, origin)
+    document.override(path, value, origin)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli
 
-from zotctl.config.checks import advise, with_one_writer
+from zotctl.config.checks import apply_single_writer, check_whole
 from zotctl.config.layers import CONFIG_VARIABLE, Document, apply_environment, apply_options, join, read_own
 from zotctl.config.model import Config, RootSettings, Source, StorageConfig
 from zotctl.config.problems import Problems
@@ -26,11 +26,11 @@ def load_config(
     serving: bool = True,
     waived: Collection[str] = (),
 ) -> Config:
-    """Read a configuration.
+    """Read a configuration: the file, the environment, the options, and then the checks of the whole.
 
     `path` is a file of ours (TOML) or of zot's (JSON or TOML); None: what ZOTCTL_CONFIG names, or no file.
-    `options` maps the paths of keys, such as `http.port`, to values or texts; None was not given.
-    `serving` False: for a job, which lets no clients in. `waived`: keys of zot's file that are
+    `options` maps the paths of keys, such as `http.port`, to values or strings; None was not given.
+    `serving` False: for a job, which answers no clients. `waived`: keys of zot's file that are
     ignored on request. Raises ConfigError with every mistake on a line of its own.
     """
     problems = Problems(serving=serving, waived=waived)
@@ -41,8 +41,8 @@ def load_config(
     document.spread()
     config: Config = ConfigReader(file, document.origins, problems).table(Config, document.values, "")
     problems.raise_mistakes()
-    advise(config, document.origins, problems)
-    config = with_one_writer(config, document.origins, problems)
+    check_whole(config, document.origins, problems)
+    config = apply_single_writer(config, document.origins, problems)
     problems.raise_mistakes()
     return replace(
         config,
@@ -94,7 +94,8 @@ def _parse_toml(file: str, text: str) -> dict[str, Any]:
 
 
 class ConfigReader:
-    """Reads tables. A mistake is named by the `origins` of its value, else by its path in `file`."""
+    """Reads raw tables into the classes of `model`. A mistake names the origin of its value, or else its path in
+    `file`."""
 
     def __init__(self, file: str | None, origins: Mapping[str, str], problems: Problems) -> None:
         self._file, self._origins, self._problems = file, origins, problems
@@ -148,7 +149,7 @@ Line = tuple[str, Any, str]
 
 
 def show_config(config: Config) -> list[Line]:
-    """(key, value, origin) of each key. Values are as a TOML file would have them; None: not set."""
+    """Key, value and origin of each key. Values are as a TOML file would have them; None: not set."""
     return [(key, value, config.origins.get(key, "default")) for key, value in _lines(config, "")]
 
 

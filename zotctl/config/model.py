@@ -43,26 +43,25 @@ from zotctl.config.schema import (
 from zotctl.errors import NameInvalid
 from zotctl.oci.reference import parse_name
 
-LONGEST_URL = 7 * 86400
-"""Seconds; AWS signs for no longer."""
-LEAST_MEMORY = 64 << 20
-CANNED = (
+LONGEST_URL_S = 7 * 86400
+"""AWS signs a URL for no longer."""
+LEAST_UPLOAD_MEMORY_BYTES = 64 << 20
+CANNED_ACLS = (
     "private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read", "bucket-owner-read",
     "bucket-owner-full-control",
 )  # fmt: skip
-"""The canned ACLs of S3."""
 
 
 def _lifetime(value: object) -> float:
-    if not 1 <= (seconds := parse_duration(value)) <= LONGEST_URL:
+    if not 1 <= (seconds := parse_duration(value)) <= LONGEST_URL_S:
         raise ValueError(f"{value!r} is outside of '1s' to '7d', for which a URL can be signed")
     return seconds
 
 
 def _memory(value: object) -> int:
     size: int = SIZE.read(value)
-    if size < LEAST_MEMORY:
-        raise ValueError(f"{value!r} is less than {SIZE.show(LEAST_MEMORY)}, which two uploads need")
+    if size < LEAST_UPLOAD_MEMORY_BYTES:
+        raise ValueError(f"{value!r} is less than {SIZE.show(LEAST_UPLOAD_MEMORY_BYTES)}, which two uploads need")
     return size
 
 
@@ -121,7 +120,7 @@ class S3Config:
     kms_key: Annotated[str | None, Key(TEXT, "The key for aws:kms.", "the account's")] = None
     acl: Annotated[
         str | None,
-        Key(choice(*CANNED), "Canned ACL of new objects.", "the bucket's"),
+        Key(choice(*CANNED_ACLS), "Canned ACL of new objects.", "the bucket's"),
     ] = None
     redirect: Annotated[
         bool,

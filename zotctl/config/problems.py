@@ -1,4 +1,4 @@
-"""The mistakes and warnings about a configuration: all of them, not only the first."""
+"""Collects the mistakes and warnings about a configuration, so that all are reported and not only the first."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ OTHER_CLOUD = "only directories and S3 can be served; copy the content to one of
 
 
 class Problems:
-    """Mistakes and warnings, each once, in the order in which they were met.
+    """Mistakes and warnings, each once, in the order in which they were found. Not safe between threads.
 
-    `serving`: keys whose loss would let in the wrong clients, or answer clients wrongly, are refused. A job answers
-    no clients.
-    `waived`: keys that are ignored on request, though a server would be refused for them.
+    `serving`: keys that a server must not ignore, since it would let in the wrong clients or answer them wrongly, are
+    mistakes. `waived`: such keys that are ignored on request.
     """
 
     def __init__(self, *, serving: bool = True, waived: Collection[str] = ()) -> None:
@@ -25,19 +24,19 @@ class Problems:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Each as `WHERE: TEXT`."""
+        """The warnings, each as `WHERE: TEXT`."""
         return tuple(self._warnings)
 
     def mistake(self, where: str, text: str) -> None:
-        """Note what makes the configuration unusable. `where` names file and key, or the variable, or the option."""
+        """Add a mistake: the configuration is refused. `where` names file and key, or the variable, or the option."""
         self._mistakes[f"{where}: {text}"] = None
 
     def warn(self, where: str, text: str) -> None:
-        """Note what is ignored or probably not meant so."""
+        """Add a warning about something that is ignored, or that is probably not meant."""
         self._warnings[f"{where}: {text}"] = None
 
     def unsafe(self, where: str, key: str, text: str) -> None:
-        """To serve without `key` would be wrong, and this version has no way to serve with it."""
+        """Add a mistake about what would be unsafe in a server, unless `key` is waived. A job ignores it."""
         if self._serving and key in self._waived:
             self.warn(where, "ignored, as requested")
         elif self._serving:
@@ -49,7 +48,7 @@ class Problems:
             self.warn(where, text)
 
     def doubtful(self, where: str, key: str, valid: Iterable[str], word: str) -> None:
-        """An unknown `key` that another program may use: a warning."""
+        """Warn about an unknown `key` that another program may use."""
         names = {name.partition("_")[2]: name for name in valid}  # what all begin with makes any two alike
         if near := get_close_matches(key.partition("_")[2], names, n=1):
             self.warn(where, f"unknown {word}, ignored; did you mean {names[near[0]]}?")
@@ -57,11 +56,11 @@ class Problems:
             self.warn(where, f"unknown {word}, ignored")
 
     def unknown(self, where: str, key: str, valid: Iterable[str], word: str = "key") -> None:
-        """`key` is none of the `valid` ones, which lie in the same table."""
+        """Add a mistake about an unknown `key`. `valid`: those that are known in the same table."""
         self.mistake(where, f"unknown {word}; {_advice(key, list(valid), word)}")
 
     def raise_mistakes(self) -> None:
-        """Raises ConfigError with all of them, a line each; its `detail` is their list."""
+        """Raise ConfigError if there are mistakes: a line for each, and their list as its `detail`."""
         if self._mistakes:
             raise ConfigError("\n".join(self._mistakes), list(self._mistakes))
 

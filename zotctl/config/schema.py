@@ -1,7 +1,7 @@
-"""What a key is: its kind of value, meaning and default; the keys of a table come from the annotations of its class.
+"""The kinds of values that keys have, and how a class of `model` describes the keys of a table by its annotations.
 
 A kind says how a value is read from a file and from the environment, and how it is shown again. Its reader raises
-ValueError with the rule that the value breaks; the caller knows the key."""
+ValueError with the rule that the value breaks; the caller adds the key."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ REDACTED = "(hidden)"
 class Kind:
     """One kind of value.
 
-    `name` is what the man page calls it, `read` takes what a TOML file can hold, `parse` makes that of a text
-    (of the environment), `show` writes a value as a TOML file would have it.
+    `name` stands in the man page. `read` takes what a TOML file can hold, and raises ValueError. `parse` makes that of
+    a string from the environment. `show` returns a value as a TOML file would have it.
     """
 
     name: str
@@ -58,7 +58,7 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 
 
 def _boolean_word(text: str) -> object:
-    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
+    return _BOOLEANS.get(text.lower(), text)
 
 
 def _number_word(text: str) -> object:
@@ -88,7 +88,7 @@ _is_endpoint = re.compile(r"/[A-Za-z0-9._~/-]{1,200}").fullmatch
 
 
 def _endpoint(value: object) -> str:
-    """Where a registry has none of its own."""
+    """The path of a URL that the registry does not use itself."""
     text = _text(value)
     if not _is_endpoint(text):
         raise ValueError(f"{text!r} is not the path of a URL, such as '/metrics'")
@@ -147,7 +147,7 @@ BOOLEAN = Kind("boolean", _boolean, _boolean_word)
 
 
 def integer(minimum: int, maximum: int = 2**63 - 1) -> Kind:
-    """A whole number within limits."""
+    """The kind of a whole number within limits, both of which are allowed."""
 
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -177,7 +177,7 @@ RATE = Kind("number", _rate, _number_word)
 
 
 def choice(*words: str) -> Kind:
-    """One of a few words."""
+    """The kind of one of a few words."""
 
     def read(value: object) -> str:
         if value not in words:
@@ -198,7 +198,7 @@ def _comma_list(text: str) -> object:
 
 
 def words(of: Kind = TEXT, collect: Callable[[list[Any]], Any] = tuple) -> Kind:
-    """A list, each value of the kind `of`; separated by commas in the environment."""
+    """The kind of a list, each value of the kind `of`; separated by commas in the environment."""
     return Kind(
         f"list of {of.name}",
         lambda value: collect([of.read(item) for item in _list(value)]),
@@ -325,22 +325,23 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the keys of `cls`; a text in its place is the value of the key `short`."""
+    """The kind of a table with the keys of `cls`; a string in its place is the value of the key `short`."""
 
     cls: type
     short: str | None = None
     layered: bool = False
-    """A key that one root's table doesn't have is taken from the table for all roots."""
+    """Whether a key that a root's table does not have is taken from the table for all roots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables(Table):
-    """A list of such tables."""
+    """The kind of a list of such tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The annotation of a key: kind, meaning, and what its default is called if the value says too little."""
+    """The annotation of a key: its kind, its meaning, and a description of its default where the value is not
+    enough."""
 
     kind: Kind | Table
     doc: str
@@ -349,7 +350,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """A key in its table."""
+    """A key with its name and its default. MISSING: there is none."""
 
     name: str
     key: Key
@@ -363,7 +364,7 @@ class KeyEntry:
 
 @cache
 def entries(cls: type) -> dict[str, KeyEntry]:
-    """The keys of a class by name, those that must be there first. Attributes without a Key are none."""
+    """The keys of a class by name, required ones first. Attributes without a `Key` are left out."""
     hints = get_type_hints(cls, include_extras=True)
     found = {}
     for item in fields(cls):

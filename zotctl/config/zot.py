@@ -1,8 +1,8 @@
-"""zot's configuration file, JSON or TOML, made a document of ours: each of its keys with its rule.
+"""Translates zot's configuration file, JSON or TOML, into a `Document`: each key of zot's with its rule.
 
 The rules are those of zot's loader (pkg/cli/server/root.go): keys in any case, an unknown one is a mistake,
-durations are Go's or whole nanoseconds. What is disabled is never warned about or refused. The values are
-checked later, by the reader, which names zot's keys because the origins do."""
+durations are Go's or whole nanoseconds. What is disabled is never warned about or refused. `ConfigReader` checks the
+values later, and names zot's keys in its messages, because the origins do."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ ON_S3: Keys = {
     "redirectBlobURL": zot_s3.redirect,
     "storageDriver": zot_s3.driver,
 }
-"""The same of a store in a bucket."""
+"""The keys of a store that lies in a bucket."""
 
 
 def _store(translation: Translation, found: ZotValue, more: Keys) -> None:
-    """`storage`, or one of `subPaths`, with `more` keys."""
+    """Translate `storage`, or one of `subPaths`; `more`: keys that only this table has."""
     on_s3 = zot_s3.is_on_s3(found.value)
     said = f"{found.key}.storageDriver" if on_s3 else f"{found.key}.rootDirectory"
     translation.document.note(f"{found.path}.path", "", translation.where(said))
@@ -260,7 +260,7 @@ HTTP: Keys = {
         "rate_limit",
         {
             "rate": to("rate"),
-            "methods": each("methods", {"method": to("method", _method), "rate": to("rate")}),
+            "methods": each("methods", METHOD),
         },
     ),
     "compat": to("compat"),
@@ -279,7 +279,7 @@ SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
 
 
 def _section(translation: Translation, found: ZotValue, name: str, keys: Keys, **defaults: object) -> bool:
-    """An extension that is a table of ours by itself. False: it is disabled, and there is none."""
+    """Translate an extension that is a top-level table here. False: it is disabled, so there is no table."""
     if disabled(found.value):
         return False
     table: dict[str, Any] = {}
@@ -297,7 +297,7 @@ METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", 
 
 
 def _metrics(translation: Translation, found: ZotValue) -> None:
-    """The names are ours: a dashboard for zot's shows nothing."""
+    """Warns, since the metrics have our names: a dashboard for zot's metrics stays empty."""
     if _section(translation, found, "metrics", METRICS, enabled=True):
         translation.problems.warn(translation.where(found.key), OTHER_METRICS)
 
@@ -347,7 +347,8 @@ TOP: Keys = {
 
 
 def is_zot(values: dict[str, Any]) -> bool:
-    """Whether a TOML file is zot's: it must name `storage.rootDirectory` or `storageDriver`, which ours never does."""
+    """Whether a TOML file is zot's: it has `distSpecVersion`, `storage.rootDirectory` or `storage.storageDriver`, which
+    a file of ours never has."""
     top = {key.lower(): value for key, value in values.items()}
     storage = top.get("storage")
     return "distspecversion" in top or (
@@ -356,7 +357,7 @@ def is_zot(values: dict[str, Any]) -> bool:
 
 
 def read_zot(file: str, values: dict[str, Any], problems: Problems) -> Document:
-    """The document of a parsed file of zot's; mistakes and warnings go to `problems`."""
+    """Translate a parsed file of zot's; mistakes and warnings are added to `problems`."""
     translation = Translation(file, Document(), problems)
     document = translation.document
     translation.walk(TOP, ZotValue("", values, document.values, ""))

@@ -1,4 +1,4 @@
-"""How a key of zot's file is treated: honoured (`to`, `into`, `each`), warned about, refused, passed over."""
+"""The rules for keys of zot's file: a key is honoured (`to`, `into`, `each`), warned about, refused, or passed over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from zotctl.config.problems import Problems
 
 @dataclass(frozen=True, slots=True)
 class ZotValue:
-    """A key of zot's, and the table of ours, with its path, that the value goes into."""
+    """A key and a value of zot's file. `table`, which has the path `path`, is the table of ours that the value goes
+    into."""
 
     key: str
     value: Any
@@ -23,7 +24,7 @@ class ZotValue:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """One file on its way from zot's words to ours."""
+    """The translation of one file of zot's. Not safe between threads."""
 
     file: str
     document: Document
@@ -34,7 +35,7 @@ class Translation:
         return f"{self.file}: {key}"
 
     def walk(self, keys: Keys, found: ZotValue) -> None:
-        """Apply the rules of a table to its keys, which may be written in any case. null says nothing."""
+        """Apply the rules of a table to its keys, which may be written in any case. null counts as absent."""
         if not isinstance(found.value, dict):
             return self.problems.mistake(self.where(found.key), f"{found.value!r} is not a table")
         spelled = {key.lower(): key for key in keys}
@@ -52,12 +53,12 @@ class Translation:
                 keys[name](self, ZotValue(path, value, found.table, found.path))
 
     def set(self, found: ZotValue, name: str, value: object) -> None:
-        """Write a value of ours that came from a key of zot's."""
+        """Set a key of ours that came from a key of zot's."""
         found.table[name] = value
         self.document.note(f"{found.path}.{name}", value, self.where(found.key))
 
     def default(self, table: dict[str, Any], path: str, **values: object) -> None:
-        """Write values that zot has where its file says nothing, and ours would be others."""
+        """Set keys of ours to zot's defaults where its file is silent and our defaults differ."""
         for name, value in values.items():
             if name not in table:
                 table[name] = value
@@ -70,7 +71,7 @@ Convert = Callable[[Translation, ZotValue], object]
 
 
 def to(name: str, convert: Convert = lambda _, found: found.value) -> Rule:
-    """Honoured: the value of our key `name`, once converted; None says nothing."""
+    """The key is honoured: its value, once converted, becomes that of our key `name`. None counts as absent."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if (value := convert(translation, found)) is not None:
@@ -80,7 +81,7 @@ def to(name: str, convert: Convert = lambda _, found: found.value) -> Rule:
 
 
 def into(name: str, keys: Keys) -> Rule:
-    """Honoured: a table that is a table of ours; an empty one says nothing."""
+    """The key is honoured: its table becomes our table `name`, unless it is empty."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         inner: dict[str, Any] = {}
@@ -92,7 +93,7 @@ def into(name: str, keys: Keys) -> Rule:
 
 
 def each(name: str, keys: Keys) -> Rule:
-    """Honoured: a list of tables that is one of ours."""
+    """The key is honoured: its list of tables becomes our list `name`."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if not isinstance(found.value, list):
@@ -106,12 +107,12 @@ def each(name: str, keys: Keys) -> Rule:
 
 
 def group(keys: Keys) -> Rule:
-    """A table whose keys each have their own rule."""
+    """The table has no counterpart here; each of its keys has its own rule."""
     return lambda translation, found: translation.walk(keys, found)
 
 
 def warned(text: str) -> Rule:
-    """Ignored, and said so."""
+    """The key is ignored, with a warning."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
@@ -121,7 +122,7 @@ def warned(text: str) -> Rule:
 
 
 def refused(text: str) -> Rule:
-    """Ignoring it would be unsafe."""
+    """The key is a mistake: ignoring it would be unsafe."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
@@ -131,7 +132,7 @@ def refused(text: str) -> Rule:
 
 
 def unsafe(text: str) -> Rule:
-    """Ignoring it would be unsafe for a server. A job answers no clients, and ignores it."""
+    """The key is a mistake for a server; a job ignores it, since it answers no clients."""
 
     def rule(translation: Translation, found: ZotValue) -> None:
         if not disabled(found.value):
@@ -141,11 +142,11 @@ def unsafe(text: str) -> Rule:
 
 
 def passed_over(translation: Translation, found: ZotValue) -> None:
-    """Ignored: nothing is lost by it."""
+    """The rule of a key that is ignored without a warning, since nothing is lost."""
 
 
 def enabled_if_empty(rule: Rule) -> Rule:
-    """An extension that zot enables where its table is there, be it empty."""
+    """The rule of an extension that zot enables even by an empty table."""
     return lambda translation, found: rule(
         translation, replace(found, value={"enable": True}) if found.value == {} else found
     )
@@ -159,7 +160,8 @@ def disabled(value: object) -> bool:
 
 
 def duration(translation: Translation, found: ZotValue) -> object:
-    """A whole number is one of nanoseconds. Go knows no days and weeks: we take them, and zot won't."""
+    """A duration: a whole number counts nanoseconds. Days and weeks are accepted with a warning, since zot refuses
+    them."""
     if isinstance(found.value, int) and not isinstance(found.value, bool):
         return f"{found.value}ns"
     if isinstance(found.value, str) and re.search("[dw]", found.value):
@@ -168,5 +170,5 @@ def duration(translation: Translation, found: ZotValue) -> object:
 
 
 def text(_: Translation, found: ZotValue) -> object:
-    """An empty text says nothing."""
+    """A string; an empty one counts as absent."""
     return None if found.value == "" else found.value

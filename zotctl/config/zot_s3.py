@@ -1,4 +1,4 @@
-"""zot's `storageDriver`: a bucket, in the words of distribution's driver for S3."""
+"""Translates zot's `storageDriver`: a bucket, with the keys of distribution's driver for S3."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_HERE = "ignored: this version has no use for it"
 
 
 def is_on_s3(store: object) -> bool:
-    """Does this table of zot's, `storage` or one of `subPaths`, lie in a bucket?"""
+    """Whether a table of zot's, `storage` or one of `subPaths`, lies in a bucket."""
     driver = _lowered(_lowered(store).get(DRIVER))
     return driver.get("name") == "s3"
 
@@ -23,7 +23,7 @@ def _lowered(table: object) -> dict[str, Any]:
 
 
 def other_driver(translation: Translation, found: ZotValue) -> None:
-    """A `storageDriver` that is none of S3."""
+    """The rule of a `storageDriver` that is not S3: it is refused."""
     name = _lowered(found.value).get("name")
     if name in ("gcs", "azure"):
         return refused(OTHER_CLOUD)(translation, found)
@@ -31,7 +31,7 @@ def other_driver(translation: Translation, found: ZotValue) -> None:
 
 
 def driver(translation: Translation, found: ZotValue) -> None:
-    """Honoured: where the bucket is and how it is reached."""
+    """The rule of a `storageDriver` that is S3: it says where the bucket is and how it is reached."""
     said = _lowered(found.value)
     s3 = found.table.setdefault("s3", {})
     known = {key: value for key, value in found.value.items() if key.lower() in KEYS}
@@ -53,7 +53,8 @@ def _place(translation: Translation, found: ZotValue, said: dict[str, Any]) -> N
 
 
 def zot_prefix(root_directory: str) -> str:
-    """Where zot really puts its data: it sets `rootdirectory` before the paths, and its driver sets it once more."""
+    """The prefix where zot really puts its data: zot prepends `rootdirectory` to its paths, and its driver once
+    more."""
     once = root_directory.strip("/")
     return f"{once}/{once}" if once else ""
 
@@ -74,7 +75,7 @@ def _encryption(translation: Translation, found: ZotValue, said: dict[str, Any])
 
 
 def _acceleration(translation: Translation, found: ZotValue, said: dict[str, Any]) -> None:
-    """An endpoint that is named is reached as it is."""
+    """Acceleration is ignored where an endpoint is named, which is then reached as it is."""
     wanted = _flag(said.get("accelerate", False))
     where = ZotValue(f"{found.key}.accelerate", wanted, found.table["s3"], f"{found.path}.s3")
     if wanted and said.get("regionendpoint"):
@@ -84,7 +85,7 @@ def _acceleration(translation: Translation, found: ZotValue, said: dict[str, Any
 
 
 def _flag(value: object) -> object:
-    """The driver takes booleans as texts, too."""
+    """The driver accepts booleans as strings, too."""
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
@@ -97,7 +98,7 @@ def _addressing(_: Translation, found: ZotValue) -> object:
 
 
 def _word(_: Translation, found: ZotValue) -> object:
-    """A text, which YAML or JSON may have taken for a number."""
+    """A string, which YAML or JSON may have turned into a number."""
     return str(found.value) if found.value not in ("", None) else None
 
 
@@ -153,11 +154,12 @@ KEYS: Keys = {
         warned(NOT_HERE),
     ),
 }
-"""The booleans `secure`, `encrypt`, `accelerate` are looked at beside the endpoint and the key that they are about."""
+"""The booleans `secure`, `encrypt` and `accelerate` are read together with the endpoint or the key that they
+qualify."""
 
 
 def dedupe(translation: Translation, found: ZotValue) -> None:
-    """Honoured only where the file says so in words: content in `_blobs` is not for zot to read."""
+    """The rule of `dedupe`: honoured only if the file sets it, since zot can't read content in `_blobs`."""
     translation.set(found, "dedupe", found.value)
     if found.value is True:
         translation.problems.warn(
@@ -167,6 +169,6 @@ def dedupe(translation: Translation, found: ZotValue) -> None:
 
 
 def redirect(translation: Translation, found: ZotValue) -> None:
-    """Honoured: our key is one of the bucket."""
+    """The rule of `redirectBlobURL`: honoured; our key belongs to the bucket."""
     s3 = found.table.setdefault("s3", {})
     translation.set(ZotValue(found.key, None, s3, f"{found.path}.s3"), "redirect", found.value)
