@@ -23,7 +23,7 @@ from tests.buckets import ACCESS, SECRET
 
 CONDITIONS = {"if-match", "if-none-match"}
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "expect"}
-RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "may_truncate body", "500", "503", "502"
+RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "truncated body", "500", "503", "502"
 CUT, REFUSED = "cut request", "501"
 FAULTS = (RESET, LOST, TORN, BROKEN, SLOW, GATEWAY)
 """No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's. CUT: the

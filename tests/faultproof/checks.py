@@ -60,7 +60,7 @@ def _layout_faults(files: Files, name: str, whole: bool) -> Iterator[str]:
         if json.loads(files[f"{name}/oci-layout"]) != {"imageLayoutVersion": "1.0.0"}:
             yield f"I1 {name}/oci-layout is not one"
     except ValueError:
-        yield f"I1 {name}/oci-layout is may_truncate"
+        yield f"I1 {name}/oci-layout is truncated"
     try:
         document = json.loads(files[f"{name}/index.json"])
         rows = document["manifests"]
@@ -68,7 +68,7 @@ def _layout_faults(files: Files, name: str, whole: bool) -> Iterator[str]:
         yield f"I1 {name} has no index.json"
         return
     except ValueError:
-        yield f"I3 {name}/index.json is may_truncate: {files[f'{name}/index.json'][:40]!r}"
+        yield f"I3 {name}/index.json is truncated: {files[f'{name}/index.json'][:40]!r}"
         return
     for row in rows:
         yield from _manifest_faults(files, name, row, whole)
@@ -80,7 +80,7 @@ def _manifest_faults(files: Files, name: str, row: dict[str, Any], whole: bool) 
         yield f"I5 {name}: index.json leads to {row['digest']}, which is not there"
         return
     if len(body) != row["size"] or not _is(body, row["digest"]):
-        yield f"I3 {name}: the manifest {row['digest']} is may_truncate ({len(body)} of {row['size']} bytes)"
+        yield f"I3 {name}: the manifest {row['digest']} is truncated ({len(body)} of {row['size']} bytes)"
         return
     manifest = json.loads(body)
     for child in manifest.get("manifests", []):

@@ -44,7 +44,7 @@ class World:
         self.recent: Collection[str] = ()
         """Repositories that a push made just now, which may be lost."""
         self.whole: Collection[str] = ()
-        """Repositories of which nothing may be may_truncate."""
+        """Repositories of which nothing may be truncated."""
 
     def store(self, *, commit: bool | None = None, dedupe: bool = True) -> Store:
         return store_over(self.driver, commit=self.commit if commit is None else commit, dedupe=dedupe)
@@ -73,10 +73,10 @@ class World:
             for key, bodies in self.kept.items()
             if files.get(key) not in bodies and not self.removable(files, key)
         ]
-        may_truncate = faults_of({key: body for key, body in files.items() if _name(key) in self.whole})
+        truncated = faults_of({key: body for key, body in files.items() if _name(key) in self.whole})
         lazy = faults_of({key: body for key, body in files.items() if _name(key) not in self.recent}, whole=False)
         damaged = any(len(bodies) > 1 for bodies in self.kept.values())
-        return gone + lazy + ([] if damaged else may_truncate)
+        return gone + lazy + ([] if damaged else truncated)
 
 
 def _name(key: str) -> str:

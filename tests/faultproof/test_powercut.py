@@ -1,4 +1,4 @@
-"""A power cut: what was acknowledged with `commit` is there, and without it nothing is may_truncate or served short."""
+"""A power cut: what was acknowledged with `commit` is there, and without it nothing is truncated, or served short."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ MUTANTS = [
         HISTORY + "test_who_has_it_open_writes_into_the_new_one",
     ),
     Mutant(
-        "may_truncate-line-takes-the-next",
+        "torn-line-takes-the-next",
         kinds.RETENTION,
         "I6",
         "a line that a crash tore costs no other",

@@ -8,7 +8,7 @@ from zotctl.oci.codec import load_json
 
 UNUSABLE = {
     "empty": b"",
-    "may_truncate": b'{"t": 1, "a": "pu',
+    "truncated": b'{"t": 1, "a": "pu',
     "zeros": bytes(64),
     "no UTF-8": b'"\xff"',
     "deep": b"[" * 100_000,
