@@ -198,9 +198,9 @@ class FaultyWriter:
         if not self._faults.skips(call):
             self._inner.sync()
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
-        self._faults.before(Call("dress", self._key))
-        self._inner.dress(like, mtime_ns)
+    def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
+        self._faults.before(Call("set_attributes", self._key))
+        self._inner.set_attributes(like, mtime_ns)
 
     def try_lock(self) -> bool:
         self._faults.before(Call("try_lock", self._key))

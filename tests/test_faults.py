@@ -55,11 +55,11 @@ def test_fail_on_fails_the_nth_call_and_no_other() -> None:
     assert names(inner, "") == {"a2", "b", "c2"}
 
 
-@pytest.mark.parametrize("method", ["write", "sync", "truncate", "dress", "try_lock", "close", "info"])
+@pytest.mark.parametrize("method", ["write", "sync", "truncate", "set_attributes", "try_lock", "close", "info"])
 def test_fail_on_reaches_the_calls_of_a_writer(method: str) -> None:
     driver = FailOn(MemoryDriver(), method, 1, IoFailed("broken"))
     writer = driver.create("file")
-    arguments: dict[str, tuple[object, ...]] = {"write": ([b"x"],), "truncate": (0,), "dress": (None, 1)}
+    arguments: dict[str, tuple[object, ...]] = {"write": ([b"x"],), "truncate": (0,), "set_attributes": (None, 1)}
     with pytest.raises(IoFailed):
         getattr(writer, method)(*arguments.get(method, ()))
 

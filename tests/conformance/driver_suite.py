@@ -175,19 +175,19 @@ class DriverSuite:
     def test_dress_sets_mode_and_time(self, driver: Driver) -> None:
         put(driver, "old", b"")
         with driver.append("old") as writer:
-            writer.dress(driver.stat("old")._replace(mode=stat.S_IFREG | 0o640), HOUR)
+            writer.set_attributes(driver.stat("old")._replace(mode=stat.S_IFREG | 0o640), HOUR)
         old = driver.stat("old")
         assert (old.mode, old.mtime_ns) == (stat.S_IFREG | 0o640, HOUR)
         with driver.create("new") as writer:
             writer.write([b"x"])
-            writer.dress(old, 2 * HOUR)
+            writer.set_attributes(old, 2 * HOUR)
         new = driver.stat("new")
         assert (new.mode, new.mtime_ns, new.uid, new.gid) == (old.mode, 2 * HOUR, old.uid, old.gid)
 
     def test_dress_without_a_pattern_sets_the_time_alone(self, driver: Driver) -> None:
         with driver.create("file") as writer:
             before = writer.info()
-            writer.dress(None, HOUR)
+            writer.set_attributes(None, HOUR)
         after = driver.stat("file")
         assert (after.mode, after.uid, after.mtime_ns) == (before.mode, before.uid, HOUR)
 
@@ -479,7 +479,7 @@ class DriverSuite:
         driver.mkdir("dir")
         put(driver, "temp", b"x")
         with driver.create("probe") as writer:
-            writer.dress(None, HOUR)
+            writer.set_attributes(None, HOUR)
         before = driver.stat("dir")
         self.tick()
         driver.rename("temp", "dir/name")

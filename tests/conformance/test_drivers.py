@@ -127,7 +127,7 @@ class TestLocal(FileSystemSuite):
         os.chown(tmp_path / "old", 1234, 2345)
         os.chmod(tmp_path / "old", 0o664)
         with driver.create("new") as writer:
-            writer.dress(driver.stat("old"), 1)
+            writer.set_attributes(driver.stat("old"), 1)
         new = driver.stat("new")
         assert (new.uid, new.gid, new.mode & 0o777) == (1234, 2345, 0o664)
 

@@ -135,7 +135,7 @@ class MemoryWriter(_Handle):
     def sync(self) -> None:
         pass
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
+    def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
         with self._driver.mutex:
             inode = self._inode
             if like is not None:

@@ -124,7 +124,7 @@ def test_i4_sixteen_pushers(tmp_path: Path) -> None:
 
 def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard of the two above: the same in one process, where the lock lets everybody in."""
-    monkeypatch.setattr(Locks, "_take", lambda self, name: self.claims.take(object()))
+    monkeypatch.setattr(Locks, "_take", lambda self, name: self.process_locks.take(object()))
     # What comes out of a swap would be taken in.
     drivers = [LocalDriver(str(tmp_path), capabilities=Capabilities(exchange=False)) for _ in range(6)]
     stores = [store_over(driver) for driver in drivers]

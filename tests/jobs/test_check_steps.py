@@ -60,7 +60,7 @@ def rewrite(memory: MemoryDriver, key: str, body: bytes, mtime_ns: int = LONG_AG
     with memory.append(key) as writer:
         writer.truncate(0)
         writer.write([body])
-        writer.dress(None, mtime_ns)
+        writer.set_attributes(None, mtime_ns)
 
 
 # -- one blob -----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_a_name_that_got_another_file_says_nothing_of_those_that_shared_the_firs
         memory.unlink(A)
         with memory.create(A) as writer:
             writer.write([LAYER])
-            writer.dress(None, LONG_AGO)
+            writer.set_attributes(None, LONG_AGO)
 
     between: Driver = Meanwhile(memory, "open", heal, lambda key: key == A)
     report = run_scrub(store_over(between, clock=clock), workers=1)
@@ -231,7 +231,7 @@ def test_what_came_with_an_old_time_stamp_is_as_doubtful_after_a_stop(
     clock.at += 1000
     young = push_blob(store.repository_for_push("a"), b"young")
     with memory.append(keys.blob("a", young)) as writer:
-        writer.dress(None, LONG_AGO)
+        writer.set_attributes(None, LONG_AGO)
     spoil(memory, keys.blob("a", young))
     monkeypatch.setattr(scrub_state, "boot_id", lambda: "another start")
     flushing = store_over(memory, clock=clock, commit=True)

@@ -741,7 +741,7 @@ def test_i5_the_pool_is_left_as_it_is_when_not_all_repositories_are_known(monkey
     ripe(world)
     catalog = bucket_of(world.store.roots[0]).catalog
 
-    def failing(passed: Any = None) -> Any:
+    def failing(on_skipped: Any = None) -> Any:
         yield "a"
         raise Unavailable("no")
 

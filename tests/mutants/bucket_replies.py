@@ -170,7 +170,7 @@ MUTANTS = [
         "I2",
         "after a Complete without an answer what is there is hashed",
         "storage/bucket/objects/multipart.py",
-        "if done is None or not (parts.completed or hashed(objects, key, digest.algorithm) == digest):",
+        "if done is None or not (parts.completed or digest_of_object(objects, key, digest.algorithm) == digest):",
         "if done is None:",
         REPLACING + "test_what_is_there_after_an_unsure_complete_is_read_before_it_is_believed[another's]",
     ),

@@ -54,7 +54,7 @@ MUTANTS = [
         "I6",
         "an upload is answered while its blob is reserved",
         "storage/bucket/uploads/upload.py",
-        "            self._uploads.blobs.still_reserved(self._session.name, digest)",
+        "            self._uploads.blobs.require_reserved(self._session.name, digest)",
         "            pass",
         STEPS + "test_an_upload_whose_blob_was_collected_before_its_answer_is_to_be_sent_again",
     ),

@@ -74,7 +74,7 @@ MUTANTS = [
         "I5",
         "a purge acts on an index.json that is on the device",
         "jobs/local/gc.py",
-        ("            local.context.durable.index(folder.name)\n            gone"),
+        ("            local.context.durable.flush_index(folder.name)\n            gone"),
         "            gone",
         RECHECKS + "test_no_index_that_a_power_cut_could_take_back_is_purged_by",
     ),

@@ -349,7 +349,7 @@ MUTANTS = [
         "I5",
         "index.json is on the device before it is acted on",
         "jobs/local/gc.py",
-        "            self._local.context.durable.index(self._name)\n",
+        "            self._local.context.durable.flush_index(self._name)\n",
         "",
         "tests/jobs/test_gc_rechecks.py::test_no_index_that_a_power_cut_could_take_back_is_acted_on",
     ),

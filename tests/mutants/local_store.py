@@ -478,7 +478,7 @@ MUTANTS = [
         "I10",
         "a session that could not be read is free for the next request",
         "storage/local/uploads.py",
-        "                claims.give_back(upload_id)\n",
+        "                process_locks.give_back(upload_id)\n",
         "                pass\n",
         "tests/storage/test_storage_sessions.py::test_without_locks_a_session_that_could_not_be_read_is_continued_later",
     ),

@@ -45,7 +45,7 @@ MUTANTS = [
         "I4",
         "what keeps its name is flushed",
         "storage/local/blobs.py",
-        ("                if flush:\n                    self._context.durable.flushed(blob)\n            except"),
+        ("                if flush:\n                    self._context.durable.flush(blob)\n            except"),
         ("                flush and None\n            except"),
         PUBLISHING + "test_i3_what_an_index_is_about_to_lead_to_is_flushed[with commit-True]",
     ),
@@ -56,7 +56,7 @@ MUTANTS = [
         "what takes the place of a file is on the device",
         "storage/local/blobs.py",
         (
-            "        self._context.durable.replace(self._context.durable.flushed(staged), blob)\n"
+            "        self._context.durable.replace(self._context.durable.flush(staged), blob)\n"
             "        return True\n"
             "\n"
             "    def mount"
@@ -71,7 +71,7 @@ MUTANTS = [
         "what is renamed into its place is on the device",
         "storage/local/blobs.py",
         (
-            "                self._context.durable.replace(self._context.durable.flushed(staged), blob)\n"
+            "                self._context.durable.replace(self._context.durable.flush(staged), blob)\n"
             "                return True\n"
             "            self._pool"
         ),

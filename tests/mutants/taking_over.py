@@ -235,7 +235,7 @@ MUTANTS = [
             "    if context.stat(keys.index(name)) is None:\n"
             "        _place(context, name, keys.index(name), empty_index().render())\n"
             "        if context.commit:\n"
-            "            context.durable.names(name)\n"
+            "            context.durable.flush_names(name)\n"
             "    if context.stat(keys.layout(name)) is None:\n"
             "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n"
         ),
@@ -245,7 +245,7 @@ MUTANTS = [
             "    if context.stat(keys.index(name)) is None:\n"
             "        _place(context, name, keys.index(name), empty_index().render())\n"
             "        if context.commit:\n"
-            "            context.durable.names(name)\n"
+            "            context.durable.flush_names(name)\n"
         ),
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
     ),
@@ -271,7 +271,7 @@ MUTANTS = [
         "storage/local/index_file.py",
         (
             "        _place(context, name, keys.index(name), empty_index().render())\n"
-            "        if context.commit:\n            context.durable.names(name)\n"
+            "        if context.commit:\n            context.durable.flush_names(name)\n"
         ),
         "        _place(context, name, keys.index(name), empty_index().render())\n",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
@@ -284,7 +284,7 @@ MUTANTS = [
         "storage/local/index_file.py",
         (
             "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n"
-            "    if context.commit:\n        context.durable.names(name)\n"
+            "    if context.commit:\n        context.durable.flush_names(name)\n"
         ),
         "        _place(context, name, keys.layout(name), LAYOUT_BYTES)\n",
         OVER + "test_i1_a_layout_is_made_in_order_under_its_lock",
@@ -345,8 +345,8 @@ MUTANTS = [
         "I9",
         "two indexes of one moment have two time stamps",
         "storage/local/index_file.py",
-        "writer.dress(like, swap.ours)",
-        "writer.dress(like, like.mtime_ns)",
+        "writer.set_attributes(like, swap.ours)",
+        "writer.set_attributes(like, like.mtime_ns)",
         OVER + "test_two_indexes_of_one_moment_have_two_time_stamps",
     ),
     Mutant(

@@ -322,10 +322,10 @@ def test_another_index_is_flushed_again() -> None:
         push_image(store_over(driver.inner), "a", tag)
         for _ in range(2):
             driver.calls.clear()
-            durable.index("a")
+            durable.flush_index("a")
             flushed.append(sum(call.method == "sync_dir" for call in driver.calls))
     assert flushed == [1, 0, 0, 0, 1, 0]
-    durable.index("never/there")
+    durable.flush_index("never/there")
 
 
 # -- directories that lead to it ------------------------------------------------------------------

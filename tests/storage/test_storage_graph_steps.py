@@ -46,13 +46,13 @@ def test_i2_a_length_is_known_by_hashing_then_by_the_manifests(store: Store) -> 
     assert graph.agrees(DIGEST, len(LAYER)) is None
     learn(graph, store)
     assert (graph.agrees(DIGEST, len(LAYER)), graph.agrees(DIGEST, len(LAYER) - 1)) == (True, False)
-    graph.verified(DIGEST, 5)
+    graph.note_verified(DIGEST, 5)
     assert (graph.agrees(DIGEST, 5), graph.agrees(DIGEST, len(LAYER))) == (True, False)
 
 
 def test_what_a_served_manifest_says_is_known_at_once(store: Store) -> None:
     graph = graph_of(store)
-    graph.told(IMAGE.digest, IMAGE.manifest)
+    graph.note_served(IMAGE.digest, IMAGE.manifest)
     assert (graph.agrees(DIGEST, len(LAYER)), graph.agrees(DIGEST, 1)) == (True, False)
 
 

@@ -83,7 +83,7 @@ def put(driver: Driver, key: str, body: bytes, mtime_ns: int = LONG_AGO) -> None
     """As a foreign tool does it."""
     with driver.create(key) as writer:
         writer.write([body])
-        writer.dress(None, mtime_ns)
+        writer.set_attributes(None, mtime_ns)
 
 
 def replace(driver: Driver, body: bytes, *names: str) -> Info:
@@ -401,7 +401,7 @@ def test_a_name_in_tmp_is_as_old_as_the_link_and_not_as_the_file(memory: MemoryD
     push_blob(store.repository_for_push("a"), LAYER)
     replace(memory, LAYER, A, POOL)
     with memory.append(A) as writer:
-        writer.dress(None, LONG_AGO)
+        writer.set_attributes(None, LONG_AGO)
     memory.link(A, keys.tmp("held"))
     run = Run("gc", store)
     local_gc.sweep(run, store.roots[0], 60.0, Ages(store.roots[0].driver, run.clock.now(), run.clock))
@@ -525,7 +525,7 @@ def test_a_file_with_the_number_of_a_checked_one_was_not_checked(memory: MemoryD
     memory.unlink("another")
     was = replace(memory, ROTTEN, A, POOL)
     with memory.append(A) as writer:
-        writer.dress(None, was.mtime_ns + 1)
+        writer.set_attributes(None, was.mtime_ns + 1)
     assert memory.stat(A).ino == was.ino and not checked.when(DIGEST, memory.stat(A))
 
 
@@ -563,7 +563,7 @@ def test_dedupe_leaves_what_has_become_unlike(memory: MemoryDriver, between: Mea
 
     def change() -> None:
         with memory.append(B) as writer:
-            writer.dress(memory.stat(B)._replace(mode=0o100600), LONG_AGO)
+            writer.set_attributes(memory.stat(B)._replace(mode=0o100600), LONG_AGO)
 
     between.when(("open", B), act=change)
     report = run_dedupe(store)

@@ -13,7 +13,7 @@ from tests.storage.model import Rows
 from zotctl.errors import LayoutInvalid
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.index import Index, empty_index, nameless, parse_index
+from zotctl.storage.index import Index, empty_index, parse_index, why_nameless
 
 REF = "org.opencontainers.image.ref.name"
 CONTAINERD = "io.containerd.image.name"
@@ -144,7 +144,7 @@ def test_i5_a_row_in_which_programs_read_different_things_names_no_digest(more: 
     assert list(index.digests) == [DIGESTS[1]]
     (found,) = index.nameless()
     assert found.raw == strange.encode() in index.copy().render()
-    assert "twice" in nameless(found) or "only in case" in nameless(found)
+    assert "twice" in why_nameless(found) or "only in case" in why_nameless(found)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.driver import read
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.uploads import SPACE_CHECKED_EVERY_BYTES
-from zotctl.storage.locks import RENEW_AFTER_S, Claims, Locks, lock_byte
+from zotctl.storage.locks import RENEW_AFTER_S, Locks, ProcessLocks, lock_byte
 
 BODY = b"the bytes of a blob"
 DIGEST = digest_of(BODY)
@@ -295,13 +295,13 @@ def test_a_commit_that_took_too_long_takes_its_lock_again(driver: MemoryDriver, 
 
 
 def test_within_a_process_a_name_is_claimed_once() -> None:
-    claims = Claims()
-    claim = claims.take("a")
+    process_locks = ProcessLocks()
+    claim = process_locks.take("a")
     assert claim is not None and claim.current()
-    assert claims.take("a") is None
-    assert claims.take("b") is not None
+    assert process_locks.take("a") is None
+    assert process_locks.take("b") is not None
     claim.release()
-    assert claims.take("a") is not None
+    assert process_locks.take("a") is not None
 
 
 def test_the_id_of_an_upload_tells_whose_it_is() -> None:

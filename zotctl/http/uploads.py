@@ -283,7 +283,7 @@ async def _pump(service: Service, body: Body, pieces: list[Buffer], upload: Uplo
             writing = service.move_bytes(upload.write, pieces)
             writing.add_done_callback(lambda done: _interrupt(body, done))
             size = BATCH_BYTES
-            if not upload.ahead:
+            if not upload.may_read_ahead:
                 size = BATCH_BYTES // 4
                 await _settle(writing)
                 await _memory(upload, size)

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 from zotctl.errors import NotFound
 from zotctl.oci.digest import new_hash
 
-READ_BLOCK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
+"""Bytes that are read at once where a whole object is read."""
 
 Buffer = bytes | bytearray | memoryview
-
-CHUNK_BYTES = 1 << 20
 Generation = tuple[int, int, int, int] | str
 """Of a file: its inode, size and times. Of an object: its ETag."""
 
@@ -137,7 +136,7 @@ class Writer(Protocol):
     def sync(self) -> None:
         """Flush its bytes to the device; its name needs `Driver.sync_dir`."""
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
+    def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
         """Give it the mode (and, as root, the owner) of `like`, and this modification time."""
 
     def try_lock(self) -> bool:
@@ -313,6 +312,6 @@ class BytesReader:
 def hash_of(reader: Reader, algorithm: str) -> Any:
     """The state of a hash (`oci.digest.new_hash`) over all that a reader has. Raises what reading raises."""
     hasher = new_hash(algorithm)
-    for at in range(0, reader.size, READ_BLOCK_BYTES):
-        hasher.update(reader.read_at(at, READ_BLOCK_BYTES))
+    for at in range(0, reader.size, CHUNK_BYTES):
+        hasher.update(reader.read_at(at, CHUNK_BYTES))
     return hasher

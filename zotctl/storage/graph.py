@@ -414,11 +414,11 @@ class RepositoryGraph:
 
     # -- answers --------------------------------------------------------------------------------
 
-    def known(self, digest: str) -> KnownFacts | None:
+    def known_facts(self, digest: str) -> KnownFacts | None:
         """What its bytes say, if they were read."""
         return self._graph.known.get(digest)
 
-    def verified(self, digest: str, size: int) -> None:
+    def note_verified(self, digest: str, size: int) -> None:
         """These bytes were hashed here: that is their size, whatever a manifest says."""
         self._verified.put(digest, size)
 
@@ -433,7 +433,7 @@ class RepositoryGraph:
         sizes = self._graph.sizes(digest) or self._told.get(digest)
         return size in sizes if sizes else None
 
-    def told(self, digest: Digest, body: bytes) -> None:
+    def note_served(self, digest: Digest, body: bytes) -> None:
         """A manifest was served: it says how long its blobs are, before all of the others are read."""
         if digest in self._graph.facts or self._told.get(digest) is not None:
             return

@@ -45,7 +45,7 @@ class Timeline:
         """Enter one event; those of a repository are taken in the order in which they were written."""
         action, digest, at = event.get("a"), event.get("d"), float(event["t"])
         if action == "pull" and digest:
-            self.pulled[digest] = max(_really(event), self.pulled.get(digest, 0.0))
+            self.pulled[digest] = max(_happened_at(event), self.pulled.get(digest, 0.0))
         elif action == "note" and digest:
             self.noted.setdefault(digest, at)
         elif action in ("push", "move", "untag", "delete") and digest:
@@ -56,7 +56,7 @@ class Timeline:
         self.pushed[digest] = max(at, self.pushed.get(digest, 0.0))
         if action == "push":
             self.here.add(digest)
-            self.tagged.update(dict.fromkeys(tags, _really(event)))
+            self.tagged.update(dict.fromkeys(tags, _happened_at(event)))
             self.entered.update(dict.fromkeys(tags, at))
         for before in filter(None, tags.values()):
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
@@ -66,21 +66,24 @@ Event = dict[str, Any]
 
 
 def event_of(
-    at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None, really: float | None = None
+    at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None, happened_at: float | None = None
 ) -> Event:
-    """`at` in seconds since 1970; `tags` with the digests that they had before. `really`: it was then, elsewhere."""
+    """An event that is written down `at` (seconds since 1970); `tags` with the digests that they had before.
+
+    `happened_at`: when it happened in another store, if it was copied from there.
+    """
     event: Event = {"t": round(at, 3), "a": action, "r": name, "d": str(digest)}
-    if really is not None:
-        event["at"] = round(min(at, really), 3)
+    if happened_at is not None:
+        event["at"] = round(min(at, happened_at), 3)
     if tags:
         event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
     return event
 
 
-def _really(event: Event) -> float:
+def _happened_at(event: Event) -> float:
     """When it was, if it was written down later; never after that."""
-    at, really = float(event["t"]), event.get("at")
-    return at if really is None else min(at, float(really))
+    at, happened_at = float(event["t"]), event.get("at")
+    return at if happened_at is None else min(at, float(happened_at))
 
 
 def lines_of(events: Iterable[Event]) -> bytes:
@@ -145,7 +148,7 @@ def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[
                 continue
             known = best.setdefault((kind, name), number)
             # The latest; of tags the last one written, of notes the first.
-            when = _really if kind == "pulled" else _written
+            when = _happened_at if kind == "pulled" else _written
             if kind in ("tagged", "here") or (kind != "noted" and when(event) >= when(listed[known])):
                 best[kind, name] = number
     return [listed[number] for number in sorted(set(best.values()))]
@@ -173,14 +176,14 @@ def _told(event: Event) -> Iterator[tuple[str, str]]:
 
 
 class Pulls:
-    """Which manifests were pulled today: one event a day for each is enough for retention, and cheap."""
+    """Which manifests were pulled today: one event a day for each is enough for retention, and cheap. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
 
-    def is_first(self, name: str, digest: str) -> bool:
-        """The first one of its day that this process is told of?"""
+    def note(self, name: str, digest: str) -> bool:
+        """Note a pull. True: it is the first of its day in this process, so an event is due."""
         key = (name, str(digest), int(self._clock.now() // DAY_S))
         known = self._seen.get(key)
         if known is None:

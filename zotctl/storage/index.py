@@ -52,7 +52,7 @@ _decode_row = msgspec.json.Decoder(_RowFields).decode
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One descriptor of index.json. `tag` is a legal tag; `alias` is the tag within a full name.
 
-    `digest` None: it names none that is known here, or different programs read different ones in it (`nameless`).
+    `digest` None: it names none that is known here, or different programs read different ones in it (`why_nameless`).
     """
 
     raw: bytes
@@ -70,7 +70,7 @@ class _Annotated(msgspec.Struct, gc=False):
 _decode_annotated = msgspec.json.Decoder(_Annotated).decode
 
 
-def nameless(row: Row) -> str:
+def why_nameless(row: Row) -> str:
     """Why a row has no digest, so that it can't be known what it needs."""
     reason = irregular_descriptor(row.raw)
     what = f"has {reason}" if reason else "names no digest that is known here"
@@ -160,7 +160,7 @@ class Index:
     def unclear(self) -> Iterator[str]:
         """Why it can't be known all that this index needs: a row without a digest, or what stands beside the rows where
         other manifests have their references. An image that is written over an index.json deletes nothing."""
-        yield from map(nameless, self.nameless())
+        yield from map(why_nameless, self.nameless())
         for name, raw in self._fields.items():
             if fold(name) in _REFERENCE_FIELDS and raw not in _NOTHING:
                 yield f"index.json has {quoted(name)}, in which other programs may find what is needed"

@@ -29,36 +29,36 @@ def lock_byte(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
 
 
-class Claims:
-    """Names taken within this process: all there is where the file system has no locks. `serve` then
-    runs one process, and no job writes beside it."""
+class ProcessLocks:
+    """Locks within this process, for a file system that has none. `serve` then runs one process, and no job writes
+    beside it. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex, self._taken = threading.Lock(), set[object]()
 
-    def take(self, name: object) -> _Claim | None:
-        """Take a name; None if another has it."""
+    def take(self, name: object) -> _ProcessLock | None:
+        """Lock a name; None: another caller has it."""
         with self._mutex:
             if name in self._taken:
                 return None
             self._taken.add(name)
-        return _Claim(self, name)
+        return _ProcessLock(self, name)
 
     def give_back(self, name: object) -> None:
-        """Let a name go that was taken."""
+        """Release a name."""
         with self._mutex:
             self._taken.discard(name)
 
 
-class _Claim:
-    def __init__(self, claims: Claims, name: object) -> None:
-        self._claims, self._name = claims, name
+class _ProcessLock:
+    def __init__(self, locks: ProcessLocks, name: object) -> None:
+        self._locks, self._name = locks, name
 
     def current(self) -> bool:
         return True
 
     def release(self) -> None:
-        self._claims.give_back(self._name)
+        self._locks.give_back(self._name)
 
 
 class Held:
@@ -80,7 +80,7 @@ class Locks:
 
     def __init__(self, driver: Driver, clock: Clock, deadline: float = LOCK_TIMEOUT_S) -> None:
         self._driver, self._clock, self._deadline = driver, clock, deadline
-        self.claims = Claims()
+        self.process_locks = ProcessLocks()
 
     @contextmanager
     def hold(self, name: str) -> Iterator[Held]:
@@ -117,7 +117,7 @@ class Locks:
     def _try(self, byte: int) -> Lock | None:
         if self._driver.capabilities.locks:
             return self._driver.lock(keys.LOCK, byte)
-        return self.claims.take(byte)
+        return self.process_locks.take(byte)
 
 
 def describe_holder(clock: Clock) -> dict[str, Any]:

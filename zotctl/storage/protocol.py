@@ -73,8 +73,8 @@ class UploadSession(ABC):
     id: str
     offset: int
     algorithm: str
-    published: Callable[[Digest, int], None] | None = None
-    """Is told of digest and size of what was published."""
+    on_published: Callable[[Digest, int], None] | None = None
+    """Called with digest and size of what was published."""
 
     def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """What is known before the bytes of a request: digest and size of the blob, and where these bytes start (None:
@@ -82,8 +82,8 @@ class UploadSession(ABC):
         return None
 
     @property
-    def ahead(self) -> bool:
-        """Has it memory for more than what is being written? Else nothing is to be read ahead."""
+    def may_read_ahead(self) -> bool:
+        """Is there memory for more than what is being written? If not, the caller must not read ahead."""
         return True
 
     def ready(self, count: int) -> bool:
@@ -102,8 +102,8 @@ class UploadSession(ABC):
     def finish(self, digest: Digest) -> None:
         """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
         self.publish(digest)
-        if self.published is not None:
-            self.published(digest, self.offset)
+        if self.on_published is not None:
+            self.on_published(digest, self.offset)
 
     @abstractmethod
     def publish(self, digest: Digest) -> None:
@@ -124,8 +124,8 @@ class UploadSession(ABC):
         self.close()
 
 
-class Elsewhere(NamedTuple):
-    """Where a blob can be fetched from, and how long it is there."""
+class RedirectTarget(NamedTuple):
+    """Where a client reads a blob without this server: a signed URL. `size` in bytes."""
 
     url: str
     size: int
@@ -142,11 +142,11 @@ class Recalled(NamedTuple):
 
 # -- the parts of a store --------------------------------------------------------------------------
 
-Passed = Callable[[str, StorageError], None]
+OnSkipped = Callable[[str, StorageError], None]
 
 
 def ignore(directory: str, error: StorageError) -> None:
-    """For a caller that need not know what was passed over."""
+    """For a caller that need not know which directories were skipped."""
 
 
 class Catalog(Protocol):
@@ -156,9 +156,9 @@ class Catalog(Protocol):
         """The names after `last` of all repositories, in the order of their components; of those that
         `wanted` says yes to."""
 
-    def everything(self, passed: Passed = ignore) -> Iterator[str]:
-        """All of them, as a job wants them: whatever a list says, a repository that is there is among them. `passed`
-        is told of each directory that could not be looked into."""
+    def everything(self, on_skipped: OnSkipped = ignore) -> Iterator[str]:
+        """All names, complete even where a cached list lacks some: for jobs. `on_skipped` is called for each directory
+        that could not be looked into."""
 
 
 class History(Protocol):
@@ -171,7 +171,7 @@ class History(Protocol):
         action: str,
         digest: str,
         tags: dict[str, str | None] | None = None,
-        really: float | None = None,
+        happened_at: float | None = None,
     ) -> None:
         """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on."""
 
@@ -209,7 +209,7 @@ class Blobs(ABC):
     def open(self, name: str, digest: Digest) -> Reader:
         """The same, and its bytes."""
 
-    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+    def redirect(self, name: str, digest: Digest) -> RedirectTarget | None:
         """Where a client reads the blob without us; None: open it here."""
         return None
 

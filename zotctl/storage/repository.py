@@ -117,13 +117,13 @@ class Repository:
     def _graph(self, *, certain: bool = False) -> Iterator[ManifestGraph]:
         """What the manifests of the snapshot reference, and of no other while questions are asked. `certain`: nothing
         of it is only remembered."""
-        known, snapshot = self.root.graphs.of(self.name), self._look()
+        repository_graph, snapshot = self.root.graphs.of(self.name), self._look()
         if snapshot is None:
             yield ManifestGraph(reader_of(self.root.protocol, self.name))
             return
-        if not self._wait and not known.is_fresh(snapshot.index):
+        if not self._wait and not repository_graph.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
-        with known.at(snapshot.index, certain=certain) as graph:
+        with repository_graph.at(snapshot.index, certain=certain) as graph:
             yield graph
 
     # -- blobs ----------------------------------------------------------------------------------
@@ -172,14 +172,14 @@ class Repository:
 
     def _check_size(self, digest: Digest, size: int) -> bool:
         """True: it took requests to learn what the manifests say. Raises BlobUnknown if that is another size."""
-        known = self.root.graphs.of(self.name)
-        agrees, asked = known.agrees(digest, size), False
-        if agrees is None and self._can_tell_sizes(known, digest):
+        repository_graph = self.root.graphs.of(self.name)
+        agrees, asked = repository_graph.agrees(digest, size), False
+        if agrees is None and self._can_tell_sizes(repository_graph, digest):
             asked = not self.root.protocol.may_truncate
             with self._graph():
-                agrees = known.agrees(digest, size)
+                agrees = repository_graph.agrees(digest, size)
             if agrees is None:
-                known.unsaid.put(digest, self.root.protocol.clock.elapsed())
+                repository_graph.unsaid.put(digest, self.root.protocol.clock.elapsed())
         if agrees is False:
             self.root.protocol.blobs.doubt(self.name, digest)
             raise BlobUnknown(
@@ -188,15 +188,15 @@ class Repository:
             )
         return asked
 
-    def _can_tell_sizes(self, known: RepositoryGraph, digest: Digest) -> bool:
+    def _can_tell_sizes(self, repository_graph: RepositoryGraph, digest: Digest) -> bool:
         """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
         read for one blob, for the manifest that a client has it from tells, if it was read here."""
         if self.root.protocol.may_truncate:
             return True
-        if self.root.protocol.clock.elapsed() - (known.unsaid.get(digest) or float("-inf")) < UNSAID_FOR_S:
+        if self.root.protocol.clock.elapsed() - (repository_graph.unsaid.get(digest) or float("-inf")) < UNSAID_FOR_S:
             return False
         snapshot = self._look()
-        return snapshot is not None and known.unread(snapshot.index) <= FEW_MANIFESTS
+        return snapshot is not None and repository_graph.unread(snapshot.index) <= FEW_MANIFESTS
 
     def _blob_unknown(self, digest: Digest, error: StorageError) -> BlobUnknown:
         """Damaged is answered as missing is, for then a client pushes it again; in words they differ."""
@@ -224,13 +224,13 @@ class Repository:
         """Unless `users_in` the graph there are some, or that can't be known."""
         with self._graph(certain=True):
             pass  # read beforehand: what is left to read under the lock is what came since
-        known = self.root.graphs.of(self.name)
+        repository_graph = self.root.graphs.of(self.name)
 
         def check(tx: Transaction, index: Index) -> None:
-            with known.at(index, certain=True) as graph:
+            with repository_graph.at(index, certain=True) as graph:
                 graph.look_for(digest)
                 users = users_in(graph, digest)
-                known.require_known(index, but=digest, damaged=True)
+                repository_graph.require_known(index, but=digest, damaged=True)
             if digest in index or users:
                 raise Referenced(
                     f"{digest} is in use by {', '.join(users) or 'a row of index.json'}; delete that first", users
@@ -240,7 +240,7 @@ class Repository:
             self.root.protocol.delete(self.name, digest, check)
         except (NotFound, Damaged) as error:
             raise self._blob_unknown(digest, error) from error
-        known.forget(digest)
+        repository_graph.forget(digest)
 
     # -- uploads --------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Repository:
         """An upload within one request, which no other request can continue."""
         self._writable()
         session = self.root.protocol.uploads.begin(self.name, algorithm)
-        session.published = self.root.graphs.of(self.name).verified
+        session.on_published = self.root.graphs.of(self.name).note_verified
         return session
 
     def upload_offset(self, upload_id: str) -> int:
@@ -264,7 +264,7 @@ class Repository:
         """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
         self._writable()
         session = self.root.protocol.uploads.resume(self.name, upload_id)
-        session.published = self.root.graphs.of(self.name).verified
+        session.on_published = self.root.graphs.of(self.name).note_verified
         return session
 
     def _writable(self) -> None:
@@ -305,7 +305,7 @@ class Repository:
                 raise WouldBlock(digest)
             body = read_verified(protocol, self.name, digest)
             self.root.bodies.put(digest, body, len(body) + 200)
-        self.root.graphs.of(self.name).told(digest, body)
+        self.root.graphs.of(self.name).note_served(digest, body)
         return body
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:
@@ -346,7 +346,7 @@ class Repository:
         def is_wrong(claim: str) -> bool:
             return not claim or contradicts(facts, claim)
 
-        known, put_right = self.root.graphs.of(self.name), False
+        repository_graph, put_right = self.root.graphs.of(self.name), False
 
         def push(tx: Transaction, draft: Index) -> None:
             if condition is not None:
@@ -373,19 +373,19 @@ class Repository:
         finally:
             self.root.protocol.unstage(staged)
         if put_right:
-            known.forget(manifest.digest)  # what it was called is no claim any more
+            repository_graph.forget(manifest.digest)  # what it was called is no claim any more
         self.root.bodies.put(manifest.digest, body, len(body) + 200)
 
     def _distrust(self, manifest: Manifest) -> None:
         """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
-        known = self.root.graphs.of(self.name)
+        repository_graph = self.root.graphs.of(self.name)
         for descriptor in (*manifest.blobs, *manifest.children):
             with suppress(DigestInvalid, StorageError):
                 digest = parse_digest(descriptor.digest)
                 size = self.root.protocol.blobs.find(self.name, digest).size
-                doubtful = size != descriptor.size and not known.is_verified(digest, size)
+                doubtful = size != descriptor.size and not repository_graph.is_verified(digest, size)
                 if doubtful and self.root.protocol.blobs.distrust(self.name, digest):
-                    known.verified(digest, size)
+                    repository_graph.note_verified(digest, size)
 
     def _require(self, tx: Transaction, draft: Index, manifest: Manifest, looked: dict[str, ManifestNode]) -> None:
         """Everything referenced is there, as long as the descriptor says, what it is called, and not known to be
@@ -425,7 +425,7 @@ class Repository:
         def read(digest: Digest, whole: bool) -> Content:
             return stored(digest, whole) if body is None else Content(len(body), body)
 
-        known = self.root.graphs.of(self.name).known(child.digest)
+        known = self.root.graphs.of(self.name).known_facts(child.digest)
         return look_at(child.digest, [essence(child.media_type)], read, known)[0]
 
     def delete_manifest(self, reference: str, condition: Condition | None = None) -> None:
@@ -461,17 +461,17 @@ class Repository:
     def _delete_by_digest(self, digest: Digest, condition: Condition | None) -> None:
         with self._graph(certain=True):
             pass  # as for blobs
-        known = self.root.graphs.of(self.name)
+        repository_graph = self.root.graphs.of(self.name)
 
         def remove(tx: Transaction, draft: Index) -> None:
             if condition is not None:
                 condition(draft)
-            with known.at(draft, certain=True) as graph:
+            with repository_graph.at(draft, certain=True) as graph:
                 graph.look_for(digest)
                 if digest not in draft and digest not in graph.facts and digest not in graph.faults:
                     raise ManifestUnknown(f"no manifest {digest} in {self.name}", digest)
                 # What a referrer calls its subject is only gone when its bytes are.
-                known.require_known(draft, but=digest, damaged=bool(graph.referrers(digest)))
+                repository_graph.require_known(draft, but=digest, damaged=bool(graph.referrers(digest)))
                 parents = graph.parents(digest)
             if parents:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)

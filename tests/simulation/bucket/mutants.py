@@ -95,7 +95,7 @@ def _publish_without_p2(
     found = self._context.head(keys.reservation(digest, name))
     if found is None or found.age >= self._context.window:
         return _publish(self, name, digest, place, make, new=new)
-    looked, done = self.look(digest), make()
+    looked, done = self.begin_look(digest), make()
     self.confirm(name, digest, done, self.now(name)._replace(at=self.now(name).at - found.age), looked)
     return done
 
@@ -104,7 +104,7 @@ def _unseen(self: Reservations, name: str, digest: Digest, since: Since) -> Obje
     """P3 from memory."""
     size = len(BODIES[digest]) if digest in BODIES else len(MANIFESTS[digest].body)
     found = Object(self._context.places(name, digest)[0], size, "", 0.0, 0.0)
-    self.confirm(name, digest, found, since, self.look(digest))
+    self.confirm(name, digest, found, since, self.begin_look(digest))
     return found
 
 
@@ -145,7 +145,11 @@ def _wait_and_forget(self: DeletionIntents, wanted: Iterable[str]) -> bool:
 
 def _publish_manifest_blindly(self: BucketBlobs, name: str, digest: Digest, body: bytes) -> None:
     if self._reservations.confirmed(name, digest) is None:
-        place, since, looked = keys.blob(name, digest), self._reservations.now(name), self._reservations.look(digest)
+        place, since, looked = (
+            keys.blob(name, digest),
+            self._reservations.now(name),
+            self._reservations.begin_look(digest),
+        )
         etag = self._context.objects.put(place, body)
         self._reservations.confirm(name, digest, Object(place, len(body), etag, 0.0, 0.0), since, looked)
 

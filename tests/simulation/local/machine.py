@@ -364,9 +364,9 @@ class Writing:
     def sync(self) -> None:
         """Nothing is lost here but by a crash of a process, so a flush is no step."""
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
+    def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
         self._process.looked = self._process.machine.steps
-        self.inner.dress(like, mtime_ns)
+        self.inner.set_attributes(like, mtime_ns)
 
     def try_lock(self) -> bool:
         self._process.turn("try_lock", self._key)

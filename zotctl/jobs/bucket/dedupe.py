@@ -89,11 +89,11 @@ class _Conversion:
     def _own(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """Those of its blobs that lie in the repository."""
         wanted = self._blobs(name)
-        return ((digest, found) for digest, found in self._context.own(name) if digest in wanted)
+        return ((digest, found) for digest, found in self._context.own_blobs(name) if digest in wanted)
 
     def _stubs(self, name: str) -> set[Digest]:
         """Reached or not: without us, an empty object is taken for the blob."""
-        return {digest for digest, found in self._context.own(name) if is_stub(digest, found.size)}
+        return {digest for digest, found in self._context.own_blobs(name) if is_stub(digest, found.size)}
 
     def _look(self, key: str, digest: Digest) -> HashResult:
         """The very object under this key, whatever the repository would read."""
@@ -108,7 +108,7 @@ class _Conversion:
         stubs = {digest for name in self._names for digest in self._stubs(name)}
         if not stubs:
             return {}
-        everywhere = (one for name in self._root.catalog.everything() for one in self._context.own(name))
+        everywhere = (one for name in self._root.catalog.everything() for one in self._context.own_blobs(name))
         return {digest: found.key for digest, found in everywhere if digest in stubs and found.size}
 
     def _is_sound(self, key: str, digest: Digest) -> bool:
@@ -138,7 +138,7 @@ class _Conversion:
         """What an earlier run has found damaged, of all that this repository reads."""
         if not self._marked:
             return set()
-        own = {digest for digest, found in self._context.own(name) if not is_stub(digest, found.size)}
+        own = {digest for digest, found in self._context.own_blobs(name) if not is_stub(digest, found.size)}
         mine = self._marked & (own | {check_digest(text) for text in self._blobs(name)})
         looks = {digest: self._root.stat(keys.blob(name, digest)) for digest in sorted(mine)}
         known = [HashResult(digest, info) for digest, info in looks.items()
@@ -278,7 +278,7 @@ class _Spreading(_Conversion):
             self._save()
 
     def _give(self, name: str, origins: dict[Digest, str]) -> None:
-        own = dict(self._context.own(name))
+        own = dict(self._context.own_blobs(name))
         wanted = {digest for digest, _ in bucket_of(self._root).grants.of(name)}
         wanted |= {check_digest(text) for text in self._blobs(name)}
         wanted |= self._stubs(name)

@@ -183,7 +183,7 @@ class BucketCollector:
         return min(self._options.delay, 2 * FLUSH_INTERVAL_S)
 
     def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
-        lying = list(self._context.own(name))
+        lying = list(self._context.own_blobs(name))
         own = {str(digest) for digest, found in lying if self._is_whole(digest, found)}
         self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
         garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]

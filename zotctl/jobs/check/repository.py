@@ -24,7 +24,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, read, scan_or_empty
 from zotctl.storage.facts import ManifestFacts, Reference
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
-from zotctl.storage.index import Index, nameless
+from zotctl.storage.index import Index, why_nameless
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE_S = 3600.0
@@ -202,7 +202,9 @@ class RepositoryCheck(ABC):
 
     def _unclear_rows(self, view: GraphView) -> Iterator[Finding]:
         path = self.path(keys.index(self.name))
-        unknown = {nameless(row): digest for row in view.index.nameless() if (digest := uncomputable(row)) is not None}
+        unknown = {
+            why_nameless(row): digest for row in view.index.nameless() if (digest := uncomputable(row)) is not None
+        }
         for digest in unknown.values():
             reason = f"what it needs can't be known: a row has {not_computed(digest)}"
             yield Finding(self.name, None, "unreadable", reason, details={"path": path})

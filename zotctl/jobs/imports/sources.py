@@ -271,21 +271,21 @@ def is_archive(source: str) -> bool:
         raise NoSuchStore(f"{source}: no such file or directory") from error
 
 
-Passed = Callable[[str, ZotctlError], None]
+OnSkipped = Callable[[str, ZotctlError], None]
 """Told of what a walk could not look into, or left out."""
 
 
-def in_directory(source: str, passed: Passed, *, writable: bool = False) -> tuple[Driver, list[str]]:
+def in_directory(source: str, on_skipped: OnSkipped, *, writable: bool = False) -> tuple[Driver, list[str]]:
     """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
     driver = directory(source, writable=writable)
     here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
         return AliasedDriver(driver, THE_LAYOUT, ""), [THE_LAYOUT]
     found: list[str] = []
-    for place in layouts_in(driver, passed):
+    for place in layouts_in(driver, on_skipped):
         if place.link:
             reason = f"{place.name} is a symbolic link, and none is followed: import it alone"
-            passed(place.name, LayoutInvalid(reason))
+            on_skipped(place.name, LayoutInvalid(reason))
         elif place.whole:
             found.append(place.name)
     if not found:

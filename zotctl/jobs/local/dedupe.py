@@ -124,7 +124,7 @@ class _Dedupe:
         self._follow.of_left(root, name, left)
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
-        local_of(root).context.durable.seen(info)
+        local_of(root).context.durable.note_settled(info)
         pooled = self._pool(root, name, digest, info)
         if pooled is None or same_file(pooled, info):
             self._run.add("shared", int(info.nlink > 2))
@@ -146,7 +146,7 @@ class _Dedupe:
         if pooled is None:
             self._offer(root, name, digest)
             return None
-        local_of(root).context.durable.seen(pooled)
+        local_of(root).context.durable.note_settled(pooled)
         if info.nlink > pooled.nlink and self._is_full(root, name, digest):
             return info
         return pooled
@@ -416,7 +416,7 @@ class _Undo:
             writer.copy(reader)
             if not self._inspector.look(root, temp, digest).good:
                 return False
-            writer.dress(like, like.mtime_ns)
+            writer.set_attributes(like, like.mtime_ns)
         return True
 
     def _tell(self, root: Root, name: str, digest: Digest) -> None:

@@ -160,7 +160,7 @@ class Collection:
             if marks.faults:
                 return
             left = [digest for digest in batch if digest not in marks.reachable]
-            self._local.context.durable.index(self._name)
+            self._local.context.durable.flush_index(self._name)
             if self._options.kept > 0:
                 self._local.trash.add(held, self._run_name, left)
             else:
@@ -257,7 +257,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
             needed = _needed(marker)
             if needed is None:
                 return
-            local.context.durable.index(folder.name)
+            local.context.durable.flush_index(folder.name)
             gone = local.trash.purge(held, folder, {digest: sizes[digest] for digest in batch}, needed)
         for digest in gone:
             local.pool.release(digest)

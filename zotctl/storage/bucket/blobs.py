@@ -15,13 +15,13 @@ from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.history import PUSHED_METADATA
 from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
-from zotctl.storage.bucket.objects.multipart import hashed
+from zotctl.storage.bucket.objects.multipart import digest_of_object
 from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.pool import ZotStubs
 from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader
-from zotctl.storage.protocol import Blobs, Elsewhere
+from zotctl.storage.protocol import Blobs, RedirectTarget
 
 REDIRECT_MIN_BYTES = 64 << 10
 """Less is answered sooner than it is asked for twice."""
@@ -76,14 +76,14 @@ class BucketBlobs(Blobs):
         self._reservations.forget(name, digest)
         raise damaged or NotFound(f"no {digest} in {name}")
 
-    def redirect(self, name: str, digest: Digest) -> Elsewhere | None:
+    def redirect(self, name: str, digest: Digest) -> RedirectTarget | None:
         """Where a client reads it without this server, after the access check; None: it is small, or nothing is
         redirected. NotFound, Damaged."""
         if self.redirect_lifetime_s is None:
             return None
         found = self._reservations.confirmed(name, digest)
         if found is None:
-            key, looked = self._key(name, digest), self._reservations.look(digest)
+            key, looked = self._key(name, digest), self._reservations.begin_look(digest)
             known = self._redirected.get(key)
             if known is None or not self._reservations.believes(digest, known[1]):
                 known = self._locate(name, digest), looked
@@ -91,7 +91,7 @@ class BucketBlobs(Blobs):
             found = known[0]
         if found.size < REDIRECT_MIN_BYTES:
             return None
-        return Elsewhere(self._context.objects.presign_get(found.key, int(self.redirect_lifetime_s)), found.size)
+        return RedirectTarget(self._context.objects.presign_get(found.key, int(self.redirect_lifetime_s)), found.size)
 
     def _locate(self, name: str, digest: Digest) -> Object:
         for place in self._readable(name, digest):
@@ -103,7 +103,7 @@ class BucketBlobs(Blobs):
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Of a row of index.json, which is the right to it. NotFound, Damaged."""
-        looked, key = self._reservations.look(digest), self._key(name, digest)
+        looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         try:
             reader = self._open(name, digest, keys.blob(name, digest))
         except (NotFound, Damaged):
@@ -118,7 +118,7 @@ class BucketBlobs(Blobs):
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
         """Is this manifest there, of so many bytes and not damaged, as far as it was read, written or seen within
         `BELIEVED_FOR_S`?"""
-        looked, key = self._reservations.look(digest), self._key(name, digest)
+        looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         known = self._manifests.get(key)
         if known is not None and self._reservations.believes(digest, known):
             return True
@@ -185,7 +185,7 @@ class BucketBlobs(Blobs):
     def distrust(self, name: str, digest: Digest) -> bool:
         """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
         found = self.copy_of(name, digest)
-        if found is None or hashed(self._context.objects, found.key, digest.algorithm) == digest:
+        if found is None or digest_of_object(self._context.objects, found.key, digest.algorithm) == digest:
             return found is not None
         self._damaged.mark(digest, found)
         self._reservations.forget(name, digest)
@@ -206,7 +206,7 @@ class BucketBlobs(Blobs):
         self._heal(digest, place)
         return found
 
-    def still_reserved(self, name: str, digest: Digest) -> None:
+    def require_reserved(self, name: str, digest: Digest) -> None:
         """Before an answer that may come late: from memory, or else from P1. NotFound."""
         self._reservations.reserve(name, digest)
 
@@ -215,7 +215,7 @@ class BucketBlobs(Blobs):
         if self._reservations.confirmed(name, digest) is not None:
             return
         place, since = keys.blob(name, digest), self._reservations.now(name)  # which is when it begins to be put, too
-        looked = self._reservations.look(digest)
+        looked = self._reservations.begin_look(digest)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)
         while self._intents.wait_out([place]):

@@ -17,7 +17,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.protocol import Passed
+from zotctl.storage.protocol import OnSkipped
 
 log = logging.getLogger("zotctl.storage")
 
@@ -41,9 +41,9 @@ class BucketCatalog:
             if name.split("/") > after and (wanted is None or wanted(name)):
                 yield name
 
-    def everything(self, passed: Passed | None = None) -> Iterator[str]:
+    def everything(self, on_skipped: OnSkipped | None = None) -> Iterator[str]:
         """What is really there, as jobs want it; then the list has it, too. A bucket is seen whole, or not at all, so
-        no caller has to be told that something was passed over."""
+        nothing is ever skipped."""
         found = _sorted(self._walk())
         self._complete(found, set(self._listed()))
         yield from found

@@ -82,7 +82,7 @@ class BucketContext:
             return shared, own
         return (own, shared) if self.pooled else (own,)
 
-    def own(self, name: str) -> Iterator[tuple[Digest, Object]]:
+    def own_blobs(self, name: str) -> Iterator[tuple[Digest, Object]]:
         """What lies below the `blobs` of a repository, whatever it reads elsewhere, and has the name of a blob.
         Anything else in there belongs to other programs."""
         prefix = f"{keys.blobs(name)}/"

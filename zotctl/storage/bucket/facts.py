@@ -104,7 +104,7 @@ class KeptFacts:
         self._context, self._name, self._key = context, name, keys.facts(name)
         written = self._read()
         self._listed = {
-            str(digest): Stamp(found.etag, found.size, int(found.modified)) for digest, found in context.own(name)
+            str(digest): Stamp(found.etag, found.size, int(found.modified)) for digest, found in context.own_blobs(name)
         }
         self.known: Mapping[str, KnownFacts] = {
             digest: KnownFacts(one.facts.size, one.facts)

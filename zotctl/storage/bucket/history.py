@@ -57,18 +57,18 @@ class BucketHistory:
         action: str,
         digest: str,
         tags: dict[str, str | None] | None = None,
-        really: float | None = None,
+        happened_at: float | None = None,
     ) -> None:
         """No request. Never raises: the push it tells of goes on."""
         with suppress(StorageError):
-            event = event_of(self._context.objects.date(), name, action, digest, tags, really)
+            event = event_of(self._context.objects.date(), name, action, digest, tags, happened_at)
             with self._mutex:
                 self._events.append(event)
                 del self._events[:-MAX_EVENTS]
 
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest and process. No request."""
-        if self._pulls.is_first(name, digest):
+        if self._pulls.note(name, digest):
             self.note(name, "pull", digest)
 
     def maintain(self) -> None:

@@ -193,7 +193,7 @@ class ZotStubs:
         if self._context.head(keys.WHOLE) is not None:
             return False
         for name in self._names.everything():
-            if any(is_stub(digest, found.size) for digest, found in self._context.own(name)):
+            if any(is_stub(digest, found.size) for digest, found in self._context.own_blobs(name)):
                 return True
         with suppress(StorageError):
             if self._context.writes() and not self._context.read_only:
@@ -220,7 +220,7 @@ class ZotStubs:
         whole: dict[str, str] = {}
         stubs: set[str] = set()
         for name in self._names.everything():
-            for digest, found in self._context.own(name):
+            for digest, found in self._context.own_blobs(name):
                 whole.setdefault(digest, name) if found.size else stubs.add(digest)
         self._origins = {digest: whole[digest] for digest in stubs if digest in whole}
         with suppress(StorageError):

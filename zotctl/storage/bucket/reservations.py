@@ -85,7 +85,7 @@ class Reservations:
         known = self._known(name, digest)
         return known.object if known is not None and self.believes(digest, known.looked) else None
 
-    def look(self, digest: Digest) -> Look:
+    def begin_look(self, digest: Digest) -> Look:
         """To be taken before the request."""
         return Look(self._context.clock.boottime(), self._context.lost.seen(digest))
 
@@ -181,7 +181,7 @@ class Reservations:
                 and self._context.head(keys.reservation(digest, name)) is None
             ):
                 continue  # it was deleted under an intent that was withdrawn before P2
-            looked = self.look(digest)
+            looked = self.begin_look(digest)
             found = make()
             if self._covers(since):
                 self.confirm(name, digest, found, since, looked)
@@ -240,7 +240,7 @@ class Reservations:
 
     def _check(self, name: str, digest: Digest, since: Since) -> Object:
         """P3. What was remembered is void where there is nothing."""
-        looked = self.look(digest)
+        looked = self.begin_look(digest)
         for place in self._context.places(name, digest):
             found = self._context.head(place)
             if found is not None and not is_stub(digest, found.size):

@@ -79,7 +79,7 @@ class Pool:
         try:
             with self._context.own_name(keys.pool(digest), found.held) as name:
                 if flush:
-                    self._context.durable.flushed(name)
+                    self._context.durable.flush(name)
                 self._context.driver.link(name, target)
         except (Changed, NotFound, CannotLink):
             return False
@@ -205,17 +205,17 @@ class LocalBlobs(Blobs):
         What was trashed meanwhile is taken back from the trash. Raises NotFound: a client or `gc --delay 0s` removed
         one.
         """
-        if not digests or self._context.durable.everything(len(digests)):
+        if not digests or self._context.durable.flush_all(len(digests)):
             return
         for digest in digests:
             self._flush_or_restore(name, digest)
         for algorithm in sorted({digest.algorithm for digest in digests}):
-            self._context.durable.names(keys.blobs_of(name, algorithm))
+            self._context.durable.flush_names(keys.blobs_of(name, algorithm))
 
     def _flush_or_restore(self, name: str, digest: Digest) -> None:
         while True:
             try:
-                self._context.durable.flushed(keys.blob(name, digest))
+                self._context.durable.flush(keys.blob(name, digest))
             except NotFound:
                 if not self._trash.restore(name, digest, fresh=True):
                     raise
@@ -255,7 +255,7 @@ class LocalBlobs(Blobs):
                 self._context.driver.stat(staged)  # raises if it is ours that went, not the layout
                 return False
             except CannotLink:
-                self._context.durable.replace(self._context.durable.flushed(staged), blob)
+                self._context.durable.replace(self._context.durable.flush(staged), blob)
                 return True
             self._pool.offer(digest, staged, pooled)
             if pooled.copy is Copy.DAMAGED:
@@ -279,7 +279,7 @@ class LocalBlobs(Blobs):
                 return self._heal(name, digest, staged, held)
             try:
                 if flush:
-                    self._context.durable.flushed(blob)
+                    self._context.durable.flush(blob)
             except NotFound:
                 return False
             return held.is_at(self._context.stat(blob))  # else the name leads elsewhere by now
@@ -293,7 +293,7 @@ class LocalBlobs(Blobs):
         with self._pool.look(digest, staged) as pooled:
             self._pool.offer(digest, staged, pooled)
         self.healing.heal_later(digest, staged)
-        self._context.durable.replace(self._context.durable.flushed(staged), blob)
+        self._context.durable.replace(self._context.durable.flush(staged), blob)
         return True
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
@@ -307,7 +307,7 @@ class LocalBlobs(Blobs):
                     make_layout(self._context, name, digest.algorithm)
                 with self._context.own_name(keys.blob(source, digest), HeldFile(reader)) as own:
                     if self._context.commit:
-                        self._context.durable.flushed(own)  # before it is seen
+                        self._context.durable.flush(own)  # before it is seen
                     self._context.driver.link(own, keys.blob(name, digest))
             flushed = True
         except Exists:
@@ -324,7 +324,7 @@ class LocalBlobs(Blobs):
         """[commit] `flushed`: its bytes are on the device. False: it was deleted meanwhile."""
         try:
             if not flushed and self._context.durable.waits:
-                self._context.durable.flushed(keys.blob(name, digest))
+                self._context.durable.flush(keys.blob(name, digest))
             self._context.flush_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
             return self._trash.restore(name, digest, fresh=True) and self._keep_mounted(name, digest, flushed=flushed)

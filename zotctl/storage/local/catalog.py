@@ -16,7 +16,7 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation
 from zotctl.storage.local.context import SETTLED_S
-from zotctl.storage.protocol import Passed, ignore
+from zotctl.storage.protocol import OnSkipped, ignore
 
 CACHED_DIRECTORIES = 200_000
 
@@ -45,12 +45,12 @@ class LocalCatalog:
         """
         return self._walk("", tuple(last.split("/")) if last else (), wanted)
 
-    def everything(self, passed: Passed = ignore) -> Iterator[str]:
-        """All repositories. `passed` is told of a directory that can't be looked into; of the root, the error is
-        raised."""
-        return self._everything("", passed)
+    def everything(self, on_skipped: OnSkipped = ignore) -> Iterator[str]:
+        """All repositories. `on_skipped` is called for a directory that can't be looked into. Raises what goes wrong
+        with the root itself."""
+        return self._everything("", on_skipped)
 
-    def _everything(self, directory: str, passed: Passed) -> Iterator[str]:
+    def _everything(self, directory: str, on_skipped: OnSkipped) -> Iterator[str]:
         try:
             listing = self._look(directory)
         except NotFound:
@@ -58,11 +58,11 @@ class LocalCatalog:
         except StorageError as error:
             if not directory:
                 raise
-            return passed(directory, error)
+            return on_skipped(directory, error)
         if listing is not None and listing.is_layout:
             yield directory
         for name in listing.below if listing else ():
-            yield from self._everything(f"{directory}/{name}".lstrip("/"), passed)
+            yield from self._everything(f"{directory}/{name}".lstrip("/"), on_skipped)
 
     def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
         listing = self._list(directory)

@@ -103,7 +103,7 @@ class LocalContext:
         """A directory and all above it, also while other processes make them."""
         try:
             self.driver.mkdir(key)
-            self.durable.made(key)
+            self.durable.note_made(key)
         except Exists:
             pass
         except NotFound:
@@ -140,7 +140,7 @@ class LocalContext:
     def flush_names(self, directory: str) -> None:
         """[commit] The names in a directory, and all that leads to it. Raises NotFound."""
         if self.durable.waits:
-            self.durable.names(directory)
+            self.durable.flush_names(directory)
 
     # -- which repositories are ours to write (docs/design/local.md#the-tree) ------------------------
 
@@ -205,7 +205,7 @@ class LocalContext:
 
         Without that look under the lock a blob that was deleted meanwhile would be back (I7). False: nothing was done.
         """
-        blob, new = keys.blob(name, digest), self.durable.flushed(temp)
+        blob, new = keys.blob(name, digest), self.durable.flush(temp)
         with locks.hold(name):
             now = self.stat(blob)
             if now is None or not now.is_file or not still(now):

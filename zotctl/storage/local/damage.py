@@ -129,7 +129,7 @@ class Healing:
         self._context, self._damaged = context, damaged
         self._catalog = LocalCatalog(context.driver, context.clock)
         self._locks = Locks(context.driver, context.clock, HEALING_LOCK_TIMEOUT_S)
-        self._locks.claims = context.locks.claims
+        self._locks.process_locks = context.locks.process_locks
         self._waiting: deque[tuple[Digest, str]] = deque()
         """Each with a name in `tmp` of the good bytes."""
 

@@ -268,7 +268,7 @@ class LocalWriter:
         except OSError as error:
             raise translate(error, self._path, "sync") from error
 
-    def dress(self, like: Info | None, mtime_ns: int) -> None:
+    def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
         """fchown(2), fchmod(2) and utimensat(2): the group and mode of `like` (as root, its owner too), and a time
         stamp in nanoseconds. What this user may not change, or the file system does not have, stays."""
         try:
@@ -277,7 +277,7 @@ class LocalWriter:
                 _tolerant(os.fchmod, self._fd, like.mode & 0o7777)
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
         except OSError as error:
-            raise translate(error, self._path, "dress") from error
+            raise translate(error, self._path, "set_attributes") from error
 
     def try_lock(self) -> bool:
         """Lock the whole file against other writers that ask, until it is closed. False: another one has it."""

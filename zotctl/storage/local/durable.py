@@ -35,7 +35,7 @@ GATHERED_FOR_S = 5.0
 
 
 class Flushed(NamedTuple):
-    """A name whose bytes are on the device. Made by `Durable.flushed` alone."""
+    """A name whose bytes are on the device. Made by `Durable.flush` alone."""
 
     key: str
     info: Info
@@ -55,9 +55,9 @@ class Durable:
         self._driver, self._commit = driver, commit
         self._led: dict[str, tuple[int, int]] = {}
         """Directories whose own names this process has seen to the device. One that was removed and made again is
-        another, known by its number, or told by the thread that made it (`made`)."""
+        another, known by its number, or told by the thread that made it (`note_made`)."""
         self._index: tuple[str, Generation] | None = None
-        """The last one that was flushed by `index`, and its repository."""
+        """The last one that was flushed by `flush_index`, and its repository."""
         self._settled: Checkpoint | None = None
         self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED_FILES)
         """What is on the device: contents of files, as they were when that was known."""
@@ -103,13 +103,13 @@ class Durable:
             finally:
                 self._settled = None
 
-    def seen(self, info: Info) -> None:
+    def note_settled(self, info: Info) -> None:
         """Told of a file before it gets another name, which would move its time of change: is it older than the flush
         that `settled` began with? Then it is on the device for as long as it is not written to."""
         if self._settled is not None and self._settled.covers(info):
             self._safe.put(FileIdentity.of(info).content, True)
 
-    def flushed(self, key: str) -> Flushed:
+    def flush(self, key: str) -> Flushed:
         """See the bytes of a file to the device, also those of other processes. Raises NotFound."""
         if self._settled is None:
             return Flushed(key, self._driver.sync_file(key))
@@ -123,7 +123,7 @@ class Durable:
         """Give it the name of another file. A power cut leaves one of the two there, whole."""
         self._driver.rename(new.key, target)
 
-    def names(self, directory: str) -> None:
+    def flush_names(self, directory: str) -> None:
         """See the names in a directory to the device, and once per process each directory that leads to it. Raises
         NotFound."""
         self._driver.sync_dir(directory)
@@ -135,7 +135,7 @@ class Durable:
         # Only now, all of them: a flush above may have failed, and another thread may be asking.
         self._led.update(led)
 
-    def index(self, name: str) -> None:
+    def flush_index(self, name: str) -> None:
         """See the index.json that there is to the device: what it leads to no more may go only then, or a power cut
         could bring back one that leads there. One `stat` where it is the one that was flushed last."""
         try:
@@ -146,11 +146,11 @@ class Durable:
         except NotFound:
             return  # no repository, so nothing leads anywhere
 
-    def made(self, directory: str) -> None:
+    def note_made(self, directory: str) -> None:
         """Told of each directory that was made: it may have got the inode number of the one before."""
         self._led.pop(directory, None)
 
-    def everything(self, count: int) -> bool:
+    def flush_all(self, count: int) -> bool:
         """Flush all at once, where that is less than flushing `count` files. False: nothing was flushed."""
         if count <= FEW_FILES or (checkpoint := self._driver.checkpoint()) is None:
             return False
@@ -201,9 +201,9 @@ class LocalGathering:
     def flush(self) -> None:
         """Flush the bytes, and then give them their names. Raises NotFound: a temporary file is gone."""
         with self._mutex:
-            if not self._durable.everything(len(self._waiting)):
+            if not self._durable.flush_all(len(self._waiting)):
                 for one in self._waiting:
-                    self._durable.flushed(one.temp)
+                    self._durable.flush(one.temp)
             with self._durable.postponing():
                 for one in self._waiting:
                     self._publish(one.name, one.digest, one.temp)

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
-from zotctl.storage.driver import READ_BLOCK_BYTES, Driver, Info, Reader, Writer
+from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
 from zotctl.storage.local.context import LocalContext
@@ -30,15 +30,15 @@ class LocalHistory:
         action: str,
         digest: str,
         tags: dict[str, str | None] | None = None,
-        really: float | None = None,
+        happened_at: float | None = None,
     ) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, really)]))
+            self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, happened_at)]))
 
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest."""
-        if self._pulls.is_first(name, digest):
+        if self._pulls.note(name, digest):
             self.note(name, "pull", digest)
 
     def timeline(self, name: str) -> Timeline:
@@ -134,7 +134,7 @@ def _events_in(driver: Driver, name: str) -> list[Event]:
 def _read(reader: Reader, start: int, end: int) -> bytes:
     """From one place to another, or to the end as it is now."""
     parts: list[bytes] = []
-    while start < end and (data := reader.read_at(start, min(READ_BLOCK_BYTES, end - start))):
+    while start < end and (data := reader.read_at(start, min(CHUNK_BYTES, end - start))):
         parts.append(data)
         start += len(data)
     return b"".join(parts)

@@ -251,7 +251,7 @@ class IndexFiles:
         try:
             with driver.create(temp) as writer:
                 writer.write(body)
-                writer.dress(like, swap.ours)
+                writer.set_attributes(like, swap.ours)
                 writer.sync()
                 written = writer.info()
             if self._now(name).generation != before.generation or held.too_long():
@@ -440,11 +440,11 @@ def make_layout(context: LocalContext, name: str, algorithm: str, held: Held | N
     if context.stat(keys.index(name)) is None:
         _place(context, name, keys.index(name), empty_index().render())
         if context.commit:
-            context.durable.names(name)
+            context.durable.flush_names(name)
     if context.stat(keys.layout(name)) is None:
         _place(context, name, keys.layout(name), LAYOUT_BYTES)
     if context.commit:
-        context.durable.names(name)
+        context.durable.flush_names(name)
     return None
 
 

@@ -138,7 +138,7 @@ class LocalMaintenance:
     def flush(self, name: str, digests: Collection[Digest]) -> None:
         """Flush blobs of a repository, and the names in it. Raises NotFound if one was deleted meanwhile."""
         self._protocol.blobs.flush(name, digests)
-        self._context.durable.names(name)
+        self._context.durable.flush_names(name)
 
     # -- files ----------------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ class LocalProtocol(StoreProtocol):
         with self.context.locks.hold(name) as held:
             self._require_name(name, digest)
             check(LocalTransaction(self, held), self.indexes.read(name).index)
-            self.context.durable.index(name)
+            self.context.durable.flush_index(name)
             self.trash.delete(held, digest)
         self.pool.release(digest)  # on a full disk it went for good: so shall its bytes
         self.context.flush_names(keys.blobs_of(name, digest.algorithm))

@@ -155,9 +155,9 @@ class Trash:
         back = {digest for digest in digests if digest in needed and not folder.deleted}
         kept = [digest for digest in sorted(back) if self.restore_from(folder.run, held.name, digest)]
         for digest in kept:
-            self._context.durable.flushed(keys.blob(held.name, digest))  # it may have been pushed again meanwhile
+            self._context.durable.flush(keys.blob(held.name, digest))  # it may have been pushed again meanwhile
         if kept:
-            self._context.durable.names(keys.blobs_of(held.name, folder.algorithm))
+            self._context.durable.flush_names(keys.blobs_of(held.name, folder.algorithm))
         gone = [digest for digest in digests if digest not in back]
         for digest in (*kept, *gone):
             self._context.discard(keys.trashed(folder.run, held.name, digest))

@@ -72,9 +72,9 @@ class LocalUploads:
         except NoSpace:
             self.remove(name, upload_id)
             raise
-        locks, claims = self.context.driver.capabilities.locks, self.context.locks.claims
+        locks, process_locks = self.context.driver.capabilities.locks, self.context.locks.process_locks
         try:
-            if not (writer.try_lock() if locks else claims.take(upload_id) is not None):
+            if not (writer.try_lock() if locks else process_locks.take(upload_id) is not None):
                 raise UploadConflict(f"upload {upload_id} is being written by another request", upload_id)
             info = writer.info()
             if info.nlink > 1:
@@ -89,7 +89,7 @@ class LocalUploads:
         except BaseException as error:
             writer.close()
             if not isinstance(error, UploadConflict):
-                claims.give_back(upload_id)
+                process_locks.give_back(upload_id)
             raise
         return LocalUpload(self, name, known, writer, offset, hasher)
 
@@ -181,7 +181,7 @@ class LocalUpload(UploadSession):
         if self._open:
             self._open = False
             self._writer.close()
-            self._uploads.context.locks.claims.give_back(self.id)
+            self._uploads.context.locks.process_locks.give_back(self.id)
 
 
 def _parsed(upload_id: str) -> UploadId:

@@ -18,16 +18,16 @@ from zotctl.storage.bucket.objects.replies import (
     METADATA,
     ErrorReply,
     ListingPage,
-    dated,
-    etag,
-    found,
+    date_of,
+    etag_of,
+    object_of,
     page_of,
     result_of,
     undeleted,
 )
-from zotctl.storage.bucket.objects.requests import Cut, Reply, Sent, checked, content_md5
+from zotctl.storage.bucket.objects.requests import Cut, Reply, Sent, content_md5, with_checksum
 from zotctl.storage.bucket.objects.seam import PAGE_KEYS, SHA256, Object, PresignedDelete
-from zotctl.storage.bucket.objects.signing import signed
+from zotctl.storage.bucket.objects.signing import presigned_url
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer, Reader
 
@@ -150,7 +150,7 @@ class Client:
     def head(self, key: str) -> Object:
         """HeadObject. A bucket that isn't there is NotFound, too, for a HEAD has no code but its status."""
         with self._asked("HEAD", key, "HeadObject") as reply:
-            return found(key, reply.headers)
+            return object_of(key, reply.headers)
 
     def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
         """GetObject, with If-None-Match."""
@@ -159,13 +159,13 @@ class Client:
             if reply.status == 304:
                 return None
             body = reply.response.read()
-            return found(key, reply.headers), body
+            return object_of(key, reply.headers), body
 
     def open(self, key: str) -> Reader:
         """GetObject for all of it, which tells its size, too."""
         with self._asked("GET", key, "GetObject", stream=True) as reply:
             try:
-                return ObjectReader(self.connection, self.path(key), found(key, reply.headers), reply.response)
+                return ObjectReader(self.connection, self.path(key), object_of(key, reply.headers), reply.response)
             except BaseException:
                 reply.response.close()
                 raise
@@ -196,7 +196,7 @@ class Client:
         while True:
             with self.connection.translated(prefix, "ListObjectsV2"):
                 reply = self.connection.ask("GET", "", query=asked)
-                page, date = page_of(reply.body), dated(reply.headers)
+                page, date = page_of(reply.body), date_of(reply.headers)
                 if page.token and page.token == asked.get("continuation-token"):
                     raise HTTPException("the same page of a list again")
             yield page, date
@@ -222,9 +222,9 @@ class Client:
             match, absent = "", False
         headers = {**self._headers, **_condition(match, absent)}
         headers |= {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
-        sent = checked(body, self._checksum, sha256)
+        sent = with_checksum(body, self._checksum, sha256)
         with self._asked("PUT", key, "PutObject", write=True, match=match, headers=headers, sent=sent) as reply:
-            return etag(reply.headers)
+            return etag_of(reply.headers)
 
     def _look_before(self, key: str, match: str, absent: bool) -> None:
         """What a condition asks for, of a store that knows none."""
@@ -242,7 +242,7 @@ class Client:
         self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
     ) -> None:
         """PutObject as it should not be."""
-        sent = checked(b"other bytes" if wrong else body, checksum)._replace(body=body)
+        sent = with_checksum(b"other bytes" if wrong else body, checksum)._replace(body=body)
         headers = {**self._headers, **_condition(match, False)}
         asked = self._asked("PUT", key, "PutObject", write=True, match=match, headers=headers, sent=sent, cut=cut)
         with suppress(Cut), asked:
@@ -301,7 +301,7 @@ class Client:
     def _copied(self, key: str) -> Object:
         """The head of a copy, with the SHA-256 that the server made of it."""
         with self._asked("HEAD", key, "HeadObject", headers={"x-amz-checksum-mode": "ENABLED"}) as reply:
-            copy = found(key, reply.headers)
+            copy = object_of(key, reply.headers)
         sha256 = reply.headers.get("x-amz-checksum-sha256", "")
         whole = bool(sha256) and "-" not in sha256 and reply.headers.get("x-amz-checksum-type") != "COMPOSITE"
         return copy._replace(metadata={"sha256": sha256} if whole else {})
@@ -320,7 +320,7 @@ class Client:
         """UploadPart."""
         query = {"uploadId": upload, "partNumber": str(number)}
         with self._asked("PUT", key, "UploadPart", write=True, query=query, sent=Sent(body)) as reply:
-            return etag(reply.headers)
+            return etag_of(reply.headers)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
         """CompleteMultipartUpload."""
@@ -370,7 +370,7 @@ class Client:
         self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], at: float, seconds: int
     ) -> str:
         who, region = self.connection.identity(), self.connection.wire.region
-        return signed(method, url, query, headers, who, region, at, seconds)
+        return presigned_url(method, url, query, headers, who, region, at, seconds)
 
     def execute(self, presigned: PresignedDelete) -> None:
         """Sent as it was signed. Of several keys with errors, that of one that was perhaps deleted is raised before

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError, Unavailable
 from zotctl.storage.bucket.objects.errors import SLOW_CODES, Where, broken, refused
-from zotctl.storage.bucket.objects.replies import ErrorReply, moment
+from zotctl.storage.bucket.objects.replies import ErrorReply, parse_time
 from zotctl.storage.bucket.objects.requests import Reply, Wire
 from zotctl.storage.bucket.objects.signing import Identity
 from zotctl.storage.clock import Clock
@@ -155,7 +155,7 @@ class BucketConnection:
         date = headers.get("date")
         if date and (self._heard is None or date != self._heard[0]):
             with suppress(ValueError):  # it tells no time
-                self._heard = date, moment(date), self._clock.boottime()
+                self._heard = date, parse_time(date), self._clock.boottime()
 
     def date(self) -> float:
         """The server's clock, seconds since 1970: never later than it is there, as long as ours runs no faster."""

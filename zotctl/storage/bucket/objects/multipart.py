@@ -124,7 +124,7 @@ def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes],
             objects.put(key, bytes(tail), sha256=digest.encoded if digest.algorithm == "sha256" else "")
             return
         done = parts.complete(memoryview(bytes(tail)), size)
-        if done is None or not (parts.completed or hashed(objects, key, digest.algorithm) == digest):
+        if done is None or not (parts.completed or digest_of_object(objects, key, digest.algorithm) == digest):
             raise StorageError(f"{key}: another process ended its upload; run it again")
     except BaseException:
         if parts is not None:
@@ -133,7 +133,7 @@ def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes],
         raise
 
 
-def hashed(objects: Objects, key: str, algorithm: str) -> Digest:
+def digest_of_object(objects: Objects, key: str, algorithm: str) -> Digest:
     """Read an object whole and return its digest. Raises NotFound."""
     with objects.open(key) as reader:
         reader.once()

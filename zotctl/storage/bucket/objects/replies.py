@@ -61,7 +61,7 @@ def result_of(headers: Mapping[str, str], body: bytes, *names: str) -> str:
         root = parse(body)
     except ValueError as error:
         raise HTTPException(f"a success without {names[0]}: {error}") from error
-    if plain(root.tag) == "Error":
+    if local_name(root.tag) == "Error":
         raise error_of(500, headers, body)
     said = fields(root)
     for name in names:
@@ -84,46 +84,46 @@ def parse(body: bytes) -> ElementTree.Element:
         raise ValueError(f"no XML: {error}") from error
 
 
-def plain(tag: str) -> str:
+def local_name(tag: str) -> str:
     """Without its namespace, which not every server gives."""
     return tag.rpartition("}")[2]
 
 
 def fields(node: ElementTree.Element) -> dict[str, str]:
     """The texts of what is in an element, by their names."""
-    return {plain(child.tag): child.text or "" for child in node}
+    return {local_name(child.tag): child.text or "" for child in node}
 
 
 # -- objects --------------------------------------------------------------------------------------
 
 
-def etag(headers: Mapping[str, str]) -> str:
+def etag_of(headers: Mapping[str, str]) -> str:
     """Of what was written. Raises HTTPException: it may have been done."""
     if not (value := headers.get("etag", "")):
         raise HTTPException("an object was written, but the answer has no ETag")
     return value
 
 
-def found(key: str, headers: Mapping[str, str]) -> Object:
+def object_of(key: str, headers: Mapping[str, str]) -> Object:
     """What an answer says of its object. Raises HTTPException: it says nothing."""
     try:
-        size, modified = int(headers["content-length"]), moment(headers["last-modified"])
+        size, modified = int(headers["content-length"]), parse_time(headers["last-modified"])
     except (KeyError, ValueError) as error:
         raise HTTPException(f"an object without size or time: {error}") from error
     named = {name.lower(): value for name, value in headers.items()}
     metadata = {name.removeprefix(METADATA): named[name] for name in named if name.startswith(METADATA)}
-    return Object(key, size, headers.get("etag", ""), modified, dated(headers) - modified, metadata)
+    return Object(key, size, headers.get("etag", ""), modified, date_of(headers) - modified, metadata)
 
 
-def dated(headers: Mapping[str, str]) -> float:
+def date_of(headers: Mapping[str, str]) -> float:
     """The server's clock when it answered, in whole seconds since 1970. Raises HTTPException: it doesn't tell."""
     try:
-        return moment(headers["date"])
+        return parse_time(headers["date"])
     except (KeyError, ValueError) as error:
         raise HTTPException(f"an answer without a date: {error}") from error
 
 
-def moment(text: str) -> float:
+def parse_time(text: str) -> float:
     """An ISO time or an HTTP date, in seconds since 1970. Raises ValueError."""
     told = datetime.fromisoformat(text) if text[4:5] == "-" else parsedate_to_datetime(text)
     return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
@@ -159,8 +159,8 @@ def page_of(body: bytes) -> ListingPage:
 
 
 def _page_of(root: ElementTree.Element) -> ListingPage:
-    if plain(root.tag) != "ListBucketResult":
-        raise HTTPException(f"{plain(root.tag)} in the place of a list")
+    if local_name(root.tag) != "ListBucketResult":
+        raise HTTPException(f"{local_name(root.tag)} in the place of a list")
     space = root.tag.removesuffix("ListBucketResult")
     name = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     more = root.findtext(f"{space}IsTruncated") == "true"
@@ -174,7 +174,7 @@ def _page_of(root: ElementTree.Element) -> ListingPage:
 def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> Iterator[ListedObject]:
     for row in root.iterfind(f"{space}Contents"):
         said = {child.tag: child.text or "" for child in row}
-        modified = moment(said[f"{space}LastModified"])
+        modified = parse_time(said[f"{space}LastModified"])
         yield ListedObject(name(said[f"{space}Key"]), int(said[f"{space}Size"]), said.get(f"{space}ETag", ""), modified)
 
 
@@ -197,11 +197,11 @@ def undeleted(status: int, body: bytes) -> list[Undeleted]:
         root = parse(body)
     except ValueError:
         return [Undeleted("", "", "an answer that is not S3's")]
-    if plain(root.tag) == "Error":
+    if local_name(root.tag) == "Error":
         return [_undeleted(root)]
-    if status != 200 or plain(root.tag) != "DeleteResult":
+    if status != 200 or local_name(root.tag) != "DeleteResult":
         return [Undeleted("", "", "an answer that is not S3's")]
-    rows = [_undeleted(child) for child in root if plain(child.tag) == "Error"]
+    rows = [_undeleted(child) for child in root if local_name(child.tag) == "Error"]
     return [row for row in rows if row.code not in ("NoSuchKey", "NoSuchVersion")]
 
 

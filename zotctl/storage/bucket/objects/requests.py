@@ -22,7 +22,7 @@ from urllib3.util import make_headers, parse_url
 from zotctl import __version__
 from zotctl.storage.bucket.objects.replies import LARGEST_XML_BYTES, error_of
 from zotctl.storage.bucket.objects.seam import MD5, SHA256
-from zotctl.storage.bucket.objects.signing import Identity, authorized, query_of
+from zotctl.storage.bucket.objects.signing import Identity, query_of, signed_headers
 from zotctl.storage.driver import Buffer
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 60.0
@@ -52,7 +52,7 @@ class Sent(NamedTuple):
     headers: Mapping[str, str] = NOTHING
 
 
-def checked(body: Buffer, checksum: str, sha256: str = "") -> Sent:
+def with_checksum(body: Buffer, checksum: str, sha256: str = "") -> Sent:
     """An object. `checksum`: as in `Objects.adapt`; `sha256` (hex) of the body, if the caller knows it."""
     if checksum == SHA256:
         digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(body).digest()
@@ -118,7 +118,7 @@ class Wire:
         in the middle of the body, which raises Cut. Status 304 is no error."""
         where, asked = f"{self._path}/{path}" if path else self._path or "/", query_of(query)
         said = {**AGENT, **headers, **sent.headers}
-        signed = authorized(method, self._host, where, asked, said, self._identity(), self.region, time.time())
+        signed = signed_headers(method, self._host, where, asked, said, self._identity(), self.region, time.time())
         if cut:
             signed["content-length"] = str(len(sent.body))
         body = _half(sent.body) if cut else sent.body

@@ -33,7 +33,7 @@ class _Scope(NamedTuple):
     text: str
 
 
-def authorized(
+def signed_headers(
     method: str, host: str, path: str, query: str, headers: Mapping[str, str], who: Identity, region: str, at: float
 ) -> dict[str, str]:
     """These headers, in lower case, and those that make a request of them that is good for minutes around `at`
@@ -48,7 +48,7 @@ def authorized(
     return sent
 
 
-def signed(
+def presigned_url(
     method: str,
     url: str,
     query: Mapping[str, str],

@@ -50,7 +50,7 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts, hashed
+from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts, digest_of_object
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.driver import Buffer
@@ -216,7 +216,7 @@ class BucketUpload(UploadSession):
             self._buffer.load(memoryview(content))
 
     @property
-    def ahead(self) -> bool:
+    def may_read_ahead(self) -> bool:
         """Has it a part's memory? Else what is read ahead would wait with it, and not be counted."""
         return self._buffer.halves > 0
 
@@ -373,7 +373,7 @@ class BucketUpload(UploadSession):
         self._let_go()
         self._uploads.discard_soon(self._session, completed=self._parts is not None and self._parts.completed)
         try:
-            self._uploads.blobs.still_reserved(self._session.name, digest)
+            self._uploads.blobs.require_reserved(self._session.name, digest)
         except NotFound as error:
             raise Busy(f"{digest} was collected before its upload could be answered; send it again") from error
 
@@ -408,7 +408,9 @@ class BucketUpload(UploadSession):
         assert self._parts is not None
         done = self._parts.complete(self._buffer.content(), self.offset)
         # What is there of this size, after another request has ended the upload, may be older than it.
-        if done is None or not (self._parts.completed or hashed(self._objects, key, digest.algorithm) == digest):
+        if done is None or not (
+            self._parts.completed or digest_of_object(self._objects, key, digest.algorithm) == digest
+        ):
             raise Busy(f"upload {self.id} was ended, or its blob collected, meanwhile; send it again")
         return done
 
@@ -421,7 +423,7 @@ class BucketUpload(UploadSession):
             return False
         if not (self._digest(digest.algorithm) == digest and self._parts.completed):
             # Bytes that came to more than one process are read once, and so is what another request may have ended.
-            _verify(digest, hashed(self._objects, self._session.target, digest.algorithm))
+            _verify(digest, digest_of_object(self._objects, self._session.target, digest.algorithm))
         return True
 
     def _copy(self, digest: Digest, key: str) -> Object:
