@@ -278,9 +278,15 @@ def _address_in_path(settings: BucketSettings, session: Any) -> BucketAddress | 
 
 
 def _address_by_rules(settings: BucketSettings, region: str) -> BucketAddress:
-    """By botocore's rules: partitions, dual stack, acceleration, services of a profile. Addressing is said outright:
-    of "auto", botocore makes URLs of a region that may not be the bucket's."""
-    session = _session(settings)
+    """By botocore's rules: partitions, dual stack, acceleration, services of a profile. The addressing is always named:
+    for "auto", botocore makes URLs of a region that may not be the bucket's.
+
+    Only here boto3 itself is needed, which takes 3 MB more than its botocore. It adds methods to a botocore session and
+    refuses to add them twice, so both clients come from one boto3 session.
+    """
+    import boto3.session  # type: ignore[import-untyped]
+
+    session = boto3.session.Session(botocore_session=_session(settings))
     style = settings.addressing if settings.addressing != "auto" else "path"
     client = _client(session, settings, region, style)
     endpoint = str(client.meta.endpoint_url)
@@ -291,15 +297,12 @@ def _address_by_rules(settings: BucketSettings, region: str) -> BucketAddress:
 
 
 def _client(session: Any, settings: BucketSettings, region: str, addressing: str) -> Any:
-    """For its address alone, so without an identity. Only here boto3 itself is needed, which takes 3 MB more than its
-    botocore. What isn't wished is left out, for AWS_* may wish it."""
-    import boto3.session  # type: ignore[import-untyped]
-
+    """A client that is only asked for its address, so it has no identity. What the configuration does not ask for is
+    left out, since AWS_* may ask for it."""
     wanted = {"use_dualstack_endpoint": settings.dual_stack, "use_accelerate_endpoint": settings.accelerate}
     ways = {name: True for name, value in wanted.items() if value}
     config = Config(signature_version=UNSIGNED, s3={"addressing_style": addressing, **ways})
-    found = boto3.session.Session(botocore_session=session)
-    return found.client("s3", region_name=region, endpoint_url=settings.endpoint, config=config)
+    return session.client("s3", region_name=region, endpoint_url=settings.endpoint, config=config)
 
 
 _is_label: Callable[[str], object] = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII).fullmatch
