@@ -25,8 +25,8 @@ MUTANTS = [
         "I5",
         "each reading of a key is followed",
         "oci/readings.py",
-        "    return Others(tuple(readings.found()), words,",
-        "    return Others((), words,",
+        "    return OtherReadings(tuple(readings.found()), reasons,",
+        "    return OtherReadings((), reasons,",
         f"{READINGS}::test_all_readings_of_what_is_stored_are_followed",
     ),
     Mutant(
@@ -65,8 +65,8 @@ MUTANTS = [
         "I5",
         "a manifest among layers is a child however its type is written",
         "oci/manifest.py",
-        "(one for one in self._contents() if known(essence(one.media_type)))",
-        "(one for one in self._contents() if known(one.media_type))",
+        "(one for one in self._contents() if is_manifest_type(essence(one.media_type)))",
+        "(one for one in self._contents() if is_manifest_type(one.media_type))",
         f"{READINGS}::test_a_manifest_among_the_layers_is_a_child_however_its_type_is_written",
     ),
     Mutant(
@@ -85,8 +85,8 @@ MUTANTS = [
         "I5",
         "no body is an index and an image",
         "oci/manifest.py",
-        "for reason in (*others.words, *_ambiguous(shape)):",
-        "for reason in others.words:",
+        "for reason in (*others.reasons, *_ambiguous(shape)):",
+        "for reason in others.reasons:",
         f"{READINGS}::test_no_body_is_an_index_and_an_image",
     ),
     Mutant(

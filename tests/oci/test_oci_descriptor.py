@@ -24,9 +24,9 @@ from zotctl.oci.media_types import (
     is_docker,
     is_image,
     is_index,
+    is_manifest_type,
     is_media_type,
     is_nondistributable,
-    known,
 )
 
 GOOD = Descriptor(media_type=OCI_LAYER_GZIP, digest=digest_of(b"x"), size=1)
@@ -127,9 +127,9 @@ def test_kinds() -> None:
     assert kinds == [(True, False, False), (False, True, False)]
     kinds = [(is_image(t), is_index(t), is_docker(t)) for t in (DOCKER_MANIFEST, DOCKER_LIST)]
     assert kinds == [(True, False, True), (False, True, True)]
-    assert known(DOCKER_LIST)
-    assert not known("application/vnd.docker.distribution.manifest.v1+json")
-    assert not known("")
+    assert is_manifest_type(DOCKER_LIST)
+    assert not is_manifest_type("application/vnd.docker.distribution.manifest.v1+json")
+    assert not is_manifest_type("")
 
 
 @pytest.mark.parametrize("suffix", ["", "+gzip", "+zstd"])

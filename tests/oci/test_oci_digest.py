@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import zotctl
 from zotctl.errors import DigestInvalid
-from zotctl.oci.digest import Digest, algorithms, check_digest, digest_named, digest_of, new_hash, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, digest_of, new_hash, parse_digest
 
 EMPTY_JSON = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 NOTHING = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -122,8 +122,8 @@ def test_unregistered_algorithms_are_well_formed_but_unsupported(text: str) -> N
 
 
 def test_algorithms() -> None:
-    assert algorithms()[:2] == ("sha256", "sha512")
-    for algorithm in algorithms():
+    assert ALGORITHMS[:2] == ("sha256", "sha512")
+    for algorithm in ALGORITHMS:
         assert parse_digest(digest_of(b"x", algorithm)).algorithm == algorithm
     with pytest.raises(DigestInvalid, match="unsupported"):
         new_hash("md5")

@@ -1,1 +1,1 @@
-"""The nouns of the OCI specifications, pure: no I/O, no clock, nothing above `zotctl.errors`."""
+"""What the OCI specifications define, without I/O and without a clock. Imports nothing above `zotctl.errors`."""

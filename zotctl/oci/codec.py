@@ -1,4 +1,4 @@
-"""JSON in and out: the one place that decodes untrusted input, and translates the decoder's errors."""
+"""Reads and writes JSON: the one place that decodes untrusted input and translates the decoder's errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from zotctl.errors import ManifestInvalid
 from zotctl.oci.digest import Digest
 
 MAX_DEPTH = 100
+"""Levels of nesting in a manifest."""
 
 _T = TypeVar("_T")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -24,7 +25,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def decode(
     decoder: msgspec.json.Decoder[_T], body: bytes, what: str, error: type[ManifestInvalid] = ManifestInvalid
 ) -> _T:
-    """`body` in the shape of `decoder`; raises `error`, which names `what`, the rule and the place."""
+    """Decode `body` with `decoder`. Raises `error`, which names `what`, the rule and the place. Thread-safe."""
     try:
         return decoder.decode(body)
     except RecursionError:
@@ -34,12 +35,12 @@ def decode(
 
 
 def encode(value: object) -> bytes:
-    """`value` as compact JSON: structs, dicts, lists, and digests too."""
+    """Encode `value` as compact JSON: structs, dicts, lists, and digests too."""
     return _ENCODER.encode(value)
 
 
 def check_text(body: bytes, what: str, max_depth: int = MAX_DEPTH) -> None:
-    """Rules of the text itself that the decoder leaves open in fields it skips. Call it after `decode`.
+    """Check UTF-8 and depth also in the fields that the decoder skips. Call it after `decode`; raises ManifestInvalid.
 
     The decoder's own limit on depth depends on how deep the caller's stack is. A manifest that one thread
     accepts has to stay readable for every other, hence a fixed limit far below.
@@ -56,13 +57,13 @@ def check_text(body: bytes, what: str, max_depth: int = MAX_DEPTH) -> None:
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as it was written: every key, in order, as often as it stands there."""
+    """A JSON object as it was written: every key in order, repeated keys included."""
 
 
 def names_in(body: bytes, what: str) -> tuple[set[str], bool]:
-    """All keys of all objects in valid JSON, and whether an object has one of them twice. Raises ManifestInvalid.
+    """All keys of all objects in valid JSON, and whether an object repeats a key. Raises ManifestInvalid.
 
-    Some hundred nanoseconds for each key, whatever 4 MiB hold.
+    Takes some hundred nanoseconds for each key, whatever the 4 MiB of a manifest hold.
     """
     names, repeated = set[str](), False
 
@@ -84,10 +85,10 @@ def pairs_of(body: bytes, what: str) -> Any:
 
 
 def load_json(text: bytes | str) -> Any:
-    """JSON that is no document of the specs: notes of ours, and what other programs tell.
+    """Decode JSON that is no document of the specifications: our own notes, and answers of other programs.
 
-    A crash, a disk or a stranger may have made anything of it. So ValueError, and nothing else, stands for all that
-    can't be used: no JSON, no UTF-8, nested too deeply, or with a number that is no finite `float`. Thread-safe.
+    A crash, a disk or another program may have left anything there. So everything that can't be used is one ValueError:
+    no JSON, no UTF-8, nested too deeply, or a number that is no finite `float`. Thread-safe.
     """
     try:
         return _NOTES.decode(text if isinstance(text, str) else text.decode())
@@ -107,7 +108,8 @@ def _whole(text: str) -> int:
 
 
 def fold(key: str) -> str:
-    """What Go's encoding/json takes for the same key: it ignores case, and knows two more letters for s and k."""
+    """A form that is equal for keys that Go's encoding/json takes for the same: it ignores case, and folds two more
+    letters into s and k."""
     return key.lower().replace("\u017f", "s")  # the other, U+212A, is "k" in lower case
 
 

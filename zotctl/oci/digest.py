@@ -16,7 +16,7 @@ class Hash(Protocol):
     """What `new_hash` returns."""
 
     def update(self, data: Any, /) -> object:
-        """Hash the bytes of any buffer behind those before."""
+        """Append the bytes of any buffer."""
 
     def hexdigest(self) -> str:
         """The hash of all bytes so far, in lower case."""
@@ -28,6 +28,7 @@ if find_spec("blake3"):
     _HASHES["blake3"] = import_module("blake3").blake3
 
 ALGORITHMS: tuple[str, ...] = tuple(_HASHES)
+"""The algorithms that can be computed here: sha256, sha512, and blake3 if its module is installed."""
 
 _is_sha256 = re.compile(r"sha256:[a-f0-9]{64}").fullmatch
 _is_digest = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+").fullmatch
@@ -61,11 +62,6 @@ class Digest(str):
         return self.partition(":")[2]
 
 
-def algorithms() -> tuple[str, ...]:
-    """The algorithms that can be computed here: sha256, sha512, and blake3 if its module is installed."""
-    return ALGORITHMS
-
-
 def parse_digest(text: str) -> Digest:
     """`text` as a digest that can be computed here; raises DigestInvalid."""
     digest = check_digest(text)
@@ -75,7 +71,7 @@ def parse_digest(text: str) -> Digest:
 
 
 def check_digest(text: str) -> Digest:
-    """`text` as a digest of any algorithm, be it that it can't be computed here; raises DigestInvalid."""
+    """`text` as a digest of any algorithm, even one that can't be computed here; raises DigestInvalid."""
     if _is_sha256(text):
         return _make(text)
     # "A digest string MUST match the following grammar"
@@ -92,8 +88,8 @@ def check_digest(text: str) -> Digest:
 
 
 def digest_named(algorithm: str, encoded: str) -> Digest | None:
-    """The digest that a file's name stands for, in a directory that is named by an algorithm; None: it has another
-    name, so it is no blob."""
+    """The digest of a blob's file `encoded` in the directory `algorithm`. None: the name is no digest's, so the file is
+    no blob."""
     try:
         return check_digest(f"{algorithm}:{encoded}")
     except DigestInvalid:
@@ -120,7 +116,7 @@ def digest_of(data: bytes | bytearray | memoryview, algorithm: str = "sha256") -
 
 
 def digest_of_hash(algorithm: str, state: Hash) -> Digest:
-    """The digest of all that was given to a hash of this algorithm."""
+    """The digest of all bytes that `state`, a hash of this algorithm, has seen."""
     return _make(f"{algorithm}:{state.hexdigest()}")
 
 
@@ -129,5 +125,6 @@ def _unsupported(algorithm: str) -> DigestInvalid:
 
 
 def is_stub(digest: Digest, size: int) -> bool:
-    """Is something of this size nothing at all? zot on S3 leaves empty objects in the place of equal content."""
+    """Whether a blob of `size` bytes is a stub: empty, though its digest is not that of empty content. zot on S3 leaves
+    stubs where another repository has the content."""
     return size == 0 and digest != digest_of(b"", digest.algorithm)

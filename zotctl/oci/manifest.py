@@ -21,10 +21,10 @@ from zotctl.oci.media_types import (
     essence,
     is_docker,
     is_image,
+    is_manifest_type,
     is_media_type,
-    known,
 )
-from zotctl.oci.readings import Others, other_readings
+from zotctl.oci.readings import OtherReadings, other_readings
 
 DOCKER_COMPAT = "docker2s2"
 
@@ -34,13 +34,13 @@ _DOCKER_TYPES = (DOCKER_MANIFEST, DOCKER_LIST)
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the bytes of a manifest say, whatever a row or an index calls them. `size` is that of the bytes.
+    """What the bytes of a manifest say, whatever a row or an index calls them. `size`: how many bytes they are.
 
-    The fields of every shape are here, whichever type it has: config and layers, manifests, and the `blobs` of an
-    artifact manifest. `media_type` is its own, else the one that its shape tells; `stated`: it is its own.
+    It has the fields of every shape, whichever type it has: config and layers, manifests, and as `artifacts` the
+    `blobs` of an artifact manifest. `media_type`: its own (then `stated`), or else the one that its shape implies.
     `artifact_type` is the manifest's own field; what the referrers API reports is `referrer_type`.
-    `more` are references of other readings: keys that stand there twice, or in other cases, by the field that they
-    are taken for. `irregular` says in words why programs may read different things in it.
+    `more`: references that other programs read (`oci.readings`), each with its field. `irregular`: why programs may
+    read different things in it.
     """
 
     digest: Digest
@@ -60,17 +60,17 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """The config and the layers, in this order; the blobs of an artifact manifest."""
-        return tuple(one for one in self._contents() if not known(essence(one.media_type)))
+        return tuple(one for one in self._contents() if not is_manifest_type(essence(one.media_type)))
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
-        """The manifests that an index lists, and what is called a manifest where others have their layers."""
+        """The manifests that an index lists, and what is called a manifest among layers and blobs."""
         listed = (*self.manifests, *(one for field, one in self.more if field == "manifests"))
-        return (*listed, *(one for one in self._contents() if known(essence(one.media_type))))
+        return (*listed, *(one for one in self._contents() if is_manifest_type(essence(one.media_type))))
 
     @property
     def subjects(self) -> tuple[Descriptor, ...]:
-        """Its subject; more than one if the field stands there more than once."""
+        """Its subject; several if the field is repeated."""
         others = (one for field, one in self.more if field == "subject")
         return (self.subject, *others) if self.subject else tuple(others)
 
@@ -118,19 +118,19 @@ _SHAPE = msgspec.json.Decoder(_Shape)
 
 
 def read_manifest(body: bytes, digest: Digest) -> Manifest:
-    """What a stored manifest references, by whomever it was written; `digest` is taken on trust.
+    """Read a stored manifest, whichever tool wrote it. `digest` is not checked.
 
-    It depends on the bytes alone. Raises ManifestInvalid if they are no JSON of the right shape; MediaTypeUnknown if
-    they call themselves something, or have a shape, of which it is not known what else it references.
+    The result depends on the bytes alone. Raises ManifestInvalid if they are no JSON of the right shape, and
+    MediaTypeUnknown if they have a type or a shape that may reference more than we know of.
     """
     document, shape = decode(_DOCUMENT, body, "the manifest"), decode(_SHAPE, body, "the manifest")
     return _manifest(document, shape, other_readings(body), digest, len(body))
 
 
-def _manifest(document: _Document, shape: _Shape, others: Others, digest: Digest, size: int) -> Manifest:
+def _manifest(document: _Document, shape: _Shape, others: OtherReadings, digest: Digest, size: int) -> Manifest:
     own = essence(document.media_type or "")
     for name in {own, *others.types} - {""}:
-        if not known(name):
+        if not is_manifest_type(name):
             raise MediaTypeUnknown(f"{digest} has the unknown media type {quoted(name)}")
     if shape.fs_layers or "fsLayers" in others.fields:
         raise MediaTypeUnknown(f"{digest} has fsLayers, as a manifest of schema 1: what it references is not known")
@@ -150,7 +150,7 @@ def _manifest(document: _Document, shape: _Shape, others: Others, digest: Digest
         artifact_type=document.artifact_type or None,
         annotations=document.annotations,
         more=tuple(others.references),
-        irregular=(*others.words, *_ambiguous(shape)),
+        irregular=(*others.reasons, *_ambiguous(shape)),
     )
 
 
@@ -163,7 +163,7 @@ def check_manifest(
     max_depth: int = MAX_DEPTH,
     strict: bool = False,
 ) -> Manifest:
-    """What a pushed manifest says, if the specifications allow it; its digest is computed with `algorithm`.
+    """Read a pushed manifest by the strict rules of the specifications; its digest is computed with `algorithm`.
 
     Not `strict`: media types may have parameters, and `null` stands for an empty array, as Go programs write it.
 
@@ -181,7 +181,7 @@ def check_manifest(
     if stated and stated != media_type:
         raise ManifestInvalid(f"mediaType: is {quoted(document.media_type or '')}, but it was pushed as {media_type}")
     shape, others = decode(_SHAPE, body, "the manifest"), other_readings(body)
-    for reason in (*others.words, *_ambiguous(shape)):
+    for reason in (*others.reasons, *_ambiguous(shape)):
         raise ManifestInvalid(reason)
     _check_document(document, shape, media_type, strict)
     manifest = replace(_manifest(document, shape, others, digest_of(body, algorithm), len(body)), media_type=media_type)
@@ -199,8 +199,8 @@ def _told_type(shape: _Shape, fields: Iterable[str]) -> str:
 
 
 def _artifacts(shape: _Shape, media_type: str) -> tuple[Descriptor, ...]:
-    """In other manifests the property `blobs` is undefined: descriptors in it are followed, and anything else is
-    ignored (image-spec, considerations.md, "Extensibility")."""
+    """The `blobs` of an artifact manifest. Other manifests have no such property: descriptors in it are followed, and
+    anything else is ignored (image-spec, considerations.md, "Extensibility")."""
     if not _is_given(shape.blobs):
         return ()
     try:

@@ -63,8 +63,8 @@ def is_docker(media_type: str) -> bool:
     return media_type in (DOCKER_MANIFEST, DOCKER_LIST)
 
 
-def known(media_type: str) -> bool:
-    """Whether it is a manifest that we can read, so that all that it references is known."""
+def is_manifest_type(media_type: str) -> bool:
+    """Whether it is the type of a manifest that we can read, so that all that it references is known."""
     return media_type in _KNOWN
 
 

@@ -1,7 +1,8 @@
-"""What other programs read in a manifest where JSON leaves it open: a key that stands there twice, or in another case.
+"""What other programs read in a manifest where JSON leaves it open: a repeated key, or a key in another case.
 
-Go's decoder takes a key in any case, and the last of those that stand there twice; others take the first one, or
-the exact one. What a client may follow must not be collected, so all readings are followed, and a push has only one.
+Go's decoder accepts a key in any case, and takes the last of repeated keys; other decoders take the first one, or only
+the exact one. What a client may follow must not be collected, so the references of all readings are followed. A push
+with more than one reading is refused.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _FOLDED = {fold(name): name for name in (*_FIELDS, *_OF_DESCRIPTOR, *_OF_PLATFOR
 _EXACT = frozenset(_FOLDED.values())
 _LISTS = ("layers", "manifests", "blobs")
 _REFERENCES = ("config", "layers", "manifests", "blobs", "subject")
-_READINGS = 16
-"""So many readings of one descriptor are followed; a pushed one has one."""
+_MOST_READINGS = 16
+"""How many readings of one descriptor are followed at most."""
 
 
 def may_reference(body: bytes) -> bool:
-    """Does valid JSON that is no manifest have, where a manifest has its references, anything with a digest? Or the
-    fsLayers of schema 1, which have theirs by another name."""
+    """Whether JSON that is no manifest has anything with a digest where a manifest has its references, or the
+    `fsLayers` of schema 1. True also for what is no JSON."""
     try:
         readings = _Readings(pairs_of(body, "the content"))
         return "fsLayers" in readings.fields or any(True for _ in readings.found())
@@ -41,16 +42,15 @@ def may_reference(body: bytes) -> bool:
 
 
 def irregular_descriptor(raw: bytes) -> str | None:
-    """Why programs may read different things in a descriptor that stands by itself: a row of index.json."""
+    """Why programs may read different things in the descriptor `raw`, such as a row of index.json; None: they can't."""
     try:
-        return next(_words(pairs_of(raw, "the descriptor"), _OF_DESCRIPTOR), None)
+        return next(_reasons(pairs_of(raw, "the descriptor"), _OF_DESCRIPTOR), None)
     except ManifestInvalid as error:
         return error.message
 
 
 class _Readings:
-    """All that any program may read in a manifest: Go's decoder takes a key in any case, and of those that stand there
-    twice the last; others take the first, or the exact one."""
+    """All that any program may read in one manifest."""
 
     def __init__(self, document: Any) -> None:
         self._top = document if isinstance(document, Pairs) else Pairs()
@@ -58,46 +58,50 @@ class _Readings:
         self.types = {essence(text) for text in _values(self._top, "mediaType") if isinstance(text, str)}
 
     def found(self) -> Iterator[tuple[str, Descriptor]]:
-        """Each reference, by the field in which it is. Raises ManifestInvalid."""
+        """Each reference, with the field that it is in. Raises ManifestInvalid."""
         for field in _REFERENCES:
             for value in _values(self._top, field):
                 for one in value if field in _LISTS and isinstance(value, list) else [value]:
                     if isinstance(one, Pairs):
                         yield from ((field, descriptor) for descriptor in _described(one))
 
-    def words(self) -> Iterator[str]:
+    def reasons(self) -> Iterator[str]:
         """Each key that is read in more than one way."""
-        return _words(self._top, _FIELDS)
+        return _reasons(self._top, _FIELDS)
 
 
 @dataclass(frozen=True)
-class Others:
-    """What is read beside that. `references` by the field in which they are; `words` say why; `types` are all that the
-    manifest calls itself, and `fields` all that it has, by the names that the specifications have for them."""
+class OtherReadings:
+    """What other programs read in a manifest beside what our decoder reads.
+
+    `references`: each with the field that it is in. `reasons`: why the readings differ, one for each key. `types`: all
+    media types that the manifest calls itself. `fields`: all fields that it has, as the specifications name them.
+    """
 
     references: tuple[tuple[str, Descriptor], ...] = ()
-    words: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     types: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
 
 
-_NONE = Others()
+_NONE = OtherReadings()
 
 
-def other_readings(body: bytes) -> Others:
-    """Beside that of our decoder. Nearly always there is none, which is found out at once."""
+def other_readings(body: bytes) -> OtherReadings:
+    """Find the readings of other programs. Nearly always there are none, which takes one pass. Raises
+    ManifestInvalid."""
     names, repeated = names_in(body, "the manifest")
     strange = names - _EXACT
     if not repeated and not any(fold(name) in _FOLDED for name in strange):
         return _NONE
     readings = _Readings(pairs_of(body, "the manifest"))
-    words = tuple(islice(readings.words(), _READINGS))
-    if not words:
+    reasons = tuple(islice(readings.reasons(), _MOST_READINGS))
+    if not reasons:
         return _NONE
-    return Others(tuple(readings.found()), words, frozenset(readings.types), frozenset(readings.fields))
+    return OtherReadings(tuple(readings.found()), reasons, frozenset(readings.types), frozenset(readings.fields))
 
 
-def _words(top: Any, known: tuple[str, ...]) -> Iterator[str]:
+def _reasons(top: Any, known: tuple[str, ...]) -> Iterator[str]:
     todo: list[tuple[Any, str, tuple[str, ...]]] = [(top, "", known)]
     while todo:
         value, where, names = todo.pop()
@@ -118,7 +122,7 @@ def _described(pairs: Pairs) -> list[Descriptor]:
         dict.fromkeys(value for value in _values(pairs, name) if isinstance(value, str))
         for name in ("digest", "mediaType", "size")
     )
-    if len(digests) * max(1, len(types)) * max(1, len(sizes)) > _READINGS:
+    if len(digests) * max(1, len(types)) * max(1, len(sizes)) > _MOST_READINGS:
         raise ManifestInvalid(f"a descriptor with keys that stand there again and again: {quoted(next(iter(digests)))}")
     numbers = [int(size) for size in sizes if size.isascii() and size.isdigit() and len(size) < 20] or [-1]
     return [Descriptor(kind, digest, size) for digest, kind, size in product(digests, types or [""], numbers)]

@@ -66,7 +66,7 @@ OLAREG_SUBJECT = "org.olareg.referrer.subject"
 """Annotation of a row: the manifest lists the referrers of this digest, as the referrers API answers them."""
 
 KEPT_DIGITS = 64
-"""distribution-spec, "Referrers Tag Schema": so many characters of the encoded part are kept in a tag."""
+"""How many characters of the encoded part a tag keeps: distribution-spec, "Referrers Tag Schema"."""
 _is_digest_tag = re.compile(r"(sha256|sha512|blake3)-([a-f0-9]{64,128})((?:[._-].*)?)").fullmatch
 _FULL = {"sha256": 64, "sha512": 128, "blake3": 64}
 
@@ -82,17 +82,17 @@ class DigestTag(NamedTuple):
     suffix: str
 
     def names(self, digest: str) -> bool:
-        """Is this the digest that it names?"""
+        """Whether the tag names this digest."""
         return digest.startswith(self.digest)
 
     @property
     def is_attachment(self) -> bool:
-        """Does its form alone say that it is about something else, and no image by itself?"""
+        """Whether its form alone says that it is about another manifest, and is no image itself."""
         return self.suffix in (".sig", ".att", ".sbom")
 
 
 def digest_tag(tag: str) -> DigestTag | None:
-    """The digest that a tag names; None: it is a tag like any other."""
+    """Read a tag that names a digest; None: it is an ordinary tag."""
     match = _is_digest_tag(tag)
     if match is None:
         return None
@@ -102,13 +102,13 @@ def digest_tag(tag: str) -> DigestTag | None:
 
 
 def digest_key(digest: str) -> str:
-    """Equal for a digest and for whatever a tag keeps of it, to look one up by the other."""
+    """A key that is equal for a digest and for the part of it that a tag keeps, to look one up by the other."""
     algorithm, _, encoded = digest.partition(":")
     return f"{algorithm}:{encoded[:KEPT_DIGITS]}"
 
 
 def tag_names(ref_name: str | None, containerd_name: str | None) -> tuple[str | None, str | None]:
-    """(exact, alias): the tag that `ref_name` is, or else the end of a full name; at most one is set."""
+    """`(exact, alias)`: the tag that `ref_name` is, or else the tag at the end of a full name. At most one is set."""
     if ref_name is not None and is_tag(ref_name):
         return ref_name, None
     return None, _tag_of(containerd_name) or _tag_of(ref_name)

@@ -13,7 +13,7 @@ from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnkn
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, digest_of, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
-from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_plain, known
+from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_manifest_type, is_plain
 from zotctl.oci.readings import may_reference
 from zotctl.storage.driver import Reader
 
@@ -212,7 +212,7 @@ def look_at(
 
 def is_called_manifest(claims: Iterable[str]) -> bool:
     """Does a row or an index call it a manifest?"""
-    return any(not claim or known(claim) for claim in claims)
+    return any(not claim or is_manifest_type(claim) for claim in claims)
 
 
 def _node(known_as: KnownFacts, digest: str, claims: Iterable[str]) -> ManifestNode:
@@ -221,8 +221,8 @@ def _node(known_as: KnownFacts, digest: str, claims: Iterable[str]) -> ManifestN
     manifest has them. JSON of a type that is not known here may reference something by fields not known either.
     """
     facts, error = known_as.facts, known_as.error
-    strange = [claim for claim in claims if claim and not known(claim) and not is_plain(claim)]
-    is_manifest = facts is not None or any(not claim or known(claim) for claim in claims)
+    strange = [claim for claim in claims if claim and not is_manifest_type(claim) and not is_plain(claim)]
+    is_manifest = facts is not None or any(not claim or is_manifest_type(claim) for claim in claims)
     is_plain_json = not strange and not known_as.has_references
     if not is_manifest and (is_plain_json or not known_as.is_text):
         return ManifestNode(leaf=known_as.size)

@@ -19,7 +19,7 @@ import msgspec
 from zotctl.errors import DigestInvalid, ManifestInvalid, Referenced, StorageError, Unavailable, quoted
 from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
-from zotctl.oci.media_types import essence, is_plain, known
+from zotctl.oci.media_types import essence, is_manifest_type, is_plain
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation
 from zotctl.storage.facts import (
@@ -160,7 +160,7 @@ class ManifestGraph:
         before = self.before
         met = digest in self._claims or digest in self._ahead
         met = met or (before is not None and (digest in before.known or digest in before.absent))
-        return not met and (not claim or known(claim)) and reference.size <= LARGEST_READ_AHEAD_BYTES
+        return not met and (not claim or is_manifest_type(claim)) and reference.size <= LARGEST_READ_AHEAD_BYTES
 
     def _read_ahead(self, digests: Sequence[str]) -> None:
         if self._each is not None and len(digests) > 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zotctl.errors import Changed, Damaged, Exists, IoFailed, NoSpace, NotFound, PermissionRefused
-from zotctl.oci.digest import Digest, algorithms
+from zotctl.oci.digest import ALGORITHMS, Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Info, Reader, scan_or_empty
@@ -152,7 +152,7 @@ class LocalContext:
         """
         parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
         names = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-        blobs = [keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in algorithms())]
+        blobs = [keys.blobs(name), *(keys.blobs_of(name, algorithm) for algorithm in ALGORITHMS)]
         return not any(
             self._is_elsewhere(directory, here) or self._is_store(directory) for directory in names
         ) and not any(self._is_elsewhere(directory, here) for directory in blobs)
