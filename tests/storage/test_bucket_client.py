@@ -41,7 +41,7 @@ from zotctl.storage.bucket.objects import requests
 from zotctl.storage.bucket.objects.client import BucketSettings, Client, SignedRequest
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
-from zotctl.storage.bucket.objects.signing import Identity, presigned_url
+from zotctl.storage.bucket.objects.signing import Credentials, presigned_url
 
 READS: dict[str, Callable[[Objects], object]] = {
     "head": lambda objects: objects.head("file"),
@@ -573,7 +573,7 @@ def test_what_is_damaged_on_the_disk_is_what_is_read(bucket: Bucket, client: Cli
 
 def test_the_signature_is_that_of_the_documentation() -> None:
     """docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html, "Example"."""
-    who = Identity("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    who = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
     url = presigned_url(
         "GET", "https://examplebucket.s3.amazonaws.com/test.txt", {}, {}, who, "us-east-1", 1369353600, 86400
     )

@@ -27,7 +27,7 @@ from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, Sto
 from zotctl.storage.bucket.objects.errors import SLOW_CODES, Where, broken, refused
 from zotctl.storage.bucket.objects.replies import ErrorReply, parse_time
 from zotctl.storage.bucket.objects.requests import Reply, Wire
-from zotctl.storage.bucket.objects.signing import Identity
+from zotctl.storage.bucket.objects.signing import Credentials
 from zotctl.storage.clock import Clock
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class BucketConnection:
 
     # -- who we are -----------------------------------------------------------------------------
 
-    def identity(self) -> Identity:
+    def identity(self) -> Credentials:
         """Renewed by botocore where it is one that expires. PermissionRefused: there is none. Unavailable: the service
         that gives it is away. In both cases nothing was asked of the bucket."""
         try:
@@ -186,7 +186,7 @@ class _Chain:
             self.session.set_credentials(settings.access_key, settings.secret_key or "", settings.session_token)
         self._files, self._looked = _states(self.session), clock.elapsed()
 
-    def current(self) -> Identity | None:
+    def current(self) -> Credentials | None:
         """None: there is none. Raises BotoCoreError."""
         self._take_up()
         found = self.session.get_credentials()
@@ -194,7 +194,7 @@ class _Chain:
             return None
         frozen = found.get_frozen_credentials()
         self.name = f"the identity {frozen.access_key}"
-        return Identity(frozen.access_key, frozen.secret_key, frozen.token)
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     def _take_up(self) -> None:
         """Credentials that were replaced in their file, which is looked at once a second: botocore reads it once. What

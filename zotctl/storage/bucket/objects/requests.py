@@ -22,7 +22,7 @@ from urllib3.util import make_headers, parse_url
 from zotctl import __version__
 from zotctl.storage.bucket.objects.replies import LARGEST_XML_BYTES, error_of
 from zotctl.storage.bucket.objects.seam import MD5, SHA256
-from zotctl.storage.bucket.objects.signing import Identity, query_of, signed_headers
+from zotctl.storage.bucket.objects.signing import Credentials, query_of, signed_headers
 from zotctl.storage.driver import Buffer
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 60.0
@@ -82,7 +82,7 @@ class Wire:
         self,
         url: str,
         region: str,
-        identity: Callable[[], Identity],
+        identity: Callable[[], Credentials],
         answered: Callable[[Mapping[str, str]], None],
         *,
         trusted: str | None,

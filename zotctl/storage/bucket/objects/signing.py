@@ -20,7 +20,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 """Bytes are not hashed for a signature: those that matter have a digest of their own."""
 
 
-class Identity(NamedTuple):
+class Credentials(NamedTuple):
     """Who signs. `token`: of credentials that expire."""
 
     access_key: str
@@ -34,7 +34,7 @@ class _Scope(NamedTuple):
 
 
 def signed_headers(
-    method: str, host: str, path: str, query: str, headers: Mapping[str, str], who: Identity, region: str, at: float
+    method: str, host: str, path: str, query: str, headers: Mapping[str, str], who: Credentials, region: str, at: float
 ) -> dict[str, str]:
     """These headers, in lower case, and those that make a request of them that is good for minutes around `at`
     (seconds since 1970). `path` is quoted, `query` by `query_of`."""
@@ -53,7 +53,7 @@ def presigned_url(
     url: str,
     query: Mapping[str, str],
     headers: Mapping[str, str],
-    who: Identity,
+    who: Credentials,
     region: str,
     at: float,
     seconds: int,
@@ -86,7 +86,7 @@ def _scope(region: str, at: float) -> _Scope:
 
 
 def _sign(
-    method: str, path: str, query: str, headers: Mapping[str, str], who: Identity, scope: _Scope
+    method: str, path: str, query: str, headers: Mapping[str, str], who: Credentials, scope: _Scope
 ) -> tuple[str, str]:
     """The names of the headers that are covered, and the signature."""
     ordered = sorted(headers)
