@@ -15,7 +15,8 @@ from zotctl.storage.bucket.objects.seam import SHA256, Objects
 from zotctl.storage.bucket.probe import Abilities
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, read
+from zotctl.storage.history import Event, events_of
 from zotctl.storage.index import Index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol
@@ -113,3 +114,13 @@ def drop_rows(store: Store, name: str, *digests: str) -> None:
 
 def manifest_body(store: Store, name: str, reference: str) -> bytes:
     return store.repository(name).manifest(reference).body
+
+
+def history_of(store: Store, name: str) -> list[Event]:
+    """The events of a repository that are written, in the order in which that was done."""
+    (root,) = store.roots
+    if root.protocol.kind == "local":
+        return events_of(read(root.driver, keys.history(name), 1 << 24))
+    found = sorted(entry.name for entry in root.driver.scan(keys.history(name)))
+    parts = [events_of(read(root.driver, f"{keys.history(name)}/{entry}", 1 << 24)) for entry in found]
+    return sorted((event for part in parts for event in part), key=lambda event: float(event["t"]))

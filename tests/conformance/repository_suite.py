@@ -11,7 +11,7 @@ import pytest
 
 from tests import images
 from tests.conformance.media import Medium, OnDriver
-from tests.stores import drop_rows, manifest_body, push_blob, push_image, push_index
+from tests.stores import drop_rows, history_of, manifest_body, push_blob, push_image, push_index
 from zotctl.errors import (
     BlobUnknown,
     BlobUploadUnknown,
@@ -43,6 +43,35 @@ class RepositorySuite:
     @pytest.fixture
     def store(self, medium: Medium) -> Store:
         return medium.store()
+
+    # -- who did it -----------------------------------------------------------------------------
+
+    def test_the_history_says_who_pushed_untagged_and_deleted(self, medium: Medium, store: Store) -> None:
+        image, other = images.image("1"), images.image("2")
+        for each, user in ((image, "alice"), (other, "bob")):
+            repository = store.repository_for_push("a")
+            for body in each.blobs:
+                push_blob(repository, body)
+            manifest = check_manifest(each.manifest, OCI_MANIFEST)
+            before = repository.put_manifest(manifest, each.manifest, ["v1", user], user=user)
+            assert before == {"v1": image.digest if user == "bob" else None, user: None}
+        gone: list[dict[str, str | None]] = []
+        store.repository("a").delete_manifest("v1", user="carol", gone=gone.append)
+        store.repository("a").delete_manifest(image.digest, user="dave", gone=gone.append)
+        store.repository("a").delete_manifest("bob", gone=gone.append)
+        assert gone == [{"v1": other.digest}, {"alice": image.digest}, {"bob": other.digest}]
+        store.close()
+        told = [
+            (event["a"], event["d"], event.get("u"), event.get("tags")) for event in history_of(medium.store(), "a")
+        ]
+        assert told == [
+            ("push", image.digest, "alice", {"v1": None, "alice": None}),
+            ("push", other.digest, "bob", {"v1": image.digest, "bob": None}),
+            ("untag", other.digest, "carol", {"v1": other.digest}),
+            ("untag", image.digest, "dave", {"alice": image.digest}),
+            ("delete", image.digest, "dave", None),
+            ("untag", other.digest, None, {"bob": other.digest}),
+        ]
 
     # -- blobs ----------------------------------------------------------------------------------
 

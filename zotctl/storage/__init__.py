@@ -3,10 +3,10 @@
 from zotctl.storage.opening import open_store, preload, remember_roots
 from zotctl.storage.protocol import UploadSession, WouldBlock
 from zotctl.storage.quota import Quotas
-from zotctl.storage.repository import Condition, Repository, StoredManifest
+from zotctl.storage.repository import Condition, Repository, StoredManifest, TagsBefore
 from zotctl.storage.store import Store
 
 __all__ = [
-    "Condition", "Quotas", "Repository", "Store", "StoredManifest", "UploadSession", "WouldBlock", "open_store",
-    "preload", "remember_roots",
+    "Condition", "Quotas", "Repository", "Store", "StoredManifest", "TagsBefore", "UploadSession", "WouldBlock",
+    "open_store", "preload", "remember_roots",
 ]  # fmt: skip

@@ -66,17 +66,29 @@ Event = dict[str, Any]
 
 
 def event_of(
-    at: float, name: str, action: str, digest: str, tags: dict[str, str | None] | None, happened_at: float | None = None
+    at: float,
+    name: str,
+    action: str,
+    digest: str,
+    tags: dict[str, str | None] | None,
+    happened_at: float | None = None,
+    *,
+    user: str = "",
+    by: str = "",
 ) -> Event:
     """An event that is written down `at` (seconds since 1970); `tags` with the digests that they had before.
 
     `happened_at`: when it happened in another store, if it was copied from there.
+    `user`: the login of the client that did it. `by`: the job or the policy that did it, in words. Neither: a client
+    without a login, or an event of an earlier version.
     """
     event: Event = {"t": round(at, 3), "a": action, "r": name, "d": str(digest)}
     if happened_at is not None:
         event["at"] = round(min(at, happened_at), 3)
     if tags:
         event["tags"] = {tag: str(before) if before else None for tag, before in tags.items()}
+    event |= {"u": user} if user else {}
+    event |= {"by": by} if by else {}
     return event
 
 

@@ -172,8 +172,14 @@ class History(Protocol):
         digest: str,
         tags: dict[str, str | None] | None = None,
         happened_at: float | None = None,
+        *,
+        user: str = "",
+        by: str = "",
     ) -> None:
-        """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on."""
+        """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on.
+
+        `user`: the login of the client that did it, "" without one. `by`: the job or the policy that did it, in words.
+        """
 
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest: enough for retention, and cheap."""

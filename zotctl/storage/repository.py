@@ -52,6 +52,12 @@ UNSAID_FOR_S = 30.0
 Condition = Callable[[Index], None]
 """Raises ZotctlError to refuse a push, seeing the index that it would change."""
 
+TagsBefore = dict[str, str | None]
+"""The digest that each of some tags had before a change; None: the tag is new."""
+
+Gone = Callable[[TagsBefore], None]
+"""Told of tags that were taken away."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
@@ -329,18 +335,24 @@ class Repository:
             return {digest: max(sizes) for digest in graph.reachable() if (sizes := graph.sizes(digest))}
 
     def put_manifest(
-        self, manifest: Manifest, body: bytes, tags: Sequence[str] = (), condition: Condition | None = None
-    ) -> None:
+        self,
+        manifest: Manifest,
+        body: bytes,
+        tags: Sequence[str] = (),
+        condition: Condition | None = None,
+        user: str = "",
+    ) -> TagsBefore:
         """Store a checked manifest and its tags as one commit, together with the other changes that are waiting.
 
         `condition` is asked within the commit: of two writers with the same one, the second sees the first.
+        `user` is who pushes, for the history. Returns the digest that each of the tags had before, None for a new one.
 
         Raises ManifestBlobUnknown when something it references is missing, damaged or of another
         size. Returns when it is in index.json: nothing that comes later can lose it (I4, I5).
         """
         self._writable()
         staged = self.root.protocol.stage(body)
-        before: dict[str, str | None] = {}
+        before: TagsBefore = {}
         looked, facts = self._look_at_all(manifest), facts_of(manifest)
 
         def is_wrong(claim: str) -> bool:
@@ -352,7 +364,7 @@ class Repository:
             if condition is not None:
                 condition(draft)
             self._require(tx, draft, manifest, looked)
-            before.update({tag: row.digest if (row := draft.find(tag)) else None for tag in tags})
+            before.update({tag: str(row.digest) if (row := draft.find(tag)) and row.digest else None for tag in tags})
             tx.publish_manifest(manifest.digest, staged)
             for child in manifest.children:
                 # A manifest that an index lists is a row too: other readers find it there, and nothing else names it.
@@ -362,7 +374,7 @@ class Repository:
             put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
             # Before the rename: a collector must not find the row and go by an older push.
-            self.root.history.note(self.name, "push", manifest.digest, before)
+            self.root.history.note(self.name, "push", manifest.digest, before, user=user)
 
         try:
             self.root.protocol.prepare(self.name, _needs(manifest), manifest.digest, staged)
@@ -375,6 +387,7 @@ class Repository:
         if put_right:
             repository_graph.forget(manifest.digest)  # what it was called is no claim any more
         self.root.bodies.put(manifest.digest, body, len(body) + 200)
+        return before
 
     def _distrust(self, manifest: Manifest) -> None:
         """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
@@ -428,24 +441,35 @@ class Repository:
         known = self.root.graphs.of(self.name).known_facts(child.digest)
         return look_at(child.digest, [essence(child.media_type)], read, known)[0]
 
-    def delete_manifest(self, reference: str, condition: Condition | None = None) -> None:
+    def delete_manifest(
+        self, reference: str, condition: Condition | None = None, user: str = "", gone: Gone | None = None
+    ) -> None:
         """A tag: only the tag goes. A digest: the manifest, with all its tags.
 
-        `condition` may refuse, seeing the index that is changed. Raises ManifestUnknown; Referenced for a manifest
-        that an index lists.
+        `condition` may refuse, seeing the index that is changed. `user` is who deletes, for the history. `gone` is
+        called once with the tags that went and the digest that each had, as soon as they are out of index.json,
+        whatever happens to the bytes then. Raises ManifestUnknown; Referenced for a manifest that an index lists.
         """
         self._writable()
         if ":" in reference:
-            delete = partial(self._delete_by_digest, parse_digest(reference), condition)
+            delete = partial(self._delete_by_digest, parse_digest(reference), condition, user)
         else:
-            delete = partial(self._delete_tag, reference, condition)
+            delete = partial(self._delete_tag, reference, condition, user)
         try:
-            delete()
+            went = delete()
         except ManifestUnknown:
             self._seen()  # raises NameUnknown if there is no repository either
             raise
+        if gone is not None:
+            gone(went)
+        if ":" in reference:
+            # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
+            with suppress(BlobUnknown, Referenced):
+                self._delete_bytes(parse_digest(reference), ManifestGraph.parents)
 
-    def _delete_tag(self, tag: str, condition: Condition | None) -> None:
+    def _delete_tag(self, tag: str, condition: Condition | None, user: str) -> TagsBefore:
+        went: TagsBefore = {}
+
         def remove(tx: Transaction, draft: Index) -> None:
             row = draft.find(tag)
             if row is None or row.digest is None:
@@ -454,14 +478,17 @@ class Repository:
                 condition(draft)
             draft.untag(tag)
             # Before the rename, as for a push: from now on its delay runs.
-            self.root.history.note(self.name, "untag", row.digest, {tag: row.digest})
+            went[tag] = str(row.digest)
+            self.root.history.note(self.name, "untag", row.digest, went, user=user)
 
         self.root.committer.commit(self.name, remove)
+        return went
 
-    def _delete_by_digest(self, digest: Digest, condition: Condition | None) -> None:
+    def _delete_by_digest(self, digest: Digest, condition: Condition | None, user: str) -> TagsBefore:
         with self._graph(certain=True):
             pass  # as for blobs
         repository_graph = self.root.graphs.of(self.name)
+        went: TagsBefore = {}
 
         def remove(tx: Transaction, draft: Index) -> None:
             if condition is not None:
@@ -475,13 +502,17 @@ class Repository:
                 parents = graph.parents(digest)
             if parents:
                 raise Referenced(f"{digest} is listed by {', '.join(parents)}; delete that first", parents)
+            went.clear()
+            went.update(dict.fromkeys(draft.tags_of(digest), str(digest)))
             draft.drop(digest)
+            if went:
+                # Before the rename, as for a tag. The event of the deletion has no tags: to earlier versions it would
+                # tell of these alone.
+                self.root.history.note(self.name, "untag", digest, went, user=user)
 
         self.root.committer.commit(self.name, remove)
-        self.root.history.note(self.name, "delete", digest)
-        # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
-        with suppress(BlobUnknown, Referenced):
-            self._delete_bytes(digest, ManifestGraph.parents)
+        self.root.history.note(self.name, "delete", digest, user=user)
+        return went
 
     def referrers(self, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests whose `subject` is this digest, whether or not that is here

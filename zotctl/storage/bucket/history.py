@@ -58,10 +58,13 @@ class BucketHistory:
         digest: str,
         tags: dict[str, str | None] | None = None,
         happened_at: float | None = None,
+        *,
+        user: str = "",
+        by: str = "",
     ) -> None:
         """No request. Never raises: the push it tells of goes on."""
         with suppress(StorageError):
-            event = event_of(self._context.objects.date(), name, action, digest, tags, happened_at)
+            event = event_of(self._context.objects.date(), name, action, digest, tags, happened_at, user=user, by=by)
             with self._mutex:
                 self._events.append(event)
                 del self._events[:-MAX_EVENTS]

@@ -31,10 +31,14 @@ class LocalHistory:
         digest: str,
         tags: dict[str, str | None] | None = None,
         happened_at: float | None = None,
+        *,
+        user: str = "",
+        by: str = "",
     ) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            self._append(name, lines_of([event_of(self._context.clock.now(), name, action, digest, tags, happened_at)]))
+            now = self._context.clock.now()
+            self._append(name, lines_of([event_of(now, name, action, digest, tags, happened_at, user=user, by=by)]))
 
     def note_pull(self, name: str, digest: str) -> None:
         """Once a day for each manifest."""
