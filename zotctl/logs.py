@@ -6,9 +6,14 @@ name: "http" of `zotctl.http.supervisor`.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import mmap
+import os
+import struct
 import sys
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -17,7 +22,10 @@ import msgspec
 from zotctl.errors import ConfigError
 
 AUDIT = "zotctl.audit"
-"""The logger of writes; it goes to its own file only."""
+"""The logger of writes; with a file it goes there only. `audit` and `audit_change` write to it."""
+AUDIT_BACKLOG_LINES = 10_000
+"""Lines that a process keeps in memory while the audit file can't be written; then the oldest are lost."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _warned: set[str] = set()
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -97,6 +105,181 @@ class _LogFile(logging.StreamHandler[TextIO]):
             old.close()
 
 
+class _AuditState:
+    """What all processes of a server share: made once, before the fork. One number each, written without a lock: of two
+    processes that fail in the same nanosecond, one may not be counted."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+
+    @property
+    def errors(self) -> int:
+        """Failed writes."""
+        return int(struct.unpack_from("<Q", self._memory, 0)[0])
+
+    @property
+    def reason(self) -> str | None:
+        """Why the last write failed; None: it did not. All write the same file, so the last one tells."""
+        number = int(struct.unpack_from("<Q", self._memory, 8)[0])
+        return os.strerror(number) if number else None
+
+    def wrote(self, number: int) -> None:
+        """`number`: the errno of the failure, 0 for a success."""
+        if number:
+            struct.pack_into("<Q", self._memory, 0, self.errors + 1)
+        struct.pack_into("<Q", self._memory, 8, number)
+
+
+_audit_state = _AuditState()
+
+
+class _AuditFile(logging.Handler):
+    """Appends whole lines, each by one write, since several processes share the file.
+
+    What can't be written now is an error, said once and counted; the line is kept, and written before the next one.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError, but not for a full disk: a collection, which frees it, needs this file, too."""
+        super().__init__()
+        self._path, self._fd = path, -1
+        self._waiting = deque[bytes]()
+        self._failing, self._lost = False, 0
+        try:
+            self._fd = self._open()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._failed(error)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called under the handler's lock."""
+        if len(self._waiting) >= AUDIT_BACKLOG_LINES:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        self._drain()
+
+    def flush(self) -> None:
+        """Try to write what could not be written before."""
+        self.acquire()
+        try:
+            if self._failing:
+                self._drain()
+        finally:
+            self.release()
+
+    def _drain(self) -> None:
+        try:
+            if self._fd < 0:
+                self._fd = self._open()
+            while self._waiting:
+                line = self._waiting[0]
+                if os.write(self._fd, line) == len(line):
+                    self._waiting.popleft()
+                else:
+                    # The disk became full in the middle of a line: once more, whole, behind the torn one.
+                    self._waiting[0] = b"\n" + line.lstrip(b"\n")
+        except OSError as error:
+            self._failed(error)
+            return
+        if _audit_state.reason is not None:
+            _audit_state.wrote(0)
+        if self._failing:
+            self._failing, lost = False, f"; {self._lost} lines are lost" if self._lost else ""
+            logging.getLogger("zotctl.logs").warning("the audit file %s is written again%s", self._path, lost)
+            self._lost = 0
+
+    def _failed(self, error: OSError) -> None:
+        _audit_state.wrote(error.errno or errno.EIO)
+        if self._fd >= 0:
+            os.close(self._fd)  # of a share that was away it may stay dead
+            self._fd = -1
+        if not self._failing:
+            self._failing = True
+            message = "the audit file %s can't be written: %s; its lines are kept in memory until it can"
+            logging.getLogger("zotctl.logs").error(message, self._path, error.strerror)
+
+    def reopen(self) -> None:
+        """Raises OSError; what is open then stays so."""
+        self.acquire()
+        try:
+            fresh, old = self._open(), self._fd
+            self._fd = fresh
+            if old >= 0:
+                os.close(old)
+        finally:
+            self.release()
+        self.flush()
+
+    def close(self) -> None:
+        """Once more what is waiting."""
+        self.flush()
+        if self._waiting:
+            message = "%d lines of the audit file %s are lost"
+            logging.getLogger("zotctl.logs").error(message, len(self._waiting) + self._lost, self._path)
+            self._waiting.clear()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        super().close()
+
+
+def audit(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
+    """One line of level INFO in a log, and in the audit file, if there is one. Never raises."""
+    log.info("%s", message, extra={"fields": fields})
+    if has_audit_file():
+        logger = logging.getLogger(AUDIT)
+        logger.info("%s", message, extra={"fields": fields})
+
+
+def audit_change(
+    log: logging.Logger,
+    action: str,
+    repository: str,
+    *,
+    reason: str,
+    tag: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    user: str | None = None,
+    client: str | None = None,
+    **more: Any,
+) -> None:
+    """Tell that a tag was moved or removed, or content deleted: one line, with the same fields whoever did it.
+
+    `action`: move, untag, delete, trash or purge. `before` and `after` are digests; `repository` is "" for what no
+    single repository has. `reason`: the client's request, the retention policy or the job.
+    """
+    where = f"{repository}:{tag}" if tag else f"{repository}@{before}" if repository else before
+    fields = {
+        "action": action, "user": user, "client": client, "repository": repository or None, "tag": tag,
+        "digest_before": before and str(before), "digest_after": after and str(after), "reason": reason, **more,
+    }  # fmt: skip
+    audit(log, f"{action} {where}", fields)
+
+
+def audit_errors() -> int:
+    """Writes of the audit file that failed, in all processes of this server."""
+    return _audit_state.errors
+
+
+def has_audit_file() -> bool:
+    """Is there one in this process?"""
+    return bool(logging.getLogger(AUDIT).handlers)
+
+
+def audit_trouble() -> str | None:
+    """Why the audit file can't be written; None: it can, or there is none. Tries to write what is waiting."""
+    handlers = logging.getLogger(AUDIT).handlers
+    for handler in handlers:
+        handler.flush()
+    return _audit_state.reason if handlers else None
+
+
 def setup(level: str, output: str | None = None, format: str = "auto", audit: str | None = None) -> None:
     """Send the logs of this process to `output`, a path, or to standard error.
 
@@ -112,7 +295,9 @@ def setup(level: str, output: str | None = None, format: str = "auto", audit: st
     _replace(logging.getLogger(), handler, max(least, logging.WARNING))
     logging.getLogger("zotctl").setLevel(least)
     if audit:
-        _setup_audit(audit)
+        setup_audit(audit)
+    else:
+        _close(logging.getLogger(AUDIT))
 
 
 def _record_less() -> None:
@@ -122,8 +307,12 @@ def _record_less() -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-def _setup_audit(path: str) -> None:
-    handler = _file("log.audit", path)
+def setup_audit(path: str) -> None:
+    """Send the audit lines of this process to a file, beside the log. Raises ConfigError if it can't be opened."""
+    try:
+        handler = _AuditFile(path)
+    except OSError as error:
+        raise ConfigError(f"log.audit: {path}: {error.strerror}") from None
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger(AUDIT)
     logger.propagate = False
@@ -138,19 +327,26 @@ def _file(key: str, path: str) -> _LogFile:
 
 
 def _replace(logger: logging.Logger, handler: logging.Handler, level: int) -> None:
+    _close(logger)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+def _close(logger: logging.Logger) -> None:
+    """Take away its handlers; files of ours are closed."""
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         if isinstance(old, _LogFile):
             old.stream.close()
-    logger.addHandler(handler)
-    logger.setLevel(level)
+        elif isinstance(old, _AuditFile):
+            old.close()
 
 
 def reopen() -> None:
     """Open the log files anew, as after SIGHUP. Where that fails it is logged, and the old one kept."""
     for logger in (logging.getLogger(), logging.getLogger(AUDIT)):
         for handler in logger.handlers:
-            if isinstance(handler, _LogFile):
+            if isinstance(handler, (_LogFile, _AuditFile)):
                 try:
                     handler.reopen()
                 except OSError as error:

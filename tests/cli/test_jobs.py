@@ -262,3 +262,34 @@ def test_a_stray_file_makes_no_layout_of_a_store_in_use(tmp_path: Path) -> None:
     assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
     (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     assert zotctl("gc", "--root", str(tmp_path)).returncode == 0
+
+
+def test_gc_from_cron_appends_to_the_audit_file_of_the_server(tmp_path: Path) -> None:
+    root, audit, config = tmp_path / "root", tmp_path / "audit", tmp_path / "zotctl.toml"
+    lay_out(root, "app", images.image(), "v1")
+    (stray := blob(root, "app", b"stray")).write_bytes(b"stray")
+    age(root / "app")
+    config.write_text(f'[storage]\nroots = ["{root}"]\n[log]\naudit = "{audit}"\n')
+    assert zotctl("gc", "--config", str(config), "--dry-run").returncode == 0
+    assert not audit.exists()
+    audit.write_text("{}\n")
+    done = zotctl("gc", "--config", str(config))
+    assert (done.returncode, done.stderr, stray.exists()) == (0, "", False)
+    first, line = map(json.loads, audit.read_text().splitlines())
+    assert first == {}
+    assert (line["action"], line["repository"], line["digest_before"]) == ("trash", "app", str(digest_of(b"stray")))
+    assert line["reason"] == "gc: no manifest reaches it"
+    config.write_text(f'[storage]\nroots = ["{root}"]\n[log]\naudit = "{tmp_path}/none/audit"\n')
+    refused = zotctl("gc", "--config", str(config))
+    assert refused.returncode == 3 and "log.audit" in refused.stderr
+
+
+def test_gc_says_by_its_code_that_the_audit_file_could_not_be_written(tmp_path: Path) -> None:
+    root, config = tmp_path / "root", tmp_path / "zotctl.toml"
+    lay_out(root, "app", images.image(), "v1")
+    (stray := blob(root, "app", b"stray")).write_bytes(b"stray")
+    age(root / "app")
+    config.write_text(f'[storage]\nroots = ["{root}"]\n[log]\naudit = "/dev/full"\n')
+    done = zotctl("gc", "--config", str(config))
+    assert (done.returncode, stray.exists()) == (1, False)
+    assert "the audit file /dev/full can't be written" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,10 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import images
 from tests.http.serving import digest, error_code, push_blob, serving, until
 from zotctl.config import TlsConfig
 from zotctl.errors import ConfigError
 from zotctl.http.tls import Certificates, context
+from zotctl.oci.media_types import OCI_MANIFEST
 
 Pair = tuple[Path, Path]
 
@@ -269,8 +272,52 @@ def test_an_audit_log(tmp_path: Path) -> None:
         made = push_blob(client, "a", b"x")
         client.get(f"/v2/a/blobs/{made}")
         client.delete(f"/v2/a/blobs/{made}")
-        lines = until(lambda: audit.exists() and len(found := audit.read_text().splitlines()) >= 2 and found)
-        assert len(lines) == 2
+        lines = until(lambda: audit.exists() and len(found := audit.read_text().splitlines()) >= 3 and found)
+        assert len(lines) == 3
         assert '"POST"' in lines[0]
-        assert '"DELETE"' in lines[1]
+        change, request = map(json.loads, lines[1:])
+        assert (change["action"], change["repository"], change["digest_before"]) == ("delete", "a", str(made))
+        assert change["reason"] == f"request: DELETE /v2/a/blobs/{made}"
+        assert change["request_id"] == request["request_id"] and request["method"] == "DELETE"
         assert "GET" not in server.log()
+
+
+def test_each_tag_that_a_client_moves_or_removes_is_a_line(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    with serving(tmp_path, config=f'[log]\naudit = "{audit}"\n') as server, server.client() as client:
+        first, second = images.image("1"), images.image("2")
+        for image in (first, second, second):
+            for body in image.blobs:
+                push_blob(client, "a", body)
+            where = f"/v2/a/manifests/v1?tag=n{image.digest[7:10]}"
+            made = client.put(where, content=image.manifest, headers={"Content-Type": OCI_MANIFEST})
+            assert made.status_code == 201
+        assert client.delete("/v2/a/manifests/v1").status_code == 202
+        assert client.delete(f"/v2/a/manifests/{first.digest}").status_code == 202
+        assert client.delete("/v2/a/manifests/v1").status_code == 404
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    one, other = str(first.digest), str(second.digest)
+    changes = [line for line in lines if "action" in line]
+    assert [(c["action"], c["tag"], c["digest_before"], c["digest_after"]) for c in changes] == [
+        ("move", "v1", one, other),
+        ("untag", "v1", other, None),
+        ("untag", f"n{first.digest[7:10]}", one, None),
+        ("delete", None, one, None),
+    ]
+    assert {(c["repository"], c["client"], c["user"]) for c in changes} == {("a", "127.0.0.1", None)}
+    logged = [line for line in map(json.loads, server.log().splitlines()) if "action" in line]
+    assert [line["message"] for line in logged] == [line["message"] for line in changes]
+
+
+def test_an_audit_file_that_cannot_be_written_is_seen(tmp_path: Path) -> None:
+    config = '[metrics]\nenabled = true\n[log]\naudit = "/dev/full"\n'
+    with serving(tmp_path, config=config) as server, server.client() as client:
+        assert client.get("/readyz?verbose").json()["audit"] == "ok"
+        assert "zotctl_audit_errors_total 0.0" in client.get("/metrics").text
+        push_blob(client, "a", b"x")
+        push_blob(client, "a", b"y")
+        answer = until(lambda: "No space" in client.get("/readyz?verbose").text and client.get("/readyz?verbose"))
+        assert answer.status_code == 200 and answer.json()["status"] == "ok"
+        assert "zotctl_audit_errors_total 0.0" not in client.get("/metrics").text
+        said = [line for line in server.log().splitlines() if "the audit file /dev/full can't be written" in line]
+        assert 1 <= len(said) <= 4  # once for each worker

@@ -374,7 +374,7 @@ MUTANTS = [
         "jobs/gc.py",
         (
             "                if drop.tag is not None:\n"
-            '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})'
+            '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)'
         ),
         "                pass",
         "tests/jobs/test_gc.py::test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes",

@@ -252,7 +252,7 @@ MUTANTS = [
         "I5",
         "what comes back has its delay again",
         "jobs/local/trash.py",
-        '        root.history.note(tx.name, "push", digest)  # before the rename, as for a push\n',
+        '        root.history.note(tx.name, "push", digest, by="gc --restore")  # before the rename, as for a push\n',
         "",
         "tests/jobs/test_gc_trash.py::test_what_comes_back_has_its_delay_again",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    audit,
     bucket_batches,
     bucket_bytes,
     bucket_converting,
@@ -41,6 +42,7 @@ from tests.mutants import (
 from tests.mutants.mutant import Mutant
 
 MODULES = (
+    audit,
     graph,
     local_gc,
     local_identity,

@@ -28,6 +28,9 @@ T = TypeVar("T")
 _READ_ONLY_DRY_RUNS = ("gc", "scrub", "dedupe")
 """Jobs whose dry runs only read, and make nothing where no store is yet."""
 
+_AUDITED = ("gc", "import-layout")
+"""Jobs that move or remove tags, or delete content."""
+
 RootOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -216,9 +219,13 @@ def run_job(
     as_json: bool = False,
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code."""
+    from zotctl import logs
     from zotctl.jobs.run import Run, give_way
     from zotctl.storage import open_store
 
+    audited = job in _AUDITED and not dry_run and not config.storage.read_only and config.log.audit is not None
+    if audited:
+        logs.setup_audit(str(config.log.audit))
     give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
@@ -229,6 +236,8 @@ def run_job(
     )
     try:
         run.finish(lambda: work(run))
+        if audited and logs.audit_trouble():
+            run.report.codes.append(1)  # the log has said why
     except BrokenPipeError:
         run.report.codes.append(1)  # the reader of the output has gone, so the job stopped
         raise

@@ -576,7 +576,13 @@ class LogConfig:
         str, Key(choice("auto", "json", "text"), "auto: text on a terminal, otherwise lines of JSON.")
     ] = "auto"
     audit: Annotated[
-        str | None, Key(PATH, "File with a line for each write and the client that requested it.", "none")
+        str | None,
+        Key(
+            PATH,
+            "File with a line for each write, each refusal, each tag that is moved or removed and each delete, by "
+            "clients and by jobs; gc and import-layout append to it, too.",
+            "none",
+        ),
     ] = None
 
 

@@ -10,8 +10,9 @@ from zotctl.http.answer import Answer
 from zotctl.http.counters import CounterRow
 from zotctl.http.errors import printable
 from zotctl.http.request import Request
-from zotctl.logs import AUDIT
+from zotctl.logs import AUDIT, audit_change
 
+_log = logging.getLogger("zotctl.http")
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -40,6 +41,25 @@ class AccessLog:
         self._log.info("%s", message, extra={"fields": fields})
         if self._audit is not None and request.method not in _READS:
             self._audit.info("%s", message, extra={"fields": fields})
+
+
+def tell_change(
+    request: Request, action: str, *, tag: str | None = None, before: str, after: str | None = None
+) -> None:
+    """One line of its own in the log and the audit file: a client moved or removed a tag, or deleted content. Called
+    in the thread that did it, as soon as it is done: the client may be gone by then. See `logs.audit_change`."""
+    audit_change(
+        _log,
+        action,
+        printable(request.name),
+        tag=tag,
+        before=before,
+        after=after,
+        reason=f"request: {request.method} {printable(request.path)}",
+        user=printable(request.identity.user.name) or None,
+        client=request.client,
+        request_id=request.id,
+    )
 
 
 def _fields(request: Request, answer: Answer, seconds: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import RangeUnsatisfiable, Unsupported
+from zotctl.http.access import tell_change
 from zotctl.http.answer import Answer
 from zotctl.http.conditions import names_etag, parse_ranges
 from zotctl.http.errors import Refused
@@ -110,7 +111,12 @@ async def delete(service: Service, request: Request) -> Answer:
     """DELETE of a blob that no manifest needs."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
     check_delete(service)
-    await service.commit(lambda: service.store.repository(name).delete_blob(digest))
+
+    def delete_it() -> None:
+        service.store.repository(name).delete_blob(digest)
+        tell_change(request, "delete", before=digest)
+
+    await service.commit(delete_it)
     return Answer(202)
 
 

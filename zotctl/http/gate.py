@@ -16,7 +16,7 @@ from zotctl.auth.proxies import TrustedProxies
 from zotctl.config import HttpConfig
 from zotctl.errors import AccessDenied, BlobUploadUnknown, TagsCollide, Unauthorized
 from zotctl.http.errors import Refused
-from zotctl.logs import AUDIT
+from zotctl.logs import audit
 from zotctl.oci.digest import Digest
 from zotctl.storage import Condition, WouldBlock
 from zotctl.storage.keys import is_upload_of
@@ -49,7 +49,7 @@ class Gate:
         self.logins = Logins(config)
         self.nobody = self.logins.anonymous
         self._config, self._proxies = config, TrustedProxies(config.trusted_proxies)
-        self._log, self._audit = logging.getLogger("zotctl.http"), logging.getLogger(AUDIT)
+        self._log = logging.getLogger("zotctl.http")
 
     # -- the client ------------------------------------------------------------------------------
 
@@ -159,8 +159,7 @@ class Gate:
             "request_id": request.id, "client": self.client(request), "user": user,
             "method": request.method, "repository": request.name or None, "reason": reason,
         }  # fmt: skip
-        for log in (self._log, self._audit):
-            log.info("refused: %s", reason, extra={"fields": fields})
+        audit(self._log, f"refused: {reason}", fields)
 
 
 def _scopes(request: Request, need: Need) -> list[tuple[str, str]]:

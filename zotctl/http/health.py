@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zotctl.http.answer import Answer, json_answer
 from zotctl.http.request import Request
+from zotctl.logs import audit_trouble, has_audit_file
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -28,12 +29,14 @@ def started(service: Service, request: Request, wait: bool) -> Answer:
 
 
 async def ready(service: Service, request: Request) -> Answer:
-    """GET of /readyz: 503 while a root is away; `?verbose` names it."""
+    """GET of /readyz: 503 while a root is away; `?verbose` names it, and says why the audit file can't be written."""
     roots = await service.readiness.look()
     down = any(root["state"] != "ok" for root in roots)
     value: dict[str, Any] = {"status": "unavailable" if down else "ok"}
     if any(word.partition("=")[0] == "verbose" for word in request.raw_query.split("&")):
         value["roots"] = roots
+        if has_audit_file():
+            value["audit"] = audit_trouble() or "ok"
     return json_answer(503 if down else 200, value, [("Retry-After", "5")] if down else ())
 
 

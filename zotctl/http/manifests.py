@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zotctl.errors import AccessDenied, DigestInvalid, ManifestTooLarge, TooManyTags
+from zotctl.http.access import tell_change
 from zotctl.http.answer import Answer
 from zotctl.http.blobs import check_delete
 from zotctl.http.body import read_whole
@@ -16,7 +17,7 @@ from zotctl.http.request import Request
 from zotctl.oci.digest import Digest
 from zotctl.oci.manifest import Manifest, check_manifest
 from zotctl.oci.reference import parse_name, parse_reference, parse_tag
-from zotctl.storage import Condition
+from zotctl.storage import Condition, TagsBefore
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -56,12 +57,11 @@ async def push(service: Service, request: Request) -> Answer:
     body = await read_whole(request.body, limit)
     if body is None:
         raise ManifestTooLarge(f"the manifest has more than {limit} bytes")
-    content_type = request.headers.get("content-type", "")
     condition = _all(
         push_condition(request.identity, name, reference, tags), condition_of_push(request.headers, reference)
     )
     try:
-        manifest = await service.commit(_push, service, name, reference, tags, body, content_type, condition)
+        manifest = await service.commit(_push, service, request, name, reference, tags, body, condition)
     except AccessDenied as error:
         raise service.gate.refused(request, Need.WRITE, error) from None
     accepted = tags if "tag=" in request.raw_query else []
@@ -89,21 +89,25 @@ def _tags(service: Service, request: Request, reference: Digest | str) -> list[s
 
 def _push(
     service: Service,
+    request: Request,
     name: str,
     reference: Digest | str,
     tags: list[str],
     body: bytes,
-    content_type: str,
     condition: Condition | None,
 ) -> Manifest:
     repository = service.store.repository_for_push(name)
     algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
+    content_type = request.headers.get("content-type", "")
     manifest = check_manifest(body, content_type, compat=service.config.compat, algorithm=algorithm)
     # "The Docker-Content-Digest header [...] MUST be equal to the client provided digest."
     if isinstance(reference, Digest) and manifest.digest != reference:
         raise DigestInvalid(f"the manifest's digest is {manifest.digest}, not {reference}", manifest.digest)
     service.quotas.check(name, manifest)
-    repository.put_manifest(manifest, body, tags, condition)
+    before = repository.put_manifest(manifest, body, tags, condition, request.identity.user.name)
+    for tag, digest in before.items():
+        if digest is not None and digest != manifest.digest:
+            tell_change(request, "move", tag=tag, before=digest, after=manifest.digest)
     return manifest
 
 
@@ -127,5 +131,13 @@ async def delete(service: Service, request: Request) -> Answer:
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
     check_delete(service)
     condition = delete_condition(request.identity, name, reference)
-    await service.commit(lambda: service.store.repository(name).delete_manifest(reference, condition))
+
+    def gone(tags: TagsBefore) -> None:
+        for tag, digest in tags.items():
+            tell_change(request, "untag", tag=tag, before=str(digest))
+        if isinstance(reference, Digest):
+            tell_change(request, "delete", before=reference)
+
+    user = request.identity.user.name
+    await service.commit(lambda: service.store.repository(name).delete_manifest(reference, condition, user, gone))
     return Answer(202)

@@ -28,6 +28,7 @@ from zotctl.http.gate import Need
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.request import Request
 from zotctl.http.service import Service
+from zotctl.logs import audit_errors
 from zotctl.storage import Store
 from zotctl.storage.root import Root
 
@@ -66,7 +67,7 @@ def endpoint(path: str, board: SharedCounters) -> Callable[[Service, Request], A
     names = tuple(name or "none" for name in routes.names(path))
 
     async def scrape(service: Service, request: Request) -> Answer:
-        families = [*_conflicts(board, service), *_roots(await _look(service))]
+        families = [_audit_errors(), *_conflicts(board, service), *_roots(await _look(service))]
         text = exposition(board, names, families) + board.jobs.read()
         return Answer(200, (), text, content_type=METRICS_TYPE)
 
@@ -91,6 +92,13 @@ class _Now(Collector):
 def _build() -> Metric:
     family = GaugeMetricFamily("zotctl_build_info", "The version that answers.", labels=["version", "python"])
     family.add_metric([__version__, platform.python_version()], 1)
+    return family
+
+
+def _audit_errors() -> Metric:
+    """0 where there is no audit file."""
+    family = CounterMetricFamily("zotctl_audit_errors", "Writes of the audit file that failed.")
+    family.add_metric([], audit_errors())
     return family
 
 

@@ -111,6 +111,7 @@ class Planner:
 
     def drop_rows(self, drops: list[Drop]) -> None:
         """An ordinary commit, decided again on the index that it replaces."""
+        by, dropped = self._options.rules.called(self._name), list[Drop]()
 
         def change(tx: Transaction, draft: Index) -> None:
             marks = mark_index(self._root, self._name, draft, None, certain=True)
@@ -121,17 +122,21 @@ class Planner:
             again = decide(self._name, marks, past, self._options.rules, self._now)
             done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
             _apply(draft, done)
+            dropped[:] = done
             # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
             # crash in between only lengthens it.
             for drop in done:
                 if drop.tag is not None:
-                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest})
+                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)
 
         if not drops:
             return
         (outcome,) = self._root.protocol.commit_index(self._name, [change])
         if outcome is not None:
             raise outcome
+        for drop in dropped:
+            action = "delete" if drop.tag is None else "untag"
+            self._run.changed(action, self._name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
 
 
 def _closed(marks: Reachable, drops: list[Drop]) -> list[Drop]:

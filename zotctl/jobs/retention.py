@@ -38,6 +38,14 @@ class Rules:
             return Policy(delete_untagged=self.untagged)
         return next((p for p in self.retention.policies if matches(name, p.repositories)), None)
 
+    def called(self, name: str) -> str:
+        """The policy that decides about a repository, in words for people: policies have no names."""
+        policy = self.policy(name)
+        if policy is None or self.retention is None or policy not in self.retention.policies:
+            return "gc"
+        globs = ", ".join(policy.repositories)
+        return f"retention: policy {self.retention.policies.index(policy) + 1} ({globs})"
+
 
 @dataclass
 class Drop:

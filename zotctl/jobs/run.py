@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,13 @@ import zotctl
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, error_fields
+from zotctl.logs import audit_change
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import no_answer
 from zotctl.storage.root import Root
+
+log = logging.getLogger("zotctl.jobs")
 
 
 class Throttle:
@@ -270,6 +274,19 @@ class Run:
             if self._sink.keeps_items or not self.report.items:
                 self.report.items.append(fields)
             self._sink.item(fields)
+
+    def changed(
+        self,
+        action: str,
+        repository: str,
+        reason: str,
+        *,
+        tag: str | None = None,
+        before: str,
+        after: str | None = None,
+    ) -> None:
+        """Tell, in the log and the audit file, that a tag or content is gone; call it when that is done."""
+        audit_change(log, action, repository, reason=reason, tag=tag, before=before, after=after)
 
     def finding(self, finding: Finding) -> None:
         """Tell of content that is wrong."""

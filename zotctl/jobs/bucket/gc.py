@@ -35,6 +35,8 @@ from zotctl.storage.root import Root
 
 REPOSITORIES_AT_ONCE = 8
 """Repositories that are collected side by side: a small one is some requests that wait for each other."""
+UNREACHABLE = "gc: no manifest reached it for the grace period"
+"""Reason in the log."""
 CHECKPOINT_EVERY_S = 60.0
 """Seconds after which is written down how far a run has come."""
 
@@ -236,6 +238,7 @@ class BucketCollector:
                     if gone.blob is not None:
                         self._run.add("purged")
                         self._run.add("purged_bytes", gone.blob.size)
+                        self._run.changed("purge", gone.name, UNREACHABLE, before=gone.digest)
             except ConfigError as refusal:
                 self._refused = True
                 self._run.refuse(self._root, refusal)

@@ -412,6 +412,7 @@ class RepositoryImport:
         """All rows at once, when everything is there under the lock (I5)."""
         needed = self._needed()
         kept: set[str | None] = set()
+        moved: list[tuple[Wanted, str]] = []
         times = push_times(self.layout, self.rows, self.graph.facts, jobs_of(self.root).now(self.run.clock))
 
         def change(tx: Transaction, draft: Index) -> None:
@@ -420,13 +421,18 @@ class RepositoryImport:
             kept.update(row.tag for row in self.rows if self._is_kept(draft, row))
             if self.take_fields and not len(draft):
                 draft.adopt_fields(self.layout.index)
+            moved.clear()
             for row in self.rows:
                 if row.tag not in kept:
-                    self._note(row, draft, times)
+                    if before := self._note(row, draft, times):
+                        moved.append((row, before))
                     draft.put_row(row.row.raw, row.tag)
             self._put_children(draft, kept)
 
         self.root.committer.commit(self.name, change)
+        for row, before in moved:
+            reason = f"import-layout: {self.layout.label}"
+            self.run.changed("move", self.name, reason, tag=row.tag, before=before, after=row.digest)
         self._set_aside(kept, self.index())
 
     def _put_children(self, draft: Index, kept: set[str | None]) -> None:
@@ -438,15 +444,18 @@ class RepositoryImport:
                 if facts and digest not in draft and digest != row.digest and self.graph.parents(digest):
                     draft.put(parse_digest(digest), facts.size, media_type or facts.media_type)
 
-    def _note(self, row: Wanted, draft: Index, times: dict[str, float]) -> None:
+    def _note(self, row: Wanted, draft: Index, times: dict[str, float]) -> str | None:
         """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
-        for a push: a collector must not find the tag and judge it by what was known of an older one."""
-        there = draft.find(row.tag) if row.tag else None
+        for a push: a collector must not find the tag and judge it by what was known of an older one. Returns the
+        digest that the tag leads to until now, if it is another one."""
+        there, before = draft.find(row.tag) if row.tag else None, None
         if row.tag and (there is None or there.digest != row.digest):
             before = str(there.digest) if there and there.digest else None
-            self.root.history.note(self.name, "push", row.digest, {row.tag: before}, times.get(row.tag))
+            when, history = times.get(row.tag), self.root.history
+            history.note(self.name, "push", row.digest, {row.tag: before}, when, by="import-layout")
             if self.layout.past and (pulled := self.layout.past.pulled.get(row.digest)) is not None:
                 self.root.history.note(self.name, "pull", row.digest, None, pulled)
+        return before
 
     # -- telling ----------------------------------------------------------------------------------
 

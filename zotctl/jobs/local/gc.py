@@ -33,6 +33,10 @@ COMPACT_ABOVE_BYTES = 1 << 20
 TEMP_KEPT_S = 60.0
 """How long a temporary file is kept at least, whatever the grace period."""
 ZOT_UPLOADS = ".uploads"
+UNREACHABLE = "gc: no manifest reaches it"
+WAITED = "gc: it was in the trash for the grace period"
+DELETED = "gc: a client deleted it, and it was in the trash for the grace period"
+"""Reasons in the log."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,20 @@ class Collection:
     # -- 3 trash ------------------------------------------------------------------------------
 
     def _move_to_trash(self, digests: list[Digest]) -> None:
+        action = "trash" if self._options.kept > 0 else "purge"
         for batch in batches(digests, TRASH_BATCH_BLOBS):
             self._run.check()
+            gone = list[Digest]()
             try:
-                self._trash_batch(batch)
+                self._trash_batch(batch, gone)
             except NoSpace as error:
                 raise NoSpace(f"{error.message}; `zotctl gc --delay 0s` frees space without the trash") from error
+            finally:  # whatever ended it, and without the lock, for a log may be slow
+                for digest in gone:
+                    self._run.changed(action, self._name, UNREACHABLE, before=digest)
 
-    def _trash_batch(self, batch: Sequence[Digest]) -> None:
+    def _trash_batch(self, batch: Sequence[Digest], gone: list[Digest]) -> None:
+        """`gone` gets what is out of its place now."""
         with self._local.context.locks.hold(self._name) as held:
             try:
                 marks = self._marker.now()
@@ -162,17 +172,26 @@ class Collection:
             left = [digest for digest in batch if digest not in marks.reachable]
             self._local.context.durable.flush_index(self._name)
             if self._options.kept > 0:
-                self._local.trash.add(held, self._run_name, left)
+                self._add_to_trash(held, left, gone)
             else:
-                self._unlink(held, left)
+                self._unlink(held, left, gone)
 
-    def _unlink(self, held: Held, digests: Sequence[Digest]) -> None:
+    def _add_to_trash(self, held: Held, digests: Sequence[Digest], gone: list[Digest]) -> None:
+        try:
+            gone += self._local.trash.add(held, self._run_name, digests)
+        except ZotctlError:
+            stat = self._local.context.stat
+            gone += [digest for digest in digests if stat(keys.blob(held.name, digest)) is None]
+            raise
+
+    def _unlink(self, held: Held, digests: Sequence[Digest], gone: list[Digest]) -> None:
         """`--delay 0s` is an explicit wish: nothing is kept, and no folder in the trash needs room."""
         for digest in digests:
             key = keys.blob(held.name, digest)
             info = self._local.context.stat(key)
             if info is not None:
                 self._local.context.discard(key)
+                gone.append(digest)
                 self._local.pool.release(digest)
                 self._run.add("purged")
                 self._run.add("purged_bytes", info.size if info.nlink <= 2 else 0)
@@ -263,6 +282,8 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
             local.pool.release(digest)
             run.add("purged")
             run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
+            if local.context.stat(keys.blob(folder.name, digest)) is None:  # else it has come back, or was pushed again
+                run.changed("purge", folder.name, DELETED if folder.deleted else WAITED, before=digest)
 
 
 def _needed(marker: ReachableBlobs) -> set[str] | None:

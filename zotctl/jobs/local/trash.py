@@ -108,7 +108,7 @@ def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
                 if not is_nondistributable(blob.media_type):
                     tx.require(parse_digest(blob.digest))
         draft.put(digest, facts.size, facts.media_type)
-        root.history.note(tx.name, "push", digest)  # before the rename, as for a push
+        root.history.note(tx.name, "push", digest, by="gc --restore")  # before the rename, as for a push
 
     return change
 
