@@ -255,10 +255,10 @@ def test_first_seen_is_forgotten_in_the_end() -> None:
     context = bucket_of(place.store.roots[0]).context
     one, other = (Object(key, 1, "e", place.clock.at + YEAR, -YEAR) for key in ("one", "other"))
     for at, found in ((0.0, one), (AHEAD_REMEMBERED_S / 2, other), (AHEAD_REMEMBERED_S / 2, one)):
-        ahead = Ahead(context, place.clock.at + at, at_once=False)
+        ahead = Ahead(context, place.clock.at + at, no_delay=False)
         assert ahead.modified(found) == place.clock.at + (at if found is other else 0)
         ahead.save()
-    ahead = Ahead(context, place.clock.at + 2 * AHEAD_REMEMBERED_S, at_once=False)
+    ahead = Ahead(context, place.clock.at + 2 * AHEAD_REMEMBERED_S, no_delay=False)
     assert ahead.modified(other) == place.clock.at + AHEAD_REMEMBERED_S / 2, "in which it is met each time"
     ahead.save()
     assert b"one" not in place.memory.stored[keys.first_seen(AHEAD_NAME)].body

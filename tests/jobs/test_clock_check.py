@@ -18,8 +18,7 @@ from tests.jobs.test_gc import DELAY
 from tests.stores import push_blob, root_over
 from zotctl.config import Config, KeepTags, Policy, Retention
 from zotctl.errors import ClockDoubtful, NoSpace
-from zotctl.jobs.check.scrub_state import boot_id
-from zotctl.jobs.clock_check import LONGEST_PAUSE_S, note_clock, require_clock
+from zotctl.jobs.clock_check import LONGEST_PAUSE_S, boot_id, note_clock, require_clock
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
@@ -332,7 +331,7 @@ def test_a_rehearsal_makes_no_file_to_see_the_clock_of_the_file_system() -> None
     driver = Recorder(MemoryDriver())
     root = root_over(driver)
     driver.calls.clear()
-    require_clock(root, root.protocol.clock, trusted=False, rehearsed=True)
+    require_clock(root, root.protocol.clock, trusted=False, dry_run=True)
     assert {call.method for call in driver.calls} <= {"stat", "open", "read", "scan"}
 
 

@@ -27,7 +27,7 @@ from zotctl.jobs.dedupe import dedupe as into_pool
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.run import Run
-from zotctl.jobs.schedule import tell
+from zotctl.jobs.schedule import log_report
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
@@ -99,7 +99,7 @@ def test_it_is_told_once_in_the_log_of_a_server(caplog: pytest.LogCaptureFixture
     world.ripe(b"stray", "a", "b", "c")
     report = collect(world.store)
     with caplog.at_level(logging.ERROR, "zotctl.jobs"):
-        tell(report, world.store.roots[0])
+        log_report(report, world.store.roots[0])
     (line,) = caplog.messages
     assert "signed deletes" in line
 

@@ -513,7 +513,7 @@ def test_an_upload_without_an_end_spares_nothing(world: World) -> None:
 def test_what_is_written_again_with_a_date_ahead_counts_from_then(world: World) -> None:
     context, found = bucket_of(world.store.roots[0]).context, []
     for now, modified in ((1000.0, 5000.0), (2000.0, 5000.0), (3000.0, 6000.0)):
-        ahead = Ahead(context, now, at_once=False)
+        ahead = Ahead(context, now, no_delay=False)
         found.append(ahead.modified(Object("key", 1, "e", modified, now - modified)))
         ahead.save()
     assert found == [1000.0, 1000.0, 3000.0]

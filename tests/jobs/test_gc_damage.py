@@ -19,7 +19,7 @@ from zotctl.jobs.finding import Finding
 from zotctl.jobs.gc import gc, gc_settings
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.jobs.schedule import tell
+from zotctl.jobs.schedule import log_report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.facts import DAMAGED_REASON as ASIDE
@@ -81,7 +81,7 @@ def test_the_log_of_a_server_has_the_way_out(tmp_path: Path, caplog: pytest.LogC
     flip(blob(tmp_path, "a", IMAGE.manifest))
     store = store_of(tmp_path)
     with caplog.at_level(logging.WARNING):
-        tell(collect(store), store.roots[0])
+        log_report(collect(store), store.roots[0])
     assert "gc: to heal what is damaged or missing: push it again, or run `zotctl scrub --repair`" in caplog.text
 
 

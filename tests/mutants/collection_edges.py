@@ -188,7 +188,7 @@ MUTANTS = [
         "I15",
         "a rehearsal makes no file",
         "jobs/local/jobs.py",
-        "        if not rehearsed:\n",
+        "        if not dry_run:\n",
         "        if True:\n",
         CLOCK + "test_a_rehearsal_makes_no_file_to_see_the_clock_of_the_file_system",
     ),

@@ -265,7 +265,7 @@ MUTANTS = [
         "I15",
         "a repository that is a link is told where it is left out",
         "jobs/imports/sources.py",
-        "        if place.link:",
+        "        if place.is_link:",
         "        if False:",
         "tests/jobs/test_import_layouts.py::test_a_layout_that_is_left_out_of_a_tree_is_no_success",
     ),

@@ -95,7 +95,7 @@ MUTANTS = [
         "I15",
         "a layout that is being made is no finding",
         "jobs/check/verify.py",
-        "if not place.whole and is_young(root, place.name):",
+        "if not place.has_marker and is_young(root, place.name):",
         "if False:",
         VERIFY + "test_a_layout_that_is_being_made_is_not_told",
     ),

@@ -245,7 +245,7 @@ def run_job(
         sink.close(run.report)  # a bug: the report says how far it came
         raise
     finally:
-        if metrics_file is not None and not run.report.is_rehearsal:
+        if metrics_file is not None and not run.report.is_dry_run:
             _count(metrics_file, run.report, run.roots if run.whole else ())
         store.close()
     sink.close(run.report)
@@ -271,7 +271,7 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             output = Output.JSON if options.get("as_json") else options.get("output", Output.TEXT)
             if output is not Output.TEXT:
                 print_report(report, output)
-            if options.get("metrics_file") is not None and not report.is_rehearsal:
+            if options.get("metrics_file") is not None and not report.is_dry_run:
                 _count(options["metrics_file"], report, ())
             raise
 

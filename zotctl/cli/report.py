@@ -162,7 +162,7 @@ class TextSink(_WithProgress):
         for hint in hints(report):
             print(f"zotctl: {hint}", file=sys.stderr)
         counters = ", ".join(_counters(report.summary))
-        dry = " (dry run, nothing was changed)" if report.is_rehearsal else ""
+        dry = " (dry run, nothing was changed)" if report.is_dry_run else ""
         found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
         failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.

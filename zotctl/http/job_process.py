@@ -53,7 +53,7 @@ def main(config: Config, life: int, counted: SharedText | None = None) -> int:
     threading.Thread(target=stop.enforce, args=(config.http.drain,), daemon=True).start()
     schedule = Schedule(config, store, stop.wait)
     if counted is not None:
-        schedule.told = _counting(counted, store)
+        schedule.on_report = _counting(counted, store)
     schedule.run()
     store.close()
     return 0

@@ -1,1 +1,1 @@
-"""The jobs: functions over storage, each safe at any moment beside any server and any other job."""
+"""The jobs: functions over a store. Each may run at any moment beside any number of servers and other jobs."""

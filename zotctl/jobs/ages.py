@@ -1,8 +1,8 @@
-"""How old what lies in a directory is, where its time stamps can be believed.
+"""The age of files and upload sessions in a directory, also where their time stamps are ahead of the clock.
 
-A stamp ahead of the clock (one that was wrong, a restored backup) says nothing, and would keep content until the clock
-has come there. What the kernel says about the inode is the most that can be, then; and where that lies ahead too, the
-file is put right: it counts from the run that finds it. A wish to have the space now counts it as old.
+A stamp ahead of the clock (of a clock that was wrong, of a restored backup) is meaningless, and would keep content
+until the clock reaches it. Then the change time of the inode counts. If that is ahead too, the file is touched, so
+that its age counts from the run that finds it; with a delay of zero it counts as old.
 """
 
 from __future__ import annotations
@@ -19,45 +19,49 @@ from zotctl.storage.keys import parse_upload_id
 from zotctl.storage.root import Root
 
 LONG_AGO = 0.0
-"""Seconds since 1970: old for every grace period."""
+"""Seconds since 1970; older than every grace period."""
 
 
 class Ages:
-    """In one run. `now`: by the clock that stamps the files, this very moment; `clock` tells how long ago that is later
-    on. `at_once`: the delay is zero. `rehearsed`: nothing is written, and what would be put right counts as new. Times
-    in seconds since 1970."""
+    """The ages of files of one root, in one run.
+
+    `now`: the present time of the clock that stamps the files; `clock` measures how much time passes after that.
+    `no_delay`: the delay is zero. `dry_run`: no file is touched, and one with a stamp ahead of the clock counts as new.
+    Times are in seconds since 1970. Safe between threads.
+    """
 
     def __init__(
-        self, driver: Driver, now: float, clock: Clock, *, at_once: bool = False, rehearsed: bool = False
+        self, driver: Driver, now: float, clock: Clock, *, no_delay: bool = False, dry_run: bool = False
     ) -> None:
-        self._driver, self.now, self._at_once, self._rehearsed = driver, now, at_once, rehearsed
+        self._driver, self.now, self._no_delay, self._dry_run = driver, now, no_delay, dry_run
         self._clock, self._began = clock, clock.boottime()
 
     def later(self, now: float) -> Ages:
-        """The same, as the run goes on."""
-        return Ages(self._driver, now, self._clock, at_once=self._at_once, rehearsed=self._rehearsed)
+        """A copy for a later moment `now` of the same run."""
+        return Ages(self._driver, now, self._clock, no_delay=self._no_delay, dry_run=self._dry_run)
 
     def written(self, key: str, info: Info) -> float:
-        """When the content of a file, or the names of a directory, changed last, at the most."""
+        """When the content of a file, or the list of names in a directory, changed last; never later than now."""
         return self._first(key, info.mtime_ns / 1e9, info.ctime_ns / 1e9)
 
     def changed(self, key: str, info: Info) -> float:
-        """The same of everything about it: a link into a directory leaves the content alone."""
+        """When anything about a file changed last, its names included; never later than now."""
         return self._first(key, max(info.mtime_ns, info.ctime_ns) / 1e9)
 
     def is_old(self, at: float, delay: float) -> bool:
-        """Is that so long ago? Never what was written since the run began, even if the delay is zero."""
+        """Whether `at` is `delay` seconds ago. False for what was written since the run began, even if the delay is
+        zero."""
         return self.now - at >= delay
 
     def _first(self, key: str, *stamps: float) -> float:
-        # What was written while the run went on is not ahead: put right, it would count from when the run began.
+        # What was written during the run is not ahead: once touched, it would count from the start of the run.
         present = self.now + self._clock.boottime() - self._began
         for at in stamps:
             if not is_ahead(at, present):
                 return at
-        if self._at_once:
+        if self._no_delay:
             return LONG_AGO
-        if not self._rehearsed:
+        if not self._dry_run:
             with suppress(StorageError):
                 self._driver.touch(key, int(present * 1e9))
         return present
@@ -67,13 +71,13 @@ class Ages:
 
 
 UPLOAD_SPARED_S = 86400.0
-"""Seconds: an upload that lasts longer than a day no longer holds collection back."""
+"""An upload that lasts longer than this no longer holds collection back."""
 JUST_BEGUN_S = 1.0
-"""Seconds in which a session counts as active even when the grace period is zero."""
+"""A session that received bytes within this time counts as active even when the grace period is zero."""
 
 
 class ListedUpload(NamedTuple):
-    """`key` names the file, `owner` stands for the repository. Seconds since 1970."""
+    """An upload session. `key`: its file; `owner`: the `name_key` of its repository. Times in seconds since 1970."""
 
     id: str
     key: str
@@ -84,8 +88,10 @@ class ListedUpload(NamedTuple):
 
 
 def uploads(root: Root, ages: Ages) -> Iterator[ListedUpload]:
-    """The sessions of one root. Times by the storage, but for the start, which the server wrote; it can't have begun
-    after it moved."""
+    """List the upload sessions of one root.
+
+    Times are the storage's, except the start, which a server wrote into the id and which is never later than `moved`.
+    """
     files = list[str]()
     with suppress(NotFound):
         files = [entry.name for entry in root.driver.scan(keys.UPLOADS)]

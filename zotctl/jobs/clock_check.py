@@ -1,8 +1,8 @@
-"""Is the clock to be believed, before anything expires by it?
+"""Checks the clock before anything expires by it.
 
-A clock that is a year ahead for one run would take every tag that a policy keeps for a time, and empty the trash. So
+A clock that is a year ahead for one run would delete every tag that a policy keeps for a time, and empty the trash. So
 each run, and `serve` when it starts, notes in each root what the clock said and how long the machine had been running,
-and a run compares:
+and the next run compares:
 
     on the machine that has been running since: more time has gone by than it was running
     else: more time than any registry is left alone (`LONGEST_PAUSE_S`)
@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from zotctl.errors import ClockDoubtful, NotFound, StorageError
-from zotctl.jobs.check.scrub_state import boot_id
 from zotctl.jobs.report import time_of
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.codec import load_json
@@ -30,29 +30,32 @@ from zotctl.storage.driver import read
 from zotctl.storage.root import Root
 
 MAX_JUMP_S = DAY_S
-"""By which two clocks may disagree: more than any time zone."""
+"""How far two clocks may disagree: more than any time zone."""
 LONGEST_PAUSE_S = 100 * DAY_S
-"""Between two runs with a start of the machine in between, or on two machines."""
+"""The longest time between two runs on different machines, or with a reboot in between."""
 BELIEVED_AFTER_S = DAY_S
-"""After which a clock that was doubted is believed, if it has only gone on."""
+"""How long a doubted clock must have gone on steadily until it is believed."""
 _MAX_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Moment:
-    """`at`: the clock by which content expires, in seconds since 1970. `up`: for how many seconds the machine has been
-    running since its start `boot`."""
+    """What the clocks said at one moment.
+
+    `at`: the clock by which content expires, in seconds since 1970. `up`: how many seconds the machine has been running
+    since the reboot that `boot` identifies ("": unknown).
+    """
 
     at: float
     boot: str
     up: float
 
     def since(self, other: Moment) -> float:
-        """How long it really is, if one machine has been running all the time; else by the clock."""
+        """Seconds since `other`: by the uptime if the machine has been running all the time, or else by the clock."""
         return self.up - other.up if self.boot and self.boot == other.boot else self.at - other.at
 
     def doubt(self, last: Moment | None) -> str | None:
-        """Why this can't well come after that one; None: it can."""
+        """Why this moment can't plausibly follow `last`; None: it can."""
         if last is None:
             return None
         gone = self.at - last.at
@@ -65,16 +68,16 @@ class Moment:
         return None
 
 
-def require_clock(root: Root, clock: Clock, *, trusted: bool, rehearsed: bool) -> None:
-    """Compare the clock with what earlier runs noted in this root, and note it.
+def require_clock(root: Root, clock: Clock, *, trusted: bool, dry_run: bool) -> None:
+    """Compare the clock with what earlier runs noted in this root, and note what it says now.
 
     Raises ClockDoubtful if it is far from where it should be, StorageError if the note cannot be read. `trusted`: the
-    operator says that the clock is right. `rehearsed`: nothing is written.
+    operator says that the clock is right. `dry_run`: nothing is written.
     """
     last, doubted = _read(root)
     now = _moment(root, clock)
-    reason = None if trusted else _reason(root, clock, now, last, doubted, rehearsed)
-    if not rehearsed:
+    reason = None if trusted else _reason(root, clock, now, last, doubted, dry_run)
+    if not dry_run:
         _write(root, now if reason is None else last, None if reason is None else _first(now, doubted))
     if reason is not None:
         raise ClockDoubtful(
@@ -84,8 +87,11 @@ def require_clock(root: Root, clock: Clock, *, trusted: bool, rehearsed: bool) -
 
 
 def note_clock(root: Root, clock: Clock) -> None:
-    """Write down what the clock says, for the next run to compare, unless there is a note of this boot already, or one
-    that this clock contradicts. Does nothing where the root is away. Raises StorageError if it cannot be read."""
+    """Note what the clock says, for the next run to compare.
+
+    Does nothing if there is already a note since this reboot, if the clock contradicts an earlier note, or if the root
+    is away. Raises StorageError if the note cannot be read.
+    """
     if root.state() is not None:
         return
     last, doubted = _read(root)
@@ -94,15 +100,22 @@ def note_clock(root: Root, clock: Clock) -> None:
         _write(root, now, None)
 
 
+def boot_id() -> str:
+    """What identifies the last reboot of this machine; "" where the kernel does not tell."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
 def _moment(root: Root, clock: Clock) -> Moment:
     return Moment(jobs_of(root).now(clock), boot_id(), clock.boottime())
 
 
 def _reason(
-    root: Root, clock: Clock, now: Moment, last: Moment | None, doubted: Moment | None, rehearsed: bool
+    root: Root, clock: Clock, now: Moment, last: Moment | None, doubted: Moment | None, dry_run: bool
 ) -> str | None:
-    """None: it is believed."""
-    other = jobs_of(root).other_clock(clock, rehearsed=rehearsed)
+    """Why the clock is not believed; None: it is."""
+    other = jobs_of(root).other_clock(clock, dry_run=dry_run)
     differs = (
         f"and that of {other.whose} {time_of(other.at)}" if other and abs(other.at - now.at) > MAX_JUMP_S else None
     )
@@ -119,7 +132,8 @@ def _reason(
 
 
 def _first(now: Moment, doubted: Moment | None) -> Moment:
-    """Since when it has been doubted, if it has gone on as a clock does."""
+    """The moment since which the clock has been doubted: an earlier one only if the clock has gone on steadily
+    since."""
     return doubted if doubted is not None and now.doubt(doubted) is None and now.at >= doubted.at else now
 
 
@@ -137,7 +151,7 @@ def _parse(found: Any) -> Moment | None:
 
 
 def _write(root: Root, last: Moment | None, doubted: Moment | None) -> None:
-    """That it can't be written, on a full disk, is no reason not to free some."""
+    """A full disk, on which the note can't be written, must not keep a run from freeing space."""
     found = {"last": asdict(last) if last else None, "doubted": asdict(doubted) if doubted else None}
     with suppress(StorageError):
         root.maintenance.write(keys.CLOCK, [json.dumps(found).encode()])

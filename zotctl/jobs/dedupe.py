@@ -1,4 +1,4 @@
-"""Deduplication of a store that is there already, written by any tool: each root by the steps of its kind."""
+"""Deduplication of an existing store, whichever tool wrote it: each root by the steps of its kind of store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from zotctl.storage.root import Root
 
 @dataclass(frozen=True)
 class DedupeOptions:
-    """`undo`: give each repository its own copy again. `workers`: threads; one for each core by default."""
+    """Options of `dedupe`. `undo`: give each repository its own copy again. `workers`: threads; by default one per
+    core."""
 
     undo: bool = False
     workers: int | None = None
 
 
 def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
-    """Store each content once for each root, each root by the steps of its kind of store.
+    """Store each content once per root, or with `undo` once per repository.
 
-    Raises HeldElsewhere while another run does, TimeUp, Stopped; for `undo` NoSpace before anything is copied, if there
-    is no room for all copies. What goes wrong in one repository is reported, and the rest goes on.
+    Raises HeldElsewhere while another run holds the lease, TimeUp, Stopped; with `undo` NoSpace before anything is
+    copied, if there is no room for all copies. An error in one repository is reported, and the rest goes on.
     """
     options = options or DedupeOptions()
     run.refuse_read_only()

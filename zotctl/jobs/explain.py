@@ -1,5 +1,5 @@
-"""`gc --explain DIGEST|NAME:TAG|NAME`: the chain that keeps something, or the rule and the time at which
-it goes, or where it lies in the trash."""
+"""`gc --explain DIGEST|NAME:TAG|NAME`: the chain of references that keeps something, or the rule by which and the time
+at which it goes, or where it lies in the trash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zotctl.storage.root import Root
 
 
 def explain(run: Run, what: str, settings: Settings) -> None:
-    """One item for each repository that knows of it. Raises NotFound (exit 10) when none does."""
+    """Report an item for each repository that has what `what` names. Raises NotFound (exit 10) if none has it."""
     name, tag, digest = _parse(what)
     found = False
     for root, repository in run.repositories():
@@ -82,7 +82,7 @@ def _explain_digest(
 
 
 def chain_to(digest: str, marks: Reachable) -> list[str]:
-    """One of the shortest chains of references down to the digest; from a row with a tag, if there is one."""
+    """A shortest chain of references from a row down to the digest; from a row with a tag, if there is one."""
     tagged = [row for row in marks.index.digests if marks.index.tags_of(row)]
     above = _above(tagged, digest, marks)
     if digest not in above:
@@ -97,7 +97,7 @@ def chain_to(digest: str, marks: Reachable) -> list[str]:
 
 
 def _above(rows: list[str], digest: str, marks: Reachable) -> dict[str, str | None]:
-    """Breadth first: for each digest that was met, the one that referred to it."""
+    """For each digest that a breadth-first search from `rows` meets, the digest that references it; None for a row."""
     above: dict[str, str | None] = dict.fromkeys(rows)
     todo = deque(rows)
     while todo and digest not in above:

@@ -1,4 +1,4 @@
-"""What is wrong with content, as every job tells it: one frozen value, with its kind and the rule that it breaks.
+"""What is wrong with content, as every job reports it: one frozen value, with its kind and the rule that it breaks.
 
 A finding is about content; what kept a job from looking at content is an error (docs/design/invariants.md#i15).
 """
@@ -21,7 +21,7 @@ DAMAGE_KINDS = frozenset[str](
     {"digest_mismatch", "size_mismatch", "missing_blob", "missing_manifest", "invalid_manifest",
      "media_type_mismatch", "stub", "invalid_layout", "invalid_index", "wire"}
 )  # fmt: skip
-"""Kinds that end a run with exit code 4; the others are worth knowing, and nothing is broken."""
+"""Kinds that end a run with exit code 4. The others are worth knowing, but nothing is broken."""
 
 DESCRIPTOR_SPEC = 'image-spec, descriptor.md, "Properties"'
 ALGORITHMS_SPEC = 'image-spec, descriptor.md, "Registered algorithms"'
@@ -46,7 +46,7 @@ SPECS: dict[Kind, str] = {
     "invalid_index": INDEX_SPEC,
     "bad_name": 'distribution-spec, "Pulling manifests"',
 }
-"""Where the rule stands that a finding of a kind breaks, unless the finding names a nearer place."""
+"""The section of a specification that a kind of finding breaks, unless the finding itself names another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Finding:
     """One thing that is wrong with content.
 
     `repository`: its name; "" for what belongs to a root. `digest`: None if it is about the layout itself. `tags`: all
-    through which a client would meet it. `action`: what was done about it. `details`: more fields of the report, such
-    as `path` and `expected_bytes`. `spec`: the rule that is broken, if it is not the one in `SPECS`.
+    tags whose clients would meet it. `action`: what was done about it. `details`: more fields of the report, such as
+    `path` and `expected_bytes`. `spec`: the rule that is broken, if it is not the one in `SPECS`.
     """
 
     repository: str
@@ -69,17 +69,18 @@ class Finding:
 
     @classmethod
     def of_fault(cls, repository: str, fault: Fault, tags: tuple[str, ...], **more: Any) -> Finding:
-        """What a manifest graph could not read; its kinds are kinds of findings."""
+        """The finding for a fault of a manifest graph, whose kinds are kinds of findings. `more`: fields of the
+        finding."""
         more = {"reason": fault.reason} | more
         return cls(repository, fault.digest or None, cast(Kind, fault.kind), tags=tags, **more)
 
     def with_rule(self) -> Finding:
-        """The same, with the rule that is broken in its reason and as `spec` in its details, for `verify`."""
+        """A copy with the rule that is broken in its reason, and as `spec` in its details, for `verify`."""
         if (rule := self.spec or SPECS.get(self.kind)) is None:
             return self
         return replace(self, reason=f"{self.reason} ({rule})", details={"spec": rule} | self.details)
 
     def as_fields(self) -> dict[str, Any]:
-        """As it stands in a report."""
+        """The fields that a report has for it."""
         fields = {"repository": self.repository, "digest": self.digest, "kind": self.kind, "tags": list(self.tags)}
         return fields | {"reason": self.reason, "action": self.action} | self.details

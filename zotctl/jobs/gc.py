@@ -1,8 +1,8 @@
-"""Collection: what no manifest reaches goes, beside any number of servers.
+"""Collection: deletes what no manifest reaches, beside any number of servers.
 
-What would go of a repository is decided here, the same for every store: what is reachable, and the rows that a policy
-drops. How it goes depends on what a root lies on: it is renamed into the trash of a directory (`jobs.local.gc`), or
-deleted under an intent on a bucket (`jobs.bucket.gc`).
+This module decides what a repository loses, in the same way for every store: what is unreachable, and the rows that a
+policy drops. The collector of each kind of store deletes it: it moves content into the trash of a directory
+(`jobs.local.gc`), or deletes it from a bucket under an intent (`jobs.bucket.gc`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COUNTERS = (
     "repositories", "repositories_left_alone", "dropped", "unreachable", "unreachable_bytes", "purged", "purged_bytes",
     "uploads", "pool_entries",
 )  # fmt: skip
-"""Of a report's summary; always there, so that a script need not ask."""
+"""Counters that the summary of a report always has, so that a script need not test for them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class GcOptions:
     trash: float | None = None
     rules: Rules = field(default_factory=Rules)
     dry_run: bool = False
-    """zot's `retention.dryRun`: say what would go in this root, delete nothing at all."""
+    """zot's `retention.dryRun`: report what would go in this root, and delete nothing."""
     compares_clock: bool = False
-    """Nothing goes by a clock that is far from where it should be (`clock_check`)."""
+    """Refuse to collect by a clock that is far from where it should be (`clock_check`)."""
     trusts_clock: bool = False
-    """The operator says that it is right."""
+    """The operator says that the clock is right."""
 
     @property
     def kept(self) -> float:
@@ -56,11 +56,14 @@ class GcOptions:
 
 @dataclass
 class CollectionPlan:
-    """What one repository would lose. Never trusted: each item is looked at again before it goes."""
+    """What one repository would lose. Each item is checked again before it goes.
+
+    `marks`: what is reachable now. `drops`: rows that a policy lets go.
+    """
 
     marks: Reachable
     rest: Reachable
-    """As they are without the rows that go."""
+    """What is reachable without the rows that go."""
     drops: list[Drop]
 
 
@@ -76,8 +79,10 @@ class Planner:
         self.marker = ReachableBlobs(root, name)
 
     def plan(self, settle: Settle | None = None) -> CollectionPlan | None:
-        """None: what it needs can't be known; then nothing is touched (I5). Raises NotFound, LayoutInvalid.
-        `settle` takes out what is not sure yet."""
+        """Decide what goes. None: it can't be known what the repository needs, so nothing is touched (I5).
+
+        `settle` removes drops that are not certain yet. Raises NotFound, LayoutInvalid.
+        """
         marks = self.marker.now()
         if marks.faults:
             self._refuse(marks)
@@ -103,14 +108,15 @@ class Planner:
         self._run.add("repositories_left_alone")
 
     def _note(self, marks: Reachable, past: Timeline) -> None:
-        """What counts from the run that saw it first: rows that were not pushed here, and what is dated ahead."""
+        """Note what expires a delay after the run that first saw it: rows that were not pushed here, and events dated
+        ahead of the clock."""
         for digest in foreign_untagged(marks, past) if self._options.rules.foreign else ():
             self._root.history.note(self._name, "note", digest)
         for digest in past.ahead:
             self._root.history.note(self._name, "push" if digest else CLOCK_ACTION, digest)
 
     def drop_rows(self, drops: list[Drop]) -> None:
-        """An ordinary commit, decided again on the index that it replaces."""
+        """Remove the rows of `drops` by an ordinary commit, which decides again on the index that it replaces."""
         by, dropped = self._options.rules.called(self._name), list[Drop]()
 
         def change(tx: Transaction, draft: Index) -> None:
@@ -140,7 +146,7 @@ class Planner:
 
 
 def _closed(marks: Reachable, drops: list[Drop]) -> list[Drop]:
-    """Some of those that were decided together: no row goes that one which stays leads to."""
+    """Those of `drops` that may go although some that were decided with them stay: no row that a kept row leads to."""
     while True:
         needed = _without(marks, drops).reachable if drops else set()
         left = [drop for drop in drops if drop.tag is not None or drop.digest not in needed]
@@ -166,16 +172,16 @@ def _apply(draft: Index, drops: list[Drop]) -> None:
 
 
 Settings = Callable[[Root], GcOptions | None]
-"""What holds for a root; None: not collected."""
+"""The options for a root. None: it is not collected."""
 
 
 def gc(run: Run, settings: Settings) -> None:
     """Collect every repository of the run, as `settings` say for each root.
 
-    On a directory it purges what has lain in the trash for the grace period, and moves there what nothing reaches
-    (docs/design/local.md); on a bucket it deletes what has been unreachable for so long (docs/design/bucket.md#c1).
-    Raises HeldElsewhere while another run does, TimeUp, Stopped. What goes wrong in one repository is reported, and the
-    rest goes on.
+    On a directory it purges what has been in the trash for the grace period, and moves unreachable content there
+    (docs/design/local.md). On a bucket it deletes what has been unreachable for the grace period
+    (docs/design/bucket.md#c1). Raises HeldElsewhere while another run holds the lease, TimeUp, Stopped. An error in one
+    repository is reported, and the rest goes on.
     """
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     run.refuse_read_only()
@@ -202,7 +208,8 @@ def _collect(run: Run, collectors: dict[str, Collector]) -> None:
 
 
 def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
-    """Several repositories side by side, where most of the time is spent in waiting for a network."""
+    """Collect the repositories of one root, several in parallel where most of the time is spent on waiting for a
+    network. `collector` None: only walk through their names."""
     names = run.repositories_of(root)
     if collector is None:
         for _ in names:
@@ -214,7 +221,7 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
             with run.guarded(name, root):
                 collector.collect(name)
 
-    workers = Workers(collector.at_once)
+    workers = Workers(collector.parallel)
     try:
         for name in collector.order(names):
             run.check()
@@ -230,15 +237,15 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
 
 
 def _collector(run: Run, root: Root, settings: Settings) -> Collector | None:
-    """None: nothing is collected there, and if its clock is the reason, that is reported."""
+    """The collector of a root. None: nothing is collected there; if its clock is the reason, that is reported."""
     # A dry run only reads, so every user who may read may ask what would go.
     options = None if (root.read_only and not run.dry_run) or root.state() else settings(root)
     if options is None:
         return None
     if options.compares_clock:
-        rehearsed = run.dry_run or options.dry_run or root.read_only
+        dry_run = run.dry_run or options.dry_run or root.read_only
         try:
-            require_clock(root, run.clock, trusted=options.trusts_clock, rehearsed=rehearsed)
+            require_clock(root, run.clock, trusted=options.trusts_clock, dry_run=dry_run)
         except ClockDoubtful as error:
             run.refuse(root, error)
             return None
@@ -250,9 +257,9 @@ def _collector(run: Run, root: Root, settings: Settings) -> Collector | None:
 def gc_settings(
     *, delay: float | None = None, untagged: str | None = None, inline: bool = False, trust_clock: bool = False
 ) -> Settings:
-    """Settings from the configuration of each root, which these options override.
+    """Settings from the configuration of each root, overridden by these options.
 
-    `delay` in seconds. `untagged`: "pushed", "all" or "none". `inline`: only roots with `gc = true`, inside `serve`.
+    `delay` in seconds. `untagged`: "pushed", "all" or "none". `inline`: for `serve`, only roots with `gc = true`.
     """
 
     def settings(root: Root) -> GcOptions | None:
@@ -274,27 +281,27 @@ def gc_settings(
 
 
 def restore(run: Run, what: str) -> None:
-    """Link back what `what` names; a manifest gets its row again, without the tags that it had.
+    """Bring back from the trash what `what` names; a manifest gets its row again, without the tags that it had.
 
-    Raises NotFound (exit 10) when nothing in the trash answers to it.
+    `what`: a run, a digest, or NAME@DIGEST. Raises NotFound (exit 10) if nothing in the trash matches.
     """
     name, _, text = what.rpartition("@")
     digest: Digest | None = None
     with suppress(DigestInvalid):
         digest = parse_digest(text)
-    found = [trash.restore(run, what, name, digest) for trash in _all(run)]
+    found = [trash.restore(run, what, name, digest) for trash in _trashes(run)]
     if not any(found):
         raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
 
 
 def list_trash(run: Run) -> None:
-    """What lies in the trash, by run and repository."""
-    for trash in _all(run):
+    """Report an item for each run and repository that has something in the trash."""
+    for trash in _trashes(run):
         trash.list(run)
 
 
-def _all(run: Run) -> list[TrashJobs]:
-    """Raises Unsupported if there is none: what was deleted on a bucket is gone."""
+def _trashes(run: Run) -> list[TrashJobs]:
+    """The trash of each root that has one. Raises Unsupported if none has: a bucket has no trash."""
     found = [trash for root in run.store.roots if (trash := jobs_of(root).trash()) is not None]
     if not found:
         label = run.store.roots[0].label

@@ -1,5 +1,5 @@
-"""The walk over the image layouts of a tree, whatever tool has made them: `verify`, `scrub` and `import-layout` look at
-directories that no catalog lists."""
+"""The walk over all image layouts in a tree, whichever tool made them: `verify`, `scrub` and `import-layout` also look
+at directories that no catalog lists."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from zotctl.storage.driver import Driver, Entry, scan_or_empty
 from zotctl.storage.root import Root
 
 YOUNG_S = 2.0
-"""A directory that was changed just now may be a layout that is being made, or removed."""
+"""A directory that changed within this time may be a layout that is being created or removed."""
 
 _NO_REPOSITORY = "lost+found"
-"""At the top of an ext4 file system."""
+"""ext4 has it at the top of each file system."""
 
 
-class Place(NamedTuple):
+class FoundLayout(NamedTuple):
     """A directory that is an image layout."""
 
     name: str
-    link: bool
-    """By a symbolic link, into which the walk does not go: it could lead out of the tree, or in a circle."""
-    whole: bool
-    """False: it has `index.json` and `blobs`, and no `oci-layout`."""
+    is_link: bool
+    """It is a symbolic link, which the walk does not follow: it could lead out of the tree, or in a circle."""
+    has_marker: bool
+    """False: it has `index.json` and `blobs`, but no `oci-layout`."""
 
 
-def layouts_in(driver: Driver, unreadable: Callable[[str, StorageError], None]) -> Iterator[Place]:
-    """Every layout below the top, with whatever name, those above before those below them.
+def layouts_in(driver: Driver, unreadable: Callable[[str, StorageError], None]) -> Iterator[FoundLayout]:
+    """Every layout below the top, whatever its name, parents first.
 
-    What starts with "." or "_" belongs to a registry: uploads, caches, our own hidden directory. `unreadable` is told
-    of each directory that can't be read.
+    Directories whose name starts with "." or "_" belong to a registry (uploads, caches, our own hidden directory) and
+    are left out. `unreadable` is called for each directory that can't be read.
     """
     todo = [""]
     while todo:
@@ -45,29 +45,34 @@ def layouts_in(driver: Driver, unreadable: Callable[[str, StorageError], None]) 
             unreadable(directory, error)
         names = {entry.name for entry in entries if not (entry.name == LAYOUT_FILE and entry.is_dir)}
         if directory and (LAYOUT_FILE in names or {"index.json", "blobs"} <= names):
-            yield Place(directory, link=False, whole=LAYOUT_FILE in names)
+            yield FoundLayout(directory, is_link=False, has_marker=LAYOUT_FILE in names)
         below = [entry for entry in entries if not entry.is_file and _may_hold(directory, entry.name, names)]
         inside = [(f"{directory}/{entry.name}".lstrip("/"), entry.is_dir) for entry in below]
-        yield from (Place(key, link=True, whole=True) for key, is_dir in inside if not is_dir and _leads(driver, key))
+        yield from (
+            FoundLayout(key, is_link=True, has_marker=True)
+            for key, is_dir in inside
+            if not is_dir and _leads_to_layout(driver, key)
+        )
         todo += sorted((key for key, is_dir in inside if is_dir), reverse=True)
 
 
 def is_young(root: Root, name: str) -> bool:
-    """Was this directory changed just now, or is it gone?"""
+    """Whether this directory changed within `YOUNG_S`, or is gone."""
     info = root.stat(name)
     return info is None or root.protocol.clock.now() - info.mtime_ns / 1e9 <= YOUNG_S
 
 
 def _may_hold(directory: str, name: str, names: set[str]) -> bool:
-    """Not the parts of a layout; at the top, those are names like any other."""
+    """Whether a directory `name` in `directory` may hold layouts. The parts of a layout can't; at the top they are
+    names like any other."""
     if name.startswith((".", "_")) or (not directory and name == _NO_REPOSITORY):
         return False
     in_layout = bool(directory) and bool(names & {LAYOUT_FILE, "index.json"})
     return not (in_layout and name in ("blobs", LAYOUT_FILE, "index.json"))
 
 
-def _leads(driver: Driver, key: str) -> bool:
-    """Is it a symbolic link to a layout?"""
+def _leads_to_layout(driver: Driver, key: str) -> bool:
+    """Whether it is a symbolic link to a layout."""
     with suppress(StorageError):
         return driver.stat(key).is_link and any(entry.name == LAYOUT_FILE for entry in driver.scan(key))
     return False

@@ -1,8 +1,8 @@
-"""What runs of jobs come to, as metrics: in `serve`, and in the file of --metrics-file, which the textfile collector of
-a node exporter reads.
+"""Metrics about runs of jobs: in `serve`, and in the file of --metrics-file, which the textfile collector of a node
+exporter reads.
 
-The text is all that is remembered from one run to the next: counters go on where it ended, and the time of the last
-success outlives a failure.
+The text of the metrics is the only state that one run leaves to the next: counters continue from it, and the time of
+the last success outlives a failure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Family(NamedTuple):
-    """`name` as it stands in TYPE; a counter's samples end in _total."""
+    """A family of metrics. `name`: as in the TYPE line; the samples of a counter end in _total."""
 
     name: str
     kind: str
@@ -58,13 +58,14 @@ _SUFFIXES = {"counter": ("_total",), "summary": ("_count", "_sum"), "gauge": (""
 _SAMPLES = {f.name + suffix: f for f in FAMILIES for suffix in _SUFFIXES[f.kind]}
 
 _RESULTS = {0: "ok", 4: "damaged", 5: "incomplete", 11: "held", 16: "stopped", 130: "stopped", 143: "stopped"}
-"""Of exit codes; any other is "failed"."""
+"""The `result` of each exit code; any other is "failed"."""
 _SUCCESS = ("ok", "damaged")
 _DELETED = {"purged": "blob", "uploads": "upload", "pool_entries": "pool_entry"}
 
 
 class Totals:
-    """`text`: what the last one wrote; what isn't understood of it counts for nothing."""
+    """The values of all metrics. `text`: what an earlier process wrote, from which they continue; what is not
+    understood of it is ignored. Not safe between threads."""
 
     def __init__(self, text: str = "") -> None:
         self._values: dict[tuple[str, Labels], float] = {}
@@ -76,12 +77,12 @@ class Totals:
                         self._values[sample.name, _sorted(sample.labels)] = sample.value
 
     def keep_roots(self, labels: Iterable[str]) -> None:
-        """Forget roots that are no more."""
+        """Forget the values of roots that are not among `labels`."""
         known = set(labels)
         self._values = {key: value for key, value in self._values.items() if dict(key[1]).get("root") in {None, *known}}
 
     def add(self, report: Report, roots: Iterable[Root]) -> None:
-        """A run that has ended, one way or another."""
+        """Count a run that has ended, however it ended."""
         result = _RESULTS.get(report.exit_code, "failed")
         self._add("job_runs_total", 1, job=report.job, result=result)
         if result != "held":
@@ -117,13 +118,13 @@ class Totals:
         self._values[f"zotctl_{name}", _sorted(labels)] = value
 
     def text(self) -> bytes:
-        """In the text format of Prometheus, UTF-8."""
+        """All values in the text format of Prometheus, UTF-8."""
         registry = CollectorRegistry()
-        registry.register(_All(self._values))
+        registry.register(_Families(self._values))
         return generate_latest(registry)
 
 
-class _All(Collector):
+class _Families(Collector):
     def __init__(self, values: dict[tuple[str, Labels], float]) -> None:
         self._values = values
 
@@ -145,18 +146,19 @@ def _sorted(labels: dict[str, str]) -> Labels:
 
 
 def write(path: str, report: Report, roots: Iterable[Root]) -> None:
-    """Add a run to what the file tells. It is replaced as a whole, so that no reader sees half of it. Raises
+    """Add a run to the metrics in a file. The file is replaced atomically, so that no reader sees half of it. Raises
     OSError."""
     path = os.path.realpath(path)
-    with _alone(os.path.dirname(path)):
+    with _locked(os.path.dirname(path)):
         totals = Totals(_text(path))
         totals.add(report, roots)
         _replace(path, totals.text())
 
 
 @contextmanager
-def _alone(directory: str) -> Iterator[None]:
-    """Several jobs may share a file: no run is lost. Where a directory can't be locked, that is a matter of luck."""
+def _locked(directory: str) -> Iterator[None]:
+    """Lock the directory, so that jobs that share a file lose no run. Where it can't be locked, two that end together
+    may lose one."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):

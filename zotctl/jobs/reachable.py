@@ -1,5 +1,5 @@
-"""What is reachable in one repository, as its manifest graph says, at one moment (docs/design/invariants.md#i5), and
-what lives and goes with another manifest: signatures, SBOMs, attestations, lists of referrers.
+"""What is reachable in one repository at one moment, by its manifest graph (docs/design/invariants.md#i5), and its
+attachments: signatures, SBOMs, attestations and lists of referrers, which live and go with another manifest.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
 MARK_ROUNDS = 10
-"""How often what can't be read is looked for again while clients change the repository."""
+"""How often a repository with faults is marked again while clients change it."""
 
 
 @dataclass
 class Reachable:
-    """The reachable digests of one index, or the faults because of which they can't be known."""
+    """The reachable digests of one index. If there are `faults`, they can't be known, and nothing may be deleted.
+
+    `generation` identifies the index; `facts`: what each manifest says, by digest.
+    """
 
     index: Index
     generation: object
@@ -32,19 +35,22 @@ class Reachable:
 
 
 def mark(root: Root, name: str, read: Snapshot | None = None, *, certain: bool = False) -> Reachable:
-    """Read each manifest once, without a lock. `read`: the index, if it was read just now. `certain`: what is
-    remembered of an earlier process doesn't count. Raises NotFound, LayoutInvalid."""
+    """Mark a repository: find what is reachable. Takes no lock.
+
+    `read`: the index, if the caller has just read it. `certain`: don't rely on what an earlier process wrote down.
+    Raises NotFound, LayoutInvalid.
+    """
     for _ in range(MARK_ROUNDS):
         snapshot, read = read or root.protocol.indexes.read(name), None
         marks = mark_index(root, name, snapshot.index, snapshot.generation, certain=certain)
-        # What is missing may have been deleted meanwhile: then the index has changed before, and is looked at again.
+        # What is missing may have been deleted meanwhile. Then the index has changed too, and is marked again.
         if not marks.faults or root.protocol.indexes.read(name).generation == snapshot.generation:
             break
     return marks
 
 
 def mark_index(root: Root, name: str, index: Index, generation: object, *, certain: bool = False) -> Reachable:
-    """The same for an index at hand; manifests that were read before are not read again."""
+    """Mark what `index` leads to. Manifests that were read before are not read again; `certain` as in `mark`."""
     # What was missing or damaged may have been healed since, and a subject have come as a blob: no index.json tells.
     with root.graphs.of(name).at(index, again=True, certain=certain) as graph:
         facts, faults, reachable = dict(graph.facts), list(graph.faults.values()), graph.reachable()
@@ -54,14 +60,15 @@ def mark_index(root: Root, name: str, index: Index, generation: object, *, certa
 
 
 class ReachableBlobs:
-    """The marks of one repository, made anew only when its index.json has changed."""
+    """What is reachable in one repository, found again only when its index.json has changed. Used by one thread."""
 
     def __init__(self, root: Root, name: str, *, certain: bool = False) -> None:
         self._root, self._name, self._certain = root, name, certain
         self._marks: Reachable | None = None
 
     def now(self) -> Reachable:
-        """Cheap while nothing changes, so it may be asked under the lock. Raises NotFound, LayoutInvalid."""
+        """What is reachable now. Cheap while nothing changes, so it may be called under the lock. Raises NotFound,
+        LayoutInvalid."""
         read = self._root.protocol.indexes.read(self._name)
         if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
             self._marks = mark(self._root, self._name, read, certain=self._certain)
@@ -69,7 +76,7 @@ class ReachableBlobs:
 
 
 def with_index(marks: Reachable, draft: Index) -> Reachable:
-    """The marks that a changed index would have; its rows are among those that were read."""
+    """What would be reachable from `draft`, all of whose rows were in the index of `marks`."""
     return replace(marks, index=draft, reachable=reach(draft.digests, marks.facts))
 
 
@@ -77,17 +84,18 @@ def with_index(marks: Reachable, draft: Index) -> Reachable:
 
 
 class Attachments:
-    """Of one index, as its marks have it. Where a digest is named by its beginning only, that stands for it."""
+    """The attachments of one index. A target that a tag names only by the beginning of its digest is kept in that
+    form."""
 
     def __init__(self, marks: Reachable) -> None:
         self._marks = marks
         self._targets: dict[str, set[str]] = {}
         self._rows: dict[str, set[tuple[str, str]]] = {}
         self.tags: dict[str, str] = {}
-        """Tags of rows that are about another manifest, and the digest that they name."""
+        """The tags of attachments, with the digest that each names."""
         self.names: set[str] = set()
-        """Tags of the same form that are names of their own manifest: they name that very digest, or one that is not
-        here, on an image that may be called by a hash of its sources."""
+        """Tags of the same form that are ordinary names: they name the digest of their own manifest, or one that is not
+        here, since an image may be tagged with a hash of its sources."""
         for row in marks.index.rows():
             for subject in self._subjects(row):
                 self._attach(row, subject)
@@ -95,20 +103,20 @@ class Attachments:
             self._learn(tag)
 
     def is_digest_tag(self, tag: str) -> bool:
-        """Does it name a digest, so that it is nothing that an image is pushed or counted by?"""
+        """Whether the tag names a digest, so that policies neither match nor count it."""
         return tag in self.tags or tag in self.names
 
     def is_attached(self, digest: str) -> bool:
-        """Is its row about another manifest, be that here or not?"""
+        """Whether the row of this digest is an attachment, even if its target is not here."""
         return digest in self._targets
 
     def is_here(self, target: str) -> bool:
-        """Is what a row is about in this repository?"""
+        """Whether the target of an attachment is in this repository."""
         return any(digest.startswith(target) for digest in self._here.get(digest_key(target), ()))
 
     def reach(self, start: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Everything that these digests lead to and, in turn, what is about any of that; and which targets of tags and
-        subjects that includes."""
+        """Everything that these digests lead to, with the attachments of any of that; and those targets of attachments
+        that were met on the way."""
         reached: set[str] = set()
         met: set[str] = set()
         todo = list(start)
@@ -162,5 +170,5 @@ class Attachments:
 
 
 def _is_attachment(named: DigestTag, row: Row) -> bool:
-    """Even when what it names is gone: cosign's ending says so, or that it is a list."""
+    """Whether it is an attachment even if its target is gone: cosign's suffix says so, or it is a list of referrers."""
     return named.is_attachment or is_index(row.media_type)

@@ -1,7 +1,7 @@
-"""What a job tells: items, findings, errors, a summary, and the exit code that follows.
+"""What a job reports: items, findings, errors, a summary, and the exit code that follows from them.
 
-A finding is a value (something is damaged), an error is a fault (something could not be looked at):
-docs/design/invariants.md#i15.
+A finding says that content is wrong, an error that something could not be checked or done
+(docs/design/invariants.md#i15).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 
 
 class Sink:
-    """Hears what a job tells, as it happens. This one ignores everything, for a caller that only wants the report.
+    """Receives what a job reports, as it happens. This class ignores everything, for a caller that only wants the
+    report.
 
     A `Run` calls it from one thread at a time.
     """
 
     keeps_items = True
-    """Whether the report keeps all items. If not, it has the first one only, which shows that there are some."""
+    """Whether the report keeps all items. If not, it keeps only the first one, which shows that there are some."""
 
     def start(self, fields: dict[str, Any]) -> None:
         """The run begins; `fields` are those of `Report.head`."""
@@ -34,22 +35,24 @@ class Sink:
         """Some content is wrong."""
 
     def error(self, fields: dict[str, Any]) -> None:
-        """Something could not be looked at, or done; see `error_fields`."""
+        """Something could not be checked or done; `fields` are those of `error_fields`."""
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
-        """So much of `total` is done, in `unit` ("bytes"); None: the total is not known."""
+        """`done` of `total` is done, both in `unit` ("bytes"). `total` None: it is not known. `what`: the current
+        repository."""
 
     def summary(self, fields: dict[str, Any]) -> None:
         """The run has ended; `fields` are those of `Report.tail`."""
 
 
 _SEVERITY = (0, 16, 5, 4)
-"""From harmless to grave; whatever is not in it (1, 2, 3, 10 to 14, 70, signals) is graver."""
+"""Exit codes from harmless to grave. All others (1, 2, 3, 10 to 15, 70, signals) are graver."""
 
 
 @dataclass
 class Report:
-    """The result of one run. Counters in `summary` end in `_bytes`, `_s`, `_at` or count things."""
+    """The result of one run. `summary`: counters by name; without a suffix (`_bytes`, `_s`, `_at`) they count
+    things."""
 
     job: str
     version: str
@@ -65,18 +68,18 @@ class Report:
     @property
     def exit_code(self) -> int:
         """The gravest of the codes that were set, of findings (4) and of errors (5); see `errors.EXIT_CODES`."""
-        # A collector looks for no damage: it tells what kept it from looking (5).
+        # A collector does not look for damage: its findings say what it could not read (5).
         found = [4] if self.job != "gc" and any(finding.kind in DAMAGE_KINDS for finding in self.findings) else []
         codes = [*self.codes, *found, *([5] if self.errors else [])]
         return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else 100 + code, default=0)
 
     @property
-    def is_rehearsal(self) -> bool:
-        """A run that did not do what it is for. `verify` never changes anything."""
+    def is_dry_run(self) -> bool:
+        """Whether the run only reported what it would do. False for `verify`, which never changes anything."""
         return self.dry_run and self.job != "verify"
 
     def head(self) -> dict[str, Any]:
-        """What is known when the run begins, for JSON."""
+        """The fields that are known when the run begins, for JSON."""
         return {
             "schema": f"zotctl.{self.job}/1",
             "command": self.job,
@@ -85,7 +88,7 @@ class Report:
         }
 
     def tail(self) -> dict[str, Any]:
-        """What is known when it has ended, for JSON."""
+        """The fields that are known when the run has ended, for JSON."""
         fields = {"duration_s": round(self.duration_s, 3), "dry_run": self.dry_run, "exit_code": self.exit_code}
         return fields | {"summary": self.summary}
 
@@ -101,7 +104,7 @@ def counted(number: int, what: str) -> str:
 
 
 def time_of(at: float) -> str:
-    """Seconds since 1970, as they are told."""
+    """Seconds since 1970 as RFC 3339 in UTC; "never" if that has no such form."""
     try:
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (OverflowError, ValueError):
@@ -109,7 +112,7 @@ def time_of(at: float) -> str:
 
 
 def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
-    """An error as it stands in a report. `repository`: "" if it is about none."""
+    """The fields that a report has for an error. `repository`: "" if it is about none."""
     return {"repository": repository, "reason": error.message, "error": type(error).__name__}
 
 
@@ -118,13 +121,13 @@ def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:
 _LAYOUT_KINDS = frozenset({"invalid_index", "invalid_layout"})
 _CONTENT_KINDS = DAMAGE_KINDS - _LAYOUT_KINDS - {"wire"}
 _ON_STORES = ("gc", "scrub", "dedupe")
-"""`verify` may have looked at an archive, or at another operator's registry."""
+"""Jobs whose findings are always about the operator's own store. `verify` may check another operator's registry."""
 
 _HEAL = "push it again, or run `zotctl scrub --repair`, with `--from LAYOUT|URL` where an intact copy may be"
 
 
 def hints(report: Report) -> Iterator[str]:
-    """What an operator can do about the findings of a run: a line for each kind of trouble, not for each finding."""
+    """What an operator can do about the findings of a run: one line for each kind of trouble."""
     if report.job not in _ON_STORES:
         return
     left = {finding.kind for finding in report.findings if finding.action != "repaired"}

@@ -1,6 +1,6 @@
-"""Which rows of index.json a policy lets go: zot's keys with zot's meaning, and our safety.
+"""Decides which rows of index.json a retention policy drops: zot's keys with zot's meaning.
 
-Unknown times mean keep.
+What has no known time is kept.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from zotctl.storage.index import Row
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides in one run. `foreign`: rows that were not pushed here go too, when they were noted
-    longer ago than the delay."""
+    """What one run decides by. `delay`: the grace period in seconds. `foreign`: untagged rows that were not pushed here
+    go too, a delay after a run first noted them. `untagged`: whether untagged manifests go without any policy."""
 
     retention: Retention | None = None
     delay: float = 3600.0
@@ -33,7 +33,8 @@ class Rules:
         return self.delay if chosen is None else chosen
 
     def policy(self, name: str) -> Policy | None:
-        """The first that matches decides alone; without any policy, untagged manifests go."""
+        """The first policy that matches the repository, or a default one if there are no policies. None: none matches,
+        so everything stays."""
         if self.retention is None or not self.retention.policies:
             return Policy(delete_untagged=self.untagged)
         return next((p for p in self.retention.policies if matches(name, p.repositories)), None)
@@ -49,7 +50,7 @@ class Rules:
 
 @dataclass
 class Drop:
-    """One row that goes: a tag of it, or (tag None) all of it."""
+    """A row that goes: one tag of it, or, if `tag` is None, the whole row."""
 
     digest: str
     tag: str | None
@@ -57,9 +58,10 @@ class Drop:
 
 
 def decide(name: str, marks: Reachable, past: Timeline, rules: Rules, now: float) -> list[Drop]:
-    """The rows that go now, tags first, and then what that leaves behind; in one pass.
+    """The rows that go now: first tags, then untagged rows and attachments.
 
-    Never a row that what stays leads to: an index to its children, a referrer to its subject.
+    No row goes that a kept row leads to, as an index leads to its children and a referrer to its subject. `now`:
+    seconds since 1970.
     """
     policy = rules.policy(name)
     if policy is None:
@@ -70,7 +72,7 @@ def decide(name: str, marks: Reachable, past: Timeline, rules: Rules, now: float
 
 
 def _tags(marks: Reachable, attachments: Attachments, past: Timeline, policy: Policy, now: float) -> list[Drop]:
-    """A tag that says what its manifest is about is no image's: it counts nowhere, and no pattern need match it."""
+    """The tags that no entry of `keep_tags` keeps. Tags that name a digest need no entry, and are not counted."""
     if not policy.keep_tags:
         return []
     drops: list[Drop] = []
@@ -106,7 +108,7 @@ def _kept_by(
     keep: Keep, names: Iterable[str], pushed: Callable[[str], float | None],
     pulled: Callable[[str], float | None], now: float,
 ) -> set[str]:  # fmt: skip
-    """Any rule keeps; no rule keeps all; what has no known push time is kept."""
+    """The names that any rule of `keep` keeps. Without rules all are kept, and so is what has no known push time."""
     names = list(names)
     if not _has_rules(keep):
         return set(names)
@@ -134,7 +136,7 @@ def _latest(names: list[str], when: Callable[[str], float | None], count: int) -
 
 
 class _Rows:
-    """Untagged manifests and referrers of one repository."""
+    """Decides about the untagged manifests and the attachments of one repository."""
 
     def __init__(
         self, marks: Reachable, attachments: Attachments, past: Timeline, policy: Policy, rules: Rules, now: float
@@ -146,7 +148,7 @@ class _Rows:
         self._untagged = self._kept_untagged()
 
     def drops(self) -> list[Drop]:
-        """What nothing that stays leads to, and of what stays the tags whose images have gone."""
+        """The rows that no kept row leads to, and tags of kept rows whose targets are gone."""
         reached, met = self._attachments.reach(digest for digest in self._index.digests if self._stays(digest))
         rows = [Drop(digest, None, self._reason(digest)) for digest in self._index.digests if digest not in reached]
         return rows + [drop for drop in self._tags_of_others(met) if drop.digest in reached]
@@ -163,7 +165,7 @@ class _Rows:
         return "no tag and no index leads to it (deleteUntagged)"
 
     def _stays(self, digest: str) -> bool:
-        """By itself, whatever leads to it."""
+        """Whether a row stays by itself, whatever leads to it."""
         facts = self._marks.facts.get(digest)
         subjects = [subject.digest for subject in facts.subjects] if facts else []
         lost = bool(subjects) and not any(map(self._attachments.is_here, subjects))
@@ -177,11 +179,13 @@ class _Rows:
         return not self._old(digest, self._rules.untagged_delay)
 
     def _is_held(self, digest: str) -> bool:
-        """By a name of its own. A tag that goes in this run is one: from now on the delay of its manifest runs."""
+        """Whether a row has a name of its own. A tag that goes in this run counts: its manifest has the delay from now
+        on."""
         return any(self._is_name(row) for row in self._index.rows_of(digest))
 
     def _is_name(self, row: Row) -> bool:
-        """Also one that is no tag, or one that a later row has, too: its author wants it kept."""
+        """Whether a row is named. A name that is no tag, or that a later row has too, counts: its author wants it
+        kept."""
         tag = row.tag or row.alias
         if tag is None:
             return _has_name(row.raw)
@@ -189,7 +193,7 @@ class _Rows:
         return tag not in self._attachments.tags or found is None or found.digest != row.digest
 
     def _kept_untagged(self) -> set[str]:
-        """By the policy, which counts images only: neither what is about others, nor the children of an index."""
+        """The untagged rows that the policy keeps. It counts neither attachments nor the children of an index."""
         keep = self._policy.keep_untagged
         if keep is None or not _has_rules(keep):
             return set()
@@ -201,23 +205,23 @@ class _Rows:
         return _kept_by(keep, untagged, self._past.pushed.get, self._past.pulled.get, self._now)
 
     def _old(self, digest: str, delay: float) -> bool:
-        """Unknown means keep; a row that was not pushed here goes only if that is asked for."""
+        """Whether a row was pushed `delay` seconds ago. A row that was not pushed here counts only with `foreign`."""
         at = self._past.pushed.get(digest)
         if at is None:
             if not self._rules.foreign:
                 return False
-            # Seen for the first time: its delay begins now. So it does when this very run has noted it since.
+            # If it is seen for the first time, its delay begins now, also if this run has noted it meanwhile.
             at = min(self._past.noted.get(digest, self._now), self._now)
         return self._now - at >= delay
 
 
 def _has_name(raw: bytes) -> bool:
-    """Some annotation names it, in a way that is no tag: its author wants it kept."""
+    """Whether an annotation gives the row a name, even one that is no tag."""
     return b'"org.opencontainers.image.ref.name"' in raw or b'"io.containerd.image.name"' in raw
 
 
 def foreign_untagged(marks: Reachable, past: Timeline) -> list[str]:
-    """Rows that were not pushed here, are not noted yet, and have no tag that is the name of an image."""
+    """Rows that were not pushed here, are not noted yet, and have no tag but those that name a digest."""
     index, attached = marks.index, Attachments(marks).tags
     known = past.here | past.pushed.keys() | past.noted.keys()
     return [d for d in index.digests if d not in known and attached.keys() >= set(index.tags_of(d))]

@@ -1,4 +1,4 @@
-"""One run of a job: what it may touch, when it has to stop, how fast it may go, what it tells."""
+"""One run of a job: its scope, when it has to stop, how fast it may go, and what it reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("zotctl.jobs")
 
 
 class Throttle:
-    """`rate` in bytes, or whatever is taken, a second; None: as fast as it goes."""
+    """Limits a rate. `rate`: units per second of what `take` counts; None: no limit. Safe between threads."""
 
     def __init__(self, rate: int | None, clock: Clock) -> None:
         self._rate, self._clock = rate, clock
@@ -35,11 +35,11 @@ class Throttle:
         self._free_at = clock.elapsed()
 
     def piece(self, most: int) -> int:
-        """How much to read at a time, so that the pace is even: a sixteenth of a second's worth at most."""
+        """How many bytes to read at a time, so that the pace is even: at most a sixteenth of a second's worth."""
         return max(1, min(most, self._rate // 16)) if self._rate else most
 
     def take(self, size: int) -> None:
-        """Wait until so many bytes are allowed."""
+        """Wait until `size` units are allowed."""
         if not self._rate:
             return
         with self._mutex:
@@ -51,16 +51,16 @@ class Throttle:
 
 
 NICENESS = 10
-"""A tenth of what a server gets: enough to come to an end beside one that is never idle, and not to stand for
-long where the lock of a repository is held."""
+"""Gives a job a tenth of the time that a server gets: enough to finish beside a busy one, and not to be stopped for
+long while it holds the lock of a repository."""
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def give_way() -> None:
-    """Lower the priority of this process, that of its disk accesses with it; one that is lower stays.
+    """Lower the priority of this process and of its disk accesses, unless it is lower already.
 
-    Linux weighs whole sessions against each other first (sched(7), "The autogroup feature"), and what a job's
-    niceness means ends there. So a job that has a session of its own, as under cron or systemd, lowers that too.
+    Linux first weighs whole sessions against each other (sched(7), "The autogroup feature"); niceness counts only
+    within one. So a job that has a session of its own, as under cron or systemd, lowers the session's priority too.
     """
     with suppress(OSError):
         os.nice(max(0, NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
@@ -73,11 +73,11 @@ _GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
 
 
 class TimeUp(Exception):
-    """The time given with --max-duration is over; another run goes on from here."""
+    """The time given with --max-duration is over. The next run continues."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal wants the run to end. No Exception: whatever a step forgives, it doesn't forgive this."""
+    """A signal ends the run. It is no Exception, so that no step catches it with its errors."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -91,7 +91,7 @@ def matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def _may_be_below(directory: str, pattern: str) -> bool:
-    """Can a name that this glob matches be that of the directory, or lie below it?"""
+    """Whether a name that this glob matches may be that of the directory, or lie below it."""
     for part, wanted in zip(directory.split("/"), pattern.split("/"), strict=False):
         if "**" in wanted or "{" in wanted:
             break
@@ -101,10 +101,10 @@ def _may_be_below(directory: str, pattern: str) -> bool:
 
 
 class Run:
-    """One run of a job, handed to every function of it. Its methods may be called from several threads.
+    """One run of a job, passed to all of its functions. Safe between threads.
 
-    `roots`: those of the store that the run is about, by default all. `repos`: globs of repositories, by default all.
-    `max_duration` in seconds. `rate`: bytes that may be read per second; `requests`: blobs per second, of a bucket.
+    `roots`: the roots of the store that the run covers, by default all. `repos`: globs of repositories, by default all.
+    `max_duration` in seconds. `rate`: bytes that may be read per second; `requests`: blobs that may be read per second.
     `pause` is called between two steps, and may raise to end the run.
     """
 
@@ -126,16 +126,17 @@ class Run:
         self.roots = tuple(store.roots if roots is None else roots)
         self.throttle = Throttle(rate, store.clock)
         self.requests = Throttle(requests, store.clock)
-        """Of a bucket, one for each blob that is read."""
+        """Counts one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
         self._repos, self._sink, self._pause = repos, sink or Sink(), pause
         self.whole = not repos
-        """Whether the run is about everything. Not with --repo."""
+        """Whether the run covers all repositories: False with --repo."""
         self._met = self._walked = False
         self.unlisted: set[str] = set()
-        """Roots whose repositories are not all known, because a list failed."""
+        """Labels of roots whose repositories are not all known, because listing them failed."""
         self.away: set[str] = set()
-        """Roots whose storage was lost in the middle: told once, and left alone for the rest of the run."""
+        """Labels of roots whose storage went away during the run: reported once, and not touched for the rest of the
+        run."""
         self._there = [root for root in self.roots if not root.by_requests and root.state() is None]
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
@@ -144,13 +145,13 @@ class Run:
     # -- scope ----------------------------------------------------------------------------------
 
     def repositories(self) -> Iterator[tuple[Root, str]]:
-        """Every repository of every root that the globs allow; an absent root is reported."""
+        """The repositories of all roots that the run covers, with their root. An absent root is reported."""
         for root in self.roots:
             yield from ((root, name) for name in self.repositories_of(root))
         self.walked()
 
     def repositories_of(self, root: Root) -> Iterator[str]:
-        """Those of one root. Call `walked` after the last one."""
+        """The repositories of one root that the run covers. Call `walked` after those of the last root."""
         try:
             root.require()
             passed_over = partial(self._pass_over, root)
@@ -164,24 +165,24 @@ class Run:
             self.error(root.label, error, root)
 
     def _pass_over(self, root: Root, directory: str, error: StorageError) -> None:
-        """What is in it is unknown: told only where it could be meant."""
+        """Report a directory that can't be listed, if a repository that the run covers may lie in it."""
         if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
             self.error(directory, error, root)
 
     def covers(self, name: str) -> bool:
-        """Is this repository among those that --repo names?"""
+        """Whether the run covers this repository: --repo matches it, or was not given."""
         covered = self.whole or matches(name, self._repos)
         self._met |= covered
         return covered
 
     def walked(self) -> None:
-        """All names have been met, so a --repo that none of them answered to is a mistake (exit 10)."""
+        """All names have been passed to `covers`: a --repo that matched none of them is an error (exit 10)."""
         self._walked = True
 
     @contextmanager
     def guarded(self, name: str, root: Root | None) -> Iterator[None]:
-        """What goes wrong in one repository is reported by name, and the rest goes on (I11). Not where the storage of
-        its `root` is away: then it is that which is reported, once."""
+        """Report an error in the block under `name`, and go on (I11). If the storage of `root` is away, report that
+        instead, once."""
         try:
             yield
         except ZotctlError as error:
@@ -189,7 +190,7 @@ class Run:
 
     @contextmanager
     def sparing(self, root: Root) -> Iterator[None]:
-        """What goes wrong ends the run, but for the loss of this root, which the others outlive."""
+        """Let an error in the block end the run, except if this root is away: then the others go on."""
         try:
             yield
         except ZotctlError as error:
@@ -197,14 +198,16 @@ class Run:
                 raise
 
     def owns(self, root: Root, name: str) -> bool:
-        """May this repository be written? False also where that can't be told, which is reported."""
+        """Whether this repository may be written. False also if that can't be found out, which is reported."""
         with self.guarded(name, root):
             return root.owns(name)
         return False
 
     def is_lost(self, root: Root, error: ZotctlError) -> bool:
-        """Is this error that of a root that is away, and not only of one object? The root is asked itself. Once it is
-        away, it is for the rest of the run, and whatever is said of its content then is void."""
+        """Whether this error means that the whole root is away, which the root itself is asked.
+
+        Once it is, it counts as away for the rest of the run, and nothing is reported about its content.
+        """
         if root.label not in self.away and isinstance(error, Unavailable):
             state = root.state() or self._why_unwritable(root)
             with self._mutex:
@@ -215,7 +218,7 @@ class Run:
         return root.label in self.away
 
     def _why_unwritable(self, root: Root) -> StorageError | None:
-        """A bucket may be away for writes only."""
+        """Why a bucket that can be read can't be written; None: it can, or is not to be."""
         if self.dry_run or root.read_only or not root.by_requests:
             return None
         try:
@@ -234,7 +237,8 @@ class Run:
             self._pause()
 
     def finish(self, work: Callable[[], None]) -> Report:
-        """Do the work; whatever ends it, the report is whole and the sink has had its summary."""
+        """Do the work. Whatever ends it, the report is complete and the sink gets its summary. Raises only
+        BrokenPipeError, and the exception of a bug."""
         self._sink.start(self.report.head())
         try:
             work()
@@ -255,7 +259,7 @@ class Run:
             self.report.errors.append(error_fields("", ZotctlError(f"a bug: {type(bug).__name__}: {bug}")))
             self._end()
             raise
-        # In the place of a directory that was unmounted, all is only absent; a bucket that is away says so.
+        # Where a directory was unmounted, content is merely absent, so ask each root. A bucket reports that it is away.
         for root in self._there:
             if (state := root.state()) is not None:
                 self.is_lost(root, state)
@@ -266,10 +270,11 @@ class Run:
         self.report.duration_s = self.clock.elapsed() - self._began
         self._sink.summary(self.report.tail())
 
-    # -- telling --------------------------------------------------------------------------------
+    # -- reporting ------------------------------------------------------------------------------
 
     def item(self, **fields: Any) -> None:
-        """Tell of something that was done, or in a dry run would be. `action` says what; sizes end in `_bytes`."""
+        """Report something that was done, or in a dry run would be. `action` says what; names of sizes end in
+        `_bytes`."""
         with self._mutex:
             if self._sink.keeps_items or not self.report.items:
                 self.report.items.append(fields)
@@ -289,13 +294,14 @@ class Run:
         audit_change(log, action, repository, reason=reason, tag=tag, before=before, after=after)
 
     def finding(self, finding: Finding) -> None:
-        """Tell of content that is wrong."""
+        """Report content that is wrong."""
         with self._mutex:
             self.report.findings.append(finding)
             self._sink.finding(finding)
 
     def error(self, repository: str, error: ZotctlError, root: Root | None) -> None:
-        """Tell what went wrong. `root`: where; if its storage is away, that is told, once. None: in none of them."""
+        """Report an error. If the storage of `root` is away, report that instead, once. `root` None: it is about no
+        root."""
         if root is None or not self.is_lost(root, error):
             self._tell(repository, error)
 
@@ -306,23 +312,25 @@ class Run:
             self._sink.error(fields)
 
     def add(self, counter: str, amount: int = 1) -> None:
-        """Count in the summary of the report. Names of counters of bytes end in `_bytes`."""
+        """Add to a counter in the summary of the report. Names of counters of bytes end in `_bytes`."""
         with self._mutex:
             self.report.summary[counter] = self.report.summary.get(counter, 0) + amount
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
-        """Tell how far the run has come; see `Sink.progress`."""
+        """Report progress to the sink; see `Sink.progress`."""
         with self._mutex:
             self._sink.progress(done, total, unit, what)
 
     def refuse_read_only(self) -> None:
-        """A job that is there to write has failed on a root where it can't; the others are still done."""
+        """For a job that writes: refuse each root that can't be written, except in a dry run. The others are still
+        done."""
         for root in self.roots:
             if root.read_only and not self.dry_run:
                 self.refuse(root, ReadOnly("it can't be written, so nothing was done there", root.label))
 
     def refuse(self, root: Root, error: ZotctlError) -> None:
-        """The job could not do there what it is for: its code is the run's. The other roots are still done."""
+        """Report that the job can't work on this root; its exit code becomes one of the run's. The others are still
+        done."""
         self.report.codes.append(error.exit_code)
         self._tell(root.label, error)
 
@@ -330,7 +338,10 @@ class Run:
 
     @contextmanager
     def leases(self) -> Iterator[None]:
-        """The job's lease on every root that is written. It saves work, never data (docs/design/local.md#locks)."""
+        """Hold the job's lease on every root that is written, during the block. Raises HeldElsewhere.
+
+        A lease saves work; no data depends on it (docs/design/local.md#locks).
+        """
         with ExitStack() as stack:
             for root in self.roots:
                 if not (self.dry_run or root.read_only or root.state()):

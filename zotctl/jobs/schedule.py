@@ -1,6 +1,6 @@
 """The jobs inside `serve`: gc and scrub at their intervals, in a process of their own beside the workers.
 
-One process of one server does it at a time: the lease decides, and a server that does not get it tries again later.
+Of all servers on one store, one runs a job at a time: the one that gets its lease. The others try again later.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from zotctl.storage import Store
 from zotctl.storage.root import Root
 
 FIRST_WITHIN_S = 30.0
-"""Seconds after the start within which the first collection begins, at a moment drawn by chance."""
+"""How long after the start the first run of a job begins at the latest, at a random moment."""
 RETRY_EVERY_S = 60.0
-"""Seconds until a job that may not begin now (another holds the lease, outside of the window) is looked at again."""
+"""How long a job that may not begin now (another process holds the lease, or it is outside of its window) waits."""
 NOTHING_DUE_WAIT_S = 3600.0
 QUIET_COUNTERS = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
 """Counters of a run that found nothing to do."""
@@ -35,7 +35,7 @@ log = logging.getLogger("zotctl.jobs")
 
 @dataclass
 class Task:
-    """One job on one root. `interval` in seconds; 0: once."""
+    """One job on one root. `interval` in seconds; 0: it runs once, and then is `over`. `due`: by `Clock.elapsed`."""
 
     name: str
     root: Root
@@ -48,17 +48,20 @@ class Task:
 
 
 class Schedule:
-    """`wait(seconds)` sleeps, and returns True when it is time to stop. `told` gets the report of each run."""
+    """Runs the jobs of the configuration until it is stopped. Used by one thread.
+
+    `wait(seconds)` sleeps, and returns True when it is time to stop. `on_report` is called with the report of each run.
+    """
 
     def __init__(self, config: Config, store: Store, wait: Callable[[float], bool]) -> None:
         self._store, self._wait, self._clock = store, wait, store.clock
-        self.told: Callable[[Report, Root], None] = lambda report, root: None
+        self.on_report: Callable[[Report, Root], None] = lambda report, root: None
         self._tasks = [task for root in store.roots if not root.read_only for task in tasks(config, root)]
         for task in self._tasks:
             task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN_S, FIRST_WITHIN_S))
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Run jobs as they become due. Returns when `wait` says so."""
         for root in {task.root.label: task.root for task in self._tasks}.values():
             with suppress(StorageError):
                 note_clock(root, self._clock)
@@ -85,49 +88,49 @@ class Schedule:
         )
 
     def _do(self, task: Task) -> Report | None:
-        run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_Forgetful())
+        run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_NoItems())
         try:
             report = run.finish(lambda: task.work(run))
-        except _StopFlag:
+        except _ScheduleStopped:
             return None
         except ZotctlError as error:
             log.error(f"{task.name} on {task.root.label}: {error.message}")
             return None
-        tell(report, task.root)
-        self.told(report, task.root)
+        log_report(report, task.root)
+        self.on_report(report, task.root)
         return report
 
     def _pause(self) -> None:
         if self._wait(0.0):
-            raise _StopFlag
+            raise _ScheduleStopped
 
 
-class _Forgetful(Sink):
-    """The items are not kept: what a collection takes may be a million of them."""
+class _NoItems(Sink):
+    """Keeps no items in the report: a collection may have a million of them."""
 
     keeps_items = False
 
 
-class _StopFlag(BaseException):
-    """Told to stop in the middle: the next run goes on."""
+class _ScheduleStopped(BaseException):
+    """The schedule was stopped during a run; the next run continues."""
 
 
 def tasks(config: Config, root: Root) -> list[Task]:
-    """What the configuration wants done on one root."""
+    """The jobs that the configuration asks for on one root."""
     settings, found = root.config or RootSettings(), []
     if settings.gc:
         chosen = gc_settings(inline=True)
         found.append(Task("gc", root, settings.gc_interval, lambda run: gc(run, chosen), settings.gc_time_window))
     if config.scrub.interval is not None:
-        # A slice about once a minute: the job itself spreads its work over the interval.
+        # The job itself spreads its work over the interval, and does a slice of it about once a minute.
         slices = ScrubOptions(workers=1, interval=config.scrub.interval)
         every = min(RETRY_EVERY_S, config.scrub.interval / 4)
         found.append(Task("scrub", root, every, lambda run: scrub(run, slices), rate=config.scrub.rate))
     return found
 
 
-def tell(report: Report, root: Root) -> None:
-    """One line in the log for a run that did something, and one for each finding and error."""
+def log_report(report: Report, root: Root) -> None:
+    """Log a run: a line for each finding and error, and one for the run, at `info` if it did something."""
     if 11 in report.codes:
         log.debug(f"{report.job} is running on {root.label} already")
         return

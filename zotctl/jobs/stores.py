@@ -1,4 +1,5 @@
-"""What the jobs ask of the store that a root is: the only place that knows both `jobs.local` and `jobs.bucket`."""
+"""What jobs need from each kind of store (`StoreJobs`). The only module that knows both `jobs.local` and
+`jobs.bucket`."""
 
 from __future__ import annotations
 
@@ -20,95 +21,98 @@ if TYPE_CHECKING:
 
 
 class Collector(Protocol):
-    """One root in one run."""
+    """Collects one root in one run: `begin`, `order`, `collect` for each repository, then `end` or `stopped`."""
 
     @property
-    def at_once(self) -> int:
-        """Repositories that are collected side by side, each by a thread."""
+    def parallel(self) -> int:
+        """How many repositories are collected in parallel, each by a thread of its own."""
 
     def begin(self) -> None:
-        """What needs no walk through the repositories."""
+        """Do what needs no walk through the repositories."""
 
     def order(self, names: Iterator[str]) -> Iterator[str]:
-        """The repositories, those first that the last run has not come to."""
+        """Sort the repositories: first those that the last run did not reach."""
 
     def collect(self, name: str) -> None:
-        """One repository. Raises what goes wrong in it."""
+        """Collect one repository. Raises ZotctlError."""
 
     @property
     def halted(self) -> threading.Event:
-        """Set: what is under way in other threads ends at its next step."""
+        """While it is set, `collect` in other threads ends at its next step."""
 
     def stopped(self) -> None:
-        """The run ends before its end, and nothing is under way any more."""
+        """The run was stopped early; no `collect` is running any more."""
 
     def end(self) -> None:
-        """What can be done when all were looked at."""
+        """Do what can be done only after all repositories."""
 
 
 class TrashJobs(Protocol):
-    """Where what was deleted in one root lies for a while."""
+    """The trash of one root."""
 
     def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
-        """Link back a run (`what`) or a digest, of one repository if `name` is not empty. False: nothing answers."""
+        """Bring back a digest, or, if it is None, all of the run `what`; only of the repository `name` unless that is
+        "". False: the trash has no such thing."""
 
     def list(self, run: Run) -> None:
-        """An item for each run and repository of which something lies there."""
+        """Report an item for each run and repository that has something in the trash."""
 
 
 class OtherClock(NamedTuple):
-    """What the clock by which content expires is compared with."""
+    """Another clock, with which the clock by which content expires is compared."""
 
     at: float
     """Seconds since 1970."""
     whose: str
     refutes: bool
-    """Far from it, that clock is doubted in any case; else only where nothing is known of earlier runs."""
+    """Whether a large difference alone is a reason to doubt. False: only if no earlier run has noted anything."""
 
 
 Deduplicate = Callable[[Root, str], None]
-"""One repository. Raises what goes wrong in it."""
+"""Deduplicates one repository. Raises ZotctlError."""
 
 
 class StoreJobs(Protocol):
-    """The jobs of one root, for its kind of store. Each raises StorageError as the store does."""
+    """What jobs need from one root. All methods raise StorageError where the storage fails."""
 
     def now(self, clock: Clock) -> float:
-        """Seconds since 1970 by the clock by which its content expires. `clock`: this machine's."""
+        """The time by which content of the root expires, in seconds since 1970. `clock`: this machine's."""
 
-    def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock | None:
-        """None: there is none that can be looked at. `rehearsed`: nothing may be written."""
+    def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock | None:
+        """Another clock to compare with; None: there is none. `dry_run`: nothing may be written to read it."""
 
     def collector(self, run: Run, options: GcOptions) -> Collector:
-        """Of this root, for one run."""
+        """A collector of this root for one run."""
 
     def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-        """When a digest goes that no manifest of a repository reaches, and why not before: items of `gc --explain`."""
+        """The items of `gc --explain` for an unreachable digest: when it goes, and why not before."""
 
     @property
     def dedupes_on_entry(self) -> bool:
-        """Whether `deduplicating` does everything when its context is entered. Such roots come first."""
+        """Whether `deduplicating` does all work when its context is entered. Such roots come first."""
 
     def trash(self) -> TrashJobs | None:
-        """None: what is deleted there is gone."""
+        """The trash of the root; None: it has none."""
 
     def deduplicating(
         self, run: Run, roots: Sequence[Root], options: DedupeOptions
     ) -> AbstractContextManager[Deduplicate]:
-        """All roots of this kind of the run, to be told of each repository while the context is open."""
+        """Deduplicate `roots`, which are all roots of this kind in the run. The caller passes each repository to what
+        the context returns."""
 
     def require_linkable(self, info: os.stat_result) -> None:
-        """Raises OSError where no file like this one can get a name in the root."""
+        """Raise OSError if a file like this one can't be hard-linked into the root."""
 
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
-        """Give an open file that was hashed a name in a repository. False: it was changed meanwhile. Raises OSError."""
+        """Link an open file `fd`, which was hashed, into a repository. False: it was changed meanwhile. Raises
+        OSError."""
 
     def probe(self) -> tuple[dict[str, Any], str]:
-        """What the storage can do, tried anew: answers by ability, and what that means."""
+        """Try what the storage can do: the answers by ability, and one sentence that sums them up."""
 
 
 def jobs_of(root: Root) -> StoreJobs:
-    """Loads nothing of the other kind of store."""
+    """The jobs of a root. Imports only the modules of its kind of store."""
     if root.protocol.kind == "bucket":
         from zotctl.jobs.bucket.jobs import BucketJobs
 

@@ -101,12 +101,12 @@ class Ahead:
     or is.
 
     Such a date says nothing, and would keep content until the clock has come there. It counts from the run that saw it
-    first, which is noted; if the space is wanted now, it counts as old. `now`: by the server's clock; `at_once`: the
+    first, which is noted; if the space is wanted now, it counts as old. `now`: by the server's clock; `no_delay`: the
     delay is zero. Safe between threads.
     """
 
-    def __init__(self, context: BucketContext, now: float, *, at_once: bool) -> None:
-        self._context, self.now, self._at_once = context, now, at_once
+    def __init__(self, context: BucketContext, now: float, *, no_delay: bool) -> None:
+        self._context, self.now, self._no_delay = context, now, no_delay
         self._seen: FirstUnreachable | None = None
         self._mutex = threading.Lock()
 
@@ -114,7 +114,7 @@ class Ahead:
         """When it was written, at the most; in seconds since 1970."""
         if not found.is_ahead:
             return found.modified
-        if self._at_once:
+        if self._no_delay:
             return LONG_AGO
         with self._mutex:
             # A request, once, and only where there is such a thing.
@@ -138,7 +138,7 @@ class ActiveBucketUploads:
 
     def __init__(self, context: BucketContext, delay: float, ahead: Ahead | None = None) -> None:
         """`ahead` None: only to look."""
-        ahead = ahead or Ahead(context, context.objects.date(), at_once=not delay)
+        ahead = ahead or Ahead(context, context.objects.date(), no_delay=not delay)
         self._context, self._ahead = context, ahead
         self._began: dict[str, float] = {}
         for found in context.objects.list(keys.below(keys.UPLOADS)):
@@ -206,7 +206,7 @@ class Eligibility:
 
     def __init__(self, run: Run, context: BucketContext, delay: float) -> None:
         self._run, self._context, self.delay = run, context, delay
-        self.ahead = Ahead(context, float(int(context.objects.date())), at_once=not delay)
+        self.ahead = Ahead(context, float(int(context.objects.date())), no_delay=not delay)
         self._active = ActiveBucketUploads(context, delay, self.ahead)
         self.now = float(int(context.objects.date()))
 

@@ -66,13 +66,13 @@ class Progress:
 
 
 class BucketCollector:
-    """Collects one root in one run. See `jobs.stores.Collector`; `collect` may be called by `at_once` threads."""
+    """Collects one root in one run. See `jobs.stores.Collector`; `collect` may be called by `parallel` threads."""
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self._run, self._root, self._options = run, root, options
         self._context, self._dry = bucket_of(root).context, run.dry_run or options.dry_run
         self._known, self._eligibility = Reached(), Eligibility(run, self._context, options.delay)
-        self.at_once = 1 if self._context.threads is None else REPOSITORIES_AT_ONCE
+        self.parallel = 1 if self._context.threads is None else REPOSITORIES_AT_ONCE
         self.halted = self._context.halted
         self._batches = Batches(root, self._check)
         self._deleting = threading.Lock()

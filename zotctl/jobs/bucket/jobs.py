@@ -40,7 +40,7 @@ class BucketJobs:
         """By the object store's clock, which takes a request."""
         return bucket_of(self._root).context.objects.date()
 
-    def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock:
+    def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock:
         """This machine's. Nothing but the server's clock decides, so that it matters only where nothing else is
         known."""
         return OtherClock(clock.now(), "this machine", refutes=False)

@@ -206,7 +206,7 @@ class _Scrub:
         for root in roots:
             with self._run.guarded(root.label, root):
                 # The walk over the repositories tells of what can't be read.
-                for name in (one.name for one in layouts_in(root.driver, lambda *_: None) if not one.whole):
+                for name in (one.name for one in layouts_in(root.driver, lambda *_: None) if not one.has_marker):
                     lost = not is_young(root, name) and root.stat(keys.layout(name)) is None
                     if lost and self._run.covers(name):
                         yield root, name

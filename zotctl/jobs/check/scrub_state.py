@@ -12,10 +12,10 @@ from bisect import bisect_left
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from zotctl.errors import StorageError
+from zotctl.jobs.clock_check import boot_id
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock, is_ahead
@@ -159,13 +159,6 @@ class Checked:
         found.extend(self._keys[done:])
         times.extend(self._times[done:])
         self._keys, self._times, self._new = found, times, {}
-
-
-def boot_id() -> str:
-    """Another one after each start of the machine; "" where there is none."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
 
 
 def _key(digest: str, info: Info) -> int:

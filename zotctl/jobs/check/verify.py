@@ -20,7 +20,7 @@ from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.imports.sources import THE_LAYOUT, opened
-from zotctl.jobs.layouts import Place, is_young, layouts_in
+from zotctl.jobs.layouts import FoundLayout, is_young, layouts_in
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
@@ -115,7 +115,7 @@ class _Verify:
     def _root(self, root: Root) -> None:
         found = root.by_requests or root.stat(keys.VERSION) is not None
         for place in layouts_in(root.driver, lambda name, error: self._run.error(name or root.label, error, root)):
-            if not place.whole and is_young(root, place.name):
+            if not place.has_marker and is_young(root, place.name):
                 continue
             found = True
             self._run.check()
@@ -129,7 +129,7 @@ class _Verify:
         elif self._run.whole:
             self._hidden(root)
 
-    def _place(self, root: Root, place: Place) -> None:
+    def _place(self, root: Root, place: FoundLayout) -> None:
         for finding in (*self._name_findings(root, place.name), *_standing(root, place)):
             path = {"path": path_of(root, place.name)}
             _tell(self._run, replace(finding, details=path | finding.details))
@@ -153,7 +153,7 @@ class _Verify:
                 modes.look(path_of(root, key).rstrip("/"), info)
         _tell_all(self._run, modes.findings(""))
         _tell_all(self._run, temporaries(root, now))
-        ages = Ages(root.driver, now, self._run.clock, rehearsed=True)
+        ages = Ages(root.driver, now, self._run.clock, dry_run=True)
         dead = [upload for upload in uploads(root, ages) if ages.is_old(upload.moved, STALE_UPLOAD_S)]
         if dead:
             size = sum(upload.size for upload in dead)
@@ -163,10 +163,10 @@ class _Verify:
             _tell(self._run, Finding("", None, "orphan", reason, details=details))
 
 
-def _standing(root: Root, place: Place) -> Iterator[Finding]:
+def _standing(root: Root, place: FoundLayout) -> Iterator[Finding]:
     """docs/design/local.md#the-tree: a repository that is a link or another mount is served, and takes no push."""
     info, what = root.stat(place.name), ""
-    if place.link:
+    if place.is_link:
         what = "a symbolic link"
     elif info is not None and info.dev != root.driver.stat("").dev:
         what = "on another file system than its root"

@@ -283,10 +283,10 @@ def in_directory(source: str, on_skipped: OnSkipped, *, writable: bool = False) 
         return AliasedDriver(driver, THE_LAYOUT, ""), [THE_LAYOUT]
     found: list[str] = []
     for place in layouts_in(driver, on_skipped):
-        if place.link:
+        if place.is_link:
             reason = f"{place.name} is a symbolic link, and none is followed: import it alone"
             on_skipped(place.name, LayoutInvalid(reason))
-        elif place.whole:
+        elif place.has_marker:
             found.append(place.name)
     if not found:
         raise NoSuchStore(f"{source}: no image layout in it or below it (a directory with an {LAYOUT_FILE} file)")

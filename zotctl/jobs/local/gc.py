@@ -50,13 +50,13 @@ class Chosen:
 class LocalCollector:
     """Collects one root in one run, by one thread. See `jobs.stores.Collector`."""
 
-    at_once = 1
+    parallel = 1
 
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self.halted = threading.Event()
         self._run, self._root = run, root
         now, self._dry_run = run.clock.now(), run.dry_run or options.dry_run
-        self._ages = Ages(root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=self._dry_run)
+        self._ages = Ages(root.driver, now, run.clock, no_delay=options.delay == 0, dry_run=self._dry_run)
         self._chosen = Chosen(options, ActiveUploads(root, options.delay, now, self._ages))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
 
@@ -243,7 +243,7 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     all stamps: if it is set back in between, nothing becomes old. What goes wrong in one folder is reported."""
     trash = local_of(root).trash
     lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
-    ages = Ages(root.driver, trash.now() / 1e9, run.clock, at_once=chosen.options.kept == 0)
+    ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
     for folder, info in lying:
         run.check()
         if not run.covers(folder.name) or not _is_due(folder, info, chosen, ages):
@@ -307,7 +307,7 @@ class ActiveUploads:
     def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
         """`ages` None: only to look."""
         self._began: dict[str, float] = {}
-        ages = ages or Ages(root.driver, now, local_of(root).clock, at_once=delay == 0, rehearsed=True)
+        ages = ages or Ages(root.driver, now, local_of(root).clock, no_delay=delay == 0, dry_run=True)
         for upload in uploads(root, ages):
             active = not ages.is_old(upload.moved, max(delay, JUST_BEGUN_S))
             if active and not ages.is_old(upload.started, UPLOAD_SPARED_S):

@@ -42,9 +42,9 @@ class LocalJobs:
         """By this machine's clock."""
         return clock.now()
 
-    def other_clock(self, clock: Clock, *, rehearsed: bool) -> OtherClock | None:
+    def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock | None:
         """That of the file system, which takes a file to be made."""
-        if not rehearsed:
+        if not dry_run:
             with suppress(StorageError):
                 return OtherClock(local_of(self._root).trash.now() / 1e9, "the file system", refutes=True)
         return None
@@ -58,7 +58,7 @@ class LocalJobs:
         now, info = run.clock.now(), local_of(self._root).context.stat(keys.blob(name, digest))
         if info is not None:
             began = ActiveUploads(self._root, options.delay, now).since(name)
-            written = Ages(self._root.driver, now, run.clock, at_once=options.delay == 0, rehearsed=True).written(
+            written = Ages(self._root.driver, now, run.clock, no_delay=options.delay == 0, dry_run=True).written(
                 "", info
             )
             at = written + options.delay
