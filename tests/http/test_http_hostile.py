@@ -381,6 +381,22 @@ def test_a_reader_that_stands_still(hasty: Server) -> None:
         assert got >= size
 
 
+def test_i13_a_client_that_asks_and_never_reads(hasty: Server) -> None:
+    """Answers wait in the socket's buffer, requests in the kernel, and the connection is cut."""
+    (worker,) = hasty.workers()
+    before = _resident(worker)
+    with hasty.connect() as raw:
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.socket.settimeout(20)
+        ask = b"GET /v2/none/tags/list HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+        sent = 0
+        with pytest.raises(OSError) as caught:
+            while sent < 500_000_000:
+                sent += raw.socket.send(ask)
+        assert not isinstance(caught.value, TimeoutError)
+    assert _resident(worker) - before < 20_000_000
+
+
 def test_i13_stalled_readers_take_no_memory(server: Server, client: httpx.Client) -> None:
     made = push_blob(client, "stall", os.urandom(64_000_000))
     (worker,) = server.workers()
