@@ -387,7 +387,7 @@ def test_i13_a_client_that_asks_and_never_reads(hasty: Server) -> None:
     before = _resident(worker)
     with hasty.connect() as raw:
         raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.socket.settimeout(20)
+        raw.socket.settimeout(90)
         ask = b"GET /v2/none/tags/list HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
         sent = 0
         with pytest.raises(OSError) as caught:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 5.0
 """For which the rest of a body is read and dropped, so that the client sees the answer before a reset."""
+REQUESTS_AT_ONCE = 16
+"""That a client has sent ahead, and that are answered before other connections have their turn."""
 LOOK_S = 1.0
 """Between two looks at what a client has taken of an answer."""
 
@@ -72,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
         """The one that what arrives belongs to."""
-        self._held = self._half_closed = self._ending = self._lost = False
+        self._held = self._half_closed = self._ending = self._lost = self._takes_turns = False
         self.rest_refused = False
         """The client was not told to send the rest of its body, or can't: the connection ends with the answer."""
         self.writing_paused = False
@@ -127,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
             return False  # and the transport closes; TLS has no half
         if self._body is not None:
             self.end_body(SizeInvalid(f"the body ended after {self._body.arrived} bytes, too early"))
-        return self._request is not None or (self.writing_paused and bool(self._pending))
+        return self._request is not None or ((self.writing_paused or self._takes_turns) and bool(self._pending))
 
     def _took(self, body: Body, behind: bytes) -> None:
         """A body has taken what arrived for it, but for what is behind it."""
@@ -152,7 +154,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Begin what has arrived, until a request takes a task or the next one is incomplete."""
-        while not (self._request or self._body or self._ending or self._lost or self.writing_paused):
+        if self._takes_turns:
+            return
+        for _ in range(REQUESTS_AT_ONCE):
+            if self._request or self._body or self._ending or self._lost or self.writing_paused:
+                return
             try:
                 head = self._next_head()
                 if head is None:
@@ -165,6 +171,12 @@ class Connection(asyncio.BufferedProtocol):
             self._begin(request)
             if not (self._pending or self._half_closed or self._held):
                 return
+        self._takes_turns = True
+        self._loop.call_soon(self._have_a_turn)
+
+    def _have_a_turn(self) -> None:
+        self._takes_turns = False
+        self._advance()
 
     def _next_head(self) -> bytes | None:
         """The bytes of a head, which are then gone; None: more has to come."""
