@@ -1,4 +1,4 @@
-"""The one place where storage and jobs meet time, so that a test or a simulation can stand in for it."""
+"""The only source of time for storage and jobs, so that a test or a simulation can replace it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 
 DAY_S = 86400
 AHEAD_TOLERANCE_S = 60.0
-"""Seconds by which a time may lie ahead: of what other hosts wrote."""
+"""Seconds by which a time stamp may lie in the future, since other hosts wrote it."""
 
 
 def is_ahead(at: float, now: float) -> bool:
-    """Has this time not come yet, so that it says nothing about when something was?"""
+    """Does this time lie in the future, so that it says nothing about when something happened?"""
     return at - now > AHEAD_TOLERANCE_S
 
 
@@ -32,7 +32,7 @@ class Clock:
         return time.monotonic()
 
     def boottime(self) -> float:
-        """The same, and it goes on while the machine is suspended: for what a server's clock measures too."""
+        """Like `elapsed`, but it goes on while the machine is suspended, as the clock of a server does."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:

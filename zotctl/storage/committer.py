@@ -1,6 +1,6 @@
-"""Group commit: a push that finds no leader leads, and takes the changes of those that wait into the same rename.
+"""Group commit: a push that finds no leader leads, and commits the changes of the waiting pushes with its own.
 
-Each change is checked for itself, so one that is refused costs the others nothing (docs/design/local.md#indexjson).
+Each change is checked by itself, so one that is refused costs the others nothing (docs/design/local.md#indexjson).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from zotctl.errors import ZotctlError
 from zotctl.storage.protocol import Change, StoreProtocol
 
 GROUP_CHANGES = 256
+"""Waiting changes that one commit takes in, at most."""
 
 
 class _Ticket:
@@ -25,7 +26,7 @@ class _Ticket:
 
 
 class Committer:
-    """One for each store protocol and process."""
+    """The group commit of one root in this process. Safe between threads."""
 
     def __init__(self, protocol: StoreProtocol) -> None:
         self._protocol = protocol
@@ -81,11 +82,11 @@ class Committer:
             if not queue:
                 del self._queues[name]
                 return
-            heir = queue.popleft()
-            heir.lead = True
-        heir.done.set()
+            successor = queue.popleft()
+            successor.lead = True
+        successor.done.set()
 
 
 def _again(error: BaseException) -> BaseException:
-    """A fresh exception for each caller that waited: one object can't be raised in several threads at once."""
+    """A copy of an exception for each waiting caller: several threads cannot raise one object at once."""
     return type(error)(error.message, error.detail) if isinstance(error, ZotctlError) else error

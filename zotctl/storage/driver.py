@@ -58,8 +58,8 @@ class Info(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One name in a directory. A symbolic link is neither a directory nor a file. `info`: what the list told of it
-    beside its name, so that no caller has to ask; None: nothing."""
+    """One name in a directory. A symbolic link is neither a directory nor a file. `info`: what the list told of it, so
+    that no caller has to ask; None: nothing."""
 
     name: str
     is_dir: bool
@@ -93,7 +93,7 @@ class Reader(Protocol):
         """Bytes, as they were when it was opened."""
 
     def info(self) -> Info:
-        """What the file is like now."""
+        """The file as it is now."""
 
     def fileno(self) -> int | None:
         """A descriptor for `sendfile`; None: there is none, read it."""
@@ -102,16 +102,16 @@ class Reader(Protocol):
         """Up to `count` bytes from `offset`; fewer only at the end of the object."""
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill a buffer that is used again and again; how many bytes came, 0 at the end of the object."""
+        """Read into a buffer that is reused. Returns the number of bytes, 0 at the end of the object."""
 
     def once(self) -> None:
-        """All of it will be read, in order and once: more is read ahead, and less is kept in memory."""
+        """Announce that all of it will be read in order and once, so that more is read ahead and less is cached."""
 
     def labels(self) -> dict[str, bytes]:
-        """What is attached to the object beside owner and mode: extended attributes, ACLs."""
+        """The extended attributes of the object, ACLs included."""
 
     def close(self) -> None:
-        """Let the object go. More than once does no harm."""
+        """Close it. A second call does nothing."""
 
     def __enter__(self) -> Reader: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -121,11 +121,10 @@ class Writer(Protocol):
     """An object that is being written, always at its end."""
 
     def write(self, buffers: Sequence[Buffer]) -> int:
-        """Append all buffers in order; how many bytes that were. Raises NoSpace, IoFailed."""
+        """Append all buffers in order. Returns the number of bytes. Raises NoSpace, IoFailed."""
 
     def copy(self, source: Reader) -> bool:
-        """Append the whole of an object and give it the same labels. True: they share their blocks, so that
-        it took no room."""
+        """Append the whole of an object and copy its labels. True: both share their blocks, so it took no room."""
 
     def truncate(self, size: int) -> None:
         """Cut it to `size` bytes."""
@@ -137,81 +136,81 @@ class Writer(Protocol):
         """Flush its bytes to the device; its name needs `Driver.sync_dir`."""
 
     def set_attributes(self, like: Info | None, mtime_ns: int) -> None:
-        """Give it the mode (and, as root, the owner) of `like`, and this modification time."""
+        """Set the mode (and, as root, the owner) of `like`, and this modification time."""
 
     def try_lock(self) -> bool:
-        """Exclude every other writer that asks, in any process, until closed. False: another writer has it."""
+        """Lock it against every other writer that asks, in any process, until it is closed. False: another has it."""
 
     def close(self) -> None:
-        """Finish it, which releases its lock. Raises IoFailed where the system tells of a failed write only now."""
+        """Close it and release its lock. Raises IoFailed where the system reports a failed write only now."""
 
     def __enter__(self) -> Writer: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
 class Checkpoint(Protocol):
-    """What is written while it is open can be flushed at once, and a write that failed meanwhile is told."""
+    """Flushes everything that was written while it is open, and reports a write that failed meanwhile."""
 
     def sync(self) -> None:
         """Flush everything in this storage to the device, bytes and names."""
 
     def covers(self, info: Info) -> bool:
-        """Was this file, as it was looked at, last changed before the last `sync`? False: it can't be told."""
+        """Was this file last changed before the last `sync`? False: no, or unknown."""
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
 
 
 class Lock(Protocol):
     """One byte of the lock file, held."""
 
     def current(self) -> bool:
-        """False when the lock file was removed or replaced meanwhile: the lock excludes no other process."""
+        """False: the lock file was removed or replaced meanwhile, so the lock excludes no other process."""
 
     def release(self) -> None:
-        """Give the byte back."""
+        """Unlock the byte."""
 
 
 class Driver(Protocol):
-    """The thin layer. `NotFound` where a key, or the directory above it, is missing."""
+    """One storage. Each method raises `NotFound` where a key, or the directory above it, is missing."""
 
     @property
     def label(self) -> str:
-        """How people call this storage: its path or address."""
+        """Its path or address, for messages."""
 
     @property
     def capabilities(self) -> Capabilities:
         """What this storage was found to do."""
 
     def stat(self, key: str) -> Info:
-        """Of the name itself: a symbolic link is not followed. "" is the root."""
+        """What a name leads to; symbolic links are not followed. "" is the root."""
 
     def open(self, key: str) -> Reader:
-        """Read a regular file; a symbolic link or anything else is `NotFound`."""
+        """Open a regular file to be read. Anything else, symbolic links included, is `NotFound`."""
 
     def create(self, key: str) -> Writer:
-        """A new file; `Exists` if the name is taken."""
+        """Create a file. Raises `Exists` if the name is taken."""
 
     def append(self, key: str, *, create: bool = True) -> Writer:
-        """The end of a file, which is made if it is missing, or else is `NotFound`."""
+        """Open a file at its end. A missing file is created, or with `create` false `NotFound`."""
 
     def link(self, source: str, target: str) -> None:
-        """One more name; `Exists`, `CannotLink`. Never replaces."""
+        """Give a file one more name; never replaces. Raises `Exists`, `CannotLink`."""
 
     def rename(self, source: str, target: str) -> None:
-        """Atomic; replaces a file. Two names of one inode: both stay."""
+        """Rename atomically, replacing a file. Of two names of one inode both stay."""
 
     def exchange(self, one: str, other: str) -> None:
-        """Atomic: two names swap what they lead to; `CannotExchange` where the storage has no such step."""
+        """Swap two names atomically. Raises `CannotExchange` where the storage cannot."""
 
     def unlink(self, key: str) -> None:
         """Remove one name of a file."""
 
     def mkdir(self, key: str) -> None:
-        """Make a directory; `Exists` if the name is taken."""
+        """Create a directory. Raises `Exists` if the name is taken."""
 
     def rmdir(self, key: str) -> None:
-        """`NotEmpty` if something is in it."""
+        """Remove an empty directory. Raises `NotEmpty`."""
 
     def crosses_mount(self, key: str) -> bool:
         """Is a directory on another mount than the root? Two mounts of one device have the same device number."""
@@ -220,26 +219,26 @@ class Driver(Protocol):
         """The names in a directory, in no order."""
 
     def sync_file(self, key: str) -> Info:
-        """Flush the bytes of a file to the device, also those of other processes; which file that was. For this, a
-        file need not be ours to write."""
+        """Flush the bytes of a file to the device, also those that other processes wrote. Returns which file it was,
+        which need not be writable."""
 
     def touch(self, key: str, mtime_ns: int) -> None:
-        """Set the modification time of a file or a directory; the storage notes when that was."""
+        """Set the modification time of a file or directory. Its change time moves to now."""
 
     def sync_dir(self, key: str) -> None:
         """Flush the names in a directory to the device."""
 
     def checkpoint(self) -> Checkpoint | None:
-        """None: this storage can't flush everything at once, or does not keep to it."""
+        """Begin a checkpoint. None: this storage cannot flush everything at once reliably."""
 
     def lock(self, key: str, byte: int) -> Lock | None:
-        """Try to take one byte of a file, which is made if missing; None: another holds it."""
+        """Try to lock one byte of a file, which is created if it is missing. None: another holder has it."""
 
     def allocate(self, key: str, size: int) -> None:
-        """Make a file that really occupies `size` bytes; `NoSpace` and nothing left if it can't."""
+        """Create a file that occupies `size` bytes on the device. Raises `NoSpace`, and leaves nothing."""
 
     def space(self) -> Space:
-        """How much is there and how much is free."""
+        """The size of the storage and its free space."""
 
 
 def read(driver: Driver, key: str, limit: int) -> bytes:

@@ -1,7 +1,7 @@
 """What the bytes of one manifest say: its facts, whatever rows, descriptors and the manifest itself call it.
 
-Content is looked at once, and what it says depends on nothing but its bytes. What it is called are its claims: one that
-contradicts the body is told, and none makes a reference disappear (I5). `storage.graph` puts the facts together.
+Content is read once, and its facts depend on its bytes alone. The media types that it is called by are claims: a claim
+that contradicts the body is reported, and none makes a reference disappear (I5). `storage.graph` joins the facts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL_CONTENT_BYTES = 1 << 20
 """Content up to here is hashed before it is believed to be no manifest; of larger content the beginning decides."""
 
 BEGINNING_BYTES = 512
-"""So many tell what may be JSON from what is not."""
+"""Bytes that are enough to tell whether content may be JSON."""
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
@@ -80,7 +80,7 @@ class Fault(NamedTuple):
 
 
 class Unusable(Exception):
-    """Content of a source that is not what it should be: `Read` raises it, and it becomes a fault."""
+    """A source has content that is not what it should be. A `Read` raises it, and it becomes a fault."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -103,7 +103,7 @@ one is refused. Raises NotFound, Damaged, ManifestInvalid, StorageError or Unusa
 
 
 def read_content(reader: Reader, digest: Digest, whole: bool) -> Content:
-    """As a `Read` does, from an open blob: hashed, but for what is no manifest by its beginning and large.
+    """A `Read` of an open blob. The content is hashed, unless it is large and does not begin like a manifest.
 
     Raises Damaged, ManifestInvalid, StorageError.
     """
@@ -127,7 +127,7 @@ def is_like_json(beginning: bytes) -> bool:
 
 
 class KnownFacts(NamedTuple):
-    """What is kept of a digest for as long as anything leads to it: a function of its bytes."""
+    """What is remembered of a digest while anything leads to it. It depends on the bytes alone."""
 
     size: int
     facts: ManifestFacts | None = None
@@ -190,7 +190,7 @@ class ManifestNode(NamedTuple):
 def look_at(
     digest: str, claims: Collection[str], read: Read, known_as: KnownFacts | None = None
 ) -> tuple[ManifestNode, KnownFacts | None]:  # fmt: skip
-    """What the content is that is called `claims`, and what is to be remembered of its bytes."""
+    """Find out what the content is that is called by `claims`, and what to remember of its bytes."""
     whole = is_called_manifest(claims)
     try:
         if known_as is None or (whole and known_as.facts is None):
@@ -238,7 +238,7 @@ def _node(known_as: KnownFacts, digest: str, claims: Iterable[str]) -> ManifestN
 
 
 def called(facts: ManifestFacts) -> str:
-    """How it is told what a manifest is."""
+    """What a manifest is, for a message."""
     return f"calls itself {quoted(facts.media_type)}" if facts.stated else f"is {_shape(facts.media_type)}"
 
 

@@ -1,8 +1,8 @@
-"""The one graph of manifests: who references what, as the bytes say it; and that of each repository, kept up to date.
+"""The graph of manifests: who references what, as the bytes say it, for each repository and kept up to date.
 
-Everything that asks what is needed asks here: collection, deletion, a GET by digest, referrers, scrub, verify, import.
-Each manifest is read once and its facts are kept by digest, for a manifest never changes. They tell a blob of the
-wrong length before any scrub (I2), and keep what is needed from being deleted.
+Collection, deletion, GET by digest, referrers, scrub, verify and import all ask this graph what is needed. Each
+manifest is read once and its facts are kept by digest, since a manifest never changes. The facts reveal a blob of the
+wrong length before any scrub does (I2), and keep what is needed from being deleted.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
 
 READ_AHEAD_MANIFESTS = 64
-"""Manifests that are asked for at once, where each of them is a request."""
+"""Manifests that are read side by side where each read is a request."""
 LARGEST_READ_AHEAD_BYTES = 4 << 20
 FAULTS_CHECKED = 64
-"""So many damaged manifests are looked after at each read, whether they are whole again."""
+"""Damaged manifests that each read looks at again, to see whether they were healed."""
 GRAPHS_KEPT = 512
 """Repositories whose manifests are kept parsed."""
 REFERENCES_KEPT = 200_000
-"""In the manifests that are kept parsed, where all repositories are looked into one after the other: some 100 MB."""
+"""References in the manifests that are kept parsed, when a job goes through all repositories: about 100 MB."""
 SIZES_KEPT = 100_000
 """Blobs of each repository whose size is known by a hash, or by a manifest that was served."""
 UNSAID_KEPT = 10_000
@@ -63,11 +63,11 @@ _NO_SIZES: set[int] = set()
 
 
 Each = Callable[[Sequence[Callable[[], None]]], object]
-"""Makes all of these calls, side by side, and returns when all are over."""
+"""Makes all of these calls side by side, and returns when the last one has ended."""
 
 
 class Earlier(NamedTuple):
-    """What was learnt earlier of the same content: by digest what bytes say, and the subjects that were absent."""
+    """What an earlier graph knew: the facts by digest, and the subjects that were absent."""
 
     known: Mapping[str, KnownFacts]
     absent: Set[str]
@@ -102,7 +102,7 @@ class ManifestGraph:
         self._sizes: dict[str, set[int]] = {}
 
     def add(self, rows: Iterable[Reference]) -> None:
-        """Follow these, which must be there, and all that they lead to."""
+        """Add rows, which must be there, and follow everything that they lead to."""
         listed = list(rows)
         for row in listed:
             self._sizes.setdefault(row.digest, set()).add(row.size)
@@ -110,7 +110,7 @@ class ManifestGraph:
             self._follow([(row, True) for row in listed])
 
     def again(self, *, absent: bool = True) -> None:
-        """Look once more at what could not be read and, with `absent`, for what need not be there and was not."""
+        """Look again at what could not be read and, with `absent`, for what was absent and may be."""
         gone = [*self.absent, *(digest for digest, size in self.leaves.items() if size < 0)] if absent else []
         looked_at = [*self.faults, *gone]
         with self._reading_ahead():
@@ -121,7 +121,7 @@ class ManifestGraph:
                     self._look_again(digest)
 
     def look_for(self, digest: str) -> None:
-        """Look once more, if this is a subject that was not there: it may have come, as a blob too."""
+        """Look again if this is an absent subject: it may have been pushed since, even as a blob."""
         if digest in self.absent:
             self._look_again(digest)
 
@@ -138,7 +138,7 @@ class ManifestGraph:
         self._follow([*((child, True) for child in children), *((subject, False) for subject in subjects)])
 
     def _follow(self, todo: list[tuple[Reference, bool]]) -> None:
-        """Subjects last: one that is needed, too, is known to be needed by then."""
+        """Follow subjects last: by then it is known whether one of them is needed as well."""
         subjects: list[Reference] = []
         while todo or subjects:
             self._look_ahead(todo, subjects)
@@ -149,8 +149,8 @@ class ManifestGraph:
                 subjects += more
 
     def _look_ahead(self, todo: list[tuple[Reference, bool]], subjects: list[Reference]) -> None:
-        """If the next one is to be read, read those with it that come after. Only what is called a manifest, and no
-        large ones, for all are kept for a moment."""
+        """If the next one has to be read, read those that come after it as well. Only what is called a manifest, and
+        none that is large, since all of them are kept until their turn."""
         if self._each is not None and self._is_unread(todo[-1][0] if todo else subjects[-1]):
             some = [one for one, _ in todo[-READ_AHEAD_MANIFESTS:]] or subjects[-READ_AHEAD_MANIFESTS:]
             self._read_ahead(list({one.digest: None for one in some if self._is_unread(one)}))
@@ -167,7 +167,7 @@ class ManifestGraph:
             self._each([partial(self._keep, digest) for digest in digests])
 
     def _keep(self, digest: str) -> None:
-        """Whatever goes wrong is told in its turn."""
+        """Read one manifest ahead. An error is kept, and raised when its turn comes."""
         try:
             parsed = parse_digest(digest)
             self._ahead[digest] = understand(self._read(parsed, True), parsed)
@@ -175,7 +175,7 @@ class ManifestGraph:
             self._ahead[digest] = error
 
     def _is_news(self, reference: Reference, needed: bool) -> bool:
-        """May what is known now be another result?"""
+        """Note a reference. True: it may change what is known of the digest, so that is looked at again."""
         digest, claim = reference.digest, essence(reference.media_type)
         claims = self._claims.setdefault(digest, {})
         news = claim not in claims or (needed and digest in self.absent)
@@ -185,7 +185,7 @@ class ManifestGraph:
         return news
 
     def _settle(self, digest: str) -> tuple[Sequence[Reference], Sequence[Reference]]:
-        """Find out what it is. Returns what is to be followed: children, subjects."""
+        """Find out what a digest is. Returns the children and subjects to follow."""
         followed = digest in self.facts
         for answers in (self.facts, self.leaves, self.faults):
             answers.pop(digest, None)
@@ -238,16 +238,16 @@ class ManifestGraph:
     # -- answers ----------------------------------------------------------------------------------
 
     def reachable(self) -> set[str]:
-        """All that is kept with what was added."""
+        """Every digest that the added rows keep."""
         return {*self.facts, *self.leaves, *self.faults, *self.absent, *self._parents}
 
     def reaches(self, digest: str) -> bool:
-        """Is it among those?"""
+        """Is this digest reachable?"""
         return digest in self._claims or digest in self._parents
 
     def below(self, digest: str, done: set[str]) -> Iterator[str]:
-        """The manifests and faults that it leads to: each after what it lists and refers to, this one last. `done` is
-        passed over and grows."""
+        """The manifests and faults that a digest leads to: each after what it lists and refers to, so the digest itself
+        comes last. Those in `done` are skipped; the others are added to it."""
         todo = [(digest, False)]
         while todo:
             current, after = todo.pop()
@@ -272,7 +272,7 @@ class ManifestGraph:
         return sorted(set(self._referrers.get(subject, ())))
 
     def users(self, digest: str) -> list[str]:
-        """Both: while one of them is kept, so is this."""
+        """Parents and referrers: while one of them is kept, so is this digest."""
         return sorted({*self._parents.get(digest, ()), *self._referrers.get(digest, ())})
 
     def sizes(self, digest: str) -> set[int]:
@@ -280,7 +280,7 @@ class ManifestGraph:
         return self._sizes.get(digest, _NO_SIZES)
 
     def media_type(self, digest: str) -> str | None:
-        """What a manifest is served as that no row names; None: it is no manifest that is reached from here."""
+        """The media type to serve a manifest with that has no row. None: no such manifest is reachable."""
         facts = self.facts.get(digest)
         if facts is None or facts.stated:
             return facts.media_type if facts else None
@@ -288,11 +288,11 @@ class ManifestGraph:
         return fitting[0] if fitting else facts.media_type
 
     def claims(self, digest: str) -> list[str]:
-        """All that rows and parents call it. A referrer may call its subject what it likes: nothing is read by that."""
+        """The media types that rows and parents give it. What a referrer calls its subject does not count."""
         return sorted(claim for claim, counts in self._claims.get(digest, {}).items() if claim and counts)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Each manifest that a row or an index calls something else than its bytes say, and how that is told."""
+        """Each manifest that a row or an index calls something else than its bytes say, with a message."""
         for digest, facts in self.facts.items():
             if wrong := [claim for claim in self.claims(digest) if contradicts(facts, claim)]:
                 yield digest, f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}"
@@ -341,12 +341,12 @@ class RepositoryGraph:
             yield self._graph
 
     def is_fresh(self, index: Index) -> bool:
-        """Is it the graph of this index, as far as that can be told without reading?"""
+        """Is this the graph of that index? Decided without reading a manifest."""
         seen = self._seen
         return seen is not None and seen[0] is index and seen[1] == index.edits and not self._healed()
 
     def _healed(self) -> bool:
-        """Has a file changed that could not be read? A push heals it without a change of index.json."""
+        """Has a file changed that could not be read? A push may heal it without changing index.json."""
         some = islice(tuple(self._states.items()), FAULTS_CHECKED)
         return any(self._state(digest) != state for digest, state in some)
 
@@ -398,16 +398,16 @@ class RepositoryGraph:
 
     def _read(self, digest: Digest, whole: bool) -> Content:
         """Remembers the state of a file that can't be read."""
-        state = self._state(digest) if self._protocol.may_truncate else None
+        state = None if self._protocol.index_costs_request else self._state(digest)
         try:
             return self._read_stored(digest, whole)
         except (StorageError, ManifestInvalid):
-            # Where a look is a request, only at what is damaged.
-            self._states[digest] = state if self._protocol.may_truncate else self._state(digest)
+            # Where a look costs a request, it is made for what is damaged only.
+            self._states[digest] = self._state(digest) if self._protocol.index_costs_request else state
             raise
 
     def forget(self, digest: str) -> None:
-        """Its bytes were deleted, which changes no index.json if no row named it."""
+        """Forget a manifest whose bytes were deleted, which changes no index.json if it had no row."""
         with self._mutex:
             if self._graph.reaches(digest):
                 self._begin()
@@ -419,7 +419,7 @@ class RepositoryGraph:
         return self._graph.known.get(digest)
 
     def note_verified(self, digest: str, size: int) -> None:
-        """These bytes were hashed here: that is their size, whatever a manifest says."""
+        """Note that a blob was hashed here: this is its size, whatever a manifest says."""
         self._verified.put(digest, size)
 
     def is_verified(self, digest: str, size: int) -> bool:
@@ -427,14 +427,14 @@ class RepositoryGraph:
         return self._verified.get(digest) == size
 
     def agrees(self, digest: str, size: int) -> bool | None:
-        """False: it was hashed here, or the manifests say, with another length (I2). None: not known."""
+        """Does the size agree with what was hashed here, or with what the manifests say (I2)? None: not known."""
         if (true := self._verified.get(digest)) is not None:
             return size == true
         sizes = self._graph.sizes(digest) or self._told.get(digest)
         return size in sizes if sizes else None
 
     def note_served(self, digest: Digest, body: bytes) -> None:
-        """A manifest was served: it says how long its blobs are, before all of the others are read."""
+        """Note the sizes that a served manifest gives for its blobs, so that the others need not be read for them."""
         if digest in self._graph.facts or self._told.get(digest) is not None:
             return
         self._told.put(digest, {len(body)})
@@ -459,7 +459,7 @@ class RepositoryGraph:
         ]
 
     def references(self) -> int:
-        """How many it remembers, which is what it weighs."""
+        """The number of references that it remembers: its weight in the cache."""
         return sum(len(facts.blobs) + len(facts.children) for facts in list(self._graph.facts.values()))
 
     def require_known(self, index: Index, *, but: str | None = None, damaged: bool = False) -> None:
@@ -489,7 +489,7 @@ class RepositoryGraph:
 
 
 class AllGraphs:
-    """Those of the repositories of one root that were looked into last."""
+    """The graphs of one root's repositories, as many as memory allows, the latest used first. Thread-safe."""
 
     def __init__(self, protocol: StoreProtocol) -> None:
         self._protocol = protocol
@@ -504,7 +504,7 @@ class AllGraphs:
         return found
 
     def weigh(self, name: str) -> None:
-        """After one was read: the largest are not all kept, for that would be the memory of a whole root."""
+        """Weigh a graph again after it was read, so that large graphs push out others."""
         found = self._kept.get(name)
         if found is not None:
             self._kept.put(name, found, max(LEAST_WEIGHT, found.references()))

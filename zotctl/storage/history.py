@@ -1,6 +1,6 @@
-"""What was pushed, moved, deleted and pulled, and when: events, their lines of JSON, and what follows from them.
+"""What was pushed, moved, deleted and pulled, and when: events, their JSON lines, and the timeline they make.
 
-Nothing depends on it but retention and what people ask: lost or incomplete means unknown, and unknown means keep.
+Only retention and reports depend on it. What is lost or incomplete is unknown, and unknown means keep.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zotctl.storage.clock import DAY_S, Clock, is_ahead
 
 PULLS_REMEMBERED = 100_000
 CLOCK_ACTION = "clock"
-"""The action of a collector's note that what is dated ahead before it was written before it."""
+"""The action by which a collector notes that it saw events dated in the future: they count as written before it."""
 EVENT_STEP_S = 0.001
 """Seconds between two events that have no time of their own."""
 
@@ -99,12 +99,12 @@ def _happened_at(event: Event) -> float:
 
 
 def lines_of(events: Iterable[Event]) -> bytes:
-    """As they are written: a line of JSON each, after an empty one, so that none continues a line that a crash tore."""
+    """One JSON line per event, after an empty line, so that none continues a line that a crash tore."""
     return b"\n" + b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
 
 
 def events_of(body: bytes) -> list[Event]:
-    """What was written; a torn line, and what is no event, is skipped."""
+    """Parse JSON lines. A torn line, or one that is no event, is skipped."""
     events = []
     for line in body.splitlines():
         with suppress(ValueError):
@@ -126,10 +126,10 @@ def _is_event(found: object) -> bool:
 
 
 def believed(events: list[Event], now: float, bound: float | None = None) -> tuple[list[Event], bool]:
-    """Events in the order in which they were written, with times that have come.
+    """Events in the order in which they were written, without a time in the future.
 
-    What is dated ahead was written before `bound`, and before a collector has noted (`CLOCK_ACTION`) that it saw such a
-    thing, which is what counts; else it is of now. True: no collector has.
+    An event dated in the future gets the time at which a collector noted that it saw one (`CLOCK_ACTION`), or `bound`,
+    before which it was written, or else now. The second result is True if neither is known.
     """
     limit, known, ahead = min(now, bound) if bound is not None else now, bound is not None, 0
     found, missing = list[Event](), False
@@ -147,7 +147,7 @@ def believed(events: list[Event], now: float, bound: float | None = None) -> tup
 
 
 def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[Event]:
-    """Those without which a `Timeline` would know less of these digests and tags; in their order.
+    """The events without which a `Timeline` would know less of these digests and tags, in their order.
 
     Of a manifest that was pushed here: that, its last push or loss of a tag (which the push of another manifest
     tells), its last pull, when it was noted. Of a tag: its last push.
@@ -171,7 +171,7 @@ def _written(event: Event) -> float:
 
 
 def _told(event: Event) -> Iterator[tuple[str, str]]:
-    """Which facts of a `Timeline` an event may be the source of."""
+    """The facts of a `Timeline` that an event may be the source of."""
     action, digest, tags = event.get("a"), event.get("d"), event.get("tags") or {}
     if not digest:
         return

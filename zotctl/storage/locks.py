@@ -1,6 +1,6 @@
-"""One repository, one short commit (docs/design/local.md#locks).
+"""The lock of a repository, held for one short commit (docs/design/local.md#locks).
 
-The lock is an argument of what needs it: a function that takes a `Held` can't be called without one.
+A function that needs the lock takes a `Held` as an argument, so it cannot be called without one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from zotctl.storage.driver import Driver, Lock
 
 LOCK_TIMEOUT_S = 30.0
 RENEW_AFTER_S = 20.0
+"""A lock that was held for longer is taken again before a rename: a network client may have lost it unnoticed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
 
 
@@ -71,7 +72,7 @@ class Held:
         self.since = clock.elapsed()
 
     def too_long(self) -> bool:
-        """A network client may have lost its lock without a sign: take it again before a rename."""
+        """Was it held for more than `RENEW_AFTER_S`?"""
         return self._clock.elapsed() - self.since > RENEW_AFTER_S
 
 
@@ -121,7 +122,7 @@ class Locks:
 
 
 def describe_holder(clock: Clock) -> dict[str, Any]:
-    """What the process that takes a lease writes of itself. `since` in seconds since 1970."""
+    """How the holder of a lease describes itself. `since` in seconds since 1970."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": int(clock.now())}
 
 

@@ -1,7 +1,7 @@
 """What a store must do atomically: the seam between OCI semantics above and drivers below.
 
-`storage/local/` implements it by the steps of docs/design/local.md, with links and renames. An object store
-implements it with conditional writes. Nothing above this line knows which of the two it talks to.
+`storage/local/` implements it by the steps of docs/design/local.md, with links and renames; `storage/bucket/` by those
+of docs/design/bucket.md, with conditional writes. Nothing above this seam knows which of the two it talks to.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class UploadSession(ABC):
     """Called with digest and size of what was published."""
 
     def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
-        """What is known before the bytes of a request: digest and size of the blob, and where these bytes start (None:
-        behind whatever is there). Raises UploadConflict."""
+        """Tell what is known before the bytes of a request: digest and size of the blob, and the offset where these
+        bytes start (None: after whatever has arrived). Raises UploadConflict."""
         return None
 
     @property
@@ -95,8 +95,8 @@ class UploadSession(ABC):
         """Append and hash. Raises NoSpace (the session is gone), IoFailed or Unavailable (it can be resumed)."""
 
     def save(self) -> None:
-        """What has arrived outlives this process, and `offset` is final. `close` does it too, but tells `offset` too
-        late. Raises UploadConflict."""
+        """Store what has arrived, so that it outlives this process and `offset` is final. `close` does so as well, but
+        after the answer was sent. Raises UploadConflict."""
         return None
 
     def finish(self, digest: Digest) -> None:
@@ -132,12 +132,12 @@ class RedirectTarget(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What an earlier process has read of the manifests of a repository."""
+    """What an earlier process remembered of the manifests of a repository."""
 
     known: Mapping[str, KnownFacts]
-    """Of content that is there as it was when it was hashed."""
+    """By digest, of content that has not changed since it was hashed."""
     keep: Callable[[Mapping[str, KnownFacts]], None]
-    """Takes what is known when everything was read. Never raises."""
+    """To be called with what is known after everything was read; remembers it. Never raises."""
 
 
 # -- the parts of a store --------------------------------------------------------------------------
@@ -153,8 +153,7 @@ class Catalog(Protocol):
     """The repositories of one root. Every method may be called from any thread."""
 
     def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
-        """The names after `last` of all repositories, in the order of their components; of those that
-        `wanted` says yes to."""
+        """The names of the repositories after `last` that are `wanted`, in the order of their components."""
 
     def everything(self, on_skipped: OnSkipped = ignore) -> Iterator[str]:
         """All names, complete even where a cached list lacks some: for jobs. `on_skipped` is called for each directory
@@ -176,19 +175,19 @@ class History(Protocol):
         user: str = "",
         by: str = "",
     ) -> None:
-        """One event, of now or of an earlier moment in another store. Never raises: whatever it tells of goes on.
+        """Note one event, of now or of an earlier moment in another store. Never raises: a push goes on without it.
 
         `user`: the login of the client that did it, "" without one. `by`: the job or the policy that did it, in words.
         """
 
     def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest: enough for retention, and cheap."""
+        """Note a pull, once a day for each manifest: enough for retention, and cheap."""
 
     def timeline(self, name: str) -> Timeline:
-        """Everything that is known of a repository: what is written, and what can be told from its objects."""
+        """Everything that is known of a repository: what was noted, and what its objects tell."""
 
     def written(self, name: str) -> Timeline:
-        """What is written of it, without a look at what it is about."""
+        """Only what was noted."""
 
 
 class Indexes(Protocol):
@@ -213,10 +212,10 @@ class Blobs(ABC):
 
     @abstractmethod
     def open(self, name: str, digest: Digest) -> Reader:
-        """The same, and its bytes."""
+        """Open a blob to be read."""
 
     def redirect(self, name: str, digest: Digest) -> RedirectTarget | None:
-        """Where a client reads the blob without us; None: open it here."""
+        """Where a client reads the blob without this server; None: open it here."""
         return None
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
@@ -225,23 +224,23 @@ class Blobs(ABC):
 
     @abstractmethod
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """For a caller that knows the bytes of a manifest already: is it there, of this size and not known to be
-        damaged? Where a look is a request, seen a moment ago is enough. Raises StorageError."""
+        """Is a manifest whose bytes the caller knows still there, of this size and not known to be damaged? Where a
+        look costs a request, one of a moment ago is enough. Raises StorageError."""
 
     @abstractmethod
     def generation(self, name: str, digest: Digest) -> Generation | None:
-        """What stands for the content of a manifest as it is now; None: there is none to read. No reservation."""
+        """Identifies the content of a manifest as it is now; None: there is none to read. Reserves nothing."""
 
     @abstractmethod
     def mount(self, source: str, name: str, digest: Digest) -> bool:
-        """Give a blob of one repository to another; False where that can't be done."""
+        """Give a blob of one repository to another. False: it is not possible."""
 
     @abstractmethod
     def distrust(self, name: str, digest: Digest) -> bool:
         """Hash a blob whose length was called into question, and mark it as damaged if it is. True: it is good."""
 
     def doubt(self, name: str, digest: Digest) -> None:
-        """Its bytes were found wrong: the next push of it has to write them, whatever is remembered."""
+        """Forget what is remembered of a blob whose bytes were found wrong, so that the next push writes them."""
         return None
 
 
@@ -249,10 +248,10 @@ class Uploads(Protocol):
     """The upload sessions of a root. Every method may be called from any thread."""
 
     def start(self, name: str, algorithm: str, owner: str = "") -> str:
-        """Begin a session that any request of the user `owner` can continue; its id."""
+        """Begin a session that any request of the user `owner` can continue. Returns its id."""
 
     def begin(self, name: str, algorithm: str) -> UploadSession:
-        """One that no other request can resume: for a blob that comes in a single request."""
+        """Begin a session that no other request can resume, for a blob that comes in a single request."""
 
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
@@ -262,14 +261,14 @@ class Uploads(Protocol):
 
 
 class Gathering(Protocol):
-    """Blobs and manifests of which nothing is told before `flush`. For several threads."""
+    """Blobs and manifests that nothing leads to before `flush`. Safe between threads."""
 
     def here(self) -> AbstractContextManager[None]:
-        """What this thread publishes meanwhile belongs to it, and may not be there yet."""
+        """Gather what this thread publishes inside; it may get its name only later."""
 
     def flush(self) -> None:
-        """It is there when this returns, and what is reserved of it is true but for its names, for which
-        `Maintenance.flush` is called. Raises NotFound: something was removed before it got there."""
+        """Publish everything that was gathered. Its bytes are then on the device, and its names after
+        `Maintenance.flush`. Raises NotFound: something was removed before it got its name."""
 
 
 class Maintenance(Protocol):
@@ -282,20 +281,19 @@ class Maintenance(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Does what was acknowledged outlive a power cut? Else scrub begins with what was written before one."""
+        """Does every acknowledged push survive a power cut? If not, scrub begins with what was written before one."""
 
     def stat(self, key: str) -> Info | None:
-        """As it is now; None: there is none."""
+        """What a key leads to now; None: nothing."""
 
     def look(self, name: str, digest: Digest) -> Info:
-        """A blob, looked for again with nothing remembered. NotFound: absent. Damaged: known to be damaged, or a
-        stub."""
+        """Look for a blob, whatever is remembered. Raises NotFound: absent. Damaged: known to be damaged, or a stub."""
 
     def is_trashed(self, name: str, digest: Digest) -> bool:
-        """It is in the trash, and a request for it brings it back."""
+        """Is it in the trash, from which a request brings it back?"""
 
     def readers(self, digest: Digest, info: Info) -> int:
-        """How many repositories have the very same copy."""
+        """The number of repositories that share this very copy."""
 
     def copies(self, digest: Digest) -> Iterator[str]:
         """The keys under which this content may lie, the likely ones first."""
@@ -303,49 +301,49 @@ class Maintenance(Protocol):
     # -- damage ---------------------------------------------------------------------------------
 
     def damaged(self) -> set[Digest]:
-        """Every digest of which a damaged copy is known."""
+        """Every digest with a known damaged copy."""
 
     def is_marked(self, name: str, digest: Digest, info: Info) -> bool:
         """Is this copy, which the repository has, known to be damaged?"""
 
     def mark(self, name: str, digest: Digest, damaged: HeldFile) -> bool:
-        """HEAD and GET answer 404 from now on, and a push heals it. False: the repository has another copy by now."""
+        """Mark a copy as damaged: HEAD and GET answer 404, and a push heals it. False: another copy is there by now."""
 
     def clear(self, name: str, digest: Digest, good: HeldFile) -> bool:
-        """Take the mark from a copy that was found right after all (a cable, a cache)."""
+        """Remove the mark of a copy that turned out to be good (a bad cable, a bad cache). True: it had one."""
 
     def sweep(self, before: float) -> int:
-        """Remove damaged copies that nothing leads to since before then (seconds since 1970); bytes freed."""
+        """Remove damaged copies that lost their last name before then (seconds since 1970). Returns the bytes freed."""
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
-        """Put these bytes in the place of a damaged copy, in every repository that has it; their names. Raises
-        DigestInvalid, and nothing has changed, if they are something else."""
+        """Put good bytes in the place of a damaged copy, in every repository that shares it. Returns their names.
+        Raises DigestInvalid if the bytes have another digest; nothing has changed then."""
 
     def lasting_damage(self) -> int:
-        """Digests of which a damaged copy can still be reached."""
+        """The number of digests with a damaged copy that can still be reached."""
 
     # -- the device -----------------------------------------------------------------------------
 
     def gathering(self) -> AbstractContextManager[Gathering]:
-        """For a job that publishes much and tells of it at its end."""
+        """For a job that publishes many blobs before anything leads to them."""
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
-        """See blobs of a repository, and its index, to the device, also those of other processes, with `commit` and
-        without: what they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
+        """Flush blobs of a repository and its index, also those that other processes wrote, with `commit` and without:
+        what they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
 
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """Verified bytes, durably enough for an index.json that leads to them. No reader sees them before."""
+        """Write a verified manifest, durably enough for an index.json that leads to it."""
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
-        """Verified bytes into the blobs of a hidden place, of which no list tells. Raises DigestInvalid."""
+        """Write a blob into a hidden place, which no list shows. Raises DigestInvalid."""
 
     def open_uploads(self) -> int:
-        """Uploads that are not finished, be it that no client goes on with them."""
+        """The number of unfinished uploads, abandoned ones included."""
 
     def discard(self, place: str) -> None:
-        """Remove a hidden place and all in it. The lease of the job that uses it must be held."""
+        """Remove a hidden place with everything in it. The caller holds the lease of the job that uses it."""
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """Replace a file of our own as a whole."""
@@ -364,9 +362,9 @@ class StoreProtocol(ABC):
     kind: Literal["local", "bucket"]
     """Whose jobs are its own (`jobs.stores`)."""
     label: str
-    """How people call it: its path or address."""
+    """Its path or address, for messages."""
     driver: Driver
-    """The tree of the store, to be read. What changes it goes through the verbs."""
+    """The tree of the store, only to be read: changes go through the verbs."""
     clock: Clock
     indexes: Indexes
     blobs: Blobs
@@ -379,16 +377,16 @@ class StoreProtocol(ABC):
     may_truncate: bool
     """Can a crash leave a blob shorter than its manifests say? Then lengths are compared (I2)."""
     index_costs_request: bool
-    """Does a look at index.json cost a request? Then only callers that need the index look at it."""
+    """Does a look at a file or object cost a request? Then only callers that need index.json look at it."""
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """Make all of these calls, side by side where each of them is a request; their results in order. After a
-        failure, which is raised, no other one is begun. A call may come here itself."""
+        """Make all of these calls, side by side where each of them is a request. Returns their results in order. Raises
+        the first failure, after which no other call begins. A call may itself call `each`."""
         return [call() for call in calls]
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
-        """What an earlier process has read of a repository with so many manifests, asked for before any of them is
-        read. None: nothing is remembered here."""
+        """What an earlier process remembered of a repository with so many manifests; to be called before any of them is
+        read. None: nothing."""
         return None
 
     # -- changing -------------------------------------------------------------------------------
@@ -398,55 +396,55 @@ class StoreProtocol(ABC):
         """Apply all changes that are not refused as one replacement of index.json, in order."""
 
     def turn(self, name: str) -> AbstractContextManager[None]:
-        """Wait until others beside us have changed this index.json; what comes meanwhile goes into the same commit.
-        Nothing to wait for where a lock is as fast as a file and the commit itself holds it."""
+        """Wait for the turn of this process to change an index.json; changes that come meanwhile go into the same
+        commit. Where the commit takes a lock itself, there is nothing to wait for."""
         return nullcontext()
 
     @abstractmethod
     def stage(self, body: bytes) -> str:
-        """Write a manifest where no reader sees it, flushed; `unstage` it whatever happens then."""
+        """Write a manifest, flushed, where no reader sees it. The caller must `unstage` it in the end."""
 
     @abstractmethod
     def unstage(self, staged: str) -> None:
         """Remove what was staged, unless it was published."""
 
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
-        """What a push can do before its commit, side by side with others; it decides nothing."""
+        """Do what a push can do before its commit, beside other pushes. It decides nothing."""
         return None
 
     @abstractmethod
     def delete(self, name: str, digest: Digest, check: Change) -> None:
-        """Delete a blob on purpose: no read brings it back. `check` refuses, seeing the index."""
+        """Delete a blob for a client: no read brings it back. `check` sees the index, and raises to refuse."""
 
     # -- the root -------------------------------------------------------------------------------
 
     def owns(self, name: str) -> bool:
-        """May this repository be written, as far as it lies?"""
+        """May this repository be written, given where it lies?"""
         return True
 
     @abstractmethod
     def state(self) -> StorageError | None:
-        """None: the storage is there. Otherwise why not; it is looked at anew each time."""
+        """Why the storage can't be reached; None: it can. Looks anew each time."""
 
     @abstractmethod
     def on_conflict(self, told: Callable[[], None]) -> None:
-        """`told` is called when a commit begins again because another one came between. From any thread."""
+        """Have `told` called, from any thread, when a commit starts again because another writer came between."""
 
     @abstractmethod
     def maintain(self) -> None:
-        """What has to be done now and then: about once a second, from a thread. Only while it is there."""
+        """Do what is due now and then. Called about once a second, in a thread, while the storage can be reached."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what was put off, and let go of files, threads and connections."""
+        """Write what was postponed, and close files, threads and connections."""
 
 
 def no_answer(label: str, error: StorageError) -> StorageError:
-    """Why a root can't be looked into: refused and not yet readable are not the same as away."""
+    """The error for a root that gives no answer. One that refuses, or is not readable yet, is not away."""
     if isinstance(error, PermissionRefused | RequestRefused | NotYetReadable):
         return type(error)(f"the storage root {label} can't be read: {error.message}")
     return Unavailable(f"the storage root {label} is away: {error.message}")
 
 
 class WouldBlock(Exception):
-    """An answer at once was asked for, and it takes a read: ask again from a thread."""
+    """The answer needs a read, and the caller wanted it at once: call again from a thread."""

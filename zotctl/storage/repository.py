@@ -44,10 +44,10 @@ from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldB
 from zotctl.storage.root import Root
 
 FEW_MANIFESTS = 512
-"""In a bucket: so many are read to learn how long one blob is."""
+"""In a bucket: at most this many manifests are read to learn the size of one blob."""
 
 UNSAID_FOR_S = 30.0
-"""Seconds for which a blob in a bucket that no manifest names is not looked for in them once more."""
+"""Seconds before the manifests of a bucket are searched again for the size of a blob that none of them named."""
 
 Condition = Callable[[Index], None]
 """Raises ZotctlError to refuse a push, seeing the index that it would change."""
@@ -166,7 +166,7 @@ class Repository:
         return reader
 
     def redirect(self, digest: Digest) -> str | None:
-        """A URL by which a client that may read the blob gets it without us; None: `open_blob`. BlobUnknown."""
+        """A URL from which the client reads the blob without this server; None: use `open_blob`. Raises BlobUnknown."""
         try:
             found = self.root.protocol.blobs.redirect(self.name, digest)
         except (NotFound, Damaged) as error:
@@ -177,11 +177,11 @@ class Repository:
         return found.url
 
     def _check_size(self, digest: Digest, size: int) -> bool:
-        """True: it took requests to learn what the manifests say. Raises BlobUnknown if that is another size."""
+        """Compare the size with what the manifests say. True: that took requests. Raises BlobUnknown if they differ."""
         repository_graph = self.root.graphs.of(self.name)
         agrees, asked = repository_graph.agrees(digest, size), False
         if agrees is None and self._can_tell_sizes(repository_graph, digest):
-            asked = not self.root.protocol.may_truncate
+            asked = self.root.protocol.index_costs_request
             with self._graph():
                 agrees = repository_graph.agrees(digest, size)
             if agrees is None:
@@ -195,9 +195,10 @@ class Repository:
         return asked
 
     def _can_tell_sizes(self, repository_graph: RepositoryGraph, digest: Digest) -> bool:
-        """Where a look is a request: not again when none told a moment ago; and those of a large repository are not all
-        read for one blob, for the manifest that a client has it from tells, if it was read here."""
-        if self.root.protocol.may_truncate:
+        """May the manifests be read to learn the size of one blob? Where a read is a request, not if they did not name
+        it a moment ago, and not in a large repository: the manifest from which a client knows the blob names it, if it
+        was served here."""
+        if not self.root.protocol.index_costs_request:
             return True
         if self.root.protocol.clock.elapsed() - (repository_graph.unsaid.get(digest) or float("-inf")) < UNSAID_FOR_S:
             return False
@@ -205,12 +206,12 @@ class Repository:
         return snapshot is not None and repository_graph.unread(snapshot.index) <= FEW_MANIFESTS
 
     def _blob_unknown(self, digest: Digest, error: StorageError) -> BlobUnknown:
-        """Damaged is answered as missing is, for then a client pushes it again; in words they differ."""
+        """A damaged blob is answered like a missing one, so that clients push it again; only the message differs."""
         damaged = isinstance(error, Damaged)
         return BlobUnknown(error.message if damaged else f"no blob {digest} in {self.name}", digest)
 
     def mount_blob(self, source: Repository, digest: Digest) -> bool:
-        """Take a blob over from another repository without its bytes; False where that can't be."""
+        """Take a blob over from another repository without its bytes. False: it is not possible; upload it."""
         self._writable()
         if source.root is not self.root:
             return False
@@ -227,9 +228,9 @@ class Repository:
         self._delete_bytes(digest, ManifestGraph.users)
 
     def _delete_bytes(self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]]) -> None:
-        """Unless `users_in` the graph there are some, or that can't be known."""
+        """Delete a blob or manifest. Raises Referenced if `users_in` finds users in the graph, or cannot know them."""
         with self._graph(certain=True):
-            pass  # read beforehand: what is left to read under the lock is what came since
+            pass  # read now, so that only what comes later has to be read under the lock
         repository_graph = self.root.graphs.of(self.name)
 
         def check(tx: Transaction, index: Index) -> None:
@@ -299,15 +300,19 @@ class Repository:
         return StoredManifest(digest, media_type, body)
 
     def note_pull(self, digest: Digest) -> None:
-        """Remember for retention that a manifest was fetched; at most one write a day for each."""
+        """Remember for retention that a manifest was fetched; at most one write per day and manifest."""
         if not self.root.read_only:
             self.root.history.note_pull(self.name, digest)
 
     def _body(self, digest: Digest) -> bytes:
-        """Hashed when it is read; then only looked after, for as long as the cache keeps it."""
+        """The bytes of a manifest: hashed when they are read, then kept while the cached file is still there."""
         protocol, body = self.root.protocol, self.root.bodies.get(digest)
         if body is None or not protocol.blobs.still_has(self.name, digest, len(body)):
-            if protocol.may_truncate and not self._wait and protocol.blobs.find(self.name, digest).size > 65536:
+            if (
+                not protocol.index_costs_request
+                and not self._wait
+                and protocol.blobs.find(self.name, digest).size > 65536
+            ):
                 raise WouldBlock(digest)
             body = read_verified(protocol, self.name, digest)
             self.root.bodies.put(digest, body, len(body) + 200)
@@ -315,7 +320,7 @@ class Repository:
         return body
 
     def _child(self, reference: str) -> tuple[Digest | None, str]:
-        """A manifest that no row names, but an index of this repository, or a referrer as its subject."""
+        """A manifest without a row, which an index of this repository lists or a referrer has as its subject."""
         if ":" not in reference:
             return None, ""
         with self._graph() as graph:
@@ -390,7 +395,7 @@ class Repository:
         return before
 
     def _distrust(self, manifest: Manifest) -> None:
-        """Blobs that are there with another length than this manifest says: hashed once, without the lock."""
+        """Hash blobs whose length differs from what this manifest says, once and without the lock."""
         repository_graph = self.root.graphs.of(self.name)
         for descriptor in (*manifest.blobs, *manifest.children):
             with suppress(DigestInvalid, StorageError):
@@ -424,15 +429,14 @@ class Repository:
                     todo.append(facts)
 
     def _look_at_all(self, manifest: Manifest) -> dict[str, ManifestNode]:
-        """What the children are, before the lock; what is not there yet, or can't be read, is left to be looked at
-        under it."""
+        """Look at the children before the lock is taken. What is missing or unreadable is looked at again under it."""
         children = facts_of(manifest).children
         nodes = self.root.protocol.each([partial(self._look_at, child) for child in children])
         found = zip(children, nodes, strict=True)
         return {child.digest: node for child, node in found if not (node.fault and node.fault.may_pass)}
 
     def _look_at(self, child: Reference) -> ManifestNode:
-        """What its bytes say, from memory if they are there."""
+        """What the bytes of a child say, from memory if possible."""
         body, stored = self.root.bodies.get(child.digest), reader_of(self.root.protocol, self.name)
 
         def read(digest: Digest, whole: bool) -> Content:
@@ -525,7 +529,7 @@ class Repository:
 
 
 def _needs(manifest: Manifest) -> list[Digest]:
-    """What a manifest names and that must be here; a digest that can't be computed here is refused later."""
+    """Everything that a manifest needs here. A digest of an unknown algorithm is left out; the commit refuses it."""
     found = []
     for descriptor in (*manifest.blobs, *manifest.children):
         if not is_nondistributable(descriptor.media_type):
@@ -548,7 +552,7 @@ def _fault(tx: Transaction, descriptor: Reference) -> tuple[str, str] | None:
 
 
 def _require_kind(child: Reference, node: ManifestNode) -> ManifestFacts | None:
-    """It is what its descriptor calls it; one whose type is not known here is taken as it is. What it references.
+    """Require that a child is what its descriptor calls it, and return its facts. An unknown type is taken as it is.
 
     Raises ManifestInvalid, ManifestBlobUnknown, Unavailable.
     """
