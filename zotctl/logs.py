@@ -249,7 +249,7 @@ def audit_change(
     client: str | None = None,
     **more: Any,
 ) -> None:
-    """Tell that a tag was moved or removed, or content deleted: one line, with the same fields whoever did it.
+    """Tell that a tag was moved or removed, or content deleted: one line, with the same fields for every origin.
 
     `action`: move, untag, delete, trash or purge. `before` and `after` are digests; `repository` is "" for what no
     single repository has. `reason`: the client's request, the retention policy or the job.

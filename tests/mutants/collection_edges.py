@@ -238,8 +238,8 @@ MUTANTS = [
         "I15",
         "a list of the trash is about what was named",
         "jobs/local/trash.py",
-        "_lying_only_there(root, folder) if run.covers(folder.name) else []",
-        "_lying_only_there(root, folder)",
+        "_only_there(root, folder) if run.covers(folder.name) else []",
+        "_only_there(root, folder)",
         TRASH + "test_a_list_of_the_trash_is_about_what_was_named",
     ),
     Mutant(

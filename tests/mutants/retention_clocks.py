@@ -28,11 +28,11 @@ MUTANTS = [
         "I6",
         "a purge asks what time it is when it knows all stamps",
         "jobs/local/gc.py",
-        """    lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
+        """    folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
     ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
 """,
         """    ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
-    lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
+    folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
 """,
         "tests/jobs/test_gc_trash.py::test_a_clock_that_is_set_back_makes_nothing_old",
     ),

@@ -1,7 +1,7 @@
 """Bearer tokens of an authorization service: distribution's token authentication (JWT, RFC 7519).
 
 A token is signed by the service and lists what its bearer may do; this registry checks it with the public keys of the
-service and asks nobody. The library joserfc comes with the extra `zotctl[bearer]`.
+service, without a request to it. The library joserfc comes with the extra `zotctl[bearer]`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Gate:
     def __init__(self, config: HttpConfig) -> None:
         """Raises ConfigError if a file of passwords or keys cannot be used."""
         self.logins = Logins(config)
-        self.nobody = self.logins.anonymous
+        self.anonymous = self.logins.anonymous
         self._config, self._proxies = config, TrustedProxies(config.trusted_proxies)
         self._log = logging.getLogger("zotctl.http")
 

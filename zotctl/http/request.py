@@ -83,7 +83,7 @@ class Request:
         self._repeated = ""
         self._query: dict[str, list[str]] | None = None
         self.name = self.reference = self.route = ""
-        self.identity = connection.service.gate.nobody
+        self.identity = connection.service.gate.anonymous
         self.number = 0
         self.admitted = False
         if len(head) > LINE_BYTES:

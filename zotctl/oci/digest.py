@@ -46,6 +46,7 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, _: Never) -> Self:
+        """Raises TypeError: a text is no digest before it was parsed."""
         raise TypeError("a Digest comes from parse_digest, check_digest, digest_named, digest_of or digest_of_hash")
 
     def __reduce__(self) -> tuple[Callable[[str], Digest], tuple[str]]:

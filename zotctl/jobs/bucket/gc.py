@@ -185,10 +185,10 @@ class BucketCollector:
         return min(self._options.delay, 2 * FLUSH_INTERVAL_S)
 
     def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
-        lying = list(self._context.own_blobs(name))
-        own = {str(digest) for digest, found in lying if self._is_whole(digest, found)}
+        stored = list(self._context.own_blobs(name))
+        own = {str(digest) for digest, found in stored if self._is_whole(digest, found)}
         self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
-        garbage = [(digest, found) for digest, found in lying if digest not in marks.reachable]
+        garbage = [(digest, found) for digest, found in stored if digest not in marks.reachable]
         due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
         found = self._context.each([partial(self._candidate, name, seen, *each) for each in due])
         self._take(seen, [one for one in found if one is not None])

@@ -242,9 +242,9 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     """Delete what has lain in the trash for longer than it is kept, by the storage's own clock. The clock is read after
     all stamps: if it is set back in between, nothing becomes old. What goes wrong in one folder is reported."""
     trash = local_of(root).trash
-    lying = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
+    folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
     ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
-    for folder, info in lying:
+    for folder, info in folders:
         run.check()
         if not run.covers(folder.name) or not _is_due(folder, info, chosen, ages):
             continue

@@ -32,7 +32,7 @@ class LocalTrash:
         for folder in local_of(root).trash.folders():
             if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
                 continue
-            for candidate, size in _lying(root, folder, digest):
+            for candidate, size in _contents(root, folder, digest):
                 found = True
                 _restore(run, root, folder, candidate, size)
         return found
@@ -41,19 +41,19 @@ class LocalTrash:
         """Without what has come back into its place since: its name in the trash only waits to be purged."""
         root = self._root
         for folder in local_of(root).trash.folders():
-            lying = _lying_only_there(root, folder) if run.covers(folder.name) else []
-            if not lying:
+            contents = _only_there(root, folder) if run.covers(folder.name) else []
+            if not contents:
                 continue
-            size = sum(info.size for _, info in lying)
+            size = sum(info.size for _, info in contents)
             run.item(
                 action="in_trash", run=folder.run, repository=folder.name, deleted=folder.deleted,
-                digests=[str(digest) for digest, _ in lying], size_bytes=size,
+                digests=[str(digest) for digest, _ in contents], size_bytes=size,
             )  # fmt: skip
-            run.add("in_trash", len(lying))
+            run.add("in_trash", len(contents))
             run.add("in_trash_bytes", size)
 
 
-def _lying(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
+def _contents(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
     for candidate, info in local_of(root).trash.contents(folder):
         if digest is None or candidate == digest:
             yield candidate, info.size
@@ -113,7 +113,7 @@ def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
     return change
 
 
-def _lying_only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
+def _only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:
     """What was restored, or pushed again, is in its place: the name in the trash only waits to be purged."""
     stat = local_of(root).context.stat
     return [one for one in local_of(root).trash.contents(folder) if stat(keys.blob(folder.name, one[0])) is None]
