@@ -156,7 +156,7 @@ MUTANTS = [
         "I2",
         "a copy with which nothing could be compared is not damaged",
         "storage/local/blobs.py",
-        "        self._context.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good\n",
+        "        self._context.driver.stat(staged)  # raises if the staged file is gone: then the copy may well be good\n",
         "",
         f"{HERE}test_a_push_whose_own_bytes_went_marks_no_copy",
     ),
@@ -168,7 +168,7 @@ MUTANTS = [
         "storage/local/blobs.py",
         (
             "            self._context.driver.stat(staged)  "
-            "# raises if it is ours that went: then the other may well be good\n"
+            "# raises if the staged file is gone: then the other may well be good\n"
         ),
         "",
         f"{HERE}test_a_push_whose_own_bytes_went_marks_no_copy",

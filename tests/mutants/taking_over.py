@@ -72,7 +72,7 @@ MUTANTS = [
         "storage/local/index_file.py",
         (
             "        for row in after.new_rows(before):\n"
-            "            _is_there(tx, row)  # whatever it leads to comes back from the trash; what is missing is missing\n"
+            "            _is_there(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing\n"
         ),
         "",
         OVER + "test_i5_what_is_merged_comes_back_from_the_trash",

@@ -1,5 +1,5 @@
-"""Blobs: find, open, publish, mount by the steps of docs/design/local.md#reading and #upload; and the pool, where a
-push looks for a copy of what it brings."""
+"""Blobs in a directory: found, opened, published and mounted by the steps of docs/design/local.md#reading and #upload;
+and the pool, where a push looks for a copy of its bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zotctl.storage.protocol import Blobs
 
 
 class Copy(Enum):
-    """What the pool has of one content."""
+    """The state of the pool's copy of one content."""
 
     ABSENT = "absent"
     GOOD = "good"
@@ -30,7 +30,7 @@ class Copy(Enum):
 
 
 class PoolEntry(NamedTuple):
-    """What `Pool.look` has found."""
+    """The result of `Pool.look`."""
 
     copy: Copy
     held: HeldFile | None = None
@@ -54,8 +54,8 @@ class Pool:
 
     @contextmanager
     def look(self, digest: Digest, staged: str) -> Iterator[PoolEntry]:
-        """Is there a copy, with the very bytes that were just hashed? It is held as long as the block runs, and `link`
-        gives that file a name, whatever the pool's name leads to by then."""
+        """Look for a copy with the very bytes that were just hashed. It is held while the block runs, and `link` gives
+        that file a name, whatever the pool's name leads to by then."""
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._context.driver.open(keys.pool(digest))) if self.used else None
@@ -68,12 +68,12 @@ class Pool:
             if not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged):
                 yield PoolEntry(Copy.GOOD, held)
                 return
-            self._context.driver.stat(staged)  # raises if it is ours that went: then the copy may well be good
+            self._context.driver.stat(staged)  # raises if the staged file is gone: then the copy may well be good
             yield PoolEntry(Copy.DAMAGED, held)
 
     def link(self, digest: Digest, found: PoolEntry, target: str, *, flush: bool) -> bool:
-        """Give the copy that was compared one more name; `flush`: when its bytes are on the device. False: the pool has
-        another by now, or none, or the copy has no link left to give. Raises Exists."""
+        """Give the copy that was compared one more name; with `flush`, after its bytes are on the device. False: the
+        pool has another copy by now, or none, or this one can have no more links. Raises Exists."""
         if found.copy is not Copy.GOOD or found.held is None:
             return False
         try:
@@ -86,7 +86,7 @@ class Pool:
         return True
 
     def offer(self, digest: Digest, staged: str, found: PoolEntry) -> None:
-        """Make our bytes the pool's, in place of a damaged copy or of one that takes no more links."""
+        """Put the staged file into the pool, in place of a damaged copy or of one that can have no more links."""
         if not self.used:
             return
         key = keys.pool(digest)
@@ -107,7 +107,7 @@ class Pool:
             pass  # a hint that is missing costs a copy, nothing more
 
     def release(self, digest: Digest) -> None:
-        """Drop the pool's name if no repository has one. No lock: a racing link finds it or uses its own."""
+        """Remove the pool's name if no repository shares it. No lock: a racing link finds it or uses its own file."""
         key = keys.pool(digest)
         info = self._context.stat(key)
         if info is not None and info.nlink == 1:
@@ -125,8 +125,8 @@ class LocalBlobs(Blobs):
     # -- reading: no lock, no write -------------------------------------------------------------
 
     def find(self, name: str, digest: Digest, *, fresh: bool = False) -> Info:
-        """A blob's name, taken back from the trash if need be. NotFound: absent. Damaged: known to be damaged, or a
-        stub."""
+        """Find a blob, and take it back from the trash if need be. Raises NotFound: absent. Damaged: known to be
+        damaged, or a stub."""
         key = keys.blob(name, digest)
         try:
             info = self._context.driver.stat(key)
@@ -137,7 +137,7 @@ class LocalBlobs(Blobs):
         return self._sound(digest, info)
 
     def open(self, name: str, digest: Digest) -> Reader:
-        """Its bytes, taken back from the trash if need be. NotFound, Damaged."""
+        """Open a blob, and take it back from the trash if need be. Raises NotFound, Damaged."""
         key = keys.blob(name, digest)
         try:
             reader = self._context.driver.open(key)
@@ -154,11 +154,11 @@ class LocalBlobs(Blobs):
         return reader
 
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """By one `stat`, for nothing is remembered. Raises NotFound, Damaged."""
+        """One `stat`, since nothing is remembered. Raises NotFound, Damaged."""
         return self.find(name, digest).size == size
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
-        """None: there is none to read."""
+        """The inode, size and times of the file; None: there is none to read."""
         try:
             return self.find(name, digest).generation
         except StorageError:
@@ -174,8 +174,8 @@ class LocalBlobs(Blobs):
     def publish(
         self, name: str, digest: Digest, staged: str, held: Held | None = None, *, manifest: bool = False
     ) -> None:
-        """Give verified bytes their name. The staged name may be left over: the caller removes it. What is published
-        under a lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3)."""
+        """Give verified bytes their name. The caller removes the staged name, if it is left. What is published under a
+        lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3)."""
         gathering = self._context.durable.gathering
         if gathering is not None and (manifest or self._context.commit):
             return gathering.add(name, digest, staged)
@@ -189,7 +189,7 @@ class LocalBlobs(Blobs):
         return None
 
     def _flush_names(self, name: str, digest: Digest, staged: str) -> bool:
-        """[commit] False: a collector took the blob away meanwhile, begin again."""
+        """With `commit`, flush the names. False: a collector took the blob away meanwhile; begin again."""
         try:
             self._context.flush_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
@@ -199,11 +199,10 @@ class LocalBlobs(Blobs):
         return True
 
     def flush(self, name: str, digests: Collection[Digest]) -> None:
-        """See blobs of a repository to the device, bytes and names, also those of other processes, with `commit` and
+        """Flush blobs of a repository, bytes and names, also those that other processes wrote, with `commit` and
         without.
 
-        What was trashed meanwhile is taken back from the trash. Raises NotFound: a client or `gc --delay 0s` removed
-        one.
+        A blob that was trashed meanwhile comes back. Raises NotFound: a client or `gc --delay 0s` removed one.
         """
         if not digests or self._context.durable.flush_all(len(digests)):
             return
@@ -223,10 +222,10 @@ class LocalBlobs(Blobs):
                 return
 
     def distrust(self, name: str, digest: Digest) -> bool:
-        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right.
+        """Hash a blob whose length a manifest disputes, and mark it if it is wrong. True: it is right.
 
-        A power cut may have cut it short before any manifest could tell; until it is marked, HEAD says that
-        it is there and no client sends it again.
+        A power cut may have cut it short before a manifest named its size. Until it is marked, HEAD answers 200, and no
+        client sends it again.
         """
         with self._context.driver.open(keys.blob(name, digest)) as reader:
             held = HeldFile(reader)
@@ -236,10 +235,10 @@ class LocalBlobs(Blobs):
         return right
 
     def _publish_once(self, name: str, digest: Digest, staged: str, flush: bool) -> bool:
-        """One round; False: the world moved, begin again at stat(blob).
+        """One round. False: another process came between; begin again at stat(blob).
 
-        `flush`: what gets or has the name is flushed. The staged file is, but the one that is there, or in the pool,
-        may have come by a push without `commit`.
+        `flush`: flush the file that gets or has the name. The staged file is flushed already, but one that is there, or
+        in the pool, may have come by a push without `commit`.
         """
         blob = keys.blob(name, digest)
         if (there := self._context.stat(blob)) is not None:
@@ -252,7 +251,7 @@ class LocalBlobs(Blobs):
             except Exists:
                 return False
             except NotFound:
-                self._context.driver.stat(staged)  # raises if it is ours that went, not the layout
+                self._context.driver.stat(staged)  # raises if the staged file is gone, not the layout
                 return False
             except CannotLink:
                 self._context.durable.replace(self._context.durable.flush(staged), blob)
@@ -275,7 +274,7 @@ class LocalBlobs(Blobs):
             held = HeldFile(reader)
             good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)
             if not good:
-                self._context.driver.stat(staged)  # raises if it is ours that went: then the other may well be good
+                self._context.driver.stat(staged)  # raises if the staged file is gone: then the other may well be good
                 return self._heal(name, digest, staged, held)
             try:
                 if flush:
@@ -285,8 +284,8 @@ class LocalBlobs(Blobs):
             return held.is_at(self._context.stat(blob))  # else the name leads elsewhere by now
 
     def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
-        """Ours replaces a damaged file; the damaged inode stays known, and the pool and the other
-        repositories that have it get good bytes. False: another process was faster."""
+        """Replace a damaged file by the staged one. The damaged inode stays known, and the pool and the other
+        repositories that share it get good bytes. False: another process was faster."""
         blob = keys.blob(name, digest)
         if not self._damaged.mark(digest, blob, damaged):
             return False
@@ -297,7 +296,7 @@ class LocalBlobs(Blobs):
         return True
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
-        """A blob of one repository for another, by one link. No lock."""
+        """Give a blob of one repository to another by one link, without a lock."""
         if not self._context.driver.capabilities.links:
             return False
         try:
@@ -321,7 +320,8 @@ class LocalBlobs(Blobs):
         return self._keep_mounted(name, digest, flushed=flushed)
 
     def _keep_mounted(self, name: str, digest: Digest, *, flushed: bool) -> bool:
-        """[commit] `flushed`: its bytes are on the device. False: it was deleted meanwhile."""
+        """With `commit`, flush a mounted blob. `flushed`: its bytes are flushed already. False: it was deleted
+        meanwhile."""
         try:
             if not flushed and self._context.durable.waits:
                 self._context.durable.flush(keys.blob(name, digest))

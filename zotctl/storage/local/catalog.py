@@ -1,7 +1,7 @@
-"""The repositories of one root, in order, without a list kept anywhere (docs/design/local.md#start-and-listing).
+"""The repositories of one directory, by a walk in order: no list is stored (docs/design/local.md#start-and-listing).
 
-A walk that stops after a page and starts at `last`; a directory whose time stamp has not moved is not
-listed again. The order is by components: `a`, `a/b`, `a-b`.
+A walk starts at `last` and may stop after a page. A directory whose time stamp has not moved is not listed again. The
+order is by components: `a`, `a/b`, `a-b`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CACHED_DIRECTORIES = 200_000
 
 @dataclass(slots=True)
 class _Listing:
-    """One directory as it was at `stamp`; `wanted` once that was asked and answered with yes."""
+    """One directory as it was at `stamp`. `wanted`: the caller has said that it wants this repository."""
 
     stamp: Generation | None
     below: tuple[str, ...]
@@ -32,7 +32,7 @@ class _Listing:
 
 
 class LocalCatalog:
-    """The repositories below one directory, and what was listed of it. Safe between threads."""
+    """The repositories below one directory, with a cache of its listings. Safe between threads."""
 
     def __init__(self, driver: Driver, clock: Clock) -> None:
         self._driver, self._clock = driver, clock

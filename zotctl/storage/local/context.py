@@ -22,19 +22,19 @@ T = TypeVar("T")
 
 COMPARE_BLOCK_BYTES = 1 << 20
 SETTLED_S = 0.05
-"""After which a second change must have another time stamp."""
+"""Seconds after which another change must have another time stamp."""
 
 log = logging.getLogger("zotctl.storage")
 
 
 def in_the_way(label: str, key: str) -> Damaged:
-    """The error for a name of our own that leads to something else than we make there."""
+    """The error for a name of zotctl's that leads to something else."""
     return Damaged(f"{label}/{key}: something that is not zotctl's is in the way; move it away, and it is made anew")
 
 
 @dataclass
 class LocalContext:
-    """Safe between threads, as its driver and locks are."""
+    """The driver, clock, locks and options of one root. Safe between threads, as its driver and locks are."""
 
     driver: Driver
     clock: Clock
@@ -44,16 +44,16 @@ class LocalContext:
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because another process's came between."""
     make_room: Callable[[], bool] = lambda: False
-    """Give back what is kept for a full disk; False: nothing was."""
+    """Free the room that is kept for a full disk. False: there was none."""
     durable: Durable = field(init=False)
     _stores_below: set[str] = field(init=False, default_factory=set)
-    """Stores below this root that the log has told of."""
+    """Stores below this root that were logged already."""
 
     def __post_init__(self) -> None:
         self.durable = Durable(self.driver, commit=self.commit)
 
     def with_room(self, step: Callable[[], T]) -> T:
-        """A step of what frees room: on a full disk once more, with what is kept for that. Raises NoSpace without."""
+        """Run a step that frees room, on a full disk a second time with the reserve. Raises NoSpace without one."""
         try:
             return step()
         except NoSpace:
@@ -73,7 +73,7 @@ class LocalContext:
         return scan_or_empty(self.driver, directory)
 
     def is_settled(self, info: Info) -> bool:
-        """Would a change from now on have another time stamp? Within a tick of the kernel's clock it would not."""
+        """Would another change now get another time stamp? Within a tick of the kernel's clock it would not."""
         return self.clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED_S
 
     def discard(self, key: str) -> None:
@@ -82,9 +82,9 @@ class LocalContext:
             self.driver.unlink(key)
 
     def replace(self, key: str, parts: Iterable[bytes]) -> None:
-        """Give a file of our own other content as a whole: after a power cut it is the old one or the new one.
+        """Replace a file of our own as a whole: after a power cut it is the old one or the new one.
 
-        Written beside and flushed before it gets the name, with `commit` and without: what it replaces was safe.
+        The new file is written beside it and flushed first, with `commit` and without, since the old one was safe.
         """
         temp = keys.tmp(self.clock.token())
         try:
@@ -100,7 +100,7 @@ class LocalContext:
             self.discard(temp)
 
     def make_dirs(self, key: str) -> None:
-        """A directory and all above it, also while other processes make them."""
+        """Make a directory and all above it, also while other processes make them."""
         try:
             self.driver.mkdir(key)
             self.durable.note_made(key)
@@ -108,7 +108,7 @@ class LocalContext:
             pass
         except NotFound:
             if not (above := keys.parent(key)):
-                raise  # the root itself is away: never to be made in passing
+                raise  # the root itself is away, and is never made in passing
             if (found := self.stat(above)) is not None and not found.is_dir:
                 raise Exists(f"{above}: something that is no directory is in the way") from None
             self.make_dirs(above)
@@ -124,8 +124,8 @@ class LocalContext:
             self.driver.link(source, target)
 
     def same_bytes(self, one: Reader, other: str) -> bool:
-        """Compare, for a copy is never believed unread (docs/design/local.md#upload). False if the other is gone, or
-        if the one can't be read."""
+        """Compare byte for byte, since a copy is never believed unread (docs/design/local.md#upload). False also if the
+        other is gone, or the one can't be read."""
         try:
             with self.driver.open(other) as b:
                 if one.size != b.size:
@@ -138,17 +138,17 @@ class LocalContext:
             return False
 
     def flush_names(self, directory: str) -> None:
-        """[commit] The names in a directory, and all that leads to it. Raises NotFound."""
+        """With `commit`, flush the names in a directory and all that lead to it. Raises NotFound."""
         if self.durable.waits:
             self.durable.flush_names(directory)
 
     # -- which repositories are ours to write (docs/design/local.md#the-tree) ------------------------
 
     def owns(self, name: str) -> bool:
-        """Not one that is a symbolic link or another mount, be it of the same file system, nor one whose blobs are:
-        that one is only read (I9, I14). Nor one in a store below this root: its servers take other locks.
+        """May this repository be written? Not if it, or its `blobs`, is a symbolic link or another mount, even of the
+        same file system (I9, I14), nor in a store below this root, whose servers take other locks.
 
-        For requests, jobs and reads alike. Looks afresh each time: a link, or a mount, may come and go.
+        Looks afresh each time, since a link or a mount may come and go.
         """
         parts, here = name.split("/"), self.driver.stat("").dev  # a share that was mounted anew has another
         names = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
@@ -158,7 +158,7 @@ class LocalContext:
         ) and not any(self._is_elsewhere(directory, here) for directory in blobs)
 
     def _is_elsewhere(self, directory: str, device: int) -> bool:
-        """What is not there, or may not be looked into, is not."""
+        """Is this directory a link or on another mount? Not if it is missing, or may not be looked into."""
         info = self.stat(directory)
         if info is None or info.is_file:
             return False
@@ -184,11 +184,12 @@ class LocalContext:
 
     @contextmanager
     def own_name(self, key: str, held: HeldFile) -> Iterator[str]:
-        """One more name in `tmp` of a held file that `key` leads to, for as long as the block runs; only ours.
+        """Give the held file that `key` leads to one more name, in `tmp`, which only the caller has while the block
+        runs.
 
-        Between a look at a name and a call that uses it, another process may put something else there. What is linked
-        or renamed from this name is the file that was looked at: nothing can come between. Raises Changed if `key`
-        leads to another file by now or its bytes were changed, NotFound if it leads nowhere, CannotLink.
+        Between a look at a name and a call that uses it, another process may put another file there. What is linked or
+        renamed from this name is the file that was looked at. Raises Changed if `key` leads to another file by now or
+        its bytes were changed, NotFound if it leads nowhere, CannotLink.
         """
         temp = keys.tmp(self.clock.token())
         try:
@@ -201,9 +202,10 @@ class LocalContext:
             self.discard(temp)
 
     def replace_blob(self, name: str, digest: Digest, temp: str, still: Callable[[Info], bool], locks: Locks) -> bool:
-        """Give `temp` the name of a blob, if what has it is a file of which `still` says yes. LP: the rename.
+        """Rename `temp` over a blob, if the blob is a file for which `still` returns true. LP: the rename.
 
-        Without that look under the lock a blob that was deleted meanwhile would be back (I7). False: nothing was done.
+        Without that look under the lock, a blob that was deleted meanwhile would come back (I7). False: nothing was
+        done.
         """
         blob, new = keys.blob(name, digest), self.durable.flush(temp)
         with locks.hold(name):
@@ -215,7 +217,7 @@ class LocalContext:
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:
-    """None: the device can't give it, so it is no copy to rely on."""
+    """A block of a file; None: the device cannot read it, so the file is no copy to rely on."""
     try:
         return reader.read_at(offset, COMPARE_BLOCK_BYTES)
     except IoFailed:

@@ -21,7 +21,7 @@ from zotctl.storage.local.context import LocalContext
 from zotctl.storage.locks import Locks
 
 HEALING_LOCK_TIMEOUT_S = 1.0
-"""For the lock of a repository; what is left out heals with its own push, or the next scrub."""
+"""How long to wait for the lock of a repository. One that is left out heals with its own push, or the next scrub."""
 
 
 class DamagedFiles:
@@ -30,7 +30,7 @@ class DamagedFiles:
     def __init__(self, context: LocalContext) -> None:
         self._context = context
         self._nothing: Generation | None = None
-        """What `damaged` was like when nothing was in it."""
+        """The generation of `damaged/` when it was last seen empty."""
 
     def has(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
@@ -53,7 +53,7 @@ class DamagedFiles:
                 yield key, info
 
     def digests(self) -> list[Digest]:
-        """Every digest of which a damaged inode is known."""
+        """Every digest with a known damaged inode."""
         found = []
         for algorithm in self._context.scan(keys.DAMAGED):
             for entry in self._context.scan(keys.damaged_of(algorithm.name)):
@@ -62,11 +62,11 @@ class DamagedFiles:
         return found
 
     def lasting(self) -> int:
-        """Digests of which a damaged inode has another name yet: what was healed everywhere is kept for a look."""
+        """The number of digests with a damaged inode that still has another name, so is not healed everywhere."""
         return sum(any(info.nlink > 1 for _, info in self.kept(digest)) for digest in self.digests())
 
     def mark(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
-        """Mark the file that was looked at, and no other that got its name meanwhile. False: the name moved on."""
+        """Mark the file that was looked at, and no other that got its name meanwhile. False: `key` leads elsewhere."""
         if self.has(digest, damaged.info):
             return True
         try:
@@ -80,7 +80,7 @@ class DamagedFiles:
         return True
 
     def move_aside(self, digest: Digest, key: str, damaged: HeldFile) -> bool:
-        """No link to be had, or no file: it moves out of sight itself. Anything else, come in between, goes back."""
+        """Move what can't be linked out of sight. If another file had come to the name meanwhile, it goes back."""
         aside = keys.moved_aside(digest, self._context.clock.token())
         self._context.make_dirs(keys.DAMAGED_MOVED)
         if not damaged.is_at(self._context.stat(key)):
@@ -100,7 +100,7 @@ class DamagedFiles:
         return bool(links)
 
     def sweep(self, digest: Digest, before_ns: int) -> int:
-        """Let go of damaged inodes that no other name leads to since before then (nanoseconds). Returns the bytes
+        """Remove damaged inodes that lost their last other name before then (nanoseconds since 1970). Returns the bytes
         freed."""
         freed = 0
         for key, info in list(self.kept(digest)):
@@ -134,15 +134,15 @@ class Healing:
         """Each with a name in `tmp` of the good bytes."""
 
     def heal_later(self, digest: Digest, good: str) -> None:
-        """Have the other repositories healed by `heal_waiting`, when no lock is held. `good` gets a name of its own
-        for that, since what it is called now may lead elsewhere by then."""
+        """Have `heal_waiting` heal the other repositories, when no lock is held. `good` gets a name of its own, since
+        its present name may lead elsewhere by then."""
         temp = keys.tmp(self._context.clock.token())
         with suppress(CannotLink):  # no links: nothing is shared, so no other repository has the damaged file
             self._context.driver.link(good, temp)
             self._waiting.append((digest, temp))
 
     def heal_waiting(self) -> None:
-        """Never raises: the push that brought the good bytes is done."""
+        """Heal what waits. Never raises: the push that brought the good bytes is done."""
         while self._waiting:
             digest, temp = self._waiting.popleft()
             with suppress(StorageError):
@@ -152,8 +152,8 @@ class Healing:
                     self._context.discard(temp)
 
     def heal_all(self, digest: Digest, good: str) -> list[str]:
-        """Give `good`, verified bytes under a name that is only the caller's, to every repository whose blob is a file
-        known to be damaged; their names."""
+        """Give `good`, verified bytes under a name that only the caller has, to every repository whose blob is a file
+        known to be damaged. Returns their names."""
         damaged = {file_number(info) for _, info in self._damaged.kept(digest)}  # held by their names in `damaged`
         healed = []
         for name in self._catalog.walk():
@@ -163,7 +163,7 @@ class Healing:
         return healed
 
     def _heal(self, name: str, digest: Digest, good: str) -> bool:
-        """One name: the good file in place of a damaged one, if it still is that under the lock."""
+        """Replace the damaged blob of one repository, if it is still damaged under the lock."""
         temp = keys.tmp(self._context.clock.token())
         try:
             if not self._context.owns(name) or not self._another(good, temp):
@@ -179,7 +179,7 @@ class Healing:
         return done
 
     def _another(self, good: str, temp: str) -> bool:
-        """One more name, or a copy where an inode can't have one. False: the copy is not the same."""
+        """Give the good file one more name, or copy it where it can't have one. False: the copy differs."""
         try:
             self._context.driver.link(good, temp)
         except CannotLink:

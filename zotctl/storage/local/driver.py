@@ -1,4 +1,4 @@
-"""A directory tree as a storage: one system call a step, and the only place that sees an OSError.
+"""A directory tree as a storage: one system call per step, and the only place that sees an OSError.
 
 Contract: `storage.driver.Driver`. Rules for file systems behind a network are in `local.network`.
 """
@@ -74,11 +74,11 @@ _AWAY = (
     errno.ESHUTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 )  # fmt: skip
 _NOT_YET = (errno.EBUSY, errno.ETXTBSY, errno.EAGAIN)
-"""The storage is there, and something else has this file for itself."""
+"""The storage is there, but another program has this file for itself."""
 _KINDS |= dict.fromkeys(_AWAY, Unavailable) | dict.fromkeys(_NOT_YET, NotYetReadable)
 
 _NAMELESS = {errno.ENAMETOOLONG: NotFound, errno.EISDIR: NotFound}
-"""Nothing that we could have made has this name. ENXIO on open: a FIFO or a socket."""
+"""We cannot have made anything of this name. ENXIO on open: a FIFO or a socket."""
 _KINDS_OF_STEP: dict[str, dict[int, type[StorageError]]] = {
     "stat": {**_NAMELESS},
     "open": {**_NAMELESS, errno.ENXIO: NotFound},
@@ -118,7 +118,7 @@ _WAY_OUT_OF: dict[int, str] = {
 
 
 def translate(error: OSError, path: str, step: str = "") -> StorageError:
-    """What an errno of one call (a method name of `Driver`) means to us. The only such place."""
+    """The error for an errno of one step (a method name of `Driver`)."""
     number = error.errno or 0
     kind = _KINDS_OF_STEP.get(step, _NO_KINDS).get(number) or _KINDS.get(number, StorageError)
     message = f"{path}: {error.strerror or error}"
@@ -128,7 +128,7 @@ def translate(error: OSError, path: str, step: str = "") -> StorageError:
 
 @contextmanager
 def translated(path: str, step: str = "open") -> Iterator[None]:
-    """For what looks at a directory before it has a driver: no OSError leaves the block."""
+    """Translate each OSError of the block, for code that looks at a directory before there is a driver."""
     try:
         yield
     except OSError as error:
@@ -136,7 +136,7 @@ def translated(path: str, step: str = "open") -> Iterator[None]:
 
 
 def info_of(found: os.stat_result) -> Info:
-    """The same as the system tells it."""
+    """The `Info` of a stat(2)."""
     return Info(
         found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
         found.st_uid, found.st_gid, found.st_dev,
@@ -144,7 +144,7 @@ def info_of(found: os.stat_result) -> Info:
 
 
 def _tolerant(change: Callable[..., None], *arguments: Any) -> None:
-    """Owner or mode, on a file system that has none, or for a user (or an NFS root) that may not change it."""
+    """Change owner or mode, unless the file system has none or this user (or an NFS root) may not change it."""
     try:
         change(*arguments)
     except OSError as error:
@@ -161,7 +161,7 @@ class LocalReader:
         self._fd, self._path, self.size = fd, path, size
 
     def info(self) -> Info:
-        """As it is now, not as it was when opened (`size` is that)."""
+        """The file as it is now, whereas `size` is that of its opening."""
         try:
             return info_of(os.fstat(self._fd))
         except OSError as error:
@@ -187,7 +187,7 @@ class LocalReader:
             raise translate(error, self._path, "read") from error
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """preadv(2): fill a buffer, and tell how many bytes came."""
+        """preadv(2). Returns the number of bytes."""
         try:
             return os.preadv(self._fd, [buffer], offset)
         except OSError as error:
@@ -344,7 +344,7 @@ class LocalLock:
 
 
 def _set_by() -> float:
-    """Another number after the clock was set, and the same in between."""
+    """Seconds by which the clock was set: another number each time that it was."""
     return time.time() - time.monotonic()
 
 
@@ -368,8 +368,8 @@ class LocalCheckpoint:
         self._before = before
 
     def covers(self, info: Info) -> bool:
-        """By the time of change, which the kernel moves with each write, and no program can set. Not when the clock
-        was."""
+        """By the change time, which the kernel moves with each write and no program can set. False if the clock was set
+        meanwhile."""
         if self._before is None or abs(_set_by() - self._before[1]) > _CLOCK_TICK_S:
             return False
         return info.ctime_ns / 1e9 < self._before[0] - _CLOCK_TICK_S
@@ -637,7 +637,7 @@ class LocalDriver:
 
 
 def _regular(fd: int, path: str) -> os.stat_result:
-    """Anything else than a regular file is closed and not there."""
+    """The stat(2) of a regular file. Anything else is closed, and NotFound is raised."""
     try:
         found = os.fstat(fd)
     except OSError as error:

@@ -27,11 +27,11 @@ from zotctl.storage.file_identity import FileIdentity, file_number
 
 REMEMBERED_FILES = 100_000
 FEW_FILES = 8
-"""Up to which each is flushed by itself: a flush of everything waits for what others have written, too."""
+"""Up to this many files are flushed one by one: a flush of everything also waits for what others have written."""
 GATHERED_BLOBS = 256
-"""That wait for one flush at the most."""
+"""Blobs that wait for one flush, at most."""
 GATHERED_FOR_S = 5.0
-"""The first one waits at the most, while others come: what lies in `tmp` for a minute may be swept."""
+"""Seconds for which the first blob waits, at most: what lies in `tmp` for a minute may be swept."""
 
 
 class Flushed(NamedTuple):
@@ -42,7 +42,7 @@ class Flushed(NamedTuple):
 
 
 class _Callers(threading.local):
-    """Who is going to flush what the thread publishes, the innermost last; None: itself, by other means."""
+    """Where a thread gathers what it publishes, the innermost last; None: its caller flushes by other means."""
 
     def __init__(self) -> None:
         self.gatherings: list[LocalGathering | None] = []
@@ -54,13 +54,13 @@ class Durable:
     def __init__(self, driver: Driver, *, commit: bool) -> None:
         self._driver, self._commit = driver, commit
         self._led: dict[str, tuple[int, int]] = {}
-        """Directories whose own names this process has seen to the device. One that was removed and made again is
-        another, known by its number, or told by the thread that made it (`note_made`)."""
+        """Directories whose own names this process has flushed. One that was removed and made again is another, known
+        by its number or by `note_made`."""
         self._index: tuple[str, Generation] | None = None
-        """The last one that was flushed by `flush_index`, and its repository."""
+        """The repository that `flush_index` flushed last, and its index.json then."""
         self._settled: Checkpoint | None = None
         self._safe: Lru[FileIdentity, bool] = Lru(REMEMBERED_FILES)
-        """What is on the device: contents of files, as they were when that was known."""
+        """Contents of files that are known to be on the device."""
         self._callers = _Callers()
 
     @property
@@ -70,18 +70,18 @@ class Durable:
 
     @property
     def postponed(self) -> bool:
-        """Is this thread's caller going to flush what is published?"""
+        """Will the caller flush what this thread publishes?"""
         return bool(self._callers.gatherings)
 
     @property
     def gathering(self) -> LocalGathering | None:
-        """Where this thread's caller gathers what is published, until all of it is flushed."""
+        """Where this thread gathers what it publishes, until all of it is flushed."""
         return self._callers.gatherings[-1] if self._callers.gatherings else None
 
     @contextmanager
     def postponing(self, gathering: LocalGathering | None = None) -> Iterator[None]:
-        """In this thread nothing is flushed for being published. What is seen under a digest was flushed before, or
-        without `commit` will be; its name, and what lies in a hidden place, is left to the caller."""
+        """In this thread, publishing flushes nothing. The bytes under a digest were flushed before, or will be without
+        `commit`; names, and what lies in a hidden place, are left to the caller."""
         self._callers.gatherings.append(gathering)
         try:
             yield
@@ -104,13 +104,13 @@ class Durable:
                 self._settled = None
 
     def note_settled(self, info: Info) -> None:
-        """Told of a file before it gets another name, which would move its time of change: is it older than the flush
-        that `settled` began with? Then it is on the device for as long as it is not written to."""
+        """Note a file before it gets another name, which moves its change time: if it is older than the flush that
+        `settled` began with, it is on the device until it is written to."""
         if self._settled is not None and self._settled.covers(info):
             self._safe.put(FileIdentity.of(info).content, True)
 
     def flush(self, key: str) -> Flushed:
-        """See the bytes of a file to the device, also those of other processes. Raises NotFound."""
+        """Flush the bytes of a file, also those that other processes wrote. Raises NotFound."""
         if self._settled is None:
             return Flushed(key, self._driver.sync_file(key))
         info = self._driver.stat(key)
@@ -120,12 +120,11 @@ class Durable:
         return Flushed(key, info)
 
     def replace(self, new: Flushed, target: str) -> None:
-        """Give it the name of another file. A power cut leaves one of the two there, whole."""
+        """Rename a flushed file over another. A power cut leaves one of the two there, whole."""
         self._driver.rename(new.key, target)
 
     def flush_names(self, directory: str) -> None:
-        """See the names in a directory to the device, and once per process each directory that leads to it. Raises
-        NotFound."""
+        """Flush the names in a directory, and once per process each directory that leads to it. Raises NotFound."""
         self._driver.sync_dir(directory)
         led = {}
         while directory and self._led.get(directory) != (number := file_number(self._driver.stat(directory))):
@@ -136,8 +135,8 @@ class Durable:
         self._led.update(led)
 
     def flush_index(self, name: str) -> None:
-        """See the index.json that there is to the device: what it leads to no more may go only then, or a power cut
-        could bring back one that leads there. One `stat` where it is the one that was flushed last."""
+        """Flush the name of the present index.json. Only then may what it no longer leads to be removed, or a power cut
+        could bring back an older one that leads there. One `stat` if it was flushed last."""
         try:
             generation = self._driver.stat(keys.index(name)).generation
             if self._index != (name, generation):
@@ -147,11 +146,11 @@ class Durable:
             return  # no repository, so nothing leads anywhere
 
     def note_made(self, directory: str) -> None:
-        """Told of each directory that was made: it may have got the inode number of the one before."""
+        """Note a directory that was made: it may have the inode number of the one before."""
         self._led.pop(directory, None)
 
     def flush_all(self, count: int) -> bool:
-        """Flush all at once, where that is less than flushing `count` files. False: nothing was flushed."""
+        """Flush everything at once, where that costs less than flushing `count` files. False: nothing was flushed."""
         if count <= FEW_FILES or (checkpoint := self._driver.checkpoint()) is None:
             return False
         with closing(checkpoint):
@@ -174,18 +173,18 @@ class LocalGathering:
     def __init__(
         self, durable: Durable, driver: Driver, clock: Clock, publish: Callable[[str, Digest, str], None]
     ) -> None:
-        """`publish` flushes what is there already, since it need not be what was gathered."""
+        """`publish` also flushes a file that already has the name, since that need not be the gathered one."""
         self._durable, self._driver, self._clock, self._publish = durable, driver, clock, publish
         self._waiting: list[_Waiting] = []
         self._since = 0.0
         self._mutex = threading.RLock()
 
     def here(self) -> AbstractContextManager[None]:
-        """In this thread, what is published waits for `flush`; so does what needs no flush, but for its own."""
+        """Gather what this thread publishes inside, until `flush`."""
         return self._durable.postponing(self)
 
     def add(self, name: str, digest: Digest, staged: str) -> None:
-        """Take verified bytes. The staged name may be left over, as after a publication."""
+        """Take verified bytes. The staged name may be left, as after `LocalBlobs.publish`."""
         temp = keys.tmp(self._clock.token())
         try:
             self._driver.link(staged, temp)
@@ -199,7 +198,7 @@ class LocalGathering:
                 self.flush()
 
     def flush(self) -> None:
-        """Flush the bytes, and then give them their names. Raises NotFound: a temporary file is gone."""
+        """Flush the bytes, then give them their names. Raises NotFound: a temporary file is gone."""
         with self._mutex:
             if not self._durable.flush_all(len(self._waiting)):
                 for one in self._waiting:

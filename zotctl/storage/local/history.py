@@ -1,5 +1,5 @@
-"""What was pushed, moved, deleted and pulled in a directory (docs/design/local.md#history): `.zotctl/history/KEY`, one
-append-only file of JSON lines a repository (`storage.history`).
+"""The history of a directory (docs/design/local.md#history): `.zotctl/history/KEY`, one append-only file of JSON lines
+per repository (`storage.history`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, 
 from zotctl.storage.local.context import LocalContext
 
 LARGEST_HISTORY_BYTES = 256 << 20
-"""Of one file that are read; there are more only where no collector ever runs."""
+"""Bytes of one file that are read, from its end. A longer file grows only where no collector ever runs."""
 APPEND_ATTEMPTS = 5
 
 
 class LocalHistory:
-    """One file a repository, to which all processes append. Safe between threads and processes."""
+    """One file per repository, to which all processes append. Safe between threads and processes."""
 
     def __init__(self, context: LocalContext) -> None:
         self._context, self._pulls = context, Pulls(context.clock)
@@ -46,7 +46,7 @@ class LocalHistory:
             self.note(name, "pull", digest)
 
     def timeline(self, name: str) -> Timeline:
-        """All that the file tells, of a file that is too long the end."""
+        """Everything that the file tells; of a file that is too long, its end."""
         return past_in(self._context.driver, name, self._context.clock.now())
 
     def written(self, name: str) -> Timeline:
@@ -63,7 +63,7 @@ class LocalHistory:
         return found
 
     def _append(self, name: str, lines: bytes) -> None:
-        """Once more, if a collector has put a shorter file in the place of the one that was open."""
+        """Append, and do so again if a collector has replaced the file that was open."""
         key = keys.history(name)
         for _ in range(APPEND_ATTEMPTS):
             with self._open(key) as writer:
@@ -77,11 +77,11 @@ class LocalHistory:
                 return
 
     def _is_shared(self, info: Info) -> bool:
-        """With a store that was copied by links (`cp -al`): what is written here would be told there, too."""
+        """Is it shared with a store that was copied by links (`cp -al`)? An event written here would appear there."""
         return self._context.driver.capabilities.locks and info.nlink > 1
 
     def _part(self, key: str, writer: Writer) -> None:
-        """Put a copy in place of the shared file, one writer at a time; it is to be opened anew."""
+        """Put a copy in place of the shared file, one writer at a time; the caller opens it again."""
         if writer.try_lock() and same_file(writer.info(), self._context.stat(key)):
             with self._context.driver.open(key) as old:
                 self._context.replace(key, [old.read_at(0, old.size)])
@@ -96,9 +96,9 @@ class LocalHistory:
             return self._context.driver.append(key)
 
     def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
-        """Forget what is about manifests and tags that are gone, if that is half of it. Called under the repository's
-        lock, for which pulls don't wait: another writer either has written before the old file is read to its
-        end, or finds that it has another name by then (`_append`).
+        """Drop events about manifests and tags that are gone, if these are half of the file. Called under the
+        repository's lock, for which pulls don't wait: another writer either has written before the old file is read to
+        its end, or finds that the name leads to another file by then (`_append`).
         """
         key = keys.history(name)
         with self._context.driver.open(key) as old:
@@ -118,7 +118,7 @@ class LocalHistory:
 
 
 def past_in(driver: Driver, name: str, now: float) -> Timeline:
-    """What is remembered in the root of this driver."""
+    """The timeline of a repository in the root of this driver. `now` in seconds since 1970."""
     past = Timeline()
     with suppress(NotFound):
         events, missing = believed(_events_in(driver, name), now)
@@ -129,14 +129,14 @@ def past_in(driver: Driver, name: str, now: float) -> Timeline:
 
 
 def _events_in(driver: Driver, name: str) -> list[Event]:
-    """Of a file that is too long, the end. NotFound."""
+    """The events of a file; of one that is too long, those at its end. Raises NotFound."""
     with driver.open(keys.history(name)) as reader:
         size = reader.info().size
         return events_of(_read(reader, max(0, size - LARGEST_HISTORY_BYTES), size))
 
 
 def _read(reader: Reader, start: int, end: int) -> bytes:
-    """From one place to another, or to the end as it is now."""
+    """The bytes from `start` to `end`, or to the end of the file as it is now."""
     parts: list[bytes] = []
     while start < end and (data := reader.read_at(start, min(CHUNK_BYTES, end - start))):
         parts.append(data)

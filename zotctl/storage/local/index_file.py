@@ -35,7 +35,7 @@ from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, Woul
 
 LARGEST_LAYOUT_BYTES = 4096
 FOREIGN_WRITE_TIMEOUT_S = 2.0
-"""For a foreign tool to finish writing in place, before we call it damage."""
+"""How long a foreign tool may write in place before half a file counts as damage."""
 FOREIGN_WRITE_POLL_S = 0.02
 LOOKS_AT_SWAPPED = 2
 LATE_WRITES_WATCHED_S = 1.0
@@ -48,12 +48,12 @@ log = logging.getLogger("zotctl.storage")
 
 
 class _Old(NamedTuple):
-    """An inode that our rename took the name from; a tool that had it open may still write into it."""
+    """An index.json that our rename replaced; a tool that had it open may still write into it."""
 
     name: str
     reader: Reader
     known: Snapshot
-    """What has been taken over from it."""
+    """Its state, as far as its rows were taken over."""
     until: float
 
     def written(self) -> bool:
@@ -62,7 +62,7 @@ class _Old(NamedTuple):
         return (now.size, now.mtime_ns) != self.known.generation[1:3]
 
     def parse(self) -> Snapshot | None:
-        """None: the writer is in the middle of it."""
+        """Its rows now; None: the writer has not finished."""
         try:
             info = self.reader.info()
             return Snapshot(parse_index(self.reader.read_at(0, info.size)), info.generation)
@@ -71,7 +71,7 @@ class _Old(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What this process knows of one state of the file: its rows, or why it is not served."""
+    """One state of the file that this process has read: its rows, or why it is not served."""
 
     generation: Generation
     found: Index | LayoutInvalid
@@ -87,7 +87,7 @@ class _Known(NamedTuple):
 
 
 class _CameOut(NamedTuple):
-    """A file of another program that our swap took the name from, and what both it and ours were made of."""
+    """A file of another program that came out of our swap, and the index that both it and ours were made from."""
 
     key: str
     before: Index
@@ -97,16 +97,16 @@ Begin = Callable[[Held], Transaction]
 
 
 class IndexFiles:
-    """The index.json files of one root, and what is known of them. Safe between threads and processes."""
+    """The index.json files of one root, with a cache of their parses. Safe between threads and processes."""
 
     def __init__(self, context: LocalContext, reserve: Reserve) -> None:
         self._context, self._reserve = context, reserve
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
-        """What was found in one that had to be let go of, until it is merged."""
+        """Rows found in an old file that is no longer watched, until they are merged."""
         self._came_out: dict[str, list[_CameOut]] = {}
-        """By repository, whose lock is held while there is any."""
+        """By repository; its lock is held while there is an entry."""
         self._mutex = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class IndexFiles:
             return self._parse(name, reader)
 
     def served(self, count: int) -> list[str]:
-        """Repositories that this process has read, `count` of the latest."""
+        """The `count` repositories that this process has read last."""
         return self._cache.latest(count)
 
     def _parse(self, name: str, reader: Reader) -> Snapshot:
@@ -180,7 +180,7 @@ class IndexFiles:
     # -- committing -----------------------------------------------------------------------------
 
     def commit(self, name: str, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
-        """All changes that are not refused as one rename. Every check and the rename are under one hold."""
+        """Apply all changes that are not refused by one rename. Every check and the rename are under one lock."""
         with self._context.locks.hold(name) as held:
             outcomes = self._commit(held, changes, transaction)
             self._take_in(held, transaction)
@@ -215,13 +215,14 @@ class IndexFiles:
             return outcomes
 
     def _refuse_what_is_no_file(self, name: str) -> None:
-        """A link, a FIFO: opening it finds nothing, and a layout can't be made over it."""
+        """Raise LayoutInvalid for a link or a FIFO: opening it finds nothing, and no layout can be made over it."""
         for key in (keys.index(name), keys.layout(name)):
             if (found := self._context.stat(key)) is not None and not found.is_file:
                 raise _not_a_file(key)
 
     def _begin(self, held: Held, changes: Sequence[Change], tx: Transaction) -> list[Outcome] | None:
-        """No repository yet: it is made only if some change is not refused, and then all begin again."""
+        """Commit to a repository that is not there: it is made if some change is not refused, and then all start
+        again."""
         draft = empty_index()
         outcomes = [apply(change, tx, draft) for change in changes]
         if not draft.dirty:
@@ -268,7 +269,7 @@ class IndexFiles:
         return True
 
     def _give_name(self, temp: str, index: str) -> bool:
-        """True: `temp` is the name of what was there a moment ago. False: that is gone, whatever it was."""
+        """Give the new file its name. True: `temp` now leads to the old file. False: the old file was replaced."""
         if self._context.driver.capabilities.exchange:
             with suppress(CannotExchange):
                 self._context.driver.exchange(temp, index)
@@ -277,7 +278,7 @@ class IndexFiles:
         return False
 
     def _discard_ours(self, temp: str, written: Info | None) -> None:
-        """What failed may have been done: then this is the name of another file."""
+        """Remove our file after an error. The swap may have been done: then this is the name of another file."""
         now = self._context.stat(temp)
         if now is not None and (written is None or same_file(now, written)):
             self._context.discard(temp)
@@ -285,8 +286,9 @@ class IndexFiles:
     # -- a foreign tool that renames its own file in, between our last look and the swap -----------
 
     def _look_at_old(self, name: str, temp: str, was: Info, before: Snapshot) -> None:
-        """Is what has lost its name what was read? Written into it is found later (`late_writes`); another file is kept
-        until its rows are here. Never raises: the commit is done. An error of a moment is no reason to leave it."""
+        """Look at the file that came out of the swap. The one that was read is removed (`late_writes` finds what is
+        written into it later); another one is kept until its rows are merged. Never raises: the commit is done. After
+        an error it is tried again."""
         for attempt in range(1, LOOKS_AT_SWAPPED + 1):
             try:
                 with self._context.driver.open(temp) as reader:
@@ -301,8 +303,8 @@ class IndexFiles:
                     log.warning(f"{temp} is left there, for gc to look at: {error.message}")
 
     def _take_in(self, held: Held, transaction: Begin) -> None:
-        """Do again what another program did to the index that ours was made of. Never raises: what can't be done is
-        left for gc to do (`unmerged`)."""
+        """Merge what another program did to the index that ours was made from. Never raises: what can't be merged is
+        left for gc (`unmerged`)."""
         while came_out := self._came_out.get(held.name):
             key, before = came_out.pop(0)
             try:
@@ -318,7 +320,7 @@ class IndexFiles:
         self._came_out.pop(held.name, None)
 
     def _foreign(self, reader: Reader) -> Index:
-        """Raises LayoutInvalid when it stays half a file."""
+        """The rows of another program's file. Raises LayoutInvalid when it stays half a file."""
         until = self._context.clock.elapsed() + FOREIGN_WRITE_TIMEOUT_S
         while True:
             try:
@@ -329,12 +331,12 @@ class IndexFiles:
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
     def unmerged(self, name: str) -> list[str]:
-        """What a process that died has left: files of other programs whose rows were never taken over."""
+        """The files of other programs whose rows were never taken over, since a process died."""
         return [key for entry in self._context.driver.scan(name) if self.is_unmerged(key := f"{name}/{entry.name}")]
 
     def is_unmerged(self, key: str) -> bool:
-        """Not what is no index: a process died while it wrote its own, or the other program did. It has no rows to take
-        over, and goes when it is old enough."""
+        """Is this a file of another program whose rows were never taken over? Not if it is no index, since a process or
+        the other program died while writing it: it has no rows, and goes when it is old enough."""
         if (swap := keys.parse_swap(key.rpartition("/")[2])) is None or (info := self._context.stat(key)) is None:
             return False
         if not info.is_file or info.mtime_ns in (swap.ours, swap.before):
@@ -345,8 +347,8 @@ class IndexFiles:
         return False
 
     def take_over(self, name: str, transaction: Begin, removed_since: Callable[[str, float], set[str]]) -> None:
-        """Take over the rows of such files, but for what was removed here since. Of one that a process died writing,
-        whose time stamp is neither, nothing can be parsed, or all is known."""
+        """Take over the rows of `unmerged` files, except what was removed here since. A file of our own that a process
+        died writing, with another time stamp, can't be parsed, or has known rows only."""
         with self._context.locks.hold(name) as held:
             for key in self.unmerged(name):
                 with self._context.driver.open(key) as reader:
@@ -363,7 +365,7 @@ class IndexFiles:
                 self._take_in(held, transaction)
 
     def _now(self, name: str) -> Info:
-        """What the name leads to, by open + fstat: a network client's cached `stat` may be old."""
+        """The index.json now, by open and fstat: the cached `stat` of a network client may be old."""
         with self._context.driver.open(keys.index(name)) as reader:
             return reader.info()
 
@@ -376,7 +378,7 @@ class IndexFiles:
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
     def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
-        """Keep the old inode open for a second; of too many, the oldest is looked at now, and let go."""
+        """Keep the old file open for a second. Of too many, the oldest is looked at now, and closed."""
         with self._mutex:
             self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES_WATCHED_S))
             while len(self._old) > WATCHED_FILES:
@@ -386,7 +388,7 @@ class IndexFiles:
                 oldest.reader.close()
 
     def late_writes(self, name: str | None = None) -> list[tuple[str, list[Row]]]:
-        """Rows that a foreign tool wrote into an inode that had lost its name: merge them. Of one
+        """Rows that foreign tools wrote into files that had lost their name, for the caller to merge: of one
         repository, or of all."""
         with self._mutex:
             late = [one for one in self._late if name in (None, one[0])]
@@ -405,7 +407,8 @@ class IndexFiles:
         return late
 
     def _look(self, old: _Old) -> tuple[_Old | None, list[Row]]:
-        """What is to be watched on, and what was written. A tool in the middle of it gets more time."""
+        """The file to watch further, if any, and the rows written into it. A tool that is still writing gets more
+        time."""
         now = self._context.clock.elapsed()
         try:
             changed = old.written()
@@ -418,7 +421,7 @@ class IndexFiles:
         return (old._replace(known=written) if now <= old.until else None), rows
 
     def close(self) -> bool:
-        """Let go of all that is watched. False: there was nothing."""
+        """Close all watched files. False: there was none."""
         with self._mutex:
             old, self._old = self._old, []
         for one in old:
@@ -449,7 +452,7 @@ def make_layout(context: LocalContext, name: str, algorithm: str, held: Held | N
 
 
 def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
-    """Over nothing: another tool may be making this layout just now, and its index.json has rows (I4)."""
+    """Write a file that is missing, without replacing one: another tool may be making this layout, with rows (I4)."""
     driver, temp = context.driver, keys.index_temp(name, context.clock.token())
     try:
         with driver.create(temp) as writer:
@@ -466,7 +469,7 @@ def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
 
 
 class _OtherFile(LayoutInvalid):
-    """Not index.json is wrong but something beside it, so nothing may be remembered by its generation."""
+    """A file beside index.json is wrong, so nothing may be remembered by the generation of index.json."""
 
 
 def _not_a_file(key: str) -> LayoutInvalid:
@@ -474,11 +477,11 @@ def _not_a_file(key: str) -> LayoutInvalid:
 
 
 def _merged(before: Index, after: Index) -> Change:
-    """What another program did between the two, whatever it leads to: as if it had come before our commit."""
+    """The change that another program made between the two, as if it had come before our commit."""
 
     def change(tx: Transaction, draft: Index) -> None:
         for row in after.new_rows(before):
-            _is_there(tx, row)  # whatever it leads to comes back from the trash; what is missing is missing
+            _is_there(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing
         draft.merge(before, after)
 
     return change

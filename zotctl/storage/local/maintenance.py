@@ -1,5 +1,5 @@
-"""`Maintenance` on a file system; and the lease of a job: a byte of a file, locked for as long as the process
-lives (docs/design/local.md#locks)."""
+"""`Maintenance` on a directory; and the lease of a job: one byte of a file, locked while the process lives
+(docs/design/local.md#locks)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LocalMaintenance:
         return self._context.stat(key)
 
     def look(self, name: str, digest: Digest) -> Info:
-        """Content in the trash comes back when it is asked for."""
+        """Lists the trash afresh, from which content comes back."""
         return self._protocol.blobs.find(name, digest, fresh=True)
 
     def is_trashed(self, name: str, digest: Digest) -> bool:
@@ -53,7 +53,7 @@ class LocalMaintenance:
         return any(self._context.stat(keys.trashed(run, name, digest)) for run in runs)
 
     def readers(self, digest: Digest, info: Info) -> int:
-        """The pool's name is no repository."""
+        """The link count, without the pool's own name."""
         return info.nlink if info.nlink == 1 else info.nlink - self._is_pooled(digest, info)
 
     def _is_pooled(self, digest: Digest, info: Info) -> bool:
@@ -81,7 +81,7 @@ class LocalMaintenance:
         return self._damaged.mark(digest, keys.blob(name, digest), damaged)
 
     def drop_from_pool(self, digest: Digest, damaged: HeldFile) -> None:
-        """A damaged copy helps no push. The pool is a hint, so if a good one came in between, that is no loss."""
+        """Remove a damaged copy from the pool. The pool is a hint: if a good copy came in between, nothing is lost."""
         if self._is_pooled(digest, damaged.info):
             self._context.discard(keys.pool(digest))
 
@@ -95,7 +95,7 @@ class LocalMaintenance:
         return sum(self._damaged.sweep(digest, int(before * 1e9)) for digest in self._damaged.digests())
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
-        """By links, from a copy in `tmp` that is written and hashed once. Raises NoSpace, DigestInvalid: nothing has
+        """Links to one copy in `tmp`, which is written and hashed once. Raises NoSpace, DigestInvalid; nothing has
         changed then."""
         protocol, staged, blob = self._protocol, keys.tmp(self._context.clock.token()), keys.blob(name, digest)
         try:
@@ -104,7 +104,7 @@ class LocalMaintenance:
                 return []
             self.drop_from_pool(digest, damaged)
             protocol.pool.offer(digest, staged, PoolEntry(Copy.ABSENT))
-            # Set aside, where it can't be linked. Else a client has deleted it meanwhile (I7).
+            # A file that can't be linked was moved aside; otherwise a client has deleted it meanwhile (I7).
             if not self._damaged.has(digest, damaged.info) and self._context.stat(blob) is None:
                 protocol.blobs.publish(name, digest, staged)
                 return [name]
@@ -151,7 +151,7 @@ class LocalMaintenance:
             self._protocol.unstage(staged)
 
     def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
-        """By an upload, which takes the pool's copy where there is one. Not flushed before it is somewhere else."""
+        """By an upload, which links the pool's copy if there is one. Flushed only when it gets another place."""
         upload = self._protocol.uploads.resume(place, self._protocol.uploads.start(place, digest.algorithm))
         try:
             with self._context.durable.postponing():
@@ -215,7 +215,7 @@ class LocalMaintenance:
                 lock.release()
 
     def _try_lease(self, job: str) -> Lock | None:
-        """None: another run has it."""
+        """The lock of the lease; None: another run has it."""
 
         def take() -> Lock | None:
             self._context.make_dirs(keys.LEASES)

@@ -1,8 +1,8 @@
 """Directories behind a network or a FUSE server, and finding out what a directory is (docs/design/local.md#networks).
 
-Such a file system may answer from a cache, and may report an error for a call that was done: a request
-that is sent twice finds its own work. So existence is asked with `open`, and an error of a changing call
-is believed only after a look at the name.
+Such a file system may answer from a cache, and may report an error for a call that succeeded: a request that is sent
+twice finds its own work. So existence is asked with `open`, and an error of a call that changes something is believed
+only after a look at the name.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 class NetworkDriver(LocalDriver):
     """A `LocalDriver` that believes neither a cache nor the first error.
 
-    What it can't tell apart, it calls done: a `link` to a name that is already one of the same inode, a
-    `mkdir`, `rmdir` or `unlink` that another process did in the same moment. So no protocol may take the
-    success of these for a claim; locks are for that.
+    What it can't tell from its own work counts as success: a `link` to a name that already leads to the same inode, a
+    `mkdir`, `rmdir` or `unlink` that another process did at the same moment. So no protocol may take the success of
+    these for a lock.
     """
 
     def stat(self, key: str) -> Info:
@@ -154,8 +154,8 @@ class NetworkDriver(LocalDriver):
 
     @staticmethod
     def _settle(step: Callable[[], None], done: Callable[[], bool]) -> None:
-        """An error of a step that `done` finds done was none. "Not found" is asked twice, since `done`
-        has looked the names up afresh."""
+        """Run a step, and ignore its error if `done` finds its work done. After NotFound the step is tried again, since
+        `done` has looked the names up afresh."""
         try:
             step()
         except StorageError as error:

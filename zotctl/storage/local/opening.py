@@ -1,6 +1,6 @@
-"""A directory becomes a root: made or refused, tried out, and given its hidden directory.
+"""Opens a directory as a root: makes or refuses it, tries it out, and gives it its hidden directory.
 
-No walk: a start does not depend on how much is stored (I12).
+It walks nothing: a start does not depend on how much is stored (I12).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ log = logging.getLogger("zotctl.storage")
 
 
 _there: set[str] = set()
-"""Directories that were roots when this process, or the one that it was forked from, looked at them."""
+"""Directories that were roots when this process, or its parent before the fork, looked at them."""
 
 
 def remember(path: str) -> None:
-    """A server has, or had, this directory as a root: no process that is forked from now on makes it anew."""
+    """Remember that this directory is a root, so that no process that is forked from now on makes it again."""
     path = os.path.abspath(path)
     if os.path.isfile(os.path.join(path, keys.VERSION)):
         _there.add(path)
@@ -106,7 +106,7 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
 
 
 def _is_directory(path: str) -> bool:
-    """False where something else is, or nothing. Raises OSError where that can't be told."""
+    """Is there a directory? Raises OSError where that can't be told."""
     try:
         return S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +147,7 @@ def _detect(path: str) -> LocalDriver:
 
 
 def _refuse_inside_another(path: str) -> None:
-    """A part of a store has the locks and the trash of the whole: with some of its own, two writers of one
+    """Raise ConfigError for a directory inside a store: with locks and a trash of its own, two writers of one
     repository would not see each other."""
     for above in Path(os.path.realpath(path)).parents:
         with suppress(OSError):
@@ -156,8 +156,8 @@ def _refuse_inside_another(path: str) -> None:
 
 
 def _refuse_layout(path: str) -> None:
-    """It would be a store without a repository, and get a hidden directory of ours. A stray file makes no layout of a
-    store that is in use."""
+    """Raise ConfigError for an image layout: it would be a store without a repository, and get a hidden directory. A
+    store that is in use is none, even with a stray `oci-layout`."""
     if os.path.isfile(os.path.join(path, LAYOUT_FILE)) and not os.path.exists(os.path.join(path, keys.VERSION)):
         raise ConfigError(
             f"{path} is an image layout, not a store of them: name the directory that it lies in, or give {path} "
@@ -209,7 +209,7 @@ def _leads_to_directory(driver: Driver, key: str) -> bool:
 
 
 def _mark(context: LocalContext) -> None:
-    """The sign that this is a root, and that it is mounted."""
+    """Write `version`, the sign that this is a root and that it is mounted."""
     known = context.stat(keys.VERSION)
     if known is not None and known.size:
         return
@@ -230,7 +230,8 @@ def _try_out(driver: LocalDriver, path: str) -> None:
 
 
 def refuse_beside_zot(path: str) -> None:
-    """zot keeps its locks in memory, so both may not write. Its database is locked while it runs."""
+    """Raise HeldElsewhere while zot runs here. It keeps its locks in memory, so both must not write; its database is
+    locked while it runs."""
     for name in ZOT_DATABASES:
         with suppress(NotFound, PermissionRefused), translated(database := os.path.join(path, name)):
             fd = os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

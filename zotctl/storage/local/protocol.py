@@ -1,4 +1,4 @@
-"""The verbs of `storage.protocol` on a file system, by the steps of docs/design/local.md."""
+"""`StoreProtocol` on a file system: its parts, and its verbs by the steps of docs/design/local.md."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class LocalTransaction:
 
 
 class LocalProtocol(StoreProtocol):
-    """One root directory. Its parts are open to the jobs, which work on the same steps.
+    """One root directory. Its parts are open to the jobs, which take the same steps. Safe between threads.
 
-    `marker` is what shows that the storage is there: its `version` file, or for a read-only directory that
-    has none ("") the directory itself as it was at the start, or another with what was served from that.
+    `marker` is the key that shows that the storage is there: its `version` file. "" is for a read-only directory
+    without one: then the directory itself must be the one of the start, or hold the repositories that were read.
     """
 
     kind = "local"
@@ -108,9 +108,9 @@ class LocalProtocol(StoreProtocol):
         return None
 
     def _has_what_was_served(self) -> bool:
-        """A share that is mounted anew has another device, a tree that was replaced another inode; an empty mount
-        point, or what was left below it, has nothing that was read here. Before anything was, all but emptiness
-        will do: so it is at the start, too."""
+        """A share that was mounted again has another device, a tree that was replaced another inode. An empty mount
+        point, or what lies below it, has none of the repositories that were read here. Before any was read, every
+        directory that is not empty counts, as at the start."""
         names = self.indexes.served(WITNESSING_REPOSITORIES)
         try:
             return any(map(self._is_layout, names)) if names else bool(self.driver.scan(""))
@@ -121,7 +121,7 @@ class LocalProtocol(StoreProtocol):
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def owns(self, name: str) -> bool:
-        """Not what is a link, another mount or another store: see `LocalContext.owns`."""
+        """Not if it is a link, another mount or another store: see `LocalContext.owns`."""
         return self.context.owns(name)
 
     def on_conflict(self, told: Callable[[], None]) -> None:
@@ -141,10 +141,8 @@ class LocalProtocol(StoreProtocol):
         return outcomes
 
     def merge_late_writes(self, name: str | None = None) -> None:
-        """Take in what a foreign tool wrote into an index.json that it had opened before our rename. Of one
-        repository (a commit waits for no other's lock), or of all.
-
-        Never raises for that: it follows a commit of another process, which is done.
+        """Merge what foreign tools wrote into an index.json that they had opened before our rename: of one repository
+        (a commit waits for no other lock), or of all. Never raises: the commit before it is done.
         """
         for written, rows in self.indexes.late_writes(name):
             try:
@@ -155,7 +153,7 @@ class LocalProtocol(StoreProtocol):
                 log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
 
     def take_over(self, name: str) -> None:
-        """Before a collection: an index.json of another program that a process died with in its hands."""
+        """Before a collection, take over an index.json of another program that a process left when it died."""
         try:
             unmerged = self.indexes.unmerged(name)
         except NotFound:
@@ -191,11 +189,11 @@ class LocalProtocol(StoreProtocol):
             check(LocalTransaction(self, held), self.indexes.read(name).index)
             self.context.durable.flush_index(name)
             self.trash.delete(held, digest)
-        self.pool.release(digest)  # on a full disk it went for good: so shall its bytes
+        self.pool.release(digest)  # on a full disk the blob is unlinked, and the pool must not keep its bytes
         self.context.flush_names(keys.blobs_of(name, digest.algorithm))
 
     def _require_name(self, name: str, digest: Digest) -> None:
-        """Also a damaged one, and one that was trashed: until then reads find it."""
+        """Require that the blob is there, even damaged or in the trash. Raises NotFound."""
         try:
             self.driver.stat(keys.blob(name, digest))
         except NotFound:
@@ -203,7 +201,7 @@ class LocalProtocol(StoreProtocol):
                 raise
 
     def close(self) -> None:
-        """Merge what late writers wrote, and close the files that were watched."""
+        """Merge late writes, and close the files that were watched."""
         self.merge_late_writes()
         self.indexes.close()
 
@@ -216,7 +214,7 @@ def _adopt(rows: Sequence[Row]) -> Change:
 
 
 def local_of(root: Root) -> LocalProtocol:
-    """The steps of this store, for its own jobs. Raises Unsupported for a root of another kind."""
+    """The protocol of a directory, for its own jobs. Raises Unsupported for a root of another kind."""
     if not isinstance(root.protocol, LocalProtocol):
         raise Unsupported(f"{root.label} is no directory: this can't be done there")
     return root.protocol

@@ -1,5 +1,5 @@
-"""Room kept back, so that what frees room works on a full disk (docs/design/local.md#a-full-disk): bytes in one file,
-and inodes in some that are empty."""
+"""Room that is kept back, so that freeing room works on a full disk (docs/design/local.md#a-full-disk): bytes in one
+file, and inodes in some empty ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zotctl.storage.local.context import LocalContext
 
 LEAST_RESERVE_BYTES = 4 << 20
 LARGEST_SHARE = 40
-"""On a small file system the reserve takes no more than one part in so many."""
+"""The reserve takes at most one part in this many of a small file system."""
 SPARE_INODES = 16
 """For the folders of a repository in the trash, its index.json, and what a job writes down."""
 
@@ -39,7 +39,7 @@ class Reserve:
             pass
 
     def _keep_inodes(self) -> None:
-        """Only where they are counted, and from plenty."""
+        """Make the spare files, only where inodes are counted and plenty are free."""
         if not self._context.driver.space().free_inodes >= LARGEST_SHARE * SPARE_INODES // 2:
             return
         self._context.make_dirs(keys.SPARE)
@@ -48,14 +48,14 @@ class Reserve:
                 self._context.driver.create(keys.spare(number)).close()
 
     def grow(self, index_size: int) -> None:
-        """An index was written: the next one needs twice its size."""
+        """Note the size of an index that was written; the reserve holds at least twice that."""
         if 2 * index_size > self._want:
             self._want = 4 * index_size
             self._context.discard(keys.RESERVE)
             self._kept = False
 
     def release(self) -> bool:
-        """Give the room back. Unlinked, for truncating it would free no inode. False: there was none."""
+        """Free the reserve. It is unlinked, since truncating would free no inode. False: there was none."""
         held = [keys.spare(entry.name) for entry in self._context.scan(keys.SPARE)]
         held += [keys.RESERVE] if self._context.stat(keys.RESERVE) is not None else []
         for key in held:
@@ -64,7 +64,7 @@ class Reserve:
         return bool(held)
 
     def check(self) -> None:
-        """Refuse bytes of an upload when too little room is left. Raises NoSpace."""
+        """Raise NoSpace when too little room is left for the bytes of an upload."""
         space = self._context.driver.space()
         least = (
             self._min_free if self._min_free is not None else min(2 * self._want, space.total // (LARGEST_SHARE // 2))

@@ -34,7 +34,7 @@ class Folder(NamedTuple):
 
     @property
     def deleted(self) -> bool:
-        """Deleted on purpose by a client: it never goes back by itself."""
+        """Did a client delete this? Then it never goes back by itself."""
         return self.run.startswith(keys.DELETED_PREFIX)
 
 
@@ -46,7 +46,7 @@ class Trash:
         self._runs: tuple[Generation | None, list[str]] = (None, [])
 
     def runs(self, *, fresh: bool = False) -> list[str]:
-        """The runs that reads look into; listed again when the folder's time stamp moved, or always."""
+        """The runs that reads look into. Listed again when the folder's time stamp moved, or with `fresh` always."""
         info = self._context.stat(keys.TRASH)
         if info is None:
             return []
@@ -61,8 +61,8 @@ class Trash:
         return any(self.restore_from(run, name, digest) for run in self.runs(fresh=fresh))
 
     def restore_from(self, run: str, name: str, digest: Digest) -> bool:
-        """Into a repository that is ours only: a read of one that is a link, or on another mount, writes nothing
-        there (I9), and what lies here of it is not there to a reader."""
+        """Restore from one run, unless the repository is a link or on another mount: a read writes nothing there (I9),
+        so its blobs in the trash are absent to a reader."""
         source, blob = keys.trashed(run, name, digest), keys.blob(name, digest)
         if self._context.stat(source) is None or not self._context.owns(name):
             return False
@@ -82,7 +82,7 @@ class Trash:
     # -- collecting (docs/design/local.md#collection) -----------------------------------------------------
 
     def add(self, held: Held, run: str, digests: Sequence[Digest]) -> list[Digest]:
-        """Move blobs out of sight, where a request for one brings it back; those that were still there.
+        """Move blobs to the trash, from which a request brings them back. Returns those that were still there.
 
         Under the lock, after the caller has seen that nothing in index.json reaches them. LP: each rename.
         """
@@ -101,7 +101,7 @@ class Trash:
         return moved
 
     def folders(self) -> Iterator[Folder]:
-        """Every repository of every run, those of deletions too, with what lies there."""
+        """Every folder of every run, those of deletions included."""
         if self._context.stat(keys.TRASH) is None:
             return
         for run in sorted(entry.name for entry in self._context.driver.scan(keys.TRASH) if entry.is_dir):
@@ -117,12 +117,13 @@ class Trash:
                 yield from self._folders(run, f"{name}/{entry.name}".lstrip("/"))
 
     def stamp(self, folder: Folder) -> int:
-        """When something was last moved here, by the storage's clock (nanoseconds)."""
+        """When something was last moved here, in nanoseconds since 1970 by the storage's clock."""
         info = self._context.stat(folder.key)
         return info.mtime_ns if info else 0
 
     def now(self) -> int:
-        """The storage's own clock, by a file just touched, so that the clocks of hosts drop out."""
+        """Nanoseconds since 1970 by the storage's own clock, taken from a fresh file, so that no host's clock
+        counts."""
         probe = keys.tmp(f"now-{self._context.clock.token()}")
         try:
             with self._context.driver.create(probe) as writer:
@@ -136,7 +137,7 @@ class Trash:
             self._context.discard(probe)
 
     def contents(self, folder: Folder) -> list[tuple[Digest, Info]]:
-        """The files in a folder, and how each was when it was listed."""
+        """The files in a folder, each as it was when it was listed."""
         found = []
         for entry in self._context.scan(folder.key):
             info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
@@ -145,9 +146,9 @@ class Trash:
         return found
 
     def purge(self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]) -> list[Digest]:
-        """Under the lock: what something needs again goes back, the rest is gone for good. Returns the latter. What
-        can't go back stays where it is, and what was touched since it was listed: it may have been taken back, and
-        trashed once more just now."""
+        """Under the lock, put back what is needed again and delete the rest for good. Returns what was deleted. What
+        can't be put back stays, and so does what was touched since it was listed: it may have been restored and trashed
+        again meanwhile."""
         digests = []
         for digest, info in listed.items():
             if FileIdentity.of(info).is_untouched(self._context.stat(keys.trashed(folder.run, held.name, digest))):
@@ -164,7 +165,7 @@ class Trash:
         return gone
 
     def sweep(self, folder: Folder) -> None:
-        """Remove the folders of a repository that hold nothing any more, up to the run's own."""
+        """Remove the empty folders of a repository, up to the run's own."""
         key = folder.key
         while key != keys.TRASH:
             try:
@@ -176,7 +177,7 @@ class Trash:
     # -- deleting on purpose --------------------------------------------------------------------
 
     def delete(self, held: Held, digest: Digest) -> None:
-        """Take a blob away on purpose: from each trash folder first, so that no read can restore it."""
+        """Delete a blob for a client: from each trash folder first, so that no read can restore it."""
         for run in self.runs(fresh=True):
             self._context.discard(keys.trashed(run, held.name, digest))
         blob = keys.blob(held.name, digest)
@@ -190,5 +191,5 @@ class Trash:
             self._context.driver.unlink(blob)
 
     def _deleted_run(self) -> str:
-        """One folder an hour: it can be purged when its last deletion is older than the delay."""
+        """One folder per hour, which can be purged when its last deletion is older than the delay."""
         return f"{keys.DELETED_PREFIX}{int(self._context.clock.now() // 3600):08x}"

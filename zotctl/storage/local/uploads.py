@@ -1,8 +1,8 @@
-"""LocalUploads: one file each, `uploads/ID.KEY` (docs/design/local.md#upload; the id tells what its `meta` would).
+"""Resumable uploads to a directory: one file each, `uploads/ID.KEY` (docs/design/local.md#upload).
 
-Another worker, another server on the same
-root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an
-idle upload, and only the state of the hash is kept in memory, for the most recent ones.
+The id tells when the upload began and how it is hashed (`keys.UploadId`). Another worker, another server on the same
+root, or the same one after a restart goes on where the last one stopped. No descriptor is held for an idle upload, and
+only the state of the hash is kept in memory, for the most recent ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REMEMBERED_HASHES = 1024
 
 
 class LocalUploads:
-    """The uploads of one root."""
+    """The uploads of one root. Safe between threads and processes."""
 
     def __init__(self, context: LocalContext, blobs: LocalBlobs, reserve: Reserve) -> None:
         self.context, self.blobs, self.reserve = context, blobs, reserve
@@ -59,7 +59,7 @@ class LocalUploads:
         return info.size
 
     def count(self) -> int:
-        """Sessions of all repositories, also of those that no client continues until they are collected."""
+        """The number of sessions in all repositories, abandoned ones included."""
         return len(self.context.scan(keys.UPLOADS))
 
     def resume(self, name: str, upload_id: str) -> LocalUpload:
@@ -136,8 +136,8 @@ class LocalUpload(UploadSession):
         self.offset += size
 
     def publish(self, digest: Digest) -> None:
-        """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then,
-        as after success and on a full disk, nothing of the session is left."""
+        """Publish what has arrived under its digest. Raises DigestInvalid if it has another one; then, as after success
+        and on a full disk, nothing of the session is left."""
         try:
             self._verify(digest)
             if self._uploads.context.durable.waits:
