@@ -1,1 +1,1 @@
-"""The verbs of `storage.protocol` on an object store, by the steps of docs/design/bucket.md."""
+"""A store in a bucket: `protocol.py` has its verbs, the other files its parts, `objects/` the seam below them."""

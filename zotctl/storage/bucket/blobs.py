@@ -24,7 +24,7 @@ from zotctl.storage.driver import Generation, Info, Reader
 from zotctl.storage.protocol import Blobs, RedirectTarget
 
 REDIRECT_MIN_BYTES = 64 << 10
-"""Less is answered sooner than it is asked for twice."""
+"""A smaller blob is sent sooner than a client asks a second time."""
 KNOWN_REDIRECTS = 100_000
 KNOWN_MANIFESTS = 100_000
 
@@ -33,7 +33,7 @@ _Key = tuple[str, str, Digest]
 
 
 class BucketBlobs(Blobs):
-    """Safe between threads, beside any other process. Each method may raise what a request raises."""
+    """The blobs of one bucket. Safe between threads and processes. Each method may raise what a request raises."""
 
     def __init__(
         self,
@@ -45,24 +45,24 @@ class BucketBlobs(Blobs):
         intents: DeletionIntents,
         redirect_lifetime_s: float | None = None,
     ) -> None:
-        """`redirect_lifetime_s`: for how long the URL of a blob in the bucket is signed; None: bytes pass this
+        """`redirect_lifetime_s`: the lifetime of the signed URL of a blob; None: clients read blobs through this
         server."""
         self._context, self._damaged, self._stubs, self._indexes = context, damaged, stubs, indexes
         self._reservations, self._intents = reservations, intents
         self.redirect_lifetime_s = redirect_lifetime_s
         self._redirected: Lru[_Key, tuple[Object, Look]] = Lru(KNOWN_REDIRECTS)
         self._manifests: Lru[_Key, Look] = Lru(KNOWN_MANIFESTS)
-        """The last looks that have shown them."""
+        """When each manifest was last seen."""
 
     # -- reading --------------------------------------------------------------------------------
 
     def find(self, name: str, digest: Digest) -> Info:
-        """Yes is a reservation (I6). NotFound: absent, no right to it, being collected. Damaged: known to be damaged,
-        or a stub."""
+        """Reserve a blob (I6). Raises NotFound: absent, no right to it, or being collected. Damaged: known to be
+        damaged, or a stub."""
         return self.require_sound(name, digest, self._reservations.reserve(name, digest))
 
     def open(self, name: str, digest: Digest) -> Reader:
-        """Its bytes. No reservation: a client that only reads needs none. NotFound, Damaged."""
+        """Open a blob, without a reservation, which a reader does not need. Raises NotFound, Damaged."""
         damaged: Damaged | None = None
         for place in self._readable(name, digest):
             try:
@@ -77,8 +77,8 @@ class BucketBlobs(Blobs):
         raise damaged or NotFound(f"no {digest} in {name}")
 
     def redirect(self, name: str, digest: Digest) -> RedirectTarget | None:
-        """Where a client reads it without this server, after the access check; None: it is small, or nothing is
-        redirected. NotFound, Damaged."""
+        """A signed URL, after the access check; None: the blob is small, or nothing is redirected. Raises NotFound,
+        Damaged."""
         if self.redirect_lifetime_s is None:
             return None
         found = self._reservations.confirmed(name, digest)
@@ -102,7 +102,7 @@ class BucketBlobs(Blobs):
         raise NotFound(f"no {digest} in {name}")
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
-        """Of a row of index.json, which is the right to it. NotFound, Damaged."""
+        """Open a manifest; the row of index.json is the right to read it. Raises NotFound, Damaged."""
         looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         try:
             reader = self._open(name, digest, keys.blob(name, digest))
@@ -116,8 +116,7 @@ class BucketBlobs(Blobs):
         return reader
 
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """Is this manifest there, of so many bytes and not damaged, as far as it was read, written or seen within
-        `BELIEVED_FOR_S`?"""
+        """From memory if the manifest was read, written or seen within `BELIEVED_FOR_S`; else by HEAD."""
         looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         known = self._manifests.get(key)
         if known is not None and self._reservations.believes(digest, known):
@@ -134,7 +133,7 @@ class BucketBlobs(Blobs):
         return name, self._reservations.now(name).epoch, digest
 
     def copy_of(self, name: str, digest: Digest) -> Object | None:
-        """The object that this repository reads under a digest, whole or damaged. Whole ones are preferred to stubs."""
+        """The object that this repository reads under a digest, whole or damaged; preferably not a stub."""
         places = self._readable(name, digest)
         found = [there for place in places if (there := self._context.head(place)) is not None]
         return next((one for one in found if one.size), found[0] if found else None)
@@ -150,8 +149,8 @@ class BucketBlobs(Blobs):
         return reader
 
     def _readable(self, name: str, digest: Digest) -> tuple[str, ...]:
-        """Where this repository may read: its own blobs, and of the pool what it has a reservation of or reaches
-        (I7)."""
+        """The keys at which this repository may read a digest: its own blob, and the pool's if it has a reservation or
+        reaches it (I7)."""
         own = keys.blob(name, digest)
         places = self._context.places(name, digest)
         if places == (own,):
@@ -168,14 +167,14 @@ class BucketBlobs(Blobs):
         return self._context.head(keys.reservation(digest, name)) is not None or self._reservations.right(name, digest)
 
     def require_sound(self, name: str, digest: Digest, found: Object) -> Info:
-        """What a driver tells of this object. Raises Damaged for one that is marked, and for a stub."""
+        """The `Info` of an object. Raises Damaged if it is marked, or a stub."""
         if is_stub(digest, found.size) or self._damaged.has(digest, found):
             self._reservations.forget(name, digest)
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info_of(found)
 
     def generation(self, name: str, digest: Digest) -> Generation | None:
-        """Of the repository's own object."""
+        """ETag and time of the repository's own object."""
         try:
             found = self._context.head(keys.blob(name, digest))
         except StorageError:
@@ -183,7 +182,7 @@ class BucketBlobs(Blobs):
         return f"{found.etag} {found.modified}" if found else None
 
     def distrust(self, name: str, digest: Digest) -> bool:
-        """A manifest says another length: hash the blob, and mark it if it is wrong. True: it is right."""
+        """Hash a blob whose length a manifest disputes, and mark it if it is wrong. True: it is right."""
         found = self.copy_of(name, digest)
         if found is None or digest_of_object(self._context.objects, found.key, digest.algorithm) == digest:
             return found is not None
@@ -192,14 +191,14 @@ class BucketBlobs(Blobs):
         return False
 
     def doubt(self, name: str, digest: Digest) -> None:
-        """Its bytes were found wrong: nothing that was remembered of it is believed."""
+        """Forget everything that is remembered of a blob whose bytes were found wrong."""
         self._reservations.forget(name, digest)
         self._redirected.drop(self._key(name, digest))
 
     # -- publishing -----------------------------------------------------------------------------
 
     def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
-        """Reserve, then let `make` give verified bytes their key, then forget that they were damaged."""
+        """Reserve, let `make` write verified bytes under their key, and remove the mark of damage."""
         place = self._context.blob(name, digest)
         self._indexes.ensure(name)
         found = self._reservations.publish(name, digest, place, lambda: make(place), new=new)
@@ -207,7 +206,7 @@ class BucketBlobs(Blobs):
         return found
 
     def require_reserved(self, name: str, digest: Digest) -> None:
-        """Before an answer that may come late: from memory, or else from P1. NotFound."""
+        """Reserve once more before an answer that may come late: from memory, or by P1 to P3. Raises NotFound."""
         self._reservations.reserve(name, digest)
 
     def publish_manifest(self, name: str, digest: Digest, body: bytes) -> None:
@@ -226,12 +225,12 @@ class BucketBlobs(Blobs):
         self._heal(digest, place)
 
     def _heal(self, digest: Digest, place: str) -> None:
-        """What was written there is another object than the one that was marked; its mark is of no use any more."""
+        """Remove the mark of the object that was replaced."""
         if self._damaged.suspects(digest):
             self._damaged.clear(digest, place)
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
-        """Without the bytes; False: the source has no such blob, or may not read it."""
+        """Mount without the bytes. False: the source has no such blob, or may not read it."""
         own = keys.blob(source, digest)
         for place in self._readable(source, digest):
             if place == own and self._context.head(own) is None:
@@ -242,7 +241,8 @@ class BucketBlobs(Blobs):
         return False
 
     def _take(self, source: str, digest: Digest, place: str, target: str) -> Object:
-        """In the pool it is there already; else one copy on the server's side, which no mark is about."""
+        """Copy the blob on the server's side, unless both repositories read it in the pool. A copy has no mark, so a
+        damaged source is refused first."""
         if place != target and self._damaged.suspects(digest):
             self.require_sound(source, digest, self._context.objects.head(place))
         found = self._context.objects.head(place) if place == target else self._context.objects.copy(place, target)
@@ -250,10 +250,11 @@ class BucketBlobs(Blobs):
         return found
 
     def delete(self, name: str, digest: Digest, void: Callable[[], None]) -> None:
-        """On purpose, whatever was reserved (I6 is about collection). `void` makes reservations void, or refuses.
+        """Delete a blob for a client, whatever was reserved (I6 is about collection). `void` makes reservations void,
+        or raises to refuse.
 
-        The bytes of the repository's own go by deletes that were signed beforehand, under an intent, as a
-        collector's do; of the pool only the right goes. NotFound.
+        The repository's own object goes by a delete that was signed beforehand, under an intent, as a collector's does;
+        of the pool only the right goes. Raises NotFound.
         """
         own = keys.blob(name, digest)
         if self._context.head(own) is None and not self._may(name, digest):

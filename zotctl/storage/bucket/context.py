@@ -1,4 +1,4 @@
-"""What the parts of the protocol share: one bucket's objects, clock and options, and the threads for requests that are
+"""What the parts of the bucket protocol share: its objects, clock and options, and the threads in which requests are
 made side by side."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zotctl.storage.clock import Clock
 T = TypeVar("T")
 
 MAX_WINDOW_S = 900.0
-"""w is at most so long (docs/design/bucket.md#times)."""
+"""The upper limit of w (docs/design/bucket.md#times)."""
 PARALLEL_REQUESTS = 16
 """Requests of one push, or of one job's look at many things, that may be under way at once."""
 
@@ -35,26 +35,26 @@ class BucketContext:
     delay: float = 3600.0
     read_only: bool = False
     writes: Callable[[], bool] = lambda: True
-    """False: nothing yet, so what only saves work isn't written either, for this process may only look."""
+    """Has this process written anything? If not, it writes no caches either, since it may only be looking."""
     single_writer: bool = False
     server: str = ""
-    """The endpoint, for whatever is remembered of its abilities."""
+    """The endpoint, whose abilities are remembered."""
     direct: Objects | None = None
-    """The same objects without repetition, for callers that only ask whether they are there just now."""
+    """The same objects without retries, for callers that ask whether the bucket answers now."""
     pooled: bool = True
-    """Can there be anything in the pool? Looked up now and then; False spares a request where something is absent."""
+    """May the pool have content? Looked up now and then; False spares a request for what is absent."""
     deletions: Mark = field(default_factory=Mark)
-    """Another after each delete by a client that this process or one beside it has answered."""
+    """Changes with each DELETE by a client that a worker of this server has answered."""
     lost: DigestMarks = field(default_factory=DigestMarks)
-    """Another for a digest after each look, of this process or one beside it, that has found it missing or damaged."""
+    """Changes for a digest each time that a worker of this server finds it missing or damaged."""
     marked: DigestMarks = field(default_factory=DigestMarks)
-    """Another after each mark of damage that was written."""
+    """Changes for a digest with each mark of damage that a worker of this server writes."""
     turn: Turn = at_once
     """At a repository's index.json, between the processes of this server."""
     threads: ThreadPoolExecutor | None = None
     """None: requests of one push go one after the other, as a simulation wants it."""
     halted: threading.Event = field(default_factory=threading.Event)
-    """Set when a job ends before its end: its threads begin nothing more that has many parts."""
+    """Set when a job stops early: its threads then begin no further call of `each`."""
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because another process's came between."""
     _pool_seen: bool = False
@@ -72,19 +72,19 @@ class BucketContext:
             self.pooled = self._pool_seen = next(self.objects.list(keys.below(keys.SHARED)), None) is not None
 
     def blob(self, name: str, digest: Digest) -> str:
-        """Where new bytes of a blob go."""
+        """The key for new bytes of a blob."""
         return keys.shared(digest) if self.dedupe else keys.blob(name, digest)
 
     def places(self, name: str, digest: Digest) -> tuple[str, ...]:
-        """Where a blob may be, the likely place first: a store is readable whichever way it is converted."""
+        """The keys at which a blob may be, the likely one first. Both are tried, so a store is readable while it is
+        converted."""
         own, shared = keys.blob(name, digest), keys.shared(digest)
         if self.dedupe:
             return shared, own
         return (own, shared) if self.pooled else (own,)
 
     def own_blobs(self, name: str) -> Iterator[tuple[Digest, Object]]:
-        """What lies below the `blobs` of a repository, whatever it reads elsewhere, and has the name of a blob.
-        Anything else in there belongs to other programs."""
+        """The blobs that lie in the repository itself. Other objects below `blobs` belong to other programs."""
         prefix = f"{keys.blobs(name)}/"
         for found in self.objects.list(prefix):
             with suppress(DigestInvalid):
@@ -104,18 +104,18 @@ class BucketContext:
 
 
 class Halted(Exception):
-    """No caller waits for this any more. It is no error of the registry, so code that passes over those does not pass
-    over this."""
+    """The job has stopped, so no caller waits for the result. Not a ZotctlError: code that ignores those must not
+    ignore this."""
 
 
 def abreast(
     threads: ThreadPoolExecutor, most: int, calls: Sequence[Callable[[], T]], halted: threading.Event | None = None
 ) -> list[T]:
-    """Make all calls, at most `most` at once; the results in order.
+    """Make all calls, at most `most` at once. Returns their results in order.
 
-    The caller makes calls too, and waits for those only that a thread has begun: so a call may come here itself,
-    however few threads there are. After a failure no other call is begun; of several, the first in order is raised.
-    Nor is one after `halted`; Halted is raised then, if not all were made.
+    The calling thread makes calls too, and waits only for those that another thread has begun: so a call may itself
+    call this, however few threads there are. After a failure no other call begins; of several failures the first in
+    order is raised. After `halted` is set no other call begins either; Halted is raised if some were not made.
     """
     results: dict[int, T] = {}
     failures: dict[int, BaseException] = {}

@@ -1,4 +1,4 @@
-"""What scrub found damaged on a bucket, and is not healed yet (docs/design/bucket.md#damage).
+"""Marks of damage: what scrub found damaged in a bucket and is not healed yet (docs/design/bucket.md#damage).
 
 A mark is an object: `damaged/ALG/ENC/a:b` for the copy in a repository, `damaged/ALG/ENC/_blobs` for that in the
 pool, which several may read. It says which object it is about, so what is written in its place is not damaged. HEAD
@@ -28,7 +28,7 @@ class DamagedObjects:
         self._context = context
         self._looked = float("-inf")
         self._unmarked: Lru[Digest, bytes] = Lru(KNOWN_UNMARKED)
-        """Of these, no mark was found since `context.marked` was so."""
+        """Digests without a mark, each with the value of `context.marked` when that was looked up."""
 
     def refresh(self, *, now: bool = False) -> None:
         """Learn what other processes have marked: by a LIST, at most once in `MARKS_LIST_INTERVAL_S` unless `now`.
@@ -91,5 +91,5 @@ def _mark(digest: Digest, key: str) -> str:
 
 
 def _identity(found: Object) -> bytes:
-    """The bytes as they were written once: the same bytes, written again, have another time."""
+    """Identifies one write of an object: the same bytes, written again, have another time."""
     return f"{int(found.modified)} {found.size}".encode()

@@ -1,10 +1,10 @@
-"""What was read of the manifests of a repository is kept in the bucket, `.zotctl/gc/facts/KEY`, for later processes.
+"""The facts of a repository's manifests, kept in the bucket (`.zotctl/gc/facts/KEY`) for later processes.
 
-A list of the repository, a request for a thousand, tells which manifests still lie there as they lay when they were
-read. Those need not be read again; what is missing, was replaced, or is known to be damaged, is.
+A list of the repository, one request for a thousand objects, shows which manifests are unchanged since they were read.
+Only those that are new, were replaced, or are known to be damaged are read again.
 
-What a manifest says is a function of its bytes, which have its digest, and of the code that has read them. So what is
-written down is good for as long as that code is the same. It is a cache with a checksum, which may be lost at any time.
+Facts depend on the bytes of a manifest, which its digest fixes, and on the code that read them. So they are valid while
+that code is the same. The object is a cache with a checksum, and may be lost at any time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from zotctl.storage.facts import KnownFacts, ManifestFacts
 from zotctl.storage.protocol import Recalled
 
 MIN_MANIFESTS = 16
-"""Manifests of which a repository has so few that they are read sooner than what is remembered of them."""
+"""A repository with fewer manifests is read sooner than its remembered facts."""
 NEWS_SHARE = 8
-"""One in so many was read anew: then it is written down again."""
+"""The facts are written again when at least one in this many was read anew."""
 LARGEST_KEPT_BYTES = 32 << 20
-"""More is not written, and not read."""
+"""A larger object is neither written nor read."""
 LARGEST_UNPACKED_BYTES = 8 * LARGEST_KEPT_BYTES
 MAGIC = b"zotctl-facts"
 READING_CODE = (codec, descriptor, digest, manifest, media_types, readings, facts)
@@ -58,7 +58,7 @@ _decode = msgspec.json.Decoder(dict[str, StampedFacts]).decode
 
 
 def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
-    """None: it is too large, or a later process could not tell whether it is of the same code."""
+    """The bytes to store; None: too large, or a later process could not tell whether its code is the same."""
     if not _code_state():
         return None
     packed = zlib.compress(_encode(known), 1)
@@ -67,7 +67,7 @@ def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
 
 
 def read_back(name: str, body: bytes) -> dict[str, StampedFacts]:
-    """Nothing, if it is of another repository, of other code, damaged, or nothing that we have written."""
+    """Parse stored facts; nothing if they are of another repository, of other code, damaged, or not ours."""
     head, _, packed = body.partition(b"\n")
     if not _code_state() or head != b"%s %s" % (MAGIC, _checksum(name, packed)):
         return {}
@@ -85,7 +85,7 @@ def _checksum(name: str, packed: bytes) -> bytes:
 
 @lru_cache(1)
 def _code_state() -> str:
-    """Another one whenever what is read in a manifest may be another; "": not to be known, without its sources."""
+    """A hash of the code that reads manifests; "": unknown, without its sources."""
     state = hashlib.sha256(f"{zotctl.__version__} {msgspec.__version__}".encode())
     try:
         for module in READING_CODE:
@@ -137,8 +137,8 @@ class KeptFacts:
 
 
 def recall(context: BucketContext, name: str, manifests: int) -> Recalled | None:
-    """`manifests`: how many rows name. None: they are read sooner, or the bucket is away, which reading them will
-    tell."""
+    """The remembered facts of a repository with this many manifests. None: it is quicker to read them, or the bucket is
+    away, which reading them will show."""
     if manifests < MIN_MANIFESTS:
         return None
     try:

@@ -1,8 +1,8 @@
 """index.json on a bucket: read with revalidation, replaced by compare-and-swap (docs/design/bucket.md#indexjson).
 
 Each state carries a fresh random generation, the first and empty one too, so equal content never has an equal ETag.
-A PUT without an answer is looked up: what is there is what it sent, to the last byte, or another writer has built upon
-that; else it was not done.
+A PUT without an answer is looked up. It was done if exactly these bytes are there, or if another writer has built on
+them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ GENERATIONS = "dev.zotctl.generations"
 EPOCH = "dev.zotctl.epoch"
 """Changes when a blob of the repository was deleted: reservations from before are void."""
 KEPT_GENERATIONS = 32
-"""Generations in index.json, so that a writer finds its own under those of later writers."""
+"""Generations that index.json lists, so that a writer finds its own among those of later writers."""
 CACHED_INDEX_ROWS = 1_000_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
 KNOWN_NAMES = 100_000
 KNOWN_GLANCES = 1000
 GLANCE_LIFETIME_S = 0.005
-"""Or as many as a request takes: after so long it is not worth while to go by a glance."""
+"""How long a glance counts, or as long as its request took, if that is longer."""
 COMMIT_TIMEOUT_S = 30.0
 
 NO_ETAG = "no ETag"
-"""Begins the generation of an index.json that has none, which can only be read."""
+"""The beginning of the generation of an index.json without an ETag, which can only be read."""
 
 Heard = Callable[[str, str], None]
 
@@ -58,11 +58,11 @@ class IndexObjects:
         self._context, self._heard = context, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_INDEX_ROWS)
         self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
-        """Of these repositories this process has seen an index.json."""
+        """Repositories whose index.json this process has seen."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
-        """As it is now: one request, without a body if this process knows it. NotFound, LayoutInvalid."""
+        """The index.json now: one request, without a body if this process knows it. Raises NotFound, LayoutInvalid."""
         known = self._cache.get(name)
         try:
             got = self._context.objects.get(keys.index(name), unless=_etag_of(known))
@@ -85,15 +85,15 @@ class IndexObjects:
         return snapshot
 
     def glance(self, name: str) -> None:
-        """M1 beside other requests of a push: its commit, if it comes at once, begins with what was read here.
-        Raises nothing that the commit doesn't."""
+        """Read M1 early, beside other requests of a push: a commit that follows at once begins with it. Raises only
+        what the commit would raise."""
         began = self._context.clock.elapsed()
         with suppress(NotFound, LayoutInvalid):
             seen, now = self.read(name), self._context.clock.elapsed()
             self._glances.put(name, (seen, now + max(now - began, GLANCE_LIFETIME_S)))
 
     def _glanced(self, name: str) -> Snapshot | None:
-        """None: there was no glance, or another process may have committed since."""
+        """The result of a glance; None: there was none, or another process may have committed since."""
         found = self._glances.get(name)
         self._glances.drop(name)
         if found is None or self._cache.get(name) is not found[0] or self._context.clock.elapsed() > found[1]:
@@ -101,7 +101,8 @@ class IndexObjects:
         return found[0]
 
     def commit(self, name: str, changes: Sequence[Change], tx: Transaction) -> list[Outcome]:
-        """M1 and M4: all changes that are not refused as one PUT. Raises Busy after `COMMIT_TIMEOUT_S` of losing."""
+        """M1 and M4: apply all changes that are not refused by one PUT. Raises Busy if other writers win for
+        `COMMIT_TIMEOUT_S`."""
         until, pause = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, FIRST_PAUSE_S
         unsure: list[_Sent] = []
         glanced = self._glanced(name)
@@ -113,7 +114,7 @@ class IndexObjects:
             outcomes = [apply(change, tx, draft) for change in changes]
             is_sure, glanced = glanced is None, None
             if not is_sure and not draft.dirty:
-                continue  # without a swap nothing is answered by what may be of before its request
+                continue  # without a swap, no answer may rest on a state that is older than its request
             if not draft.dirty:
                 # It may be our own delete, done without an answer, after which there is nothing to delete.
                 return [None if unsure and isinstance(outcome, ManifestUnknown) else outcome for outcome in outcomes]
@@ -133,14 +134,14 @@ class IndexObjects:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def ensure(self, name: str) -> None:
-        """Before the first bytes of a repository: it has an index.json, whose epoch this process has heard.
-        Afterwards that costs no request."""
+        """Before the first bytes of a repository, make sure that it has an index.json whose epoch this process knows.
+        Costs no request afterwards."""
         while self._known.get(name) is None and self._before(name) is None:
             self._create(name)
 
     def _create(self, name: str) -> None:
-        """Empty, and only that: a process that was frozen here for a day, and meanwhile the repository came and went,
-        makes nothing appear that it believed in before. index.json comes last: what it says is there."""
+        """Create an empty repository: a process that was frozen for a day, while the repository came and went, must not
+        write what it knew before. index.json comes last, after what it stands for."""
         put = self._context.objects.put
         self._context.each([partial(put, keys.listed_name(name), b""), partial(put, keys.layout(name), LAYOUT_BYTES)])
         draft = empty_index()
@@ -196,7 +197,7 @@ class IndexObjects:
             self._context.clock.sleep(FIRST_PAUSE_S * self._context.clock.jitter())
 
     def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
-        """Which of the attempts without an answer was done."""
+        """The attempt without an answer that was done, if any."""
         try:
             got = self._context.objects.get(keys.index(name))
         except NotFound:
@@ -211,7 +212,7 @@ def _etag_of(snapshot: Snapshot | None) -> str:
 
 
 def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:
-    """A writer that has put another generation before ours has read all that we sent."""
+    """The attempt that another writer has built on: it lists our generation behind its own."""
     try:
         generations = parse_index(body).annotation(GENERATIONS).split()[1:]
     except LayoutInvalid:

@@ -1,4 +1,4 @@
-"""What collectors are deleting just now (docs/design/bucket.md#c3, and #p2 of reservations).
+"""Deletion intents: what collectors and DELETEs are about to delete (docs/design/bucket.md#c3, and #p2).
 
 An intent is an object that lists keys. It lives for seconds; after a crash of its collector for `INTENT_LIFETIME_S`:
 the deletes that were signed for it are void long before (`DELETES_SIGNED_FOR_S`).
@@ -21,26 +21,26 @@ from zotctl.storage.cache import Lru
 T = TypeVar("T")
 
 INTENT_LIFETIME_S = 300.0
-"""D: after so long no collector carries out an intent any more."""
+"""D: the lifetime of an intent that is not withdrawn."""
 DELETES_SIGNED_FOR_S = 30
-"""For so long the deletes of an intent are signed."""
+"""The lifetime of the presigned deletes of an intent."""
 INTENT_WAIT_S = 30.0
-"""For so long a push waits for one to be over."""
+"""How long a push waits for an intent to end."""
 INTENT_POLL_S = 0.25
 KNOWN_INTENTS = 1000
 
 
 class Announced(NamedTuple):
-    """What one look has found. `withdrawn`: there was another intent, of which is not known any more what it announced:
-    what was written before this look may have been deleted under it."""
+    """The result of one look. `withdrawn`: another intent was withdrawn before it could be read, so what it announced
+    is unknown: what was written before this look may have been deleted under it."""
 
     announced: set[str]
     withdrawn: bool
 
 
 class SingleFlight(Generic[T]):
-    """One look for all threads that ask at the same time: each gets one that began after it had asked, so it is as good
-    as a look of its own. Safe between threads."""
+    """One look shared by all threads that ask at the same time. Each gets the result of a look that began after it had
+    asked, as good as its own. Safe between threads."""
 
     def __init__(self, look: Callable[[], T]) -> None:
         self._look = look
@@ -50,7 +50,7 @@ class SingleFlight(Generic[T]):
         self._seen: T
 
     def __call__(self) -> T:
-        """Raises what the look raises, to one of the threads that wait for it; another one of them then looks."""
+        """Raises what the look raises, in one of the waiting threads; another one then looks."""
         with self._changed:
             wanted = self._begun + 1
             while self._done < wanted and self._looking:
@@ -116,7 +116,8 @@ class DeletionIntents:
             self._context.clock.sleep(INTENT_POLL_S * self._context.clock.jitter())
 
     def _read(self, intent: Object) -> frozenset[str] | None:
-        """None: withdrawn since. What is not ours announces nothing: ours are there whole, or not at all."""
+        """The keys of an intent; None: it was withdrawn since. An object that can't be parsed is not ours, and
+        announces nothing."""
         known = self._known.get(intent.key)
         if known is None:
             try:

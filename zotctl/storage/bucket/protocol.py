@@ -1,4 +1,4 @@
-"""The verbs of `storage.protocol` on a bucket, by the steps of docs/design/bucket.md."""
+"""`StoreProtocol` on a bucket: its parts, and its verbs by the steps of docs/design/bucket.md."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class BucketTransaction:
 
 
 class BucketProtocol(StoreProtocol):
-    """One bucket, or one prefix of it. Its parts are open to the jobs, which work on the same steps."""
+    """One bucket, or one prefix of it. Its parts are open to the jobs, which take the same steps. Safe between
+    threads."""
 
     kind = "bucket"
     may_truncate = False
@@ -74,7 +75,7 @@ class BucketProtocol(StoreProtocol):
     def __init__(
         self, context: BucketContext, budget: MemoryBudget | None = None, redirect_lifetime_s: float | None = None
     ) -> None:
-        """`redirect_lifetime_s`: for how long the URL of a blob in the bucket is signed; None: bytes pass this
+        """`redirect_lifetime_s`: the lifetime of the signed URL of a blob; None: clients read blobs through this
         server."""
         self.context = context
         self.label, self.clock = context.objects.label, context.clock
@@ -145,7 +146,7 @@ class BucketProtocol(StoreProtocol):
         self.blobs.delete(name, digest, lambda: self._void_reservations(name, check))
 
     def _void_reservations(self, name: str, check: Change) -> None:
-        """Nothing needs it as index.json stands, and a writer that is about to change that begins again."""
+        """Check that nothing needs the blob, and fence: a writer that is about to change that starts again."""
         done = False
         while not done:
             try:
@@ -156,7 +157,8 @@ class BucketProtocol(StoreProtocol):
             done = self.indexes.touch(name, before)
 
     def _has_right(self, name: str, digest: Digest) -> bool:
-        """What a repository reaches it may read. Without a pool, what lies in it too."""
+        """May a repository without a reservation read this digest? Yes if its manifests reach it or, without a pool, if
+        it lies there."""
         if not self.context.dedupe and self.context.head(keys.blob(name, digest)) is not None:
             return True
         if not self.context.pooled:
@@ -164,11 +166,11 @@ class BucketProtocol(StoreProtocol):
         return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
 
     def _reached(self, name: str) -> set[str]:
-        """What its manifests name; nothing of a layout that can't be read."""
+        """What the manifests of a repository reach; nothing if its layout can't be read."""
         return self._ask(name, lambda _, graph: graph.reachable()) or set()
 
     def _ask(self, name: str, question: Callable[[Index, ManifestGraph], T]) -> T | None:
-        """None: there is no layout that could be read."""
+        """The answer to a question about the graph; None: there is no readable layout."""
         try:
             index = self.indexes.read(name).index
         except (NotFound, LayoutInvalid):
@@ -179,7 +181,7 @@ class BucketProtocol(StoreProtocol):
     # -- the root -------------------------------------------------------------------------------
 
     def state(self) -> StorageError | None:
-        """None: the bucket answers. By GET, for a HEAD doesn't tell a bucket that is missing from an object."""
+        """One GET, since a HEAD doesn't tell a missing bucket from a missing object."""
         try:
             (self.context.direct or self.context.objects).get(keys.VERSION)
         except NotFound:
@@ -213,7 +215,7 @@ class BucketProtocol(StoreProtocol):
 
 
 def bucket_of(root: Root) -> BucketProtocol:
-    """The steps of this store, for its own jobs. Raises Unsupported for a root of another kind."""
+    """The protocol of a bucket, for its own jobs. Raises Unsupported for a root of another kind."""
     if not isinstance(root.protocol, BucketProtocol):
         raise Unsupported(f"{root.label} is no bucket: this can't be done there")
     return root.protocol

@@ -27,20 +27,20 @@ KNOWN_RESERVATIONS = 200_000
 KNOWN_EPOCHS = 100_000
 KNOWN_LACKING = 10_000
 BELIEVED_FOR_S = 30.0
-"""For so long an object that was seen is said to be there without another look. A reservation lasts longer; but what
-went behind our back is to be pushed again, and marks of damage take as long."""
+"""How long an object counts as there without another look. A reservation lasts longer; but what another program removed
+must be pushed again, and marks of damage are read as often."""
 
 
 class Since(NamedTuple):
-    """From when on a reservation covers us at the latest, by `boottime`, and the epoch in which it was asked for:
-    what was deleted since voids it."""
+    """The start of a reservation, by `clock.boottime`, and the epoch of its repository then: a deletion since voids
+    it."""
 
     at: float
     epoch: str
 
 
 class Look(NamedTuple):
-    """When a request began that has shown or made an object, and what had been lost by then (`context.lost`)."""
+    """When the request began that showed or made an object, and the value of `context.lost` then."""
 
     at: float
     lost: bytes
@@ -48,8 +48,8 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reservation that this process knows of: good until its object is a window old. While `looked` is
-    believed, it is answered from memory; then one look at the object is enough."""
+    """A reservation that this process knows: good until it is a window old. It is answered from memory while `looked`
+    is believed; after that one look at the object is enough."""
 
     object: Object
     since: Since
@@ -70,8 +70,8 @@ class Reservations:
         self._confirmed: Lru[tuple[str, str, Digest], Reservation] = Lru(KNOWN_RESERVATIONS)
         self._epochs: Lru[str, str] = Lru(KNOWN_EPOCHS)
         self._lacking: Lru[tuple[str, Digest], bool] = Lru(KNOWN_LACKING)
-        """What had no reservation when it was asked for, so that the push that follows writes it without a look. A
-        hint only: where there is one by now, it is not replaced."""
+        """Digests without a reservation when a client asked, so that the push that follows writes it without a HEAD. A
+        hint only: a reservation that exists by now is not replaced."""
 
     # -- what this process knows ----------------------------------------------------------------
 
@@ -81,22 +81,22 @@ class Reservations:
             self._epochs.put(name, epoch)
 
     def confirmed(self, name: str, digest: Digest) -> Object | None:
-        """Reserved, and seen a moment ago. Never what is damaged somewhere: a mark is about what is there now."""
+        """The object, if it is reserved and was seen a moment ago. None also if a copy of the digest is damaged."""
         known = self._known(name, digest)
         return known.object if known is not None and self.believes(digest, known.looked) else None
 
     def begin_look(self, digest: Digest) -> Look:
-        """To be taken before the request."""
+        """To be called before the request that looks."""
         return Look(self._context.clock.boottime(), self._context.lost.seen(digest))
 
     def believes(self, digest: Digest, looked: Look) -> bool:
-        """Is the object still said to be there that this look has shown?"""
+        """Does the object that this look has shown still count as there?"""
         if self._context.clock.boottime() >= looked.at + BELIEVED_FOR_S or digest in self._context.damaged:
             return False
         return self._context.lost.seen(digest) == looked.lost
 
     def since(self, name: str, digest: Digest) -> Since | None:
-        """P1 and P2 of a reservation that still counts."""
+        """The start of a reservation that still counts; None: there is none."""
         known = self._known(name, digest)
         return known.since if known else None
 
@@ -114,7 +114,7 @@ class Reservations:
         self._confirmed.put((name, since.epoch, digest), known)
 
     def forget(self, name: str, digest: Digest) -> None:
-        """It was found missing or damaged: no worker of this server believes an older look."""
+        """Note that it was found missing or damaged: no worker of this server believes an older look."""
         self._context.lost.change(digest)
         self._confirmed.drop((name, self._epoch(name), digest))
 
@@ -125,7 +125,7 @@ class Reservations:
 
     def reserve(self, name: str, digest: Digest) -> Object:
         """P1 to P3 for what a client asked for. NotFound: absent, no right to it, or being collected."""
-        # Is the right one request, and are there threads to make it in beside another one?
+        # The right can be asked for beside the reservation if it is one request and there are threads.
         ahead = self._context.threads is not None and not (self._context.dedupe or self._context.pooled)
         while (known := self.confirmed(name, digest)) is None:
             since = self.since(name, digest)
@@ -143,11 +143,11 @@ class Reservations:
         return known
 
     def reserve_all(self, name: str, digests: Iterable[Digest], *, fresh: bool = False) -> dict[Digest, Object]:
-        """The same for everything that a manifest names, with one look at the intents, which it waits out.
-        `fresh`: with a look at each object, whatever was seen before.
+        """P1 to P3 for everything that a manifest names, with one look at the intents, which it waits out. `fresh`:
+        look at each object, whatever was seen before.
 
-        What was reserved: good for a change of index.json that was read before this call, whatever a later look in
-        this process would say (its memory may be void by then, and the change with it). The rest is not there.
+        Returns what was reserved; the rest is absent. It holds for a change of an index.json that was read before this
+        call, even if this process forgets it by then: the change fails as well.
         """
         reserved = {digest: None if fresh else self.confirmed(name, digest) for digest in digests}
         covered = {digest: self.since(name, digest) for digest, known in reserved.items() if known is None}
@@ -186,7 +186,7 @@ class Reservations:
             if self._covers(since):
                 self.confirm(name, digest, found, since, looked)
                 return found
-            # It took so long that a collector may have begun meanwhile: is it still there, and reserved?
+            # It took so long that a collector may have begun meanwhile: look whether it is there, and reserve again.
             with suppress(NotFound):
                 return self.reserve(name, digest)
 
@@ -195,8 +195,8 @@ class Reservations:
         return self._reserve_bytes(name, digest, False)[0]
 
     def _reserve_bytes(self, name: str, digest: Digest, new: bool) -> tuple[Since, bool]:
-        """The same, and whether there was one already, which a collector may be deleting: it has looked at it before it
-        was written again, and this process may not look at the intents until they are withdrawn."""
+        """P1, and whether a reservation existed. A collector may be deleting that one: it looked at it before it was
+        written again, and may withdraw its intent before this process looks at the intents."""
         now, key = self.now(name), keys.reservation(digest, name)
         if new:
             with suppress(Changed, OutcomeUnknown):
@@ -208,8 +208,8 @@ class Reservations:
         return self.renew(name, digest), found is not None
 
     def _ensure_entitled(self, name: str, digest: Digest, *, ahead: bool = False) -> Since:
-        """P1 of a repository that may have no right to it. `ahead`: the right is one request, which is made beside
-        the look at the reservation, for what is asked for is most often to be pushed. NotFound."""
+        """P1 of a repository that may have no right to the digest. `ahead`: ask for the right beside the look at the
+        reservation, since a client mostly asks for what it will push. Raises NotFound."""
         now, rights = self.now(name), list[bool]()
         found = self._look(name, digest, rights) if ahead else self._context.head(keys.reservation(digest, name))
         if found is not None and found.is_younger(self._context.window):
@@ -222,7 +222,7 @@ class Reservations:
         return self.renew(name, digest)
 
     def _look(self, name: str, digest: Digest, rights: list[bool]) -> Object | None:
-        """At the reservation, and beside it for a right."""
+        """Look at the reservation, and beside that for the right, which is added to `rights`."""
         found: list[Object | None] = []
         looks: list[Callable[[], None]] = [
             lambda: found.append(self._context.head(keys.reservation(digest, name))),
@@ -239,7 +239,7 @@ class Reservations:
         return now
 
     def _check(self, name: str, digest: Digest, since: Since) -> Object:
-        """P3. What was remembered is void where there is nothing."""
+        """P3. If the blob is absent, what was remembered is void. Raises NotFound."""
         looked = self.begin_look(digest)
         for place in self._context.places(name, digest):
             found = self._context.head(place)
