@@ -70,12 +70,16 @@ class Peer:
             words,
             input=stdin if stdin is not None else "",
             cwd=self.home,
-            env=clean_environment(self.home),
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=100,
             check=False,
         )
+
+    def environment(self) -> dict[str, str]:
+        """That of the programs."""
+        return clean_environment(self.home)
 
     def manifest(self, reference: str, name: str | None = None) -> bytes:
         answer = self.client.get(f"/v2/{name or self.name}/manifests/{reference}", headers=ACCEPT)

@@ -201,10 +201,19 @@ def test_an_upload_belongs_to_the_user_who_began_it(server: Server) -> None:
     assert sent(server, "writer", "PUT", f"{location}?digest={digest_of(blob)}").status_code == 201
 
 
-def test_docker_is_asked_for_its_login(server: Server) -> None:
-    for agent, status in (("docker/27.0 go/go1.22", 401), ("Docker-Client/27.0 (linux)", 401), ("skopeo/1.16", 200)):
-        assert sent(server, None, "GET", "/v2/", headers={"User-Agent": agent}).status_code == status
-        assert sent(server, "reader", "GET", "/v2/", headers={"User-Agent": agent}).status_code == 200
+@pytest.mark.parametrize(
+    ("agent", "status"),
+    [
+        ("docker/27.0 go/go1.22", 401), ("Docker-Client/27.0 (linux)", 401), ("skopeo/1.16", 401),
+        ("Buildah/1.28.2", 401), ("libpod/4.3.1", 401), ("containers/5.36 (github.com/containers/image)", 401),
+        ("oras/1.3.6", 200), ("crane/v0.22.1 go-containerregistry/v0.22.1", 200), ("curl/8", 200),
+    ],
+)  # fmt: skip
+def test_clients_that_wait_for_a_challenge_get_one(server: Server, agent: str, status: int) -> None:
+    headers = {"User-Agent": agent}
+    assert sent(server, None, "GET", "/v2/", headers=headers).status_code == status
+    assert sent(server, "reader", "GET", "/v2/", headers=headers).status_code == 200
+    assert sent(server, None, "GET", "/v2/public/app/tags/list", headers=headers).status_code == 200
 
 
 def test_a_preflight_needs_no_login(server: Server) -> None:

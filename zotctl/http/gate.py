@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ from zotctl.storage.keys import is_upload_of
 if TYPE_CHECKING:
     from zotctl.http.request import Request
     from zotctl.storage.index import Index
+
+
+# Docker, and what has the library of skopeo inside (containers/image#2754).
+_WAITS_FOR_CHALLENGE = re.compile(
+    r".*Docker-Client|(docker|skopeo|buildah|podman|libpod|cri-o|containers)/", re.IGNORECASE
+).match
 
 
 class Need(Enum):
@@ -123,13 +130,12 @@ class Gate:
             raise self.refused(request, need, AccessDenied(f"{user.name!r} may not {need.value} here"))
 
     def _asks_for_login(self, request: Request, identity: Identity) -> bool:
-        """Docker sends its login only if the first request of all was refused without one. So it is, where a login
-        may do more than a client without one."""
-        agent = request.headers.get("user-agent", "")
+        """Some clients send their login only if the first request of all was refused without one. So it is, where a
+        login may do more than a client without one. They go on without a login if they have none."""
         return (
             identity.user.is_anonymous
             and request.path in ("/v2/", "/v2")
-            and ("Docker-Client" in agent or agent.startswith("docker/"))
+            and _WAITS_FOR_CHALLENGE(request.headers.get("user-agent", "")) is not None
             and self.logins.takes_passwords
             and self.logins.rules.has_users_beside_anonymous
         )
