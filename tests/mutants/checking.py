@@ -216,8 +216,8 @@ MUTANTS = [
         "I15",
         "what is damaged is told once",
         "jobs/check/repository.py",
-        "if fault.kind in _TOLD_AS_THEY_ARE and fault.digest not in damaged and",
-        "if fault.kind in _TOLD_AS_THEY_ARE and",
+        "if fault.kind in _REPORTED_AT_ONCE and fault.digest not in damaged and",
+        "if fault.kind in _REPORTED_AT_ONCE and",
         STEPS + "test_an_emptied_manifest_is_told_once",
     ),
     Mutant(

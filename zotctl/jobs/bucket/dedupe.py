@@ -132,7 +132,7 @@ class _Conversion:
         left = [result for result in damaged if (name, result.digest) not in self._left]
         self._left |= {(name, result.digest) for result in left}
         with self._run.guarded(name, self._root):
-            self._follow.of_left(self._root, name, left)
+            self._follow.report_left(self._root, name, left)
 
     def _tell_known(self, name: str) -> set[Digest]:
         """What an earlier run has found damaged, of all that this repository reads."""

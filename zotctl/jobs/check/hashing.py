@@ -1,7 +1,7 @@
-"""Hashing blobs at the speed of all cores, and what their bytes say about their names.
+"""Hashes blobs on all cores, and compares the hashes with the names of the blobs.
 
-A result is about one content of one file under one digest, so names that share it share the result. Before anything
-is done to a file, it is held and compared, and read again if anything at all has happened to it (I15, I10).
+A result is about one content of one file under one digest, so all names of the file share it. Before anything is done
+to a file, the file is held and compared with the result, and read again if anything about it has changed (I15, I10).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from zotctl.storage.root import Root
 T = TypeVar("T")
 
 READ_BYTES = 1 << 20
-"""Bytes read at a time: few calls, each of which lets go of the interpreter and has to get it back."""
+"""Bytes read at a time. Large, since each read releases the interpreter's lock and has to take it again."""
 READS_PER_PAUSE = 8
-"""Between two looks at whether requests are waiting."""
+"""Reads between two checks whether the run is to stop."""
 TASKS_PER_WORKER = 4
-"""Pieces of work for each worker that may be under way or waiting."""
+"""How many tasks per worker may be running or waiting."""
 WRITTEN_IN_PLACE_S = 2.0
-"""Since the last write: until then a file may still be being written in place, as zot writes manifests."""
+"""For so long after its last write, a file may still be being written in place, as zot writes manifests."""
 READ_ATTEMPTS = 3
-"""At a file that is being written, before it is left alone."""
+"""How often a file that is being written is read, before it is left to the next run."""
 GOOD_INODES = 1_000_000
-"""Inodes of several names that are remembered as good; beyond that some are read twice."""
+"""How many inodes with several names are remembered as good. Beyond that some are read twice."""
 
 
 # -- results --------------------------------------------------------------------------------------
@@ -43,8 +43,11 @@ GOOD_INODES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class HashResult:
-    """What the bytes under a name are. `info`: the inode that was read, None if the name was gone; `found`: what its
-    bytes hash to, None if they were not read; `error`: why they could not be."""
+    """What the bytes under a name are.
+
+    `info`: the inode that was read, None if the name was gone. `found`: the digest of its bytes, None if they were not
+    read. `error`: why they could not be read.
+    """
 
     digest: Digest
     info: Info | None = None
@@ -53,16 +56,16 @@ class HashResult:
 
     @property
     def gone(self) -> bool:
-        """There is nothing under the name."""
+        """Whether there is nothing under the name."""
         return self.info is None and self.error is None
 
     @property
     def good(self) -> bool:
-        """The bytes are what the digest says, or were found to be."""
+        """Whether the bytes have the digest."""
         return self.found == self.digest
 
     def is_about(self, info: Info | None) -> bool:
-        """The same content of the same file, as far as its stamps tell: enough to speak of it, or to leave it alone."""
+        """Whether `info` is the same content of the same file, by its stamps: enough for a report, not for a change."""
         return self.info is not None and info is not None and _content(self.info) == _content(info)
 
 
@@ -71,31 +74,32 @@ def _content(info: Info) -> FileIdentity:
 
 
 class Looked(NamedTuple):
-    """A result, and the file that it is about, held. None: nothing is held, for there is nothing to be done."""
+    """A result, with the file that it is about. `held` None: there is no file to do anything to."""
 
     result: HashResult
     held: HeldFile | None = None
 
 
 class Inspector:
-    """Reads blobs, from any thread. `quick`: looks at sizes and known damage only."""
+    """Reads and hashes blobs. `quick`: only checks sizes and known damage. Safe between threads."""
 
     def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
         self._run, self._clock, self._hasher, self._quick = run, run.clock, hasher, quick
         self._requests = run.requests
 
     def blob(self, root: Root, name: str, digest: Digest) -> HashResult:
-        """Of a repository."""
+        """The result on a blob of a repository."""
         return self.look(root, keys.blob(name, digest), digest, name)
 
     def look(self, root: Root, key: str, digest: Digest, name: str = "") -> HashResult:
-        """Hash always: rot leaves the time stamp alone. What is still being written is looked at again."""
+        """The result on the file `key`. It is always hashed, since rot does not change time stamps; a file that is
+        being written is read again."""
         with self.held(root, key, digest, name) as looked:
             return looked.result
 
     @contextmanager
     def held(self, root: Root, key: str, digest: Digest, name: str = "") -> Iterator[Looked]:
-        """The same, and the file is held as long as the block runs."""
+        """The result on the file `key`, with the file held during the block."""
         for _ in range(READ_ATTEMPTS):
             with ExitStack() as stack:
                 looked, now = self._once(root, key, digest, name, stack)
@@ -114,7 +118,7 @@ class Inspector:
         return age if _content(now) != _content(result.info) or 0 <= age < WRITTEN_IN_PLACE_S else None
 
     def _once(self, root: Root, key: str, digest: Digest, name: str, stack: ExitStack) -> tuple[Looked, Info | None]:
-        """The result on the file as it was when it was opened, and what it is afterwards."""
+        """The result on the file as it was opened, and its state after it was read."""
         self._requests.take(1)
         try:
             reader = stack.enter_context(root.driver.open(key))
@@ -140,8 +144,11 @@ class Inspector:
 
     @contextmanager
     def again(self, root: Root, name: str, result: HashResult) -> Iterator[Looked]:
-        """The file that a result is about, held, before something is done to it. If anything has happened to the file
-        since, and no mark has held it, the result is void, and it is read again. Gone: the name leads elsewhere."""
+        """Hold the file that a result is about during the block, to do something to it.
+
+        If anything about the file has changed since, and it is not marked as damaged, it is read again. The result is
+        `gone` if the name leads to another file.
+        """
         key = keys.blob(name, result.digest)
         with ExitStack() as stack:
             held = self._take(root, key, stack)
@@ -159,7 +166,7 @@ class Inspector:
         return not result.good and root.maintenance.is_marked(name, result.digest, now)
 
     def _take(self, root: Root, key: str, stack: ExitStack) -> HeldFile | None:
-        """None: there is nothing under this name. Raises StorageError where not even that can be told."""
+        """Hold the file `key`. None: there is none. Raises StorageError if not even that can be found out."""
         try:
             return HeldFile(stack.enter_context(root.driver.open(key)))
         except (NotFound, Changed):
@@ -172,7 +179,7 @@ class Inspector:
 
 
 class InodeResults:
-    """Results on inodes that have several names, for the next name. Not for several threads."""
+    """Remembers results on inodes with several names, for their other names. Not safe between threads."""
 
     def __init__(self) -> None:
         self._good: set[int] = set()
@@ -188,12 +195,12 @@ class InodeResults:
         self._good.add(key)
 
     def known(self, key: int, digest: Digest, info: Info) -> HashResult | None:
-        """What was found of this inode under another name. `info`: as it is under this one."""
+        """The result that another name of this inode had, if any. `info`: the inode as it is under this name."""
         return HashResult(digest, info, digest) if key in self._good else self._damaged.get(key)
 
     @staticmethod
     def key_of(digest: Digest, info: Info) -> int:
-        """Of one content of one file under one digest."""
+        """The key of one content of one file under one digest."""
         return hash((_content(info), digest))
 
 
@@ -201,11 +208,11 @@ class InodeResults:
 
 
 class HashingStopped(Exception):
-    """No caller waits for this any more."""
+    """The run has ended, and no caller waits for the hash."""
 
 
 class Hasher:
-    """Hashes for one run, paced by its throttle. Safe between threads: each has a buffer of its own."""
+    """Hashes for one run, at the pace of its throttle. Safe between threads, each of which has its own buffer."""
 
     def __init__(self, run: Run) -> None:
         self._run, self._buffers, self._mutex = run, threading.local(), threading.Lock()
@@ -214,7 +221,7 @@ class Hasher:
         self.total: int | None = None
 
     def digest(self, reader: Reader, algorithm: str) -> Digest:
-        """Of all that can be read, to the end as it is then."""
+        """The digest of the whole file, up to the end that it has when it is reached. Raises HashingStopped."""
         state, at, turns = new_hash(algorithm), 0, 0
         buffer = self._buffer()
         if reader.size > READ_BYTES:
@@ -240,26 +247,26 @@ class Hasher:
             self.done += count
 
     def tell(self, what: str = "") -> None:
-        """How far it is, in bytes."""
+        """Report the progress in bytes. `what`: the current repository."""
         self._run.progress(self.done, self.total, "bytes", what)
 
     def _breathe(self) -> None:
         if self.stopped.is_set():
             raise HashingStopped
-        # Time that is up ends the run between two blobs: a blob that was begun is finished, or the largest
-        # one would be begun anew each night and never be checked.
+        # --max-duration ends a run only between two blobs. Otherwise the largest blob would be started anew each night,
+        # and never be finished.
         with suppress(TimeUp):
             self._run.check()
         self.tell()
 
 
 def cores() -> int:
-    """That this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class Workers:
-    """Threads that work, and one caller that takes the results; with one worker, no thread at all."""
+    """A pool of threads. One caller puts tasks and handles the results; with `count` 1 there is no thread at all."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -267,7 +274,7 @@ class Workers:
         self._pending: dict[Future[Any], Callable[[Any], None]] = {}
 
     def put(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Have it done, and `then` called with the result, in this thread, here or in a later call."""
+        """Do `work` in a thread, and call `then` with the result in the caller's thread, in this or a later call."""
         if self._threads is None:
             then(work())
             return
@@ -276,7 +283,7 @@ class Workers:
             self._collect()
 
     def drain(self) -> None:
-        """Until nothing is left to do, what the results themselves ask for included."""
+        """Wait until no task is left, including those that `then` has put."""
         while self._pending:
             self._collect()
 
@@ -288,6 +295,6 @@ class Workers:
                 then(future.result())
 
     def close(self) -> None:
-        """Drop what was not begun and wait for the rest."""
+        """Drop tasks that have not started, and wait for the others."""
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)

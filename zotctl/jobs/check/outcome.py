@@ -1,6 +1,6 @@
-"""What follows from a check of the store: findings, with the tags that are affected; marks, repairs.
+"""Acts on the results of a check: reports findings, with the tags that are affected, marks damage, and repairs it.
 
-Nothing is done to a name before it was looked at again, and a name is told of once.
+A file is checked again before anything is done to it, and each finding about it is reported once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
 
 DAMAGED_KEPT_S = 7 * 86400.0
-"""For so long damaged content is kept for a look when no name leads to it any more."""
+"""How long damaged content is kept for inspection after it was healed."""
 
 
 class Outcome:
-    """Of one run. `repair` None: damage is marked only. `quick`: nothing was hashed, so nothing is marked."""
+    """The consequences of the checks of one run. `repair` None: damage is only marked. `quick`: nothing was hashed, so
+    nothing is marked. Used by one thread."""
 
     def __init__(
         self, run: Run, inspector: Inspector, first_seen: Mapping[str, FirstSeen], repair: Repair | None, *, quick: bool
@@ -34,8 +35,9 @@ class Outcome:
         self._repair, self._quick = repair, quick
         self._told: set[tuple[str, str]] = set()
 
-    def of_whole(self, check: StoredCheck) -> bool:
-        """Everything about a repository of which each blob was looked at. False: some could not be."""
+    def report_repository(self, check: StoredCheck) -> bool:
+        """Report everything about a repository whose blobs were all checked, and act on it. False: there were
+        errors."""
         errors = len(self._run.report.errors)
         view = self._view(check)
         if view is not None:
@@ -52,21 +54,22 @@ class Outcome:
         self._first_seen[check.root.label].gone_through(check.name)
         return len(self._run.report.errors) == errors
 
-    def of_part(self, check: StoredCheck) -> None:
-        """The damage found so far in a repository that could not be gone through as a whole."""
+    def report_damage_so_far(self, check: StoredCheck) -> None:
+        """Report and mark the damage found so far in a repository that was not checked as a whole."""
         if check.damaged:
             self._damage(check, self._view(check))
 
-    def of_left(self, root: Root, name: str, damaged: Sequence[HashResult]) -> None:
-        """Damage that `dedupe` leaves where it is, in one repository: told in each run, and counted."""
+    def report_left(self, root: Root, name: str, damaged: Sequence[HashResult]) -> None:
+        """Report damage that `dedupe` leaves where it is in a repository, and count it."""
         if damaged:
             self._run.add("left_damaged", len(damaged))
             check = StoredCheck(root, name)
             check.damaged += damaged
-            self.of_part(check)
+            self.report_damage_so_far(check)
 
-    def of_hidden(self, root: Root) -> None:
-        """What a dead process left in our own directory; damaged content that is not needed any more goes."""
+    def report_hidden(self, root: Root) -> None:
+        """Report what dead processes left in the hidden directory, and delete damaged content that was healed long
+        ago."""
         now = self._run.clock.now()
         for finding in temporaries(root, now):
             self._tell(root, finding)
@@ -75,7 +78,7 @@ class Outcome:
             self._run.add("freed_bytes", root.maintenance.sweep(now - DAMAGED_KEPT_S))
 
     def _view(self, check: StoredCheck) -> GraphView | None:
-        """What its manifests say. A layout that is not valid is told, and its blobs are no worse for it."""
+        """What the manifests of a repository say. None: its layout is not valid, which is reported."""
         try:
             return view_of(check.root, check.name)
         except (LayoutInvalid, NotFound) as error:
@@ -87,7 +90,7 @@ class Outcome:
         return None
 
     def _brought_back(self, check: StoredCheck, finding: Finding) -> Finding:
-        """With `--repair`, what is missing is published as a push would do it."""
+        """With `--repair`, publish what is missing, as a push would. The finding, with what was done."""
         missing = finding.kind in ("missing_blob", "missing_manifest")
         if not missing or self._repair is None or finding.digest is None or not self._may_write(check):
             return finding
@@ -108,7 +111,7 @@ class Outcome:
                     self._deal_with(check, looked, view)
 
     def _deal_with(self, check: StoredCheck, looked: Looked, view: GraphView | None) -> None:
-        """Mark or heal, and tell it; of the other repositories that were healed with it, too."""
+        """Mark or heal a damaged blob, and report it, also for the other repositories that were healed with it."""
         root, action, healed, result = check.root, "none", list[str](), looked.result
         try:
             if self._may_write(check) and looked.held is not None:
@@ -121,14 +124,14 @@ class Outcome:
                 continue
             with self._run.guarded(name, root):
                 other, its = StoredCheck(root, name), None
-                with suppress(LayoutInvalid, NotFound):  # it has its own turn, in which that is told
+                with suppress(LayoutInvalid, NotFound):  # reported when that repository is checked
                     its = view_of(root, name)
                 self._tell(root, replace(other.damage(result, its), action=action))
 
     def _act(
         self, check: StoredCheck, result: HashResult, held: HeldFile, view: GraphView | None
     ) -> tuple[str, list[str]]:
-        """What was done, and the names of the repositories that were healed."""
+        """Repair or mark a damaged blob: what was done, and the names of the repositories that were healed."""
         root, name, digest = check.root, check.name, result.digest
         if isinstance(result.error, PermissionRefused):
             return "none", []  # that says nothing of the bytes, and another user may well read them
@@ -137,7 +140,7 @@ class Outcome:
             healed = self._repair.heal(root, name, digest, held, manifest)
             if name in healed:
                 return "repaired", healed
-        # What can't be read now, or only has a wrong size, may be good yet.
+        # What can't be read now, or only has a wrong size, may still be good.
         if result.found is not None and root.maintenance.mark(name, digest, held):
             return "marked", []
         return "none", []
@@ -148,7 +151,7 @@ class Outcome:
     # -- telling --------------------------------------------------------------------------------
 
     def _tell(self, root: Root, finding: Finding) -> None:
-        """Once for each file and kind, with when it was first seen."""
+        """Report a finding once for each file and kind, with the time when it was first seen."""
         path, kind = finding.details["path"], finding.kind
         if (path, kind) in self._told:
             return

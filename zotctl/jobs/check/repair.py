@@ -1,5 +1,5 @@
-"""Good bytes for damaged names: from a copy in any root, from a layout, or from a registry. Every byte is hashed
-before it gets a name, wherever it comes from.
+"""Finds good bytes for damaged and missing blobs: in a copy in any root, in a layout, or in a registry. They are hashed
+before they get a name, wherever they come from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S = 30.0
-"""For each answer of a registry that a repair asks."""
+"""How long to wait for each answer of a registry."""
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
@@ -38,26 +38,28 @@ Source = AbstractContextManager[Chunks]
 
 
 class Repair:
-    """One run's repairs. `origin`: a layout directory, a directory of layouts, or the URL of a registry,
-    whose path, if any, is the repository there."""
+    """The repairs of one run. Used by one thread.
+
+    `origin`: a layout, a directory of layouts, or the URL of a registry, whose path, if any, is the repository there.
+    """
 
     def __init__(self, run: Run, origin: str | None) -> None:
         self._run = run
         self._origin = _origin(run, origin) if origin else None
 
     def heal(self, root: Root, name: str, digest: Digest, damaged: HeldFile, manifest: bool) -> list[str]:
-        """Replace a damaged copy by a good one in every repository of its root that has it; their names."""
+        """Replace a damaged file by good bytes in every repository of its root that has it. The names of these."""
         sources = self._sources(root, name, digest, manifest, damaged)
         return self._first(sources, lambda chunks: root.maintenance.heal(name, digest, damaged, chunks)) or []
 
     def bring_back(self, root: Root, name: str, digest: Digest, manifest: bool) -> bool:
-        """Publish what is missing, as a push would."""
+        """Publish what is missing, as a push would. False: no source has it."""
         put = _put_manifest if manifest else _put_blob
         sources = self._sources(root, name, digest, manifest, None)
         return self._first(sources, lambda chunks: put(root, name, digest, chunks)) is not None
 
     def _first(self, sources: Iterator[Source], use: Callable[[Chunks], T]) -> T | None:
-        """With the first source that has the right bytes. None: there is none."""
+        """Call `use` with the first source that has the right bytes. None: there is none."""
         for source in sources:
             try:
                 with source as chunks:
@@ -108,7 +110,7 @@ def _put_manifest(root: Root, name: str, digest: Digest, chunks: Chunks) -> bool
 
 
 def _copies(root: Root, digest: Digest, damaged: HeldFile | None) -> Iterator[Source]:
-    """The pool's, and each repository's, but for files that are known to be damaged or were tried."""
+    """The copies in a root: the pool's and those of repositories, except known damaged ones and one already tried."""
     tried = {file_number(damaged.info)} if damaged is not None else set[tuple[int, int]]()
     if root.state() is not None:
         return
@@ -131,7 +133,7 @@ def _file(driver: Driver, key: str) -> Iterator[Chunks]:
 
 
 Origin = Callable[[str, Digest, bool], Iterator[Source]]
-"""Where a repository's blob or manifest may be had."""
+"""The sources of a blob, or of a manifest (True), of a repository outside of the store."""
 
 
 def _origin(run: Run, text: str) -> Origin:
@@ -149,7 +151,7 @@ def _origin(run: Run, text: str) -> Origin:
 
 
 def _layouts(run: Run, driver: Driver) -> Origin:
-    """The directory itself, then the layout of that name in it, then all others."""
+    """A directory as an origin: it may be a layout itself, or have the layout of that name, or any others."""
     catalog = root_over(driver, run.clock).catalog
 
     def sources(name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
@@ -210,7 +212,8 @@ class _Registry:
         return client.stream("GET", url, auth=self._login)
 
     def _renew(self, client: httpx.Client, challenge: str) -> bool:
-        """A token by the challenge (distribution, "Token Authentication Specification")."""
+        """Fetch a token as the challenge says (distribution, "Token Authentication Specification"). False: there is
+        none."""
         scheme, _, rest = challenge.partition(" ")
         asked = dict(_PARAMETER.findall(rest))
         if scheme.lower() != "bearer" or "realm" not in asked:

@@ -1,7 +1,7 @@
-"""One repository under check: what its layout, its manifests and its blobs say of each other, as findings.
+"""The check of one repository: whether its layout, its manifests and its blobs agree with each other.
 
-`scrub` and `verify` ask the same `RepositoryCheck`. What it reads, it reads through a few abstract methods: here those
-for a repository in a root, in `verify` those for an archive that was read from front to end.
+`scrub` and `verify` share `RepositoryCheck`, which reads through a few abstract methods: `StoredCheck` here implements
+them for a repository in a root, and `verify` for an archive.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from zotctl.storage.index import Index, why_nameless
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE_S = 3600.0
-"""After which what was begun counts as abandoned."""
+"""How old a temporary file is when it counts as left over."""
 NAMED_ORPHANS = 10
-"""Of many blobs that nothing reaches, so many are named."""
+"""How many unreachable blobs one finding names."""
 
-_TOLD_AS_THEY_ARE: frozenset[str] = frozenset({"invalid_manifest", "unknown_media_type", "digest_mismatch"})
-"""Faults of manifests; what is missing is looked for again first."""
+_REPORTED_AT_ONCE: frozenset[str] = frozenset({"invalid_manifest", "unknown_media_type", "digest_mismatch"})
+"""Faults of manifests that become findings as they are. What is missing is looked for again first."""
 
 
 # -- what index.json and the manifests say --------------------------------------------------------
 
 
 class Affected:
-    """Through which tags a client meets a digest: up from blobs and children to manifests, indexes and tags, and from
-    a referrer to what it refers to. Made once for a repository, and asked for each finding."""
+    """Finds the tags whose clients meet a digest: from blobs and children up to manifests, indexes and tags, and from a
+    referrer to its subject. Made once per repository, and asked for each finding."""
 
     def __init__(self, index: Index, facts: Mapping[str, ManifestFacts]) -> None:
         self._index = index
@@ -58,7 +58,7 @@ class Affected:
                     self._above.setdefault(subject.digest, []).append(digest)
 
     def tags(self, digest: str) -> tuple[str, ...]:
-        """Each once, in byte order."""
+        """The tags whose clients meet the digest, each once, in byte order."""
         seen: set[str] = set()
         todo = [digest]
         while todo:
@@ -68,7 +68,7 @@ class Affected:
         return tuple(sorted({tag for above in seen for tag in self._index.tags_of(above)}))
 
     def parents(self, digest: str) -> list[str]:
-        """The manifests that name it."""
+        """The manifests that reference the digest."""
         return sorted(set(self._above.get(digest, ())))
 
 
@@ -84,28 +84,29 @@ class GraphView:
         self.affected = Affected(self.index, self.graph.facts)
 
     def references(self) -> Iterator[tuple[str, Reference]]:
-        """What each manifest names, with the manifest; layers that need not be here left out, and what is no digest."""
+        """Each manifest with each of its references, except non-distributable layers and references that are no
+        digests."""
         for digest, known in self.graph.facts.items():
             for reference in (*known.blobs, *known.children):
                 if not is_nondistributable(reference.media_type) and _is_digest(reference.digest):
                     yield digest, reference
 
-    def nonsense(self) -> Iterator[tuple[str, str]]:
-        """Each manifest that names something by what is no digest, and that."""
+    def bad_digests(self) -> Iterator[tuple[str, str]]:
+        """Each manifest with each of its references that is no digest."""
         for digest, known in self.graph.facts.items():
             for reference in (*known.blobs, *known.children):
                 if not _is_digest(reference.digest):
                     yield digest, reference.digest
 
     def sizes(self, digest: str) -> set[int]:
-        """What rows and manifests say, in bytes. A row of a negative size says nothing."""
+        """The sizes that rows and manifests state for a digest, in bytes."""
         rows = {row.size for row in self.index.rows_of(digest)}
         facts = self.graph.facts
         above = [facts[parent] for parent in self.affected.parents(digest) if parent in facts]
         return rows | {r.size for known in above for r in (*known.blobs, *known.children) if r.digest == digest}
 
     def is_manifest(self, digest: str) -> bool:
-        """Is it one, or called one by a row or an index?"""
+        """Whether the digest is a manifest, or a row or an index calls it one."""
         if digest in self.graph.leaves:
             return False
         children = {child.digest for known in self.graph.facts.values() for child in known.children}
@@ -116,34 +117,34 @@ class GraphView:
 
 
 class RepositoryCheck(ABC):
-    """One repository: what lies in it, what was found so far, and what follows. Not for several threads.
+    """The check of one repository. Not safe between threads.
 
-    A caller first goes through `blobs`, puts what is not good into `damaged`, and then asks for findings.
+    A caller first iterates over `blobs`, adds the results that are not good to `damaged`, and then asks for `findings`.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.present: dict[str, int] = {}
-        """Every blob by its digest, with the bytes of its file."""
+        """The size of each blob's file in bytes, by digest."""
         self.damaged: list[HashResult] = []
 
     # -- where it is read -----------------------------------------------------------------------
 
     @abstractmethod
     def path(self, key: str) -> str:
-        """How a file of the repository, or the place of one, is shown."""
+        """The path by which reports name a file of the repository, whether it exists or not."""
 
     @abstractmethod
     def listed(self) -> Iterator[tuple[Digest, Info]]:
-        """Whatever has a digest for a name, of any algorithm. Anything else is not ours."""
+        """The files whose name is a digest, of any algorithm. Anything else is not a blob."""
 
     @abstractmethod
     def info(self, digest: Digest) -> Info | None:
-        """Of a blob, as it is now."""
+        """A blob's file as it is now; None: there is none."""
 
     @abstractmethod
     def lacks(self, digest: Digest) -> bool:
-        """Looked for again: would a request for it be answered with 404? Content in the trash comes back."""
+        """Look for a blob again: whether a request for it would get 404. Content in the trash is not lacking."""
 
     @abstractmethod
     def view_again(self) -> GraphView | None:
@@ -152,21 +153,21 @@ class RepositoryCheck(ABC):
     # -- what lies in it ------------------------------------------------------------------------
 
     def blobs(self) -> Iterator[tuple[Digest, Info]]:
-        """Those that can be hashed; all are noted as present on the way."""
+        """The blobs that can be hashed. All blobs are added to `present` on the way."""
         for digest, info in self.listed():
             self.present[digest] = info.size
             if digest.algorithm in ALGORITHMS:
                 yield digest, info
 
     def unclear(self, view: GraphView) -> list[Digest]:
-        """Manifests that could not be read although their blobs are there and were not found damaged."""
+        """Manifests that could not be read, although their blobs are present and not known to be damaged."""
         known = {result.digest for result in self.damaged}
         return [check_digest(digest) for digest in view.graph.faults if digest in self.present and digest not in known]
 
     # -- content --------------------------------------------------------------------------------
 
     def damage(self, result: HashResult, view: GraphView | None) -> Finding:
-        """The finding about a blob that is not good. `view`: what the manifests say, if that is known."""
+        """The finding for a blob that is not good. `view`: what the manifests say, if that is known."""
         sizes = view.sizes(result.digest) if view is not None else set[int]()
         size = result.info.size if result.info else 0
         figures: dict[str, Any] = {"expected_digest": result.digest, "found_digest": result.found, "found_bytes": size}
@@ -189,11 +190,11 @@ class RepositoryCheck(ABC):
     # -- what the manifests say of each other and of the blobs ------------------------------------
 
     def findings(self, view: GraphView, *, hashed: bool) -> Iterator[Finding]:
-        """Everything but damaged content. `hashed`: what was not found damaged is good."""
+        """All findings except damaged blobs. `hashed`: all other blobs were hashed, and are good."""
         damaged = {result.digest for result in self.damaged}
         yield from self._unclear_rows(view)
         for fault in view.graph.faults.values():
-            if fault.kind in _TOLD_AS_THEY_ARE and fault.digest not in damaged and _is_digest(fault.digest):
+            if fault.kind in _REPORTED_AT_ONCE and fault.digest not in damaged and _is_digest(fault.digest):
                 tags, path = view.affected.tags(fault.digest), self._path(fault.digest)
                 yield Finding.of_fault(self.name, fault, tags, details={"path": path})
         yield from self._read_otherwise(view)
@@ -214,18 +215,18 @@ class RepositoryCheck(ABC):
             yield Finding(self.name, None, "invalid_index", reason, details={"path": path})
 
     def _read_otherwise(self, view: GraphView) -> Iterator[Finding]:
-        """Manifests in which one program reads something else than another; all of it is kept."""
+        """Manifests that different programs read differently."""
         for digest, reason in view.graph.contradictions():
             yield self._finding(view, digest, "media_type_mismatch", reason)
         for digest, facts in view.graph.facts.items():
             for reason in facts.irregular:
                 yield self._finding(view, digest, "invalid_manifest", reason)
-        for digest, text in view.nonsense():
+        for digest, text in view.bad_digests():
             reason = f"it names {quoted(text)}, which is no digest, so that nothing can have it"
             yield self._finding(view, digest, "invalid_manifest", reason)
 
     def _wrong_sizes(self, view: GraphView, damaged: set[Digest], what: str) -> Iterator[Finding]:
-        """A manifest says another length than that of the right content: clients refuse one of the two."""
+        """Blobs whose size is not the one that a manifest states, so that clients refuse them."""
         wrong: dict[str, tuple[int, list[str]]] = {}
         said = [(parent, r.digest, r.size) for parent, r in view.references()]
         said += [("index.json", row.digest, row.size) for row in view.index.rows() if row.digest]
@@ -238,8 +239,8 @@ class RepositoryCheck(ABC):
             yield self._finding(view, digest, "size_mismatch", reason, expected_bytes=size, found_bytes=had)
 
     def _missing(self, view: GraphView) -> Iterator[Finding]:
-        """Looked for again, and then the index again, and then the name again: what was deleted or pushed
-        meanwhile is no finding."""
+        """What is missing. It is looked for, then the index is read again, then it is looked for again: what was
+        deleted or pushed meanwhile is no finding."""
         first = {digest for digest, _ in self._wanted(view) if self.lacks(check_digest(digest))}
         now = self.view_again() if first else None
         if now is None:
@@ -251,7 +252,7 @@ class RepositoryCheck(ABC):
                 yield self._finding(view, digest, kind, reason)
 
     def _wanted(self, view: GraphView) -> Iterator[tuple[str, str]]:
-        """What must be here and was not listed, and why."""
+        """What must be here and was not listed, with the reason why it must."""
         for fault in view.graph.faults.values():
             if fault.kind == "missing_manifest" and fault.digest not in self.present:
                 parents = view.affected.parents(fault.digest)
@@ -295,18 +296,18 @@ def _is_digest(text: str) -> bool:
 
 
 class StoredCheck(RepositoryCheck):
-    """A repository in a root. `alone`: the root is this layout and nothing else, and its name is in no path."""
+    """The check of a repository in a root. `single`: the root is one layout, so paths do not contain its name."""
 
-    def __init__(self, root: Root, name: str, *, alone: bool = False) -> None:
+    def __init__(self, root: Root, name: str, *, single: bool = False) -> None:
         super().__init__(name)
-        self.root, self._alone = root, alone
+        self.root, self._single = root, single
 
     def path(self, key: str) -> str:
-        """Below the root's label."""
-        return self.root.label + key[len(self.name) :] if self._alone else path_of(self.root, key)
+        """The path below the root's label."""
+        return self.root.label + key[len(self.name) :] if self._single else path_of(self.root, key)
 
     def listed(self) -> Iterator[tuple[Digest, Info]]:
-        """From the directories that are named by an algorithm; what is no regular file is left out."""
+        """The regular files in the directories that are named after algorithms."""
         for algorithm in sorted(scan_or_empty(self.root.driver, keys.blobs(self.name))):
             if not algorithm.is_dir:
                 continue
@@ -317,11 +318,11 @@ class StoredCheck(RepositoryCheck):
                     yield digest, info
 
     def info(self, digest: Digest) -> Info | None:
-        """Of what has the name, be it a link."""
+        """What has the blob's name, even if it is a symbolic link."""
         return self.root.stat(keys.blob(self.name, digest))
 
     def lacks(self, digest: Digest) -> bool:
-        """Nothing that is remembered counts, and neither does a link."""
+        """Asks the storage and no cache. A symbolic link counts as lacking."""
         with suppress(NotFound, Damaged):  # damaged is another finding
             self.root.maintenance.look(self.name, digest)
             return False
@@ -329,15 +330,15 @@ class StoredCheck(RepositoryCheck):
         return info is None or not info.is_file
 
     def view_again(self) -> GraphView | None:
-        """Raises Unavailable if the root is away: then what it lacks may well be there."""
+        """Raises Unavailable if the root is away: then what seems to be missing may be there."""
         self.root.require()
         if self.root.stat(self.name) is None:
             return None
         return view_of(self.root, self.name)
 
     def layout_finding(self, error: LayoutInvalid | NotFound) -> Finding | None:
-        """Why index.json could not be read: which of the two files is wrong. None: the repository is gone, or is being
-        made."""
+        """The finding for an index.json that could not be read: which of the two files is wrong. None: the repository
+        is gone, or is being created."""
         root, name = self.root, self.name
         kind: Kind = "invalid_layout"
         key = keys.layout(name)
@@ -357,7 +358,7 @@ class StoredCheck(RepositoryCheck):
         return Finding(name, None, kind, f"{reason}; nothing in {name} is served", details={"path": self.path(key)})
 
     def is_being_made(self) -> bool:
-        """A repository of a store begins with `oci-layout`, and comes to index.json before any blob."""
+        """Whether a server is creating the repository: it writes `oci-layout` first, then index.json, then blobs."""
         root, name = self.root, self.name
         if root.stat(keys.VERSION) is None or root.stat(keys.layout(name)) is None or root.stat(keys.index(name)):
             return False
@@ -367,7 +368,7 @@ class StoredCheck(RepositoryCheck):
         return True
 
     def leftovers(self, now: float) -> Iterator[Finding]:
-        """What a process left in the repository that died between write and rename. `now`: seconds since 1970."""
+        """Temporary files of processes that died between write and rename. `now`: seconds since 1970."""
         for entry in scan_or_empty(self.root.driver, self.name):
             if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
                 key = f"{self.name}/{entry.name}"
@@ -375,26 +376,26 @@ class StoredCheck(RepositoryCheck):
 
 
 def view_of(root: Root, name: str) -> GraphView:
-    """What a repository's manifests say, read afresh and not from the cache of the root: what rots below a cache is
-    found here. Raises LayoutInvalid, NotFound."""
+    """Read what the manifests of a repository say, not from the cache of the root, which would hide rot. Raises
+    LayoutInvalid, NotFound."""
     index = root.protocol.indexes.read(name).index
     with RepositoryGraph(root.protocol, name).at(index) as graph:
         return GraphView(index, graph)
 
 
 def temporaries(root: Root, now: float) -> Iterator[Finding]:
-    """What dead processes left in the hidden directory of a root."""
+    """Temporary files that dead processes left in the hidden directory of a root. `now`: seconds since 1970."""
     for entry in scan_or_empty(root.driver, keys.TMP):
         key = keys.tmp(entry.name)
         yield from _leftover(root.stat(key), now, "", path_of(root, key))
 
 
 def path_of(root: Root, key: str) -> str:
-    """How a file of a root is shown."""
+    """The path by which reports name a file of a root."""
     return f"{root.label}/{key}"
 
 
 def _leftover(info: Info | None, now: float, name: str, path: str) -> Iterator[Finding]:
-    # A link into tmp leaves the mtime alone, and moves the ctime.
+    # A link into tmp leaves the mtime single, and moves the ctime.
     if info is not None and now - max(info.mtime_ns, info.ctime_ns) / 1e9 > LEFTOVER_AGE_S:
         yield Finding(name, None, "orphan", "left over from a process that died; gc removes it", details={"path": path})

@@ -1,4 +1,4 @@
-"""What the specifications ask of an index and of a manifest: all that is wrong, not the first only. No I/O."""
+"""Checks an index and a manifest by the rules of the specifications, and finds all that is wrong. No I/O."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _decode_named = msgspec.json.Decoder(_NamedRow)
 
 
 TagsOf = Callable[[str], tuple[str, ...]]
-"""Through which tags a client meets a digest."""
+"""The tags whose clients meet a digest."""
 
 
 def index_findings(name: str, index: Index, tags_of: TagsOf) -> Iterator[Finding]:
-    """Whatever the index.json of a repository, which can be parsed, still gets wrong."""
+    """The rules that an index.json breaks although it can be parsed."""
     try:
         head = decode(_decode_head, index.render(), "index.json")
     except ManifestInvalid as error:
@@ -85,7 +85,7 @@ def _row_findings(name: str, row: Row, where: str, tags_of: TagsOf) -> Iterator[
 
 
 def uncomputable(row: Row) -> str | None:
-    """The digest of a valid row whose algorithm is not one of ours: it may be right, so it is no damage."""
+    """The digest of a valid row, if its algorithm can't be computed here: it may be right, so it is no damage."""
     if row.digest is not None or irregular_descriptor(row.raw) is not None:
         return None
     try:
@@ -97,12 +97,12 @@ def uncomputable(row: Row) -> str | None:
 
 
 def not_computed(digest: str) -> str:
-    """How such a digest is told."""
+    """The words for such a digest in a reason."""
     return f"a digest of an algorithm that can't be computed here: {quoted(digest)}"
 
 
 def _name_findings(name: str, index: Index, row: Row, tags_of: TagsOf) -> Iterator[Finding]:
-    """The reading rule: a tag, else the tag within a full name if that is unique, else no tag."""
+    """The findings about the name in a row: it should be a tag; a full name counts as its tag if that is unique."""
     written = _ref_name(row)
     if written is None or row.digest is None:
         return
@@ -132,13 +132,13 @@ def _ref_name(row: Row) -> str | None:
 
 
 def manifest_findings(name: str, body: bytes, facts: ManifestFacts, digest: str) -> Iterator[Finding]:
-    """The strict rules, for a manifest that can be read, without tags: those are known when all manifests are. What it
-    is called elsewhere is told from the graph."""
+    """The rules for pushed manifests that a stored one breaks. The findings have no tags yet: those are known when all
+    manifests have been read."""
     if is_artifact(facts.media_type):
         return  # its rules are in no release of the specification
     spec = DOCKER_SPEC if is_docker(facts.media_type) else INDEX_SPEC if is_index(facts.media_type) else MANIFEST_SPEC
     try:
         check_manifest(body, facts.media_type, compat=frozenset({DOCKER_COMPAT}), strict=True)
     except ManifestInvalid as error:
-        if error.message not in facts.irregular:  # that is told from the graph, too
+        if error.message not in facts.irregular:  # which the check of the graph reports
             yield Finding(name, digest, "invalid_manifest", error.message, spec=spec)

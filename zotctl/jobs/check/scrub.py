@@ -1,8 +1,8 @@
-"""Scrubbing: every blob of every repository is hashed again, and what is found has consequences.
+"""`scrub`: hashes every blob of every repository again, marks or repairs what is damaged, and reports it.
 
-One inode is read once, however many names it has, and reported for each repository that links it. Damaged
-content is kept aside and answers 404, so that clients push it again, which heals it everywhere. Nothing is
-locked while anything is read, and before a name is touched it is looked at again (I10, I11).
+An inode is read once, however many names it has, and reported for each repository that links it. Damaged content is
+marked and answers 404, so that clients push it again, which heals it everywhere. No lock is held while anything is
+read, and a file is checked again before anything is done to it (I10, I11).
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ from zotctl.storage.driver import Info
 from zotctl.storage.root import Root
 
 BATCH_BLOBS, BATCH_BYTES = 64, 4 << 20
-"""Small blobs go to a worker together."""
+"""How many small blobs, and bytes of them, a worker gets at a time."""
 PASS_SHARE = 0.9
-"""Of the interval in which a rolling scrub goes through everything; the rest is for what comes between."""
+"""The share of the interval in which a rolling scrub reads everything; the rest is slack for interruptions."""
 SLICE_S = 60.0
-"""That one slice of a rolling scrub takes at the most, so that other jobs get their turn."""
+"""The longest time of one slice of a rolling scrub, so that other jobs get their turn."""
 SLICES_PER_PASS = 200
 LEAST_SLICE_BYTES = 64 << 20
-"""A slice reads a two-hundredth of the store or so many bytes, for each lists anew what there is."""
+"""A slice reads a two-hundredth of the store, and at least so many bytes, since each slice has to list the store."""
 
 
 @dataclass(frozen=True)
 class ScrubOptions:
-    """`workers`: threads; one for each core by default. `repair`: heal, from a good copy in any root or from
-    `repair_from`, a layout directory or the URL of a registry. `resume`: go on where a run that was stopped
-    left off. `interval`: one slice of a rolling scrub, which reads everything once in so many seconds, the
-    longest unchecked first. `quick`: sizes, references and known damage only. `measure`: count first, for a bar."""
+    """Options of `scrub`.
+
+    `workers`: threads; by default one per core. `repair`: heal from a good copy in any root, or from `repair_from`, a
+    layout or the URL of a registry. `resume`: continue where a run that was stopped ended. `interval`: do one slice of
+    a rolling scrub, which reads everything once in so many seconds, what was not checked for longest first. `quick`:
+    check only sizes, references and known damage. `measure`: add up the sizes first, for a progress bar.
+    """
 
     workers: int | None = None
     repair: bool = False
@@ -53,10 +56,10 @@ class ScrubOptions:
 
 
 def scrub(run: Run, options: ScrubOptions | None = None) -> None:
-    """Look at everything in the scope of the run. Raises HeldElsewhere while another run does, TimeUp,
-    UsageError for a `repair_from` that is neither a directory nor a URL.
+    """Hash everything in the scope of the run.
 
-    A rolling scrub is called again and again, about once a minute, and returns at once when nothing is due.
+    A rolling scrub is called about once a minute, and returns at once when nothing is due. Raises HeldElsewhere while
+    another run holds the lease, TimeUp, and UsageError if `repair_from` is neither a directory nor a URL.
     """
     with run.leases():
         _Scrub(run, options or ScrubOptions()).go_through()
@@ -67,17 +70,17 @@ class _Enough(Exception):
 
 
 class _OpenCheck(StoredCheck):
-    """A repository on its way: its blobs are listed, and come back from the workers."""
+    """A repository whose check is under way: its blobs are being listed and hashed."""
 
     def __init__(self, root: Root, name: str) -> None:
         super().__init__(root, name)
         self.left, self.listed_all = 0, False
-        """Blobs that are with the workers; no more will follow."""
+        """How many blobs are with the workers; whether all have been listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One blob for a worker. `shared`: under which others wait for its result."""
+    """One blob for a worker. `shared`: the key under which other names of its inode wait for the result."""
 
     repo: _OpenCheck
     digest: Digest
@@ -100,10 +103,10 @@ class _Scrub:
         self._batch: list[_Task] = []
         self._batch_bytes = 0
         self._whole: list[Root] = []
-        """Roots that are gone through, if nothing stops it."""
+        """Roots that this run checks as a whole, unless it is stopped."""
         self._began = run.clock.elapsed()
 
-    # -- the way through ------------------------------------------------------------------------
+    # -- the order of work ----------------------------------------------------------------------
 
     def go_through(self) -> None:
         try:
@@ -121,7 +124,7 @@ class _Scrub:
         roots = [root for root in self._run.roots if root.state() is None]
         for root in roots:
             with self._run.guarded(root.label, root):
-                self._know(root)
+                self._load_state(root)
         roots = [root for root in roots if root.label in self._known_damaged]
         if self._options.interval:
             self._look_at_doubtful(roots)
@@ -139,7 +142,7 @@ class _Scrub:
         self._complete()
 
     def _look_at_doubtful(self, roots: list[Root]) -> None:
-        """A rolling scrub begins, after the machine has stopped, with what was written shortly before."""
+        """After a reboot, begin a rolling scrub with what was written shortly before it."""
         doubtful = {
             root.label: None if root.maintenance.durable else self._checked[root.label].doubtful_since()
             for root in roots
@@ -163,20 +166,20 @@ class _Scrub:
                 self._take(repo, digest, info)
 
     def _stop_early(self) -> None:
-        """What was begun is finished, which is a few blobs, and what was found is told."""
+        """Finish the few blobs that are with the workers, and report what was found."""
         self._flush()
         self._workers.drain()
         self._finish_open()
 
     def _finish_open(self) -> None:
-        """Repositories of which a part could not be looked at."""
+        """Report on repositories that were not checked as a whole."""
         for repo in list(self._open.values()):
             if repo.root.label not in self._run.away:
                 with self._run.guarded(repo.name, repo.root):
-                    self._outcome.of_part(repo)
+                    self._outcome.report_damage_so_far(repo)
         self._open.clear()
 
-    def _know(self, root: Root) -> None:
+    def _load_state(self, root: Root) -> None:
         known_damaged = root.maintenance.damaged()
         self._first_seen[root.label] = FirstSeen(root, self._run.clock)
         if self._options.resume or self._options.interval:
@@ -184,7 +187,7 @@ class _Scrub:
         self._known_damaged[root.label] = known_damaged
 
     def _due(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
-        """Every repository; in a rolling scrub those that the pass has not come to, the oldest first."""
+        """The repositories to check; in a rolling scrub those that the pass has not checked, the oldest first."""
         roots = [root for root in roots if self._may_be_due(root)]
         if not roots:
             return
@@ -202,18 +205,18 @@ class _Scrub:
                 yield from (one for one in dated if checked.repositories.get(one[1], 0) < checked.began)
 
     def _strays(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
-        """Directories that were layouts and have lost their `oci-layout`; no list of repositories has them."""
+        """Layouts that have lost their `oci-layout`, so that the catalog does not list them."""
         for root in roots:
             with self._run.guarded(root.label, root):
-                # The walk over the repositories tells of what can't be read.
+                # The walk over the repositories reports what can't be read.
                 for name in (one.name for one in layouts_in(root.driver, lambda *_: None) if not one.has_marker):
                     lost = not is_young(root, name) and root.stat(keys.layout(name)) is None
                     if lost and self._run.covers(name):
                         yield root, name
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
-        """How much there is to read, shared content divided among its names. What can't be looked at is told when its
-        turn comes."""
+        """The bytes to read, shared content divided among its names. What can't be listed is reported when it is
+        checked."""
         total = 0.0
         for root, name in due:
             with suppress(StorageError):
@@ -225,7 +228,7 @@ class _Scrub:
     # -- rolling --------------------------------------------------------------------------------
 
     def _may_be_due(self, root: Root) -> bool:
-        """Before anything is listed, which on a bucket costs requests."""
+        """Whether a slice may be due. Decided before anything is listed, which on a bucket costs requests."""
         checked, interval = self._checked.get(root.label), self._options.interval
         if checked is None or interval is None:
             return True
@@ -235,19 +238,19 @@ class _Scrub:
         return self._is_late(checked, interval) or self._ahead(checked, interval) <= -least
 
     def _is_due(self, root: Root, checked: Checked, mine: list[tuple[Root, str]]) -> bool:
-        """Is it time for another slice?"""
+        """Whether another slice is due. Measures the store when a pass begins."""
         if not checked.began:
             checked.begin()
             checked.total = self._measure(mine)
         return self._may_be_due(root)
 
     def _ahead(self, checked: Checked, interval: float) -> float:
-        """Bytes that were read beyond what should have been read by now; negative: behind."""
+        """How many more bytes were read than should have been by now; negative: fewer."""
         over = (self._run.clock.now() - checked.began) / (PASS_SHARE * interval)
         return checked.done - checked.total * min(1.0, over)
 
     def _is_late(self, checked: Checked, interval: float) -> bool:
-        """All of the time is over, or there is nothing to spread."""
+        """Whether the time of the pass is over, or there is too little to spread over it."""
         return self._run.clock.now() - checked.began >= PASS_SHARE * interval or checked.total <= LEAST_SLICE_BYTES
 
     def _pace(self, root: Root) -> None:
@@ -273,7 +276,7 @@ class _Scrub:
         self._settle(repo)
 
     def _is_recent(self, root: Root, digest: Digest, info: Info) -> bool:
-        """Found good since the pass began that this run goes on with."""
+        """Whether the blob was found good since the current pass began."""
         checked = self._checked.get(root.label)
         recent = checked is not None and checked.when(digest, info) >= checked.began
         self._run.add("skipped_blobs", int(recent))
@@ -306,7 +309,7 @@ class _Scrub:
             self._workers.put(partial(self._hash, batch), partial(self._results, batch))
 
     def _hash(self, batch: list[_Task]) -> list[HashResult | None]:
-        """In a worker. None: the root is away, so its repository stays open, and nothing follows."""
+        """Hash a batch, in a worker. None: the root is away, so there is no result."""
         results: list[HashResult | None] = []
         for repo, digest in ((task.repo, task.digest) for task in batch):
             result = None
@@ -332,7 +335,7 @@ class _Scrub:
         self._hasher.tell(batch[-1].repo.name)
 
     def _share(self, task: _Task, result: HashResult) -> None:
-        """Give the result to the other names of the inode, if it was that inode that was read."""
+        """Use the result for the other names of the inode, if that inode was read."""
         if task.shared is None:
             return
         same = result.is_about(task.info)
@@ -373,7 +376,7 @@ class _Scrub:
     def _settle(self, repo: _OpenCheck) -> None:
         if repo.listed_all and not repo.left and self._open.pop(id(repo), None) is not None:
             with self._run.guarded(repo.name, repo.root):
-                whole = self._outcome.of_whole(repo)
+                whole = self._outcome.report_repository(repo)
                 checked = self._checked.get(repo.root.label)
                 if checked is not None and whole and not self._options.quick:
                     checked.note_repository(repo.name)
@@ -387,7 +390,7 @@ class _Scrub:
                 continue
             if whole:
                 with self._run.guarded(root.label, root):
-                    self._outcome.of_hidden(root)
+                    self._outcome.report_hidden(root)
             if (checked := self._checked.get(root.label)) is not None:
                 checked.complete(whole=whole, prune=not self._run.report.errors)
 
@@ -404,7 +407,7 @@ class _Scrub:
 
 
 def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:
-    """None: no other repository can have this inode; the pool's name is no repository."""
+    """The key for results that other repositories can use. None: no other repository has this inode."""
     if info.nlink == 1 or (info.nlink == 2 and root.maintenance.readers(digest, info) == 1):
         return None
     return InodeResults.key_of(digest, info)

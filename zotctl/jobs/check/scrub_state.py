@@ -1,6 +1,6 @@
-"""What scrubbing remembers between runs, in `.zotctl/scrub/`. Lost, it means: never checked, never seen.
+"""What `scrub` remembers between runs, in `.zotctl/scrub/`. If it is lost, nothing counts as checked or seen before.
 
-`state`: when which inode was last found good, twelve bytes each. `findings.json`: when damage was first seen.
+`state`: when each inode was last found good, in twelve bytes. `findings.json`: when each finding was first seen.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
 STATE_BYTES = 256 << 20
-"""Of a file that is read; a longer one counts as lost."""
+"""The largest file that is read; a larger one counts as lost."""
 MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
 MERGE_AT_INODES = 50_000
 _FIGURES = ("began", "last", "total", "done")
 SETTLING_S = 300
-"""Seconds that a kernel may take until what was written is on the device, and as much again."""
+"""How long the kernel may take to write data to the device, doubled."""
 SAVE_EVERY_S = 60.0
-"""Seconds of work that a kill may cost."""
+"""The work in seconds that a kill may cost."""
 
 
 class Checked:
-    """When inodes were last found good, and repositories last gone through; seconds since 1970."""
+    """When inodes were last found good, and repositories last checked as a whole. Times in seconds since 1970. Not safe
+    between threads."""
 
     def __init__(self, root: Root, clock: Clock) -> None:
         self._root, self._clock = root, clock
@@ -45,17 +46,17 @@ class Checked:
         self._new: dict[int, int] = {}
         self._saved_at = clock.elapsed()
         self.began = self.last = 0
-        """When the pass began that is not finished yet (0: there is none), and the last one that is."""
+        """When the unfinished pass began (0: there is none), and the last finished one."""
         self.total = self.done = 0
-        """Bytes to read in the pass, as measured when it began, and read so far."""
+        """Bytes to read in the pass, as measured when it began, and bytes read so far."""
         self.repositories: dict[str, int] = {}
         self._boot, self._alive = "", 0
-        """Under which start of the machine this was saved last, and when."""
+        """The `boot_id` under which this was last saved, and when."""
         with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
             self._load(read(root.driver, keys.SCRUB_STATE, STATE_BYTES))
 
     def when(self, digest: str, info: Info) -> int:
-        """0: never, as far as it is known."""
+        """When the blob was last found good; 0: never, or that is not known."""
         key = _key(digest, info)
         if (at := self._new.get(key)) is not None:
             return at
@@ -63,20 +64,20 @@ class Checked:
         return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
 
     def note(self, digest: str, info: Info) -> None:
-        """It was found good just now."""
+        """Note that the blob was found good just now."""
         self._new[_key(digest, info)] = self._now()
         if len(self._new) >= MERGE_AT_INODES:
             self._merge()
 
     def note_repository(self, name: str) -> None:
-        """All of it was looked at just now."""
+        """Note that the repository was checked as a whole just now."""
         self.repositories[name] = self._now()
 
     def _now(self) -> int:
         return max(int(self._clock.now()), self.began)
 
     def begin(self) -> None:
-        """Go on with the pass that is open, or open one."""
+        """Begin a pass, unless one is unfinished."""
         if not self.began:
             self._merge()
             # Later than any time that was noted: in whole seconds, a short pass would run into the next.
@@ -84,17 +85,17 @@ class Checked:
             self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
 
     def doubtful_since(self) -> int | None:
-        """The machine has been started anew since the last save: what was written from then on may not have come
-        to the device (docs/design/local.md#commit--false). None: it runs on, or nothing is known."""
+        """Since when written data may not have reached the device, because the machine was rebooted after the last save
+        (docs/design/local.md#commit--false). None: it was not, or nothing is known."""
         return self._alive - SETTLING_S if self._boot not in ("", boot_id()) else None
 
     def settle(self) -> None:
-        """What was doubtful has been looked at."""
+        """Note that what was doubtful has been checked."""
         self._boot = ""
 
     def complete(self, *, whole: bool, prune: bool) -> None:
-        """The pass is over. `whole`: it was about everything; `prune`: and could look at everything, so what
-        was not met is not there any more."""
+        """End the pass. `whole`: it covered everything. `prune`: nothing failed either, so what was not noted is
+        gone."""
         if whole and prune:
             self.forget_before(self.began)
         if whole:
@@ -103,7 +104,7 @@ class Checked:
         self.began = 0
 
     def forget_before(self, at: int) -> None:
-        """Inodes and repositories that were noted last before then."""
+        """Forget inodes and repositories that were last noted before `at`."""
         self._merge()
         kept = [place for place, time in enumerate(self._times) if time >= at]
         self._keys = array("Q", (self._keys[place] for place in kept))
@@ -111,12 +112,12 @@ class Checked:
         self.repositories = {name: time for name, time in self.repositories.items() if time >= at}
 
     def save_now_and_then(self) -> None:
-        """Save, if that was not done for `SAVE_EVERY_S`."""
+        """Save, if the last save is longer ago than `SAVE_EVERY_S`."""
         if self._clock.elapsed() - self._saved_at > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        """Never raises: without it, the next run checks more than it had to."""
+        """Write the state. Never raises: without it, the next run only checks more than necessary."""
         self._merge()
         self._saved_at = self._clock.elapsed()
         if len(self._keys) > MOST_INODES:
@@ -140,14 +141,14 @@ class Checked:
         repositories = {str(name): int(at) for name, at in head["repositories"].items()}
         self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
         if is_ahead(max(self.began, self.last), now := self._clock.now()):
-            # By a clock that was wrong: the pass is begun anew, and nothing counts as checked later than now.
+            # The clock was wrong: begin the pass anew, and count nothing as checked later than now.
             self.began, self.last, times = 0, 0, array("I", (min(time, int(now)) for time in times))
             repositories = {name: min(at, int(now)) for name, at in repositories.items()}
         self.repositories, self._keys, self._times = repositories, found, times
         self._boot, self._alive = str(head.get("boot", "")), int(head.get("alive", 0))
 
     def _merge(self) -> None:
-        """The new ones into the sorted ones, slice by slice."""
+        """Merge the new entries into the sorted ones."""
         found, times, done = array("Q"), array("I"), 0
         for key, at in sorted(self._new.items()):
             place = bisect_left(self._keys, key, done)
@@ -162,8 +163,8 @@ class Checked:
 
 
 def _key(digest: str, info: Info) -> int:
-    """A content of a file under a digest. Without the device, whose number may change when it is mounted again, and
-    without the time of change, which each push moves that shares the file."""
+    """The key of one content of a file under a digest. It leaves out the device, whose number may change with a mount,
+    and the change time, which moves with each link."""
     _, ino, size, mtime_ns, _ = FileIdentity.of(info)
     return int.from_bytes(blake2b(f"{ino} {size} {mtime_ns} {digest}".encode(), digest_size=8).digest(), "little")
 
@@ -189,17 +190,17 @@ class FirstSeen:
         self._done: set[str] = set()
 
     def of(self, name: str, digest: str | None, kind: str, where: str) -> str:
-        """RFC 3339, UTC. Of now, if it was not known."""
+        """When a finding was first seen, RFC 3339, UTC; now, if it is new."""
         key = json.dumps([name, digest, kind, where])
         now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return self._found.setdefault(key, self._known.get(key, now))
 
     def gone_through(self, name: str) -> None:
-        """This repository was looked at as a whole: what was not found again in it is healed."""
+        """Note that a repository was checked as a whole: earlier findings that were not found again are over."""
         self._done.add(name)
 
     def save(self) -> None:
-        """Never raises: without it, the next run tells damage as if it were new."""
+        """Write the times. Never raises: without them, the next run reports damage as new."""
         kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
         now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
         if now != self._known:

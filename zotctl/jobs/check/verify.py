@@ -1,7 +1,7 @@
-"""Verifying: is everything as the specifications want it, and does it fit together? Never writes anything.
+"""`verify`: checks stores, layouts and archives by the specifications, and whether their parts agree. Writes nothing.
 
-Stores and single layouts are opened read-only, archives are read as a stream. A damaged layout hides no other, and
-what changes meanwhile is no finding: whatever seems wrong is looked at again before it is told (I10, I15).
+Stores and single layouts are opened read-only, archives are read as a stream. A damaged layout does not end the check
+of others. What changes meanwhile is no finding: what seems wrong is checked again before it is reported (I10, I15).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from zotctl.storage.index import Index
 from zotctl.storage.root import Root, no_store
 
 STALE_UPLOAD_S = 86400.0
-"""After which an upload counts as abandoned."""
+"""How long an upload has received nothing when it counts as abandoned."""
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """`deep`: hash every blob. `workers`: threads for that, one for each core by default."""
+    """Options of `verify`. `deep`: hash every blob. `workers`: threads that hash; by default one per core."""
 
     deep: bool = False
     workers: int | None = None
@@ -78,10 +78,10 @@ def verify_archive(run: Run, source: str) -> None:
 
 
 def probe(run: Run) -> None:
-    """What can this storage do? Tried in the hidden directory, or in one of its own where a root has none, and cleaned
-    up: one item for each ability of each root, and one result. Raises what the storage raises.
+    """Try what the storage can do, and report an item for each ability of each root, and one that sums them up.
 
-    The store itself is opened read-only: a look at a directory must not make it a root.
+    The trial files lie in the hidden directory, or in a directory of their own where a root has none, and are removed.
+    The store is opened read-only, since a probe must not make a directory a root. Raises StorageError.
     """
     for root in run.roots:
         root.require()
@@ -106,7 +106,7 @@ class _Verify:
             with self._run.guarded(root.label, root):
                 root.require()
                 if only is not None:
-                    _LayoutCheck(self._run, StoredCheck(root, only, alone=True), self._blobs).check()
+                    _LayoutCheck(self._run, StoredCheck(root, only, single=True), self._blobs).check()
                 else:
                     self._root(root)
         if only is None:
@@ -130,7 +130,7 @@ class _Verify:
             self._hidden(root)
 
     def _place(self, root: Root, place: FoundLayout) -> None:
-        for finding in (*self._name_findings(root, place.name), *_standing(root, place)):
+        for finding in (*self._name_findings(root, place.name), *_unwritable_findings(root, place)):
             path = {"path": path_of(root, place.name)}
             _tell(self._run, replace(finding, details=path | finding.details))
         _LayoutCheck(self._run, StoredCheck(root, place.name), self._blobs).check()
@@ -145,7 +145,7 @@ class _Verify:
             yield Finding(name, None, "two_roots", f"it is in {first} too, and served from there")
 
     def _hidden(self, root: Root) -> None:
-        """What dead processes have left, and who may write where all lies."""
+        """Report what dead processes have left in the hidden directory, and wrong modes of the directories."""
         now, modes = self._run.clock.now(), _modes_of(root)
         for key in ("", keys.HIDDEN):
             info = root.stat(key)
@@ -163,8 +163,9 @@ class _Verify:
             _tell(self._run, Finding("", None, "orphan", reason, details=details))
 
 
-def _standing(root: Root, place: FoundLayout) -> Iterator[Finding]:
-    """docs/design/local.md#the-tree: a repository that is a link or another mount is served, and takes no push."""
+def _unwritable_findings(root: Root, place: FoundLayout) -> Iterator[Finding]:
+    """A repository that is a symbolic link or another mount is served, but takes no push
+    (docs/design/local.md#the-tree)."""
     info, what = root.stat(place.name), ""
     if place.is_link:
         what = "a symbolic link"
@@ -178,13 +179,13 @@ def _standing(root: Root, place: FoundLayout) -> Iterator[Finding]:
 
 
 class _ContentCheck:
-    """What index.json, the manifests and the blobs of one repository say of each other, wherever they are read."""
+    """Reports whether index.json, the manifests and the blobs of one repository agree, wherever they are read from."""
 
     def __init__(self, run: Run, check: RepositoryCheck) -> None:
         self._run, self._check, self._name = run, check, check.name
 
     def tell(self, view: GraphView | None, strict: Iterable[Finding]) -> None:
-        """Tell all of it, and count. `strict`: what the rules for manifests say; None: nothing can be read."""
+        """Report all findings, and count. `view` None: index.json can't be read. `strict`: findings of `rules`."""
         for result in self._check.damaged:
             if self._is_current(result):
                 _tell(self._run, self._check.damage(result, view))
@@ -192,7 +193,7 @@ class _ContentCheck:
             _tell_all(self._run, index_findings(self._name, view.index, view.affected.tags))
             _tell_all(self._run, strict)
             for finding in self._check.findings(view, hashed=False):
-                # Rows without a digest are told one by one elsewhere.
+                # `index_findings` reports rows without a digest.
                 if finding.digest is not None and (still := self._still(finding)) is not None:
                     _tell(self._run, still)
             if uncomputed := sum(one.partition(":")[0] not in ALGORITHMS for one in self._check.present):
@@ -211,14 +212,14 @@ class _ContentCheck:
 
 
 class _LayoutCheck(_ContentCheck):
-    """One layout of a root, from its directory to its blobs."""
+    """The check of one layout in a root, from its directory to its blobs."""
 
     def __init__(self, run: Run, check: StoredCheck, blobs: _StoredBlobs) -> None:
         super().__init__(run, check)
         self._stored, self._blobs, self._root, self._modes = check, blobs, check.root, _modes_of(check.root)
 
     def check(self) -> None:
-        """Tell all that is wrong. Raises StorageError when the directory can't be looked at."""
+        """Report all that is wrong. Raises StorageError if the directory can't be read."""
         structure = list(self._structure())
         if self._root.stat(self._name) is None or (structure and self._stored.is_being_made()):
             return
@@ -270,12 +271,12 @@ class _LayoutCheck(_ContentCheck):
             yield self._refused(key, kind, f"{what} is {rest}", spec)
 
     def _refused(self, key: str, kind: Kind, reason: str, spec: str | None) -> Finding:
-        """Because of which a registry serves nothing."""
+        """A finding because of which a registry serves nothing of the repository."""
         reason = f"{reason}; nothing in {self._name} is served"
         return Finding(self._name, None, kind, reason, details={"path": self._check.path(key)}, spec=spec)
 
     def _list(self) -> None:
-        """Every blob, and who may read and write what."""
+        """Check each blob, and the modes of files and directories."""
         folders = [self._name, keys.blobs(self._name)]
         found = sorted(scan_or_empty(self._root.driver, keys.blobs(self._name)))
         folders += [keys.blobs_of(self._name, entry.name) for entry in found if entry.is_dir]
@@ -295,8 +296,8 @@ class _LayoutCheck(_ContentCheck):
         return result.error is not None or result.is_about(self._check.info(result.digest))
 
     def _still(self, finding: Finding) -> Finding | None:
-        """What is missing or of a wrong size, looked at again. None: it was so a moment ago, or it is in the trash,
-        from where a request brings it back."""
+        """Check again what is missing or has a wrong size. None: it is right now, or in the trash, from which a request
+        brings it back."""
         if finding.digest is None or finding.kind not in ("size_mismatch", "missing_blob", "missing_manifest"):
             return finding
         digest = check_digest(finding.digest)
@@ -314,7 +315,7 @@ class _LayoutCheck(_ContentCheck):
 
 
 def _strict_view(check: RepositoryCheck, index: Index, content: Read) -> tuple[GraphView, list[Finding]]:
-    """The manifests that the rows of an index lead to: each is read, hashed, and checked by the strict rules once."""
+    """Read all manifests that the rows of an index lead to; each is hashed and checked by the strict rules once."""
     strict: list[Finding] = []
 
     def read_strictly(digest: Digest, whole: bool) -> Content:
@@ -359,7 +360,7 @@ class _ArchiveCheck(RepositoryCheck):
         return _strict_view(self, self._listing.index, self.content)[0]
 
     def content(self, digest: Digest, whole: bool) -> Content:
-        """As a `Read` of a graph. Raises Damaged, NotFound, Unavailable."""
+        """A `Read` for a graph. Raises Damaged, NotFound, Unavailable."""
         if digest in self._listing.damaged:
             raise Damaged(f"{digest} is damaged")
         if digest in self._listing.not_kept:
@@ -372,9 +373,9 @@ class _ArchiveCheck(RepositoryCheck):
 
 
 class _StoredBlobs:
-    """How the blobs of a root are looked at. Without `deep` only what their sizes and an earlier scrub say; with it
-    each inode is hashed once, on all cores, however many names it has. A result that is not good goes to the check, at
-    once or by `drain`."""
+    """Checks the blobs of a store. Without `deep` only by their sizes and by what a scrub has marked; with it each
+    inode is hashed once, on all cores. A result that is not good is added to the check, at once or by `drain`. Used by
+    one thread."""
 
     def __init__(self, run: Run, *, deep: bool, workers: int | None = None) -> None:
         self._run, self._deep = run, deep
@@ -383,7 +384,7 @@ class _StoredBlobs:
         self._workers = Workers((workers or cores()) if deep else 1)
         self._shared = InodeResults()
         self._marked: dict[str, set[Digest]] = {}
-        """By root, of what a scrub knows damaged copies."""
+        """The digests of which a scrub has marked copies, by root."""
 
     def look(self, check: StoredCheck, digest: Digest, info: Info) -> None:
         key = InodeResults.key_of(digest, info) if info.nlink > 1 else None
@@ -400,7 +401,7 @@ class _StoredBlobs:
         self._workers.drain()
 
     def content(self, check: StoredCheck, digest: Digest, whole: bool) -> Content:
-        """As a `Read` of a graph. What is being written in place is waited for."""
+        """A `Read` for a graph. Waits for what is being written in place. Raises Damaged, NotFound."""
         for _ in range(READ_ATTEMPTS):
             with suppress(Damaged), check.root.driver.open(keys.blob(check.name, digest)) as reader:
                 return read_content(reader, digest, whole)
@@ -425,7 +426,7 @@ class _StoredBlobs:
             self._shared.keep(key, result)
 
     def _by_size(self, check: StoredCheck, result: HashResult) -> HashResult:
-        """A stub is damage, and so is what a scrub has marked: both are answered with 404."""
+        """The result, but not good for a stub and for what a scrub has marked: servers answer 404 for both."""
         info, root = result.info, check.root
         if info is None or not result.good:
             return result
@@ -442,7 +443,7 @@ class _StoredBlobs:
 
 @dataclass
 class _Modes:
-    """Who may read and write the files of one layout. `uid`, `gid`: who owns the store."""
+    """Collects files of one layout with wrong modes. `uid`, `gid`: the owner of the store."""
 
     uid: int
     gid: int
@@ -456,7 +457,7 @@ class _Modes:
             self._count(f"{what} that the owner of the store (uid {self.uid}) can't read", path)
 
     def findings(self, name: str) -> Iterator[Finding]:
-        """One for each kind, with the count and the first of them."""
+        """One finding for each kind of wrong mode, with the count and the first path."""
         for what, (count, first) in self._seen.items():
             where = first if count == 1 else f"{count}, {first} first"
             yield Finding(name, None, "mode", f"{what}: {where}", details={"count": count, "path": first})
@@ -475,7 +476,7 @@ class _Modes:
 
 
 def _modes_of(root: Root) -> _Modes:
-    """The owner of the hidden directory owns the store; without one, the owner of the root."""
+    """Modes are judged for the owner of the hidden directory, or, where there is none, of the root."""
     info = root.stat(keys.HIDDEN) or root.driver.stat("")
     return _Modes(info.uid, info.gid)
 
@@ -484,7 +485,7 @@ def _modes_of(root: Root) -> _Modes:
 
 
 def _tell(run: Run, finding: Finding) -> None:
-    """With its rule. What can't be read makes exit code 5."""
+    """Report a finding with its rule. One that can't be read ends the run with 5."""
     if finding.kind == "unreadable":
         run.report.codes.append(5)
     run.finding(finding.with_rule())

@@ -1,5 +1,5 @@
-"""Does a registry keep its word? Any registry, over the wire: every tag resolves, digests and lengths match,
-ranges, referrers and error bodies are right (distribution-spec). Reads only.
+"""`verify URL`: checks any registry over HTTP by the distribution-spec: every tag resolves, digests and lengths match,
+ranges, referrers and error bodies are right. Only reads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ ABSENT_NAME = "zotctl-verify/no-such-repository"
 
 
 def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None:
-    """`url`: http(s)://HOST[:PORT][/NAME[:TAG]]. Raises Unavailable, PermissionRefused, NoSuchStore."""
+    """Check the registry, the repository or the tag that `url` names: http(s)://HOST[:PORT][/NAME[:TAG]].
+
+    Raises UsageError, Unavailable, PermissionRefused, NoSuchStore.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError("that is no address of a registry: http(s)://HOST[:PORT][/NAME[:TAG]]")
@@ -59,7 +62,7 @@ def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None
 
 
 class _Wire:
-    """Requests, with errors that name what was refused."""
+    """Makes requests. Raises errors that name the request that failed."""
 
     def __init__(self, run: Run, client: httpx.Client) -> None:
         self._run, self.client = run, client
@@ -79,7 +82,7 @@ class _Wire:
         return response
 
     def beginning(self, path: str, size: int) -> bytes:
-        """The first bytes of what a whole GET answers."""
+        """The first `size` bytes of the answer to a GET without a range."""
         found = b""
         try:
             with self.client.stream("GET", path) as response:
@@ -114,18 +117,18 @@ class _Wire:
 
 
 class _Repository:
-    """One repository of a registry."""
+    """The check of one repository of a registry."""
 
     def __init__(self, run: Run, wire: _Wire, name: str, options: VerifyOptions) -> None:
         self._run, self._wire, self._name, self._options = run, wire, name, options
         self._graph = ManifestGraph(self._read)
         self._bodies: dict[str, bytes] = {}
-        """Of what was just fetched by its tag."""
+        """The manifest that was just fetched, by digest."""
         self._seen: set[str] = set()
         self._told: set[str] = set()
         self._tag: str | None = None
         self._about: dict[str, set[str]] = {}
-        """By digest of a manifest, or of a subject: the manifests met here that name it as theirs."""
+        """The manifests met here that have a digest as their subject, by that digest."""
 
     def check(self, tags: list[str] | None) -> None:
         found = tags or self._tags()
@@ -155,7 +158,7 @@ class _Repository:
     # -- manifests ------------------------------------------------------------------------------
 
     def _manifest(self, reference: str, size: int | None) -> None:
-        """And all that it leads to."""
+        """Check a manifest and all that it leads to. `size`: as its index states it."""
         found = self._fetch(reference)
         if found is None:
             return
@@ -165,10 +168,10 @@ class _Repository:
         self._bodies[digest] = body
         self._graph.add([Reference(digest, len(body), media_type)])
         self._bodies.clear()
-        self._look_at_news()
+        self._report_new()
 
     def _fetch(self, reference: str, *, may_lack: bool = False) -> tuple[Digest, bytes, str] | None:
-        """The digest, the bytes and the Content-Type. None: it is not served, which is told."""
+        """The digest, the bytes and the Content-Type of a manifest. None: it is not served, which is reported."""
         path = f"/v2/{self._name}/manifests/{reference}"
         response = self._wire.get(path, headers={"Accept": ACCEPT})
         if response.status_code != 200:
@@ -182,7 +185,7 @@ class _Repository:
         return digest, body, response.headers.get("Content-Type", "")
 
     def _read(self, digest: Digest, whole: bool) -> Content:
-        """For the graph. What is called no manifest is most likely a blob."""
+        """A `Read` for the graph. What is not called a manifest is most likely a blob."""
         self._run.check()
         body = self._bodies.get(digest)
         if body is None and not whole and (content := self._read_blob(digest)) is not None:
@@ -204,12 +207,12 @@ class _Repository:
             return Content(int(size), None)
         return Content(int(size), self._wire.get(path).content)
 
-    def _look_at_news(self) -> None:
-        """At what the graph has learnt since."""
+    def _report_new(self) -> None:
+        """Report and check what the graph has read since the last call."""
         graph = self._graph
         for digest in [one for one in graph.faults if one not in self._told]:
             self._told.add(digest)
-            if graph.faults[digest].kind != MISSING:  # that was told
+            if graph.faults[digest].kind != MISSING:  # which is reported already
                 self._tell(f"{digest}: {graph.faults[digest].reason}", digest)
         for digest, reason in graph.contradictions():
             if digest not in self._told:
@@ -257,7 +260,7 @@ class _Repository:
     # -- referrers ------------------------------------------------------------------------------
 
     def _all_referrers(self) -> None:
-        """Of every manifest that was met; those that this brings to light have some of their own."""
+        """Check the referrers of every manifest that was met, and then of those that this brings up."""
         done: set[str] = set()
         while left := self._about.keys() - done:
             for digest in sorted(left):
@@ -278,7 +281,7 @@ class _Repository:
             self._compare(digest, [row for page in self._wire.pages(path) for row in page.get("manifests") or ()])
 
     def _compare(self, digest: str, listed: list[Any]) -> None:
-        """What is listed is there and names this subject; what names this subject is listed."""
+        """Check that what is listed exists and names this subject, and that what names this subject is listed."""
         found = {row["digest"]: row.get("size") for row in listed if isinstance(row, dict) and "digest" in row}
         for referrer, size in found.items():
             self._manifest(referrer, size)
@@ -307,7 +310,7 @@ class _Repository:
             self._deep(path, digest)
 
     def _range(self, path: str, digest: str, size: int) -> None:
-        """RFC 9110, section 14: 206 with the bytes asked for, or the whole with 200."""
+        """Check a range request: 206 with the bytes asked for, or 200 with the whole (RFC 9110, section 14)."""
         last = min(size, 16) - 1
         response = self._wire.get(path, headers={"Range": f"bytes=1-{last}"})
         what, stated = f"GET {path}, bytes 1 to {last}", response.headers.get("Content-Range")
@@ -338,7 +341,7 @@ class _Repository:
     # -- errors ---------------------------------------------------------------------------------
 
     def _errors(self) -> None:
-        """What is absent is 404, with an error that a client can read (Error Codes)."""
+        """Check that what is absent gets 404, with an error that a client can read (Error Codes)."""
         self._absent(f"/v2/{self._name}/manifests/{ABSENT_DIGEST}", "MANIFEST_UNKNOWN")
         self._absent(f"/v2/{self._name}/blobs/{ABSENT_DIGEST}", "BLOB_UNKNOWN")
         with suppress(PermissionRefused):  # some registries never tell which names there are

@@ -121,7 +121,7 @@ class _Dedupe:
                 left.append(HashResult(digest, info))
             else:
                 self._consider(root, name, digest, info)
-        self._follow.of_left(root, name, left)
+        self._follow.report_left(root, name, left)
 
     def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
         local_of(root).context.durable.note_settled(info)
@@ -247,7 +247,7 @@ class _Dedupe:
             if result.outcome == "linked":
                 self._count(pair, result.saved)
             elif result.outcome == "damaged" and result.result:
-                self._follow.of_left(pair.root, pair.name, [result.result])
+                self._follow.report_left(pair.root, pair.name, [result.result])
             elif result.outcome == "pool_damaged" and result.result:
                 self._throw_out(pair, result.result)
             elif result.error is not None:
@@ -266,7 +266,7 @@ class _Dedupe:
         """The pool's copy is damaged: told for each repository that has it. The good one is offered instead."""
         for name in pair.root.catalog.walk():
             if result.is_about(local_of(pair.root).context.stat(keys.blob(name, pair.digest))):
-                self._follow.of_left(pair.root, name, [result])
+                self._follow.report_left(pair.root, name, [result])
         if same_file(result.info, local_of(pair.root).context.stat(keys.pool(pair.digest))):
             # A hint: a good one that came in between is no loss.
             local_of(pair.root).context.discard(keys.pool(pair.digest))
@@ -372,7 +372,7 @@ class _Undo:
                 left.append(HashResult(digest, info))
             elif self._is_shared(root, digest, info):
                 self._give_own(root, name, digest, info)
-        self._follow.of_left(root, name, left)
+        self._follow.report_left(root, name, left)
 
     def _is_shared(self, root: Root, digest: Digest, info: Info) -> bool:
         """Has another repository a name of it? The pool's goes first: it would link the next push again."""
@@ -423,7 +423,7 @@ class _Undo:
         """The copy is not right: is it the blob?"""
         result = self._inspector.look(root, keys.blob(name, digest), digest)
         if not result.good and not result.gone:
-            self._follow.of_left(root, name, [result])
+            self._follow.report_left(root, name, [result])
 
     def end(self) -> None:
         for root in self._roots:
