@@ -1,4 +1,4 @@
-"""A bucket over the wire: `Objects`, one signed request to a call. No retries: see `retry`."""
+"""`Objects` over the wire: one signed request per call, without retries (see `retry`)."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ class Client:
         return self.connection.endpoint
 
     def path(self, key: str) -> str:
-        """As it is in an address, below the bucket's."""
+        """The quoted key, as it stands in a URL after the bucket's."""
         return quote(self._base + key, safe="/-_.~")
 
     @contextmanager
     def _asked(
         self, method: str, key: str, operation: str, *, write: bool = False, match: str = "", **asked: Any
     ) -> Iterator[Reply]:
-        """One request, whose answer is read inside. What goes wrong in either is a StorageError."""
+        """Make one request, whose answer the block reads. An error of either is raised as a StorageError."""
         with self.connection.translated(key, operation, write=write, match=match):
             yield self.connection.ask(method, self.path(key), **asked)
 
@@ -227,7 +227,7 @@ class Client:
             return etag_of(reply.headers)
 
     def _look_before(self, key: str, match: str, absent: bool) -> None:
-        """What a condition asks for, of a store that knows none."""
+        """Check a condition by a HEAD, for a store that knows no conditions. Raises Changed."""
         there: str | None = None
         with suppress(NotFound):
             there = self.head(key).etag

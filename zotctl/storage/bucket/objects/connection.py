@@ -1,7 +1,7 @@
-"""Where a bucket is, who we are and whom we trust, as botocore finds it; and the one road by which requests go there.
+"""The connection to a bucket: its address, credentials and certificates, as botocore finds them.
 
-The only module that imports botocore: most of a second that only users of buckets pay. It makes no request to the
-bucket: its own retries would report 412 for a conditional write of ours that was done.
+The only module that imports botocore, which takes most of a second that only users of buckets pay. botocore itself
+makes no request to the bucket: its retries would report 412 for a conditional write of ours that was done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zotctl.storage.bucket.objects.client import BucketSettings
 
 CREDENTIAL_FILES_EVERY_S = 1.0
-"""Between two looks at the files of credentials."""
+"""Seconds between two looks at the files of credentials."""
 DEFAULT_REGION = "us-east-1"
 NO_IDENTITY = (
     boto.NoCredentialsError,
@@ -49,14 +49,15 @@ WAY_OUT = (
 
 
 class BucketConnection:
-    """One bucket, for threads that share it. What was asked in another region than the bucket's is asked there."""
+    """The connection to one bucket. Safe between threads. A request that went to the wrong region is sent again to the
+    bucket's own."""
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
         """Asks nothing of the bucket. Raises ConfigError: the settings, or what the environment says, can't be used."""
         self._settings, self._clock = settings, clock
         self._lock = threading.Lock()
         self._heard: tuple[str, float, float] | None = None
-        """The last Date of the server, as it was written and in seconds, and when it came by our clock."""
+        """The last Date of the server, as text and in seconds, and when it came by our clock."""
         try:
             self._who = _Chain(settings, clock)
             region = settings.region or self._who.session.get_config_variable("region") or DEFAULT_REGION
@@ -106,7 +107,7 @@ class BucketConnection:
         return self.wire.ask(method, path, **asked)
 
     def _moved(self, wire: Wire, region: str) -> bool:
-        """A server says where a bucket is when it is asked for in another region. False also if that can't be one."""
+        """Follow a bucket to the region that the server names. False also if that can't be one."""
         with self._lock:
             if region and region != self.wire.region:
                 with suppress(boto.BotoCoreError, HTTPError, ValueError):
@@ -126,7 +127,7 @@ class BucketConnection:
             raise broken(self.where(), key, operation, broke, write=write) from broke
 
     def where(self) -> Where:
-        """Whom messages are about, now."""
+        """The bucket and the credentials, for messages."""
         return Where(self._settings.label, self._settings.bucket, self.endpoint, self._who.name, self.wire.region)
 
     # -- who we are -----------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class BucketConnection:
     # -- the server's clock ---------------------------------------------------------------------
 
     def _answered(self, headers: Mapping[str, str]) -> None:
-        """Of each answer, errors too."""
+        """Note the server's clock from the headers of an answer, even of an error."""
         date = headers.get("date")
         if date and (self._heard is None or date != self._heard[0]):
             with suppress(ValueError):  # it tells no time

@@ -1,4 +1,4 @@
-"""What an object store or the network reports, as errors of the registry.
+"""Translates what an object store or the network reports into errors of the registry.
 
 For a write, `Unavailable` itself means that it was certainly not done, `OutcomeUnknown` that it may have been.
 """
@@ -39,7 +39,7 @@ SLOW_CODES = {
 FULL_CODES = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}
 OTHER_BYTES_CODES = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
 HALF_HEARD_CODES = {"RequestTimeout", "IncompleteBody"}
-"""Of a request that ended early: a store that keeps what has arrived has perhaps done it, or half of it."""
+"""Codes of a request that ended early: a store that keeps what has arrived may have done it, or half of it."""
 REFUSED_CODES = {
     "AccessDenied",
     "ExpiredToken",
@@ -70,7 +70,7 @@ class Where(NamedTuple):
 
 
 def refused(where: Where, key: str, operation: str, reply: ErrorReply, *, write: bool) -> StorageError:
-    """The error for an answer that is one. `operation` as S3 calls it. A HEAD has no code but its status."""
+    """The StorageError for an error reply. `operation` as S3 calls it. A HEAD has no code but its status."""
     status, code, text = reply.status, reply.code, reply.message
     what = f"{where.named(key)}: {operation}"
     if code == "NoSuchBucket":
@@ -113,8 +113,8 @@ def refused(where: Where, key: str, operation: str, reply: ErrorReply, *, write:
 
 
 def not_deleted(where: Where, key: str, reply: ErrorReply, *, late: bool) -> StorageError:
-    """The error for a key that a presigned delete has not deleted, or perhaps not. `late`: by the server's clock, its
-    signature has expired."""
+    """The error for a key that a presigned delete did not delete, or perhaps did not. `late`: the signature has expired
+    by the server's clock."""
     status, code, text = reply.status, reply.code, reply.message
     denied = (status in (400, 401, 403) and code not in HALF_HEARD_CODES) or code in (
         "AccessDenied",
@@ -129,7 +129,7 @@ def not_deleted(where: Where, key: str, reply: ErrorReply, *, late: bool) -> Sto
 
 
 def broken(where: Where, key: str, operation: str, error: Exception, *, write: bool) -> StorageError:
-    """The error for no answer, or half of one: what urllib3 or botocore raises, or HTTPException."""
+    """The error where no whole answer came: for what urllib3 or botocore raises, or HTTPException."""
     what = f"{where.named(key)}: {operation}"
     if isinstance(error, wire.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StorageError(f"{what}: {where.endpoint} has a certificate that is not trusted here ({error})")
@@ -143,7 +143,7 @@ def _failed(text: str, write: bool) -> StorageError:
 
 
 def _not_begun(error: BaseException) -> bool:
-    """urllib3 says ProxyError of a connection that broke under a request, too, for it is closed by then."""
+    """Was no request sent? urllib3 raises ProxyError also for a connection that broke during a request."""
     if isinstance(error, wire.ProxyError):
         error = error.original_error
         if type(error) is OSError:  # the proxy has refused the tunnel

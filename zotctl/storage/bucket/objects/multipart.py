@@ -1,7 +1,7 @@
-"""Objects that are written in parts, each of the same size but for the last: R2 takes no others.
+"""Objects that are written in parts. All parts but the last have the same size, since R2 takes no others.
 
-`Parts` is one multipart upload. `replace` writes bytes under a key only if they have their digest (I2): small ones by
-one PUT, others by parts that become an object when all were hashed.
+`Parts` is one multipart upload. `replace` writes bytes under a key only if they have the right digest (I2): a small
+object by one PUT, a larger one by parts that become an object after all were hashed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from zotctl.storage.bucket.objects.seam import Object, Objects
 from zotctl.storage.driver import hash_of
 
 PART_BYTES = 16 << 20
-"""Of a part, unless the memory for uploads is small or the blob very large."""
+"""The size of a part, unless the memory for uploads is small or the blob very large."""
 SMALLEST_PART_BYTES = 5 << 20
 """S3 refuses smaller ones, but for the last."""
 MOST_PARTS = 10_000
-"""Of one object, in S3."""
+"""The most parts that S3 takes for one object."""
 COMPLETE_ATTEMPTS = 3
 
 
@@ -37,7 +37,7 @@ class Parts:
         self._objects, self._senders = objects, senders
         self._etags = list(etags)
         self.completed = False
-        """By this process, so that there is nothing to abort."""
+        """Did this process complete it? Then there is nothing to abort."""
         self._sending: dict[int, tuple[int, Future[str]]] = {}
 
     def send(self, half: int, body: memoryview) -> None:
@@ -58,19 +58,19 @@ class Parts:
             return self._objects.put_part(self.target, self.upload, number, body)
 
     def wait(self, half: int) -> None:
-        """Until the part out of this half was sent. Raises what sending it has raised."""
+        """Wait until the part in this half was sent. Raises what sending it raised."""
         if half in self._sending:
             number, sent = self._sending.pop(half)
             self._etags[number - 1] = sent.result()
 
     def settle(self) -> tuple[str, ...]:
-        """Wait until all were sent, and return their ETags. Raises what sending one has raised."""
+        """Wait until all parts were sent, and return their ETags. Raises what sending one raised."""
         for half in list(self._sending):
             self.wait(half)
         return tuple(self._etags)
 
     def abandon(self) -> None:
-        """Wait until no thread uses the buffer any more, whatever became of its part."""
+        """Wait until no thread uses the buffer any more, and ignore errors of its parts."""
         for _, sent in self._sending.values():
             if not sent.cancel():
                 sent.exception()

@@ -1,6 +1,7 @@
-"""An object that is read from its beginning to its end by one request, or in pieces by ranges.
+"""The reader of an object: from beginning to end by one request, or in pieces by ranges.
 
-Opening it is the request for all of it, which tells its size, too: reading on from the beginning makes no other.
+Opening it sends the request for the whole object, whose answer tells the size. Reading on from the beginning makes no
+other request.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from zotctl.storage.bucket.objects.connection import BucketConnection
 
 SKIP_BYTES = 256 << 10
-"""So many are read and dropped rather than asked for by a new request."""
+"""Up to this many bytes are read and dropped, rather than skipped by a new request."""
 
 
 class ObjectReader:
-    """For one thread at a time. `Changed` if the object was replaced and more has to be asked for."""
+    """`Reader` of an object. For one thread at a time. Raises Changed if the object was replaced before a request for
+    more of it."""
 
     def __init__(self, connection: BucketConnection, path: str, found: Object, response: BaseHTTPResponse) -> None:
         """`path`: the quoted key. `response`: all bytes, of which none was read."""
@@ -38,7 +40,7 @@ class ObjectReader:
         return self._found.size
 
     def info(self) -> Info:
-        """As the answer to the first request told."""
+        """As in the answer to the first request."""
         return info_of(self._found)
 
     def fileno(self) -> int | None:
@@ -123,7 +125,7 @@ class ObjectReader:
         return {}
 
     def close(self) -> None:
-        """Its connection serves other requests again, if all was read."""
+        """Close the answer. Its connection serves other requests again, if all was read."""
         self._drop()
 
     def __enter__(self) -> ObjectReader:

@@ -1,6 +1,6 @@
-"""What the answers of an object store say: of objects, of lists, of errors.
+"""Parses the answers of an object store: objects, lists, errors.
 
-An answer that does not say what it has to is half an answer, and raises HTTPException: what was asked may have been
+An answer that lacks what it must have counts as half an answer, and raises HTTPException: the request may have been
 done. XML is parsed by the standard library, as UTF-8, without a document type and so without entities, and never more
 than `LARGEST_XML_BYTES`.
 """
@@ -23,8 +23,8 @@ LARGEST_XML_BYTES = 16 << 20
 
 
 class ErrorReply(Exception):
-    """An answer that is an error, as S3 tells it. `code` is the status where the answer names none, as that to a HEAD.
-    `region`: where the bucket is, if the answer says so. `request_id` is for the operator of the store."""
+    """An error reply of S3. `code` is the status where the reply has no code, as for a HEAD. `region`: where the bucket
+    is, if the reply says so. `request_id` is for the operator of the store."""
 
     def __init__(self, status: int, code: str, message: str = "", request_id: str = "", region: str = "") -> None:
         super().__init__(status, code, message)
@@ -37,7 +37,7 @@ class ErrorReply(Exception):
 
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ErrorReply:
-    """Whatever the answer is, S3's or that of a proxy on the way."""
+    """Parse an error reply, of S3 or of a proxy on the way."""
     said: Mapping[str, str] = {}
     words = ""
     if body:
@@ -55,8 +55,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ErrorReply
 
 
 def result_of(headers: Mapping[str, str], body: bytes, *names: str) -> str:
-    """The first of these values in an answer of status 200; ErrorReply for an error in its place, which a server sends
-    that has begun to answer before it was done."""
+    """The first of these values in an answer of status 200. Raises ErrorReply for an error in its place: a server may
+    begin to answer before it knows the result."""
     try:
         root = parse(body)
     except ValueError as error:
@@ -85,12 +85,12 @@ def parse(body: bytes) -> ElementTree.Element:
 
 
 def local_name(tag: str) -> str:
-    """Without its namespace, which not every server gives."""
+    """A tag without its namespace, which not every server gives."""
     return tag.rpartition("}")[2]
 
 
 def fields(node: ElementTree.Element) -> dict[str, str]:
-    """The texts of what is in an element, by their names."""
+    """The texts of the children of an element, by name."""
     return {local_name(child.tag): child.text or "" for child in node}
 
 
@@ -98,14 +98,14 @@ def fields(node: ElementTree.Element) -> dict[str, str]:
 
 
 def etag_of(headers: Mapping[str, str]) -> str:
-    """Of what was written. Raises HTTPException: it may have been done."""
+    """The ETag of an object that was written. Raises HTTPException: there is none, though it may have been written."""
     if not (value := headers.get("etag", "")):
         raise HTTPException("an object was written, but the answer has no ETag")
     return value
 
 
 def object_of(key: str, headers: Mapping[str, str]) -> Object:
-    """What an answer says of its object. Raises HTTPException: it says nothing."""
+    """The object that an answer describes. Raises HTTPException: it lacks size or time."""
     try:
         size, modified = int(headers["content-length"]), parse_time(headers["last-modified"])
     except (KeyError, ValueError) as error:
@@ -116,7 +116,7 @@ def object_of(key: str, headers: Mapping[str, str]) -> Object:
 
 
 def date_of(headers: Mapping[str, str]) -> float:
-    """The server's clock when it answered, in whole seconds since 1970. Raises HTTPException: it doesn't tell."""
+    """The server's clock when it answered, in whole seconds since 1970. Raises HTTPException: there is no date."""
     try:
         return parse_time(headers["date"])
     except (KeyError, ValueError) as error:
@@ -142,7 +142,8 @@ class ListedObject(NamedTuple):
 
 
 class ListingPage(NamedTuple):
-    """`below`: prefixes that keys have in common, to the delimiter. `token` of the next page, "" at the end."""
+    """One page of a list. `below`: the common prefixes of keys, up to the delimiter. `token`: of the next page, "" at
+    the end."""
 
     rows: list[ListedObject]
     below: list[str]
@@ -150,8 +151,8 @@ class ListingPage(NamedTuple):
 
 
 def page_of(body: bytes) -> ListingPage:
-    """A page of ListObjectsV2. Raises HTTPException: it is no list, or one that can't be continued, which must not
-    pass for the whole."""
+    """Parse a page of ListObjectsV2. Raises HTTPException: it is no list, or can't be continued and must not pass for
+    the whole."""
     try:
         return _page_of(parse(body))
     except (LookupError, ValueError) as error:
@@ -182,7 +183,7 @@ def _rows(root: ElementTree.Element, space: str, name: Callable[[str], str]) -> 
 
 
 class Undeleted(NamedTuple):
-    """A key that was not deleted, or perhaps; "" for all of them."""
+    """A key that was not deleted, or perhaps not; "" stands for all keys."""
 
     key: str
     code: str
@@ -190,7 +191,8 @@ class Undeleted(NamedTuple):
 
 
 def undeleted(status: int, body: bytes) -> list[Undeleted]:
-    """What the answer to a DeleteObject or DeleteObjects says was not done; a key that isn't there is done."""
+    """The keys that were not deleted, by the answer to a DeleteObject or DeleteObjects. An absent key counts as
+    deleted."""
     if status == 204 or (status == 200 and not body):
         return []
     try:

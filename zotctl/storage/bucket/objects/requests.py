@@ -1,7 +1,6 @@
-"""Requests to a bucket, one at a time: signed here, sent by urllib3, answered as they are.
+"""Sends requests to a bucket: each is signed here, sent once by urllib3, and its answer returned.
 
-botocore, which says where the bucket is, who we are and whom we trust, would take three times as much of the processor
-for each.
+botocore, which finds address, credentials and certificates, would take three times as much CPU time for each request.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from zotctl.storage.bucket.objects.signing import Credentials, query_of, signed_
 from zotctl.storage.driver import Buffer
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 60.0
-"""Without a byte, before a request is given up."""
+"""Seconds without a byte after which a request fails."""
 SILENT_WORK_TIMEOUT_S = 900.0
-"""For what a server may do in silence: a copy, or making one object of 10,000 parts."""
+"""The read timeout where a server may work in silence: for a copy, or making one object of 10,000 parts."""
 ONCE = Retry(False)
 """urllib3's own repetitions are off: they would report 412 for a conditional write of ours that was done (`retry`)."""
 KEEP_ALIVE = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -37,11 +36,11 @@ NOTHING: Mapping[str, str] = {}
 
 
 class Cut(Exception):
-    """A connection that we have ended in the middle of a request."""
+    """We ended the connection in the middle of a request, on purpose."""
 
 
 class Sent(NamedTuple):
-    """A body, and the headers that prove it (I2).
+    """The body of a request, and the headers that prove it (I2).
 
     Some stores keep what has arrived when a connection ends in the middle of a PUT. Told a checksum, they keep nothing
     but the whole. A part needs none: the request that completes its upload names the ETag of each part as the store
@@ -53,7 +52,8 @@ class Sent(NamedTuple):
 
 
 def with_checksum(body: Buffer, checksum: str, sha256: str = "") -> Sent:
-    """An object. `checksum`: as in `Objects.adapt`; `sha256` (hex) of the body, if the caller knows it."""
+    """A body with its checksum. `checksum`: as in `Objects.adapt`; `sha256` (hex) of the body, if the caller knows
+    it."""
     if checksum == SHA256:
         digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(body).digest()
         return Sent(body, {"x-amz-checksum-sha256": base64.b64encode(digest).decode()})
@@ -61,12 +61,12 @@ def with_checksum(body: Buffer, checksum: str, sha256: str = "") -> Sent:
 
 
 def content_md5(body: Buffer) -> dict[str, str]:
-    """The header by which a store refuses other bytes; some want it of a DeleteObjects."""
+    """The header by which a store refuses other bytes. Some stores require it for DeleteObjects."""
     return {"content-md5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
 
 class Reply(NamedTuple):
-    """`body` is empty when `response` is still to be read."""
+    """An answer. `body` is empty if the caller reads `response` itself."""
 
     status: int
     headers: Mapping[str, str]
@@ -132,7 +132,7 @@ class Wire:
         self, method: str, target: str, headers: Mapping[str, str], body: Buffer | Iterator[bytes], *,
         stream: bool = False, silent: bool = False,
     ) -> Reply:  # fmt: skip
-        """One that is signed already; any answer. `target`: path and query."""
+        """Send a request that is signed already, and return any answer. `target`: path and query."""
         response = self._pool.urlopen(
             method,
             f"{self._origin}{target}",
@@ -155,7 +155,7 @@ class Wire:
 
 
 def _bounded(response: BaseHTTPResponse) -> bytes:
-    """A body that is XML, or another server's words. Read to its end, its connection serves the next request."""
+    """Read a short body, XML or a message, to its end, so that its connection serves the next request."""
     body = response.read(LARGEST_XML_BYTES + 1)
     if len(body) > LARGEST_XML_BYTES:
         response.close()

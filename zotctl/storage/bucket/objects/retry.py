@@ -1,12 +1,12 @@
-"""Requests that are repeated: one in ten may fail, and no client hears of it.
+"""Repeats requests that failed: one in ten may fail, and no client notices.
 
-What is repeated after a failure: every read, and every write whose repetition changes nothing. Before a conditional
-write without an answer is repeated, what is there is compared with what was sent, to the last byte: else our own
-success would be reported as `Changed`, or half of it, which some stores keep, as success.
+Every read is repeated, and every write whose repetition changes nothing. Before a conditional write without an answer
+is repeated, the object is compared with what was sent, byte for byte: otherwise our own success would be reported as
+`Changed`, or half of it, which some stores keep, as success.
 
-A request is made again with full jitter, until a deadline, and not for each client that comes while the object store
-has been away for longer than that. Then nothing is asked of it but whether it is there again: each request may hang
-until its time is out, and a job has thousands.
+A request is repeated with full jitter, until a deadline. Once the object store has been away for that long, requests
+fail at once, and only a probe asks whether it is back: each request may hang until its timeout, and a job has
+thousands.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from zotctl.storage.driver import Buffer, Reader
 T = TypeVar("T")
 
 RETRY_TIMEOUT_S = 30.0
-"""After which a failure goes up."""
+"""Seconds after which a failure is raised."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 AWAY_LOOK_EVERY_S = 2.0
-"""Between two looks at an object store that was away for the whole deadline."""
+"""Seconds between two probes of an object store that was away for the whole deadline."""
 SWAP_LOOKS = 4
-"""At what others have written meanwhile, before one attempt is given up."""
+"""How often one attempt looks at what other writers have put meanwhile, before it gives up."""
 
 
 class Retrying(WrappedObjects):
-    """Each request is made again until it is answered, for 30 seconds. For threads that share it."""
+    """Objects whose requests are repeated until they are answered, for 30 seconds. Safe between threads."""
 
     def __init__(self, inner: Objects, clock: Clock | None = None, *, timeout: float = RETRY_TIMEOUT_S) -> None:
-        """`timeout`, in seconds: after which a failure goes up."""
+        """`timeout`: seconds after which a failure is raised."""
         super().__init__(inner)
         self._clock = clock or Clock()
         self._reads = Attempts(self._clock, timeout, probe=partial(inner.get, keys.VERSION))
@@ -71,7 +71,7 @@ class Retrying(WrappedObjects):
         return RetryingReader(super().open(key), self._reads)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
-        """A page is one request, and after a failure it goes on behind the last row that came."""
+        """One request per page. After a failure the list goes on after the last row that came."""
 
         def rows(last: Object | None) -> Iterator[Object]:
             return self.inner.list(prefix, after=last.key if last else after)
@@ -118,7 +118,7 @@ class Retrying(WrappedObjects):
         metadata: Mapping[str, str] | None = None,
         sha256: str = "",
     ) -> str:
-        """`OutcomeUnknown` of a conditional one: it may have been done, and replaced by another writer since."""
+        """Raises OutcomeUnknown for a conditional put that may have been done and replaced by another writer since."""
         if not (match or absent):
             return self._write(partial(self.inner.put, key, body, metadata=metadata, sha256=sha256))
         swap = _Swap(self.inner, key, body, metadata or {}, sha256, match)
@@ -129,12 +129,12 @@ class Retrying(WrappedObjects):
     def trial(
         self, key: str, body: Buffer, *, checksum: str, wrong: bool = False, cut: bool = False, match: str = ""
     ) -> None:
-        """Not made again with `match`, after which the second would find the first."""
+        """Not repeated with `match`, since the second attempt would find the object of the first."""
         call = partial(self.inner.trial, key, body, checksum=checksum, wrong=wrong, cut=cut, match=match)
         self._writes.make(call, repeatable=not match)
 
     def complete_parts(self, key: str, upload: str, etags: Sequence[str]) -> str:
-        """A server may say of a repeated one that there is no such upload: then the object is looked at."""
+        """A server may answer a repeated Complete with "no such upload": then the object is looked at."""
         unsure = False
 
         def complete() -> str:
@@ -152,7 +152,8 @@ class Retrying(WrappedObjects):
         return self._writes.make(complete)
 
     def _is_completed(self, key: str, etags: Sequence[str]) -> bool:
-        """Is what is there made of these parts? Where no ETag tells that, the caller has to read it."""
+        """Was the present object made of these parts? False also where no ETag tells: then the caller has to read
+        it."""
         made = etag_of_parts(etags)
         try:
             return bool(made) and self.inner.head(key).etag == made
@@ -160,8 +161,8 @@ class Retrying(WrappedObjects):
             return False
 
     def execute(self, presigned: PresignedDelete) -> None:
-        """Repeated while it is valid. When an attempt was without an answer, a later one doesn't tell its end: the
-        server may carry it out after that, and after a push that was told that nothing is being deleted any more."""
+        """Repeated while it is valid. If one attempt had no answer, a later answer does not settle it: the server may
+        carry it out afterwards, even after a push was told that nothing is being deleted any more."""
         unsure: OutcomeUnknown | None = None
 
         def execute() -> None:
@@ -182,7 +183,7 @@ class Retrying(WrappedObjects):
 
 @dataclass(slots=True)
 class _Swap:
-    """A conditional put, until it is known what became of it. `match` "": there must be none."""
+    """A conditional put, repeated until its outcome is known. `match` "": there must be no object."""
 
     inner: Objects
     key: str
@@ -191,10 +192,10 @@ class _Swap:
     sha256: str
     match: str
     unsure: bool = False
-    """An attempt is without an answer."""
+    """Has an attempt had no answer?"""
 
     def attempt(self) -> str:
-        """The ETag; "": what is there is another writer's, who came after ours or instead of it."""
+        """Returns the ETag; "": another writer's object is there, put after ours or instead of it."""
         for _ in range(SWAP_LOOKS):
             if self.unsure and (known := self._look()) is not None:
                 return known
@@ -212,7 +213,7 @@ class _Swap:
         return ""
 
     def _look(self) -> str | None:
-        """None: it was not done, or by half, and can be made again."""
+        """What became of the attempt without an answer. None: it was not done, or only half, and can be repeated."""
         try:
             got = self.inner.get(self.key)
         except NotFound:
@@ -228,7 +229,7 @@ class _Swap:
 
 
 class RetryingReader:
-    """Each piece is asked for again from its beginning: a reader knows where it was. For one thread at a time."""
+    """A reader that requests a piece again as a whole after a failure. For one thread at a time."""
 
     def __init__(self, inner: Reader, attempts: Attempts) -> None:
         self._inner, self._attempts = inner, attempts
@@ -256,7 +257,7 @@ class RetryingReader:
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:
-    """What most servers call an object of these parts; "" where the parts' ETags are no MD5."""
+    """The ETag that most servers give an object of these parts; "" where the parts' ETags are no MD5."""
     try:
         digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags)
     except ValueError:
@@ -265,8 +266,11 @@ def etag_of_parts(etags: Sequence[str]) -> str:
 
 
 class Attempts:
-    """Shared by all threads that talk to one object store. `probe`: a request of the same kind that any store answers
-    which is there: it tells an outage from one object that can't be had. `also`: attempts at what these need, too."""
+    """The retries of all threads that talk to one object store, which share what is known of an outage.
+
+    `probe`: a request of the same kind that every available store answers; it tells an outage from one object that
+    can't be read. `also`: attempts whose outage is one for these as well.
+    """
 
     def __init__(
         self,
@@ -279,12 +283,13 @@ class Attempts:
         self.clock, self.timeout, self._probe, self._also = clock, timeout, probe, also
         self._mutex = Lock()
         self._away: tuple[float, StorageError] | None = None
-        """When it is looked for again, and why nothing is asked before."""
+        """When the store is probed again, and the error until then; None: it is not away."""
         self._failing: tuple[float, float] | None = None
-        """No request was answered from the first of these times to the second."""
+        """No request was answered between these two times."""
 
     def make(self, call: Callable[[], T], *, repeatable: bool = True) -> T:
-        """What `call` returns, or raises at last. `repeatable` False: not again after it may have been done."""
+        """Returns what `call` returns, or raises its last error. `repeatable` False: not again if it may have been
+        done."""
         began, pause = self.clock.elapsed(), FIRST_PAUSE_S
         self._require(began)
         while True:
@@ -304,7 +309,8 @@ class Attempts:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _require(self, now: float) -> None:
-        """Raises Unavailable, and nothing was asked. The first one after a while looks again, for all."""
+        """Raise Unavailable, without a request, while the store is away. The first caller after a while probes it for
+        all."""
         if self._also is not None:
             self._also._require(now)
         with self._mutex:
@@ -314,7 +320,7 @@ class Attempts:
             if now < due:
                 raise Unavailable(error.message)
             if now > due + self.timeout:
-                self._away = None  # an outage of yesterday is none of today
+                self._away = None  # it was noted too long ago to count
                 return
             self._away = (now + AWAY_LOOK_EVERY_S, error)
         self._look_around()
@@ -323,20 +329,20 @@ class Attempts:
         self._failing = None
 
     def _look_around(self) -> None:
-        """Is it the store that is away, and not only what was asked for?"""
+        """Probe: is the store away, and not only what was asked for?"""
         try:
             self._probe()
         except Unavailable as error:
             with self._mutex:
                 self._away = (self.clock.elapsed() + AWAY_LOOK_EVERY_S, error)
         except StorageError:
-            self._away = None  # any other answer is one, too
+            self._away = None  # any other error is an answer, too
         else:
             self._away = None
 
     def _may_wait(self, began: float, pause: float) -> bool:
-        """Is the deadline further than the pause? After an outage of the whole deadline the first failure goes up,
-        so that clients hear it at once; a first success ends that."""
+        """Does the deadline leave time for the pause? After an outage of a whole deadline the first failure is raised
+        at once, until a request succeeds."""
         now = self.clock.elapsed()
         with self._mutex:
             since, last = self._failing or (now, now)
@@ -347,7 +353,7 @@ class Attempts:
 
 
 def _is_hopeful(error: StorageError, repeatable: bool) -> bool:
-    """May another attempt have another end? Not for a bucket that isn't there, or bytes that are not what was said."""
+    """May another attempt end otherwise? Not if the bucket does not exist, or the bytes have another checksum."""
     if not isinstance(error, Unavailable) or isinstance(error, NoBucket | IoFailed):
         return False
     return repeatable or not isinstance(error, OutcomeUnknown)

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4: in a header for what is sent at once, in the query for what is sent later.
+"""AWS Signature Version 4: in a header for a request that is sent at once, in the query for one that is sent later.
 
-The time of a signature is an argument, so that a deadline can be one by the server's clock (docs/design/bucket.md#c6);
-botocore takes this machine's, and twenty times as long.
+The time of a signature is an argument, so that it can expire by the server's clock (docs/design/bucket.md#c6); botocore
+takes this machine's clock, and twenty times as long.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 """
 
@@ -76,7 +76,7 @@ def presigned_url(
 
 
 def query_of(values: Mapping[str, str]) -> str:
-    """As it is signed and sent."""
+    """The query string, as it is signed and sent."""
     return "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(values[name], safe='-_.~')}" for name in values))
 
 
@@ -98,7 +98,7 @@ def _sign(
 
 @lru_cache(16)
 def _key(secret: str, scope: str) -> bytes:
-    """The same all day."""
+    """The signing key, which is the same all day."""
     key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")

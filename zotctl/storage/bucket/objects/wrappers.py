@@ -1,4 +1,4 @@
-"""Object stores round an object store: the base of all wrappers, and what is done before the first write."""
+"""Wrappers round an object store: the base of all of them, and the gate before the first write."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 class WrappedObjects:
-    """Hands every call on: requests that read by `_read`, requests that write by `_write`. A wrapper overrides these,
-    or the methods that it changes. As safe between threads as what it wraps."""
+    """Passes every call on, reads through `_read` and writes through `_write`. A wrapper overrides these two, or the
+    methods that it changes. As safe between threads as what it wraps."""
 
     def __init__(self, inner: Objects) -> None:
         self.inner = inner
@@ -43,7 +43,7 @@ class WrappedObjects:
         return self._read(partial(self.inner.get, key, unless=unless))
 
     def open(self, key: str) -> Reader:
-        """A read; what the reader does goes by the wrapper no more."""
+        """A read; the reader itself is not wrapped."""
         return self._read(partial(self.inner.open, key))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
@@ -124,9 +124,9 @@ class WrappedObjects:
 
 
 class FirstWriteGate(WrappedObjects):
-    """Objects of which the first write of all waits for `prepare`. What it finds wrong with the server stays wrong;
-    a server that is away, or refuses, is asked again. `prepare` None: nothing is ever written. `leave`: after the last
-    write, if there was one. For threads that share it."""
+    """Objects whose first write waits for `prepare`. What that finds wrong with the server is raised for each write; if
+    the server is away, or refuses, the next write calls it again. `prepare` None: nothing is ever written. `leave` is
+    called at the end if anything was written. Safe between threads."""
 
     def __init__(
         self, inner: Objects, prepare: Callable[[], None] | None, leave: Callable[[], None] = lambda: None
@@ -135,7 +135,7 @@ class FirstWriteGate(WrappedObjects):
         self._prepare, self._leave = prepare, leave
         self._mutex = Lock()
         self.crossed = False
-        """There was a first write."""
+        """Has there been a first write?"""
         self._unfit: ZotctlError | None = None
 
     def ready(self) -> None:
@@ -163,7 +163,7 @@ class FirstWriteGate(WrappedObjects):
         return call()
 
     def close(self) -> None:
-        """After `leave`."""
+        """Call `leave` if there was a write, and close what is inside."""
         if self.crossed:
             self._leave()
         self.inner.close()

@@ -1,4 +1,4 @@
-"""The bytes of uploads that are in memory, and the one limit of all of them (I13).
+"""The bytes of uploads in memory, and the one limit for all of them (I13).
 
 `MemoryBudget` is the limit, in two pools, so that no two uploads wait for each other. A *small* share comes out of a
 quarter of it. A *large* one is a part or two: an upload gets it at once or waits in the order of asking. An upload that
@@ -25,9 +25,10 @@ from zotctl.storage.bucket.objects.multipart import PART_BYTES, SMALLEST_PART_BY
 
 UPLOAD_MEMORY_BYTES = 256 << 20
 MEMORY_WAIT_S = 60.0
-"""For so long a thread waits for memory."""
+"""How long a thread waits for memory."""
 WAITING_THREADS = 8
-"""May wait at once: uploads that have memory need some to go on (http waits without a thread, by `ready`)."""
+"""Threads that may wait at once: uploads that have memory need threads to go on (http waits without one, by
+`ready`)."""
 TRAILER_BYTES = 1 << 20
 """Room behind the last part for the trailer of a session."""
 
@@ -37,8 +38,8 @@ TRAILER_BYTES = 1 << 20
 
 @dataclass(eq=False, slots=True)
 class BudgetShare:
-    """What one upload has of the budget, and the larger or smaller share that it has asked for and does not have yet.
-    In bytes; written under the lock of the budget."""
+    """The bytes that one upload has of the budget, and those that it has asked for and does not have yet, 0 if none.
+    Written under the lock of the budget."""
 
     size: int = 0
     asked: int = 0
@@ -46,7 +47,7 @@ class BudgetShare:
 
 @dataclass(slots=True)
 class BufferPool:
-    """So many bytes for those who wait, first come, first served."""
+    """Bytes that are given to shares in the order of asking."""
 
     limit: int
     held: int = 0
@@ -56,7 +57,7 @@ class BufferPool:
 class MemoryBudget:
     """The limit of the bytes that all uploads of a process hold in memory. Thread-safe.
 
-    `limit` and `part` in bytes; without a `part`, the usual one or what fits. A single upload gets what it needs,
+    `limit` and `part` in bytes; without `part`, the usual size or what fits. A single upload gets what it needs,
     however small the limit.
     """
 
@@ -83,11 +84,11 @@ class MemoryBudget:
 
     @property
     def wanted(self) -> bool:
-        """Another upload waits for a part: one that can spare a part gives it back."""
+        """Does an upload wait for a part's memory? Then one that can spare some gives it back."""
         return bool(self._large.queue)
 
     def ask(self, share: BudgetShare, size: int, *, evict: bool = True) -> bool:
-        """At least so many bytes, now or, if this is asked again, later."""
+        """Ask for at least `size` bytes. True: the share has them; else ask again later."""
         if share.size < size and share.asked < size:
             self._queue(share, size)
             while evict and share.asked and self.evict():
@@ -95,7 +96,7 @@ class MemoryBudget:
         return share.size >= size
 
     def grow(self, share: BudgetShare, size: int) -> None:
-        """At least so many bytes, waiting for them. Raises Busy, and then the share is as it was."""
+        """Wait for at least `size` bytes. Raises Busy, and then the share is as it was."""
         if self.ask(share, size):
             return
         waiting = self._threads.acquire(blocking=False)
@@ -110,7 +111,8 @@ class MemoryBudget:
                 self._threads.release()
 
     def swap(self, share: BudgetShare, size: int) -> bool:
-        """Just so many bytes instead, at once, and only if no other upload waits for them."""
+        """Exchange the share for one of exactly `size` bytes, at once and only if no other upload waits for them.
+        False: the share is as it was."""
         with self._changed:
             self._queue(share, size)
             self._withdraw(share)
@@ -122,7 +124,7 @@ class MemoryBudget:
             self._withdraw(share)
 
     def release(self, share: BudgetShare) -> None:
-        """Give all of it back."""
+        """Give the whole share back."""
         with self._changed:
             self._pool(share.size).held -= share.size
             share.size = 0
@@ -145,7 +147,7 @@ class MemoryBudget:
         self._grant()
 
     def _grant(self) -> None:
-        """What can be had by those who wait. A share is held beside the one that takes its place until it is there."""
+        """Give waiting shares what is free. An upload keeps its old share until it has the new one."""
         pools = [self._small, self._large]
         while fits := [p for p in pools if p.queue and (p.held == 0 or p.held + p.queue[0].asked <= p.limit)]:
             share = fits[0].queue.popleft()
@@ -169,7 +171,7 @@ class UploadBuffer:
         self._budget, self._share = budget, BudgetShare()
         self._map: mmap.mmap | None = None
         self._huge = False
-        """In large pages, of which a part needs few; a small buffer would take up one for nothing."""
+        """Is it in huge pages? A part needs few of them, but a small buffer would waste one."""
         self._lent: list[memoryview] = []
 
     def __len__(self) -> int:
@@ -187,7 +189,7 @@ class UploadBuffer:
         return max(0, min(limit, self._share.size) - self.end)
 
     def add(self, data: memoryview) -> int:
-        """As much of it as there is room for, in bytes."""
+        """Add as much of `data` as there is room for. Returns the number of bytes."""
         count = min(self.room, len(data))
         if count:
             self._memory()[self.end : self.end + count] = data[:count]
@@ -195,7 +197,7 @@ class UploadBuffer:
         return count
 
     def ready(self, count: int) -> bool:
-        """Can so many bytes, at most a part, be added without waiting for memory? If not, ask again."""
+        """Can `count` bytes, at most a part, be added without waiting for memory? If not, ask again."""
         return self.room >= count or self.halves > 0 or self._budget.ask(self._share, self._level(self.end + count))
 
     def grow(self) -> bool:
@@ -214,7 +216,7 @@ class UploadBuffer:
             self.add(data)
 
     def view(self, start: int, end: int) -> memoryview:
-        """Its bytes without a copy. Good until this half is used again, or all is dropped."""
+        """A view of its bytes, without a copy. Valid until this half is used again, or everything is dropped."""
         if end <= start:
             return memoryview(b"")
         self._lent = [view for view in self._lent if not _is_released(view)]
@@ -222,7 +224,7 @@ class UploadBuffer:
         return self._lent[-1]
 
     def content(self) -> memoryview:
-        """All of its bytes; see `view`."""
+        """A view of all its bytes; see `view`."""
         return self.view(self.start, self.end)
 
     @contextmanager
@@ -264,7 +266,7 @@ class UploadBuffer:
             self.add(memoryview(content))
 
     def clear(self) -> None:
-        """Let go of all bytes, and of the memory."""
+        """Drop all bytes and free the memory."""
         self._drop()
         self._budget.release(self._share)
 

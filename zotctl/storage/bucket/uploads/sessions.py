@@ -1,8 +1,8 @@
 """The uploads to one bucket (docs/design/bucket.md#uploads): any process goes on where another one stopped.
 
-What this process knows of an upload that is not being written, it keeps: the state of the hash, which can't be
-stored, and the bytes in memory, while there is room for them. It may be out of date, since other processes write
-sessions, too. The states of an upload are drawn in `upload`.
+Of an upload that is not being written, this process keeps the state of the hash, which can't be stored, and the bytes
+in memory while there is room for them. Both may be out of date, since other processes write sessions, too. The states
+of an upload are drawn in `upload`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from zotctl.storage.driver import Buffer
 from zotctl.storage.keys import make_upload_id, parse_upload_id
 
 KNOWN_UPLOADS = 1024
-"""Whose hash is kept."""
+"""Uploads whose hash is kept, at most."""
 IDLE_S = 30.0
-"""After so long the bytes of an upload that no client continues leave the memory; the session has them, too."""
+"""How long the bytes of an upload that no client continues stay in memory; the session has them, too."""
 SENDER_THREADS = 8
 STORE_WAIT_S = 5.0
-"""For so long the next request waits for the last one, whose client is gone, to store what has arrived."""
+"""How long a request waits for the one before it, whose client is gone, to store what has arrived."""
 STORE_POLL_S = 0.02
 
 
@@ -97,7 +97,7 @@ class BucketUploads:
         return session.offset
 
     def resume(self, name: str, upload_id: str) -> BucketUpload:
-        """Take a session for writing. Raises BlobUploadUnknown, UploadConflict, Busy."""
+        """Open a session for writing. Raises BlobUploadUnknown, UploadConflict, Busy."""
         known = self._claim(name, _parsed(upload_id))
         try:
             if known is not None and len(known.buffer) == known.session.tail:
@@ -180,12 +180,12 @@ class BucketUploads:
             self.context.clock.sleep(STORE_POLL_S)
 
     def storing(self, upload_id: str) -> None:
-        """The last that its writer does: a request that comes now waits for its end."""
+        """Note that the writer is about to close: a request that comes now waits for it."""
         with self._mutex:
             self._claims[upload_id] = Claim.STORING
 
     def release(self, upload_id: str, known: KnownUpload | None = None) -> None:
-        """It is not being written any more; `known`: another request may continue it."""
+        """Give up the claim. `known`: keep this for the request that continues the upload."""
         if known is not None:
             self._keep(known)
         with self._mutex:
@@ -204,7 +204,7 @@ class BucketUploads:
     # -- memory ---------------------------------------------------------------------------------
 
     def _evict(self, before: float = float("inf")) -> bool:
-        """Drop the bytes of the upload that waits the longest, and since earlier than `before`."""
+        """Drop the bytes of the upload that has been idle the longest, if that is since before `before`."""
         with self._mutex:
             found = next((known for known in self._idle.values() if len(known.buffer)), None)
             if found is None or found.idle_since >= before:
@@ -215,12 +215,12 @@ class BucketUploads:
         return True
 
     def maintain(self) -> None:
-        """Now and then: memory of uploads that no client came back for is free."""
+        """Free the memory of uploads that no client has continued. Called now and then."""
         while self._evict(self.context.clock.elapsed() - IDLE_S):
             pass
 
     def close(self) -> None:
-        """Send no more parts."""
+        """End the threads that send parts."""
         if self.senders is not None:
             self.senders.shutdown(wait=False)
 
@@ -243,15 +243,15 @@ class BucketUploads:
                 self.context.objects.delete(found.key)
 
     def _of_uploads(self, directory: str) -> Iterator[Object]:
-        """What is named by an upload."""
+        """The objects in a directory that are named after an upload."""
         for found in self.context.objects.list(f"{directory}/"):
             with suppress(ValueError):
                 parse_upload_id(found.key.removeprefix(f"{directory}/"))
                 yield found
 
     def discard_soon(self, session: StoredUpload, *, completed: bool = False) -> None:
-        """`discard`, of an upload that is published, while no client waits for it. Never raises: a collector finds what
-        is left. From now on this process knows nothing of it."""
+        """Discard a published upload in a thread, so that no client waits. Never raises: a collector finds what is
+        left. From now on the upload is unknown in this process."""
         with self._mutex:
             self._claims[session.id] = Claim.DISCARDING
 

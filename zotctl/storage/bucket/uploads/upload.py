@@ -70,7 +70,7 @@ class Stage(Enum):
 
 
 class Phase(Enum):
-    """What its writer may still do with it."""
+    """What the writer of an upload may still do."""
 
     OPEN = "write, save, finish"
     BROKEN = "close: of a part that failed nothing is left to be sent again"
@@ -79,7 +79,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """What is known of an upload between two requests: the object `uploads/ID`.
+    """The session of an upload, stored between two requests as the object `uploads/ID`.
 
     Its metadata say what HEAD has to tell. Its body is the tail, which is the bytes in no part yet, then a trailer of
     lines: the ETags of the parts that were sent (thousands don't fit into 2 KB of metadata), and a random token, for an
@@ -158,7 +158,7 @@ class BucketUpload(UploadSession):
         self._expected: Digest | None = None
         self._start: int | None = None
         self._sent = False
-        """A part, since it was last asked whether other uploads wait for memory."""
+        """Was a part sent since the last check whether other uploads wait for memory?"""
         self._stored_at = self._context.clock.elapsed()
         self.id, self.algorithm = known.session.id, parse_upload_id(known.session.id).algorithm
         self._adopt(known)
@@ -205,7 +205,7 @@ class BucketUpload(UploadSession):
                 self._hash.update(self._buffer.content())
 
     def _fit(self, size: int) -> None:
-        """Parts so large that there are not too many of them."""
+        """Make parts so large that S3 takes all of them."""
         part, old = self._buffer.part, self._buffer
         while part * (MOST_PARTS - 1) < size:
             part *= 2
@@ -217,7 +217,7 @@ class BucketUpload(UploadSession):
 
     @property
     def may_read_ahead(self) -> bool:
-        """Has it a part's memory? Else what is read ahead would wait with it, and not be counted."""
+        """Has it a part's memory? If not, what is read ahead would wait as well, uncounted."""
         return self._buffer.halves > 0
 
     def ready(self, count: int) -> bool:
@@ -253,7 +253,7 @@ class BucketUpload(UploadSession):
                 self._send()
 
     def _hash_up(self) -> None:
-        """What was added, in one go: each call costs threads that wait for each other as much as 100 KiB."""
+        """Hash what was added, in one call: under load a call costs as much as hashing 100 KiB."""
         count, self._unhashed = self._unhashed, 0
         if self._hash is not None and count:
             with self._buffer.view(self._buffer.end - count, self._buffer.end) as fresh:
@@ -328,20 +328,20 @@ class BucketUpload(UploadSession):
         return UploadConflict(f"upload {self.id} was written by another request meanwhile", self.id)
 
     def _store(self, session: StoredUpload, tail: int) -> None:
-        """With so many bytes of the buffer. Raises Changed."""
+        """Store the session with `tail` bytes of the buffer. Raises Changed."""
         session = replace(session, token=self._context.clock.token(), tail=tail)
         with self._buffer.with_trailer(tail, session.trailer()) as body:
             self._session = self._uploads.store(session, body)
         self._current, self._stored_at = True, self._context.clock.elapsed()
 
     def _renew(self, *, again: bool = False) -> None:
-        """A session is at most half a window old, for collectors forget what no client continues."""
+        """Store the session again if it is half a window old, since collectors forget what no client continues."""
         age = self._context.clock.elapsed() - self._stored_at
         if age > self._context.window / 2 and self._session.etag:
             self._keep(again=again)
 
     def _is_stale(self) -> bool:
-        """Has another request gone on with it? Raises BlobUploadUnknown."""
+        """Has another request continued the upload? Raises BlobUploadUnknown."""
         found = self._uploads.head(self._session.name, self.id)
         self._current = found.etag == self._session.etag
         return not self._current
@@ -378,7 +378,7 @@ class BucketUpload(UploadSession):
             raise Busy(f"{digest} was collected before its upload could be answered; send it again") from error
 
     def _publish(self, digest: Digest) -> None:
-        """Each way goes through the reservation that a push makes."""
+        """Publish by the way that the stage needs, each within the reservation of a push."""
         if self._digest(digest.algorithm) != digest and not self._current and self._is_stale():
             self._start_over()
         if known := self._digest(digest.algorithm):
@@ -436,7 +436,7 @@ class BucketUpload(UploadSession):
         return found
 
     def _digest(self, algorithm: str) -> str:
-        """Of all bytes so far; "" if they have to be read for it."""
+        """The digest of all bytes so far; "" if they would have to be read for it."""
         if self._hash is not None and self._hashed_by == algorithm:
             return f"{algorithm}:{self._hash.hexdigest()}"
         if not self._buffer.in_parts:
@@ -473,7 +473,7 @@ class BucketUpload(UploadSession):
             self._uploads.release(self.id, known)
 
     def _let_go(self, *, keep: bool = False) -> None:
-        """Of the memory, unless it is kept."""
+        """Close, and free the memory unless it is kept."""
         self._phase = Phase.CLOSED
         if self._parts is not None:
             self._parts.abandon()
