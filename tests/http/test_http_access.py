@@ -240,6 +240,28 @@ def test_the_log_knows_the_user_and_no_secret(server: Server) -> None:
         assert "a-secret-password" not in text and b64encode(b"writer:a-secret-password").decode() not in text
 
 
+def test_who_moved_and_deleted_a_tag(tmp_path: Path) -> None:
+    config = f'[http.auth]\nhtpasswd = "{users_file(tmp_path, "ann", "bob")}"\n[log]\naudit = "{tmp_path / "audit"}"\n'
+    other = images.image("other")
+    with serving(tmp_path, config=config) as server:
+        with server.client(auth=("ann", "ann")) as ann:
+            fill(ann, "app")
+            for blob in other.blobs:
+                push_blob(ann, "app", blob)
+        with server.client(auth=("bob", "bob")) as bob:
+            made = bob.put("/v2/app/manifests/v1", content=other.manifest, headers={"Content-Type": OCI_MANIFEST})
+            assert made.status_code == 201
+            assert bob.delete("/v2/app/manifests/v1").status_code == 202
+        lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+        assert [(line["action"], line["user"], line["tag"]) for line in lines if "action" in line] == [
+            ("move", "bob", "v1"),
+            ("untag", "bob", "v1"),
+        ]
+        (history,) = (server.root / ".zotctl" / "history").iterdir()
+        events = [json.loads(line) for line in history.read_text().splitlines() if line]
+        assert [(event["a"], event["u"]) for event in events] == [("push", "ann"), ("push", "bob"), ("untag", "bob")]
+
+
 def test_a_quota_is_told_with_its_numbers(tmp_path: Path) -> None:
     with (
         serving(tmp_path, config="[[storage.quotas]]\nprefix = 'small'\nbytes = 10\n") as server,
