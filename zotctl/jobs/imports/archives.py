@@ -1,9 +1,9 @@
-"""Archives of layouts: tar, plain or compressed, from a file or a pipe, read once from front to end.
+"""Reads archives of layouts: tar, plain or compressed, from a file or a pipe, once from front to end.
 
-Archives are hostile (I14). Nothing is extracted: of regular members with the names of a layout the bytes
-go through the same verified writer as an upload, everything else is passed over or refused, and nothing
-of a refused archive stays. index.json often comes last, so the blobs wait in a layout of their own in the
-hidden directory, where no collection looks; from there each repository gets them by one link.
+Archives are untrusted (I14). Nothing is extracted by its path: the bytes of regular members that have the name of a
+blob are verified like an upload, everything else is passed over or refused, and nothing of a refused archive stays.
+index.json often comes last, so the blobs are staged in a layout of their own in the hidden directory, which no
+collector looks at. From there each repository gets them by one link.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ L_co = TypeVar("L_co", covariant=True)
 TAR_BLOCK_BYTES = 512
 MOST_MEMBERS = 1_000_000
 HEADER_BYTES = 1 << 20
-"""Bytes of one extended header: it is held in memory."""
+"""The largest extended header, which is kept in memory."""
 TEXT_BYTES = 64 << 20
-"""Bytes of index.json and of manifest.json."""
+"""The largest index.json and manifest.json."""
 BOMB_FLOOR_BYTES = 1 << 30
 BOMB_RATIO = 250
-"""Beyond the floor, so many bytes out of one are no layers: gzip makes at most 1032 of one, of zeros."""
+"""Above the floor, an archive that grows by more than this ratio is refused. gzip grows zeros by at most 1032."""
 PADDING_BYTES = 1 << 20
 LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
-"""Of what may be a manifest: of one, and of all that are kept in memory where an archive is only looked at."""
+"""The largest manifest, and the most bytes of manifests, that are kept in memory of an archive that is only listed."""
 STAGING = keys.tmp("import-layout")
-"""A layout of its own. One for each root: who writes there holds the job's lease."""
+"""The staged layout. Each root has one, since a writer holds the lease of the job."""
 
 _INNER = re.compile(
     r"(?:(?P<prefix>.+)/)?(?P<inner>oci-layout|index\.json|manifest\.json|blobs/(?P<alg>[^/]+)/(?P<enc>[^/]+))"
@@ -74,7 +74,7 @@ _SPARSE = "GNU.sparse"
 
 
 class _CountedArchive(io.RawIOBase):
-    """What comes in, counted; `head` was read already to see what it is."""
+    """Counts the bytes of an archive as it comes in. `head`: its first bytes, which were read to see its format."""
 
     def __init__(self, inner: BinaryIO, head: bytes) -> None:
         self._inner, self._head, self.count = inner, head, 0
@@ -90,8 +90,8 @@ class _CountedArchive(io.RawIOBase):
         return len(data)
 
 
-class Plain:
-    """The bytes of the tar itself. Raises LayoutInvalid: cut short, damaged, a bomb."""
+class TarBytes:
+    """The unpacked bytes of a tar. Raises LayoutInvalid if it is cut short, damaged, or grows too much (a bomb)."""
 
     def __init__(self, stream: BinaryIO, label: str) -> None:
         head = _read_full(stream, 6)
@@ -102,7 +102,7 @@ class Plain:
         self._faults: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, *faults)
 
     def read(self, size: int) -> bytes:
-        """Fewer than `size` bytes only at the end."""
+        """Read `size` bytes; fewer only at the end."""
         try:
             data = _read_full(self._stream, size)
         except self._faults as error:
@@ -148,17 +148,20 @@ def _zstd(label: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file of an archive: `path` is relative and holds no ".."."""
+    """A regular file of an archive. `path` is relative and has no ".."."""
 
     path: str
     size: int
 
 
 class Tar:
-    """The regular members, one after the other. Headers are read by `tarfile`; its own loop holds what
-    an extended header says in memory, of any size, and follows sparse maps."""
+    """Iterates over the regular members of a tar.
 
-    def __init__(self, plain: Plain) -> None:
+    `tarfile` parses single headers only, since its own loop keeps extended headers of any size in memory, and follows
+    sparse maps.
+    """
+
+    def __init__(self, plain: TarBytes) -> None:
         self._plain, self.label = plain, plain.label
         self._left = self._padding = 0
 
@@ -178,7 +181,7 @@ class Tar:
             self._skip()
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes of the member at hand."""
+        """The bytes of the current member. Raises LayoutInvalid if the archive is cut short."""
         while self._left:
             data = self._plain.read(min(self._left, CHUNK_BYTES))
             if not data:
@@ -187,19 +190,19 @@ class Tar:
             yield data
 
     def text(self, limit: int, name: str) -> bytes:
-        """The member at hand as a whole. Raises LayoutInvalid if it has more than `limit` bytes."""
+        """The whole current member. Raises LayoutInvalid if it has more than `limit` bytes."""
         if self._left > limit:
             raise self.refusal(f"{name} has {self._left} bytes, more than {limit}")
         return b"".join(self.chunks())
 
     def refusal(self, reason: str) -> LayoutInvalid:
-        """The error for what no archive of a layout has."""
+        """The error for something that no archive of a layout has."""
         return LayoutInvalid(f"{self.label} is refused: {reason}")
 
     def _header(self) -> tarfile.TarInfo | None:
         block = self._plain.read(TAR_BLOCK_BYTES)
         if not block or block == bytes(TAR_BLOCK_BYTES):
-            self._plain.read(PADDING_BYTES)  # who writes into the pipe may have padding left
+            self._plain.read(PADDING_BYTES)  # a writer of the pipe may have padding left
             return None
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -257,7 +260,8 @@ class Tar:
         return records if header.type == _PAX else {}
 
     def _records(self, body: bytes) -> dict[str, str]:
-        """pax: "%d %s=%s\\n", length, keyword, value (POSIX, pax, "pax Extended Header"); what matters of it."""
+        """The records of a pax header that matter: "%d %s=%s\\n", length, keyword, value (POSIX, "pax Extended
+        Header")."""
         records: dict[str, str] = {}
         while body:
             digits, _, rest = body.partition(b" ")
@@ -276,39 +280,39 @@ class Tar:
 
 
 class ArchiveStage(Protocol[L_co]):
-    """Where the blobs of an archive wait for its index; `L_co` is what becomes of them then."""
+    """Takes the blobs of an archive until its index has come. `L_co`: the layout that it then makes of them."""
 
     def has(self, digest: Digest, size: int) -> bool:
-        """It need not be taken."""
+        """Whether the blob need not be taken."""
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Raises DigestInvalid: the bytes are something else; nothing of them is kept."""
+        """Take a blob. Raises DigestInvalid if the bytes are something else; nothing of them is kept."""
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> L_co:
-        """All blobs have come: the layout that they make. `damaged`: what `take` has refused, and why."""
+        """The layout of all blobs that were taken. `damaged`: what `take` refused, and why."""
 
 
 @dataclass
 class _Found:
-    """What an archive held, beside its blobs."""
+    """What an archive has beside its blobs."""
 
     prefix: str | None = None
     seen: set[str] = field(default_factory=set)
     index: Index | None = None
     names: dict[str, list[str]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
-    legal: bool = False
+    has_marker: bool = False
 
 
 def read_archive(run: Run, stream: BinaryIO, label: str, stage: ArchiveStage[L]) -> L:
-    """All of an archive; what comes back is its layout. Raises LayoutInvalid: refused, and why."""
-    tar, found = Tar(Plain(stream, label)), _Found()
+    """Read a whole archive into `stage`, and return its layout. Raises LayoutInvalid, which says why it is refused."""
+    tar, found = Tar(TarBytes(stream, label)), _Found()
     for member in tar:
         run.check()
         if (match := _INNER.fullmatch(member.path)) is not None:
             _remember(tar, found, match)
             _take(run, tar, member, match, found, stage)
-    if found.index is None or not found.legal:
+    if found.index is None or not found.has_marker:
         raise LayoutInvalid(_incomplete(label, found))
     return stage.layout(label, found.index, found.names, found.damaged)
 
@@ -327,7 +331,7 @@ def _remember(tar: Tar, found: _Found, match: re.Match[str]) -> None:
 def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: ArchiveStage[Any]) -> None:
     if match["inner"] == "oci-layout":
         check_layout(tar.text(4096, "oci-layout"))
-        found.legal = True
+        found.has_marker = True
     elif match["inner"] == "index.json":
         found.index = parse_index(tar.text(TEXT_BYTES, "index.json"))
     elif match["inner"] == "manifest.json":
@@ -360,7 +364,8 @@ def _incomplete(label: str, found: _Found) -> str:
 
 
 def docker_names(body: bytes) -> dict[str, list[str]]:
-    """The names in docker save's manifest.json, by the digest of the config. Nothing else in it is used."""
+    """The image names in the manifest.json of `docker save`, by the digest of the config. Nothing else in it is
+    used."""
     names: dict[str, list[str]] = {}
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
         for image in load_json(body):
@@ -374,14 +379,16 @@ def docker_names(body: bytes) -> dict[str, list[str]]:
 
 
 class Staging:
-    """The layout in the hidden directory of a root. What a killed run has left there is used, and a layer
-    that the repository has, if that is known, need not be staged."""
+    """Stages blobs in a layout in the hidden directory of a root.
+
+    What a killed run has staged is used. `repository`: the target, if it is known: a layer that it has is not staged.
+    """
 
     def __init__(self, root: Root, repository: str | None) -> None:
         self._root, self._repository = root, repository
 
     def has(self, digest: Digest, size: int) -> bool:
-        """It need not be read again."""
+        """Whether the blob is staged already, or is a large one that the repository has."""
         if self._holds(STAGING, digest, size):
             return True
         return bool(self._repository and size > LISTED_BODY_BYTES and self._holds(self._repository, digest, size))
@@ -393,19 +400,19 @@ class Staging:
             return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Into the hidden directory. Raises DigestInvalid."""
+        """Write the blob into the staged layout. Raises DigestInvalid."""
         self._root.maintenance.take(STAGING, digest, chunks)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
-        """What was staged, as a layout of the root."""
+        """The staged layout."""
         driver = self._root.driver
         return StoredLayout(driver=driver, name=STAGING, label=label, index=index, names=names, damaged=damaged)
 
 
 @contextmanager
 def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None) -> Iterator[StoredLayout]:
-    """The layout of an archive, for as long as it is needed. Only a kill or the end of the time given
-    leaves it there, for the next run to go on with."""
+    """Stage an archive in `root`, for the block. After a kill or --max-duration it stays, for the next run to
+    continue."""
     try:
         yield read_archive(run, stream, label, Staging(root, repository))
     except ZotctlError:
@@ -414,30 +421,33 @@ def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str |
     root.maintenance.discard(STAGING)
 
 
-# -- only looked at: nothing is written ------------------------------------------------------------
+# -- in memory: nothing is written -----------------------------------------------------------------
 
 
 class ArchiveListing(Layout):
-    """An archive that is only looked at: the size of everything, the bytes of what may be a manifest. It is a stage,
-    and then what a dry run imports and `verify` checks. `took` is told how many bytes each blob has."""
+    """The sizes of all blobs of an archive, and the bytes of those that may be manifests.
+
+    It is a stage while the archive is read, and then the layout that a dry run imports and `verify` checks. `took` is
+    called with the size of each blob.
+    """
 
     def __init__(self, took: Callable[[int], object] = lambda size: None) -> None:
         super().__init__(label="", index=empty_index())
         self._took = took
         self.sizes: dict[Digest, int] = {}
         self.wrong: dict[Digest, Digest] = {}
-        """What the bytes are of a blob that are not what its name says."""
+        """The digests of the bytes of damaged blobs, by the digests in their names."""
         self.not_kept: set[str] = set()
-        """Too large to be kept, and a manifest for all that is known."""
+        """What may be a manifest, but is too large to be kept."""
         self._bodies: dict[str, bytes] = {}
         self._held = 0
 
     def has(self, digest: Digest, size: int) -> bool:
-        """Nothing is here before it was read."""
+        """False: every blob is read."""
         return False
 
     def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Hash it, and keep what may be a manifest; what is damaged is noted."""
+        """Hash the blob, note it if it is damaged, and keep it if it may be a manifest."""
         state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
         is_kept = size <= LISTED_BODY_BYTES and self._held + size <= LISTED_BODIES_BYTES
         for data in chunks:
@@ -457,22 +467,22 @@ class ArchiveListing(Layout):
         self._took(size)
 
     def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> ArchiveListing:
-        """This, with what stood beside the blobs."""
+        """This object, with what the archive has beside the blobs."""
         self.label, self.index, self.names = label, index, names
         return self
 
     def size(self, digest: Digest) -> int | None:
-        """What is damaged counts as absent."""
+        """The size of a blob; None if it is damaged or absent."""
         return None if digest in self.damaged else self.sizes.get(digest)
 
     def open(self, digest: Digest) -> Reader:
-        """What was kept. Raises NotFound."""
+        """Open a blob that was kept. Raises NotFound."""
         if digest not in self._bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
         return BytesReader(self._bodies[digest])
 
     def content(self, digest: Digest, whole: bool) -> Content:
-        """What was hashed on the way. Raises ManifestInvalid where it was too large to be kept, NotFound."""
+        """The content as it was hashed. Raises NotFound, and ManifestInvalid if it was too large to be kept."""
         if digest in self.not_kept:
             raise ManifestInvalid(f"{digest} has {self.sizes[digest]} bytes, too many to be looked at in a dry run")
         if digest not in self.sizes:

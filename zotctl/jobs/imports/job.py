@@ -1,9 +1,8 @@
-"""import-layout: take image layouts of any tool into the store, without a push.
+"""`import-layout`: copies image layouts of any tool into the store, beside any number of servers, and removes a layout
+that was moved.
 
-Repository by repository: what is missing is copied and hashed on the way, all blobs first, manifests after
-what they list, and then one commit of index.json brings all rows. Until then no reader sees anything, so a run
-may die anywhere, and the next one skips what is there. It works on the steps of every push, beside any
-number of servers.
+Repository by repository, what is missing is copied and hashed (`imports.repository`). No reader sees anything before
+the commit, so a run may be killed at any moment, and the next one skips what is there.
 """
 
 from __future__ import annotations
@@ -65,10 +64,10 @@ from zotctl.storage.root import Root
 
 
 def import_layout(run: Run, source: str, options: ImportOptions | None = None) -> None:
-    """Import a directory, an archive, or "-", an archive from a pipe.
+    """Import a directory, a bucket, an archive, or "-", an archive from standard input.
 
-    Raises NoSuchStore: nothing there; UsageError: a choice is missing; LayoutInvalid: no layout, or an archive that is
-    refused; NoSpace; HeldElsewhere. What is wrong with single images ends up as findings.
+    Problems of single images become findings. Raises NoSuchStore if nothing is there, UsageError if a choice is
+    missing, LayoutInvalid for what is no layout and for a refused archive, NoSpace, HeldElsewhere.
     """
     options = options or ImportOptions()
     options.check()
@@ -83,7 +82,7 @@ def import_layout(run: Run, source: str, options: ImportOptions | None = None) -
 
 
 def _refuse(run: Run, source: str, options: ImportOptions) -> None:
-    """What can't be done with this source, before anything is."""
+    """Raise UsageError for options that don't fit the source, before anything is done."""
     roots = [root.label for root in run.store.roots]
     if options.move:
         refuse_move(source)
@@ -94,7 +93,7 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
 
 
 def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
-    """A layout, or a tree of them; with what each may read in the pool, if it is a store of ours."""
+    """Import a layout or a tree of layouts in a bucket; of a store of ours, with the content that is in its pool."""
     with in_bucket(run.store, source) as (driver, names):
         past = driver.timeline if isinstance(driver, BucketSource) and names != [THE_LAYOUT] else lambda name: None
         _import_tree(run, driver, names, source, options, past)
@@ -115,7 +114,7 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
 
 
 def _staging_root(run: Run, options: ImportOptions) -> Root:
-    """Where the images most likely go: from there a link is enough."""
+    """The root that the images most likely go to, so that a link from the staged layout is enough."""
     if options.repo is not None:
         return run.store.repository_for_push(options.repo).root
     return next((root for root in run.store.roots if not root.read_only), run.store.roots[0])
@@ -134,7 +133,7 @@ def _import_tree(
     options: ImportOptions,
     past: Callable[[str], Timeline | None],
 ) -> None:
-    """`past`: what the store of a layout remembers of it."""
+    """Import the layouts `names`. `past`: the history of a layout in the store that it lies in."""
     require = requirement(driver, source)
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
@@ -146,7 +145,7 @@ def _import_tree(
     for name in names:
         run.check()
         if all(root.read_only or root.label in run.away for root in run.store.roots) and run.away:
-            return  # that was told
+            return  # which is reported already
         with _guarded(run, name, require):
             _import_below(run, driver, name, f"{source}/{name}", options, past, require)
 
@@ -172,15 +171,7 @@ def _import_below(
     proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
         reason = f"{quoted(name)} is no repository name; import it alone, with --repo"
-        run.finding(
-            Finding(
-                name,
-                None,
-                "bad_name",
-                reason,
-                action="skip",
-            )
-        )
+        run.finding(Finding(name, None, "bad_name", reason, action="skip"))
         run.report.codes.append(5)
         return
     layout = read_layout(driver, name, label, half_moved=options.move)
@@ -190,8 +181,8 @@ def _import_below(
 
 @contextmanager
 def _guarded(run: Run, name: str, require: Callable[[], None]) -> Iterator[None]:
-    """One damaged layout doesn't stop the others; a full disk does, and a source that is away (I11). A root that is
-    away is told instead of the layout that was to go there."""
+    """Report an error of one layout, and go on with the others (I11). A full disk ends the run, and so does a source
+    that is away. If a root is away, that is reported instead."""
     try:
         yield
     except NoSpace:
@@ -225,7 +216,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
 
 
 def _move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], reason: str) -> None:
-    """Only when everything is in the store: what was left out exists nowhere else. `reason`: why it stays."""
+    """Remove the source, if all of it is in the store: what was left out exists nowhere else. `reason`: why it
+    stays."""
     if not reason and any(True for _ in layout.index.unclear()):
         reason = "not all of it was imported"
     if not reason and not any(one.index().says_all_of(layout.index) for one in importing):
@@ -238,7 +230,7 @@ def _move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], rea
         one.root.maintenance.flush(one.name, one.verified)  # or a power cut could take both away
 
     def taken() -> None:
-        """Is what goes there what came here? Then the one index went with the other."""
+        """Raise UsageError if setting the source's index aside has removed the repository's: then the two are one."""
         for one in importing:
             if not one.has_all():
                 raise UsageError(f"{layout.label} is the repository {one.name} itself, by another path: it stays")
@@ -251,7 +243,8 @@ def _move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], rea
 
 
 def refuse_move(source: str) -> None:
-    """Only a plain layout is moved: clients may have reserved at a store's servers what we would remove (I6)."""
+    """Raise UsageError if a source can't be moved. Only a layout outside of any store can: clients of a store may rely
+    on what would be removed (I6)."""
     if is_bucket(source):
         raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
     real = os.path.realpath(source)
@@ -262,8 +255,8 @@ def refuse_move(source: str) -> None:
 
 
 def refuse_served(store: Store, layout: StoredLayout) -> None:
-    """A repository of the store by another path, such as a bind mount, for which nothing above it speaks: what is there
-    already would be removed as what was moved. Raises UsageError."""
+    """Raise UsageError if a layout is a repository of the store by another path, such as a bind mount: its content
+    would count as imported, and be removed."""
     here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
     for root in (root for root in store.roots if not root.by_requests):
         for name in root.catalog.everything():
@@ -279,10 +272,11 @@ def _info(driver: Driver, key: str) -> Info | None:
 
 
 def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
-    """Remove what was imported, and nothing that we don't know. The index goes first, so that no reader
-    reads a layout whose blobs are going; a cut run finds it beside. Raises LayoutInvalid if it changed.
+    """Remove the files of a layout that was imported, and no others.
 
-    `taken` is asked when the index is set aside, and raises ZotctlError if what was imported is not there any more.
+    Its index is set aside first, so that no reader sees a layout without blobs, and a run that was killed can continue.
+    Then `taken` is called; it raises ZotctlError if what was imported is not in the store any more. Raises
+    LayoutInvalid if the layout was changed meanwhile.
     """
     driver, name = layout.driver, layout.name
     aside = keys.index_temp(name, MOVED)
@@ -305,14 +299,14 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callab
 
 
 def _require_same(layout: StoredLayout, key: str) -> None:
-    """Of what was set aside, which no tool finds any more: a look before that could miss what is written meanwhile."""
+    """Raise LayoutInvalid if the index was changed. It is read after it was set aside, when no tool can change it."""
     now = parse_index(read(layout.driver, key, LARGEST_INDEX_BYTES))
     if now.render() != layout.index.render():
         raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
 
 
 def _put_back(driver: Driver, aside: str, key: str) -> None:
-    """Over nothing: what a tool has written anew counts more than what it replaces."""
+    """Put an index back, unless a tool has written a new one meanwhile."""
     try:
         driver.link(aside, key)
     except CannotLink:

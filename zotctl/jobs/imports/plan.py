@@ -1,6 +1,6 @@
-"""Which rows of a foreign layout go where, and under which tag.
+"""Decides which rows of a layout go into which repository, with which tag and which push time.
 
-Pure: it looks at an index and at what its manifests say, and reads and writes nothing.
+Only the push times read anything from the layout; nothing is written.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ from zotctl.storage.index import Row, annotations_of
 CREATED = "org.opencontainers.image.created"
 OLAREG_HISTORY = "org.olareg.history"
 DATED_BODY_BYTES = 4 << 20
-"""Bytes of a manifest or a config that are read for a time."""
+"""The largest manifest or config that is read for its creation time."""
 EARLIEST_DATE = datetime(1981, 1, 1, tzinfo=UTC).timestamp()
-"""What is older is no time: builds that can be repeated say 1970, or 1980."""
+"""An older creation time is ignored: reproducible builds state 1970 or 1980."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """`repo`: the repository, instead of the proposed one. `tag`: the tag of the one image, or of several
-    the one to take. `all`: take all into `repo` although the source names several repositories.
-    `overwrite`: move tags that are there. `link`: hard links instead of copies, where possible, after
-    hashing. `move`: remove the source's files when everything of it is in the store."""
+    """Options of `import_layout`.
+
+    `repo`: the target, instead of the repository that the source proposes. `tag`: the tag for a single image, or which
+    of several images to import. `all`: import everything into `repo`, although the source names several repositories.
+    `overwrite`: move tags that exist. `link`: hash, then hard-link instead of copying where possible. `move`: remove
+    the files of the source when everything is in the store.
+    """
 
     repo: str | None = None
     tag: str | None = None
@@ -64,7 +67,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A row, and the tag that it gets."""
+    """A row to import, with the tag that it gets."""
 
     row: Row
     digest: Digest
@@ -73,7 +76,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A row with one of its names; `name` is what was written, `repository` what that proposes."""
+    """A row with one of its names. `name`: as it is written; `exact`, `alias`: see `tag_names`; `repository`: the one
+    that the name proposes."""
 
     row: Row
     digest: Digest
@@ -85,16 +89,16 @@ class _Named:
 
 @dataclass
 class ImportPlan:
-    """Which rows go into which repository, and what is said about those that lose their name."""
+    """The rows for each repository, and findings about rows that lose their name."""
 
     repositories: dict[str, list[Wanted]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     names_lost: int = 0
-    """Of rows that come without the name by which they are known in the source."""
+    """How many rows are imported without the name that they have in the source."""
 
 
 def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: ImportOptions) -> ImportPlan:
-    """Raises UsageError where a choice is missing: which repository, which image."""
+    """Decide which rows go where. Raises UsageError if it is not clear which repository or which image."""
     plan = ImportPlan()
     named = [name for row in layout.index.rows() for name in _names(layout, row, facts)]
     _report_unclear(layout, plan)
@@ -133,7 +137,7 @@ def _names_beside(layout: Layout, digest: Digest, facts: dict[str, ManifestFacts
 
 
 def repository_of(full_name: str | None) -> str | None:
-    """What a full name proposes: `docker.io/library/busybox:1.36` the name `library/busybox`. None for a
+    """The repository that a full name proposes: `docker.io/library/busybox:1.36` proposes `library/busybox`. None for a
     bare word, and for what is no repository name."""
     if not full_name or not any(mark in full_name for mark in ":/@"):
         return None
@@ -165,7 +169,7 @@ def _by_repository(
 def _shared_out(
     layout: Layout, named: list[_Named], facts: dict[str, ManifestFacts], proposed: list[str]
 ) -> dict[str, list[_Named]]:
-    """Rows without a repository of their own go with what needs them, or that they are about."""
+    """Rows that propose no repository go where a row needs them, or where their subject goes."""
     rows: dict[str, list[_Named]] = {}
     taken: set[str] = set()
     for repository in proposed:
@@ -185,7 +189,7 @@ def _default(layout: Layout) -> str:
 
 
 def _related(rows: Sequence[_Named | Wanted], start: Iterable[str], facts: dict[str, ManifestFacts]) -> set[str]:
-    """What these digests list, at any depth, and the rows that are about any of it."""
+    """What these digests list, at any depth, with the attachments of any of that."""
     near: set[str] = set()
     todo = list(start)
     about: dict[str, list[str]] = {}
@@ -203,7 +207,7 @@ def _related(rows: Sequence[_Named | Wanted], start: Iterable[str], facts: dict[
 
 
 def _subjects(row: _Named | Wanted, facts: dict[str, ManifestFacts]) -> Iterator[str]:
-    """Digests, or the beginnings of some, that a row is about."""
+    """The digests, or beginnings of digests, of what a row is attached to."""
     known = facts.get(row.digest)
     yield from (subject.digest for subject in known.subjects) if known else ()
     if (subject := annotations_of(row.row).get(OLAREG_SUBJECT)) is not None:
@@ -216,7 +220,7 @@ def _subjects(row: _Named | Wanted, facts: dict[str, ManifestFacts]) -> Iterator
 
 
 def _tagged(repository: str, rows: list[_Named], plan: ImportPlan) -> list[Wanted]:
-    """Each tag once; what can't be one is said, and its row comes without a name."""
+    """Give each row its tag. A name that can't be a tag becomes a finding, and its row is imported without a tag."""
     tags = _Tags(rows)
     wanted = []
     for position, row in enumerate(rows):
@@ -230,7 +234,7 @@ def _tagged(repository: str, rows: list[_Named], plan: ImportPlan) -> list[Wante
 
 
 class _Tags:
-    """Which row gets which tag: of two with one the last; an alias only if it is unique."""
+    """Decides which row gets a tag: of several with the same tag the last one; an alias counts only if it is unique."""
 
     def __init__(self, rows: list[_Named]) -> None:
         self._last = {row.exact: position for position, row in enumerate(rows) if row.exact}
@@ -257,7 +261,7 @@ class _Tags:
         return (alias if alias not in self._last and self._aliases[alias][0] == position else None), None
 
     def is_twin(self, position: int, row: _Named, tag: str | None) -> bool:
-        """Without its name this row would only repeat one that has the name."""
+        """Whether this row, which gets no tag, would only repeat the row that gets it."""
         if tag is not None:
             return False
         named = self._last.get(row.exact or row.alias or "", self._aliases.get(row.alias or "", [position])[0])
@@ -273,7 +277,7 @@ def _finding(repository: str, row: _Named, reason: str) -> Finding:
 
 
 def _choose(plan: ImportPlan, tag: str, facts: dict[str, ManifestFacts]) -> None:
-    """Only the image with this tag, or the only image, which gets it; and what is about it."""
+    """Reduce the plan to the image with this tag, or to the only image, which gets the tag, and to its attachments."""
     found = {name: top for name, rows in plan.repositories.items() if (top := _top(rows, tag, facts)) is not None}
     if not found:
         tags = sorted({row.tag for rows in plan.repositories.values() for row in rows if row.tag})
@@ -301,7 +305,7 @@ def _top(rows: list[Wanted], tag: str, facts: dict[str, ManifestFacts]) -> Wante
 def push_times(
     layout: Layout, rows: Iterable[Wanted], facts: Mapping[str, ManifestFacts], now: float
 ) -> dict[str, float]:
-    """By the tag that each row gets here, in seconds since 1970; of later rows with one age, the last is the latest."""
+    """The push time of each tag that rows get, in seconds since 1970. Of rows with equal ages, later ones are newer."""
     found: dict[str, float] = {}
     unknown: list[tuple[float, str]] = []
     history = _olareg(layout)
@@ -323,7 +327,7 @@ def push_times(
 
 
 def _olareg(layout: Layout) -> dict[tuple[str, str], float]:
-    """By tag and digest."""
+    """The push times in olareg's history, by tag and digest."""
     found: dict[tuple[str, str], float] = {}
     with suppress(ValueError, TypeError, AttributeError, KeyError):
         for tag, entries in (load_json(layout.index.field(OLAREG_HISTORY)) or {}).items():
@@ -340,7 +344,7 @@ def _created(layout: Layout, row: Wanted, facts: Mapping[str, ManifestFacts]) ->
 
 
 def _of_manifest(layout: Layout, digest: str, facts: Mapping[str, ManifestFacts], depth: int) -> float | None:
-    """What it says, or its config, or the first of its children that says something."""
+    """The creation time in a manifest, or in its config, or in the first of its children that has one."""
     document = _json(layout, digest)
     at = _parse((document.get("annotations") or {}).get(CREATED)) if _is_table(document.get("annotations")) else None
     known = facts.get(digest)
@@ -353,7 +357,7 @@ def _of_manifest(layout: Layout, digest: str, facts: Mapping[str, ManifestFacts]
 
 
 def _json(layout: Layout, digest: str) -> dict[str, Any]:
-    """Nothing, if it is no such thing: a layer, say."""
+    """A blob as a JSON object; empty if it is none, such as a layer."""
     with suppress(StorageError, DigestInvalid, ValueError, RecursionError), layout.open(parse_digest(digest)) as reader:
         if reader.size <= DATED_BODY_BYTES and reader.read_at(0, 1) == b"{":
             found = load_json(reader.read_at(0, reader.size))

@@ -1,5 +1,5 @@
-"""One repository of an import: what is missing is copied and hashed on the way, all blobs first, manifests after what
-they list, and then one commit of index.json brings all rows."""
+"""Imports rows of a layout into one repository: copies and hashes missing blobs, then manifests, each after what it
+lists, and then adds all rows by one commit of index.json."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Gathering, Transaction
 
 COPIES_AT_ONCE = 8
-"""Copies side by side where they go over a network."""
+"""How many copies run in parallel where they go over a network."""
 COMMIT_ROUNDS = 3
-"""How often what vanishes between the copy and the commit is copied again."""
+"""How often the copy is repeated if something vanishes before the commit."""
 
 
 @dataclass
 class RepositoryImport:
-    """Some rows of a layout on their way into one repository."""
+    """Imports some rows of a layout into one repository. Used by one thread, which starts others for copies."""
 
     run: Run
     layout: Layout
@@ -60,16 +60,17 @@ class RepositoryImport:
     rows: list[Wanted]
     options: ImportOptions
     verified: set[Digest] = field(default_factory=set)
-    """Content that is in the repository and, for a move, was hashed there or on the way."""
+    """Content that is in the repository and, for a move, was hashed there or while it was copied."""
     take_fields: bool = False
-    """Also what index.json says beside its rows: the layout as a whole becomes a new repository."""
+    """Whether a new repository also gets the fields of index.json beside its rows: it then is the whole layout."""
     _brought: set[Digest] = field(default_factory=set)
-    """Copied or linked in this run."""
+    """Content that was copied or linked in this run."""
     _faults: dict[str, Fault] = field(default_factory=dict)
     _left_out: int = 0
     _can_link: bool = False
     _listed: dict[str, int] | None = None
-    """What lay in the repository when it was listed, where each look is a request; the rest is not asked for."""
+    """The sizes of the blobs that were in the repository, listed where each look is a request; others are not looked
+    for."""
     _total: int = 0
     _done: int = 0
 
@@ -82,9 +83,9 @@ class RepositoryImport:
             self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
 
     def run_all(self) -> bool:
-        """Bring the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
+        """Import the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
         before = self.index()
-        # Tags that are there stay, unless they shall be moved; looked at again under the lock.
+        # Existing tags stay, unless they are to be moved. This is checked again under the lock.
         self._set_aside({row.tag for row in self.rows if self._is_kept(before, row)}, before)
         self._fall_back()
         self._find_faults(self._needed())
@@ -103,7 +104,7 @@ class RepositoryImport:
     # -- what is wanted, and what is there --------------------------------------------------------
 
     def has_all(self) -> bool:
-        """Has the repository every row that was imported?"""
+        """Whether the repository has every row that was imported."""
         index = self.index()
         return all(row.digest in index for row in self.rows)
 
@@ -120,7 +121,7 @@ class RepositoryImport:
             )  # fmt: skip
 
     def index(self) -> Index:
-        """As it is now; empty if there is no repository yet. Raises LayoutInvalid, StorageError."""
+        """The index of the repository now; empty if there is none yet. Raises LayoutInvalid, StorageError."""
         try:
             return self.root.protocol.indexes.read(self.name).index
         except NotFound:
@@ -131,7 +132,7 @@ class RepositoryImport:
         return there is not None and there.digest != row.digest
 
     def _fall_back(self) -> None:
-        """What the source lacks may be here: an earlier run, or a push, brought it."""
+        """Read what the source lacks from the repository: an earlier run or a push may have brought it."""
         if not self.source_graph.faults:
             return
         self.graph = ManifestGraph(self._reader(), each=self.layout.each)
@@ -151,7 +152,8 @@ class RepositoryImport:
         return read
 
     def _has(self, digest: Digest, size: int) -> bool:
-        """Found is reserved (I6), which may bring it back from the trash: a dry run only looks."""
+        """Whether the repository has the blob. Finding it reserves it (I6), which may bring it back from the trash, so
+        a dry run only looks."""
         if self._listed is not None and self._listed.get(digest) != size:
             return False
         if self.run.dry_run:
@@ -159,11 +161,11 @@ class RepositoryImport:
             return info is not None and info.size == size
         try:
             return self.root.protocol.blobs.find(self.name, digest).size == size
-        except (NotFound, Damaged):  # what is damaged here is brought anew, which heals it
+        except (NotFound, Damaged):  # what is damaged here is copied anew, which heals it
             return False
 
     def _needed(self) -> dict[str, Reference]:
-        """Everything that the rows lead to: blobs, then manifests, each after what it lists."""
+        """Everything that the rows lead to: first blobs, then manifests, each after what it lists."""
         blobs: dict[str, Reference] = {}
         manifests: dict[str, Reference] = {}
         done: set[str] = set()
@@ -177,7 +179,7 @@ class RepositoryImport:
         return blobs | manifests
 
     def _blobs_of(self, facts: ManifestFacts) -> list[Reference]:
-        """What is no manifest: config and layers, and what an index lists of such content, or that is a subject."""
+        """The blobs that a manifest references: config and layers, and children or subjects that are no manifests."""
         leaves = self.graph.leaves
         children = [child for child in facts.children if child.digest in leaves]
         # Nothing is refused for what a referrer says of its subject, nor for a subject that is not there.
@@ -207,14 +209,14 @@ class RepositoryImport:
                 self._faults[text] = Fault(text, "invalid_manifest", error.message)
 
     def _require_one_size(self, digest: str) -> None:
-        """The row or index that lists a manifest says its size. Raises Unusable."""
+        """Raise Unusable if a row or an index states another size for a manifest."""
         facts = self.graph.facts.get(digest)
         for size in self.graph.sizes(digest) if facts else ():
             if facts and size != facts.size:
                 raise other_size(self.layout, digest, facts.size, size)
 
     def _drop_incomplete(self) -> None:
-        """Rows that lead to a fault are left out, and each fault says which tags it costs."""
+        """Leave out rows that lead to a fault. Each fault becomes a finding with the tags that are left out for it."""
         costs: dict[str, list[Wanted]] = {}
         for row in self.rows if self._faults else ():
             for digest in self._faults_below(row.digest):
@@ -226,7 +228,8 @@ class RepositoryImport:
             self._report_fault(self._faults[digest], tuple(sorted({row.tag for row in rows if row.tag})))
 
     def _leave_subjects_out(self) -> None:
-        """A subject that is there and can't be taken costs no row: it may be missing. Its only copy stays, though."""
+        """Report subjects that can't be imported. They cost no row, since a subject may be missing, but a move then
+        leaves the source in place."""
         done: set[str] = set()
         below = (digest for row in self.rows for digest in self.graph.below(row.digest, done))
         for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
@@ -244,7 +247,7 @@ class RepositoryImport:
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         self.layout.require()
         self.root.require()
-        if fault.kind not in DAMAGE_KINDS:  # it may be whole, and is left out all the same
+        if fault.kind not in DAMAGE_KINDS:  # it may be intact, but is left out
             self.run.report.codes.append(5)
         details = {"source": self.layout.label}
         self.run.finding(Finding.of_fault(self.name, fault, tags, action="skip", details=details))
@@ -262,12 +265,12 @@ class RepositoryImport:
         return there
 
     def _is_sound(self, digest: Digest, size: int) -> bool:
-        """Before the other copy goes: is this one whole?"""
+        """Whether the copy in the repository has the right bytes, before the other one is removed."""
         with self.root.protocol.blobs.open(self.name, digest) as reader:
             return self._hash(chunks_of(reader, size), digest) == digest
 
     def _hash(self, pieces: Iterable[bytes], digest: Digest) -> Digest:
-        """What they hash to by the algorithm of `digest`."""
+        """The digest of `pieces`, by the algorithm of `digest`."""
         state = new_hash(digest.algorithm)
         for data in pieces:
             self.run.throttle.take(len(data))
@@ -293,8 +296,8 @@ class RepositoryImport:
         raise vanished
 
     def _flush(self, before: Index) -> None:
-        """All at once what a push flushes one by one: what new rows lead to, and what was brought for old ones.
-        Without `commit` that is manifests only."""
+        """Flush together what a push flushes one by one: what new rows lead to, and what was copied for existing ones.
+        Without `commit` only manifests are flushed."""
         needed: set[Digest] = set(self._brought)
         if any(row.digest not in before for row in self.rows):
             needed |= {parse_digest(reference.digest) for reference in self._needed().values()}
@@ -304,7 +307,7 @@ class RepositoryImport:
         )
 
     def _copy(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
-        """All blobs, then manifests; several at once where each is a request."""
+        """Copy all blobs, then manifests; several in parallel where each is a request."""
         self._total, self._done = sum(size for _, size in missing), 0
         far = isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
         for manifests in (False, True):
@@ -349,7 +352,7 @@ class RepositoryImport:
         self.run.add("copied_bytes", size)
 
     def _copy_manifest(self, digest: Digest, size: int) -> None:
-        """No reader sees it yet."""
+        """Store a manifest, which has no row yet, so no reader sees it."""
         body = source_reader(self.layout)(digest, True).body or b""
         self.root.maintenance.put_manifest(self.name, digest, body)
         self._count(1, size)
@@ -367,7 +370,7 @@ class RepositoryImport:
             raise
 
     def _mount(self, digest: Digest, size: int) -> bool:
-        """What an archive has staged in this root was hashed there; one link brings it here."""
+        """Link a blob that an archive has staged in this root, where it was hashed. False: that is not possible."""
         layout = self.layout
         if not isinstance(layout, StoredLayout) or layout.driver is not self.root.driver:
             return False
@@ -390,14 +393,14 @@ class RepositoryImport:
             return False
 
     def _link_hashed(self, digest: Digest, size: int) -> bool:
-        """The file that was hashed gets one more name, whatever its first name leads to by now."""
+        """Hash an open file, and link that very file, wherever its name leads by now."""
         with self.layout.open(digest) as reader:
             fd, held = reader.fileno(), HeldFile(reader)
             if fd is None:
                 return False
             jobs = jobs_of(self.root)
             jobs.require_linkable(os.fstat(fd))
-            # Of the open file, since its name may lead elsewhere, and of more than it should have.
+            # Hash the open file, since its name may lead elsewhere, and one byte more than it should have.
             if (found := self._hash(pieces(reader, size + 1), digest)) != digest:
                 raise Unusable("digest_mismatch", f"{digest} in {self.layout.label} has the digest {found.encoded}")
             if not jobs.link(self.name, digest, held, fd):
@@ -409,7 +412,7 @@ class RepositoryImport:
     # -- the commit -------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        """All rows at once, when everything is there under the lock (I5)."""
+        """Add all rows by one commit, if everything that they need is there under the lock (I5)."""
         needed = self._needed()
         kept: set[str | None] = set()
         moved: list[tuple[Wanted, str]] = []
@@ -436,7 +439,7 @@ class RepositoryImport:
         self._set_aside(kept, self.index())
 
     def _put_children(self, draft: Index, kept: set[str | None]) -> None:
-        """What an index lists is a row too, behind all others: nothing else names it to other readers."""
+        """Add a row for each child of an index, after all others: some tools find a manifest only by its row."""
         done: set[str] = set()
         for row in (row for row in self.rows if row.tag not in kept):
             for digest in self.graph.below(row.digest, done):
@@ -471,7 +474,7 @@ class RepositoryImport:
             )  # fmt: skip
 
     def _size(self, row: Wanted) -> int:
-        """Of everything that the row leads to, whether or not it had to be copied."""
+        """The size of everything that the row leads to, copied or not."""
         sizes: dict[str, int] = {}
         if row.digest in self.graph.leaves:
             sizes[row.digest] = row.row.size

@@ -1,7 +1,7 @@
-"""What can be imported: a layout directory, a tree of them, another store's root, an archive.
+"""The sources of an import: a layout, a tree of layouts, the root of another store, a bucket, an archive.
 
-Sources are foreign: nothing in them is followed out of them (I14). They are read through a driver, as a
-store is, so a symbolic link is never a file, and a layout that is being served may be read meanwhile.
+Sources are untrusted: no link in them is followed (I14). They are read through a driver, as a store is, so a layout
+may be imported while a server serves it.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from zotctl.storage.wrappers import AliasedDriver, WrappedDriver
 
 PIPE = "-"
 THE_LAYOUT = "layout"
-"""How a single layout is called within its own driver."""
+"""The name of a single layout within its own driver."""
 MOVED = "moved"
-"""The token under which the index.json of a layout lies while the layout is being removed."""
+"""The token in the name of the index.json that is set aside while its layout is being removed."""
 KEPT_MANIFESTS_BYTES = 64 << 20
-"""Bytes of manifests: each is read to see what it lists, and again to be copied."""
+"""Bytes of manifests that are kept: each is read to see what it lists, and again to be copied."""
 KEPT_MANIFEST_BYTES = 4 << 20
-"""Bytes of one that is kept; a larger one is read twice."""
+"""The largest manifest that is kept; a larger one is read twice."""
 _ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 
 
@@ -64,36 +64,36 @@ class Layout(ABC):
     """One image layout that can be imported, with the index.json that it had when it was read."""
 
     label: str
-    """How people call it."""
+    """The name of the source in messages."""
     index: Index
     proposal: str | None = None
-    """A repository name, by where it lies; `fixed`: it outranks what the rows say."""
+    """A repository name, by the path of the layout. `fixed`: it overrides the names in the rows."""
     fixed: bool = False
     names: dict[str, list[str]] = field(default_factory=dict)
-    """Full names by the digest of a config, where they stand beside the index (docker save)."""
+    """Full names by the digest of a config, from the manifest.json of `docker save`."""
     damaged: dict[str, str] = field(default_factory=dict)
-    """Of an archive: members that were not what their names said, and what they were."""
+    """The members of an archive whose bytes do not match their name, with the reason."""
     past: Timeline | None = None
-    """What the store that it lies in remembers of it."""
+    """The history of the layout, if it is a repository of a store."""
     require: Callable[[], None] = lambda: None
-    """Raises Unavailable when the source as a whole is away: then what it lacks may well be there."""
+    """Raises Unavailable if the whole source is away: then what seems to be missing may be there."""
     each: Each | None = None
-    """By which its manifests are read side by side, if each of them is a request."""
+    """Reads manifests in parallel, if each is a request."""
 
     @abstractmethod
     def size(self, digest: Digest) -> int | None:
-        """None: it is not there. Raises StorageError."""
+        """The size of a blob in bytes; None: it is absent. Raises StorageError."""
 
     @abstractmethod
     def open(self, digest: Digest) -> Reader:
-        """A blob. Raises StorageError."""
+        """Open a blob. Raises StorageError."""
 
     @abstractmethod
     def content(self, digest: Digest, whole: bool) -> Content:
-        """As a `Read` of a graph, of what is there."""
+        """A `Read` for a graph. Raises StorageError."""
 
     def absence(self, digest: Digest) -> Unusable:
-        """Why it is not there."""
+        """Why a blob is absent."""
         if digest in self.damaged:
             return Unusable("digest_mismatch", self.damaged[digest])
         return Unusable("missing_blob", f"{digest} is not in {self.label}")
@@ -101,14 +101,14 @@ class Layout(ABC):
 
 @dataclass(kw_only=True)
 class StoredLayout(Layout):
-    """A layout in a driver, under `name`."""
+    """A layout below the key `name` of a driver."""
 
     driver: Driver
     name: str
     _folders: dict[str, bool] = field(default_factory=dict)
 
     def size(self, digest: Digest) -> int | None:
-        """Of a regular file in a directory; a link counts as absent."""
+        """The size of a regular file; a symbolic link counts as absent."""
         try:
             info = self.driver.stat(keys.blob(self.name, digest))
         except NotFound:
@@ -116,17 +116,17 @@ class StoredLayout(Layout):
         return info.size if info.is_file and self._is_folder(digest.algorithm) else None
 
     def absence(self, digest: Digest) -> Unusable:
-        """The same, and that it is a link."""
+        """Why a blob is absent: it may be a symbolic link."""
         if digest not in self.damaged and self._is_link(digest):
             return Unusable("missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed")
         return super().absence(digest)
 
     def open(self, digest: Digest) -> Reader:
-        """From the driver, or from what a bucket's source has kept."""
+        """Open the file of a blob, or what a `BucketSource` has kept of it."""
         return self.driver.open(keys.blob(self.name, digest))
 
     def content(self, digest: Digest, whole: bool) -> Content:
-        """Hashed. A bucket's source keeps it, for it is read again to be copied."""
+        """Read and hash a manifest. A `BucketSource` keeps it, since it is read again to be copied."""
         if isinstance(self.driver, BucketSource):
             self.driver.keep(keys.blob(self.name, digest))
         with self.open(digest) as reader:
@@ -145,7 +145,8 @@ class StoredLayout(Layout):
 
 
 def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = False) -> StoredLayout:
-    """A layout as it is now. Raises LayoutInvalid, which names it and the rule."""
+    """Read the index of a layout. `half_moved`: also one that a killed --move has set aside. Raises LayoutInvalid,
+    which names the layout and the rule."""
     root = root_over(driver, Clock())
     try:
         index = root.protocol.indexes.read(name).index
@@ -161,7 +162,7 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
 
 
 def requirement(driver: Driver, source: str) -> Callable[[], None]:
-    """`Layout.require` of all layouts in a driver, which is there now."""
+    """A `Layout.require` for all layouts in a driver: it compares with the directory that is there now."""
     if isinstance(driver, BucketSource):
         return driver.require
     first = driver.stat("")
@@ -187,7 +188,7 @@ def _reason(root: Root, name: str) -> str:
 
 
 def _set_aside(root: Root, name: str, label: str) -> Index:
-    """The index of a layout whose removal was cut short."""
+    """The index that a killed --move has set aside."""
     try:
         return parse_index(read(root.driver, keys.index_temp(name, MOVED), LARGEST_INDEX_BYTES))
     except NotFound as error:
@@ -198,7 +199,7 @@ def _set_aside(root: Root, name: str, label: str) -> Index:
 
 
 def source_reader(layout: Layout) -> Read:
-    """Manifests as the layout has them, for a graph."""
+    """A `Read` of the manifests of a layout, for a graph."""
 
     def read(digest: Digest, whole: bool) -> Content:
         found_size(layout, digest, MISSING)
@@ -211,12 +212,12 @@ def source_reader(layout: Layout) -> Read:
 
 
 def other_content(layout: Layout, digest: Digest) -> Unusable:
-    """Its bytes are not what its name says."""
+    """The fault of a blob whose bytes do not match its digest."""
     return Unusable("digest_mismatch", f"the content of {digest} in {layout.label} has another digest")
 
 
 def found_size(layout: Layout, digest: Digest, missing: str) -> int:
-    """How long it is there; `missing` is the kind of fault that it is not. Raises Unusable."""
+    """The size of a blob. Raises Unusable, with the kind `missing` if it is absent."""
     try:
         found = layout.size(digest)
     except StorageError as error:
@@ -228,19 +229,19 @@ def found_size(layout: Layout, digest: Digest, missing: str) -> int:
 
 
 def require_size(layout: Layout, digest: Digest, size: int, missing: str) -> None:
-    """It is there, and as long as its descriptor says. Raises Unusable."""
+    """Raise Unusable if a blob is absent, or has another size than its descriptor says."""
     if (found := found_size(layout, digest, missing)) != size:
         raise other_size(layout, digest, found, size)
 
 
 def other_size(layout: Layout, digest: str, found: int, said: int) -> Unusable:
-    """Its file has `found` bytes, and a row or a manifest says another number."""
+    """The fault of a blob that has `found` bytes, where a row or a manifest states `said`."""
     reason = f"{digest} has {found} bytes in {layout.label}, not the {said} of its descriptor"
     return Unusable("size_mismatch", reason)
 
 
 def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
-    """The bytes of a blob; at most `size`. Raises Unusable where they can't be read."""
+    """The bytes of a blob, at most `size`. Raises Unusable if they can't be read."""
     try:
         with layout.open(digest) as reader:
             yield from pieces(reader, size)
@@ -251,7 +252,7 @@ def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
 
 
 def pieces(reader: Reader, size: int) -> Iterator[bytes]:
-    """The same of an open blob."""
+    """The bytes of an open blob, at most `size`. Raises Unusable if they can't be read."""
     try:
         yield from chunks_of(reader, size)
     except StorageError as error:
@@ -262,7 +263,7 @@ def pieces(reader: Reader, size: int) -> Iterator[bytes]:
 
 
 def is_archive(source: str) -> bool:
-    """Raises NoSuchStore if nothing is there, PermissionRefused."""
+    """Whether a source is an archive: a file, or "-". Raises NoSuchStore if nothing is there, PermissionRefused."""
     if source == PIPE:
         return True
     try:
@@ -272,11 +273,12 @@ def is_archive(source: str) -> bool:
 
 
 OnSkipped = Callable[[str, ZotctlError], None]
-"""Told of what a walk could not look into, or left out."""
+"""Called with each directory that a walk could not read, or left out, and the reason."""
 
 
 def in_directory(source: str, on_skipped: OnSkipped, *, writable: bool = False) -> tuple[Driver, list[str]]:
-    """The layouts at or below a directory; the one that it is itself is called THE_LAYOUT."""
+    """The names of the layouts below a directory; if it is a layout itself, only that one, as THE_LAYOUT. Raises
+    NoSuchStore."""
     driver = directory(source, writable=writable)
     here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
@@ -295,7 +297,8 @@ def in_directory(source: str, on_skipped: OnSkipped, *, writable: bool = False) 
 
 @contextmanager
 def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
-    """The same for s3://BUCKET/PREFIX, which is reached as the store's own buckets are. Raises NoSuchStore."""
+    """The same for s3://BUCKET/PREFIX, with the endpoint and credentials of the store's own buckets. Raises
+    NoSuchStore."""
     known = next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
     config = StorageConfig(roots=(RootConfig(path=source, s3=known),), read_only=True)
     opened_store = open_store(config, store.clock)
@@ -312,7 +315,7 @@ def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
 
 
 def proposed_by_path(path: str) -> str | None:
-    """A repository name from the last part of a path: `images/busybox.tar.gz` proposes `busybox`."""
+    """The repository that the last part of a path proposes: `images/busybox.tar.gz` proposes `busybox`."""
     last = os.path.basename(os.path.abspath(path))
     for ending in _ARCHIVE_ENDINGS:
         last = last.removesuffix(ending)
@@ -320,7 +323,7 @@ def proposed_by_path(path: str) -> str | None:
 
 
 def valid_name(text: str) -> str | None:
-    """None: it is no name of a repository."""
+    """`text`, if it is a repository name, or else None."""
     try:
         return parse_name(text)
     except NameInvalid:
@@ -328,7 +331,7 @@ def valid_name(text: str) -> str | None:
 
 
 def refuse_own(source: str, roots: Sequence[str]) -> None:
-    """A store can't be imported into itself. Raises UsageError."""
+    """Raise UsageError if the source is the store itself, or overlaps with it."""
     if is_bucket(source):
         own = [root for root in roots if is_bucket(root) and parse_address(root).overlaps(parse_address(source))]
         if own:
@@ -341,7 +344,7 @@ def refuse_own(source: str, roots: Sequence[str]) -> None:
 
 
 def past_beside(source: str, name: str, clock: Clock) -> Timeline | None:
-    """What the store in which a layout lies remembers of it. None: it lies in none."""
+    """The history of a layout that is a repository of a store. None: it is not."""
     real = os.path.realpath(source if name == THE_LAYOUT else os.path.join(source, name))
     store = store_above(os.path.dirname(real))
     if store is None:
@@ -352,7 +355,7 @@ def past_beside(source: str, name: str, clock: Clock) -> Timeline | None:
 
 
 def store_above(directory: str) -> str | None:
-    """The root of ours that this is, or that it lies in."""
+    """The root of a store of ours that a directory is, or lies in; None: there is none."""
     while not os.path.isdir(os.path.join(directory, keys.HIDDEN)):
         if directory == os.path.dirname(directory):
             return None
@@ -364,11 +367,11 @@ def store_above(directory: str) -> str | None:
 
 
 class BucketSource(WrappedDriver):
-    """The tree of a bucket, each folder of blobs as it was when it was first looked into: after the index.json that
-    leads there was read, so that all it names was there. Safe between threads."""
+    """The tree of a bucket. Each folder of blobs is listed once, after the index.json that leads there was read, so
+    that the list has all that the index needs. Safe between threads."""
 
     def __init__(self, protocol: StoreProtocol, tree: Driver) -> None:
-        """`tree`: of the bucket's driver, or a part of that."""
+        """`tree`: the bucket's driver, or a part of it."""
         super().__init__(tree)
         self._protocol = protocol
         self._folders: dict[str, dict[str, Info]] = {}
@@ -376,12 +379,12 @@ class BucketSource(WrappedDriver):
         self._bodies: Lru[str, bytes] = Lru(KEPT_MANIFESTS_BYTES)
 
     def require(self) -> None:
-        """Raises Unavailable when the bucket is away."""
+        """Raise Unavailable if the bucket is away."""
         if (error := self._protocol.state()) is not None:
             raise error
 
     def stat(self, key: str) -> Info:
-        """A blob, and a folder of blobs, by the listing. Raises NotFound, StorageError."""
+        """The state of a key; of a blob or a folder of blobs by the listing. Raises NotFound, StorageError."""
         folder, _, name = key.rpartition("/")
         if folder.rpartition("/")[2] == "blobs" and self._listed(key):
             return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
@@ -401,20 +404,20 @@ class BucketSource(WrappedDriver):
             return self._folders[folder]
 
     def open(self, key: str) -> Reader:
-        """A manifest that was kept is not read again."""
+        """Open a key; a manifest that was kept is not requested again."""
         body = self._bodies.get(key)
         return self.inner.open(key) if body is None else BytesReader(body)
 
     def timeline(self, name: str) -> Timeline:
-        """What the store there remembers of a repository, by what is written."""
+        """The history of a repository that the store there has written."""
         return self._protocol.history.written(name)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> None:
-        """Make these requests side by side."""
+        """Make these calls in parallel."""
         self._protocol.each(calls)
 
     def keep(self, key: str) -> None:
-        """A manifest, which is opened now, and again to be copied. Raises StorageError."""
+        """Read and keep a manifest, which will be opened now, and again to be copied. Raises StorageError."""
         if self._bodies.get(key) is None and self.stat(key).size <= KEPT_MANIFEST_BYTES:
             with self.inner.open(key) as reader:
                 if reader.size <= KEPT_MANIFEST_BYTES:
@@ -434,7 +437,7 @@ def _is_blob(key: str) -> bool:
 
 @contextmanager
 def opened(source: str) -> Iterator[BinaryIO]:
-    """The bytes of an archive: a file, or what a pipe gives."""
+    """Open an archive: a file, or standard input for "-". Raises NoSuchStore."""
     if source == PIPE:
         yield sys.stdin.buffer
         return
