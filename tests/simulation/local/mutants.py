@@ -45,7 +45,7 @@ def _not_held(context: LocalContext, name: str) -> Held:
     return Held(name, _NoLock(), context.clock)
 
 
-def _trash_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
+def _trash_without_lock(self: Collection, batch: Sequence[Digest], gone: list[Digest]) -> None:
     try:
         marks = self._marker.now()
     except NotFound:
@@ -55,7 +55,7 @@ def _trash_without_lock(self: Collection, batch: Sequence[Digest]) -> None:
         self._local.trash.add(_not_held(self._local.context, self._name), self._run_name, left)
 
 
-def _trash_by_the_first_marks(self: Collection, batch: Sequence[Digest]) -> None:
+def _trash_by_the_first_marks(self: Collection, batch: Sequence[Digest], gone: list[Digest]) -> None:
     with self._local.context.locks.hold(self._name) as held:
         marks = self._marker._marks
         assert marks is not None
