@@ -13,8 +13,8 @@ from zotctl.config import Quota
 from zotctl.errors import QuotaExceeded
 from zotctl.oci.manifest import Manifest, check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
-from zotctl.storage import Quotas, Store
-from zotctl.storage.quota import KEPT_S
+from zotctl.storage import Quotas, Store, WouldBlock
+from zotctl.storage.quota import KEPT_LISTS, KEPT_S
 
 IMAGE = images.image("x")
 SIZE = len(IMAGE.manifest) + sum(map(len, IMAGE.blobs))
@@ -81,6 +81,35 @@ def test_bytes_of_others_are_looked_at_again(store: Store) -> None:
     clock.sleep(KEPT_S)
     with pytest.raises(QuotaExceeded):
         quotas.check("team/a", parsed())
+
+
+def test_a_push_elsewhere_counts_at_once(store: Store) -> None:
+    """Else each of many repositories would take the whole quota before what is remembered is looked at again."""
+    quotas = Quotas(store, [Quota("team", SIZE + 10)], 0)
+    for name in ("team/a", "team/b", "team/a"):
+        quotas.check(name, parsed())
+    push_image(store, "team/a", "v1")
+    with pytest.raises(QuotaExceeded):
+        quotas.check("team/b", parsed("y"))
+
+
+def test_what_is_remembered_of_others_is_bounded(store: Store) -> None:
+    quotas = Quotas(store, [Quota("team", 10**9)], 0)
+    for number in range(KEPT_LISTS + 5):
+        quotas.check(f"team/{number}", parsed())
+    assert len(quotas._others) == KEPT_LISTS
+
+
+def test_a_blob_makes_a_repository_that_counts(store: Store) -> None:
+    quotas = Quotas(store, [], 1)
+    quotas.check_name("a")
+    push_image(store, "a", "v1")
+    quotas.check_name("a")
+    with pytest.raises(QuotaExceeded, match="b is not created"):
+        quotas.check_name("b")
+    with pytest.raises((WouldBlock, QuotaExceeded)):
+        quotas.check_name("b", wait=False)
+    Quotas(store, [], 0).check_name("b")
 
 
 def test_the_number_of_repositories(store: Store) -> None:

@@ -28,7 +28,7 @@ from zotctl.http.gate import own_upload
 from zotctl.http.request import Request
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
-from zotctl.storage import UploadSession
+from zotctl.storage import Repository, UploadSession
 from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _try_mount(service: Service, name: str, digest: Digest, source: str) -> bool
         other = service.store.repository(source)
     except NameUnknown:
         return False
-    return service.store.repository_for_push(name).mount_blob(other, digest)
+    return _repository(service, name).mount_blob(other, digest)
 
 
 def _expect_no_body(request: Request) -> None:
@@ -85,7 +85,13 @@ def _expect_no_body(request: Request) -> None:
 
 
 def _start(service: Service, name: str, algorithm: str, owner: str, wait: bool) -> str:
-    return service.store.repository_for_push(name, wait=wait).start_upload(algorithm, owner)
+    return _repository(service, name, wait=wait).start_upload(algorithm, owner)
+
+
+def _repository(service: Service, name: str, *, wait: bool = True) -> Repository:
+    """The repository for a blob, or a new one if there may be another."""
+    service.quotas.check_name(name, wait=wait)
+    return service.store.repository_for_push(name, wait=wait)
 
 
 # -- end-4b: everything in one request -----------------------------------------------------------
@@ -103,7 +109,7 @@ async def _push_whole(service: Service, request: Request, name: str, digest: Dig
 
 
 def _begin(service: Service, name: str, digest: Digest, size: int | None) -> UploadSession:
-    upload = service.store.repository_for_push(name).begin_upload(digest.algorithm)
+    upload = _repository(service, name).begin_upload(digest.algorithm)
     upload.expect(digest, size)
     return upload
 
@@ -243,7 +249,7 @@ def _resume(service: Service, chunk: _Chunk) -> UploadSession:
     if chunk.start is not None:
         # Checked first, since resuming a session of another worker may mean reading it again.
         _check_start(service, chunk)
-    upload = service.store.repository_for_push(chunk.name).resume_upload(chunk.upload_id)
+    upload = _repository(service, chunk.name).resume_upload(chunk.upload_id)
     if chunk.start is not None and chunk.start != upload.offset:
         upload.close()
         raise _out_of_order(service, chunk, upload.offset)
