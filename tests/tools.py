@@ -30,7 +30,7 @@ def missing(tool: str) -> None:
     reason = f"needs {tool}"
     if os.environ.get("ZOTCTL_REQUIRE_TOOLS") == "1":
         pytest.fail(reason)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def need_optional(tool: str) -> None:

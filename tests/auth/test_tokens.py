@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("joserfc", reason="needs the extra zotctl[bearer]")
-
-from joserfc import jwk, jwt
-
-from zotctl.auth.tokens import Token, TokenVerifier
+from tests.tools import need
 from zotctl.config import BearerConfig
 from zotctl.errors import ConfigError, Unauthorized
+
+need("joserfc")
+
+from joserfc import jwk, jws, jwt  # noqa: E402
+
+from zotctl.auth.tokens import Token, TokenVerifier  # noqa: E402
 
 EC = jwk.ECKey.generate_key("P-256", {"kid": "one", "alg": "ES256", "use": "sig"}, private=True)
 RSA = jwk.RSAKey.generate_key(2048, {"kid": "two"}, private=True)
@@ -142,6 +144,30 @@ def test_access() -> None:
 def test_access_in_other_shapes_is_none(tmp_path: Path, access: object) -> None:
     found = TokenVerifier(pem(tmp_path, EC)).verify(token(access=access))
     assert not any(found.allows(action, "a") for action in ("read", "create", "update", "delete"))
+
+
+def test_a_subject_that_is_no_text_is_none(tmp_path: Path) -> None:
+    verifier = TokenVerifier(pem(tmp_path, EC))
+    for subject in ("\ud800", "ann\udfff"):
+        signed = jws.serialize_compact({"alg": "ES256"}, json.dumps({**CLAIMS, "sub": subject}).encode(), EC)
+        assert verifier.verify(signed).subject == ""
+
+
+def test_heads_of_any_shape_are_refused(tmp_path: Path) -> None:
+    _, body, signature = token().split(".")
+    verifier = TokenVerifier(jwks(tmp_path, EC, RSA))
+    heads = [
+        "[]", "{}", "null", "7", '"x"', '{"alg":["ES256"]}', '{"alg":{}}', '{"alg":7}', '{"alg":null}',
+        '{"alg":"ES256","kid":[]}', '{"alg":"ES256","kid":{}}', '{"alg":"ES256","kid":7}',
+        '{"alg":"ES256","kid":"one","crit":["x"]}', '{"alg":"ES256","kid":"one","b64":false,"crit":["b64"]}',
+        '{"alg":"dir","enc":"A128GCM"}', '{"alg":NaN}', "[" * 6000, '{"a":' * 2000, '{"alg":1' + "0" * 5000 + "}",
+    ]  # fmt: skip
+    for head in heads:
+        with pytest.raises(Unauthorized):
+            verifier.verify(f"{encoded(head.encode())}.{body}.{signature}")
+    for text in (f"{token()}.a.b", "a.b.c.d.e", "....", f"{encoded(b'{')}.{body}.{signature}"):
+        with pytest.raises(Unauthorized):
+            verifier.verify(text)
 
 
 def test_the_challenge_names_what_is_needed(tmp_path: Path) -> None:

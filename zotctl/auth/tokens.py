@@ -75,7 +75,9 @@ class TokenVerifier:
         access = claims.get("access")
         entries = tuple(entry for entry in access if isinstance(entry, dict)) if isinstance(access, list) else ()
         subject, expires = claims.get("sub"), claims.get("exp")
-        return Token(subject if isinstance(subject, str) else "", entries, float("inf") if expires is None else expires)
+        if not isinstance(subject, str) or not _is_text(subject):
+            subject = ""
+        return Token(subject, entries, float("inf") if expires is None else expires)
 
     def _check(self, claims: Mapping[str, Any]) -> None:
         if self._config.issuer is not None and claims.get("iss") != self._config.issuer:
@@ -91,6 +93,15 @@ class TokenVerifier:
         parts = [f'realm="{self._config.realm}"', f'service="{self._config.service}"']
         parts += [f'scope="{wanted}"'] if wanted else []
         return "Bearer " + ",".join(parts + ([f'error="{error}"'] if error else []))
+
+
+def _is_text(value: str) -> bool:
+    """False for lone surrogates, which JSON can name and no encoder takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _asked(action: str) -> str:
