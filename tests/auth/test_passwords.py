@@ -154,5 +154,5 @@ def test_no_password_matches_the_hash_for_unknown_users(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_text("")
     with opened(path) as users:
-        assert users._nobody() == b"$2b$10$" + b"." * 53
-        bcrypt.checkpw(b"x", users._nobody())
+        assert users._nobody == b"$2b$10$" + b"." * 53
+        bcrypt.checkpw(b"x", users._nobody)

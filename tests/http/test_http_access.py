@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import ssl
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from tests import images
 from tests.http.serving import Raw, Server, error_code, push_blob, serving, until
+from tests.tools import need
 from zotctl.http import routes
 from zotctl.http.gate import Need
 from zotctl.oci.digest import digest_of
@@ -334,8 +334,7 @@ def test_headers_of_a_proxy_are_not_believed_from_a_client(tmp_path: Path) -> No
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ca.pem, and a certificate and key for `server` and for each client, signed by it; and one of
     another authority."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make certificates")
+    need("openssl")
     home = tmp_path_factory.mktemp("tls")
 
     def openssl(*words: str) -> None:
@@ -344,9 +343,16 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ca in ("ca", "otherca"):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                 "-subj", f"/CN={ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")  # fmt: skip
-    for name, ca in (("server", "ca"), ("ann", "ca"), ("nameless", "ca"), ("stranger", "otherca")):
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=middle",
+            "-keyout", "middle.key", "-out", "middle.csr")  # fmt: skip
+    (home / "extensions").write_text("basicConstraints=critical,CA:TRUE\n")
+    openssl("x509", "-req", "-in", "middle.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-days", "2", "-out", "middle.pem", "-extfile", "extensions")  # fmt: skip
+    signed = ("server", "ca"), ("ann", "ca"), ("nameless", "ca"), ("stranger", "otherca"), ("deep", "middle")
+    for name, ca in (*signed, ("leaf", "ann"), ("webserver", "ca")):
+        extended = "extendedKeyUsage=serverAuth\n" if name == "webserver" else ""
         subject = "/O=example" if name == "nameless" else f"/O=example/CN={name}"
-        (home / "extensions").write_text(f"subjectAltName=IP:127.0.0.1,email:{name}@example.org\n")
+        (home / "extensions").write_text(f"subjectAltName=IP:127.0.0.1,email:{name}@example.org\n" + extended)
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
                 "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
@@ -382,6 +388,36 @@ def test_a_certificate_names_the_user(tmp_path: Path, authority: Path) -> None:
             client.get("/v2/")
 
 
+def test_a_certificate_needs_its_chain(tmp_path: Path, authority: Path) -> None:
+    (authority / "chained.pem").write_text(
+        (authority / "deep.pem").read_text() + (authority / "middle.pem").read_text()
+    )
+    (authority / "chained.key").write_text((authority / "deep.key").read_text())
+    (authority / "below.pem").write_text((authority / "leaf.pem").read_text() + (authority / "ann.pem").read_text())
+    (authority / "below.key").write_text((authority / "leaf.key").read_text())
+    with serving(tmp_path, config=tls(authority)) as server:
+        with client_of(server, authority, "chained") as client:
+            assert client.get("/v2/").status_code == 200
+        for name, why in (
+            ("deep", "its authority is not known"),
+            ("below", "who signed it is no authority"),
+            ("webserver", "it is for servers"),
+        ):
+            with client_of(server, authority, name) as client, pytest.raises(httpx.TransportError):
+                client.get("/v2/")
+                pytest.fail(why)
+
+
+def test_an_intermediate_authority_may_be_the_one(tmp_path: Path, authority: Path) -> None:
+    """As with zot, whose pool of authorities takes any."""
+    config = tls(authority).replace("/ca.pem", "/middle.pem")
+    with serving(tmp_path, config=config) as server:
+        with client_of(server, authority, "deep") as client:
+            assert client.get("/v2/").status_code == 200
+        with client_of(server, authority, "ann") as client, pytest.raises(httpx.TransportError):
+            client.get("/v2/")
+
+
 def test_another_attribute_names_the_user(tmp_path: Path, authority: Path) -> None:
     config = f'{tls(authority)}[http.auth.mtls]\nidentity_attributes = ["Email"]\n'
     with serving(tmp_path, config=config) as server, client_of(server, authority, "nameless") as client:
@@ -409,7 +445,7 @@ def test_a_password_comes_before_a_certificate(tmp_path: Path, authority: Path) 
 
 
 def test_tokens(tmp_path: Path) -> None:
-    pytest.importorskip("joserfc", reason="needs the extra zotctl[bearer]")
+    need("joserfc")
     from joserfc import jwk, jwt
 
     key = jwk.ECKey.generate_key("P-256", private=True)

@@ -36,7 +36,10 @@ class Identity:
     token: Token | None = None
 
     def allows(self, action: str, repository: str) -> bool:
-        """Whether the client may do `action` (read, create, update, delete) in `repository`."""
+        """Whether the client may do `action` (read, create, update, delete) in `repository`.
+
+        May raise NameInvalid for what no repository may be called.
+        """
         if self.token is not None:
             return action != "detectManifestCollision" and self.token.allows(action, repository)
         return self.rules.allows(self.user, action, repository)

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -47,6 +47,7 @@ class PasswordFile:
         self._lock = threading.Lock()
         self._identity = _identity(path)
         self._hashes = _read(path)
+        self._nobody = _nobody(self._hashes)
         self._looked = clock()
         self._threads = ThreadPoolExecutor(CHECK_THREADS, "password")
         self._running: dict[bytes, Future[bool]] = {}
@@ -70,7 +71,7 @@ class PasswordFile:
                 return running
             if len(self._running) >= WAITING_CHECKS:
                 raise TooManyRequests("too many logins at once; try again")
-            stored = self._hashes.get(user) or self._nobody()
+            stored = self._hashes.get(user, self._nobody)
             future = self._threads.submit(_matches, stored, password, user in self._hashes)
             self._running[login] = future
         future.add_done_callback(lambda done: self._checked(login, done))
@@ -97,12 +98,6 @@ class PasswordFile:
         text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
         return hmac.digest(self._key, text, hashlib.sha256)
 
-    def _nobody(self) -> bytes:
-        """A hash of the cost that most users have, which no password matches: time does not tell who exists."""
-        costs = Counter(int(stored[4:6]) for stored in self._hashes.values())
-        cost = costs.most_common(1)[0][0] if costs else 10
-        return b"$2b$%02d$" % cost + b"." * 53
-
     def _look(self) -> None:
         """Read the file again if it is another one. One that cannot be used leaves the users as they are."""
         with self._lock:
@@ -117,8 +112,15 @@ class PasswordFile:
             self._log.error("%s; the users stay as they were", error.message)
             return
         with self._lock:
-            self._identity, self._hashes = identity, hashes
+            self._identity, self._hashes, self._nobody = identity, hashes, _nobody(hashes)
         self._log.info("%s: read again, %d users", self._path, len(hashes))
+
+
+def _nobody(hashes: Mapping[str, bytes]) -> bytes:
+    """A hash of the cost that most users have, which no password matches: time does not tell who exists."""
+    costs = Counter(int(stored[4:6]) for stored in hashes.values())
+    cost = costs.most_common(1)[0][0] if costs else 10
+    return b"$2b$%02d$" % cost + b"." * 53
 
 
 def _matches(stored: bytes, password: bytes, exists: bool) -> bool:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from zotctl.auth.users import User
 from zotctl.config import AccessControl, AccessPolicy, RepositoryAccess
 from zotctl.config.globs import matches
+from zotctl.oci.reference import parse_name
 
 REMEMBERED_REPOSITORIES = 10_000
 
@@ -33,7 +34,10 @@ class AccessRules:
         return User(name, frozenset(group for group, members in self._groups.items() if name in members))
 
     def allows(self, user: User, action: str, repository: str) -> bool:
-        """Whether `user` may do `action`, one of zot's words, in `repository`. It looks at no storage."""
+        """Whether `user` may do `action`, one of zot's words, in `repository`. It looks at no storage.
+
+        Raises NameInvalid for what no repository may be called.
+        """
         if self._access is None:
             return (self._open or not user.is_anonymous) and action != "detectManifestCollision"
         longest = self._longest_matches(repository)
@@ -67,7 +71,11 @@ class AccessRules:
         return self._access.repositories if self._access is not None else ()
 
     def _find_longest_matches(self, repository: str) -> list[RepositoryAccess]:
-        """Nearly always one. Of globs of equal length zot takes any; here each of them has to allow it."""
+        """Nearly always one. Of globs of equal length zot takes any; here each of them has to allow it.
+
+        What is no name raises NameInvalid and is not remembered: a glob could take seconds for it.
+        """
+        parse_name(repository)
         found = [rules for rules in self._repositories if matches(repository, [rules.pattern])]
         longest = max((len(rules.pattern.encode()) for rules in found), default=0)
         return [rules for rules in found if len(rules.pattern.encode()) == longest]

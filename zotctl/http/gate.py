@@ -19,6 +19,7 @@ from zotctl.errors import AccessDenied, BlobUploadUnknown, TagsCollide, Unauthor
 from zotctl.http.errors import Refused
 from zotctl.logs import audit
 from zotctl.oci.digest import Digest
+from zotctl.oci.reference import is_name
 from zotctl.storage import Condition, WouldBlock
 from zotctl.storage.keys import is_upload_of
 
@@ -80,6 +81,14 @@ class Gate:
             raise WouldBlock
         self._permit(request, need, found)
 
+    async def admits(self, request: Request, need: Need) -> bool:
+        """Whether `admit_waiting` lets a request pass."""
+        try:
+            await self.admit_waiting(request, need)
+        except Refused:
+            return False
+        return True
+
     async def admit_waiting(self, request: Request, need: Need) -> None:
         """`admit`, which waits for a thread that checks a password. A refused login waits for `fail_delay`."""
         if need is Need.NOTHING:
@@ -92,8 +101,9 @@ class Gate:
                     raise self._unauthorized(request, need, Unauthorized("wrong name or password"), found.user)
                 found = found.passed
             self._permit(request, need, found)
-        except Refused:
-            if self._config.auth.fail_delay and "authorization" in request.headers:
+        except Refused as refused:
+            wrong = isinstance(refused.error, Unauthorized) and "authorization" in request.headers
+            if self._config.auth.fail_delay and wrong:
                 await asyncio.sleep(self._config.auth.fail_delay)
             raise
 
@@ -169,13 +179,13 @@ class Gate:
 
 
 def _scopes(request: Request, need: Need) -> list[tuple[str, str]]:
-    """What a token has to allow for this request."""
-    if not request.name or need in (Need.ADMISSION, Need.METRICS):
+    """What a token has to allow for this request. What is no name of a repository is not sent back in a header."""
+    if need in (Need.ADMISSION, Need.METRICS):
         return []
     scopes = [(request.name, "create" if need is Need.WRITE else need.value)]
     if request.method == "POST" and (source := request.param("from")):
         scopes.append((source, "read"))
-    return scopes
+    return [(name, action) for name, action in scopes if is_name(name)]
 
 
 # -- tags ----------------------------------------------------------------------------------------

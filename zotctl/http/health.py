@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from zotctl.http.answer import Answer, json_answer
+from zotctl.http.gate import Need
 from zotctl.http.request import Request
 from zotctl.logs import audit_trouble, has_audit_file
 
@@ -29,11 +30,13 @@ def started(service: Service, request: Request, wait: bool) -> Answer:
 
 
 async def ready(service: Service, request: Request) -> Answer:
-    """GET of /readyz: 503 while a root is away; `?verbose` names it, and says why the audit file can't be written."""
+    """GET of /readyz: 503 while a root is away; `?verbose` names it, and says why the audit file can't be written,
+    to those who may read the metrics."""
     roots = await service.readiness.look()
     down = any(root["state"] != "ok" for root in roots)
     value: dict[str, Any] = {"status": "unavailable" if down else "ok"}
-    if any(word.partition("=")[0] == "verbose" for word in request.raw_query.split("&")):
+    verbose = any(word.partition("=")[0] == "verbose" for word in request.raw_query.split("&"))
+    if verbose and await service.gate.admits(request, Need.METRICS):
         value["roots"] = roots
         if has_audit_file():
             value["audit"] = audit_trouble() or "ok"

@@ -31,6 +31,9 @@ ENTRY_OVERHEAD_BYTES = 1000
 PAGE_BYTES = 4 << 20
 """A list of referrers is an index, and clients are only expected to take manifests of 4 MB."""
 
+FILTERED_REPOSITORIES = 1000
+"""At least so many are looked at together when a page is not full: few may be readable."""
+
 _PAGE_DIGITS = 18
 _REFERRERS_HEAD = b'{"schemaVersion":2,"mediaType":"%s","manifests":[' % OCI_INDEX.encode()
 _REFERRERS_TAIL = b"]}"
@@ -87,12 +90,13 @@ async def list_repositories(service: Service, request: Request) -> Answer:
     after = parse_name(last) if last is not None else None
     # One more than requested shows whether there is a next page.
     wanted, found = None if n is None else n + 1, list[str]()
+    count = wanted or 0
     while wanted is None or len(found) < wanted:
-        batch = await service.move_bytes(service.store.repositories, wanted, after)
+        batch = await service.move_bytes(service.store.repositories, None if wanted is None else count, after)
         found += [name for name in batch if request.identity.allows("read", name)]
-        if wanted is None or len(batch) < wanted:
+        if wanted is None or len(batch) < count:
             break
-        after = batch[-1]
+        after, count = batch[-1], max(count, FILTERED_REPOSITORIES)
     page = found if n is None else found[:n]
     headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and len(found) > len(page) else []
     return json_answer(200, {"repositories": page}, headers)

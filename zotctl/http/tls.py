@@ -45,6 +45,8 @@ def context(config: TlsConfig | None) -> ssl.SSLContext | None:
         client_ca = config.client_ca
         _load("client_ca", client_ca, lambda: made.load_verify_locations(client_ca))
         # A certificate that a client sends must be valid in any case; the gate decides about a client without one.
+        # An intermediate authority may stand there alone, as with zot; what it has not signed is refused all the same.
+        made.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         made.verify_mode = ssl.CERT_REQUIRED if config.client_auth == "required" else ssl.CERT_OPTIONAL
     return made
 

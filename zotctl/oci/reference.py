@@ -40,6 +40,15 @@ def parse_name(text: str) -> str:
     return text
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` is a name that a repository may have here."""
+    try:
+        parse_name(text)
+    except NameInvalid:
+        return False
+    return True
+
+
 def is_tag(text: str) -> bool:
     """Whether `text` is a tag."""
     return _is_tag(text) is not None
