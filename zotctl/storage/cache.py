@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Lru(Generic[K, V]):
-    """Holds values whose weights add up to `capacity` at the most."""
+    """Keeps values whose weights add up to `capacity` at most; one that is heavier alone is kept, too. Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity, self._weight = capacity, 0
@@ -20,7 +20,7 @@ class Lru(Generic[K, V]):
         self._mutex = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, which is the latest used from now on; None if there is none."""
+        """The value, which then counts as used last; None if there is none."""
         item = self._items.get(key)
         if item is None:
             return None
@@ -30,7 +30,7 @@ class Lru(Generic[K, V]):
         return item[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Keep a value, in place of what was under this key; the least recently used go until the weights fit."""
+        """Keep a value in place of the one under this key, and drop the least recently used until the weights fit."""
         with self._mutex:
             self._drop(key)
             self._items[key] = (value, weight)

@@ -24,7 +24,7 @@ from zotctl.storage.driver import Info, Reader
 
 
 class FileIdentity(NamedTuple):
-    """One content of one file, for memory: what was found of it outlives the hold."""
+    """Identifies one content of one file after it is no longer held."""
 
     dev: int
     ino: int
@@ -34,12 +34,12 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, info: Info) -> FileIdentity:
-        """Of a file as it was looked at."""
+        """The identity of a file as `info` shows it."""
         return cls(info.dev, info.ino, info.size, info.mtime_ns, info.ctime_ns)
 
     @property
     def content(self) -> FileIdentity:
-        """Without the time of change: good enough to leave a file alone, never to do something to it (rule 3)."""
+        """The identity without the change time: enough to leave a file alone, never to act on it (rule 3)."""
         return self._replace(ctime_ns=0)
 
     def is_untouched(self, now: Info | None) -> bool:
@@ -62,7 +62,7 @@ class HeldFile:
 
     @classmethod
     def unopened(cls, info: Info) -> HeldFile:
-        """Of a file that can't be opened, so nothing holds it: `info` has to be fresh."""
+        """A file that can't be opened, so nothing holds it: `info` has to be fresh."""
         held = cls.__new__(cls)
         held.reader, held.info = None, info
         return held
@@ -79,5 +79,5 @@ def same_file(one: Info | None, other: Info | None) -> bool:
 
 
 def file_number(info: Info) -> tuple[int, int]:
-    """For sets and tables of files that are all held, or that only count (rule 1)."""
+    """Device and inode, as a key for files that are all held, or are only counted (rule 1)."""
     return info.dev, info.ino

@@ -24,19 +24,19 @@ _decode_rows = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 _has_escaped_letter = re.compile(rb"\\u00[4-7]").search
-"""Of such a letter a key may be made; no encoder writes one."""
+"""Finds an escaped letter, which may be part of a key though no encoder writes one."""
 
 _OF_EVERY_INDEX = ("schemaVersion", "mediaType", "manifests")
 _REFERENCE_FIELDS = frozenset(map(fold, ("config", "layers", "blobs", "subject", "fsLayers")))
 _NOTHING = (b"null", b"[]", b"{}")
 
 LARGEST_INDEX_BYTES = 256 << 20
-"""A longer index.json is refused."""
+"""A larger index.json is refused."""
 OUR_ANNOTATIONS = "dev.zotctl."
-"""What annotations of an index are called that only a bucket needs."""
+"""The prefix of the annotations that only a bucket needs."""
 
 GROWTH_ROWS = 1000
-"""Rows behind those that are known which are added one by one."""
+"""Up to this many new rows at the end of a file are added one by one."""
 
 
 class _RowFields(msgspec.Struct, rename="camel", gc=False):
@@ -52,7 +52,7 @@ _decode_row = msgspec.json.Decoder(_RowFields).decode
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One descriptor of index.json. `tag` is a legal tag; `alias` is the tag within a full name.
 
-    `digest` None: it names none that is known here, or different programs read different ones in it (`why_nameless`).
+    `digest` None: it has no digest that is known here, or programs differ about which it is (`why_nameless`).
     """
 
     raw: bytes
@@ -71,7 +71,7 @@ _decode_annotated = msgspec.json.Decoder(_Annotated).decode
 
 
 def why_nameless(row: Row) -> str:
-    """Why a row has no digest, so that it can't be known what it needs."""
+    """Why a row has no digest, so that its references can't be known."""
     reason = irregular_descriptor(row.raw)
     what = f"has {reason}" if reason else "names no digest that is known here"
     return f"a row of index.json {what}: {quoted(row.raw.decode(errors='replace'))}"
@@ -105,7 +105,7 @@ class Index:
 
     @staticmethod
     def _ids(names: Iterable[str | None]) -> dict[str, tuple[int, ...]]:
-        """Which rows have a name. Lists first: thousands of tags of one manifest are no square of work."""
+        """The rows by name. Collected in lists first, so that many tags of one manifest take linear time."""
         found: dict[str, list[int]] = {}
         for row_id, name in enumerate(names):
             if name is not None:
@@ -154,19 +154,19 @@ class Index:
         return sorted({n for n in names if n and (found := self.find(n)) and found.digest == digest})
 
     def nameless(self) -> list[Row]:
-        """The rows without a digest: other programs may find one in them."""
+        """The rows without a digest, in which other programs may find one."""
         return [row for row in self._rows.values() if row.digest is None]
 
     def unclear(self) -> Iterator[str]:
-        """Why it can't be known all that this index needs: a row without a digest, or what stands beside the rows where
-        other manifests have their references. An image that is written over an index.json deletes nothing."""
+        """The reasons why not all references of this index can be known: rows without a digest, and fields in which
+        other manifests have references, as of an image that was written over an index.json."""
         yield from map(why_nameless, self.nameless())
         for name, raw in self._fields.items():
             if fold(name) in _REFERENCE_FIELDS and raw not in _NOTHING:
                 yield f"index.json has {quoted(name)}, in which other programs may find what is needed"
 
     def says_all_of(self, other: Index) -> bool:
-        """Is what `other` says beside its rows said here, too?"""
+        """Has this index all fields and annotations of `other`, apart from its rows?"""
         mine, theirs = _annotations(self._fields), _annotations(other._fields)
         fields = [name for name in other._fields if name not in (*_OF_EVERY_INDEX, "annotations")]
         own = [name for name in theirs if not name.startswith(OUR_ANNOTATIONS)]
@@ -186,7 +186,7 @@ class Index:
     # -- changing a copy ------------------------------------------------------------------------
 
     def copy(self) -> Index:
-        """One to be edited; O(rows), without parsing."""
+        """A copy to be edited; O(rows), without parsing."""
         twin = Index(self._fields, ())
         twin._rows, twin._next = self._rows.copy(), self._next
         twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
@@ -195,8 +195,8 @@ class Index:
         return twin
 
     def grown(self, fields: dict[str, bytes]) -> Index | None:
-        """What these fields of a file say, if its rows are ours to the letter and more behind them; else None.
-        Most changes by others are that, and then no row of ours has to be looked at."""
+        """The index of a file whose rows are ours, byte for byte, and some more after them; else None. Most changes by
+        other processes are like that, and then none of our rows has to be parsed."""
         rows, joined = fields["manifests"], self._joined_rows()
         end = 1 + len(joined)
         if not joined or not rows.startswith(joined, 1) or rows[end : end + 1] not in (b",", b"]"):
@@ -210,7 +210,7 @@ class Index:
         for row in added:
             twin._replace(twin._next, row)
             twin._next += 1
-        # All in one, for threads that share a snapshot must find nothing to be done.
+        # Joined at once, since threads that share a snapshot must not change it.
         twin._joined = b",".join([joined, *(row.raw for row in added)])
         twin.dirty, twin.edits = False, 0
         return twin
@@ -221,8 +221,8 @@ class Index:
     ) -> None:  # fmt: skip
         """Give a manifest its row, or one row for each tag; the manifest that had the tag keeps an untagged row.
 
-        The size is the true one, so rows of this manifest that say another are corrected; and so are those that call it
-        what it is not, by `is_wrong`, or else it would be served as that by its digest (I8).
+        Rows of this manifest with another size are corrected, and so are those whose media type `is_wrong`, or else it
+        would be served with that by its digest (I8).
         """
         for row_id in self._digests.get(digest, ()):
             row = self._rows[row_id]
@@ -237,9 +237,8 @@ class Index:
             self._append(_new_row(digest, size, media_type, None))
 
     def put_row(self, raw: bytes, tag: str | None) -> None:
-        """Take over a row of another layout with all its fields, as `tag` or without a name. What is there
-        already, or says nothing new, is not added again; the manifest that had the tag
-        keeps an untagged row."""
+        """Take over a row of another layout with all its fields, as `tag` or without a name. A row that is there
+        already, or says nothing new, is not added again; the manifest that had the tag keeps an untagged row."""
         row = _taken_over(_parse_row(raw), tag)
         if row.digest is None:
             return
@@ -254,8 +253,8 @@ class Index:
             self._put_over(row, row.digest, (bare, plain))
 
     def adopt_fields(self, other: Index) -> None:
-        """Take over what `other` says beside its rows and this one doesn't, as annotations of the whole; but no
-        references, for what they name is not taken over with them."""
+        """Take over the fields of `other` that this index lacks, such as annotations, but no references, since their
+        content is not taken over with them."""
         lacking = {
             name: raw
             for name, raw in other._fields.items()
@@ -266,22 +265,22 @@ class Index:
             self.dirty = True
 
     def field(self, name: str) -> bytes:
-        """The JSON of what stands beside the rows under this name; "null" if nothing does."""
+        """The JSON of a field of the index; "null" if there is none."""
         return self._fields.get(name, b"null")
 
     def annotation(self, name: str) -> str:
-        """An annotation of the whole; "" if there is none."""
+        """An annotation of the index; "" if there is none."""
         raw = _annotations(self._fields).get(name)
         value = msgspec.json.decode(raw) if raw is not None else ""
         return value if isinstance(value, str) else ""
 
     def annotate(self, name: str, value: str) -> None:
-        """Set one; the others stay. It makes no change dirty."""
+        """Set an annotation of the index. It does not make the index dirty."""
         annotations = _annotations(self._fields) | {name: msgspec.Raw(_encode(value))}
         self._fields = self._fields | {"annotations": _encode(annotations)}
 
     def _put_over(self, row: Row, digest: Digest, nameless: tuple[bytes, ...]) -> None:
-        """In the place of a row that says the same without a name, or else behind all others."""
+        """Put a row in the place of one that says the same without a name, or else at the end."""
         for row_id in self._digests.get(digest, ()):
             there = self._rows[row_id]
             if there.tag is None and there.alias is None and _renamed(there, None).raw in nameless:
@@ -299,7 +298,7 @@ class Index:
             self._replace(row_id, None)
 
     def adopt(self, rows: Iterable[Row]) -> None:
-        """Take over rows that this index lacks (a foreign tool's late write)."""
+        """Add rows that this index lacks, from a foreign tool's late write."""
         for row in rows:
             name = row.tag or row.alias
             known = row.digest is None or (name and self.find(name)) or (not name and row.digest in self)
@@ -307,8 +306,8 @@ class Index:
                 self._append(row)
 
     def merge(self, before: Index, after: Index) -> None:
-        """Do here, too, what another program did from `before` to `after`. What changed here since stays: whose tag is
-        taken keeps an untagged row."""
+        """Apply the changes that another program made from `before` to `after`. What changed here since stays: a
+        manifest whose tag is taken keeps an untagged row."""
         gone = {_key(row) for row in before.rows()} - {_key(row) for row in after.rows()}
         for row_id, row in list(self._rows.items()):
             if row.digest is not None and _key(row) in gone:
@@ -318,7 +317,7 @@ class Index:
         self.adopt(_renamed(row, None) for row in new if row.digest is not None and row.digest not in self)
 
     def new_rows(self, before: Index) -> list[Row]:
-        """Those that this index has and `before` has not."""
+        """The rows of this index that `before` lacks."""
         had = {_key(row) for row in before.rows()}
         return [row for row in self.rows() if _key(row) not in had]
 
@@ -374,7 +373,7 @@ class Index:
         return b"".join(self.parts())
 
     def parts(self) -> list[bytes]:
-        """The same in pieces, of which the large one is made only when a row was changed, not added."""
+        """The whole file in pieces. The large piece is made anew only if a row was changed, not if one was added."""
         joined, parts = self._joined_rows(), [b"{"]
         for name, raw in self._fields.items():
             start = _encode(name) + b":" if len(parts) == 1 else b"," + _encode(name) + b":"
@@ -421,8 +420,8 @@ def parse_index(body: bytes, known: Index | None = None) -> Index:
 
 
 def _require_one_list(fields: Mapping[str, bytes], body: bytes) -> None:
-    """Rows that only some programs see would be lost by our writes, and their content by a collector. Raises
-    LayoutInvalid."""
+    """Raise LayoutInvalid for a second list of rows, which only some programs see: our writes would lose its rows, and
+    a collector their content."""
     if strange := [name for name in fields if fold(name) == "manifests" and name != "manifests"]:
         raise LayoutInvalid(f"index.json: {quoted(strange[0])} differs from manifests only in case")
     if body.count(b'"manifests"') <= 1 and not _has_escaped_letter(body):
@@ -436,8 +435,8 @@ def _require_one_list(fields: Mapping[str, bytes], body: bytes) -> None:
 
 
 def _parse_row(raw: bytes) -> Row:
-    """A row that names no valid digest, or not the same one for all programs, is kept for other readers, but can't be
-    addressed."""
+    """Parse a row. One without a valid digest, or with different ones for different programs, is kept for other readers
+    but can't be addressed."""
     try:
         fields = _decode_row(raw)
         digest = parse_digest(fields.digest)
@@ -451,7 +450,7 @@ def _parse_row(raw: bytes) -> Row:
 
 
 def _quotes(fields: _RowFields) -> int:
-    """So many has a row that says this and nothing else: then no key stands there twice, or in another case."""
+    """The number of quotes in a row with these fields alone: then no key is there twice, or in another case."""
     annotations = fields.annotations
     return 6 + (4 if fields.media_type else 0) + (0 if annotations is None else 2 + 4 * len(annotations))
 
@@ -464,7 +463,7 @@ def _new_row(digest: Digest, size: int, media_type: str, tag: str | None) -> Row
 
 
 def _renamed(row: Row, tag: str | None) -> Row:
-    """The same row with another name; fields and annotations that we don't know stay."""
+    """The row with another name; unknown fields and annotations stay."""
     fields = _decode_fields(row.raw)
     annotations = _annotations(fields)
     for name in (REF_NAME, CONTAINERD_NAME):
@@ -478,7 +477,7 @@ def _renamed(row: Row, tag: str | None) -> Row:
 
 
 def _taken_over(row: Row, tag: str | None) -> Row:
-    """To the letter if it has this name. A full name stays beside the tag that was made of it."""
+    """A row of another layout under this tag, unchanged if it has it. A full name stays beside the tag."""
     if row.digest is None or (row.tag == tag and tag is not None):
         return row
     fields = _decode_fields(row.raw)

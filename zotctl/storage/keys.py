@@ -57,18 +57,18 @@ DAMAGED_MOVED = f"{DAMAGED}/moved"
 LEASES = f"{HIDDEN}/leases"
 TMP = f"{HIDDEN}/tmp"
 WRITE_TRIAL = f"{TMP}/trial"
-"""Of a bucket: is any write answered? It is never read."""
+"""Written in a bucket to see whether it answers writes; never read."""
 HISTORY = f"{HIDDEN}/history"
 SCRUB = f"{HIDDEN}/scrub"
 SCRUB_STATE = f"{SCRUB}/state"
 """What was hashed when."""
 SCRUB_FINDINGS = f"{SCRUB}/findings.json"
-"""Since when each finding is known."""
+"""Since when each finding has been known."""
 RESERVE = f"{HIDDEN}/reserve"
 SPARE = f"{HIDDEN}/spare"
-"""Empty files, for the inodes that they take."""
+"""Empty files, whose inodes are kept back."""
 CLOCK = f"{HIDDEN}/clock"
-"""What the clock said when a job looked at it."""
+"""What the clock said when a job last looked at it."""
 
 SHARED = "_blobs"
 RESERVATIONS = f"{HIDDEN}/reservations"
@@ -88,7 +88,7 @@ DELETED_PREFIX = "deleted-"
 
 _OWNER_BITS = 31
 _UPLOAD_ALGORITHMS = ("sha256", "sha512", "blake3")
-"""By number; only ever appended to."""
+"""By number, so entries may only be appended."""
 
 _upload_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 _swap = re.compile(rf"{re.escape(INDEX_TEMP_PREFIX)}(\w+)-([0-9a-f]{{1,16}})-([0-9a-f]{{1,16}})").fullmatch
@@ -125,9 +125,9 @@ def index_temp(name: str, token: str) -> str:
 
 
 class Swap(NamedTuple):
-    """What is swapped with index.json: a token, and the time stamps (nanoseconds) of the file that is to get the name
-    and of the one that had it. So a file that is left under this name tells which of the two it is, or that it is
-    neither: then another program had put it in the place of the second."""
+    """The name of a file that is swapped with index.json: a token, and the time stamps (nanoseconds) of the new and of
+    the old index.json. A file that is left under this name is the one or the other by its own time stamp, or else was
+    put there by another program."""
 
     token: str
     ours: int
@@ -139,7 +139,7 @@ class Swap(NamedTuple):
 
 
 def parse_swap(file: str) -> Swap | None:
-    """What the name of a file says; None: no name of that kind."""
+    """Parse the name of a file; None: it is no name of this kind."""
     found = _swap(file)
     return Swap(found[1], int(found[2], 16), int(found[3], 16)) if found else None
 
@@ -176,7 +176,7 @@ def pool_of(algorithm: str, first: str = "") -> str:
 
 
 def pool(digest: Digest) -> str:
-    """The one more link of a content."""
+    """The pool's link of a content."""
     encoded = digest.encoded
     return f"{POOL}/{digest.algorithm}/{encoded[:2]}/{encoded}"
 
@@ -213,7 +213,7 @@ def name_key(name: str) -> str:
 
 
 def upload_file(file: str) -> str:
-    """The key of a file that a list of `UPLOADS` told."""
+    """The key of a file that was listed in `UPLOADS`."""
     return f"{UPLOADS}/{file}"
 
 
@@ -304,7 +304,7 @@ def damaged(digest: Digest, name: str) -> str:
 
 
 def trial(token: str) -> str:
-    """Where `verify --probe` tries out a root that has no hidden directory, for as long as that takes."""
+    """Where `verify --probe` tries out a root without a hidden directory; removed afterwards."""
     return f"{HIDDEN}-probe-{token}"
 
 

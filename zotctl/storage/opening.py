@@ -1,4 +1,4 @@
-"""From a configuration to a store."""
+"""Opens the store that a configuration describes: its roots, routes or single layout."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bo
 
 
 def remember_roots(config: StorageConfig) -> None:
-    """The directories that are roots now: what a server forks from now on makes none of them anew, however empty the
-    mount point is that it finds there."""
+    """Remember the directories that are roots now: no process that is forked from now on makes one again on an empty
+    mount point."""
     for root in (*config.roots, *(route.root for route in config.routes)):
         if not is_bucket(root.path):
             remember(root.path)
 
 
 def preload(config: StorageConfig) -> None:
-    """Load what several processes are going to need, before they are forked; it opens nothing."""
+    """Import the modules that the roots need, before processes are forked. Opens nothing."""
     if any(is_bucket(root.path) for root in (*config.roots, *(route.root for route in config.routes))):
         import zotctl.storage.bucket.objects.connection
         import zotctl.storage.bucket.opening  # noqa: F401
@@ -68,8 +68,8 @@ def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
 
 
 def root_over(driver: Driver, clock: Clock, *, marker: str = keys.VERSION) -> Root:
-    """What reads layouts that are in no store, by the steps of the local one: nothing is made or changed. `marker`: the
-    key that shows that the storage is there."""
+    """A read-only root over any driver, for layouts that are in no store: nothing is made or changed. `marker`: the key
+    that shows that the storage is there."""
     context = LocalContext(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
     return Root(LocalProtocol(context, marker=marker), read_only=True)
 

@@ -15,12 +15,12 @@ from zotctl.storage.committer import Committer
 from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE_BYTES = 8 << 20
-"""Bytes of manifests kept in memory."""
+"""Bytes of manifests that are kept in memory."""
 OWNED_KEPT = 512
-"""Repositories of which it is remembered whether they may be written."""
+"""Repositories for which it is remembered whether they may be written."""
 
 OWNED_FOR_S = 1.0
-"""Seconds for which a repository is not looked at again whether it may be written."""
+"""Seconds for which it is remembered whether a repository may be written."""
 
 STORE_FORMAT = 1
 """The format of the hidden directory; its file `version`, which says so, is also the sign of a root that was used."""
@@ -31,23 +31,24 @@ log = logging.getLogger("zotctl.storage")
 
 @dataclass
 class Root:
-    """One root and its options. Thread-safe; what its protocol says of itself is asked for once."""
+    """One root and its options. Thread-safe."""
 
     protocol: StoreProtocol
     read_only: bool
     config: RootConfig | None = None
     route: Route | None = None
-    """Only for what it takes; a root without one takes whatever has no route."""
+    """The names that it takes. A root without a route takes every name that no route matches."""
 
     def __post_init__(self) -> None:
         protocol = self.protocol
         self.label, self.driver, self.catalog = protocol.label, protocol.driver, protocol.catalog
         self.history, self.maintenance, self.graphs = protocol.history, protocol.maintenance, protocol.graphs
         self.stat, self.state = protocol.maintenance.stat, protocol.state
-        """What a key leads to, None for nothing. Why the root is not there, None if it is. Both are looked at anew."""
+        """`stat`: what a key leads to, None for nothing. `state`: why the root can't be reached, None if it can. Both
+        look anew."""
         self.by_requests = protocol.index_costs_request
-        """Is it reached by requests alone? Then a look costs one, nothing lies below a mount point, and it may be away
-        for writes only."""
+        """Is it reached by requests? Then each look costs one, there is no mount point, and it may be away for writes
+        only."""
         self.committer = Committer(protocol)
         self.bodies: Lru[str, bytes] = Lru(BODY_CACHE_BYTES)
         self._owned: Lru[str, tuple[float, bool]] = Lru(OWNED_KEPT)
@@ -59,8 +60,8 @@ class Root:
             raise error
 
     def maintain(self) -> None:
-        """Nothing is written to a directory that is read-only, or away: what lies below a mount point is not ours.
-        A bucket knows both by itself, and a look each second would cost a request."""
+        """Do what is due now and then, but not in a directory that is read-only or away: what lies below a mount point
+        is not ours. A bucket knows both by itself, and a look each second would cost a request."""
         if self.by_requests or (not self.read_only and self.state() is None):
             self.protocol.maintain()
 
@@ -75,8 +76,8 @@ class Root:
         return known[1]
 
     def serves(self, name: str) -> bool:
-        """Is this layout one to serve? One that is not stays in its place and is left out of lists. Where a look costs
-        a request, a list is taken as it is."""
+        """Is this a layout to serve? An invalid one stays in its place and is left out of lists. Where a look costs a
+        request, everything is listed."""
         if self.by_requests:
             return True
         try:
@@ -91,7 +92,7 @@ class Root:
         return True
 
     def refuse_invalid(self, name: str) -> None:
-        """A layout that is not served takes no push either: its owner has to put it right (I9)."""
+        """Raise LayoutInvalid for a layout that is not served: its owner has to repair it before a push (I9)."""
         try:
             self.protocol.indexes.read(name)
         except NotFound:
@@ -106,7 +107,7 @@ class Root:
         return self.route is not None and is_below(name, self.route.prefix)
 
     def report_damage(self, name: str, thing: str, reason: str) -> None:
-        """Say once what can't be served, and why."""
+        """Log once what can't be served, and why."""
         key = f"{name} {thing}"
         if key not in self._reported and len(self._reported) < 10_000:
             self._reported.add(key)
@@ -115,13 +116,13 @@ class Root:
 
 
 def no_store(path: str) -> NoSuchStore:
-    """Of a directory that is there, and neither has been a root nor has an image layout in it."""
+    """The error for a directory that was never a root and has no image layout in it."""
     return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")
 
 
 def refuse_unknown_format(body: bytes, store: str) -> None:
-    """What a later version keeps in the hidden directory may mean something else: nothing is done there, not even
-    reading, for the trash and the list of known damage take part in that. Raises ConfigError."""
+    """Raise ConfigError for a store of a later version. Its hidden directory may mean something else, and even reading
+    uses the trash and the marks of damage there."""
     try:
         known = load_json(body or FORMAT_BODY)["format"] == STORE_FORMAT
     except (ValueError, TypeError, KeyError):

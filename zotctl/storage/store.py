@@ -19,13 +19,13 @@ log = logging.getLogger("zotctl.storage")
 
 
 class Store:
-    """What everything works on. Reading looks in every root; the first that has a name wins."""
+    """All roots as one name space. Reading looks in every root; the first that has a name wins. Thread-safe."""
 
     def __init__(self, roots: Sequence[Root], clock: Clock, *, only: str | None = None) -> None:
         self.roots, self.clock, self.only = tuple(roots), clock, only
         self._shadowed: set[str] = set()
         self._index_costs_request = len(self.roots) == 1 and self.roots[0].protocol.index_costs_request
-        """There is no choice of a root, and a look costs a request: a repository looks when it has to."""
+        """One root, where a look costs a request: a repository then looks at its index only when it has to."""
         self.nonblocking = all(root.driver.capabilities.local for root in self.roots)
 
     def repository(self, name: str, *, wait: bool = True) -> Repository:
@@ -41,7 +41,7 @@ class Store:
         return Repository(root, name, snapshot, wait=wait)
 
     def repository_for_push(self, name: str, *, wait: bool = True) -> Repository:
-        """The same, or a new one: by the longest route that leads somewhere, else in the first root."""
+        """An existing repository, or a new one: in the root of the longest matching route, else in the first root."""
         if self._index_costs_request and self.only in (None, name):
             return Repository(self.roots[0], name, None, wait=wait, index_costs_request=True)
         found = self._find(name, wait=wait)
@@ -73,7 +73,7 @@ class Store:
         return list(islice(self._once(heapq.merge(*walks, key=_components)), n))
 
     def maintain(self) -> None:
-        """What has to be done now and then: about once a second, from a thread."""
+        """Do what is due now and then. Called about once a second, in a thread."""
         for root in self.roots:
             root.maintain()
 
@@ -114,8 +114,8 @@ class Store:
         return None
 
     def _refuse_to_guess(self, name: str, failed: list[tuple[Root, StorageError]]) -> None:
-        """The name was found nowhere, and these roots gave no answer. One that is away may have it, unless a route
-        says that it lives elsewhere; one that is there, and could not read it, has it whatever a route says."""
+        """Raise the error of a root that gave no answer for a name that no other root has. One that is away may have
+        it, unless a route leads the name elsewhere; one that is there but could not read it has it."""
         home = self._routed(name) if failed else None
         for root, failure in failed:
             if home in (None, root) or root.state() is None:

@@ -1,4 +1,4 @@
-"""Drivers round a driver. Tests put faults, delays and counters between the same way (`tests/faults.py`)."""
+"""Wrappers round a driver. Tests insert faults, delays and counters in the same way (`tests/faults.py`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _hand_on(method: M) -> M:
 
 
 def _hand_on_inside(method: M) -> M:
-    """The same, for the keys inside: of these methods, the strings among the arguments are keys."""
+    """The same method of the driver inside, with the keys inside: its string arguments are keys."""
     name = method.__name__
 
     def call(self: AliasedDriver, *arguments: Any, **options: Any) -> Any:
@@ -33,7 +33,7 @@ def _hand_on_inside(method: M) -> M:
 
 
 class WrappedDriver:
-    """Hands every call on. A wrapper overrides what it changes. As safe between threads as the driver inside."""
+    """Passes every call on. A wrapper overrides what it changes. As safe between threads as the driver inside."""
 
     def __init__(self, inner: Driver) -> None:
         self.inner = inner
@@ -70,7 +70,7 @@ class WrappedDriver:
 
 
 class ReadOnlyDriver(WrappedDriver):
-    """Nothing is changed: what would, raises `ReadOnlyStorage`. So does a lock, which makes its file."""
+    """Raises `ReadOnlyStorage` for every call that changes something, even a lock, which creates its file."""
 
     def _refuse(self, *arguments: object, **options: object) -> NoReturn:
         *_, key = (one for one in arguments if isinstance(one, str))

@@ -1,7 +1,8 @@
-"""Leases on a bucket: that of a job, and that of the only process which may write (`single_writer`).
+"""Leases on a bucket: that of a job, and that of the only process that may write (`single_writer`).
 
-Both are objects that name their holder, renewed while it lives, and they end by the server's clock. They save work and
-mistakes, never data: a holder that was frozen for longer may meet another one, which every protocol here allows for.
+Both are objects that name their holder. The holder renews them, and they expire by the server's clock. They save work
+and prevent mistakes, but protect no data: a holder that was frozen for longer may meet another one, and every protocol
+here allows for that.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from zotctl.storage.clock import Clock
 from zotctl.storage.locks import describe_holder, read_holder
 
 JOB_LEASE_S = 120.0
-"""Since the last renewal; after so long its holder counts as dead."""
+"""Seconds since the last renewal after which the holder counts as dead."""
 JOB_RENEWAL_S = 30.0
 JOB_ATTEMPTS = 3
 
@@ -54,7 +55,7 @@ def lease(context: BucketContext, job: str) -> Iterator[None]:
 
 
 class _Lease:
-    """That of one run. `renew` runs in a thread of its own."""
+    """The lease of one run. `renew` runs in a thread of its own."""
 
     def __init__(self, context: BucketContext, job: str) -> None:
         self._context, self._job, self._key = context, job, keys.lease(job)
@@ -102,7 +103,7 @@ class _Lease:
         return over
 
     def renew(self) -> None:
-        """Never raises: without it another run may begin, which costs work."""
+        """Renew the lease. Never raises: without it another run may begin, which costs work only."""
         with self._mutex:
             try:
                 self._write(self._etag)
@@ -195,7 +196,7 @@ class SingleWriterLease:
 
 
 def _writer_of(objects: Objects) -> dict[str, Any] | None:
-    """Whose lease counts; {}: of a process that can't be known."""
+    """The holder of a lease that has not expired; {}: unknown; None: there is none."""
     with suppress(NotFound):
         got = objects.get(keys.lease("writer"))
         if got is not None and got[0].age < WRITER_LEASE_S and not is_dead(got[1]):
@@ -222,7 +223,7 @@ def _shown(holder: dict[str, Any]) -> str:
 
 
 def is_dead(body: bytes) -> bool:
-    """Did its holder run here, and does it no more? Then no run has to wait until the lease is over."""
+    """Did the holder run on this machine, and has it ended? Then no run has to wait for the lease to expire."""
     try:
         who = load_json(body)
         if who["system"] != system() or not who["system"]:
@@ -236,7 +237,7 @@ def is_dead(body: bytes) -> bool:
 
 
 def system() -> str:
-    """One start of one machine, and one set of process numbers on it; "" where that can't be known."""
+    """Identifies one boot of one machine and one PID namespace on it; "" where that can't be known."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -35,11 +35,11 @@ from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.driver import Info
 
 GRANTS_LIFETIME_S = 60.0
-"""Or ten times what the lists took: after so long they are made again."""
+"""Seconds after which the lists are made again, or ten times what they took, if that is longer."""
 POOL_SETTLED_S = 60.0
-"""After so long each server has noticed that there is a pool (it looks twice a minute)."""
+"""Seconds after which each server has noticed that there is a pool, for which it looks twice a minute."""
 ORIGINS_LIFETIME_S = 300.0
-"""For so long the origins of stubs that were not found are not looked for again: that lists the bucket."""
+"""Seconds before the origins of stubs are looked for again, which lists the whole bucket."""
 
 
 class Grants:
@@ -52,7 +52,7 @@ class Grants:
         self._until = float("-inf")
 
     def of(self, name: str) -> Iterator[tuple[Digest, Info]]:
-        """What this repository has a reservation of and the pool has, as it was when it was listed."""
+        """The pool's objects that this repository has a reservation for, as they were when they were listed."""
         if not (self._context.pooled or self._context.dedupe):
             return
         with self._mutex:
@@ -76,7 +76,7 @@ class Grants:
         self._until = now + max(GRANTS_LIFETIME_S, 10 * (now - began))
 
     def _pooled(self) -> Iterator[tuple[Digest, list[str], Object]]:
-        """The pool's objects that are reserved, with the repositories."""
+        """The pool's objects that are reserved, with their repositories."""
         pool = self._context.objects.list(keys.below(keys.SHARED))
         found = next(pool, None)
         for text, holders in self.holders():
@@ -89,7 +89,7 @@ class Grants:
                     yield parse_digest(text.replace("/", ":", 1)), holders, found
 
     def holders(self) -> Iterator[tuple[str, list[str]]]:
-        """ALG/ENC and the repositories with a reservation of it, in the order of the former."""
+        """Each ALG/ENC with the repositories that have a reservation for it, in the order of ALG/ENC."""
         reservations = (
             found.key.removeprefix(keys.below(keys.RESERVATIONS))
             for found in self._context.objects.list(keys.below(keys.RESERVATIONS))
@@ -120,7 +120,7 @@ class PoolConversion:
             self._reservations.ensure(name, digest)  # the first one may have gone under that intent
 
     def copy(self, source: str, target: str, digest: Digest, sound: Sound) -> bool:
-        """The source was hashed. False: what came out of it is something else, and is gone again."""
+        """Copy a source that was hashed. False: the copy has other bytes, and was deleted again."""
         try:
             found = self._context.objects.copy(source, target)
         except NotFound:
@@ -136,8 +136,8 @@ class PoolConversion:
         return right
 
     def droppable(self, name: str, digests: Iterable[Digest], age: float) -> Iterator[tuple[Digest, float]]:
-        """Which copies of its own a repository doesn't need, since the pool has had them for `age` seconds, it has a
-        reservation, and no collector deletes them; or for how many seconds each has to wait."""
+        """The copies that a repository does not need, since the pool has the content, it has a reservation, and no
+        collector deletes it. Each comes with the seconds until the pool has had it for `age` seconds."""
         wanted = list(digests)
         announced = self._intents.look().announced
         looks = [partial(self._context.head, keys.shared(digest)) for digest in wanted]
@@ -188,8 +188,8 @@ class ZotStubs:
             return keys.blob(self._origins[digest], digest) if self._is_there(digest) else None
 
     def remain(self) -> bool:
-        """Does any repository need the content of another one? Then nothing of it may be collected. That there are
-        none is looked up once in the life of a bucket, for only zot makes them."""
+        """Is any stub left, so that a repository needs the content of another one and nothing may be collected? That
+        there is none is looked up once in the life of a bucket, since only zot makes stubs."""
         if self._context.head(keys.WHOLE) is not None:
             return False
         for name in self._names.everything():
@@ -206,13 +206,13 @@ class ZotStubs:
         return found is not None and not is_stub(digest, found.size)
 
     def _remembered(self) -> None:
-        """By this process or another one."""
+        """Read the origins that this process or another one has stored."""
         with suppress(NotFound, ValueError):
             got = self._context.objects.get(keys.ORIGINS)
             self._origins = {str(d): str(n) for d, n in load_json(got[1]).items()} if got else {}
 
     def _list(self) -> None:
-        """All blobs of all repositories, once: a request for a thousand."""
+        """List all blobs of all repositories for stubs and origins: one request for a thousand objects."""
         now = self._context.clock.elapsed()
         if now - self._looked < ORIGINS_LIFETIME_S:
             return

@@ -35,17 +35,17 @@ T = TypeVar("T")
 log = logging.getLogger("zotctl.storage")
 
 PROBE_KEPT_S = 24 * 3600
-"""For so long the result is believed, by the server's clock."""
+"""Seconds for which a result is believed, by the server's clock."""
 RACE_ROUNDS, RACING_WRITERS = 5, 8
 TRIAL_SIGNED_FOR_S = 1
 STEP_TRIES = 5
-"""Of a step whose outcome got lost."""
+"""How often a step is tried whose outcome is unknown."""
 CLOCK_WAIT_S = 60.0
-"""For so long a server's clock is waited for. One that stands still lets no signature expire."""
+"""Seconds to wait for a server's clock. One that stands still lets no signature expire."""
 CUT_PUT_BYTES = 128 << 10
-"""A put that is cut: some servers have read a smaller one whole before they look at it."""
+"""The size of a put that is cut: some servers read a smaller one whole before they look at it."""
 HALF_APPEARS_S = 0.3
-"""So long half an object may take to appear."""
+"""Seconds that half an object may take to appear."""
 CHECKSUM_HEADERS = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
 
 
@@ -65,7 +65,7 @@ class Abilities(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        """What servers that share a bucket need, as people call it."""
+        """The abilities that servers that share a bucket need and the store lacks, for messages."""
         wanted = {
             "PUT If-None-Match: * (creating an object once)": self.creates_once,
             "PUT If-Match (replacing an object only as it was read)": self.swaps,
@@ -310,7 +310,7 @@ class Probe:
             self._clock.sleep(0.5)
 
     def _there(self, places: list[str]) -> bool:
-        """Any of them."""
+        """Is any of these keys there?"""
         for key in places:
             try:
                 self._objects.head(key)

@@ -31,8 +31,8 @@ Page = bytearray | mmap.mmap
 
 
 class Mark:
-    """A value that is another after each `change`. Random, so that two processes can change it at once. Safe between
-    threads and between processes that share its page."""
+    """A value that differs after each `change`. It is random, so that two processes can change it at once. Safe between
+    threads, and between processes that share its page."""
 
     def __init__(self, page: Page | None = None) -> None:
         self._page = bytearray(MARK_BYTES) if page is None else page
@@ -42,7 +42,7 @@ class Mark:
         return bytes(self._page[:MARK_BYTES])
 
     def change(self) -> None:
-        """To be called after the event that it tells of, and before a client is told that it is done."""
+        """To be called after the event, and before a client gets the answer to it."""
         self._page[:MARK_BYTES] = os.urandom(MARK_BYTES)
 
 
@@ -62,7 +62,7 @@ class DigestMarks:
 
 
 def _slot(digest: Digest) -> slice:
-    """The same in all processes, which Python's own hash would not be."""
+    """The slot of a digest. It is the same in all processes, unlike Python's own hash."""
     at = zlib.crc32(digest.encode()) % DIGEST_SLOTS * MARK_BYTES
     return slice(at, at + MARK_BYTES)
 
@@ -77,7 +77,7 @@ def at_once(_: str) -> AbstractContextManager[None]:
 
 
 class TicketLocks:
-    """Turns between processes that were forked after it was made; threads of one process don't wait for each other.
+    """Turns between processes that were forked from its creator; threads of one process don't wait for each other.
 
     Two bytes of an anonymous file for each repository: a process that waits for the turn locks the second, so that the
     one that had the turn comes after it.
