@@ -77,7 +77,7 @@ class _Conversion:
         yield from (name for name in self._names if self._root.label not in self._run.away)
 
     def _blobs(self, name: str) -> set[str]:
-        """Configs and layers, which are no manifests as well. A manifest stays where it is."""
+        """The configs and layers of a repository that are not manifests too. Manifests stay where they are."""
         try:
             index = self._root.protocol.indexes.read(name).index
         except (NotFound, LayoutInvalid):
@@ -92,7 +92,7 @@ class _Conversion:
         return ((digest, found) for digest, found in self._context.own_blobs(name) if digest in wanted)
 
     def _stubs(self, name: str) -> set[Digest]:
-        """Reached or not: without us, an empty object is taken for the blob."""
+        """The stubs in a repository, reachable or not: other tools take them for the blobs."""
         return {digest for digest, found in self._context.own_blobs(name) if is_stub(digest, found.size)}
 
     def _look(self, key: str, digest: Digest) -> HashResult:

@@ -28,7 +28,7 @@ FENCE_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Candidate:
-    """What shall go of one digest. `name`: the repository in which it lies, "" for the pool.
+    """What is to be deleted of one digest. `name`: the repository in which it lies, "" for the pool.
 
     `reservations` by key, as they were: those that go, and with them the rights of their repositories. `blob`: the
     object, as it was; None: it stays, or there is none. `kept`: reservations that stay, of repositories with a copy
@@ -207,7 +207,7 @@ def _same(now: Object | None, then: Object) -> bool:
 
 
 class Batches:
-    """One after the other, as large as the server can delete in time."""
+    """Carries out deletions batch by batch, each as large as the server can delete in time."""
 
     MOST_DELETES = 1000
     MOST_FENCES = 64

@@ -52,7 +52,7 @@ class FirstUnreachable:
             self._etag, self._before = got[0].etag, _parse(got[1])
 
     def note(self, key: str, now: float) -> float:
-        """It is unreachable in this run, too; since when."""
+        """Note that a key is unreachable in this run. The time since when it has been."""
         return self._now.setdefault(key, min(self._before.get(key, now), now))
 
     def is_new(self, key: str) -> bool:
@@ -64,7 +64,7 @@ class FirstUnreachable:
         self._now[key] = now
 
     def at(self, key: str) -> float | None:
-        """As an earlier run has left it."""
+        """Since when it has been unreachable, as an earlier run wrote it; None: it was not."""
         return self._before.get(key)
 
     def keep(self, since: float) -> None:

@@ -1,4 +1,4 @@
-"""`jobs.stores` on a bucket."""
+"""What `jobs.stores` asks of a root that is a bucket, `gc --explain` and `verify --probe` included."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _item(
 
 
 def meaning_of(able: Abilities) -> str:
-    """What that means for an operator of a registry on it."""
+    """One sentence that says what the abilities mean for an operator."""
     if able.keeps_halves:
         return "not fit: it keeps half of an object when a connection ends in the middle of a put"
     if able.missing:

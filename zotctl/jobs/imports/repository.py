@@ -448,9 +448,12 @@ class RepositoryImport:
                     draft.put(parse_digest(digest), facts.size, media_type or facts.media_type)
 
     def _note(self, row: Wanted, draft: Index, times: dict[str, float]) -> str | None:
-        """Tags begin their life here now; a row without one stays unknown, which means keep. Before the rename, as
-        for a push: a collector must not find the tag and judge it by what was known of an older one. Returns the
-        digest that the tag leads to until now, if it is another one."""
+        """Note the push of a new tag; a row without a tag is not noted, so it is kept. The digest that the tag led to
+        before, if it is another one.
+
+        This comes before the rename, as for a push: a collector must not see the new tag and decide by the history of
+        an older one.
+        """
         there, before = draft.find(row.tag) if row.tag else None, None
         if row.tag and (there is None or there.digest != row.digest):
             before = str(there.digest) if there and there.digest else None

@@ -1,4 +1,4 @@
-"""Deduplication of a directory that is there already, written by any tool (docs/design/local.md#deduplication).
+"""Deduplication of an existing directory, whichever tool wrote it (docs/design/local.md#deduplication).
 
 Only where two files have one digest is anything read, and then both are hashed before one takes the place of
 the other: a damaged blob is never spread. What has the pool's inode already is done, so a second run is short
@@ -56,7 +56,7 @@ class _Result(NamedTuple):
 
 @contextmanager
 def deduplicating(run: Run, roots: Sequence[Root], workers: int | None) -> Iterator[Deduplicate]:
-    """For `roots`, which are directories."""
+    """Deduplicate `roots`, which are directories, with `workers` threads; None: one per core."""
     work = _Dedupe(run, roots, workers or cores())
     with work.going():
         yield work.repository
@@ -436,7 +436,7 @@ def _is_pooled(root: Root, digest: Digest, info: Info) -> bool:
 
 
 def _shares_blocks(root: Root) -> bool:
-    """Tried with a file of one byte."""
+    """Whether copies share their blocks (reflinks), tried with a file of one byte."""
     context = local_of(root).context
     one, other = (keys.tmp(context.clock.token()) for _ in range(2))
     try:

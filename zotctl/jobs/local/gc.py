@@ -41,7 +41,7 @@ DELETED = "gc: a client deleted it, and it was in the trash for the grace period
 
 @dataclass(frozen=True)
 class Chosen:
-    """What holds for one root in one run."""
+    """The options and the active uploads of one root in one run."""
 
     options: GcOptions
     active: ActiveUploads
@@ -138,7 +138,7 @@ class Collection:
                         yield digest, info.size
 
     def _blobs(self) -> Iterator[Digest]:
-        """What has the name of a blob. Anything else in there is not ours, and stays."""
+        """The digests of all files that have the name of a blob. Anything else is not ours, and stays."""
         driver = self._root.driver
         for algorithm in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs(self._name))):
             for encoded in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs_of(self._name, algorithm))):
@@ -319,7 +319,8 @@ class ActiveUploads:
 
 
 def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
-    """Everything of one root that is older than the grace period and that no client continues."""
+    """Remove stale uploads, temporary files and unused pool entries of one root that are older than the grace
+    period."""
     ages = ages.later(run.clock.now())
     _sweep_uploads(run, root, delay, ages)
     for entry in scan_or_empty(root.driver, keys.TMP):
@@ -348,7 +349,7 @@ def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:
 
 
 def _sweep_pool(run: Run, root: Root) -> None:
-    """Pool names with one link: the purge drops most in passing, this is for the rest."""
+    """Remove pool names with one link. The purge removes most of them; these are the rest."""
     for algorithm in scan_or_empty(root.driver, keys.POOL):
         for first in scan_or_empty(root.driver, keys.pool_of(algorithm.name)):
             run.check()

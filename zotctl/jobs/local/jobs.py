@@ -1,4 +1,4 @@
-"""`jobs.stores` on a directory."""
+"""What `jobs.stores` asks of a root that is a directory, `gc --explain` and `import-layout --link` included."""
 
 from __future__ import annotations
 

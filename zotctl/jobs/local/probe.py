@@ -1,4 +1,4 @@
-"""What can the file system of a directory do? Tried with a few small files."""
+"""Tries what the file system of a directory can do, with a few small files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def probe(root: Root) -> tuple[dict[str, Any], str]:
 
 
 def result(found: dict[str, Any]) -> str:
-    """What that means for an operator of a registry on it."""
+    """One sentence that says what the answers mean for an operator."""
     if found["rename"] is not True:
         return "not fit: a file can't be replaced atomically"
     if found["locks"] is not True:
