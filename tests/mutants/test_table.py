@@ -17,7 +17,7 @@ from tests.mutants.mutant import REPOSITORY
 from tests.mutants.running import try_out
 from tests.mutants.table import ALL, MUTANTS
 
-SHARE = int(os.environ.get("ZOTCTL_MUTANTS", "4" if os.environ.get("CI") else "24"))
+SHARE = int(os.environ.get("ZOTCTL_MUTANTS", "6" if os.environ.get("CI") else "24"))
 """One in so many is tried out, always the same ones, so that a red run is one about this change."""
 
 

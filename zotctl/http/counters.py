@@ -32,7 +32,7 @@ _BUCKETS = len(CODES)
 _NANOSECONDS = _BUCKETS + len(BOUNDS_S) + 1
 _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
-_CELL_BYTES = 8
+CELL_BYTES = 8
 _FIRST = 1 + MAX_ROOTS
 """The first cells of a row: requests in progress, and conflicts by root."""
 
@@ -57,7 +57,7 @@ class SharedCounters:
         self._rows = 2 * workers + SPARE_ROWS
         self._width = _FIRST + self._blocks + self._blocks * _BLOCK
         # One more row, which is never read, for workers that got no row of their own.
-        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * _CELL_BYTES)).cast("Q")
+        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * CELL_BYTES)).cast("Q")
         self._free = set(range(self._rows))
         self._roots: dict[str, int] = {}
         self.jobs = SharedText()
@@ -165,7 +165,7 @@ class SharedText:
 
     def __init__(self, size: int = JOBS_TEXT_BYTES) -> None:
         self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
-        self._state = memoryview(self._memory)[:_CELL_BYTES].cast("Q")
+        self._state = memoryview(self._memory)[:CELL_BYTES].cast("Q")
         """Twice the length, and which half it is."""
 
     def read(self) -> bytes:

@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from zotctl.config import RateLimit
 from zotctl.errors import TooManyRequests
+from zotctl.http.counters import CELL_BYTES
 from zotctl.http.errors import Refused
 from zotctl.http.request import Request
 
@@ -30,7 +31,6 @@ EXEMPT = frozenset({"/livez", "/readyz", "/startupz"})
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ALL = len(_METHODS)
 _CLIENTS = _ALL + 1
-_CELL_BYTES = 8
 _SECOND_NS = 1_000_000_000
 
 
@@ -43,7 +43,7 @@ class SharedRates:
         self._rates[_ALL] = limit.rate or 0.0
         self._client_rate, self._clock = limit.client_rate or 0.0, clock
         cells = _CLIENTS + CLIENT_SETS * CLIENTS_IN_SET * 2
-        self._cells = memoryview(mmap.mmap(-1, cells * _CELL_BYTES)).cast("Q")
+        self._cells = memoryview(mmap.mmap(-1, cells * CELL_BYTES)).cast("Q")
         self._lock = os.memfd_create("zotctl-rates", os.MFD_CLOEXEC)
 
     def take(self, method: str, client: str) -> float:
