@@ -200,8 +200,8 @@ MUTANTS = [
         "I14",
         "workers share the limits of rates",
         "ratelimit.py",
-        "memoryview(mmap.mmap(-1, cells * _CELL_BYTES))",
-        "memoryview(bytearray(cells * _CELL_BYTES))",
+        "memoryview(mmap.mmap(-1, cells * CELL_BYTES))",
+        "memoryview(bytearray(cells * CELL_BYTES))",
         UNITS + "test_processes_share_a_rate",
     ),
     _wire(
