@@ -29,7 +29,7 @@ ONLY_IN = {
     "rich": ["cli/report.py"],
     "typer": ["cli"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
-    "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py"],
+    "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py", "http/uploadlimit.py"],
 }
 """Where a library may be imported, and nowhere else."""
 

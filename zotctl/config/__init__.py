@@ -31,6 +31,7 @@ from zotctl.config.model import (
     Source,
     StorageConfig,
     TlsConfig,
+    UploadLimits,
     UserGroup,
 )
 from zotctl.config.schema import TimeWindow
@@ -65,6 +66,7 @@ __all__ = [
     "StorageConfig",
     "TimeWindow",
     "TlsConfig",
+    "UploadLimits",
     "UserGroup",
     "is_bucket",
     "load_config",

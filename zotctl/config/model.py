@@ -378,6 +378,22 @@ class RateLimit:
     methods: Annotated[tuple[MethodRate, ...], Key(Tables(MethodRate), "Limits for single methods.")] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What one client may have under way in all workers of a server. [http.limits]
+
+    A client is a user, or the address of a client without a login (of IPv6, a /64).
+    """
+
+    uploads_per_client: Annotated[
+        int,
+        Key(COUNT, "Uploads of blobs that are open at once. One to which nothing is sent for a minute does not count."),
+    ] = 0
+    bytes_per_client: Annotated[
+        int, Key(SIZE, "Bytes of blobs that are being sent at once. A single upload is accepted at any size.")
+    ] = 0
+
+
 ACTIONS = ("read", "create", "update", "delete", "detectManifestCollision")
 """What an access policy can allow; the words are zot's."""
 _ACTION_LIST = words(choice(*ACTIONS), frozenset)
@@ -539,6 +555,9 @@ class HttpConfig:
     ] = frozenset()
     delete: Annotated[bool, Key(BOOLEAN, "Let clients delete tags, manifests and blobs.")] = True
     rate_limit: Annotated[RateLimit | None, Key(Table(RateLimit), "Answer 429 above a rate.")] = None
+    limits: Annotated[
+        UploadLimits, Key(Table(UploadLimits), "Answer 429 to a client that has more under way; 0: no limit.")
+    ] = UploadLimits()
     allow_origin: Annotated[
         str | None, Key(TEXT, "The origin whose pages may read answers (CORS); '*' allows every origin.")
     ] = None

@@ -28,6 +28,7 @@ from zotctl.http.gate import Need
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.request import Request
 from zotctl.http.service import Service
+from zotctl.http.uploadlimit import SharedUploads
 from zotctl.logs import audit_errors
 from zotctl.storage import Store
 from zotctl.storage.root import Root
@@ -48,12 +49,17 @@ class Figures(NamedTuple):
 
 
 def measured_service(
-    store: Store, config: Config, board: SharedCounters, index: int | None, rates: SharedRates | None
+    store: Store,
+    config: Config,
+    board: SharedCounters,
+    index: int | None,
+    rates: SharedRates | None,
+    uploads: SharedUploads | None = None,
 ) -> Service:
     """A service that counts, and answers `metrics.path`. `index`: of its row, None if all rows were taken."""
     path = config.metrics.path
     row = board.row(index, routes.names(path))
-    service = Service(store, config.http, row, rates, config.storage)
+    service = Service(store, config.http, row, rates, uploads, config.storage)
     service.limits.exempt |= {path}
     for root in store.roots:
         if root.config is not None:

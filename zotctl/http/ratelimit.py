@@ -56,7 +56,7 @@ class SharedRates:
             if method in _METHODS:
                 wanted.append((_METHODS.index(method), self._rates[_METHODS.index(method)]))
             if self._client_rate:
-                wanted.append((self._client_cell(_key(client)), self._client_rate))
+                wanted.append((self._client_cell(client_key(client)), self._client_rate))
             due = []
             for cell, rate in wanted:
                 if rate:
@@ -89,7 +89,7 @@ class SharedRates:
 
 
 @lru_cache(1024)
-def _key(client: str) -> int:
+def client_key(client: str) -> int:
     """A number for an address, for the half of one in IPv6 that a client can't choose. Forks share the hash's seed."""
     try:
         address = ipaddress.ip_address(client)

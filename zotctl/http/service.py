@@ -26,6 +26,7 @@ from zotctl.http.lists import Pages
 from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import Request
+from zotctl.http.uploadlimit import SharedUploads, UploadHolds
 from zotctl.storage import Quotas, Store, WouldBlock
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Service:
         config: HttpConfig,
         row: CounterRow | None = None,
         rates: SharedRates | None = None,
+        uploads: SharedUploads | None = None,
         storage: StorageConfig | None = None,
     ) -> None:
         self.store, self.config = store, config
@@ -74,6 +76,7 @@ class Service:
         self.gate = Gate(config)
         self.quotas = Quotas(store, storage.quotas, storage.max_repos) if storage is not None else Quotas(store, (), 0)
         self.limits = Limits(rates)
+        self.uploads = UploadHolds(uploads)
         self.pages = Pages()
         self.readiness = Readiness(self)
         self.endpoints: Mapping[str, routes.Resource] = routes.EXACT

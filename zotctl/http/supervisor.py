@@ -24,6 +24,7 @@ from zotctl.errors import ZotctlError
 from zotctl.http import counters, job_process, routes, sockets, systemd, tls, worker
 from zotctl.http.counters import StatusBoard
 from zotctl.http.ratelimit import SharedRates
+from zotctl.http.uploadlimit import SharedUploads
 from zotctl.storage import preload, remember_roots
 
 log = logging.getLogger("zotctl.http")
@@ -159,6 +160,7 @@ class Supervisor:
         self.board = StatusBoard(len(self.slots))
         self.counters: counters.SharedCounters | None = None
         self.rates = _rates(self.config)
+        self.uploads = _uploads(self.config)
         self.watchdog = systemd.watchdog_interval()
         remember_roots(self.config.storage)
 
@@ -285,6 +287,10 @@ class Supervisor:
             if self.rates is not None:
                 self.rates.close()
             self.rates = _rates(config)
+        if old.limits != new.limits:
+            if self.uploads is not None:
+                self.uploads.close()
+            self.uploads = _uploads(config)
 
     def _restart_next(self) -> None:
         while self.restarting:
@@ -338,6 +344,8 @@ class Supervisor:
                 os.close(child.life)
                 if self.counters is not None and child.row is not None:
                     self.counters.give_back(child.row)
+                if self.uploads is not None:
+                    self.uploads.forget(pid)
                 self._ended(child, os.waitstatus_to_exitcode(code))
 
     def _ended(self, child: Child, code: int) -> None:
@@ -420,7 +428,7 @@ class Supervisor:
         row = board.take() if board is not None else None
         pid = os.fork()
         if pid == 0:
-            ties = worker.Ties(theirs, life_end, board, row, self.rates)
+            ties = worker.Ties(theirs, life_end, board, row, self.rates, self.uploads)
             self._become(lambda: self._work(slot, ties), slot, (ours, life))
         os.close(theirs)
         os.close(life_end)
@@ -470,6 +478,11 @@ class Supervisor:
 
 def _rates(config: Config) -> SharedRates | None:
     return SharedRates(config.http.rate_limit) if config.http.rate_limit is not None else None
+
+
+def _uploads(config: Config) -> SharedUploads | None:
+    limits = config.http.limits
+    return SharedUploads(limits) if limits.uploads_per_client or limits.bytes_per_client else None
 
 
 def _kill(child: Child, number: signal.Signals) -> None:

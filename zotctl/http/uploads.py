@@ -26,6 +26,7 @@ from zotctl.http.conditions import parse_content_range
 from zotctl.http.errors import Refused
 from zotctl.http.gate import own_upload
 from zotctl.http.request import Request
+from zotctl.http.uploadlimit import UploadHold
 from zotctl.oci.digest import Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Repository, UploadSession
@@ -55,11 +56,15 @@ async def start(service: Service, request: Request) -> Answer:
             return _created(service, name, wanted)
         algorithm = wanted.algorithm
     if digest := request.param("digest"):
-        return await _push_whole(service, request, name, parse_digest(digest))
+        wanted = parse_digest(digest)
+        with service.uploads.hold(request) as hold:
+            return await _push_whole(service, request, name, wanted, hold)
     new_hash(algorithm)
     _expect_no_body(request)
     owner = request.identity.user.name
-    upload_id = await service.look(lambda wait: _start(service, name, algorithm, owner, wait))
+    with service.uploads.hold(request) as hold:
+        upload_id = await service.look(lambda wait: _start(service, name, algorithm, owner, wait))
+        hold.waiting = upload_id
     return Answer(202, _where(service, name, upload_id, 0))
 
 
@@ -97,14 +102,14 @@ def _repository(service: Service, name: str, *, wait: bool = True) -> Repository
 # -- end-4b: everything in one request -----------------------------------------------------------
 
 
-async def _push_whole(service: Service, request: Request, name: str, digest: Digest) -> Answer:
+async def _push_whole(service: Service, request: Request, name: str, digest: Digest, hold: UploadHold) -> Answer:
     body = request.body
     pieces = await body.batch(SMALL_BODY_BYTES)
     if body.ended:
         await service.move_bytes(_store_whole, service, name, digest, pieces)
     else:
         upload = await service.move_bytes(_begin, service, name, digest, request.length)
-        await _stream_whole(service, body, pieces, upload, digest)
+        await _stream_whole(service, body, pieces, upload, digest, hold)
     return _created(service, name, digest)
 
 
@@ -126,10 +131,10 @@ def _store_whole(service: Service, name: str, digest: Digest, pieces: list[Buffe
 
 
 async def _stream_whole(
-    service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, digest: Digest
+    service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, digest: Digest, hold: UploadHold
 ) -> None:
     try:
-        await _pump(service, body, pieces, upload, None)
+        await _pump(service, body, pieces, upload, None, hold)
         await _settle(service.move_bytes(upload.finish, digest))
     except BaseException:
         # The client never learns the session's id, so it could not continue it.
@@ -160,7 +165,8 @@ class _Chunk:
 async def append(service: Service, request: Request) -> Answer:
     """PATCH: one chunk, or a stream of unknown length."""
     chunk = _chunk(request)
-    offset = await _receive(service, request, chunk, None)
+    with service.uploads.hold(request, chunk.upload_id) as hold:
+        offset = await _receive(service, request, chunk, None, hold)
     return Answer(202, _where(service, chunk.name, chunk.upload_id, offset))
 
 
@@ -168,7 +174,9 @@ async def finish(service: Service, request: Request) -> Answer:
     """PUT: the last chunk, if any, and the digest of it all."""
     chunk, digest = _chunk(request), _closing_digest(request)
     try:
-        await _receive(service, request, chunk, digest)
+        with service.uploads.hold(request, chunk.upload_id) as hold:
+            await _receive(service, request, chunk, digest, hold)
+            hold.waiting = None
     except BlobUploadUnknown:
         # The answer to the first end may have been lost: a repetition is told that the blob is here, if it is.
         try:
@@ -201,14 +209,14 @@ def _chunk(request: Request) -> _Chunk:
     return _Chunk(name, upload_id, first, length)
 
 
-async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Digest | None) -> int:
+async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Digest | None, hold: UploadHold) -> int:
     """Append the body, and finish the upload if there is a digest; the offset after it."""
     body = request.body
     if request.waits_for_continue:
         await service.move_bytes(_check_start, service, chunk)
     pieces = await body.batch(SMALL_BODY_BYTES)
     if not body.ended:
-        return await _receive_stream(service, request, pieces, chunk, digest)
+        return await _receive_stream(service, request, pieces, chunk, digest, hold)
     if chunk.length is not None and body.received != chunk.length:
         raise _wrong_length(body, chunk.length)
     return await service.move_bytes(_receive_whole, service, chunk, pieces, digest)
@@ -232,13 +240,18 @@ def _complete(upload: UploadSession, digest: Digest | None) -> None:
 
 
 async def _receive_stream(
-    service: Service, request: Request, pieces: list[Buffer], chunk: _Chunk, digest: Digest | None
+    service: Service,
+    request: Request,
+    pieces: list[Buffer],
+    chunk: _Chunk,
+    digest: Digest | None,
+    hold: UploadHold,
 ) -> int:
     upload = await service.move_bytes(_resume, service, chunk)
     try:
         length = request.length
         upload.expect(digest, None if length is None else upload.offset + length, chunk.start)
-        await _pump(service, request.body, pieces, upload, chunk.length)
+        await _pump(service, request.body, pieces, upload, chunk.length, hold)
         await _settle(service.move_bytes(_complete, upload, digest))
         return upload.offset
     finally:
@@ -271,7 +284,9 @@ def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
 # -- bytes into a session ------------------------------------------------------------------------
 
 
-async def _pump(service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, length: int | None) -> None:
+async def _pump(
+    service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, length: int | None, hold: UploadHold
+) -> None:
     """Write `pieces` and the rest of the body; the next batch is read while a thread stores the last.
 
     Whatever happens, no thread uses `upload` any more afterwards, and what was read is in it.
@@ -280,6 +295,8 @@ async def _pump(service: Service, body: Body, pieces: list[Buffer], upload: Uplo
     received = 0
     try:
         while pieces:
+            if body.length is None:
+                hold.add_bytes(body.received - received)
             received = body.received
             if length is not None and received > length:
                 raise _wrong_length(body, length)
@@ -342,6 +359,7 @@ async def cancel(service: Service, request: Request) -> Answer:
     """DELETE: cancel an upload."""
     name, upload_id = parse_name(request.name), own_upload(request.identity, request.decoded_reference())
     await service.move_bytes(_cancel, service, name, upload_id)
+    service.uploads.ended(request, upload_id)
     return Answer(204)
 
 

@@ -25,6 +25,7 @@ from zotctl.http.counters import SharedCounters, Status
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
 from zotctl.http.sockets import BACKLOG_CONNECTIONS
+from zotctl.http.uploadlimit import SharedUploads
 from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
 
@@ -44,7 +45,8 @@ class Ties:
     """What ties a worker to its parent: pipes, by descriptor, and where it counts.
 
     `ready` takes READY, or why the worker could not start. `life` ends when the parent does.
-    `board`: None without metrics; `row`: the worker's own on it. `rates`: None without limits.
+    `board`: None without metrics; `row`: the worker's own on it. `rates` and `uploads`: None without
+    limits.
     """
 
     ready: int
@@ -52,6 +54,7 @@ class Ties:
     board: SharedCounters | None = None
     row: int | None = None
     rates: SharedRates | None = None
+    uploads: SharedUploads | None = None
 
 
 def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int:
@@ -112,11 +115,13 @@ class _Worker:
         return 0
 
     def _service(self, store: Store) -> Service:
-        if self._ties.board is None:
-            return Service(store, self._config.http, rates=self._ties.rates, storage=self._config.storage)
+        ties = self._ties
+        if ties.board is None:
+            http, storage = self._config.http, self._config.storage
+            return Service(store, http, rates=ties.rates, uploads=ties.uploads, storage=storage)
         from zotctl.http.metrics import measured_service
 
-        return measured_service(store, self._config, self._ties.board, self._ties.row, self._ties.rates)
+        return measured_service(store, self._config, ties.board, ties.row, ties.rates, ties.uploads)
 
     def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
