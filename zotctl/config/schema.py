@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from datetime import timedelta
@@ -217,7 +218,10 @@ def _pattern(value: object) -> str:
     if found := _not_portable(text):
         raise ValueError(f"{found[0]!r} in the pattern {text!r} isn't the same in all regular expressions")
     try:
-        re.compile(text, re.ASCII)
+        with warnings.catch_warnings():
+            # Of what other versions of Python may understand as set operations: zot has none.
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(text, re.ASCII)
     except re.error as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     return text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zotctl.auth.logins import Identity, Logins, PasswordCheck
 from zotctl.auth.proxies import TrustedProxies
-from zotctl.config import HttpConfig
+from zotctl.config import HttpConfig, ways_in
 from zotctl.errors import AccessDenied, BlobUploadUnknown, TagsCollide, Unauthorized
 from zotctl.http.errors import Refused
 from zotctl.logs import audit
@@ -57,6 +57,8 @@ class Gate:
         self.logins = Logins(config)
         self.anonymous = self.logins.anonymous
         self._config, self._proxies = config, TrustedProxies(config.trusted_proxies)
+        self._is_open = config.access_control is None and not ways_in(config)
+        """Every client may do everything, and a request has the identity of a client without a login from its start."""
         self._log = logging.getLogger("zotctl.http")
 
     # -- the client ------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class Gate:
 
         It does not wait: it raises WouldBlock when a password has to be checked; `admit_waiting` does that.
         """
-        if need is Need.NOTHING:
+        if self._is_open or need is Need.NOTHING:
             return
         found = self._identify(request, need)
         if isinstance(found, PasswordCheck):
@@ -91,7 +93,7 @@ class Gate:
 
     async def admit_waiting(self, request: Request, need: Need) -> None:
         """`admit`, which waits for a thread that checks a password. A refused login waits for `fail_delay`."""
-        if need is Need.NOTHING:
+        if self._is_open or need is Need.NOTHING:
             return
         try:
             found = self._identify(request, need)
