@@ -48,7 +48,7 @@ class Content:
 
 
 class FakeUpload:
-    offset, ahead = 0, True
+    offset, may_read_ahead = 0, True
 
     def expect(self, made: str | None = None, size: int | None = None, start: int | None = None) -> None: ...
     def ready(self, count: int) -> bool:
