@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import bcrypt
 import pytest
 
 from tests.clocks import Hand
+from tests.http.serving import until
 from zotctl.auth import passwords
 from zotctl.auth.passwords import PasswordFile
 from zotctl.errors import ConfigError, TooManyRequests
@@ -84,6 +86,17 @@ def test_a_success_is_remembered_for_minutes_and_a_failure_never(tmp_path: Path)
         assert users.known("ann", b"a") and not users.known("ann", b"b") and not users.known("bob", b"a")
         clock.sleep(passwords.REMEMBERED_S)
         assert not users.known("ann", b"a")
+
+
+def test_so_many_logins_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "REMEMBERED_LOGINS", 2)
+    path = tmp_path / "users"
+    path.write_text("".join(f"{name}:{hashed(name)}\n" for name in "abc"))
+    with opened(path) as users:
+        for name in "abc":
+            assert users.check(name, name.encode()).result()
+            until(partial(users.known, name, name.encode()))
+        assert not users.known("a", b"a") and users.known("b", b"b")
 
 
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:

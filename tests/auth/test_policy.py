@@ -7,6 +7,7 @@ import pytest
 from zotctl.auth.policy import AccessRules
 from zotctl.auth.users import ANONYMOUS
 from zotctl.config import AccessControl, AccessPolicy, MetricsAccess, RepositoryAccess, UserGroup
+from zotctl.errors import NameInvalid
 
 READ, ALL = frozenset({"read"}), frozenset({"read", "create", "update", "delete"})
 
@@ -103,3 +104,12 @@ def test_metrics_have_their_own_users() -> None:
     assert not found.allows_metrics(found.user("bob")) and not found.allows_metrics(ANONYMOUS)
     public = AccessRules(AccessControl(metrics=MetricsAccess(anonymous_policy=READ)), login_possible=True)
     assert public.allows_metrics(ANONYMOUS) and not public.allows_metrics(public.user("ann"))
+
+
+@pytest.mark.parametrize("name", ["a/" * 3000 + "a", "", "../a", "A", "a//b", "a%2Fb", "a" * 256])
+def test_what_is_no_name_is_not_matched(name: str) -> None:
+    """A glob may take seconds for thousands of characters, and what it said would be remembered with them."""
+    found = rules(RepositoryAccess("**", default_policy=ALL))
+    with pytest.raises(NameInvalid):
+        found.allows(found.user("ann"), "read", name)
+    assert found._longest_matches.cache_info().currsize == 0

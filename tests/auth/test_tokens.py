@@ -32,7 +32,7 @@ CLAIMS: dict[str, Any] = {
     "access": [
         {"type": "repository", "name": "team/app", "actions": ["pull", "push"]},
         {"type": "repository", "name": "old", "actions": ["pull"], "exp": NOW - 1},
-        {"type": "registry", "name": "catalog", "actions": ["*"]},
+        {"type": "registry", "name": "catalog", "actions": ["*", "pull"]},
     ],
 }  # fmt: skip
 

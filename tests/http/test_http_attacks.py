@@ -226,6 +226,22 @@ def test_a_page_of_the_catalog_does_not_look_at_one_repository_at_a_time(tmp_pat
         assert "link" not in answers[0].headers
 
 
+def test_a_manifest_of_several_tags_is_kept_where_a_policy_says_so(tmp_path: Path) -> None:
+    config = (
+        '[[http.access_control.repositories]]\npattern = "**"\n'
+        'anonymous_policy = ["read", "create", "update", "delete", "detectManifestCollision"]\n'
+    )
+    with serving(tmp_path, config=config) as server, server.client() as client:
+        fill(client, "a")
+        manifest = client.get("/v2/a/manifests/v1")
+        path = f"/v2/a/manifests/{manifest.headers['docker-content-digest']}"
+        client.put("/v2/a/manifests/v2", content=manifest.content, headers={"Content-Type": OCI_MANIFEST})
+        assert client.delete(path).status_code == 409
+        assert client.get("/v2/a/tags/list").json()["tags"] == ["v1", "v2"]
+        assert client.delete("/v2/a/manifests/v2").status_code == 202
+        assert client.delete(path).status_code == 202
+
+
 # -- floods --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    access,
     audit,
     bucket_batches,
     bucket_bytes,
@@ -42,6 +43,7 @@ from tests.mutants import (
 from tests.mutants.mutant import Mutant
 
 MODULES = (
+    access,
     audit,
     graph,
     local_gc,

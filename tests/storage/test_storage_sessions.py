@@ -316,3 +316,9 @@ def test_the_id_of_an_upload_tells_whose_it_is() -> None:
     assert not keys.is_upload_of("00000000-0000-4000-8000-000000000000", "")
     assert not keys.is_upload_of("../../index.json", "")
     assert len({keys.make_upload_id("sha256", 1_800_000_000.0, "ann") for _ in range(1000)}) == 1000
+
+
+def test_the_mark_of_one_upload_is_none_of_another() -> None:
+    made = [keys.make_upload_id("sha256", 1_800_000_000.0, "ann") for _ in range(4)]
+    mixed = [one[:20] + other[20:] for one in made for other in made if one != other]
+    assert not any(keys.is_upload_of(text, "ann") for text in mixed)
