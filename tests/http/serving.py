@@ -22,6 +22,9 @@ import httpx
 from tests.buckets import Bucket
 
 START = 60.0
+_MUTANT = "import runpy, tests.mutants.hook; runpy.run_module('zotctl.cli', run_name='__main__', alter_sys=True)"
+PROGRAM = ["-c", _MUTANT] if "ZOTCTL_MUTANT" in os.environ else ["-m", "zotctl.cli"]
+"""What a mutant changes is changed in the server too."""
 WITHOUT_JOBS = {"ZOTCTL_STORAGE_GC": "false"}
 """No process for the jobs beside the workers: then the children of a server are its workers."""
 
@@ -53,8 +56,7 @@ class Server:
         self.config_file.write_text(config)
         command = [
             sys.executable,
-            "-m",
-            "zotctl.cli",
+            *PROGRAM,
             "serve",
             "--root",
             address or str(self.root),
