@@ -141,10 +141,12 @@ def assert_refused(answer: httpx.Response) -> None:
 
 
 def sending(server: Server, user: str, location: str, length: int) -> Raw:
-    """A PATCH whose body has begun."""
+    """A PATCH that is counted, and whose body has begun."""
     login = b64encode(f"{user}:{user}".encode()).decode()
     raw = server.connect()
-    raw.head("PATCH", location, f"Authorization: Basic {login}", f"Content-Length: {length}")
+    fields = f"Authorization: Basic {login}", f"Content-Length: {length}", "Expect: 100-continue"
+    raw.head("PATCH", location, *fields)
+    assert raw.answer()[0] == 100
     return raw.send(b"x" * (length // 2))
 
 
