@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from zotctl.config import UploadLimits
 from zotctl.errors import BlobUploadUnknown, DigestInvalid, NoSpace, TooManyRequests
+from zotctl.http.counters import CELL_BYTES
 from zotctl.http.errors import Refused
 from zotctl.http.ratelimit import client_key
 from zotctl.http.request import Request
@@ -28,12 +29,11 @@ RECORDS = 8192
 """Of all clients together. When all are taken, what comes is not counted."""
 LEASE_S = 60.0
 """For which an upload counts that no request is sent to."""
-RETRY_AFTER_S = 5
+UPLOAD_RETRY_AFTER_S = 5
 
 _ENDED = (BlobUploadUnknown, DigestInvalid, NoSpace)
 """After these nothing of an upload is left."""
 
-_CELL_BYTES = 8
 _CLIENTS, _UPLOADS, _WORKERS, _BYTES, _ENDS = (column * RECORDS for column in range(5))
 _FREE = 0
 
@@ -43,7 +43,7 @@ class SharedUploads:
 
     def __init__(self, limits: UploadLimits, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._limits, self._clock = limits, clock
-        self._memory = mmap.mmap(-1, 5 * RECORDS * _CELL_BYTES)
+        self._memory = mmap.mmap(-1, 5 * RECORDS * CELL_BYTES)
         self._cells = memoryview(self._memory).cast("Q")
         self._lock = os.memfd_create("zotctl-uploads", os.MFD_CLOEXEC)
 
@@ -111,12 +111,12 @@ class SharedUploads:
                 self._cells[_CLIENTS + record] = _FREE
 
     def _find(self, column: int, value: int) -> Iterator[int]:
-        wanted, at = value.to_bytes(_CELL_BYTES, sys.byteorder), column * _CELL_BYTES
-        end = at + RECORDS * _CELL_BYTES
+        wanted, at = value.to_bytes(CELL_BYTES, sys.byteorder), column * CELL_BYTES
+        end = at + RECORDS * CELL_BYTES
         while (at := self._memory.find(wanted, at, end)) >= 0:
-            if at % _CELL_BYTES == 0:
-                yield at // _CELL_BYTES - column
-            at += _CELL_BYTES - at % _CELL_BYTES
+            if at % CELL_BYTES == 0:
+                yield at // CELL_BYTES - column
+            at += CELL_BYTES - at % CELL_BYTES
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -162,7 +162,7 @@ class UploadHolds:
         try:
             record = self._shared.begin(client, upload, request.length or 0)
         except TooManyRequests as error:
-            raise Refused(error, [("Retry-After", str(RETRY_AFTER_S))]) from None
+            raise Refused(error, [("Retry-After", str(UPLOAD_RETRY_AFTER_S))]) from None
         hold = UploadHold(self._shared, record, upload_id)
         try:
             yield hold
