@@ -23,7 +23,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from ssl import SSLObject
 from typing import TYPE_CHECKING, cast
@@ -45,6 +45,8 @@ LOOK_S = 1.0
 
 _BLANK_LINE = b"\r\n\r\n"
 _ACKED = struct.Struct("<Q")
+_RESET = struct.pack("ii", 1, 0)
+"""A linger of no time: closing sends a reset, as socket(7) has it."""
 _ACKED_AT = 120
 
 
@@ -414,6 +416,9 @@ class Connection(asyncio.BufferedProtocol):
             self.service.log.info("a client took no byte for %g s; its connection is cut", now - self._since)
             # sendfile waits for the socket itself, and would not notice that it is closed.
             self.cancel()
+            # Megabytes of answers may be in the kernel: a reset frees them, and tells a client that waits for room.
+            with suppress(OSError, AttributeError):
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.drop()
             return
         self._timer = self._loop.call_later(LOOK_S, self._on_time)
