@@ -28,6 +28,7 @@ ONLY_IN = {
     "httpx": ["jobs"],
     "rich": ["cli/report.py"],
     "typer": ["cli"],
+    "wcmatch": ["config/globs.py"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
     "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py", "http/uploadlimit.py"],
 }

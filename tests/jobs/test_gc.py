@@ -12,12 +12,13 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, NoSpaceAfter
 from tests.stores import push_blob, push_image, push_index, store_over
 from zotctl.config import Keep, KeepTags, Policy, Retention
+from zotctl.config.globs import matches
 from zotctl.errors import BlobUnknown, HeldElsewhere, IoFailed, ManifestUnknown, NameUnknown, NotFound
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions, gc, list_trash, restore
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
-from zotctl.jobs.run import Run, matches
+from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST

@@ -104,7 +104,7 @@ MUTANTS = [
         kinds.ANSWERS,
         "I15",
         "a pattern of all below names the repository itself",
-        "jobs/run.py",
+        "config/globs.py",
         '([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])',
         "([pattern])",
         VERIFY + "test_which_repositories_a_pattern_names[team/**-names0]",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zotctl.config import Keep, KeepTags, Policy, Retention
+from zotctl.config.globs import matches
 from zotctl.jobs.reachable import Attachments, Reachable
-from zotctl.jobs.run import matches
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import Row
 

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wcmatch import glob
-
 import zotctl
+from zotctl.config.globs import matches
 from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, error_fields
@@ -69,9 +68,6 @@ def give_way() -> None:
             _AUTOGROUP.write_text(str(NICENESS))
 
 
-_GLOB = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
-
-
 class TimeUp(Exception):
     """The time given with --max-duration is over. The next run continues."""
 
@@ -82,12 +78,6 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.exit_code = 128 + signal_number
-
-
-def matches(name: str, globs: Sequence[str]) -> bool:
-    """Whether any of zot's doublestar globs matches. `X/**` matches `X` too, as it does there."""
-    expanded = [g for pattern in globs for g in ([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])]
-    return glob.globmatch(name, expanded, flags=_GLOB)
 
 
 def _may_be_below(directory: str, pattern: str) -> bool:
