@@ -427,7 +427,7 @@ MUTANTS = [
         "open-although-logins-exist",
         "without policies a login decides",
         "auth/policy.py",
-        "return (self._open or not user.is_anonymous) and action",
+        "return (self.is_open or not user.is_anonymous) and action",
         "return action",
         POLICY + "test_without_rules_a_login_decides",
     ),

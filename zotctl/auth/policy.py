@@ -25,7 +25,9 @@ class AccessRules:
     """
 
     def __init__(self, access: AccessControl | None, *, login_possible: bool) -> None:
-        self._access, self._open = access, access is None and not login_possible
+        self._access = access
+        self.is_open = access is None and not login_possible
+        """Every client may do everything."""
         self._groups = {group.name: group.users for group in access.groups} if access is not None else {}
         self._longest_matches = lru_cache(REMEMBERED_REPOSITORIES)(self._find_longest_matches)
 
@@ -39,7 +41,7 @@ class AccessRules:
         Raises NameInvalid for what no repository may be called.
         """
         if self._access is None:
-            return (self._open or not user.is_anonymous) and action != "detectManifestCollision"
+            return (self.is_open or not user.is_anonymous) and action != "detectManifestCollision"
         longest = self._longest_matches(repository)
         if longest and all(_permits(rules, user, action) for rules in longest):
             return True
@@ -49,14 +51,14 @@ class AccessRules:
     def allows_metrics(self, user: User) -> bool:
         """Whether `user` may read the metrics."""
         if self._access is None:
-            return self._open or not user.is_anonymous
+            return self.is_open or not user.is_anonymous
         metrics = self._access.metrics
         return "read" in metrics.anonymous_policy if user.is_anonymous else user.name in metrics.users
 
     @property
     def admits_anonymous(self) -> bool:
         """Whether a client without a login may do anything in any repository."""
-        return self._open or any(rules.anonymous_policy for rules in self._repositories)
+        return self.is_open or any(rules.anonymous_policy for rules in self._repositories)
 
     @property
     def has_users_beside_anonymous(self) -> bool:

@@ -1,7 +1,7 @@
 """Who may do what: every request passes here, between its route and its handler.
 
 The row of an endpoint says what a client needs for it, so that no endpoint is without an answer. What is refused is
-refused before anything is looked up: the answer does not tell what exists. `docs/serve.md` has the table.
+refused before anything is looked up: the answer does not tell what exists. `docs/access.md` has the table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zotctl.auth.logins import Identity, Logins, PasswordCheck
 from zotctl.auth.proxies import TrustedProxies
-from zotctl.config import HttpConfig, ways_in
+from zotctl.config import HttpConfig
 from zotctl.errors import AccessDenied, BlobUploadUnknown, TagsCollide, Unauthorized
 from zotctl.http.errors import Refused
 from zotctl.logs import audit
@@ -57,8 +57,8 @@ class Gate:
         self.logins = Logins(config)
         self.anonymous = self.logins.anonymous
         self._config, self._proxies = config, TrustedProxies(config.trusted_proxies)
-        self._is_open = config.access_control is None and not ways_in(config)
-        """Every client may do everything, and a request has the identity of a client without a login from its start."""
+        self._is_open = self.logins.rules.is_open
+        """A request has the identity of a client without a login from its start: there is nothing to find out."""
         self._log = logging.getLogger("zotctl.http")
 
     # -- the client ------------------------------------------------------------------------------

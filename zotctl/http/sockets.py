@@ -10,6 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from zotctl.config import is_loopback
 from zotctl.errors import ConfigError, ZotctlError
 
 BACKLOG_CONNECTIONS = 1024
@@ -36,7 +37,7 @@ class ListenAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether no other host can reach it."""
-        return self.host == "::1" or self.host.startswith("127.")
+        return is_loopback(self.host)
 
 
 def resolve(host: str, port: int) -> ListenAddress:
