@@ -13,7 +13,8 @@ import math
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from zotctl.config import RateLimit
@@ -34,6 +35,27 @@ _CLIENTS = _ALL + 1
 _SECOND_NS = 1_000_000_000
 
 
+class SharedLock:
+    """A lock of all workers, for memory that they share; made before the fork. It ends with a process that is killed,
+    and is not for several threads of one."""
+
+    def __init__(self, name: str) -> None:
+        self._file = os.memfd_create(name, os.MFD_CLOEXEC)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it for as long as this lasts."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """For the parent: its workers keep what they have."""
+        os.close(self._file)
+
+
 class SharedRates:
     """The memory of all limits; made before the fork. `clock` gives nanoseconds, the same for all processes."""
 
@@ -44,13 +66,12 @@ class SharedRates:
         self._client_rate, self._clock = limit.client_rate or 0.0, clock
         cells = _CLIENTS + CLIENT_SETS * CLIENTS_IN_SET * 2
         self._cells = memoryview(mmap.mmap(-1, cells * CELL_BYTES)).cast("Q")
-        self._lock = os.memfd_create("zotctl-rates", os.MFD_CLOEXEC)
+        self._lock = SharedLock("zotctl-rates")
 
     def take(self, method: str, client: str) -> float:
         """0 if a request may pass, which is then counted; else the seconds after which it may. Nothing is counted if
         any limit refuses."""
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)
-        try:
+        with self._lock.held():
             now = self._clock()
             wanted = [(_ALL, self._rates[_ALL])]
             if method in _METHODS:
@@ -70,8 +91,6 @@ class SharedRates:
             for cell, at in due:
                 self._cells[cell] = at
             return 0.0
-        finally:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def _client_cell(self, key: int) -> int:
         first = _CLIENTS + key % CLIENT_SETS * CLIENTS_IN_SET * 2
@@ -85,18 +104,23 @@ class SharedRates:
 
     def close(self) -> None:
         """For the parent: its workers keep what they have."""
-        os.close(self._lock)
+        self._lock.close()
+
+
+def shared_key(value: object) -> int:
+    """A number for a value in shared memory, never 0. Forks share the seed of the hash."""
+    return hash(value) & (1 << 64) - 1 | 1
 
 
 @lru_cache(1024)
 def client_key(client: str) -> int:
-    """A number for an address, for the half of one in IPv6 that a client can't choose. Forks share the hash's seed."""
+    """The key of an address, of the half of one in IPv6 that a client can't choose."""
     try:
         address = ipaddress.ip_address(client)
         shared = address.packed[:8] if address.version == 6 else address.packed
     except ValueError:
         shared = client.encode()
-    return hash(shared) & (1 << 64) - 1 | 1
+    return shared_key(shared)
 
 
 class Limits:

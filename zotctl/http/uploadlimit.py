@@ -8,7 +8,6 @@ sends no word. The lock is one of the kernel, which ends with a process that is 
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import secrets
@@ -22,7 +21,7 @@ from zotctl.config import UploadLimits
 from zotctl.errors import BlobUploadUnknown, DigestInvalid, NoSpace, TooManyRequests
 from zotctl.http.counters import CELL_BYTES
 from zotctl.http.errors import Refused
-from zotctl.http.ratelimit import client_key
+from zotctl.http.ratelimit import SharedLock, client_key, shared_key
 from zotctl.http.request import Request
 
 RECORDS = 8192
@@ -45,14 +44,14 @@ class SharedUploads:
         self._limits, self._clock = limits, clock
         self._memory = mmap.mmap(-1, 5 * RECORDS * CELL_BYTES)
         self._cells = memoryview(self._memory).cast("Q")
-        self._lock = os.memfd_create("zotctl-uploads", os.MFD_CLOEXEC)
+        self._lock = SharedLock("zotctl-uploads")
 
     def begin(self, client: int, upload: int, length: int) -> int | None:
         """Count a request that is to send `length` bytes; the number of its record, None if there is no room for one.
 
         Raises TooManyRequests. A client whose uploads send nothing at the moment may send as much as it likes.
         """
-        with self._locked():
+        with self._lock.held():
             uploads, sending = set(), 0
             for record in self._records_of(client):
                 uploads.add(self._cells[_UPLOADS + record])
@@ -72,7 +71,7 @@ class SharedUploads:
 
     def end(self, record: int | None, client: int, upload: int, waiting: int | None) -> None:
         """The request ended. `waiting`: the upload that now waits for the next one, None if it ended, too."""
-        with self._locked():
+        with self._lock.held():
             if record is not None:
                 self._cells[_CLIENTS + record] = _FREE
             for other in list(self._records_of(client)):
@@ -83,13 +82,13 @@ class SharedUploads:
 
     def forget(self, worker: int) -> None:
         """For the parent: a worker died, with the requests that it had."""
-        with self._locked():
+        with self._lock.held():
             for record in self._find(_WORKERS, worker):
                 self._cells[_CLIENTS + record] = _FREE
 
     def close(self) -> None:
         """For the parent: its workers keep what they have."""
-        os.close(self._lock)
+        self._lock.close()
 
     def _add(self, client: int, upload: int, *, worker: int, count: int) -> int | None:
         record = next(self._find(_CLIENTS, _FREE), None)
@@ -117,14 +116,6 @@ class SharedUploads:
             if at % CELL_BYTES == 0:
                 yield at // CELL_BYTES - column
             at += CELL_BYTES - at % CELL_BYTES
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
 
 @dataclass(slots=True)
@@ -158,7 +149,7 @@ class UploadHolds:
             yield UploadHold()
             return
         client = _client(request)
-        upload = _number(upload_id) if upload_id is not None else secrets.randbits(63)
+        upload = shared_key(upload_id) if upload_id is not None else secrets.randbits(63)
         try:
             record = self._shared.begin(client, upload, request.length or 0)
         except TooManyRequests as error:
@@ -170,20 +161,15 @@ class UploadHolds:
             hold.waiting = None
             raise
         finally:
-            waiting = _number(hold.waiting) if hold.waiting is not None else None
+            waiting = shared_key(hold.waiting) if hold.waiting is not None else None
             self._shared.end(record, client, upload, waiting)
 
     def ended(self, request: Request, upload_id: str) -> None:
         """An upload was cancelled, which no limit refuses."""
         if self._shared is not None:
-            self._shared.end(None, _client(request), _number(upload_id), None)
+            self._shared.end(None, _client(request), shared_key(upload_id), None)
 
 
 def _client(request: Request) -> int:
     user = request.identity.user
-    return client_key(request.client) if user.is_anonymous else _number(("user", user.name))
-
-
-def _number(value: object) -> int:
-    """Forks share the seed of the hash. Never that of a free record."""
-    return hash(value) & (1 << 64) - 1 | 1
+    return client_key(request.client) if user.is_anonymous else shared_key(("user", user.name))
