@@ -15,13 +15,10 @@ import pytest
 
 from tests.clocks import Hand
 from tests.http.serving import until
+from tests.logins import hashed
 from zotctl.auth import passwords
 from zotctl.auth.passwords import PasswordFile
 from zotctl.errors import ConfigError, TooManyRequests
-
-
-def hashed(password: str, prefix: str = "2b") -> str:
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", f"${prefix}$")
 
 
 @contextmanager
@@ -150,7 +147,7 @@ def test_equal_logins_are_one_check_and_too_many_are_refused(tmp_path: Path, mon
 
 def test_an_unknown_user_costs_a_check_of_the_same_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, seen = tmp_path / "users", []
-    path.write_text(f"ann:{bcrypt.hashpw(b'a', bcrypt.gensalt(6)).decode()}\n")
+    path.write_text(f"ann:{hashed('a', cost=6)}\n")
 
     def spy(_: bytes, stored: bytes) -> bool:
         seen.append(stored[:7])

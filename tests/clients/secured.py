@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import bcrypt
 import httpx
 
 from tests import images
@@ -29,13 +28,6 @@ pattern = "public/**"
 policies = [{{ users = ["{WRITER}"], actions = ["read", "create", "update", "delete"] }}]
 anonymous_policy = ["read"]
 """
-
-
-def users_file(home: Path) -> Path:
-    path = home / "users"
-    hashes = (bcrypt.hashpw(name.encode(), bcrypt.gensalt(4)).decode() for name in (WRITER, READER))
-    path.write_text("".join(f"{name}:{made}\n" for name, made in zip((WRITER, READER), hashes, strict=True)))
-    return path
 
 
 def certificate(home: Path) -> tuple[Path, Path]:

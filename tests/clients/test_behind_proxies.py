@@ -25,11 +25,11 @@ from tests.clients.secured import (
     certificate,
     secured_client,
     secured_peer,
-    users_file,
 )
 from tests.clients.test_conformance import assert_passed, conformance
 from tests.clients.test_zot import free_port
 from tests.http.serving import Server, digest, push_blob, serving, until
+from tests.logins import users_file
 from tests.tools import program
 
 DOCS = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
@@ -108,7 +108,7 @@ def behind(proxy: str, home: Path, *, asks: bool) -> Iterator[Proxied]:
     """`asks`: for the login, which otherwise the server does."""
     program(proxy)
     authority, _ = certificate(home)
-    users, port = users_file(home), free_port()
+    users, port = users_file(home, WRITER, READER), free_port()
     config = '[http]\ntrusted_proxies = ["127.0.0.1"]\nuser_header = "X-Forwarded-User"\n'
     config += POLICIES if asks else f'[http.auth]\nhtpasswd = "{users}"\n{POLICIES}'
     with serving(home / "server", config=config, workers=2) as server, (home / "proxy.log").open("wb") as log:

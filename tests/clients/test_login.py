@@ -12,6 +12,7 @@ from tests.clients.secured import (
     NO_LOGIN_WORDS,
     POLICIES,
     PROGRAMS,
+    READER,
     WRITER,
     SecuredPeer,
     Session,
@@ -19,10 +20,10 @@ from tests.clients.secured import (
     assert_reads_only,
     certificate,
     secured_peer,
-    users_file,
 )
 from tests.clients.test_conformance import assert_passed, conformance
 from tests.http.serving import Server, serving, until
+from tests.logins import users_file
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
 cert = "{cert}"
 key = "{key}"
 [http.auth]
-htpasswd = "{users_file(home)}"
+htpasswd = "{users_file(home, WRITER, READER)}"
 {POLICIES}
 """
     with serving(home / "server", config=config, workers=2) as server:

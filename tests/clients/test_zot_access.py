@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import bcrypt
 import httpx
 import pytest
 
@@ -20,6 +19,7 @@ from tests import images
 from tests.clients.peers import put_manifest
 from tests.clients.test_zot import free_port, ours, zot
 from tests.http.serving import push_blob
+from tests.logins import users_file
 from tests.tools import need_optional
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -62,10 +62,7 @@ def policies(random: Random) -> dict[str, Any]:
 
 def configuration(home: Path, access: dict[str, Any] | None, *, login: bool = True) -> Path:
     home.mkdir()
-    users = home / "users"
-    users.write_text(
-        "".join(f"{name}:{bcrypt.hashpw(name.encode(), bcrypt.gensalt(4)).decode()}\n" for name in (*USERS, "root"))
-    )
+    users = users_file(home, *USERS, "root")
     http: dict[str, Any] = {"address": "127.0.0.1", "port": str(free_port())}
     if login:
         http["auth"] = {"htpasswd": {"path": str(users)}}

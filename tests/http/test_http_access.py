@@ -10,12 +10,12 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
-import bcrypt
 import httpx
 import pytest
 
 from tests import images
 from tests.http.serving import Raw, Server, error_code, push_blob, serving, until
+from tests.logins import users_file
 from tests.tools import need
 from zotctl.http import routes
 from zotctl.http.gate import Need
@@ -52,13 +52,6 @@ users = ["prometheus"]
 enabled = true
 """
 USERS = ("reader", "writer", "other", "mover", "deleter", "root", "prometheus")
-
-
-def users_file(home: Path, *names: str) -> Path:
-    path = home / "users"
-    hashes = (f"{name}:{bcrypt.hashpw(name.encode(), bcrypt.gensalt(4)).decode()}\n" for name in names)
-    path.write_text("".join(hashes))
-    return path
 
 
 @pytest.fixture(scope="module")

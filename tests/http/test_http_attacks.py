@@ -18,7 +18,8 @@ import pytest
 
 from tests import images
 from tests.http.serving import Raw, Server, error_code, push_blob, serving, until
-from tests.http.test_http_access import POLICIES, USERS, fill, sent, users_file
+from tests.http.test_http_access import POLICIES, USERS, fill, sent
+from tests.logins import users_file
 from tests.tools import need
 from zotctl.auth.passwords import WAITING_CHECKS
 from zotctl.http import lists

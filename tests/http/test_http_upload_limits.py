@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.http.serving import Raw, Server, digest, error_code, push_blob, serving, until
-from tests.http.test_http_access import users_file
+from tests.logins import users_file
 from zotctl.config import UploadLimits
 from zotctl.errors import TooManyRequests
 from zotctl.http import uploadlimit
