@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -159,3 +160,16 @@ def test_four_mebibytes_cost_no_seconds(piece: bytes) -> None:
     if b":" in piece[:6] and not piece.startswith(b"{"):
         body = image()[:-1] + b"," + b",".join(b'"k%d":1' % i for i in range(300_000)) + b"}"
     assert check_manifest(body, OCI_MANIFEST).size == len(body)
+
+
+def test_where_a_key_stands_twice_is_told_in_little_memory() -> None:
+    """A long key before a long list: a place is put into words only where it is told."""
+    key = "k" * 20_000
+    body = image((key, [[0]] * 5_000), ("deep", {"x": [{}, Twice(("a", 1), ("a", 2))]}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ManifestInvalid, match=r"'deep\.x\[1\]\.a': the same key twice"):
+            check_manifest(body, OCI_MANIFEST)
+        assert tracemalloc.get_traced_memory()[1] < 200 * len(body)
+    finally:
+        tracemalloc.stop()

@@ -158,6 +158,29 @@ def test_a_row_with_more_in_it_names_its_digest(more: dict[str, Any]) -> None:
     assert list(read(row(DIGESTS[0], **more)).digests) == [DIGESTS[0]]
 
 
+def test_i5_a_row_with_a_key_that_is_not_utf_8_names_no_digest() -> None:
+    raw = json.dumps(row(name="v1"))[:-1].encode() + b',"\xff":1}'
+    body = b'{"schemaVersion":2,"manifests":[' + raw + b"]}"
+    index = parse_index(body).copy()
+    assert index.tags() == [] and index.render() == body
+    assert "not UTF-8" in why_nameless(next(index.rows()))
+    index.put_row(raw, "v2")
+    put(index, DIGESTS[0], "v1")
+    index.untag("v1")
+    assert raw in index.render()
+
+
+@pytest.mark.parametrize("annotations", [5, "a", []])
+def test_annotations_that_are_no_object(annotations: object) -> None:
+    index = read(annotations=annotations)
+    with pytest.raises(LayoutInvalid, match="annotations"):
+        index.annotation("a")
+    with pytest.raises(LayoutInvalid, match="annotations"):
+        index.copy().annotate("a", "b")
+    with pytest.raises(LayoutInvalid, match="annotations"):
+        parse_index(b'{"schemaVersion":2,"annotations":{"\xff":"a"}}').annotation("a")
+
+
 def test_a_name_within_is_no_second_list() -> None:
     body = b'{"schemaVersion": 2, "manifests": [], "annotations": {"manifests": "", "Manifests": ""}}'
     assert len(parse_index(body)) == 0

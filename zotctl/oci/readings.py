@@ -44,9 +44,13 @@ def may_reference(body: bytes) -> bool:
 def irregular_descriptor(raw: bytes) -> str | None:
     """Why programs may read different things in the descriptor `raw`, such as a row of index.json; None: they can't."""
     try:
-        return next(_reasons(pairs_of(raw, "the descriptor"), _OF_DESCRIPTOR), None)
+        found = pairs_of(raw, "the descriptor")
     except ManifestInvalid as error:
         return error.message
+    for key, _ in found if isinstance(found, Pairs) else ():
+        if not _is_unicode(key):
+            return f"{quoted(key)}: a key that is not UTF-8 (RFC 8259, section 8.1)"
+    return next(_reasons(found, _OF_DESCRIPTOR), None)
 
 
 class _Readings:
@@ -101,16 +105,37 @@ def other_readings(body: bytes) -> OtherReadings:
     return OtherReadings(tuple(readings.found()), reasons, frozenset(readings.types), frozenset(readings.fields))
 
 
+_Place = tuple["_Place", str] | None
+"""Where a value stands: below that place, with this in its path. It is put into words only for a reason, since keys are
+as long as their author likes, and what is below them is as much."""
+
+
 def _reasons(top: Any, known: tuple[str, ...]) -> Iterator[str]:
-    todo: list[tuple[Any, str, tuple[str, ...]]] = [(top, "", known)]
+    todo: list[tuple[Any, _Place, tuple[str, ...]]] = [(top, None, known)]
     while todo:
-        value, where, names = todo.pop()
+        value, place, names = todo.pop()
         if isinstance(value, Pairs):
-            yield from _irregular(value, where, names)
-            for key, below in value:
-                todo.append((below, f"{where}{key}.", _below(names, _FOLDED.get(fold(key), ""))))
+            yield from _irregular(value, place, names)
+            below = ((one, key, _below(names, _FOLDED.get(fold(key), ""))) for key, one in value)
+            todo += [(one, (place, f".{key}"), inner) for one, key, inner in below if isinstance(one, list)]
         elif isinstance(value, list):
-            todo += [(one, f"{where[:-1]}[{at}].", names) for at, one in enumerate(value)]
+            todo += [(one, (place, f"[{at}]"), names) for at, one in enumerate(value) if isinstance(one, list)]
+
+
+def _in_words(place: _Place) -> str:
+    steps = []
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    return "".join(reversed(steps)).removeprefix(".")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _values(pairs: Pairs, name: str) -> list[Any]:
@@ -128,14 +153,16 @@ def _described(pairs: Pairs) -> list[Descriptor]:
     return [Descriptor(kind, digest, size) for digest, kind, size in product(digests, types or [""], numbers)]
 
 
-def _irregular(pairs: Pairs, where: str, names: tuple[str, ...]) -> Iterator[str]:
+def _irregular(pairs: Pairs, place: _Place, names: tuple[str, ...]) -> Iterator[str]:
     seen: set[str] = set()
     for key, _ in pairs:
         meant = _FOLDED.get(fold(key), "")
         if key in seen:
-            yield f"{quoted(where + key)}: the same key twice: programs read one or the other (RFC 8259, section 4)"
+            where = quoted(_in_words((place, f".{key}")))
+            yield f"{where}: the same key twice: programs read one or the other (RFC 8259, section 4)"
         elif meant in names and key != meant:
-            yield f"{quoted(where + key)}: differs from {meant} only in case: some programs take it for that one"
+            where = quoted(_in_words((place, f".{key}")))
+            yield f"{where}: differs from {meant} only in case: some programs take it for that one"
         seen.add(key)
 
 

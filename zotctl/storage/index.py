@@ -269,15 +269,26 @@ class Index:
         return self._fields.get(name, b"null")
 
     def annotation(self, name: str) -> str:
-        """An annotation of the index; "" if there is none."""
-        raw = _annotations(self._fields).get(name)
-        value = msgspec.json.decode(raw) if raw is not None else ""
+        """An annotation of the index; "" if there is none. Raises LayoutInvalid if the annotations are no object."""
+        raw = self._own_annotations().get(name)
+        try:
+            value = msgspec.json.decode(raw) if raw is not None else ""
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return ""
         return value if isinstance(value, str) else ""
 
     def annotate(self, name: str, value: str) -> None:
-        """Set an annotation of the index. It does not make the index dirty."""
-        annotations = _annotations(self._fields) | {name: msgspec.Raw(_encode(value))}
+        """Set an annotation of the index. It does not make the index dirty. Raises LayoutInvalid like `annotation`."""
+        annotations = self._own_annotations() | {name: msgspec.Raw(_encode(value))}
         self._fields = self._fields | {"annotations": _encode(annotations)}
+
+    def _own_annotations(self) -> dict[str, msgspec.Raw]:
+        try:
+            return _annotations(self._fields)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise LayoutInvalid(
+                f"index.json: annotations are no object (image-spec, image-index.md): {error}"
+            ) from error
 
     def _put_over(self, row: Row, digest: Digest, nameless: tuple[bytes, ...]) -> None:
         """Put a row in the place of one that says the same without a name, or else at the end."""
