@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -27,6 +28,7 @@ from zotctl.errors import (
 from zotctl.storage.bucket.objects import requests
 from zotctl.storage.bucket.objects.client import BucketSettings, Client
 from zotctl.storage.bucket.objects.connection import BucketConnection, _address_by_rules, _address_in_path, _session
+from zotctl.storage.bucket.objects.replies import date_of, object_of, page_of
 from zotctl.storage.bucket.objects.seam import Object
 
 DATE = "Wed, 25 Nov 2026 01:00:00 GMT"
@@ -473,3 +475,21 @@ def test_a_proxy_that_is_not_there(dialect: Dialect, monkeypatch: pytest.MonkeyP
         with pytest.raises(Unavailable, match="can't be reached") as told:
             call()
         assert type(told.value) is Unavailable
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "2026-13-01",
+        "",
+    ],
+)
+def test_a_time_that_no_calendar_has(date: str) -> None:
+    with pytest.raises(HTTPException, match="time"):
+        object_of("a", {"content-length": "1", "last-modified": date, "date": DATE})
+    with pytest.raises(HTTPException, match="date"):
+        date_of({"date": date})
+    with pytest.raises(HTTPException, match="time"):
+        page_of(f"<ListBucketResult>{ROW.replace('2026-11-25T01:00:00Z', date)}</ListBucketResult>".encode())

@@ -125,7 +125,10 @@ def date_of(headers: Mapping[str, str]) -> float:
 
 def parse_time(text: str) -> float:
     """An ISO time or an HTTP date, in seconds since 1970. Raises ValueError."""
-    told = datetime.fromisoformat(text) if text[4:5] == "-" else parsedate_to_datetime(text)
+    try:
+        told = datetime.fromisoformat(text) if text[4:5] == "-" else parsedate_to_datetime(text)
+    except OverflowError as error:
+        raise ValueError(f"no time: {error}") from error
     return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
