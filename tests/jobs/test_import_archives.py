@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -277,11 +278,45 @@ def test_i14_a_header_of_a_gigabyte_is_not_read_into_memory(store: Store, tmp_pa
         hostile(store, tmp_path / "a.tar", tar_bytes([giant], tarfile.GNU_FORMAT), "extended header")
 
 
-@pytest.mark.parametrize("records", [b"99 path=x\n", b"x path=a\n", b"0 p=\n", b"5 a=b", b"-3 a=b\n", b"nothing"])
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"99 path=x\n",
+        b"x path=a\n",
+        b"0 p=\n",
+        b"5 a=b",
+        b"-3 a=b\n",
+        b"nothing",
+        b"10 path=a\nnothing-more",
+        b"10 path=a\n 5",
+        b"10 path=a\n5",
+    ],
+)
 def test_i14_damaged_extended_headers(store: Store, made: Image, tmp_path: Path, records: bytes) -> None:
     info = header("x", tarfile.XHDTYPE, size=len(records))
     body = info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0") + tar_bytes(members_of(made))
     hostile(store, tmp_path / "a.tar", body, "extended header")
+
+
+def test_i14_each_byte_of_an_extended_header_is_looked_at_once() -> None:
+    """A mebibyte of the shortest records: what is left is not copied for each of them."""
+
+    class Counted(bytes):
+        copied = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            Counted.copied += len(found) if isinstance(found, bytes) else 1
+            return Counted(found) if isinstance(found, bytes) else found
+
+        def partition(self, separator: Any) -> Any:
+            Counted.copied += len(self)
+            return tuple(map(Counted, super().partition(separator)))
+
+    body = Counted(b"3 \n" * 5000 + b"14 path=a/b/c\n" + b"10 size=7\n")
+    tar = archives.Tar(archives.TarBytes(io.BytesIO(), "a"))
+    assert tar._records(body) == {"path": "a/b/c", "size": "7"}
+    assert Counted.copied < 20 * len(body)
 
 
 def test_i14_one_name_for_all_members(store: Store, made: Image, tmp_path: Path) -> None:

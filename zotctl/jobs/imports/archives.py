@@ -262,17 +262,18 @@ class Tar:
     def _records(self, body: bytes) -> dict[str, str]:
         """The records of a pax header that matter: "%d %s=%s\\n", length, keyword, value (POSIX, "pax Extended
         Header")."""
-        records: dict[str, str] = {}
-        while body:
-            digits, _, rest = body.partition(b" ")
-            length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
-            if not len(digits) + 1 < length <= len(body) or body[length - 1 : length] != b"\n":
+        records, start = dict[str, str](), 0
+        while start < len(body):
+            blank = body.find(b" ", start, start + 8)
+            digits = body[start:blank] if blank > start else b""
+            end = start + (int(digits) if digits.isdigit() else 0)
+            if not start < blank < end - 1 < len(body) or body[end - 1 : end] != b"\n":
                 raise self.refusal("an extended header is damaged")
-            keyword, _, value = rest[: length - len(digits) - 2].partition(b"=")
+            keyword, _, value = body[blank + 1 : end - 1].partition(b"=")
             name = _SPARSE if keyword.startswith(_SPARSE.encode()) else keyword.decode("utf-8", "replace")
             if name in ("path", "size", _SPARSE):
                 records[name] = value.decode("utf-8", "surrogateescape")
-            body = body[length:]
+            start = end
         return records
 
 
