@@ -85,6 +85,9 @@ def test_a_range_is_what_a_slice_is(first: int, last: int, size: int) -> None:
         ("1-2,5-4", None),
         ("1-2,x", None),
         ("1-2,-", None),
+        ("0" * 30 + "5-" + "0" * 30 + "6", [(5, 2)]),
+        ("-" + "0" * 30 + "3", [(7, 3)]),
+        ("9" * 30 + "-,1-" + "9" * 30, [(1, 9)]),
     ],
 )
 def test_several_ranges(value: str, parts: list[tuple[int, int]] | None) -> None:

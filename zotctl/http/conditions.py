@@ -35,7 +35,7 @@ def parse_ranges(value: str, size: int) -> list[tuple[int, int]] | None:
     if unit.strip().lower() != "bytes":
         return None
     found = [_RANGE_SPEC(spec.strip()) for spec in specs.split(",") if spec.strip()]
-    texts = [(spec[1][:_POSITION_DIGITS], spec[2][:_POSITION_DIGITS]) for spec in found if spec is not None]
+    texts = [(_position(spec[1]), _position(spec[2])) for spec in found if spec is not None]
     if not texts or len(texts) < len(found) or ("", "") in texts or size == 0:
         return None
     if len(texts) > 1 and any(first and last and int(last) < int(first) for first, last in texts):
@@ -53,6 +53,11 @@ def parse_ranges(value: str, size: int) -> list[tuple[int, int]] | None:
         raise TooManyRanges(f"{len(merged)} ranges in one request; at most {MAX_RANGES} are answered")
     # "If the selected representation is shorter than the specified suffix-length, the entire representation is used."
     return None if len(texts) == 1 and not texts[0][0] and merged == [(0, size)] else merged
+
+
+def _position(digits: str) -> str:
+    """A position of a few digits that is as large as any blob if `digits` are; "" stays ""."""
+    return (digits.lstrip("0") or digits[:1])[:_POSITION_DIGITS]
 
 
 def _satisfied(first: str, last: str, size: int) -> tuple[int, int]:
