@@ -156,6 +156,12 @@ def test_two_routes_of_one_prefix(tmp_path: Path) -> None:
         ("c.toml", b"\xff", "not UTF-8 at byte 0"),
         ("c.json", b"{", "not JSON"),
         ("c.json", b'{"a":' * 100_000, "not JSON"),
+        ("c.json", b'{"http":' + b'{"a":' * 300 + b"1" + b"}" * 301, "nested deeper than 100 levels"),
+        ("c.toml", b"[" + b"a." * 300 + b"a]", "nested deeper than 100 levels"),
+        ("c.toml", b"a = " + b"[" * 300 + b"]" * 300, "nested deeper than 100 levels"),
+        ("c.toml", b"http.port = 0x" + b"f" * 5000, "is no integer of 64 bits"),
+        ("c.toml", b"http.rate_limit.rate = 1" + b"0" * 400, "is no integer of 64 bits"),
+        ("c.toml", b'distSpecVersion = "1"\n[storage]\nrootDirectory = "/z"\ngcDelay = 0x' + b"f" * 5000, "64 bits"),
     ],
 )
 def test_files_that_are_not_read(tmp_path: Path, name: str, content: bytes, text: str) -> None:

@@ -273,12 +273,21 @@ def test_what_is_off_is_passed_over(tmp_path: Path) -> None:
         ({**DRIVER, "bucket": "no!"}, "bucket", "can't be a bucket"),
         ({**DRIVER, "secretkey": "x"}, "secretkey", "without access_key"),
         ({**DRIVER, "objectacl": "all"}, "objectacl", "public-read"),
+        ({**DRIVER, "forcepathstyle": []}, "forcepathstyle", "[] is none of"),
         ({**DRIVER, "accelerate": "true", "bucket": "a.dot"}, "accelerate", "a.dot"),
     ],
 )
 def test_refused_of_zot(tmp_path: Path, driver: dict[str, Any], key: str, reason: str) -> None:
     (mistake,) = mistakes(zot(tmp_path, {"storage": {"storageDriver": driver}}))
     assert mistake.startswith(f"storage.storageDriver.{key}: ") and reason in mistake
+
+
+def test_two_drivers_in_different_case_are_a_mistake(tmp_path: Path) -> None:
+    for one, other in (("x", DRIVER), (DRIVER, "x")):
+        found = mistakes(
+            zot(tmp_path, {"storage": {"rootDirectory": "/z", "storageDriver": one, "STORAGEDRIVER": other}})
+        )
+        assert "storage.storageDriver: is there twice, in different case" in found
 
 
 @pytest.mark.parametrize("text", ["s3://Images", "s3://my_images", "s3://ab", "s3://abc/my images/über uns"])

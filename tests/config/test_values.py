@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zotctl.config.globs import matches
 from zotctl.config.schema import (
     DURATION,
+    GLOB,
     PATTERN,
     PORT,
     TEXT,
@@ -112,6 +114,27 @@ def test_a_window_may_wrap_around_midnight() -> None:
 def test_what_is_no_window(value: object) -> None:
     with pytest.raises(ValueError, match=r"window|equal"):
         WINDOW.read(value)
+
+
+@pytest.mark.parametrize("pattern", ["(" * 3000, "(" * 3000 + ")" * 3000, "a{99999999999}"], ids=len)
+def test_patterns_of_which_no_expression_is_made(pattern: str) -> None:
+    with pytest.raises(ValueError, match="regular expression"):
+        PATTERN.read(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["**", "team/{a,b}/**", "[", "{", "{1..1000}", "a\\"])
+def test_globs(pattern: str) -> None:
+    assert GLOB.read(pattern) == pattern
+
+
+@pytest.mark.parametrize("pattern", ["{a,b}" * 12, "{1..99999999}", "{1..99999999}/**"])
+def test_a_glob_that_stands_for_too_many(pattern: str) -> None:
+    with pytest.raises(ValueError, match="limit of 1000"):
+        GLOB.read(pattern)
+
+
+def test_any_number_of_globs_may_match() -> None:
+    assert matches("a1999", [f"a{number}" for number in range(2000)])
 
 
 @pytest.mark.parametrize("pattern", ["v2.*", ".*-prod", r"^\d+\.\d+$", "(?i)rc", "(?:a|b)", "(?P<n>x)", "[a-z]+?"])

@@ -199,6 +199,10 @@ LOGIN = {"auth": {"htpasswd": {"path": "/users"}}}
          "storage.retention.policies[0].keepTags[0].patterns", "regular expression"),
         ({"storage": {**STORAGE, "retention": {"policies": 5}}}, "storage.retention.policies", "not a list"),
         ({"http": 5}, "http", "5 is not a table"),
+        ({"storage": {**STORAGE, "retention": {"policies": [{"repositories": ["{a,b}" * 12]}]}}},
+         "storage.retention.policies[0].repositories", "limit of 1000"),
+        ({"http": {"accessControl": {"repositories": {"{1..99999999}": {"anonymousPolicy": ["read"]}}}}},
+         'http.accessControl.repositories["{1..99999999}"]', "limit of 1000"),
     ],
 )  # fmt: skip
 def test_refused(tmp_path: Path, values: dict[str, object], key: str, text: str) -> None:

@@ -12,7 +12,7 @@ from tests.faults import FailOn
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import IoFailed, PermissionRefused
+from zotctl.errors import IoFailed, PermissionRefused, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
@@ -120,6 +120,11 @@ def test_which_repositories_a_pattern_names(clock: Hand, pattern: str, names: se
         push_image(store_over(memory, clock=clock), name, "v1")
     run = Run("verify", store_over(memory, clock=clock), repos=[pattern])
     assert {name for _, name in run.repositories()} == names
+
+
+def test_a_pattern_that_stands_for_too_many_is_a_mistake(memory: MemoryDriver) -> None:
+    with pytest.raises(UsageError, match=r"--repo: .* limit of 1000"):
+        Run("verify", store_over(memory), repos=["{1..99999999}"])
 
 
 def test_a_pattern_that_names_nothing_is_a_mistake(memory: MemoryDriver, clock: Hand) -> None:

@@ -105,8 +105,8 @@ MUTANTS = [
         "I15",
         "a pattern of all below names the repository itself",
         "config/globs.py",
-        '([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])',
-        "([pattern])",
+        '[pattern[:-3], pattern] if pattern.endswith("/**") else pattern',
+        "pattern",
         VERIFY + "test_which_repositories_a_pattern_names[team/**-names0]",
     ),
     Mutant(

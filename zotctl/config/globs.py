@@ -7,9 +7,24 @@ from collections.abc import Sequence
 from wcmatch import glob
 
 _FLAGS = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
+MOST_EXPANDED = 1000
+"""How many globs the braces of one may stand for. Each of them becomes a regular expression."""
 
 
 def matches(name: str, globs: Sequence[str]) -> bool:
-    """Whether one of the globs matches the name of a repository: `*` within a component, `**` across them."""
-    expanded = [g for pattern in globs for g in ([pattern[:-3], pattern] if pattern.endswith("/**") else [pattern])]
-    return glob.globmatch(name, expanded, flags=_FLAGS)
+    """Whether one of the globs, each of which passed `check_glob`, matches the name of a repository: `*` within a
+    component, `**` across them."""
+    return any(_matches(name, pattern) for pattern in globs)
+
+
+def check_glob(pattern: str) -> None:
+    """Raises ValueError for what is no glob, such as braces that stand for more than MOST_EXPANDED of them."""
+    try:
+        _matches("", pattern)
+    except Exception as error:  # the library's own are not public
+        raise ValueError(f"{pattern!r} is not usable as a glob: {error}") from None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    both = [pattern[:-3], pattern] if pattern.endswith("/**") else pattern
+    return glob.globmatch(name, both, flags=_FLAGS, limit=MOST_EXPANDED)

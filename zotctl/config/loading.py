@@ -17,6 +17,9 @@ from zotctl.config.zot import is_zot, read_zot
 from zotctl.errors import ConfigError
 from zotctl.oci.codec import load_json
 
+MOST_LEVELS = 100
+"""Levels of tables and lists in a file."""
+
 
 def load_config(
     path: str | None,
@@ -62,10 +65,10 @@ def _read(file: str, problems: Problems) -> Document:
     if file.lower().endswith((".yaml", ".yml")):
         raise ConfigError(f"{file}: YAML is not read; convert it: yq -o json {file} > zot.json")
     text = _text(file)
-    if text.lstrip().startswith("{"):
-        return read_zot(file, _parse_json(file, text), problems)
-    values = _parse_toml(file, text)
-    return read_zot(file, values, problems) if is_zot(values) else read_own(file, values)
+    is_json = text.lstrip().startswith("{")
+    values = _parse_json(file, text) if is_json else _parse_toml(file, text)
+    _check_values(file, values)
+    return read_zot(file, values, problems) if is_json or is_zot(values) else read_own(file, values)
 
 
 def _text(file: str) -> str:
@@ -91,6 +94,20 @@ def _parse_toml(file: str, text: str) -> dict[str, Any]:
         return tomli.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: neither TOML nor JSON: {error}") from None
+
+
+def _check_values(file: str, values: dict[str, Any]) -> None:
+    """Raise ConfigError for what can be in no configuration, and would break the code that only walks through it."""
+    todo: list[tuple[object, int]] = [(values, 1)]
+    while todo:
+        value, level = todo.pop()
+        if level > MOST_LEVELS:
+            raise ConfigError(f"{file}: nested deeper than {MOST_LEVELS} levels")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            # TOML 1.0.0, "Integer": "Arbitrary 64-bit signed integers [...] should be accepted"
+            raise ConfigError(f"{file}: a number of {value.bit_length()} bits is no integer of 64 bits")
+        if isinstance(value, dict | list):
+            todo += [(inner, level + 1) for inner in (value.values() if isinstance(value, dict) else value)]
 
 
 class ConfigReader:

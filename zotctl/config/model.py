@@ -16,6 +16,7 @@ from zotctl.config.schema import (
     DURATION,
     ENDPOINT,
     FIELD_NAME,
+    GLOB,
     NETWORK,
     PATH,
     PATTERN,
@@ -184,7 +185,7 @@ class Policy:
     """What stays in the repositories that match."""
 
     repositories: Annotated[
-        tuple[str, ...], Key(words(), "Globs of repositories; the first policy that matches decides alone.")
+        tuple[str, ...], Key(words(GLOB), "Globs of repositories; the first policy that matches decides alone.")
     ] = ()
     delete_referrers: Annotated[
         bool, Key(BOOLEAN, "Delete the referrers of a deleted manifest, and the signatures that a tag attaches to it.")
@@ -421,7 +422,7 @@ class RepositoryAccess:
     """Who may do what in the repositories that match. [[http.access_control.repositories]]"""
 
     pattern: Annotated[
-        str, Key(TEXT, "Glob of repositories: * within a component, ** across them. The longest match decides alone.")
+        str, Key(GLOB, "Glob of repositories: * within a component, ** across them. The longest match decides alone.")
     ]
     policies: Annotated[tuple[AccessPolicy, ...], Key(Tables(AccessPolicy), "What users and groups may do.")] = ()
     default_policy: Annotated[frozenset[str], Key(_ACTION_LIST, "Actions of every user who is logged in.")] = (

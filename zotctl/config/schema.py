@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 import durationpy
 
 from zotctl.config.address import read_root
+from zotctl.config.globs import check_glob
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 REDACTED = "(hidden)"
@@ -222,12 +223,20 @@ def _pattern(value: object) -> str:
             # Of what other versions of Python may understand as set operations: zot has none.
             warnings.simplefilter("ignore", FutureWarning)
             re.compile(text, re.ASCII)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     return text
 
 
 PATTERN = Kind("regular expression", _pattern)
+
+
+def _glob(value: object) -> str:
+    check_glob(text := _text(value))
+    return text
+
+
+GLOB = Kind("glob", _glob)
 
 _BYTES = {
     "": 1,

@@ -32,6 +32,8 @@ def other_driver(translation: Translation, found: ZotValue) -> None:
 
 def driver(translation: Translation, found: ZotValue) -> None:
     """The rule of a `storageDriver` that is S3: it says where the bucket is and how it is reached."""
+    if not isinstance(found.value, dict):
+        return translation.problems.mistake(translation.where(found.key), f"{found.value!r} is not a table")
     said = _lowered(found.value)
     s3 = found.table.setdefault("s3", {})
     known = {key: value for key, value in found.value.items() if key.lower() in KEYS}
@@ -94,7 +96,8 @@ def _boolean(_: Translation, found: ZotValue) -> object:
 
 
 def _addressing(_: Translation, found: ZotValue) -> object:
-    return {True: "path", False: "auto"}.get(_flag(found.value), found.value)  # type: ignore[call-overload]
+    flag = _flag(found.value)
+    return ("path" if flag else "auto") if isinstance(flag, bool) else found.value
 
 
 def _word(_: Translation, found: ZotValue) -> object:

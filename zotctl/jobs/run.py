@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import zotctl
-from zotctl.config.globs import matches
-from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, ZotctlError
+from zotctl.config.globs import check_glob, matches
+from zotctl.errors import Interrupted, NameUnknown, ReadOnly, StorageError, Unavailable, UsageError, ZotctlError
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, error_fields
 from zotctl.logs import audit_change
@@ -95,7 +95,8 @@ class Run:
 
     `roots`: the roots of the store that the run covers, by default all. `repos`: globs of repositories, by default all.
     `max_duration` in seconds. `rate`: bytes that may be read per second; `requests`: blobs that may be read per second.
-    `pause` is called between two steps, and may raise to end the run.
+    `pause` is called between two steps, and may raise to end the run. Raises UsageError for one of `repos` that is not
+    usable as a glob.
     """
 
     def __init__(
@@ -118,6 +119,11 @@ class Run:
         self.requests = Throttle(requests, store.clock)
         """Counts one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
+        try:
+            for pattern in repos:
+                check_glob(pattern)
+        except ValueError as error:
+            raise UsageError(f"--repo: {error}") from None
         self._repos, self._sink, self._pause = repos, sink or Sink(), pause
         self.whole = not repos
         """Whether the run covers all repositories: False with --repo."""
