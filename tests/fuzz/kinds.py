@@ -1,13 +1,16 @@
 """What is fuzzed: the inputs that are valid, and who reads them.
 
-A reader raises nothing but the errors that its docstring names; `Kind.try_one` lets any other one pass, which is a bug.
+A reader raises nothing but the errors that its docstring names, and each of them has an answer; `Kind.try_one` lets any
+other one pass, which is a bug.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,24 +20,45 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import bcrypt
+
 from tests import images
+from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.fuzz.mutating import mutated
 from tests.http.wire import understood
-from tests.stores import store_over
+from tests.stores import push_image, store_over
+from zotctl.auth.logins import Logins, PasswordCheck
 from zotctl.auth.passwords import PasswordFile
+from zotctl.auth.policy import AccessRules
 from zotctl.auth.proxies import TrustedProxies
-from zotctl.config import load_config
-from zotctl.errors import ConfigError, DigestInvalid, LayoutInvalid, ManifestInvalid, OciError, Unauthorized
-from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
+from zotctl.auth.users import User
+from zotctl.config import AuthConfig, HttpConfig, load_config, show_config
+from zotctl.errors import (
+    ConfigError,
+    DigestInvalid,
+    LayoutInvalid,
+    ManifestInvalid,
+    MediaTypeUnknown,
+    PreconditionFailed,
+    RangeInvalid,
+    RangeUnsatisfiable,
+    TooManyRanges,
+    Unauthorized,
+    ZotctlError,
+)
+from zotctl.http.conditions import condition_of_push, names_etag, parse_content_range, parse_ranges
+from zotctl.http.errors import render
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.run import Run
 from zotctl.oci.layout import LAYOUT_BYTES
-from zotctl.oci.manifest import check_manifest
+from zotctl.oci.manifest import check_manifest, read_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.oci.readings import may_reference
-from zotctl.storage.bucket.objects.replies import ErrorReply, error_of, page_of, result_of, undeleted
-from zotctl.storage.index import parse_index
+from zotctl.oci.readings import irregular_descriptor, may_reference
+from zotctl.storage import keys
+from zotctl.storage.bucket.objects.replies import ErrorReply, error_of, object_of, page_of, result_of, undeleted
+from zotctl.storage.facts import facts_of
+from zotctl.storage.index import annotations_of, parse_index, why_nameless
 
 
 class Kind(NamedTuple):
@@ -50,7 +74,8 @@ class Kind(NamedTuple):
         self.read(mutated(Random(f"{seed}/{self.name}/{number}"), self.seeds))
 
 
-IMAGE = images.image("fuzz", subject=images.image("subject").digest)
+SUBJECT = images.image("subject").digest
+IMAGE = images.image("fuzz", subject=SUBJECT)
 INDEX = images.index([(IMAGE.digest, len(IMAGE.manifest))])
 CHUNKED = b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n"
 REQUESTS = (
@@ -66,6 +91,7 @@ ROWS = json.dumps(
         "annotations": {"a": "b"},
     }
 ).encode()
+HELD = parse_index(ROWS)
 OWN = b"""
 [storage]
 roots = ["/a", { path = "s3://bucket/prefix", s3 = { endpoint = "http://x:1" } }]
@@ -88,6 +114,25 @@ ZOT = json.dumps(
         "extensions": {"metrics": {"enable": True}},
     }
 ).encode()  # fmt: skip
+S3 = json.dumps(
+    {
+        "storage": {"rootDirectory": "/z", "dedupe": False,
+                    "storageDriver": {"name": "s3", "region": "us-east-2", "bucket": "zot", "rootdirectory": "/p",
+                                      "regionendpoint": "x:1", "secure": "true", "forcepathstyle": True,
+                                      "encrypt": False, "keyid": "", "accelerate": False, "storageclass": "STANDARD",
+                                      "objectacl": "private", "v4auth": True, "skipverify": False}},
+        "http": {"port": 5000, "realm": "zot", "tls": {"cert": "c", "key": "k", "cacert": "a"},
+                 "auth": {"mtls": {"identityAttributes": ["CommonName", "URI"], "uriSanPattern": "spiffe://(.*)"}}},
+        "log": {"level": "debug"},
+    }
+).encode()  # fmt: skip
+LOGINS = (b"Basic YW5uOnNlY3JldA==", b"ann:secret", b"basic Og==", b"Bearer x")
+FORWARDED = (
+    b'for=10.0.0.2, for="[2001:db8::1]:80";proto=https',
+    b"10.0.0.3, 192.0.2.1:80",
+    b"::ffff:10.0.0.1, 10.0.0.9",
+)
+DATES = (b"Wed, 25 Nov 2026 01:00:00 GMT", b"2026-01-01T00:00:00.000Z", b"25 Nov 2026 01:00:00 +0100", b"1970-01-01")
 USERS = b"ann:$2b$05$" + b"a" * 53 + b"\n# comment\nbob:$2y$10$" + b"b" * 53 + b"\n"
 LIST = (
     b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>true'
@@ -98,46 +143,100 @@ ERROR = b"<Error><Code>SlowDown</Code><Message>m</Message><RequestId>r</RequestI
 DELETED = b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code><Message>m</Message></Error></DeleteResult>"
 
 
-def _archive() -> bytes:
+def _archive(dialect: int) -> bytes:
     with tempfile.TemporaryDirectory() as home:
         layout = images.lay_out(Path(home, "layout"), IMAGE, [images.row(IMAGE, "v1")])
-        return _tarred(layout)
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w", format=dialect) as tar:
+            for path in sorted(layout.rglob("*")):
+                tar.add(path, f"{'long' * 30}/{path.relative_to(layout)}", recursive=False)
+        return raw.getvalue()
 
 
-def _tarred(layout: Path) -> bytes:
-    import tarfile
-
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for path in sorted(layout.rglob("*")):
-            tar.add(path, str(path.relative_to(layout)), recursive=False)
-    return raw.getvalue()
+@contextmanager
+def _documented(*errors: type[Exception]) -> Iterator[None]:
+    """Let these pass, if the server can tell them."""
+    try:
+        yield
+    except errors as error:
+        if isinstance(error, ZotctlError):
+            render(error)
 
 
 def _ranges(data: bytes) -> None:
     text = data.decode("latin-1")
-    with suppress(OciError):
-        parse_ranges(text, 10)
-    with suppress(OciError):
+    for size in (0, 10, 2**40):
+        with _documented(RangeUnsatisfiable, TooManyRanges):
+            parts = parse_ranges(text, size) or []
+            assert sum(count for _, count in parts) <= size and all(0 <= at <= at + n <= size for at, n in parts)
+    with _documented(RangeInvalid):
         parse_content_range(text)
     names_etag(text, '"sha256:aa"')
+    for header in ("if-match", "if-none-match"):
+        with _documented(PreconditionFailed):
+            check = condition_of_push({header: text}, "v1")
+            assert check is not None
+            check(HELD)
 
 
 def _manifest(data: bytes) -> None:
     for media_type in (OCI_MANIFEST, OCI_INDEX, ""):
-        with suppress(ManifestInvalid, DigestInvalid):
+        with _documented(ManifestInvalid, DigestInvalid):
             check_manifest(data, media_type)
+    with _documented(ManifestInvalid, MediaTypeUnknown):
+        facts_of(read_manifest(data, IMAGE.digest))
     may_reference(data)
+    irregular_descriptor(data)
 
 
 def _index(data: bytes) -> None:
-    with suppress(LayoutInvalid):
+    with _documented(LayoutInvalid):
         index = parse_index(data)
         assert parse_index(index.render()).tags() == index.tags()
+        draft = index.copy()
+        for row in index.rows():
+            if row.digest is None:
+                why_nameless(row)
+            else:
+                annotations_of(row)
+            draft.put_row(row.raw, "again")
+            draft.put_row(row.raw, None)
+        for tag in index.tags():
+            draft.put(IMAGE.digest, 7, OCI_MANIFEST, [tag], lambda claim: claim != OCI_MANIFEST)
+            draft.untag(tag)
+        draft.adopt_fields(index)
+        draft.merge(index, index)
+        assert not set(index.tags()) & set(parse_index(draft.render(), index).tags()) - {"again"}
+        draft.annotate("a", "b")
+        assert draft.annotation("a") == "b"
+
+
+def _served(data: bytes) -> None:
+    """What is asked of a repository of which another program wrote the index.json, and what is pushed to it."""
+    driver = MemoryDriver()
+    digest = push_image(store_over(driver), "a", "v1", seed="fuzz", subject=SUBJECT)
+    driver.unlink(keys.index("a"))
+    with driver.create(keys.index("a")) as writer:
+        writer.write([data])
+    with _documented(ZotctlError):
+        repository = store_over(driver, clock=Hand()).repository("a")
+        calls: tuple[Callable[[], object], ...] = (
+            repository.tags,
+            lambda: [repository.manifest(tag) for tag in repository.tags()],
+            lambda: repository.manifest(digest),
+            lambda: repository.referrers(SUBJECT),
+            repository.usage,
+            lambda: repository.put_manifest(check_manifest(IMAGE.manifest, OCI_MANIFEST), IMAGE.manifest, ["v1", "v2"]),
+            lambda: repository.delete_manifest("v1"),
+            lambda: repository.delete_manifest(digest),
+        )
+        for call in calls:
+            with _documented(ZotctlError):
+                call()
 
 
 def _xml(data: bytes) -> None:
-    error_of(500, {}, data)
+    str(error_of(500, {}, data))
     undeleted(200, data)
     with suppress(HTTPException):
         page_of(data)
@@ -145,9 +244,29 @@ def _xml(data: bytes) -> None:
         result_of({}, data, "UploadId")
 
 
+def _times(data: bytes) -> None:
+    text, good = data.decode("latin-1"), DATES[0].decode()
+    for told in ({"date": text}, {"content-length": text, "last-modified": text}):
+        with suppress(HTTPException):
+            object_of("a", {"content-length": "1", "last-modified": good, "date": good, **told})
+
+
+def _mended(data: bytes) -> bytes:
+    """A tar whose headers have the right checksums, so that what is in them is looked at."""
+    blocks = [data[at : at + 512] for at in range(0, len(data), 512)]
+    return b"".join(_summed(block) if block[257:262] == b"ustar" and len(block) == 512 else block for block in blocks)
+
+
+def _summed(header: bytes) -> bytes:
+    blank = header[:148] + b" " * 8 + header[156:]
+    return header[:148] + b"%06o\0 " % sum(blank) + header[156:]
+
+
 def _proxies(data: bytes) -> None:
     text = data.decode("latin-1")
-    TrustedProxies([ip_network("10.0.0.0/8")]).client("10.0.0.1", text, text[::-1])
+    proxies = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
+    for peer, forwarded, forwarded_for in (("10.0.0.1", text, text[::-1]), ("10.0.0.1", "", text), (text, text, "")):
+        proxies.client(peer, forwarded, forwarded_for)
 
 
 @contextmanager
@@ -159,41 +278,57 @@ def kinds() -> Iterator[list[Kind]]:
 
         def config(data: bytes) -> None:
             file.write_bytes(data)
-            with suppress(ConfigError):
-                load_config(str(file), options={}, environ={})
+            with _documented(ConfigError):
+                found = load_config(str(file), options={}, environ={})
+                show_config(found)
+                rules = AccessRules(found.http.access_control, login_possible=True)
+                rules.allows(rules.user("ann"), "read", "team/app")
 
         def users(data: bytes) -> None:
             file.write_bytes(data)
-            with suppress(ConfigError):
+            with _documented(ConfigError):
                 PasswordFile(str(file)).close()
 
         def archive(data: bytes) -> None:
-            with suppress(LayoutInvalid):
-                read_archive(run, io.BytesIO(data), "fuzzed", ArchiveListing())
+            for body in (data, _mended(data), gzip.compress(_mended(data), 1)[: len(data)]):
+                with _documented(LayoutInvalid):
+                    read_archive(run, io.BytesIO(body), "fuzzed", ArchiveListing())
+
+        good = Path(home, "users")
+        good.write_bytes(b"ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)))
+        logins = Logins(HttpConfig(auth=AuthConfig(htpasswd=str(good))))
+
+        def login(data: bytes) -> None:
+            for header in (data.decode("latin-1"), "Basic " + base64.b64encode(data).decode()):
+                with _documented(Unauthorized):
+                    found = logins.identify(header, None, "")
+                    if isinstance(found, PasswordCheck) and found.future.result():
+                        assert found.user == "ann"
 
         found = [
             Kind("head", REQUESTS, understood, 150),
-            Kind("ranges", RANGES, _ranges, 200),
-            Kind("manifests", (IMAGE.manifest, INDEX), _manifest, 200),
-            Kind("index", (ROWS,), _index, 150),
-            Kind("config", (OWN, ZOT), config, 30),
-            Kind("htpasswd", (USERS,), users, 60),
-            Kind(
-                "proxies",
-                (b'for=10.0.0.2, for="[2001:db8::1]:80";proto=https', b"10.0.0.3, 192.0.2.1:80"),
-                _proxies,
-                80,
-            ),
+            Kind("ranges", RANGES, _ranges, 170),
+            Kind("manifests", (IMAGE.manifest, INDEX), _manifest, 170),
+            Kind("index", (ROWS,), _index, 100),
+            Kind("served", (ROWS,), _served, 20),
+            Kind("config", (OWN, ZOT, S3), config, 40),
+            Kind("htpasswd", (USERS,), users, 50),
+            Kind("logins", LOGINS, login, 20),
+            Kind("proxies", FORWARDED, _proxies, 80),
             Kind("xml", (LIST, ERROR, DELETED), _xml, 80),
-            Kind("archives", (_archive(), LAYOUT_BYTES), archive, 20),
+            Kind("times", DATES, _times, 60),
+            Kind("archives", (_archive(tarfile.PAX_FORMAT), _archive(tarfile.GNU_FORMAT), LAYOUT_BYTES), archive, 20),
         ]
-        yield [*found, *_tokens(Path(home))]
+        try:
+            yield [*found, *_tokens(Path(home))]
+        finally:
+            logins.close()
 
 
 def _tokens(home: Path) -> list[Kind]:
     """None without the library that reads them."""
     try:
-        from joserfc import jwk, jwt
+        from joserfc import jwk, jws, jwt
     except ImportError:
         return []
     from zotctl.auth.tokens import TokenVerifier
@@ -204,11 +339,20 @@ def _tokens(home: Path) -> list[Kind]:
     verifier = TokenVerifier(BearerConfig("https://a.example", "registry", cert=str(home / "key.pem")))
     access = [{"type": "repository", "name": "a", "actions": ["pull"]}]
     good = jwt.encode({"alg": "ES256"}, {"aud": "registry", "sub": "a", "access": access}, key).encode()
+    claims = json.dumps({"aud": ["registry"], "sub": "a", "exp": 2**33, "nbf": 1, "access": access}).encode()
     none = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (b'{"alg":"none"}', b"{}", b""))
 
     def read(data: bytes) -> None:
-        with suppress(Unauthorized):
+        with _documented(Unauthorized):
             token = verifier.verify(data.decode("latin-1"))
             assert token.allows("read", "a"), "only the token as it was signed is valid"
 
-    return [Kind("tokens", (good, none), read, 30)]
+    def read_claims(data: bytes) -> None:
+        """What a key that is trusted has signed."""
+        signed = jws.serialize_compact({"alg": "ES256"}, data, key)
+        with _documented(Unauthorized):
+            token = verifier.verify(signed)
+            token.allows("read", "a")
+            User(token.subject).name.encode()
+
+    return [Kind("tokens", (good, none), read, 30), Kind("claims", (claims,), read_claims, 10)]
