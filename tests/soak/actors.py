@@ -1,4 +1,5 @@
-"""Those who use the store: pushers of several manners, pullers, and who imports; and what each was told."""
+"""Clients of the store: pushers of several manners, pullers, contenders for the same tags, and one that imports; and
+what each was told."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -16,10 +17,13 @@ from tests import images
 from tests.clients.peers import ACCEPT
 from tests.soak.fleet import Fleet, Jobs
 from tests.soak.journal import Journal
+from tests.soak.registers import Call, Registers
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
 
 REPOSITORIES = ("one", "two/deep", "three")
+CONTENDED = "contended"
+"""Its tags are written by all contenders."""
 RECIPES = 30
 """So few sets of layers that pushers, repositories and collections meet in the same blobs all the time."""
 TAGS_KEPT = 2
@@ -74,6 +78,7 @@ class World:
     delay: float
     wanted: tuple[str, ...]
     tags: Tags = field(default_factory=Tags)
+    registers: Registers = field(default_factory=Registers)
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -247,6 +252,83 @@ class Puller(Actor):
             if (answer.status_code, answer.content) != (200, body):
                 return f"a blob of {name}:{tag} is not what was pushed: {answer.status_code} {answer.text[:300]}"
         return None
+
+
+class Contender(Pusher):
+    """Puts, reads, lists and deletes tags that others write too. Each request is sent once and noted as one call, also
+    when the client does not wait for the answer."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name, "quick")
+
+    def step(self) -> None:
+        tag = self.world.registers.next_tag()
+        kind = random.choices(("put", "read", "listed", "delete", "drop"), (8, 8, 3, 2, 1))[0]
+        if kind == "put":
+            self._push(tag)
+        elif kind == "listed":
+            self._list(tag)
+        elif kind == "read":
+            self.read(tag)
+        elif kind == "delete":
+            self._tell(Call(self.name, kind, None, time.monotonic()), tag, "DELETE", tag)
+        elif (digest := self.world.registers.some_digest(tag)) is not None:
+            self._tell(Call(self.name, kind, digest, time.monotonic()), tag, "DELETE", digest)
+        self.journal.count("contended")
+        time.sleep(random.uniform(0, 0.05))
+
+    def read(self, tag: str) -> str | None:
+        """The digest that the tag names, noted."""
+        began = time.monotonic()
+        answer = self._once("GET", f"manifests/{tag}", headers=ACCEPT)
+        if answer is None or answer.status_code not in (200, 404):
+            return None
+        value = str(digest_of(answer.content)) if answer.status_code == 200 else None
+        self.world.registers.note(tag, Call(self.name, "read", value, began, time.monotonic()))
+        return value
+
+    def _push(self, tag: str) -> None:
+        self._count += 1
+        seed = random.randrange(RECIPES)
+        made = images.image(f"recipe {seed}", layers=1, annotations={"who": self.name, "n": str(self._count)})
+        for body in made.blobs:
+            self._provide(CONTENDED, body, made)
+        call = Call(self.name, "put", str(self.world.registers.made(made)), time.monotonic())
+        self._tell(call, tag, "PUT", tag, content=made.manifest, headers={"Content-Type": OCI_MANIFEST})
+
+    def _list(self, tag: str) -> None:
+        began = time.monotonic()
+        answer = self._once("GET", "tags/list")
+        if answer is not None and answer.status_code in (200, 404):
+            found = answer.status_code == 200 and tag in (answer.json()["tags"] or ())
+            value = "there" if found else None
+            self.world.registers.note(tag, Call(self.name, "listed", value, began, time.monotonic()))
+
+    def _tell(self, call: Call, tag: str, method: str, reference: str, **options: object) -> None:
+        """Send a change and note what is known of it: it happened, it did not, or it may at any time."""
+        answer = self._once(method, f"manifests/{reference}", **options)
+        done = replace(call, ended=time.monotonic())
+        if answer is None or answer.status_code >= 500:
+            self.world.registers.note(tag, call)
+        elif answer.status_code in (201, 202):
+            self.world.registers.note(tag, done)
+        elif answer.status_code == 404 and call.kind == "delete":
+            self.world.registers.note(tag, replace(done, kind="read"))
+        elif not (answer.status_code == 404 and call.kind == "drop") and answer.status_code != 400:
+            # 400: its blobs are gone, since it came after the delay.
+            raise self.refuse(f"{method} of a contended tag", answer, CONTENDED, tag)
+
+    def _once(self, method: str, path: str, **options: object) -> httpx.Response | None:
+        """The answer to one try. None: the client did not wait for it, or the server died."""
+        timeout = random.choices((60, 0.02, 0.2), (8, 1, 1))[0]
+        url = f"{self.world.fleet.url()}/v2/{CONTENDED}/{path}"
+        try:
+            answer = self._client.request(method, url, timeout=timeout, **options)  # type: ignore[arg-type]
+        except httpx.TransportError as error:
+            self.journal.note(self.name, f"{method} {path} {type(error).__name__}")
+            return None
+        self.journal.note(self.name, f"{method} {path} {answer.status_code}")
+        return answer
 
 
 class Importer(Actor):

@@ -1,4 +1,5 @@
-"""Everything at once on one store: six pushers, pullers, five jobs, two servers or three, and signals at random.
+"""Everything at once on one store: six pushers, pullers, contenders for the same tags, five jobs, two servers or three,
+and signals at random. What the contenders were told is checked for linearisability.
 
 `ZOTCTL_SOAK=600` makes it last for so many seconds. A failure prints the history of what it is about.
 """
@@ -22,19 +23,21 @@ from tests import tools
 from tests.buckets import Server, make_bucket
 from tests.clients.peers import clean_environment
 from tests.faultproof.checks import faults_of, files_below
-from tests.soak.actors import REPOSITORIES, Importer, Puller, Pusher, World
+from tests.soak.actors import CONTENDED, REPOSITORIES, Contender, Importer, Puller, Pusher, World
 from tests.soak.fleet import Chaos, Fleet, Jobs
 from tests.soak.journal import Journal
 from tests.soak.places import Directory, InBucket, Place
+from tests.soak.registers import why_not
 from zotctl.oci.digest import digest_of
 
 SECONDS = float(os.environ.get("ZOTCTL_SOAK", "28" if os.environ.get("CI") else "8"))
 PATIENCE = 90.0
 """More seconds, on a machine that is slow, until each of `WANTED` has happened."""
+ALL_REPOSITORIES = (*REPOSITORIES, CONTENDED, "imported/0", "imported/1")
 MANNERS = ("quick", "slow", "slow", "reserved", "reserved", "reserved")
 LOOPS: tuple[tuple[str, ...], ...] = (("gc",), ("gc",), ("dedupe",), ("scrub",), ("verify",))
 WANTED = ("pushed quick", "pushed slow", "pushed reserved", "pulled", "imported", "deleted", "gc 0", "dedupe 0",
-          "scrub 0", "verify 0", "signals", "blobs reserved by HEAD")  # fmt: skip
+          "scrub 0", "verify 0", "signals", "blobs reserved by HEAD", "contended")  # fmt: skip
 
 
 @contextmanager
@@ -97,8 +100,9 @@ def everything_at_once(home: Path, place: Place, look: Callable[[World], None]) 
 def rush(world: World, chaos: Chaos, home: Path) -> None:
     pushers = [Pusher(world, f"pusher{number}", manner) for number, manner in enumerate(MANNERS)]
     pullers = [Puller(world, f"puller{number}") for number in range(2)]
+    contenders = [Contender(world, f"contender{number}") for number in range(3)]
     importer = Importer(world, "importer", home / "layouts")
-    actors = [(lambda a=actor: a.loop(a.step)) for actor in (*pushers, *pullers, importer)]  # type: ignore[misc]
+    actors = [(lambda a=actor: a.loop(a.step)) for actor in (*pushers, *pullers, *contenders, importer)]  # type: ignore[misc]
     with threads(world, *actors, *(job_loop(world, words) for words in LOOPS)):
         end, counts = time.monotonic() + SECONDS, world.journal.counts
         while not world.journal.failures:
@@ -115,6 +119,8 @@ def rush(world: World, chaos: Chaos, home: Path) -> None:
 
 def check(world: World, look: Callable[[World], None]) -> None:
     """Every acknowledged tag, then what was deleted, then what other programs say."""
+    world.fleet.restart()
+    look_at_registers(world)
     look_at_tags(world)
     time.sleep(1.1)  # a session that nobody has gone on with for a second is nobody's
     world.jobs.run("gc", "--delay", "0s", "--untagged", "all")
@@ -150,12 +156,27 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
         look_with_skopeo(world, copy, home)
 
 
+def look_at_registers(world: World) -> None:
+    """What the contenders were told, and what is there now, is what a register could have said."""
+    reader, registers = Contender(world, "at the end"), world.registers
+    for tag, calls in sorted(registers.calls.items()):
+        digest, before = None, len(calls)
+        while len(calls) == before:
+            digest = reader.read(tag)
+        if digest is not None:
+            world.tags.held[CONTENDED, tag] = registers.images[digest]
+        if wrong := why_not(calls):
+            world.journal.fail("is not linearisable:\n" + "\n".join(map(str, wrong)) + "\n", CONTENDED, tag)
+    unanswered = sum(not call.answered for calls in registers.calls.values() for call in calls)
+    world.journal.count("calls without an answer", unanswered)
+
+
 def look_at_tags(world: World) -> None:
     puller = Puller(world, "at the end")
     for (name, tag), made in sorted(world.tags.held.items()):
         if fault := puller.fault(name, tag, made):
             world.journal.fail(fault, name, tag, made.digest, *map(digest_of, made.blobs))
-    for name in (*REPOSITORIES, "imported/0", "imported/1"):
+    for name in ALL_REPOSITORIES:
         answer, _ = puller.ask("GET", f"/v2/{name}/tags/list")
         wanted = {tag for at, tag in world.tags.held if at == name}
         found = set(answer.json()["tags"] or ()) if answer.status_code == 200 else set()
@@ -170,7 +191,7 @@ def look_at_what_is_left(world: World, root: Path) -> None:
     needed: dict[str, set[str]] = {}
     for (name, _), made in world.tags.held.items():
         needed.setdefault(name, set()).update(digest_of(body).encoded for body in (made.manifest, *made.blobs))
-    for name in (*REPOSITORIES, "imported/0", "imported/1"):
+    for name in ALL_REPOSITORIES:
         directory = root / name / "blobs" / "sha256"
         found = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
         for encoded in found - needed.get(name, set()):
