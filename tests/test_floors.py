@@ -30,6 +30,7 @@ ONLY_IN = {
     "typer": ["cli"],
     "wcmatch": ["config/globs.py"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
+    "yaml": ["config/zot_yaml.py"],
     "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py", "http/uploadlimit.py"],
 }
 """Where a library may be imported, and nowhere else."""

@@ -150,8 +150,6 @@ def test_two_routes_of_one_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("zot.yaml", b"storage: {}", "yq -o json"),
-        ("zot.YML", b"storage: {}", "yq -o json"),
         ("c.toml", b"[http\n", "neither TOML nor JSON"),
         ("c.toml", b"\xff", "not UTF-8 at byte 0"),
         ("c.json", b"{", "not JSON"),

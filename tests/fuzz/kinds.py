@@ -126,6 +126,18 @@ S3 = json.dumps(
         "log": {"level": "debug"},
     }
 ).encode()  # fmt: skip
+YAML = b"""
+storage: &s
+  rootDirectory: /z
+  gcDelay: 1h
+  commit: yes
+  subPaths: {/a: {<<: *t, rootDirectory: "/b"}}
+http: &t
+  port: 0777
+  auth: {htpasswd: {path: ~}, failDelay: 5}
+log: {level: >-
+  warn}
+"""
 LOGINS = (b"Basic YW5uOnNlY3JldA==", b"ann:secret", b"basic Og==", b"Bearer x")
 FORWARDED = (
     b'for=10.0.0.2, for="[2001:db8::1]:80";proto=https',
@@ -276,10 +288,10 @@ def kinds() -> Iterator[list[Kind]]:
     with tempfile.TemporaryDirectory() as home:
         file = Path(home, "file")
 
-        def config(data: bytes) -> None:
-            file.write_bytes(data)
+        def config(data: bytes, to: Path = file) -> None:
+            to.write_bytes(data)
             with _documented(ConfigError):
-                found = load_config(str(file), options={}, environ={})
+                found = load_config(str(to), options={}, environ={})
                 show_config(found)
                 rules = AccessRules(found.http.access_control, login_possible=True)
                 rules.allows(rules.user("ann"), "read", "team/app")
@@ -312,6 +324,7 @@ def kinds() -> Iterator[list[Kind]]:
             Kind("index", (ROWS,), _index, 100),
             Kind("served", (ROWS,), _served, 20),
             Kind("config", (OWN, ZOT, S3), config, 40),
+            Kind("yaml", (YAML, ZOT), lambda data: config(data, Path(home, "file.yaml")), 10),
             Kind("htpasswd", (USERS,), users, 50),
             Kind("logins", LOGINS, login, 20),
             Kind("proxies", FORWARDED, _proxies, 80),

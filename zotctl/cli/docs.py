@@ -210,7 +210,7 @@ def config_page() -> str:
         "A TOML file, given as an argument, with --config or in ZOTCTL_CONFIG. It may have any name, and is optional. "
         "Options override the environment, which overrides the file, which overrides the defaults. An unknown key is "
         "a mistake, and every mistake is reported.",
-        "A configuration of zot, JSON or TOML, may be given in the same places. Each of its keys is honoured, "
+        "A configuration of zot, JSON, YAML or TOML, may be given in the same places. Each of its keys is honoured, "
         "reported with a warning, or refused where ignoring it would be unsafe. zotctl serve --show-config prints "
         "the effective configuration.",
         *KINDS.splitlines(),

@@ -41,8 +41,8 @@ def serve(
         str | None,
         typer.Argument(
             metavar="[CONFIG | DIR | BUCKET]",
-            help="A configuration file (zotctl's TOML, or zot's JSON or TOML), a directory of repositories, a bucket "
-            "(s3://BUCKET/PREFIX), or one image layout, which is served read-only.",
+            help="A configuration file (zotctl's TOML, or zot's JSON, YAML or TOML), a directory of repositories, "
+            "a bucket (s3://BUCKET/PREFIX), or one image layout, which is served read-only.",
         ),
     ] = None,
     root: Annotated[

@@ -31,7 +31,7 @@ def load_config(
 ) -> Config:
     """Read a configuration: the file, the environment, the options, and then the checks of the whole.
 
-    `path` is a file of ours (TOML) or of zot's (JSON or TOML); None: what ZOTCTL_CONFIG names, or no file.
+    `path` is a file of ours (TOML) or of zot's (JSON, YAML or TOML); None: what ZOTCTL_CONFIG names, or no file.
     `options` maps the paths of keys, such as `http.port`, to values or strings; None was not given.
     `serving` False: for a job, which answers no clients. `waived`: keys of zot's file that are
     ignored on request. Raises ConfigError with every mistake on a line of its own.
@@ -62,9 +62,11 @@ def reload_config(config: Config) -> Config:
 
 
 def _read(file: str, problems: Problems) -> Document:
-    if file.lower().endswith((".yaml", ".yml")):
-        raise ConfigError(f"{file}: YAML is not read; convert it: yq -o json {file} > zot.json")
     text = _text(file)
+    if file.lower().endswith((".yaml", ".yml")):
+        values = _parse_yaml(file, text)
+        _check_values(file, values)
+        return read_zot(file, values, problems)
     is_json = text.lstrip().startswith("{")
     values = _parse_json(file, text) if is_json else _parse_toml(file, text)
     _check_values(file, values)
@@ -87,6 +89,21 @@ def _parse_json(file: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not JSON: {error}") from None
     return values
+
+
+def _parse_yaml(file: str, text: str) -> dict[str, Any]:
+    """Of zot's file: ours is TOML."""
+    try:
+        from zotctl.config.zot_yaml import parse_yaml
+    except ImportError:
+        raise ConfigError(f"{file}: YAML needs PyYAML; install it: pip install 'zotctl[yaml]'") from None
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{file}: not YAML: {error}") from None
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{file}: not zot's configuration, which is a table of keys")
+    return values or {}
 
 
 def _parse_toml(file: str, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Translates zot's configuration file, JSON or TOML, into a `Document`: each key of zot's with its rule.
+"""Translates zot's configuration file, JSON, YAML or TOML, into a `Document`: each key of zot's with its rule.
 
 The rules are those of zot's loader (pkg/cli/server/root.go): keys in any case, an unknown one is a mistake,
 durations are Go's or whole nanoseconds. What is disabled is never warned about or refused. `ConfigReader` checks the
