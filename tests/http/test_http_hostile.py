@@ -397,6 +397,22 @@ def test_i13_a_client_that_asks_and_never_reads(hasty: Server) -> None:
     assert _resident(worker) - before < 20_000_000
 
 
+def test_the_kernel_gives_up_on_answers_that_nobody_takes(hasty: Server) -> None:
+    """They fit into the socket's buffer, so the server closed it and left them to the kernel."""
+    with socket.socket() as asks:
+        asks.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asks.connect(("127.0.0.1", hasty.port))
+        asks.sendall(b"GET /v2/none/tags/list HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        place = asks.getsockname()
+        until(lambda: (hasty.port, place[1]) not in _connections(), seconds=12)
+
+
+def _connections() -> set[tuple[int, int]]:
+    """The ports of all that are open in the kernel, by IPv4."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {(int(row[1].rpartition(":")[2], 16), int(row[2].rpartition(":")[2], 16)) for row in rows}
+
+
 def test_i13_stalled_readers_take_no_memory(server: Server, client: httpx.Client) -> None:
     made = push_blob(client, "stall", os.urandom(64_000_000))
     (worker,) = server.workers()

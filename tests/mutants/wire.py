@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 VECTORS = "tests/http/test_http_vectors.py::"
 FUZZ = "tests/http/test_http_fuzz.py::"
 UNITS = "tests/http/test_http_units.py::"
+SILENT = "tests/http/test_http_deadlines.py::test_a_client_that_falls_silent_is_cut_off[100]"
 
 
 def _wire(name: str, invariant: str, promise: str, path: str, old: str, new: str, test: str) -> Mutant:
@@ -230,5 +231,59 @@ MUTANTS = [
         "await service.look(lambda wait: service.store.repository(chunk.name, wait=wait).blob(digest))",
         "pass",
         "tests/http/test_http_service.py::test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here",
+    ),
+    _wire(
+        "deadline-of-a-dropped-body",
+        "I14",
+        "the rest of a body that no handler reads has a deadline",
+        "protocol.py",
+        "                self._watch(Wait.REST)\n                self.go_on()",
+        "                self.go_on()",
+        SILENT,
+    ),
+    _wire(
+        "deadline-of-the-last-rest",
+        "I14",
+        "so has what a client sends behind the last answer",
+        "protocol.py",
+        "            self._watch(Wait.REST)\n            self.go_on()\n        else:",
+        "            self.go_on()\n        else:",
+        SILENT,
+    ),
+    _wire(
+        "deadline-of-a-body",
+        "I14",
+        "so has a body that a reader waits for",
+        "protocol.py",
+        "        self._watch(Wait.BODY)\n",
+        "",
+        SILENT,
+    ),
+    _wire(
+        "deadline-of-closing",
+        "I14",
+        "so has what is left to send when a connection closes",
+        "protocol.py",
+        "            self._acked = -1\n            self._watch(Wait.READER)\n            self.transport.close()",
+        "            self.transport.close()",
+        SILENT,
+    ),
+    _wire(
+        "deadline-of-a-large-answer",
+        "I14",
+        "so has an answer that a handler waits with",
+        "protocol.py",
+        "        before, self._acked = self._wait, -1\n        self._watch(Wait.READER)",
+        "        before, self._acked = self._wait, -1",
+        SILENT,
+    ),
+    _wire(
+        "deadline-of-the-kernel",
+        "I14",
+        "the kernel gives up on what nobody takes, also when we have closed",
+        "worker.py",
+        "        give_up_after(self._sock, self._config.http.write_timeout + KERNEL_PATIENCE_S)\n",
+        "",
+        "tests/http/test_http_hostile.py::test_the_kernel_gives_up_on_answers_that_nobody_takes",
     ),
 ]

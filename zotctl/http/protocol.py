@@ -15,6 +15,9 @@ watches over whichever it is:
 | `READER`: the client is to take bytes | `write_timeout` after it last took any |
 | `REST` of a body that no handler reads | `LINGER_S` |
 | `NOTHING`: it is our turn | |
+
+A client that confirms nothing of what it was sent is cut off by the kernel, too, a little later than by us, and also
+when we have closed (`sockets.give_up_after`).
 """
 
 from __future__ import annotations

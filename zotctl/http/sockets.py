@@ -6,6 +6,7 @@ The parent makes and keeps them. A worker that is replaced leaves its queue of c
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from zotctl.errors import ConfigError, ZotctlError
 
 BACKLOG_CONNECTIONS = 1024
 """That wait in the kernel for a worker."""
+_C_INT = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,15 @@ def again(address: ListenAddress) -> socket.socket:
     sock = _bind(address, shared=True)
     _start(sock)
     return sock
+
+
+def give_up_after(sock: socket.socket, seconds: float) -> None:
+    """Let the kernel cut any connection of this socket whose client confirms nothing of what it was sent for so long.
+
+    It watches over what a process can't: bytes that the kernel took from us, also when we have closed. A reset may be
+    lost where a client's window is full, so that the client, and megabytes of answers, would wait for minutes.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(math.ceil(seconds * 1000), _C_INT))
 
 
 def bound_to(sock: socket.socket) -> ListenAddress:

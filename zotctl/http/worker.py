@@ -22,9 +22,10 @@ from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import tls
 from zotctl.http.counters import SharedCounters, Status
+from zotctl.http.protocol import LOOK_S
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
-from zotctl.http.sockets import BACKLOG_CONNECTIONS
+from zotctl.http.sockets import BACKLOG_CONNECTIONS, give_up_after
 from zotctl.http.uploadlimit import SharedUploads
 from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
@@ -38,6 +39,8 @@ FAREWELL_S = 1.0
 """For which a stopping worker still takes requests on connections that it has: one may be on its way."""
 TICK_S = 1.0
 """Between two rounds of chores."""
+KERNEL_PATIENCE_S = 2 * LOOK_S
+"""Beyond `write_timeout`: where a connection is still ours, it is we who cut it, and say so in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class _Worker:
         certificates = tls.Certificates(self._config.http.tls) if self._config.http.tls is not None else None
         store = open_store(self._config.storage, serving=True)
         service = self._service(store)
+        give_up_after(self._sock, self._config.http.write_timeout + KERNEL_PATIENCE_S)
         server: asyncio.Server | tls.TlsListener
         if certificates is not None:
             server = tls.TlsListener(service, certificates, self._sock)
