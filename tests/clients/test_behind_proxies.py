@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy, with the configurations of docs/access.md."""
+"""Behind nginx and Caddy, with the configurations of contrib/."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.http.serving import Server, digest, push_blob, serving, until
 from tests.logins import users_file
 from tests.tools import program
 
-DOCS = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+CONTRIB = Path(__file__).parents[2] / "contrib"
 PART = bytes(range(256)) * (4 << 12)
 PARTS = 6
 CLIENT = "127.0.0.7"
@@ -52,23 +52,17 @@ class Proxied:
 # -- the proxies ---------------------------------------------------------------------------------
 
 
-def documented(language: str, number: int) -> str:
-    """The block of this number in the page."""
-    return str(re.findall(rf"```{language}\n(.*?)```", DOCS, re.DOTALL)[number])
-
-
 def replaced(text: str, parts: dict[str, str]) -> str:
     for old, new in parts.items():
-        assert text.count(old) == 1, f"{old!r} is not in the documented configuration"
+        assert text.count(old) == 1, f"{old!r} is not in the configuration"
         text = text.replace(old, new)
     return text
 
 
 def nginx(home: Path, upstream: int, port: int, *, asks: bool) -> list[str]:
     """The command that runs it."""
-    site = documented("nginx", 0)
+    site = (CONTRIB / "nginx" / ("zotctl-login.conf" if asks else "zotctl.conf")).read_text()
     if asks:
-        site = replaced(site, {'        proxy_set_header X-Forwarded-User "";\n': documented("nginx", 1)})
         site = replaced(site, {"/etc/nginx/users": str(home / "users")})
     site = replaced(
         site,
@@ -88,10 +82,10 @@ def nginx(home: Path, upstream: int, port: int, *, asks: bool) -> list[str]:
 
 def caddy(home: Path, upstream: int, port: int, *, asks: bool) -> list[str]:
     """The command that runs it."""
-    site = documented("caddyfile", 1 if asks else 0)
+    site = (CONTRIB / "caddy" / ("Caddyfile.login" if asks else "Caddyfile")).read_text()
     if asks:
         (home / "caddy-users").write_text((home / "users").read_text().replace(":", " "))
-        site = replaced(site, {"/etc/caddy/users": str(home / "caddy-users")})
+        site = replaced(site, {"import /etc/caddy/users": f"import {home / 'caddy-users'}"})
     own = f"https://127.0.0.1:{port} {{\n    tls {home / 'cert.pem'} {home / 'key.pem'}\n"
     site = replaced(site, {"registry.example {\n": own, "127.0.0.1:5000": f"127.0.0.1:{upstream}"})
     # No port that another test may want.

@@ -209,7 +209,7 @@ def test_rolling_finds_damage_and_a_repository_that_can_not_be_read_does_not_sto
 def test_after_the_machine_has_stopped_what_was_written_last_is_looked_at_first(
     store: Store, clock: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/design/local.md#commit--false: a layer may be short or absent after a power cut."""
+    """docs/design/local.md#without-commit: a layer may be short or absent after a power cut."""
     assert checked(run_scrub(store, interval=DAY)) == 20
     clock.at += 3000
     assert checked(run_scrub(store, interval=DAY)) == 0

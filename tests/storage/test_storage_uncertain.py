@@ -1,4 +1,4 @@
-"""Content that a power cut may have left short, or in memory only (docs/design/local.md#commit--false)."""
+"""Content that a power cut may have left short, or in memory only (docs/design/local.md#without-commit)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Man pages and completions, made from the command tree and the model of the configuration.
 
 `python -m zotctl.cli.docs [DIRECTORY]` writes them; a test compares them with what is committed. The text of the man
-pages that is neither in the command tree nor in the model stands here.
+pages that is neither in the command tree nor in the model stands here. The site of the documentation has the same
+pages in Markdown (docs/reference.py).
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 from typer._completion_shared import get_completion_script
@@ -144,13 +145,37 @@ def subcommands() -> list[str]:
     return list(_tree().commands)
 
 
-def command_page(name: str = "") -> str:
+class Page(Protocol):
+    """What a page is written with, in any format."""
+
+    def heading(self, title: str) -> None:
+        """Begin a section."""
+
+    def text(self, *paragraphs: str) -> None:
+        """Paragraphs."""
+
+    def verbatim(self, text: str) -> None:
+        """Lines that stay as they are."""
+
+    def items(self, items: Iterable[tuple[str, str]]) -> None:
+        """Terms, and what they mean."""
+
+
+NewPage = Callable[[str, int], Page]
+"""A page of this name, in this section of the manual."""
+
+
+def _manual(name: str, section: int) -> Page:
+    return ManualPage(name, section, DATE, f"zotctl {__version__}")
+
+
+def command_page(name: str = "", new: NewPage = _manual) -> str:
     """The page of the subcommand `name`, or of `zotctl` itself."""
     tree = _tree()
     command = tree.commands[name] if name else tree
     full = f"zotctl {name}".rstrip()
     summary, *description = command.help.split("\n\n")
-    page = ManualPage(full.replace(" ", "-"), 1, DATE, f"zotctl {__version__}")
+    page = new(full.replace(" ", "-"), 1)
     page.heading("NAME")
     page.text(f"{full.replace(' ', '-')} - {summary.rstrip('.')}")
     page.heading("SYNOPSIS")
@@ -191,7 +216,7 @@ def _options(command: Any) -> Iterator[tuple[str, str]]:
             yield names + value, parameter.help
 
 
-def _common_sections(page: ManualPage) -> None:
+def _common_sections(page: Page) -> None:
     page.heading("EXIT STATUS")
     page.items((str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in EXIT_CODES.items())
     page.heading("ENVIRONMENT")
@@ -200,9 +225,9 @@ def _common_sections(page: ManualPage) -> None:
     page.items(MANUAL_FILES)
 
 
-def config_page() -> str:
+def config_page(new: NewPage = _manual) -> str:
     """zotctl.toml(5)."""
-    page = ManualPage("zotctl.toml", 5, DATE, f"zotctl {__version__}")
+    page = new("zotctl.toml", 5)
     page.heading("NAME")
     page.text("zotctl.toml - configuration of zotctl")
     page.heading("DESCRIPTION")

@@ -86,7 +86,7 @@ class Checked:
 
     def doubtful_since(self) -> int | None:
         """Since when written data may not have reached the device, because the machine was rebooted after the last save
-        (docs/design/local.md#commit--false). None: it was not, or nothing is known."""
+        (docs/design/local.md#without-commit). None: it was not, or nothing is known."""
         return self._alive - SETTLING_S if self._boot not in ("", boot_id()) else None
 
     def settle(self) -> None:
