@@ -153,7 +153,7 @@ def _new_manifests(turn: Turn, name: str) -> Iterator[Request]:
     return iter(list(manifest_puts(Maker(turn.running.address), turn.prefix + name, fresh)))
 
 
-def _push_manifests(connections: int) -> Run:
+def push_manifests(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         requests = _new_manifests(turn, "growth")
         tally = Tally(seconds=turn.sizes.growth)
@@ -162,7 +162,7 @@ def _push_manifests(connections: int) -> Run:
     return run
 
 
-def _get_tags(connections: int) -> Run:
+def get_tags(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         laid = turn.content["growth"].manifests
         step = max(1, len(laid) // 64)
@@ -227,7 +227,7 @@ class _Counted(Tally):
         super().done(since)
 
 
-def _push_large(connections: int, size: Callable[[Sizes], tuple[int, int]], chunk: int) -> Run:
+def push_large(connections: int, size: Callable[[Sizes], tuple[int, int]], chunk: int) -> Run:
     """`size` gives how many bodies and how large."""
 
     def run(turn: Turn) -> Sample:
@@ -330,7 +330,7 @@ def _manifest_rows() -> Iterator[Row]:
     }
     for (tags, connections), wanted in targets.items():
         name = f"manifest-push-{tags}-c{connections}"
-        yield Row(name, _PER_SECOND, _tagged(tags), _push_manifests(connections), wanted, fresh=True)
+        yield Row(name, _PER_SECOND, _tagged(tags), push_manifests(connections), wanted, fresh=True)
 
 
 def _read_rows() -> Iterator[Row]:
@@ -343,7 +343,7 @@ def _read_rows() -> Iterator[Row]:
         (10000, 64): (Target("p50", "<=", 1.5, row="get-tag-1-c64"),),
     }
     for (tags, connections), wanted in targets.items():
-        yield Row(f"get-tag-{tags}-c{connections}", _PER_SECOND, _tagged(tags), _get_tags(connections), wanted)
+        yield Row(f"get-tag-{tags}-c{connections}", _PER_SECOND, _tagged(tags), get_tags(connections), wanted)
     yield Row("head-blob-c1", _PER_SECOND, _tagged(1), _head_blob(1))
     yield Row("head-blob-c64", _PER_SECOND, _tagged(1), _head_blob(64), (_at_least(2, "zot"),))
 
@@ -364,10 +364,10 @@ def _push_rows() -> Iterator[Row]:
         yield Row(f"push-2k-c{connections}", _PER_SECOND, _nothing, _push_small(connections), wanted, fresh=True)
     wanted = (_at_least(1, "zot"), _cpu(0.7, "zot"))
     for name, chunk in {"push-64m-c4": 0, "push-64m-c4-patch": 8 * MIB}.items():
-        run = _push_large(4, _middles, chunk)
+        run = push_large(4, _middles, chunk)
         yield Row(name, _BYTES, _nothing, run, wanted, fresh=True, page_bytes=_bytes(_middles))
     for name, chunk in {"push-1g-c1": 0, "push-1g-c1-patch": 16 * MIB}.items():
-        run = _push_large(1, _huge, chunk)
+        run = push_large(1, _huge, chunk)
         yield Row(name, _BYTES, _nothing, run, (_cpu(0.7, "best"),), fresh=True, page_bytes=_bytes(_huge))
     other = (Target("p99", "<=", 2, row="push-2k-c1"),)
     yield Row("push-2k-c1-beside-manifests", _PER_SECOND, _tagged(1000), _neighbour, other, fresh=True)
