@@ -6,8 +6,19 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 ROWS = "tests/storage/test_storage_rows.py::"
+INDEX = "tests/storage/test_storage_index.py::"
 
 MUTANTS = [
+    Mutant(
+        "pieces-never-stale",
+        kinds.ANSWERS,
+        "I4",
+        "a piece of index.json is made anew when a row of it changed",
+        "storage/index.py",
+        "        self._pieces.stale.add(row_id // PIECE_ROWS)\n",
+        "",
+        INDEX + "test_i9_any_edits_of_any_index_do_what_a_dictionary_does",
+    ),
     Mutant(
         "name-taken-from-an-alias",
         kinds.FOREIGN,

@@ -1,7 +1,8 @@
 """index.json in memory: parsed once, looked up in O(1), written back byte for byte but for what changed.
 
 Each row keeps the bytes it was read from, so fields, annotations and an order that other tools made
-survive our writes (I9), and a rewrite is one join of ready bytes (docs/design/local.md#indexjson).
+survive our writes (I9), and a rewrite is ready pieces, of which only those are made anew whose rows changed
+(docs/design/local.md#indexjson).
 Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,6 +37,8 @@ LARGEST_INDEX_BYTES = 256 << 20
 OUR_ANNOTATIONS = "dev.zotctl."
 """The prefix of the annotations that only a bucket needs."""
 
+PIECE_ROWS = 128
+"""Rows whose bytes are joined once and then written by each rewrite as they are, until one of them changes."""
 GROWTH_ROWS = 1000
 """Up to this many new rows at the end of a file are added one by one."""
 
@@ -63,6 +67,17 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     alias: str | None
 
 
+class _Pieces(NamedTuple):
+    """The bytes of each PIECE_ROWS rows, by their numbers, as they stand in the file, each row after a comma; `stale`:
+    those that are not made yet, or a row of which has changed since."""
+
+    made: list[bytes]
+    stale: set[int]
+
+    def copy(self) -> _Pieces:
+        return _Pieces(self.made.copy(), self.stale.copy())
+
+
 class _Annotated(msgspec.Struct, gc=False):
     annotations: dict[str, str] | None = None
 
@@ -86,7 +101,7 @@ class Index:
     """The rows of one index.json. A snapshot that was handed out is never changed: edit a `copy()`."""
 
     __slots__ = (
-        "_added", "_aliases", "_digests", "_fields", "_joined", "_next", "_rows", "_sorted", "_tags", "dirty", "edits",
+        "_aliases", "_digests", "_fields", "_next", "_pieces", "_rows", "_sorted", "_tags", "dirty", "edits",
     )  # fmt: skip
 
     def __init__(self, fields: dict[str, bytes], rows: Iterable[Row]) -> None:
@@ -96,10 +111,8 @@ class Index:
         self._aliases = self._ids(row.alias for row in self._rows.values())
         self._digests = self._ids(row.digest for row in self._rows.values())
         self._sorted: list[str] | None = None
-        self._joined: bytes | None = None
-        """The bytes of all rows but those in `_added`, as they stand in the file."""
-        self._added: list[bytes] = []
         self._next = len(self._rows)
+        self._pieces = _Pieces([], set(range(-(-self._next // PIECE_ROWS))))
         self.edits = 0
         self.dirty = False
 
@@ -191,27 +204,28 @@ class Index:
         twin._rows, twin._next = self._rows.copy(), self._next
         twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
         twin._digests = self._digests.copy()
-        twin._joined, twin._added = self._joined, self._added.copy()
+        twin._pieces = self._pieces.copy()
         return twin
 
     def grown(self, fields: dict[str, bytes]) -> Index | None:
         """The index of a file whose rows are ours, byte for byte, and some more after them; else None. Most changes by
         other processes are like that, and then none of our rows has to be parsed."""
-        rows, joined = fields["manifests"], self._joined_rows()
-        end = 1 + len(joined)
-        if not joined or not rows.startswith(joined, 1) or rows[end : end + 1] not in (b",", b"]"):
+        rows, end = fields["manifests"], 1
+        for piece in self._made_pieces():
+            if not rows.startswith(piece, end):
+                return None
+            end += len(piece)
+        if end == 1 or rows[end : end + 1] not in (b",", b"]"):
             return None
         twin = self.copy()
         twin._fields = fields
         raws = (_decode_rows(b"[" + rows[end + 1 :]) if rows[end] == ord(",") else None) or []
         if len(raws) > GROWTH_ROWS:
             return None
-        added = [_parse_row(bytes(raw)) for raw in raws]
-        for row in added:
-            twin._replace(twin._next, row)
-            twin._next += 1
-        # Joined at once, since threads that share a snapshot must not change it.
-        twin._joined = b",".join([joined, *(row.raw for row in added)])
+        for raw in raws:
+            twin._append(_parse_row(bytes(raw)))
+        # Made at once, since threads that share a snapshot must not change it.
+        twin._made_pieces()
         twin.dirty, twin.edits = False, 0
         return twin
 
@@ -351,15 +365,13 @@ class Index:
         self._append(_new_row(digest, size, media_type, tag))
 
     def _append(self, row: Row) -> None:
-        joined, added = self._joined, self._added
         self._replace(self._next, row)
         self._next += 1
-        if joined is not None:
-            self._joined, self._added = joined, [*added, row.raw]
 
     def _replace(self, row_id: int, row: Row | None) -> None:
         """Put a row in the place of another, or remove it; a dictionary keeps the place of a key."""
-        self.dirty, self._sorted, self._joined, self._added = True, None, None, []
+        self.dirty, self._sorted = True, None
+        self._pieces.stale.add(row_id // PIECE_ROWS)
         self.edits += 1
         if (old := self._rows.get(row_id)) is not None:
             for names, name in self._names(old):
@@ -384,20 +396,26 @@ class Index:
         return b"".join(self.parts())
 
     def parts(self) -> list[bytes]:
-        """The whole file in pieces. The large piece is made anew only if a row was changed, not if one was added."""
-        joined, parts = self._joined_rows(), [b"{"]
+        """The whole file in pieces."""
+        parts = [b"{"]
         for name, raw in self._fields.items():
-            start = _encode(name) + b":" if len(parts) == 1 else b"," + _encode(name) + b":"
-            parts += [start, b"[", joined, b"]"] if name == "manifests" else [start, raw]
+            parts.append(_encode(name) + b":" if len(parts) == 1 else b"," + _encode(name) + b":")
+            parts += [b"[", *self._made_pieces(), b"]"] if name == "manifests" else [raw]
         return [*parts, b"}"]
 
-    def _joined_rows(self) -> bytes:
-        if self._joined is None:
-            self._joined = b",".join([row.raw for row in self._rows.values()])
-        elif self._added:
-            self._joined = b",".join([self._joined, *self._added] if self._joined else self._added)
-        self._added = []
-        return self._joined
+    def _made_pieces(self) -> list[bytes]:
+        """The bytes of all rows with commas between them, in pieces."""
+        if self._pieces.stale:
+            fresh = self._pieces.copy()
+            fresh.made.extend([b""] * (max(fresh.stale) + 1 - len(fresh.made)))
+            for number in fresh.stale:
+                ids = range(number * PIECE_ROWS, (number + 1) * PIECE_ROWS)
+                raws = [row.raw for row in map(self._rows.get, ids) if row is not None]
+                fresh.made[number] = b",".join([b"", *raws])
+            # Threads that share a snapshot may all do this; each puts the same in its place, by one assignment.
+            self._pieces = _Pieces(fresh.made, set())
+        made = [piece for piece in self._pieces.made if piece]
+        return [made[0][1:], *made[1:]] if made else []
 
 
 def _key(row: Row) -> tuple[Digest | None, str | None, str | None]:
