@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from random import Random
 
 from tests.doubles.objects import MemoryObjects
@@ -81,7 +80,6 @@ def collect(store: Store, delay: float) -> Run:
     return run
 
 
-@lru_cache
 def _made(mode: str) -> Maker:
     """Two repositories that share m0; in `a` unreachable blobs: those of m1 may be collected at once, those of m2
     after a third of a delay."""
@@ -101,9 +99,13 @@ def _made(mode: str) -> Maker:
     return maker
 
 
+_WORLDS = {mode: _made(mode) for mode in ("own", "pool")}
+"""Made before any test switches a safeguard off, which would make another world."""
+
+
 def new_world(mode: str, dice: Random, faults: Sequence[Fault], *, one_host: bool) -> Machine:
     """A copy of its own of a world, with a model that knows all that is there."""
-    made = _made(mode)
+    made = _WORLDS[mode]
     memory = MemoryObjects(smallest_part=1)
     memory.stored = dict(made.machine.memory.stored)
     machine = Machine(memory, START, dice=dice, faults=faults, delay=DELAY, one_host=one_host)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 from tests.doubles.filesystem import MemoryDriver
@@ -167,11 +166,14 @@ MADE: dict[str, Callable[[Maker], None]] = {
 }
 
 
-@lru_cache
 def _made(kind: str) -> Maker:
     maker = Maker()
     MADE[kind](maker)
     return maker
+
+
+_WORLDS = {kind: _made(kind) for kind in MADE}
+"""Made before any test switches a safeguard off, which would make another world."""
 
 
 # -- copying --------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def _made(kind: str) -> Maker:
 
 def new_world(kind: str, *, coarse: bool, commit: bool = False) -> Machine:
     """A copy of its own of a world, with a model that knows all that is there."""
-    made = _made(kind)
+    made = _WORLDS[kind]
     machine = Machine(_copy(made.machine.driver), START, coarse=coarse)
     machine.commit, machine.links = commit, frozenset(made.links)
     machine.tokens = made.machine.tokens
