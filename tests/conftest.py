@@ -26,3 +26,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Some tests take a minute: who has none left takes over from who has."""
     if config.getoption("numprocesses", None) and config.option.dist == "load":
         config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two workers a core, since half of the time tests wait for servers, kills and clocks."""
+    return 2 * len(os.sched_getaffinity(0))
