@@ -15,7 +15,7 @@ from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.config.globs import matches
 from zotctl.errors import BlobUnknown, HeldElsewhere, IoFailed, ManifestUnknown, NameUnknown, NotFound
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc import GcOptions, gc, list_trash, restore
+from zotctl.jobs.gc import GcOptions, gc, gc_settings, list_trash, restore
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
@@ -414,6 +414,26 @@ def test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes(
     collect(store, rules=rules)
     assert store.repository("a").tags() == []
     assert store.repository("a").manifest(digest).digest == digest
+
+
+def test_by_default_a_digest_that_is_pinned_stays(store: Store, clock: Hand) -> None:
+    """A deployment names the digest of an image whose tag has moved on."""
+    pinned = push_image(store, "a", "latest", seed="monday")
+    push_image(store, "a", "latest", seed="tuesday")
+    clock.at += 1000 * 86400
+    run = Run("gc", store)
+    run.finish(lambda: gc(run, gc_settings(trust_clock=True)))
+    assert store.repository("a").manifest(pinned).digest == pinned
+
+
+def test_what_was_dropped_is_404_though_its_bytes_lie_in_the_trash(store: Store, clock: Hand) -> None:
+    """A blob is linked back for whoever was told that it exists; no manifest is promised to anybody."""
+    digest = push_image(store, "a", seed="untagged")
+    clock.at += DELAY + 1
+    collect(store)
+    with pytest.raises(ManifestUnknown):
+        store.repository("a").manifest(digest)
+    assert store.repository("a").blob(digest_of(images.image("untagged").blobs[0]))
 
 
 def test_a_full_disk_leaves_no_note_of_the_holder_behind(driver: MemoryDriver, clock: Hand) -> None:

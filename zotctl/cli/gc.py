@@ -41,9 +41,9 @@ Examples:
 class Untagged(StrEnum):
     """Which manifests without a tag may be deleted."""
 
+    NONE = "none"
     PUSHED = "pushed"
     ALL = "all"
-    NONE = "none"
 
 
 def gc(
@@ -57,7 +57,8 @@ def gc(
     ] = None,
     untagged: Annotated[
         Untagged | None,
-        typer.Option(help="Manifests without a tag that may be deleted: pushed here (the default), all, or none."),
+        typer.Option(help="Manifests without a tag to delete where no retention policy decides: none (the default), "
+                     "pushed (those that were pushed here), or all."),
     ] = None,
     explain: Annotated[
         str | None,

@@ -240,10 +240,12 @@ class RootSettings:
     gc_untagged: Annotated[
         str,
         Key(
-            choice("pushed", "all", "none"),
-            "Which manifests without a tag may be collected: those that were pushed here, all, or none.",
+            choice("none", "pushed", "all"),
+            "Which manifests without a tag are deleted a delay after the push, or the loss of the last tag: none, those"
+            " that were pushed here, or all. Where retention policies are set, they decide, and 'all' only adds"
+            " manifests that other tools wrote.",
         ),
-    ] = "pushed"
+    ] = "none"
     gc_delay: Annotated[float, Key(DURATION, "How long unreachable content is kept.")] = 3600.0
     gc_interval: Annotated[float, Key(DURATION, "Time between two collections; 0s: collect once.")] = 3600.0
     gc_time_window: Annotated[

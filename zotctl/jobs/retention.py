@@ -19,7 +19,7 @@ from zotctl.storage.index import Row
 @dataclass(frozen=True)
 class Rules:
     """What one run decides by. `delay`: the grace period in seconds. `foreign`: untagged rows that were not pushed here
-    go too, a delay after a run first noted them. `untagged`: whether untagged manifests go without any policy."""
+    go too, a delay after a run first noted them. `untagged`: whether untagged manifests go where no policy is set."""
 
     retention: Retention | None = None
     delay: float = 3600.0
