@@ -16,7 +16,7 @@ from zotctl.storage.root import Root
 
 PACKAGE = Path(__file__).parent.parent / "zotctl"
 
-FLOORS = ["errors", "oci", "logs", "config", "auth", "storage", "jobs", "http", "cli"]
+FLOORS = ["errors", "oci", "logs", "config", "auth", "storage", "jobs", "web", "http", "cli"]
 """From the ground up; each may use those before it."""
 
 ONLY_IN = {
@@ -29,6 +29,7 @@ ONLY_IN = {
     "rich": ["cli/report.py"],
     "typer": ["cli"],
     "wcmatch": ["config/globs.py"],
+    "jinja2": ["web/render.py"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
     "yaml": ["config/zot_yaml.py"],
     "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py", "http/uploadlimit.py"],

@@ -92,6 +92,7 @@ MAY: dict[Need, set[str | None]] = {
     Need.WRITE: {"writer", "other", "mover", "root"},
     Need.DELETE: {"deleter", "root"},
     Need.ADMISSION: {None, *USERS},
+    Need.LOGIN: {*USERS},
     Need.NOTHING: {None, *USERS},
     Need.METRICS: {"prometheus"},
 }
@@ -108,7 +109,10 @@ def test_every_endpoint(server: Server, row: tuple[str, str, str, Need, object])
             assert answer.status_code not in (401, 403), (login, answer.text)
         else:
             assert answer.status_code == refused, (login, answer.text)
-            assert (error_code(answer) if method != "HEAD" else None) in ("UNAUTHORIZED", "DENIED", None)
+            if pattern in routes.PAGES:
+                assert answer.headers["content-type"] == "text/html; charset=utf-8" and "<h1>" in answer.text
+            elif method != "HEAD":
+                assert error_code(answer) in ("UNAUTHORIZED", "DENIED")
         challenged = "www-authenticate" in answer.headers
         assert challenged == (answer.status_code == 401), login
 

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
+PAGE = "tests/http/test_http_page.py::"
 PASSWORDS = "tests/auth/test_passwords.py::"
 POLICY = "tests/auth/test_policy.py::"
 PROXIES = "tests/auth/test_proxies.py::"
@@ -164,6 +165,54 @@ MUTANTS = [
         "if verbose and await service.gate.admits(request, Need.METRICS):",
         "if verbose:",
         ATTACKS + "test_health_names_no_path_to_strangers",
+    ),
+    _access(
+        "page-for-strangers",
+        "a page shows what its reader may read",
+        "http/routes.py",
+        "_PAGE_TAGS, Need.READ",
+        "_PAGE_TAGS, Need.ADMISSION",
+        PAGE + "test_a_refusal_is_a_page_with_its_challenge",
+    ),
+    _access(
+        "login-of-nobody",
+        "a browser is asked for a login where it has none",
+        "http/gate.py",
+        "            allowed = not user.is_anonymous\n",
+        "            allowed = True\n",
+        ACCESS + "test_every_endpoint[directory-GET /ui/login]",
+    ),
+    _access(
+        "health-names-repositories",
+        "health names only repositories that may be read",
+        "web/health.py",
+        "(one for one in found if may_read(one.repository))",
+        "found",
+        "tests/web/test_views.py::test_names_that_one_may_not_read_are_not_told",
+    ),
+    _access(
+        "page-with-markup-of-others",
+        "what is stored is text on a page",
+        "web/render.py",
+        "autoescape=True",
+        "autoescape=False",
+        "tests/web/test_views.py::test_text_of_others_stays_text[directory]",
+    ),
+    _access(
+        "command-of-a-header",
+        "only what is a host becomes part of a command that people copy",
+        "http/page.py",
+        'return host if _is_host(host) else ""',
+        "return host",
+        PAGE + "test_commands_name_the_host_that_was_asked",
+    ),
+    _access(
+        "forms-of-other-sites",
+        "a form of another site changes nothing with the login of its visitor",
+        "http/uploads.py",
+        'request.headers.get("sec-fetch-site") == "cross-site"',
+        "False",
+        PAGE + "test_forms_of_other_sites_change_nothing",
     ),
     _access(
         "certificate-not-required",

@@ -124,4 +124,5 @@ def gc(
     if explain is not None or list_trash:
         loaded = only_read(loaded)
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
-            metrics_file=None if any(wanted) else metrics_file, output=output, as_json=as_json)  # fmt: skip
+            metrics_file=None if any(wanted) else metrics_file, noted=not (any(wanted) or repo),
+            output=output, as_json=as_json)  # fmt: skip

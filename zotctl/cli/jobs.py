@@ -215,11 +215,14 @@ def run_job(
     requests: int | None = None,
     quiet: bool = False,
     metrics_file: str | None = None,
+    noted: bool = False,
     output: Output = Output.TEXT,
     as_json: bool = False,
 ) -> None:
-    """Open the store, do the work, report, and exit with the report's code."""
+    """Open the store, do the work, report, and exit with the report's code. `noted`: the run is noted in the store, for
+    people who look at it later."""
     from zotctl import logs
+    from zotctl.jobs.last_run import note_run
     from zotctl.jobs.run import Run, give_way
     from zotctl.storage import open_store
 
@@ -245,6 +248,8 @@ def run_job(
         sink.close(run.report)  # a bug: the report says how far it came
         raise
     finally:
+        if noted:
+            note_run(run.report, run.roots)
         if metrics_file is not None and not run.report.is_dry_run:
             _count(metrics_file, run.report, run.roots if run.whole else ())
         store.close()

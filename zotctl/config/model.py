@@ -568,6 +568,7 @@ class HttpConfig:
         str | None, Key(TEXT, "The URL under which clients reach this server, for Location headers.")
     ] = None
     referrers_page: Annotated[int, Key(integer(1), "How many referrers one answer may list.")] = 1000
+    ui: Annotated[bool, Key(BOOLEAN, "Answer browsers at / with a read-only page for people.")] = True
 
 
 @dataclass(frozen=True, slots=True)

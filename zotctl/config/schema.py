@@ -85,7 +85,7 @@ def _url(value: object) -> str:
     return text.rstrip("/")
 
 
-_TAKEN = ("/v2", "/livez", "/readyz", "/startupz")
+_TAKEN = ("/v2", "/ui", "/livez", "/readyz", "/startupz")
 _is_endpoint = re.compile(r"/[A-Za-z0-9._~/-]{1,200}").fullmatch
 
 

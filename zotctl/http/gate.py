@@ -41,6 +41,8 @@ class Need(Enum):
     """Health: the process that asks has no login."""
     ADMISSION = "admission"
     """Any login, or a policy for clients without one. What is listed is filtered by the handler."""
+    LOGIN = "login"
+    """Any login, and not a client without one."""
     METRICS = "metrics"
     READ = "read"
     CREATE = "create"
@@ -70,6 +72,11 @@ class Gate:
             return peer
         headers = request.headers
         return self._proxies.client(peer, headers.get("forwarded", ""), headers.get("x-forwarded-for", ""))
+
+    def proxied_by_tls(self, request: Request) -> bool:
+        """Whether a trusted proxy says that the client speaks HTTPS with it."""
+        by = request.connection.client in self._proxies if self._config.trusted_proxies else False
+        return by and request.headers.get("x-forwarded-proto", "").lower() == "https"
 
     def admit(self, request: Request, need: Need) -> None:
         """Let a request pass, with its identity, or raise Refused.
@@ -109,6 +116,14 @@ class Gate:
                 await asyncio.sleep(self._config.auth.fail_delay)
             raise
 
+    def shows_health(self, request: Request) -> bool:
+        """Whether an admitted client may see how the store is: those who may read the metrics."""
+        return self._is_open or self.logins.rules.allows_metrics(request.identity.user)
+
+    def offers_login(self, request: Request) -> bool:
+        """Whether a client without a login could give one by name and password."""
+        return request.identity.user.is_anonymous and not self._is_open and self.logins.takes_passwords
+
     def close(self) -> None:
         """End the threads that check passwords."""
         self.logins.close()
@@ -132,6 +147,8 @@ class Gate:
             allowed = rules.allows_metrics(user)
         elif user.is_anonymous and not rules.admits_anonymous:
             allowed = False
+        elif need is Need.LOGIN:
+            allowed = not user.is_anonymous
         elif need is Need.ADMISSION:
             allowed = not self._asks_for_login(request, identity)
         elif need is Need.WRITE:
@@ -182,7 +199,7 @@ class Gate:
 
 def _scopes(request: Request, need: Need) -> list[tuple[str, str]]:
     """What a token has to allow for this request. What is no name of a repository is not sent back in a header."""
-    if need in (Need.ADMISSION, Need.METRICS):
+    if need in (Need.ADMISSION, Need.LOGIN, Need.METRICS):
         return []
     scopes = [(request.name, "create" if need is Need.WRITE else need.value)]
     if request.method == "POST" and (source := request.param("from")):

@@ -86,7 +86,16 @@ def support(service: Service, request: Request, wait: bool) -> Answer:
 
 async def list_repositories(service: Service, request: Request) -> Answer:
     """GET of the names of all repositories, or of `n` after `last`, ordered by their components."""
-    n, last = page_size(request), request.param("last")
+    n = page_size(request)
+    page, more = await readable_names(service, request, n)
+    headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and more else []
+    return json_answer(200, {"repositories": page}, headers)
+
+
+async def readable_names(service: Service, request: Request, n: int | None) -> tuple[list[str], bool]:
+    """The names of the repositories that the client may read: `n` after the query parameter `last`, or all; and whether
+    there are more. Raises NameInvalid."""
+    last = request.param("last")
     after = parse_name(last) if last is not None else None
     # One more than requested shows whether there is a next page.
     wanted, found = None if n is None else n + 1, list[str]()
@@ -98,8 +107,7 @@ async def list_repositories(service: Service, request: Request) -> Answer:
             break
         after, count = batch[-1], max(count, FILTERED_REPOSITORIES)
     page = found if n is None else found[:n]
-    headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and len(found) > len(page) else []
-    return json_answer(200, {"repositories": page}, headers)
+    return page, len(found) > len(page)
 
 
 def discover(service: Service, request: Request, wait: bool) -> Answer:

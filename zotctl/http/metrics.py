@@ -59,7 +59,7 @@ def measured_service(
     """A service that counts, and answers `metrics.path`. `index`: of its row, None if all rows were taken."""
     path = config.metrics.path
     row = board.row(index, routes.names(path))
-    service = Service(store, config.http, row, rates, uploads, config.storage)
+    service = Service(store, config.http, row, rates, uploads, config.storage, config.scrub.interval)
     service.limits.exempt |= {path}
     for root in store.roots:
         if root.config is not None:

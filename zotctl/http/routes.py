@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zotctl.errors import NameUnknown, Unsupported
-from zotctl.http import blobs, health, lists, manifests, uploads
+from zotctl.http import blobs, health, lists, manifests, page, uploads
 from zotctl.http.answer import Answer
 from zotctl.http.errors import Refused
 from zotctl.http.gate import Need
@@ -35,6 +35,7 @@ Handler = Act | RouteMatch
 _UPLOADS, _UPLOAD = "/v2/<name>/blobs/uploads/", "/v2/<name>/blobs/uploads/<id>"
 _BLOB, _MANIFEST = "/v2/<name>/blobs/<digest>", "/v2/<name>/manifests/<reference>"
 _TAGS, _REFERRERS = "/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"
+_PAGE, _PAGE_TAGS, _PAGE_MANIFEST = "page", "/ui/<name>/tags", "/ui/<name>/manifests/<reference>"
 
 # distribution-spec, section "Endpoints"; the ids are its own. HEAD is answered wherever GET is,
 # as a GET whose body stays here.
@@ -59,6 +60,11 @@ ENDPOINTS: tuple[tuple[str, str, str, Need, Handler], ...] = (
     ("livez", "GET", "/livez", Need.NOTHING, RouteMatch(health.live)),
     ("readyz", "GET", "/readyz", Need.NOTHING, health.ready),
     ("startupz", "GET", "/startupz", Need.NOTHING, RouteMatch(health.started)),
+    (_PAGE, "GET", "/", Need.ADMISSION, page.show_repositories),
+    (_PAGE, "GET", "/ui/login", Need.LOGIN, page.log_in),
+    (_PAGE, "GET", "/ui/health", Need.METRICS, page.show_health),
+    (_PAGE, "GET", _PAGE_TAGS, Need.READ, page.show_tags),
+    (_PAGE, "GET", _PAGE_MANIFEST, Need.READ, page.show_image),
 )
 
 
@@ -105,16 +111,20 @@ ROUTE_COUNT = len(names("the one of metrics"))
 EXACT = {pattern: _resource(pattern) for _, _, pattern, _, _ in ENDPOINTS if "<" not in pattern}
 EXACT["/v2"] = EXACT["/v2/"]
 """Paths without a name in them."""
+PAGES = frozenset(pattern for end, _, pattern, _, _ in ENDPOINTS if end == _PAGE)
+"""Routes that answer people, errors included."""
+WITHOUT_PAGES = {path: resource for path, resource in EXACT.items() if path not in PAGES}
 _BLOBS, _SESSIONS, _SESSION = _resource(_BLOB), _resource(_UPLOADS), _resource(_UPLOAD)
 _MANIFESTS, _TAG_LIST, _REFERRER_LIST = _resource(_MANIFEST), _resource(_TAGS), _resource(_REFERRERS)
+_TAG_PAGE, _MANIFEST_PAGE = _resource(_PAGE_TAGS), _resource(_PAGE_MANIFEST)
 
 
 def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Endpoint:
-    """The endpoint of a request, which gets its route, name and reference.
+    """The endpoint of a request, which gets its route, name and reference. `exact` without `/`: there are no pages.
 
     Raises NameUnknown (404) for a path that is no endpoint, Unsupported (405) for another method.
     """
-    resource = exact.get(request.path) or _match(request)
+    resource = exact.get(request.path) or _match(request) or (_match_page(request) if "/" in exact else None)
     if resource is None:
         raise NameUnknown(f"{request.path[:300]!r} is no endpoint of this registry")
     request.route = resource.pattern
@@ -140,6 +150,19 @@ def _match(request: Request) -> Resource | None:
         case "referrers":
             return _REFERRER_LIST
     return None
+
+
+def _match_page(request: Request) -> Resource | None:
+    path = request.path
+    if not path.startswith("/ui/"):
+        return None
+    head, _, last = path[4:].rpartition("/")
+    if last == "tags":
+        request.name = head
+        return _TAG_PAGE if head else None
+    request.name, _, noun = head.rpartition("/")
+    request.reference = last
+    return _MANIFEST_PAGE if noun == "manifests" else None
 
 
 def _blobs(request: Request) -> Resource:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zotctl.config import HttpConfig, StorageConfig
 from zotctl.errors import Unsupported, ZotctlError
-from zotctl.http import access, routes
+from zotctl.http import access, page, routes
 from zotctl.http.answer import Answer
 from zotctl.http.body import ReceiveBuffers
 from zotctl.http.errors import Refused, printable, render, render_bug
@@ -39,6 +39,8 @@ DISTANT_THREADS = 32
 """For storage behind a network, where threads mostly wait."""
 COMMIT_THREADS = 32
 """Manifests that wait for one index.json share one commit, so many may wait."""
+PAGE_THREADS = 2
+"""Pages for people that are made at a time: requests of clients go first."""
 SMALL_REST_BYTES = 1 << 18
 """Of an unread body, that are dropped to keep the connection; with more it is closed."""
 
@@ -58,7 +60,9 @@ class Service:
         rates: SharedRates | None = None,
         uploads: SharedUploads | None = None,
         storage: StorageConfig | None = None,
+        scrubs_every: float | None = None,
     ) -> None:
+        """`scrubs_every`: seconds in which the jobs of this server hash everything; None: they don't."""
         self.store, self.config = store, config
         self.connections: set[Connection] = set()
         self.buffers = ReceiveBuffers()
@@ -75,12 +79,13 @@ class Service:
         self.access = access.AccessLog(self.log, row)
         self.gate = Gate(config)
         storage = storage or StorageConfig()
+        self.read_only, self.scrubs_every = storage.read_only, scrubs_every
         self.quotas = Quotas(store, storage.quotas, storage.max_repos)
         self.limits = Limits(rates)
         self.uploads = UploadHolds(uploads)
         self.pages = Pages()
         self.readiness = Readiness(self)
-        self.endpoints: Mapping[str, routes.Resource] = routes.EXACT
+        self.endpoints: Mapping[str, routes.Resource] = routes.EXACT if config.ui else routes.WITHOUT_PAGES
         self.common_headers = _common_headers(config)
         self.id_prefix = secrets.token_hex(4)
         self.requests = 0
@@ -90,6 +95,7 @@ class Service:
         self._bytes = ThreadPoolExecutor(BYTES_THREADS if store.nonblocking else DISTANT_THREADS, "bytes")
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, "commit")
         self._maintenance = ThreadPoolExecutor(2, "maintenance")
+        self._pages = ThreadPoolExecutor(PAGE_THREADS, "page")
         self._loop = asyncio.get_running_loop()
 
     # -- threads ---------------------------------------------------------------------------------
@@ -105,6 +111,10 @@ class Service:
     def maintenance(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run in a thread that no request waits for."""
         return self._loop.run_in_executor(self._maintenance, call, *args)
+
+    def make_page(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Run in a thread: for a page, which may read much and is written by a template."""
+        return self._loop.run_in_executor(self._pages, call, *args)
 
     async def look(self, call: Callable[[bool], T]) -> T:
         """A read of metadata: at once where the storage is local and knows it, else in a thread.
@@ -205,7 +215,8 @@ class Service:
         except ConnectionError:
             raise
         except Exception as error:
-            return self._failed(request, error)
+            answer = self._failed(request, error)
+            return await page.refusal(self, request, answer) if request.route in routes.PAGES else answer
 
     def _failed(self, request: Request, error: Exception) -> Answer:
         fields = {"request_id": request.id, "method": request.method, "path": printable(request.path)}
@@ -222,7 +233,7 @@ class Service:
     def close(self) -> None:
         """Let no thread start further work."""
         self.gate.close()
-        for pool in (self._bytes, self._commits, self._maintenance):
+        for pool in (self._bytes, self._commits, self._maintenance, self._pages):
             pool.shutdown(wait=False)
 
     def location(self, path: str) -> str:

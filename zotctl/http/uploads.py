@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from zotctl.errors import (
+    AccessDenied,
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
@@ -47,6 +48,7 @@ MEMORY_POLL_S = 0.02
 
 async def start(service: Service, request: Request) -> Answer:
     """POST: mount a blob, take it as a whole, or open a session for it."""
+    _refuse_other_sites(service, request)
     name, algorithm = parse_name(request.name), request.param("digest-algorithm") or "sha256"
     if (mount := request.param("mount")) and (wanted := _valid(parse_digest, mount)):
         # I7: without `from` it would be access by digest alone.
@@ -66,6 +68,13 @@ async def start(service: Service, request: Request) -> Answer:
         upload_id = await service.look(lambda wait: _start(service, name, algorithm, owner, wait))
         hold.waiting = upload_id
     return Answer(202, _where(service, name, upload_id, 0))
+
+
+def _refuse_other_sites(service: Service, request: Request) -> None:
+    """A browser sends the login that the page was given with a form of any other site, too, and a form can POST. What
+    else changes something no form can send (https://www.w3.org/TR/fetch-metadata/, "Sec-Fetch-Site")."""
+    if request.headers.get("sec-fetch-site") == "cross-site" and service.config.allow_origin is None:
+        raise AccessDenied("a page of another site sent this; http.allow_origin names a site that may")
 
 
 def _valid(parse: Callable[[str], T], text: str) -> T | None:

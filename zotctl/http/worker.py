@@ -122,7 +122,8 @@ class _Worker:
         ties = self._ties
         if ties.board is None:
             http, storage = self._config.http, self._config.storage
-            return Service(store, http, rates=ties.rates, uploads=ties.uploads, storage=storage)
+            every = self._config.scrub.interval
+            return Service(store, http, rates=ties.rates, uploads=ties.uploads, storage=storage, scrubs_every=every)
         from zotctl.http.metrics import measured_service
 
         return measured_service(store, self._config, ties.board, ties.row, ties.rates, ties.uploads)

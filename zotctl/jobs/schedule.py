@@ -17,6 +17,7 @@ from zotctl.errors import StorageError, ZotctlError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc, gc_settings
+from zotctl.jobs.last_run import note_run
 from zotctl.jobs.report import Report, Sink, hints
 from zotctl.jobs.run import Run
 from zotctl.storage import Store
@@ -97,6 +98,8 @@ class Schedule:
             log.error(f"{task.name} on {task.root.label}: {error.message}")
             return None
         log_report(report, task.root)
+        if task.name == "gc":
+            note_run(report, [task.root])  # of a scrub, its own state tells
         self.on_report(report, task.root)
         return report
 

@@ -47,8 +47,24 @@ class Collector(Protocol):
         """Do what can be done only after all repositories."""
 
 
+class Trashed(NamedTuple):
+    """What one run moved to the trash from one repository. `size` in bytes, at least, where it is not `counted` whole.
+    `moved`: when something was last moved there, in seconds since 1970. `deleted`: a client deleted it on purpose."""
+
+    run: str
+    repository: str
+    blobs: int
+    size: int
+    counted: bool
+    moved: float
+    deleted: bool
+
+
 class TrashJobs(Protocol):
     """The trash of one root."""
+
+    def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
+        """The first `most` folders of the trash. The sizes of at most `most_blobs` blobs of each are added up."""
 
     def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
         """Bring back a digest, or, if it is None, all of the run `what`; only of the repository `name` unless that is

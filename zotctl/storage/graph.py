@@ -8,7 +8,7 @@ wrong length before any scrub does (I2), and keep what is needed from being dele
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -266,6 +266,10 @@ class ManifestGraph:
     def parents(self, digest: str) -> list[str]:
         """The manifests that need this blob or manifest, in the order of their digests."""
         return sorted(set(self._parents.get(digest, ())))
+
+    def is_used_beside(self, digest: str, these: Container[str]) -> bool:
+        """Does a manifest that is not among `these` need this blob or manifest? Ends at the first one."""
+        return any(parent not in these for parent in self._parents.get(digest, ()))
 
     def referrers(self, subject: str) -> list[str]:
         """The manifests whose subject this is, in the order of their digests."""

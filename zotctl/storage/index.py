@@ -145,9 +145,9 @@ class Index:
         """All rows, in the order of the file."""
         return iter(self._rows.values())
 
-    def rows_of(self, digest: str) -> list[Row]:
-        """The rows of one digest."""
-        return [self._rows[i] for i in self._digests.get(digest, ())]
+    def rows_of(self, digest: str, most: int | None = None) -> list[Row]:
+        """The rows of one digest; the first `most` of them."""
+        return [self._rows[i] for i in self._digests.get(digest, ())[:most]]
 
     @property
     def digests(self) -> dict[str, tuple[int, ...]]:

@@ -13,14 +13,14 @@
         trash/deleted-RUN/...         deleted on purpose: reads don't look there
         damaged/ALG/ENC/N             one more hard link of each damaged inode
         damaged/moved/                damaged files moved aside where links don't work
-        leases/JOB  reserve  spare/  tmp/  history/  scrub/  clock
+        leases/JOB  reserve  spare/  tmp/  history/  scrub/  runs/JOB  clock
 
 The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories, and beside them:
 
     ROOT/
       _blobs/ALG/ENC                  dedupe = true: configs and layers, once per store
       .zotctl/
-        version  capabilities  leases/JOB  history/  scrub/  damaged/  clock
+        version  capabilities  leases/JOB  history/  scrub/  runs/JOB  damaged/  clock
         reservations/ALG/ENC/a:b      repository a/b may read it; reserved at its LastModified
         intents/TOKEN                 what a collector is deleting just now
         gc/seen/KEY  gc/checkpoint    since when something has been unreachable; where a run was cut short
@@ -64,6 +64,8 @@ SCRUB_STATE = f"{SCRUB}/state"
 """What was hashed when."""
 SCRUB_FINDINGS = f"{SCRUB}/findings.json"
 """Since when each finding has been known."""
+RUNS = f"{HIDDEN}/runs"
+"""What the last run of a job did, for people."""
 RESERVE = f"{HIDDEN}/reserve"
 SPARE = f"{HIDDEN}/spare"
 """Empty files, whose inodes are kept back."""
@@ -321,6 +323,11 @@ def spare(name: int | str) -> str:
 def lease(job: str) -> str:
     """The lease of a job; on a directory, `JOB.holder` beside it names its process."""
     return f"{LEASES}/{job}"
+
+
+def last_run(job: str) -> str:
+    """What the last run of a job did."""
+    return f"{RUNS}/{job}"
 
 
 # -- the id of an upload ----------------------------------------------------------------------------

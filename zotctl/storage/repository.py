@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -131,6 +131,13 @@ class Repository:
             raise WouldBlock(self.name)
         with repository_graph.at(snapshot.index, certain=certain) as graph:
             yield graph
+
+    def graph(self, most: int) -> AbstractContextManager[ManifestGraph] | None:
+        """What its manifests reference, while the context lasts. None: more than `most` of them were never read, so
+        that it would take long. Raises NameUnknown."""
+        if self.root.graphs.of(self.name).unread(self._seen().index) > most:
+            return None
+        return self._graph()
 
     # -- blobs ----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from zotctl.errors import StorageError
 from zotctl.jobs.clock_check import boot_id
@@ -213,6 +213,56 @@ def _findings(root: Root) -> dict[str, str]:
         return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
     except (StorageError, ValueError, AttributeError, TypeError):
         return {}
+
+
+class StandingFinding(NamedTuple):
+    """A finding of the last check of its repository. `where`: the key of a file, if it is not that of the digest.
+    `since`: when it was first seen, RFC 3339, UTC."""
+
+    repository: str
+    digest: str | None
+    kind: str
+    where: str
+    since: str
+
+
+def standing_findings(root: Root, most_bytes: int = STATE_BYTES) -> list[StandingFinding] | None:
+    """What the last checks of each repository found. None: their file has more than `most_bytes`."""
+    with suppress(StorageError):
+        info = root.stat(keys.SCRUB_FINDINGS)
+        if info is not None and info.size > most_bytes:
+            return None
+    found = []
+    for key, since in _findings(root).items():
+        parts = load_json(key)
+        if len(parts) == 4:
+            name, digest, kind, where = parts
+            found.append(StandingFinding(str(name), digest and str(digest), str(kind), str(where or ""), since))
+    return found
+
+
+class Passes(NamedTuple):
+    """How far `scrub` has come. Times in seconds since 1970, 0 for none. `last`: when the last finished pass began;
+    `began`: when the one under way did, which has read `done` of `total` bytes. `repositories`: when each was last
+    checked as a whole, None if they are too many."""
+
+    last: int
+    began: int
+    done: int
+    total: int
+    repositories: dict[str, int] | None
+
+
+def passes(root: Root, most_bytes: int = STATE_BYTES) -> Passes | None:
+    """From at most `most_bytes` at the beginning of the state. None: nothing was ever checked, or that is not known."""
+    with suppress(StorageError, ValueError, KeyError, TypeError, AttributeError):
+        line, newline, _ = read(root.driver, keys.SCRUB_STATE, most_bytes).partition(b"\n")
+        if not newline:
+            return Passes(0, 0, 0, 0, None) if len(line) >= most_bytes else None
+        head = load_json(line)
+        times = {str(name): int(at) for name, at in head["repositories"].items()}
+        return Passes(int(head["last"]), int(head["began"]), int(head["done"]), int(head["total"]), times)
+    return None
 
 
 def _write(root: Root, key: str, parts: list[bytes]) -> None:

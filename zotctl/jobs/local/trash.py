@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from zotctl.errors import Damaged, NotFound, ReadOnly
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.jobs.stores import Trashed
+from zotctl.oci.digest import Digest, digest_named, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
@@ -36,6 +38,22 @@ class LocalTrash:
                 found = True
                 _restore(run, root, folder, candidate, size)
         return found
+
+    def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
+        """Without what has come back into its place since, as far as it was looked at."""
+        local = local_of(self._root)
+        for folder in islice(local.trash.folders(), most):
+            names = [entry.name for entry in local.context.scan(folder.key)]
+            size, back = 0, 0
+            for name in names[:most_blobs]:
+                info, digest = local.context.stat(f"{folder.key}/{name}"), digest_named(folder.algorithm, name)
+                if info is None or digest is None or local.context.stat(keys.blob(folder.name, digest)) is not None:
+                    back += 1
+                else:
+                    size += info.size
+            if back < len(names):
+                counted, moved = len(names) <= most_blobs, local.trash.stamp(folder) / 1e9
+                yield Trashed(folder.run, folder.name, len(names) - back, size, counted, moved, folder.deleted)
 
     def list(self, run: Run) -> None:
         """Without what has come back into its place since: its name in the trash only waits to be purged."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import certifi
 from botocore import UNSIGNED  # type: ignore[import-untyped]
 from botocore import exceptions as boto
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.httpsession import get_cert_path  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
@@ -87,7 +87,7 @@ class BucketConnection:
         named = "ca" if said is not True else "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or ca_bundle"
         file = said if said is not True else self._who.session.get_config_variable("ca_bundle")
         if not file:
-            return certifi.where()
+            return str(get_cert_path(True))  # whom botocore itself trusts
         if endpoint.startswith("https:") and not os.access(file, os.R_OK):
             raise ConfigError(
                 f"{self._settings.label}: {file}, which {named} names, is no file of certificates that can be read here"

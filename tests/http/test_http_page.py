@@ -1,0 +1,182 @@
+"""The page for people, through the socket: who may see what, headers, errors, and what it costs who never asks."""
+
+from __future__ import annotations
+
+import html
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests import images
+from tests.http.serving import Server, push_blob, serving
+from tests.logins import users_file
+from tests.tools import need, program
+from zotctl.config import HttpConfig
+from zotctl.errors import NameUnknown
+from zotctl.http import routes
+from zotctl.http.request import Request
+from zotctl.oci.media_types import OCI_MANIFEST
+
+IMAGE = images.image("page")
+POLICIES = """
+trusted_proxies = ["127.0.0.1"]
+[http.access_control.admin_policy]
+users = ["root"]
+actions = ["read", "create", "update", "delete"]
+[http.access_control.metrics]
+users = ["root", "watcher"]
+[[http.access_control.repositories]]
+pattern = "public/**"
+anonymous_policy = ["read"]
+default_policy = ["read"]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("page")
+    users = users_file(home, "root", "reader", "watcher")
+    config = f'[http]\nauth = {{ htpasswd = "{users}" }}{POLICIES}'
+    with serving(home, config=config) as started:
+        with started.client(auth=("root", "root")) as client:
+            for name in ("public/app", "hidden/app"):
+                for blob in IMAGE.blobs:
+                    push_blob(client, name, blob)
+                path, headers = f"/v2/{name}/manifests/v1", {"Content-Type": OCI_MANIFEST}
+                assert client.put(path, content=IMAGE.manifest, headers=headers).status_code == 201
+        yield started
+        assert "traceback" not in started.log()
+
+
+def get(server: Server, path: str, login: str | None = None, **options: object) -> httpx.Response:
+    with server.client(auth=(login, login) if login else None) as client:
+        return client.get(path, **options)  # type: ignore[arg-type]
+
+
+PATHS = ("/", "/ui/public/app/tags", "/ui/public/app/manifests/v1", f"/ui/public/app/manifests/{IMAGE.digest}")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/ui/none/tags", "/ui/public/app/manifests/none", "/?last=NO"])
+def test_headers(server: Server, path: str) -> None:
+    with server.client(auth=("root", "root")) as client:
+        answer, head = client.get(path), client.head(path)
+    assert answer.status_code == (200 if path in PATHS else 400 if "NO" in path else 404)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+    assert (head.status_code, head.content) == (answer.status_code, b"")
+    if "NO" not in path and path in PATHS:  # the length of an error has the number of its request in it
+        assert head.headers["content-length"] == str(len(answer.content))
+
+
+def test_lists_and_links_are_for_who_may_follow_them(server: Server) -> None:
+    anonymous, reader, root = (get(server, "/", login).text for login in (None, "reader", "root"))
+    assert "/ui/public/app/tags" in anonymous and "hidden/" not in anonymous and "/ui/login" in anonymous
+    assert "hidden/" not in reader and "reader" in reader and "/ui/login" not in reader
+    assert "hidden/app" in root and "/ui/health" in root and "/ui/health" not in reader
+    assert "hidden/app" not in get(server, "/ui/health", "watcher").text
+
+
+def test_a_refusal_is_a_page_with_its_challenge(server: Server) -> None:
+    for path in ("/ui/hidden/app/tags", "/ui/hidden/none/tags", "/ui/health", "/ui/login"):
+        answer = get(server, path)
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"] == 'Basic realm="zotctl", charset="UTF-8"'
+        assert "<h1>A login is needed</h1>" in answer.text and "content-security-policy" in answer.headers
+    for path in ("/ui/hidden/app/tags", "/ui/hidden/none/tags", "/ui/health"):
+        answer = get(server, path, "reader")
+        assert answer.status_code == 403 and "<h1>Not allowed</h1>" in answer.text
+
+
+def test_a_login_leads_back_to_the_list(server: Server) -> None:
+    answer = get(server, "/ui/login", "reader")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_what_a_client_sends_is_not_written_into_a_page_as_html(server: Server) -> None:
+    for path in ("/ui/%3Cscript%3E/tags", "/ui/public/app/tags?contains=%3Cscript%3E", "/ui/<script>/tags"):
+        assert "<script" not in get(server, path, "root").text
+
+
+@pytest.mark.parametrize(
+    ("headers", "command"),
+    [
+        ({"Host": "images.example:5000"}, "skopeo copy --src-tls-verify=false docker://images.example:5000/public/app:v1"),
+        ({"Host": "x; rm -rf ~"}, "skopeo copy --src-tls-verify=false docker://REGISTRY/public/app:v1"),
+        ({"Host": "a.example", "X-Forwarded-Proto": "https"}, "skopeo copy docker://a.example/public/app:v1"),
+        ({"Host": "[::1]:5000"}, "docker pull [::1]:5000/public/app:v1"),
+    ],
+)  # fmt: skip
+def test_commands_name_the_host_that_was_asked(server: Server, headers: dict[str, str], command: str) -> None:
+    text = html.unescape(get(server, PATHS[2], headers=headers).text)
+    assert f"<code>{command}" in text
+
+
+def test_paths_that_are_no_page(server: Server) -> None:
+    for path in ("/ui", "/ui/", "/ui/tags", "/ui/a/b", "/ui/a/manifests/", "/ui//tags", "/ui/a/../b/tags"):
+        assert get(server, path).status_code in (400, 401, 404), path
+    with server.client() as client:
+        answer = client.post("/")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert (client.options("/").status_code, client.options("/").content) == (204, b"")
+
+
+def test_without_pages_there_is_no_trace_of_them(server: Server) -> None:
+    class Asked:
+        route = name = reference = ""
+
+        def __init__(self, path: str) -> None:
+            self.path, self.method = path, "GET"
+
+    for path in ("/", "/ui/health", "/ui/login", "/ui/a/tags", "/ui/a/manifests/v1"):
+        asked: Request = Asked(path)  # type: ignore[assignment]
+        assert routes.find(asked).need and asked.route in routes.PAGES
+        with pytest.raises(NameUnknown):
+            routes.find(asked, routes.WITHOUT_PAGES)
+    assert HttpConfig().ui
+
+
+def test_forms_of_other_sites_change_nothing(server: Server) -> None:
+    path = "/v2/public/app/blobs/uploads/"
+    with server.client(auth=("root", "root")) as client:
+        for site, status in (("cross-site", 403), ("same-origin", 202), ("none", 202)):
+            assert client.post(path, headers={"Sec-Fetch-Site": site}).status_code == status
+
+
+def test_who_never_asks_for_a_page_pays_nothing_for_it() -> None:
+    code = "import sys, zotctl.http.worker; print([m for m in sys.modules if m.startswith(('jinja2', 'zotctl.web'))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_in_a_browser_on_a_phone(server: Server) -> None:
+    """Nothing is wider than 360 pixels, and the policy lets the browser use the style sheet."""
+    need("chromium")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=360,800",
+        "--dump-dom",
+        "--hide-scrollbars",
+    ]
+    options += [f"--user-data-dir={server.home / 'profile'}", "--enable-logging=stderr"]
+    shown = subprocess.run(
+        [program("chromium"), *options, f"{server.url}{PATHS[2]}"], capture_output=True, text=True, timeout=60
+    )
+    assert "<h1>public/app" in shown.stdout and "Content Security Policy" not in shown.stderr
+    # A window can't be made that narrow without a script of the page, but a frame can.
+    measure = "parent.postMessage(document.documentElement.scrollWidth + ' ' + getComputedStyle(document.querySelector('table')).display, '*')"  # noqa: E501
+    inner, outer = server.home / "inner.html", server.home / "outer.html"
+    inner.write_text(get(server, PATHS[2]).text.replace("</body>", f"<script>{measure}</script></body>"))
+    outer.write_text(
+        "<script>onmessage = event => { document.title = event.data }</script>"
+        '<iframe src="inner.html" width="360" height="800" frameborder="0"></iframe>'
+    )
+    shown = subprocess.run([program("chromium"), *options, outer.as_uri()], capture_output=True, text=True, timeout=60)
+    assert "<title>360 block</title>" in shown.stdout

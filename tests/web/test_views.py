@@ -1,0 +1,385 @@
+"""What a page shows of a store, on both kinds of store, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.counting import Counted
+from tests.stores import bucket_store, push_blob, push_image, push_index
+from tests.web.places import (  # noqa: F401 - a fixture
+    EVIL,
+    REGISTRY,
+    Page,
+    Place,
+    blobs_of,
+    page,
+    place,
+    push_artifact,
+    push_platforms,
+    size_of,
+    wrong_body,
+)
+from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.last_run import LAST_RUN_BYTES, last_run, note_run
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.oci.digest import digest_of
+from zotctl.oci.manifest import read_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Store, keys
+from zotctl.web import lists
+from zotctl.web.health import RootHealth, health
+from zotctl.web.images import image_page
+from zotctl.web.lists import repository_lines, tag_page
+
+
+def tags_of(store: Store, name: str, **options: Any) -> lists.TagPage:
+    return tag_page(store.repository(name), options.pop("last", None), options.pop("wanted", ""), **options)
+
+
+def shown(store: Store, name: str, reference: str) -> Page:
+    return page("image.html", name=name, image=image_page(store.repository(name), reference), **REGISTRY)
+
+
+# -- lists ---------------------------------------------------------------------------------------
+
+
+def test_repositories(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a/b", "1", "2")
+    push_image(place.store, "c")
+    lines = repository_lines(place.store, ["a/b", "c", "gone"])
+    assert [(line.name, line.tags, line.trouble) for line in lines] == [("a/b", 2, ""), ("c", 0, "")]
+    assert all(line.changed for line in lines)
+    html = page("repositories.html", lines=lines, after="c", last=None)
+    assert [row[:2] for row in html.rows()] == [["a/b", "2"], ["c", "0"]]
+    assert {"/ui/a/b/tags", "/?last=c"} <= {link["href"] for link, _ in html.all("a")}
+
+
+def test_a_repository_whose_storage_does_not_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def fail(name: str) -> None:
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(place.store, "repository", fail)
+    (line,) = repository_lines(place.store, ["a"])
+    assert "does not answer" in page("repositories.html", lines=[line], after=None, last=None).rows()[0][-1]
+
+
+def test_own_and_shared(place: Place) -> None:  # noqa: F811
+    """What several tags need is shared; what one tag alone leads to is freed with it."""
+    store = place.store
+    one, two = push_image(store, "a", "one", seed="1"), push_image(store, "a", "two", seed="2")
+    push_index(store, "a", "both", children=[two])
+    push_image(store, "a", "same-1", "same-2", seed="3")
+    alone = sum(len(blob) for blob in images.image("1").blobs) + size_of(store, "a", one)
+    found = {line.tag: line for line in tags_of(store, "a").lines}
+    assert (found["one"].size, found["one"].own, found["one"].shared) == (alone, alone, 0)
+    assert (found["two"].own, found["same-1"].own, found["same-2"].own) == (0, 0, 0)
+    assert found["both"].own == size_of(store, "a", found["both"].digest)
+    assert found["both"].size == found["both"].own + found["two"].size
+    assert found["both"].kind == "index" and found["one"].kind == "image"
+    assert found["both"].platforms == ("linux/amd64",)
+
+
+def test_what_another_repository_has_is_shared_on_a_directory() -> None:
+    place = Place("directory")  # noqa: F811
+    push_image(place.store, "a", "one")
+    push_image(place.store, "b", "one")
+    (line,) = tags_of(place.store, "a").lines
+    # Its blobs are links of the same files; a manifest has its own.
+    assert line.own is not None and line.own < line.size
+
+
+def test_times_of_tags_are_those_of_their_push() -> None:
+    place = Place("directory")  # noqa: F811
+    began = place.clock.at
+    push_image(place.store, "a", "1", seed="1")
+    place.clock.at += 1000
+    push_image(place.store, "a", "2", seed="1")
+    assert [line.pushed for line in tags_of(place.store, "a").lines] == [began, began + 1000]
+
+
+def test_tags_in_pages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    digest = push_image(place.store, "a")
+    repository = place.store.repository("a")
+    body = repository.manifest(digest).body
+    repository.put_manifest(read_manifest(body, digest), body, [f"t{number:02d}" for number in range(30)] + ["x"])
+    pages, last = [], None
+    while True:
+        found = tags_of(place.store, "a", last=last, count=12)
+        pages.append(found)
+        if found.after is None:
+            break
+        last = found.after
+    assert [len(one.lines) for one in pages] == [12, 12, 7]
+    assert [(one.first, one.total, one.before) for one in pages] == [(1, 31, None), (13, 31, ""), (25, 31, "t11")]
+    wanted = tags_of(place.store, "a", wanted="2", count=5)
+    assert [line.tag for line in wanted.lines] == ["t02", "t12", "t20", "t21", "t22"] and wanted.total == 12
+    html = page("tags.html", name="a", page=wanted, wanted="2", **REGISTRY)
+    assert "/ui/a/tags?last=t22&contains=2" in [link["href"] for link, _ in html.all("a")]
+    with pytest.raises(NameUnknown):
+        tag_page(place.store.repository("b"), None, "")
+
+
+def test_a_page_of_a_large_repository_reads_only_its_own_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("bucket")  # noqa: F811
+    for number in range(12):
+        push_image(place.store, "a", f"t{number:02d}", seed=str(number))
+    monkeypatch.setattr(lists, "MOST_UNREAD", 5)
+
+    def cost(count: int) -> tuple[int, lists.TagPage]:
+        counted = Counted(place.memory)
+        found = tags_of(bucket_store(counted, place.clock), "a", count=count)
+        return len([key for method, key in counted.requests if method in ("open", "get") and "/blobs/" in key]), found
+
+    few, found = cost(2)
+    more, _ = cost(4)
+    assert few <= 4 and more <= 8
+    assert all(line.own is None and line.is_whole and line.size for line in found.lines)
+    html = page("tags.html", name="a", page=found, wanted="", **REGISTRY)
+    assert any("verify --usage" in text for text in html.texts("p"))
+    monkeypatch.setattr(lists, "MOST_READ", 1)
+    _, cut = cost(2)
+    assert [line.is_whole for line in cut.lines] == [True, False]
+
+
+# -- one image -----------------------------------------------------------------------------------
+
+
+def test_an_index_with_its_platforms_and_what_is_about_it(place: Place) -> None:  # noqa: F811
+    store = place.store
+    digest = push_platforms(store, "team/app", "1.0", "latest", annotations={"org.example.title": "App & more"})
+    push_artifact(store, "team/app", digest, "application/vnd.dev.sigstore.bundle.v0.3+json")
+    push_artifact(store, "team/app", digest, "application/spdx+json")
+    push_image(store, "team/app", f"sha256-{digest.encoded}.sig", seed="cosign")
+    found = image_page(store.repository("team/app"), "1.0")
+    assert [platform.name for platform in found.platforms] == ["linux/amd64", "linux/arm64"]
+    assert found.tags == ["1.0", "latest"] and found.is_runnable and not found.trouble
+    (line,) = [line for line in tags_of(store, "team/app").lines if line.tag == "1.0"]
+    assert found.size == line.size  # what both pages say of one image
+    assert sorted(one.kind for one in found.referrers or ()) == [
+        "SBOM (spdx+json)",
+        "signature (cosign)",
+        "signature (dev.sigstore.bundle.v0.3+json)",
+    ]
+    html = shown(store, "team/app", "1.0")
+    commands = html.texts("pre")
+    assert "docker pull registry.test/team/app:1.0" in commands
+    assert "skopeo copy --all --src-tls-verify=false docker://registry.test/team/app:1.0 oci:app" in commands
+    assert "oras copy -r --from-plain-http registry.test/team/app:1.0 --to-oci-layout app" in commands
+    assert "App & more" in html.texts("dd")
+
+
+def test_an_image_with_its_config_and_layers(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "1", seed="made by x")
+    html = shown(place.store, "a", "1")
+    assert {"linux/amd64", "/bin/true"} <= set(html.texts("dd"))
+    layers = [row for row in html.rows() if row[1].startswith("layer")]
+    assert len(layers) == 2 and all(row[2] == "made by x" for row in layers)
+    by_digest = shown(place.store, "a", str(place.store.repository("a").manifest("1").digest))
+    assert any(text.startswith("docker pull registry.test/a@sha256:") for text in by_digest.texts("pre"))
+    with pytest.raises(ManifestUnknown):
+        image_page(place.store.repository("a"), "2")
+
+
+def test_an_artifact_is_not_run(place: Place) -> None:  # noqa: F811
+    push_artifact(place.store, "charts/app", None, "application/vnd.cncf.helm.config.v1+json", "1")
+    html = shown(place.store, "charts/app", "1")
+    assert html.texts("pre") == [
+        "skopeo copy --src-tls-verify=false docker://registry.test/charts/app:1 oci:app",
+        "oras pull --plain-http registry.test/charts/app:1",
+    ]
+
+
+def test_damage_is_seen_in_lists_and_on_the_image(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "good", seed="1")
+    push_image(place.store, "a", "bad", seed="2")
+    push_image(place.store, "a", "short", seed="3")
+    layer = blobs_of("2")[1]
+    wrong_body(place, "a", layer, b"x" * len(images.image("2").blobs[1]))
+    wrong_body(place, "a", blobs_of("3")[2], b"short")
+    store = place.open()
+    run = Run("scrub", store)
+    run.finish(lambda: scrub(run, ScrubOptions(resume=True)))
+    found = {line.tag: line.trouble for line in tags_of(store, "a").lines}
+    assert found == {"good": "", "bad": "damaged", "short": "damaged"}
+    (part,) = [part for part in image_page(store.repository("a"), "bad").layers if part.trouble]
+    assert (part.digest, part.trouble) == (str(layer), "damaged")
+    assert "damaged" in " ".join(shown(store, "a", "bad").texts("h1"))
+
+
+def test_a_layer_that_is_gone(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "1")
+    key = keys.blob("a", blobs_of("x")[1])
+    if place.kind == "bucket":
+        del place.memory.stored[key]
+    else:
+        place.driver.unlink(key)
+    found = image_page(place.open().repository("a"), "1")
+    assert [part.trouble for part in found.layers] == ["missing", ""] and found.trouble == "missing"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"[]", b"{", b'"x"', b'{"config":[],"history":{},"created":7,"os":["x"]}',
+     b'{"history":[7,{"created_by":9}],"created":"9999-99-99T00:00:00Z","config":{"Env":[1],"Labels":["x"],"Cmd":{}}}',
+     b'{"os":"\\ud800","author":"\\ud800","config":{"User":"\\ud800"}}', b"[" * 100_000],
+)  # fmt: skip
+def test_a_config_of_anything(config: bytes) -> None:
+    store = Place("directory").store
+    repository = store.repository_for_push("a")
+    layer = b"layer"
+    for blob in (config, layer):
+        push_blob(repository, blob)
+    body = json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": images.descriptor(config, images.CONFIG),
+         "layers": [images.descriptor(layer, images.LAYER)]}
+    ).encode()  # fmt: skip
+    repository.put_manifest(read_manifest(body, digest_of(body)), body, ["1"])
+    assert shown(store, "a", "1").texts("h1") == ["a:1"]
+
+
+def test_text_of_others_stays_text(place: Place) -> None:  # noqa: F811
+    digest = push_platforms(place.store, "a", "1", annotations={EVIL: EVIL})
+    push_artifact(place.store, "a", digest, "application/x", **{EVIL: EVIL})
+    html = shown(place.store, "a", "1")
+    assert not list(html.all("script")) and EVIL in html.texts("dd")
+    found = tags_of(place.store, "a", wanted=EVIL)
+    html = page("tags.html", name="a", page=found, wanted=EVIL, **REGISTRY)
+    assert not list(html.all("script"))
+    assert [attributes["value"] for attributes, _ in html.all("input")] == [EVIL]
+    html = page("error.html", status=404, message=EVIL, request_id="1", user=EVIL, site=EVIL)
+    assert not list(html.all("script"))
+
+
+# -- health --------------------------------------------------------------------------------------
+
+
+def collected(place: Place, delay: float = 0.0) -> None:  # noqa: F811
+    run = Run("gc", place.store)
+    run.finish(lambda: gc(run, lambda _: GcOptions(delay, rules=Rules(delay=delay))))
+    note_run(run.report, run.roots)
+
+
+def looked_at(place: Place, **options: Any) -> RootHealth:  # noqa: F811
+    (root,) = health(place.store, **options)
+    return root
+
+
+def test_a_new_store_is_healthy(place: Place) -> None:  # noqa: F811
+    root = looked_at(place)
+    assert (root.gc, root.scrub, root.findings, root.damage) == (None, None, [], 0)
+    assert root.trash == (None if place.kind == "bucket" else [])
+    html = page("health.html", roots=[root])
+    assert "Nothing is known to be damaged." in html.texts("p")
+
+
+def test_health_tells_of_the_last_runs(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "1", seed="1")
+    layer = blobs_of("1")[1]
+    wrong_body(place, "a", layer, b"x" * len(images.image("1").blobs[1]))
+    place.store = place.open()
+    run = Run("scrub", place.store)
+    run.finish(lambda: scrub(run, ScrubOptions(resume=True)))
+    collected(place)
+    root = looked_at(place, scrubs_every=86400.0)
+    assert root.gc is not None and root.gc.exit_code == 0 and root.gc_result == "everything in order"
+    assert root.scrub is not None and root.scrub.last and root.damage == 1
+    assert root.findings is not None
+    (finding,) = root.findings
+    assert (finding.repository, finding.digest, finding.is_damage, finding.tags) == ("a", str(layer), True, ("1",))
+    html = page("health.html", roots=[root])
+    assert "a" in html.rows()[0][0] and "1" in html.rows()[0][2]
+    assert root.repair in html.texts("pre")
+    assert any("once in 1 day" in text for text in html.texts("p"))
+
+
+def test_names_that_one_may_not_read_are_not_told() -> None:
+    place = Place("directory")  # noqa: F811
+    push_image(place.store, "secret", "1", seed="1")
+    wrong_body(place, "secret", blobs_of("1")[1], b"x" * len(images.image("1").blobs[1]))
+    place.store = place.open()
+    run = Run("scrub", place.store)
+    run.finish(lambda: scrub(run, ScrubOptions(resume=True)))
+    place.store.repository("secret").delete_manifest("1")
+    place.clock.at += 10
+    collected(place, 1.0)
+    note_run(run.report, run.roots)
+    assert "secret" in str(looked_at(place))
+    root = looked_at(place, may_read=lambda name: not name)
+    assert root.damage == 1 and root.more_findings == 1
+    assert "secret" not in render_of(root)
+
+
+def render_of(root: RootHealth) -> str:
+    from tests.web.places import COMMON, render
+
+    return render("health.html", {**COMMON, "roots": [root]}).decode()
+
+
+def test_the_command_of_the_trash_brings_content_back() -> None:
+    place = Place("directory")  # noqa: F811
+    digest = push_image(place.store, "a", "1", seed="1")
+    push_image(place.store, "a", "2", seed="2")
+    place.store.repository("a").delete_manifest("1")
+    place.clock.at += 1000
+    collected(place, 100.0)
+    root = looked_at(place)
+    assert root.trash is not None
+    (trash,) = root.trash
+    assert (trash.trashed.repository, trash.trashed.blobs, trash.trashed.counted) == ("a", 4, True)
+    assert trash.goes == trash.trashed.moved + 3600.0
+    words = shlex.split(trash.restore)
+    assert words[:4] == ["zotctl", "gc", "--root", place.store.roots[0].label]
+    run = Run("gc", place.store)
+    run.finish(lambda: restore(run, words[words.index("--restore") + 1]))
+    assert place.store.repository("a").manifest(digest).digest == digest
+    assert looked_at(place).trash == []
+
+
+def test_sizes_of_much_trash_are_at_least() -> None:
+    place = Place("directory")  # noqa: F811
+    push_image(place.store, "a", "1", seed="1")
+    place.store.repository("a").delete_manifest("1")
+    place.clock.at += 1000
+    collected(place, 100.0)
+    from zotctl.jobs.stores import jobs_of
+
+    trash = jobs_of(place.store.roots[0]).trash()
+    assert trash is not None
+    (found,) = trash.look(5, 1)
+    assert (found.blobs, found.counted) == (4, False)
+    assert list(trash.look(0, 1)) == []
+
+
+def test_notes_of_runs_that_are_none(place: Place) -> None:  # noqa: F811
+    root = place.store.roots[0]
+    for body in (b"", b"{}", b"[]", b"{", b'{"format":2}', b'{"format":1,"ended":"x"}', b" " * (LAST_RUN_BYTES + 9)):
+        root.maintenance.write(keys.last_run("gc"), [body])
+        assert last_run(root, "gc") is None
+    root.maintenance.write(
+        keys.SCRUB_FINDINGS, [b'{"[1]":"x","[\\"a\\",null,\\"mode\\",\\"\\"]":"2026-11-29T00:00:00Z"}']
+    )
+    root.maintenance.write(keys.SCRUB_STATE, [b'{"last":1,"began":0'])
+    found = looked_at(place)
+    assert [one.kind for one in found.findings or ()] == ["mode"] and found.damage == 0 and found.scrub is None
+
+
+def test_a_dry_run_is_no_last_run(place: Place) -> None:  # noqa: F811
+    run = Run("gc", place.store, dry_run=True)
+    run.finish(lambda: None)
+    note_run(run.report, run.roots)
+    assert last_run(place.store.roots[0], "gc") is None
+
+
+def test_a_root_that_is_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(place.store.roots[0], "state", lambda: StorageError("it is away"))
+    root = looked_at(place)
+    assert root.trouble == "it is away"
+    assert any("can't be reached" in text for text in page("health.html", roots=[root]).texts("p"))

@@ -1,0 +1,324 @@
+"""The lists of repositories and of tags, a page at a time. What a page costs does not depend on how many there are."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from zotctl.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, NameUnknown, NotFound, StorageError
+from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.manifest import Manifest, read_manifest
+from zotctl.storage import Repository, Store, keys
+from zotctl.storage.facts import Content, Reference, Unusable
+from zotctl.storage.graph import ManifestGraph, reader_of
+from zotctl.storage.history import Timeline
+from zotctl.storage.index import Index, Row
+from zotctl.web import words
+from zotctl.web.platforms import platform_of
+
+PAGE_TAGS = 50
+COUNTED_INDEX_BYTES = 1 << 20
+"""On a bucket: an index.json up to this size is read to count its tags."""
+MOST_UNREAD = 2000
+"""Manifests that are read at once to learn which content tags share. In a repository with more, a page says what an
+image has, and not what it shares, until something else has read them."""
+MOST_READ = 1000
+"""Manifests that are read for the tags of one page."""
+MOST_HISTORY_BYTES = 4 << 20
+"""Of a history that is read for the times of one page; with more, the files' own times are shown."""
+FEW_ROWS = 8
+"""A manifest with more rows than this has other tags."""
+MOST_LOOKED_AT = 2000
+"""Blobs of one page whose links are counted, to see whether another repository has them."""
+
+
+# -- repositories --------------------------------------------------------------------------------
+
+
+class RepositoryLine(NamedTuple):
+    """A repository in the list. `tags`: None if they are too many to be counted. `changed`: seconds since 1970, None if
+    not known. `trouble`: why it can't be looked at."""
+
+    name: str
+    tags: int | None = None
+    changed: float | None = None
+    trouble: str = ""
+
+
+def repository_lines(store: Store, names: Sequence[str]) -> list[RepositoryLine]:
+    """One line for each of these names; those that are gone by now are left out."""
+    distant = next((root for root in store.roots if root.by_requests), store.roots[0])
+    found = distant.protocol.each([partial(_repository_line, store, name) for name in names])
+    return [line for line in found if line is not None]
+
+
+def _repository_line(store: Store, name: str) -> RepositoryLine | None:
+    try:
+        repository = store.repository(name)
+        info = repository.root.stat(keys.index(name))
+        if info is None:
+            return None
+        is_large = repository.root.by_requests and info.size > COUNTED_INDEX_BYTES
+        return RepositoryLine(name, None if is_large else len(repository.tags()), info.mtime_ns / 1e9)
+    except NameUnknown:
+        return None
+    except StorageError:
+        return RepositoryLine(name, trouble="its storage does not answer")
+
+
+# -- tags ----------------------------------------------------------------------------------------
+
+
+class TagLine(NamedTuple):
+    """A tag in the list. `own`: bytes that only this tag needs, in any repository of the root; None: not known.
+    `is_whole`: everything was looked at, so `size` is all of it. `trouble`: what is wrong with its content."""
+
+    tag: str
+    digest: str
+    kind: str
+    platforms: tuple[str, ...]
+    size: int
+    own: int | None
+    is_whole: bool
+    pushed: float | None
+    trouble: str
+
+    @property
+    def shared(self) -> int | None:
+        """Bytes that something else needs, too."""
+        return None if self.own is None else self.size - self.own
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """A page of tags. `first`: the number of its first one, from 1. `before`, `after`: the parameter `last` of the
+    neighbouring pages, None if there is none."""
+
+    lines: list[TagLine]
+    first: int
+    total: int
+    before: str | None
+    after: str | None
+
+
+def tag_page(repository: Repository, last: str | None, wanted: str, count: int = PAGE_TAGS) -> TagPage:
+    """The tags after `last` that contain `wanted`. Raises NameUnknown."""
+    tags = repository.tags()
+    if wanted:
+        tags = [tag for tag in tags if wanted in tag]
+    start = bisect_right(tags, last) if last else 0
+    shown = tags[start : start + count]
+    before = None if start == 0 else "" if start <= count else tags[start - count - 1]
+    after = shown[-1] if shown and start + len(shown) < len(tags) else None
+    return TagPage(_tag_lines(repository, shown), start + 1, len(tags), before, after)
+
+
+def attached_tags(repository: Repository, digest: Digest) -> list[tuple[str, str]]:
+    """The tags that name this digest, as cosign makes them, each with what is behind the digest (`.sig`)."""
+    start = f"{digest.algorithm}-{digest.encoded}"
+    tags = repository.tags()
+    found = tags[bisect_left(tags, start) : bisect_right(tags, f"{start}\x7f")]
+    return [(tag, tag.removeprefix(start)) for tag in found]
+
+
+def _tag_lines(repository: Repository, tags: Sequence[str]) -> list[TagLine]:
+    index = repository.index()
+    rows = {tag: row for tag in tags if (row := index.find(tag)) is not None and row.digest is not None}
+    times = _times(repository)
+    with ExitStack() as stack:
+        whole = repository.graph(MOST_UNREAD)
+        graph = stack.enter_context(whole) if whole is not None else _of_rows(repository, [*rows.values()])
+        damaged, sharing = Damage(repository), _Sharing(repository)
+        lines = []
+        for tag, row in rows.items():
+            digest = str(row.digest)
+            closure = closure_of(graph, digest)
+            own = _own(graph, index, tag, digest, closure, sharing) if whole is not None else None
+            trouble = trouble_in(graph, closure, damaged)
+            manifest = manifest_of(repository, digest)
+            lines.append(
+                TagLine(
+                    tag,
+                    digest,
+                    kind_of(manifest, row.media_type),
+                    _platforms(manifest),
+                    sum(closure.values()),
+                    own,
+                    not trouble,
+                    times.of(tag, digest),
+                    trouble,
+                )
+            )
+    return lines
+
+
+def closure_of(graph: ManifestGraph, digest: str) -> dict[str, int]:
+    """What a manifest needs, itself included, with sizes. Its subject is not part of it."""
+    found: dict[str, int] = {}
+    todo = [digest]
+    while todo:
+        one = todo.pop()
+        if one in found:
+            continue
+        found[one] = max(graph.sizes(one), default=0)
+        if (facts := graph.facts.get(one)) is not None:
+            todo += [reference.digest for reference in (*facts.blobs, *facts.children)]
+    return found
+
+
+def trouble_in(graph: ManifestGraph, closure: dict[str, int], damaged: Damage) -> str:
+    """What is wrong with the content of an image, in a word; "" if nothing is known to be."""
+    faults = [graph.faults[digest] for digest in closure if digest in graph.faults]
+    if any(fault.kind == "digest_mismatch" for fault in faults) or any(digest in damaged for digest in closure):
+        return "damaged"
+    if any(fault.kind == "missing_manifest" for fault in faults):
+        return "incomplete"
+    return "unclear" if faults else ""
+
+
+def _own(graph: ManifestGraph, index: Index, tag: str, digest: str, closure: dict[str, int], sharing: _Sharing) -> int:
+    """The bytes that nothing but this tag needs: not another tag, not a manifest that something else leads to, not
+    another repository by the same file."""
+    own = set(closure)
+    while True:
+        left = {one for one in own if _is_own(graph, index, tag, digest, one, own)}
+        if left == own:
+            break
+        own = left
+    return sum(closure[one] for one in own if not sharing.elsewhere(one))
+
+
+def _is_own(graph: ManifestGraph, index: Index, tag: str, digest: str, one: str, own: set[str]) -> bool:
+    rows = index.rows_of(one, FEW_ROWS + 1)
+    if len(rows) > FEW_ROWS or any((row.tag or row.alias) not in (None, tag) for row in rows):
+        return False
+    if graph.is_used_beside(one, own):
+        return False
+    return one == digest or bool(graph.parents(one))
+
+
+class _Sharing:
+    """Which content another repository of the root has by the same file. Without a look where that is a request."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._root, self._name = repository.root, repository.name
+        self._looks = 0 if self._root.by_requests else MOST_LOOKED_AT
+        self._known: dict[str, bool] = {}
+
+    def elsewhere(self, digest: str) -> bool:
+        """Does another repository have it?"""
+        if digest not in self._known:
+            self._known[digest] = self._look(digest)
+        return self._known[digest]
+
+    def _look(self, text: str) -> bool:
+        if self._looks <= 0:
+            return False
+        self._looks -= 1
+        with suppress(StorageError, DigestInvalid):
+            digest = parse_digest(text)
+            info = self._root.stat(keys.blob(self._name, digest))
+            return info is not None and self._root.maintenance.readers(digest, info) > 1
+        return False
+
+
+def _of_rows(repository: Repository, rows: Sequence[Row]) -> ManifestGraph:
+    """What these rows lead to and nothing else, of at most `MOST_READ` manifests."""
+    read, left = reader_of(repository.root.protocol, repository.name), [MOST_READ]
+
+    def bounded(digest: Digest, whole: bool) -> Content:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Unusable("unreadable", "it was not looked at, since a page shows only so much")
+        return read(digest, whole)
+
+    protocol = repository.root.protocol
+    graph = ManifestGraph(bounded, each=protocol.each if protocol.index_costs_request else None)
+    graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
+    return graph
+
+
+class Damage:
+    """The digests of which the repository has a copy that is known to be damaged. Only what is asked for, and has a
+    mark in the root, is looked at."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository, self._marked = repository, dict[str, Digest]()
+        with suppress(StorageError):
+            self._marked = {str(digest): digest for digest in repository.root.maintenance.damaged()}
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._marked and _is_damaged(self._repository, self._marked[digest])
+
+
+def _is_damaged(repository: Repository, digest: Digest) -> bool:
+    """Is the repository's own copy known to be damaged?"""
+    root = repository.root
+    with suppress(StorageError):
+        if root.by_requests:
+            try:
+                root.maintenance.look(repository.name, digest)
+            except NotFound:
+                return False
+            except StorageError:
+                return True
+            return False
+        info = root.stat(keys.blob(repository.name, digest))
+        return info is not None and root.maintenance.is_marked(repository.name, digest, info)
+    return False
+
+
+def manifest_of(repository: Repository, reference: str) -> Manifest | None:
+    """What a manifest says; None if it can't be read, or is none."""
+    with suppress(ManifestUnknown, ManifestInvalid, StorageError):
+        stored = repository.manifest(reference)
+        return read_manifest(stored.body, stored.digest)
+    return None
+
+
+def kind_of(manifest: Manifest | None, media_type: str) -> str:
+    """What it is, in a word or two."""
+    if manifest is None:
+        return words.kind(media_type, None)
+    config = manifest.config.media_type if manifest.config else ""
+    return words.kind(manifest.media_type, manifest.artifact_type, config)
+
+
+def _platforms(manifest: Manifest | None) -> tuple[str, ...]:
+    found = [platform_of(one) for one in manifest.manifests] if manifest is not None else []
+    return tuple(dict.fromkeys(platform for platform in found if platform))
+
+
+# -- times ---------------------------------------------------------------------------------------
+
+
+class _Times:
+    """When tags were pushed: as the history says or, where that is long, when their manifests were written."""
+
+    def __init__(self, repository: Repository, past: Timeline | None) -> None:
+        self._repository, self._past = repository, past
+
+    def of(self, tag: str, digest: str) -> float | None:
+        """Seconds since 1970."""
+        if self._past is not None and (at := self._past.tagged.get(tag)):
+            return at
+        root = self._repository.root
+        if root.by_requests:
+            return None
+        with suppress(StorageError, DigestInvalid):
+            info = root.stat(keys.blob(self._repository.name, parse_digest(digest)))
+            return info.mtime_ns / 1e9 if info is not None else None
+        return None
+
+
+def _times(repository: Repository) -> _Times:
+    root, name = repository.root, repository.name
+    with suppress(StorageError):
+        info = None if root.by_requests else root.stat(keys.history(name))
+        if info is None or info.size <= MOST_HISTORY_BYTES:
+            return _Times(repository, root.history.written(name))
+    return _Times(repository, None)

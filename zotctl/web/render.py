@@ -1,0 +1,58 @@
+"""From a template and values to HTML.
+
+Everything that comes from a store or a client is escaped by Jinja2; a name that a template misses is an error. A page
+has one style sheet, which its policy names by its hash, and nothing else that a browser could load or run.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import zotctl
+from zotctl.web import words
+
+CONTENT_TYPE = "text/html; charset=utf-8"
+
+
+@lru_cache(1)
+def style() -> str:
+    """The style sheet of every page."""
+    return (files("zotctl.web") / "style.css").read_text(encoding="utf-8")
+
+
+@lru_cache(1)
+def policy() -> str:
+    """The Content-Security-Policy of every page (https://www.w3.org/TR/CSP3/): one style sheet, and forms that lead
+    back here; no script, no image, no font, no frame."""
+    digest = b64encode(sha256(style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+@lru_cache(1)
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("zotctl.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (words.size, words.number, words.ago, words.span, words.moment, words.stamp, words.short, words.media)
+    made.filters |= {one.__name__: one for one in filters}
+    # Our own file, which no value of a store gets into.
+    made.globals |= {"style": Markup(style()), "version": zotctl.__version__}
+    return made
+
+
+def render(template: str, values: dict[str, Any]) -> bytes:
+    """The page as UTF-8. What no encoder takes, which stored JSON may have, becomes "?". Thread-safe."""
+    return _environment().get_template(template).render(values).encode("utf-8", "replace")
