@@ -27,6 +27,8 @@ from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.fuzz.mutating import mutated
 from tests.http.wire import understood
+from tests.jobs.docker_archives import saved
+from tests.jobs.importing import header, members_of, tar_bytes
 from tests.stores import push_image, store_over
 from zotctl.auth.logins import Logins, PasswordCheck
 from zotctl.auth.passwords import PasswordFile
@@ -51,6 +53,7 @@ from zotctl.http.conditions import condition_of_push, names_etag, parse_content_
 from zotctl.http.errors import render
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.run import Run
+from zotctl.oci.digest import parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.oci.manifest import check_manifest, read_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -165,6 +168,15 @@ def _archive(dialect: int) -> bytes:
         return raw.getvalue()
 
 
+def _saved() -> Iterator[bytes]:
+    """Archives of images in each shape, and a tree of layouts with links."""
+    for shape in ("docker", "docker-links", "podman", "crane", "rules_oci"):
+        yield tar_bytes(saved(shape, (IMAGE, ["a:1"])), tarfile.GNU_FORMAT)
+    links = [header("c", tarfile.SYMTYPE, linkname="a"), header("d/blobs", tarfile.SYMTYPE, linkname="../a/blobs")]
+    rows = [member for member in members_of(IMAGE, prefix="d/") if "blobs" not in member[0]]
+    yield tar_bytes([*members_of(IMAGE, prefix="a/"), *rows, *links])
+
+
 @contextmanager
 def _documented(*errors: type[Exception]) -> Iterator[None]:
     """Let these pass, if the server can tell them."""
@@ -184,9 +196,9 @@ def _ranges(data: bytes) -> None:
     with _documented(RangeInvalid):
         parse_content_range(text)
     names_etag(text, '"sha256:aa"')
-    for header in ("if-match", "if-none-match"):
+    for name in ("if-match", "if-none-match"):
         with _documented(PreconditionFailed):
-            check = condition_of_push({header: text}, "v1")
+            check = condition_of_push({name: text}, "v1")
             assert check is not None
             check(HELD)
 
@@ -304,7 +316,10 @@ def kinds() -> Iterator[list[Kind]]:
         def archive(data: bytes) -> None:
             for body in (data, _mended(data), gzip.compress(_mended(data), 1)[: len(data)]):
                 with _documented(LayoutInvalid):
-                    read_archive(run, io.BytesIO(body), "fuzzed", ArchiveListing())
+                    for layout in read_archive(run, io.BytesIO(body), "fuzzed", ArchiveListing()).layouts.values():
+                        for digest in (*layout.blobs.present, *map(parse_digest, layout.blobs.absent)):
+                            layout.size(digest)
+                            str(layout.absence(digest))
 
         good = Path(home, "users")
         good.write_bytes(b"ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)))
@@ -317,6 +332,7 @@ def kinds() -> Iterator[list[Kind]]:
                     if isinstance(found, PasswordCheck) and found.future.result():
                         assert found.user == "ann"
 
+        tars = (_archive(tarfile.PAX_FORMAT), _archive(tarfile.GNU_FORMAT), *_saved(), LAYOUT_BYTES)
         found = [
             Kind("head", REQUESTS, understood, 150),
             Kind("ranges", RANGES, _ranges, 170),
@@ -330,7 +346,7 @@ def kinds() -> Iterator[list[Kind]]:
             Kind("proxies", FORWARDED, _proxies, 80),
             Kind("xml", (LIST, ERROR, DELETED), _xml, 80),
             Kind("times", DATES, _times, 60),
-            Kind("archives", (_archive(tarfile.PAX_FORMAT), _archive(tarfile.GNU_FORMAT), LAYOUT_BYTES), archive, 20),
+            Kind("archives", tars, archive, 20),
         ]
         try:
             yield [*found, *_tokens(Path(home))]

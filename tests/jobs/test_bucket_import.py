@@ -28,7 +28,8 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     place,
     run_job,
 )
-from tests.jobs.importing import actions, kinds, local_store, piped, run_import, tar_of
+from tests.jobs.docker_archives import saved
+from tests.jobs.importing import actions, kinds, local_store, piped, run_import, tar_bytes, tar_of
 from tests.jobs.layouts import lay_out, store_of
 from tests.stores import push_image, push_index
 from tests.tools import program
@@ -100,6 +101,20 @@ def test_in_and_out(place: Place, dedupe: bool, source: Path, tmp_path: Path, fr
     require_same(out, store_of(source))
     layer = f"blobs/sha256/{digest_of(X.blobs[-1]).encoded}"
     assert all((tmp_path / "out" / name / layer).exists() for name in ("a", "b/c"))
+
+
+@pytest.mark.parametrize("spooled", [1 << 20, 100])
+def test_images_of_docker_save_into_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spooled: int) -> None:
+    """The digests of layers are known only when they were read; until then they have no key."""
+    monkeypatch.setattr("zotctl.storage.bucket.maintenance.SPOOLED_BYTES", spooled)
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(saved("docker-links", (X, ["team/app:1"]))))
+    memory, beside = InMemory(), local_store(tmp_path / "beside")
+    for store in (opened(memory), beside):
+        report = run_import(store, path)
+        assert (report.exit_code, report.findings, report.errors) == (0, [], [])
+    require_same(opened(memory), beside)
+    assert not [key for key in keys_of(memory) if key.startswith(STAGING)]
 
 
 def test_from_one_bucket_to_another(source: Path, from_place: list[Store]) -> None:

@@ -34,7 +34,7 @@ from tests.jobs.importing import (
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import store_over
 from tests.tools import ZSTD_MODULE, need
-from zotctl.jobs.imports import archives
+from zotctl.jobs.imports import archives, members, tar
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 
@@ -54,7 +54,7 @@ def made() -> Image:
 
 def zstandard(body: bytes) -> bytes:
     need(ZSTD_MODULE)
-    packed: bytes = archives._zstd("").compress(body)
+    packed: bytes = tar._zstd("").compress(body)
     return packed
 
 
@@ -66,15 +66,16 @@ def test_a_tar_plain_or_packed(store: Store, made: Image, tmp_path: Path, pack: 
     path.write_bytes(pack(tar_bytes(members_of(made, row(made, "1.36"), prefix=prefix), format)))
     report = run_import(store, path)
     assert report.exit_code == 0, report.errors
-    assert pulls(store, "busybox", made, "1.36")
-    assert all(name.startswith((".zotctl/pool/", "busybox/")) for name in left_behind(store))
+    name = "some/where" if prefix == "some/where/" else "busybox"
+    assert pulls(store, name, made, "1.36")
+    assert all(one.startswith((".zotctl/pool/", name)) for one in left_behind(store))
 
 
 def test_long_names_in_both_dialects(store: Store, made: Image, tmp_path: Path) -> None:
     for format in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
         path = tmp_path / f"a{format}.tar"
         path.write_bytes(tar_bytes(members_of(made, prefix="very/" + "long" * 60 + "/"), format))
-        assert run_import(store, path).exit_code == 0
+        assert run_import(store, path, repo=f"a{format}").exit_code == 0
         assert pulls(store, f"a{format}", made, "1.36")
 
 
@@ -108,8 +109,8 @@ def test_without_the_zstd_extra_its_name_is_given(
         raise ModuleNotFoundError(module)
 
     path = tmp_path / "a.tar.zst"
-    path.write_bytes(archives._ZSTD + bytes(100))
-    monkeypatch.setattr(archives, "import_module", missing)
+    path.write_bytes(tar._ZSTD + bytes(100))
+    monkeypatch.setattr(tar, "import_module", missing)
     report = run_import(store, path)
     assert report.exit_code == 2 and "zotctl[zstd]" in report.errors[0]["reason"]
 
@@ -133,14 +134,6 @@ def test_docker_save(store: Store, tmp_path: Path) -> None:
     assert store.repositories() == ["alpine", "library/busybox"]
     assert store.repository("alpine").tags() == ["3", "latest"] and pulls(store, "alpine", one, "latest")
     assert pulls(store, "library/busybox", two, "1.36")
-
-
-def test_an_old_docker_save_says_what_to_do(store: Store, tmp_path: Path) -> None:
-    manifest = json.dumps([{"Config": f"{HEX}.json", "RepoTags": ["a:1"], "Layers": []}]).encode()
-    path = tmp_path / "old.tar"
-    path.write_bytes(tar_bytes([(f"{HEX}.json", b"{}"), ("manifest.json", manifest)]))
-    report = run_import(store, path)
-    assert report.exit_code == 1 and "Docker before 25" in report.errors[0]["reason"]
 
 
 def test_twice_and_damaged_members(store: Store, made: Image, tmp_path: Path) -> None:
@@ -232,17 +225,14 @@ def test_i14_names_that_lead_outside(
     hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), (long, b"x")], format), "outside")
 
 
-STRANGE = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE]
+STRANGE = [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE]
 
 
 @pytest.mark.parametrize("kind", [*STRANGE, b"M", b"X"])
 @pytest.mark.parametrize("name", ["blobs", BLOB, "index.json", "elsewhere"])
-def test_i14_links_devices_and_the_like(store: Store, made: Image, tmp_path: Path, kind: bytes, name: str) -> None:
-    members: list[tuple[str, bytes] | tarfile.TarInfo] = [
-        header(name, kind, linkname="../../../etc"),
-        *members_of(made),
-    ]
-    hostile(store, tmp_path / "a.tar", tar_bytes(members), "link, a device")
+def test_i14_devices_and_the_like(store: Store, made: Image, tmp_path: Path, kind: bytes, name: str) -> None:
+    members: list[tuple[str, bytes] | tarfile.TarInfo] = [header(name, kind), *members_of(made)]
+    hostile(store, tmp_path / "a.tar", tar_bytes(members), "is a device")
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout", "blob"])
@@ -314,8 +304,8 @@ def test_i14_each_byte_of_an_extended_header_is_looked_at_once() -> None:
             return tuple(map(Counted, super().partition(separator)))
 
     body = Counted(b"3 \n" * 5000 + b"14 path=a/b/c\n" + b"10 size=7\n")
-    tar = archives.Tar(archives.TarBytes(io.BytesIO(), "a"))
-    assert tar._records(body) == {"path": "a/b/c", "size": "7"}
+    empty = tar.Tar(tar.TarBytes(io.BytesIO(), "a"))
+    assert empty._records(body) == {"path": "a/b/c", "size": "7"}
     assert Counted.copied < 20 * len(body)
 
 
@@ -329,7 +319,7 @@ def test_i14_one_name_for_all_members(store: Store, made: Image, tmp_path: Path)
 def test_i14_i13_a_bomb_is_stopped_early_and_in_little_memory(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "BOMB_FLOOR_BYTES", 16 << 20)
+    monkeypatch.setattr(tar, "BOMB_FLOOR_BYTES", 16 << 20)
     packer = zlib.compressobj(9, wbits=31)
     zeros, parts = bytes(1 << 20), [packer.compress(tar_bytes(members_of(made))[:-10240])]
     info = header(BLOB, tarfile.REGTYPE, size=256 << 20)
@@ -342,7 +332,7 @@ def test_i14_i13_a_bomb_is_stopped_early_and_in_little_memory(
 
 
 def test_i14_too_many_members(store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 100)
+    monkeypatch.setattr(tar, "MOST_MEMBERS", 100)
     members = [(f"junk/{number}", b"") for number in range(200)]
     hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), *members]), "100 members")
 
@@ -350,7 +340,7 @@ def test_i14_too_many_members(store: Store, made: Image, tmp_path: Path, monkeyp
 def test_i14_an_index_too_large_for_memory(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "TEXT_BYTES", 100)
+    monkeypatch.setitem(members.LIMITS, "index.json", 100)
     hostile(store, tmp_path / "a.tar", tar_bytes(members_of(made)), "index.json has")
 
 
@@ -371,11 +361,6 @@ def test_layouts_that_are_none(
 ) -> None:
     members = [m for m in members_of(made) if m[0] != name] + ([(name, body)] if body is not None else [])
     hostile(store, tmp_path / "a.tar", tar_bytes(members), reason)
-
-
-def test_two_layouts_in_one_archive(store: Store, made: Image, tmp_path: Path) -> None:
-    body = tar_bytes([*members_of(made, prefix="a/"), *members_of(made, prefix="b/")])
-    hostile(store, tmp_path / "a.tar", body, "several layouts")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])

@@ -216,7 +216,7 @@ def test_i11_a_full_disk_ends_the_import_of_a_tree(
         lay_out(tmp_path / "tree" / name, MADE, [row(MADE, "v1")])
     tried: list[str] = []
 
-    def full(run: Run, driver: object, name: str, *rest: object) -> None:
+    def full(run: Run, driver: object, name: str, *rest: object, fixed: bool) -> None:
         tried.append(name)
         raise NoSpace("full")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants import (
     access,
+    archives,
     audit,
     bucket_batches,
     bucket_bytes,
@@ -44,6 +45,7 @@ from tests.mutants.mutant import Mutant
 
 MODULES = (
     access,
+    archives,
     audit,
     graph,
     local_gc,

@@ -29,6 +29,8 @@ EXAMPLES = """\b
 Examples:
   zotctl import-layout ./build/layout --root /srv/images --repo team/app --tag 1.0
   docker save app:1.0 | zotctl import-layout - --root /srv/images
+  # What podman save, skopeo, crane, ko, kaniko, jib and nix write, and a store in a tar
+  zotctl import-layout k3s-airgap-images-amd64.tar.zst --root /srv/images
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
   zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
@@ -43,8 +45,8 @@ def import_layout(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A layout, a tar archive of one (plain, gzip or zstd; - reads standard input), a tree of layouts, or "
-            "another store: a directory or s3://BUCKET/PREFIX.",
+            help="A layout, a tree of layouts, or another store, in a directory, in s3://BUCKET/PREFIX or in a tar "
+            "(plain, gzip or zstd; - reads standard input), or an archive of docker save or podman save.",
         ),
     ],
     root: RootOption = None,

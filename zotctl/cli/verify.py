@@ -43,8 +43,8 @@ def verify(
         str | None,
         typer.Argument(
             metavar="[DIR | BUCKET | ARCHIVE | URL]",
-            help="A layout, a directory or bucket (s3://BUCKET/PREFIX) of layouts, a tar of one, or a registry: "
-            "http(s)://HOST[:PORT][/NAME[:TAG]].",
+            help="A layout, a directory or bucket (s3://BUCKET/PREFIX) of layouts, a tar of them or of docker save, or "
+            "a registry: http(s)://HOST[:PORT][/NAME[:TAG]].",
         ),
     ] = None,
     root: RootOption = None,

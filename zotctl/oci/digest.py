@@ -30,6 +30,9 @@ if find_spec("blake3"):
 ALGORITHMS: tuple[str, ...] = tuple(_HASHES)
 """The algorithms that can be computed here: sha256, sha512, and blake3 if its module is installed."""
 
+CANONICAL = "sha256"
+"""The algorithm of a digest that we choose (image-spec, descriptor.md, "Digests")."""
+
 _is_sha256 = re.compile(r"sha256:[a-f0-9]{64}").fullmatch
 _is_digest = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+").fullmatch
 _REGISTERED_LENGTHS = {"sha256": 64, "sha512": 128, "blake3": 64}

@@ -336,8 +336,9 @@ class Maintenance(Protocol):
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
         """Write a verified manifest, durably enough for an index.json that leads to it."""
 
-    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
-        """Write a blob into a hidden place, which no list shows. Raises DigestInvalid."""
+    def take(self, place: str, digest: Digest | None, chunks: Iterable[bytes]) -> Digest:
+        """Write a blob into a hidden place, which no list shows, and return its digest. `digest` None: it is not known
+        yet. Raises DigestInvalid."""
 
     def open_uploads(self) -> int:
         """The number of unfinished uploads, abandoned ones included."""

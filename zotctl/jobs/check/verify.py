@@ -18,7 +18,7 @@ from zotctl.jobs.check.hashing import READ_ATTEMPTS, Hasher, HashResult, InodeRe
 from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries
 from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
-from zotctl.jobs.imports.archives import ArchiveListing, read_archive
+from zotctl.jobs.imports.archives import ArchiveListing, ListedLayout, read_archive
 from zotctl.jobs.imports.sources import THE_LAYOUT, opened
 from zotctl.jobs.layouts import FoundLayout, is_young, layouts_in
 from zotctl.jobs.report import counted
@@ -66,15 +66,22 @@ def verify_archive(run: Run, source: str) -> None:
 
     try:
         with opened(source) as stream:
-            listing = read_archive(run, stream, label, ArchiveListing(took))
+            content = read_archive(run, stream, label, ArchiveListing(took))
     except LayoutInvalid as error:
         _tell(run, Finding("", None, "invalid_layout", error.message, details={"path": source}))
         return
-    check = _ArchiveCheck(listing)
-    for digest, info in check.blobs():
-        if digest in listing.wrong:
-            check.damaged.append(HashResult(digest, info, listing.wrong[digest]))
-    _ContentCheck(run, check).tell(*_strict_view(check, listing.index, check.content))
+    for place, problem in content.problems.items():
+        _tell(run, Finding(place, None, "invalid_layout", problem.message, details={"path": f"{source}/{place}"}))
+    for place, layout in content.layouts.items():
+        name = place if content.is_tree and place else THE_LAYOUT
+        for finding in layout.findings:
+            _tell(run, replace(finding, repository=name, action="none"))
+        check = _ArchiveCheck(layout, name)
+        for digest, info in check.blobs():
+            blob = layout.blobs.present[digest]
+            if digest in layout.damaged:
+                check.damaged.append(HashResult(digest, info, blob.found or blob.digest))
+        _ContentCheck(run, check).tell(*_strict_view(check, layout.index, check.content))
 
 
 def probe(run: Run) -> None:
@@ -337,36 +344,36 @@ def _strict_view(check: RepositoryCheck, index: Index, content: Read) -> tuple[G
 
 
 class _ArchiveCheck(RepositoryCheck):
-    """The layout in an archive that was read from front to end and hashed on the way."""
+    """A layout in an archive that was read from front to end and hashed on the way."""
 
-    def __init__(self, listing: ArchiveListing) -> None:
-        super().__init__(THE_LAYOUT)
-        self._listing = listing
+    def __init__(self, layout: ListedLayout, name: str) -> None:
+        super().__init__(name)
+        self._layout = layout
 
     def path(self, key: str) -> str:
-        return self._listing.label + key[len(self.name) :]
+        return self._layout.label + key[len(self.name) :]
 
     def listed(self) -> Iterator[tuple[Digest, Info]]:
-        for digest, size in sorted(self._listing.sizes.items()):
-            yield digest, Info(0, size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
+        for digest, blob in sorted(self._layout.blobs.present.items()):
+            yield digest, Info(0, blob.size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
 
     def info(self, digest: Digest) -> Info | None:
         return None
 
     def lacks(self, digest: Digest) -> bool:
-        return digest not in self._listing.sizes
+        return digest not in self._layout.blobs.present
 
     def view_again(self) -> GraphView:
-        return _strict_view(self, self._listing.index, self.content)[0]
+        return _strict_view(self, self._layout.index, self.content)[0]
 
     def content(self, digest: Digest, whole: bool) -> Content:
         """A `Read` for a graph. Raises Damaged, NotFound, Unavailable."""
-        if digest in self._listing.damaged:
+        if digest in self._layout.damaged:
             raise Damaged(f"{digest} is damaged")
-        if digest in self._listing.not_kept:
-            where = f"{self._listing.label}: {keys.blob(self.name, digest)}"
+        if digest in self._layout.listing.not_kept:
+            where = f"{self._layout.label}: {keys.blob(self.name, digest)}"
             raise Unavailable(f"{where} is too large to be kept, or does not look like a manifest")
-        return self._listing.content(digest, whole)
+        return self._layout.content(digest, whole)
 
 
 # -- blobs ----------------------------------------------------------------------------------------

@@ -1,386 +1,261 @@
-"""Reads archives of layouts: tar, plain or compressed, from a file or a pipe, once from front to end.
+"""Reads archives of images: a layout, a tree of layouts, or what `docker save` and its kin write.
 
-Archives are untrusted (I14). Nothing is extracted by its path: the bytes of regular members that have the name of a
-blob are verified like an upload, everything else is passed over or refused, and nothing of a refused archive stays.
-index.json often comes last, so the blobs are staged in a layout of their own in the hidden directory, which no
-collector looks at. From there each repository gets them by one link.
+Archives are untrusted (I14). Nothing is extracted by its path: the bytes of regular members that may be blobs are
+verified like an upload, everything else is passed over or refused, and nothing of a refused archive stays. What an
+archive is, is often said at its end, so all blobs are staged in one place of their own in the hidden directory, which
+no collector looks at. From there each repository gets them by one link.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import re
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, BinaryIO, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from zotctl.errors import (
-    Damaged,
-    DigestInvalid,
-    LayoutInvalid,
-    ManifestInvalid,
-    NotFound,
-    UsageError,
-    ZotctlError,
-    quoted,
+from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, ZotctlError, quoted
+from zotctl.jobs.imports.docker import DockerImage, docker_images, docker_layout, docker_names
+from zotctl.jobs.imports.members import (
+    DOCKER_FILE,
+    INDEX_FILE,
+    LIMITS,
+    OTHER_TEXT_BYTES,
+    Blob,
+    LayoutBlobs,
+    Members,
+    below,
+    is_hidden,
+    named_blob,
 )
 from zotctl.jobs.imports.sources import Layout, StoredLayout
+from zotctl.jobs.imports.tar import Member, Tar, TarBytes, Unpacked, is_like_tar, packing
 from zotctl.jobs.run import Run
-from zotctl.oci.codec import load_json
-from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
-from zotctl.oci.layout import check_layout
+from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
+from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.storage import keys
-from zotctl.storage.driver import CHUNK_BYTES, BytesReader, Reader
-from zotctl.storage.facts import BEGINNING_BYTES, Content, is_like_json
-from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.driver import BytesReader, Reader, chunks_of
+from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
+from zotctl.storage.index import Index, parse_index
 from zotctl.storage.root import Root
 
-L = TypeVar("L")
-L_co = TypeVar("L_co", covariant=True)
+L = TypeVar("L", bound=Layout)
+L_co = TypeVar("L_co", bound=Layout, covariant=True)
 
-TAR_BLOCK_BYTES = 512
-MOST_MEMBERS = 1_000_000
-HEADER_BYTES = 1 << 20
-"""The largest extended header, which is kept in memory."""
-TEXT_BYTES = 64 << 20
-"""The largest index.json and manifest.json."""
-BOMB_FLOOR_BYTES = 1 << 30
-BOMB_RATIO = 250
-"""Above the floor, an archive that grows by more than this ratio is refused. gzip grows zeros by at most 1032."""
-PADDING_BYTES = 1 << 20
 LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
 """The largest manifest, and the most bytes of manifests, that are kept in memory of an archive that is only listed."""
 STAGING = keys.tmp("import-layout")
-"""The staged layout. Each root has one, since a writer holds the lease of the job."""
-
-_INNER = re.compile(
-    r"(?:(?P<prefix>.+)/)?(?P<inner>oci-layout|index\.json|manifest\.json|blobs/(?P<alg>[^/]+)/(?P<enc>[^/]+))"
-)
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
-_PASSED = (tarfile.DIRTYPE,)
-_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-_PAX, _GLOBAL = tarfile.XHDTYPE, tarfile.XGLTYPE
-_LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
-_SPARSE = "GNU.sparse"
+"""The staged blobs. Each root has one place for them, since a writer holds the lease of the job."""
 
 
-# -- bytes --------------------------------------------------------------------------------------
+class ArchiveStage(Protocol[L_co]):
+    """Takes the blobs of an archive until it is known what it is. `L_co`: the layouts that it then makes of them."""
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the blob need not be taken."""
+
+    def take(self, digest: Digest | None, size: int, chunks: Iterable[bytes]) -> Digest:
+        """Take a blob, and return the digest of its bytes. Raises DigestInvalid if it is not `digest`; nothing is kept
+        then. None: it is not known yet."""
+
+    def read(self, digest: Digest) -> bytes | None:
+        """A small JSON file that was taken; None: it was not, or is something else."""
+
+    def unpack(self, digest: Digest, blob: Blob) -> Blob:
+        """Look at a blob that was taken as a layer: how it is packed, and the digest of its unpacked bytes."""
+
+    def layout(self, label: str, index: Index, blobs: LayoutBlobs) -> L_co:
+        """A layout of blobs that were taken."""
 
 
-class _CountedArchive(io.RawIOBase):
-    """Counts the bytes of an archive as it comes in. `head`: its first bytes, which were read to see its format."""
+@dataclass
+class ArchiveContent(Generic[L]):
+    """The layouts in an archive, each with its directory, which is "" at the top."""
 
-    def __init__(self, inner: BinaryIO, head: bytes) -> None:
-        self._inner, self._head, self.count = inner, head, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._head[: len(buffer)] or self._inner.read(len(buffer)) or b""
-        self._head = self._head[len(buffer) :]
-        buffer[: len(data)] = data
-        self.count += len(data)
-        return len(data)
+    layouts: dict[str, L] = field(default_factory=dict)
+    problems: dict[str, ZotctlError] = field(default_factory=dict)
+    """What was left out of several layouts, and why."""
+    is_tree: bool = False
+    """Whether paths name the repositories: there are several, or it is a store of ours."""
 
 
-class TarBytes:
-    """The unpacked bytes of a tar. Raises LayoutInvalid if it is cut short, damaged, or grows too much (a bomb)."""
-
-    def __init__(self, stream: BinaryIO, label: str) -> None:
-        head = _read_full(stream, 6)
-        self.label, self.count = label, 0
-        self._packed = _CountedArchive(stream, head)
-        raw = io.BufferedReader(self._packed, CHUNK_BYTES)
-        self._stream, faults = _unpacked(raw, head, label)
-        self._faults: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, *faults)
-
-    def read(self, size: int) -> bytes:
-        """Read `size` bytes; fewer only at the end."""
-        try:
-            data = _read_full(self._stream, size)
-        except self._faults as error:
-            raise LayoutInvalid(f"{self.label} is cut short or damaged: {error}") from error
-        self.count += len(data)
-        if self.count > BOMB_FLOOR_BYTES and self.count > BOMB_RATIO * self._packed.count:
-            raise LayoutInvalid(
-                f"{self.label} is refused: {self._packed.count} bytes became {self.count}, "
-                f"more than {BOMB_RATIO} of one"
-            )
-        return data
-
-
-def _read_full(stream: Any, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size and (data := stream.read(size)):
-        parts.append(data)
-        size -= len(data)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _unpacked(raw: Any, head: bytes, label: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    if head.startswith(_GZIP):
-        return gzip.GzipFile(fileobj=raw), ()
-    if head.startswith(_ZSTD):
-        zstd = _zstd(label)
-        return zstd.ZstdFile(raw), (zstd.ZstdError,)
-    for magic, name in _OTHERS.items():
-        if head.startswith(magic):
-            raise LayoutInvalid(f"{label} is packed with {name}; a tar may be plain, gzip or zstd")
-    return raw, ()
-
-
-def _zstd(label: str) -> Any:
-    for module in ("compression.zstd", "backports.zstd"):
-        with suppress(ModuleNotFoundError):
-            return import_module(module)
-    raise UsageError(f"{label} is packed with zstd: install the extra, pip install 'zotctl[zstd]', or unpack it first")
+def read_archive(run: Run, stream: BinaryIO, label: str, stage: ArchiveStage[L]) -> ArchiveContent[L]:
+    """Read a whole archive into `stage`, and return its layouts. Raises LayoutInvalid, which says why it is
+    refused."""
+    tar = Tar(TarBytes(stream, label))
+    reader = _Reader(run, tar, stage)
+    for member in tar:
+        run.check()
+        reader.take(member)
+    return _Assembly(label, reader.members, stage).content()
 
 
 # -- members ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A regular file of an archive. `path` is relative and has no ".."."""
+class _Reader:
+    """Sorts the members of one archive."""
 
-    path: str
-    size: int
+    def __init__(self, run: Run, tar: Tar, stage: ArchiveStage[Layout]) -> None:
+        self._run, self._tar, self._stage = run, tar, stage
+        self.members = Members(tar)
 
+    def take(self, member: Member) -> None:
+        """Take the current member, or pass over it. Raises LayoutInvalid for what no archive of images has."""
+        path, digest = member.path, named_blob(member.path)
+        hidden = is_hidden(path)
+        self.members.is_store |= hidden
+        if member.target is not None:
+            self._refuse_twice(path)
+            self.members.add_link(path, member.target)
+        elif digest is not None:
+            self._refuse_twice(path)
+            self.members.add_blob(path, self._named(member, digest))
+        elif not hidden:
+            self._other(member)
 
-class Tar:
-    """Iterates over the regular members of a tar.
+    def _refuse_twice(self, path: str) -> None:
+        if path in self.members:
+            raise self._tar.refusal(f"{quoted(path)} is in it twice")
 
-    `tarfile` parses single headers only, since its own loop keeps extended headers of any size in memory, and follows
-    sparse maps.
-    """
+    def _named(self, member: Member, digest: Digest) -> Blob:
+        """A blob by its name."""
+        if self._stage.has(digest, member.size):
+            return Blob(digest, member.size)
+        try:
+            found = self._stage.take(digest, member.size, self._paced())
+        except DigestInvalid as error:
+            return Blob(digest, member.size, error.message)
+        fault = "" if found == digest else f"the content has the digest {found}, not {digest}"
+        return Blob(digest, member.size, fault, None if found == digest else found)
 
-    def __init__(self, plain: TarBytes) -> None:
-        self._plain, self.label = plain, plain.label
-        self._left = self._padding = 0
+    def _other(self, member: Member) -> None:
+        """What may be the index of a layout, or the config or a layer of `docker save`, whose names vary."""
+        beginning = self._tar.beginning()
+        if member.path.rpartition("/")[2] in LIMITS:
+            self._refuse_twice(member.path)
+            self.members.add_text(member.path, member.size)
+        elif is_like_tar(beginning):
+            self._add_layer(member, packing(beginning))
+        elif is_like_json(beginning) and beginning:
+            self._refuse_twice(member.path)
+            self.members.add_text(member.path, member.size)
 
-    def __iter__(self) -> Iterator[Member]:
-        count, extended = 0, dict[str, str]()
-        while (header := self._header()) is not None:
-            count += 1
-            if count > MOST_MEMBERS:
-                raise self.refusal(f"it has more than {MOST_MEMBERS} members")
-            if header.type in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
-                extended |= self._extended(header)
-                continue
-            member = self._member(header, extended)
-            extended = {}
-            if member is not None:
-                yield member
-            self._skip()
+    def _add_layer(self, member: Member, packed_with: str) -> None:
+        unpacked = Unpacked(packed_with) if packed_with else None
+        digest = self._stage.take(None, member.size, self._paced(unpacked))
+        blob = Blob(digest, member.size, unpacked=digest)
+        if unpacked is not None:
+            blob = blob.looked_into(packed_with, unpacked)
+        if member.path in self.members and self.members.blobs.get(member.path) != blob:
+            self._refuse_twice(member.path)
+        self.members.add_blob(member.path, blob)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes of the current member. Raises LayoutInvalid if the archive is cut short."""
-        while self._left:
-            data = self._plain.read(min(self._left, CHUNK_BYTES))
-            if not data:
-                raise LayoutInvalid(f"{self.label} is cut short")
-            self._left -= len(data)
+    def _paced(self, unpacked: Unpacked | None = None) -> Iterator[bytes]:
+        for data in self._tar.chunks():
+            self._run.throttle.take(len(data))
+            if unpacked is not None:
+                unpacked.update(data)
             yield data
 
-    def text(self, limit: int, name: str) -> bytes:
-        """The whole current member. Raises LayoutInvalid if it has more than `limit` bytes."""
-        if self._left > limit:
-            raise self.refusal(f"{name} has {self._left} bytes, more than {limit}")
-        return b"".join(self.chunks())
 
-    def refusal(self, reason: str) -> LayoutInvalid:
-        """The error for something that no archive of a layout has."""
-        return LayoutInvalid(f"{self.label} is refused: {reason}")
+# -- layouts ------------------------------------------------------------------------------------
 
-    def _header(self) -> tarfile.TarInfo | None:
-        block = self._plain.read(TAR_BLOCK_BYTES)
-        if not block or block == bytes(TAR_BLOCK_BYTES):
-            self._plain.read(PADDING_BYTES)  # a writer of the pipe may have padding left
-            return None
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.TarError as error:
-            raise LayoutInvalid(f"{self.label} is no tar archive, or damaged: {error}") from error
-        self._begin(header.size, header.name)
-        return header
 
-    def _begin(self, size: int, name: str) -> None:
-        if not 0 <= size < 1 << 62:
-            raise self.refusal(f"{quoted(name)} says that it has {size} bytes")
-        self._left, self._padding = size, -size % TAR_BLOCK_BYTES
+class _Assembly(Generic[L]):
+    """Makes layouts of what was read."""
 
-    def _skip(self) -> None:
-        for _ in self.chunks():
-            pass
-        if len(self._plain.read(self._padding)) < self._padding:
-            raise LayoutInvalid(f"{self.label} is cut short")
-        self._padding = 0
+    def __init__(self, label: str, members: Members, stage: ArchiveStage[L]) -> None:
+        self._label, self._members, self._stage = label, members, stage
 
-    def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
-        path = self._path(extended.get("path", header.name))
-        if _SPARSE in extended or header.type == tarfile.GNUTYPE_SPARSE:
-            raise self.refusal(f"{quoted(path)} is a sparse file")
-        if header.type in _FILES:
-            self._begin(self._size(extended, header.size), path)
-            return Member(path, self._left)
-        if header.type not in _PASSED:
-            raise self.refusal(f"{quoted(path)} is a link, a device or the like")
-        self._begin(0, path)
+    def content(self) -> ArchiveContent[L]:
+        """All layouts. Raises LayoutInvalid if there is none, or one that can't be read."""
+        markers, indexes = self._members.places(LAYOUT_FILE), self._members.places(INDEX_FILE)
+        images = {place: docker_images(self._docker(place)) for place in self._members.places(DOCKER_FILE) - indexes}
+        saved = {place: found for place, found in images.items() if found}
+        places = markers | saved.keys()
+        shown = {place for place in places if not _is_for_a_registry(place)} or places
+        if not shown:
+            missing = INDEX_FILE if not indexes else LAYOUT_FILE
+            raise LayoutInvalid(
+                f"{self._label} holds no image layout: {missing} is missing (image-spec, image-layout.md), "
+                "or it was cut short"
+            )
+        found: ArchiveContent[L] = ArchiveContent(is_tree=len(shown) > 1 or self._members.is_store)
+        for place in sorted(shown, key=lambda name: name.split("/")):
+            try:
+                found.layouts[place] = self._saved(place, saved[place]) if place in saved else self._layout(place)
+            except LayoutInvalid as error:
+                if len(shown) == 1:
+                    raise
+                found.problems[place] = error
+        if found.is_tree:
+            found.problems |= self._linked(shown)
+        return found
+
+    def _docker(self, place: str) -> bytes | None:
+        with suppress(LayoutInvalid):  # a link, or too large: it may belong to anything
+            return self._members.text(below(place, DOCKER_FILE))
         return None
 
-    def _path(self, name: str) -> str:
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or "\0" in name:
-            raise self.refusal(f"the member {quoted(name)} would lie outside of it")
-        return "/".join(part for part in parts if part not in ("", "."))
+    def _linked(self, shown: set[str]) -> dict[str, ZotctlError]:
+        """Links to layouts: each has its own path already."""
+        links = self._members.links.items()
+        reason = "it is a link to {}, which is taken by its own path"
+        return {path: LayoutInvalid(f"{path}: {reason.format(to)}") for path, to in links if to in shown and to}
 
-    def _size(self, extended: dict[str, str], size: int) -> int:
-        text = extended.get("size", str(size))
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise self.refusal(f"a member says that it has {quoted(text)} bytes")
-        return int(text)
+    def _labelled(self, place: str) -> str:
+        return f"{self._label}/{place}" if place else self._label
 
-    def _extended(self, header: tarfile.TarInfo) -> dict[str, str]:
-        body = self.text(HEADER_BYTES, "an extended header")
-        self._skip()
-        if header.type == _LONG_NAME:
-            return {"path": body.split(b"\0")[0].decode("utf-8", "surrogateescape")}
-        if header.type == _LONG_LINK:
-            return {}
-        records = self._records(body)
-        if header.type == _GLOBAL and records.keys() & {"path", "size"}:
-            raise self.refusal("one name or size for all members")
-        return records if header.type == _PAX else {}
+    def _layout(self, place: str) -> L:
+        marker, index = (self._members.text(below(place, name)) for name in (LAYOUT_FILE, INDEX_FILE))
+        if marker is None or index is None:
+            missing = INDEX_FILE if index is None else LAYOUT_FILE
+            raise LayoutInvalid(
+                f"{self._labelled(place)} holds no image layout: {missing} is missing (image-spec, image-layout.md), "
+                "or it was cut short"
+            )
+        check_layout(marker)
+        blobs = self._members.of_layout(place)
+        layout = self._stage.layout(self._labelled(place), parse_index(index), blobs)
+        layout.names = docker_names(self._docker(place))
+        return layout
 
-    def _records(self, body: bytes) -> dict[str, str]:
-        """The records of a pax header that matter: "%d %s=%s\\n", length, keyword, value (POSIX, "pax Extended
-        Header")."""
-        records, start = dict[str, str](), 0
-        while start < len(body):
-            blank = body.find(b" ", start, start + 8)
-            digits = body[start:blank] if blank > start else b""
-            end = start + (int(digits) if digits.isdigit() else 0)
-            if not start < blank < end - 1 < len(body) or body[end - 1 : end] != b"\n":
-                raise self.refusal("an extended header is damaged")
-            keyword, _, value = body[blank + 1 : end - 1].partition(b"=")
-            name = _SPARSE if keyword.startswith(_SPARSE.encode()) else keyword.decode("utf-8", "replace")
-            if name in ("path", "size", _SPARSE):
-                records[name] = value.decode("utf-8", "surrogateescape")
-            start = end
-        return records
+    def _saved(self, place: str, images: list[DockerImage]) -> L:
+        made = docker_layout(self._members, place, images, self._take, self._stage.read, self._stage.unpack)
+        layout = self._stage.layout(self._labelled(place), parse_index(made.index), made.blobs)
+        layout.names, layout.findings = made.names, made.findings
+        return layout
+
+    def _take(self, body: bytes) -> Blob:
+        return Blob(self._stage.take(None, len(body), [body]), len(body))
 
 
-# -- a layout out of members --------------------------------------------------------------------
-
-
-class ArchiveStage(Protocol[L_co]):
-    """Takes the blobs of an archive until its index has come. `L_co`: the layout that it then makes of them."""
-
-    def has(self, digest: Digest, size: int) -> bool:
-        """Whether the blob need not be taken."""
-
-    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Take a blob. Raises DigestInvalid if the bytes are something else; nothing of them is kept."""
-
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> L_co:
-        """The layout of all blobs that were taken. `damaged`: what `take` refused, and why."""
-
-
-@dataclass
-class _Found:
-    """What an archive has beside its blobs."""
-
-    prefix: str | None = None
-    seen: set[str] = field(default_factory=set)
-    index: Index | None = None
-    names: dict[str, list[str]] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)
-    has_marker: bool = False
-
-
-def read_archive(run: Run, stream: BinaryIO, label: str, stage: ArchiveStage[L]) -> L:
-    """Read a whole archive into `stage`, and return its layout. Raises LayoutInvalid, which says why it is refused."""
-    tar, found = Tar(TarBytes(stream, label)), _Found()
-    for member in tar:
-        run.check()
-        if (match := _INNER.fullmatch(member.path)) is not None:
-            _remember(tar, found, match)
-            _take(run, tar, member, match, found, stage)
-    if found.index is None or not found.has_marker:
-        raise LayoutInvalid(_incomplete(label, found))
-    return stage.layout(label, found.index, found.names, found.damaged)
-
-
-def _remember(tar: Tar, found: _Found, match: re.Match[str]) -> None:
-    prefix, inner = match["prefix"] or "", match["inner"]
-    if found.prefix is None:
-        found.prefix = prefix
-    if prefix != found.prefix:
-        raise tar.refusal(f"it holds several layouts ({quoted(found.prefix)} and {quoted(prefix)}); one is taken")
-    if inner in found.seen:
-        raise tar.refusal(f"{quoted(inner)} is in it twice")
-    found.seen.add(inner)
-
-
-def _take(run: Run, tar: Tar, member: Member, match: re.Match[str], found: _Found, stage: ArchiveStage[Any]) -> None:
-    if match["inner"] == "oci-layout":
-        check_layout(tar.text(4096, "oci-layout"))
-        found.has_marker = True
-    elif match["inner"] == "index.json":
-        found.index = parse_index(tar.text(TEXT_BYTES, "index.json"))
-    elif match["inner"] == "manifest.json":
-        found.names = docker_names(tar.text(TEXT_BYTES, "manifest.json"))
-    else:
-        with suppress(DigestInvalid):
-            _take_blob(run, tar, parse_digest(f"{match['alg']}:{match['enc']}"), member.size, found, stage)
-
-
-def _take_blob(run: Run, tar: Tar, digest: Digest, size: int, found: _Found, stage: ArchiveStage[Any]) -> None:
-    if stage.has(digest, size):
-        return
-    try:
-        stage.take(digest, size, _paced(run, tar, digest))
-    except DigestInvalid as error:
-        found.damaged[digest] = error.message
-
-
-def _paced(run: Run, tar: Tar, digest: Digest) -> Iterator[bytes]:
-    for data in tar.chunks():
-        run.throttle.take(len(data))
-        yield data
-
-
-def _incomplete(label: str, found: _Found) -> str:
-    if found.names and found.index is None:
-        return f"{label} was saved by a Docker before 25: convert it (skopeo copy docker-archive:{label} oci:DIR)"
-    missing = "index.json" if found.index is None else "oci-layout"
-    return f"{label} holds no image layout: {missing} is missing (image-spec, image-layout.md), or it was cut short"
-
-
-def docker_names(body: bytes) -> dict[str, list[str]]:
-    """The image names in the manifest.json of `docker save`, by the digest of the config. Nothing else in it is
-    used."""
-    names: dict[str, list[str]] = {}
-    with suppress(ValueError, TypeError, AttributeError, RecursionError):
-        for image in load_json(body):
-            config = str(image.get("Config")).removesuffix(".json").rpartition("/")[2]
-            tags = [tag for tag in image.get("RepoTags") or () if isinstance(tag, str)]
-            names.setdefault(f"sha256:{config}", []).extend(tags)
-    return names
+def _is_for_a_registry(place: str) -> bool:
+    """As in a directory (`jobs.layouts`): such names belong to uploads, caches, and our own hidden directory."""
+    return any(part.startswith((".", "_")) for part in place.split("/"))
 
 
 # -- in a root ----------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True)
+class StagedLayout(StoredLayout):
+    """A layout whose blobs were staged, beside those of others in the same archive."""
+
+    blobs: LayoutBlobs
+
+    def size(self, digest: Digest) -> int | None:
+        """The size of a staged blob that this layout has."""
+        is_own = digest in self.blobs.present and digest not in self.damaged
+        return super().size(digest) if is_own else None
+
+    def absence(self, digest: Digest) -> Unusable:
+        """Why a blob is absent: a link in the archive may lead to nothing."""
+        return _absence(self.blobs, digest) or super().absence(digest)
+
+
 class Staging:
-    """Stages blobs in a layout in the hidden directory of a root.
+    """Stages blobs in the hidden directory of a root.
 
     What a killed run has staged is used. `repository`: the target, if it is known: a layer that it has is not staged.
     """
@@ -400,18 +275,47 @@ class Staging:
         except (NotFound, Damaged):
             return False
 
-    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Write the blob into the staged layout. Raises DigestInvalid."""
-        self._root.maintenance.take(STAGING, digest, chunks)
+    def take(self, digest: Digest | None, size: int, chunks: Iterable[bytes]) -> Digest:
+        """Write the blob where blobs are staged. Raises DigestInvalid."""
+        return self._root.maintenance.take(STAGING, digest, chunks)
 
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> StoredLayout:
-        """The staged layout."""
-        driver = self._root.driver
-        return StoredLayout(driver=driver, name=STAGING, label=label, index=index, names=names, damaged=damaged)
+    def read(self, digest: Digest) -> bytes | None:
+        """A small file that was staged."""
+        with suppress(NotFound), self._open(digest) as reader:
+            is_small = reader.size <= OTHER_TEXT_BYTES and is_like_json(reader.read_at(0, BEGINNING_BYTES))
+            return reader.read_at(0, reader.size) if is_small else None
+        return None
+
+    def unpack(self, digest: Digest, blob: Blob) -> Blob:
+        """Read it again. It may be in the repository only."""
+        with self._open(digest) as reader:
+            packed_with = packing(reader.read_at(0, BEGINNING_BYTES))
+            if not packed_with:
+                return replace(blob, unpacked=digest)
+            unpacked = Unpacked(packed_with)
+            for data in chunks_of(reader):
+                unpacked.update(data)
+        return blob.looked_into(packed_with, unpacked)
+
+    def _open(self, digest: Digest) -> Reader:
+        try:
+            return self._root.driver.open(keys.blob(STAGING, digest))
+        except NotFound:
+            if self._repository is None:
+                raise
+            return self._root.protocol.blobs.open(self._repository, digest)
+
+    def layout(self, label: str, index: Index, blobs: LayoutBlobs) -> StagedLayout:
+        """A layout of staged blobs."""
+        return StagedLayout(
+            driver=self._root.driver, name=STAGING, label=label, index=index, damaged=blobs.damaged, blobs=blobs
+        )
 
 
 @contextmanager
-def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None) -> Iterator[StoredLayout]:
+def staged(
+    run: Run, root: Root, stream: BinaryIO, label: str, repository: str | None = None
+) -> Iterator[ArchiveContent[StagedLayout]]:
     """Stage an archive in `root`, for the block. After a kill or --max-duration it stays, for the next run to
     continue."""
     try:
@@ -425,67 +329,92 @@ def staged(run: Run, root: Root, stream: BinaryIO, label: str, repository: str |
 # -- in memory: nothing is written -----------------------------------------------------------------
 
 
-class ArchiveListing(Layout):
+class ArchiveListing:
     """The sizes of all blobs of an archive, and the bytes of those that may be manifests.
 
-    It is a stage while the archive is read, and then the layout that a dry run imports and `verify` checks. `took` is
-    called with the size of each blob.
+    It is a stage of what a dry run imports and `verify` checks. `took` is called with the size of each blob.
     """
 
     def __init__(self, took: Callable[[int], object] = lambda size: None) -> None:
-        super().__init__(label="", index=empty_index())
         self._took = took
-        self.sizes: dict[Digest, int] = {}
-        self.wrong: dict[Digest, Digest] = {}
-        """The digests of the bytes of damaged blobs, by the digests in their names."""
+        self.sizes: dict[str, int] = {}
+        """By the digests of the bytes."""
+        self.bodies: dict[str, bytes] = {}
         self.not_kept: set[str] = set()
         """What may be a manifest, but is too large to be kept."""
-        self._bodies: dict[str, bytes] = {}
         self._held = 0
 
     def has(self, digest: Digest, size: int) -> bool:
         """False: every blob is read."""
         return False
 
-    def take(self, digest: Digest, size: int, chunks: Iterator[bytes]) -> None:
-        """Hash the blob, note it if it is damaged, and keep it if it may be a manifest."""
-        state, kept, beginning = new_hash(digest.algorithm), list[bytes](), b""
+    def take(self, digest: Digest | None, size: int, chunks: Iterable[bytes]) -> Digest:
+        """Hash the blob, and keep it if it may be a manifest."""
+        state, kept, beginning = new_hash(digest.algorithm if digest else CANONICAL), list[bytes](), b""
         is_kept = size <= LISTED_BODY_BYTES and self._held + size <= LISTED_BODIES_BYTES
         for data in chunks:
             state.update(data)
             beginning = beginning or bytes(data[:BEGINNING_BYTES])
             if is_kept:
                 kept.append(data)
-        self.sizes[digest] = size
-        if (found := digest_of_hash(digest.algorithm, state)) != digest:
-            self.wrong[digest] = found
-            self.damaged[digest] = f"the content has the digest {found}, not {digest}"
-        elif is_like_json(beginning) and is_kept:
-            self._bodies[digest] = b"".join(kept)
-            self._held += size
-        elif is_like_json(beginning):
-            self.not_kept.add(digest)
+        found = digest_of_hash(digest.algorithm if digest else CANONICAL, state)
+        if is_like_json(beginning) and found not in self.sizes:
+            if is_kept:
+                self.bodies[found] = b"".join(kept)
+                self._held += size
+            else:
+                self.not_kept.add(found)
+        self.sizes[found] = size
         self._took(size)
+        return found
 
-    def layout(self, label: str, index: Index, names: dict[str, list[str]], damaged: dict[str, str]) -> ArchiveListing:
-        """This object, with what the archive has beside the blobs."""
-        self.label, self.index, self.names = label, index, names
-        return self
+    def read(self, digest: Digest) -> bytes | None:
+        """A small JSON file that was taken."""
+        return self.bodies.get(digest)
+
+    def unpack(self, digest: Digest, blob: Blob) -> Blob:
+        """It was not kept, so it can't be looked at."""
+        return replace(blob, why_not="it is named by its digest, so that only an import unpacks it")
+
+    def layout(self, label: str, index: Index, blobs: LayoutBlobs) -> ListedLayout:
+        """A layout of what was listed."""
+        return ListedLayout(label=label, index=index, damaged=blobs.damaged, blobs=blobs, listing=self)
+
+
+@dataclass(kw_only=True)
+class ListedLayout(Layout):
+    """A layout of which the sizes of blobs and the bytes of manifests are known."""
+
+    blobs: LayoutBlobs
+    listing: ArchiveListing
 
     def size(self, digest: Digest) -> int | None:
         """The size of a blob; None if it is damaged or absent."""
-        return None if digest in self.damaged else self.sizes.get(digest)
+        return self.blobs.present[digest].size if self._has(digest) else None
+
+    def absence(self, digest: Digest) -> Unusable:
+        """Why a blob is absent: a link in the archive may lead to nothing."""
+        return _absence(self.blobs, digest) or super().absence(digest)
 
     def open(self, digest: Digest) -> Reader:
         """Open a blob that was kept. Raises NotFound."""
-        if digest not in self._bodies:
+        if not self._has(digest) or digest not in self.listing.bodies:
             raise NotFound(f"{digest} is not kept in a dry run")
-        return BytesReader(self._bodies[digest])
+        return BytesReader(self.listing.bodies[digest])
 
     def content(self, digest: Digest, whole: bool) -> Content:
         """The content as it was hashed. Raises NotFound, and ManifestInvalid if it was too large to be kept."""
-        if digest in self.not_kept:
-            raise ManifestInvalid(f"{digest} has {self.sizes[digest]} bytes, too many to be looked at in a dry run")
-        if digest not in self.sizes:
+        if not self._has(digest):
             raise NotFound(f"{digest} is not in {self.label}")
-        return Content(self.sizes[digest], self._bodies.get(digest))
+        size = self.blobs.present[digest].size
+        if digest in self.listing.not_kept:
+            raise ManifestInvalid(f"{digest} has {size} bytes, too many to be looked at in a dry run")
+        return Content(size, self.listing.bodies.get(digest))
+
+    def _has(self, digest: Digest) -> bool:
+        return digest in self.blobs.present and digest not in self.damaged
+
+
+def _absence(blobs: LayoutBlobs, digest: Digest) -> Unusable | None:
+    reason = blobs.absent.get(digest)
+    return Unusable("missing_blob", reason) if reason else None

@@ -26,8 +26,8 @@ from zotctl.errors import (
     ZotctlError,
     quoted,
 )
-from zotctl.jobs.finding import Finding
-from zotctl.jobs.imports.archives import ArchiveListing, read_archive, staged
+from zotctl.jobs.finding import DAMAGE_KINDS, Finding
+from zotctl.jobs.imports.archives import ArchiveContent, ArchiveListing, L, read_archive, staged
 from zotctl.jobs.imports.plan import ImportOptions, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import (
@@ -104,13 +104,31 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
     proposal = None if source == PIPE else proposed_by_path(source)
     with opened(source) as stream:
         if run.dry_run:
-            listed = read_archive(run, stream, label, ArchiveListing())
-            listed.proposal = proposal
-            _import_one(run, listed, options)
+            _import_content(run, read_archive(run, stream, label, ArchiveListing()), label, proposal, options)
             return
-        with staged(run, _staging_root(run, options), stream, label, options.repo) as layout:
-            layout.proposal = proposal
+        with staged(run, _staging_root(run, options), stream, label, options.repo) as content:
+            _import_content(run, content, label, proposal, options)
+
+
+def _import_content(
+    run: Run, content: ArchiveContent[L], label: str, proposal: str | None, options: ImportOptions
+) -> None:
+    """Import the layouts of an archive. `proposal`: the repository that its name proposes."""
+    if not content.is_tree:
+        for place, layout in content.layouts.items():
+            layout.proposal = (valid_name(place) if place else None) or proposal
             _import_one(run, layout, options)
+        return
+    _check_tree(label, list(content.layouts), options)
+    for place, error in content.problems.items():
+        run.error(place, error, None)
+    for place, layout in content.layouts.items():
+        run.check()
+        if _is_away(run):
+            return
+        if _is_named(run, layout, place or (proposal or ""), options):
+            with _guarded(run, place, lambda: None):
+                _import_one(run, layout, options)
 
 
 def _staging_root(run: Run, options: ImportOptions) -> Root:
@@ -142,12 +160,19 @@ def _import_tree(
         _import_one(run, layout, options)
         return
     _check_tree(source, names, options)
+    is_store = isinstance(driver, BucketSource) or _info(driver, keys.HIDDEN) is not None
+    is_alone = len(names) == 1 and not options.repo and not is_store
     for name in names:
         run.check()
-        if all(root.read_only or root.label in run.away for root in run.store.roots) and run.away:
-            return  # which is reported already
+        if _is_away(run):
+            return
         with _guarded(run, name, require):
-            _import_below(run, driver, name, f"{source}/{name}", options, past, require)
+            _import_below(run, driver, name, f"{source}/{name}", options, past, require, fixed=not is_alone)
+
+
+def _is_away(run: Run) -> bool:
+    """Whether no root is left to write to, since some went away, which is reported already."""
+    return bool(run.away) and all(root.read_only or root.label in run.away for root in run.store.roots)
 
 
 def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
@@ -166,17 +191,28 @@ def _import_below(
     options: ImportOptions,
     past: Callable[[str], Timeline | None],
     require: Callable[[], None],
+    *,
+    fixed: bool,
 ) -> None:
+    layout = read_layout(driver, name, label, half_moved=options.move)
+    layout.past, layout.require = past(name), require
+    if _is_named(run, layout, name, options, fixed=fixed):
+        _import_one(run, layout, options)
+
+
+def _is_named(run: Run, layout: Layout, name: str, options: ImportOptions, *, fixed: bool = True) -> bool:
+    """Give one layout of a tree the repository that its path `name` proposes. False: there is none, which is
+    reported. `fixed`: that overrides the names of its images, as in a store; a layout that lies alone in a folder of
+    other things, as in a package, has names of its own."""
     below = f"{options.repo}/{name}" if options.repo else name
     proposal = valid_name(below) if options.all or not options.repo else options.repo
     if proposal is None:
         reason = f"{quoted(name)} is no repository name; import it alone, with --repo"
         run.finding(Finding(name, None, "bad_name", reason, action="skip"))
         run.report.codes.append(5)
-        return
-    layout = read_layout(driver, name, label, half_moved=options.move)
-    layout.proposal, layout.fixed, layout.past, layout.require = proposal, True, past(name), require
-    _import_one(run, layout, options)
+        return False
+    layout.proposal, layout.fixed = proposal, fixed
+    return True
 
 
 @contextmanager
@@ -203,6 +239,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         layout.require()
     plan = plan_import(layout, graph.facts, options)
     for finding in plan.findings:
+        if finding.action == "skip" and finding.kind not in DAMAGE_KINDS:
+            run.report.codes.append(5)
         run.finding(finding)
     importing = [RepositoryImport(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
     if len(importing) == 1 and options.tag is None:

@@ -110,6 +110,7 @@ def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: Import
 
 
 def _report_unclear(layout: Layout, plan: ImportPlan) -> None:
+    plan.findings += [replace(finding, repository=layout.proposal or "") for finding in layout.findings]
     for reason in layout.index.unclear():
         plan.findings.append(
             Finding(layout.proposal or "", None, "invalid_index", f"{layout.label}: {reason}", action="skip")

@@ -29,6 +29,7 @@ from zotctl.errors import (
     UsageError,
     ZotctlError,
 )
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.layouts import layouts_in
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
@@ -73,6 +74,8 @@ class Layout(ABC):
     """Full names by the digest of a config, from the manifest.json of `docker save`."""
     damaged: dict[str, str] = field(default_factory=dict)
     """The members of an archive whose bytes do not match their name, with the reason."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is known already to be left out, and why."""
     past: Timeline | None = None
     """The history of the layout, if it is a repository of a store."""
     require: Callable[[], None] = lambda: None

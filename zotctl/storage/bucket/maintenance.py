@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
 from zotctl.errors import Damaged, NotFound
-from zotctl.oci.digest import Digest, is_stub
+from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.bucket.lease import lease
 from zotctl.storage.bucket.objects.multipart import replace
 from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import CHUNK_BYTES, Info
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.protocol import Gathering
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.protocol import BucketProtocol
+
+SPOOLED_BYTES = 8 << 20
+"""What waits for its digest lies in memory up to here, and beyond it in a temporary file."""
 
 
 class BucketMaintenance:
@@ -132,9 +136,19 @@ class BucketMaintenance:
         """M3, and its reservation."""
         self._blobs.publish_manifest(name, digest, body)
 
-    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
-        """One PUT, or a multipart upload that is completed when the hash has matched."""
+    def take(self, place: str, digest: Digest | None, chunks: Iterable[bytes]) -> Digest:
+        """One PUT, or a multipart upload that is completed when the hash has matched. What has no digest yet has no
+        key either, so it waits in a temporary file of this machine."""
+        if digest is None:
+            with SpooledTemporaryFile(SPOOLED_BYTES) as spool:
+                state = new_hash(CANONICAL)
+                for data in chunks:
+                    state.update(data)
+                    spool.write(data)
+                spool.seek(0)
+                return self.take(place, digest_of_hash(CANONICAL, state), iter(lambda: spool.read(CHUNK_BYTES), b""))
         replace(self._context.objects, keys.blob(place, digest), digest, chunks)
+        return digest
 
     def open_uploads(self) -> int:
         """By a LIST of the sessions."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from zotctl.errors import DigestInvalid, HeldElsewhere, NoSpace, NotEmpty, NotFound, StorageError
-from zotctl.oci.digest import Digest, digest_named, new_hash
+from zotctl.oci.digest import CANONICAL, Digest, digest_named, digest_of_hash, new_hash
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, Lock, read
 from zotctl.storage.file_identity import HeldFile, same_file
@@ -150,17 +150,23 @@ class LocalMaintenance:
         finally:
             self._protocol.unstage(staged)
 
-    def take(self, place: str, digest: Digest, chunks: Iterable[bytes]) -> None:
+    def take(self, place: str, digest: Digest | None, chunks: Iterable[bytes]) -> Digest:
         """By an upload, which links the pool's copy if there is one. Flushed only when it gets another place."""
-        upload = self._protocol.uploads.resume(place, self._protocol.uploads.start(place, digest.algorithm))
+        algorithm = digest.algorithm if digest else CANONICAL
+        upload = self._protocol.uploads.resume(place, self._protocol.uploads.start(place, algorithm))
+        state = new_hash(algorithm)
         try:
             with self._context.durable.postponing():
                 for data in chunks:
+                    if digest is None:
+                        state.update(data)
                     upload.write([data])
+                digest = digest or digest_of_hash(algorithm, state)
                 upload.finish(digest)
         except BaseException:
             upload.cancel()
             raise
+        return digest
 
     def open_uploads(self) -> int:
         """The number of files in `uploads/`."""

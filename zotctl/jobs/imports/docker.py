@@ -1,0 +1,185 @@
+"""Images in the form of `docker save`: a manifest.json that names, by paths in the archive, a config and the tars of
+layers (moby, "Docker Image Specification v1.2", "Combined Image JSON + Filesystem Changeset Format").
+
+Config and layers are taken as they are, and each layer must match its diff_id in the config. Only the manifest is made
+here, from nothing but these bytes, so that the same archive gives the same digest each time; it is the one that Docker
+since 25 writes itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from zotctl.errors import LayoutInvalid, quoted
+from zotctl.jobs.finding import Finding, Kind
+from zotctl.jobs.imports.members import OTHER_TEXT_BYTES, Blob, LayoutBlobs, Members, below
+from zotctl.jobs.imports.tar import MOST_MEMBERS
+from zotctl.oci.codec import load_json
+from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from zotctl.oci.reference import tag_names
+
+_HEX_NAME = re.compile(r"(?:sha256:)?([a-f0-9]{64})(?:\.json)?").fullmatch
+
+
+@dataclass(frozen=True)
+class DockerImage:
+    """An entry of manifest.json. `config` and `layers` are paths."""
+
+    config: str
+    layers: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass
+class DockerLayout:
+    """What an archive of images becomes."""
+
+    index: bytes = b""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    blobs: LayoutBlobs = field(default_factory=LayoutBlobs)
+    findings: list[Finding] = field(default_factory=list)
+    """The images that are left out, and why."""
+
+
+class _Unfit(Exception):
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind, self.reason = kind, reason
+
+
+def docker_images(body: bytes | None) -> list[DockerImage]:
+    """The entries of a manifest.json; none if it is something else."""
+    found: list[DockerImage] = []
+    with suppress(ValueError, TypeError, AttributeError, KeyError):
+        for image in load_json(body or b"[]"):
+            config, layers, names = image["Config"], image.get("Layers") or (), image.get("RepoTags") or ()
+            if not isinstance(config, str) or not all(isinstance(one, str) for one in layers):
+                return []
+            found.append(DockerImage(config, tuple(layers), tuple(one for one in names if isinstance(one, str))))
+    return found
+
+
+def docker_names(body: bytes | None) -> dict[str, list[str]]:
+    """The names of images, by the digest in the name of their config, of an archive that is a layout as well."""
+    names: dict[str, list[str]] = {}
+    for image in docker_images(body):
+        config = image.config.removesuffix(".json").rpartition("/")[2]
+        names.setdefault(f"sha256:{config}", []).extend(image.names)
+    return names
+
+
+def docker_layout(
+    members: Members,
+    place: str,
+    images: list[DockerImage],
+    take: Callable[[bytes], Blob],
+    read: Callable[[Digest], bytes | None],
+    unpack: Callable[[Digest, Blob], Blob],
+) -> DockerLayout:
+    """A layout of these images.
+
+    `place`: the directory of their manifest.json. `take`: stores bytes as a blob. `read`: the bytes of a blob that may
+    be a config. `unpack`: looks into a layer that was not looked at as one. Raises LayoutInvalid if it is too much.
+    """
+    if sum(len(image.layers) for image in images) > MOST_MEMBERS:
+        raise LayoutInvalid(f"manifest.json lists more than {MOST_MEMBERS} layers")
+    made, rows = DockerLayout(), dict[str, dict[str, Any]]()
+    maker = _Maker(members, place, take, read, unpack)
+    for image in images:
+        try:
+            config, layers = maker.parts(image)
+        except _Unfit as error:
+            tags = sorted({tag for name in image.names if (tag := tag_names(None, name)[1])})
+            made.findings.append(Finding("", None, error.kind, error.reason, tuple(tags), "skip"))
+            continue
+        manifest = take(_manifest(config, layers))
+        made.blobs.present |= {blob.digest: blob for blob in (config, *layers, manifest)}
+        made.names.setdefault(config.digest, []).extend(image.names)
+        rows.setdefault(manifest.digest, _descriptor(OCI_MANIFEST, manifest))
+    made.index = _encoded({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(rows.values())})
+    return made
+
+
+class _Maker:
+    def __init__(
+        self,
+        members: Members,
+        place: str,
+        take: Callable[[bytes], Blob],
+        read: Callable[[Digest], bytes | None],
+        unpack: Callable[[Digest, Blob], Blob],
+    ) -> None:
+        self._members, self._place, self._take, self._read, self._unpack = members, place, take, read, unpack
+
+    def parts(self, image: DockerImage) -> tuple[Blob, list[Blob]]:
+        """The config and the layers. Raises _Unfit."""
+        config, body = self._config(image.config)
+        diff_ids = _diff_ids(image.config, body)
+        if len(diff_ids) != len(image.layers):
+            reason = f"the config {quoted(image.config)} has {len(diff_ids)} diff_ids for {len(image.layers)} layers"
+            raise _Unfit("invalid_manifest", reason)
+        return config, list(map(self._layer, image.layers, diff_ids))
+
+    def _path(self, name: str) -> str:
+        """Paths start from the directory of manifest.json; some tools put a slash before them."""
+        return below(self._place, "/".join(part for part in name.split("/") if part not in ("", ".")))
+
+    def _config(self, name: str) -> tuple[Blob, bytes]:
+        path = self._path(name)
+        body = self._members.text(path)
+        blob = self._members.blob(path)
+        if body is None and blob is not None:
+            if blob.fault:
+                raise _Unfit("digest_mismatch", f"the config {quoted(name)} is damaged: {blob.fault}")
+            body = self._read(blob.digest) if blob.size <= OTHER_TEXT_BYTES else None
+        if body is None:
+            raise _Unfit("missing_blob", f"the config {quoted(name)} is not in the archive, or is no config")
+        digest, match = digest_of(body), _HEX_NAME(name.rpartition("/")[2])
+        if match is not None and match[1] != digest.encoded:
+            raise _Unfit("digest_mismatch", f"the config {quoted(name)} has the digest {digest}")
+        return blob or self._take(body), body
+
+    def _layer(self, name: str, diff_id: str) -> Blob:
+        blob = self._members.blob(self._path(name))
+        if blob is None:
+            raise _Unfit("missing_blob", f"the layer {quoted(name)} is not in the archive, or is no tar")
+        if not (blob.unpacked or blob.why_not or blob.fault or blob.digest == diff_id):
+            blob = self._unpack(blob.digest, blob)
+        if blob.fault:
+            raise _Unfit("digest_mismatch", f"the layer {quoted(name)} is damaged: {blob.fault}")
+        if diff_id in (blob.digest, blob.unpacked):
+            return blob
+        if blob.why_not:
+            raise _Unfit("unreadable", f"the layer {quoted(name)} can't be checked: {blob.why_not}")
+        has = blob.unpacked or blob.digest
+        raise _Unfit("digest_mismatch", f"the layer {quoted(name)} has the digest {has}, its config says {diff_id}")
+
+
+def _diff_ids(name: str, body: bytes) -> list[str]:
+    """Docker Image Specification v1.2, "rootfs". Raises _Unfit."""
+    with suppress(ValueError, TypeError, AttributeError):
+        config = load_json(body)
+        found = (config.get("rootfs") or {}).get("diff_ids") or []
+        if isinstance(found, list) and all(isinstance(one, str) for one in found):
+            return found
+    raise _Unfit("invalid_manifest", f"{quoted(name)} is no config of an image")
+
+
+def _manifest(config: Blob, layers: list[Blob]) -> bytes:
+    listed = [_descriptor(f"{OCI_LAYER}+{one.packing}" if one.packing else OCI_LAYER, one) for one in layers]
+    head = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+    return _encoded({**head, "config": _descriptor(OCI_CONFIG, config), "layers": listed})
+
+
+def _descriptor(media_type: str, blob: Blob) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
