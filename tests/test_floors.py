@@ -114,6 +114,7 @@ SEE_OS_ERRORS = {
     "jobs/imports/repository.py",  # --link: what can't be linked is copied
     "jobs/local/jobs.py",  # for it
     "jobs/metrics.py",  # the file of --metrics-file, for the command line
+    "jobs/files.py",  # the same, and that of --report
 }
 """What works on files without a driver, below http/ and cli/: here an error of the system is seen, and translated."""
 

@@ -198,6 +198,16 @@ MUTANTS = [
         "autoescape=False",
         "tests/web/test_views.py::test_text_of_others_stays_text[directory]",
     ),
+    Mutant(
+        "report-half-written",
+        kinds.ANSWERS,
+        "I14",
+        "the file of a report is whole, or as it was",
+        "jobs/files.py",
+        'temp = f"{path}.tmp"',
+        "temp = path",
+        "tests/web/test_report.py::test_a_file_is_whole_or_as_it_was",
+    ),
     _access(
         "command-of-a-header",
         "only what is a host becomes part of a command that people copy",

@@ -11,11 +11,13 @@ import pytest
 
 from tests.stores import push_image
 from tests.web.places import COMMON, REGISTRY, Page, Place, push_artifact, push_platforms
+from zotctl.jobs.run import Run
 from zotctl.web import words
 from zotctl.web.health import health
 from zotctl.web.images import image_page
 from zotctl.web.lists import repository_lines, tag_page
 from zotctl.web.render import policy, render, style
+from zotctl.web.report import write_report
 
 
 def pages() -> dict[str, bytes]:
@@ -37,7 +39,12 @@ def pages() -> dict[str, bytes]:
         "health": ("health.html", {"roots": health(store)}),
         "error": ("error.html", {"status": 404, "message": "no repository x here", "request_id": "1-2"}),
     }
-    return {name: render(template, {**COMMON, **values}) for name, (template, values) in found.items()}
+    run = Run("gc", store)
+    run.finish(lambda: None)
+    written = write_report(run.report, run, [{"action": "drop", "repository": name, "digest": str(digest)}], 1)
+    return {"report": written} | {
+        name: render(template, {**COMMON, **values}) for name, (template, values) in found.items()
+    }
 
 
 PAGES = pages()
@@ -49,7 +56,8 @@ def test_a_page_is_usable_without_eyes_and_without_a_mouse(name: str) -> None:
     tags = [tag for tag, _ in page.elements]
     assert PAGES[name].startswith(b"<!doctype html>")
     assert [attributes["lang"] for attributes, _ in page.all("html")] == ["en"]
-    for landmark in ("header", "main", "footer", "h1", "title"):
+    assert next(page.all("title"))[1] and tags.index("title") < tags.index("body")
+    for landmark in ("header", "main", "footer", "h1"):
         assert tags.count(landmark) == 1, landmark
     assert all("aria-label" in attributes for attributes, _ in page.all("nav"))
     first, _ = next(page.all("a"))

@@ -17,6 +17,7 @@ from zotctl.cli.jobs import (
     OutputOption,
     QuietOption,
     RepoOption,
+    ReportOption,
     RootOption,
     duration,
     load,
@@ -78,6 +79,7 @@ def gc(
     ] = False,
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
+    report: ReportOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -101,6 +103,8 @@ def gc(
     wanted = [explain is not None, restore is not None, list_trash]
     if sum(wanted) > 1:
         raise UsageError("--explain, --restore and --list-trash exclude each other; give one of them")
+    if report is not None and any(wanted):
+        raise UsageError("--report shows a collection; leave it out with --explain, --restore and --list-trash")
     loaded = load(root, config)
     chosen = duration("--delay", delay)
 
@@ -124,5 +128,5 @@ def gc(
     if explain is not None or list_trash:
         loaded = only_read(loaded)
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
-            metrics_file=None if any(wanted) else metrics_file, noted=not (any(wanted) or repo),
+            metrics_file=None if any(wanted) else metrics_file, report_file=report, noted=not (any(wanted) or repo),
             output=output, as_json=as_json)  # fmt: skip

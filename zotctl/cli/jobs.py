@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from zotctl import __version__
-from zotctl.cli.report import JsonOption, Output, OutputOption, print_report, sink_for
+from zotctl.cli.report import JsonOption, Output, OutputOption, RememberingSink, print_report, sink_for
 from zotctl.errors import NoSuchStore, StorageError, UsageError, ZotctlError
 from zotctl.jobs.report import Report, error_fields
 
@@ -80,12 +80,33 @@ MetricsFileOption = Annotated[
         "share the file. A dry run is not counted.",
     ),
 ]
+
+
+def _report_file(path: str | None) -> str | None:
+    """Told before the job begins, too."""
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise UsageError(f"--report: {path}: there is no such directory")
+    if path is not None and os.path.isdir(path):
+        raise UsageError(f"--report: {path} is a directory; name a file in it")
+    return path
+
+
+ReportOption = Annotated[
+    str | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        callback=_report_file,
+        help="Write the run as a page for a browser as well (NAME.html), in one file: damage, what uses the space, the "
+        "age of the last scrub of each repository and, after gc, what goes next.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, without progress.")]
 
 __all__ = [
     "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
-    "OutputOption", "QuietOption", "RateOption", "RepoOption", "RootOption", "duration", "load", "only_read",
-    "reporting", "run_job", "size",
+    "OutputOption", "QuietOption", "RateOption", "RepoOption", "ReportOption", "RootOption", "duration", "load",
+    "only_read", "reporting", "run_job", "size",
 ]  # fmt: skip
 
 
@@ -215,6 +236,7 @@ def run_job(
     requests: int | None = None,
     quiet: bool = False,
     metrics_file: str | None = None,
+    report_file: str | None = None,
     noted: bool = False,
     output: Output = Output.TEXT,
     as_json: bool = False,
@@ -231,6 +253,8 @@ def run_job(
         logs.setup_audit(str(config.log.audit))
     give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
+    if report_file is not None:
+        sink = RememberingSink(sink)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
     store = open_store((only_read(config) if dry_run and job in _READ_ONLY_DRY_RUNS else config).storage)
     _stop_on_signals()
@@ -241,6 +265,8 @@ def run_job(
         run.finish(lambda: work(run))
         if audited and logs.audit_trouble():
             run.report.codes.append(1)  # the log has said why
+        if isinstance(sink, RememberingSink):
+            _write_page(str(report_file), run.report, run, sink)
     except BrokenPipeError:
         run.report.codes.append(1)  # the reader of the output has gone, so the job stopped
         raise
@@ -278,6 +304,8 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
                 print_report(report, output)
             if options.get("metrics_file") is not None and not report.is_dry_run:
                 _count(options["metrics_file"], report, ())
+            if options.get("report") is not None and not isinstance(error, UsageError):
+                _write_page(options["report"], report, None, None)
             raise
 
     return run
@@ -291,6 +319,22 @@ def _count(path: str, report: Report, roots: Sequence[Root]) -> None:
         write(path, report, roots)
     except OSError as error:
         print(f"zotctl: --metrics-file: {path}: {error.strerror}", file=sys.stderr)
+
+
+def _write_page(path: str, report: Report, run: Run | None, sink: RememberingSink | None) -> None:
+    """Write the file of --report. If it can't be written, the run ends with 1 at least."""
+    from zotctl.jobs.files import locked, replace_file
+    from zotctl.web.report import write_report
+
+    items, more = (sink.items, sink.more) if sink is not None else ([], 0)
+    path = os.path.realpath(path)
+    try:
+        body = write_report(report, run, items, more)
+        with locked(os.path.dirname(path)):
+            replace_file(path, body)
+    except OSError as error:
+        print(f"zotctl: --report: {path}: {error.strerror}", file=sys.stderr)
+        report.codes.append(1)
 
 
 def _stop_on_signals() -> None:

@@ -41,6 +41,28 @@ class ClosingSink(Sink):
         """Call once, after `summary`, or after a bug that prevented it."""
 
 
+REMEMBERED_ITEMS = 1000
+
+
+class RememberingSink(ClosingSink):
+    """Passes everything on to another sink. `items`: the first things that were done; `more`: how many more were."""
+
+    def __init__(self, sink: ClosingSink) -> None:
+        self._sink, self.keeps_items = sink, sink.keeps_items
+        self.items: list[dict[str, Any]] = []
+        self.more = 0
+        self.start, self.finding, self.error = sink.start, sink.finding, sink.error  # type: ignore[method-assign]
+        self.progress, self.summary, self.close = sink.progress, sink.summary, sink.close  # type: ignore[method-assign]
+
+    def item(self, fields: dict[str, Any]) -> None:
+        """Remember it, too."""
+        if len(self.items) < REMEMBERED_ITEMS:
+            self.items.append(fields)
+        else:
+            self.more += 1
+        self._sink.item(fields)
+
+
 def sink_for(output: Output, *, quiet: bool) -> ClosingSink:
     """A new sink that prints in this format. `quiet`: no progress on standard error."""
     if output is Output.JSONL:

@@ -17,6 +17,7 @@ from zotctl.cli.jobs import (
     QuietOption,
     RateOption,
     RepoOption,
+    ReportOption,
     RootOption,
     load,
     run_job,
@@ -61,6 +62,7 @@ def scrub(
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
+    report: ReportOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -90,4 +92,5 @@ def scrub(
         )
 
     run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate,
-            requests=requests, quiet=quiet, metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
+            requests=requests, quiet=quiet, metrics_file=metrics_file, report_file=report,
+            output=output, as_json=as_json)  # fmt: skip

@@ -17,6 +17,7 @@ from zotctl.cli.jobs import (
     QuietOption,
     RateOption,
     RepoOption,
+    ReportOption,
     RootOption,
     load,
     run_job,
@@ -61,6 +62,7 @@ def verify(
     rate: RateOption = None,
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
+    report: ReportOption = None,
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
@@ -72,6 +74,8 @@ def verify(
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is checked alone; leave out --root and --config")
+    if report is not None and (probe or show_origin):
+        raise UsageError("--report shows a check; leave it out with --probe and --show-origin")
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
     loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=probe,
                   any_content=True, as_server=True)  # fmt: skip
@@ -102,7 +106,7 @@ def verify(
     if probe:
         loaded = _new_buckets_too(loaded)
     run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
-            rate=rate, quiet=quiet, metrics_file=None if probe else metrics_file,
+            rate=rate, quiet=quiet, metrics_file=None if probe else metrics_file, report_file=report,
             output=output, as_json=as_json)  # fmt: skip
 
 

@@ -7,10 +7,9 @@ the last success outlives a failure.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from zotctl.errors import StorageError
+from zotctl.jobs.files import locked, replace_file
 from zotctl.jobs.report import Report
 from zotctl.storage.root import Root
 
@@ -149,37 +149,13 @@ def write(path: str, report: Report, roots: Iterable[Root]) -> None:
     """Add a run to the metrics in a file. The file is replaced atomically, so that no reader sees half of it. Raises
     OSError."""
     path = os.path.realpath(path)
-    with _locked(os.path.dirname(path)):
+    with locked(os.path.dirname(path)):
         totals = Totals(_text(path))
         totals.add(report, roots)
-        _replace(path, totals.text())
-
-
-@contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """Lock the directory, so that jobs that share a file lose no run. Where it can't be locked, two that end together
-    may lose one."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        replace_file(path, totals.text(), 0o644)  # whatever cron's umask: the exporter is another user
 
 
 def _text(path: str) -> str:
     with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""
-
-
-def _replace(path: str, text: bytes) -> None:
-    temp = f"{path}.tmp"
-    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o644)  # whatever cron's umask: the exporter is another user
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    os.rename(temp, path)

@@ -38,6 +38,7 @@ RESULTS = {
     0: "everything in order",
     4: "damage was found",
     5: "something could not be looked at",
+    11: "not begun: another run is under way",
     15: "refused: the clock is in doubt",
     16: "stopped at its time limit",
     130: "interrupted",

@@ -6,6 +6,7 @@ has one style sheet, which its policy names by its hash, and nothing else that a
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from functools import lru_cache
 from hashlib import sha256
@@ -13,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import zotctl
 from zotctl.web import words
@@ -37,6 +38,11 @@ def policy() -> str:
     )
 
 
+def coded(text: str) -> Markup:
+    """Our own messages, in which commands stand between backquotes; whatever else is in them stays text."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 @lru_cache(1)
 def _environment() -> Environment:
     made = Environment(
@@ -46,7 +52,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.size, words.number, words.ago, words.span, words.moment, words.stamp, words.short, words.media)
+    filters = (
+        words.size,
+        words.number,
+        words.ago,
+        words.span,
+        words.moment,
+        words.stamp,
+        words.short,
+        words.media,
+        coded,
+    )
     made.filters |= {one.__name__: one for one in filters}
     # Our own file, which no value of a store gets into.
     made.globals |= {"style": Markup(style()), "version": zotctl.__version__}

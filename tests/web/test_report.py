@@ -1,0 +1,196 @@
+"""The file of --report: what it shows, and that it is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import images
+from tests.cli.running import zotctl
+from tests.jobs.layouts import blob, flip, lay_out
+from tests.stores import push_image
+from tests.web.places import EVIL, Page, Place, blobs_of, place, size_of, wrong_body  # noqa: F401 - a fixture
+from zotctl.jobs import files
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.report import Report
+from zotctl.jobs.retention import Rules
+from zotctl.jobs.run import Run
+from zotctl.web.report import report_page, write_report
+from zotctl.web.space import space_used
+from zotctl.web.treemap import Area, layout
+
+
+def shown(run: Run, items: list[dict[str, Any]] | None = None) -> Page:
+    return Page(write_report(run.report, run, items or [], 0))
+
+
+def ended(job: str, place: Place, work: Any = None, **options: Any) -> Run:  # noqa: F811
+    run = Run(job, place.store, **options)
+    run.finish(lambda: work(run) if work is not None else None)
+    return run
+
+
+# -- the map -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=40))
+def test_areas_are_as_the_values_and_fill_the_map(values: list[int]) -> None:
+    rectangles = layout([Area(str(value), value, "", "own") for value in values], 960, 440)
+    assert len(rectangles) == len(values)
+    total = sum(values)
+    for one in rectangles:
+        assert one.x >= -0.2 and one.x + one.width <= 960.2 and one.y >= -0.2 and one.y + one.height <= 440.2
+        # To a tenth of a unit on each side, which is what is written.
+        assert abs(one.width * one.height - 960 * 440 * one.area.value / total) <= 0.06 * (one.width + one.height + 1)
+
+
+def test_nothing_has_no_area() -> None:
+    assert layout([]) == [] and layout([Area("a", 0, "", "own")]) == []
+
+
+def test_a_name_that_does_not_fit_ends_as_it_ends() -> None:
+    first, *others = layout([Area("a" * 300 + "/end", 9, "9 B", "own"), Area("b", 0.001, "", "own")])
+    assert first.label.startswith("…") and first.label.endswith("/end") and first.note == "9 B"
+    assert [one.label for one in others] == [""]
+
+
+# -- what is on the page -------------------------------------------------------------------------
+
+
+def test_space_adds_up(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "1", seed="same")
+    push_image(place.store, "b", "1", seed="same")
+    push_image(place.store, "b", "2", seed="other")
+    used = space_used(Run("verify", place.store))
+    made = [images.image(seed) for seed in ("same", "other")]
+    bodies = [sum(len(body) for body in (one.manifest, *one.blobs)) for one in made]
+    found = {one.name: (one.own, one.shared) for one in used.repositories}
+    assert found == {"a": (0, bodies[0]), "b": (bodies[1], bodies[0])}
+    assert (used.total, used.shared, used.unknown) == (sum(bodies), bodies[0], 0)
+    only = space_used(Run("verify", place.store, repos=["b"]))
+    assert [(one.name, one.own) for one in only.repositories] == [("b", sum(bodies))]
+
+
+def test_what_scrub_found(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "good", "1", seed="1")
+    push_image(place.store, "bad", "1", seed="2")
+    wrong_body(place, "bad", blobs_of("2")[1], b"x" * len(images.image("2").blobs[1]))
+    place.store = place.open()
+    page = shown(ended("scrub", place, lambda run: scrub(run, ScrubOptions(resume=True))))
+    assert "Damage was found." in " ".join(page.texts("strong"))
+    assert any(row[0] == "bad" and row[2] == "1" for row in page.rows())
+    assert "zotctl scrub --repair" in page.texts("code")
+    assert [shape["class"] for shape, _ in page.all("rect")].count("hurt") == 1
+    assert ["Within a day", "2"] in [row[:2] for row in page.rows()]
+    assert ["Never", "0"] in [row[:2] for row in page.rows()]
+
+
+def test_what_goes_next() -> None:
+    place = Place("directory")  # noqa: F811
+    push_image(place.store, "a", "1", seed="1")
+    place.store.repository("a").delete_manifest("1")
+    place.clock.at += 1000
+    chosen = GcOptions(100.0, rules=Rules(delay=100.0))
+    run = ended("gc", place, lambda run: gc(run, lambda _: chosen))
+    page = report_page(run.report, run, [], 0)
+    (one,) = page.next or []
+    assert (one.trashed.repository, one.trashed.blobs) == ("a", 4)
+    assert one.restore in shown(run).texts("code")
+    assert page.space is not None and page.space.trash == one.trashed.size
+
+
+def test_what_was_done_is_listed_as_text(place: Place) -> None:  # noqa: F811
+    run = ended("gc", place, dry_run=True)
+    run.report.errors.append({"repository": EVIL, "reason": f"{EVIL} `zotctl verify` {EVIL}", "error": "X"})
+    items: list[dict[str, Any]] = [
+        {"action": "drop", "repository": EVIL, "tag": EVIL, "reason": EVIL, "size_bytes": "x"},
+        {},
+        {"digest": None},
+    ]
+    page = shown(run, items)
+    assert not list(page.all("script"))
+    assert [row[1] for row in page.rows()][-3:] == ["drop", "", ""]
+
+
+def test_a_run_that_was_stopped_measures_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    push_image(place.store, "a", "1")
+    run = ended("gc", place)
+    run.report.codes.append(16)
+    page = report_page(run.report, run, [], 0)
+    assert (page.space, page.ages, page.next) == (None, None, None)
+    assert "its time limit" in page.result
+
+
+def test_a_job_that_could_not_begin() -> None:
+    report = Report("gc", "1", codes=[3], errors=[{"repository": "", "reason": "no such key", "error": "ConfigError"}])
+    page = Page(write_report(report, None, [], 0))
+    assert "no such key" in page.texts("li") and "exit 3" in " ".join(page.texts("strong"))
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tmp_path / "root"
+    lay_out(made, "team/app", images.image(), "v1")
+    return made
+
+
+def test_each_job_writes_one_file(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text("what an earlier run said")
+    layer = images.image().blobs[1]
+    for job, code in (("gc", 0), ("verify", 0), ("scrub", 4)):
+        if job == "scrub":
+            flip(blob(root, "team/app", layer))
+        done = zotctl(job, "--root", str(root), "--report", str(file), "-q")
+        assert done.returncode == code, done.stderr
+        page = Page(file.read_bytes())
+        assert page.texts("h1") == [f"zotctl {job}"] and "team/app" in [row[0] for row in page.rows()]
+    assert sorted(os.listdir(tmp_path)) == ["report.html", "root"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
+def test_what_can_not_be_shown_is_refused(root: Path, tmp_path: Path) -> None:
+    for words in (
+        ("gc", "--list-trash", "--report", "x.html"),
+        ("verify", "--probe", "--report", "x.html"),
+        ("scrub", "--report", "none/x.html"),
+        ("scrub", "--report", "."),
+    ):
+        done = zotctl(*words, "--root", str(root), cwd=tmp_path)
+        assert done.returncode == 2 and "--report" in done.stderr, words
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_a_file_that_can_not_be_written_ends_the_run_with_1(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.html.tmp").mkdir()
+    done = zotctl("gc", "--root", str(root), "--report", "x.html", cwd=tmp_path)
+    assert done.returncode == 1 and "--report" in done.stderr
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"before")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        files.replace_file(str(path), b"after")
+    assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["x"]
