@@ -320,3 +320,13 @@ def test_sync_is_ignored_on_request_and_said_so(tmp_path: Path) -> None:
     config = load_config(str(file), options={}, environ={}, waived=["extensions.sync"])
     assert config.warnings == (f"{file}: extensions.sync: ignored, as requested",)
     assert reload_config(config) == config
+
+
+@pytest.mark.parametrize(("extension", "shown"), [({"enable": True}, True), ({}, True), ({"enable": False}, False)])
+@pytest.mark.parametrize("first", ["http", "extensions"])
+def test_the_page_of_the_ui(tmp_path: Path, extension: dict[str, object], shown: bool, first: str) -> None:
+    values = {"http": {"realm": "mine"}, "extensions": {"ui": extension}}
+    ordered = dict(sorted(values.items(), reverse=first == "http"))
+    config = load(zot(tmp_path, {**ordered, "storage": STORAGE}))
+    assert (config.http.ui, config.http.realm, config.warnings) == (shown, "mine", ())
+    assert load(zot(tmp_path, {"storage": STORAGE})).http.ui

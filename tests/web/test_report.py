@@ -155,6 +155,7 @@ def test_each_job_writes_one_file(root: Path, tmp_path: Path) -> None:
         assert done.returncode == code, done.stderr
         page = Page(file.read_bytes())
         assert page.texts("h1") == [f"zotctl {job}"] and "team/app" in [row[0] for row in page.rows()]
+    assert os.listdir(root / ".zotctl/runs") == ["gc"]
     assert sorted(os.listdir(tmp_path)) == ["report.html", "root"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~_umask()
 

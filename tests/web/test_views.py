@@ -24,12 +24,14 @@ from tests.web.places import (  # noqa: F401 - a fixture
     size_of,
     wrong_body,
 )
+from zotctl.config import Config
 from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc, restore
 from zotctl.jobs.last_run import LAST_RUN_BYTES, last_run, note_run
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
+from zotctl.jobs.schedule import Schedule, tasks
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import read_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -369,6 +371,14 @@ def test_notes_of_runs_that_are_none(place: Place) -> None:  # noqa: F811
     root.maintenance.write(keys.SCRUB_STATE, [b'{"last":1,"began":0'])
     found = looked_at(place)
     assert [one.kind for one in found.findings or ()] == ["mode"] and found.damage == 0 and found.scrub is None
+
+
+def test_the_schedule_of_a_server_notes_what_it_did() -> None:
+    store = Place("directory").store
+    schedule = Schedule(Config(), store, lambda seconds: False)
+    (task,) = tasks(Config(), store.roots[0])
+    schedule._turn(task)
+    assert (note := last_run(store.roots[0], "gc")) is not None and note.exit_code == 0
 
 
 def test_a_dry_run_is_no_last_run(place: Place) -> None:  # noqa: F811

@@ -7,6 +7,7 @@ values later, and names zot's keys in its messages, because the origins do."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from zotctl.config import zot_s3
@@ -302,11 +303,18 @@ def _metrics(translation: Translation, found: ZotValue) -> None:
         translation.problems.warn(translation.where(found.key), OTHER_METRICS)
 
 
+def _ui(translation: Translation, found: ZotValue) -> None:
+    """Whether there is a page at /. Ours is there unless the file says that it shall not be."""
+    http = translation.document.values.setdefault("http", {})
+    translation.walk({"enable": passed_over}, replace(found, table=http))
+    translation.set(replace(found, table=http, path="http"), "ui", not disabled(found.value))
+
+
 EXTENSIONS: Keys = {
     "metrics": enabled_if_empty(_metrics),
     "scrub": enabled_if_empty(_scrub),
     "search": enabled_if_empty(NOT_STORAGE),
-    "ui": enabled_if_empty(NOT_STORAGE),
+    "ui": enabled_if_empty(_ui),
     "trust": enabled_if_empty(NOT_STORAGE),
     "mgmt": NOT_STORAGE,
     "apikey": NOT_STORAGE,

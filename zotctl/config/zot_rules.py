@@ -87,7 +87,7 @@ def into(name: str, keys: Keys) -> Rule:
         inner: dict[str, Any] = {}
         translation.walk(keys, ZotValue(found.key, found.value, inner, join(found.path, name)))
         if inner:
-            found.table[name] = inner
+            found.table[name] = found.table.get(name, {}) | inner  # what an extension has put there stays
 
     return rule
 
