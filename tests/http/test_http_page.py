@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -12,11 +15,12 @@ import pytest
 
 from tests import images
 from tests.http.serving import Server, push_blob, serving
+from tests.http.test_http_service import FakeStore, asked
 from tests.logins import users_file
 from tests.tools import need, program
 from zotctl.config import HttpConfig
 from zotctl.errors import NameUnknown
-from zotctl.http import routes
+from zotctl.http import page, routes
 from zotctl.http.request import Request
 from zotctl.oci.media_types import OCI_MANIFEST
 
@@ -147,6 +151,34 @@ def test_forms_of_other_sites_change_nothing(server: Server) -> None:
     with server.client(auth=("root", "root")) as client:
         for site, status in (("cross-site", 403), ("same-origin", 202), ("none", 202)):
             assert client.post(path, headers={"Sec-Fetch-Site": site}).status_code == status
+
+
+def test_names_from(server: Server) -> None:
+    def links(query: str, login: str | None = "root") -> list[str]:
+        return re.findall('href="/ui/([^"]*)/tags"', get(server, f"/?{query}", login).text)
+
+    assert links("from=h") == links("from=hidden") == ["hidden/app", "public/app"]
+    assert links("from=%20Hidden/App%20") == ["hidden/app", "public/app"]
+    assert links("from=hidden/app", None) == links("from=public/", None) == ["public/app"]
+    assert links("from=public/app&last=a") == ["public/app"]
+    assert links("from=q") == [] and "nothing after <code>q</code>" in get(server, "/?from=q").text
+    assert get(server, "/?from=a:b").status_code == 400
+
+
+def test_a_storage_that_hangs_holds_no_one_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page becomes 503, for which no thread has to be free; the registry itself is answered meanwhile."""
+    monkeypatch.setattr(page, "PAGE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(page, "REFUSAL_TIMEOUT_S", 0.05)
+    hangs, store = threading.Event(), FakeStore(nonblocking=True)
+    monkeypatch.setattr(store, "repository", lambda name, **options: hangs.wait(30))
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answers = await asyncio.gather(*(client.get("/ui/a/tags") for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [503] * 4
+        assert "retry-after" in answers[0].headers and (await client.get("/v2/")).status_code == 200
+        hangs.set()
+
+    asked(store, ask)
 
 
 def test_who_never_asks_for_a_page_pays_nothing_for_it() -> None:

@@ -59,7 +59,7 @@ def test_repositories(place: Place) -> None:  # noqa: F811
     lines = repository_lines(place.store, ["a/b", "c", "gone"])
     assert [(line.name, line.tags, line.trouble) for line in lines] == [("a/b", 2, ""), ("c", 0, "")]
     assert all(line.changed for line in lines)
-    html = page("repositories.html", lines=lines, after="c", last=None)
+    html = page("repositories.html", lines=lines, after="c", last=None, wanted="")
     assert [row[:2] for row in html.rows()] == [["a/b", "2"], ["c", "0"]]
     assert {"/ui/a/b/tags", "/?last=c"} <= {link["href"] for link, _ in html.all("a")}
 
@@ -70,7 +70,7 @@ def test_a_repository_whose_storage_does_not_answer(place: Place, monkeypatch: p
 
     monkeypatch.setattr(place.store, "repository", fail)
     (line,) = repository_lines(place.store, ["a"])
-    assert "does not answer" in page("repositories.html", lines=[line], after=None, last=None).rows()[0][-1]
+    assert "does not answer" in page("repositories.html", lines=[line], after=None, last=None, wanted="").rows()[0][-1]
 
 
 def test_own_and_shared(place: Place) -> None:  # noqa: F811

@@ -86,17 +86,17 @@ def support(service: Service, request: Request, wait: bool) -> Answer:
 
 async def list_repositories(service: Service, request: Request) -> Answer:
     """GET of the names of all repositories, or of `n` after `last`, ordered by their components."""
-    n = page_size(request)
-    page, more = await readable_names(service, request, n)
+    n, last = page_size(request), request.param("last")
+    page, more = await readable_names(service, request, n, parse_name(last) if last is not None else None)
     headers = [next_link("/v2/_catalog", n=n, last=page[-1])] if page and more else []
     return json_answer(200, {"repositories": page}, headers)
 
 
-async def readable_names(service: Service, request: Request, n: int | None) -> tuple[list[str], bool]:
-    """The names of the repositories that the client may read: `n` after the query parameter `last`, or all; and whether
-    there are more. Raises NameInvalid."""
-    last = request.param("last")
-    after = parse_name(last) if last is not None else None
+async def readable_names(
+    service: Service, request: Request, n: int | None, after: str | None
+) -> tuple[list[str], bool]:
+    """The names of the repositories that the client may read: `n` after the name `after`, or all; and whether there are
+    more."""
     # One more than requested shows whether there is a next page.
     wanted, found = None if n is None else n + 1, list[str]()
     count = wanted or 0

@@ -6,14 +6,16 @@ to use its one style sheet and to send its forms back, and nothing else; nothing
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from zotctl.errors import NameInvalid
+from zotctl.errors import NameInvalid, Unavailable
 from zotctl.http.answer import Answer
 from zotctl.http.errors import printable
 from zotctl.http.lists import readable_names
@@ -24,21 +26,32 @@ if TYPE_CHECKING:
     from zotctl.http.service import Service
 
 PAGE_REPOSITORIES = 50
+Values = dict[str, Any]
+"""What a template writes."""
+
+MOST_NAME = 255
 MOST_WANTED = 128
 """Characters of a tag, and of what is looked for in one."""
+PAGE_TIMEOUT_S, REFUSAL_TIMEOUT_S = 20.0, 2.0
+"""For a page to be made, and for that of an error: a storage that hangs holds the threads for pages, and no more."""
 _is_host = re.compile(r"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?").fullmatch
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?", re.IGNORECASE).fullmatch
 
 
 async def show_repositories(service: Service, request: Request) -> Answer:
     """GET of /: the repositories that the client may read, a page at a time."""
-    names, more = await readable_names(service, request, PAGE_REPOSITORIES)
+    last, wanted = request.param("last"), (request.param("from") or "").strip().lower()[:MOST_NAME].rstrip("/._-")
+    start = wanted or last
+    after = parse_name(start) if start else None
+    names, more = await readable_names(service, request, PAGE_REPOSITORIES, after)
+    if wanted and request.identity.allows("read", wanted):
+        names.insert(0, wanted)  # if there is one of just this name
 
-    def make() -> dict[str, Any]:
+    def make() -> Values:
         from zotctl.web.lists import repository_lines
 
         lines = repository_lines(service.store, names)
-        return {"lines": lines, "after": names[-1] if more else None, "last": request.param("last")}
+        return {"lines": lines, "after": names[-1] if more else None, "last": last, "wanted": wanted}
 
     return await _page(service, request, "repositories.html", make)
 
@@ -47,7 +60,7 @@ async def show_tags(service: Service, request: Request) -> Answer:
     """GET of the tags of a repository, a page at a time."""
     name, last, wanted = parse_name(request.name), request.param("last"), request.param("contains") or ""
 
-    def make() -> dict[str, Any]:
+    def make() -> Values:
         from zotctl.web.lists import tag_page
 
         repository = service.store.repository(name)
@@ -61,7 +74,7 @@ async def show_image(service: Service, request: Request) -> Answer:
     """GET of one manifest, by tag or digest."""
     name, reference = parse_name(request.name), parse_reference(request.decoded_reference())
 
-    def make() -> dict[str, Any]:
+    def make() -> Values:
         from zotctl.web.images import image_page
 
         image = image_page(service.store.repository(name), reference)
@@ -73,7 +86,7 @@ async def show_image(service: Service, request: Request) -> Answer:
 async def show_health(service: Service, request: Request) -> Answer:
     """GET of the health of the store: jobs, findings, the trash, space."""
 
-    def make() -> dict[str, Any]:
+    def make() -> Values:
         from zotctl.web.health import health
 
         every = service.scrubs_every
@@ -105,13 +118,19 @@ async def refusal(service: Service, request: Request, answer: Answer) -> Answer:
         return answer
     (told,) = msgspec.json.decode(answer.body)["errors"]
     values = {"status": answer.status, "message": told["message"], "request_id": request.id}
-    page = await _page(service, request, "error.html", lambda: values)
+    try:
+        page = await _page(service, request, "error.html", lambda: values, REFUSAL_TIMEOUT_S)
+    except Unavailable:
+        return answer
     page.status, page.headers = answer.status, [*answer.headers, *page.headers]
     page.error_code = answer.error_code
     return page
 
 
-async def _page(service: Service, request: Request, template: str, make: Any) -> Answer:
+async def _page(
+    service: Service, request: Request, template: str, make: Callable[[], Values], timeout_s: float | None = None
+) -> Answer:
+    """`timeout_s`: by default `PAGE_TIMEOUT_S`. Raises Unavailable if it takes longer."""
     common = {
         "site": _host(service, request) or "this registry",
         "user": printable(request.identity.user.name),
@@ -124,7 +143,11 @@ async def _page(service: Service, request: Request, template: str, make: Any) ->
 
         return render(template, {**common, **make()}), policy(), CONTENT_TYPE
 
-    body, policy, content_type = await service.make_page(write)
+    try:
+        async with asyncio.timeout(PAGE_TIMEOUT_S if timeout_s is None else timeout_s):
+            body, policy, content_type = await service.make_page(write)
+    except TimeoutError:
+        raise Unavailable("the storage took too long to answer for a page") from None
     return Answer(200, _headers(policy), body, content_type=content_type)
 
 
@@ -140,7 +163,7 @@ def _headers(policy: str) -> list[tuple[str, str]]:
 # -- where clients reach this registry ---------------------------------------------------------------
 
 
-def _registry(service: Service, request: Request) -> dict[str, Any]:
+def _registry(service: Service, request: Request) -> Values:
     """For the commands that pull: the host, and whether it is reached without TLS."""
     host = _host(service, request) or "REGISTRY"
     plain = not _is_secure(service, request)
