@@ -9,8 +9,10 @@ one in `# exit code N` with that code.
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests import images
-from tests.buckets import free_port
 from tests.tools import need
 
 HERE = Path(__file__).parents[2]
@@ -42,9 +43,10 @@ TOOLS = {
 LIBRARY = r"""
 start() {  # PORT COMMAND...: in the background, until it listens
     port=$1; shift; stop "$port"
-    "$@" > "$HOME/serve-$port.log" 2>&1 &
+    : > "$HOME/serve-$port.log"
+    "$@" >> "$HOME/serve-$port.log" 2>&1 &
     echo $! > "$HOME/serve-$port.pid"
-    until (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do
+    until grep -q "serving on" "$HOME/serve-$port.log"; do
         kill -0 "$(cat "$HOME/serve-$port.pid")" 2> /dev/null || { cat "$HOME/serve-$port.log" >&2; exit 1; }
         sleep 0.1
     done
@@ -106,6 +108,14 @@ mkdir -p "$3/bin" && ln -sf /bin/true "$3/bin/pip" && ln -sf "$HOME/bin/zotctl" 
 """,
 }  # fmt: skip
 """Programs that can't run in a test, and why. Each fails on words that it doesn't know."""
+
+
+def _free_port() -> str:
+    """Below those that the kernel gives to others: it is taken only later, when its command runs."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := random.randrange(10_000, 32_000)))
+            return str(port)
 
 
 class Machine:
@@ -171,7 +181,7 @@ class Machine:
         return re.sub(r"(?<![\w.)}/])/(srv|etc|var|mnt|backup|opt|usr/bin)\b", rf"{self.home}/machine/\1", text)
 
     def _port(self, written: str) -> str:
-        return self._ports.setdefault(written, str(free_port()))
+        return self._ports.setdefault(written, _free_port())
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
