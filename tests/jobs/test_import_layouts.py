@@ -462,13 +462,14 @@ def test_layers_that_must_not_be_distributed_may_be_missing(store: Store, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["blob", "folder", "blobs", "index.json", "oci-layout"])
-def test_i14_a_symbolic_link_in_a_layout_is_refused(store: Store, made: Image, tmp_path: Path, what: str) -> None:
+def test_i14_a_symbolic_link_in_a_layout_is_never_moved(store: Store, made: Image, tmp_path: Path, what: str) -> None:
+    """Without --move it is followed (`test_import_links`)."""
     source, outside = lay_out(tmp_path / "source", made, [row(made, "v1")]), tmp_path / "outside"
     path = {"blob": blob_file(source, made.blobs[1]), "folder": source / "blobs" / "sha256"}.get(what, source / what)
     path.rename(outside)
     path.symlink_to(outside)
-    report = run_import(store, source)
-    assert report.exit_code in (1, 4) and store.repositories() in ([], ["source"])
+    report = run_import(store, source, move=True)
+    assert report.exit_code in (1, 4) and store.repositories() in ([], ["source"]) and outside.exists()
     assert "link" in (report.errors[0]["reason"] if report.errors else report.findings[0].reason) or what == "blobs"
     assert left_behind(store) == [] or what in ("blob", "folder")
 

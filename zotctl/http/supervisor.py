@@ -25,7 +25,7 @@ from zotctl.http import counters, job_process, routes, sockets, systemd, tls, wo
 from zotctl.http.counters import StatusBoard
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.uploadlimit import SharedUploads
-from zotctl.storage import preload, remember_roots
+from zotctl.storage import first_link, preload, remember_roots
 
 log = logging.getLogger("zotctl.http")
 
@@ -47,6 +47,7 @@ _OPEN = (
     "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth "
     "nor http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
 )
+_LINK = "%s is a symbolic link, and none is followed: copy the layout with cp -rL, or take it over with import-layout"
 
 
 def run(
@@ -77,6 +78,8 @@ def run(
     address = sockets.bound_to(listening[0])
     if not address.is_loopback and not ways_in(http) and http.access_control is None:
         log.warning(_OPEN, sockets.shown(address))
+    if (link := first_link(config.storage)) is not None:
+        log.warning(_LINK, link)
     scheme = "https" if http.tls is not None else "http"
     line = f"zotctl {__version__} serving on {scheme}://{sockets.shown(address)}"
     say = announce or _to_standard_output

@@ -1,6 +1,6 @@
 """The storage module: everything that serves, collects, scrubs or imports works on this."""
 
-from zotctl.storage.opening import open_store, preload, remember_roots
+from zotctl.storage.opening import first_link, open_store, preload, remember_roots
 from zotctl.storage.protocol import UploadSession, WouldBlock
 from zotctl.storage.quota import Quotas
 from zotctl.storage.repository import Condition, Repository, StoredManifest, TagsBefore
@@ -8,5 +8,5 @@ from zotctl.storage.store import Store
 
 __all__ = [
     "Condition", "Quotas", "Repository", "Store", "StoredManifest", "TagsBefore", "UploadSession", "WouldBlock",
-    "open_store", "preload", "remember_roots",
+    "first_link", "open_store", "preload", "remember_roots",
 ]  # fmt: skip

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from stat import S_ISDIR
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, StorageError
+from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import translated
+from zotctl.storage.local.following import FollowingDriver
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.opening import open_root, remember
 from zotctl.storage.local.opening import refuse_beside_zot as refuse_beside_zot
@@ -22,6 +25,9 @@ from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.store import Store
 from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
+
+_PARTS = (LAYOUT_FILE, "index.json", "blobs")
+"""What a layout has at its top."""
 
 
 def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bool = False) -> Store:
@@ -67,6 +73,22 @@ def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     return root_over(driver, clock, marker=keys.layout(layout.name))
 
 
+def first_link(config: StorageConfig) -> str | None:
+    """The first symbolic link that a registry meets in a single layout and does not follow (I14); None: there is
+    none."""
+    if config.single_layout is None:
+        return None
+    path, driver = config.single_layout.path, directory(config.single_layout.path)
+    with suppress(StorageError):
+        folders = ["", "blobs", *(f"blobs/{entry.name}" for entry in driver.scan("blobs") if entry.is_dir)]
+        for folder in folders:
+            for entry in driver.scan(folder):
+                key = f"{folder}/{entry.name}".lstrip("/")
+                if not (entry.is_dir or entry.is_file) and (folder or key in _PARTS) and driver.stat(key).is_link:
+                    return os.path.join(path, key)
+    return None
+
+
 def root_over(driver: Driver, clock: Clock, *, marker: str = keys.VERSION) -> Root:
     """A read-only root over any driver, for layouts that are in no store: nothing is made or changed. `marker`: the key
     that shows that the storage is there."""
@@ -78,6 +100,12 @@ def directory(path: str, *, writable: bool = False) -> Driver:
     """A directory that need not be a store. Raises NotFound with the first call if it is not there."""
     driver = detect(path)
     return driver if writable else ReadOnlyDriver(driver)
+
+
+def followed(driver: Driver, path: str, prefix: str = "") -> Driver:
+    """A driver that follows the links of the tree that an operator has named as a source. `path`: what `driver` shows
+    below the key `prefix`."""
+    return FollowingDriver(driver, path, prefix)
 
 
 def is_directory(path: str) -> bool:

@@ -20,7 +20,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import CHUNK_BYTES, Driver, chunks_of
 from zotctl.storage.facts import LARGEST_MANIFEST_BYTES
 from zotctl.storage.file_identity import HeldFile, file_number
-from zotctl.storage.opening import directory, root_over
+from zotctl.storage.opening import directory, followed, root_over
 from zotctl.storage.root import Root
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _origin(run: Run, text: str) -> Origin:
         if os.path.exists(text):
             raise UsageError(f"--from {text}: neither a directory nor an http or https URL") from error
         raise NoSuchStore(f"--from {text}: no such directory") from error
-    return _layouts(run, driver)
+    return _layouts(run, followed(driver, text))
 
 
 def _layouts(run: Run, driver: Driver) -> Origin:

@@ -254,7 +254,8 @@ class RepositoryCheck(ABC):
     def _wanted(self, view: GraphView) -> Iterator[tuple[str, str]]:
         """What must be here and was not listed, with the reason why it must."""
         for fault in view.graph.faults.values():
-            if fault.kind == "missing_manifest" and fault.digest not in self.present:
+            # What is no file of its own, such as a link, answers 404 as damaged content does.
+            if fault.kind in ("missing_manifest", "digest_mismatch") and fault.digest not in self.present:
                 parents = view.affected.parents(fault.digest)
                 yield fault.digest, f"{parents[0] if parents else 'index.json'} lists it and it is not there"
         for parent, reference in view.references():

@@ -34,6 +34,7 @@ from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root, no_store
 
+_LINK = "a symbolic link, and none is followed (copy the layout with cp -rL, or take it over with import-layout)"
 STALE_UPLOAD_S = 86400.0
 """How long an upload has received nothing when it counts as abandoned."""
 
@@ -261,7 +262,7 @@ class _LayoutCheck(_ContentCheck):
         for key in (keys.blobs(self._name), *(keys.blobs_of(self._name, algorithm) for algorithm in ALGORITHMS)):
             info, what = self._root.stat(key), key[len(self._name) + 1 :]
             if info is not None and not info.is_dir:
-                reason = f"{what} is {'a symbolic link' if info.is_link else 'not a directory'}"
+                reason = f"{what} is {_LINK if info.is_link else 'not a directory'}"
                 yield self._refused(key, "invalid_layout", reason, CONTENT_SPEC)
             elif info is None and key == keys.blobs(self._name):
                 reason, details = f"the directory {what} is missing", {"path": self._check.path(key)}
@@ -274,7 +275,7 @@ class _LayoutCheck(_ContentCheck):
         elif info is None:
             yield self._refused(key, kind, f"{what} is missing", spec)
         else:
-            rest = "a symbolic link, and none is followed" if info.is_link else "no regular file"
+            rest = _LINK if info.is_link else "no regular file"
             yield self._refused(key, kind, f"{what} is {rest}", spec)
 
     def _refused(self, key: str, kind: Kind, reason: str, spec: str | None) -> Finding:
@@ -317,7 +318,7 @@ class _LayoutCheck(_ContentCheck):
             return None
         if now is None:
             return finding
-        what = "a symbolic link, and none is followed" if now.is_link else "no regular file"
+        what = _LINK if now.is_link else "no regular file"
         return replace(finding, reason=f"{finding.reason}: what has its name is {what}") if not now.is_file else None
 
 

@@ -139,7 +139,8 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
-    driver, names = in_directory(source, partial(run.error, root=None), writable=options.move and not run.dry_run)
+    writable = options.move and not run.dry_run
+    driver, names = in_directory(source, partial(run.error, root=None), writable=writable, follow=not options.move)
     _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, run.clock))
 
 

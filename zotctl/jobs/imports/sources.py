@@ -1,7 +1,8 @@
 """The sources of an import: a layout, a tree of layouts, the root of another store, a bucket, an archive.
 
-Sources are untrusted: no link in them is followed (I14). They are read through a driver, as a store is, so a layout
-may be imported while a server serves it.
+Sources are untrusted (I14): a link is followed only to be read, where an operator named the source, and the bytes must
+have the digest of its name. Sources are read through a driver, as a store is, so a layout may be imported while a
+server serves it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from zotctl.errors import (
 )
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.layouts import layouts_in
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
@@ -43,12 +44,13 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import Each
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, parse_index
-from zotctl.storage.opening import directory, is_directory, open_file, root_over
+from zotctl.storage.opening import directory, followed, is_directory, open_file, root_over
 from zotctl.storage.protocol import StoreProtocol
 from zotctl.storage.root import Root
 from zotctl.storage.wrappers import AliasedDriver, WrappedDriver
 
 PIPE = "-"
+NOT_FOLLOWED = "which leads to no regular file, or may not be followed, as with --move: copy it with cp -rL"
 THE_LAYOUT = "layout"
 """The name of a single layout within its own driver."""
 MOVED = "moved"
@@ -111,7 +113,7 @@ class StoredLayout(Layout):
     _folders: dict[str, bool] = field(default_factory=dict)
 
     def size(self, digest: Digest) -> int | None:
-        """The size of a regular file; a symbolic link counts as absent."""
+        """The size of a regular file; a symbolic link that is not followed counts as absent."""
         try:
             info = self.driver.stat(keys.blob(self.name, digest))
         except NotFound:
@@ -121,7 +123,7 @@ class StoredLayout(Layout):
     def absence(self, digest: Digest) -> Unusable:
         """Why a blob is absent: it may be a symbolic link."""
         if digest not in self.damaged and self._is_link(digest):
-            return Unusable("missing_blob", f"{digest} is a symbolic link in {self.label}, and none is followed")
+            return Unusable("missing_blob", f"{digest} is a symbolic link in {self.label}, {NOT_FOLLOWED}")
         return super().absence(digest)
 
     def open(self, digest: Digest) -> Reader:
@@ -159,7 +161,7 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
         index = _set_aside(root, name, label)
     except LayoutInvalid as error:
         reason = getattr(error.__cause__, "message", error.message)
-        raise LayoutInvalid(f"{label} can't be imported: {reason}") from error
+        raise LayoutInvalid(f"{label} can't be imported: {reason}{_link_in(root, name)}") from error
     each = driver.each if isinstance(driver, BucketSource) else None
     return StoredLayout(driver=driver, name=name, label=label, index=index, each=each)
 
@@ -185,9 +187,16 @@ def _reason(root: Root, name: str) -> str:
     for key in (keys.layout(name), keys.index(name)):
         info = root.stat(key)
         if info is None or not info.is_file:
-            rest = "is no regular file, and no link is followed" if info else "is missing"
+            rest = "is missing" if info is None else "is no regular file"
             return f"{key.rpartition('/')[2]} {rest} (image-spec, image-layout.md)"
     return "a part of it is missing (image-spec, image-layout.md)"
+
+
+def _link_in(root: Root, name: str) -> str:
+    """What to say of a part of a layout that is a link."""
+    parts = (keys.layout(name), keys.index(name), keys.blobs(name), *(keys.blobs_of(name, one) for one in ALGORITHMS))
+    links = [key.removeprefix(f"{name}/") for key in parts if (info := root.stat(key)) is not None and info.is_link]
+    return f"; {links[0]} is a symbolic link, {NOT_FOLLOWED}" if links else ""
 
 
 def _set_aside(root: Root, name: str, label: str) -> Index:
@@ -279,13 +288,17 @@ OnSkipped = Callable[[str, ZotctlError], None]
 """Called with each directory that a walk could not read, or left out, and the reason."""
 
 
-def in_directory(source: str, on_skipped: OnSkipped, *, writable: bool = False) -> tuple[Driver, list[str]]:
+def in_directory(
+    source: str, on_skipped: OnSkipped, *, writable: bool = False, follow: bool = True
+) -> tuple[Driver, list[str]]:
     """The names of the layouts below a directory; if it is a layout itself, only that one, as THE_LAYOUT. Raises
-    NoSuchStore."""
+    NoSuchStore. `follow`: links are followed, since an operator has named the source; not where it is removed."""
     driver = directory(source, writable=writable)
     here = {entry.name for entry in driver.scan("") if not entry.is_dir}
     if here & {LAYOUT_FILE, "index.json"}:
-        return AliasedDriver(driver, THE_LAYOUT, ""), [THE_LAYOUT]
+        alone = AliasedDriver(driver, THE_LAYOUT, "")
+        return (followed(alone, source, THE_LAYOUT) if follow else alone), [THE_LAYOUT]
+    driver = followed(driver, source) if follow else driver
     found: list[str] = []
     for place in layouts_in(driver, on_skipped):
         if place.is_link:

@@ -636,6 +636,20 @@ class LocalDriver:
                     raise translate(error, path, step) from error
 
 
+def stat_followed(path: str) -> Info:
+    """stat(2): what symbolic links lead to. Raises NotFound."""
+    with translated(path, "stat"):
+        return info_of(os.stat(path))
+
+
+def open_followed(path: str) -> tuple[int, str, int]:
+    """open(2) of a regular file, also by symbolic links: the descriptor, the path and the size. Raises NotFound for
+    anything else."""
+    with translated(path):
+        fd = os.open(path, _OPEN_TO_READ & ~os.O_NOFOLLOW)
+    return fd, path, _regular(fd, path).st_size
+
+
 def _regular(fd: int, path: str) -> os.stat_result:
     """The stat(2) of a regular file. Anything else is closed, and NotFound is raised."""
     try:
