@@ -209,6 +209,14 @@ MUTANTS = [
         "tests/web/test_report.py::test_a_file_is_whole_or_as_it_was",
     ),
     _access(
+        "page-from-a-secret-name",
+        "a list has only what may be read",
+        "http/page.py",
+        'if wanted and request.identity.allows("read", wanted):',
+        "if wanted:",
+        PAGE + "test_names_from",
+    ),
+    _access(
         "command-of-a-header",
         "only what is a host becomes part of a command that people copy",
         "http/page.py",

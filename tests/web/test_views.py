@@ -36,7 +36,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import read_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.web import lists
+from zotctl.web import lists, words
 from zotctl.web.health import RootHealth, health
 from zotctl.web.images import image_page
 from zotctl.web.lists import repository_lines, tag_page
@@ -59,9 +59,24 @@ def test_repositories(place: Place) -> None:  # noqa: F811
     lines = repository_lines(place.store, ["a/b", "c", "gone"])
     assert [(line.name, line.tags, line.trouble) for line in lines] == [("a/b", 2, ""), ("c", 0, "")]
     assert all(line.changed for line in lines)
+    image = images.image("x")
+    size = sum(len(body) for body in (image.manifest, *image.blobs))
+    assert [line.size for line in lines] == [size, size]
     html = page("repositories.html", lines=lines, after="c", last=None, wanted="")
-    assert [row[:2] for row in html.rows()] == [["a/b", "2"], ["c", "0"]]
+    assert [row[:3] for row in html.rows()] == [["a/b", "2", words.size(size)], ["c", "0", words.size(size)]]
     assert {"/ui/a/b/tags", "/?last=c"} <= {link["href"] for link, _ in html.all("a")}
+
+
+def test_sizes_of_repositories_are_added_up_as_far_as_it_is_quick(
+    place: Place,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("r/a", "r/b", "r/c"):
+        push_image(place.store, name, "1", seed=f"{place.kind} {name}")
+    names = ["r/a", "r/b", "r/c"]
+    monkeypatch.setattr(lists, "MOST_READ", 2)
+    assert [line.size is None for line in repository_lines(place.open(), names)] == [False, False, True]
+    assert [line.size is None for line in repository_lines(place.open(), names)] == [False, False, False]  # remembered
 
 
 def test_a_repository_whose_storage_does_not_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -337,10 +352,10 @@ def test_the_command_of_the_trash_brings_content_back() -> None:
     (trash,) = root.trash
     assert (trash.trashed.repository, trash.trashed.blobs, trash.trashed.counted) == ("a", 4, True)
     assert trash.goes == trash.trashed.moved + 3600.0
-    words = shlex.split(trash.restore)
-    assert words[:4] == ["zotctl", "gc", "--root", place.store.roots[0].label]
+    command = shlex.split(trash.restore)
+    assert command[:4] == ["zotctl", "gc", "--root", place.store.roots[0].label]
     run = Run("gc", place.store)
-    run.finish(lambda: restore(run, words[words.index("--restore") + 1]))
+    run.finish(lambda: restore(run, command[command.index("--restore") + 1]))
     assert place.store.repository("a").manifest(digest).digest == digest
     assert looked_at(place).trash == []
 

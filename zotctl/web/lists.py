@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from zotctl.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, NameUnknown, NotFound, StorageError
+from zotctl.errors import (
+    DigestInvalid,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    NotFound,
+    StorageError,
+    ZotctlError,
+)
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.storage import Repository, Store, keys
+from zotctl.storage.cache import Lru
 from zotctl.storage.facts import Content, Reference, Unusable
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.history import Timeline
@@ -27,7 +36,9 @@ MOST_UNREAD = 2000
 """Manifests that are read at once to learn which content tags share. In a repository with more, a page says what an
 image has, and not what it shares, until something else has read them."""
 MOST_READ = 1000
-"""Manifests that are read for the tags of one page."""
+"""Manifests that are read for one page, where not all of a repository are."""
+SIZES_KEPT = 10_000
+"""Repositories whose size is remembered."""
 MOST_HISTORY_BYTES = 4 << 20
 """Of a history that is read for the times of one page; with more, the files' own times are shown."""
 FEW_ROWS = 8
@@ -36,15 +47,19 @@ MOST_LOOKED_AT = 2000
 """Blobs of one page whose links are counted, to see whether another repository has them."""
 
 
+_sizes: Lru[tuple[str, Hashable], int] = Lru(SIZES_KEPT)
+
 # -- repositories --------------------------------------------------------------------------------
 
 
 class RepositoryLine(NamedTuple):
-    """A repository in the list. `tags`: None if they are too many to be counted. `changed`: seconds since 1970, None if
-    not known. `trouble`: why it can't be looked at."""
+    """A repository in the list. `tags`: None if they are too many to be counted. `size`: bytes of all that it needs,
+    None if it would take too long to find out. `changed`: seconds since 1970, None if not known. `trouble`: why it
+    can't be looked at."""
 
     name: str
     tags: int | None = None
+    size: int | None = None
     changed: float | None = None
     trouble: str = ""
 
@@ -53,7 +68,14 @@ def repository_lines(store: Store, names: Sequence[str]) -> list[RepositoryLine]
     """One line for each of these names; those that are gone by now are left out."""
     distant = next((root for root in store.roots if root.by_requests), store.roots[0])
     found = distant.protocol.each([partial(_repository_line, store, name) for name in names])
-    return [line for line in found if line is not None]
+    left = MOST_READ
+    lines = []
+    for line in found:
+        if line is not None:
+            size, read = _size_of(store, line, left)
+            left -= read
+            lines.append(line._replace(size=size))
+    return lines
 
 
 def _repository_line(store: Store, name: str) -> RepositoryLine | None:
@@ -63,11 +85,30 @@ def _repository_line(store: Store, name: str) -> RepositoryLine | None:
         if info is None:
             return None
         is_large = repository.root.by_requests and info.size > COUNTED_INDEX_BYTES
-        return RepositoryLine(name, None if is_large else len(repository.tags()), info.mtime_ns / 1e9)
+        return RepositoryLine(name, None if is_large else len(repository.tags()), None, info.mtime_ns / 1e9)
     except NameUnknown:
         return None
     except StorageError:
         return RepositoryLine(name, trouble="its storage does not answer")
+
+
+def _size_of(store: Store, line: RepositoryLine, most: int) -> tuple[int | None, int]:
+    """The size of a repository, if no more than `most` manifests have to be read for it; and how many that were. Added
+    up once for each state of its index.json."""
+    if line.trouble or line.tags is None:
+        return None, 0
+    with suppress(ZotctlError):
+        repository = store.repository(line.name)
+        key = (line.name, repository.generation())
+        if (known := _sizes.get(key)) is not None:
+            return known, 0
+        unread = repository.root.graphs.of(line.name).unread(repository.index())
+        if unread > most:
+            return None, 0
+        size = sum(repository.usage().values())
+        _sizes.put(key, size)
+        return size, unread
+    return None, 0
 
 
 # -- tags ----------------------------------------------------------------------------------------
