@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.cli.running import REPOSITORY
 from tests.http.serving import Server, digest, push_blob, serving, until
 from zotctl.http import sockets
 
@@ -117,6 +119,43 @@ def test_the_terminal_signals_everybody(tmp_path: Path) -> None:
         raw.send(b"x" * 30_000)
         assert raw.answer()[0] == 202
         assert server.process.wait(20) == 0
+
+
+SLOW_TO_START = """
+import os, signal, sys, time
+from zotctl.cli import main
+from zotctl.http import supervisor
+
+forget = supervisor._forget_signals
+
+def forgets_late():
+    print("forked", os.getpid(), flush=True)
+    time.sleep(0.5)
+    forget()
+
+supervisor._forget_signals = forgets_late
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+sys.exit(main())
+"""
+
+
+def test_a_signal_while_a_worker_starts_is_not_lost(tmp_path: Path) -> None:
+    """It comes to the whole family, between the fork and the worker's own handlers, and from a shell that has it
+    ignore SIGQUIT, as for everything that is started with `&`."""
+    command = [sys.executable, "-c", SLOW_TO_START, "serve", "--root", str(tmp_path / "root"), "--listen"]
+    command += ["127.0.0.1:0", "--workers", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, cwd=REPOSITORY
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline().removeprefix("forked "))
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            assert process.wait(20) == 0
+            assert process.stdout.read() == "" and gone(child)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_second_signal_stops_now(tmp_path: Path) -> None:

@@ -17,6 +17,15 @@ def _wire(name: str, invariant: str, promise: str, path: str, old: str, new: str
 
 MUTANTS = [
     _wire(
+        "signals-between-fork-and-handlers",
+        "I13",
+        "a worker that is told to stop while it starts stops",
+        "supervisor.py",
+        "    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGQUIT))\n",
+        "    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())\n",
+        "tests/http/test_http_workers.py::test_a_signal_while_a_worker_starts_is_not_lost",
+    ),
+    _wire(
         "two-spaces",
         "I14",
         "a request line has single spaces, and the versions 1.0 and 1.1",

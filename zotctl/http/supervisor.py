@@ -322,14 +322,16 @@ class Supervisor:
             child.report += part
         if child.report == worker.READY or not part:
             os.close(child.ready)
-            child.ready = child.deadline = None
+            child.ready = None
             child.serving = child.report == worker.READY
-        if child.serving:
+            if not self.stopping:  # or else the deadline is that of the end
+                child.deadline = None
+        if child.serving and not self.stopping:
             self._serving(child)
 
     def _serving(self, child: Child) -> None:
         for slot in self.slots:
-            if slot.successor is child and not self.stopping:
+            if slot.successor is child:
                 self._hand_over(slot)
         if not self.started and all(slot.child is not None and slot.child.serving for slot in self.slots):
             self.started = True
@@ -408,10 +410,11 @@ class Supervisor:
             return
         life_end, life = os.pipe()
         board = self._measuring()
-        pid = os.fork()
-        if pid == 0:
-            counted = board.jobs if board is not None else None
-            self._become(lambda: job_process.main(self.config, life_end, counted), None, (life,))
+        with _signals_held():
+            pid = os.fork()
+            if pid == 0:
+                counted = board.jobs if board is not None else None
+                self._become(lambda: job_process.main(self.config, life_end, counted), None, (life,))
         os.close(life_end)
         self.keeper = Child(pid, None, life, time.monotonic())
 
@@ -429,10 +432,11 @@ class Supervisor:
         life_end, life = os.pipe()
         board = self._measuring()
         row = board.take() if board is not None else None
-        pid = os.fork()
-        if pid == 0:
-            ties = worker.Ties(theirs, life_end, board, row, self.rates, self.uploads)
-            self._become(lambda: self._work(slot, ties), slot, (ours, life))
+        with _signals_held():
+            pid = os.fork()
+            if pid == 0:
+                ties = worker.Ties(theirs, life_end, board, row, self.rates, self.uploads)
+                self._become(lambda: self._work(slot, ties), slot, (ours, life))
         os.close(theirs)
         os.close(life_end)
         now = time.monotonic()
@@ -511,6 +515,17 @@ def _caught_signals() -> Iterator[socket.socket]:
         write.close()
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back around a fork, until the child forgets the parent's handlers: one that came before would be
+    told to the parent once more, and be lost to the child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_SIGNALS, signal.SIGQUIT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _noted(number: int, frame: object) -> None:
     pass
 
@@ -518,7 +533,8 @@ def _noted(number: int, frame: object) -> None:
 def _forget_signals() -> None:
     """In a worker: the terminal's SIGINT and a SIGHUP are for the parent, which passes on what is meant."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGQUIT):  # a shell ignores SIGQUIT for what it starts with &
+        signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, signal.SIGQUIT))
