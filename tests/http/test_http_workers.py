@@ -144,15 +144,19 @@ def test_a_signal_while_a_worker_starts_is_not_lost(tmp_path: Path) -> None:
     ignore SIGQUIT, as for everything that is started with `&`."""
     command = [sys.executable, "-c", SLOW_TO_START, "serve", "--root", str(tmp_path / "root"), "--listen"]
     command += ["127.0.0.1:0", "--workers", "1"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True, cwd=REPOSITORY
-    ) as process:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, cwd=REPOSITORY
+        ) as process,
+    ):
         assert process.stdout is not None
         child = int(process.stdout.readline().removeprefix("forked "))
         os.killpg(process.pid, signal.SIGTERM)
         try:
             assert process.wait(20) == 0
             assert process.stdout.read() == "" and gone(child)
+            assert "is killed" not in (tmp_path / "log").read_text()
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
