@@ -123,6 +123,8 @@ def test_the_terminal_signals_everybody(tmp_path: Path) -> None:
 
 SLOW_TO_START = """
 import os, signal, sys, time
+if "ZOTCTL_MUTANT" in os.environ:
+    import tests.mutants.hook
 from zotctl.cli import main
 from zotctl.http import supervisor
 
