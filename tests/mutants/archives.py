@@ -6,6 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 DOCKER = "tests/jobs/test_import_docker.py::"
+ROWS = "tests/jobs/test_import_rows.py::"
 TREES = "tests/jobs/test_import_trees.py::"
 
 MUTANTS = [
@@ -156,5 +157,45 @@ MUTANTS = [
         'if fault.kind in ("missing_manifest", "digest_mismatch") and',
         'if fault.kind == "missing_manifest" and',
         "tests/jobs/test_import_links.py::test_i14_what_serves_a_layout_follows_none_and_says_what_to_do",
+    ),
+    Mutant(
+        "import-believes-a-descriptor",
+        kinds.BELIEVED,
+        "I2",
+        "what a descriptor brings along has its digest",
+        "jobs/imports/sources.py",
+        " and digest_of(body, digest.algorithm) == digest",
+        "",
+        ROWS + "test_i2_a_manifest_in_a_row_has_its_digest",
+    ),
+    Mutant(
+        "import-keeps-all-that-comes-along",
+        kinds.FOREIGN,
+        "I13",
+        "what descriptors bring along takes no more than memory has",
+        "jobs/imports/sources.py",
+        " and len(body) <= self._room:",
+        ":",
+        ROWS + "test_i13_no_more_of_it_is_kept_than_memory_has",
+    ),
+    Mutant(
+        "import-loses-tags-with-0",
+        kinds.ANSWERS,
+        "I15",
+        "a tag that is lost costs the exit code 0",
+        "jobs/imports/job.py",
+        "    if plan.tags_lost:\n        run.report.codes.append(5)\n",
+        "",
+        ROWS + "test_an_attachment_of_no_clear_image_is_said[2]",
+    ),
+    Mutant(
+        "import-leaves-rows-without-a-type",
+        kinds.CLAIMS,
+        "I8",
+        "a row without a media type gets that of its manifest",
+        "jobs/imports/plan.py",
+        "    return row if row.media_type or known is None else with_media_type(row, known.media_type)",
+        "    return row",
+        ROWS + "test_a_row_without_a_media_type_gets_its_manifests[None-False]",
     ),
 ]

@@ -80,6 +80,19 @@ _is_digest_tag = re.compile(r"(sha256|sha512|blake3)-([a-f0-9]{64,128})((?:[._-]
 _FULL = {"sha256": 64, "sha512": 128, "blake3": 64}
 
 
+KIND = "kind"
+"""Annotation of a row in what `cosign save` and Hauler write: rows of one name are told apart by it."""
+_KINDS = ("dev.cosignproject.cosign/", "dev.hauler/")
+_ABOUT = {"sigs": ".sig", "atts": ".att", "sboms": ".sbom", "referrers": ""}
+
+
+def attached_as(kind: str | None) -> str | None:
+    """What the kind of a row says that it is to the image of the same name: ".sig", ".att" or ".sbom", which end the
+    tag that cosign gives it, or "" for a manifest that has a subject. None: it is an image."""
+    prefix = next((one for one in _KINDS if kind and kind.startswith(one)), None)
+    return _ABOUT.get((kind or "").removeprefix(prefix).partition("/")[0]) if prefix else None
+
+
 class DigestTag(NamedTuple):
     """A tag that names a digest, because its manifest is about what has that digest.
 

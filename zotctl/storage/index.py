@@ -422,6 +422,11 @@ def _key(row: Row) -> tuple[Digest | None, str | None, str | None]:
     return row.digest, row.tag, row.alias
 
 
+def with_media_type(row: Row, media_type: str) -> Row:
+    """A row that lacks its media type, which descriptor.md requires, with the one that its manifest has."""
+    return _corrected(row, row.size, media_type)
+
+
 def empty_index() -> Index:
     """The index of a new repository."""
     fields = {"schemaVersion": b"2", "mediaType": _encode(OCI_INDEX), "manifests": b"[]"}

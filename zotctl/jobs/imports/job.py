@@ -234,6 +234,8 @@ def _guarded(run: Run, name: str, require: Callable[[], None]) -> Iterator[None]
 def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     if options.move and isinstance(layout, StoredLayout):
         refuse_served(run.store, layout)
+    for row in layout.index.rows():
+        layout.embedded.note(row.raw)
     graph = ManifestGraph(source_reader(layout), each=layout.each)
     graph.add(Reference(row.digest, row.size, row.media_type) for row in layout.index.rows() if row.digest is not None)
     if graph.faults:
@@ -243,6 +245,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
         if finding.action == "skip" and finding.kind not in DAMAGE_KINDS:
             run.report.codes.append(5)
         run.finding(finding)
+    if plan.tags_lost:
+        run.report.codes.append(5)
     importing = [RepositoryImport(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
     if len(importing) == 1 and options.tag is None:
         importing[0].take_fields = True

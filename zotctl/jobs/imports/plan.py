@@ -18,8 +18,10 @@ from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import (
     CONTAINERD_NAME,
+    KIND,
     OLAREG_SUBJECT,
     REF_NAME,
+    attached_as,
     digest_key,
     digest_tag,
     parse_name,
@@ -28,7 +30,7 @@ from zotctl.oci.reference import (
 )
 from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.history import EVENT_STEP_S
-from zotctl.storage.index import Row, annotations_of
+from zotctl.storage.index import Row, annotations_of, with_media_type
 
 CREATED = "org.opencontainers.image.created"
 OLAREG_HISTORY = "org.olareg.history"
@@ -95,12 +97,16 @@ class ImportPlan:
     findings: list[Finding] = field(default_factory=list)
     names_lost: int = 0
     """How many rows are imported without the name that they have in the source."""
+    tags_lost: int = 0
+    """How many of these names hold a tag, by which clients would look for them."""
 
 
 def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: ImportOptions) -> ImportPlan:
     """Decide which rows go where. Raises UsageError if it is not clear which repository or which image."""
     plan = ImportPlan()
-    named = [name for row in layout.index.rows() for name in _names(layout, row, facts)]
+    images = _images_by_name(layout)
+    found = (_completed(row, facts) for row in layout.index.rows())
+    named = [name for row in found for name in _names(layout, row, facts, images)]
     _report_unclear(layout, plan)
     for repository, rows in _by_repository(layout, named, facts, options).items():
         plan.repositories[repository] = _tagged(repository, rows, plan)
@@ -120,16 +126,63 @@ def _report_unclear(layout: Layout, plan: ImportPlan) -> None:
 # -- names --------------------------------------------------------------------------------------
 
 
-def _names(layout: Layout, row: Row, facts: dict[str, ManifestFacts]) -> Iterator[_Named]:
+def _completed(row: Row, facts: dict[str, ManifestFacts]) -> Row:
+    known = facts.get(row.digest or "")
+    return row if row.media_type or known is None else with_media_type(row, known.media_type)
+
+
+def _images_by_name(layout: Layout) -> dict[str | None, Digest | None]:
+    """The image of each name that rows of different kinds share; None: there are several."""
+    found: dict[str | None, Digest | None] = {}
+    for row in layout.index.rows():
+        if row.digest is not None and attached_as(annotations_of(row).get(KIND)) is None:
+            name = _written(row)
+            found[name] = row.digest if found.get(name, row.digest) == row.digest else None
+    return found
+
+
+def _written(row: Row) -> str | None:
+    annotations = annotations_of(row)
+    return annotations.get(CONTAINERD_NAME) or annotations.get(REF_NAME)
+
+
+def _without_digest(name: str | None, digest: Digest) -> str | None:
+    """`docker.io/library/busybox:1.36@sha256:...` names a tag, if the digest is that of its row."""
+    head, _, tail = (name or "").partition("@")
+    return head if tail == digest and ":" in head.rpartition("/")[2] else name
+
+
+def _names(
+    layout: Layout, row: Row, facts: dict[str, ManifestFacts], images: dict[str | None, Digest | None]
+) -> Iterator[_Named]:
     if row.digest is None:
         return
     annotations = annotations_of(row)
-    written, containerd = annotations.get(REF_NAME), annotations.get(CONTAINERD_NAME)
+    if (suffix := attached_as(annotations.get(KIND))) is not None:
+        yield _attachment(row, row.digest, suffix, images)
+        return
+    written, containerd = (_without_digest(annotations.get(name), row.digest) for name in (REF_NAME, CONTAINERD_NAME))
     beside = _names_beside(layout, row.digest, facts) if written is None and containerd is None else []
     for full in beside or (containerd,):
         exact, alias = tag_names(written, full)
         proposed = repository_of(full) or (None if exact else repository_of(written))
-        yield _Named(row, row.digest, full or written, exact, alias, proposed)
+        name = full or written
+        is_by_digest = name is not None and name.endswith(f"@{row.digest}")  # so it loses no tag
+        yield _Named(row, row.digest, None if is_by_digest else name, exact, alias, proposed)
+
+
+def _attachment(row: Row, digest: Digest, suffix: str, images: dict[str | None, Digest | None]) -> _Named:
+    """What is attached to the image of the same name: cosign looks for it by a tag that names the image."""
+    name = _written(row)
+    subject = images.get(name)
+    proposed = repository_of(_without_digest(name, digest))
+    if not suffix:
+        return _Named(row, digest, None, None, None, proposed)
+    if subject is None:
+        return _Named(
+            row, digest, f"{annotations_of(row)[KIND]} of {name or 'an image without a name'}", None, None, proposed
+        )
+    return _Named(row, digest, name, f"{subject.algorithm}-{subject.encoded}{suffix}", None, proposed)
 
 
 def _names_beside(layout: Layout, digest: Digest, facts: dict[str, ManifestFacts]) -> list[str]:
@@ -213,7 +266,8 @@ def _subjects(row: _Named | Wanted, facts: dict[str, ManifestFacts]) -> Iterator
     yield from (subject.digest for subject in known.subjects) if known else ()
     if (subject := annotations_of(row.row).get(OLAREG_SUBJECT)) is not None:
         yield subject
-    if (named := digest_tag(row.row.tag or "")) is not None and not named.names(row.digest):
+    tag = row.tag if isinstance(row, Wanted) else row.exact
+    if (named := digest_tag(row.row.tag or tag or "")) is not None and not named.names(row.digest):
         yield named.digest
 
 
@@ -231,6 +285,7 @@ def _tagged(repository: str, rows: list[_Named], plan: ImportPlan) -> list[Wante
         if not tags.is_twin(position, row, tag):
             wanted.append(Wanted(row.row, row.digest, tag))
             plan.names_lost += fault is not None
+            plan.tags_lost += fault is not None and (row.alias is not None or KIND in annotations_of(row.row))
     return wanted
 
 

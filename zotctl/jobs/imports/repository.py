@@ -382,7 +382,7 @@ class RepositoryImport:
     # -- hard links -------------------------------------------------------------------------------
 
     def _link(self, digest: Digest, size: int) -> bool:
-        if not self._can_link:
+        if not self._can_link or self.layout.embedded.get(self.layout, digest) is not None:
             return False
         try:
             return self._link_hashed(digest, size)

@@ -12,6 +12,7 @@ import stat
 import sys
 import threading
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from zotctl.errors import (
 )
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.layouts import layouts_in
-from zotctl.oci.digest import ALGORITHMS, Digest, parse_digest
+from zotctl.oci.codec import load_json
+from zotctl.oci.digest import ALGORITHMS, Digest, digest_of, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
@@ -55,11 +57,46 @@ THE_LAYOUT = "layout"
 """The name of a single layout within its own driver."""
 MOVED = "moved"
 """The token in the name of the index.json that is set aside while its layout is being removed."""
+EMBEDDED_BYTES = 64 << 20
+"""The most bytes of content in descriptors that are kept."""
 KEPT_MANIFESTS_BYTES = 64 << 20
 """Bytes of manifests that are kept: each is read to see what it lists, and again to be copied."""
 KEPT_MANIFEST_BYTES = 4 << 20
 """The largest manifest that is kept; a larger one is read twice."""
 _ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+
+
+class Embedded:
+    """Content that rows and manifests have in the `data` of a descriptor: image-spec, descriptor.md, "Embedded
+    Content". It counts only where no blob is. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+        self._room = EMBEDDED_BYTES
+
+    def note(self, body: bytes) -> None:
+        """Remember what the descriptors in a row or a manifest have, if it has their digest and size."""
+        if b'"data"' not in body:
+            return
+        with suppress(ValueError, TypeError, AttributeError):
+            document = load_json(body)
+            for value in (document, *document.values()):
+                for descriptor in value if isinstance(value, list) else [value]:
+                    self._note_one(descriptor)
+
+    def _note_one(self, descriptor: object) -> None:
+        with suppress(ValueError, TypeError, KeyError, DigestInvalid):
+            if isinstance(descriptor, dict) and isinstance(descriptor["data"], str):
+                digest, body = parse_digest(descriptor["digest"]), b64decode(descriptor["data"], validate=True)
+                is_right = len(body) == descriptor["size"] and digest_of(body, digest.algorithm) == digest
+                if is_right and digest not in self._bodies and len(body) <= self._room:
+                    self._room -= len(body)
+                    self._bodies[digest] = body
+
+    def get(self, layout: Layout, digest: Digest) -> bytes | None:
+        """The content, if the layout has no blob of it. Raises StorageError."""
+        body = self._bodies.get(digest)
+        return body if body is not None and layout.size(digest) is None else None
 
 
 @dataclass(kw_only=True)
@@ -84,6 +121,8 @@ class Layout(ABC):
     """Raises Unavailable if the whole source is away: then what seems to be missing may be there."""
     each: Each | None = None
     """Reads manifests in parallel, if each is a request."""
+    embedded: Embedded = field(default_factory=Embedded)
+    """What descriptors bring along."""
 
     @abstractmethod
     def size(self, digest: Digest) -> int | None:
@@ -214,11 +253,14 @@ def source_reader(layout: Layout) -> Read:
     """A `Read` of the manifests of a layout, for a graph."""
 
     def read(digest: Digest, whole: bool) -> Content:
-        found_size(layout, digest, MISSING)
+        size = found_size(layout, digest, MISSING)
         try:
-            return layout.content(digest, whole)
+            body = layout.embedded.get(layout, digest)
+            content = layout.content(digest, whole) if body is None else Content(size, body)
         except Damaged as error:
             raise other_content(layout, digest) from error
+        layout.embedded.note(content.body or b"")
+        return content
 
     return read
 
@@ -234,6 +276,8 @@ def found_size(layout: Layout, digest: Digest, missing: str) -> int:
         found = layout.size(digest)
     except StorageError as error:
         raise Unusable("unreadable", error.message) from error
+    if found is None and (body := layout.embedded.get(layout, digest)) is not None:
+        return len(body)
     if found is None:
         absence = layout.absence(digest)
         raise Unusable(missing if absence.kind == "missing_blob" else absence.kind, str(absence))
@@ -255,6 +299,9 @@ def other_size(layout: Layout, digest: str, found: int, said: int) -> Unusable:
 def chunks(layout: Layout, digest: Digest, size: int) -> Iterator[bytes]:
     """The bytes of a blob, at most `size`. Raises Unusable if they can't be read."""
     try:
+        if (body := layout.embedded.get(layout, digest)) is not None:
+            yield body
+            return
         with layout.open(digest) as reader:
             yield from pieces(reader, size)
     except NotFound as error:  # since it was looked for
