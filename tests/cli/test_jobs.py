@@ -154,7 +154,7 @@ def test_an_explanation_gives_the_chain_once(tmp_path: Path) -> None:
     lay_out(tmp_path, "app", made, "v1")
     done = zotctl("gc", "--root", str(tmp_path), "--explain", str(digest_of(made.blobs[1])))
     assert done.stdout.count(str(made.digest)) == 1
-    assert done.stdout.splitlines()[-1].startswith("gc: done in ")
+    assert done.stdout.splitlines()[0].startswith(f"app@{digest_of(made.blobs[1])}: kept: ")
 
 
 def test_a_warning_is_a_line_for_people_where_cron_mails_it(tmp_path: Path) -> None:

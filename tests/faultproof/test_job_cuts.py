@@ -16,10 +16,11 @@ from tests.faultproof.powercut import Watched
 from tests.stores import push_blob, push_image, store_over
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
@@ -314,7 +315,10 @@ def test_a_mount_that_is_told_of_is_there(model: str, there: bool) -> None:
 
 @COMMITS
 @pytest.mark.parametrize("model", ["journal", "any"])
-def test_a_compacted_history_is_the_old_one_or_the_new_one(commit: bool, model: str) -> None:
+def test_a_compacted_history_is_the_old_one_or_the_new_one(
+    commit: bool, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zotctl.storage.local.history.REMEMBERED_EVENTS", 0)
     world = World(commit=commit, model=model)
     store = world.store()
     first, last = (push_image(store, "a", "v1", seed=seed, layers=1) for seed in ("one", "two"))

@@ -25,11 +25,12 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import ZotctlError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports import job, sources
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
@@ -338,6 +339,12 @@ def cut_at(place: Place, job: Dedupe, point: int) -> list[str]:
 def nothing_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a file that can't be read would be looked at again after two seconds, and again."""
     monkeypatch.setattr("zotctl.jobs.check.hashing.WRITTEN_IN_PLACE_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a compaction of a few events would change nothing."""
+    monkeypatch.setattr("zotctl.storage.local.history.REMEMBERED_EVENTS", 0)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.config.globs import matches
 from zotctl.errors import BlobUnknown, HeldElsewhere, IoFailed, ManifestUnknown, NameUnknown, NotFound
 from zotctl.jobs.explain import explain
-from zotctl.jobs.gc import GcOptions, gc, gc_settings, list_trash, restore
+from zotctl.jobs.gc import GcOptions, gc, gc_settings
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of

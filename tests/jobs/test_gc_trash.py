@@ -12,8 +12,8 @@ from tests.faults import FailOn, Faults, Meanwhile, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
 from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NotFound, ReadOnlyStorage
-from zotctl.jobs.gc import list_trash, restore
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest

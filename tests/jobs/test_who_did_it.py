@@ -20,10 +20,10 @@ from tests.stores import history_of, push_image, store_over
 from zotctl import logs
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import IoFailed
-from zotctl.jobs.gc import restore
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.storage import Store

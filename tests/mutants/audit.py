@@ -46,8 +46,8 @@ MUTANTS = [
         "I15",
         "content that is in its place again is not told as deleted",
         "jobs/local/gc.py",
-        "            if local.context.stat(keys.blob(folder.name, digest)) is None:",
-        "            if True:",
+        "[digest for digest in gone if local.context.stat(keys.blob(folder.name, digest)) is None]",
+        "gone",
         JOBS + "test_what_came_back_is_not_told_as_deleted",
     ),
     Mutant(

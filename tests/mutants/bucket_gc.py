@@ -423,8 +423,8 @@ MUTANTS = [
         "I11",
         "a dead upload holds nothing back",
         "jobs/bucket/eligibility.py",
-        ("            if ahead.age(found) < max(delay, JUST_BEGUN_S):\n                self._learn(found.key)"),
-        "            self._learn(found.key)",
+        "            if ahead.age(found) < max(delay, JUST_BEGUN_S):\n                self._learn(found.key, max(delay, JUST_BEGUN_S))",
+        "            self._learn(found.key, max(delay, JUST_BEGUN_S))",
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
     ),
     Mutant(

@@ -27,6 +27,12 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
 
 
+@pytest.fixture
+def only_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction leaves only what a timeline needs."""
+    monkeypatch.setattr("zotctl.storage.local.history.REMEMBERED_EVENTS", 0)
+
+
 @pytest.fixture(params=["memory", "directory"])
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
     return MemoryDriver() if request.param == "memory" else LocalDriver(str(tmp_path))
@@ -42,6 +48,7 @@ def fill(history: LocalHistory, count: int = 50) -> None:
         history.note("app", "push", f"sha256:{number:064}", {"v1": None})
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
     """Which the push of another manifest tells, that may be gone by now."""
     clock = Hand()
@@ -59,6 +66,7 @@ def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
     assert past.here >= {A} and history.size("app") < 500
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_it_remembers_pulls_and_notes(driver: Driver) -> None:
     clock = Hand()
     history = history_over(driver, clock)
@@ -120,6 +128,7 @@ class Beside(Faults):
             self.act()
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
     """At any step of it, by another process."""
     other, step, done = history_over(driver), 1, False
@@ -148,6 +157,7 @@ class Opened(Faults):
         return writer
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
     opened, collector = Opened(driver), history_over(driver)
     history = history_over(opened)
@@ -158,6 +168,7 @@ def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
     assert collector.size("app") < 500
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_it_is_flushed_before_it_takes_the_place_of_the_old_one(driver: Driver) -> None:
     """Whatever `commit` says: what it replaces was safe for years."""
     steps: list[str] = []
@@ -289,6 +300,7 @@ def test_what_was_removed_since(driver: Driver) -> None:
     assert history.removed_since("app", since) == {"since", B}
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_a_compaction_keeps_what_only_a_later_version_knows(driver: Driver) -> None:
     history = history_over(driver)
     history.note("app", "sealed", A)

@@ -14,8 +14,9 @@ from tests.jobs.layouts import blob, flip, run_scrub, store_of
 from tests.storage.mounting import mount_at
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, ReadOnly
-from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys

@@ -27,8 +27,9 @@ from tests.web.places import (  # noqa: F401 - a fixture
 from zotctl.config import Config
 from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
-from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.last_run import LAST_RUN_BYTES, last_run, note_run
+from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule, tasks

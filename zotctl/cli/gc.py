@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zotctl.cli.answers import Explanations, HistoryTable
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -24,6 +25,7 @@ from zotctl.cli.jobs import (
     only_read,
     run_job,
 )
+from zotctl.cli.report import TextSink
 from zotctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ Examples:
   zotctl gc --root /srv/images --dry-run
   zotctl gc --config /etc/zotctl.toml --quiet
   zotctl gc --root /srv/images --explain demo/hello:1.0
-  zotctl gc --root /srv/images --restore demo/hello@sha256:...
+  zotctl gc --root /srv/images --history demo/hello:1.0
+  zotctl gc --root /srv/images --restore demo/hello:1.0
 """
 
 
@@ -63,11 +66,19 @@ def gc(
     ] = None,
     explain: Annotated[
         str | None,
-        typer.Option(metavar="DIGEST|NAME:TAG|NAME", help="Print what keeps it, or when it is deleted, and exit."),
+        typer.Option(metavar="DIGEST|NAME@DIGEST|NAME:TAG|NAME", help="Print what keeps it, or why and when it goes, "
+                     "or what has become of it, and exit."),
     ] = None,
     restore: Annotated[
         str | None,
-        typer.Option(metavar="RUN|DIGEST|NAME@DIGEST", help="Bring it back from the trash, and exit."),
+        typer.Option(metavar="NAME:TAG|NAME|NAME@DIGEST|DIGEST|RUN", help="Bring it back, and exit: a tag that was "
+                     "moved or removed, or what lies in the trash, with its tags."),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Print who did what to tags and manifests, and exit; name one after it.")
+    ] = False,
+    what: Annotated[
+        str | None, typer.Argument(metavar="NAME|NAME:TAG|DIGEST", help="With --history: only what happened to it.")
     ] = None,
     list_trash: Annotated[bool, typer.Option("--list-trash", help="List the trash, and exit.")] = False,
     trust_clock: Annotated[
@@ -96,37 +107,44 @@ def gc(
     or wait: after a day gc believes it.
 
     A bucket has no trash: a run notes what is unreachable, and a run after the delay deletes it, unless a client asked
-    for it meanwhile. There, too, space is free after twice the delay; --restore has nothing to bring back. If the
+    for it meanwhile. There, too, space is free after twice the delay; --restore NAME:TAG works until then. If the
     object store accepts deletes whose signature has expired, gc does not run beside servers (exit 3): stop them, and
     set ZOTCTL_SINGLE_WRITER=true.
     """
-    wanted = [explain is not None, restore is not None, list_trash]
+    wanted = [explain is not None, restore is not None, list_trash, history]
     if sum(wanted) > 1:
-        raise UsageError("--explain, --restore and --list-trash exclude each other; give one of them")
+        raise UsageError("--explain, --restore, --list-trash and --history exclude each other; give one of them")
     if report is not None and any(wanted):
-        raise UsageError("--report shows a collection; leave it out with --explain, --restore and --list-trash")
+        raise UsageError("--report shows a collection; leave it out with --explain, --restore, --list-trash, --history")
+    if what is not None and not history:
+        raise UsageError(f"{what}: gc takes an argument only with --history; name repositories with --repo")
     loaded = load(root, config)
     chosen = duration("--delay", delay)
 
     def work(run: Run) -> None:
         from zotctl.jobs import explain as explaining
         from zotctl.jobs import gc as collecting
+        from zotctl.jobs import past
+        from zotctl.jobs import restore as restoring
 
         which = untagged.value if untagged else None
         settings = collecting.gc_settings(delay=chosen, untagged=which, trust_clock=trust_clock)
         if explain is not None:
             explaining.explain(run, explain, settings)
         elif restore is not None:
-            collecting.restore(run, restore)
+            restoring.restore(run, restore, settings)
         elif list_trash:
-            collecting.list_trash(run)
+            restoring.list_trash(run)
+        elif history:
+            past.history(run, what)
         else:
             collecting.gc(run, settings)
             if dry_run and exit_code and run.report.items:
                 run.report.codes.append(4)
 
-    if explain is not None or list_trash:
+    if explain is not None or list_trash or history:
         loaded = only_read(loaded)
+    text = Explanations if explain is not None else HistoryTable if history else TextSink
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
             metrics_file=None if any(wanted) else metrics_file, report_file=report, noted=not (any(wanted) or repo),
-            output=output, as_json=as_json)  # fmt: skip
+            output=output, as_json=as_json, text=text)  # fmt: skip

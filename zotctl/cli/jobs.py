@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from zotctl import __version__
-from zotctl.cli.report import JsonOption, Output, OutputOption, RememberingSink, print_report, sink_for
+from zotctl.cli.report import JsonOption, Output, OutputOption, RememberingSink, TextSink, print_report, sink_for
 from zotctl.errors import NoSuchStore, StorageError, UsageError, ZotctlError
 from zotctl.jobs.report import Report, error_fields
 
@@ -240,9 +240,10 @@ def run_job(
     noted: bool = False,
     output: Output = Output.TEXT,
     as_json: bool = False,
+    text: type[TextSink] = TextSink,
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code. `noted`: the run is noted in the store, for
-    people who look at it later."""
+    people who look at it later. `text`: prints what people read."""
     from zotctl import logs
     from zotctl.jobs.last_run import note_run
     from zotctl.jobs.run import Run, give_way
@@ -252,7 +253,7 @@ def run_job(
     if audited:
         logs.setup_audit(str(config.log.audit))
     give_way()
-    sink = sink_for(Output.JSON if as_json else output, quiet=quiet)
+    sink = sink_for(Output.JSON if as_json else output, quiet=quiet, text=text)
     if report_file is not None:
         sink = RememberingSink(sink)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)

@@ -63,11 +63,11 @@ class RememberingSink(ClosingSink):
         self._sink.item(fields)
 
 
-def sink_for(output: Output, *, quiet: bool) -> ClosingSink:
-    """A new sink that prints in this format. `quiet`: no progress on standard error."""
+def sink_for(output: Output, *, quiet: bool, text: type[TextSink] | None = None) -> ClosingSink:
+    """A new sink that prints in this format. `quiet`: no progress on standard error. `text`: of people's text."""
     if output is Output.JSONL:
         return JsonLines()
-    return DocumentSink(quiet) if output is Output.JSON else TextSink(quiet)
+    return DocumentSink(quiet) if output is Output.JSON else (text or TextSink)(quiet)
 
 
 def print_report(report: Report, output: Output) -> None:

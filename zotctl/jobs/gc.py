@@ -7,21 +7,21 @@ policy drops. The collector of each kind of store deletes it: it moves content i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from zotctl.config import RootSettings
-from zotctl.errors import ClockDoubtful, DigestInvalid, NotFound, StorageError, Unsupported
+from zotctl.errors import ClockDoubtful, StorageError
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.clock_check import require_clock
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.reachable import Reachable, ReachableBlobs, mark_index, with_index
 from zotctl.jobs.retention import Drop, Rules, decide, foreign_untagged
 from zotctl.jobs.run import Run, Stopped, TimeUp
-from zotctl.jobs.stores import Collector, TrashJobs, jobs_of
-from zotctl.oci.digest import Digest, parse_digest
+from zotctl.jobs.stores import Collector, jobs_of
+from zotctl.oci.digest import Digest
 from zotctl.storage.history import CLOCK_ACTION, Timeline
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Transaction
@@ -97,7 +97,7 @@ class Planner:
         for drop in drops:
             self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason)
         self._run.add("dropped", len(drops))
-        return CollectionPlan(marks, _without(marks, drops), drops)
+        return CollectionPlan(marks, without_rows(marks, drops), drops)
 
     def _refuse(self, marks: Reachable) -> None:
         for fault in marks.faults:
@@ -141,21 +141,34 @@ class Planner:
         if outcome is not None:
             raise outcome
         for drop in dropped:
+            if drop.tag is None:
+                self._root.history.note(self._name, "drop", drop.digest, by=f"{by}: {drop.reason}")
             action = "delete" if drop.tag is None else "untag"
             self._run.changed(action, self._name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
+
+
+def note_purged(root: Root, name: str, digests: Iterable[Digest]) -> None:
+    """Note that the bytes of these are gone for good, of those that were manifests: others have no history."""
+    if digests := list(digests):
+        with suppress(StorageError):
+            known = root.history.written(name).pushed
+            for digest in digests:
+                if digest in known:
+                    root.history.note(name, "purge", digest, by="gc")
 
 
 def _closed(marks: Reachable, drops: list[Drop]) -> list[Drop]:
     """Those of `drops` that may go although some that were decided with them stay: no row that a kept row leads to."""
     while True:
-        needed = _without(marks, drops).reachable if drops else set()
+        needed = without_rows(marks, drops).reachable if drops else set()
         left = [drop for drop in drops if drop.tag is not None or drop.digest not in needed]
         if len(left) == len(drops):
             return left
         drops = left
 
 
-def _without(marks: Reachable, drops: list[Drop]) -> Reachable:
+def without_rows(marks: Reachable, drops: list[Drop]) -> Reachable:
+    """What is reachable without the rows that go."""
     if not drops:
         return marks
     draft = marks.index.copy()
@@ -275,35 +288,3 @@ def gc_settings(
         return GcOptions(chosen, trash, rules, dry, compares_clock=True, trusts_clock=trust_clock)
 
     return settings
-
-
-# -- the trash ------------------------------------------------------------------------------------
-
-
-def restore(run: Run, what: str) -> None:
-    """Bring back from the trash what `what` names; a manifest gets its row again, without the tags that it had.
-
-    `what`: a run, a digest, or NAME@DIGEST. Raises NotFound (exit 10) if nothing in the trash matches.
-    """
-    name, _, text = what.rpartition("@")
-    digest: Digest | None = None
-    with suppress(DigestInvalid):
-        digest = parse_digest(text)
-    found = [trash.restore(run, what, name, digest) for trash in _trashes(run)]
-    if not any(found):
-        raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
-
-
-def list_trash(run: Run) -> None:
-    """Report an item for each run and repository that has something in the trash."""
-    for trash in _trashes(run):
-        trash.list(run)
-
-
-def _trashes(run: Run) -> list[TrashJobs]:
-    """The trash of each root that has one. Raises Unsupported if none has: a bucket has no trash."""
-    found = [trash for root in run.store.roots if (trash := jobs_of(root).trash()) is not None]
-    if not found:
-        label = run.store.roots[0].label
-        raise Unsupported(f"{label}: there is no trash on a bucket: what `gc` has deleted there is gone")
-    return found

@@ -110,6 +110,10 @@ class Attachments:
         """Whether the row of this digest is an attachment, even if its target is not here."""
         return digest in self._targets
 
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The digest of each attachment with each of its targets."""
+        yield from ((digest, target) for digest, targets in self._targets.items() for target in targets)
+
     def is_here(self, target: str) -> bool:
         """Whether the target of an attachment is in this repository."""
         return any(digest.startswith(target) for digest in self._here.get(digest_key(target), ()))

@@ -6,6 +6,7 @@ A finding says that content is wrong, an error that something could not be check
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -109,6 +110,19 @@ def time_of(at: float) -> str:
         return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (OverflowError, ValueError):
         return "never"
+
+
+def local_time(at: float) -> str:
+    """Seconds since 1970 for people, by the clock on their wall: `2026-11-30 02:15:00`; "never" if there is none."""
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError):
+        return "never"
+
+
+def whole_second(at: float) -> float:
+    """The first whole second after a time, since reports have no fractions: whatever has to be older is so by then."""
+    return math.floor(at) + 1.0 if math.isfinite(at) else at
 
 
 def error_fields(repository: str, error: ZotctlError) -> dict[str, Any]:

@@ -215,6 +215,24 @@ class _Rows:
         return self._now - at >= delay
 
 
+def why_kept(name: str, marks: Reachable, rules: Rules, digest: str) -> str:
+    """Why a row without a tag stays by these rules, in words."""
+    policy = rules.policy(name)
+    if policy is None:
+        return "no retention policy matches this repository, so everything in it stays"
+    if any(_has_name(row.raw) for row in marks.index.rows_of(digest)):
+        return "its row in index.json has a name, though not one that is a tag"
+    if Attachments(marks).is_attached(digest):
+        return "it is about another manifest, and stays until that goes and deleteReferrers is set"
+    if not policy.delete_untagged:
+        if rules.retention is not None and rules.retention.policies:
+            return "the retention policy of this repository keeps untagged manifests (deleteUntagged is false)"
+        return "untagged manifests are kept here (gc_untagged is none)"
+    if policy.keep_untagged is not None:
+        return "the retention policy keeps it (keepUntagged), or it was not pushed here"
+    return "it was not pushed here, and such manifests are kept unless gc_untagged is all"
+
+
 def _has_name(raw: bytes) -> bool:
     """Whether an annotation gives the row a name, even one that is no tag."""
     return b'"org.opencontainers.image.ref.name"' in raw or b'"io.containerd.image.name"' in raw

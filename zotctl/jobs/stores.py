@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zotctl.oci.digest import Digest
@@ -60,18 +61,45 @@ class Trashed(NamedTuple):
     deleted: bool
 
 
+class TrashedBlob(NamedTuple):
+    """One blob in the trash. `run`: the name of the folder. `size` in bytes. `deleted`: a client deleted it."""
+
+    run: str
+    repository: str
+    digest: Digest
+    size: int
+    deleted: bool
+
+
 class TrashJobs(Protocol):
     """The trash of one root."""
 
     def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
         """The first `most` folders of the trash. The sizes of at most `most_blobs` blobs of each are added up."""
 
-    def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
-        """Bring back a digest, or, if it is None, all of the run `what`; only of the repository `name` unless that is
-        "". False: the trash has no such thing."""
+    def contents(self) -> Iterator[TrashedBlob]:
+        """Everything that lies there."""
+
+    def bring_back(self, found: TrashedBlob) -> None:
+        """Put it back into its place, without a row. Nothing happens if it is there."""
 
     def list(self, run: Run) -> None:
         """Report an item for each run and repository that has something in the trash."""
+
+
+class Whereabouts(NamedTuple):
+    """What `gc --explain` says of the bytes of a digest. `verdict`: "kept", "goes", "in trash" or, if it is reachable
+    and in its place, "". `times`: further fields, mostly times before which nothing happens. `deleted`: a client
+    deleted it."""
+
+    verdict: str
+    why: str = ""
+    times: Mapping[str, Any] = MappingProxyType({})
+    deleted: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of an item."""
+        return {"verdict": self.verdict, "why": self.why, **self.times}
 
 
 class OtherClock(NamedTuple):
@@ -100,8 +128,12 @@ class StoreJobs(Protocol):
     def collector(self, run: Run, options: GcOptions) -> Collector:
         """A collector of this root for one run."""
 
-    def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-        """The items of `gc --explain` for an unreachable digest: when it goes, and why not before."""
+    def explain(
+        self, run: Run, name: str, digest: Digest, options: GcOptions, since: float | None, rows: Sequence[str] = ()
+    ) -> Whereabouts | None:
+        """Where the content of a digest is, and when it goes, and why not before, if no row leads to it from `since`
+        on (seconds since 1970, by `now`); None: it is reachable. `rows`: the rows that go then. The result None: the
+        content is nowhere."""
 
     @property
     def dedupes_on_entry(self) -> bool:

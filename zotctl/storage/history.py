@@ -1,5 +1,7 @@
 """What was pushed, moved, deleted and pulled, and when: events, their JSON lines, and the timeline they make.
 
+Actions: `push` (with `tags`: that each of them leads there now), `untag`, `delete` (by a client), `drop` (a collector
+removed the row), `purge` (a collector deleted the bytes of a manifest), `pull`, `note` and `clock` (for collectors).
 Only retention and reports depend on it. What is lost or incomplete is unknown, and unknown means keep.
 """
 
@@ -19,6 +21,10 @@ from zotctl.storage.clock import DAY_S, Clock, is_ahead
 PULLS_REMEMBERED = 100_000
 CLOCK_ACTION = "clock"
 """The action by which a collector notes that it saw events dated in the future: they count as written before it."""
+REMEMBERED_EVENTS = 1000
+"""Changes of tags and manifests of one repository that a compaction leaves for people, whatever became of them."""
+CHANGES = ("push", "move", "untag", "delete", "drop", "purge")
+"""Actions that changed what clients see, or what can be restored."""
 EVENT_STEP_S = 0.001
 """Seconds between two events that have no time of their own."""
 
@@ -45,7 +51,7 @@ class Timeline:
         """Enter one event; those of a repository are taken in the order in which they were written."""
         action, digest, at = event.get("a"), event.get("d"), float(event["t"])
         if action == "pull" and digest:
-            self.pulled[digest] = max(_happened_at(event), self.pulled.get(digest, 0.0))
+            self.pulled[digest] = max(moment_of(event), self.pulled.get(digest, 0.0))
         elif action == "note" and digest:
             self.noted.setdefault(digest, at)
         elif action in ("push", "move", "untag", "delete") and digest:
@@ -56,7 +62,7 @@ class Timeline:
         self.pushed[digest] = max(at, self.pushed.get(digest, 0.0))
         if action == "push":
             self.here.add(digest)
-            self.tagged.update(dict.fromkeys(tags, _happened_at(event)))
+            self.tagged.update(dict.fromkeys(tags, moment_of(event)))
             self.entered.update(dict.fromkeys(tags, at))
         for before in filter(None, tags.values()):
             self.pushed[before] = max(at, self.pushed.get(before, 0.0))
@@ -92,7 +98,7 @@ def event_of(
     return event
 
 
-def _happened_at(event: Event) -> float:
+def moment_of(event: Event) -> float:
     """When it was, if it was written down later; never after that."""
     at, happened_at = float(event["t"]), event.get("at")
     return at if happened_at is None else min(at, float(happened_at))
@@ -146,8 +152,9 @@ def believed(events: list[Event], now: float, bound: float | None = None) -> tup
     return found[::-1], missing
 
 
-def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[Event]:
-    """The events without which a `Timeline` would know less of these digests and tags, in their order.
+def condensed(events: Iterable[Event], alive: set[str], tags: set[str], recent: int = 0) -> list[Event]:
+    """The events without which a `Timeline` would know less of these digests and tags, and the `recent` latest changes,
+    in their order.
 
     Of a manifest that was pushed here: that, its last push or loss of a tag (which the push of another manifest
     tells), its last pull, when it was noted. Of a tag: its last push.
@@ -160,10 +167,11 @@ def condensed(events: Iterable[Event], alive: set[str], tags: set[str]) -> list[
                 continue
             known = best.setdefault((kind, name), number)
             # The latest; of tags the last one written, of notes the first.
-            when = _happened_at if kind == "pulled" else _written
+            when = moment_of if kind == "pulled" else _written
             if kind in ("tagged", "here") or (kind != "noted" and when(event) >= when(listed[known])):
                 best[kind, name] = number
-    return [listed[number] for number in sorted(set(best.values()))]
+    changes = [number for number, event in enumerate(listed) if event.get("a") in CHANGES]
+    return [listed[number] for number in sorted({*best.values(), *changes[len(changes) - min(recent, len(changes)) :]})]
 
 
 def _written(event: Event) -> float:
@@ -183,7 +191,7 @@ def _told(event: Event) -> Iterator[tuple[str, str]]:
         if action == "push":
             yield "here", digest
             yield from (("tagged", tag) for tag in tags)
-    else:
+    elif action not in CHANGES:
         yield str(action), digest  # of a later version
 
 

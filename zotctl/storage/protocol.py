@@ -19,7 +19,7 @@ from zotctl.storage.driver import Buffer, Driver, Generation, Info, Reader
 from zotctl.storage.facts import KnownFacts
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import AllGraphs
-from zotctl.storage.history import Timeline
+from zotctl.storage.history import Event, Timeline
 from zotctl.storage.index import Index
 
 T = TypeVar("T")
@@ -188,6 +188,12 @@ class History(Protocol):
 
     def written(self, name: str) -> Timeline:
         """Only what was noted."""
+
+    def events(self, name: str) -> list[Event]:
+        """What was noted of a repository, one event after the other. Not to be changed."""
+
+    def names(self) -> set[str]:
+        """Every repository of which something was noted, also those that are gone. Raises StorageError."""
 
 
 class Indexes(Protocol):

@@ -29,9 +29,10 @@ from zotctl.errors import (
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
-from zotctl.jobs.gc import GcOptions, gc, restore
+from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.local.gc import ActiveUploads, Chosen, purge, sweep
 from zotctl.jobs.reachable import ReachableBlobs
+from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest

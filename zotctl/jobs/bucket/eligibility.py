@@ -141,20 +141,27 @@ class ActiveBucketUploads:
         ahead = ahead or Ahead(context, context.objects.date(), no_delay=not delay)
         self._context, self._ahead = context, ahead
         self._began: dict[str, float] = {}
+        self._ends: list[tuple[str, float, float]] = []
         for found in context.objects.list(keys.below(keys.UPLOADS)):
             if ahead.age(found) < max(delay, JUST_BEGUN_S):
-                self._learn(found.key)
+                self._learn(found.key, max(delay, JUST_BEGUN_S))
 
-    def _learn(self, key: str) -> None:
+    def _learn(self, key: str, idle: float) -> None:
         with suppress(NotFound, BlobUploadUnknown, ValueError):
             session = StoredUpload.parse(found := self._context.objects.head(key))
             started = min(parse_upload_id(session.id).started, self._ahead.modified(found))
             if self._ahead.now - started < UPLOAD_SPARED_S:
                 self._began[session.name] = min(started, self._began.get(session.name, float("inf")))
+                ends = min(self._ahead.modified(found) + idle, started + UPLOAD_SPARED_S)
+                self._ends.append((session.name, started, ends))
 
     def since(self, name: str) -> float:
         """When the oldest one of a repository began; infinity without one."""
         return self._began.get(name, float("inf"))
+
+    def until(self, name: str, written: float) -> float | None:
+        """When those that spare what was written then will not count any more, if nobody continues them."""
+        return max((ends for key, began, ends in self._ends if key == name and began <= written), default=None)
 
 
 SHARED_BY_ZOT = "zot has deduplicated this bucket, so nothing is freed: run `zotctl dedupe --undo` first"
@@ -214,6 +221,11 @@ class Eligibility:
     def window(self) -> float:
         """w in seconds: that of the servers, or what it would be by a shorter delay, if one is asked for."""
         return min(self._context.window, self.delay / 4)
+
+    def active_until(self, name: str, written: float) -> float | None:
+        """When uploads that spare what was written then will not count any more, if nobody continues them; None: there
+        are none."""
+        return self._active.until(name, written)
 
     def is_old(self, name: str, found: Object) -> bool:
         """Not written within the delay, nor since the oldest upload began that is still moving."""

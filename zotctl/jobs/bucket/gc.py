@@ -18,7 +18,7 @@ from zotctl.jobs.ages import JUST_BEGUN_S
 from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.bucket.eligibility import ROUNDING_S, SHARED_BY_ZOT, Ahead, Eligibility, FirstUnreachable, Reached
 from zotctl.jobs.bucket.pool import Shared
-from zotctl.jobs.gc import GcOptions, Planner
+from zotctl.jobs.gc import GcOptions, Planner, note_purged
 from zotctl.jobs.reachable import Reachable
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
@@ -35,6 +35,8 @@ from zotctl.storage.root import Root
 
 REPOSITORIES_AT_ONCE = 8
 """Repositories that are collected side by side: a small one is some requests that wait for each other."""
+SETTLING_S = 2 * FLUSH_INTERVAL_S
+"""Seconds after which every server has written down what it knew when a run first saw that a row may go."""
 UNREACHABLE = "gc: no manifest reached it for the grace period"
 """Reason in the log."""
 CHECKPOINT_EVERY_S = 60.0
@@ -182,7 +184,7 @@ class BucketCollector:
 
     @property
     def _settling(self) -> float:
-        return min(self._options.delay, 2 * FLUSH_INTERVAL_S)
+        return min(self._options.delay, SETTLING_S)
 
     def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
         stored = list(self._context.own_blobs(name))
@@ -233,15 +235,21 @@ class BucketCollector:
         with self._deleting:
             if self._refused:
                 return
+            purged = dict[str, list[Digest]]()
             try:
                 for gone in self._batches.carry_out(candidates):
                     if gone.blob is not None:
+                        purged.setdefault(gone.name, []).append(gone.digest)
                         self._run.add("purged")
                         self._run.add("purged_bytes", gone.blob.size)
                         self._run.changed("purge", gone.name, UNREACHABLE, before=gone.digest)
             except ConfigError as refusal:
                 self._refused = True
                 self._run.refuse(self._root, refusal)
+            finally:
+                for name, digests in purged.items():
+                    if name:
+                        note_purged(self._root, name, digests)
 
     # -- what they share ------------------------------------------------------------------------
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from zotctl.jobs.bucket.dedupe import deduplicating
 from zotctl.jobs.bucket.eligibility import ROUNDING_S, SHARED_BY_ZOT, Eligibility, FirstUnreachable
-from zotctl.jobs.bucket.gc import BucketCollector
+from zotctl.jobs.bucket.gc import SETTLING_S, BucketCollector
 from zotctl.jobs.report import time_of
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import Deduplicate, OtherClock
+from zotctl.jobs.stores import Deduplicate, OtherClock, Whereabouts
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object
@@ -49,21 +50,27 @@ class BucketJobs:
         """Deletes under intents what has been unreachable for the grace period."""
         return BucketCollector(run, self._root, options)
 
-    def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-        """An item for the copy of the repository, or else for that of the pool if the repository may read it."""
+    def explain(
+        self, run: Run, name: str, digest: Digest, options: GcOptions, since: float | None, rows: Sequence[str] = ()
+    ) -> Whereabouts | None:
+        """By the copy of the repository, or else by that of the pool if the repository may read it."""
         context = bucket_of(self._root).context
-        eligibility = Eligibility(run, context, options.delay)
         reservation = context.head(keys.reservation(digest, name))
-        if (own := context.head(keys.blob(name, digest))) is not None:
-            if bucket_of(self._root).stubs.remain():
-                yield {"verdict": "kept", "why": SHARED_BY_ZOT}
-                return
-            yield _item(eligibility, name, own, reservation, FirstUnreachable(context, name).at(own.key))
-        elif reservation is not None and (shared := context.head(keys.shared(digest))) is not None:
+        own, others = context.head(keys.blob(name, digest)), None
+        shared = context.head(keys.shared(digest)) if own is None and reservation is not None else None
+        if (found := own or shared) is None or since is None:
+            return Whereabouts("") if found is not None else None
+        if own is not None and bucket_of(self._root).stubs.remain():
+            return Whereabouts("kept", SHARED_BY_ZOT)
+        of_name = FirstUnreachable(context, name)
+        if own is not None:
+            seen = of_name.at(own.key)
+        else:
             others = [other for other in bucket_of(self._root).grants.of_digest(digest) if other != name]
-            seen = FirstUnreachable(context, keys.SHARED)
-            since = [at for key in (shared.key, reservation.key) if (at := seen.at(key)) is not None]
-            yield _item(eligibility, name, shared, reservation, max(since, default=None), others)
+            of_pool, held = FirstUnreachable(context, keys.SHARED), keys.reservation(digest, name)
+            seen = max((at for key in (found.key, held) if (at := of_pool.at(key)) is not None), default=None)
+        fate = _Fate(Eligibility(run, context, options.delay), name, found, reservation)
+        return fate.told([of_name.at(f"row {row}") for row in rows], since, seen, others)
 
     def trash(self) -> None:
         """None: what is deleted is gone."""
@@ -88,27 +95,44 @@ class BucketJobs:
         return able._asdict(), meaning_of(able)
 
 
-def _item(
-    eligibility: Eligibility,
-    name: str,
-    blob: Object,
-    reservation: Object | None,
-    seen: float | None,
-    others: list[str] | None = None,
-) -> dict[str, object]:
-    newest = max(blob.modified, reservation.modified if reservation else 0.0)
-    why = "no manifest reaches it"
-    if others:
-        why += f" here; its bytes stay in the pool while others need them: {', '.join(others)}"
-    if not eligibility.is_old(name, blob):
-        why += "; it is younger than the delay, or than an upload into this repository that is still moving"
-    if seen is not None and newest + eligibility.window + ROUNDING_S > seen:
-        why, seen = f"{why}; it was asked for since it was seen, so its delay begins anew", None
-    found: dict[str, object] = {"verdict": "goes", "why": why}
-    if seen is not None:
-        found["first_seen_at"] = time_of(seen)
-    begins = seen if seen is not None else max(eligibility.now, newest + eligibility.delay)
-    return found | {"purged_after_at": time_of(begins + eligibility.delay)}
+class _Fate:
+    """When an object goes. A run notes what is unreachable, and another one after the delay deletes it, unless it was
+    asked for meanwhile: then its delay begins anew (`Eligibility`)."""
+
+    def __init__(self, eligibility: Eligibility, name: str, blob: Object, reservation: Object | None) -> None:
+        self._eligibility, self._name, self._blob = eligibility, name, blob
+        self._modified = eligibility.ahead.modified(blob)
+        held = eligibility.ahead.modified(reservation) if reservation else 0.0
+        self._newest = max(self._modified, held)
+
+    def told(
+        self, rows: list[float | None], since: float, seen: float | None, others: list[str] | None
+    ) -> Whereabouts:  # fmt: skip
+        """`rows`: since when a run has noted each row that goes first, if it has. `seen`: the same of the object."""
+        delay, why, since = self._eligibility.delay, "no manifest reaches it", math.floor(since)
+        if others:
+            why += f" here; its bytes stay in the pool while others need them: {', '.join(others)}"
+        if not self._eligibility.is_old(self._name, self._blob):
+            why += "; it is younger than the delay, or than an upload into this repository that is still moving"
+        times: dict[str, Any] = {}
+        if rows:
+            settling, noted = min(delay, SETTLING_S), [since if at is None else at for at in rows]
+            times["noted_after_at"] = time_of(since)
+            since = max(since, *(at + settling for at in noted))
+            times["removed_after_at"] = time_of(since)
+        if seen is not None:
+            times["first_seen_at"] = time_of(seen)
+            noted_at = seen
+        else:
+            until = self._eligibility.active_until(self._name, self._modified) or 0.0
+            noted_at = max(since, math.ceil(max(self._modified + delay, until))) if delay else since
+            times["unreachable_noted_after_at"] = time_of(noted_at)
+        if delay and self._newest + self._eligibility.window + ROUNDING_S > noted_at:
+            again = max(noted_at + delay, math.ceil(self._newest + delay), self._eligibility.now)
+            times.pop("first_seen_at", None)
+            why += "; it was asked for since it was seen, so its delay begins anew" if seen is not None else ""
+            times["noted_again_after_at"], noted_at = time_of(again), again
+        return Whereabouts("goes", why, times | {"purged_after_at": time_of(noted_at + delay)})
 
 
 def meaning_of(able: Abilities) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
 from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S, Ages, uploads
-from zotctl.jobs.gc import GcOptions, Planner
+from zotctl.jobs.gc import GcOptions, Planner, note_purged
 from zotctl.jobs.reachable import Reachable, ReachableBlobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_named, parse_digest
@@ -159,6 +159,8 @@ class Collection:
             finally:  # whatever ended it, and without the lock, for a log may be slow
                 for digest in gone:
                     self._run.changed(action, self._name, UNREACHABLE, before=digest)
+                if action == "purge":
+                    note_purged(self._root, self._name, gone)
 
     def _trash_batch(self, batch: Sequence[Digest], gone: list[Digest]) -> None:
         """`gone` gets what is out of its place now."""
@@ -282,8 +284,10 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
             local.pool.release(digest)
             run.add("purged")
             run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
-            if local.context.stat(keys.blob(folder.name, digest)) is None:  # else it has come back, or was pushed again
-                run.changed("purge", folder.name, DELETED if folder.deleted else WAITED, before=digest)
+        lost = [digest for digest in gone if local.context.stat(keys.blob(folder.name, digest)) is None]
+        for digest in lost:  # of the others, each has come back, or was pushed again
+            run.changed("purge", folder.name, DELETED if folder.deleted else WAITED, before=digest)
+        note_purged(root, folder.name, lost)
 
 
 def _needed(marker: ReachableBlobs) -> set[str] | None:
@@ -307,15 +311,24 @@ class ActiveUploads:
     def __init__(self, root: Root, delay: float, now: float, ages: Ages | None = None) -> None:
         """`ages` None: only to look."""
         self._began: dict[str, float] = {}
+        self._ends: list[tuple[str, float, float]] = []
         ages = ages or Ages(root.driver, now, local_of(root).clock, no_delay=delay == 0, dry_run=True)
         for upload in uploads(root, ages):
             active = not ages.is_old(upload.moved, max(delay, JUST_BEGUN_S))
             if active and not ages.is_old(upload.started, UPLOAD_SPARED_S):
                 self._began[upload.owner] = min(upload.started, self._began.get(upload.owner, float("inf")))
+                ends = min(upload.moved + max(delay, JUST_BEGUN_S), upload.started + UPLOAD_SPARED_S)
+                self._ends.append((upload.owner, upload.started, ends))
 
     def since(self, name: str) -> float:
         """When the oldest one of a repository began; infinity without one."""
         return self._began.get(keys.name_key(name), float("inf"))
+
+    def until(self, name: str, written: float) -> float | None:
+        """When those that spare what was written then will not count any more, if nobody continues them. None: there
+        are none."""
+        owner = keys.name_key(name)
+        return max((ends for key, began, ends in self._ends if key == owner and began <= written), default=None)
 
 
 def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from zotctl.errors import StorageError
 from zotctl.jobs.ages import Ages
-from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.local.dedupe import deduplicating, undoing
 from zotctl.jobs.local.gc import ActiveUploads, LocalCollector
 from zotctl.jobs.local.probe import probe
 from zotctl.jobs.local.trash import LocalTrash
-from zotctl.jobs.report import time_of
+from zotctl.jobs.report import time_of, whole_second
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import Deduplicate, OtherClock
+from zotctl.jobs.stores import Deduplicate, OtherClock, Whereabouts
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -53,28 +52,46 @@ class LocalJobs:
         """Moves what is unreachable into the trash."""
         return LocalCollector(run, self._root, options)
 
-    def explain(self, run: Run, name: str, digest: Digest, options: GcOptions) -> Iterator[dict[str, object]]:
-        """An item for its file, and one for each copy in the trash."""
-        now, info = run.clock.now(), local_of(self._root).context.stat(keys.blob(name, digest))
-        if info is not None:
-            began = ActiveUploads(self._root, options.delay, now).since(name)
-            written = Ages(self._root.driver, now, run.clock, no_delay=options.delay == 0, dry_run=True).written(
-                "", info
-            )
-            at = written + options.delay
-            why = "no manifest reaches it"
-            if written >= began:
-                why += "; an upload into this repository that began before it is still moving"
-            yield {"verdict": "goes", "why": why, "trashed_after_at": time_of(at), "purged_after_at": time_of(
-                max(at, now) + options.kept)}  # fmt: skip
-        for folder in local_of(self._root).trash.folders():
-            if folder.name == name and local_of(self._root).context.stat(keys.trashed(folder.run, name, digest)):
-                at = (
-                    min(local_of(self._root).trash.stamp(folder), local_of(self._root).context.clock.now_ns()) / 1e9
-                    + options.kept
-                )
-                why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
-                yield {"verdict": "in trash", "why": why, "purged_after_at": time_of(at), "run": folder.run}
+    def explain(
+        self, run: Run, name: str, digest: Digest, options: GcOptions, since: float | None, rows: Sequence[str] = ()
+    ) -> Whereabouts | None:
+        """By its file, or else by its copies in the trash."""
+        info = local_of(self._root).context.stat(keys.blob(name, digest))
+        active = ActiveUploads(self._root, options.delay, run.clock.now())
+        if info is None:
+            return self._in_trash(name, digest, options, active)
+        if since is None:
+            return Whereabouts("")
+        ages = Ages(self._root.driver, run.clock.now(), run.clock, no_delay=options.delay == 0, dry_run=True)
+        written = ages.written("", info)
+        at, why = written + options.delay, "no manifest reaches it"
+        if (until := active.until(name, written)) is not None:
+            at, why = max(at, until), f"{why}; an upload into this repository that began before it is still moving"
+        trashed = since if at <= since else whole_second(at)
+        times = {"trashed_after_at": time_of(trashed), "purged_after_at": time_of(whole_second(trashed + options.kept))}
+        return Whereabouts("goes", why, times)
+
+    def _in_trash(
+        self, name: str, digest: Digest, options: GcOptions, active: ActiveUploads
+    ) -> Whereabouts | None:  # fmt: skip
+        trash, now = local_of(self._root).trash, local_of(self._root).context.clock.now_ns()
+        stamps = {
+            folder: min(trash.stamp(folder), now) / 1e9 for folder in trash.folders()
+            if folder.name == name and local_of(self._root).context.stat(keys.trashed(folder.run, name, digest))
+        }  # fmt: skip
+        if not stamps:
+            return None
+        ends = [max(at + options.kept, active.until(name, at) or 0.0) for at in stamps.values()]
+        # Of several copies, one from which a request brings it back counts.
+        folder = max(stamps, key=lambda folder: (not folder.deleted, stamps[folder]))
+        why = f"in the trash of run {folder.run}; `zotctl gc --restore {name}@{digest}` brings it back"
+        if folder.deleted:
+            why = f"a client deleted it; {why}"
+        times = {
+            "trashed_at": time_of(stamps[folder]), "purged_after_at": time_of(whole_second(max(ends))),
+            "run": folder.run,
+        }  # fmt: skip
+        return Whereabouts("in trash", why, times, folder.deleted)
 
     def trash(self) -> LocalTrash:
         """`.zotctl/trash`, with what clients have deleted."""

@@ -5,39 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from zotctl.errors import Damaged, NotFound, ReadOnly
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import Trashed
-from zotctl.oci.digest import Digest, digest_named, parse_digest
-from zotctl.oci.media_types import is_nondistributable
+from zotctl.jobs.stores import Trashed, TrashedBlob
+from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
-from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
-from zotctl.storage.graph import ManifestGraph, reader_of
-from zotctl.storage.index import Index
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
-from zotctl.storage.protocol import Change, Transaction
 from zotctl.storage.root import Root
 
 
 class LocalTrash:
-    """Lists and restores what lies in `.zotctl/trash` of one root. See `jobs.stores.TrashJobs`."""
+    """What lies in `.zotctl/trash` of one root. See `jobs.stores.TrashJobs`."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
 
-    def restore(self, run: Run, what: str, name: str, digest: Digest | None) -> bool:
-        """By links back; a manifest gets its row again, with all that it needs. What cannot come back is reported."""
-        root, found = self._root, False
-        for folder in local_of(root).trash.folders():
-            if not run.covers(folder.name) or (name and folder.name != name) or (digest is None and folder.run != what):
-                continue
-            for candidate, size in _contents(root, folder, digest):
-                found = True
-                _restore(run, root, folder, candidate, size)
-        return found
+    def contents(self) -> Iterator[TrashedBlob]:
+        """Folder by folder; also what clients have deleted."""
+        for folder in local_of(self._root).trash.folders():
+            for digest, info in local_of(self._root).trash.contents(folder):
+                yield TrashedBlob(folder.run, folder.name, digest, info.size, folder.deleted)
+
+    def bring_back(self, found: TrashedBlob) -> None:
+        """By a link, into a layout that is made again if it is gone."""
+        make_layout(local_of(self._root).context, found.repository, found.digest.algorithm)
+        local_of(self._root).trash.restore_from(found.run, found.repository, found.digest)
 
     def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
         """Without what has come back into its place since, as far as it was looked at."""
@@ -69,66 +63,6 @@ class LocalTrash:
             )  # fmt: skip
             run.add("in_trash", len(contents))
             run.add("in_trash_bytes", size)
-
-
-def _contents(root: Root, folder: Folder, digest: Digest | None) -> Iterator[tuple[Digest, int]]:
-    for candidate, info in local_of(root).trash.contents(folder):
-        if digest is None or candidate == digest:
-            yield candidate, info.size
-
-
-def _restore(run: Run, root: Root, folder: Folder, digest: Digest, size: int) -> None:
-    run.item(action="restore", repository=folder.name, digest=str(digest), size_bytes=size, run=folder.run)
-    run.add("restored")
-    run.add("restored_bytes", size)
-    if not root.owns(folder.name):
-        refusal = ReadOnly(f"{folder.name} is only read from here, so nothing comes back into it")
-        run.error(folder.name, refusal, root)
-        return
-    if run.dry_run:
-        return
-    make_layout(local_of(root).context, folder.name, digest.algorithm)
-    local_of(root).trash.restore_from(folder.run, folder.name, digest)
-    facts = _as_manifest(root, folder.name, digest)
-    if facts is not None:
-        (outcome,) = root.protocol.commit_index(folder.name, [_give_row(root, digest, facts)])
-        if outcome is not None:
-            run.error(folder.name, outcome, root)
-
-
-def _as_manifest(root: Root, name: str, digest: Digest) -> ManifestFacts | None:
-    """What lay there as bytes: a manifest says so itself, by its media type or by its shape."""
-    try:
-        return understand(reader_of(root.protocol, name)(digest, False), digest).facts
-    except (NotFound, Damaged):
-        return None
-
-
-def _give_row(root: Root, digest: Digest, facts: ManifestFacts) -> Change:
-    """Its row, with all that it needs: that comes back from the trash, too. Raises NotFound where it can't."""
-
-    def change(tx: Transaction, draft: Index) -> None:
-        read = reader_of(root.protocol, tx.name)
-
-        def taken_back(digest: Digest, whole: bool) -> Content:
-            tx.require(digest)
-            return read(digest, whole)
-
-        graph = ManifestGraph(taken_back)
-        graph.add([Reference(digest, facts.size, facts.media_type)])
-        for fault in graph.faults.values():
-            if fault.may_pass and graph.is_needed(fault.digest):
-                raise NotFound(f"{fault.digest}: {fault.reason}")
-        for leaf in graph.leaves:
-            tx.require(parse_digest(leaf))
-        for found in graph.facts.values():
-            for blob in found.blobs:
-                if not is_nondistributable(blob.media_type):
-                    tx.require(parse_digest(blob.digest))
-        draft.put(digest, facts.size, facts.media_type)
-        root.history.note(tx.name, "push", digest, by="gc --restore")  # before the rename, as for a push
-
-    return change
 
 
 def _only_there(root: Root, folder: Folder) -> list[tuple[Digest, Info]]:

@@ -18,7 +18,17 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.cache import Lru
-from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
+from zotctl.storage.history import (
+    REMEMBERED_EVENTS,
+    Event,
+    Pulls,
+    Timeline,
+    believed,
+    condensed,
+    event_of,
+    events_of,
+    lines_of,
+)
 from zotctl.storage.protocol import Snapshot
 
 FLUSH_INTERVAL_S = 60.0
@@ -110,6 +120,12 @@ class BucketHistory:
     def written(self, name: str) -> Timeline:
         """The same, without a look at the objects."""
         past = Timeline()
+        for event in self.events(name):
+            past.take(event)
+        return past
+
+    def events(self, name: str) -> list[Event]:
+        """What was noted, by this process and by others, in the order of time."""
         with self._mutex:
             events = [event for event in self._events if event["r"] == name]
         now, written = self._context.objects.date(), self._written(name)
@@ -117,9 +133,15 @@ class BucketHistory:
         events = believed(events, now)[0]
         for found, some in written:
             events += believed(list(some), now, found.modified)[0]
-        for event in sorted(events, key=lambda event: float(event["t"])):
-            past.take(event)
-        return past
+        return sorted(events, key=lambda event: float(event["t"]))
+
+    def names(self) -> set[str]:
+        """Repositories that have a history, also those that are gone: one LIST, and a GET for each of them."""
+        found = {one.key.removeprefix(keys.below(keys.HISTORY)).partition("/")[0]: one
+                 for one in self._context.objects.list(keys.below(keys.HISTORY))}  # fmt: skip
+        with self._mutex:
+            names = {str(event["r"]) for event in self._events}
+        return names | {str(event["r"]) for one in found.values() for event in self._events_in(one)[:1] if "r" in event}
 
     def _written(self, name: str) -> list[tuple[Object, tuple[Event, ...]]]:
         return [(found, self._events_in(found)) for found in self._context.objects.list(keys.below(keys.history(name)))]
@@ -166,7 +188,7 @@ class BucketHistory:
         dated = [believed(list(some), now, found.modified)[0] for found, some in written]
         events = sorted((event for some in dated for event in some), key=lambda event: float(event["t"]))
         old = [event for event in events if event["t"] < asof - CLOCK_SLACK_S]
-        kept = condensed(old, alive, tags) + events[len(old) :]
+        kept = condensed(old, alive, tags, REMEMBERED_EVENTS) + events[len(old) :]
         if kept:
             self._write(name, kept)
         for found, _ in written:

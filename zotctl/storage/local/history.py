@@ -8,14 +8,26 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
-from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer
+from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer, scan_or_empty
 from zotctl.storage.file_identity import same_file
-from zotctl.storage.history import Event, Pulls, Timeline, believed, condensed, event_of, events_of, lines_of
+from zotctl.storage.history import (
+    REMEMBERED_EVENTS,
+    Event,
+    Pulls,
+    Timeline,
+    believed,
+    condensed,
+    event_of,
+    events_of,
+    lines_of,
+)
 from zotctl.storage.local.context import LocalContext
 
 LARGEST_HISTORY_BYTES = 256 << 20
 """Bytes of one file that are read, from its end. A longer file grows only where no collector ever runs."""
 APPEND_ATTEMPTS = 5
+NAMING_BYTES = 64 << 10
+"""Bytes at the end of a file in which its last event is looked for."""
 
 
 class LocalHistory:
@@ -52,6 +64,26 @@ class LocalHistory:
     def written(self, name: str) -> Timeline:
         """The same: a look at a file costs nothing more."""
         return self.timeline(name)
+
+    def events(self, name: str) -> list[Event]:
+        """What the file tells, one event after the other."""
+        with suppress(NotFound):
+            return believed(_events_in(self._context.driver, name), self._context.clock.now())[0]
+        return []
+
+    def names(self) -> set[str]:
+        """Repositories that have a history, also those that are gone."""
+        return {
+            str(event["r"])
+            for entry in scan_or_empty(self._context.driver, keys.HISTORY)
+            for event in self._last_events(f"{keys.HISTORY}/{entry.name}")
+            if keys.name_key(str(event.get("r"))) == entry.name
+        }
+
+    def _last_events(self, key: str) -> list[Event]:
+        """Of a file: each line names the repository."""
+        with self._context.driver.open(key) as reader:
+            return events_of(_read(reader, max(0, reader.size - NAMING_BYTES), reader.size))[-1:]
 
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
@@ -104,7 +136,7 @@ class LocalHistory:
         with self._context.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))
-            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags))
+            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags, REMEMBERED_EVENTS))
             if 2 * len(kept) > size:
                 return
             self._context.replace(key, [kept])
