@@ -13,8 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import images
 from tests.clients.peers import clean_environment
 from tests.clients.secured import (
+    NO_LOGIN_WORDS,
     POLICIES,
     PROGRAMS,
     READER,
@@ -224,3 +226,17 @@ def test_the_proxy_asks_for_the_login(tmp_path: Path, proxy: str) -> None:
             assert client.post("/v2/app/blobs/uploads/", headers=SPOOFED).status_code == 403
         users = {line["user"] for line in found.server.lines() if line.get("repository") == "app" and "status" in line}
         assert users == {WRITER, READER}
+
+
+@pytest.mark.parametrize("name", ["skopeo", "crane"])
+def test_all_may_pull_and_some_may_push(proxied: Proxied, tmp_path: Path, name: str) -> None:
+    """Without a login a program pulls what is public, and is refused a push; with one it pushes."""
+    with secured_peer(proxied.server, proxied.authority, proxied.port, tmp_path / "home", f"public/{name}") as peer:
+        session = Session(name, peer)
+        session.source(images.image(f"public {name}"))
+        peer.push(images.image("theirs"), "1.0")
+        session.run(session.program.pull)
+        session.refused(session.program.push, NO_LOGIN_WORDS)
+        session.login(WRITER)
+        session.run(session.program.push)
+        assert peer.manifest("1.0") == images.image(f"public {name}").manifest
