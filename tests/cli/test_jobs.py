@@ -14,6 +14,7 @@ import pytest
 
 from tests import images
 from tests.cli.running import REPOSITORY, python, zotctl
+from tests.jobs.importing import tar_of
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
 from zotctl import __version__
@@ -255,6 +256,14 @@ def test_one_layout_is_no_store(tmp_path: Path, job: str) -> None:
     assert done.returncode == 3 and "is an image layout, not a store of them" in done.stderr
     assert sorted(path.name for path in layout.iterdir()) == ["blobs", "index.json", "oci-layout"]
     assert zotctl("verify", str(layout)).returncode == 0
+
+
+def test_an_archive_is_verified_from_a_pipe(tmp_path: Path) -> None:
+    archive = tar_of(lay_out(tmp_path, "app", images.image(), "v1"))
+    command = [sys.executable, "-m", "zotctl.cli", "verify", "-", "--json"]
+    for body, code in ((archive, 0), (archive[:3000], 4)):
+        done = subprocess.run(command, input=body, capture_output=True, timeout=60, check=False, cwd=REPOSITORY)
+        assert done.returncode == code, done.stderr
 
 
 def test_a_stray_file_makes_no_layout_of_a_store_in_use(tmp_path: Path) -> None:

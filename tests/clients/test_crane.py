@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests import images
 from tests.clients.peers import Peer, assert_holds, assert_same, blobs, layout, multi_arch
+from tests.jobs.importing import local_store, run_import
 from tests.tools import need
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
@@ -38,6 +40,18 @@ def test_push_and_pull(peer: Peer) -> None:
     crane(peer, "validate", "--tarball", "back.tar")
     crane(peer, "validate", "--remote", f"{peer.repository}:1.0")
     crane(peer, "export", f"{peer.repository}:1.0", "files.tar")
+
+
+@pytest.mark.parametrize("form", ["tarball", "legacy", "oci"])
+def test_what_it_pulls_is_imported_whole(peer: Peer, form: str) -> None:
+    made = images.image("crane", layers=3)
+    crane(peer, "push", str(layout(peer.home / "source", made, "1.0")), f"{peer.repository}:1.0")
+    crane(peer, "pull", "--format", form, f"{peer.repository}:1.0", "out")
+    report = run_import(local_store(peer.home / "store"), peer.home / "out", repo="a")
+    assert report.exit_code == 0 and report.findings == []
+    found = blobs(peer.home / "store" / "a")
+    layers = made.blobs[1:] if form != "legacy" else map(gzip.decompress, made.blobs[1:])
+    assert set(found.values()) >= {made.blobs[0], *layers}
 
 
 def test_all_platforms(peer: Peer) -> None:

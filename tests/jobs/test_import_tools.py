@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import Image, image, lay_out, row
-from tests.jobs.importing import index_bytes, local_store, rows_of, run_import
+from tests.jobs.importing import gzipped, index_bytes, local_store, rows_of, run_import
 from tests.jobs.test_import_layouts import pulls
 from tests.tools import ZSTD_MODULE, need
 from zotctl.storage import Store
@@ -48,6 +49,21 @@ def test_skopeo(store: Store, made: Image, plain: Path, tmp_path: Path, archive:
     run("skopeo", "--insecure-policy", "copy", f"oci:{imported}:1.36", f"dir:{tmp_path}/dir")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_skopeo_docker_archive(store: Store, made: Image, plain: Path, tmp_path: Path, packed: bool) -> None:
+    """And back: config and layers are what they were."""
+    out = tmp_path / "out.tar"
+    run("skopeo", "--insecure-policy", "copy", f"oci:{plain}:1.36", f"docker-archive:{out}:{NAME}")
+    if packed:
+        out.write_bytes(gzipped(out.read_bytes()))
+    report = run_import(store, out)
+    assert report.exit_code == 0 and report.findings == []
+    imported = Path(store.roots[0].label, "library", "busybox")
+    run("skopeo", "--insecure-policy", "copy", f"oci:{imported}:1.36", f"dir:{tmp_path}/dir")
+    found = {path.read_bytes() for path in (tmp_path / "dir").iterdir()}
+    assert found >= {made.blobs[0], *map(gzip.decompress, made.blobs[1:])}
+
+
 def test_regctl(store: Store, made: Image, plain: Path, tmp_path: Path) -> None:
     run("regctl", "image", "copy", f"ocidir://{plain}:1.36", f"ocidir://{tmp_path}/out:v2")
     run("regctl", "image", "export", f"ocidir://{plain}:1.36", tmp_path / "exported.tar")
@@ -80,10 +96,13 @@ def test_buildah(store: Store, made: Image, plain: Path, tmp_path: Path) -> None
         run("buildah", *storage, "pull", f"oci:{plain}:1.36")
         images = subprocess.check_output(["buildah", *map(str, storage), "images", "-q"], text=True).split()
         run("buildah", *storage, "push", images[0], f"oci-archive:{tmp_path}/b.tar:localhost/app:v1")
+        run("buildah", *storage, "push", images[0], f"docker-archive:{tmp_path}/d.tar:localhost/docker/app:v1")
     except subprocess.CalledProcessError as error:
         pytest.skip(f"buildah does not work here: {error.stderr!r:.200}")
     assert run_import(store, tmp_path / "b.tar").exit_code == 0
     assert store.repository("app").tags() == ["v1"]
+    assert run_import(store, tmp_path / "d.tar").exit_code == 0
+    assert store.repository("docker/app").tags() == ["v1"]
 
 
 def test_gnu_tar_and_zstd(store: Store, made: Image, plain: Path, tmp_path: Path) -> None:

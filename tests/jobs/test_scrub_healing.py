@@ -14,6 +14,8 @@ import pytest
 
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
+from tests.jobs.docker_archives import saved
+from tests.jobs.importing import gzipped, tar_bytes, tar_of
 from tests.jobs.layouts import age, blob, cut, flip, lay_out, only, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import BlobUnknown, CannotLink, IoFailed, ManifestUnknown, PermissionRefused
@@ -284,6 +286,33 @@ def test_repair_from_a_layout(shared: Path, tmp_path_factory: pytest.TempPathFac
     assert run_scrub(store).findings == []
 
 
+@pytest.mark.parametrize("of", ["a tree", "docker save"])
+def test_repair_from_an_archive(shared: Path, tmp_path_factory: pytest.TempPathFactory, of: str) -> None:
+    """Layers of docker save are found by their content, whatever their names are."""
+    backup = tmp_path_factory.mktemp("backup")
+    path = backup / "b.tar.gz"
+    if of == "a tree":
+        lay_out(backup, "in/side", IMAGE, "v1")
+        path.write_bytes(gzipped(tar_of(backup / "in", "in/")))
+        blob(shared, "b", IMAGE.manifest).unlink()
+    else:
+        path.write_bytes(gzipped(tar_bytes(saved("jib", (IMAGE, ["a:1"])))))
+    store = store_of(shared)
+    report = run_scrub(store, repair=True, repair_from=str(path))
+    assert {f.action for f in report.findings} == {"repaired"} and report.errors == []
+    assert [pull(store, name, "v1") for name in "abc"] == [WHOLE] * 3
+    assert run_scrub(store).findings == []
+
+
+def test_repair_from_an_archive_that_is_cut(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("backup") / "b.tar"
+    lay_out(path.parent, "in", IMAGE, "v1")
+    path.write_bytes(tar_of(path.parent / "in")[:2000])
+    report = run_scrub(store_of(shared), repair=True, repair_from=str(path))
+    assert [error["reason"] for error in report.errors if "cut short" in error["reason"]]
+    assert {f.action for f in report.findings} == {"marked"}
+
+
 def test_repair_without_a_good_copy_marks(shared: Path) -> None:
     store = store_of(shared)
     assert {f.action for f in run_scrub(store, repair=True).findings} == {"marked"}
@@ -299,9 +328,10 @@ def test_a_source_that_is_none_is_refused(shared: Path, tmp_path_factory: pytest
     report = run_scrub(store_of(shared), repair=True, repair_from="/nowhere/at/all")
     assert report.exit_code == 10 and "--from /nowhere/at/all: no such directory" in report.errors[0]["reason"]
     file = tmp_path_factory.mktemp("file") / "file"
-    file.touch()
-    report = run_scrub(store_of(shared), repair=True, repair_from=str(file))
-    assert report.exit_code == 2 and "neither a directory nor" in report.errors[0]["reason"]
+    for body in (b"", b"hello" * 200):
+        file.write_bytes(body)
+        report = run_scrub(store_of(shared), repair=True, repair_from=str(file))
+        assert report.exit_code == 2 and "and no archive" in report.errors[0]["reason"]
 
 
 def test_repair_gives_the_repositories_that_are_links_nothing(

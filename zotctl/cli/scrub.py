@@ -33,6 +33,8 @@ Examples:
   zotctl scrub --config /etc/zotctl.toml --max-duration 1h --rate 100MiB --quiet
   # Heal what is damaged from another registry
   zotctl scrub --root /srv/images --repair --from https://mirror.example
+  # ... or from a backup that tar has made, or images of docker save
+  zotctl scrub --root /srv/images --repair --from /backup/images.tar.zst
 """
 
 
@@ -45,7 +47,9 @@ def scrub(
     ] = False,
     repair_from: Annotated[
         str | None,
-        typer.Option("--from", metavar="LAYOUT|URL", help="Source of intact copies: a layout or a registry."),
+        typer.Option(
+            "--from", metavar="LAYOUT|ARCHIVE|URL", help="Source of intact copies: a layout, a tar, or a registry."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Check only sizes and references; read no content.")] = False,
     workers: Annotated[

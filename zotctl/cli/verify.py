@@ -33,6 +33,7 @@ Examples:
   zotctl verify --root /srv/images --deep
   zotctl verify ./build/layout
   zotctl verify images.tar.gz
+  docker save app:1.0 | zotctl verify -
   zotctl verify http://127.0.0.1:5000/team/app
   zotctl verify --config /etc/zotctl.toml --show-origin
   zotctl verify --root /mnt/share --probe
@@ -96,7 +97,7 @@ def verify(
             from zotctl.jobs.check.verify_url import verify_url
 
             verify_url(run, target, VerifyOptions(deep))
-        elif target is not None and os.path.isfile(target):
+        elif target is not None and _is_archive(target):
             from zotctl.jobs.check.verify import verify_archive
 
             verify_archive(run, target)
@@ -115,9 +116,14 @@ def _roots(target: str | None, root: list[str] | None) -> list[str] | None:
         return root
     if _is_bucket(target):
         return [target]
-    if not os.path.exists(target):
+    if target != "-" and not os.path.exists(target):
         raise NoSuchStore(f"{target}: no such file or directory")
     return [target] if os.path.isdir(target) else root
+
+
+def _is_archive(target: str) -> bool:
+    """A file, a named pipe, or "-" for standard input."""
+    return target == "-" or (os.path.exists(target) and not os.path.isdir(target))
 
 
 def _is_registry(target: str) -> bool:

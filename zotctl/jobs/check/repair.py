@@ -1,5 +1,5 @@
-"""Finds good bytes for damaged and missing blobs: in a copy in any root, in a layout, or in a registry. They are hashed
-before they get a name, wherever they come from.
+"""Finds good bytes for damaged and missing blobs: in a copy in any root, in a layout, in an archive, or in a registry.
+They are hashed before they get a name, wherever they come from.
 """
 
 from __future__ import annotations
@@ -7,11 +7,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, Unavailable, UsageError
+from zotctl.errors import DigestInvalid, LayoutInvalid, NoSuchStore, NotFound, Unavailable, UsageError
+from zotctl.jobs.imports.archives import ArchiveListing, read_archive
+from zotctl.jobs.imports.sources import opened
+from zotctl.jobs.imports.tar import Tar, TarBytes
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
@@ -40,7 +43,8 @@ Source = AbstractContextManager[Chunks]
 class Repair:
     """The repairs of one run. Used by one thread.
 
-    `origin`: a layout, a directory of layouts, or the URL of a registry, whose path, if any, is the repository there.
+    `origin`: a layout, a directory of layouts, an archive, or the URL of a registry, whose path, if any, is the
+    repository there.
     """
 
     def __init__(self, run: Run, origin: str | None) -> None:
@@ -145,7 +149,7 @@ def _origin(run: Run, text: str) -> Origin:
         driver.stat("")
     except NotFound as error:
         if os.path.exists(text):
-            raise UsageError(f"--from {text}: neither a directory nor an http or https URL") from error
+            return _Archive(run, text).sources
         raise NoSuchStore(f"--from {text}: no such directory") from error
     return _layouts(run, followed(driver, text))
 
@@ -163,6 +167,56 @@ def _layouts(run: Run, driver: Driver) -> Origin:
                 yield _file(driver, keys.within(other, here))
 
     return sources
+
+
+class _Archive:
+    """A tar of layouts or of images. It is listed when the first blob is looked for, and each that it has is read by
+    one pass over the file. Used by one thread."""
+
+    def __init__(self, run: Run, path: str) -> None:
+        self._run, self._path = run, path
+        self._listing, self._paths = ArchiveListing(), dict[Digest, str]()
+        self._is_listed = False
+        try:
+            if not os.path.isfile(path):
+                raise LayoutInvalid(f"{path} can't be read more than once")
+            with opened(path) as stream:
+                if next(iter(Tar(TarBytes(stream, path))), None) is None:
+                    raise LayoutInvalid(f"{path} holds nothing")
+        except LayoutInvalid as error:
+            reason = f"no directory, no http or https URL, and no archive: {error.message}"
+            raise UsageError(f"--from {path}: {reason}") from error
+
+    def sources(self, name: str, digest: Digest, manifest: bool) -> Iterator[Source]:
+        """What the archive has of this digest, in whatever layout."""
+        self._list()
+        if (body := self._listing.bodies.get(digest)) is not None:
+            yield nullcontext(iter((body,)))
+        elif digest in self._paths:
+            yield self._member(self._paths[digest])
+
+    def _list(self) -> None:
+        if self._is_listed:
+            return
+        self._is_listed = True
+        try:
+            with opened(self._path) as stream:
+                self._paths = read_archive(self._run, stream, self._path, self._listing).paths
+        except LayoutInvalid as error:
+            self._run.error(self._path, error, None)
+
+    @contextmanager
+    def _member(self, path: str) -> Iterator[Chunks]:
+        try:
+            with opened(self._path) as stream:
+                tar = Tar(TarBytes(stream, self._path))
+                for member in tar:
+                    if member.path == path and member.target is None:
+                        yield tar.chunks()
+                        return
+        except LayoutInvalid as error:  # it was changed since it was listed
+            raise Unavailable(error.message) from error
+        raise NotFound(f"{path} is not in {self._path} any more")
 
 
 class _Registry:

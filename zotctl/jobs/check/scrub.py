@@ -59,7 +59,7 @@ def scrub(run: Run, options: ScrubOptions | None = None) -> None:
     """Hash everything in the scope of the run.
 
     A rolling scrub is called about once a minute, and returns at once when nothing is due. Raises HeldElsewhere while
-    another run holds the lease, TimeUp, and UsageError if `repair_from` is neither a directory nor a URL.
+    another run holds the lease, TimeUp, and UsageError if `repair_from` is no source.
     """
     with run.leases():
         _Scrub(run, options or ScrubOptions()).go_through()

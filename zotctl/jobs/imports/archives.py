@@ -74,6 +74,8 @@ class ArchiveContent(Generic[L]):
     layouts: dict[str, L] = field(default_factory=dict)
     problems: dict[str, ZotctlError] = field(default_factory=dict)
     """What was left out of several layouts, and why."""
+    paths: dict[Digest, str] = field(default_factory=dict)
+    """A member that has each blob."""
     is_tree: bool = False
     """Whether paths name the repositories: there are several, or it is a store of ours."""
 
@@ -190,6 +192,7 @@ class _Assembly(Generic[L]):
                 found.problems[place] = error
         if found.is_tree:
             found.problems |= self._linked(shown)
+        found.paths = {blob.digest: path for path, blob in self._members.blobs.items() if not blob.fault}
         return found
 
     def _docker(self, place: str) -> bytes | None:
