@@ -29,7 +29,7 @@ from tests.fuzz.mutating import mutated
 from tests.http.wire import understood
 from tests.jobs.docker_archives import saved
 from tests.jobs.importing import header, members_of, tar_bytes
-from tests.stores import push_image, store_over
+from tests.stores import push_blob, push_image, root_over, store_over
 from zotctl.auth.logins import Logins, PasswordCheck
 from zotctl.auth.passwords import PasswordFile
 from zotctl.auth.policy import AccessRules
@@ -58,10 +58,14 @@ from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.oci.manifest import check_manifest, read_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.readings import irregular_descriptor, may_reference
-from zotctl.storage import keys
+from zotctl.storage import Store, keys
 from zotctl.storage.bucket.objects.replies import ErrorReply, error_of, object_of, page_of, result_of, undeleted
 from zotctl.storage.facts import facts_of
 from zotctl.storage.index import annotations_of, parse_index, why_nameless
+from zotctl.web.health import health
+from zotctl.web.images import image_page
+from zotctl.web.lists import repository_lines, tag_page
+from zotctl.web.render import render as write_page
 
 
 class Kind(NamedTuple):
@@ -259,6 +263,56 @@ def _served(data: bytes) -> None:
                 call()
 
 
+CONFIG = json.dumps(
+    {"os": "linux", "architecture": "arm64", "variant": "v8", "created": "2026-11-29T01:00:00.5Z", "author": "a",
+     "config": {"User": "u", "Env": ["A=b"], "Cmd": ["/x"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}},
+     "history": [{"created_by": "RUN x"}, {"created_by": "ENV", "empty_layer": True}, {"created_by": "COPY"}]}
+).encode()  # fmt: skip
+STATE = (
+    b'{"format":1,"inodes":0,"began":1795967547,"last":1795960000,"total":9,"done":5,"repositories":{"a":1795967547}}\n'
+)
+FOUND = b'{"[\\"a\\",\\"sha256:%s\\",\\"missing_blob\\",\\"\\"]":"2026-11-29T01:00:00Z"}' % (b"a" * 64)
+RAN = json.dumps(
+    {"format": 1, "job": "gc", "ended": 1795967547.5, "duration_s": 0.1, "exit_code": 5, "roots": ["r"],
+     "summary": {"unreachable": 3, "unreachable_bytes": 70, "purged": 1, "purged_bytes": 9, "dropped": 2},
+     "findings": [{"repository": "a", "reason": "r"}], "errors": [{"repository": "", "reason": "`x`"}]}
+).encode()  # fmt: skip
+
+
+def _shown(data: bytes) -> None:
+    """A page of what other programs wrote: an index.json, a manifest, a config; and of notes of ours that a disk has
+    changed."""
+    driver = MemoryDriver()
+    root = root_over(driver, Hand())
+    store = Store([root], Hand())
+    repository = store.repository_for_push("a")
+    config, image = push_blob(repository, data), json.loads(IMAGE.manifest)
+    image["config"] = {"mediaType": images.CONFIG, "digest": str(config), "size": len(data)}
+    body = json.dumps(image).encode()
+    rows = []
+    for tag, one in (("x", body), ("y", data)):
+        push_blob(repository, one)
+        row = images.descriptor(one, OCI_MANIFEST)
+        rows.append(row | {"annotations": {"org.opencontainers.image.ref.name": tag}})
+    for key in (keys.SCRUB_STATE, keys.SCRUB_FINDINGS, keys.last_run("gc")):
+        root.maintenance.write(key, [data])
+    common = {"site": "", "user": "", "offers_login": False, "shows_health": True}
+    for index in (json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), data):
+        root.maintenance.write(keys.index("a"), [index])
+        store = Store([root_over(driver, Hand())], Hand())
+        with _documented(ZotctlError):
+            lines = repository_lines(store, ["a"])
+            write_page("repositories.html", {**common, "lines": lines, "after": None, "last": None, "wanted": ""})
+            found = tag_page(store.repository("a"), None, "")
+            pull = {"name": "a", "host": "h", "plain": True, "loopback": False}
+            write_page("tags.html", {**common, **pull, "page": found, "wanted": ""})
+            for line in found.lines:
+                with _documented(ZotctlError):
+                    image = image_page(store.repository("a"), line.tag)
+                    write_page("image.html", {**common, **pull, "image": image})
+        write_page("health.html", {**common, "roots": health(store)})
+
+
 def _xml(data: bytes) -> None:
     str(error_of(500, {}, data))
     undeleted(200, data)
@@ -339,6 +393,7 @@ def kinds() -> Iterator[list[Kind]]:
             Kind("manifests", (IMAGE.manifest, INDEX), _manifest, 170),
             Kind("index", (ROWS,), _index, 100),
             Kind("served", (ROWS,), _served, 20),
+            Kind("shown", (ROWS, IMAGE.manifest, INDEX, CONFIG, STATE, FOUND, RAN), _shown, 20),
             Kind("config", (OWN, ZOT, S3), config, 40),
             Kind("yaml", (YAML, ZOT), lambda data: config(data, Path(home, "file.yaml")), 10),
             Kind("htpasswd", (USERS,), users, 50),

@@ -135,7 +135,14 @@ def test_text_can_be_read(theme: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "words_"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (150 << 20, "150 MiB"), (1 << 50, "1024.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (150 << 20, "150 MiB"),
+        (1 << 50, "1024.0 TiB"),
+        (10**400, "1073741824.0 TiB"),
+    ],
 )
 def test_sizes(value: int, words_: str) -> None:
     assert words.size(value) == words_

@@ -55,6 +55,11 @@ def test_nothing_has_no_area() -> None:
     assert layout([]) == [] and layout([Area("a", 0, "", "own")]) == []
 
 
+def test_a_claim_of_any_size_has_an_area() -> None:
+    (one,) = layout([Area("a", 10**400, "", "own")])
+    assert (one.width, one.height) == (960.0, 440.0)
+
+
 def test_a_name_that_does_not_fit_ends_as_it_ends() -> None:
     first, *others = layout([Area("a" * 300 + "/end", 9, "9 B", "own"), Area("b", 0.001, "", "own")])
     assert first.label.startswith("…") and first.label.endswith("/end") and first.note == "9 B"

@@ -378,7 +378,16 @@ def test_sizes_of_much_trash_are_at_least() -> None:
 
 def test_notes_of_runs_that_are_none(place: Place) -> None:  # noqa: F811
     root = place.store.roots[0]
-    for body in (b"", b"{}", b"[]", b"{", b'{"format":2}', b'{"format":1,"ended":"x"}', b" " * (LAST_RUN_BYTES + 9)):
+    for body in (
+        b"",
+        b"{}",
+        b"[]",
+        b"{",
+        b'{"format":2}',
+        b'{"format":1,"ended":"x"}',
+        b'{"format":1,"ended":1' + b"0" * 400 + b"}",
+        b" " * (LAST_RUN_BYTES + 9),
+    ):
         root.maintenance.write(keys.last_run("gc"), [body])
         assert last_run(root, "gc") is None
     root.maintenance.write(

@@ -59,7 +59,7 @@ def note_run(report: Report, roots: Iterable[Root]) -> None:
 
 def last_run(root: Root, job: str) -> LastRun | None:
     """The last run that was noted; None: none was, or what is there is no such note."""
-    with suppress(StorageError, ValueError, KeyError, TypeError, AttributeError):
+    with suppress(StorageError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         found = load_json(read(root.driver, keys.last_run(job), LAST_RUN_BYTES))
         if found["format"] == 1:
             return LastRun(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from zotctl.web.words import MOST
+
 WIDTH, HEIGHT = 960.0, 440.0
 """Of the whole map, in the units of its picture."""
 LETTER_WIDTH = 7.8
@@ -38,7 +40,8 @@ class Rectangle(NamedTuple):
 
 def layout(areas: Sequence[Area], width: float = WIDTH, height: float = HEIGHT) -> list[Rectangle]:
     """The rectangles of all areas with a value, the largest first."""
-    left = sorted((area for area in areas if area.value > 0), key=lambda area: -area.value)
+    known = (area._replace(value=min(area.value, MOST)) for area in areas if area.value > 0)
+    left = sorted(known, key=lambda area: -area.value)
     scale = width * height / (sum(area.value for area in left) or 1.0)
     placed: list[Rectangle] = []
     x = y = 0.0

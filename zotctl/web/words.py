@@ -10,12 +10,13 @@ from zotctl.oci.media_types import EMPTY, is_artifact, is_image, is_index
 _AGES = ((60, "second"), (3600, "minute"), (86400, "hour"), (86400 * 60, "day"), (86400 * 730, "month"))
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 86400 * 30.44}
 _DIGITS = 12
+MOST = 1 << 70
 _PREFIXES = ("application/vnd.oci.image.", "application/vnd.docker.", "application/vnd.", "application/")
 
 
 def size(count: int) -> str:
-    """`1536` as "1.5 KiB"."""
-    shown = float(count)
+    """`1536` as "1.5 KiB". A manifest may claim any size: what no store has is shown as `MOST`."""
+    shown = float(min(count, MOST))
     for unit in ("B", "KiB", "MiB", "GiB"):
         if shown < 1024:
             return f"{shown:.0f} {unit}" if unit == "B" or shown >= 100 else f"{shown:.1f} {unit}"
