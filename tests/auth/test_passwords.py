@@ -134,14 +134,16 @@ def test_equal_logins_are_one_check_and_too_many_are_refused(tmp_path: Path, mon
     with opened(path) as users:
         try:
             futures: list[Future[bool]] = [users.check("ann", b"a") for _ in range(10)]
-            futures += [users.check("ann", b"%d" % number) for number in range(passwords.WAITING_CHECKS - 1)]
+            futures += [users.check("ann", b"busy %d" % number) for number in range(1, passwords.CHECK_THREADS)]
+            until(lambda: len(calls) == passwords.CHECK_THREADS)
+            futures += [users.check("ann", b"%d" % number) for number in range(passwords.WAITING_CHECKS)]
             with pytest.raises(TooManyRequests):
                 users.check("ann", b"one more")
             assert users.check("ann", b"a") is futures[0], "a check that is under way is joined"
         finally:
             go.set()
         assert all(future.result() for future in futures)
-        assert len(calls) == passwords.WAITING_CHECKS
+        assert len(calls) == passwords.CHECK_THREADS + passwords.WAITING_CHECKS
         assert users.check("ann", b"one more").result()
 
 

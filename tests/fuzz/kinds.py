@@ -383,7 +383,7 @@ def kinds() -> Iterator[list[Kind]]:
             for header in (data.decode("latin-1"), "Basic " + base64.b64encode(data).decode()):
                 with _documented(Unauthorized):
                     found = logins.identify(header, None, "")
-                    if isinstance(found, PasswordCheck) and found.future.result():
+                    if isinstance(found, PasswordCheck) and found.begin(None).result():
                         assert found.user == "ann"
 
         tars = (_archive(tarfile.PAX_FORMAT), _archive(tarfile.GNU_FORMAT), *_saved(), LAYOUT_BYTES)

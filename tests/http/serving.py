@@ -177,6 +177,9 @@ class Raw:
             body += self.socket.recv(65536)
         return int(lines[0].split()[1]), headers, body
 
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
     def close(self) -> None:
         self.socket.close()
 

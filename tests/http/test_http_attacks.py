@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import select
 import signal
 import time
 from base64 import b64encode
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from tests import images
@@ -243,7 +245,7 @@ def test_a_manifest_of_several_tags_is_kept_where_a_policy_says_so(tmp_path: Pat
 
 
 def test_a_flood_of_logins_is_bounded_and_others_are_served(tmp_path: Path) -> None:
-    users = users_file(tmp_path, "ann")
+    users = users_file(tmp_path, "ann", "bob")
     with serving(tmp_path, config=f'[http.auth]\nhtpasswd = "{users}"\n') as server:
         costly = users.read_text() + "".join(f"u{number}:$2b$11${'a' * 53}\n" for number in range(50))
         users.write_text(costly)
@@ -255,6 +257,9 @@ def test_a_flood_of_logins_is_bounded_and_others_are_served(tmp_path: Path) -> N
             for number, raw in enumerate(raws):
                 raw.head("GET", "/v2/", f"Authorization: Basic {b64encode(b'u1:%d' % number).decode()}")
             assert ann.get("/v2/").status_code == 200, "a login that was right is not checked again"
+            elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+            with server.client(auth=("bob", "bob"), transport=elsewhere) as bob:
+                assert bob.get("/v2/").status_code == 200, "another client has its turn"
             assert resident(worker) - before < MEMORY_KB
             for raw in raws:
                 statuses.append(raw.answer()[0])
@@ -357,8 +362,19 @@ def test_a_wrong_login_waits_and_a_refused_action_does_not(tmp_path: Path) -> No
     )
     with serving(tmp_path, config=config) as server:
         assert sent(server, "ann", "POST", "/v2/y/blobs/uploads/").status_code == 403
-        with Raw(server.port) as raw:
-            raw.head("GET", "/v2/", f"Authorization: Basic {b64encode(b'ann:wrong').decode()}")
-            raw.socket.settimeout(2)
-            with pytest.raises(TimeoutError):
-                raw.answer()
+        wrong = [f"Basic {b64encode(b'ann:wrong').decode()}", "Basic nonsense", "Bearer ann"]
+        raws = [Raw(server.port).head("GET", "/v2/", f"Authorization: {value}") for value in wrong]
+        raws.append(Raw(server.port).head("GET", "/v2/", f"Authorization: {wrong[0]}").half_close())
+        assert select.select(raws[:3], [], [], 2) == ([], [], [])
+        assert raws[3].socket.recv(100).startswith(b"HTTP/1.1 102 Processing\r\n\r\n"), "its answer is to come"
+        assert _under_way(server) == 4
+        for raw in raws:
+            raw.close()
+        until(lambda: _under_way(server) == 0)
+
+
+def _under_way(server: Server) -> int:
+    """What the server says at SIGUSR1."""
+    told = len(server.lines())
+    server.send(signal.SIGUSR1)
+    return int(until(lambda: [line for line in server.lines()[told:] if "in_flight" in line])[0]["in_flight"])

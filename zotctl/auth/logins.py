@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zotctl.auth.certificates import name_in
@@ -47,11 +48,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
-    """A login whose password takes a while to check. `passed` is the identity if `future` is true."""
+    """A login whose password takes a while to check. `begin` does that in the turn of a client, and `passed` is the
+    identity if it is right. `begin` raises TooManyRequests if too many checks wait, and so may its future."""
 
     user: str
-    future: Future[bool]
     passed: Identity
+    begin: Callable[[Hashable], Future[bool]] = field(repr=False)
 
 
 class Logins:
@@ -74,7 +76,7 @@ class Logins:
         `authorization` is the value of the Authorization header, `certificate` what `getpeercert` returned for a
         verified client certificate, `proxied` the value of `http.user_header` from a trusted proxy. Headers that are
         absent are "", and those that are repeated are joined by commas, which no login has. Raises Unauthorized for a
-        login that is wrong, TooManyRequests if too many passwords wait to be checked.
+        login that is wrong.
         """
         if self.tokens is not None:
             return self._bearer(self.tokens, authorization)
@@ -129,7 +131,7 @@ class Logins:
         identity = self._user(user)
         if passwords.known(user, password):
             return identity
-        return PasswordCheck(user, passwords.check(user, password), identity)
+        return PasswordCheck(user, identity, partial(passwords.check, user, password))
 
     def _bearer(self, tokens: TokenVerifier, authorization: str) -> Identity:
         scheme, _, text = authorization.partition(" ")

@@ -1,7 +1,8 @@
 """Passwords in a file of Apache's htpasswd, hashed by bcrypt.
 
-A check takes tens of milliseconds of a core on purpose. So checks have threads of their own and a bounded queue, equal
-ones that come together are one check, and a success is remembered for minutes: a push is dozens of requests.
+A check takes tens of milliseconds of a core on purpose. So checks have threads of their own, for which clients take
+turns, equal ones that come together are one check, and a success is remembered for minutes: a push is dozens of
+requests.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 
 import bcrypt
 
-from zotctl.errors import ConfigError, TooManyRequests
+from zotctl.auth.turns import Turns
+from zotctl.errors import ConfigError
 
 CHECK_THREADS = 2
 WAITING_CHECKS = 64
@@ -44,12 +47,13 @@ class PasswordFile:
         """Raises ConfigError if the file cannot be read, or names a user whose hash is none of bcrypt."""
         self._path, self._clock = path, clock
         self._log = logging.getLogger("zotctl.auth")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Taken again where a check that begins takes the place of another one, which ends with that."""
         self._identity = _identity(path)
         self._hashes = _read(path)
         self._nobody = _nobody(self._hashes)
         self._looked = clock()
-        self._threads = ThreadPoolExecutor(CHECK_THREADS, "password")
+        self._turns = Turns(CHECK_THREADS, WAITING_CHECKS, "password")
         self._running: dict[bytes, Future[bool]] = {}
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, float] = {}
@@ -60,26 +64,25 @@ class PasswordFile:
         with self._lock:
             return self._remembered.get(login, 0.0) > self._clock()
 
-    def check(self, user: str, password: bytes) -> Future[bool]:
-        """Check a login in a thread. A user who is not there costs as much as a wrong password.
+    def check(self, user: str, password: bytes, client: Hashable = None) -> Future[bool]:
+        """Check a login in a thread, in the turn of `client`. A user who is not there costs as much as a wrong
+        password.
 
-        Raises TooManyRequests if too many checks wait.
+        Raises TooManyRequests if too many checks wait; so does the future when others need its place.
         """
         login = self._login(user, password)
         with self._lock:
             if (running := self._running.get(login)) is not None:
                 return running
-            if len(self._running) >= WAITING_CHECKS:
-                raise TooManyRequests("too many logins at once; try again")
             stored = self._hashes.get(user, self._nobody)
-            future = self._threads.submit(_matches, stored, password, user in self._hashes)
+            future = self._turns.submit(client, partial(_matches, stored, password, user in self._hashes))
             self._running[login] = future
         future.add_done_callback(lambda done: self._checked(login, done))
         return future
 
     def close(self) -> None:
         """End the threads. Checks that wait are dropped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
     def _checked(self, login: bytes, done: Future[bool]) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from zotctl.auth.proxies import TrustedProxies
 from zotctl.config import HttpConfig
 from zotctl.errors import AccessDenied, BlobUploadUnknown, TagsCollide, Unauthorized
 from zotctl.http.errors import Refused
+from zotctl.http.ratelimit import client_key
 from zotctl.logs import audit
 from zotctl.oci.digest import Digest
 from zotctl.oci.reference import is_name
@@ -81,11 +82,17 @@ class Gate:
     def admit(self, request: Request, need: Need) -> None:
         """Let a request pass, with its identity, or raise Refused.
 
-        It does not wait: it raises WouldBlock when a password has to be checked; `admit_waiting` does that.
+        It does not wait: it raises WouldBlock where `admit_waiting` has to, for the check of a password, or before a
+        wrong login is refused.
         """
         if self._is_open or need is Need.NOTHING:
             return
-        found = self._identify(request, need)
+        try:
+            found = self._identify(request)
+        except Unauthorized as error:
+            if self._delay(request):
+                raise WouldBlock from None
+            raise self._unauthorized(request, need, error, None) from None
         if isinstance(found, PasswordCheck):
             raise WouldBlock
         self._permit(request, need, found)
@@ -99,22 +106,27 @@ class Gate:
         return True
 
     async def admit_waiting(self, request: Request, need: Need) -> None:
-        """`admit`, which waits for a thread that checks a password. A refused login waits for `fail_delay`."""
+        """`admit`, which waits for a thread that checks a password. A wrong login waits for `fail_delay`.
+
+        Raises ConnectionResetError if the client leaves meanwhile.
+        """
         if self._is_open or need is Need.NOTHING:
             return
+        user = None
         try:
-            found = self._identify(request, need)
+            found = self._identify(request)
             if isinstance(found, PasswordCheck):
+                user, check = found.user, found.begin(client_key(self.client(request)))
                 # Other requests may wait for the same check: one that ends early must not end it.
-                if not await asyncio.shield(asyncio.wrap_future(found.future)):
-                    raise self._unauthorized(request, need, Unauthorized("wrong name or password"), found.user)
+                if not await asyncio.shield(asyncio.wrap_future(check)):
+                    raise Unauthorized("wrong name or password")
                 found = found.passed
-            self._permit(request, need, found)
-        except Refused as refused:
-            wrong = isinstance(refused.error, Unauthorized) and "authorization" in request.headers
-            if self._config.auth.fail_delay and wrong:
-                await asyncio.sleep(self._config.auth.fail_delay)
-            raise
+        except Unauthorized as error:
+            refused = self._unauthorized(request, need, error, user)
+            if delay := self._delay(request):
+                await request.connection.stay(delay)
+            raise refused from None
+        self._permit(request, need, found)
 
     def shows_health(self, request: Request) -> bool:
         """Whether an admitted client may see how the store is: those who may read the metrics."""
@@ -128,17 +140,18 @@ class Gate:
         """End the threads that check passwords."""
         self.logins.close()
 
-    def _identify(self, request: Request, need: Need) -> Identity | PasswordCheck:
+    def _identify(self, request: Request) -> Identity | PasswordCheck:
         headers = request.headers
         proxied = self._config.user_header
-        try:
-            return self.logins.identify(
-                headers.get("authorization", ""),
-                request.certificate,
-                headers.get(proxied.lower(), "") if proxied and request.connection.client in self._proxies else "",
-            )
-        except Unauthorized as error:
-            raise self._unauthorized(request, need, error, None) from None
+        return self.logins.identify(
+            headers.get("authorization", ""),
+            request.certificate,
+            headers.get(proxied.lower(), "") if proxied and request.connection.client in self._proxies else "",
+        )
+
+    def _delay(self, request: Request) -> float:
+        """Seconds that a wrong login waits for its answer. Who asks without one, to be told how, does not wait."""
+        return self._config.auth.fail_delay if "authorization" in request.headers else 0.0
 
     def _permit(self, request: Request, need: Need, identity: Identity) -> None:
         request.identity = identity

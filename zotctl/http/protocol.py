@@ -47,6 +47,8 @@ LOOK_S = 1.0
 """Between two looks at what a client has taken of an answer."""
 
 _BLANK_LINE = b"\r\n\r\n"
+_PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+"""RFC 9110, section 15.2: a client has to expect answers of this class before the final one."""
 _ACKED = struct.Struct("<Q")
 _RESET = struct.pack("ii", 1, 0)
 """A linger of no time: closing sends a reset, as socket(7) has it."""
@@ -84,6 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         """The client was not told to send the rest of its body, or can't: the connection ends with the answer."""
         self.writing_paused = False
         self._drained: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None
+        """Done when the client closes its half, or all."""
         self._wait, self._since = Wait.NOTHING, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._acked = -1
@@ -107,6 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             self._body.fail(ClientGone("the client is gone"))
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client is gone"))
+        self._notice_leaving()
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -130,6 +135,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """asyncio's: the client closed its half. It gets its answers; what it has not sent by now never comes."""
         self._half_closed = True
+        self._notice_leaving()
         if self.tls is not None:
             return False  # and the transport closes; TLS has no half
         if self._body is not None:
@@ -317,6 +323,29 @@ class Connection(asyncio.BufferedProtocol):
             yield
         finally:
             self._wait = before if before is Wait.READER else Wait.NOTHING
+
+    async def stay(self, seconds: float) -> None:
+        """Wait so long before an answer. Raises ConnectionResetError when the client is gone.
+
+        Who closed only a half still waits for the answer, and who closed all looks the same: it is sent something, and
+        refuses that.
+        """
+        end = self._loop.time() + seconds
+        while (left := end - self._loop.time()) > 0 and not self._lost:
+            if self._half_closed:
+                if self._request is not None and not self._request.is_http10:
+                    self.write(_PROCESSING)
+                left = min(left, LOOK_S)
+            self._left = self._loop.create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._left
+        if self._lost:
+            raise ConnectionResetError("the client is gone")
+
+    def _notice_leaving(self) -> None:
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
 
     def pause_writing(self) -> None:
         """asyncio's: the client is slower than we are."""
