@@ -8,7 +8,7 @@ import pytest
 
 from zotctl.auth.proxies import TrustedProxies
 
-PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("::ffff:172.16.0.0/108")])
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,9 @@ PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
         ("10.0.0.1", "", "192.0.2.7, ", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.9", "10.0.0.9"),
         ("::ffff:10.0.0.1", "", "192.0.2.7", "192.0.2.7"),
+        ("172.16.0.1", "", "192.0.2.7", "192.0.2.7"),
+        ("::ffff:172.31.0.1", "", "192.0.2.7", "192.0.2.7"),
+        ("172.32.0.1", "", "192.0.2.7", "172.32.0.1"),
         ("fd00::1", 'for="[2001:db8::7]:4711";proto=https', "", "2001:db8::7"),
         ("10.0.0.1", "for=6.6.6.6, for=192.0.2.7;by=10.0.0.1", "", "192.0.2.7"),
         ("10.0.0.1", "FOR=192.0.2.7", "", "192.0.2.7"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,8 @@ def test_forged_tokens(tmp_path: Path) -> None:
     "claims",
     [
         {"exp": NOW - 1}, {"nbf": NOW + 3600}, {"iat": NOW + 3600}, {"exp": "soon"}, {"iss": "other"}, {"iss": None},
-        {"aud": "other"}, {"aud": None}, {"aud": ["other"]}, {"aud": 7},
+        {"aud": "other"}, {"aud": None}, {"aud": ["other"]}, {"aud": 7}, {"exp": math.nan}, {"exp": math.inf},
+        {"exp": True}, {"exp": []}, {"nbf": math.nan}, {"nbf": "x"}, {"exp": -1}, {"exp": 0},
     ],
 )  # fmt: skip
 def test_claims_that_are_refused(tmp_path: Path, claims: dict[str, Any]) -> None:
@@ -139,7 +141,10 @@ def test_access() -> None:
     "access",
     [None, "all", 7, {}, ["x"], [{}], [{"type": "repository", "name": "a", "actions": "pull"}],
      [{"type": "repository", "name": "a", "actions": ["*"]}], [{"type": "repository", "name": "a"}],
-     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": "x"}]],
+     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": "x"}],
+     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": math.nan}],
+     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": math.inf}],
+     [{"type": "repository", "name": "a", "actions": ["pull"], "exp": True}]],
 )  # fmt: skip
 def test_access_in_other_shapes_is_none(tmp_path: Path, access: object) -> None:
     found = TokenVerifier(pem(tmp_path, EC)).verify(token(access=access))

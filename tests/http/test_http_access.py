@@ -312,16 +312,23 @@ def test_a_proxy_names_client_and_user(tmp_path: Path) -> None:
 
 
 def test_headers_of_a_proxy_are_not_believed_from_a_client(tmp_path: Path) -> None:
-    config = """
+    config = f"""
         [http]
         trusted_proxies = ["192.0.2.1"]
         user_header = "X-Forwarded-User"
+        [http.auth]
+        htpasswd = "{users_file(tmp_path, "ann")}"
+        [metrics]
+        enabled = true
     """
     headers = {"X-Forwarded-User": "ann", "X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7"}
     with serving(tmp_path, config=config) as server:
         assert sent(server, None, "GET", "/v2/_catalog", headers=headers).status_code == 401
         line = until(lambda: next((line for line in server.lines() if line.get("status") == 401), None))
         assert (line["client"], line["user"]) == ("127.0.0.1", None)
+        assert sent(server, None, "GET", "/v2/").status_code == 401
+        dropped = "zotctl_http_untrusted_proxy_headers_total 1.0\n"
+        until(lambda: dropped in sent(server, "ann", "GET", "/metrics").text)
 
 
 # -- client certificates -------------------------------------------------------------------------

@@ -299,6 +299,22 @@ MUTANTS = [
         PASSWORDS + "test_equal_logins_are_one_check_and_too_many_are_refused",
     ),
     _access(
+        "dropped-claims-not-counted",
+        "headers of a proxy from another address are dropped and counted",
+        "http/access.py",
+        "if request.connection.service.gate.drops_claims(request):",
+        "if False:",
+        ACCESS + "test_headers_of_a_proxy_are_not_believed_from_a_client",
+    ),
+    _access(
+        "infinite-token",
+        "a token ends at a time that there is",
+        "auth/tokens.py",
+        "now < expires < math.inf",
+        "now < expires",
+        "tests/auth/test_tokens.py::test_access_in_other_shapes_is_none",
+    ),
+    _access(
         "turns-of-one-client",
         "however many checks a client has waiting, another one has its turn",
         "auth/turns.py",

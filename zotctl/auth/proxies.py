@@ -6,7 +6,7 @@ A header is believed only from an address of `http.trusted_proxies`: any client 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from zotctl.config.schema import IPNetwork
 
@@ -15,7 +15,7 @@ class TrustedProxies:
     """The proxies of one configuration. Thread-safe; it never changes."""
 
     def __init__(self, networks: Sequence[IPNetwork]) -> None:
-        self._networks = tuple(networks)
+        self._networks = tuple(map(_unmapped, networks))
 
     def __contains__(self, address: str) -> bool:
         parsed = _parse(address)
@@ -63,6 +63,14 @@ def _without_port(address: str) -> str:
         return address[1:].partition("]")[0]
     host, colon, port = address.rpartition(":")
     return host if colon and port.isdigit() and ":" not in host else address
+
+
+def _unmapped(network: IPNetwork) -> IPNetwork:
+    """The IPv4 network of one that is mapped into IPv6, since addresses are compared as IPv4 (`_parse`)."""
+    if not isinstance(network, IPv6Network) or network.prefixlen < 96:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped is not None else network
 
 
 def _parse(address: str) -> IPv4Address | IPv6Address | None:

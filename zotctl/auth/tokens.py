@@ -6,6 +6,7 @@ service, without a request to it. The library joserfc comes with the extra `zotc
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -115,7 +116,8 @@ def _words(value: object) -> list[Any]:
 
 
 def _is_current(expires: object, now: float) -> bool:
-    return expires is None or (isinstance(expires, int | float) and now < expires)
+    """Whether a NumericDate (RFC 7519, section 2) is to come. Infinity, which Python's JSON knows, is none."""
+    return expires is None or (isinstance(expires, int | float) and now < expires < math.inf)
 
 
 def _load_keys(config: BearerConfig) -> jwk.Key | jwk.KeySet:

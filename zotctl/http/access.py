@@ -34,6 +34,8 @@ class AccessLog:
         if self._row is not None:
             received = request.body.arrived
             self._row.count(request.method, request.route, answer.status, seconds, received, answer.bytes_out)
+            if request.connection.service.gate.drops_claims(request):
+                self._row.drop_claims()
         if not self._logs:
             return
         fields = _fields(request, answer, seconds)

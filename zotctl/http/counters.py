@@ -33,8 +33,9 @@ _NANOSECONDS = _BUCKETS + len(BOUNDS_S) + 1
 _RECEIVED, _SENT = _NANOSECONDS + 1, _NANOSECONDS + 2
 _BLOCK = _SENT + 1
 CELL_BYTES = 8
-_FIRST = 1 + MAX_ROOTS
-"""The first cells of a row: requests in progress, and conflicts by root."""
+_CLAIMS = 1 + MAX_ROOTS
+_FIRST = _CLAIMS + 1
+"""The first cells of a row: requests in progress, conflicts by root, and claims that were dropped."""
 
 
 class RequestCounts(NamedTuple):
@@ -101,6 +102,11 @@ class SharedCounters:
         place = self._roots.get(root)
         return None if place is None else sum(self._cells[start + 1 + place] for start in self._starts())
 
+    @property
+    def dropped_claims(self) -> int:
+        """Requests with headers that only a trusted proxy may send, from other addresses."""
+        return sum(self._cells[start + _CLAIMS] for start in self._starts())
+
     def counts(self, routes: tuple[str, ...]) -> Iterator[RequestCounts]:
         """The sums over all workers, dead ones too, of all routes that were requested."""
         for block in range(self._blocks):
@@ -138,6 +144,10 @@ class CounterRow:
     def end(self) -> None:
         """It is not any more."""
         self._cells[0] -= 1
+
+    def drop_claims(self) -> None:
+        """A request had headers that only a trusted proxy may send."""
+        self._cells[_CLAIMS] += 1
 
     def conflict(self, root: str) -> None:
         """Seldom, and in any thread."""

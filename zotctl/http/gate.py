@@ -60,6 +60,8 @@ class Gate:
         self.logins = Logins(config)
         self.anonymous = self.logins.anonymous
         self._config, self._proxies = config, TrustedProxies(config.trusted_proxies)
+        claims = ("forwarded", "x-forwarded-for", "x-forwarded-proto", (config.user_header or "").lower())
+        self._claims = tuple(filter(None, claims)) if config.trusted_proxies else ()
         self._is_open = self.logins.rules.is_open
         """A request has the identity of a client without a login from its start: there is nothing to find out."""
         self._log = logging.getLogger("zotctl.http")
@@ -78,6 +80,11 @@ class Gate:
         """Whether a trusted proxy says that the client speaks HTTPS with it."""
         by = request.connection.client in self._proxies if self._config.trusted_proxies else False
         return by and request.headers.get("x-forwarded-proto", "").lower() == "https"
+
+    def drops_claims(self, request: Request) -> bool:
+        """Whether a request has headers that only a trusted proxy may send: they are dropped, and counted."""
+        claims = any(name in request.headers for name in self._claims)
+        return claims and request.connection.client not in self._proxies
 
     def admit(self, request: Request, need: Need) -> None:
         """Let a request pass, with its identity, or raise Refused.

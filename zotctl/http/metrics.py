@@ -131,7 +131,10 @@ def _requests(board: SharedCounters, names: tuple[str, ...]) -> Iterator[Metric]
         sent.add_metric(labels, counts.sent)
     in_flight = GaugeMetricFamily("zotctl_http_in_flight_requests", "Requests under way, with this one.")
     in_flight.add_metric([], board.in_flight)
-    yield from (requests, duration, received, sent, in_flight)
+    doc = "Requests with headers of a proxy, from addresses that are no trusted proxies. The headers are dropped."
+    claims = CounterMetricFamily("zotctl_http_untrusted_proxy_headers", doc)
+    claims.add_metric([], board.dropped_claims)
+    yield from (requests, duration, received, sent, in_flight, claims)
 
 
 def _buckets(counts: RequestCounts) -> list[tuple[str, float]]:
