@@ -6,6 +6,7 @@ import os
 import signal
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -222,3 +223,19 @@ def test_a_killed_worker_has_nothing_under_way(server: Server) -> None:
                 return False
 
         until(passes)
+
+
+def test_limits_change_on_reload(tmp_path: Path) -> None:
+    with serving(tmp_path, config="[http.limits]\nuploads_per_client = 1\n") as started:
+
+        def begin() -> int:
+            return httpx.post(started.url + UPLOADS).status_code
+
+        assert [begin(), begin()] == [202, 429]
+        started.config_file.write_text("[http.limits]\nuploads_per_client = 2\n")
+        started.send(signal.SIGHUP)
+        until(lambda: "all workers serve the configuration as it is now" in started.log())
+        assert [begin(), begin(), begin()] == [202, 202, 429]
+        started.config_file.write_text("")
+        started.send(signal.SIGHUP)
+        until(lambda: begin() == 202)

@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
 PAGE = "tests/http/test_http_page.py::"
+LIMITS = "tests/http/test_http_upload_limits.py::"
 PASSWORDS = "tests/auth/test_passwords.py::"
 POLICY = "tests/auth/test_policy.py::"
 PROXIES = "tests/auth/test_proxies.py::"
@@ -297,6 +298,62 @@ MUTANTS = [
         "if self._count == self._places else None",
         "if False else None",
         PASSWORDS + "test_equal_logins_are_one_check_and_too_many_are_refused",
+    ),
+    _access(
+        "uploads-not-counted",
+        "a client has so many uploads open",
+        "http/uploadlimit.py",
+        "and len(uploads) >= limits.uploads_per_client:",
+        "and False:",
+        LIMITS + "test_uploads_are_counted_for_each_client",
+    ),
+    _access(
+        "upload-lease-without-end",
+        "an upload that waits counts for a minute",
+        "http/uploadlimit.py",
+        "or self._cells[_ENDS + record] > now:",
+        "or True:",
+        LIMITS + "test_an_upload_that_waits_counts_for_a_minute",
+    ),
+    _access(
+        "upload-lease-while-receiving",
+        "an upload that receives counts however long",
+        "http/uploadlimit.py",
+        "if self._cells[_WORKERS + record] or self._cells",
+        "if self._cells",
+        LIMITS + "test_an_upload_that_receives_counts_however_long",
+    ),
+    _access(
+        "upload-bytes-not-counted",
+        "a client has so many bytes under way",
+        "http/uploadlimit.py",
+        "if limits.bytes_per_client and sending and sending + length > limits.bytes_per_client:",
+        "if False:",
+        LIMITS + "test_bytes_count_while_they_are_sent",
+    ),
+    _access(
+        "dead-worker-uploads",
+        "a dead worker has nothing under way",
+        "http/uploadlimit.py",
+        "            for record in self._find(_WORKERS, worker):\n",
+        "            for record in ():\n",
+        LIMITS + "test_a_dead_worker_has_nothing_under_way",
+    ),
+    _access(
+        "upload-keys-unaligned",
+        "a record is found by its key alone",
+        "http/uploadlimit.py",
+        "            if at % CELL_BYTES == 0:\n",
+        "            if True:\n",
+        LIMITS + "test_uploads_are_counted_for_each_client",
+    ),
+    _access(
+        "limits-not-reloaded",
+        "limits change on SIGHUP",
+        "http/supervisor.py",
+        "            self.uploads = _uploads(config)\n",
+        "            pass\n",
+        LIMITS + "test_limits_change_on_reload",
     ),
     _access(
         "dropped-claims-not-counted",
