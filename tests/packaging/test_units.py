@@ -22,7 +22,7 @@ MOST_EXPOSED = 15
 @pytest.fixture
 def copied(tmp_path: Path) -> list[str]:
     """As they would lie in /etc, with a program that is here."""
-    for unit in [*SERVICES, *UNITS.glob("*.timer")]:
+    for unit in [*SERVICES, *UNITS.glob("*.timer"), *UNITS.glob("*.socket")]:
         (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/bin/zotctl", "/bin/true"))
     return [str(path) for path in sorted(tmp_path.iterdir())]
 
