@@ -372,6 +372,22 @@ MUTANTS = [
         "tests/auth/test_tokens.py::test_access_in_other_shapes_is_none",
     ),
     _access(
+        "wrong-login-at-once",
+        "fail_delay is for wrong logins that are found without waiting, too",
+        "http/gate.py",
+        "            if self._delay(request):\n                raise WouldBlock from None\n",
+        "",
+        ATTACKS + "test_a_wrong_login_waits_and_a_refused_action_does_not",
+    ),
+    _access(
+        "checks-taken-from-equals",
+        "no client loses a place to one that has as many",
+        "auth/turns.py",
+        "if len(self._waiting[most]) <= len(self._waiting.get(client, ())) + 1:",
+        "if False:",
+        "tests/auth/test_turns.py::test_as_many_clients_as_places_keep_theirs",
+    ),
+    _access(
         "turns-of-one-client",
         "however many checks a client has waiting, another one has its turn",
         "auth/turns.py",
