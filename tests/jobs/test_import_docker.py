@@ -217,6 +217,18 @@ def test_i14_a_layer_that_grows_too_much_is_not_unpacked_to_its_end(
     assert report.exit_code == 5 and "more than 250 of one" in report.findings[0].reason and sum(seen) <= 20 << 20
 
 
+def test_i14_many_small_bombs_are_one(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "BOMB_FLOOR_BYTES", 8 << 20)
+    seen: list[int] = []
+    take = tar.Unpacked._take
+    monkeypatch.setattr(tar.Unpacked, "_take", lambda self, piece: (seen.append(len(piece)), take(self, piece))[1])
+    bomb = gzipped(bytes(4 << 20))
+    report = run_import(
+        store, archive(tmp_path / "a.tar", [*((f"{n}.tar.gz", bomb) for n in range(20)), *one_layer(bomb, "sha256:a")])
+    )
+    assert report.exit_code == 5 and "more than 250 of one" in report.findings[0].reason and sum(seen) <= 40 << 20
+
+
 @pytest.mark.parametrize(
     "target", ["../../../etc/passwd", "/etc/passwd", "layer.tar", "../nothing/layer.tar", "..", ".", "x/" * 3000]
 )

@@ -86,6 +86,18 @@ def test_a_store_of_one_repository(tmp_path: Path, store: Store, made: Image) ->
     assert store.repositories() == ["team/app"] and pulls(store, "team/app", made, "1.36")
 
 
+def test_a_store_that_was_packed_with_the_directories_above_it(tmp_path: Path, store: Store, made: Image) -> None:
+    """As `tar -cf backup.tar /srv/registry` does, which strips the first slash only."""
+    source = local_store(tmp_path / "srv" / "registry")
+    push_image(source, "team/app", "v1", seed="busybox")
+    push_image(source, "other", "v1", seed="busybox")
+    assert (
+        run_import(store, backed_up(tmp_path, tmp_path / "b.tar", "--exclude=b.tar", "--exclude=./store")).exit_code
+        == 0
+    )
+    assert store.repositories() == ["other", "team/app"] and pulls(store, "team/app", made, "v1")
+
+
 def test_damage_in_a_backup_is_told_as_in_the_store(tmp_path: Path, store: Store, made: Image) -> None:
     """The first name of a damaged file in the tar may be the one below damaged/."""
     source = local_store(tmp_path / "source")

@@ -46,13 +46,19 @@ MUTANTS = [
         "I14",
         "a layer is not unpacked to its end if it grows too much",
         "jobs/imports/tar.py",
-        (
-            "        self._hash.update(piece)\n"
-            "        self._count += len(piece)\n"
-            "        if self._count > BOMB_FLOOR_BYTES and self._count > BOMB_RATIO * self._packed:"
-        ),
-        "        self._hash.update(piece)\n        self._count += len(piece)\n        if self._count < 0:",
+        "        return self.unpacked > BOMB_FLOOR_BYTES and self.unpacked > BOMB_RATIO * self.packed",
+        "        return False",
         DOCKER + "test_i14_a_layer_that_grows_too_much_is_not_unpacked_to_its_end",
+    ),
+    Mutant(
+        "archive-many-small-bombs",
+        kinds.FOREIGN,
+        "I14",
+        "many small bombs are one",
+        "jobs/imports/archives.py",
+        "        unpacked = Unpacked(packed_with, self._growth) if packed_with else None",
+        "        unpacked = Unpacked(packed_with, Growth()) if packed_with else None",
+        DOCKER + "test_i14_many_small_bombs_are_one",
     ),
     Mutant(
         "archive-blobs-of-a-neighbour",

@@ -28,7 +28,7 @@ from zotctl.jobs.imports.members import (
     named_blob,
 )
 from zotctl.jobs.imports.sources import Layout, StoredLayout
-from zotctl.jobs.imports.tar import Member, Tar, TarBytes, Unpacked, is_like_tar, packing
+from zotctl.jobs.imports.tar import Growth, Member, Tar, TarBytes, Unpacked, is_like_tar, packing
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
@@ -98,14 +98,15 @@ class _Reader:
     """Sorts the members of one archive."""
 
     def __init__(self, run: Run, tar: Tar, stage: ArchiveStage[Layout]) -> None:
-        self._run, self._tar, self._stage = run, tar, stage
+        self._run, self._tar, self._stage, self._growth = run, tar, stage, Growth()
         self.members = Members(tar)
 
     def take(self, member: Member) -> None:
         """Take the current member, or pass over it. Raises LayoutInvalid for what no archive of images has."""
         path, digest = member.path, named_blob(member.path)
         hidden = is_hidden(path)
-        self.members.is_store |= hidden
+        if hidden:
+            self.members.stores.add(path.partition(f"{keys.HIDDEN}/")[0].rstrip("/"))
         if member.target is not None:
             self._refuse_twice(path)
             self.members.add_link(path, member.target)
@@ -143,7 +144,7 @@ class _Reader:
             self.members.add_text(member.path, member.size)
 
     def _add_layer(self, member: Member, packed_with: str) -> None:
-        unpacked = Unpacked(packed_with) if packed_with else None
+        unpacked = Unpacked(packed_with, self._growth) if packed_with else None
         digest = self._stage.take(None, member.size, self._paced(unpacked))
         blob = Blob(digest, member.size, unpacked=digest)
         if unpacked is not None:
@@ -182,18 +183,24 @@ class _Assembly(Generic[L]):
                 f"{self._label} holds no image layout: {missing} is missing (image-spec, image-layout.md), "
                 "or it was cut short"
             )
-        found: ArchiveContent[L] = ArchiveContent(is_tree=len(shown) > 1 or self._members.is_store)
+        found: ArchiveContent[L] = ArchiveContent(is_tree=len(shown) > 1 or bool(self._members.stores))
         for place in sorted(shown, key=lambda name: name.split("/")):
+            name = self._name(place)
             try:
-                found.layouts[place] = self._saved(place, saved[place]) if place in saved else self._layout(place)
+                found.layouts[name] = self._saved(place, saved[place]) if place in saved else self._layout(place)
             except LayoutInvalid as error:
                 if len(shown) == 1:
                     raise
-                found.problems[place] = error
+                found.problems[name] = error
         if found.is_tree:
             found.problems |= self._linked(shown)
         found.paths = {blob.digest: path for path, blob in self._members.blobs.items() if not blob.fault}
         return found
+
+    def _name(self, place: str) -> str:
+        """The path within the store of ours that it lies in, which may have been packed with the directories above."""
+        root = next(iter(self._members.stores)) if len(self._members.stores) == 1 else ""
+        return place.removeprefix(f"{root}/")
 
     def _docker(self, place: str) -> bytes | None:
         with suppress(LayoutInvalid):  # a link, or too large: it may belong to anything
@@ -264,7 +271,7 @@ class Staging:
     """
 
     def __init__(self, root: Root, repository: str | None) -> None:
-        self._root, self._repository = root, repository
+        self._root, self._repository, self._growth = root, repository, Growth()
 
     def has(self, digest: Digest, size: int) -> bool:
         """Whether the blob is staged already, or is a large one that the repository has."""
@@ -295,7 +302,7 @@ class Staging:
             packed_with = packing(reader.read_at(0, BEGINNING_BYTES))
             if not packed_with:
                 return replace(blob, unpacked=digest)
-            unpacked = Unpacked(packed_with)
+            unpacked = Unpacked(packed_with, self._growth)
             for data in chunks_of(reader):
                 unpacked.update(data)
         return blob.looked_into(packed_with, unpacked)

@@ -96,8 +96,8 @@ class Members:
         self.texts: dict[str, bytes] = {}
         self.blobs: dict[str, Blob] = {}
         self.links: dict[str, str] = {}
-        self.is_store = False
-        """Whether it has the hidden directory of a store of ours."""
+        self.stores: set[str] = set()
+        """The directories that are stores of ours."""
         self._too_large: dict[str, int] = {}
         self._folders: dict[str, list[Digest]] = {}
         self._room = {True: TEXTS_BYTES, False: OTHER_TEXTS_BYTES}

@@ -293,11 +293,24 @@ def is_like_tar(beginning: bytes) -> bool:
     return beginning == bytes(TAR_BLOCK_BYTES)
 
 
-class Unpacked:
-    """Hashes the unpacked bytes of content while it is read, in little memory. Used by one thread."""
+class Growth:
+    """How much all packed layers of an archive have grown: many small bombs are one. Used by one thread."""
 
-    def __init__(self, packed_with: str) -> None:
-        self._hash, self._packed, self._count = new_hash("sha256"), 0, 0
+    def __init__(self) -> None:
+        self.packed = self.unpacked = 0
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether no more is to be unpacked."""
+        return self.unpacked > BOMB_FLOOR_BYTES and self.unpacked > BOMB_RATIO * self.packed
+
+
+class Unpacked:
+    """Hashes the unpacked bytes of content while it is read, in little memory. `growth`: that of the whole archive.
+    Used by one thread."""
+
+    def __init__(self, packed_with: str, growth: Growth) -> None:
+        self._hash, self._growth = new_hash("sha256"), growth
         self._unpacker: Any = None
         self._new, self._faults = _gzip_unpacker, (zlib.error, EOFError)
         self.fault, self.is_damaged = "", False
@@ -318,7 +331,7 @@ class Unpacked:
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""
-        self._packed += len(data)
+        self._growth.packed += len(data)
         try:
             while data and not self.fault:
                 data = self._step(data)
@@ -342,9 +355,10 @@ class Unpacked:
 
     def _take(self, piece: bytes) -> None:
         self._hash.update(piece)
-        self._count += len(piece)
-        if self._count > BOMB_FLOOR_BYTES and self._count > BOMB_RATIO * self._packed:
-            self.fault = f"{self._packed} bytes became {self._count}, more than {BOMB_RATIO} of one"
+        self._growth.unpacked += len(piece)
+        if self._growth.is_too_much:
+            packed, unpacked = self._growth.packed, self._growth.unpacked
+            self.fault = f"{packed} bytes of layers became {unpacked}, more than {BOMB_RATIO} of one"
 
     def digest(self) -> Digest | None:
         """The digest of the unpacked bytes; None: they can't be told, and `fault` says why."""
