@@ -13,6 +13,7 @@
     │   ├── ManifestInvalid     400 MANIFEST_INVALID
     │   │   ├── TagInvalid      400
     │   │   ├── LayoutInvalid   503 UNAVAILABLE, a directory that is not a valid layout: no client's fault
+    │   │   │   └── ArchiveDamaged  503 an archive that is cut short or damaged, exit 4
     │   │   ├── ManifestTooLarge 413
     │   │   └── MediaTypeUnknown 400 of a type, or a shape, of which it is not known what it references
     │   ├── TooManyTags         414 MANIFEST_INVALID
@@ -201,6 +202,12 @@ class LayoutInvalid(ManifestInvalid):
     """A directory on the server is not a valid image layout, which is no fault of the client."""
 
     code, status = "UNAVAILABLE", 503
+
+
+class ArchiveDamaged(LayoutInvalid):
+    """An archive is cut short, or its bytes are not what was written."""
+
+    exit_code = 4
 
 
 class ManifestTooLarge(ManifestInvalid):

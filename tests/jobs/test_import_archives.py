@@ -193,12 +193,12 @@ def test_a_dry_run_of_an_archive_tells_what_is_missing(store: Store, made: Image
 # -- hostile ------------------------------------------------------------------------------------
 
 
-def hostile(store: Store, path: Path, body: bytes, reason: str, **options: Any) -> None:
+def hostile(store: Store, path: Path, body: bytes, reason: str, code: int = 1, **options: Any) -> None:
     """Refused with a reason, nothing left behind, nothing written outside."""
     path.write_bytes(body)
     around = sorted(str(p) for p in path.parent.iterdir())
     report = run_import(store, path, **options)
-    assert report.exit_code == 1, report.document()
+    assert report.exit_code == code, report.document()
     assert reason in report.errors[0]["reason"], report.errors
     assert store.repositories() == [] and left_behind(store) == []
     assert sorted(str(p) for p in path.parent.iterdir()) == around
@@ -252,7 +252,9 @@ def test_i14_sparse_members(store: Store, made: Image, tmp_path: Path) -> None:
 
 def test_i14_a_member_that_lies_about_its_size(store: Store, made: Image, tmp_path: Path) -> None:
     giant = header(BLOB, tarfile.REGTYPE, size=1 << 50)
-    hostile(store, tmp_path / "a.tar", tar_bytes([*members_of(made), giant], tarfile.GNU_FORMAT)[:-10240], "cut short")
+    hostile(
+        store, tmp_path / "a.tar", tar_bytes([*members_of(made), giant], tarfile.GNU_FORMAT)[:-10240], "cut short", 4
+    )
     body = bytearray(tar_bytes([header(BLOB, tarfile.REGTYPE), *members_of(made)], tarfile.GNU_FORMAT))
     body[124:136] = b"\xff" * 12  # minus one in base 256
     body[148:156] = b" " * 8
@@ -367,7 +369,19 @@ def test_layouts_that_are_none(
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.79])
 def test_cut_archives(store: Store, made: Image, tmp_path: Path, pack: Any, at: float) -> None:
     body = pack(tar_bytes([*members_of(made), ("junk", os.urandom(30_000))][::-1]))
-    hostile(store, tmp_path / "a.tar", body[: int(len(body) * at)], "cut short")
+    hostile(store, tmp_path / "a.tar", body[: int(len(body) * at)], "cut short", 4)
+
+
+def test_an_archive_that_is_cut_between_two_members(store: Store, made: Image, tmp_path: Path) -> None:
+    """What is whole comes, but it is not all, so the exit code is 4."""
+    body, path = tar_bytes([*members_of(made), ("junk", b"x")]), tmp_path / "a.tar"
+    path.write_bytes(body[: body.index(b"junk")])
+    for dry_run in (True, False):
+        report = run_import(store, path, dry_run=dry_run)
+        assert report.exit_code == 4 and kinds(report) == ["invalid_layout"]
+        assert "cut between two members" in report.findings[0].reason
+    assert pulls(store, "a", made, "1.36")
+    hostile(local_store(tmp_path / "other"), path, body[: body.index(b"index.json")], "cut short", 4)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +393,7 @@ def test_cut_archives(store: Store, made: Image, tmp_path: Path, pack: Any, at: 
     ],
 )  # fmt: skip
 def test_what_is_no_archive(store: Store, tmp_path: Path, body: bytes, reason: str) -> None:
-    hostile(store, tmp_path / "a.tar", body, reason)
+    hostile(store, tmp_path / "a.tar", body, reason, 4 if not body or reason == "damaged" else 1)
 
 
 def test_names_that_are_no_digests_are_passed_over(store: Store, made: Image, tmp_path: Path) -> None:

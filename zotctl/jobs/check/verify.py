@@ -71,6 +71,7 @@ def verify_archive(run: Run, source: str) -> None:
     except LayoutInvalid as error:
         _tell(run, Finding("", None, "invalid_layout", error.message, details={"path": source}))
         return
+    _tell_all(run, content.findings)
     for place, problem in content.problems.items():
         _tell(run, Finding(place, None, "invalid_layout", problem.message, details={"path": f"{source}/{place}"}))
     for place, layout in content.layouts.items():

@@ -13,7 +13,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, ManifestInvalid, NotFound, ZotctlError, quoted
+from zotctl.errors import (
+    ArchiveDamaged,
+    Damaged,
+    DigestInvalid,
+    LayoutInvalid,
+    ManifestInvalid,
+    NotFound,
+    ZotctlError,
+    quoted,
+)
+from zotctl.jobs.finding import Finding
 from zotctl.jobs.imports.docker import DockerImage, docker_images, docker_layout, docker_names
 from zotctl.jobs.imports.members import (
     DOCKER_FILE,
@@ -43,6 +53,7 @@ L_co = TypeVar("L_co", bound=Layout, covariant=True)
 
 LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
 """The largest manifest, and the most bytes of manifests, that are kept in memory of an archive that is only listed."""
+TAR_SPEC = 'POSIX, pax, "ustar Interchange Format"'
 STAGING = keys.tmp("import-layout")
 """The staged blobs. Each root has one place for them, since a writer holds the lease of the job."""
 
@@ -74,6 +85,8 @@ class ArchiveContent(Generic[L]):
     layouts: dict[str, L] = field(default_factory=dict)
     problems: dict[str, ZotctlError] = field(default_factory=dict)
     """What was left out of several layouts, and why."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is wrong with the archive itself, although its layouts could be read."""
     paths: dict[Digest, str] = field(default_factory=dict)
     """A member that has each blob."""
     is_tree: bool = False
@@ -88,7 +101,7 @@ def read_archive(run: Run, stream: BinaryIO, label: str, stage: ArchiveStage[L])
     for member in tar:
         run.check()
         reader.take(member)
-    return _Assembly(label, reader.members, stage).content()
+    return _Assembly(tar, reader.members, stage).content()
 
 
 # -- members ------------------------------------------------------------------------------------
@@ -167,8 +180,8 @@ class _Reader:
 class _Assembly(Generic[L]):
     """Makes layouts of what was read."""
 
-    def __init__(self, label: str, members: Members, stage: ArchiveStage[L]) -> None:
-        self._label, self._members, self._stage = label, members, stage
+    def __init__(self, tar: Tar, members: Members, stage: ArchiveStage[L]) -> None:
+        self._label, self._has_end, self._members, self._stage = tar.label, tar.has_end, members, stage
 
     def content(self) -> ArchiveContent[L]:
         """All layouts. Raises LayoutInvalid if there is none, or one that can't be read."""
@@ -178,12 +191,9 @@ class _Assembly(Generic[L]):
         places = markers | saved.keys()
         shown = {place for place in places if not _is_for_a_registry(place)} or places
         if not shown:
-            missing = INDEX_FILE if not indexes else LAYOUT_FILE
-            raise LayoutInvalid(
-                f"{self._label} holds no image layout: {missing} is missing (image-spec, image-layout.md), "
-                "or it was cut short"
-            )
-        found: ArchiveContent[L] = ArchiveContent(is_tree=len(shown) > 1 or bool(self._members.stores))
+            raise self._incomplete("", INDEX_FILE if not indexes else LAYOUT_FILE)
+        found: ArchiveContent[L] = ArchiveContent()
+        found.is_tree = len(shown) > 1 or bool(self._members.stores)
         for place in sorted(shown, key=lambda name: name.split("/")):
             name = self._name(place)
             try:
@@ -192,6 +202,9 @@ class _Assembly(Generic[L]):
                 if len(shown) == 1:
                     raise
                 found.problems[name] = error
+        if not self._has_end:
+            reason = f"{self._label} does not end as a tar does: it may have been cut between two members"
+            found.findings.append(Finding("", None, "invalid_layout", reason, spec=TAR_SPEC))
         if found.is_tree:
             found.problems |= self._linked(shown)
         found.paths = {blob.digest: path for path, blob in self._members.blobs.items() if not blob.fault}
@@ -216,14 +229,14 @@ class _Assembly(Generic[L]):
     def _labelled(self, place: str) -> str:
         return f"{self._label}/{place}" if place else self._label
 
+    def _incomplete(self, place: str, missing: str) -> LayoutInvalid:
+        reason = f"holds no image layout: {missing} is missing (image-spec, image-layout.md), or it was cut short"
+        return (LayoutInvalid if self._has_end else ArchiveDamaged)(f"{self._labelled(place)} {reason}")
+
     def _layout(self, place: str) -> L:
         marker, index = (self._members.text(below(place, name)) for name in (LAYOUT_FILE, INDEX_FILE))
         if marker is None or index is None:
-            missing = INDEX_FILE if index is None else LAYOUT_FILE
-            raise LayoutInvalid(
-                f"{self._labelled(place)} holds no image layout: {missing} is missing (image-spec, image-layout.md), "
-                "or it was cut short"
-            )
+            raise self._incomplete(place, INDEX_FILE if index is None else LAYOUT_FILE)
         check_layout(marker)
         blobs = self._members.of_layout(place)
         layout = self._stage.layout(self._labelled(place), parse_index(index), blobs)

@@ -114,6 +114,8 @@ def _import_content(
     run: Run, content: ArchiveContent[L], label: str, proposal: str | None, options: ImportOptions
 ) -> None:
     """Import the layouts of an archive. `proposal`: the repository that its name proposes."""
+    for finding in content.findings:
+        run.finding(finding)
     if not content.is_tree:
         for place, layout in content.layouts.items():
             layout.proposal = (valid_name(place) if place else None) or proposal

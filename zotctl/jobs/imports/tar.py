@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from zotctl.errors import LayoutInvalid, UsageError, quoted
+from zotctl.errors import ArchiveDamaged, LayoutInvalid, UsageError, quoted
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.storage.driver import CHUNK_BYTES
 
@@ -77,7 +77,7 @@ class TarBytes:
         try:
             data = _read_full(self._stream, size)
         except self._faults as error:
-            raise LayoutInvalid(f"{self.label} is cut short or damaged: {error}") from error
+            raise ArchiveDamaged(f"{self.label} is cut short or damaged: {error}") from error
         self.count += len(data)
         if self.count > BOMB_FLOOR_BYTES and self.count > BOMB_RATIO * self._packed.count:
             raise LayoutInvalid(
@@ -138,12 +138,15 @@ class Tar:
         self._plain, self.label = plain, plain.label
         self._left = self._padding = 0
         self._ahead = b""
+        self._count = 0
+        self.has_end = False
+        """Whether it ends as POSIX says, with blocks of zeros; what was cut between two members does not."""
 
     def __iter__(self) -> Iterator[Member]:
-        count, extended = 0, dict[str, str]()
+        extended = dict[str, str]()
         while (header := self._header()) is not None:
-            count += 1
-            if count > MOST_MEMBERS:
+            self._count += 1
+            if self._count > MOST_MEMBERS:
                 raise self.refusal(f"it has more than {MOST_MEMBERS} members")
             if header.type in (_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK):
                 extended |= self._extended(header)
@@ -165,7 +168,7 @@ class Tar:
         while self._left:
             data, self._ahead = self._ahead or self._plain.read(min(self._left, CHUNK_BYTES)), b""
             if not data:
-                raise LayoutInvalid(f"{self.label} is cut short")
+                raise ArchiveDamaged(f"{self.label} is cut short")
             self._left -= len(data)
             yield data
 
@@ -181,9 +184,12 @@ class Tar:
 
     def _header(self) -> tarfile.TarInfo | None:
         block = self._plain.read(TAR_BLOCK_BYTES)
+        self.has_end = bool(block)
         if not block or block == bytes(TAR_BLOCK_BYTES):
             self._plain.read(PADDING_BYTES)  # a writer of the pipe may have padding left
             return None
+        if len(block) < TAR_BLOCK_BYTES and self._count:
+            raise ArchiveDamaged(f"{self.label} is cut short")
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
@@ -200,7 +206,7 @@ class Tar:
         for _ in self.chunks():
             pass
         if len(self._plain.read(self._padding)) < self._padding:
-            raise LayoutInvalid(f"{self.label} is cut short")
+            raise ArchiveDamaged(f"{self.label} is cut short")
         self._padding = 0
 
     def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
