@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def _umask() -> int:
     found = os.umask(0)
     os.umask(found)
     return found
+
+
+def test_a_layout_and_an_archive_have_a_report_too(root: Path, tmp_path: Path) -> None:
+    layout, archive, file = root / "team/app", tmp_path / "a.tar", tmp_path / "report.html"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(layout, ".")
+    for target, rows in ((layout, ["app"]), (archive, [])):
+        assert zotctl("verify", str(target), "--report", str(file)).returncode == 0
+        assert [row[0] for row in Page(file.read_bytes()).rows()][: len(rows)] == rows
 
 
 def test_what_can_not_be_shown_is_refused(root: Path, tmp_path: Path) -> None:

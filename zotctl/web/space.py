@@ -73,7 +73,8 @@ def _sizes(run: Run, root: Root) -> tuple[dict[str, dict[str, int]], int]:
     found: dict[str, dict[str, int]] = {}
     failed = 0
     with suppress(StorageError):
-        for name in root.catalog.everything():
+        only = run.store.only
+        for name in [only] if only is not None else root.catalog.everything():
             if not run.covers(name):
                 continue
             try:
