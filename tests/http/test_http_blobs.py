@@ -99,7 +99,7 @@ def test_several_ranges(client: httpx.Client, body: bytes, wanted: str) -> None:
 
 def test_ranges_that_are_one(client: httpx.Client) -> None:
     made = push_blob(client, "a/b", SMALL)
-    got = client.get(f"/v2/a/b/blobs/{made}", headers={"Range": "bytes=0-99,50-199,200-299"})
+    got = client.get(f"/v2/a/b/blobs/{made}", headers={"Range": "bytes=0-99,50-199,199-299"})
     assert (got.status_code, got.content) == (206, SMALL[:300])
     assert got.headers["content-range"] == "bytes 0-299/1000"
     got = client.get(f"/v2/a/b/blobs/{made}", headers={"Range": "bytes=" + ",".join(["0-"] * 2000)})

@@ -192,8 +192,17 @@ MUTANTS = [
         "I14",
         "ranges that overlap are one, so that no answer is larger than the blob",
         "conditions.py",
-        "if merged and offset <= merged[-1][1] + merged[-1][2]:",
+        "if merged and offset < merged[-1][1] + merged[-1][2]:",
         "if False:",
+        UNITS + "test_several_ranges",
+    ),
+    _wire(
+        "adjoining-ranges-merged",
+        "I14",
+        "a client gets as many parts as it asked for",
+        "conditions.py",
+        "if merged and offset < merged[-1][1] + merged[-1][2]:",
+        "if merged and offset <= merged[-1][1] + merged[-1][2]:",
         UNITS + "test_several_ranges",
     ),
     _wire(

@@ -27,8 +27,9 @@ _POSITION_DIGITS = 19
 def parse_ranges(value: str, size: int) -> list[tuple[int, int]] | None:
     """The parts of `size` bytes that a Range header asks for, each an offset and a count; None: all of it.
 
-    RFC 9110, section 14. Parts that overlap or adjoin are one, so that they never are more bytes than there are; else
-    they are in the order of the header. Raises RangeUnsatisfiable, and TooManyRanges for more than MAX_RANGES.
+    RFC 9110, section 14. Parts that overlap are one, so that they never are more bytes than there are; else they are
+    those of the header, in its order: containers/storage takes no answer with fewer parts than it asked for, and asks
+    for parts that adjoin. Raises RangeUnsatisfiable, and TooManyRanges for more than MAX_RANGES.
     """
     unit, _, specs = value.partition("=")
     # "A server MUST ignore a Range header field received with [...] a range unit it does not understand"
@@ -83,7 +84,7 @@ def _merged(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
     excluding those ranges that were deemed unsatisfiable or that were coalesced into other ranges"."""
     merged: list[tuple[int, int, int]] = []
     for offset, place, count in sorted((offset, place, count) for place, (offset, count) in enumerate(parts)):
-        if merged and offset <= merged[-1][1] + merged[-1][2]:
+        if merged and offset < merged[-1][1] + merged[-1][2]:
             before, at, had = merged[-1]
             merged[-1] = (min(before, place), at, max(had, offset + count - at))
         else:
