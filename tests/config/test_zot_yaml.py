@@ -119,6 +119,13 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in mistake
 
 
+def test_an_alias_counts_as_what_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zotctl.config.zot_yaml.MOST_NODES", 30)
+    assert parse_yaml("a: &a [1, 2, 3, 4, 5, 6, 7]\nb: [*a, *a]")["b"] == [[1, 2, 3, 4, 5, 6, 7]] * 2
+    with pytest.raises(ValueError, match="more than 30 values"):
+        parse_yaml("a: &a [1, 2, 3, 4, 5, 6, 7]\nb: [*a, *a, *a]")
+
+
 def test_without_the_extra_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

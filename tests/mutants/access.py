@@ -12,6 +12,7 @@ LIMITS = "tests/http/test_http_upload_limits.py::"
 PASSWORDS = "tests/auth/test_passwords.py::"
 POLICY = "tests/auth/test_policy.py::"
 PROXIES = "tests/auth/test_proxies.py::"
+YAML = "tests/config/test_zot_yaml.py::"
 TOKENS = "tests/auth/test_tokens.py::"
 QUOTA = "tests/storage/test_storage_quota.py::"
 SESSIONS = "tests/storage/test_storage_sessions.py::"
@@ -733,5 +734,22 @@ MUTANTS = [
         "    service.quotas.check_name(name, wait=wait)\n",
         "",
         ATTACKS + "test_repositories_are_counted_when_a_blob_would_make_one",
+    ),
+    # -- zot's file in YAML
+    _access(
+        "yaml-key-twice",
+        "a policy that a file has twice is named, and not the first one dropped",
+        "config/zot_yaml.py",
+        "if key.value in seen:",
+        "if False:",
+        YAML + "test_what_is_refused[0]",
+    ),
+    _access(
+        "yaml-aliases-uncounted",
+        "a few lines of aliases fill no memory",
+        "config/zot_yaml.py",
+        "            self._nodes += self._below[id(node)]",
+        "            self._nodes += 1",
+        YAML + "test_an_alias_counts_as_what_it_repeats",
     ),
 ]
