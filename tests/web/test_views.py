@@ -29,6 +29,7 @@ from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.last_run import LAST_RUN_BYTES, last_run, note_run
+from zotctl.jobs.report import Report
 from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
@@ -396,6 +397,13 @@ def test_notes_of_runs_that_are_none(place: Place) -> None:  # noqa: F811
     root.maintenance.write(keys.SCRUB_STATE, [b'{"last":1,"began":0'])
     found = looked_at(place)
     assert [one.kind for one in found.findings or ()] == ["mode"] and found.damage == 0 and found.scrub is None
+
+
+def test_a_note_is_read_as_far_as_it_is_understood(place: Place) -> None:  # noqa: F811
+    root = place.store.roots[0]
+    note_run(Report("gc", "1", summary={"purged": 3, "of_a_later_version": "x", "none": None}), [root])
+    found = last_run(root, "gc")
+    assert found is not None and found.summary == {"purged": 3}
 
 
 def test_the_schedule_of_a_server_notes_what_it_did() -> None:

@@ -67,7 +67,7 @@ def last_run(root: Root, job: str) -> LastRun | None:
                 float(found["duration_s"]),
                 int(found["exit_code"]),
                 tuple(map(str, found["roots"])),
-                {str(name): int(count) for name, count in found["summary"].items()},
+                {str(name): count for name, count in found["summary"].items() if isinstance(count, int)},
                 [dict(one) for one in found["findings"]],
                 [dict(one) for one in found["errors"]],
             )
