@@ -144,7 +144,7 @@ def test_a_file_that_can_not_be_written_changes_nothing_about_the_run(root: Path
     Path(f"{file}.tmp").mkdir()
     done = zotctl("gc", "--root", str(root), "--metrics-file", str(file))
     assert done.returncode == 0
-    assert done.stdout.startswith("gc: ")
+    assert done.stdout.startswith("Collected 1 repository: ")
     assert f"--metrics-file: {file}: " in done.stderr
 
 

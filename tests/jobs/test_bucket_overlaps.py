@@ -37,7 +37,7 @@ def test_a_store_below_is_left_out(filled: Bucket) -> None:
     done = zotctl(filled, "gc", "--root", above(filled), "--delay", "0s", "--untagged", "all")
     assert (done.returncode, "is a store of its own" in done.stderr) == (0, True), done.stderr
     assert bucket_store(filled.client()).repository("a").manifest("v1").body
-    assert "repositories 1" in done.stdout
+    assert "Collected 1 repository: " in done.stdout
 
 
 def test_a_store_above_is_named_and_nothing_is_written(filled: Bucket) -> None:

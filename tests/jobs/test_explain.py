@@ -59,6 +59,56 @@ def test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay(place: Place
     assert [(item["verdict"], item["repository"]) for item in items] == [("in trash", "a"), ("in trash", "b")]
 
 
+def test_what_lies_in_the_trash_twice_goes_with_the_last(place: Place) -> None:
+    """Once trashed, brought back by a request, and trashed again."""
+    stray = place.stray()
+    place.wait(2)
+    place.collect()
+    place.wait(0.5)
+    assert place.store.repository("a").blob(stray) == 5
+    place.collect(trash=5 * DELAY)
+    trashed = place.clock.at
+    (item,) = told(place, stray, trash=5 * DELAY)
+    assert len(place.in_trash()) == 2 and item["verdict"] == "in trash"
+    assert seconds(item["purged_after_at"]) - trashed == pytest.approx(5 * DELAY, abs=2)
+
+
+def test_a_subject_that_a_client_deleted_is_not_kept_by_its_signature(place: Place) -> None:
+    subject = push_image(place.store, "a", "v2", seed="subject")
+    signature = push_image(place.store, "a", seed="signature", subject=subject)
+    place.store.repository("a").delete_manifest(subject, user="ann")
+    (item,) = told(place, subject)
+    assert item["verdict"] == "in trash" and str(item["why"]).startswith(
+        f"a client deleted it; {signature} still names"
+    )
+    assert [tag["tag"] for tag in item["former_tags"]] == ["v2"]  # type: ignore[attr-defined]
+    (named,) = told(place, "a:v2")
+    assert (named["digest"], named["tag"]) == (subject, "v2")
+
+
+def test_what_is_gone_says_since_when_and_by_whom(place: Place) -> None:
+    gone = push_image(place.store, "a", "v2", seed="gone")
+    place.store.repository("a").delete_manifest(gone, user="ann")
+    for _ in range(3):
+        place.wait(1.5)
+        place.collect()
+    (item,) = told(place, gone)
+    assert (item["verdict"], item["by"]) == ("gone", "ann")
+    assert seconds(item["unreachable_since_at"]) < seconds(item["purged_at"])
+
+
+def test_nothing_goes_where_retention_is_rehearsed(place: Place) -> None:
+    untagged = push_image(place.store, "a", seed="untagged")
+    (item,) = told(place, untagged, dry_run=True)
+    assert item["verdict"] == "kept" and "retention.dry_run" in str(item["why"])
+
+
+def test_an_untagged_manifest_that_is_kept_says_by_which_rule(place: Place) -> None:
+    untagged = push_image(place.store, "a", seed="untagged")
+    (item,) = told(place, untagged, rules=Rules(untagged=False))
+    assert item["verdict"] == "kept" and "gc_untagged is none" in str(item["why"])
+
+
 def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
     """The chain begins at a row without a tag where none has one."""
     untagged, layer = push_image(place.store, "a", seed="untagged"), digest_of(images.image("untagged").blobs[1])

@@ -533,6 +533,7 @@ class TestHistory:
     @pytest.fixture
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Place:
         monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", 0)
+        monkeypatch.setattr("zotctl.storage.local.history.REMEMBERED_EVENTS", 0)
         made = Place()
         for tags in (("v1",), ()):
             push_image(made.store, "a", *tags)

@@ -311,7 +311,7 @@ def test_a_manifest_comes_back_with_all_that_it_needs(place: Place) -> None:
 
 def test_what_comes_back_has_its_delay_again(place: Place) -> None:
     """Nothing is known of its row but that it was pushed and deleted long ago."""
-    digest = push_image(place.store, "a", "v1")
+    digest = push_image(place.store, "a")
     push_image(place.store, "a", "other", seed="other")
     place.store.repository_for_push("a").delete_manifest(digest)
     place.wait(0.9)

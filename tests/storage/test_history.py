@@ -250,6 +250,7 @@ def test_what_is_no_event_is_skipped(driver: Driver) -> None:
     assert history.timeline("app").pushed.keys() == {B}
 
 
+@pytest.mark.usefixtures("only_needed")
 def test_what_was_elsewhere_was_then_and_never_later_than_it_was_written_down(driver: Driver) -> None:
     """Pulls and pushes that an import brings; a compaction compares pulls by that, too."""
     clock = Hand()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from zotctl.cli.report import TextSink
-from zotctl.jobs.report import Report, counted, local_time
+from zotctl.cli.report import TextSink, local_text
+from zotctl.jobs.report import Report, counted
 
 _TIMES = {
     "unreachable_since_at": "unreachable since {}",
@@ -23,13 +22,6 @@ _TIMES = {
 """What the fields of an explanation say, in the order in which it happens."""
 
 
-def _local(text: object) -> str:
-    try:
-        return local_time(datetime.fromisoformat(str(text)).timestamp())
-    except ValueError:
-        return str(text)
-
-
 class Explanations(TextSink):
     """The verdict of each digest, and below it the chain and the times."""
 
@@ -42,13 +34,13 @@ class Explanations(TextSink):
             for link in fields.get("chain", ())[:-1]:
                 print(f"  led to by {link}")
         for going in fields.get("tags_going", ()):
-            print(f"  its tag {going['tag']} goes after {_local(going['removed_after_at'])}: {going['why']}")
+            print(f"  its tag {going['tag']} goes after {local_text(going['removed_after_at'])}: {going['why']}")
         for key, sentence in _TIMES.items():
             if key in fields:
-                print(f"  {sentence.format(_local(fields[key]))}")
+                print(f"  {sentence.format(local_text(fields[key]))}")
         for tag in fields.get("former_tags", ()):
             now = f", which made it {tag['now']}" if tag["now"] else ""
-            print(f"  was tagged {tag['tag']} until {_local(tag['until_at'])}, by {tag['by']}{now}")
+            print(f"  was tagged {tag['tag']} until {local_text(tag['until_at'])}, by {tag['by']}{now}")
 
     def close(self, report: Report) -> None:
         """Nothing more: the answers are all."""
@@ -77,4 +69,4 @@ class HistoryTable(TextSink):
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     name = ":".join(filter(None, (item["repository"], item["tag"])))
-    return _local(item["at"]), name, item["action"], item["by"], item["before"] or "-", item["after"] or "-"
+    return local_text(item["at"]), name, item["action"], item["by"], item["before"] or "-", item["after"] or "-"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zotctl.cli.answers import Explanations, HistoryTable
+from zotctl.cli.collection import CollectionText
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -25,7 +26,6 @@ from zotctl.cli.jobs import (
     only_read,
     run_job,
 )
-from zotctl.cli.report import TextSink
 from zotctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def gc(
 
     if explain is not None or list_trash or history:
         loaded = only_read(loaded)
-    text = Explanations if explain is not None else HistoryTable if history else TextSink
+    text = Explanations if explain is not None else HistoryTable if history else CollectionText
     run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
             metrics_file=None if any(wanted) else metrics_file, report_file=report, noted=not (any(wanted) or repo),
             output=output, as_json=as_json, text=text)  # fmt: skip

@@ -101,7 +101,7 @@ ReportOption = Annotated[
         "age of the last scrub of each repository and, after gc, what goes next.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the report only, without progress.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if the run succeeds.")]
 
 __all__ = [
     "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",

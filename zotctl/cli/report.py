@@ -10,13 +10,14 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from zotctl.jobs.finding import Finding
-from zotctl.jobs.report import Report, Sink, counted
+from zotctl.jobs.report import Report, Sink, counted, local_time
 
 PROGRESS_LINE_EVERY_S = 30.0
 """Between two lines of progress where there is no terminal."""
@@ -151,24 +152,32 @@ class JsonLines(ClosingSink):
 
 
 class TextSink(_WithProgress):
-    """Lines for people: what was done, what is wrong, and a summary. Each stands alone, as in a mail by cron."""
+    """Lines for people: what was done, and a summary; on standard error what is wrong. Each stands alone, as in a mail
+    by cron. Quiet, a run that succeeds prints nothing."""
 
     keeps_items = False
 
     def item(self, fields: dict[str, Any]) -> None:
         """`trash repository=team/app digest=sha256:... size=1.0 MiB`, without fields that are empty."""
-        self._clear()
         # A chain is what "why" says already, in a form for programs.
         shown = {key: value for key, value in fields.items() if value not in (None, [], "") and key != "chain"}
-        print(" ".join(_pair(key, value) for key, value in shown.items()))
+        self._say(" ".join(_pair(key, value) for key, value in shown.items()))
+
+    def _say(self, line: str) -> None:
+        """Print what is no trouble, and is not printed if quiet."""
+        self._clear()
+        if not self._quiet:
+            print(line)
 
     def finding(self, finding: Finding) -> None:
-        """Its kind, where it is, the tags that it affects, the reason, and what was done about it."""
+        """Its kind, where it is, the tags that it affects, the reason, and what was done about it; on standard
+        error."""
         self._clear()
         tags = f" (tags {', '.join(finding.tags)})" if finding.tags else ""
         action = f" [{finding.action}]" if finding.action != "none" else ""
         where = " ".join(filter(None, (finding.repository, finding.digest)))
-        print(f"{finding.kind}: {where}{tags}: {finding.reason}{action}".replace(": : ", ": "))
+        line = f"{finding.kind}: {where}{tags}: {finding.reason}{action}".replace(": : ", ": ")
+        print(line, file=sys.stderr)
 
     def error(self, fields: dict[str, Any]) -> None:
         """On standard error, with the repository if it is about one."""
@@ -177,20 +186,32 @@ class TextSink(_WithProgress):
         print(f"zotctl: {where}{fields['reason']}", file=sys.stderr)
 
     def close(self, report: Report) -> None:
-        """Hints on standard error, and a last line with all counters that are not zero."""
+        """Hints on standard error, and a last line about the whole run; if quiet, only where the run has not
+        succeeded, on standard error, too."""
         from zotctl.jobs.report import hints
 
         self._clear()
         for hint in hints(report):
             print(f"zotctl: {hint}", file=sys.stderr)
+        if not self._quiet:
+            print(self.sentence(report))
+        elif report.exit_code:
+            print(self.sentence(report), file=sys.stderr)
+
+    def sentence(self, report: Report) -> str:
+        """What the run has done: all counters that are not zero."""
         counters = ", ".join(_counters(report.summary))
         dry = " (dry run, nothing was changed)" if report.is_dry_run else ""
-        found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
-        failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
         # A run that a signal, a lease or the clock cut short has not seen that there is nothing to do.
         nothing = "nothing done" if report.exit_code else "done" if report.items else "nothing to do"
-        stopped = ", stopped at --max-duration" if 16 in report.codes else ""
-        print(f"{report.job}: {counters or nothing}{found}{failed}{stopped} in {report.duration_s:.1f} s{dry}")
+        return f"{report.job}: {counters or nothing}{self._ends(report)} in {report.duration_s:.1f} s{dry}"
+
+    @staticmethod
+    def _ends(report: Report) -> str:
+        """What else is to be said of a run: `, 2 findings, 1 error, stopped at --max-duration`."""
+        found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
+        failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
+        return found + failed + (", stopped at --max-duration" if 16 in report.codes else "")
 
 
 def _counters(summary: dict[str, Any]) -> Iterator[str]:
@@ -200,7 +221,7 @@ def _counters(summary: dict[str, Any]) -> Iterator[str]:
         if not value or name == "findings" or (base != name and summary.get(base)):
             continue
         size = summary.get(f"{name}_bytes")
-        yield f"{base.replace('_', ' ')} {_amount(name, value)}" + (f" ({_bytes(size)})" if size else "")
+        yield f"{base.replace('_', ' ')} {_amount(name, value)}" + (f" ({bytes_text(size)})" if size else "")
 
 
 def _pair(key: str, value: object) -> str:
@@ -209,20 +230,30 @@ def _pair(key: str, value: object) -> str:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     shown = ",".join(map(str, value)) if isinstance(value, list) else value
+    shown = local_text(value) if key.endswith("_at") else shown
     return f"{key.removesuffix('_bytes')}={_amount(key, shown)}"
 
 
 def _amount(name: str, value: object) -> object:
-    return _bytes(value) if name.endswith("_bytes") and isinstance(value, int) else value
+    return bytes_text(value) if name.endswith("_bytes") and isinstance(value, int) else value
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """Bytes for people: `1.0 MiB`."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def local_text(stamp: object) -> str:
+    """A time stamp of a report for people, by the clock of this machine."""
+    try:
+        return local_time(datetime.fromisoformat(str(stamp)).timestamp())
+    except ValueError:
+        return str(stamp)
 
 
 # -- on a terminal ------------------------------------------------------------------------------

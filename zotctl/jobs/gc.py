@@ -67,6 +67,11 @@ class CollectionPlan:
     drops: list[Drop]
 
 
+def planned(run: Run, options: GcOptions) -> dict[str, bool]:
+    """A field for items of what a rehearsal only says: that of the run, or of `retention.dry_run`."""
+    return {"planned": True} if run.dry_run or options.dry_run else {}
+
+
 Settle = Callable[[list[Drop], Timeline], list[Drop]]
 
 
@@ -95,7 +100,8 @@ class Planner:
             drops = _closed(marks, settle(drops, past))
         self._run.add("repositories")
         for drop in drops:
-            self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason)
+            self._run.item(action="drop", repository=self._name, digest=drop.digest, tag=drop.tag, reason=drop.reason,
+                           **planned(self._run, self._options))  # fmt: skip
         self._run.add("dropped", len(drops))
         return CollectionPlan(marks, without_rows(marks, drops), drops)
 

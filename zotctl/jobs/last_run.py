@@ -46,7 +46,7 @@ def note_run(report: Report, roots: Iterable[Root]) -> None:
         "duration_s": round(report.duration_s, 3),
         "exit_code": report.exit_code,
         "roots": [root.label for root in covered],
-        "summary": report.summary,
+        "summary": {name: count for name, count in report.summary.items() if isinstance(count, int)},
         "findings": [finding.as_fields() for finding in report.findings[:MOST_KEPT]],
         "errors": report.errors[:MOST_KEPT],
     }

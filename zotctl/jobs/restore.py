@@ -87,6 +87,10 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
     return None
 
 
+def _planned(run: Run) -> dict[str, bool]:
+    return {"planned": True} if run.dry_run else {}
+
+
 def _all_trashed(run: Run) -> Iterator[tuple[Root, TrashedBlob]]:
     for root in run.store.roots:
         if (trash := jobs_of(root).trash()) is not None:
@@ -94,9 +98,8 @@ def _all_trashed(run: Run) -> Iterator[tuple[Root, TrashedBlob]]:
 
 
 def _bring_back(run: Run, root: Root, one: TrashedBlob) -> None:
-    run.item(
-        action="restore", repository=one.repository, digest=str(one.digest), size_bytes=one.size, run=one.run
-    )  # fmt: skip
+    fields = {"repository": one.repository, "digest": str(one.digest), "size_bytes": one.size, "run": one.run}
+    run.item(action="restore", **fields, **_planned(run))
     run.add("restored")
     run.add("restored_bytes", one.size)
     if not root.owns(one.repository):
@@ -139,7 +142,7 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
             f"the history knows no other digest of {name}:{tag}; `zotctl gc --restore {name}:{tag}@DIGEST` names one"
         )
     chosen = parse_digest(chosen)
-    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now)
+    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now, **_planned(run))
     run.add("restored")
     if not run.dry_run:
         _bring_all_back(run, root, name, chosen)

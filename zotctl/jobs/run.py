@@ -312,6 +312,11 @@ class Run:
         with self._mutex:
             self.report.summary[counter] = self.report.summary.get(counter, 0) + amount
 
+    def latest(self, name: str, stamp: str) -> None:
+        """Have a time stamp in the summary; of several the latest."""
+        with self._mutex:
+            self.report.summary[name] = max(stamp, self.report.summary.get(name, ""))
+
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """Report progress to the sink; see `Sink.progress`."""
         with self._mutex:

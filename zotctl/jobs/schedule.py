@@ -28,7 +28,10 @@ FIRST_WITHIN_S = 30.0
 RETRY_EVERY_S = 60.0
 """How long a job that may not begin now (another process holds the lease, or it is outside of its window) waits."""
 NOTHING_DUE_WAIT_S = 3600.0
-QUIET_COUNTERS = ("repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes")
+QUIET_COUNTERS = (
+    "repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes", "in_trash", "in_trash_bytes",
+    "in_trash_until_at",
+)  # fmt: skip
 """Counters of a run that found nothing to do."""
 
 log = logging.getLogger("zotctl.jobs")

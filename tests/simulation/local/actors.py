@@ -150,7 +150,7 @@ def compacter(repo: str) -> Script:
         local = local_of(run.roots[0])
         with local.context.locks.hold(repo), suppress(NotFound):
             marks = ReachableBlobs(run.roots[0], repo).now()
-            local.history.compact(repo, marks.reachable, set(marks.index.tags()))
+            local.history.compact(repo, marks.reachable, set(marks.index.tags()), recent=0)
 
     return lambda client: client.job("compact", "compact", work)
 

@@ -195,7 +195,9 @@ def _appended_unseen(self: LocalHistory, name: str, lines: bytes) -> None:
         writer.write([lines])
 
 
-def _compacted_without_a_last_look(self: LocalHistory, name: str, alive: set[str], tags: set[str]) -> None:
+def _compacted_without_a_last_look(
+    self: LocalHistory, name: str, alive: set[str], tags: set[str], recent: int
+) -> None:  # fmt: skip
     key = keys.history(name)
     with self._context.driver.open(key) as old:
         body = old.read_at(0, old.info().size)

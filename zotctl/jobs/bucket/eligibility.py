@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
 from zotctl.jobs.ages import JUST_BEGUN_S, LONG_AGO, UPLOAD_SPARED_S
+from zotctl.jobs.report import time_of
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest
@@ -235,7 +236,8 @@ class Eligibility:
         """It is unreachable; from the first run that finds it so, its delay runs."""
         seen.note(blob.key, self.now)
         if seen.is_new(blob.key):
-            self._run.item(action="unreachable", repository=name, digest=str(digest), size_bytes=blob.size)
+            then = {"purged_after_at": time_of(self.now + self.delay)} if self.delay else {}
+            self._run.item(action="unreachable", repository=name, digest=str(digest), size_bytes=blob.size, **then)
             self._run.add("unreachable")
             self._run.add("unreachable_bytes", blob.size)
 

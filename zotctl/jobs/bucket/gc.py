@@ -240,6 +240,8 @@ class BucketCollector:
                 for gone in self._batches.carry_out(candidates):
                     if gone.blob is not None:
                         purged.setdefault(gone.name, []).append(gone.digest)
+                        self._run.item(action="purge", repository=gone.name, digest=str(gone.digest),
+                                       size_bytes=gone.blob.size)  # fmt: skip
                         self._run.add("purged")
                         self._run.add("purged_bytes", gone.blob.size)
                         self._run.changed("purge", gone.name, UNREACHABLE, before=gone.digest)

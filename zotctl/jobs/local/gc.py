@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
 from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S, Ages, uploads
-from zotctl.jobs.gc import GcOptions, Planner, note_purged
+from zotctl.jobs.gc import GcOptions, Planner, note_purged, planned
+from zotctl.jobs.local.trash import LocalTrash
 from zotctl.jobs.reachable import Reachable, ReachableBlobs
+from zotctl.jobs.report import time_of, whole_second
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_named, parse_digest
 from zotctl.storage import keys
@@ -28,6 +30,9 @@ from zotctl.storage.root import Root
 
 TRASH_BATCH_BLOBS = 64
 """Blobs that are moved, or purged, under one lock."""
+FOLDERS_TOLD = 100
+BLOBS_TOLD = 200
+"""Folders of the trash, and blobs of each, that are looked at to tell how much waits there."""
 COMPACT_ABOVE_BYTES = 1 << 20
 """Size of a repository's history above which it is compacted."""
 TEMP_KEPT_S = 60.0
@@ -81,6 +86,16 @@ class LocalCollector:
         """Removes what pushes and crashes have left behind."""
         if not self._dry_run:
             sweep(self._run, self._root, self._chosen.options.delay, self._ages)
+        self._tell_trash()
+
+    def _tell_trash(self) -> None:
+        """Tell how much waits in the trash, and until when, where that is soon looked at."""
+        folders = list(LocalTrash(self._root).look(FOLDERS_TOLD, BLOBS_TOLD)) if self._run.whole else []
+        if folders and len(folders) < FOLDERS_TOLD and all(folder.counted for folder in folders):
+            self._run.add("in_trash", sum(folder.blobs for folder in folders))
+            self._run.add("in_trash_bytes", sum(folder.size for folder in folders))
+            last = time_of(whole_second(max(folder.moved for folder in folders) + self._chosen.options.kept))
+            self._run.latest("in_trash_until_at", last)
 
 
 class Collection:
@@ -109,7 +124,9 @@ class Collection:
             return
         trashed = list(self._unreachable(plan.rest))
         for digest, size in trashed:
-            self._run.item(action="trash", repository=self._name, digest=str(digest), size_bytes=size)
+            action = "trash" if self._options.kept > 0 else "purge"
+            self._run.item(action=action, repository=self._name, digest=str(digest), size_bytes=size,
+                           **planned(self._run, self._options))  # fmt: skip
             self._run.add("unreachable")
             self._run.add("unreachable_bytes", size)
         if self._dry_run:
@@ -285,6 +302,8 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
             run.add("purged")
             run.add("purged_bytes", sizes[digest].size if sizes[digest].nlink <= 2 else 0)
         lost = [digest for digest in gone if local.context.stat(keys.blob(folder.name, digest)) is None]
+        for digest in lost:
+            run.item(action="purge", repository=folder.name, digest=str(digest), size_bytes=sizes[digest].size)
         for digest in lost:  # of the others, each has come back, or was pushed again
             run.changed("purge", folder.name, DELETED if folder.deleted else WAITED, before=digest)
         note_purged(root, folder.name, lost)

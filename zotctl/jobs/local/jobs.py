@@ -59,7 +59,7 @@ class LocalJobs:
         info = local_of(self._root).context.stat(keys.blob(name, digest))
         active = ActiveUploads(self._root, options.delay, run.clock.now())
         if info is None:
-            return self._in_trash(name, digest, options, active)
+            return self._in_trash(run, name, digest, options, active)
         if since is None:
             return Whereabouts("")
         ages = Ages(self._root.driver, run.clock.now(), run.clock, no_delay=options.delay == 0, dry_run=True)
@@ -72,11 +72,11 @@ class LocalJobs:
         return Whereabouts("goes", why, times)
 
     def _in_trash(
-        self, name: str, digest: Digest, options: GcOptions, active: ActiveUploads
+        self, run: Run, name: str, digest: Digest, options: GcOptions, active: ActiveUploads
     ) -> Whereabouts | None:  # fmt: skip
-        trash, now = local_of(self._root).trash, local_of(self._root).context.clock.now_ns()
+        trash, now = local_of(self._root).trash, run.clock.now()
         stamps = {
-            folder: min(trash.stamp(folder), now) / 1e9 for folder in trash.folders()
+            folder: min(trash.stamp(folder) / 1e9, now) for folder in trash.folders()
             if folder.name == name and local_of(self._root).context.stat(keys.trashed(folder.run, name, digest))
         }  # fmt: skip
         if not stamps:

@@ -127,16 +127,17 @@ class LocalHistory:
             self._context.make_dirs(keys.HISTORY)
             return self._context.driver.append(key)
 
-    def compact(self, name: str, alive: set[str], tags: set[str]) -> None:
-        """Drop events about manifests and tags that are gone, if these are half of the file. Called under the
+    def compact(self, name: str, alive: set[str], tags: set[str], recent: int | None = None) -> None:
+        """Drop events about manifests and tags that are gone, if these are half of the file, but none of the latest
+        changes: `recent`, or `REMEMBERED_EVENTS`. Called under the
         repository's lock, for which pulls don't wait: another writer either has written before the old file is read to
         its end, or finds that the name leads to another file by then (`_append`).
         """
-        key = keys.history(name)
+        key, recent = keys.history(name), REMEMBERED_EVENTS if recent is None else recent
         with self._context.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))
-            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags, REMEMBERED_EVENTS))
+            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags, recent))
             if 2 * len(kept) > size:
                 return
             self._context.replace(key, [kept])
