@@ -34,7 +34,17 @@ LIBRARIES = "/usr/local/libraries"
 USER = 65532
 EXTRAS = ("zstd", "yaml", "bearer")
 LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "test", "tests", "idlelib", "tkinter", "lib2to3", "turtledemo", "site-packages", "config-*", "*.a"
+    "__pycache__",
+    "test",
+    "tests",
+    "idlelib",
+    "tkinter",
+    "lib2to3",
+    "turtledemo",
+    "site-packages",
+    "config-*",
+    "*.a",
+    "ensurepip",
 )
 """Of Python's own files."""
 
@@ -88,7 +98,7 @@ def _copy_libraries(target: Path) -> None:
     project = tomli.loads((HERE / "pyproject.toml").read_text())["project"]
     extras = [text for name in EXTRAS for text in project["optional-dependencies"][name]]
     named = [Requirement(text).name for text in [*project["dependencies"], *extras]]
-    for name in _distributions(*named, "hatchling"):
+    for name in _distributions(*named, "hatchling", "pip"):
         for file in metadata.files(name) or ():
             inside = str(file)
             if not inside.startswith(("..", "botocore/data/")) and "__pycache__" not in inside:
@@ -109,7 +119,6 @@ def make_base(buildah: Buildah) -> None:
     shutil.copy2(interpreter, home / "bin" / name)
     (home / "bin" / "python3").symlink_to(name)
     _copy_libraries(root / LIBRARIES[1:])
-    shutil.copytree(prefix / "lib" / name / "ensurepip", home / "lib" / name / "ensurepip", dirs_exist_ok=True)
     (root / "tmp").mkdir(mode=0o1777)
     (root / "bin").mkdir()
     needed = set[str]()
