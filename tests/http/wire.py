@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from zotctl.config import HttpConfig
 from zotctl.errors import ZotctlError
-from zotctl.http.answer import Answer
+from zotctl.http.answer import Answer, Beginnings
 from zotctl.http.body import ClientGone, ReceiveBuffers
 from zotctl.http.gate import Gate
 from zotctl.http.protocol import Connection, Wait
@@ -44,7 +44,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.seen, self.written, self.closed = Seen(), b"", False
         self.config, self.log, self.connections = HttpConfig(), LOG, set[Connection]()
-        self.buffers, self.common_headers, self.id_prefix = ReceiveBuffers(), "", ""
+        self.buffers, self.beginnings, self.id_prefix = ReceiveBuffers(), Beginnings(""), ""
         self.patience = dict.fromkeys(Wait, math.inf)
         self.gate = Gate(self.config)
         self.reading = True

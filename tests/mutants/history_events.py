@@ -54,8 +54,8 @@ MUTANTS = [
         "I11",
         "a pull is written once a day",
         "storage/history.py",
-        "return known is None\n",
-        "return True\n",
+        "if self._days.get(key) == day:",
+        "if not key:",
         HISTORY + "test_a_pull_is_written_once_a_day_for_each_manifest_of_each_repository",
     ),
     Mutant(
@@ -64,8 +64,8 @@ MUTANTS = [
         "I4",
         "for each repository",
         "storage/history.py",
-        "key = (name, str(digest), int",
-        'key = ("", str(digest), int',
+        "key, day = (name, digest)",
+        'key, day = ("", digest)',
         HISTORY + "test_a_pull_is_written_once_a_day_for_each_manifest_of_each_repository",
     ),
     Mutant(

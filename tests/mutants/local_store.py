@@ -7,6 +7,16 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = [
     Mutant(
+        "look-fails-at-what-is-dropped",
+        kinds.LOCKS,
+        "I4",
+        "a look at a cache takes no lock, and finds what is dropped meanwhile",
+        "storage/cache.py",
+        "except KeyError:",
+        "except IndexError:",
+        "tests/storage/test_cache.py::test_a_value_that_is_dropped_during_the_look_is_found",
+    ),
+    Mutant(
         "purge-restores-deleted",
         kinds.RESTORES,
         "I7",

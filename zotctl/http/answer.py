@@ -20,15 +20,20 @@ JSON = "application/json"
 JOINED_BYTES = 65536
 """Bodies up to this size are copied behind their headers and leave in one system call."""
 
+FIELDS_KEPT = 4096
+"""Of so many manifests, and as many blobs, the header lines are kept: some hundred bytes each."""
+
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
+_CLOSES, _STAYS_OPEN = b"Connection: close\r\n\r\n", b"Connection: keep-alive\r\n\r\n"
 
 
 class Answer:
     """A status, headers and a body in memory.
 
-    `length` is Content-Length where that is not the body's own. `close`: the connection ends with it. When it was
-    sent, `sent` is set and `bytes_out` counts the bytes of its body. `error_code` is for the log.
+    `length` is Content-Length where that is not the body's own. `fields`: all of `fields_of`, rendered before. `close`:
+    the connection ends with it. When it was sent, `sent` is set and `bytes_out` counts the bytes of its body.
+    `error_code` is for the log.
     """
 
     __slots__ = (
@@ -37,6 +42,7 @@ class Answer:
         "close",
         "content_type",
         "error_code",
+        "fields",
         "headers",
         "length",
         "sent",
@@ -51,12 +57,14 @@ class Answer:
         *,
         content_type: str = "",
         length: int | None = None,
+        fields: bytes | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self.body = body
         self.content_type = content_type
         self.length = len(body) if length is None else length
+        self.fields = fields
         self.close = False
         self.sent = False
         self.bytes_out = 0
@@ -82,18 +90,44 @@ class Answer:
 
     def head(self, service: Service, *, is_http10: bool = False) -> bytes:
         """Status line and headers."""
-        lines = [_STATUS_LINES[self.status], _date(), service.common_headers]
-        lines += [f"{name}: {_safe(value)}\r\n" for name, value in self.headers]
-        if self.content_type:
-            lines.append(f"Content-Type: {_safe(self.content_type)}\r\n")
-        if self.status not in _WITHOUT_BODY:
-            lines.append(f"Content-Length: {self.length}\r\n")
-        if self.close:
-            lines.append("Connection: close\r\n")
-        elif is_http10:
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
-        return "".join(lines).encode("utf-8", "replace")
+        fields = self.fields
+        if fields is None:
+            length = None if self.status in _WITHOUT_BODY else self.length
+            fields = fields_of(self.headers, self.content_type, length)
+        end = _CLOSES if self.close else _STAYS_OPEN if is_http10 else b"\r\n"
+        return service.beginnings.of(self.status) + fields + end
+
+
+def fields_of(headers: Headers, content_type: str = "", length: int | None = None) -> bytes:
+    """The header lines that depend on what is answered. `length`: Content-Length in bytes, if there is to be one."""
+    lines = [f"{name}: {_safe(value)}\r\n" for name, value in headers]
+    if content_type:
+        lines.append(f"Content-Type: {_safe(content_type)}\r\n")
+    if length is not None:
+        lines.append(f"Content-Length: {length}\r\n")
+    return "".join(lines).encode("utf-8", "replace")
+
+
+class Beginnings:
+    """How answers begin: status line, date, and the headers that all of them have. Each is made once a second. For the
+    event loop."""
+
+    def __init__(self, common: str) -> None:
+        """`common`: header lines."""
+        self._common, self._second = common, 0
+        self._made: dict[int, bytes] = {}
+
+    def of(self, status: int) -> bytes:
+        """The first lines of an answer with this status, now."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._made.clear()
+        beginning = self._made.get(status)
+        if beginning is None:
+            beginning = f"{_STATUS_LINES[status]}Date: {formatdate(now, usegmt=True)}\r\n{self._common}".encode()
+            self._made[status] = beginning
+        return beginning
 
 
 def json_answer(status: int, value: Any, headers: Headers = ()) -> Answer:
@@ -104,15 +138,3 @@ def json_answer(status: int, value: Any, headers: Headers = ()) -> Answer:
 def _safe(value: str) -> str:
     # RFC 9110, section 5.5: CR, LF and NUL in a field value are "invalid and dangerous".
     return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
-
-
-class _Clock:
-    second = 0
-    line = ""
-
-
-def _date() -> str:
-    now = int(time.time())
-    if now != _Clock.second:
-        _Clock.second, _Clock.line = now, f"Date: {formatdate(now, usegmt=True)}\r\n"
-    return _Clock.line

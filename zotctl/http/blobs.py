@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import RangeUnsatisfiable, Unsupported
 from zotctl.http.access import tell_change
-from zotctl.http.answer import Answer
+from zotctl.http.answer import FIELDS_KEPT, Answer, fields_of
 from zotctl.http.conditions import names_etag, parse_ranges
 from zotctl.http.errors import Refused
 from zotctl.http.request import Request
@@ -26,7 +27,12 @@ def stat(service: Service, request: Request, wait: bool) -> Answer:
     size = service.store.repository(name, wait=wait).blob(digest)
     if _unchanged(request, digest):
         return Answer(304, _headers(digest))
-    return Answer(200, _headers(digest), length=size, content_type=OCTETS)
+    return Answer(200, length=size, fields=_fields(digest, size))
+
+
+@lru_cache(FIELDS_KEPT)
+def _fields(digest: Digest, size: int) -> bytes:
+    return fields_of(_headers(digest), OCTETS, size)
 
 
 async def pull(service: Service, request: Request) -> Answer:

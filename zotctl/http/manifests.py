@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from zotctl.errors import AccessDenied, DigestInvalid, ManifestTooLarge, TooManyTags
 from zotctl.http.access import tell_change
-from zotctl.http.answer import Answer
+from zotctl.http.answer import FIELDS_KEPT, Answer, fields_of
 from zotctl.http.blobs import check_delete
 from zotctl.http.body import read_whole
 from zotctl.http.conditions import condition_of_push, names_etag
@@ -39,12 +40,15 @@ def pull(service: Service, request: Request, wait: bool) -> Answer:
     manifest = repository.manifest(reference)
     if request.method == "GET":
         repository.note_pull(manifest.digest)
-    etag = f'"{manifest.digest}"'
-    headers = (("Docker-Content-Digest", manifest.digest), ("ETag", etag))
     condition = request.headers.get("if-none-match")
-    if condition and names_etag(condition, etag):
-        return Answer(304, headers)
-    return Answer(200, headers, manifest.body, content_type=manifest.media_type)
+    if condition and names_etag(condition, f'"{manifest.digest}"'):
+        return Answer(304, fields=_fields(manifest.digest, "", None))
+    return Answer(200, body=manifest.body, fields=_fields(manifest.digest, manifest.media_type, manifest.size))
+
+
+@lru_cache(FIELDS_KEPT)
+def _fields(digest: Digest, media_type: str, size: int | None) -> bytes:
+    return fields_of((("Docker-Content-Digest", digest), ("ETag", f'"{digest}"')), media_type, size)
 
 
 async def push(service: Service, request: Request) -> Answer:

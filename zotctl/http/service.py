@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zotctl.config import HttpConfig, StorageConfig
 from zotctl.errors import Unsupported, ZotctlError
 from zotctl.http import access, page, routes
-from zotctl.http.answer import Answer
+from zotctl.http.answer import Answer, Beginnings
 from zotctl.http.body import ReceiveBuffers
 from zotctl.http.errors import Refused, printable, render, render_bug
 from zotctl.http.gate import Gate
@@ -86,7 +86,7 @@ class Service:
         self.pages = Pages()
         self.readiness = Readiness(self)
         self.endpoints: Mapping[str, routes.Resource] = routes.EXACT if config.ui else routes.WITHOUT_PAGES
-        self.common_headers = _common_headers(config)
+        self.beginnings = Beginnings(_common_headers(config))
         self.id_prefix = secrets.token_hex(4)
         self.requests = 0
         self.in_flight = 0

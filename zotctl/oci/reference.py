@@ -7,12 +7,15 @@ full name beside it."""
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from zotctl.errors import DigestInvalid, NameInvalid, TagInvalid, quoted
 from zotctl.oci.digest import Digest, parse_digest
 
 MAX_NAME = 255
+PARSED_KEPT = 4096
+"""Names that were found good, and as many references, since clients ask for the same ones again and again."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _is_name = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*").fullmatch
@@ -20,6 +23,7 @@ _is_tag = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}").fullmatch
 _inside_layout = re.compile(r"/(blobs|index\.json|oci-layout)(?:/|\Z)").search
 
 
+@lru_cache(PARSED_KEPT)
 def parse_name(text: str) -> str:
     """`text`, if it is a name that a repository may have here; raises NameInvalid."""
     # "Many clients impose a limit of 255 characters on the length of the concatenation of the registry
@@ -64,6 +68,7 @@ def parse_tag(text: str) -> str:
     return text
 
 
+@lru_cache(PARSED_KEPT)
 def parse_reference(text: str) -> Digest | str:
     """A digest if there is a colon in `text`, else a tag; raises DigestInvalid or TagInvalid."""
     return parse_digest(text) if ":" in text else parse_tag(text)

@@ -1,10 +1,13 @@
-"""A bounded cache: least recently used goes first. Safe between threads."""
+"""A bounded cache: least recently used goes first. Safe between threads.
+
+A look takes no lock: each of its steps is one call of the interpreter's own, which no other thread comes between as
+long as keys are compared without Python code.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -24,9 +27,10 @@ class Lru(Generic[K, V]):
         item = self._items.get(key)
         if item is None:
             return None
-        with self._mutex:
-            if key in self._items:
-                self._items.move_to_end(key)
+        try:
+            self._items.move_to_end(key)
+        except KeyError:  # dropped meanwhile
+            return item[0]
         return item[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
@@ -36,12 +40,11 @@ class Lru(Generic[K, V]):
             self._items[key] = (value, weight)
             self._weight += weight
             while self._weight > self._capacity and len(self._items) > 1:
-                self._drop(next(iter(self._items)))
+                self._weight -= self._items.popitem(last=False)[1][1]
 
     def latest(self, count: int) -> list[K]:
         """The keys that were used last."""
-        with self._mutex:
-            return list(islice(reversed(self._items), count))
+        return list(self._items)[: -count - 1 : -1]
 
     def drop(self, key: K) -> None:
         """Forget a key, if it is there."""

@@ -200,12 +200,12 @@ class Pulls:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seen: Lru[tuple[str, str, int], bool] = Lru(PULLS_REMEMBERED)
+        self._days: Lru[tuple[str, str], float] = Lru(PULLS_REMEMBERED)
 
     def note(self, name: str, digest: str) -> bool:
         """Note a pull. True: it is the first of its day in this process, so an event is due."""
-        key = (name, str(digest), int(self._clock.now() // DAY_S))
-        known = self._seen.get(key)
-        if known is None:
-            self._seen.put(key, True)
-        return known is None
+        key, day = (name, digest), self._clock.now() // DAY_S
+        if self._days.get(key) == day:
+            return False
+        self._days.put(key, day)
+        return True

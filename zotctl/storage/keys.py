@@ -163,7 +163,7 @@ def blobs_of(name: str, algorithm: str) -> str:
 
 def blob(name: str, digest: Digest) -> str:
     """A blob or manifest of a repository."""
-    return f"{name}/blobs/{digest.algorithm}/{digest.encoded}"
+    return f"{name}/blobs/{digest.replace(':', '/')}"
 
 
 def blob_in_layout(digest: Digest) -> str:

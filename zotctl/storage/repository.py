@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from zotctl.errors import (
     BlobUnknown,
@@ -59,8 +59,7 @@ Gone = Callable[[TagsBefore], None]
 """Told of tags that were taken away."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
+class StoredManifest(NamedTuple):
     """A manifest as it was pushed: its bytes and its media type (I8)."""
 
     digest: Digest

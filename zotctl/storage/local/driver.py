@@ -137,9 +137,13 @@ def translated(path: str, step: str = "open") -> Iterator[None]:
 
 def info_of(found: os.stat_result) -> Info:
     """The `Info` of a stat(2)."""
-    return Info(
-        found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
-        found.st_uid, found.st_gid, found.st_dev,
+    # Three times for each pull of a manifest: a tuple is made of a tuple at half of what a call with names costs.
+    return tuple.__new__(
+        Info,
+        (
+            found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
+            found.st_uid, found.st_gid, found.st_dev,
+        ),
     )  # fmt: skip
 
 

@@ -74,16 +74,16 @@ class _Known(NamedTuple):
     """One state of the file that this process has read: its rows, or why it is not served."""
 
     generation: Generation
-    found: Index | LayoutInvalid
+    found: Snapshot | LayoutInvalid
 
     @property
     def rows(self) -> Index | None:
-        return self.found if isinstance(self.found, Index) else None
+        return self.found.index if isinstance(self.found, Snapshot) else None
 
     def get(self) -> Snapshot:
         if isinstance(self.found, LayoutInvalid):
             raise LayoutInvalid(self.found.message)
-        return Snapshot(self.found, self.generation)
+        return self.found
 
 
 class _CameOut(NamedTuple):
@@ -160,7 +160,7 @@ class IndexFiles:
         index = parse_index(body, known.rows if known else None)
         snapshot = Snapshot(index, info.generation)
         if reader.info().generation == info.generation:
-            self._cache.put(name, _Known(info.generation, index), len(index) + 1)
+            self._cache.put(name, _Known(info.generation, snapshot), len(index) + 1)
         return snapshot
 
     def _check_layout(self, name: str) -> None:
@@ -373,7 +373,7 @@ class IndexFiles:
         now = self._context.stat(keys.index(name))
         if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
-            self._cache.put(name, _Known(now.generation, draft), len(draft) + 1)
+            self._cache.put(name, _Known(now.generation, Snapshot(draft, now.generation)), len(draft) + 1)
 
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
