@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zotctl.config import MethodRate, RateLimit
+from tests.http.wire import Wire
+from zotctl.config import Config, HttpConfig, MethodRate, RateLimit, RootConfig, StorageConfig
 from zotctl.errors import (
     ConfigError,
     IoFailed,
@@ -38,8 +40,10 @@ from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
 from zotctl.http.counters import StatusBoard
 from zotctl.http.errors import Refused, malformed, render, render_bug
 from zotctl.http.lists import Pages, next_link
+from zotctl.http.protocol import Connection
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.service import Service
+from zotctl.http.supervisor import Supervisor
 
 SPECS = st.tuples(st.integers(0, 40) | st.none(), st.integers(0, 40) | st.none())
 RANGES = st.lists(SPECS.map(lambda spec: "-".join("" if part is None else str(part) for part in spec)))
@@ -430,3 +434,43 @@ def test_what_is_refused_for_good_is_not_to_be_asked_again() -> None:
         assert "Retry-After" not in dict(answer.headers)
         assert b"again" not in answer.body and b"bucket" not in answer.body
     assert dict(render(Unavailable("s3://bucket/x: no")).headers)["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::ffff:1", "2001:db8::ffff:1"),
+        ("::ffff:0:1", "::ffff:0:1"),
+    ],
+)
+def test_clients_of_a_socket_for_both_families_have_their_own_address(peer: str, client: str) -> None:
+    """Mapped addresses have one /64 in common, so that all IPv4 clients shared a limit."""
+
+    async def connect() -> str:
+        wire = Wire()
+        wire.get_extra_info = lambda name, default=None: (peer, 1, 0, 0) if name == "peername" else default  # type: ignore[method-assign]
+        connection = Connection(cast(Service, wire))
+        connection.connection_made(wire)
+        return connection.client
+
+    assert asyncio.run(connect()) == client
+
+
+def test_a_reload_names_what_needs_a_restart_each_time(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    config = Config(storage=StorageConfig(roots=(RootConfig(path=str(tmp_path)),)), http=HttpConfig(port=0, workers=1))
+    (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+    with sock:
+        running = Supervisor(config, [sock], lambda: None, lambda config: config)
+        for _ in range(2):
+            caplog.clear()
+            running._take(replace(config, http=replace(config.http, workers=3, rate_limit=RateLimit(rate=1.0))))
+            assert [record.message for record in caplog.records] == [
+                "http.workers stays 1 until a restart, which makes it 3"
+            ]
+        assert running.rates is not None and running.rates.take("GET", "192.0.2.1") == 0.0
+        assert running.rates.take("GET", "192.0.2.1") > 0.0, "what has no such line is in force"
+        caplog.clear()
+        running._take(config)
+        assert caplog.records == [] and running.rates is None

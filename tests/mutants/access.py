@@ -9,6 +9,7 @@ ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
 PAGE = "tests/http/test_http_page.py::"
 LIMITS = "tests/http/test_http_upload_limits.py::"
+UNITS = "tests/http/test_http_units.py::"
 PASSWORDS = "tests/auth/test_passwords.py::"
 POLICY = "tests/auth/test_policy.py::"
 PROXIES = "tests/auth/test_proxies.py::"
@@ -751,5 +752,21 @@ MUTANTS = [
         "            self._nodes += self._below[id(node)]",
         "            self._nodes += 1",
         YAML + "test_an_alias_counts_as_what_it_repeats",
+    ),
+    _access(
+        "mapped-addresses",
+        "IPv4 clients of a socket for both families have addresses of their own",
+        "http/protocol.py",
+        'without_mapping(str(peer[0])) if isinstance(peer, tuple) else ""',
+        'str(peer[0]) if isinstance(peer, tuple) else ""',
+        UNITS + "test_clients_of_a_socket_for_both_families_have_their_own_address",
+    ),
+    _access(
+        "rates-before-the-reload",
+        "a reload changes the limits of rates",
+        "http/supervisor.py",
+        "            self.rates = _rates(config)\n",
+        "            pass\n",
+        UNITS + "test_a_reload_names_what_needs_a_restart_each_time",
     ),
 ]

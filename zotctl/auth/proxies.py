@@ -73,6 +73,11 @@ def _unmapped(network: IPNetwork) -> IPNetwork:
     return IPv4Network((mapped, network.prefixlen - 96)) if mapped is not None else network
 
 
+def without_mapping(address: str) -> str:
+    """The IPv4 address of a client whose socket is one of IPv6 ("::ffff:192.0.2.1", RFC 4291, section 2.5.5.2)."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def _parse(address: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(address.partition("%")[0])

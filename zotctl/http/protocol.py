@@ -31,6 +31,7 @@ from enum import Enum, auto
 from ssl import SSLObject
 from typing import TYPE_CHECKING, cast
 
+from zotctl.auth.proxies import without_mapping
 from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid
 from zotctl.http.body import NO_BODY, Body, ChunkedBody, ClientGone, SizedBody
 from zotctl.http.errors import malformed
@@ -96,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         """asyncio's: the connection begins, with TLS after the handshake."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.client = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.client = without_mapping(str(peer[0])) if isinstance(peer, tuple) else ""
         self.tls = transport.get_extra_info("ssl_object")
         self.service.connections.add(self)
         self._watch(Wait.NEXT)

@@ -43,6 +43,8 @@ BACK_OFF_S = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
+_UNTIL_A_RESTART = ("address", "port", "workers")
+"""Keys of `http` that a reload does not change."""
 _OPEN = (
     "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth "
     "nor http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
@@ -158,6 +160,7 @@ class Supervisor:
     restarting: list[Slot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.fixed = {key: getattr(self.config.http, key) for key in _UNTIL_A_RESTART}
         self.address = sockets.bound_to(self.listening[0])
         self.slots = [Slot(index, sock) for index, sock in enumerate(self.listening)]
         self.board = StatusBoard(len(self.slots))
@@ -283,8 +286,9 @@ class Supervisor:
 
     def _take(self, config: Config) -> None:
         old, new = self.config.http, config.http
-        if (old.address, old.port, old.workers) != (new.address, new.port, new.workers):
-            log.warning("address, port and number of workers change only with a restart")
+        for key, value in self.fixed.items():
+            if (wanted := getattr(new, key)) != value:
+                log.warning("http.%s stays %r until a restart, which makes it %r", key, value, wanted)
         self.config = config
         if old.rate_limit != new.rate_limit:
             if self.rates is not None:
