@@ -22,6 +22,7 @@ from zotctl.cli.jobs import (
     load,
     run_job,
 )
+from zotctl.cli.report import TextSink
 from zotctl.errors import NoSuchStore, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Examples:
   zotctl verify --root /srv/images --deep
   zotctl verify ./build/layout
   zotctl verify images.tar.gz
+  zotctl verify --root /srv/images --usage --repo 'team/**'
   docker save app:1.0 | zotctl verify -
   zotctl verify http://127.0.0.1:5000/team/app
   zotctl verify --config /etc/zotctl.toml --show-origin
@@ -60,6 +62,12 @@ def verify(
     probe: Annotated[
         bool, typer.Option("--probe", help="Test what the storage can do, leave nothing there, and exit.")
     ] = False,
+    usage: Annotated[
+        bool,
+        typer.Option("--usage", help="Print what takes the space, by repository and tag, and exit. Own: no other "
+                     "repository, or for a tag nothing else in its repository, needs it. Freed: what the disk gains if "
+                     "it goes."),
+    ] = False,
     rate: RateOption = None,
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
@@ -67,7 +75,7 @@ def verify(
     quiet: QuietOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Check a store, a layout, an archive or a registry by the specifications, and write nothing.
 
     Each finding names the section of the specification that it breaks. verify exits with 4 if anything is damaged, and
@@ -75,9 +83,15 @@ def verify(
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is checked alone; leave out --root and --config")
-    if report is not None and (probe or show_origin):
-        raise UsageError("--report shows a check; leave it out with --probe and --show-origin")
+    if report is not None and (probe or usage or show_origin):
+        raise UsageError("--report shows a check; leave it out with --probe, --usage and --show-origin")
+    if usage and (deep or probe):
+        raise UsageError("--usage reads no blob and tries nothing; leave out --deep and --probe")
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
+    if usage and elsewhere:
+        raise UsageError(
+            f"{target}: --usage measures what lies on a disk or in a bucket; import-layout brings it there"
+        )
     loaded = load(_roots(target, root), config, must_exist=not (show_origin or elsewhere), may_be_empty=probe,
                   any_content=True, as_server=True)  # fmt: skip
     if show_origin:
@@ -91,7 +105,11 @@ def verify(
         from zotctl.jobs.check.verify import probe as try_out
         from zotctl.jobs.check.verify import verify as check
 
-        if probe:
+        if usage:
+            from zotctl.jobs.check.usage import usage as measure
+
+            measure(run)
+        elif probe:
             try_out(run)
         elif target is not None and _is_registry(target):
             from zotctl.jobs.check.verify_url import verify_url
@@ -104,11 +122,16 @@ def verify(
         else:
             check(run, VerifyOptions(deep))
 
+    sink: type[TextSink] = TextSink
+    if usage:
+        from zotctl.cli.usage import UsageSink
+
+        sink = UsageSink
     if probe:
         loaded = _new_buckets_too(loaded)
     run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
-            rate=rate, quiet=quiet, metrics_file=None if probe else metrics_file, report_file=report,
-            output=output, as_json=as_json)  # fmt: skip
+            rate=rate, quiet=quiet, metrics_file=None if probe or usage else metrics_file,
+            report_file=report, output=output, as_json=as_json, text=sink)  # fmt: skip
 
 
 def _roots(target: str | None, root: list[str] | None) -> list[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -112,6 +112,18 @@ class OtherClock(NamedTuple):
     """Whether a large difference alone is a reason to doubt. False: only if no earlier run has noted anything."""
 
 
+class Stored(NamedTuple):
+    """One name of something that lies in a root."""
+
+    key: str
+    size: int
+    """Bytes of its content; 0 for a directory."""
+    disk: int
+    """Bytes that it takes on the disk."""
+    content: Hashable
+    """Equal for all names of what the disk has only once."""
+
+
 Deduplicate = Callable[[Root, str], None]
 """Deduplicates one repository. Raises ZotctlError."""
 
@@ -154,6 +166,9 @@ class StoreJobs(Protocol):
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
         """Link an open file `fd`, which was hashed, into a repository. False: it was changed meanwhile. Raises
         OSError."""
+
+    def stored(self, run: Run, top: str) -> Iterator[Stored]:
+        """Every name at and below the directory `top` ("" is the root). What can't be listed is reported."""
 
     def probe(self) -> tuple[dict[str, Any], str]:
         """Try what the storage can do: the answers by ability, and one sentence that sums them up."""

@@ -35,6 +35,8 @@ class Info(NamedTuple):
     uid: int
     gid: int
     dev: int
+    blocks: int = -1
+    """Units of 512 bytes that the file takes on the disk; -1: not known."""
 
     @property
     def is_file(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from zotctl.jobs.bucket.eligibility import ROUNDING_S, SHARED_BY_ZOT, Eligibilit
 from zotctl.jobs.bucket.gc import SETTLING_S, BucketCollector
 from zotctl.jobs.report import time_of
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import Deduplicate, OtherClock, Whereabouts
+from zotctl.jobs.stores import Deduplicate, OtherClock, Stored, Whereabouts
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object
@@ -88,6 +88,11 @@ class BucketJobs:
     def link(self, name: str, digest: Digest, held: HeldFile, fd: int) -> bool:
         """False: there are no links."""
         return False
+
+    def stored(self, run: Run, top: str) -> Iterator[Stored]:
+        """By one list of all objects, a request for a thousand."""
+        for found in bucket_of(self._root).context.objects.list(keys.below(top) if top else ""):
+            yield Stored(found.key, found.size, found.size, found.key)
 
     def probe(self) -> tuple[dict[str, Any], str]:
         """Tries the object store with a few small objects."""

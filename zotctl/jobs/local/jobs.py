@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from zotctl.jobs.ages import Ages
 from zotctl.jobs.local.dedupe import deduplicating, undoing
 from zotctl.jobs.local.gc import ActiveUploads, LocalCollector
 from zotctl.jobs.local.probe import probe
+from zotctl.jobs.local.stored import stored
 from zotctl.jobs.local.trash import LocalTrash
 from zotctl.jobs.report import time_of, whole_second
 from zotctl.jobs.run import Run
-from zotctl.jobs.stores import Deduplicate, OtherClock, Whereabouts
+from zotctl.jobs.stores import Deduplicate, OtherClock, Stored, Whereabouts
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -123,6 +124,10 @@ class LocalJobs:
             return True
         finally:
             context.discard(temp)
+
+    def stored(self, run: Run, top: str) -> Iterator[Stored]:
+        """By a walk; names of one inode, and files that share their blocks, are one content."""
+        return stored(run, self._root, top)
 
     def probe(self) -> tuple[dict[str, Any], str]:
         """Tries the file system with a few small files."""

@@ -142,7 +142,7 @@ def info_of(found: os.stat_result) -> Info:
         Info,
         (
             found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink, found.st_mode,
-            found.st_uid, found.st_gid, found.st_dev,
+            found.st_uid, found.st_gid, found.st_dev, found.st_blocks,
         ),
     )  # fmt: skip
 

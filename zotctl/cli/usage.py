@@ -1,0 +1,68 @@
+"""What `verify --usage` prints for people: a line for each repository and tag, then what the disk holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zotctl.cli.report import TextSink, bytes_text
+
+_COLUMNS = ("SIZE", "OWN", "SHARED", "FREED")
+
+
+class UsageSink(TextSink):
+    """Prints sizes as a table whose last column is a name, so that `sort` and `grep` do what is expected."""
+
+    def start(self, fields: dict[str, Any]) -> None:
+        """Nothing is printed before there are sizes."""
+        self._headed = False
+
+    def item(self, fields: dict[str, Any]) -> None:
+        """A line of the table, or of what the disk holds."""
+        self._clear()
+        what = fields["what"]
+        if what == "disk":
+            saved = fields["saved_bytes"]
+            more = f"; stored once, which saves {bytes_text(saved)}" if saved else ""
+            print(f"{bytes_text(fields['size_bytes']):>10}  {fields['root']} in all{more}\n")
+            self._headed = False
+        elif what == "place":
+            if self._headed is not None:
+                print(f"\n{'ON DISK':>10}")
+                self._headed = None
+            print(f"{bytes_text(fields['size_bytes']):>10}  {_PLACES.get(fields['place'], fields['place'])}")
+        else:
+            if not self._headed:
+                print(*(f"{column:>10}" for column in _COLUMNS), " REPOSITORY:TAG")
+                self._headed = True
+            sizes = (bytes_text(fields[f"{column.lower()}_bytes"]) for column in _COLUMNS)
+            print(*(f"{size:>10}" for size in sizes), f" {_name(fields)}")
+
+    _headed: bool | None = False
+
+
+_PLACES = {
+    "one repository": "blobs that one repository needs",
+    "several repositories": "blobs that several repositories share",
+    "unreachable": "blobs that no manifest reaches, for gc to collect",
+    "unclear": "blobs of repositories whose needs can't be known",
+    "trash": "the trash, until gc purges it",
+    "uploads": "uploads that are not finished",
+    "pool": "the pool: content that no repository has any more",
+    "damaged": "damaged content, kept for inspection",
+    "temporary files": "temporary files",
+    "reserve": "the reserve for a full disk",
+    "indexes": "index.json and oci-layout of the repositories",
+    "records": "histories and records of jobs",
+    "other files": "other files, not of the store",
+    "directories and blocks": "directories, and blocks that are not full",
+}
+
+
+def _name(fields: dict[str, Any]) -> str:
+    name = str(fields["repository"])
+    if fields["what"] == "tag":
+        return f"{name}:{fields['tag']}"
+    if fields["what"] == "untagged":
+        return f"{name} (untagged: {len(fields['digests'])})"
+    left = fields["unreachable_bytes"]
+    return f"{name} (unreachable: {bytes_text(left)})" if left else name
