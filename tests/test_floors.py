@@ -26,7 +26,7 @@ ONLY_IN = {
     "botocore": ["storage/bucket/objects/connection.py"],
     "urllib3": ["storage/bucket/objects"],
     "httpx": ["jobs"],
-    "rich": ["cli/report.py"],
+    "rich": ["cli/progress.py", "cli/report.py"],
     "typer": ["cli"],
     "wcmatch": ["config/globs.py"],
     "jinja2": ["web/render.py"],

@@ -43,7 +43,7 @@ def _run() -> int:
     try:
         from zotctl.cli.app import app
 
-        app(prog_name="zotctl")
+        app(_with_help(sys.argv[1:]), prog_name="zotctl")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except ZotctlError as error:
@@ -57,6 +57,11 @@ def _run() -> int:
             raise
         return _bug(error)
     return 0
+
+
+def _with_help(words: list[str]) -> list[str]:
+    """`help COMMAND` is another way to write `COMMAND --help`."""
+    return [*words[1:], "--help"] if words[:1] == ["help"] else words
 
 
 def _bug(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"\b\nExit codes:\n{exit_code_table()}",
 )
 
@@ -46,7 +48,10 @@ def zotctl(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """An OCI registry on plain image layouts, and the tools that keep it."""
+    """An OCI registry on plain image layouts, and the tools that keep it.
+
+    `zotctl help COMMAND` explains a command, with examples.
+    """
 
 
 # Shell completion is that of Typer, without its options that write into the user's own files.
@@ -54,9 +59,16 @@ _completion_classes.completion_init()
 # Our help has no markup, and to import rich would double the time of a TAB.
 _completion_classes._sanitize_help_text = str  # type: ignore[assignment]
 
-app.command(epilog=serving.EXAMPLES)(serving.serve)
-app.command(epilog=collecting.EXAMPLES)(reporting(collecting.gc))
-app.command(epilog=scrubbing.EXAMPLES)(reporting(scrubbing.scrub))
-app.command(epilog=sharing.EXAMPLES)(reporting(sharing.dedupe))
-app.command(epilog=verifying.EXAMPLES)(reporting(verifying.verify))
-app.command("import-layout", epilog=importing.EXAMPLES)(reporting(importing.import_layout))
+
+def _add(command: Callable[..., None], examples: str) -> None:
+    """The list of commands has the whole first sentence, which typer would cut."""
+    sentence = " ".join((command.__doc__ or "").partition("\n\n")[0].split())
+    app.command(command.__name__.replace("_", "-"), short_help=sentence, epilog=examples)(command)
+
+
+_add(serving.serve, serving.EXAMPLES)
+_add(reporting(collecting.gc), collecting.EXAMPLES)
+_add(reporting(scrubbing.scrub), scrubbing.EXAMPLES)
+_add(reporting(sharing.dedupe), sharing.EXAMPLES)
+_add(reporting(verifying.verify), verifying.EXAMPLES)
+_add(reporting(importing.import_layout), importing.EXAMPLES)

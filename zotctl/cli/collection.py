@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from zotctl.cli.report import TextSink, bytes_text, local_text
+from zotctl.cli.report import TextSink, local_text
+from zotctl.cli.sizes import bytes_text
 from zotctl.jobs.report import Report, counted
 
 

@@ -1,14 +1,13 @@
 """How a report leaves the process: as text for people, as one JSON object, or as JSON lines.
 
-Standard output has the result, standard error everything else. rich is imported here only, and late: NO_COLOR and the
-width of a terminal are its business.
+Standard output has the result, standard error everything else. rich is imported here and in progress.py, and late:
+NO_COLOR and the width of a terminal are its business.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from zotctl.cli.progress import Progress
+from zotctl.cli.sizes import bytes_text
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, counted, local_time
-
-PROGRESS_LINE_EVERY_S = 30.0
-"""Between two lines of progress where there is no terminal."""
 
 
 class Output(StrEnum):
@@ -86,27 +84,19 @@ def print_report(report: Report, output: Output) -> None:
 
 
 class _WithProgress(ClosingSink):
-    """Progress on standard error: a bar on a terminal, now and then a line elsewhere."""
+    """Progress on standard error, unless quiet."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet, self._printed = quiet, time.monotonic()
-        self._bar: _Bar | None = None
+        self._quiet, self._progress = quiet, Progress()
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
-        """On a terminal nearly free; elsewhere a line every 30 seconds."""
-        if self._quiet:
-            return
-        if sys.stderr.isatty():
-            self._bar = self._bar or _Bar()
-            self._bar.update(done, total, what)
-        elif time.monotonic() - self._printed > PROGRESS_LINE_EVERY_S:
-            self._printed = time.monotonic()
-            print(f"{what}: {done}{f' of {total}' if total else ''} {unit}", file=sys.stderr)
+        """On a terminal nearly free; elsewhere a line every 10 seconds."""
+        if not self._quiet:
+            self._progress.update(done, total, unit, what)
 
     def _clear(self) -> None:
-        """Take the bar away, so that a line may be printed."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Take the progress away, so that a line may be printed."""
+        self._progress.clear()
 
 
 class DocumentSink(_WithProgress):
@@ -238,16 +228,6 @@ def _amount(name: str, value: object) -> object:
     return bytes_text(value) if name.endswith("_bytes") and isinstance(value, int) else value
 
 
-def bytes_text(count: int) -> str:
-    """Bytes for people: `1.0 MiB`."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 def local_text(stamp: object) -> str:
     """A time stamp of a report for people, by the clock of this machine."""
     try:
@@ -271,24 +251,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
-
-
-class _Bar:
-    """A progress bar on standard error, with rate and time left. Counts bytes."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("", total=None)
-        self._progress.start()
-
-    def update(self, done: int, total: int | None, what: str) -> None:
-        """Bytes done so far, of a total that may be unknown."""
-        self._progress.update(self._task, completed=done, total=total, description=what)
-
-    def stop(self) -> None:
-        """Take it off the terminal. May be called again."""
-        self._progress.stop()

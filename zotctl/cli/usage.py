@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zotctl.cli.report import TextSink, bytes_text
+from zotctl.cli.report import TextSink
+from zotctl.cli.sizes import bytes_text
 
 _COLUMNS = ("SIZE", "OWN", "SHARED", "FREED")
 
