@@ -173,6 +173,14 @@ def get_tags(connections: int) -> Run:
     return run
 
 
+def _get_digest(connections: int) -> Run:
+    def run(turn: Turn) -> Sample:
+        digest = turn.content["growth"].manifests[0].digest
+        return turn.reads([Maker(turn.running.address).get(turn.path("growth", f"manifests/{digest}"))], connections)
+
+    return run
+
+
 def _head_blob(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         digest = turn.content["growth"].blobs[1].digest
@@ -336,7 +344,7 @@ def _manifest_rows() -> Iterator[Row]:
 def _read_rows() -> Iterator[Row]:
     targets: dict[tuple[int, int], tuple[Target, ...]] = {
         (1, 1): (_at_least(1, "zot"),),
-        (1, 64): (_at_least(2, "zot"), _cpu(0.6, "zot"), Target("p99", "<=", 0.5, "zot")),
+        (1, 64): (_at_least(2, "zot"), _cpu(0.6, "zot"), _cpu(1, "olareg"), Target("p99", "<=", 0.5, "zot")),
         (1000, 1): (Target("p50", "<=", 1.5, row="get-tag-1-c1"),),
         (1000, 64): (_at_least(10, "zot"), Target("p50", "<=", 1.5, row="get-tag-1-c64")),
         (10000, 1): (Target("p50", "<=", 1.5, row="get-tag-1-c1"),),
@@ -344,8 +352,9 @@ def _read_rows() -> Iterator[Row]:
     }
     for (tags, connections), wanted in targets.items():
         yield Row(f"get-tag-{tags}-c{connections}", _PER_SECOND, _tagged(tags), get_tags(connections), wanted)
+    yield Row("get-digest-1-c64", _PER_SECOND, _tagged(1), _get_digest(64), (_cpu(1, "olareg"),))
     yield Row("head-blob-c1", _PER_SECOND, _tagged(1), _head_blob(1))
-    yield Row("head-blob-c64", _PER_SECOND, _tagged(1), _head_blob(64), (_at_least(2, "zot"),))
+    yield Row("head-blob-c64", _PER_SECOND, _tagged(1), _head_blob(64), (_at_least(2, "zot"), _cpu(1, "olareg")))
 
 
 def _list_rows() -> Iterator[Row]:
