@@ -18,7 +18,10 @@ from tests.jobs.importing import tar_of
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
 from zotctl import __version__
+from zotctl.cli.checking import CheckText
 from zotctl.cli.report import _counters
+from zotctl.errors import Interrupted
+from zotctl.jobs.report import Report, error_fields
 from zotctl.oci.digest import digest_of
 
 JOBS = ("gc", "scrub", "dedupe", "verify", "import-layout")
@@ -106,8 +109,26 @@ def test_one_finding_is_not_several(tmp_path: Path) -> None:
     flip(blob(tmp_path, "app", made.blobs[0]))
     done = zotctl("scrub", "--root", str(tmp_path), "--quiet")
     assert done.returncode == 4
-    assert done.stdout == "" and ", 1 finding in " in done.stderr
+    assert done.stdout == "" and ": damaged, 1 finding.\n" in done.stderr
     assert zotctl("gc", "--root", str(tmp_path), "-q").stdout == ""
+
+
+def test_a_check_ends_in_a_sentence(tmp_path: Path) -> None:
+    lay_out(tmp_path, "app", images.image(), "v1")
+    done = zotctl("verify", "--root", str(tmp_path))
+    assert (done.stdout, done.stderr) == ("Checked 4 blobs in 1 repository: no damage.\n", "")
+    done = zotctl("scrub", "--root", str(tmp_path))
+    assert done.stdout.startswith("Checked 4 blobs (") and done.stdout.endswith(") in 1 repository: no damage.\n")
+    assert zotctl("scrub", "--root", str(tmp_path), "-q").stdout == ""
+    done = zotctl("verify", "--usage", "--root", str(tmp_path))
+    assert done.stdout.splitlines()[-1].startswith("Measured 1 repository with 1 tag: ")
+
+
+def test_a_signal_is_no_error_of_the_store(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("scrub", __version__, codes=[130], summary={"repositories": 2, "checked_blobs": 7})
+    report.errors.append(error_fields("", Interrupted("stopped by a signal; run it again to go on")))
+    CheckText(quiet=False).close(report)
+    assert capsys.readouterr().out == "Checked 7 blobs in 2 repositories: no damage found, stopped by a signal.\n"
 
 
 def test_a_summary_is_for_people_and_tells_each_thing_once() -> None:
@@ -142,7 +163,9 @@ def test_people_are_told_the_way_out_once(tmp_path: Path) -> None:
         assert done.stderr.count("push it again, or run `zotctl scrub --repair`") == heal, job
         assert done.stderr.count("put back its oci-layout or index.json from a copy") == layout, job
         assert done.stderr.count("to have it collected again") == again, job
-        assert done.stdout.splitlines()[-1].startswith("Collected 0 repositories" if job == "gc" else f"{job}: ")
+        assert done.stdout.splitlines()[-1].startswith(
+            "Collected 0 repositories" if job == "gc" else "dedupe: " if job == "dedupe" else "Checked "
+        )
     intact = tmp_path.with_name("intact")
     lay_out(intact, "app", made, "v1")
     shutil.rmtree(tmp_path / "cut")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from zotctl.cli.report import TextSink, local_text
+from zotctl.cli.report import TextSink, counted_repositories, local_text
 from zotctl.cli.sizes import bytes_text
 from zotctl.jobs.report import Report, counted
 
@@ -32,10 +32,10 @@ class CollectionText(TextSink):
         done = list(self._parts(report.summary))
         rehearsed = self._planned or report.dry_run
         would = "would be " if rehearsed else ""
-        text = f"Collected {_counted(report.summary.get('repositories', 0), 'repository', 'repositories')}: "
+        text = f"Collected {counted_repositories(report.summary.get('repositories', 0))}: "
         text += ", ".join(f"{what} {would}{verb}" for what, verb in done) or "nothing to remove"
         if left := report.summary.get("repositories_left_alone", 0):
-            text += f", {_counted(left, 'repository', 'repositories')} left alone"
+            text += f", {counted_repositories(left)} left alone"
         text += f"{self._ends(report)}."
         if rehearsed:
             text += " Dry run: nothing was removed."
@@ -71,10 +71,6 @@ class CollectionText(TextSink):
             size = bytes_text(report.summary.get("in_trash_bytes", 0))
             return f"{counted(report.summary.get('in_trash', 0), 'blob')} ({size}) in the trash{self._ends(report)}."
         return f"{'Nothing done' if report.exit_code else 'The trash is empty'}{self._ends(report)}."
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _sentence(fields: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ import typer
 
 from zotctl.cli.progress import Progress
 from zotctl.cli.sizes import bytes_text
+from zotctl.errors import Interrupted
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, counted, local_time
 
@@ -200,8 +201,17 @@ class TextSink(_WithProgress):
     def _ends(report: Report) -> str:
         """What else is to be said of a run: `, 2 findings, 1 error, stopped at --max-duration`."""
         found = f", {counted(len(report.findings), 'finding')}" if report.findings else ""
-        failed = f", {counted(len(report.errors), 'error')}" if report.errors else ""
+        # That somebody stopped the run is no error of the store.
+        stops = sum(error["error"] == Interrupted.__name__ for error in report.errors)
+        errors = len(report.errors) - stops
+        failed = f", {counted(errors, 'error')}" if errors else ""
+        failed += ", stopped by a signal" if stops else ""
         return found + failed + (", stopped at --max-duration" if 16 in report.codes else "")
+
+
+def counted_repositories(number: int) -> str:
+    """`1 repository`, `2 repositories`"""
+    return f"{number} {'repository' if number == 1 else 'repositories'}"
 
 
 def _counters(summary: dict[str, Any]) -> Iterator[str]:

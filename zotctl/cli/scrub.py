@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zotctl.cli.checking import CheckText
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -97,4 +98,5 @@ def scrub(
 
     run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate,
             requests=requests, quiet=quiet, metrics_file=metrics_file, report_file=report,
-            output=output, as_json=as_json)  # fmt: skip
+            output=output, as_json=as_json,
+            text=CheckText)  # fmt: skip

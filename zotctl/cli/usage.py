@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from zotctl.cli.report import TextSink
+from zotctl.cli.report import TextSink, counted_repositories
 from zotctl.cli.sizes import bytes_text
+from zotctl.jobs.report import Report, counted
 
 _COLUMNS = ("SIZE", "OWN", "SHARED", "FREED")
 
@@ -37,6 +38,12 @@ class UsageSink(TextSink):
                 self._headed = True
             sizes = (bytes_text(fields[f"{column.lower()}_bytes"]) for column in _COLUMNS)
             print(*(f"{size:>10}" for size in sizes), f" {_name(fields)}")
+
+    def sentence(self, report: Report) -> str:
+        """`Measured 64 repositories with 204 tags: 2.4 GiB on the disk.`"""
+        done, size = report.summary, bytes_text(report.summary.get("disk_bytes", 0))
+        where = f"{counted_repositories(done.get('repositories', 0))} with {counted(done.get('tags', 0), 'tag')}"
+        return f"Measured {where}: {size} on the disk{self._ends(report)}."
 
     _headed: bool | None = False
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zotctl.cli.checking import CheckText
 from zotctl.cli.jobs import (
     ConfigOption,
     JsonOption,
@@ -122,7 +123,7 @@ def verify(
         else:
             check(run, VerifyOptions(deep))
 
-    sink: type[TextSink] = TextSink
+    sink: type[TextSink] = TextSink if probe else CheckText
     if usage:
         from zotctl.cli.usage import UsageSink
 
