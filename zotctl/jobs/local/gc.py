@@ -86,7 +86,8 @@ class LocalCollector:
         """Removes what pushes and crashes have left behind."""
         if not self._dry_run:
             sweep(self._run, self._root, self._chosen.options.delay, self._ages)
-        self._tell_trash()
+        with self._run.guarded(self._root.label, self._root):
+            self._tell_trash()
 
     def _tell_trash(self) -> None:
         """Tell how much waits in the trash, and until when, where that is soon looked at."""
