@@ -697,6 +697,7 @@ def test_a_dry_run_drops_no_tag(world: World) -> None:
 
 def test_the_history_of_a_push_beside_a_collection_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """gc makes one object of many when it has looked what is there, and another server writes its events meanwhile."""
+    monkeypatch.setattr("zotctl.storage.bucket.history.REMEMBERED_EVENTS", 0)
     for number in range(MAX_HISTORY_OBJECTS + 1):
         push_image(world.store, "a", f"v{number}", seed=str(number))
         bucket_of(world.store.roots[0]).history.flush()

@@ -14,6 +14,8 @@ from zotctl.storage.bucket.history import MAX_HISTORY_OBJECTS
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr("zotctl.jobs.local.gc.COMPACT_ABOVE_BYTES", 0)
+    for kind in ("local", "bucket"):
+        monkeypatch.setattr(f"zotctl.storage.{kind}.history.REMEMBERED_EVENTS", 0)
     yield from places(request.param)
 
 

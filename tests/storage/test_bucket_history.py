@@ -12,7 +12,7 @@ from zotctl.storage.bucket.history import CLOCK_SLACK_S, FLUSH_INTERVAL_S, MAX_H
 from zotctl.storage.bucket.protocol import bucket_of
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def only_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compaction leaves only what a timeline needs."""
     monkeypatch.setattr("zotctl.storage.bucket.history.REMEMBERED_EVENTS", 0)
@@ -79,7 +79,6 @@ def test_an_untagged_manifest_tells_itself_that_it_was_pushed_here(world: World)
     assert history(world, fresh=True).timeline("a").here == set(), "another tool has put it there"
 
 
-@pytest.mark.usefixtures("only_needed")
 def test_many_objects_become_one(world: World) -> None:
     one = history(world)
     for number in range(MAX_HISTORY_OBJECTS + 1):
