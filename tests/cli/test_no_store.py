@@ -68,3 +68,9 @@ def test_verify_looks_at_layouts_of_bad_names_too(tmp_path: Path) -> None:
     lay_out(tmp_path, "Not A Name", IMAGE, "v1")
     done = zotctl("verify", "--root", str(tmp_path))
     assert (done.returncode, "nothing in it is served" in done.stdout) == (0, True)
+
+
+def test_a_file_is_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "images.tar").write_bytes(b"x")
+    done = zotctl("gc", "--root", str(tmp_path / "images.tar"))
+    assert (done.returncode, "is a file, not a directory" in done.stderr) == (10, True)

@@ -163,6 +163,8 @@ def load(
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
         if is_bucket(path):
             continue  # opening it says whether it is there
+        if must_exist and os.path.isfile(path):
+            raise NoSuchStore(f"{path} is a file, not a directory; name the directory of the store with --root")
         if must_exist and not os.path.isdir(path):
             new = ", or make the directory if the store is to be a new one" if may_be_new else ""
             raise NoSuchStore(f"{path}: no such directory; is it mounted? Name the store with --root or --config{new}")
