@@ -34,6 +34,8 @@ Examples:
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
   zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
+  # All of registry:2, registry:3 or Harbor, by hard links within one file system
+  zotctl import-layout /var/lib/docker-registry --root /srv/images --link
   # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
   zotctl import-layout /srv/images --root s3://images/registry
   zotctl import-layout s3://images/registry --root /srv/copy
@@ -46,7 +48,8 @@ def import_layout(
         typer.Argument(
             metavar="SOURCE",
             help="A layout, a tree of layouts, or another store, in a directory, in s3://BUCKET/PREFIX or in a tar "
-            "(plain, gzip or zstd; - reads standard input), or an archive of docker save or podman save.",
+            "(plain, gzip or zstd; - reads standard input), an archive of docker save or podman save, or the directory "
+            "of registry:2, registry:3 or Harbor.",
         ),
     ],
     root: RootOption = None,
@@ -73,6 +76,13 @@ def import_layout(
     move: Annotated[
         bool, typer.Option("--move", help="Remove the files of the source once everything is in the store.")
     ] = False,
+    tags: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The tags of a registry that keeps them elsewhere, as Harbor does: lines of REPOSITORY:TAG DIGEST.",
+        ),
+    ] = None,
     rate: RateOption = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
@@ -93,7 +103,7 @@ def import_layout(
         from zotctl.jobs.imports.job import import_layout as take_over
         from zotctl.jobs.imports.plan import ImportOptions
 
-        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move))
+        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip

@@ -12,6 +12,7 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.committer import Committer
+from zotctl.storage.distribution import is_distribution, way_over
 from zotctl.storage.protocol import StoreProtocol
 
 BODY_CACHE_BYTES = 8 << 20
@@ -117,6 +118,8 @@ class Root:
 
 def no_store(path: str) -> NoSuchStore:
     """The error for a directory that was never a root and has no image layout in it."""
+    if is_distribution(path):
+        return NoSuchStore(way_over(path))
     return NoSuchStore(f"{path}: no store, and no image layout is in it; is it mounted?")
 
 

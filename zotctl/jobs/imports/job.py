@@ -28,6 +28,7 @@ from zotctl.errors import (
 )
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.imports.archives import ArchiveContent, ArchiveListing, L, read_archive, staged
+from zotctl.jobs.imports.distribution import DistributionTree, read_tags
 from zotctl.jobs.imports.plan import ImportOptions, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import (
@@ -54,12 +55,14 @@ from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
+from zotctl.storage.distribution import is_distribution
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.facts import Reference
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import LARGEST_INDEX_BYTES, parse_index
+from zotctl.storage.opening import directory
 from zotctl.storage.root import Root
 
 
@@ -86,6 +89,11 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
     roots = [root.label for root in run.store.roots]
     if options.move:
         refuse_move(source)
+    is_old = not is_bucket(source) and source != PIPE and is_distribution(source)
+    if options.tags is not None and not is_old:
+        raise UsageError(f"--tags is for the storage of a registry such as Harbor, and {source} is none")
+    if options.move and is_old:
+        raise UsageError(f"--move removes image layouts, and {source} has none: import it with --link, then remove it")
     if options.link and any(is_bucket(place) for place in (source, *roots)):
         raise UsageError("--link makes hard links, and a bucket has none; leave it out, and the bytes are copied")
     if is_bucket(source) or not is_archive(source):
@@ -141,9 +149,18 @@ def _staging_root(run: Run, options: ImportOptions) -> Root:
 
 
 def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
+    if is_distribution(source):
+        _import_distribution(run, source, options)
+        return
     writable = options.move and not run.dry_run
     driver, names = in_directory(source, partial(run.error, root=None), writable=writable, follow=not options.move)
     _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, run.clock))
+
+
+def _import_distribution(run: Run, source: str, options: ImportOptions) -> None:
+    tags = None if options.tags is None else read_tags(options.tags)
+    tree = DistributionTree(directory(source), partial(run.error, root=None), tags)
+    _import_tree(run, tree, tree.names(), source, options, tree.timeline)
 
 
 def _import_tree(
@@ -163,7 +180,7 @@ def _import_tree(
         _import_one(run, layout, options)
         return
     _check_tree(source, names, options)
-    is_store = isinstance(driver, BucketSource) or _info(driver, keys.HIDDEN) is not None
+    is_store = isinstance(driver, BucketSource | DistributionTree) or _info(driver, keys.HIDDEN) is not None
     is_alone = len(names) == 1 and not options.repo and not is_store
     for name in names:
         run.check()

@@ -47,7 +47,8 @@ class ImportOptions:
     `repo`: the target, instead of the repository that the source proposes. `tag`: the tag for a single image, or which
     of several images to import. `all`: import everything into `repo`, although the source names several repositories.
     `overwrite`: move tags that exist. `link`: hash, then hard-link instead of copying where possible. `move`: remove
-    the files of the source when everything is in the store.
+    the files of the source when everything is in the store. `tags`: a file with the tags of a registry that keeps them
+    elsewhere.
     """
 
     repo: str | None = None
@@ -56,6 +57,7 @@ class ImportOptions:
     overwrite: bool = False
     link: bool = False
     move: bool = False
+    tags: str | None = None
 
     def check(self) -> None:
         """Raises NameInvalid, TagInvalid, UsageError."""

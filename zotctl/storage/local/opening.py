@@ -28,6 +28,7 @@ from zotctl.errors import (
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
+from zotctl.storage.distribution import is_distribution, way_over
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.context import LocalContext, in_the_way
 from zotctl.storage.local.driver import LocalDriver, translated
@@ -156,9 +157,13 @@ def _refuse_inside_another(path: str) -> None:
 
 
 def _refuse_layout(path: str) -> None:
-    """Raise ConfigError for an image layout: it would be a store without a repository, and get a hidden directory. A
-    store that is in use is none, even with a stray `oci-layout`."""
-    if os.path.isfile(os.path.join(path, LAYOUT_FILE)) and not os.path.exists(os.path.join(path, keys.VERSION)):
+    """Raise ConfigError for an image layout, and for the storage of another registry: it would be a store without a
+    repository, and get a hidden directory. A store that is in use is none, even with a stray `oci-layout`."""
+    if os.path.exists(os.path.join(path, keys.VERSION)):
+        return
+    if is_distribution(path):
+        raise ConfigError(way_over(path))
+    if os.path.isfile(os.path.join(path, LAYOUT_FILE)):
         raise ConfigError(
             f"{path} is an image layout, not a store of them: name the directory that it lies in, or give {path} "
             "without --root to `zotctl serve` or `zotctl verify`"
