@@ -67,7 +67,7 @@ def test_an_empty_store_has_nothing_to_do(tmp_path: Path) -> None:
 def test_verify_looks_at_layouts_of_bad_names_too(tmp_path: Path) -> None:
     lay_out(tmp_path, "Not A Name", IMAGE, "v1")
     done = zotctl("verify", "--root", str(tmp_path))
-    assert (done.returncode, "nothing in it is served" in done.stdout) == (0, True)
+    assert (done.returncode, "nothing in it is served" in done.stderr) == (0, True)
 
 
 def test_a_file_is_called_a_file(tmp_path: Path) -> None:
