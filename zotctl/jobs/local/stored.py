@@ -12,6 +12,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Stored
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
 BLOCK_BYTES = 512
@@ -61,26 +62,26 @@ class _Contents:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._known: dict[tuple[int, int], Hashable] = {}
+        self._known: dict[FileIdentity, Hashable] = {}
         self._named: dict[str, list[tuple[str, Hashable, int]]] = {}
         """By the last part of the key, which of a blob is its digest: only such files can share blocks."""
 
     def of(self, key: str, info: Info) -> Hashable:
-        inode = (info.dev, info.ino)
+        file = FileIdentity.of(info).content
         if not info.is_file:
-            return inode
-        if inode not in self._known:
-            self._known[inode] = self._new(key, info, inode)
-        return self._known[inode]
+            return file
+        if file not in self._known:
+            self._known[file] = self._new(key, info, file)
+        return self._known[file]
 
-    def _new(self, key: str, info: Info, inode: tuple[int, int]) -> Hashable:
+    def _new(self, key: str, info: Info, file: FileIdentity) -> Hashable:
         same = self._named.setdefault(key.rpartition("/")[2], [])
         mine = _extents(self._driver, key) if same and info.size else None
         for other, content, size in same if mine else ():
             if size == info.size and _extents(self._driver, other) == mine:
                 return content
-        same.append((key, inode, info.size))
-        return inode
+        same.append((key, file, info.size))
+        return file
 
 
 def _extents(driver: Driver, key: str) -> list[tuple[int, int]] | None:
