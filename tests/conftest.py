@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings
+
+from tests import stores
+from zotctl.errors import ZotctlError
 
 os.umask(0o022)
 os.environ.setdefault("HOME", tempfile.gettempdir())
@@ -26,6 +31,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Some tests take a minute: who has none left takes over from who has."""
     if config.getoption("numprocesses", None) and config.option.dist == "load":
         config.option.dist = "worksteal"
+
+
+@pytest.fixture(autouse=True)
+def closed_stores() -> Iterator[None]:
+    """Those that a test has made, and not those of fixtures for several tests, which are older."""
+    before = len(stores.MADE)
+    yield
+    for store in stores.MADE[before:]:
+        with suppress(ZotctlError):
+            store.close()
+    del stores.MADE[before:]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -35,9 +35,15 @@ def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = Fals
     return Root(LocalProtocol(context, min_free=0), read_only=False)
 
 
+MADE: list[Store] = []
+"""The stores of `store_over`, which a fixture for all tests closes: each index.json that one has replaced lately is
+open, and in a worker of hundreds of tests they would be a thousand."""
+
+
 def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True) -> Store:
     clock = clock or Clock()
-    return Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock)
+    MADE.append(Store([root_over(driver, clock, commit=commit, dedupe=dedupe) for driver in drivers], clock))
+    return MADE[-1]
 
 
 def bucket_root(

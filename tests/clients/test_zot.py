@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import re
-import select
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import pytest
 from tests import images
 from tests.cli.running import REPOSITORY, zotctl
 from tests.clients.peers import ACCEPT, clean_environment, push_image, put_manifest
-from tests.http.serving import START, until
+from tests.http.serving import START, first_line, until
 from tests.storage.foreign import zot as lay_out_as_zot
 from tests.tools import need_optional
 from zotctl.oci.digest import digest_of
@@ -94,8 +93,7 @@ def ours(config: Path, *, create: bool = False) -> Iterator[httpx.Client]:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:
-        ready, _, _ = select.select([process.stdout], [], [], START)
-        line = process.stdout.readline() if ready else ""
+        line = first_line(process.stdout)
         found = re.search(r"http://[0-9.:]+", line)
         assert found, f"{line} {(config.parent / 'zotctl.log').read_text()[-3000:]}"
         with httpx.Client(base_url=found[0], timeout=30) as client:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -27,6 +27,13 @@ PROGRAM = ["-c", _MUTANT] if "ZOTCTL_MUTANT" in os.environ else ["-m", "zotctl.c
 """What a mutant changes is changed in the server too."""
 WITHOUT_JOBS = {"ZOTCTL_STORAGE_GC": "false"}
 """No process for the jobs beside the workers: then the children of a server are its workers."""
+
+
+def first_line(stream: IO[str]) -> str:
+    """ "" if none comes in time. By poll(2), since select(2) takes no descriptor beyond 1,023."""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN | select.POLLHUP)
+    return stream.readline() if poll.poll(START * 1000) else ""
 
 
 class Server:
@@ -85,8 +92,7 @@ class Server:
 
     def _first_line(self) -> str:
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START)
-        return self.process.stdout.readline() if ready else ""
+        return first_line(self.process.stdout)
 
     def log(self) -> str:
         return self.log_file.read_text()
