@@ -42,16 +42,6 @@ HEX = "a" * 64
 BLOB = f"blobs/sha256/{HEX}"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
-
-
 def zstandard(body: bytes) -> bytes:
     need(ZSTD_MODULE)
     packed: bytes = tar._zstd("").compress(body)

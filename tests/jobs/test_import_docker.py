@@ -12,7 +12,7 @@ import pytest
 
 from tests.images import Image, image
 from tests.jobs.docker_archives import PLAIN, SHAPES, Members, plain_layers, saved
-from tests.jobs.importing import actions, gzipped, header, kinds, left_behind, local_store, run_import, tar_bytes
+from tests.jobs.importing import actions, gzipped, header, kinds, left_behind, run_import, tar_bytes
 from tests.stores import manifest_body
 from tests.tools import ZSTD_MODULE, need
 from zotctl.jobs.check.verify import verify_archive
@@ -22,16 +22,6 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from zotctl.storage import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
 
 
 def checked(store: Store, path: Path) -> Report:

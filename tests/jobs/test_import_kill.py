@@ -48,11 +48,6 @@ sys.exit(run_import(local_store(Path(sys.argv[1])), sys.argv[2]).exit_code)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Eight images of some megabytes."""
     made = [heavy(number) for number in range(8)]

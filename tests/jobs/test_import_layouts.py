@@ -38,16 +38,6 @@ CONTAINERD = "io.containerd.image.name"
 REF = "org.opencontainers.image.ref.name"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
-
-
 def pulls(store: Store, name: str, made: Image, reference: str) -> bool:
     """Everything of an image is there, byte for byte."""
     repository = store.repository(name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.images import Image, image, lay_out, row
-from tests.jobs.importing import actions, blob_file, kinds, local_store, run_import
+from tests.jobs.importing import actions, blob_file, kinds, run_import
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import push_image
 from zotctl.config import LayoutConfig, RootConfig, StorageConfig
@@ -23,16 +23,6 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, first_link, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
 
 
 def linked(tmp_path: Path, made: Image, *, relative: bool = True, name: str = "linked") -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.images import Image, build_cache, descriptor, image, index, lay_out, row
-from tests.jobs.importing import blob_file, kinds, local_store, rows_of, run_import, tar_of, write_layout
+from tests.jobs.importing import blob_file, kinds, rows_of, run_import, tar_of, write_layout
 from tests.jobs.test_import_docker import archive
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import manifest_body
@@ -24,16 +24,6 @@ from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME
 from zotctl.storage import Store
 
 FULL = "docker.io/library/busybox:1.36"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
 
 
 def sound(store: Store) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Recorder
 from tests.images import Image, descriptor, image, lay_out, row
-from tests.jobs.importing import actions, blob_file, left_behind, local_store, run_import, write_layout
+from tests.jobs.importing import actions, blob_file, left_behind, run_import, write_layout
 from tests.jobs.layouts import blob
 from tests.stores import push_image, store_over
 from zotctl.errors import NoSpace
@@ -30,11 +30,6 @@ from zotctl.storage.local.driver import LocalDriver
 MADE = image("x")
 LAYER = MADE.blobs[1]
 DIGEST = digest_of(LAYER)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
 
 
 @pytest.fixture

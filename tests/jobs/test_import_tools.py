@@ -9,23 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import Image, image, lay_out, row
-from tests.jobs.importing import gzipped, index_bytes, local_store, rows_of, run_import
+from tests.images import Image, lay_out, row
+from tests.jobs.importing import gzipped, index_bytes, rows_of, run_import
 from tests.jobs.test_import_layouts import pulls
 from tests.tools import ZSTD_MODULE, need
 from zotctl.storage import Store
 
 NAME = "docker.io/library/busybox:1.36"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
 
 
 @pytest.fixture

@@ -37,16 +37,6 @@ from zotctl.storage import Store
 FULL = "docker.io/library/busybox:1.36"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return local_store(tmp_path / "store")
-
-
-@pytest.fixture
-def made() -> Image:
-    return image("busybox")
-
-
 def backed_up(source: Path, target: Path, *options: str) -> Path:
     """By GNU tar, which writes hard links of what it has written before: of the pool first."""
     need("tar")
