@@ -246,25 +246,23 @@ def test_a_manifest_of_several_tags_is_kept_where_a_policy_says_so(tmp_path: Pat
 
 def test_a_flood_of_logins_is_bounded_and_others_are_served(tmp_path: Path) -> None:
     users = users_file(tmp_path, "ann", "bob")
+    users.write_text(users.read_text() + f"slow:$2b$12${'.' * 53}\n")
     with serving(tmp_path, config=f'[http.auth]\nhtpasswd = "{users}"\n') as server:
-        costly = users.read_text() + "".join(f"u{number}:$2b$11${'a' * 53}\n" for number in range(50))
-        users.write_text(costly)
         (worker,) = server.workers()
         with server.client(auth=("ann", "ann")) as ann:
             until(lambda: ann.get("/v2/").status_code == 200)
-            before, statuses = resident(worker), list[int]()
+            before = resident(worker)
             raws = [Raw(server.port) for _ in range(WAITING_CHECKS + 40)]
             for number, raw in enumerate(raws):
-                raw.head("GET", "/v2/", f"Authorization: Basic {b64encode(b'u1:%d' % number).decode()}")
+                raw.head("GET", "/v2/", f"Authorization: Basic {b64encode(b'slow:%d' % number).decode()}")
             assert ann.get("/v2/").status_code == 200, "a login that was right is not checked again"
             elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
             with server.client(auth=("bob", "bob"), transport=elsewhere) as bob:
                 assert bob.get("/v2/").status_code == 200, "another client has its turn"
             assert resident(worker) - before < MEMORY_KB
+            assert [raws[0].answer()[0], raws[-1].answer()[0]] == [401, 429]
             for raw in raws:
-                statuses.append(raw.answer()[0])
                 raw.close()
-        assert set(statuses) == {401, 429}
 
 
 def test_half_heads_are_bounded_and_others_are_served(server: Server) -> None:
