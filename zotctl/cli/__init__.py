@@ -47,7 +47,10 @@ def _run() -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except ZotctlError as error:
-        return _fail(error.message, error.exit_code)
+        code = _fail(error.message, error.exit_code)
+        for warning in error.warnings:
+            print(f"zotctl: warning: {warning}", file=sys.stderr)
+        return code
     except KeyboardInterrupt as stop:
         return getattr(stop, "exit_code", 130)  # 143 for SIGTERM, which the jobs raise as one
     except BrokenPipeError:

@@ -96,7 +96,7 @@ def import_layout(
     Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept. Importing
     twice changes nothing; after a kill, run the same command again.
     """
-    _check_names(repo, tag)
+    _check_names(source, repo, tag)
     loaded = load(root, config, may_be_new=True)
 
     def work(run: Run) -> None:
@@ -109,15 +109,20 @@ def import_layout(
             metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
 
 
-def _check_names(repo: str | None, tag: str | None) -> None:
-    """Raises UsageError before anything is opened, since the mistake is in an option, not in the source."""
+def _check_names(source: str, repo: str | None, tag: str | None) -> None:
+    """Raises UsageError before anything is opened, since the mistake is on the command line, not in the source."""
+    from zotctl.config.address import is_bucket, parse_address
     from zotctl.oci.reference import parse_name, parse_tag
 
     try:
+        if is_bucket(source):
+            parse_address(source)
         if repo is not None:
             parse_name(repo)
         if tag is not None:
             parse_tag(tag)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     except NameInvalid as error:
         raise UsageError(f"--repo: {error.message}") from None
     except TagInvalid as error:

@@ -193,7 +193,7 @@ class Tar:
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
-            raise LayoutInvalid(f"{self.label} is no tar archive, or damaged: {error}") from error
+            raise ArchiveDamaged(f"{self.label} is no tar archive, or damaged: {error}") from error
         self._begin(header.size, header.name)
         return header
 
