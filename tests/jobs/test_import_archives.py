@@ -35,6 +35,7 @@ from tests.jobs.test_import_layouts import pulls
 from tests.stores import store_over
 from tests.tools import ZSTD_MODULE, need
 from zotctl.jobs.imports import archives, members, tar
+from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 
@@ -192,7 +193,7 @@ def hostile(store: Store, path: Path, body: bytes, reason: str, code: int = 1, *
     assert reason in report.errors[0]["reason"], report.errors
     assert store.repositories() == [] and left_behind(store) == []
     assert sorted(str(p) for p in path.parent.iterdir()) == around
-    assert not Path(store.roots[0].label, archives.STAGING).exists()
+    assert not Path(store.roots[0].label, STAGING).exists()
 
 
 @pytest.mark.parametrize(
