@@ -20,6 +20,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import TrashedBlob, TrashJobs, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage import keys
 from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index
@@ -98,15 +99,19 @@ def _all_trashed(run: Run) -> Iterator[tuple[Root, TrashedBlob]]:
 
 
 def _bring_back(run: Run, root: Root, one: TrashedBlob) -> None:
-    fields = {"repository": one.repository, "digest": str(one.digest), "size_bytes": one.size, "run": one.run}
-    run.item(action="restore", **fields, **_planned(run))
-    run.add("restored")
-    run.add("restored_bytes", one.size)
+    """Reports what has come back, when it has."""
+    trash = jobs_of(root).trash()
     if not root.owns(one.repository):
         refusal = ReadOnly(f"{one.repository} is only read from here, so nothing comes back into it")
         run.error(one.repository, refusal, root)
-    elif not run.dry_run and (trash := jobs_of(root).trash()) is not None:
-        trash.bring_back(one)
+    elif not run.dry_run and trash is not None and not trash.bring_back(one):
+        gone = NotFound(f"{one.repository}@{one.digest} was deleted for good meanwhile; push it again")
+        run.error(one.repository, gone, root)
+    else:
+        fields = {"repository": one.repository, "digest": str(one.digest), "size_bytes": one.size, "run": one.run}
+        run.item(action="restore", **fields, **_planned(run))
+        run.add("restored")
+        run.add("restored_bytes", one.size)
 
 
 def _give_rows(run: Run, root: Root, name: str, digests: Iterable[Digest]) -> None:
@@ -142,8 +147,8 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
             f"the history knows no other digest of {name}:{tag}; `zotctl gc --restore {name}:{tag}@DIGEST` names one"
         )
     chosen = parse_digest(chosen)
-    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now, **_planned(run))
-    run.add("restored")
+    if run.dry_run and not _is_somewhere(root, name, chosen):
+        raise NotFound(_why_gone(name, chosen, every), name)
     if not run.dry_run:
         _bring_all_back(run, root, name, chosen)
         facts = _as_manifest(root, name, chosen)
@@ -153,6 +158,9 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
         if outcome is not None:
             raise outcome
         run.changed("restore", name, RESTORED_BY, tag=tag, before=now or str(chosen), after=str(chosen))
+    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now, **_planned(run))
+    run.add("restored")
+    if not run.dry_run:
         _tell_what_goes(run, root, name, [chosen], settings)
 
 
@@ -176,6 +184,14 @@ def _tag_now(root: Root, name: str, tag: str) -> str | None:
         row = root.protocol.indexes.read(name).index.find(tag)
         return row.digest if row is not None else None
     return None
+
+
+def _is_somewhere(root: Root, name: str, digest: Digest) -> bool:
+    """Whether it is in its place or in the trash. Nothing comes back by this look."""
+    if root.stat(keys.blob(name, digest)) is not None:
+        return True
+    trash = jobs_of(root).trash()
+    return trash is not None and any((one.repository, one.digest) == (name, digest) for one in trash.contents())
 
 
 def _why_gone(name: str, digest: Digest, every: list[PastChange]) -> str:
