@@ -114,7 +114,8 @@ def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
         if run.dry_run:
             _import_content(run, read_archive(run, stream, label, ArchiveListing()), label, proposal, options)
             return
-        with staged(run, _staging_root(run, options), stream, label, options.repo) as content:
+        repository = None if options.all else options.repo  # with --all a tree goes below it
+        with staged(run, _staging_root(run, options), stream, label, repository) as content:
             _import_content(run, content, label, proposal, options)
 
 
