@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
+OPTIONS = "tests/http/test_http_options.py::"
 PAGE = "tests/http/test_http_page.py::"
 LIMITS = "tests/http/test_http_upload_limits.py::"
 UNITS = "tests/http/test_http_units.py::"
@@ -824,5 +825,21 @@ MUTANTS = [
         "            self.rates = _rates(config)\n",
         "            pass\n",
         UNITS + "test_a_reload_names_what_needs_a_restart_each_time",
+    ),
+    _access(
+        "ended-tls-stays",
+        "a connection of TLS that has ended holds no memory",
+        "http/protocol.py",
+        "        self.transport = _GONE\n",
+        "",
+        OPTIONS + "test_a_connection_of_tls_leaves_nothing_when_it_ends[handshake]",
+    ),
+    _access(
+        "failed-tls-stays",
+        "a handshake that failed holds no memory",
+        "http/tls.py",
+        "            traceback.clear_frames(error.__traceback__)\n",
+        "            pass\n",
+        OPTIONS + "test_a_connection_of_tls_leaves_nothing_when_it_ends[hello]",
     ),
 ]

@@ -69,6 +69,20 @@ class Wait(Enum):
     NOTHING = auto()
 
 
+class _Gone(asyncio.Transport):
+    """In the place of the transport of a connection that has ended.
+
+    TLS's has a buffer of 256 KiB and refers to the connection: together they would stay until the collector comes.
+    """
+
+    def is_closing(self) -> bool:
+        """It has ended."""
+        return True
+
+
+_GONE = _Gone()
+
+
 class Connection(asyncio.BufferedProtocol):
     """One connection, in the event loop. `client`: the address at the other end; `tls`: its session."""
 
@@ -115,6 +129,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client is gone"))
         self._notice_leaving()
+        self.transport = _GONE
 
     # -- what arrives ----------------------------------------------------------------------------
 
