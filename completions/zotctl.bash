@@ -121,9 +121,9 @@ _zotctl() {
             _zotctl_choices "text json jsonl"; return ;;
         "import-layout --root")
             _zotctl_directories; return ;;
-        "import-layout --config" | "import-layout --tags" | "import-layout --metrics-file")
+        "import-layout --config" | "import-layout --tags" | "import-layout --to" | "import-layout --metrics-file")
             _zotctl_files; return ;;
-        "import-layout --repo")
+        "import-layout --repo" | "import-layout --only")
             _zotctl_store repositories; return ;;
         "import-layout --tag")
             _zotctl_store tags; return ;;
@@ -144,7 +144,7 @@ _zotctl() {
         verify)
             if [[ $current == -* ]]; then _zotctl_choices "--root --config --show-origin --repo --deep --probe --usage --rate --max-duration --metrics-file --report -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
         import-layout)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --link --move --tags --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --link --move --tags --to --only --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
         help)
             if [[ $current == -* ]]; then _zotctl_choices ""; else _zotctl_choices "serve gc scrub dedupe verify import-layout"; fi ;;
     esac

@@ -45,7 +45,7 @@ BLOB = f"blobs/sha256/{HEX}"
 
 def zstandard(body: bytes) -> bytes:
     need(ZSTD_MODULE)
-    packed: bytes = tar._zstd("").compress(body)
+    packed: bytes = tar.zstd_module("").compress(body)
     return packed
 
 

@@ -164,7 +164,7 @@ def package(made: Image, rows: list[dict[str, Any]], prefix: str) -> list[tuple[
 
 def test_a_package(tmp_path: Path, store: Store, made: Image) -> None:
     need(ZSTD_MODULE)
-    path = archive(tmp_path / "p.tar.zst", package(made, [row(made, FULL)], "images/"), tar._zstd("").compress)
+    path = archive(tmp_path / "p.tar.zst", package(made, [row(made, FULL)], "images/"), tar.zstd_module("").compress)
     report = run_import(store, path)
     assert report.exit_code == 0, report.document()
     assert store.repositories() == ["library/busybox"] and pulls(store, "library/busybox", made, "1.36")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zotctl.cli.export import ExportText, refuse_beside_to, source_config
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -39,6 +40,9 @@ Examples:
   # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
   zotctl import-layout /srv/images --root s3://images/registry
   zotctl import-layout s3://images/registry --root /srv/copy
+  # Into one archive, for skopeo, a shelf, or an import where no network is
+  zotctl import-layout /srv/images --to images.tar.zst
+  zotctl import-layout /srv/images --to app.tar --only team/app
 """
 
 
@@ -69,7 +73,9 @@ def import_layout(
             "tree below NAME/. Without --repo, everything is imported anyway.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that already exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move tags that already exist; with --to, replace the archive.")
+    ] = False,
     link: Annotated[
         bool, typer.Option("--link", help="Hash, then hard-link instead of copying, within one file system.")
     ] = False,
@@ -82,6 +88,20 @@ def import_layout(
             metavar="FILE",
             help="The tags of a registry that keeps them elsewhere, as Harbor does: lines of REPOSITORY:TAG DIGEST.",
         ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="Write SOURCE into an archive instead: all repositories, hashed on the way, or no archive at all. The "
+            "name says how it is packed: .tar, .tar.zst or .tar.gz. With --overwrite, a file that is there is "
+            "replaced.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="GLOB", help="With --to, only these repositories; may be repeated."),
     ] = None,
     rate: RateOption = None,
     dry_run: DryRunOption = False,
@@ -97,6 +117,22 @@ def import_layout(
     twice changes nothing; after a kill, run the same command again.
     """
     _check_names(source, repo, tag)
+    if to is not None:
+        given = {"--root": root, "--repo": repo, "--tag": tag, "--all": take_all, "--link": link, "--move": move,
+                 "--max-duration": max_duration}  # fmt: skip
+        refuse_beside_to([option for option, value in given.items() if value])
+        archive, chosen = to, only or ()
+        settings, s3 = source_config(config, source)
+
+        def write(run: Run) -> None:
+            from zotctl.jobs.imports.export import ExportOptions, export
+
+            export(run, source, ExportOptions(archive, chosen, overwrite, tags, s3))
+
+        run_job("import-layout", settings, write, dry_run=dry_run, rate=rate, quiet=quiet, metrics_file=metrics_file,
+                output=output, as_json=as_json, text=ExportText)  # fmt: skip
+    if only:
+        raise UsageError("--only is for --to; to import one repository of a store, give its directory as the SOURCE")
     loaded = load(root, config, may_be_new=True)
 
     def work(run: Run) -> None:

@@ -61,7 +61,7 @@ from zotctl.storage.facts import Reference
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import LARGEST_INDEX_BYTES, parse_index
+from zotctl.storage.index import LARGEST_INDEX_BYTES, REPOSITORY, parse_index
 from zotctl.storage.opening import directory
 from zotctl.storage.root import Root
 
@@ -127,7 +127,7 @@ def _import_content(
         run.finding(finding)
     if not content.is_tree:
         for place, layout in content.layouts.items():
-            layout.proposal = (valid_name(place) if place else None) or proposal
+            _propose(layout, (valid_name(place) if place else None) or proposal, options)
             _import_one(run, layout, options)
         return
     _check_tree(label, list(content.layouts), options)
@@ -177,7 +177,8 @@ def _import_tree(
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
         layout.require = require
-        layout.proposal, layout.past = proposed_by_path(source), past(THE_LAYOUT)
+        layout.past = past(THE_LAYOUT)
+        _propose(layout, proposed_by_path(source), options)
         _import_one(run, layout, options)
         return
     _check_tree(source, names, options)
@@ -189,6 +190,15 @@ def _import_tree(
             return
         with _guarded(run, name, require):
             _import_below(run, driver, name, f"{source}/{name}", options, past, require, fixed=not is_alone)
+
+
+def _propose(layout: Layout, proposal: str | None, options: ImportOptions) -> None:
+    """Give a single layout the repository that it goes to if none is said: the one that an archive of ours names, or
+    else `proposal`."""
+    said = None
+    with suppress(LayoutInvalid):
+        said = valid_name(layout.index.annotation(REPOSITORY))
+    layout.proposal, layout.fixed = said or proposal, said is not None and options.repo is None
 
 
 def _is_away(run: Run) -> bool:
