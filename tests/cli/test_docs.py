@@ -46,3 +46,45 @@ def test_pages_are_clean(path: str, tmp_path: Path) -> None:
 def test_pages_have_the_sections_that_scripts_need(path: str) -> None:
     for section in ("EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"):
         assert f"\n.SH {section}\n" in DOCUMENTS[path]
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `zotctl` is this one."""
+    import sys
+
+    program = tmp_path / "zotctl"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m zotctl.cli "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+
+def completed(shells: dict[str, str], shell: str, script: str) -> set[str]:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    run = subprocess.run(
+        [shell, "-c", script],
+        env=shells,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stderr == ""
+    return {line.split("\t")[0] for line in run.stdout.splitlines()}
+
+
+def test_bash_completes(shells: dict[str, str]) -> None:
+    script = """
+    source completions/zotctl.bash
+    COMP_WORDS=(zotctl serve --log); COMP_CWORD=2
+    _zotctl_completion zotctl
+    printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    assert completed(shells, "bash", script) == {"--log-level", "--log-format"}
+
+
+def test_fish_completes(shells: dict[str, str]) -> None:
+    script = "source completions/zotctl.fish; complete -C 'zotctl serve --log'"
+    assert completed(shells, "fish", script) == {"--log-level", "--log-format"}
