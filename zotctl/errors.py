@@ -106,11 +106,15 @@ def quoted(text: str) -> str:
 
 
 class ZotctlError(Exception):
-    """The root of the tree. `message` names the thing and the way out; `detail` is any JSON value."""
+    """The root of the tree. `message` names the thing and the way out; `detail` is any JSON value.
+
+    `warnings`: what else was found on the way, to be told with the error.
+    """
 
     code = "UNKNOWN"
     status = 500
     exit_code = 1
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, message: str, detail: Any = None) -> None:
         super().__init__(message)
@@ -119,7 +123,7 @@ class ZotctlError(Exception):
 
 
 class UsageError(ZotctlError):
-    """The command line is wrong: unknown options, or options that exclude each other."""
+    """The command line is wrong: unknown options, values that they can't have, or options that exclude each other."""
 
     exit_code = 2
 
@@ -137,7 +141,7 @@ class Interrupted(ZotctlError):
 
 
 class NoSuchStore(ZotctlError):
-    """The directory is missing, or has never been a store and has no image layout in it."""
+    """The directory is missing or is none, or it has never been a store and has no image layout in it."""
 
     exit_code = 10
 

@@ -55,7 +55,9 @@ def test_bcrypt_looks_at_72_bytes(tmp_path: Path) -> None:
         ("ann:$apr1$x$y", "'ann' is not hashed by bcrypt; write it anew: htpasswd -B"),
         ("ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "'ann' is not hashed by bcrypt"),
         ("ann:secret", "'ann' is not hashed by bcrypt"),
-        ("ann:$2b$99$" + "a" * 53, "'ann' is not hashed by bcrypt"),
+        ("ann:$2b$99$" + "." * 53, "'ann' is not hashed by bcrypt"),
+        ("ann:$2b$12$" + "a" * 53, "'ann' is not hashed by bcrypt"),
+        ("ann:$2b$12$" + "." * 52 + "z", "'ann' is not hashed by bcrypt"),
         ("ann", "line 2: not USER:HASH"),
         (":$2b$10$" + "a" * 53, "line 2: not USER:HASH"),
     ],
@@ -139,15 +141,81 @@ def test_equal_logins_are_one_check_and_too_many_are_refused(tmp_path: Path, mon
             futures += [users.check("ann", b"%d" % number) for number in range(passwords.WAITING_CHECKS)]
             with pytest.raises(TooManyRequests):
                 users.check("ann", b"one more")
-            assert users.check("ann", b"a") is futures[0], "a check that is under way is joined"
+            futures.append(users.check("ann", b"a"))  # a check that is under way is joined
             others = users.check("ann", b"of another client", "another client")
         finally:
             go.set()
         with pytest.raises(TooManyRequests):
-            futures.pop().result()
+            futures.pop(-2).result()
         assert others.result() and all(future.result() for future in futures)
         assert len(calls) == passwords.CHECK_THREADS + passwords.WAITING_CHECKS
         assert users.check("ann", b"one more").result()
+
+
+class Slow:
+    """In place of bcrypt: each check waits until `go` is set. `seen`: the passwords whose check has begun."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen, self.go = list[bytes](), threading.Event()
+        monkeypatch.setattr(bcrypt, "checkpw", self.checkpw)
+
+    def checkpw(self, password: bytes, _: bytes) -> bool:
+        self.seen.append(password)
+        return self.go.wait(60)
+
+    def fill(self, users: PasswordFile) -> list[Future[bool]]:
+        """Have all threads busy."""
+        futures = [users.check("ann", b"busy %d" % number) for number in range(passwords.CHECK_THREADS)]
+        until(lambda: len(self.seen) == passwords.CHECK_THREADS)
+        return futures
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    made = Slow(monkeypatch)
+    yield made
+    made.go.set()
+
+
+def test_a_check_that_nobody_waits_for_is_dropped(tmp_path: Path, slow: Slow) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"ann:{hashed('a')}\n")
+    with opened(path) as users:
+        busy = slow.fill(users)
+        for _ in range(3):  # a place that was left is free again
+            left = [users.check("ann", b"left %d" % number) for number in range(passwords.WAITING_CHECKS)]
+            assert all(future.cancel() for future in left)
+        first, second = users.check("ann", b"shared"), users.check("ann", b"shared")
+        gone, back = users.check("ann", b"back"), None
+        assert first.cancel() and gone.cancel()
+        back = users.check("ann", b"back")
+        busy[0].cancel()  # it runs: that can't be helped
+        slow.go.set()
+        assert second.result(60) and back.result(60) and busy[1].result(60)
+    assert sorted(slow.seen[passwords.CHECK_THREADS :]) == [b"back", b"shared"]
+
+
+def test_a_server_that_stops_refuses_the_checks_that_wait(tmp_path: Path, slow: Slow) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"ann:{hashed('a')}\n")
+    with opened(path) as users:
+        busy = slow.fill(users)
+        waiting = [users.check("ann", b"waits %d" % number) for number in range(10)]
+        users.refuse_waiting()
+        assert all(isinstance(future.exception(0), TooManyRequests) for future in waiting)
+        late = [users.check("ann", b"late %d" % number) for number in range(passwords.CHECK_THREADS)]
+        with pytest.raises(TooManyRequests):
+            users.check("ann", b"one more")
+        slow.go.set()
+        assert all(future.result(60) for future in (*busy, *late))
+    assert not any(password.startswith(b"waits") for password in slow.seen)
+
+
+def test_each_hash_that_bcrypt_makes_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("".join(f"user{number}:{hashed(str(number))}\n" for number in range(60)))
+    with opened(path) as users:
+        assert users.check("user59", b"59").result()
 
 
 def test_an_unknown_user_costs_a_check_of_the_same_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,31 @@ def test_as_many_clients_as_places_keep_theirs(desk: Desk) -> None:
     assert all(future.result(60) for future in asked)
 
 
+def test_who_leaves_gives_the_place_back(desk: Desk) -> None:
+    kept = desk.ask("a", "kept")
+    for number in range(3 * PLACES):
+        assert desk.ask("a", f"left {number}").cancel()
+    others = [desk.ask("b", f"b{number}") for number in range(PLACES - 1)]
+    with pytest.raises(TooManyRequests):
+        desk.ask("b", "one more")
+    assert desk.turns._threads._work_queue.qsize() <= PLACES, "who leaves leaves nothing behind"
+    desk.open()
+    assert kept.result(60) and all(future.result(60) for future in others)
+    assert desk.served == ["kept", "b0", "b1", "b2"]
+
+
+def test_a_stop_refuses_what_waits_and_serves_who_comes_alone(desk: Desk) -> None:
+    asked = [desk.ask("a", f"a{number}") for number in range(PLACES)]
+    desk.turns.refuse_waiting()
+    assert all(isinstance(future.exception(0), TooManyRequests) for future in asked)
+    late = desk.ask("b", "late")
+    for client in ("a", "b"):
+        with pytest.raises(TooManyRequests):
+            desk.ask(client, "too late")
+    desk.open()
+    assert late.result(60) and desk.served == ["late"]
+
+
 def test_what_waits_at_the_end_is_dropped(desk: Desk) -> None:
     future = desk.ask("a", "late")
     desk.turns.close()

@@ -33,8 +33,6 @@ main()
         (["gc", "--metrics-file"], {}, 2),
         (["serve", "--nope"], {}, 2),
         (["srve"], {}, 2),
-        ([], {"_ZOTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "zotctl serve --l", "COMP_CWORD": "2"}, 0),
-        ([], {"_ZOTCTL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "zotctl serve --l"}, 0),
     ],
 )
 def test_nothing_heavy_is_imported(words: list[str], environ: dict[str, str], code: int) -> None:
@@ -42,6 +40,13 @@ def test_nothing_heavy_is_imported(words: list[str], environ: dict[str, str], co
     modules = set(json.loads(run.stderr.splitlines()[-1]))
     assert run.returncode == code, run.stderr
     assert modules & HEAVY == set()
+
+
+def test_a_tab_opens_no_store_and_asks_no_bucket() -> None:
+    run = python("-c", SCRIPT, "__complete", "present", "gc", "--root", "s3://images/a", "--explain", "demo/hello:")
+    modules = set(json.loads(run.stderr.splitlines()[-1]))
+    assert (run.returncode, run.stdout) == (0, "")
+    assert modules & {"typer", "rich", "botocore", "boto3", "urllib3", "ssl", "zotctl.storage", "zotctl.jobs"} == set()
 
 
 def test_a_server_without_metrics_does_not_import_what_they_need() -> None:

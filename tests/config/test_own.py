@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.config.reading import load, mistakes, toml
-from zotctl.config import Config, RootConfig, load_config, reload_config
+from zotctl.config import Config, RootConfig, is_loopback, load_config, open_to_all, reload_config
 from zotctl.config.layers import single_keys, variable
 from zotctl.config.schema import TimeWindow
+from zotctl.errors import ConfigError
 
 
 def test_nothing_said_is_the_defaults() -> None:
@@ -170,7 +171,35 @@ def test_files_that_are_not_read(tmp_path: Path, name: str, content: bytes, text
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert mistakes(tmp_path / "none.toml") == ["No such file or directory"]
-    assert mistakes(tmp_path) == ["Is a directory"]
+    assert mistakes(tmp_path) == [f"{tmp_path} is a directory, not a file; name the configuration in it"]
+
+
+def test_warnings_come_with_the_mistakes(tmp_path: Path) -> None:
+    """Also those of the whole, unless a value that can't be read stands in their way."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml(tmp_path, "[storage]\ngc_delay = '5s'\n[http]\nprot = 1"))
+    assert (len(caught.value.detail), len(caught.value.warnings)) == (1, 1)
+    assert "gc_delay: under a minute" in caught.value.warnings[0]
+    with pytest.raises(ConfigError) as caught:
+        load(toml(tmp_path, "[storage]\ngc_delay = '5s'\n[http]\nport = -1"), environ={"ZOTCTL_FOO": "1"})
+    assert [warning.partition(":")[0] for warning in caught.value.warnings] == ["environment ZOTCTL_FOO"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost"])
+def test_who_listens_on_loopback_only_is_not_told_to(tmp_path: Path, address: str) -> None:
+    assert is_loopback(load(toml(tmp_path, f"[http]\naddress = '{address}'")).http.address)
+    assert not is_loopback(load(toml(tmp_path, "[http]\naddress = '::'")).http.address)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", True), ("auth = { htpasswd = 'users' }", False), ("access_control = {}", False),
+        ("[storage]\nread_only = true", False),
+    ],
+)  # fmt: skip
+def test_who_lets_nobody_in_is_not_told_to_close(tmp_path: Path, said: str, told: bool) -> None:
+    assert (open_to_all(load(toml(tmp_path, f"[http]\n{said}"))) is not None) == told
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:

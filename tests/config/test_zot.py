@@ -309,7 +309,7 @@ def test_a_job_does_not_mind_what_only_a_server_must_not_ignore(tmp_path: Path) 
             "extensions": {"sync": {"enable": True}, "lint": {"enable": True}},
         },
     )
-    assert len(mistakes(file)) == 3
+    assert len(mistakes(file)) == 4, "and that nobody could log in, either"
     assert load_config(str(file), options={}, environ={}, serving=False).storage.roots[0].path == "/z"
 
 

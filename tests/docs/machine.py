@@ -107,7 +107,9 @@ while [ $# -gt 0 ]; do if [ "$1" = -f ]; then [ -e "$2" ] || { echo "no $2" >&2;
     # `.ci/run` installs by the README's command, the tests of the packages by others
     "python3": """
 [ "$1 $2" = "-m venv" ]
-mkdir -p "$3/bin" && ln -sf /bin/true "$3/bin/pip" && ln -sf "$HOME/bin/zotctl" "$3/bin/zotctl"
+mkdir -p "$3/bin" "$3/share/bash-completion/completions"
+ln -sf /bin/true "$3/bin/pip" && ln -sf "$HOME/bin/zotctl" "$3/bin/zotctl"
+ln -sf "$PYTHONPATH/completions/zotctl.bash" "$3/share/bash-completion/completions/zotctl"
 """,
 }  # fmt: skip
 """Programs that can't run in a test, and why. Each fails on words that it doesn't know."""

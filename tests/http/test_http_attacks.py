@@ -261,8 +261,14 @@ def test_a_flood_of_logins_is_bounded_and_others_are_served(tmp_path: Path) -> N
                 assert bob.get("/v2/").status_code == 200, "another client has its turn"
             assert resident(worker) - before < MEMORY_KB
             assert [raws[0].answer()[0], raws[-1].answer()[0]] == [401, 429]
+            last = raws.pop(WAITING_CHECKS)
             for raw in raws:
                 raw.close()
+        assert server.stop() == 0
+        assert last.answer()[0] == 429, "who still waits is refused"
+        last.close()
+        refused = [line for line in server.lines() if "wrong name or password" in line["message"]]
+        assert 0 < len(refused) < WAITING_CHECKS / 2, "and the other checks are not made at all"
 
 
 def test_half_heads_are_bounded_and_others_are_served(server: Server) -> None:

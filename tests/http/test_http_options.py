@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import shutil
@@ -10,17 +12,25 @@ import socket
 import ssl
 import subprocess
 import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
 
 from tests import images
 from tests.http.serving import digest, error_code, push_blob, serving, until
-from zotctl.config import TlsConfig
+from zotctl.config import HttpConfig, TlsConfig
 from zotctl.errors import ConfigError
-from zotctl.http.tls import Certificates, context
+from zotctl.http import sockets
+from zotctl.http.protocol import Connection
+from zotctl.http.service import Service
+from zotctl.http.tls import Certificates, TlsListener, context
 from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Store
 
 Pair = tuple[Path, Path]
 
@@ -61,6 +71,54 @@ def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
             got = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=100-4000000"})
             assert got.content == body[100:4_000_001]
         assert "traceback" not in server.log()
+
+
+@pytest.mark.parametrize("end", ["request", "handshake", "hello", "nonsense"])
+def test_a_connection_of_tls_leaves_nothing_when_it_ends(certificate: Pair, end: str) -> None:
+    """Without the collector, too, which comes late: each holds 256 KiB."""
+    trust = ssl.create_default_context(cafile=certificate[0])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        trust.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1").do_handshake()
+    hello = outgoing.read()
+
+    def visit(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+            if end in ("hello", "nonsense"):
+                plain.sendall(hello if end == "hello" else hello[:5] + bytes(len(hello) - 5))
+                plain.recv(1)
+                return
+            with trust.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
+                if end == "request":
+                    secure.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert secure.recv(12) == b"HTTP/1.1 200"
+
+    async def left() -> list[bool]:
+        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+        service = Service(cast(Store, SimpleNamespace(nonblocking=True)), HttpConfig())
+        made: list[weakref.ref[Connection]] = []
+
+        def connect() -> Connection:
+            connection = Connection(service)
+            made.append(weakref.ref(connection))
+            return connection
+
+        service.connect = connect  # type: ignore[method-assign]
+        listener = TlsListener(service, Certificates(TlsConfig(*map(str, certificate))), sock)
+        await asyncio.to_thread(visit, sockets.bound_to(sock).port)
+        for _ in range(500):
+            if made and not any(one() for one in made):
+                break
+            await asyncio.sleep(0.01)
+        listener.close()
+        service.close()
+        return [one() is not None for one in made]
+
+    gc.disable()
+    try:
+        assert asyncio.run(left()) == [False]
+    finally:
+        gc.enable()
 
 
 def test_plain_http_on_the_port_of_tls(tmp_path: Path, certificate: Pair) -> None:

@@ -6,16 +6,21 @@ import asyncio
 import logging
 import os
 import threading
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
+import bcrypt
 import httpx
 import pytest
 
 from tests.http.serving import digest
-from zotctl.config import HttpConfig
+from tests.logins import users_file
+from zotctl.auth.passwords import CHECK_THREADS
+from zotctl.config import AuthConfig, HttpConfig
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace
-from zotctl.http import sockets
+from zotctl.http import protocol, sockets
 from zotctl.http.service import Service
 from zotctl.storage import Store, StoredManifest, WouldBlock, keys
 
@@ -136,6 +141,60 @@ def asked(store: FakeStore, ask: Callable[[httpx.AsyncClient], Awaitable[None]])
         assert service.in_flight == 0
 
     asyncio.run(main())
+
+
+def test_a_login_whose_client_has_left_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, go = list[bytes](), threading.Event()
+
+    def checkpw(password: bytes, _: bytes) -> bool:
+        checked.append(password)
+        return go.wait(60)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    monkeypatch.setattr(protocol, "LOOK_S", 0.01)
+
+    async def happens(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        config = HttpConfig(auth=AuthConfig(htpasswd=str(users_file(tmp_path, "ann"))))
+        service = Service(cast(Store, FakeStore(True)), config)
+        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+        server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
+        lines = []
+
+        async def ask(password: str) -> asyncio.StreamReader:
+            line = await asyncio.open_connection("127.0.0.1", sockets.bound_to(sock).port)
+            login = b64encode(f"ann:{password}".encode()).decode()
+            line[1].write(f"GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\r\n".encode())
+            lines.append(line[1])
+            return line[0]
+
+        for number in range(CHECK_THREADS):
+            await ask(f"busy {number}")
+        await happens(lambda: len(checked) == CHECK_THREADS)
+        await ask("left")
+        await ask("shared")
+        stays = await ask("shared")
+        await happens(lambda: service.in_flight == CHECK_THREADS + 3)
+        for writer in lines[CHECK_THREADS:-1]:
+            writer.close()
+        await happens(lambda: service.in_flight == CHECK_THREADS + 1)
+        go.set()
+        assert (await stays.readline()).split()[1] == b"200"
+        for writer in lines:
+            writer.close()
+        await happens(lambda: not service.in_flight)
+        server.close()
+        service.close()
+
+    try:
+        asyncio.run(main())
+    finally:
+        go.set()
+    assert checked[CHECK_THREADS:] == [b"shared"]
 
 
 @pytest.mark.parametrize("path", ["/v2/bug/tags/list", f"/v2/bug/blobs/{digest(b'')}"])

@@ -36,9 +36,9 @@ from tests.tools import program
 from zotctl.errors import Unavailable, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.archives import STAGING
 from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.report import Report
+from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.lease import JOB_LEASE_S

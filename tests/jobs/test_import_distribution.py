@@ -121,6 +121,27 @@ def test_an_empty_link_of_a_tag_is_named_and_the_rest_comes(old: Path, store: St
     assert "2.0" in tags(store, "app")
 
 
+def test_a_tag_that_leads_through_a_symbolic_link_is_named(old: Path, store: Store) -> None:
+    push(old, "app", image(), "1.0")
+    push(old, "app", image("other"), "2.0")
+    link = old / BASE / "repositories/app/_manifests/tags/1.0/current/link"
+    link.rename(old / "link")
+    link.symlink_to(old / "link")
+    report = run_import(store, old)
+    assert report.exit_code == 5
+    assert "the tag '1.0' of app is left out" in report.errors[0]["reason"]
+    assert "2.0" in tags(store, "app")
+
+
+def test_a_repository_that_a_layout_above_would_hide_is_named(old: Path, store: Store) -> None:
+    for name in ("blobs", "team/blobs"):
+        push(old, name, image(name), "1.0")
+    report = run_import(store, old)
+    assert report.exit_code == 5
+    assert [(finding.repository, finding.kind) for finding in report.findings] == [("team/blobs", "bad_name")]
+    assert "1.0" in tags(store, "blobs")
+
+
 def test_a_link_out_of_the_tree_is_not_followed(old: Path, store: Store, tmp_path: Path) -> None:
     push(tmp_path / "outside", "app", image(), "1.0")
     push(old, "app", image(), "1.0")

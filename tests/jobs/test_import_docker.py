@@ -16,7 +16,7 @@ from tests.jobs.importing import actions, gzipped, header, kinds, left_behind, r
 from tests.stores import manifest_body
 from tests.tools import ZSTD_MODULE, need
 from zotctl.jobs.check.verify import verify_archive
-from zotctl.jobs.imports import docker, members, tar
+from zotctl.jobs.imports import archives, docker, members, tar
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
@@ -91,7 +91,7 @@ def test_archives_for_an_air_gap(store: Store, made: Image, tmp_path: Path, pack
     """As k3s and kind have them: several images, packed."""
     if pack == "zstd":
         need(ZSTD_MODULE)
-    packed = gzipped if pack == "gzip" else tar._zstd("").compress
+    packed = gzipped if pack == "gzip" else tar.zstd_module("").compress
     images = [(made, ["rancher/klipper:v1"]), (image("two"), ["rancher/mirrored-pause:3.6"])]
     path = archive(tmp_path / f"images.tar.{pack}", saved("docker", *images), packed)
     assert run_import(store, path).exit_code == 0
@@ -112,7 +112,7 @@ def test_a_packed_layer_may_have_several_parts(store: Store, tmp_path: Path, pac
     body = tar_bytes([("a", b"x" * 3_000_000)])
     if packing == "zstd":
         need(ZSTD_MODULE)
-    pack = gzipped if packing == "gzip" else tar._zstd("").compress
+    pack = gzipped if packing == "gzip" else tar.zstd_module("").compress
     layer = b"".join(pack(body[at : at + 1_000_000]) for at in range(0, len(body), 1_000_000))
     path = archive(tmp_path / "a.tar", one_layer(layer, str(digest_of(body))))
     assert run_import(store, path).exit_code == 0
@@ -168,6 +168,27 @@ def test_what_does_not_fit_is_left_out_and_named(
         assert kinds(report) == [kind] and reason in report.findings[0].reason
         assert report.findings[0].tags == ("bad",)
     assert store.repository("a").tags() == ["good"]
+
+
+def test_i14_a_config_and_a_layer_are_looked_into_once(
+    store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many entries of manifest.json name them: a small archive must not cost hours."""
+    parsed, looked = list[str](), list[str]()
+    diff_ids, unpack = docker._diff_ids, archives.Staging.unpack
+    monkeypatch.setattr(docker, "_diff_ids", lambda name, body: (parsed.append(name), diff_ids(name, body))[1])
+    monkeypatch.setattr(
+        archives.Staging, "unpack", lambda self, d, blob: (looked.append(str(d)), unpack(self, d, blob))[1]
+    )
+    layers = [f"blobs/sha256/{digest_of(body).encoded}" for body in made.blobs[1:]]
+    entries = [{"Config": "config", "Layers": layers, "RepoTags": [f"app:{number}"]} for number in range(5)]
+    members: Members = list(zip(layers, made.blobs[1:], strict=True))
+    members += [("config", made.blobs[0]), ("manifest.json", json.dumps(entries).encode())]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members))
+    assert run_import(store, path).exit_code == 0
+    assert store.repository("app").tags() == ["0", "1", "2", "3", "4"]
+    assert len(parsed) == 1 and len(looked) == len(set(looked))
 
 
 def test_a_config_that_is_not_what_its_name_says(store: Store, made: Image, tmp_path: Path) -> None:
@@ -271,7 +292,7 @@ def test_i14_more_than_is_kept_in_memory(
         refused(store, tmp_path / "a.tar", found, "more than 100 bytes")
     with monkeypatch.context() as limited:
         limited.setattr(docker, "MOST_MEMBERS", 1)
-        refused(store, tmp_path / "a.tar", found, "more than 1 layers")
+        refused(store, tmp_path / "a.tar", found, "more than 1 images and layers")
     monkeypatch.setattr(members, "OTHER_TEXTS_BYTES", 10)
     report = run_import(store, archive(tmp_path / "a.tar", found))
     assert report.exit_code == 4 and kinds(report) == ["missing_blob"]  # the config was not kept

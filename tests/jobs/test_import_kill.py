@@ -32,6 +32,7 @@ from zotctl.errors import NoSpace
 from zotctl.jobs.imports import archives
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.run import Run
+from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 from zotctl.storage.driver import Writer
@@ -80,7 +81,7 @@ def test_killed_at_any_moment_and_run_again(source: Path, tmp_path: Path, packed
     store = local_store(tmp_path / "store")
     assert run_import(store, given).exit_code == 0
     assert all(pulls(store, "app", heavy(number), f"v{number}") for number in range(8))
-    assert not Path(store.roots[0].label, archives.STAGING).exists()
+    assert not Path(store.roots[0].label, STAGING).exists()
 
 
 def _killed_after(store: Path, source: Path, delay: float) -> None:

@@ -30,7 +30,7 @@ from tests.jobs.test_import_docker import archive, checked
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import drop_rows, push_image, push_index
 from tests.tools import ZSTD_MODULE, need
-from zotctl.jobs.imports import tar
+from zotctl.jobs.imports import archives, tar
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 
@@ -42,6 +42,20 @@ def backed_up(source: Path, target: Path, *options: str) -> Path:
     need("tar")
     subprocess.run(["tar", "-C", source, "-cf", target, *options, "."], check=True)
     return target
+
+
+def test_what_another_repository_has_is_staged_for_a_tree(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --all, layouts go below the repository of --repo, which has the large layer already."""
+    monkeypatch.setattr(archives, "LISTED_BODY_BYTES", 0)
+    made = image("same")
+    push_image(store, "mirror", "v1", seed="same")
+    path = tmp_path / "tree.tar"
+    path.write_bytes(tar_bytes([*members_of(made, prefix="a/"), *members_of(made, prefix="b/")]))
+    report = run_import(store, path, repo="mirror", all=True)
+    assert (report.exit_code, report.findings) == (0, [])
+    assert pulls(store, "mirror/a", made, "1.36") and pulls(store, "mirror/b", made, "1.36")
 
 
 # -- stores -----------------------------------------------------------------------------------------
@@ -150,7 +164,7 @@ def package(made: Image, rows: list[dict[str, Any]], prefix: str) -> list[tuple[
 
 def test_a_package(tmp_path: Path, store: Store, made: Image) -> None:
     need(ZSTD_MODULE)
-    path = archive(tmp_path / "p.tar.zst", package(made, [row(made, FULL)], "images/"), tar._zstd("").compress)
+    path = archive(tmp_path / "p.tar.zst", package(made, [row(made, FULL)], "images/"), tar.zstd_module("").compress)
     report = run_import(store, path)
     assert report.exit_code == 0, report.document()
     assert store.repositories() == ["library/busybox"] and pulls(store, "library/busybox", made, "1.36")

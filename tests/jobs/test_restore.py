@@ -13,6 +13,7 @@ from tests.jobs.test_gc import DELAY
 from tests.stores import history_of
 from zotctl.config import KeepTags, Policy, Retention
 from zotctl.jobs.gc import GcOptions
+from zotctl.jobs.local.trash import LocalTrash
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
@@ -145,3 +146,26 @@ def test_a_tag_that_another_manifest_has_by_now_stays_there() -> None:
     new = place.push("v1", seed="2")
     assert bring_back(place, f"{NAME}@{digest}").exit_code == 0
     assert leads_to(place, "v1") == new and place.has(digest)
+
+
+def test_what_is_purged_meanwhile_was_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("directory")
+    place.push("kept", seed="kept")
+    digest = place.push("v1", seed="1")
+    place.store.repository(NAME).delete_manifest(digest)
+    listed = list(LocalTrash(place.store.roots[0]).contents())
+    place.rounds(count=2)
+    monkeypatch.setattr(LocalTrash, "contents", lambda self: iter(listed))
+    report = bring_back(place, f"{NAME}@{digest}")
+    assert (report.exit_code, report.items, report.summary) == (5, [], {})
+    assert "deleted for good meanwhile" in report.errors[0]["reason"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nothing_is_told_of_a_tag_that_can_not_come_back(place: Place, dry_run: bool) -> None:
+    place.push("kept", seed="kept")
+    gone = place.push("v1", seed="1")
+    place.store.repository(NAME).delete_manifest(gone)
+    place.rounds()
+    report = bring_back(place, f"{NAME}:v1", dry_run=dry_run)
+    assert (report.exit_code, report.items, report.summary) == (10, [], {})

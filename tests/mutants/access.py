@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
+OPTIONS = "tests/http/test_http_options.py::"
 PAGE = "tests/http/test_http_page.py::"
 LIMITS = "tests/http/test_http_upload_limits.py::"
 UNITS = "tests/http/test_http_units.py::"
@@ -297,7 +298,7 @@ MUTANTS = [
         "checks-without-bound",
         "so many checks wait",
         "auth/turns.py",
-        "if self._count == self._places else None",
+        "if self._count >= self._places else None",
         "if False else None",
         PASSWORDS + "test_equal_logins_are_one_check_and_too_many_are_refused",
     ),
@@ -414,11 +415,67 @@ MUTANTS = [
         ATTACKS + "test_a_wrong_login_waits_and_a_refused_action_does_not",
     ),
     _access(
+        "check-that-nobody-waits-for",
+        "a check is dropped with the last who waits for it",
+        "auth/passwords.py",
+        "                    check.done.cancel()\n",
+        "                    pass\n",
+        PASSWORDS + "test_a_check_that_nobody_waits_for_is_dropped",
+    ),
+    _access(
+        "check-ends-for-others",
+        "a check that others wait for stays",
+        "auth/passwords.py",
+        "                if not check.waiting:\n",
+        "                if True:\n",
+        PASSWORDS + "test_a_check_that_nobody_waits_for_is_dropped",
+    ),
+    _access(
+        "check-of-who-left",
+        "a login whose client has left is not checked",
+        "http/protocol.py",
+        "                await asyncio.wait((awaited, self._left), timeout=look, return_when=asyncio.FIRST_COMPLETED)\n",
+        "                await asyncio.wait((awaited,))\n",
+        "tests/http/test_http_service.py::test_a_login_whose_client_has_left_is_not_checked",
+    ),
+    _access(
+        "place-of-who-left",
+        "who leaves gives the place back",
+        "auth/turns.py",
+        "            if calls.pop(future, None) is not None:\n                self._count -= 1\n",
+        "            if calls.pop(future, None) is not None:\n",
+        "tests/auth/test_turns.py::test_who_leaves_gives_the_place_back",
+    ),
+    _access(
+        "stop-waits-for-checks",
+        "a stop refuses the checks that wait",
+        "auth/turns.py",
+        "        self._places = self._thread_count\n        for future in self._take_all():\n            _refuse(future)\n",
+        "        self._places = self._thread_count\n",
+        PASSWORDS + "test_a_server_that_stops_refuses_the_checks_that_wait",
+    ),
+    _access(
+        "flood-during-a-stop",
+        "no flood keeps a stop waiting",
+        "auth/turns.py",
+        "        self._places = self._thread_count\n",
+        "",
+        PASSWORDS + "test_a_server_that_stops_refuses_the_checks_that_wait",
+    ),
+    _access(
+        "hash-that-never-matches",
+        "a hash that no password matches is refused",
+        "auth/passwords.py",
+        "{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]",
+        "{53}",
+        PASSWORDS + "test_another_hash_is_refused_with_the_name_of_the_user",
+    ),
+    _access(
         "equal-checks-repeated",
         "equal logins that come together are one check",
         "auth/passwords.py",
-        "if (running := self._running.get(login)) is not None:",
-        "if (running := self._running.get(login)) is not None and False:",
+        "if (check := self._running.get(login)) is None:",
+        "if (check := self._running.get(login)) is None or True:",
         PASSWORDS + "test_equal_logins_are_one_check_and_too_many_are_refused",
     ),
     _access(
@@ -768,5 +825,21 @@ MUTANTS = [
         "            self.rates = _rates(config)\n",
         "            pass\n",
         UNITS + "test_a_reload_names_what_needs_a_restart_each_time",
+    ),
+    _access(
+        "ended-tls-stays",
+        "a connection of TLS that has ended holds no memory",
+        "http/protocol.py",
+        "        self.transport = _GONE\n",
+        "",
+        OPTIONS + "test_a_connection_of_tls_leaves_nothing_when_it_ends[handshake]",
+    ),
+    _access(
+        "failed-tls-stays",
+        "a handshake that failed holds no memory",
+        "http/tls.py",
+        "            traceback.clear_frames(error.__traceback__)\n",
+        "            pass\n",
+        OPTIONS + "test_a_connection_of_tls_leaves_nothing_when_it_ends[hello]",
     ),
 ]

@@ -7,9 +7,50 @@ from tests.mutants.mutant import Mutant
 
 DOCKER = "tests/jobs/test_import_docker.py::"
 ROWS = "tests/jobs/test_import_rows.py::"
+STAGED = "tests/jobs/test_import_staging.py::"
 TREES = "tests/jobs/test_import_trees.py::"
 
 MUTANTS = [
+    Mutant(
+        "archive-config-read-for-each-entry",
+        kinds.FOREIGN,
+        "I14",
+        "a config is read once, however many entries name it",
+        "jobs/imports/docker.py",
+        "            self._configs.put(file, known, weight)\n",
+        "",
+        DOCKER + "test_i14_a_config_and_a_layer_are_looked_into_once",
+    ),
+    Mutant(
+        "staged-below-a-running-import",
+        kinds.LOCKS,
+        "I6",
+        "gc leaves what a running import has staged",
+        "jobs/staging.py",
+        "        with root.maintenance.lease(IMPORT_JOB):\n            root.maintenance.discard(STAGING)\n",
+        "        root.maintenance.discard(STAGING)\n",
+        STAGED + "test_gc_leaves_a_running_import_alone[directory]",
+    ),
+    Mutant(
+        "staged-like-a-trial",
+        kinds.UNKNOWN,
+        "I6",
+        "what is staged in a bucket is no trial that has died",
+        "jobs/bucket/gc.py",
+        "            if found.key.startswith(keys.below(STAGING)):\n                continue\n",
+        "",
+        STAGED + "test_the_next_import_finds_it_for_a_day[bucket]",
+    ),
+    Mutant(
+        "staged-not-for-a-tree",
+        kinds.FOREIGN,
+        "I2",
+        "what one repository has is staged for others",
+        "jobs/imports/job.py",
+        "None if options.all else options.repo",
+        "options.repo",
+        TREES + "test_what_another_repository_has_is_staged_for_a_tree",
+    ),
     Mutant(
         "archive-layer-of-another-image",
         kinds.BELIEVED,
@@ -26,8 +67,8 @@ MUTANTS = [
         "I2",
         "a config is what its name says",
         "jobs/imports/docker.py",
-        "        if match is not None and match[1] != digest.encoded:",
-        "        if match is None and digest.encoded == name:",
+        "        if match is not None and match[1] != known.blob.digest.encoded:",
+        "        if match is None and known.blob.digest.encoded == name:",
         DOCKER + "test_a_config_that_is_not_what_its_name_says",
     ),
     Mutant(

@@ -193,6 +193,16 @@ MUTANTS = [
         CLOCK + "test_a_rehearsal_makes_no_file_to_see_the_clock_of_the_file_system",
     ),
     Mutant(
+        "restore-told-of-what-is-gone",
+        kinds.RESTORES,
+        "I15",
+        "only what is back was restored",
+        "jobs/restore.py",
+        " and not trash.bring_back(one):",
+        " and trash.bring_back(one) is None:",
+        "tests/jobs/test_restore.py::test_what_is_purged_meanwhile_was_not_restored",
+    ),
+    Mutant(
         "restore-by-a-part-of-a-name",
         kinds.RESTORES,
         "I7",

@@ -52,7 +52,7 @@ MUTANTS = [
         kinds.CHILDREN,
         "I4",
         "a layer that may be absent and is there comes",
-        "jobs/imports/repository.py",
+        "jobs/imports/needs.py",
         ("            return self.layout.size(parse_digest(blob.digest)) is None\n        except"),
         ("            return True\n        except"),
         STEPS + "test_a_layer_that_may_be_absent_and_is_there_comes",

@@ -27,6 +27,7 @@ from zotctl.errors import (
     Denied,
     HeldElsewhere,
     NameUnknown,
+    NoSuchStore,
     PermissionRefused,
     ReadOnly,
     Unavailable,
@@ -365,7 +366,7 @@ def test_what_lies_below_the_mount_point_of_a_read_only_root_is_not_taken_for_it
 
 
 def refused(config: StorageConfig, *words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, NoSuchStore)) as caught:
         open_store(config)
     for word in words:
         assert word in caught.value.message
@@ -390,7 +391,10 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("a", "dangling", "a/b"):
-        refused(StorageConfig(roots=(RootConfig(path=str(tmp_path / name), create=True),)), name)
+        for create in (True, False):
+            refused(StorageConfig(roots=(RootConfig(path=str(tmp_path / name), create=create),)), name)
+    with pytest.raises(NoSuchStore, match="a is a file, not a directory"):
+        open_store(StorageConfig(roots=(RootConfig(path=str(tmp_path / "a")),)))
 
 
 @pytest.mark.parametrize(
@@ -692,7 +696,7 @@ def test_a_store_of_a_later_version_is_refused_and_left_as_it_is(tmp_path: Path,
 def test_a_missing_root_says_what_helps_with_zots_file_too(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("none", "empty"):
-        with pytest.raises(ConfigError, match="ZOTCTL_STORAGE_CREATE=true"):
+        with pytest.raises(NoSuchStore, match="ZOTCTL_STORAGE_CREATE=true"):
             open_store(StorageConfig(roots=(RootConfig(path=str(tmp_path / name)),)))
 
 

@@ -49,7 +49,8 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
     """A login whose password takes a while to check. `begin` does that in the turn of a client, and `passed` is the
-    identity if it is right. `begin` raises TooManyRequests if too many checks wait, and so may its future."""
+    identity if it is right. `begin` raises TooManyRequests if too many checks wait, and so may its future. Who waits no
+    more cancels the future."""
 
     user: str
     passed: Identity
@@ -106,6 +107,11 @@ class Logins:
     def takes_passwords(self) -> bool:
         """Whether a client may log in by name and password."""
         return self._passwords is not None
+
+    def refuse_waiting(self) -> None:
+        """The server stops: refuse the logins that wait for a thread to check their password."""
+        if self._passwords is not None:
+            self._passwords.refuse_waiting()
 
     def close(self) -> None:
         """End the threads that check passwords."""

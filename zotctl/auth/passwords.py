@@ -1,8 +1,8 @@
 """Passwords in a file of Apache's htpasswd, hashed by bcrypt.
 
 A check takes tens of milliseconds of a core on purpose. So checks have threads of their own, for which clients take
-turns, equal ones that come together are one check, and a success is remembered for minutes: a push is dozens of
-requests.
+turns, equal ones that come together are one check, one that nobody waits for any more is dropped, and a success is
+remembered for minutes: a push is dozens of requests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import bcrypt
@@ -35,9 +36,18 @@ LOOK_EVERY_S = 1.0
 BCRYPT_BYTES = 72
 """bcrypt hashes no more of a password."""
 
-_BCRYPT = re.compile(rb"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_BCRYPT = re.compile(rb"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]")
+"""With 16 bytes of salt and 23 of hash. The last character of each has fewer bits: with others no password matches."""
 
 _Identity = tuple[int, int, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Check:
+    """One check, and how many wait for it."""
+
+    done: Future[bool]
+    waiting: int = 0
 
 
 class PasswordFile:
@@ -54,7 +64,7 @@ class PasswordFile:
         self._nobody = _nobody(self._hashes)
         self._looked = clock()
         self._turns = Turns(CHECK_THREADS, WAITING_CHECKS, "password")
-        self._running: dict[bytes, Future[bool]] = {}
+        self._running: dict[bytes, _Check] = {}
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, float] = {}
 
@@ -68,21 +78,36 @@ class PasswordFile:
         """Check a login in a thread, in the turn of `client`. A user who is not there costs as much as a wrong
         password.
 
-        Raises TooManyRequests if too many checks wait; so does the future when others need its place.
+        Raises TooManyRequests if too many checks wait; so does the future when others need its place. Who does not wait
+        any more cancels the future; the check is dropped with the last of them, unless it has begun.
         """
         login = self._login(user, password)
+        answer = Future[bool]()
         with self._lock:
-            if (running := self._running.get(login)) is not None:
-                return running
-            stored = self._hashes.get(user, self._nobody)
-            future = self._turns.submit(client, partial(_matches, stored, password, user in self._hashes))
-            self._running[login] = future
-        future.add_done_callback(lambda done: self._checked(login, done))
-        return future
+            if (check := self._running.get(login)) is None:
+                stored = self._hashes.get(user, self._nobody)
+                check = _Check(self._turns.submit(client, partial(_matches, stored, password, user in self._hashes)))
+                self._running[login] = check
+                check.done.add_done_callback(partial(self._checked, login))
+            check.waiting += 1
+        answer.add_done_callback(partial(self._leave, check))
+        check.done.add_done_callback(partial(_pass_on, answer))
+        return answer
+
+    def refuse_waiting(self) -> None:
+        """The server stops: refuse the checks that wait for a thread."""
+        self._turns.refuse_waiting()
 
     def close(self) -> None:
         """End the threads. Checks that wait are dropped."""
         self._turns.close()
+
+    def _leave(self, check: _Check, answer: Future[bool]) -> None:
+        if answer.cancelled():
+            with self._lock:  # nobody joins meanwhile
+                check.waiting -= 1
+                if not check.waiting:
+                    check.done.cancel()
 
     def _checked(self, login: bytes, done: Future[bool]) -> None:
         with self._lock:
@@ -124,6 +149,16 @@ def _nobody(hashes: Mapping[str, bytes]) -> bytes:
     costs = Counter(int(stored[4:6]) for stored in hashes.values())
     cost = costs.most_common(1)[0][0] if costs else 10
     return b"$2b$%02d$" % cost + b"." * 53
+
+
+def _pass_on(answer: Future[bool], done: Future[bool]) -> None:
+    if done.cancelled():
+        answer.cancel()
+    elif answer.set_running_or_notify_cancel():
+        if (error := done.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(done.result())
 
 
 def _matches(stored: bytes, password: bytes, exists: bool) -> bool:

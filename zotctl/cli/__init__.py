@@ -41,13 +41,18 @@ def _run() -> int:
     if sys.platform != "linux":
         return _fail("it runs on Linux only: its locks are those of Linux", 1)
     try:
+        if sys.argv[1:2] == ["__complete"]:
+            return _complete(sys.argv[2:])
         from zotctl.cli.app import app
 
         app(_with_help(sys.argv[1:]), prog_name="zotctl")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except ZotctlError as error:
-        return _fail(error.message, error.exit_code)
+        code = _fail(error.message, error.exit_code)
+        for warning in error.warnings:
+            print(f"zotctl: warning: {warning}", file=sys.stderr)
+        return code
     except KeyboardInterrupt as stop:
         return getattr(stop, "exit_code", 130)  # 143 for SIGTERM, which the jobs raise as one
     except BrokenPipeError:
@@ -56,6 +61,20 @@ def _run() -> int:
         if isinstance(error, OSError) and error.errno in UNPRINTED and error.filename is None:
             raise
         return _bug(error)
+    return 0
+
+
+def _complete(words: list[str]) -> int:
+    """For the scripts in completions/: a line for each thing that a TAB offers."""
+    import signal
+
+    from zotctl.cli.completing import LIMIT_S, complete
+
+    # Then the kernel ends the process, whatever it waits for: a share that hangs must not keep a terminal.
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    kind, *line = words or [""]
+    for found in complete(kind, line, os.environ):
+        print(found)
     return 0
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from typer import _completion_classes
 
 from zotctl import __version__
 from zotctl.cli import dedupe as sharing
@@ -52,12 +51,6 @@ def zotctl(
 
     `zotctl help COMMAND` explains a command, with examples.
     """
-
-
-# Shell completion is that of Typer, without its options that write into the user's own files.
-_completion_classes.completion_init()
-# Our help has no markup, and to import rich would double the time of a TAB.
-_completion_classes._sanitize_help_text = str  # type: ignore[assignment]
 
 
 def _add(command: Callable[..., None], examples: str) -> None:

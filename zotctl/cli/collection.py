@@ -61,6 +61,8 @@ class CollectionText(TextSink):
             yield blobs("purged"), "deleted for good"
         if summary.get("uploads"):
             yield counted(summary["uploads"], "abandoned upload"), "removed"
+        if self._done["purge_import"]:
+            yield "what a killed import-layout had staged", "removed"
 
     def _short(self, report: Report) -> str:
         """Of --restore and --list-trash."""
@@ -93,6 +95,8 @@ def _sentence(fields: dict[str, Any]) -> str:
         return f"{what}{size} is unreachable{when}"
     if action == "purge_upload":
         return f"abandoned upload {fields['upload']}{size} removed"
+    if action == "purge_import":
+        return f"what a killed import-layout had staged{size} removed"
     if action == "restore" and tag:
         before = f" (it led to {fields['before']})" if fields.get("before") else ""
         return f"tag {name}:{tag} {would}restored: it leads to {digest} again{before}"

@@ -2,7 +2,7 @@
 
 `python -m zotctl.cli.docs [DIRECTORY]` writes them; a test compares them with what is committed. The text of the man
 pages that is neither in the command tree nor in the model stands here. The site of the documentation has the same
-pages in Markdown (docs/reference.py).
+pages in Markdown (docs/reference.py). The completions are made in `zotctl.cli.shells`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import typer
-from typer._completion_shared import get_completion_script
 
 from zotctl import __version__
+from zotctl.cli import shells
 from zotctl.cli.app import app
+from zotctl.cli.completing import LIMIT_S
 from zotctl.config.layers import CONFIG_VARIABLE, ROOT_VARIABLE
 from zotctl.config.model import Config
 from zotctl.config.schema import KeyEntry, Table, Tables, entries
@@ -77,6 +78,17 @@ SIGNALS = [
         "and the old one stays in force.",
     ),
 ]
+COMPLETION = [
+    "In bash, zsh and fish, TAB completes commands, options and their values. Where one is asked for, it completes "
+    "repositories, tags and digests of the store that the line names by --root or --config, or else the environment, "
+    "or else ./registry. Behind NAME: come its tags, behind NAME@ the digests in its index.json.",
+    f"Directories are only read for it, and no network is asked: names in buckets are not completed. What takes more "
+    f"than {LIMIT_S:g} s, as in a directory of very many repositories, offers nothing; a longer beginning of the name "
+    "helps.",
+    "A package installs the scripts where the shells look for them. pip installs them below share/ of the virtual "
+    "environment: source share/bash-completion/completions/zotctl in bash; put share/zsh/site-functions into fpath of "
+    "zsh, before compinit; source share/fish/vendor_completions.d/zotctl.fish in fish.",
+]
 KINDS = """size: bytes as a number, or a string such as "4MiB" or "1.5GB".
 duration: a string such as "30s", "1h30m" or "7d".
 A relative path starts at the working directory of the process."""
@@ -122,8 +134,8 @@ def documents() -> Iterator[tuple[str, str]]:
     for name in subcommands():
         yield f"man/zotctl-{name}.1", command_page(name)
     yield "man/zotctl.toml.5", config_page()
-    for shell, file in SHELLS.items():
-        yield f"completions/{file}", completion_script(shell)
+    for shell, file in shells.FILES.items():
+        yield f"completions/{file}", shells.script(shell)
 
 
 def write(directory: Path) -> None:
@@ -187,6 +199,9 @@ def command_page(name: str = "", new: NewPage = _manual) -> str:
         page.items((f"zotctl {sub}", tree.commands[sub].help.split("\n\n")[0]) for sub in tree.commands)
     page.heading("OPTIONS")
     page.items(_options(command))
+    if not name:
+        page.heading("COMPLETION")
+        page.text(*COMPLETION)
     if name == "serve":
         page.heading("SIGNALS")
         page.items(SIGNALS)
@@ -336,26 +351,6 @@ def _escape(text: str) -> str:
 def _guard(line: str) -> str:
     # A line that begins so would be read as a macro.
     return f"\\&{line}" if line.startswith((".", "'")) else line
-
-
-# -- completion ---------------------------------------------------------------------------------
-
-SHELLS = {"bash": "zotctl.bash", "zsh": "_zotctl", "fish": "zotctl.fish"}
-"""The shells, and how each wants its file to be called."""
-
-_ZSH_LAST = "compdef _zotctl_completion zotctl"
-_ZSH_AUTOLOADED = f"""if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-  _zotctl_completion "$@"
-else
-  {_ZSH_LAST}
-fi"""
-"""Loaded from $fpath, the script is itself the completion of the first TAB."""
-
-
-def completion_script(shell: str) -> str:
-    """The file that completes `zotctl` in a shell, one of `SHELLS`."""
-    text = get_completion_script(prog_name="zotctl", complete_var="_ZOTCTL_COMPLETE", shell=shell)
-    return text.replace(_ZSH_LAST, _ZSH_AUTOLOADED) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zotctl.cli.export import ExportText, refuse_beside_to, source_config
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -34,13 +35,14 @@ Examples:
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
   zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
-  # An online backup that follows a store; see first what would go
-  zotctl import-layout /srv/images --root /backup/images --mirror --dry-run
   # All of registry:2, registry:3 or Harbor, by hard links within one file system
   zotctl import-layout /var/lib/docker-registry --root /srv/images --link
   # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
   zotctl import-layout /srv/images --root s3://images/registry
   zotctl import-layout s3://images/registry --root /srv/copy
+  # Into one archive, for skopeo, a shelf, or an import where no network is
+  zotctl import-layout /srv/images --to images.tar.zst
+  zotctl import-layout /srv/images --to app.tar --only team/app
 """
 
 
@@ -71,14 +73,8 @@ def import_layout(
             "tree below NAME/. Without --repo, everything is imported anyway.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Move tags that already exist.")] = False,
-    mirror: Annotated[
-        bool,
-        typer.Option(
-            "--mirror",
-            help="Follow the source: move tags that already exist, and remove tags, manifests and repositories that it "
-            "has no more, once all of it is in. With --repo NAME and --all, only below NAME/.",
-        ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Move tags that already exist; with --to, replace the archive.")
     ] = False,
     link: Annotated[
         bool, typer.Option("--link", help="Hash, then hard-link instead of copying, within one file system.")
@@ -93,6 +89,20 @@ def import_layout(
             help="The tags of a registry that keeps them elsewhere, as Harbor does: lines of REPOSITORY:TAG DIGEST.",
         ),
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="Write SOURCE into an archive instead: all repositories, hashed on the way, or no archive at all. The "
+            "name says how it is packed: .tar, .tar.zst or .tar.gz. With --overwrite, a file that is there is "
+            "replaced.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="GLOB", help="With --to, only these repositories; may be repeated."),
+    ] = None,
     rate: RateOption = None,
     dry_run: DryRunOption = False,
     max_duration: MaxDurationOption = None,
@@ -103,31 +113,52 @@ def import_layout(
 ) -> None:
     """Import image layouts into a store, beside any number of servers, which serve them at once.
 
-    Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept without
-    --overwrite or --mirror. Importing twice changes nothing; after a kill, run the same command again.
+    Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept. Importing
+    twice changes nothing; after a kill, run the same command again.
     """
-    _check_names(repo, tag)
+    _check_names(source, repo, tag)
+    if to is not None:
+        given = {"--root": root, "--repo": repo, "--tag": tag, "--all": take_all, "--link": link, "--move": move,
+                 "--max-duration": max_duration}  # fmt: skip
+        refuse_beside_to([option for option, value in given.items() if value])
+        archive, chosen = to, only or ()
+        settings, s3 = source_config(config, source)
+
+        def write(run: Run) -> None:
+            from zotctl.jobs.imports.export import ExportOptions, export
+
+            export(run, source, ExportOptions(archive, chosen, overwrite, tags, s3))
+
+        run_job("import-layout", settings, write, dry_run=dry_run, rate=rate, quiet=quiet, metrics_file=metrics_file,
+                output=output, as_json=as_json, text=ExportText)  # fmt: skip
+    if only:
+        raise UsageError("--only is for --to; to import one repository of a store, give its directory as the SOURCE")
     loaded = load(root, config, may_be_new=True)
 
     def work(run: Run) -> None:
         from zotctl.jobs.imports.job import import_layout as take_over
         from zotctl.jobs.imports.plan import ImportOptions
 
-        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags, mirror))
+        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
 
 
-def _check_names(repo: str | None, tag: str | None) -> None:
-    """Raises UsageError before anything is opened, since the mistake is in an option, not in the source."""
+def _check_names(source: str, repo: str | None, tag: str | None) -> None:
+    """Raises UsageError before anything is opened, since the mistake is on the command line, not in the source."""
+    from zotctl.config.address import is_bucket, parse_address
     from zotctl.oci.reference import parse_name, parse_tag
 
     try:
+        if is_bucket(source):
+            parse_address(source)
         if repo is not None:
             parse_name(repo)
         if tag is not None:
             parse_tag(tag)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     except NameInvalid as error:
         raise UsageError(f"--repo: {error.message}") from None
     except TagInvalid as error:

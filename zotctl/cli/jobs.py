@@ -42,7 +42,10 @@ RootOption = Annotated[
 ]
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", metavar="FILE", envvar="ZOTCTL_CONFIG", help="The configuration file of the server."),
+    # Not the variable's by typer: `verify` checks a file that is named here, and the configuration reads the other.
+    typer.Option(
+        "--config", metavar="FILE", help="The configuration file of the server. Default: that of ZOTCTL_CONFIG."
+    ),
 ]
 RepoOption = Annotated[
     list[str] | None, typer.Option("--repo", metavar="GLOB", help="Only these repositories; may be repeated.")
@@ -131,6 +134,14 @@ def _parsed(option: str, text: str, parse: Callable[[object], T]) -> T:
         raise UsageError(f"{option}: {error}") from None
 
 
+def read_config(roots: list[str] | None, config: str | None, *, as_server: bool) -> Config:
+    """The configuration, whether or not its store is there. `as_server`: also refuse keys that only a server must not
+    ignore. Raises ConfigError and UsageError."""
+    from zotctl.config import load_config
+
+    return load_config(config, options={"storage.roots": roots or None}, environ=os.environ, serving=as_server)
+
+
 def load(
     roots: list[str] | None,
     config: str | None,
@@ -145,18 +156,18 @@ def load(
 
     So is an empty directory: a share that is not mounted looks empty, and with our marker in it `serve` would take it
     for the root. So is a directory that was never a root and contains no layout, unless the caller reports that itself
-    (`any_content`). `may_be_new`: the job brings content, and may start with an empty store. `as_server`: also refuse
-    keys that only a server must not ignore.
+    (`any_content`). `may_be_new`: the job brings content, and may start with an empty store. `as_server`: as for
+    `read_config`.
     """
     import logging
 
     from zotctl import logs
-    from zotctl.config import is_bucket, load_config
+    from zotctl.config import is_bucket
 
+    loaded = read_config(roots, config, as_server=as_server)
     # As text also where there is no terminal: what cron mails is read by a person.
-    logs.setup(os.environ.get("ZOTCTL_LOG_LEVEL", "warning"), None, "text", None)
-    options = {"storage.roots": roots or None}
-    loaded = load_config(config, options=options, environ=os.environ, serving=as_server)
+    level = loaded.log.level if os.environ.get("ZOTCTL_LOG_LEVEL") else "warning"
+    logs.setup(level, None, "text", None)
     for warning in loaded.warnings:
         if warning.startswith("environment "):  # the others are the server's, not for a mail from each cron job
             logging.getLogger("zotctl.config").warning(warning)
@@ -296,12 +307,14 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**options: Any) -> None:
         try:
+            _check_words(options)
             command(**options)
         except ZotctlError as error:
             job = command.__name__.replace("_", "-")
             report = Report(job, __version__, bool(options.get("dry_run")), codes=[error.exit_code])
             # A configuration is refused with all of its mistakes, a line each.
             report.errors += [error_fields("", error) | {"reason": line} for line in error.message.splitlines()]
+            report.items += warning_items(error.warnings)
             output = Output.JSON if options.get("as_json") else options.get("output", Output.TEXT)
             if output is not Output.TEXT:
                 print_report(report, output)
@@ -312,6 +325,23 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             raise
 
     return run
+
+
+def _check_words(options: dict[str, Any]) -> None:
+    """Raise UsageError for what can be no value of an option, before anything is looked for: the same mistake ends
+    alike whether or not the store is there."""
+    from zotctl.jobs.run import check_repos
+
+    duration("--max-duration", options.get("max_duration"))
+    duration("--delay", options.get("delay"))
+    size("--rate", options.get("rate"))
+    if isinstance(globs := options.get("repo"), list):  # of import-layout it is a name
+        check_repos(globs)
+
+
+def warning_items(warnings: Sequence[str]) -> list[dict[str, Any]]:
+    """Warnings about a configuration, as a report has them."""
+    return [{"action": "warn", "reason": warning} for warning in warnings]
 
 
 def _count(path: str, report: Report, roots: Sequence[Root]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from zotctl import __version__
 from zotctl.cli.report import JsonOption, Output, OutputOption, print_report, print_table
-from zotctl.errors import NameInvalid, UsageError
+from zotctl.errors import NameInvalid, NoSuchStore, UsageError
 from zotctl.jobs.report import Report
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _load(target: str | None, config: str | None, as_name: str | None, options: 
     elif target is not None and config is not None:
         raise UsageError(f"two configurations, {target} and {config}; give one")
     elif target is not None and not os.path.exists(target):
-        raise UsageError(f"{target}: no such file or directory; --root {target} would make the directory")
+        raise NoSuchStore(f"{target}: no such file or directory; --root {target} would make the directory")
     else:
         config = config or target
     return load_config(config, options=options, environ=os.environ, waived=waived)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zotctl.cli.checking import CheckText
+from zotctl.cli.config_check import check_config
 from zotctl.cli.jobs import (
     ConfigOption,
     JsonOption,
@@ -38,7 +39,11 @@ Examples:
   zotctl verify --root /srv/images --usage --repo 'team/**'
   docker save app:1.0 | zotctl verify -
   zotctl verify http://127.0.0.1:5000/team/app
+  # A configuration: its mistakes and warnings, whether or not its store is there
+  zotctl verify --config /etc/zotctl.toml
   zotctl verify --config /etc/zotctl.toml --show-origin
+  # The store of that configuration
+  zotctl verify --config /etc/zotctl.toml --deep
   zotctl verify --root /mnt/share --probe
 """
 
@@ -80,7 +85,10 @@ def verify(
     """Check a store, a layout, an archive or a registry by the specifications, and write nothing.
 
     Each finding names the section of the specification that it breaks. verify exits with 4 if anything is damaged, and
-    with 5 if something could not be checked. It checks the configuration first, and reports each mistake (exit 3).
+    with 5 if something could not be checked.
+
+    With --config FILE and nothing else it checks that file alone, whether or not its store is there, and reports each
+    mistake (exit 3) and each warning. With --deep, --repo or another option of a check it checks the store, too.
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is checked alone; leave out --root and --config")
@@ -88,6 +96,10 @@ def verify(
         raise UsageError("--report shows a check; leave it out with --probe, --usage and --show-origin")
     if usage and (deep or probe):
         raise UsageError("--usage reads no blob and tries nothing; leave out --deep and --probe")
+    about_the_store = (root, repo, deep, probe, usage, rate, max_duration, metrics_file, report)
+    if config is not None and not show_origin and not any(about_the_store):
+        check_config(config, quiet=quiet, output=Output.JSON if as_json else output)
+        return
     elsewhere = target is not None and not (os.path.isdir(target) or _is_bucket(target))
     if usage and elsewhere:
         raise UsageError(

@@ -1,7 +1,7 @@
 """Configuration: options override the environment, which overrides the file, which overrides the defaults."""
 
 from zotctl.config.address import Address, is_bucket, parse_address
-from zotctl.config.checks import is_loopback, ways_in
+from zotctl.config.checks import is_loopback, open_to_all, ways_in
 from zotctl.config.loading import load_config, reload_config, show_config
 from zotctl.config.model import (
     AccessControl,
@@ -71,6 +71,7 @@ __all__ = [
     "is_bucket",
     "is_loopback",
     "load_config",
+    "open_to_all",
     "parse_address",
     "reload_config",
     "show_config",

@@ -75,6 +75,18 @@ def _said(origins: Mapping[str, str], table: str) -> str:
     return next((origin for path, origin in origins.items() if within(path, table)), table)
 
 
+def open_to_all(config: Config) -> str | None:
+    """What to say of a server that other hosts reach. None: not everybody may do everything there."""
+    http, storage = config.http, config.storage
+    only_read = storage.read_only or storage.single_layout is not None
+    if only_read or ways_in(http) or http.access_control is not None:
+        return None
+    return (
+        "MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth nor "
+        "http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
+    )
+
+
 def ways_in(http: HttpConfig) -> bool:
     """Whether users can log in at all."""
     certificates = http.tls is not None and http.tls.client_ca is not None
@@ -84,7 +96,8 @@ def ways_in(http: HttpConfig) -> bool:
 def is_loopback(address: str) -> bool:
     """Whether only programs on this machine reach a listener at `address`."""
     try:
-        return ip_address(address).is_loopback
+        found = ip_address(address)
+        return (getattr(found, "ipv4_mapped", None) or found).is_loopback
     except ValueError:
         return address == "localhost"
 

@@ -234,7 +234,7 @@ def apply_options(document: Document, options: Mapping[str, object]) -> None:
         if value is not None:
             name = _OPTIONS.get(path) or f"--{path.rpartition('.')[2].replace('_', '-')}"
             kind = "option" if name.startswith("--") else "argument"
-            _override(document, path, value, f"{kind} {name}")
+            _override(document, path, value, f"{kind} {name}")  # as COMMAND_LINE of `problems` knows them
 
 
 def _override(document: Document, path: str, value: Any, origin: str) -> None:

@@ -34,7 +34,8 @@ def load_config(
     `path` is a file of ours (TOML) or of zot's (JSON, YAML or TOML); None: what ZOTCTL_CONFIG names, or no file.
     `options` maps the paths of keys, such as `http.port`, to values or strings; None was not given.
     `serving` False: for a job, which answers no clients. `waived`: keys of zot's file that are
-    ignored on request. Raises ConfigError with every mistake on a line of its own.
+    ignored on request. Raises ConfigError with every mistake on a line of its own, and UsageError if one of them is in
+    the options.
     """
     problems = Problems(serving=serving, waived=waived)
     file = path or environ.get(CONFIG_VARIABLE)
@@ -42,8 +43,10 @@ def load_config(
     apply_environment(document, environ, problems)
     apply_options(document, options)
     document.spread()
-    config: Config = ConfigReader(file, document.origins, problems).table(Config, document.values, "")
-    problems.raise_mistakes()
+    reader = ConfigReader(file, document.origins, problems)
+    config: Config = reader.table(Config, document.values, "")
+    if not reader.is_whole:
+        problems.raise_mistakes()
     check_whole(config, document.origins, problems)
     config = apply_single_writer(config, document.origins, problems)
     problems.raise_mistakes()
@@ -56,7 +59,7 @@ def load_config(
 
 
 def reload_config(config: Config) -> Config:
-    """Read the sources of `config` again. Raises ConfigError; the old configuration stays valid."""
+    """Read the sources of `config` again. Raises ConfigError or UsageError; the old configuration stays valid."""
     said = config.source
     return load_config(said.path, options=said.options, environ=said.environ, serving=said.serving, waived=said.waived)
 
@@ -77,6 +80,8 @@ def _text(file: str) -> str:
     try:
         with open(file, encoding="utf-8") as stream:
             return stream.read()
+    except IsADirectoryError:
+        raise ConfigError(f"{file} is a directory, not a file; name the configuration in it") from None
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -133,6 +138,8 @@ class ConfigReader:
 
     def __init__(self, file: str | None, origins: Mapping[str, str], problems: Problems) -> None:
         self._file, self._origins, self._problems = file, origins, problems
+        self.is_whole = True
+        """Whether every value could be read: an unknown key leaves the others as they are."""
 
     def table(self, cls: type, raw: object, path: str) -> Any:
         """An instance of `cls`, or None after a mistake."""
@@ -176,6 +183,7 @@ class ConfigReader:
         return self._origins.get(path) or (f"{self._file}: {path}" if self._file else path)
 
     def _mistake(self, path: str, text: str) -> None:
+        self.is_whole = False
         self._problems.mistake(self._where(path), text)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, UsageError, ZotctlError
 
+COMMAND_LINE = ("option --", "argument ")
+"""How the origins of values begin that options and arguments have set."""
 OTHER_CLOUD = "only directories and S3 can be served; copy the content to one of them first"
 
 
@@ -60,9 +62,16 @@ class Problems:
         self.mistake(where, f"unknown {word}; {_advice(key, list(valid), word)}")
 
     def raise_mistakes(self) -> None:
-        """Raise ConfigError if there are mistakes: a line for each, and their list as its `detail`."""
-        if self._mistakes:
-            raise ConfigError("\n".join(self._mistakes), list(self._mistakes))
+        """Raise ConfigError if there are mistakes: a line for each, their list as its `detail`, and the warnings that
+        go with them. UsageError if an option or an argument is among them: that comes first, as for words that no
+        configuration is needed to refuse."""
+        if not self._mistakes:
+            return
+        said = any(line.startswith(COMMAND_LINE) for line in self._mistakes)
+        kind: type[ZotctlError] = UsageError if said else ConfigError
+        error = kind("\n".join(self._mistakes), list(self._mistakes))
+        error.warnings = self.warnings
+        raise error
 
 
 def _advice(key: str, valid: list[str], word: str) -> str:

@@ -124,8 +124,7 @@ class Gate:
             found = self._identify(request)
             if isinstance(found, PasswordCheck):
                 user, check = found.user, found.begin(client_key(self.client(request)))
-                # Other requests may wait for the same check: one that ends early must not end it.
-                if not await asyncio.shield(asyncio.wrap_future(check)):
+                if not await request.connection.attend(asyncio.wrap_future(check)):
                     raise Unauthorized("wrong name or password")
                 found = found.passed
         except Unauthorized as error:
@@ -142,6 +141,10 @@ class Gate:
     def offers_login(self, request: Request) -> bool:
         """Whether a client without a login could give one by name and password."""
         return request.identity.user.is_anonymous and not self._is_open and self.logins.takes_passwords
+
+    def refuse_waiting(self) -> None:
+        """The server stops: refuse the logins that wait for their check."""
+        self.logins.refuse_waiting()
 
     def close(self) -> None:
         """End the threads that check passwords."""

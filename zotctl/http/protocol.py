@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from ssl import SSLObject
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from zotctl.auth.proxies import without_mapping
 from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid
@@ -39,6 +39,8 @@ from zotctl.http.request import HEAD_BYTES, Malformed, Request, check_beginning,
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
+
+T = TypeVar("T")
 
 LINGER_S = 5.0
 """For which the rest of a body is read and dropped, so that the client sees the answer before a reset."""
@@ -65,6 +67,20 @@ class Wait(Enum):
     READER = auto()
     REST = auto()
     NOTHING = auto()
+
+
+class _Gone(asyncio.Transport):
+    """In the place of the transport of a connection that has ended.
+
+    TLS's has a buffer of 256 KiB and refers to the connection: together they would stay until the collector comes.
+    """
+
+    def is_closing(self) -> bool:
+        """It has ended."""
+        return True
+
+
+_GONE = _Gone()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -113,6 +129,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the client is gone"))
         self._notice_leaving()
+        self.transport = _GONE
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -326,23 +343,30 @@ class Connection(asyncio.BufferedProtocol):
             self._wait = before if before is Wait.READER else Wait.NOTHING
 
     async def stay(self, seconds: float) -> None:
-        """Wait so long before an answer. Raises ConnectionResetError when the client is gone.
+        """Wait so long before an answer. Raises ConnectionResetError when the client is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.attend(self._loop.create_future())
+
+    async def attend(self, awaited: asyncio.Future[T]) -> T:
+        """Wait for something before an answer. When the client is gone, `awaited` is cancelled, and
+        ConnectionResetError raised.
 
         Who closed only a half still waits for the answer, and who closed all looks the same: it is sent something, and
         refuses that.
         """
-        end = self._loop.time() + seconds
-        while (left := end - self._loop.time()) > 0 and not self._lost:
-            if self._half_closed:
-                if self._request is not None and not self._request.is_http10:
+        try:
+            while not awaited.done():
+                if self._lost:
+                    raise ConnectionResetError("the client is gone")
+                if self._half_closed and self._request is not None and not self._request.is_http10:
                     self.write(_PROCESSING)
-                left = min(left, LOOK_S)
-            self._left = self._loop.create_future()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._left
-        if self._lost:
-            raise ConnectionResetError("the client is gone")
+                self._left = self._loop.create_future()
+                look = LOOK_S if self._half_closed else None
+                await asyncio.wait((awaited, self._left), timeout=look, return_when=asyncio.FIRST_COMPLETED)
+            return awaited.result()
+        finally:
+            awaited.cancel()
 
     def _notice_leaving(self) -> None:
         if self._left is not None and not self._left.done():

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from zotctl import __version__, logs
 from zotctl.auth.logins import Logins
-from zotctl.config import Config, HttpConfig, reload_config, ways_in
+from zotctl.config import Config, HttpConfig, open_to_all, reload_config
 from zotctl.errors import ZotctlError
 from zotctl.http import counters, job_process, routes, sockets, systemd, tls, worker
 from zotctl.http.counters import StatusBoard
@@ -45,10 +45,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 
 _UNTIL_A_RESTART = ("address", "port", "workers")
 """Keys of `http` that a reload does not change."""
-_OPEN = (
-    "ANYONE WHO CAN REACH %s MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth "
-    "nor http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
-)
 _LINK = "%s is a symbolic link, and none is followed: copy the layout with cp -rL, or take it over with import-layout"
 
 
@@ -78,8 +74,8 @@ def run(
         else sockets.listen(sockets.resolve(http.address, http.port), http.workers)
     )
     address = sockets.bound_to(listening[0])
-    if not address.is_loopback and not ways_in(http) and http.access_control is None:
-        log.warning(_OPEN, sockets.shown(address))
+    if not address.is_loopback and (reason := open_to_all(config)) is not None:
+        log.warning("ANYONE WHO CAN REACH %s %s", sockets.shown(address), reason)
     if (link := first_link(config.storage)) is not None:
         log.warning(_LINK, link)
     scheme = "https" if http.tls is not None else "http"

@@ -12,8 +12,8 @@ import logging
 import os
 import socket
 import ssl
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 from zotctl.config import TlsConfig
 from zotctl.errors import ConfigError
@@ -186,7 +186,7 @@ class TlsListener:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, connection: socket.socket, *, encrypted: bool) -> None:
-        with suppress(OSError, ssl.SSLError):
+        try:
             if encrypted:
                 await self._loop.connect_accepted_socket(
                     self._service.connect,
@@ -196,6 +196,9 @@ class TlsListener:
                 )
             else:
                 await self._loop.connect_accepted_socket(lambda: _PlainRefusal(self._service), connection)
+        except (OSError, ssl.SSLError) as error:
+            # asyncio's frames refer to the error and to 256 KiB: together they would stay until the collector comes.
+            traceback.clear_frames(error.__traceback__)
 
 
 class _PlainRefusal(asyncio.Protocol):

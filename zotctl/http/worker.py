@@ -167,6 +167,7 @@ class _Worker:
 
     async def _shut_down(self, service: Service, server: asyncio.Server | tls.TlsListener) -> None:
         service.draining = True
+        service.gate.refuse_waiting()
         await _one_more_turn()
         server.close()
         await self._farewell(service)

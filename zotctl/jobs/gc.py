@@ -123,46 +123,34 @@ class Planner:
 
     def drop_rows(self, drops: list[Drop]) -> None:
         """Remove the rows of `drops` by an ordinary commit, which decides again on the index that it replaces."""
-        wanted = {(drop.digest, drop.tag) for drop in drops}
+        by, dropped = self._options.rules.called(self._name), list[Drop]()
 
-        def choose(draft: Index) -> list[Drop]:
+        def change(tx: Transaction, draft: Index) -> None:
             marks = mark_index(self._root, self._name, draft, None, certain=True)
             if marks.faults:
-                return []  # what a manifest that can't be read needs, is not known (I5)
+                return  # what a manifest that can't be read needs, is not known (I5)
             past = self._root.history.timeline(self._name)
+            wanted = {(drop.digest, drop.tag) for drop in drops}
             again = decide(self._name, marks, past, self._options.rules, self._now)
-            return _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
+            done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
+            _apply(draft, done)
+            dropped[:] = done
+            # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
+            # crash in between only lengthens it.
+            for drop in done:
+                if drop.tag is not None:
+                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)
 
-        if drops:
-            drop_rows(self._run, self._root, self._name, self._options.rules.called(self._name), choose)
-
-
-def drop_rows(run: Run, root: Root, name: str, by: str, choose: Callable[[Index], list[Drop]]) -> list[Drop]:
-    """Remove rows by an ordinary commit, tell the history, the log and the audit file, and return them.
-
-    `choose` sees the index that is replaced. `by`: the job or the policy, in words. Raises StorageError.
-    """
-    dropped = list[Drop]()
-
-    def change(tx: Transaction, draft: Index) -> None:
-        done = choose(draft)
-        apply_drops(draft, done)
-        dropped[:] = done
-        # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
-        # crash in between only lengthens it.
-        for drop in done:
-            if drop.tag is not None:
-                root.history.note(name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)
-
-    (outcome,) = root.protocol.commit_index(name, [change])
-    if outcome is not None:
-        raise outcome
-    for drop in dropped:
-        if drop.tag is None:
-            root.history.note(name, "drop", drop.digest, by=f"{by}: {drop.reason}")
-        action = "delete" if drop.tag is None else "untag"
-        run.changed(action, name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
-    return dropped
+        if not drops:
+            return
+        (outcome,) = self._root.protocol.commit_index(self._name, [change])
+        if outcome is not None:
+            raise outcome
+        for drop in dropped:
+            if drop.tag is None:
+                self._root.history.note(self._name, "drop", drop.digest, by=f"{by}: {drop.reason}")
+            action = "delete" if drop.tag is None else "untag"
+            self._run.changed(action, self._name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
 
 
 def note_purged(root: Root, name: str, digests: Iterable[Digest]) -> None:
@@ -190,12 +178,11 @@ def without_rows(marks: Reachable, drops: list[Drop]) -> Reachable:
     if not drops:
         return marks
     draft = marks.index.copy()
-    apply_drops(draft, drops)
+    _apply(draft, drops)
     return with_index(marks, draft)
 
 
-def apply_drops(draft: Index, drops: list[Drop]) -> None:
-    """Remove rows from a draft."""
+def _apply(draft: Index, drops: list[Drop]) -> None:
     for drop in drops:
         if drop.tag is not None:
             draft.untag(drop.tag)

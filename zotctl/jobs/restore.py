@@ -13,21 +13,22 @@ from zotctl.errors import Damaged, LayoutInvalid, NotFound, ReadOnly, Unsupporte
 from zotctl.jobs.forecast import Forecast
 from zotctl.jobs.gc import GcOptions, Settings
 from zotctl.jobs.naming import parse_named
-from zotctl.jobs.past import MIRRORED_BY, RESTORED_BY, PastChange, changes, former_tags, formerly, last_end
+from zotctl.jobs.past import RESTORED_BY, PastChange, changes, former_tags, formerly, last_end
 from zotctl.jobs.reachable import mark
 from zotctl.jobs.report import local_time, time_of
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import TrashedBlob, TrashJobs, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
+from zotctl.storage import keys
 from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Transaction
 from zotctl.storage.root import Root
 
-BY_THEMSELVES = ("retention: ", MIRRORED_BY)
-"""How the names of what removes tags by itself begin: of policies (`retention.Rules.called`), and of a mirror."""
+POLICY = "retention: "
+"""How the names of policies begin, which remove tags by themselves (`retention.Rules.called`)."""
 
 
 def list_trash(run: Run) -> None:
@@ -52,8 +53,8 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
 
     `what`: NAME:TAG (what the tag led to before it was moved or removed; NAME:TAG@DIGEST chooses), a run of the trash,
     a digest, NAME@DIGEST, or NAME. A manifest from the trash gets its row again, with the tags that were taken from it
-    last and that no other manifest has by now; NAME also brings back the tags that a policy or a mirror removed.
-    `settings`: by which the next run collects. Raises NotFound (exit 10) if there is no such thing.
+    last and that no other manifest has by now; NAME also brings back the tags that a policy removed. `settings`: by
+    which the next run collects. Raises NotFound (exit 10) if there is no such thing.
     """
     named, trashed = None, [one for one in _all_trashed(run) if one[1].run == what]
     if not trashed:
@@ -67,7 +68,7 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
             if named.name in (None, one.repository) and named.digest in (None, one.digest)
         ]  # fmt: skip
     trashed = [(root, one) for root, one in trashed if run.covers(one.repository)]
-    tags = _removed_by_jobs(run, named.name) if named is not None and named.name and not named.digest else {}
+    tags = _removed_by_policies(run, named.name) if named is not None and named.name and not named.digest else {}
     if not trashed and not tags:
         _trashes(run)  # raises Unsupported
         raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
@@ -98,15 +99,19 @@ def _all_trashed(run: Run) -> Iterator[tuple[Root, TrashedBlob]]:
 
 
 def _bring_back(run: Run, root: Root, one: TrashedBlob) -> None:
-    fields = {"repository": one.repository, "digest": str(one.digest), "size_bytes": one.size, "run": one.run}
-    run.item(action="restore", **fields, **_planned(run))
-    run.add("restored")
-    run.add("restored_bytes", one.size)
+    """Reports what has come back, when it has."""
+    trash = jobs_of(root).trash()
     if not root.owns(one.repository):
         refusal = ReadOnly(f"{one.repository} is only read from here, so nothing comes back into it")
         run.error(one.repository, refusal, root)
-    elif not run.dry_run and (trash := jobs_of(root).trash()) is not None:
-        trash.bring_back(one)
+    elif not run.dry_run and trash is not None and not trash.bring_back(one):
+        gone = NotFound(f"{one.repository}@{one.digest} was deleted for good meanwhile; push it again")
+        run.error(one.repository, gone, root)
+    else:
+        fields = {"repository": one.repository, "digest": str(one.digest), "size_bytes": one.size, "run": one.run}
+        run.item(action="restore", **fields, **_planned(run))
+        run.add("restored")
+        run.add("restored_bytes", one.size)
 
 
 def _give_rows(run: Run, root: Root, name: str, digests: Iterable[Digest]) -> None:
@@ -142,8 +147,8 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
             f"the history knows no other digest of {name}:{tag}; `zotctl gc --restore {name}:{tag}@DIGEST` names one"
         )
     chosen = parse_digest(chosen)
-    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now, **_planned(run))
-    run.add("restored")
+    if run.dry_run and not _is_somewhere(root, name, chosen):
+        raise NotFound(_why_gone(name, chosen, every), name)
     if not run.dry_run:
         _bring_all_back(run, root, name, chosen)
         facts = _as_manifest(root, name, chosen)
@@ -153,20 +158,21 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
         if outcome is not None:
             raise outcome
         run.changed("restore", name, RESTORED_BY, tag=tag, before=now or str(chosen), after=str(chosen))
+    run.item(action="restore", repository=name, tag=tag, digest=str(chosen), before=now, **_planned(run))
+    run.add("restored")
+    if not run.dry_run:
         _tell_what_goes(run, root, name, [chosen], settings)
 
 
-def _removed_by_jobs(run: Run, name: str) -> dict[str, Digest]:
-    """The tags of a repository that are gone and that a policy or a mirror took, with the digests that they had. What a
-    client has removed stays so."""
+def _removed_by_policies(run: Run, name: str) -> dict[str, Digest]:
+    """The tags of a repository that are gone and that a policy took, with the digests that they had. What a client
+    has removed stays so."""
     root = run.store.repository_for_push(name).root
     last: dict[str, PastChange] = {}
     for change in changes(root.history.events(name)) if run.covers(name) else ():
         if change.tag is not None:
             last[change.tag] = change
-    taken = {
-        tag: change for tag, change in last.items() if change.after is None and change.by.startswith(BY_THEMSELVES)
-    }
+    taken = {tag: change for tag, change in last.items() if change.after is None and change.by.startswith(POLICY)}
     return {
         tag: parse_digest(change.before) for tag, change in taken.items()
         if change.before and _tag_now(root, name, tag) is None
@@ -178,6 +184,14 @@ def _tag_now(root: Root, name: str, tag: str) -> str | None:
         row = root.protocol.indexes.read(name).index.find(tag)
         return row.digest if row is not None else None
     return None
+
+
+def _is_somewhere(root: Root, name: str, digest: Digest) -> bool:
+    """Whether it is in its place or in the trash. Nothing comes back by this look."""
+    if root.stat(keys.blob(name, digest)) is not None:
+        return True
+    trash = jobs_of(root).trash()
+    return trash is not None and any((one.repository, one.digest) == (name, digest) for one in trash.contents())
 
 
 def _why_gone(name: str, digest: Digest, every: list[PastChange]) -> str:

@@ -90,6 +90,15 @@ def _may_be_below(directory: str, pattern: str) -> bool:
     return True
 
 
+def check_repos(repos: Sequence[str]) -> None:
+    """Raises UsageError for a value of --repo that is not usable as a glob."""
+    try:
+        for pattern in repos:
+            check_glob(pattern)
+    except ValueError as error:
+        raise UsageError(f"--repo: {error}") from None
+
+
 class Run:
     """One run of a job, passed to all of its functions. Safe between threads.
 
@@ -119,11 +128,7 @@ class Run:
         self.requests = Throttle(requests, store.clock)
         """Counts one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
-        try:
-            for pattern in repos:
-                check_glob(pattern)
-        except ValueError as error:
-            raise UsageError(f"--repo: {error}") from None
+        check_repos(repos)
         self._repos, self._sink, self._pause = repos, sink or Sink(), pause
         self.whole = not repos
         """Whether the run covers all repositories: False with --repo."""

@@ -80,8 +80,8 @@ class TrashJobs(Protocol):
     def contents(self) -> Iterator[TrashedBlob]:
         """Everything that lies there."""
 
-    def bring_back(self, found: TrashedBlob) -> None:
-        """Put it back into its place, without a row. Nothing happens if it is there."""
+    def bring_back(self, found: TrashedBlob) -> bool:
+        """Put it back into its place, without a row, if it is not there. False: it is gone from the trash."""
 
     def list(self, run: Run) -> None:
         """Report an item for each run and repository that has something in the trash."""

@@ -35,7 +35,9 @@ _NOTHING = (b"null", b"[]", b"{}")
 LARGEST_INDEX_BYTES = 256 << 20
 """A larger index.json is refused."""
 OUR_ANNOTATIONS = "dev.zotctl."
-"""The prefix of the annotations that only a bucket needs."""
+"""The prefix of the annotations that are about one store or archive: no other takes them over."""
+REPOSITORY = f"{OUR_ANNOTATIONS}repository"
+"""The annotation of an archive of one repository that has its name, since no path does."""
 
 PIECE_ROWS = 128
 """Rows whose bytes are joined once and then written by each rewrite as they are, until one of them changes."""
@@ -271,7 +273,7 @@ class Index:
         content is not taken over with them."""
         lacking = {
             name: raw
-            for name, raw in other._fields.items()
+            for name, raw in _without_ours(other._fields).items()
             if name not in self._fields and fold(name) not in _REFERENCE_FIELDS
         }
         if lacking:
@@ -295,6 +297,10 @@ class Index:
         """Set an annotation of the index. It does not make the index dirty. Raises LayoutInvalid like `annotation`."""
         annotations = self._own_annotations() | {name: msgspec.Raw(_encode(value))}
         self._fields = self._fields | {"annotations": _encode(annotations)}
+
+    def forget_ours(self) -> None:
+        """Remove the annotations of the index that are about the store that it lies in."""
+        self._fields = _without_ours(self._fields)
 
     def _own_annotations(self) -> dict[str, msgspec.Raw]:
         try:
@@ -526,6 +532,19 @@ def _taken_over(row: Row, tag: str | None) -> Row:
 def _annotations(fields: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.Raw]:
     raw = fields.get("annotations")
     return _decode_fields(raw) if raw is not None and bytes(raw) != b"null" else {}
+
+
+def _without_ours(fields: dict[str, bytes]) -> dict[str, bytes]:
+    """The fields of an index without OUR_ANNOTATIONS. Annotations that are no object are left as they are."""
+    try:
+        annotations = _annotations(fields)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return fields
+    others = {name: raw for name, raw in annotations.items() if not name.startswith(OUR_ANNOTATIONS)}
+    if len(others) == len(annotations):
+        return fields
+    kept = {name: raw for name, raw in fields.items() if others or name != "annotations"}
+    return kept | ({"annotations": _encode(others)} if others else {})
 
 
 def _corrected(row: Row, size: int, media_type: str) -> Row:

@@ -15,7 +15,7 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.context import LocalContext
-from zotctl.storage.local.driver import translated
+from zotctl.storage.local.driver import translated as translated
 from zotctl.storage.local.following import FollowingDriver
 from zotctl.storage.local.network import detect
 from zotctl.storage.local.opening import open_root, remember

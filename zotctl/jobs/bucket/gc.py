@@ -22,6 +22,7 @@ from zotctl.jobs.gc import GcOptions, Planner, note_purged
 from zotctl.jobs.reachable import Reachable
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
+from zotctl.jobs.staging import STAGING, discard_staged, kept
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
@@ -286,8 +287,13 @@ def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> N
     objects = bucket_of(root).context.objects
     for directory in (keys.INTENTS, keys.TMP):
         for found in objects.list(f"{directory}/"):
+            if found.key.startswith(keys.below(STAGING)):
+                continue
             if ahead.age(found) > 2 * INTENT_LIFETIME_S:
                 objects.delete(found.key)
+    staged = list(objects.list(keys.below(STAGING)))
+    if staged and all(ahead.age(found) >= kept(delay) for found in staged):
+        discard_staged(run, root, sum(found.size for found in staged))
     if run.whole:
         _sweep_names(root, delay, known, ahead)
 

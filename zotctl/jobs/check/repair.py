@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from zotctl.config import is_bucket
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSuchStore, NotFound, Unavailable, UsageError
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.imports.sources import opened
@@ -144,6 +145,8 @@ def _origin(run: Run, text: str) -> Origin:
     """Raises NoSuchStore, UsageError, PermissionRefused."""
     if text.startswith(("http://", "https://")):
         return _Registry(text).sources
+    if is_bucket(text):
+        raise UsageError(f"--from {text}: it takes no bucket; copy that to a directory with import-layout")
     driver = directory(text)
     try:
         driver.stat("")

@@ -40,6 +40,7 @@ from zotctl.jobs.imports.members import (
 from zotctl.jobs.imports.sources import Layout, StoredLayout
 from zotctl.jobs.imports.tar import Growth, Member, Tar, TarBytes, Unpacked, is_like_tar, packing
 from zotctl.jobs.run import Run
+from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.storage import keys
@@ -54,8 +55,6 @@ L_co = TypeVar("L_co", bound=Layout, covariant=True)
 LISTED_BODY_BYTES, LISTED_BODIES_BYTES = 4 << 20, 256 << 20
 """The largest manifest, and the most bytes of manifests, that are kept in memory of an archive that is only listed."""
 TAR_SPEC = 'POSIX, pax, "ustar Interchange Format"'
-STAGING = keys.tmp("import-layout")
-"""The staged blobs. Each root has one place for them, since a writer holds the lease of the job."""
 
 
 class ArchiveStage(Protocol[L_co]):

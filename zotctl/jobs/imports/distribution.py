@@ -35,6 +35,7 @@ from zotctl.storage.history import Timeline
 from zotctl.storage.opening import open_file
 from zotctl.storage.wrappers import WrappedDriver
 
+INDEX_FILE = "index.json"
 LINK_BYTES = 512
 """The largest link that is read; a digest is shorter."""
 
@@ -92,7 +93,8 @@ class DistributionTree(WrappedDriver):
             return self.inner.stat(key)
         if (digest := _digest_in(key)) is not None:
             return self.inner.stat(self._data(key, digest))
-        if key.rpartition("/")[0].endswith("/blobs"):
+        above, _, last = key.rpartition("/")
+        if above.endswith("/blobs") and last not in (LAYOUT_FILE, INDEX_FILE):  # a repository may be called so
             return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
         return self.open(key).info()
 
@@ -103,7 +105,7 @@ class DistributionTree(WrappedDriver):
         name, _, part = key.rpartition("/")
         if part == LAYOUT_FILE:
             return BytesReader(LAYOUT_BYTES)
-        if part == "index.json" and name:
+        if part == INDEX_FILE and name:
             return BytesReader(self._index(name))
         raise NotFound(f"{key}: no such part of an image layout")
 
@@ -152,13 +154,22 @@ class DistributionTree(WrappedDriver):
                 text = read(self.inner, key, LINK_BYTES).decode("ascii", "replace").strip()
                 found[entry.name] = (parse_digest(text), self.inner.stat(key).mtime_ns / 1e9)
             except NotFound:
-                continue  # a tag that was deleted may leave its folder
+                if self._is_there(key):  # a tag that was deleted may leave its folder
+                    reason = f"the tag {quoted(entry.name)} of {name} is left out: {key} is no regular file"
+                    self._on_skipped(name, LayoutInvalid(reason))
             except DigestInvalid:
                 reason = f"the tag {quoted(entry.name)} of {name} names no digest in {key}, so it is left out"
                 self._on_skipped(name, LayoutInvalid(reason))
             except StorageError as error:
                 self._on_skipped(name, error)
         return found
+
+    def _is_there(self, key: str) -> bool:
+        """Whether anything has this name."""
+        with suppress(StorageError):
+            self.inner.stat(key)
+            return True
+        return False
 
     def _revisions(self, name: str) -> Iterator[Digest]:
         """The manifests of a repository that were not deleted."""

@@ -13,17 +13,20 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from zotctl.errors import LayoutInvalid, quoted
 from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.imports.members import OTHER_TEXT_BYTES, Blob, LayoutBlobs, Members, below
 from zotctl.jobs.imports.tar import MOST_MEMBERS
 from zotctl.oci.codec import load_json
-from zotctl.oci.digest import Digest, digest_of
+from zotctl.oci.digest import Digest
 from zotctl.oci.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from zotctl.oci.reference import tag_names
+from zotctl.storage.cache import Lru
 
+CONFIGS_BYTES = 64 << 20
+"""The most bytes that configs take which were read."""
 _HEX_NAME = re.compile(r"(?:sha256:)?([a-f0-9]{64})(?:\.json)?").fullmatch
 
 
@@ -45,6 +48,13 @@ class DockerLayout:
     blobs: LayoutBlobs = field(default_factory=LayoutBlobs)
     findings: list[Finding] = field(default_factory=list)
     """The images that are left out, and why."""
+
+
+class _Config(NamedTuple):
+    """A config, and the digests of the unpacked layers that it lists."""
+
+    blob: Blob
+    diff_ids: list[str]
 
 
 class _Unfit(Exception):
@@ -87,8 +97,8 @@ def docker_layout(
     `place`: the directory of their manifest.json. `take`: stores bytes as a blob. `read`: the bytes of a blob that may
     be a config. `unpack`: looks into a layer that was not looked at as one. Raises LayoutInvalid if it is too much.
     """
-    if sum(len(image.layers) for image in images) > MOST_MEMBERS:
-        raise LayoutInvalid(f"manifest.json lists more than {MOST_MEMBERS} layers")
+    if len(images) + sum(len(image.layers) for image in images) > MOST_MEMBERS:
+        raise LayoutInvalid(f"manifest.json lists more than {MOST_MEMBERS} images and layers")
     made, rows = DockerLayout(), dict[str, dict[str, Any]]()
     maker = _Maker(members, place, take, read, unpack)
     for image in images:
@@ -116,11 +126,13 @@ class _Maker:
         unpack: Callable[[Digest, Blob], Blob],
     ) -> None:
         self._members, self._place, self._take, self._read, self._unpack = members, place, take, read, unpack
+        self._configs: Lru[str, _Config | _Unfit] = Lru(CONFIGS_BYTES)
+        self._unpacked: dict[Digest, Blob] = {}
+        """Layers that were looked into: images share them."""
 
     def parts(self, image: DockerImage) -> tuple[Blob, list[Blob]]:
         """The config and the layers. Raises _Unfit."""
-        config, body = self._config(image.config)
-        diff_ids = _diff_ids(image.config, body)
+        config, diff_ids = self._config(image.config)
         if len(diff_ids) != len(image.layers):
             reason = f"the config {quoted(image.config)} has {len(diff_ids)} diff_ids for {len(image.layers)} layers"
             raise _Unfit("invalid_manifest", reason)
@@ -130,27 +142,46 @@ class _Maker:
         """Paths start from the directory of manifest.json; some tools put a slash before them."""
         return below(self._place, "/".join(part for part in name.split("/") if part not in ("", ".")))
 
-    def _config(self, name: str) -> tuple[Blob, bytes]:
+    def _config(self, name: str) -> _Config:
+        """Read once, however many entries name it."""
         path = self._path(name)
+        file = self._members.real(path) or path
+        known = self._configs.get(file)
+        if known is None:
+            known, weight = self._read_config(name, path)
+            self._configs.put(file, known, weight)
+        if isinstance(known, _Unfit):
+            raise known
+        match = _HEX_NAME(name.rpartition("/")[2])
+        if match is not None and match[1] != known.blob.digest.encoded:
+            raise _Unfit("digest_mismatch", f"the config {quoted(name)} has the digest {known.blob.digest}")
+        return known
+
+    def _read_config(self, name: str, path: str) -> tuple[_Config | _Unfit, int]:
+        """With the bytes that it takes in memory, about."""
         body = self._members.text(path)
         blob = self._members.blob(path)
         if body is None and blob is not None:
             if blob.fault:
-                raise _Unfit("digest_mismatch", f"the config {quoted(name)} is damaged: {blob.fault}")
+                return _Unfit("digest_mismatch", f"the config {quoted(name)} is damaged: {blob.fault}"), 1000
             body = self._read(blob.digest) if blob.size <= OTHER_TEXT_BYTES else None
         if body is None:
-            raise _Unfit("missing_blob", f"the config {quoted(name)} is not in the archive, or is no config")
-        digest, match = digest_of(body), _HEX_NAME(name.rpartition("/")[2])
-        if match is not None and match[1] != digest.encoded:
-            raise _Unfit("digest_mismatch", f"the config {quoted(name)} has the digest {digest}")
-        return blob or self._take(body), body
+            reason = f"the config {quoted(name)} is not in the archive, or is no config"
+            return _Unfit("missing_blob", reason), 1000
+        try:
+            diff_ids = _diff_ids(name, body)
+        except _Unfit as error:
+            return error, 1000
+        return _Config(blob or self._take(body), diff_ids), 1000 + 2 * len(body)
 
     def _layer(self, name: str, diff_id: str) -> Blob:
         blob = self._members.blob(self._path(name))
         if blob is None:
             raise _Unfit("missing_blob", f"the layer {quoted(name)} is not in the archive, or is no tar")
         if not (blob.unpacked or blob.why_not or blob.fault or blob.digest == diff_id):
-            blob = self._unpack(blob.digest, blob)
+            if blob.digest not in self._unpacked:
+                self._unpacked[blob.digest] = self._unpack(blob.digest, blob)
+            blob = self._unpacked[blob.digest]
         if blob.fault:
             raise _Unfit("digest_mismatch", f"the layer {quoted(name)} is damaged: {blob.fault}")
         if diff_id in (blob.digest, blob.unpacked):

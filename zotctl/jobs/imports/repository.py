@@ -4,7 +4,7 @@ lists, and then adds all rows by one commit of index.json."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,29 +20,26 @@ from zotctl.errors import (
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
+from zotctl.jobs.imports.needs import Needs, tags_of
 from zotctl.jobs.imports.plan import ImportOptions, Wanted, push_times
 from zotctl.jobs.imports.sources import (
     Layout,
     StoredLayout,
     chunks,
     other_content,
-    other_size,
     pieces,
-    require_size,
     source_reader,
 )
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
-from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
 from zotctl.storage.driver import chunks_of
-from zotctl.storage.facts import Content, Fault, ManifestFacts, Read, Reference, Unusable
+from zotctl.storage.facts import Content, Fault, Read, Reference, Unusable
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Gathering, Transaction
-from zotctl.storage.root import Root
 
 COPIES_AT_ONCE = 8
 """How many copies run in parallel where they go over a network."""
@@ -62,8 +59,6 @@ class RepositoryImport:
     options: ImportOptions
     verified: set[Digest] = field(default_factory=set)
     """Content that is in the repository and, for a move, was hashed there or while it was copied."""
-    before: Index = field(default_factory=empty_index)
-    """The rows that the repository had when the run came to it."""
     take_fields: bool = False
     """Whether a new repository also gets the fields of index.json beside its rows: it then is the whole layout."""
     _brought: set[Digest] = field(default_factory=set)
@@ -80,18 +75,18 @@ class RepositoryImport:
     def __post_init__(self) -> None:
         self.repository = self.run.store.repository_for_push(self.name)
         self.root = self.repository.root
-        self.graph = self.source_graph
+        self.needs = Needs(self.layout, self.source_graph)
         self._can_link = self.options.link and not self.run.dry_run
         if self.root.protocol.index_costs_request:
             self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
 
     def run_all(self) -> bool:
         """Import the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
-        self.before = before = self.index()
+        before = self.index()
         # Existing tags stay, unless they are to be moved. This is checked again under the lock.
         self._set_aside({row.tag for row in self.rows if self._is_kept(before, row)}, before)
         self._fall_back()
-        self._find_faults(self._needed())
+        self._faults = self.needs.faults(self._needed(), self._has)
         self._drop_incomplete()
         self._leave_subjects_out()
         if self.run.dry_run:
@@ -105,6 +100,11 @@ class RepositoryImport:
         return not self._left_out
 
     # -- what is wanted, and what is there --------------------------------------------------------
+
+    @property
+    def graph(self) -> ManifestGraph:
+        """What the rows lead to, as the source or, where it lacks something, the repository says it."""
+        return self.needs.graph
 
     def has_all(self) -> bool:
         """Whether the repository has every row that was imported."""
@@ -124,18 +124,21 @@ class RepositoryImport:
             )  # fmt: skip
 
     def index(self) -> Index:
-        """The index of the repository now. Raises LayoutInvalid, StorageError."""
-        return index_now(self.root, self.name)
+        """The index of the repository now; empty if there is none yet. Raises LayoutInvalid, StorageError."""
+        try:
+            return self.root.protocol.indexes.read(self.name).index
+        except NotFound:
+            return empty_index()
 
     def _is_kept(self, index: Index, row: Wanted) -> bool:
-        there = index.find(row.tag) if row.tag and not self.options.moves_tags else None
+        there = index.find(row.tag) if row.tag and not self.options.overwrite else None
         return there is not None and there.digest != row.digest
 
     def _fall_back(self) -> None:
         """Read what the source lacks from the repository: an earlier run or a push may have brought it."""
         if not self.source_graph.faults:
             return
-        self.graph = ManifestGraph(self._reader(), each=self.layout.each)
+        self.needs = Needs(self.layout, ManifestGraph(self._reader(), each=self.layout.each))
         self.graph.add(Reference(row.digest, row.row.size, row.row.media_type) for row in self.rows)
 
     def _reader(self) -> Read:
@@ -165,67 +168,16 @@ class RepositoryImport:
             return False
 
     def _needed(self) -> dict[str, Reference]:
-        """Everything that the rows lead to: first blobs, then manifests, each after what it lists."""
-        blobs: dict[str, Reference] = {}
-        manifests: dict[str, Reference] = {}
-        done: set[str] = set()
-        for row in self.rows:
-            if row.digest in self.graph.leaves:
-                blobs[row.digest] = Reference(row.digest, row.row.size, row.row.media_type)
-            for digest in self.graph.below(row.digest, done):
-                if (facts := self.graph.facts.get(digest)) is not None:
-                    manifests[digest] = Reference(digest, facts.size, facts.media_type)
-                    blobs |= {blob.digest: blob for blob in self._blobs_of(facts) if not self._may_lack(blob)}
-        return blobs | manifests
-
-    def _blobs_of(self, facts: ManifestFacts) -> list[Reference]:
-        """The blobs that a manifest references: config and layers, and children or subjects that are no manifests."""
-        leaves = self.graph.leaves
-        children = [child for child in facts.children if child.digest in leaves]
-        # Nothing is refused for what a referrer says of its subject, nor for a subject that is not there.
-        subjects = [one._replace(size=leaves[one.digest]) for one in facts.subjects if leaves.get(one.digest, -1) >= 0]
-        return [*facts.blobs, *children, *subjects]
-
-    def _may_lack(self, blob: Reference) -> bool:
-        """image-spec, layer.md, "Non-Distributable Layers": such a layer may be absent."""
-        if not is_nondistributable(blob.media_type):
-            return False
-        try:
-            return self.layout.size(parse_digest(blob.digest)) is None
-        except DigestInvalid:
-            return True
-
-    def _find_faults(self, needed: dict[str, Reference]) -> None:
-        self._faults = {digest: fault for digest, fault in self.graph.faults.items() if self.graph.is_needed(digest)}
-        for text, reference in needed.items():
-            try:
-                digest = parse_digest(text)
-                self._require_one_size(text)
-                if not self._has(digest, reference.size):
-                    require_size(self.layout, digest, reference.size, "missing_blob")
-            except Unusable as error:
-                self._faults[text] = Fault(text, error.kind, error.reason)
-            except DigestInvalid as error:
-                self._faults[text] = Fault(text, "invalid_manifest", error.message)
-
-    def _require_one_size(self, digest: str) -> None:
-        """Raise Unusable if a row or an index states another size for a manifest."""
-        facts = self.graph.facts.get(digest)
-        for size in self.graph.sizes(digest) if facts else ():
-            if facts and size != facts.size:
-                raise other_size(self.layout, digest, facts.size, size)
+        return self.needs.of(self.rows)
 
     def _drop_incomplete(self) -> None:
         """Leave out rows that lead to a fault. Each fault becomes a finding with the tags that are left out for it."""
-        costs: dict[str, list[Wanted]] = {}
-        for row in self.rows if self._faults else ():
-            for digest in self._faults_below(row.digest):
-                costs.setdefault(digest, []).append(row)
+        costs = self.needs.costs(self.rows, self._faults)
         broken = {row.digest for rows in costs.values() for row in rows}
         self._left_out += sum(row.digest in broken for row in self.rows)
         self.rows = [row for row in self.rows if row.digest not in broken]
         for digest, rows in costs.items():
-            self._report_fault(self._faults[digest], tuple(sorted({row.tag for row in rows if row.tag})))
+            self._report_fault(self._faults[digest], tags_of(rows))
 
     def _leave_subjects_out(self) -> None:
         """Report subjects that can't be imported. They cost no row, since a subject may be missing, but a move then
@@ -235,14 +187,6 @@ class RepositoryImport:
         for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
             self._left_out += 1
             self._report_fault(self.graph.faults[digest], ())
-
-    def _faults_below(self, digest: str) -> Iterator[str]:
-        found = {digest} & self.graph.leaves.keys()
-        for manifest in self.graph.below(digest, set()):
-            found.add(manifest)
-            if (facts := self.graph.facts.get(manifest)) is not None:
-                found |= {blob.digest for blob in self._blobs_of(facts)}
-        yield from (one for one in sorted(found) if one in self._faults)
 
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         self.layout.require()
@@ -483,16 +427,8 @@ class RepositoryImport:
             sizes[row.digest] = row.row.size
         for digest in self.graph.below(row.digest, set()):
             if (facts := self.graph.facts.get(digest)) is not None:
-                sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in self._blobs_of(facts)}
+                sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in self.needs.blobs_of(facts)}
         return sum(sizes.values())
-
-
-def index_now(root: Root, name: str) -> Index:
-    """The index of a repository now; empty if there is none yet. Raises LayoutInvalid, StorageError."""
-    try:
-        return root.protocol.indexes.read(name).index
-    except NotFound:
-        return empty_index()
 
 
 def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:

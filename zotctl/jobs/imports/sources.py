@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from zotctl.config import RootConfig, StorageConfig, is_bucket, parse_address
+from zotctl.config import RootConfig, S3Config, StorageConfig, is_bucket, parse_address
 from zotctl.errors import (
     Damaged,
     DigestInvalid,
@@ -359,10 +359,10 @@ def in_directory(
 
 
 @contextmanager
-def in_bucket(store: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
-    """The same for s3://BUCKET/PREFIX, with the endpoint and credentials of the store's own buckets. Raises
-    NoSuchStore."""
-    known = next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
+def in_bucket(store: Store, source: str, s3: S3Config | None = None) -> Iterator[tuple[Driver, list[str]]]:
+    """The same for s3://BUCKET/PREFIX, with the endpoint and credentials `s3`, or else those of the store's own
+    buckets. Raises NoSuchStore."""
+    known = s3 or next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
     config = StorageConfig(roots=(RootConfig(path=source, s3=known),), read_only=True)
     opened_store = open_store(config, store.clock)
     try:

@@ -99,7 +99,7 @@ def _unpacked(raw: Any, head: bytes, label: str) -> tuple[Any, tuple[type[Except
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=raw), ()
     if head.startswith(_ZSTD):
-        zstd = _zstd(label)
+        zstd = zstd_module(label)
         return zstd.ZstdFile(raw), (zstd.ZstdError,)
     for magic, name in _OTHERS.items():
         if head.startswith(magic):
@@ -107,11 +107,12 @@ def _unpacked(raw: Any, head: bytes, label: str) -> tuple[Any, tuple[type[Except
     return raw, ()
 
 
-def _zstd(label: str) -> Any:
+def zstd_module(label: str, instead: str = "or unpack it first") -> Any:
+    """What packs and unpacks zstd. Raises UsageError if this Python has no such thing; `instead`: another way out."""
     for module in ("compression.zstd", "backports.zstd"):
         with suppress(ModuleNotFoundError):
             return import_module(module)
-    raise UsageError(f"{label} is packed with zstd: install the extra, pip install 'zotctl[zstd]', or unpack it first")
+    raise UsageError(f"{label} is packed with zstd: install the extra, pip install 'zotctl[zstd]', {instead}")
 
 
 # -- members ------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ class Tar:
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.TarError as error:
-            raise LayoutInvalid(f"{self.label} is no tar archive, or damaged: {error}") from error
+            raise ArchiveDamaged(f"{self.label} is no tar archive, or damaged: {error}") from error
         self._begin(header.size, header.name)
         return header
 
@@ -328,7 +329,7 @@ class Unpacked:
 
     def _begin_zstd(self) -> None:
         try:
-            zstd = _zstd("a layer")
+            zstd = zstd_module("a layer")
         except UsageError as error:
             self.fault = error.message
         else:

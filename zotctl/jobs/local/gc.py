@@ -20,6 +20,7 @@ from zotctl.jobs.local.trash import LocalTrash
 from zotctl.jobs.reachable import Reachable, ReachableBlobs
 from zotctl.jobs.report import time_of, whole_second
 from zotctl.jobs.run import Run
+from zotctl.jobs.staging import STAGING, discard_staged, kept
 from zotctl.oci.digest import Digest, digest_named, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, scan_or_empty
@@ -352,17 +353,31 @@ class ActiveUploads:
 
 
 def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
-    """Remove stale uploads, temporary files and unused pool entries of one root that are older than the grace
-    period."""
+    """Remove stale uploads, what killed imports have staged, temporary files and unused pool entries of one root that
+    are older than the grace period."""
     ages = ages.later(run.clock.now())
     _sweep_uploads(run, root, delay, ages)
+    _sweep_staged(run, root, delay, ages)
     for entry in scan_or_empty(root.driver, keys.TMP):
+        if entry.is_dir:
+            continue
         info = local_of(root).context.stat(key := keys.tmp(entry.name))
         # A link into tmp leaves the mtime alone, and moves the ctime.
         if info is not None and ages.is_old(ages.changed(key, info), max(delay, TEMP_KEPT_S)):
             local_of(root).context.discard(key)
     if root.driver.capabilities.links:
         _sweep_pool(run, root)
+
+
+def _sweep_staged(run: Run, root: Root, delay: float, ages: Ages) -> None:
+    """Remove what a killed import has staged."""
+    stat, places = local_of(root).context.stat, [STAGING]
+    places += [keys.blobs_of(STAGING, entry.name) for entry in scan_or_empty(root.driver, keys.blobs(STAGING))]
+    found = [(place, info) for place in places if (info := stat(place)) is not None]
+    if found and all(ages.is_old(ages.changed(place, info), kept(delay)) for place, info in found):
+        blobs = [stat(f"{place}/{entry.name}") for place, _ in found[1:] for entry in root.driver.scan(place)]
+        # One name is here, and one in the pool. Whoever has another one, needs the bytes.
+        discard_staged(run, root, sum(info.size for info in blobs if info is not None and info.nlink <= 2))
 
 
 def _sweep_uploads(run: Run, root: Root, delay: float, ages: Ages) -> None:

@@ -28,10 +28,13 @@ class LocalTrash:
             for digest, info in local_of(self._root).trash.contents(folder):
                 yield TrashedBlob(folder.run, folder.name, digest, info.size, folder.deleted)
 
-    def bring_back(self, found: TrashedBlob) -> None:
+    def bring_back(self, found: TrashedBlob) -> bool:
         """By a link, into a layout that is made again if it is gone."""
-        make_layout(local_of(self._root).context, found.repository, found.digest.algorithm)
-        local_of(self._root).trash.restore_from(found.run, found.repository, found.digest)
+        local = local_of(self._root)
+        make_layout(local.context, found.repository, found.digest.algorithm)
+        if local.trash.restore_from(found.run, found.repository, found.digest):
+            return True
+        return local.context.stat(keys.blob(found.repository, found.digest)) is not None
 
     def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
         """Without what has come back into its place since, as far as it was looked at."""

@@ -64,10 +64,10 @@ def _refuse_what_went_away(path: str) -> None:
 
 
 def open_root(settings: RootConfig, clock: Clock, *, read_only: bool = False, route: Route | None = None) -> Root:
-    """Open one directory. Raises ConfigError: missing, or empty and without our marker (an NFS share
-    that is not mounted looks like that); HeldElsewhere while zot runs on it; PermissionRefused when
-    another user owns the store; Unavailable where one went away (`remember`). ConfigError too for a hidden directory
-    of a format that a later version made; NoSuchStore for one that goes away meanwhile."""
+    """Open one directory. Raises NoSuchStore: missing, or empty and without our marker (an NFS share
+    that is not mounted looks like that), or one that goes away meanwhile; HeldElsewhere while zot runs on it;
+    PermissionRefused when another user owns the store; Unavailable where one went away (`remember`); ConfigError for a
+    hidden directory of a format that a later version made, and for a directory inside another store."""
     path = os.path.abspath(settings.path)
     try:
         with translated(path):
@@ -98,12 +98,17 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
         _make(path)  # without a look beforehand: two workers may come here at once
     elif not _is_directory(path):
         if os.path.lexists(path):
-            raise ConfigError(f"the storage root {path} is not a directory")
-        raise ConfigError(f"the storage root {path} is not there: is it mounted? To have it made, {MAKE}")
+            raise _no_directory(path)
+        raise NoSuchStore(f"the storage root {path} is not there: is it mounted? To have it made, {MAKE}")
     elif _is_empty(path):
-        raise ConfigError(
+        raise NoSuchStore(
             f"the storage root {path} is empty and was never used: is it mounted? If it is really new, {MAKE}"
         )
+
+
+def _no_directory(path: str) -> NoSuchStore:
+    what = "is a file, not a directory" if os.path.isfile(path) else "is not a directory"
+    return NoSuchStore(f"the storage root {path} {what}; name the directory of the store")
 
 
 def _is_directory(path: str) -> bool:
@@ -118,7 +123,7 @@ def _make(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"the storage root {path} is not a directory") from error
+        raise _no_directory(path) from error
     except OSError as error:
         raise ConfigError(f"the storage root {path} can't be made: {error.strerror}") from error
 
