@@ -42,6 +42,17 @@ def test_what_nothing_reaches_goes_after_the_delay_and_then_lies_in_the_trash(pl
     assert seconds(item["purged_after_at"]) - began == pytest.approx(6 * DELAY, abs=2)
 
 
+def test_what_is_dated_ahead_of_the_clock_may_stay_longer(place: Place) -> None:
+    """A run notes it, but once the clock is there, its own date counts."""
+    digest = push_image(place.store, "a", seed="untagged")
+    place.clock.at -= 100
+    (item,) = told(place, digest, rules=Rules(delay=DELAY, untagged=True))
+    assert item["verdict"] == "goes" and "dated ahead of the clock" in str(item["why"])
+    place.clock.at += 100
+    (item,) = told(place, digest, rules=Rules(delay=DELAY, untagged=True))
+    assert item["verdict"] == "goes" and "ahead" not in str(item["why"])
+
+
 def test_an_upload_that_began_before_it_keeps_it(place: Place) -> None:
     place.store.repository_for_push("a").start_upload()
     place.wait(0.1)

@@ -25,6 +25,7 @@ from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage.root import Root
 
+AHEAD = "; a push is dated ahead of the clock, which may keep it for as much longer"
 DRY = "retention.dry_run is set, so nothing is deleted in this root"
 
 
@@ -163,6 +164,8 @@ class _Explanation:
         base |= {"verdict": "goes", "why": loss.reason, "chain": chain}
         if forecast.unnoted:
             base["noted_after_at"] = time_of(self._now)
+        if forecast.ahead:
+            base["why"] += AHEAD
         after = self._jobs.explain(self._run, self._name, digest, self._options, loss.at, loss.rows)
         return base | {"removed_after_at": time_of(loss.at)} | (dict(after.times) if after is not None else {})
 

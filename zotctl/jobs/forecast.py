@@ -40,8 +40,9 @@ class Forecast:
         """`marks` without faults: with them nothing is collected."""
         self._name, self._marks, self._rules, self._now = name, marks, rules, now
         self._past = _copy(past)
-        self.unnoted = bool(past.ahead)
-        """Whether something counts only from the next run, which notes it."""
+        self.ahead = self.unnoted = bool(past.ahead)
+        """Whether something counts only from the next run, which notes it. `ahead`: since it is dated ahead of the
+        clock; once the clock is there, its date counts."""
         for digest in foreign_untagged(marks, past) if rules.foreign else ():
             self._past.noted[digest] = now
             self.unnoted = True
