@@ -12,16 +12,21 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import zotctl
+from tests.doubles.objects import MemoryObjects
 from tests.images import Image, image
 from tests.jobs.importing import local_store, run_import
+from tests.stores import bucket_store, probed
 from tests.tools import need, program
 from zotctl.config import RootConfig, StorageConfig
 from zotctl.errors import ConfigError, UsageError
-from zotctl.jobs.imports.distribution import read_tags
+from zotctl.jobs.imports import sources
+from zotctl.jobs.imports.distribution import DistributionTree, read_tags
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, open_store
+from zotctl.storage.opening import directory
 
 BASE = "docker/registry/v2"
+ZERO = "sha256:" + "0" * 64
 
 
 def write_link(directory: Path, digest: Digest) -> None:
@@ -69,8 +74,11 @@ def test_every_repository_comes_with_tags_and_untagged_manifests(old: Path, stor
     push(old, "app", one, "1.0")
     push(old, "team/app", one, "1.0")
     push(old, "team/app", other)
+    (old / BASE / "repositories/app/_manifests/tags/deleted").mkdir()
+    (old / BASE / "repositories/empty/below").mkdir(parents=True)
     report = run_import(store, old)
     assert report.exit_code == 0, report.document()
+    assert DistributionTree(directory(str(old)), lambda *_: None).names() == ["app", "team/app"]
     assert tags(store, "app") == {"1.0": one.digest}
     assert tags(store, "team/app") == {"1.0": one.digest, None: other.digest}
     assert run_import(store, old).summary["unchanged"] == 3
@@ -165,11 +173,12 @@ def test_tags_come_from_a_file(old: Path, store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["app:1.0", "app sha256:" + "0" * 64, "app:1.0 sha256:12", "app:1.0 sha256:" + "0" * 64 + " now"]
+    "line",
+    ["app:1.0", f"app {ZERO}", "app:1.0 sha256:12", f"app:1.0 {ZERO} now", f"app:1 {ZERO.replace('0', '1')}"],
 )
 def test_a_bad_line_of_tags_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "tags").write_text(line + "\n")
-    with pytest.raises(UsageError, match="line 1: "):
+    (tmp_path / "tags").write_text(f"app:1 {ZERO}\napp:1 {ZERO}\n{line}\n")
+    with pytest.raises(UsageError, match="line 3: "):
         read_tags(str(tmp_path / "tags"))
 
 
@@ -180,6 +189,15 @@ def test_other_commands_say_what_it_is(old: Path, command: list[str]) -> None:
     assert done.returncode in (3, 10)
     assert f"zotctl import-layout {old} --root DIR" in done.stderr
     assert not (old / ".zotctl").exists()
+
+
+def test_in_a_bucket_it_is_named_with_the_way_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = MemoryObjects()
+    probed(objects)
+    objects.put(f"{BASE}/repositories/app/_manifests/tags/1.0/current/link", ZERO.encode())
+    monkeypatch.setattr(sources, "open_store", lambda *_: bucket_store(objects))
+    report = run_import(store, "s3://bucket/registry")
+    assert report.exit_code == 10 and "rclone copy" in report.errors[0]["reason"]
 
 
 def test_it_is_not_opened_as_a_store(old: Path) -> None:

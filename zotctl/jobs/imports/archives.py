@@ -44,7 +44,7 @@ from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.storage import keys
-from zotctl.storage.driver import BytesReader, Reader, chunks_of
+from zotctl.storage.driver import Reader, chunks_of
 from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.root import Root
@@ -419,10 +419,8 @@ class ListedLayout(Layout):
         return _absence(self.blobs, digest) or super().absence(digest)
 
     def open(self, digest: Digest) -> Reader:
-        """Open a blob that was kept. Raises NotFound."""
-        if not self._has(digest) or digest not in self.listing.bodies:
-            raise NotFound(f"{digest} is not kept in a dry run")
-        return BytesReader(self.listing.bodies[digest])
+        """Raises NotFound: nothing is copied from a list, and manifests come by `content`."""
+        raise NotFound(f"{digest} is not kept in a dry run")
 
     def content(self, digest: Digest, whole: bool) -> Content:
         """The content as it was hashed. Raises NotFound, and ManifestInvalid if it was too large to be kept."""

@@ -235,5 +235,6 @@ def _enter(found: Tags, words: list[str]) -> None:
     at = datetime.fromisoformat(words[2]) if len(words) == 3 else None
     if at is not None:
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    tags = found.setdefault(parse_name(name), {})
-    tags[parse_tag(tag)] = (parse_digest(words[1]), at.timestamp() if at else None)
+    tags, digest = found.setdefault(parse_name(name), {}), parse_digest(words[1])
+    if tags.setdefault(parse_tag(tag), (digest, at.timestamp() if at else None))[0] != digest:
+        raise ValueError(f"an earlier line has {words[0]} with another digest")

@@ -40,6 +40,8 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
+from zotctl.storage.distribution import REPOSITORIES
+from zotctl.storage.distribution import ROOT as DISTRIBUTION
 from zotctl.storage.driver import BytesReader, Driver, Info, Reader, chunks_of, read
 from zotctl.storage.facts import MISSING, Content, Read, Unusable, read_content
 from zotctl.storage.file_identity import same_file
@@ -371,6 +373,11 @@ def in_bucket(store: Store, source: str, s3: S3Config | None = None) -> Iterator
             yield BucketSource(root.protocol, AliasedDriver(root.driver, THE_LAYOUT, "")), [THE_LAYOUT]
         elif names := list(root.catalog.everything()):
             yield BucketSource(root.protocol, root.driver), names
+        elif root.stat(f"{DISTRIBUTION}/{REPOSITORIES}") is not None:
+            raise NoSuchStore(
+                f"{source} is the storage of distribution (registry:2, registry:3 or Harbor), which is taken over from "
+                "a directory only: copy it into one, as with `rclone copy` or `aws s3 sync`, and import that"
+            )
         else:
             raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
     finally:
