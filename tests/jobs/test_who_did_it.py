@@ -29,6 +29,7 @@ from zotctl.jobs.run import Run
 from zotctl.storage import Store
 from zotctl.storage.history import Event
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.protocol import Change
 
 
 @pytest.fixture
@@ -144,6 +145,25 @@ def test_a_tag_that_an_import_moves_is_a_line_that_names_the_source(tmp_path: Pa
     assert (line["tag"], line["digest_before"], line["digest_after"]) == ("v1", before, after) and before != after
     assert line["reason"].startswith("import-layout: ") and str(tmp_path / "app") in line["reason"]
     assert history(store, "app")[-1]["by"] == "import-layout"
+    assert imported(store, tmp_path / "app").exit_code == 0
+    assert len(told(audit, "move")) == 1
+
+
+def test_a_commit_that_is_decided_again_is_told_once(
+    tmp_path: Path, audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another writer was first."""
+    (tmp_path / "root").mkdir()
+    store = store_over(LocalDriver(str(tmp_path / "root")))
+    push_image(store, "app", "v1", seed="mine")
+    lay_out(tmp_path, "app", images.image(seed="theirs"), "v1")
+    committer = store.roots[0].committer
+    commit = committer.commit
+
+    def twice(name: str, change: Change) -> object:
+        return commit(name, lambda tx, draft: (change(tx, draft.copy()), change(tx, draft))[1])
+
+    monkeypatch.setattr(committer, "commit", twice)
     assert imported(store, tmp_path / "app").exit_code == 0
     assert len(told(audit, "move")) == 1
 
