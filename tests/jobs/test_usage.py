@@ -18,6 +18,7 @@ from tests.tools import need
 from zotctl.jobs.check.usage import usage
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
+from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 from zotctl.storage.local.driver import LocalDriver
 
@@ -90,6 +91,22 @@ def test_the_trash_keeps_what_else_would_be_free(tmp_path: Path) -> None:
     assert sizes(report, "repository")["other"] == (size_of(Y) + 5, size_of(Y) + 5, size_of(Y))
     blob(tmp_path, "other", b"stray").unlink()
     assert places(measured(store))["trash"] == 5
+    assert on_disk(measured(store)) == du(tmp_path)
+
+
+def test_what_has_several_names_is_in_the_first_place(tmp_path: Path) -> None:
+    """The trash comes before the pool, from which it is purged with it."""
+    lay_out(tmp_path, "app", X, "v1")
+    blob(tmp_path, "app", b"stray").write_bytes(b"stray")
+    age(tmp_path)
+    store = store_of(tmp_path)
+    run_job(store, "gc", lambda run: gc(run, lambda root: GcOptions()))
+    (stray,) = (tmp_path / ".zotctl" / "trash").rglob(digest_of(b"stray").encoded)
+    pool = tmp_path / ".zotctl" / "pool" / "aa"
+    pool.mkdir(parents=True, exist_ok=True)
+    (pool / "stray").hardlink_to(stray)
+    found = places(measured(store))
+    assert (found["trash"], found.get("pool", 0)) == (5, 0)
     assert on_disk(measured(store)) == du(tmp_path)
 
 

@@ -268,8 +268,8 @@ MUTANTS = [
         "I15",
         "what is kept by a row that goes is told to go",
         "jobs/forecast.py",
-        "if digest not in after.reachable:",
-        "if digest in marks.index and digest not in after.reachable:",
+        "if digest not in run.after.reachable:",
+        "if digest in run.marks.index and digest not in run.after.reachable:",
         EXPLAIN + "test_what_is_kept_by_a_row_that_goes_is_told_so",
     ),
     Mutant(

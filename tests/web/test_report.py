@@ -17,14 +17,16 @@ from tests.cli.running import zotctl
 from tests.jobs.layouts import blob, flip, lay_out
 from tests.stores import push_image
 from tests.web.places import EVIL, Page, Place, blobs_of, place, size_of, wrong_body  # noqa: F401 - a fixture
+from zotctl.config import KeepTags, Policy, Retention
 from zotctl.jobs import files
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.usage import PLACES, usage
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
+from zotctl.web import report, words
 from zotctl.web.report import report_page, write_report
-from zotctl.web.space import space_used
 from zotctl.web.treemap import Area, layout
 
 
@@ -70,18 +72,39 @@ def test_a_name_that_does_not_fit_ends_as_it_ends() -> None:
 # -- what is on the page -------------------------------------------------------------------------
 
 
-def test_space_adds_up(place: Place) -> None:  # noqa: F811
+def test_the_space_is_what_verify_usage_says(place: Place) -> None:  # noqa: F811
     push_image(place.store, "a", "1", seed="same")
     push_image(place.store, "b", "1", seed="same")
     push_image(place.store, "b", "2", seed="other")
-    used = space_used(Run("verify", place.store))
-    made = [images.image(seed) for seed in ("same", "other")]
-    bodies = [sum(len(body) for body in (one.manifest, *one.blobs)) for one in made]
-    found = {one.name: (one.own, one.shared) for one in used.repositories}
-    assert found == {"a": (0, bodies[0]), "b": (bodies[1], bodies[0])}
-    assert (used.total, used.shared, used.unknown) == (sum(bodies), bodies[0], 0)
-    only = space_used(Run("verify", place.store, repos=["b"]))
-    assert [(one.name, one.own) for one in only.repositories] == [("b", sum(bodies))]
+    run = ended("verify", place, usage)
+    told = [item for item in run.report.items if item["what"] == "repository"]
+    (disk,) = (item["size_bytes"] for item in run.report.items if item["what"] == "disk")
+    page = report_page(run.report, run, [], 0)
+    assert page.space is not None and (page.space.disk, page.space.unknown) == (disk, 0)
+    assert [(one.name, one.sizes.fields()) for _, one in page.space.repositories] == [
+        (item["repository"], {name: item[name] for name in one.sizes.fields()})
+        for item, (_, one) in zip(told, page.space.repositories, strict=True)
+    ]
+    assert bool(page.space.shared) is (place.kind == "directory") and page.space.others == 0
+    assert sum(one.area.value for one in page.areas) == disk
+    (b,) = (item for item in told if item["repository"] == "b")
+    only = ended("verify", place, repos=["b"])
+    part = report_page(only.report, only, [], 0)
+    assert part.space is not None and [one.name for _, one in part.space.repositories] == ["b"]
+    assert (part.space.disk, part.space.others) == (disk, sum(i["own_bytes"] for i in told) - b["own_bytes"])
+    assert sum(one.area.value for one in part.areas) == disk
+    texts = shown(run).rows()
+    assert ["a", *(words.size(count) for count in page.space.repositories[-1][1].sizes.fields().values())] in texts
+
+
+def test_what_can_not_be_looked_at_is_counted(place: Place) -> None:  # noqa: F811
+    push_image(place.store, "a", "1")
+    wrong_body(place, "a", images.image().digest, b"{}")
+    place.store = place.open()
+    run = ended("verify", place)
+    page = report_page(run.report, run, [], 0)
+    assert page.space is not None and page.space.unknown == 1 and not run.report.errors
+    assert "1 repository or root could not be looked at." in shown(run).texts("p")
 
 
 def test_what_scrub_found(place: Place) -> None:  # noqa: F811
@@ -98,7 +121,7 @@ def test_what_scrub_found(place: Place) -> None:  # noqa: F811
     assert ["Never", "0"] in [row[:2] for row in page.rows()]
 
 
-def test_what_goes_next() -> None:
+def test_what_lies_in_the_trash() -> None:
     place = Place("directory")  # noqa: F811
     push_image(place.store, "a", "1", seed="1")
     place.store.repository("a").delete_manifest("1")
@@ -108,8 +131,54 @@ def test_what_goes_next() -> None:
     page = report_page(run.report, run, [], 0)
     (one,) = page.next or []
     assert (one.trashed.repository, one.trashed.blobs) == ("a", 4)
-    assert one.restore in shown(run).texts("code")
-    assert page.space is not None and page.space.trash == one.trashed.size
+    assert one.restore in shown(run).texts("code") and one.goes == one.trashed.moved + 100
+    assert page.space is not None and page.space.rest[PLACES["trash"]] == one.trashed.size
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_collections_remove_next_is_what_they_remove(place: Place, dry_run: bool) -> None:  # noqa: F811
+    """By the settings of the run that tells it."""
+    kept = Policy(("**",), keep_tags=(KeepTags(patterns=("stays",)), KeepTags(pushed_within=2000.0)))
+    rules = Rules(Retention(policies=(kept,)), delay=100.0)
+    moved = push_image(place.store, "a", "goes", "stays", seed="1")
+    push_image(place.store, "a", "stays", seed="2")
+    push_image(place.store, "late", "goes", seed="3")
+
+    def collect(run: Run) -> None:
+        gc(run, lambda _: GcOptions(100.0, rules=rules))
+
+    run = ended("gc", place, collect, dry_run=dry_run)
+    page = report_page(run.report, run, [], 0)
+    told = [(one.repository, one.tag, one.tag or one.digest) for one in page.coming]
+    assert ("a", "goes", "goes") in told and ("a", None, str(moved)) in told and not page.more_coming
+    assert [one.at for one in page.coming] == sorted(one.at for one in page.coming)
+    assert all(bool(one.gone) == (one.tag is None) for one in page.coming)
+    rows = shown(run).rows()
+    assert any(row[:2] == ["a", "goes"] and row[2] == words.moment(page.coming[0].at) for row in rows)
+    for at in sorted({one.at for one in page.coming}):
+        for early in (True, False):
+            place.clock.at = at - 1.5 if early else at
+            found = ended("gc", place, collect, dry_run=True).report.items
+            goes = {(item["repository"], item["tag"], item["digest"]) for item in found if item["action"] == "drop"}
+            due = {(one.repository, one.tag, one.digest) for one in page.coming if one.at == at}
+            # On a bucket a row goes by the second run that wants it.
+            sure = {one for one in due if one[1] is not None or place.kind == "directory"}
+            assert not goes & due if early else goes >= sure
+        ended("gc", place, collect)
+
+
+def test_a_page_lists_what_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_LISTED", 3)
+    place = Place("directory")  # noqa: F811
+    for number in range(5):
+        push_image(place.store, f"r{5 - number}", seed=str(number))
+        place.clock.at += 10
+    run = ended("gc", place, lambda run: gc(run, lambda _: GcOptions(100.0, rules=Rules(delay=100.0))))
+    page = report_page(run.report, run, [], 0)
+    assert [one.repository for one in page.coming] == ["r5", "r4", "r3"] and page.more_coming
+    assert any("gc --explain" in text for text in shown(run).texts("p"))
+    held = ended("gc", place, lambda run: gc(run, lambda _: GcOptions(100.0, rules=Rules(delay=100.0), dry_run=True)))
+    assert report_page(held.report, held, [], 0).coming == []
 
 
 def test_what_was_done_is_listed_as_text(place: Place) -> None:  # noqa: F811
@@ -130,7 +199,7 @@ def test_a_run_that_was_stopped_measures_nothing(place: Place, monkeypatch: pyte
     run = ended("gc", place)
     run.report.codes.append(16)
     page = report_page(run.report, run, [], 0)
-    assert (page.space, page.ages, page.next) == (None, None, None)
+    assert (page.space, page.ages, page.next, page.foretells) == (None, None, None, False)
     assert "its time limit" in page.result
 
 
@@ -182,14 +251,14 @@ def test_a_layout_and_an_archive_have_a_report_too(root: Path, tmp_path: Path) -
 
 
 def test_what_can_not_be_shown_is_refused(root: Path, tmp_path: Path) -> None:
-    for words in (
+    for command in (
         ("gc", "--list-trash", "--report", "x.html"),
         ("verify", "--probe", "--report", "x.html"),
         ("scrub", "--report", "none/x.html"),
         ("scrub", "--report", "."),
     ):
-        done = zotctl(*words, "--root", str(root), cwd=tmp_path)
-        assert done.returncode == 2 and "--report" in done.stderr, words
+        done = zotctl(*command, "--root", str(root), cwd=tmp_path)
+        assert done.returncode == 2 and "--report" in done.stderr, command
     assert not (tmp_path / "x.html").exists()
 
 

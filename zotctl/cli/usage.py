@@ -6,6 +6,7 @@ from typing import Any
 
 from zotctl.cli.report import TextSink, counted_repositories
 from zotctl.cli.sizes import bytes_text
+from zotctl.jobs.check.usage import PLACES
 from zotctl.jobs.report import Report, counted
 
 _COLUMNS = ("SIZE", "OWN", "SHARED", "FREED")
@@ -31,7 +32,7 @@ class UsageSink(TextSink):
             if self._headed is not None:
                 print(f"\n{'ON DISK':>10}")
                 self._headed = None
-            print(f"{bytes_text(fields['size_bytes']):>10}  {_PLACES.get(fields['place'], fields['place'])}")
+            print(f"{bytes_text(fields['size_bytes']):>10}  {PLACES.get(fields['place'], fields['place'])}")
         else:
             if not self._headed:
                 print(*(f"{column:>10}" for column in _COLUMNS), " REPOSITORY:TAG")
@@ -46,24 +47,6 @@ class UsageSink(TextSink):
         return f"Measured {where}: {size} on the disk{self._ends(report)}."
 
     _headed: bool | None = False
-
-
-_PLACES = {
-    "one repository": "blobs that one repository needs",
-    "several repositories": "blobs that several repositories share",
-    "unreachable": "blobs that no manifest reaches, for gc to collect",
-    "unclear": "blobs of repositories whose needs can't be known",
-    "trash": "the trash, until gc purges it",
-    "uploads": "uploads that are not finished",
-    "pool": "the pool: content that no repository has any more",
-    "damaged": "damaged content, kept for inspection",
-    "temporary files": "temporary files",
-    "reserve": "the reserve for a full disk",
-    "indexes": "index.json and oci-layout of the repositories",
-    "records": "histories and records of jobs",
-    "other files": "other files, not of the store",
-    "directories and blocks": "directories, and blocks that are not full",
-}
 
 
 def _name(fields: dict[str, Any]) -> str:

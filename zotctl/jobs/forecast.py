@@ -1,12 +1,13 @@
-"""When the rules remove something from a repository in which nobody changes anything: the collections to come, played
+"""What the rules remove from a repository in which nobody changes anything, and when: the collections to come, played
 on a copy of index.json and of the timeline, by the very function that collections decide by (`jobs.retention`)."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from zotctl.jobs.gc import without_rows
 from zotctl.jobs.reachable import Attachments, Reachable
@@ -33,6 +34,16 @@ class Loss:
     """The rows that go at that time, as far as they matter."""
 
 
+class RunToCome(NamedTuple):
+    """What a collection removes. `at`: seconds since 1970, before which none does. `marks`: what is reachable before,
+    `after`: when it is done."""
+
+    at: float
+    drops: list[Drop]
+    marks: Reachable
+    after: Reachable
+
+
 class Forecast:
     """The forecast for one repository. `now`: by the clock that stamps what lies in the root. Used by one thread."""
 
@@ -49,31 +60,42 @@ class Forecast:
 
     def of(self, digest: str) -> Loss:
         """What becomes of a digest that is reachable."""
+        loss, related = Loss(self._marks), self._related(digest)
+        for run in self._play(lambda drop: drop.digest in related or (drop.tag is not None and self._counts)):
+            for drop in run.drops:
+                if drop.tag is not None and drop.digest == digest:
+                    loss.tags[drop.tag] = (run.at, drop.reason)
+            if digest not in run.after.reachable:
+                loss.at, loss.marks = run.at, run.marks
+                loss.rows = [drop.digest for drop in run.drops if drop.tag is None and drop.digest in related]
+                mine = (drop.reason for drop in run.drops if drop.digest == digest and drop.tag is None)
+                loss.reason = next(mine, self._first(run.drops, related))
+                return loss
+            loss.marks = run.after
+        return loss
+
+    def coming(self, until: float) -> Iterator[RunToCome]:
+        """The collections that remove something, from now until then (seconds since 1970), in the order of time."""
+        yield from (run for run in self._play(lambda drop: True, until) if run.drops)
+
+    def _play(self, matters: Callable[[Drop], bool], until: float = float("inf")) -> Iterator[RunToCome]:
+        """The collection of now, and each later one that removes something that matters."""
         marks, past, now = self._marks, self._past, self._now
-        loss, related = Loss(marks), self._related(digest)
         while True:
             drops = self._decide(marks, past, now)
-            for drop in drops:
-                if drop.tag is not None and drop.digest == digest:
-                    loss.tags[drop.tag] = (now, drop.reason)
             after = _without(marks, drops)
-            if digest not in after.reachable:
-                loss.at, loss.marks = now, marks
-                loss.rows = [drop.digest for drop in drops if drop.tag is None and drop.digest in related]
-                mine = (drop.reason for drop in drops if drop.digest == digest and drop.tag is None)
-                loss.reason = next(mine, self._first(drops, related))
-                return loss
+            yield RunToCome(now, drops, marks, after)
             past = _copy(past)
             for drop in drops:
                 if drop.tag is not None:
                     past.take({"a": "untag", "d": drop.digest, "t": now, "tags": {drop.tag: drop.digest}})
-            marks = loss.marks = after
+            marks = after
             if drops:
                 now = whole_second(now)  # what may go because of that goes by another run
                 continue
-            following = self._next(marks, past, now, related)
+            following = self._next(marks, past, now, matters, until)
             if following is None:
-                return loss
+                return
             now = following
 
     def _decide(self, marks: Reachable, past: Timeline, now: float) -> list[Drop]:
@@ -86,17 +108,19 @@ class Forecast:
 
     # -- the next time ----------------------------------------------------------------------------
 
-    def _next(self, marks: Reachable, past: Timeline, now: float, related: set[str]) -> float | None:
-        """The first time after now at which something goes that may matter to the digest; None: none. While nothing
+    def _next(
+        self, marks: Reachable, past: Timeline, now: float, matters: Callable[[Drop], bool], until: float
+    ) -> float | None:
+        """The first time after now, and until then, at which something goes that matters; None: none. While nothing
         changes, what goes at one time would go at each later one."""
-        times = sorted({at for at in self._times(past) if at > now})
+        times = sorted({at for at in self._times(past) if now < at <= until})
 
-        def matters(at: float) -> bool:
-            drops = self._decide(marks, past, at)
-            return any(drop.digest in related or (drop.tag is not None and self._counts) for drop in drops)
+        def goes(at: float) -> bool:
+            return any(map(matters, self._decide(marks, past, at)))
 
-        found = bisect_left(times, True, key=matters)
-        return times[found] if found < len(times) else None
+        if not times or not goes(times[-1]):
+            return None
+        return times[bisect_left(times, True, hi=len(times) - 1, key=goes)]
 
     @cached_property
     def _counts(self) -> bool:

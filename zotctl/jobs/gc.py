@@ -202,6 +202,7 @@ def gc(run: Run, settings: Settings) -> None:
     (docs/design/bucket.md#c1). Raises HeldElsewhere while another run holds the lease, TimeUp, Stopped. An error in one
     repository is reported, and the rest goes on.
     """
+    run.settings = settings
     run.report.summary.update(dict.fromkeys(COUNTERS, 0))
     run.refuse_read_only()
     with run.leases():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zotctl
 from zotctl.config.globs import check_glob, matches
@@ -21,6 +21,9 @@ from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import no_answer
 from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    from zotctl.jobs.gc import Settings
 
 log = logging.getLogger("zotctl.jobs")
 
@@ -139,9 +142,17 @@ class Run:
         """Labels of roots whose storage went away during the run: reported once, and not touched for the rest of the
         run."""
         self._there = [root for root in self.roots if not root.by_requests and root.state() is None]
+        self.settings: Settings | None = None
+        """By what the run collects; None: it does not."""
         self._began = self.clock.elapsed()
         self._until = None if max_duration is None else self._began + max_duration
         self._mutex = threading.Lock()
+
+    def look(self) -> Run:
+        """Another run over the same repositories, without the roots that are away: it only looks, tells nobody, and has
+        no time limit."""
+        roots = [root for root in self.roots if root.label not in self.away]
+        return Run(self.report.job, self.store, roots=roots, repos=self._repos, dry_run=True)
 
     # -- scope ----------------------------------------------------------------------------------
 

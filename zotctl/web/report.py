@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
+from zotctl.errors import StorageError
 from zotctl.jobs.check.scrub_state import passes
+from zotctl.jobs.check.usage import OF_REPOSITORIES, PLACES, UNREACHABLE, RepositoryUsage, RootUsage, measure
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
-from zotctl.jobs.gc import GcOptions, gc_settings
+from zotctl.jobs.forecast import Forecast
+from zotctl.jobs.gc import GcOptions, Settings
+from zotctl.jobs.reachable import mark
 from zotctl.jobs.report import Report, hints
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Trashed, jobs_of
+from zotctl.oci.digest import parse_digest
 from zotctl.storage.clock import DAY_S
 from zotctl.storage.root import Root
 from zotctl.web import words
 from zotctl.web.health import MEANINGS, RESULTS, ShownFinding
 from zotctl.web.render import render
-from zotctl.web.space import SpaceUsed, space_used
 from zotctl.web.treemap import HEIGHT, WIDTH, Area, Rectangle, layout
 
 MOST_AREAS = 60
@@ -27,10 +36,27 @@ MOST_LISTED = 100
 """Lines of one table."""
 MOST_FINDINGS = 1000
 MOST_FOLDERS, MOST_TRASHED = 100, 10_000
+AHEAD_S = 30 * DAY_S
+"""So far it is said what collections will remove."""
 STOPPED = frozenset({11, 16, 130, 143})
 """Exit codes of runs after which nothing more is measured: someone waits for their end."""
 
 AGES = ((1, "within a day"), (7, "within a week"), (30, "within a month"), (float("inf"), "longer ago"))
+
+
+class Space(NamedTuple):
+    """What uses the disks of all roots, in bytes, as `verify --usage` says it. `repositories`: those of the run, with
+    their roots, that which frees most first. `shared`: what several repositories have, once. `others`: what other
+    repositories alone have. `rest`: everything else, in words. `unknown`: repositories and roots that could not be
+    looked at."""
+
+    repositories: list[tuple[str, RepositoryUsage]]
+    shared: int
+    others: int
+    rest: dict[str, int]
+    unreachable: int
+    disk: int
+    unknown: int
 
 
 class Checked(NamedTuple):
@@ -57,9 +83,23 @@ class Next(NamedTuple):
     restore: str
 
 
+class Coming(NamedTuple):
+    """What a collection to come removes: a tag, or a manifest with its row. `at`: seconds since 1970, before which it
+    stays; `gone`: before which its bytes are not deleted for good, "" if that is not known or it is a tag."""
+
+    root: str
+    repository: str
+    digest: str
+    tag: str | None
+    reason: str
+    at: float
+    gone: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """What the file shows. `space`, `ages` and `next`: None where the job has none, or was stopped."""
+    """What the file shows. `space`, `ages` and `next`: None where the job has none, or was stopped. `coming`: what goes
+    within `AHEAD_S`, first that which goes first; there may be `more_coming`."""
 
     job: str
     title: str
@@ -76,11 +116,15 @@ class ReportPage:
     hints: list[str]
     items: list[dict[str, Any]]
     more_items: int
-    space: SpaceUsed | None
+    space: Space | None
     areas: list[Rectangle]
     ages: list[AgeGroup] | None
     oldest: list[Checked]
     next: list[Next] | None
+    coming: list[Coming]
+    more_coming: bool
+    foretells: bool
+    """Whether it says what goes next: of a collection, and not if it was stopped."""
 
 
 def write_report(report: Report, run: Run | None, items: Sequence[dict[str, Any]], more_items: int) -> bytes:
@@ -91,10 +135,12 @@ def write_report(report: Report, run: Run | None, items: Sequence[dict[str, Any]
 
 
 def report_page(report: Report, run: Run | None, items: Sequence[dict[str, Any]], more_items: int) -> ReportPage:
-    """What is on it. Goes through the manifests of the run's repositories, unless the run was stopped."""
+    """What is on it. Goes through everything that lies in the roots, unless the run was stopped; no blob is read."""
     roots = run.roots if run is not None else ()
     looks = report.exit_code not in STOPPED and bool(roots)
-    space = space_used(run) if run is not None and looks else None
+    space = _space(run) if run is not None and looks else None
+    settings = run.settings if run is not None and looks else None
+    coming = _coming(run.look(), settings) if run is not None and settings is not None else []
     checked = _checked(run, space) if run is not None and space is not None else None
     return ReportPage(
         job=report.job,
@@ -116,7 +162,10 @@ def report_page(report: Report, run: Run | None, items: Sequence[dict[str, Any]]
         areas=layout(_areas(space, _hurt(report))) if space is not None else [],
         ages=_ages(checked, run.clock.now()) if run is not None and checked else None,
         oldest=checked[:MOST_LISTED] if checked is not None else [],
-        next=_next(roots) if report.job == "gc" and looks else None,
+        next=_next(roots, settings) if settings is not None else None,
+        coming=coming[:MOST_LISTED],
+        more_coming=len(coming) > MOST_LISTED,
+        foretells=settings is not None,
     )
 
 
@@ -151,30 +200,62 @@ def _shown(one: Finding) -> ShownFinding:
 # -- space ---------------------------------------------------------------------------------------
 
 
+def _space(run: Run) -> Space:
+    found, look = list[RootUsage](), run.look()
+
+    def work() -> None:
+        for root in look.roots:
+            with look.guarded(root.label, root):
+                found.append(measure(look, root, parts=False))
+
+    look.finish(work)
+    repositories = [(one.root, each) for one in found for each in one.repositories]
+    repositories.sort(key=lambda pair: (-pair[1].sizes.freed, pair[1].name))
+    rest = Counter[str]()
+    for one in found:
+        rest.update({PLACES[place]: size for place, size in one.places.items() if place not in OF_REPOSITORIES})
+    return Space(
+        repositories,
+        sum(one.shared for one in found),
+        sum(one.others for one in found),
+        dict(rest.most_common()),
+        sum(one.places.get(UNREACHABLE, 0) for one in found),
+        sum(one.disk for one in found),
+        len(look.report.errors) + len(run.away),
+    )
+
+
 def _hurt(report: Report) -> set[str]:
     return {one.repository for one in report.findings if one.kind in DAMAGE_KINDS and one.action != "repaired"}
 
 
-def _areas(space: SpaceUsed, hurt: set[str]) -> list[Area]:
-    large, small = space.repositories[:MOST_AREAS], space.repositories[MOST_AREAS:]
-    found = [Area(one.name, one.own, words.size(one.own), "hurt" if one.name in hurt else "own") for one in large]
-    rest = sum(one.own for one in small)
-    found += [Area(f"{words.number(len(small))} more", rest, words.size(rest), "rest")] if small else []
-    found.append(Area("shared by several", space.shared, words.size(space.shared), "shared"))
-    found.append(Area("trash", space.trash, words.size(space.trash), "rest"))
-    return found
+def _areas(space: Space, hurt: set[str]) -> list[Area]:
+    """They add up to the disk."""
+    owners = sorted((one for _, one in space.repositories), key=lambda one: -one.sizes.own)
+    large, small = owners[:MOST_AREAS], owners[MOST_AREAS:]
+    parts = [(one.name, one.sizes.own, "hurt" if one.name in hurt else "own") for one in large]
+    parts.append((f"{words.number(len(small))} more", sum(one.sizes.own for one in small), "rest"))
+    parts.append(("shared by several", space.shared, "shared"))
+    parts.append(("other repositories", space.others, "rest"))
+    parts += [(_short(place), size, "rest") for place, size in space.rest.items()]
+    return [Area(label, size, words.size(size), kind) for label, size, kind in parts]
+
+
+def _short(place: str) -> str:
+    """Without what follows, for which a map has no room."""
+    return re.split("[,:]", place)[0]
 
 
 # -- ages ----------------------------------------------------------------------------------------
 
 
-def _checked(run: Run, space: SpaceUsed) -> list[Checked]:
+def _checked(run: Run, space: Space) -> list[Checked]:
     """The repositories, those first that were not checked for longest."""
     times: dict[str, dict[str, int]] = {}
     for root in run.roots:
         known = passes(root) if root.label not in run.away else None
         times[root.label] = (known.repositories or {}) if known is not None else {}
-    found = [Checked(one.root, one.name, times.get(one.root, {}).get(one.name)) for one in space.repositories]
+    found = [Checked(root, one.name, times.get(root, {}).get(one.name)) for root, one in space.repositories]
     return sorted(found, key=lambda one: (one.at or 0, one.name))
 
 
@@ -195,12 +276,58 @@ def _ages(checked: list[Checked], now: float) -> list[AgeGroup]:
 # -- what goes next ------------------------------------------------------------------------------
 
 
-def _next(roots: Iterable[Root]) -> list[Next] | None:
+def _next(roots: Iterable[Root], settings: Settings) -> list[Next] | None:
     found: list[Next] = []
     trashes = [(root, trash) for root in roots if (trash := jobs_of(root).trash()) is not None]
     for root, trash in trashes:
-        chosen = gc_settings()(root) or GcOptions()
+        chosen = settings(root) or GcOptions()
         for one in trash.look(MOST_FOLDERS, MOST_TRASHED):
             command = f"zotctl gc --root {shlex.quote(root.label)} --restore {shlex.quote(one.run)}"
             found.append(Next(one, one.moved + chosen.kept, command))
     return sorted(found, key=lambda one: one.goes) if trashes else None
+
+
+def _coming(look: Run, settings: Settings) -> list[Coming]:
+    """What collections will remove if nobody changes anything: as much as is listed, and one more."""
+    found: list[Coming] = []
+
+    def work() -> None:
+        for root in look.roots:
+            options = settings(root)
+            for name in look.repositories_of(root) if options is not None and not options.dry_run else ():
+                with look.guarded(name, root):
+                    found.extend(islice(_coming_in(look, root, name, options or GcOptions()), MOST_LISTED + 1))
+        found.sort(key=_order)
+        del found[MOST_LISTED + 1 :]
+        roots = {root.label: root for root in look.roots}
+        found[:] = sorted((_with_times(look, roots[one.root], one, settings) for one in found), key=_order)
+
+    look.finish(work)
+    return found
+
+
+def _coming_in(look: Run, root: Root, name: str, options: GcOptions) -> Iterator[Coming]:
+    now, marks = jobs_of(root).now(look.clock), mark(root, name)
+    if marks.faults:
+        return  # nothing is collected there
+    forecast = Forecast(name, marks, root.history.timeline(name), options.rules, now)
+    for run in forecast.coming(now + AHEAD_S):
+        yield from (Coming(root.label, name, drop.digest, drop.tag, drop.reason, run.at) for drop in run.drops)
+
+
+def _order(one: Coming) -> tuple[float, str, str, str]:
+    return one.at, one.repository, one.tag or "", one.digest
+
+
+def _with_times(look: Run, root: Root, one: Coming, settings: Settings) -> Coming:
+    """With the times that only the kind of store knows: when the bytes go and, on a bucket, that a row goes later."""
+    if one.tag is not None:
+        return one
+    with suppress(StorageError, ValueError):
+        options, digest = settings(root) or GcOptions(), parse_digest(one.digest)
+        place = jobs_of(root).explain(look, one.repository, digest, options, one.at, [one.digest])
+        times = place.times if place is not None else {}
+        removed = times.get("removed_after_at")
+        at = datetime.fromisoformat(removed).timestamp() if removed is not None else one.at
+        return one._replace(at=at, gone=str(times.get("purged_after_at", "")))
+    return one

@@ -1,4 +1,5 @@
-"""`verify --usage`: what takes the space, by repository and tag, and what would be free if one went.
+"""What takes the space of a root, by repository and tag, and what would be free if one went: for `verify --usage` and
+for the map in the file of `--report`.
 
 Sizes come from one walk over everything that lies in a root, and who needs what from the manifest graph: no blob is
 read. What the disk has once (hard links, reflinks, the pool of a bucket) is counted once, and each byte has one place,
@@ -11,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zotctl.errors import Damaged
 from zotctl.jobs.reachable import Attachments, Reachable, mark
@@ -22,27 +24,105 @@ from zotctl.storage.root import Root
 
 OWN, SHARED, UNREACHABLE, UNCLEAR = "one repository", "several repositories", "unreachable", "unclear"
 """Places of blobs in repositories. Unclear: what their repository needs can't be known."""
+OF_REPOSITORIES = (OWN, SHARED, UNREACHABLE, UNCLEAR)
 _HIDDEN_PLACES = {
     keys.TRASH: "trash", keys.UPLOADS: "uploads", keys.STAGED: "uploads", keys.POOL: "pool", keys.SHARED: "pool",
     keys.DAMAGED: "damaged", keys.TMP: "temporary files", keys.RESERVE: "reserve", keys.SPARE: "reserve",
 }  # fmt: skip
 _PLACES = ("trash", "damaged", "uploads", "pool", "temporary files", "reserve", "indexes", "records", "other files")
 """All others. What has several names is counted at the first of these that it has."""
+PLACES = {
+    "one repository": "blobs that one repository needs",
+    "several repositories": "blobs that several repositories share",
+    "unreachable": "blobs that no manifest reaches, for gc to collect",
+    "unclear": "blobs of repositories whose needs can't be known",
+    "trash": "the trash, until gc purges it",
+    "uploads": "uploads that are not finished",
+    "pool": "the pool: content that no repository has any more",
+    "damaged": "damaged content, kept for inspection",
+    "temporary files": "temporary files",
+    "reserve": "the reserve for a full disk",
+    "indexes": "index.json and oci-layout of the repositories",
+    "records": "histories and records of jobs",
+    "other files": "other files, not of the store",
+    "directories and blocks": "directories, and blocks that are not full",
+}
+"""What each place is, for people."""
 _HOLDING = ("trash", "damaged")
 """Where a name keeps the bytes although the repository goes, until gc or scrub removes it."""
+
+
+class Sizes(NamedTuple):
+    """Of a repository or a part of one, in bytes. `own`: what no other repository needs or, of a part, no other part.
+    `freed`: what the disk gains if it goes."""
+
+    size: int
+    own: int
+    freed: int
+
+    @property
+    def shared(self) -> int:
+        """In bytes."""
+        return self.size - self.own
+
+    def fields(self) -> dict[str, int]:
+        """The fields of an item."""
+        return {"size_bytes": self.size, "own_bytes": self.own, "shared_bytes": self.shared, "freed_bytes": self.freed}
+
+
+class PartUsage(NamedTuple):
+    """What one tag of a repository leads to, or what all `digests` without a tag do."""
+
+    tag: str | None
+    digests: list[str]
+    sizes: Sizes
+
+
+class RepositoryUsage(NamedTuple):
+    """A repository with its parts, that which frees most first. `unreachable`: bytes that no manifest reaches."""
+
+    name: str
+    sizes: Sizes
+    unreachable: int
+    parts: list[PartUsage]
+
+
+class RootUsage(NamedTuple):
+    """A root. All in bytes, but for `repositories`: those that the run covers, that which frees most first.
+
+    `places` add up to `disk`, and so do `own` of these repositories, `others`, `shared` and `places` but for those of
+    repositories. `others`: what other repositories alone need. `shared`: what several have. `saved`: what the disk need
+    not have several times.
+    """
+
+    root: str
+    repositories: list[RepositoryUsage]
+    places: dict[str, int]
+    others: int
+    shared: int
+    saved: int
+    disk: int
 
 
 def usage(run: Run) -> None:
     """Report an item for each repository and tag of the run, and for each place of each root, the largest first.
 
-    The whole root is looked at, whatever the run covers: what is shared is shared with all. A repository whose
-    manifests can't be read is an error (exit 5), and what of it is needed is unclear. Raises TimeUp.
+    A repository whose manifests can't be read is an error (exit 5), and what of it is needed is unclear. Raises TimeUp.
     """
     for root in run.roots:
         with run.guarded(root.label, root):
-            root.require()
-            _Usage(run, root).tell()
+            _tell(run, measure(run, root))
     run.walked()
+
+
+def measure(run: Run, root: Root, *, parts: bool = True) -> RootUsage:
+    """The space of one root, with the repositories that the run covers; without their tags, unless `parts`.
+
+    The whole root is looked at, whatever the run covers: what is shared is shared with all. Errors of repositories are
+    reported. Raises StorageError if the root can't be looked at, and TimeUp.
+    """
+    root.require()
+    return _Measure(run, root, parts).measured()
 
 
 @dataclass
@@ -108,16 +188,18 @@ class _Contents:
         return _PLACES[self.places[number] - 1]
 
 
-class _Usage:
-    def __init__(self, run: Run, root: Root) -> None:
-        self._run, self._root = run, root
+class _Measure:
+    """Used by one thread."""
+
+    def __init__(self, run: Run, root: Root, parts: bool) -> None:
+        self._run, self._root, self._parts = run, root, parts
         self._contents = _Contents()
         self._blobs: dict[str, dict[str, int]] = {}
         self._pool: dict[str, int] = {}
         """Of a bucket, what repositories have by what their manifests say."""
         self._found: list[_Repository] = []
 
-    def tell(self) -> None:
+    def measured(self) -> RootUsage:
         run, root, only = self._run, self._root, self._run.store.only
         names = [only] if only else list(root.catalog.everything(lambda name, error: run.error(name, error, root)))
         self._blobs = {name: {} for name in names}
@@ -128,10 +210,7 @@ class _Usage:
             run.progress(number, len(names), "repositories", name)
             with run.guarded(name, root):
                 self._look_into(name)
-        self._tell_repositories()
-        self._tell_places()
-
-    # -- looking --------------------------------------------------------------------------------
+        return self._figures()
 
     def _place(self, found: Stored) -> None:
         folder, _, encoded = found.key.rpartition("/")
@@ -164,7 +243,7 @@ class _Usage:
                 raise Damaged(f"what it needs can't be known: {marks.faults[0].reason}; `zotctl verify` tells all")
             repository.unreachable = self._contents.sum(repository.contents - reached)
             self._note(self._contents.reached, reached)
-            if self._run.covers(name):
+            if self._parts and self._run.covers(name):
                 repository.shares = self._shares(marks, blobs)
         except Exception:
             self._note(self._contents.unclear, repository.contents)
@@ -193,39 +272,49 @@ class _Usage:
             share.own = array("L", (number for number in contents[id(share)] if leading[number] == 1))
         return found
 
-    # -- telling --------------------------------------------------------------------------------
-
-    def _tell_repositories(self) -> None:
-        contents = self._contents
-        freed = {one.name: contents.freed(one.contents) for one in self._found}
-        for one in sorted(self._found, key=lambda one: (-freed[one.name], one.name)):
-            size = contents.sum(one.contents)
-            own = contents.sum(number for number in one.contents if contents.users[number] == 1)
-            self._run.item(what="repository", root=self._root.label, repository=one.name,
-                           **_sizes(size, own, freed[one.name]), unreachable_bytes=one.unreachable)  # fmt: skip
-            shares = [(share, contents.freed(share.own)) for share in one.shares]
-            for share, free in sorted(shares, key=lambda pair: (-pair[1], pair[0].tag or "~")):
-                said = {"tag": share.tag, "digest": share.digests[0]} if share.tag else {"digests": share.digests}
-                self._run.item(what="tag" if share.tag else "untagged", root=self._root.label, repository=one.name,
-                               **said, **_sizes(share.size, contents.sum(share.own), free))  # fmt: skip
-            self._run.add("repositories")
-            self._run.add("tags", sum(share.tag is not None for share in one.shares))
-
-    def _tell_places(self) -> None:
-        contents, sums = self._contents, Counter[str]()
+    def _figures(self) -> RootUsage:
+        contents, places = self._contents, Counter[str]()
         for number, size in enumerate(contents.size):
-            sums[contents.place(number)] += size
-        sums["directories and blocks"] = contents.disk - sum(contents.size)
-        for place, size in sums.most_common():
-            if size:
-                self._run.item(what="place", root=self._root.label, place=place, size_bytes=size)
-        saved = sum(size * (users - 1) for size, users in zip(contents.size, contents.users, strict=True) if users)
-        self._run.item(what="disk", root=self._root.label, size_bytes=contents.disk, saved_bytes=saved)
-        self._run.add("disk_bytes", contents.disk)
+            places[contents.place(number)] += size
+        places["directories and blocks"] = contents.disk - sum(contents.size)
+        users = list(zip(contents.size, contents.users, strict=True))
+        repositories = sorted(map(self._of_repository, self._found), key=lambda one: (-one.sizes.freed, one.name))
+        return RootUsage(
+            self._root.label,
+            repositories,
+            {place: size for place, size in places.most_common() if size},
+            others=sum(size for size, count in users if count == 1) - sum(one.sizes.own for one in repositories),
+            shared=sum(size for size, count in users if count > 1),
+            saved=sum(size * (count - 1) for size, count in users if count),
+            disk=contents.disk,
+        )
+
+    def _of_repository(self, one: _Repository) -> RepositoryUsage:
+        contents = self._contents
+        parts = [
+            PartUsage(share.tag, share.digests, Sizes(share.size, contents.sum(share.own), contents.freed(share.own)))
+            for share in one.shares
+        ]
+        parts.sort(key=lambda part: (-part.sizes.freed, part.tag or "~"))
+        own = contents.sum(number for number in one.contents if contents.users[number] == 1)
+        sizes = Sizes(contents.sum(one.contents), own, contents.freed(one.contents))
+        return RepositoryUsage(one.name, sizes, one.unreachable, parts)
 
 
-def _sizes(size: int, own: int, freed: int) -> dict[str, int]:
-    return {"size_bytes": size, "own_bytes": own, "shared_bytes": size - own, "freed_bytes": freed}
+def _tell(run: Run, found: RootUsage) -> None:
+    for one in found.repositories:
+        run.item(what="repository", root=found.root, repository=one.name, **one.sizes.fields(),
+                 unreachable_bytes=one.unreachable)  # fmt: skip
+        for part in one.parts:
+            said = {"tag": part.tag, "digest": part.digests[0]} if part.tag else {"digests": part.digests}
+            run.item(what="tag" if part.tag else "untagged", root=found.root, repository=one.name, **said,
+                     **part.sizes.fields())  # fmt: skip
+        run.add("repositories")
+        run.add("tags", sum(part.tag is not None for part in one.parts))
+    for place, size in found.places.items():
+        run.item(what="place", root=found.root, place=place, size_bytes=size)
+    run.item(what="disk", root=found.root, size_bytes=found.disk, saved_bytes=found.saved)
+    run.add("disk_bytes", found.disk)
 
 
 def _parts(marks: Reachable) -> Iterator[tuple[str | None, list[str], set[str]]]:
