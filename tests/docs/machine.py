@@ -32,11 +32,13 @@ PLACES = (
     "etc/caddy",
     "var/lib",
     "mnt",
+    "data",
     "opt",
     "usr/bin",
 )
 TOOLS = {
-    "skopeo", "umoci", "crane", "curl", "openssl", "htpasswd", "rsync", "restic", "versitygw", "promtool", "tar",
+    "docker-registry", "skopeo", "umoci", "crane", "curl", "openssl", "htpasswd", "rsync", "restic", "versitygw",
+    "promtool", "tar",
 }  # fmt: skip
 """What is needed, where a page names it."""
 
@@ -97,6 +99,18 @@ esac
 case $1 in create | get | apply | rollout | port-forward | logs | exec | scale) ;; *) exit 1 ;; esac
 while [ $# -gt 0 ]; do if [ "$1" = -f ]; then [ -e "$2" ] || { echo "no $2" >&2; exit 1; }; shift; fi; shift; done
 """,
+    # the real one, which takes skopeo's variable for one of its own keys
+    "docker-registry": 'PATH=${PATH#*:} exec env -u REGISTRY_AUTH_FILE docker-registry "$@"\n',
+    # Harbor's database, with the rows of what it has put below /data/registry
+    "psql": """
+case " $* " in *" -At -F   -c "*) ;; *) exit 1 ;; esac
+cp -r "$MACHINE/var/lib/docker-registry" "$MACHINE/data/registry"
+cd "$MACHINE/data/registry/docker/registry/v2/repositories"
+for link in */*/_manifests/tags/*/current/link; do
+    tag=${link%/current/link}
+    echo "${tag%%/_manifests*}:${tag##*/} $(cat "$link") 2024-05-06T07:08:09Z"
+done
+""",
     # what changes the machine itself
     "apt-get": "[ $1 = install ]\n",
     "dpkg-buildpackage": "[ -e debian/rules ]\n",
@@ -112,7 +126,7 @@ ln -sf /bin/true "$3/bin/pip" && ln -sf "$HOME/bin/zotctl" "$3/bin/zotctl"
 ln -sf "$PYTHONPATH/completions/zotctl.bash" "$3/share/bash-completion/completions/zotctl"
 """,
 }  # fmt: skip
-"""Programs that can't run in a test, and why. Each fails on words that it doesn't know."""
+"""Programs that can't run in a test, or not as they are called, and why. Each fails on words that it doesn't know."""
 
 
 def _free_port() -> str:
@@ -183,7 +197,7 @@ class Machine:
         return "\n".join([*before, last, ""])
 
     def _placed(self, text: str) -> str:
-        return re.sub(r"(?<![\w.)}/])/(srv|etc|var|mnt|backup|opt|usr/bin)\b", rf"{self.home}/machine/\1", text)
+        return re.sub(r"(?<![\w.)}/])/(srv|etc|var|mnt|data|backup|opt|usr/bin)\b", rf"{self.home}/machine/\1", text)
 
     def _port(self, written: str) -> str:
         return self._ports.setdefault(written, _free_port())
