@@ -26,13 +26,11 @@ HERE = Path(__file__).parents[2]
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PLACES = (
     "srv",
-    "etc/zotctl",
     "etc/systemd/system",
     "etc/nginx/conf.d",
     "etc/caddy",
     "var/lib",
     "mnt",
-    "data",
     "opt",
     "usr/bin",
 )
@@ -104,7 +102,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -f ]; then [ -e "$2" ] || { echo "no $2" >&2;
     # Harbor's database, with the rows of what it has put below /data/registry
     "psql": """
 case " $* " in *" -At -F   -c "*) ;; *) exit 1 ;; esac
-cp -r "$MACHINE/var/lib/docker-registry" "$MACHINE/data/registry"
+mkdir -p "$MACHINE/data" && cp -r "$MACHINE/var/lib/docker-registry" "$MACHINE/data/registry"
 cd "$MACHINE/data/registry/docker/registry/v2/repositories"
 for link in */*/_manifests/tags/*/current/link; do
     tag=${link%/current/link}
