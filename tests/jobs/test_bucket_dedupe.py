@@ -30,7 +30,7 @@ from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import gc, gc_settings
-from zotctl.jobs.report import Report
+from zotctl.jobs.report import Report, Sink
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store, keys
@@ -94,6 +94,25 @@ def test_there_and_back(place: Place) -> None:  # noqa: F811
     for key in [key for key in keys_of(place) if key.startswith((keys.SHARED, keys.HIDDEN))]:
         place.objects.delete(key)
     require_whole(opened(place))
+
+
+def test_the_total_is_what_is_read_and_of_the_way_back_the_repositories() -> None:
+    place = InMemory()  # noqa: F811
+    fill(place)
+    told: list[tuple[int, int | None, str]] = []
+
+    class Told(Sink):
+        def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+            told.append((done, total, unit))
+
+    def shared(undo: bool) -> tuple[int, int | None, str]:
+        work = DedupeOptions(undo=undo, measure=True)
+        run_job(opened(place, dedupe=not undo), "dedupe", lambda run: dedupe(run, work), sink=Told())
+        return [one for one in told if one[1] is not None][-1]
+
+    blobs = sum(map(len, X.blobs)) + sum(map(len, Y.blobs))
+    assert shared(undo=False) == (blobs, blobs, "bytes"), "and nothing that is not read"
+    assert shared(undo=True) == (1, 2, "repositories")
 
 
 def test_a_dry_run_changes_nothing(place: Place) -> None:  # noqa: F811

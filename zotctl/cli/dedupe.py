@@ -21,6 +21,7 @@ from zotctl.cli.jobs import (
     load,
     run_job,
 )
+from zotctl.cli.sharing import SharingText
 
 if TYPE_CHECKING:
     from zotctl.config import Config
@@ -62,17 +63,17 @@ def dedupe(
     old copies are deleted when no client can be reading them any more. Empty objects of zot are filled.
     """
     loaded = load(root, config)
-    if undo:
+    if undo and not quiet:
         _warn_of_servers(loaded)
 
     def work(run: Run) -> None:
         from zotctl.jobs.dedupe import DedupeOptions
         from zotctl.jobs.dedupe import dedupe as share
 
-        share(run, DedupeOptions(undo=undo, workers=workers))
+        share(run, DedupeOptions(undo=undo, workers=workers, measure=not quiet))
 
     run_job("dedupe", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
+            metrics_file=metrics_file, output=output, as_json=as_json, text=SharingText)  # fmt: skip
 
 
 def _warn_of_servers(loaded: Config) -> None:

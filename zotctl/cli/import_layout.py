@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zotctl.cli.export import ExportText, refuse_beside_to, source_config
+from zotctl.cli.importing import ImportText
 from zotctl.cli.jobs import (
     ConfigOption,
     DryRunOption,
@@ -142,7 +144,8 @@ def import_layout(
         take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            metrics_file=metrics_file, output=output, as_json=as_json)  # fmt: skip
+            metrics_file=metrics_file, output=output, as_json=as_json,
+            text=partial(ImportText, dry_run=dry_run))  # fmt: skip
 
 
 def _check_names(source: str, repo: str | None, tag: str | None) -> None:

@@ -253,7 +253,7 @@ def run_job(
     noted: bool = False,
     output: Output = Output.TEXT,
     as_json: bool = False,
-    text: type[TextSink] = TextSink,
+    text: Callable[[bool], TextSink] = TextSink,
 ) -> None:
     """Open the store, do the work, report, and exit with the report's code. `noted`: the run is noted in the store, for
     people who look at it later. `text`: prints what people read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -63,8 +63,9 @@ class RememberingSink(ClosingSink):
         self._sink.item(fields)
 
 
-def sink_for(output: Output, *, quiet: bool, text: type[TextSink] | None = None) -> ClosingSink:
-    """A new sink that prints in this format. `quiet`: no progress on standard error. `text`: of people's text."""
+def sink_for(output: Output, *, quiet: bool, text: Callable[[bool], TextSink] | None = None) -> ClosingSink:
+    """A new sink that prints in this format. `quiet`: no progress on standard error. `text` makes that of people's
+    text, given `quiet`."""
     if output is Output.JSONL:
         return JsonLines()
     return DocumentSink(quiet) if output is Output.JSON else (text or TextSink)(quiet)

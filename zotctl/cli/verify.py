@@ -133,7 +133,7 @@ def verify(
 
             verify_archive(run, target)
         else:
-            check(run, VerifyOptions(deep))
+            check(run, VerifyOptions(deep, measure=not quiet))
 
     sink: type[TextSink] = TextSink if probe else CheckText
     if usage:

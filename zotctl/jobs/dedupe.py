@@ -13,10 +13,11 @@ from zotctl.storage.root import Root
 @dataclass(frozen=True)
 class DedupeOptions:
     """Options of `dedupe`. `undo`: give each repository its own copy again. `workers`: threads; by default one per
-    core."""
+    core. `measure`: add up the sizes first, for a total of the progress."""
 
     undo: bool = False
     workers: int | None = None
+    measure: bool = False
 
 
 def dedupe(run: Run, options: DedupeOptions | None = None) -> None:

@@ -210,9 +210,10 @@ class Run:
                 raise
 
     def owns(self, root: Root, name: str) -> bool:
-        """Whether this repository may be written. False also if that can't be found out, which is reported."""
+        """Whether this repository may be written; in a dry run, whether it could be if the root could. False also if
+        that can't be found out, which is reported."""
         with self.guarded(name, root):
-            return root.owns(name)
+            return root.protocol.owns(name) if self.dry_run else root.owns(name)
         return False
 
     def is_lost(self, root: Root, error: ZotctlError) -> bool:

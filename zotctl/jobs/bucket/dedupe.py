@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zotctl.config.model import S3Config
 from zotctl.errors import ConfigError, LayoutInvalid, NotFound
@@ -27,30 +28,37 @@ from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.cache import Lru
 from zotctl.storage.root import Root
 
+if TYPE_CHECKING:
+    from zotctl.jobs.dedupe import DedupeOptions
+
 BLOBS_AT_ONCE = 8
 SOUND_REMEMBERED = 200_000
 """Digests whose copy in the pool was hashed in this run."""
 
 
 @contextmanager
-def deduplicating(run: Run, roots: Sequence[Root], *, undo: bool) -> Iterator[Deduplicate]:
+def deduplicating(run: Run, roots: Sequence[Root], options: DedupeOptions) -> Iterator[Deduplicate]:
     """For `roots`, which are buckets, each as a whole before the run walks through its repositories."""
     for root in roots:
         if not root.read_only:
             with run.guarded(root.label, root):
-                (undo_bucket if undo else dedupe_bucket)(run, root)
+                if options.undo:
+                    undo_bucket(run, root)
+                else:
+                    dedupe_bucket(run, root, measured=options.measure)
     yield lambda root, name: None
 
 
-def dedupe_bucket(run: Run, root: Root) -> None:
-    """Refused where a copy could be deleted so late that it is the only one by then. Raises TimeUp, Unavailable."""
+def dedupe_bucket(run: Run, root: Root, *, measured: bool = False) -> None:
+    """Refused where a copy could be deleted so late that it is the only one by then. `measured`: the sizes are added up
+    first, for a total of the progress. Raises TimeUp, Unavailable."""
     try:
         if not run.dry_run:
             bucket_of(root).maintenance.require_collection()
     except ConfigError as refusal:
         run.refuse(root, refusal)
     else:
-        _Pooling(run, root).all()
+        _Pooling(run, root).all(measured=measured and not run.dry_run)
 
 
 def undo_bucket(run: Run, root: Root) -> None:
@@ -115,6 +123,11 @@ class _Conversion:
         """Reads it, and reports nothing."""
         return self._look(key, digest).good
 
+    def _prove(self, size: int, key: str, digest: Digest) -> bool:
+        """Read a copy as well."""
+        self._hasher.expect(size)
+        return self._is_sound(key, digest)
+
     def _pool_is_sound(self, digest: Digest) -> bool:
         """Hashed once in a run."""
         known = self._sound.get(digest)
@@ -152,8 +165,10 @@ class _Conversion:
 
 
 class _Pooling(_Conversion):
-    def all(self) -> None:
+    def all(self, *, measured: bool) -> None:
         try:
+            if measured:
+                self._measure()
             for name in self._there():
                 self._run.check()
                 self._run.add("repositories")
@@ -170,10 +185,23 @@ class _Pooling(_Conversion):
             self._workers.close()
             self._save()
 
+    def _measure(self) -> None:
+        """Expect to read everything. What needs no reading is taken off the total when that is known."""
+        total = 0
+        for name in self._there():
+            self._run.check()
+            with self._run.guarded(name, self._root):
+                total += sum(found.size for _, found in self._context.own_blobs(name))
+        self._hasher.total = total
+
     # -- into the pool --------------------------------------------------------------------------
 
     def _take(self, name: str) -> None:
-        own = {digest: found for digest, found in self._own(name) if not is_stub(digest, found.size)}
+        everything = dict(self._context.own_blobs(name))
+        wanted = self._blobs(name)
+        own = {digest: found for digest, found in everything.items()
+               if digest in wanted and not is_stub(digest, found.size)}  # fmt: skip
+        self._hasher.expect(-sum(found.size for digest, found in everything.items() if digest not in own))
         known = self._tell_known(name)
         if self._run.dry_run:
             return self._preview(name, {digest: found for digest, found in own.items() if digest not in known})
@@ -201,15 +229,16 @@ class _Pooling(_Conversion):
     def _pool(self, name: str, digest: Digest, found: Object) -> None:
         """Hash what the pool has, or what it gets."""
         with self._run.guarded(name, self._root):
-            there = self._context.head(keys.shared(digest))
+            there, known = self._context.head(keys.shared(digest)), self._sound.get(digest)
             if there is not None and self._pool_is_sound(digest):
+                self._hasher.expect(-found.size if known else 0)
                 return
             result = self._look(found.key, digest)
             if not result.good:
                 if not result.gone:
                     self._tell_damage(name, result)
                 return
-            if self._steps.copy(found.key, keys.shared(digest), digest, self._is_sound):
+            if self._steps.copy(found.key, keys.shared(digest), digest, partial(self._prove, found.size)):
                 self._sound.put(digest, True)
                 self._run.add("pooled")
                 self._run.add("pooled_bytes", found.size)
@@ -258,9 +287,24 @@ class _Pooling(_Conversion):
             self._run.clock.sleep(min(1.0, left))
 
 
+class _ByRepository(Hasher):
+    """Tells how many repositories are done: how many bytes have to be copied is only known with each of them."""
+
+    def __init__(self, run: Run, names: list[str]) -> None:
+        super().__init__(run)
+        self._places = {name: number for number, name in enumerate(names)}
+        self._at = 0
+
+    def tell(self, what: str = "") -> None:
+        """Report that the repositories before `what` are done."""
+        self._at = max(self._at, self._places.get(what, 0))
+        self._run.progress(self._at, len(self._places), "repositories", what)
+
+
 class _Spreading(_Conversion):
     def __init__(self, run: Run, root: Root) -> None:
         super().__init__(run, root)
+        self._hasher = _ByRepository(run, self._names)
         self._hashed: Lru[Digest, HashResult] = Lru(SOUND_REMEMBERED)
 
     def all(self) -> None:

@@ -79,7 +79,7 @@ class BucketJobs:
         self, run: Run, roots: Sequence[Root], options: DedupeOptions
     ) -> AbstractContextManager[Deduplicate]:
         """Moves configs and layers into the pool, or with `undo` back, all when the context is entered."""
-        return deduplicating(run, roots, undo=options.undo)
+        return deduplicating(run, roots, options)
 
     def require_linkable(self, info: os.stat_result) -> None:
         """Always raises OSError."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from zotctl.errors import Changed, NotFound, StorageError
 from zotctl.jobs.run import Run, TimeUp
@@ -23,6 +23,14 @@ from zotctl.storage.file_identity import FileIdentity, HeldFile
 from zotctl.storage.root import Root
 
 T = TypeVar("T")
+
+
+class StoredBlobs(Protocol):
+    """A repository whose blobs can be listed."""
+
+    def blobs(self) -> Iterable[tuple[Digest, Info]]:
+        """Each blob that can be hashed."""
+
 
 READ_BYTES = 1 << 20
 """Bytes read at a time. Large, since each read releases the interpreter's lock and has to take it again."""
@@ -246,6 +254,12 @@ class Hasher:
         with self._mutex:
             self.done += count
 
+    def expect(self, size: int) -> None:
+        """Add bytes to the total that have to be read as well; negative, those that were counted and need not be."""
+        with self._mutex:
+            if self.total is not None:
+                self.total = max(0, self.total + size)
+
     def tell(self, what: str = "") -> None:
         """Report the progress in bytes. `what`: the current repository."""
         self._run.progress(self.done, self.total, "bytes", what)
@@ -258,6 +272,18 @@ class Hasher:
         with suppress(TimeUp):
             self._run.check()
         self.tell()
+
+
+def measure(run: Run, places: Iterable[StoredBlobs], pooled: int | None = None) -> int:
+    """The sizes of all blobs in bytes, for a total. With `pooled`, a file that has several names is read once: each
+    counts its share, without as many names as the pool has. What can't be listed is reported when it is checked."""
+    total = 0.0
+    for place in places:
+        with suppress(StorageError):
+            for _, info in place.blobs():
+                run.check()
+                total += info.size if pooled is None else info.size / max(1, info.nlink - pooled)
+    return int(total)
 
 
 def cores() -> int:

@@ -8,12 +8,10 @@ read, and a file is checked again before anything is done to it (I10, I11).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from zotctl.errors import StorageError
-from zotctl.jobs.check.hashing import Hasher, HashResult, InodeResults, Inspector, Workers, cores
+from zotctl.jobs.check.hashing import Hasher, HashResult, InodeResults, Inspector, Workers, cores, measure
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repair import Repair
 from zotctl.jobs.check.repository import StoredCheck
@@ -215,15 +213,8 @@ class _Scrub:
                         yield root, name
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:
-        """The bytes to read, shared content divided among its names. What can't be listed is reported when it is
-        checked."""
-        total = 0.0
-        for root, name in due:
-            with suppress(StorageError):
-                for _, info in StoredCheck(root, name).blobs():
-                    self._run.check()
-                    total += info.size / max(1, info.nlink - 1)
-        return int(total)
+        """The bytes to read, shared content divided among its names."""
+        return measure(self._run, (StoredCheck(root, name) for root, name in due), pooled=1)
 
     # -- rolling --------------------------------------------------------------------------------
 
@@ -280,6 +271,8 @@ class _Scrub:
         checked = self._checked.get(root.label)
         recent = checked is not None and checked.when(digest, info) >= checked.began
         self._run.add("skipped_blobs", int(recent))
+        if recent:
+            self._hasher.expect(-info.size // max(1, _names(info)))
         return recent
 
     def _take(self, repo: _OpenCheck, digest: Digest, info: Info) -> None:
@@ -404,6 +397,11 @@ class _Scrub:
                     seen.save()
                 if (checked := self._checked.get(root.label)) is not None and checked.began + checked.last:
                     checked.save()
+
+
+def _names(info: Info) -> int:
+    """How many repositories have a name of a file: all names but the pool's."""
+    return info.nlink - 1
 
 
 def _shared_key(root: Root, digest: Digest, info: Info) -> int | None:

@@ -12,9 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from zotctl.errors import Damaged, LayoutInvalid, NameInvalid, NotFound, Unavailable
+from zotctl.errors import Damaged, LayoutInvalid, NameInvalid, NotFound, StorageError, Unavailable
 from zotctl.jobs.ages import Ages, uploads
-from zotctl.jobs.check.hashing import READ_ATTEMPTS, Hasher, HashResult, InodeResults, Inspector, Workers, cores
+from zotctl.jobs.check.hashing import (
+    READ_ATTEMPTS,
+    Hasher,
+    HashResult,
+    InodeResults,
+    Inspector,
+    Workers,
+    cores,
+    measure,
+)
 from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries
 from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
@@ -41,10 +50,12 @@ STALE_UPLOAD_S = 86400.0
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Options of `verify`. `deep`: hash every blob. `workers`: threads that hash; by default one per core."""
+    """Options of `verify`. `deep`: hash every blob. `workers`: threads that hash; by default one per core. `measure`:
+    add up the sizes first, for a total of the progress."""
 
     deep: bool = False
     workers: int | None = None
+    measure: bool = False
 
 
 def verify(run: Run, options: VerifyOptions | None = None) -> None:
@@ -52,7 +63,10 @@ def verify(run: Run, options: VerifyOptions | None = None) -> None:
     options = options or VerifyOptions()
     blobs = _StoredBlobs(run, deep=options.deep, workers=options.workers)
     try:
-        _Verify(run, blobs).go_through()
+        check = _Verify(run, blobs)
+        if options.deep and options.measure:
+            blobs.expect(check.measure())
+        check.go_through()
     finally:
         blobs.close()
 
@@ -120,6 +134,22 @@ class _Verify:
                     self._root(root)
         if only is None:
             self._run.walked()
+
+    def measure(self) -> int:
+        """The bytes to read, of a file with several names once. What can't be listed is reported when it is checked."""
+        total = 0
+        for root in self._run.roots:
+            with suppress(StorageError):
+                pooled = int(root.stat(keys.VERSION) is not None)
+                total += measure(self._run, self._stored(root), pooled)
+        return total
+
+    def _stored(self, root: Root) -> Iterator[StoredCheck]:
+        if (only := self._run.store.only) is not None:
+            yield StoredCheck(root, only, single=True)
+        else:
+            places = layouts_in(root.driver, lambda *_: None)
+            yield from (StoredCheck(root, place.name) for place in places if self._run.covers(place.name))
 
     def _root(self, root: Root) -> None:
         found = root.by_requests or root.stat(keys.VERSION) is not None
@@ -406,6 +436,10 @@ class _StoredBlobs:
         elif not known.good:
             check.damaged.append(known)
 
+    def expect(self, total: int) -> None:
+        """How many bytes are to be read."""
+        self._hasher.total = total
+
     def drain(self) -> None:
         self._workers.drain()
 
@@ -428,7 +462,7 @@ class _StoredBlobs:
         if self._deep:
             result = self._by_size(check, result)
             self._run.add("hashed_bytes", result.info.size if result.info else 0)
-            self._run.progress(self._hasher.done, None, "bytes", check.name)
+            self._hasher.tell(check.name)
         if not result.good and not result.gone:
             check.damaged.append(result)
         if key is not None and result.error is None and not result.gone:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from threading import Lock
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import CannotLink, Changed, Exists, NoSpace, NotFound, StorageError
-from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Looked, Workers, cores
+from zotctl.jobs.check.hashing import Hasher, HashResult, Inspector, Looked, Workers, cores, measure
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import FirstSeen
@@ -27,6 +27,9 @@ from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import FileIdentity, HeldFile, file_number, same_file
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    from zotctl.jobs.dedupe import DedupeOptions
 
 POOLED_REMEMBERED = 100_000
 """Copies in the pool whose result is remembered, for the next repository that has the same content."""
@@ -55,9 +58,11 @@ class _Result(NamedTuple):
 
 
 @contextmanager
-def deduplicating(run: Run, roots: Sequence[Root], workers: int | None) -> Iterator[Deduplicate]:
-    """Deduplicate `roots`, which are directories, with `workers` threads; None: one per core."""
-    work = _Dedupe(run, roots, workers or cores())
+def deduplicating(run: Run, roots: Sequence[Root], options: DedupeOptions) -> Iterator[Deduplicate]:
+    """Deduplicate `roots`, which are directories."""
+    work = _Dedupe(run, roots, options.workers or cores())
+    if options.measure and not run.dry_run:
+        work.measure()
     with work.going():
         yield work.repository
 
@@ -74,6 +79,15 @@ class _Dedupe:
         """One worker at a time for each copy in the pool: each link of ours moves its time of change."""
         self._tally: dict[tuple[str, str], tuple[int, int]] = {}
         self._plan = _Plan(run)
+
+    def measure(self) -> None:
+        """Expect to read everything; what turns out to be shared already is taken off the total then."""
+        total = 0
+        for root in self._roots:
+            with suppress(StorageError):  # reported when its turn comes
+                names = filter(self._run.covers, root.catalog.everything())
+                total += measure(self._run, (StoredCheck(root, name) for name in names))
+        self._hasher.total = total
 
     @contextmanager
     def going(self) -> Iterator[None]:
@@ -119,11 +133,14 @@ class _Dedupe:
             self._run.add("blobs")
             if is_stub(digest, info.size) or (digest in known_damaged and local_of(root).damaged.has(digest, info)):
                 left.append(HashResult(digest, info))
-            else:
-                self._consider(root, name, digest, info)
+                self._hasher.expect(-info.size)
+            elif not self._consider(root, name, digest, info):
+                self._hasher.expect(-info.size)
         self._follow.report_left(root, name, left)
+        self._hasher.tell(name)
 
-    def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> None:
+    def _consider(self, root: Root, name: str, digest: Digest, info: Info) -> bool:
+        """Whether the blob has to be read."""
         local_of(root).context.durable.note_settled(info)
         pooled = self._pool(root, name, digest, info)
         if pooled is None or same_file(pooled, info):
@@ -137,6 +154,8 @@ class _Dedupe:
         else:
             pair = _Pair(root, name, digest)
             self._workers.put(partial(self._merge, pair), partial(self._done, pair))
+            return True
+        return False
 
     def _pool(self, root: Root, name: str, digest: Digest, info: Info) -> Info | None:
         """What others are linked to. None: nothing yet, so this blob is offered."""
@@ -202,6 +221,8 @@ class _Dedupe:
                 if FileIdentity.of(known.info).is_untouched(held.info):
                     yield Looked(known, held)
                     return
+        if (info := local_of(pair.root).context.stat(key)) is not None:
+            self._hasher.expect(info.size)
         with self._inspector.held(pair.root, key, pair.digest) as looked:
             yield looked
 
@@ -337,7 +358,9 @@ def undoing(run: Run, roots: Sequence[Root]) -> Iterator[Deduplicate]:
 
 class _Undo:
     def __init__(self, run: Run, roots: Sequence[Root]) -> None:
-        self._run, self._roots, self._inspector = run, roots, Inspector(run, Hasher(run))
+        self._run, self._roots, self._hasher = run, roots, Hasher(run)
+        self._hasher.total = 0
+        self._inspector = Inspector(run, self._hasher)
         self._first_seen = {root.label: FirstSeen(root, run.clock) for root in roots}
         self._follow = Outcome(run, self._inspector, self._first_seen, None, quick=False)
         self._left: dict[tuple[int, int], int] = {}
@@ -347,6 +370,7 @@ class _Undo:
     def require_room(self, root: Root) -> None:
         """Raises NoSpace, with the figures."""
         needed, free = self._needed(root), root.driver.space().free
+        self._hasher.expect(needed)
         if needed <= free or _shares_blocks(root):
             return
         raise NoSpace(f"{root.label}: copies of its own for each repository take {needed} bytes, {free} are free")
@@ -392,7 +416,7 @@ class _Undo:
             return
         self._run.add("copied")
         self._run.add("copied_bytes", info.size)
-        self._run.progress(self._run.report.summary["copied_bytes"], None, "bytes", name)
+        self._hasher.tell(name)
 
     def _copy(self, root: Root, name: str, digest: Digest) -> bool:
         """Copy, hash the copy, and then as `dedupe` does: lock, the file that was copied?, rename, unlock."""

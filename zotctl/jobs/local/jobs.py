@@ -102,7 +102,7 @@ class LocalJobs:
         self, run: Run, roots: Sequence[Root], options: DedupeOptions
     ) -> AbstractContextManager[Deduplicate]:
         """Hard links, or with `undo` copies; one repository after the other."""
-        return undoing(run, roots) if options.undo else deduplicating(run, roots, options.workers)
+        return undoing(run, roots) if options.undo else deduplicating(run, roots, options)
 
     def require_linkable(self, info: os.stat_result) -> None:
         """The file must lie on the same file system, and servers must be able to read it. Raises OSError."""
