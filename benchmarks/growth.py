@@ -13,32 +13,47 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from benchmarks import table
-from benchmarks.layouts import Content, large, many_repositories, referred, tagged
-from benchmarks.load import MIB, Maker
-from benchmarks.rows import QUICK, Row, Run, Sample, Sizes, Turn, get_tags, push_large, push_manifests
-from benchmarks.serve import Bench
-from benchmarks.servers import Server, default_servers, parse
+from benchmarks import chart, far
+from benchmarks.bench import Bench
+from benchmarks.figures import Sample, middle, number
+from benchmarks.layouts import Content, Repository, large, many_repositories, referred, tagged
+from benchmarks.load import MIB, Body, Maker
+from benchmarks.machine import Others, describe
+from benchmarks.rows import QUICK, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small
+from benchmarks.servers import Server, bucket_servers, local_servers, parse
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Axis:
-    """`row` makes the row of one size. `wish` is what the design promises of k."""
+    """`row` makes the row of one size. `wish` is what the design promises of k.
+
+    `far`: the servers are on a bucket, and the size is the milliseconds by which each of its answers comes late.
+    """
 
     name: str
     of: str
     sizes: tuple[int, ...]
     row: Callable[[int], Row]
     wish: str = "flat"
+    metric: str = "cpu"
+    far: bool = False
+
+    @property
+    def measure(self) -> str:
+        """What the curve shows."""
+        return "CPU" if self.metric == "cpu" else "time of one request"
+
+    @property
+    def unit(self) -> str:
+        return "ms" if self.metric != "cpu" else self.row(self.sizes[0]).units[1]
 
 
 def _page(path: str) -> Run:
@@ -72,11 +87,17 @@ def axes() -> dict[str, Axis]:
     def tags(name: str, run: Run, *, fresh: bool = False) -> Callable[[int], Row]:
         return lambda n: Row(f"{name}-{n}", per_second, lambda sizes: {"growth": tagged(n)}, run, fresh=fresh)
 
+    def on_bucket(name: str, run: Run) -> Callable[[int], Row]:
+        return lambda n: Row(name, per_second, lambda sizes: {"growth": tagged(10)}, run, fresh=True)
+
     def blob(name: str, content: Callable[[int], Content], run: Callable[[int], Run]) -> Callable[[int], Row]:
         def row(n: int) -> Row:
             return Row(f"{name}-{n}", in_bytes, lambda sizes: content(n), run(n), fresh=True, page_bytes=lambda _: n)
 
         return row
+
+    def stray(n: int) -> Content:
+        return {"small": Repository([Body(16) for _ in range(n)])}
 
     tens = (10, 100, 1_000, 10_000, 100_000)
     clients = (1, 8, 64, 256, 1_000)
@@ -90,6 +111,8 @@ def axes() -> dict[str, Axis]:
              lambda n: Row(f"catalog-{n}", per_second, lambda sizes: many_repositories(n), catalog, local_only=True)),
         Axis("referrers-by-referrers", "referrers of the subject, none of the type that is asked for", tens[:4],
              lambda n: Row(f"referrers-{n}", per_second, lambda sizes: {"growth": referred(n)}, _referrers)),
+        Axis("push-by-blobs", "blobs in the repository", (*tens, 1_000_000),
+             lambda n: Row(f"blobs-{n}", per_second, lambda sizes: stray(n), push_small(1), fresh=True)),
         Axis("get-by-clients", "connections", clients,
              lambda n: Row(f"clients-{n}", per_second, lambda sizes: {"growth": tagged(10)}, get_tags(n))),
         Axis("push-by-bytes", "bytes of the blob", (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB),
@@ -97,25 +120,34 @@ def axes() -> dict[str, Axis]:
         Axis("pull-by-bytes", "bytes of the blob", (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB),
              blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: _pull),
              "falls until the bytes outweigh the request"),
+        *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 5, 20, 50, 100, 200),
+               on_bucket(f"far-{name}", run), wish, metric="p50", far=True)
+          for name, run, wish in (
+              ("get", get_tags(1), "one round trip"),
+              ("push", push_small(1), "a POST and a PUT: some round trips each"),
+              ("manifest", push_manifests(1), "some round trips"),
+          )),
     ]  # fmt: skip
     return {axis.name: axis for axis in found}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """CPU of one operation, or of a GiB, at each size, of one server."""
+    """The axis' figure at each size, of one server."""
 
     server: str
+    metric: str
     sizes: tuple[int, ...]
     samples: tuple[Sample, ...]
 
     @property
     def points(self) -> list[tuple[int, float]]:
-        return [(size, sample.cpu) for size, sample in zip(self.sizes, self.samples, strict=True) if sample.cpu]
+        found = [(size, getattr(one, self.metric)) for size, one in zip(self.sizes, self.samples, strict=True)]
+        return [(size, figure) for size, figure in found if figure]
 
     def exponent(self) -> float:
         """k of the least squares fit of the logarithms; NaN with fewer than two points."""
-        points = [(math.log(size), math.log(cpu)) for size, cpu in self.points]
+        points = [(math.log(size), math.log(figure)) for size, figure in self.points]
         if len(points) < 2:
             return math.nan
         middle_x = sum(x for x, _ in points) / len(points)
@@ -124,55 +156,75 @@ class Curve:
         return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
 
     def ratio(self) -> float:
-        """What the largest costs in terms of the smallest."""
+        """The largest's figure in terms of the smallest's."""
         points = self.points
         return points[-1][1] / points[0][1] if points else math.nan
 
 
 def line(axis: Axis, curve: Curve) -> str:
     """One line of the table."""
-    cells = [f"{cpu:.3g}" for _, cpu in curve.points]
-    return (
-        f"| {axis.name} | {curve.server} | {' '.join(cells)} | {curve.ratio():.2g}x | {curve.exponent():+.2f} "
-        f"| {axis.wish} |"
-    )
+    cells = " ".join(number(figure) for _, figure in curve.points)
+    name = f"{axis.name} ({axis.unit})"
+    return f"| {name} | {curve.server} | {cells} | {curve.ratio():.2g}x | {curve.exponent():+.2f} | {axis.wish} |"
 
 
-_COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed")
-
-
-def chart(axis: Axis, curves: Sequence[Curve]) -> str:
+def chart_of(axis: Axis, curves: Sequence[Curve]) -> str:
     """An SVG with both axes logarithmic."""
-    points = [point for curve in curves for point in curve.points]
-    if not points:
-        return ""
-    xs, ys = [math.log10(size) for size, _ in points], [math.log10(cpu) for _, cpu in points]
-    left, right, low, high = min(xs), max(xs), math.floor(min(ys)), math.ceil(max(ys))
+    lines = [chart.Line(f"{curve.server}: size^{curve.exponent():.2f}", curve.points) for curve in curves]
+    return chart.curves(f"{axis.name}: {axis.measure} by {axis.of}", lines)
 
-    def at(size: float, cpu: float) -> tuple[float, float]:
-        x = 60 + 460 * (math.log10(size) - left) / (right - left or 1)
-        return x, 240 - 200 * (math.log10(cpu) - low) / (high - low or 1)
 
-    parts = []
-    for power in range(low, high + 1):
-        _, y = at(10**left, 10**power)
-        parts.append(f'<path d="M60 {y:.0f}H520" stroke="#ddd"/><text x="54" y="{y + 4:.0f}">{10.0**power:g}</text>')
-    for size in sorted({size for size, _ in points}):
-        x, _ = at(size, 10**low)
-        parts.append(f'<text x="{x:.0f}" y="258">{size:,}</text>')
-    for number, (curve, colour) in enumerate(zip(curves, _COLOURS, strict=False)):
-        placed = [at(size, cpu) for size, cpu in curve.points]
-        road = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(f'<polyline points="{road}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
-        label = f"{curve.server}: size^{curve.exponent():.2f}"
-        parts.append(f'<text x="530" y="{50 + 18 * number}" fill="{colour}" class="left">{escape(label)}</text>')
-    style = "text{font:11px sans-serif;text-anchor:end} .left{text-anchor:start} .middle{text-anchor:middle}"
-    title = f"{axis.name}: CPU by {axis.of}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 280" role="img"><title>{escape(title)}</title>'
-        f'<style>{style}</style><text x="290" y="24" class="middle">{escape(title)}</text>{"".join(parts)}</svg>\n'
-    )
+@contextmanager
+def _far(folder: Path, milliseconds: int) -> Iterator[None]:
+    """An object store whose answers come so much later, told to servers by the environment."""
+    store, before = far.Store(folder, milliseconds / 1000), dict(os.environ)
+    os.environ.update(store.environ())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        store.close()
+
+
+class Measurement:
+    """Axes one after the other, with the same options."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self._folder, self._turns, self._largest = folder, options.turns, options.largest
+        self._sizes = replace(QUICK if options.quick else Sizes(), growth=4.0)
+        self._given, self._names = [parse(text) for text in options.server], options.only.split(",")
+
+    def servers(self, axis: Axis) -> list[Server]:
+        """Raises KeyError."""
+        found = bucket_servers() if axis.far else local_servers()
+        known = {server.name: server for server in (*found, *self._given)}
+        return [known[name] for name in self._names]
+
+    def curves(self, axis: Axis) -> list[Curve]:
+        steps = tuple(size for size in axis.sizes if size <= self._largest)
+        found: list[dict[str, Sample]] = []
+        for size in steps:
+            found.append({name: middle(taken) for name, taken in self._step(axis, size).items()})
+            print(f"{axis.name} {size:,}: {found[-1]}", file=sys.stderr, flush=True)
+        names = [server.name for server in self.servers(axis)] if steps else []
+        return [Curve(name, axis.metric, steps, tuple(one[name] for one in found)) for name in names]
+
+    def _step(self, axis: Axis, size: int) -> dict[str, list[Sample]]:
+        folder = self._folder / f"{axis.name}-{size}"
+        folder.mkdir()
+        if not axis.far:
+            return self._bench(axis, folder).row(axis.row(size))
+        with _far(folder, size):
+            return self._bench(axis, folder).row(axis.row(size))
+
+    def _bench(self, axis: Axis, folder: Path) -> Bench:
+        return Bench(self.servers(axis), folder, self._sizes, turns=self._turns)
+
+
+def _plain(axis: Axis, curves: Sequence[Curve]) -> dict[str, object]:
+    servers = {one.server: {"exponent": one.exponent(), "points": dict(one.points)} for one in curves}
+    return {"of": axis.of, "unit": axis.unit, "wish": axis.wish, "servers": servers}
 
 
 def _options() -> argparse.ArgumentParser:
@@ -196,32 +248,9 @@ def _chosen(patterns: Sequence[str], known: dict[str, Axis]) -> list[Axis]:
     return [axis for name, axis in known.items() if not patterns or any(fnmatch(name, p) for p in patterns)]
 
 
-def _curves(axis: Axis, servers: list[Server], folder: Path, options: argparse.Namespace) -> list[Curve]:
-    sizes = replace(QUICK if options.quick else Sizes(), growth=4.0)
-    bench = Bench(servers, folder, sizes, turns=options.turns, wipe=True)
-    steps = tuple(size for size in axis.sizes if size <= options.largest)
-    found: list[table.Samples] = []
-    for size in steps:
-        found.append(bench.row(axis.row(size)))
-        print(f"{axis.name} {size:,}: {found[-1]}", file=sys.stderr, flush=True)
-    return [Curve(server.name, steps, tuple(one[server.name] for one in found)) for server in servers]
-
-
-def _write(out: Path, axis: Axis, curves: Sequence[Curve], figures: dict[str, object]) -> None:
+def _write(out: Path, machine: dict[str, str], axes: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    figures[axis.name] = {
-        "of": axis.of,
-        "wish": axis.wish,
-        "servers": {
-            curve.server: {
-                "exponent": curve.exponent(),
-                "points": {size: vars(one) for size, one in zip(curve.sizes, curve.samples, strict=True)},
-            }
-            for curve in curves
-        },
-    }
-    (out / "growth.json").write_text(json.dumps(figures, indent=1) + os.linesep)
-    (out / f"{axis.name}.svg").write_text(chart(axis, curves))
+    (out / "growth.json").write_text(json.dumps({"machine": machine, "axes": axes}, indent=1) + "\n")
 
 
 def main() -> int:
@@ -231,23 +260,27 @@ def main() -> int:
     if options.list:
         print("\n".join(known))
         return 0
-    by_name = {server.name: server for server in (*default_servers(), *map(parse, options.server))}
-    try:
-        servers = [by_name[name] for name in options.only.split(",")]
-        chosen = _chosen(options.axes, known)
-    except (KeyError, ValueError) as error:
-        parser.error(str(error))
-    figures: dict[str, object] = {}
     folder = Path(tempfile.mkdtemp(dir=options.dir, prefix="growth-")).resolve()
-    print("| axis | server | CPU ms an operation (s/GiB for bytes), by size | largest/smallest | k | design |")
+    measurement, others, machine = Measurement(options, folder), Others(), describe(folder)
+    try:
+        chosen = _chosen(options.axes, known)
+        for axis in chosen:
+            measurement.servers(axis)
+    except (KeyError, ValueError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        parser.error(str(error))
+    print("| axis | server | by size | largest/smallest | k | design |")
     print("|---|---|---|---|---|---|")
+    plain: dict[str, object] = {}
     try:
         for axis in chosen:
-            curves = _curves(axis, servers, folder, options)
-            for curve in curves:
+            found = measurement.curves(axis)
+            for curve in found:
                 print(line(axis, curve), flush=True)
+            plain[axis.name] = _plain(axis, found)
             if options.out:
-                _write(options.out, axis, curves, figures)
+                _write(options.out, machine | {"others": f"{others.cores():.1f}"}, plain)
+                (options.out / f"{axis.name}.svg").write_text(chart_of(axis, found))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

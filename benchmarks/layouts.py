@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.load import Address, Body, Maker, Request, Tally, play, pushes, puts
@@ -45,7 +45,7 @@ def describe(body: Body, media_type: str = _LAYER) -> Descriptor:
 
 
 def manifest(
-    config: Body, layers: list[Body], *, mark: str, tag: str = "", subject: Descriptor | None = None
+    config: Body, layers: Sequence[Body], *, mark: str, tag: str = "", subject: Descriptor | None = None
 ) -> Manifest:
     """An image; `mark` makes it unlike the others."""
     fields: dict[str, object] = {

@@ -1,17 +1,19 @@
-"""What this machine can do at all, measured in the same run: `python -m benchmarks.limits`."""
+"""What this machine can do at all, measured in the same run: the floor under the CPU of a push and a pull.
+
+No registry can push a GiB for less than it costs to hash it, to copy it out of the kernel, and to write it to the page
+cache; none can pull it for less than `sendfile`. Each of them is measured by itself, too.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.load import MIB
 
@@ -20,63 +22,109 @@ _PIECE = 1 * MIB
 _SECONDS = 1.0
 
 
-def _rate(step: Callable[[], int], seconds: float = _SECONDS) -> tuple[float, float]:
-    """MiB/s and this process's CPU seconds per GiB of a step that tells the bytes it did."""
-    began, cpu, done = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - began < seconds:
+class Rate(NamedTuple):
+    """MiB a second, and CPU seconds for each GiB."""
+
+    speed: float
+    cpu: float
+
+
+def _rate(step: Callable[[], int], *, count: int = 0, clock: Callable[[], float] = time.thread_time) -> Rate:
+    """Of a step that tells the bytes it did: repeated `count` times, or for a second."""
+    began, cpu, done, steps = time.perf_counter(), clock(), 0, 0
+    while steps < count if count else time.perf_counter() - began < _SECONDS:
         done += step()
-    elapsed, used = time.perf_counter() - began, time.process_time() - cpu
-    return done / MIB / elapsed, used / (done / _GIB)
+        steps += 1
+    elapsed, used = time.perf_counter() - began, clock() - cpu
+    return Rate(done / MIB / elapsed, used / (done / _GIB))
 
 
-def _sha256_threads(threads: int) -> tuple[float, float]:
-    """hashlib lets go of the interpreter for large pieces, so threads are cores."""
-    data = os.urandom(_PIECE)
+def pushed(folder: Path, count: int, size: int, *, hashes: bool = True, writes: bool = True) -> Rate:
+    """Loopback, SHA-256, `count` files of `size` bytes, a MiB at a time in one thread."""
+    receiving, child = _sender()
+    buffer, files = memoryview(bytearray(_PIECE)), iter(range(count))
 
-    def hash_once(_: int) -> int:
-        state = hashlib.sha256()
-        for _ in range(16):
-            state.update(data)
-        return 16 * _PIECE
+    def receive() -> int:
+        state, left = hashlib.sha256(), size
+        fd = os.open(folder / f"limit{next(files)}" if writes else os.devnull, os.O_WRONLY | os.O_CREAT)
+        while left:
+            piece = buffer[: receiving.recv_into(buffer, min(_PIECE, left), socket.MSG_WAITALL)]
+            if writes:
+                os.write(fd, piece)
+            if hashes:
+                state.update(piece)
+            left -= len(piece)
+        os.close(fd)
+        return size
 
-    with ThreadPoolExecutor(threads) as pool:
-        return _rate(lambda: sum(pool.map(hash_once, range(threads))))
-
-
-def _openssl(cores: int) -> float | None:
-    """MiB/s of `openssl speed` on that many cores, or None without openssl."""
-    if not shutil.which("openssl"):
-        return None
-    command = [
-        "openssl",
-        "speed",
-        "-seconds",
-        "1",
-        "-bytes",
-        str(_PIECE),
-        "-multi",
-        str(cores),
-        "-evp",
-        "sha256",
-    ]
-    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = re.search(r"^(?:evp|sha256)\s.*?([\d.]+)k?\s*$", output, re.IGNORECASE | re.MULTILINE)
-    return float(found[1]) * 1000 / MIB if found else None
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _rate(receive, count=count)
+    finally:
+        receiving.close()
+        os.waitpid(child, 0)
+        shutil.rmtree(folder)
 
 
-def _sendfile(folder: str) -> tuple[float, float]:
-    """File to a socket of the loopback, whose other end drops the bytes: what a pull can cost at least."""
-    path = os.path.join(folder, "sent")
-    with open(path, "wb") as file:
-        file.write(os.urandom(64 * MIB))
-    with socket.create_server(("127.0.0.1", 0)) as listener, open(path, "rb") as file:
+def pulled(folder: Path, size: int) -> Rate:
+    """A file of `size` bytes to a socket of the loopback by `sendfile`; the other end drops the bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sent"
+    with path.open("wb") as made:
+        for _ in range(max(1, size // MIB)):
+            made.write(os.urandom(min(size, MIB)))
+    with socket.create_server(("127.0.0.1", 0)) as listener, path.open("rb") as file:
         child = _dropper(listener.getsockname()[1])
         connection, _ = listener.accept()
+
+        def send() -> int:
+            at = 0
+            while at < size and (sent := os.sendfile(connection.fileno(), file.fileno(), at, size - at)):
+                at += sent
+            return at
+
         with connection:
-            figures = _rate(lambda: os.sendfile(connection.fileno(), file.fileno(), 0, 64 * MIB))
+            found = _rate(send)
         os.waitpid(child, 0)
-    os.unlink(path)
-    return figures
+    shutil.rmtree(folder)
+    return found
+
+
+def _hashed() -> Rate:
+    data = os.urandom(_PIECE)
+    state = hashlib.sha256()
+
+    def step() -> int:
+        state.update(data)
+        return _PIECE
+
+    return _rate(step)
+
+
+def syncs(folder: Path) -> float:
+    """New small files a second, each written and flushed by fdatasync, one after the other."""
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < _SECONDS:
+        path = folder / f"synced{done}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.write(fd, bytes(500))
+        os.fdatasync(fd)
+        os.close(fd)
+        os.unlink(path)
+        done += 1
+    return done / (time.perf_counter() - began)
+
+
+def measure(folder: Path) -> dict[str, Rate]:
+    """The parts, each by itself."""
+    size = 16 * MIB
+    return {
+        "SHA-256": _hashed(),
+        "receive": pushed(folder / "limit", 32, size, hashes=False, writes=False),
+        "receive and write to the page cache": pushed(folder / "limit", 32, size, hashes=False),
+        "receive, hash, write": pushed(folder / "limit", 32, size),
+        "sendfile": pulled(folder / "limit", 64 * MIB),
+    }
 
 
 def _dropper(port: int) -> int:
@@ -91,27 +139,6 @@ def _dropper(port: int) -> int:
     os._exit(0)
 
 
-def _receive_hash_write(folder: str) -> tuple[float, float]:
-    """Loopback, SHA-256, files of 64 MiB, a MiB at a time in one thread: what a push can cost at least."""
-    receiving, child = _sender()
-    state, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
-    path = os.path.join(folder, "received")
-
-    def receive() -> int:
-        with open(path, "wb", buffering=0) as file:
-            for _ in range(64):
-                count = receiving.recv_into(buffer, _PIECE, socket.MSG_WAITALL)
-                state.update(buffer[:count])
-                file.write(buffer[:count])
-        return 64 * MIB
-
-    figures = _rate(receive)
-    receiving.close()
-    os.waitpid(child, 0)
-    os.unlink(path)
-    return figures
-
-
 def _sender() -> tuple[socket.socket, int]:
     """A connection at whose other end a process sends without end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -124,40 +151,3 @@ def _sender() -> tuple[socket.socket, int]:
                     connection.sendall(bytes(16 * MIB))
             except OSError:
                 os._exit(0)
-
-
-def _syncs(folder: str) -> float:
-    """New small files a second, each written and flushed by fdatasync, one after the other."""
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < _SECONDS:
-        path = os.path.join(folder, f"synced{done}")
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
-        os.write(fd, bytes(500))
-        os.fdatasync(fd)
-        os.close(fd)
-        os.unlink(path)
-        done += 1
-    return done / (time.perf_counter() - began)
-
-
-def lines(folder: str) -> Iterator[str]:
-    cores = len(os.sched_getaffinity(0))
-    for threads in sorted({1, cores}):
-        speed, cpu = _sha256_threads(threads)
-        yield f"SHA-256, hashlib, {threads} threads: {speed:.0f} MiB/s ({cpu:.2f} CPU-s/GiB)"
-        other = _openssl(threads)
-        yield f"SHA-256, openssl, {threads} cores: " + ("not installed" if other is None else f"{other:.0f} MiB/s")
-    yield "sendfile over loopback: {:.0f} MiB/s ({:.2f} CPU-s/GiB)".format(*_sendfile(folder))
-    yield "receive, hash, write: {:.0f} MiB/s ({:.2f} CPU-s/GiB)".format(*_receive_hash_write(folder))
-    yield f"new file and fdatasync: {_syncs(folder):.0f}/s"
-
-
-def show(folder: str) -> None:
-    for line in lines(folder):
-        print(f"limit: {line}", flush=True)
-    print(flush=True)
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        show(folder)

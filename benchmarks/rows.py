@@ -6,7 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from benchmarks import limits
+from benchmarks.figures import Sample
 from benchmarks.layouts import (
     Content,
     images,
@@ -22,6 +25,7 @@ from benchmarks.servers import Running
 
 _GIB = 1 << 30
 _WARM = 0.5
+_WARM_CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -41,18 +45,6 @@ QUICK = Sizes(seconds=1.5, growth=4.0, manifests=200, middle=16 * MIB, middles=3
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One turn of one server: `speed` is a rate; rows of one figure have it in `value`, less is better."""
-
-    speed: float = 0.0
-    cpu: float = 0.0
-    p50: float = 0.0
-    p99: float = 0.0
-    value: float = 0.0
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Turn:
     """What a row works with: a server that answers and holds the row's content under `prefix`."""
 
@@ -66,34 +58,41 @@ class Turn:
 
     def measure(self, scripts: Callable[[Tally], list[Script]], tally: Tally) -> Sample:
         """Plays the scripts. Speed is MiB/s if the tally counts bytes, else operations a second."""
-        before = self.running.cpu()
-        play(self.running.address, scripts(tally), tally)
-        cpu = self.running.cpu() - before
+        with self.running.peak() as peak:
+            before = self.running.cpu()
+            play(self.running.address, scripts(tally), tally)
+            cpu = self.running.cpu() - before
         done = len(tally.taken)
         if not done:
             return Sample(note=tally.complaint or "nothing done")
         note = f"{tally.errors} errors, such as {tally.complaint}" if tally.errors else ""
         speed = (tally.size / MIB if tally.size else done) / tally.elapsed
         each = cpu / (tally.size / _GIB) if tally.size else cpu * 1000 / done
-        return Sample(speed, each, tally.quantile(0.5) * 1000, tally.quantile(0.99) * 1000, note=note)
+        p50, p99 = tally.quantile(0.5) * 1000, tally.quantile(0.99) * 1000
+        return Sample(speed, each, p50, p99, memory=peak.mib, note=note)
 
     def reads(self, requests: list[Request], connections: int, size: int = 0) -> Sample:
-        """Asks for these in turn, each connection beginning at another one, after a short warm-up."""
+        """Asks for these in turn, each connection beginning at another one, after a warm-up."""
 
         def scripts(tally: Tally) -> list[Script]:
             shifted = [requests[i % len(requests) :] + requests[: i % len(requests)] for i in range(connections)]
             return [gets(tally, each, size) for each in shifted]
 
-        warm = Tally(seconds=_WARM)
-        play(self.running.address, scripts(warm), warm)
+        self.warm_up(requests, connections if size else max(connections, _WARM_CONNECTIONS))
         return self.measure(scripts, Tally(seconds=self.sizes.seconds))
+
+    def warm_up(self, requests: list[Request], connections: int = _WARM_CONNECTIONS) -> None:
+        """By so many connections that each worker of a server gets some: it keeps what it read."""
+        tally = Tally(seconds=_WARM)
+        play(self.running.address, [gets(tally, requests) for _ in range(connections)], tally)
 
 
 @dataclass(frozen=True)
 class Target:
     """`metric` of the subject against `factor` times that of `peer`, or of its own in another `row`.
 
-    "best" is the best of the others; without a peer and a row the factor is the figure itself.
+    "best" is the best of the others, "limit" that of the machine; without a peer and a row the factor is the figure
+    itself.
     """
 
     metric: str
@@ -105,6 +104,8 @@ class Target:
 
 
 Run = Callable[[Turn], Sample]
+Limit = Callable[[Sizes, Path], limits.Rate]
+"""What the bytes of a row cost at least, with files below that directory."""
 Contents = Callable[[Sizes], Content]
 
 
@@ -124,6 +125,7 @@ class Row:
     local_only: bool = False
     pushed: bool = False
     page_bytes: Callable[[Sizes], int] = field(default=lambda sizes: 0)
+    limit: Limit | None = None
 
     @property
     def by_value(self) -> bool:
@@ -156,6 +158,8 @@ def _new_manifests(turn: Turn, name: str) -> Iterator[Request]:
 def push_manifests(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         requests = _new_manifests(turn, "growth")
+        if laid := turn.content["growth"].manifests:
+            turn.warm_up([Maker(turn.running.address).get(turn.path("growth", f"manifests/{laid[0].tag}"))])
         tally = Tally(seconds=turn.sizes.growth)
         return turn.measure(lambda tally: [puts(tally, requests) for _ in range(connections)], tally)
 
@@ -218,7 +222,7 @@ def _referrers(turn: Turn) -> Sample:
 # Blobs.
 
 
-def _push_small(connections: int) -> Run:
+def push_small(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         bodies = iter([Body(2000) for _ in range(int(turn.sizes.seconds * 8000))])
         maker, name = Maker(turn.running.address), turn.prefix + "small"
@@ -277,6 +281,14 @@ def _huge(sizes: Sizes) -> tuple[int, int]:
 
 def _bytes(size: Callable[[Sizes], tuple[int, int]]) -> Callable[[Sizes], int]:
     return lambda sizes: size(sizes)[0] * size(sizes)[1]
+
+
+def _push_limit(size: Callable[[Sizes], tuple[int, int]]) -> Limit:
+    return lambda sizes, folder: limits.pushed(folder, *size(sizes))
+
+
+def _pull_limit(size: Callable[[Sizes], int]) -> Limit:
+    return lambda sizes, folder: limits.pulled(folder, size(sizes))
 
 
 # A push beside work in another repository.
@@ -370,14 +382,16 @@ def _push_rows() -> Iterator[Row]:
         16: (_at_least(5, "zot"), _at_least(1, "zot-nd")),
     }
     for connections, wanted in small.items():
-        yield Row(f"push-2k-c{connections}", _PER_SECOND, _nothing, _push_small(connections), wanted, fresh=True)
-    wanted = (_at_least(1, "zot"), _cpu(0.7, "zot"))
+        yield Row(f"push-2k-c{connections}", _PER_SECOND, _nothing, push_small(connections), wanted, fresh=True)
+    large = (_at_least(1, "zot"), _cpu(0.75, "zot"), _cpu(1.2, "limit"))
     for name, chunk in {"push-64m-c4": 0, "push-64m-c4-patch": 8 * MIB}.items():
         run = push_large(4, _middles, chunk)
-        yield Row(name, _BYTES, _nothing, run, wanted, fresh=True, page_bytes=_bytes(_middles))
+        page_bytes, limit = _bytes(_middles), _push_limit(_middles)
+        yield Row(name, _BYTES, _nothing, run, large, fresh=True, page_bytes=page_bytes, limit=limit)
     for name, chunk in {"push-1g-c1": 0, "push-1g-c1-patch": 16 * MIB}.items():
         run = push_large(1, _huge, chunk)
-        yield Row(name, _BYTES, _nothing, run, (_cpu(0.7, "best"),), fresh=True, page_bytes=_bytes(_huge))
+        page_bytes, limit, huge = _bytes(_huge), _push_limit(_huge), (_cpu(0.7, "best"), _cpu(1.2, "limit"))
+        yield Row(name, _BYTES, _nothing, run, huge, fresh=True, page_bytes=page_bytes, limit=limit)
     other = (Target("p99", "<=", 2, row="push-2k-c1"),)
     yield Row("push-2k-c1-beside-manifests", _PER_SECOND, _tagged(1000), _neighbour, other, fresh=True)
 
@@ -385,9 +399,10 @@ def _push_rows() -> Iterator[Row]:
 def _pull_rows() -> Iterator[Row]:
     level = Target("speed", ">=", 0.9, "olareg", text="level with olareg: ")
     targets = (_cpu(0.45, "zot"), _at_least(1.5, "zot"), level)
-    yield Row("pull-1m-c8", _BYTES, _many_layers, _pull(8), targets)
-    yield Row("pull-1g-c1", _BYTES, _huge_layer, _pull(1), (Target("cpu", "<=", 0.3),))
-    yield Row("pull-1g-c8", _BYTES, _huge_layer, _pull(8), (_cpu(0.6, "zot"), _at_least(1.4, "zot")))
+    yield Row("pull-1m-c8", _BYTES, _many_layers, _pull(8), targets, limit=_pull_limit(lambda sizes: MIB))
+    huge = _pull_limit(lambda sizes: sizes.huge)
+    yield Row("pull-1g-c1", _BYTES, _huge_layer, _pull(1), (Target("cpu", "<=", 0.3),), limit=huge)
+    yield Row("pull-1g-c8", _BYTES, _huge_layer, _pull(8), (_cpu(0.6, "zot"), _at_least(1.4, "zot")), limit=huge)
 
 
 def _process_rows() -> Iterator[Row]:

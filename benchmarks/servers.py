@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks.load import Address
 
 LOOPBACK = "127.0.0.1"
 BUCKET = "bench"
+DISTRIBUTION = "distribution"
 CHECKOUT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
 _START_LIMIT = 120.0
@@ -54,7 +56,7 @@ def parse(text: str) -> Server:
     return Server(name, how)
 
 
-def default_servers() -> list[Server]:
+def local_servers() -> list[Server]:
     """This checkout, and those peers that are on the PATH."""
     python = shlex.quote(sys.executable)
     found = [
@@ -67,7 +69,19 @@ def default_servers() -> list[Server]:
         ]
     if shutil.which("olareg"):
         found.append(Server("olareg", "olareg serve --dir {dir} --port {port} --api-delete"))
+    if distribution := _distribution():
+        found.append(Server(DISTRIBUTION, f"{distribution} serve {{distribution_config}}"))
     return found
+
+
+def default_servers() -> list[Server]:
+    """Those whose stores are layouts, so that they need not be filled by pushing."""
+    return [server for server in local_servers() if server.laid_out]
+
+
+def _distribution() -> str:
+    """As its project and as Debian calls it; "" where neither is there."""
+    return next((name for name in ("registry", "docker-registry") if shutil.which(name)), "")
 
 
 def bucket_servers() -> list[Server]:
@@ -77,8 +91,8 @@ def bucket_servers() -> list[Server]:
     found = [Server("zotctl", serve), Server("zotctl-pool", f"{serve} --dedupe")]
     if shutil.which("zot"):
         found.append(Server("zot", "zot serve {zot_s3_config}"))
-    if shutil.which("registry"):
-        found.append(Server("distribution", "registry serve {distribution_s3_config}"))
+    if distribution := _distribution():
+        found.append(Server(DISTRIBUTION, f"{distribution} serve {{distribution_s3_config}}"))
     return found
 
 
@@ -229,6 +243,10 @@ class Running:
         """Memory of the whole tree, shared pages counted once between it."""
         return sum(_pss_kib(pid) for pid in self._tree()) / 1024
 
+    def peak(self) -> Peak:
+        """For a `with` round what is measured."""
+        return Peak(self)
+
     def settle(self, limit: float = 5.0) -> None:
         """Waits until the work after the start is over, or for `limit` seconds."""
         end = time.perf_counter() + limit
@@ -239,6 +257,27 @@ class Running:
             if now - before <= 0.01:
                 return
             before = now
+
+
+class Peak:
+    """The most memory that a server had while this was open, looked at four times a second: `mib`."""
+
+    def __init__(self, running: Running) -> None:
+        self._running, self._over, self.mib = running, threading.Event(), 0.0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.25):
+            self.mib = max(self.mib, self._running.pss_mib())
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.mib = max(self.mib, self._running.pss_mib())
 
 
 def _answers(address: Address) -> bool:

@@ -1,75 +1,55 @@
-"""From samples to one line of a table: figures, ratios, targets."""
+"""From samples to one line of a table: figures, ratios with their spread, targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from statistics import median
+from collections.abc import Iterable, Sequence
 
-from benchmarks.rows import Row, Sample, Target
+from benchmarks.bench import LIMIT
+from benchmarks.figures import Sample, Samples, Spread, Table, middle, number, ratio
+from benchmarks.rows import Row, Target
 
-Samples = dict[str, Sample]  # by server
-Table = dict[str, Samples]  # by row
-
-
-def middle(samples: list[Sample]) -> Sample:
-    """The median of each figure over the turns that measured something; the notes that differ, together."""
-    good = [sample for sample in samples if sample.speed or sample.value] or samples
-    figures = {
-        name: median(getattr(sample, name) for sample in good) for name in ("speed", "cpu", "p50", "p99", "value")
-    }
-    return Sample(**figures, note="; ".join(dict.fromkeys(sample.note for sample in samples if sample.note)))
+Units = tuple[str, str]
 
 
 def header(servers: Iterable[str]) -> str:
-    names = ["row", *servers, "subject / best other", "targets"]
+    names = ["row", *servers, LIMIT, "CPU of the subject to each, turn by turn", "targets"]
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
 
 
-def line(row: Row, table: Table, servers: list[str]) -> str:
-    """`servers[0]` is the subject. A cell is speed (CPU) p50/p99; `*`: a note is on the standard error."""
+def line(row: Row, table: Table, servers: Sequence[str]) -> str:
+    """`servers[0]` is the subject. A cell is speed (CPU) p50/p99 memory; `*`: a note is on the standard error."""
     samples = table[row.name]
-    cells = [_cell(row, samples[name]) if name in samples else "-" for name in servers]
+    cells = [_cell(row.units, middle(samples[name])) if name in samples else "-" for name in (*servers, LIMIT)]
     targets = "; ".join(_judge(target, row, table, servers[0]) for target in row.targets)
-    whole = [f"{row.name} ({_units(row)})", *cells, _beside_best(row, samples, servers[0]), targets]
-    return f"| {' | '.join(whole)} |"
+    ratios = ", ".join(f"{found} {name}" for name, found in ratios_of(metric_of(row.units), samples, servers))
+    return f"| {' | '.join([f'{row.name} ({_units(row.units)})', *cells, ratios, targets])} |"
 
 
-def _units(row: Row) -> str:
-    return row.units[0] if row.by_value else f"{row.units[0]}, CPU {row.units[1]}, p50/p99 ms"
+def metric_of(units: Units) -> str:
+    """What a ratio is about."""
+    return "cpu" if units[1] else "value"
 
 
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+def ratios_of(metric: str, samples: Samples, servers: Sequence[str]) -> list[tuple[str, Spread]]:
+    """The subject to each other server, and to the limit of the machine."""
+    own = samples.get(servers[0], [])
+    found = [(name, ratio(metric, own, samples.get(name, []))) for name in (*servers[1:], LIMIT)]
+    return [(name, one) for name, one in found if one is not None]
 
 
-def _cell(row: Row, sample: Sample) -> str:
+def _units(units: Units) -> str:
+    return f"{units[0]}, CPU {units[1]}, p50/p99 ms, peak MiB" if units[1] else units[0]
+
+
+def _cell(units: Units, sample: Sample) -> str:
     star = "*" if sample.note else ""
-    if row.by_value and not (sample.note and not sample.value):
-        return f"{_number(sample.value)}{star}"
-    if not sample.speed:
+    if not sample.measured and (sample.note or units[1]):
         return f"none{star}"
-    return f"{_number(sample.speed)} ({_number(sample.cpu)}) {_number(sample.p50)}/{_number(sample.p99)}{star}"
-
-
-def _best(metric: str, samples: Samples, subject: str) -> tuple[float, str] | None:
-    figures = {getattr(sample, metric): name for name, sample in samples.items() if name != subject}
-    others = [(figure, name) for figure, name in figures.items() if figure]
-    if not others:
-        return None
-    return max(others) if metric == "speed" else min(others)
-
-
-def _beside_best(row: Row, samples: Samples, subject: str) -> str:
-    metrics = ("value",) if row.by_value else ("speed", "cpu")
-    return ", ".join(filter(None, (_ratio_to_best(metric, samples, subject) for metric in metrics)))
-
-
-def _ratio_to_best(metric: str, samples: Samples, subject: str) -> str:
-    best = _best(metric, samples, subject)
-    own = getattr(samples[subject], metric) if subject in samples else 0.0
-    return f"{metric} {_number(own / best[0])}x ({best[1]})" if best and own else ""
+    if not units[1]:
+        return f"{number(sample.value)}{star}"
+    times = f" {number(sample.p50)}/{number(sample.p99)}" if sample.p50 else ""
+    memory = f" {number(sample.memory)}" if sample.memory else ""
+    return f"{number(sample.speed)} ({number(sample.cpu)}){times}{memory}{star}"
 
 
 def _judge(target: Target, row: Row, table: Table, subject: str) -> str:
@@ -77,22 +57,26 @@ def _judge(target: Target, row: Row, table: Table, subject: str) -> str:
     sign = {">=": "≥", "<=": "≤"}[target.sign]
     whom = target.peer or target.row
     wish = f"{target.text}{target.metric} {sign} {target.factor:g}{'x ' + whom if whom else ''}"
-    base = _base(target, row, table, subject)
-    sample = table[row.name].get(subject, Sample(note="absent"))
-    own = getattr(sample, target.metric)
-    if not base or (not own and (sample.note or not row.by_value)):
+    samples = table[row.name].get(subject, [])
+    own, found = middle(samples), _against(target, row, table, subject)
+    if found is None or (not getattr(own, target.metric) and (own.note or row.units[1])):
         return f"{wish}: not measured"
-    ratio = own / base
-    met = ratio >= target.factor if target.sign == ">=" else ratio <= target.factor
-    return f"{wish}: {_number(ratio)} {'yes' if met else '**no**'}"
+    met = found >= target.factor if target.sign == ">=" else found <= target.factor
+    return f"{wish}: {number(found)} {'yes' if met else '**no**'}"
 
 
-def _base(target: Target, row: Row, table: Table, subject: str) -> float:
-    """What the target's factor is multiplied with; 0 when it wasn't measured."""
+def _against(target: Target, row: Row, table: Table, subject: str) -> float | None:
+    """The subject's figure in terms of what the target compares it with; None: one of them was not measured."""
     samples = table[row.name]
+    own = samples.get(subject, [])
     if target.row:
-        return float(getattr(table.get(target.row, {}).get(subject, Sample()), target.metric))
-    if target.peer == "best":
-        best = _best(target.metric, samples, subject)
-        return best[0] if best else 0.0
-    return float(getattr(samples.get(target.peer, Sample()), target.metric)) if target.peer else 1.0
+        other = getattr(middle(table.get(target.row, {}).get(subject, [])), target.metric)
+        return getattr(middle(own), target.metric) / other if other else None
+    if not target.peer:
+        return float(getattr(middle(own), target.metric))
+    if target.peer != "best":
+        found = ratio(target.metric, own, samples.get(target.peer, []))
+        return found.middle if found else None
+    others = [taken for name, taken in samples.items() if name not in (subject, LIMIT)]
+    ratios = [one.middle for taken in others if (one := ratio(target.metric, own, taken))]
+    return (min if target.metric == "speed" else max)(ratios, default=None)
