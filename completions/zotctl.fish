@@ -119,6 +119,7 @@ complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l repo -r -fa
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l tag -r -fa '(__zotctl_store tags)' -d 'The tag for a single image, or which one of several images to import'
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l all -d 'With --repo NAME, import everything: all images of one layout or archive into NAME, the layouts of a tree below NAME/'
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l overwrite -d 'Move tags that already exist; with --to, replace the archive'
+complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l mirror -d 'Follow the source: move tags that already exist, and remove tags, manifests and repositories that it has no more, once all of it is in'
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l link -d 'Hash, then hard-link instead of copying, within one file system'
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l move -d 'Remove the files of the source once everything is in the store'
 complete -c zotctl -n '__fish_seen_subcommand_from import-layout' -l tags -r -F -d 'The tags of a registry that keeps them elsewhere, as Harbor does: lines of REPOSITORY:TAG DIGEST'

@@ -34,7 +34,7 @@ MUTANTS = [
         "I15",
         "a commit that is refused is told",
         "jobs/gc.py",
-        ("        if outcome is not None:\n            raise outcome\n"),
+        "    if outcome is not None:\n        raise outcome\n",
         "",
         RECHECKS + "test_a_refusal_of_the_commit_is_told",
     ),

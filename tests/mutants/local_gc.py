@@ -56,8 +56,8 @@ MUTANTS = [
         "I4",
         "rows are judged again on the index.json that is replaced",
         "jobs/gc.py",
-        "done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])",
-        "done = drops",
+        "return _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])",
+        "return drops",
         "tests/jobs/test_gc_rechecks.py::test_a_row_that_got_a_tag_since_the_plan_is_not_dropped",
     ),
     Mutant(
@@ -361,7 +361,7 @@ MUTANTS = [
         "jobs/gc.py",
         (
             "            if marks.faults:\n"
-            "                return  # what a manifest that can't be read needs, is not known (I5)\n"
+            "                return []  # what a manifest that can't be read needs, is not known (I5)\n"
         ),
         "",
         "tests/jobs/test_gc_rechecks.py::test_i5_no_row_goes_where_something_has_become_unknown_since_the_plan",
@@ -373,10 +373,10 @@ MUTANTS = [
         "a tag that goes is in the history before, so that a delay runs",
         "jobs/gc.py",
         (
-            "                if drop.tag is not None:\n"
-            '                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)'
+            "            if drop.tag is not None:\n"
+            '                root.history.note(name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)'
         ),
-        "                pass",
+        "            pass",
         "tests/jobs/test_gc.py::test_a_tag_that_the_policy_drops_is_in_the_history_before_it_goes",
     ),
 ]

@@ -82,8 +82,8 @@ MUTANTS = [
         "I5",
         "nothing is dropped by what can't be read under the lock",
         "jobs/gc.py",
-        "            if marks.faults:\n                return  # what",
-        "            if False:\n                return  # what",
+        "            if marks.faults:\n                return []  # what",
+        "            if False:\n                return []  # what",
         SIGNATURES + "test_i5_nothing_is_dropped_when_a_manifest_can_no_longer_be_read",
     ),
     Mutant(

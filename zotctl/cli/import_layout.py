@@ -37,6 +37,8 @@ Examples:
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
   zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
+  # An online backup that follows a store; see first what would go
+  zotctl import-layout /srv/images --root /backup/images --mirror --dry-run
   # All of registry:2, registry:3 or Harbor, by hard links within one file system
   zotctl import-layout /var/lib/docker-registry --root /srv/images --link
   # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
@@ -78,6 +80,14 @@ def import_layout(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Move tags that already exist; with --to, replace the archive.")
     ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror",
+            help="Follow the source: move tags that already exist, and remove tags, manifests and repositories that it "
+            "has no more, once all of it is in. With --repo NAME and --all, only below NAME/.",
+        ),
+    ] = False,
     link: Annotated[
         bool, typer.Option("--link", help="Hash, then hard-link instead of copying, within one file system.")
     ] = False,
@@ -115,13 +125,13 @@ def import_layout(
 ) -> None:
     """Import image layouts into a store, beside any number of servers, which serve them at once.
 
-    Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept. Importing
-    twice changes nothing; after a kill, run the same command again.
+    Everything is hashed on the way. A repository appears complete or not at all, and existing tags are kept without
+    --overwrite or --mirror. Importing twice changes nothing; after a kill, run the same command again.
     """
     _check_names(source, repo, tag)
     if to is not None:
-        given = {"--root": root, "--repo": repo, "--tag": tag, "--all": take_all, "--link": link, "--move": move,
-                 "--max-duration": max_duration}  # fmt: skip
+        given = {"--root": root, "--repo": repo, "--tag": tag, "--all": take_all, "--mirror": mirror, "--link": link,
+                 "--move": move, "--max-duration": max_duration}  # fmt: skip
         refuse_beside_to([option for option, value in given.items() if value])
         archive, chosen = to, only or ()
         settings, s3 = source_config(config, source)
@@ -141,7 +151,7 @@ def import_layout(
         from zotctl.jobs.imports.job import import_layout as take_over
         from zotctl.jobs.imports.plan import ImportOptions
 
-        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags))
+        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags, mirror))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             metrics_file=metrics_file, output=output, as_json=as_json,

@@ -123,34 +123,46 @@ class Planner:
 
     def drop_rows(self, drops: list[Drop]) -> None:
         """Remove the rows of `drops` by an ordinary commit, which decides again on the index that it replaces."""
-        by, dropped = self._options.rules.called(self._name), list[Drop]()
+        wanted = {(drop.digest, drop.tag) for drop in drops}
 
-        def change(tx: Transaction, draft: Index) -> None:
+        def choose(draft: Index) -> list[Drop]:
             marks = mark_index(self._root, self._name, draft, None, certain=True)
             if marks.faults:
-                return  # what a manifest that can't be read needs, is not known (I5)
+                return []  # what a manifest that can't be read needs, is not known (I5)
             past = self._root.history.timeline(self._name)
-            wanted = {(drop.digest, drop.tag) for drop in drops}
             again = decide(self._name, marks, past, self._options.rules, self._now)
-            done = _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
-            _apply(draft, done)
-            dropped[:] = done
-            # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
-            # crash in between only lengthens it.
-            for drop in done:
-                if drop.tag is not None:
-                    self._root.history.note(self._name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)
+            return _closed(marks, [drop for drop in again if (drop.digest, drop.tag) in wanted])
 
-        if not drops:
-            return
-        (outcome,) = self._root.protocol.commit_index(self._name, [change])
-        if outcome is not None:
-            raise outcome
-        for drop in dropped:
-            if drop.tag is None:
-                self._root.history.note(self._name, "drop", drop.digest, by=f"{by}: {drop.reason}")
-            action = "delete" if drop.tag is None else "untag"
-            self._run.changed(action, self._name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
+        if drops:
+            drop_rows(self._run, self._root, self._name, self._options.rules.called(self._name), choose)
+
+
+def drop_rows(run: Run, root: Root, name: str, by: str, choose: Callable[[Index], list[Drop]]) -> list[Drop]:
+    """Remove rows by an ordinary commit, tell the history, the log and the audit file, and return them.
+
+    `choose` sees the index that is replaced. `by`: the job or the policy, in words. Raises StorageError.
+    """
+    dropped = list[Drop]()
+
+    def change(tx: Transaction, draft: Index) -> None:
+        done = choose(draft)
+        apply_drops(draft, done)
+        dropped[:] = done
+        # Before the rename, as for a client's deletion: from now on the delay of what loses its tag runs, and a
+        # crash in between only lengthens it.
+        for drop in done:
+            if drop.tag is not None:
+                root.history.note(name, "untag", drop.digest, {drop.tag: drop.digest}, by=by)
+
+    (outcome,) = root.protocol.commit_index(name, [change])
+    if outcome is not None:
+        raise outcome
+    for drop in dropped:
+        if drop.tag is None:
+            root.history.note(name, "drop", drop.digest, by=f"{by}: {drop.reason}")
+        action = "delete" if drop.tag is None else "untag"
+        run.changed(action, name, f"{by}: {drop.reason}", tag=drop.tag, before=drop.digest)
+    return dropped
 
 
 def note_purged(root: Root, name: str, digests: Iterable[Digest]) -> None:
@@ -178,11 +190,12 @@ def without_rows(marks: Reachable, drops: list[Drop]) -> Reachable:
     if not drops:
         return marks
     draft = marks.index.copy()
-    _apply(draft, drops)
+    apply_drops(draft, drops)
     return with_index(marks, draft)
 
 
-def _apply(draft: Index, drops: list[Drop]) -> None:
+def apply_drops(draft: Index, drops: list[Drop]) -> None:
+    """Remove rows from a draft."""
     for drop in drops:
         if drop.tag is not None:
             draft.untag(drop.tag)

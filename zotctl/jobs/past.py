@@ -19,6 +19,8 @@ from zotctl.storage.root import Root
 
 RESTORED_BY = "gc --restore"
 """By what a restored manifest was pushed, in its event."""
+MIRRORED_BY = "import-layout --mirror"
+"""By what a row was removed that the source of a mirror has no more."""
 
 
 @dataclass(frozen=True)

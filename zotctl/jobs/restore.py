@@ -13,7 +13,7 @@ from zotctl.errors import Damaged, LayoutInvalid, NotFound, ReadOnly, Unsupporte
 from zotctl.jobs.forecast import Forecast
 from zotctl.jobs.gc import GcOptions, Settings
 from zotctl.jobs.naming import parse_named
-from zotctl.jobs.past import RESTORED_BY, PastChange, changes, former_tags, formerly, last_end
+from zotctl.jobs.past import MIRRORED_BY, RESTORED_BY, PastChange, changes, former_tags, formerly, last_end
 from zotctl.jobs.reachable import mark
 from zotctl.jobs.report import local_time, time_of
 from zotctl.jobs.run import Run
@@ -27,8 +27,8 @@ from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Transaction
 from zotctl.storage.root import Root
 
-POLICY = "retention: "
-"""How the names of policies begin, which remove tags by themselves (`retention.Rules.called`)."""
+BY_THEMSELVES = ("retention: ", MIRRORED_BY)
+"""How the names of what removes tags by itself begin: of policies (`retention.Rules.called`), and of a mirror."""
 
 
 def list_trash(run: Run) -> None:
@@ -53,8 +53,8 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
 
     `what`: NAME:TAG (what the tag led to before it was moved or removed; NAME:TAG@DIGEST chooses), a run of the trash,
     a digest, NAME@DIGEST, or NAME. A manifest from the trash gets its row again, with the tags that were taken from it
-    last and that no other manifest has by now; NAME also brings back the tags that a policy removed. `settings`: by
-    which the next run collects. Raises NotFound (exit 10) if there is no such thing.
+    last and that no other manifest has by now; NAME also brings back the tags that a policy or a mirror removed.
+    `settings`: by which the next run collects. Raises NotFound (exit 10) if there is no such thing.
     """
     named, trashed = None, [one for one in _all_trashed(run) if one[1].run == what]
     if not trashed:
@@ -68,7 +68,7 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
             if named.name in (None, one.repository) and named.digest in (None, one.digest)
         ]  # fmt: skip
     trashed = [(root, one) for root, one in trashed if run.covers(one.repository)]
-    tags = _removed_by_policies(run, named.name) if named is not None and named.name and not named.digest else {}
+    tags = _removed_by_jobs(run, named.name) if named is not None and named.name and not named.digest else {}
     if not trashed and not tags:
         _trashes(run)  # raises Unsupported
         raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
@@ -164,15 +164,17 @@ def _restore_tag(run: Run, name: str, tag: str, digest: Digest | None, settings:
         _tell_what_goes(run, root, name, [chosen], settings)
 
 
-def _removed_by_policies(run: Run, name: str) -> dict[str, Digest]:
-    """The tags of a repository that are gone and that a policy took, with the digests that they had. What a client
-    has removed stays so."""
+def _removed_by_jobs(run: Run, name: str) -> dict[str, Digest]:
+    """The tags of a repository that are gone and that a policy or a mirror took, with the digests that they had. What a
+    client has removed stays so."""
     root = run.store.repository_for_push(name).root
     last: dict[str, PastChange] = {}
     for change in changes(root.history.events(name)) if run.covers(name) else ():
         if change.tag is not None:
             last[change.tag] = change
-    taken = {tag: change for tag, change in last.items() if change.after is None and change.by.startswith(POLICY)}
+    taken = {
+        tag: change for tag, change in last.items() if change.after is None and change.by.startswith(BY_THEMSELVES)
+    }
     return {
         tag: parse_digest(change.before) for tag, change in taken.items()
         if change.before and _tag_now(root, name, tag) is None

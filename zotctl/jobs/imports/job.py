@@ -18,6 +18,7 @@ from zotctl.errors import (
     Exists,
     LayoutInvalid,
     NoSpace,
+    NoSuchStore,
     NotEmpty,
     NotFound,
     StorageError,
@@ -29,6 +30,7 @@ from zotctl.errors import (
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.imports.archives import ArchiveContent, ArchiveListing, L, read_archive, staged
 from zotctl.jobs.imports.distribution import DistributionTree, read_tags
+from zotctl.jobs.imports.mirror import Mirror, refuse_mirror, source_tree
 from zotctl.jobs.imports.plan import ImportOptions, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import (
@@ -96,6 +98,8 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
         raise UsageError(f"--move removes image layouts, and {source} has none: import it with --link, then remove it")
     if options.link and any(is_bucket(place) for place in (source, *roots)):
         raise UsageError("--link makes hard links, and a bucket has none; leave it out, and the bytes are copied")
+    if options.mirror:
+        refuse_mirror(source, roots)
     if is_bucket(source) or not is_archive(source):
         refuse_own(source, roots)
 
@@ -177,19 +181,44 @@ def _import_tree(
     if names == [THE_LAYOUT]:
         layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
         layout.require = require
-        layout.past = past(THE_LAYOUT)
         _propose(layout, proposed_by_path(source), options)
-        _import_one(run, layout, options)
-        return
+        mirror = Mirror(run, source, options, require, None) if options.mirror else None
+        if mirror is not None and mirror.is_unchanged(layout):
+            return
+        layout.past = past(THE_LAYOUT)
+        _import_one(run, layout, options, mirror)
+    else:
+        mirror = _import_layouts(run, driver, names, source, options, past, require)
+    if mirror is not None and not _is_away(run):
+        mirror.finish()
+
+
+def _import_layouts(
+    run: Run,
+    driver: Driver,
+    names: list[str],
+    source: str,
+    options: ImportOptions,
+    past: Callable[[str], Timeline | None],
+    require: Callable[[], None],
+) -> Mirror | None:
+    """Import the layouts of a tree, and return the mirror that says what goes, if one is wanted."""
     _check_tree(source, names, options)
+    tree = source_tree(driver, names, options)
+    mirror = Mirror(run, source, options, require, tree) if options.mirror else None
+    if mirror is not None and tree is not None:
+        mirror.survey(tree)
     is_store = isinstance(driver, BucketSource | DistributionTree) or _info(driver, keys.HIDDEN) is not None
-    is_alone = len(names) == 1 and not options.repo and not is_store
+    is_alone = len(names) == 1 and not options.repo and not is_store and not options.mirror
     for name in names:
         run.check()
         if _is_away(run):
-            return
+            break
+        if mirror is not None:
+            mirror.begin()
         with _guarded(run, name, require):
-            _import_below(run, driver, name, f"{source}/{name}", options, past, require, fixed=not is_alone)
+            _import_below(run, driver, name, f"{source}/{name}", options, past, require, mirror, fixed=not is_alone)
+    return mirror
 
 
 def _propose(layout: Layout, proposal: str | None, options: ImportOptions) -> None:
@@ -207,6 +236,8 @@ def _is_away(run: Run) -> bool:
 
 
 def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
+    if options.mirror and not names:
+        raise NoSuchStore(f"{source} has no repository: is it mounted? --mirror follows no empty source")
     if len(names) > 1 and (options.tag or (options.repo and not options.all)):
         raise UsageError(
             f"{source} holds {len(names)} layouts: give one of them, or leave out --repo and --tag; "
@@ -222,13 +253,17 @@ def _import_below(
     options: ImportOptions,
     past: Callable[[str], Timeline | None],
     require: Callable[[], None],
+    mirror: Mirror | None,
     *,
     fixed: bool,
 ) -> None:
     layout = read_layout(driver, name, label, half_moved=options.move)
-    layout.past, layout.require = past(name), require
+    layout.require = require
     if _is_named(run, layout, name, options, fixed=fixed):
-        _import_one(run, layout, options)
+        if mirror is not None and mirror.is_unchanged(layout):
+            return
+        layout.past = past(name)
+        _import_one(run, layout, options, mirror)
 
 
 def _is_named(run: Run, layout: Layout, name: str, options: ImportOptions, *, fixed: bool = True) -> bool:
@@ -261,7 +296,7 @@ def _guarded(run: Run, name: str, require: Callable[[], None]) -> Iterator[None]
             run.error(name, error, None)
 
 
-def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
+def _import_one(run: Run, layout: Layout, options: ImportOptions, mirror: Mirror | None = None) -> None:
     if options.move and isinstance(layout, StoredLayout):
         refuse_served(run.store, layout)
     for row in layout.index.rows():
@@ -281,6 +316,8 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions) -> None:
     if len(importing) == 1 and options.tag is None:
         importing[0].take_fields = True
     whole = [one.run_all() for one in importing]
+    if mirror is not None:
+        mirror.note(importing, whole=all(whole))
     if options.move and not run.dry_run and isinstance(layout, StoredLayout):
         reason = "" if all(whole) and options.tag is None else "not all of it was imported"
         if plan.names_lost:

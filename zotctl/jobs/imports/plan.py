@@ -48,7 +48,7 @@ class ImportOptions:
     of several images to import. `all`: import everything into `repo`, although the source names several repositories.
     `overwrite`: move tags that exist. `link`: hash, then hard-link instead of copying where possible. `move`: remove
     the files of the source when everything is in the store. `tags`: a file with the tags of a registry that keeps them
-    elsewhere.
+    elsewhere. `mirror`: move tags, and remove from the target what the source has no more.
     """
 
     repo: str | None = None
@@ -58,6 +58,12 @@ class ImportOptions:
     link: bool = False
     move: bool = False
     tags: str | None = None
+    mirror: bool = False
+
+    @property
+    def moves_tags(self) -> bool:
+        """Whether tags that exist are moved."""
+        return self.overwrite or self.mirror
 
     def check(self) -> None:
         """Raises NameInvalid, TagInvalid, UsageError."""
@@ -67,6 +73,12 @@ class ImportOptions:
             parse_tag(self.tag)
             if self.all:
                 raise UsageError("--tag takes one image and --all takes all; give one of them")
+        if self.mirror and self.tag is not None:
+            raise UsageError("--mirror removes all that the source lacks, and --tag names one image; give one of them")
+        if self.mirror and self.move:
+            raise UsageError(
+                "--move removes the source, and the next --mirror would follow it and empty the store; give one of them"
+            )
 
 
 @dataclass(frozen=True, slots=True)

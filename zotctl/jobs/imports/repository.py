@@ -40,6 +40,7 @@ from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Gathering, Transaction
+from zotctl.storage.root import Root
 
 COPIES_AT_ONCE = 8
 """How many copies run in parallel where they go over a network."""
@@ -59,6 +60,8 @@ class RepositoryImport:
     options: ImportOptions
     verified: set[Digest] = field(default_factory=set)
     """Content that is in the repository and, for a move, was hashed there or while it was copied."""
+    before: Index = field(default_factory=empty_index)
+    """The rows that the repository had when the run came to it."""
     take_fields: bool = False
     """Whether a new repository also gets the fields of index.json beside its rows: it then is the whole layout."""
     _brought: set[Digest] = field(default_factory=set)
@@ -82,7 +85,7 @@ class RepositoryImport:
 
     def run_all(self) -> bool:
         """Import the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
-        before = self.index()
+        self.before = before = self.index()
         # Existing tags stay, unless they are to be moved. This is checked again under the lock.
         self._set_aside({row.tag for row in self.rows if self._is_kept(before, row)}, before)
         self._fall_back()
@@ -124,14 +127,11 @@ class RepositoryImport:
             )  # fmt: skip
 
     def index(self) -> Index:
-        """The index of the repository now; empty if there is none yet. Raises LayoutInvalid, StorageError."""
-        try:
-            return self.root.protocol.indexes.read(self.name).index
-        except NotFound:
-            return empty_index()
+        """The index of the repository now. Raises LayoutInvalid, StorageError."""
+        return index_now(self.root, self.name)
 
     def _is_kept(self, index: Index, row: Wanted) -> bool:
-        there = index.find(row.tag) if row.tag and not self.options.overwrite else None
+        there = index.find(row.tag) if row.tag and not self.options.moves_tags else None
         return there is not None and there.digest != row.digest
 
     def _fall_back(self) -> None:
@@ -429,6 +429,14 @@ class RepositoryImport:
             if (facts := self.graph.facts.get(digest)) is not None:
                 sizes |= {digest: facts.size} | {blob.digest: blob.size for blob in self.needs.blobs_of(facts)}
         return sum(sizes.values())
+
+
+def index_now(root: Root, name: str) -> Index:
+    """The index of a repository now; empty if there is none yet. Raises LayoutInvalid, StorageError."""
+    try:
+        return root.protocol.indexes.read(name).index
+    except NotFound:
+        return empty_index()
 
 
 def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:

@@ -1,0 +1,278 @@
+"""import-layout --mirror: the target follows its source, in a directory and in a bucket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.counting import Counted
+from tests.jobs.importing import actions
+from tests.jobs.layouts import lay_out, store_of
+from tests.jobs.mirroring import KINDS, Target, Watched, change, dropped, fill, image, rows_of
+from tests.jobs.test_bucket_import import from_place  # noqa: F401 - a fixture
+from tests.jobs.test_import_distribution import push as push_old
+from tests.stores import drop_rows, history_of, push_image
+from zotctl import logs
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.imports import sources
+from zotctl.jobs.report import Report
+from zotctl.jobs.restore import restore
+from zotctl.jobs.run import Run
+from zotctl.storage import Store
+from zotctl.storage.opening import directory
+
+
+@pytest.fixture(params=KINDS)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    made = Target(request.param)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return fill(tmp_path / "source")
+
+
+def collect(store: Store) -> Report:
+    run = Run("gc", store)
+    return run.finish(lambda: gc(run, lambda _: GcOptions(0.0, trash=3600.0)))
+
+
+def bring_back(store: Store, what: str) -> Report:
+    run = Run("gc", store)
+    return run.finish(lambda: restore(run, what))
+
+
+# -- what follows -------------------------------------------------------------------------------
+
+
+def test_moved_tags_move_and_deleted_ones_go(target: Target, source: Path) -> None:
+    assert target.mirror(source).exit_code == 0
+    before = target.rows()
+    assert before == rows_of(store_of(source))
+    change(source)
+    foretold = target.mirror(source, dry_run=True)
+    assert (foretold.exit_code, target.rows()) == (0, before)
+    report = target.mirror(source)
+    assert (report.exit_code, report.errors, report.findings) == (0, [], [])
+    assert target.rows() == rows_of(store_of(source))
+    assert dropped(report) == dropped(foretold)
+    assert ("a", "v2", image("2")) in dropped(report) and ("a", None, image("child")) in dropped(report)
+    assert {tag for name, tag, _ in dropped(report) if name == "b/gone"} == {"v1", "v2", None}
+    assert report.summary["dropped"] == len(dropped(report))
+    assert report.summary["repositories_removed"] == foretold.summary["repositories_removed"] == 1
+    assert all(str(source) in item["reason"] for item in actions(report, "drop"))
+
+
+def test_a_tag_that_moved_leaves_nothing_behind(target: Target, source: Path) -> None:
+    """Its old manifest has no row in the source, so it has none here."""
+    target.mirror(source)
+    store = store_of(source)
+    push_image(store, "b/c", "v1", seed="new")
+    drop_rows(store, "b/c", image("1"))
+    assert dropped(target.mirror(source)) == {("b/c", None, image("1"))}
+    assert target.rows()["b/c"] == {("v1", image("new"))}
+
+
+def test_untagged_manifests_follow_too(target: Target, source: Path) -> None:
+    target.mirror(source)
+    push_image(target.store, "b/c", seed="own")
+    drop_rows(target.open(), "a", image("untagged"))
+    assert dropped(target.mirror(source)) == {("b/c", None, image("own"))}
+    assert target.rows() == rows_of(store_of(source))
+
+
+def test_a_repository_that_has_lost_all_its_rows_is_emptied(target: Target, source: Path) -> None:
+    target.mirror(source)
+    drop_rows(store_of(source), "b/c", image("1"))
+    assert target.mirror(source).exit_code == 0
+    assert "b/c" not in target.rows() and "b/gone" in target.rows()
+
+
+def test_what_a_row_of_the_source_leads_to_stays(target: Target, tmp_path: Path) -> None:
+    """The source's index lists a child without a row, as skopeo writes it; here the child has one."""
+    made = images.image("child")
+    body = images.index([(made.digest, len(made.manifest))])
+    top = images.Image(body, [*made.blobs, made.manifest])
+    source = lay_out(tmp_path / "tree", "a", top, "v1").parent
+    target.mirror(source)
+    assert target.rows()["a"] == {("v1", str(top.digest)), (None, str(made.digest))}
+    report = target.mirror(source)
+    assert (dropped(report), report.exit_code) == (set(), 0)
+    assert target.rows()["a"] == {("v1", str(top.digest)), (None, str(made.digest))}
+
+
+def test_a_repository_of_which_a_collector_removes_the_rest_is_named_once(target: Target, source: Path) -> None:
+    target.mirror(source)
+    shutil.rmtree(source / "b/gone")
+    assert dropped(target.mirror(source))
+    again = target.mirror(source)
+    assert (dropped(again), again.summary.get("repositories_removed", 0), again.exit_code) == (set(), 0, 0)
+
+
+# -- how far it reaches -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        ({}, {"own", "mirror", "mirror/own", "mirrored/own"}),
+        ({"repo": "mirror", "all": True}, {"mirror/own"}),
+    ],
+    ids=["whole", "below"],
+)
+def test_only_what_lies_where_the_source_goes(
+    target: Target, source: Path, options: dict[str, Any], gone: set[str]
+) -> None:
+    own = {"own", "mirror", "mirror/own", "mirrored/own"}
+    for name in own:
+        push_image(target.store, name, "v1", seed="own")
+    report = target.mirror(source, **options)
+    assert {item["repository"] for item in actions(report, "drop")} == gone
+    prefix = f"{options['repo']}/" if options else ""
+    assert target.rows().keys() == {f"{prefix}{name}" for name in rows_of(store_of(source))} | (own - gone)
+
+
+@pytest.mark.parametrize("repo", [None, "b"])
+def test_one_layout_decides_about_no_other_repository(target: Target, tmp_path: Path, repo: str | None) -> None:
+    made, name = images.image("1"), repo or "one"
+    for other in (name, f"{name}/below", "other"):
+        push_image(target.store, other, "v1", "own", seed="own")
+    report = target.mirror(lay_out(tmp_path, "one", made, "v1"), repo=repo)
+    assert dropped(report) == {(name, "own", image("own")), (name, None, image("own"))}
+    assert target.rows()[name] == {("v1", str(made.digest))} and len(target.rows()) == 3
+
+
+def test_a_tree_with_one_layout_is_followed_by_its_path(target: Target, tmp_path: Path) -> None:
+    """However few are left in it: by the names in its rows the image would go elsewhere."""
+    made = images.image("1")
+    source = lay_out(tmp_path / "tree", "a", made, "docker.io/library/busybox:1.36").parent
+    push_image(target.store, "b", "v1")
+    target.mirror(source)
+    assert target.rows() == {"a": {("1.36", str(made.digest))}}
+
+
+def test_one_layout_without_images_names_no_repository(target: Target, tmp_path: Path) -> None:
+    source = lay_out(tmp_path, "one", images.image("1"), "v1")
+    (source / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    push_image(target.store, "one", "v1")
+    report = target.mirror(source)
+    assert report.exit_code == 2 and "--repo" in report.errors[0]["reason"] and target.rows().keys() == {"one"}
+    assert target.mirror(source, repo="one").exit_code == 0
+    assert target.rows() == {}
+
+
+def test_a_bucket_is_followed(target: Target, source: Path, from_place: list[Store]) -> None:  # noqa: F811
+    beside = Target("bucket")
+    for wanted in (source, None):
+        if wanted is None:
+            change(source)
+        beside.mirror(source)
+        from_place.append(beside.open())
+        report = target.mirror("s3://elsewhere/root")
+        assert (report.exit_code, report.errors, report.findings) == (0, [], [])
+        assert target.rows() == rows_of(store_of(source))
+
+
+def test_the_storage_of_distribution_is_followed(target: Target, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    push_old(old, "app", images.image("1"), "v1")
+    push_old(old, "app", images.image("2"), "v2")
+    push_image(target.store, "own", "v1")
+    target.mirror(old)
+    (old / "docker/registry/v2/repositories/app/_manifests/tags/v2/current/link").unlink()
+    assert dropped(target.mirror(old)) == {("app", "v2", image("2"))}
+    assert target.rows() == {"app": {("v1", image("1")), (None, image("2"))}}
+
+
+# -- what it costs ------------------------------------------------------------------------------
+
+
+def test_unchanged_repositories_open_nothing_and_write_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target("directory")
+    target.mirror(source)
+    kept = target.driver
+    here, there = Watched(kept), Watched(directory(str(source)))
+    monkeypatch.setattr(sources, "directory", lambda path, **_: there)
+    target.another = lambda wrapped=None: Target.another(target, here)  # type: ignore[method-assign]
+    report = target.mirror(source)
+    rows = sum(map(len, rows_of(store_of(source)).values()))
+    assert (report.exit_code, report.items, report.summary["unchanged"]) == (0, [], rows)
+    opened = {call.key for call in (*here.calls, *there.calls) if call.method == "open"}
+    assert {key.rpartition("/")[2] for key in opened if not key.startswith(".zotctl")} <= {"index.json", "oci-layout"}
+    assert not [call for call in there.calls if ".zotctl/history" in call.key]
+    writes = ("create", "append", "link", "rename", "exchange", "unlink", "mkdir", "sync_file", "sync_dir")
+    assert not [call for call in here.calls if call.method in writes and not call.key.startswith(".zotctl")]
+
+
+def test_an_unchanged_repository_of_a_bucket_costs_a_request(source: Path) -> None:
+    target = Target("bucket")
+    target.mirror(source)
+    counted = Counted(target.objects)
+    target.another = lambda wrapped=None: Target.another(target, counted)  # type: ignore[method-assign]
+    assert target.mirror(source).exit_code == 0
+    asked = [(method, key) for method, key in counted.requests if not key.startswith(".zotctl")]
+    assert len([one for one in asked if "blobs" in one[1]]) == 0
+    assert len([key for _, key in asked if key.endswith("index.json")]) <= 2 * len(rows_of(store_of(source)))
+    assert not [key for method, key in asked if method in ("put", "delete", "copy")]
+
+
+# -- the way back -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Iterator[Path]:
+    logger = logging.getLogger(logs.AUDIT)
+    logs.setup_audit(str(tmp_path / "audit"))
+    yield tmp_path / "audit"
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def test_history_and_audit_file_tell_what_went(target: Target, source: Path, audit: Path) -> None:
+    target.mirror(source)
+    change(source)
+    target.mirror(source, dry_run=True)
+    assert audit.read_text() == ""
+    target.mirror(source)
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    told = {(line["action"], line["repository"], line["tag"], line["digest_before"]) for line in lines}
+    assert {("untag", "a", "v2", image("2")), ("delete", "a", None, image("2"))} <= told
+    assert ("move", "a", "v1", image("1")) in told
+    reasons = {line["reason"] for line in lines if line["action"] == "untag" and line["repository"] == "a"}
+    assert reasons == {f"import-layout --mirror: {source}/a has it no more"}
+    target.store.close()
+    events = [event for event in history_of(target.store, "a") if event["a"] in ("untag", "drop")]
+    assert all(event["by"].startswith("import-layout --mirror") for event in events)
+    assert {"untag", "drop"} == {event["a"] for event in events}
+
+
+def test_a_tag_that_went_comes_back(target: Target, source: Path) -> None:
+    target.mirror(source)
+    before = target.rows()
+    change(source)
+    target.mirror(source)
+    assert bring_back(target.open(), "a:v2").exit_code == 0
+    assert ("v2", image("2")) in target.rows()["a"]
+    assert bring_back(target.open(), "b/gone").exit_code == 0
+    assert target.rows()["b/gone"] == before["b/gone"] - {(None, image("gone"))}
+
+
+def test_what_a_collection_took_since_comes_back_from_the_trash(source: Path) -> None:
+    target = Target("directory")
+    target.mirror(source)
+    change(source)
+    target.mirror(source)
+    assert collect(target.open()).exit_code == 0
+    assert "b/gone" not in target.store.repositories() and actions(collect(target.open()), "purge") == []
+    assert bring_back(target.open(), "b/gone").exit_code == 0
+    assert target.rows()["b/gone"] == {("v1", image("gone")), ("v2", image("gone"))}
