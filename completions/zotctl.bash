@@ -144,7 +144,7 @@ _zotctl() {
         verify)
             if [[ $current == -* ]]; then _zotctl_choices "--root --config --show-origin --repo --deep --probe --usage --rate --max-duration --metrics-file --report -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
         import-layout)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --mirror --link --move --tags --to --only --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --mirror --link --move --tags --tagged-only --to --only --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
         help)
             if [[ $current == -* ]]; then _zotctl_choices ""; else _zotctl_choices "serve gc scrub dedupe verify import-layout"; fi ;;
     esac

@@ -19,10 +19,10 @@ from tests.cli.running import zotctl
 from tests.counting import InFlight
 from tests.images import Image, image, lay_out, row
 from tests.jobs.bucketing import InMemory, dedupe, opened, run_job  # noqa: F401 - a fixture
+from tests.jobs.distribution import push as push_old
 from tests.jobs.importing import index_bytes, kinds, local_store, put_blob, run_import, tar_bytes, tar_of
 from tests.jobs.layouts import flip, store_of
 from tests.jobs.test_bucket_import import require_same, source  # noqa: F401 - a fixture
-from tests.jobs.test_import_distribution import push as push_old
 from tests.jobs.test_import_tools import run
 from tests.stores import push_image
 from tests.tools import ZSTD_MODULE, need
@@ -30,12 +30,11 @@ from zotctl.errors import HeldElsewhere, UsageError
 from zotctl.jobs.files import NewFile, new_file
 from zotctl.jobs.imports import export as exporting
 from zotctl.jobs.imports.export import ExportOptions, export
-from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver
+from zotctl.storage.root import Root
 
 
 def written(place: Path | str, target: Path, *, dry_run: bool = False, **options: Any) -> Report:
@@ -56,11 +55,10 @@ def from_bucket(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
     stores: list[Store] = []
 
     @contextmanager
-    def in_bucket(store: Store, source: str, s3: object) -> Iterator[tuple[Driver, list[str]]]:  # noqa: F811
-        root = stores[-1].roots[0]
-        yield BucketSource(root.protocol, root.driver), list(root.catalog.everything())
+    def bucket_root(store: Store, source: str, s3: object) -> Iterator[Root]:  # noqa: F811
+        yield stores[-1].roots[0]
 
-    monkeypatch.setattr(exporting, "in_bucket", in_bucket)
+    monkeypatch.setattr(exporting, "bucket_root", bucket_root)
     return stores
 
 

@@ -17,12 +17,13 @@ from tests.jobs.test_bucket_away import filled, lost
 from tests.object_faults import AWAY, FaultyObjects, StillClock
 from tests.stores import bucket_store, probed, store_over
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.sources import THE_LAYOUT, BucketSource
+from zotctl.jobs.imports.sources import THE_LAYOUT
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.driver import Driver
+from zotctl.storage.root import Root
 from zotctl.storage.wrappers import AliasedDriver
 
 
@@ -32,11 +33,10 @@ def from_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[Store], None]:
 
     def use(store: Store) -> None:
         @contextmanager
-        def in_bucket(_: Store, source: str) -> Iterator[tuple[Driver, list[str]]]:
-            root = store.roots[0]
-            yield BucketSource(root.protocol, root.driver), list(root.catalog.everything())
+        def bucket_root(_: Store, source: str) -> Iterator[Root]:
+            yield store.roots[0]
 
-        monkeypatch.setattr(job, "in_bucket", in_bucket)
+        monkeypatch.setattr(job, "bucket_root", bucket_root)
 
     return use
 

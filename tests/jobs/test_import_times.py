@@ -20,7 +20,6 @@ from tests.jobs.test_gc import DELAY, collect
 from tests.stores import bucket_store, push_image, store_over
 from zotctl.config import KeepTags, Policy, Retention
 from zotctl.jobs.imports import job
-from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.retention import Rules
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
@@ -152,10 +151,9 @@ def test_a_bucket_remembers_when_it_was(tmp_path: Path, monkeypatch: pytest.Monk
 
     @contextmanager
     def opened(*_: object) -> Iterator[object]:
-        root = source.roots[0]
-        yield BucketSource(root.protocol, root.driver), ["app"]
+        yield source.roots[0]
 
-    monkeypatch.setattr(job, "in_bucket", opened)
+    monkeypatch.setattr(job, "bucket_root", opened)
     (tmp_path / "store").mkdir()
     store = store_over(LocalDriver(str(tmp_path / "store")))
     run_import(store, "s3://there")

@@ -16,7 +16,6 @@ from tests.counting import Counted
 from tests.jobs.importing import actions
 from tests.jobs.layouts import lay_out, store_of
 from tests.jobs.mirroring import KINDS, Target, Watched, change, dropped, fill, image, rows_of
-from tests.jobs.test_bucket_import import from_place  # noqa: F401 - a fixture
 from tests.jobs.test_import_distribution import push as push_old
 from tests.stores import drop_rows, history_of, push_image
 from zotctl import logs
@@ -170,7 +169,7 @@ def test_one_layout_without_images_names_no_repository(target: Target, tmp_path:
     assert target.rows() == {}
 
 
-def test_a_bucket_is_followed(target: Target, source: Path, from_place: list[Store]) -> None:  # noqa: F811
+def test_a_bucket_is_followed(target: Target, source: Path, from_place: list[Store]) -> None:
     beside = Target("bucket")
     for wanted in (source, None):
         if wanted is None:

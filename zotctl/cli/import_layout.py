@@ -41,6 +41,7 @@ Examples:
   zotctl import-layout /srv/images --root /backup/images --mirror --dry-run
   # All of registry:2, registry:3 or Harbor, by hard links within one file system
   zotctl import-layout /var/lib/docker-registry --root /srv/images --link
+  zotctl import-layout s3://old-registry --root s3://images/registry --tagged-only
   # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
   zotctl import-layout /srv/images --root s3://images/registry
   zotctl import-layout s3://images/registry --root /srv/copy
@@ -57,7 +58,7 @@ def import_layout(
             metavar="SOURCE",
             help="A layout, a tree of layouts, or another store, in a directory, in s3://BUCKET/PREFIX or in a tar "
             "(plain, gzip or zstd; - reads standard input), an archive of docker save or podman save, or the directory "
-            "of registry:2, registry:3 or Harbor.",
+            "or bucket of registry:2, registry:3 or Harbor.",
         ),
     ],
     root: RootOption = None,
@@ -101,6 +102,12 @@ def import_layout(
             help="The tags of a registry that keeps them elsewhere, as Harbor does: lines of REPOSITORY:TAG DIGEST.",
         ),
     ] = None,
+    tagged_only: Annotated[
+        bool,
+        typer.Option(
+            "--tagged-only", help="Leave out images that no tag leads to. Signatures of tagged images come along."
+        ),
+    ] = False,
     to: Annotated[
         str | None,
         typer.Option(
@@ -131,7 +138,7 @@ def import_layout(
     _check_names(source, repo, tag)
     if to is not None:
         given = {"--root": root, "--repo": repo, "--tag": tag, "--all": take_all, "--mirror": mirror, "--link": link,
-                 "--move": move, "--max-duration": max_duration}  # fmt: skip
+                 "--move": move, "--tagged-only": tagged_only, "--max-duration": max_duration}  # fmt: skip
         refuse_beside_to([option for option, value in given.items() if value])
         archive, chosen = to, only or ()
         settings, s3 = source_config(config, source)
@@ -151,7 +158,7 @@ def import_layout(
         from zotctl.jobs.imports.job import import_layout as take_over
         from zotctl.jobs.imports.plan import ImportOptions
 
-        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags, mirror))
+        take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags, mirror, tagged_only))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
             metrics_file=metrics_file, output=output, as_json=as_json,

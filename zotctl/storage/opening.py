@@ -30,14 +30,17 @@ _PARTS = (LAYOUT_FILE, "index.json", "blobs")
 """What a layout has at its top."""
 
 
-def open_store(config: StorageConfig, clock: Clock | None = None, *, serving: bool = False) -> Store:
-    """All roots and routes as one store. `serving`: a bucket that is away now may come back later. Raises
-    ConfigError, HeldElsewhere, PermissionRefused, and, for a bucket, Unavailable and NoSuchStore."""
+def open_store(
+    config: StorageConfig, clock: Clock | None = None, *, serving: bool = False, foreign: bool = False
+) -> Store:
+    """All roots and routes as one store. `serving`: a bucket that is away now may come back later. `foreign`: a bucket
+    may be the storage of another registry, to be read by an import. Raises ConfigError, HeldElsewhere,
+    PermissionRefused, and, for a bucket, Unavailable and NoSuchStore."""
     clock = clock or Clock()
     if config.single_layout is not None:
         return Store([_open_layout(config.single_layout, clock)], clock, only=config.single_layout.name)
     _refuse_nested([*config.roots, *(route.root for route in config.routes)])
-    open_one = partial(_open, clock=clock, read_only=config.read_only, serving=serving)
+    open_one = partial(_open, clock=clock, read_only=config.read_only, serving=serving, foreign=foreign)
     roots = [open_one(root) for root in config.roots]
     routes = [open_one(route.root, route=route) for route in config.routes]
     return Store([*roots, *routes], clock)
@@ -58,12 +61,14 @@ def preload(config: StorageConfig) -> None:
         import zotctl.storage.bucket.opening  # noqa: F401
 
 
-def _open(root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool) -> Root:
+def _open(
+    root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool, foreign: bool
+) -> Root:
     """By the scheme of its address."""
     if is_bucket(root.path):
         from zotctl.storage.bucket.opening import open_bucket  # botocore takes most of a second to load
 
-        return open_bucket(root, clock, read_only=read_only, serving=serving, route=route)
+        return open_bucket(root, clock, read_only=read_only, serving=serving, foreign=foreign, route=route)
     return open_root(root, clock, read_only=read_only, route=route)
 
 

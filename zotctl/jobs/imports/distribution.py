@@ -3,15 +3,19 @@
 Below `docker/registry/v2`, `blobs/ALG/xx/HEX/data` has the content of all repositories. Below `repositories/NAME`,
 `_layers/ALG/HEX/link` and `_manifests/revisions/ALG/HEX/link` say what the repository may read of it, and
 `_manifests/tags/TAG/current/link` has the digest of a tag. Harbor keeps its tags in its database: they come in a file.
+In a bucket the same names are keys, which are looked up in lists.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from zotctl.errors import (
     DigestInvalid,
@@ -24,15 +28,21 @@ from zotctl.errors import (
     ZotctlError,
     quoted,
 )
+from zotctl.jobs.imports.sources import KEPT_MANIFEST_BYTES, KEPT_MANIFESTS_BYTES
+from zotctl.jobs.run import Run
+from zotctl.jobs.stores import Stored, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES, LAYOUT_FILE
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import REF_NAME, parse_name, parse_tag
-from zotctl.storage.distribution import BLOBS, REPOSITORIES, ROOT
-from zotctl.storage.driver import BytesReader, Driver, Info, Reader, read, scan_or_empty
+from zotctl.storage.cache import Lru
+from zotctl.storage.distribution import BLOBS, REPOSITORIES, ROOT, is_tree
+from zotctl.storage.driver import BytesReader, Driver, Entry, Info, Reader, scan_or_empty
 from zotctl.storage.facts import Content, Unusable, read_content, understand
+from zotctl.storage.graph import Each
 from zotctl.storage.history import Timeline
-from zotctl.storage.opening import open_file
+from zotctl.storage.opening import directory, open_file
+from zotctl.storage.root import Root
 from zotctl.storage.wrappers import WrappedDriver
 
 INDEX_FILE = "index.json"
@@ -41,6 +51,16 @@ LINK_BYTES = 512
 
 OnSkipped = Callable[[str, ZotctlError], None]
 """Called with what could not be read, or is left out, and the reason."""
+
+KEPT_KEYS = 1_000_000
+"""Keys of lists that are kept: of links for a repository or two, and of all blobs."""
+_LINKS = ("_layers", "_manifests/revisions")
+"""Where a repository says what it may read."""
+_FOLDER = Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
+_LISTED = re.compile(rf"{ROOT}/({BLOBS}/[^/]+/[^/]+|{REPOSITORIES}/.+?/(_layers|_manifests))/")
+"""What is listed at once: blobs whose digests begin alike; of a repository, its layers, or its manifests and tags."""
+_FORMER = re.compile("tags/[^/]+/index/.*")
+"""Where a tag led before."""
 
 Tags = dict[str, dict[str, tuple[Digest, float | None]]]
 """The digest of each tag, and when it was pushed (seconds since 1970; None: unknown), by repository."""
@@ -53,9 +73,13 @@ class DistributionTree(WrappedDriver):
     `tags`: the tags of a file, which come instead of those in the tree.
     """
 
-    def __init__(self, inner: Driver, on_skipped: OnSkipped, tags: Tags | None = None) -> None:
+    def __init__(
+        self, inner: Driver, on_skipped: OnSkipped, tags: Tags | None = None, each: Each | None = None
+    ) -> None:
+        """`each`: makes many reads side by side, where a read takes its time."""
         super().__init__(inner)
-        self._on_skipped, self._tags = on_skipped, tags
+        self._on_skipped, self._tags, self._each = on_skipped, tags, each or _one_by_one
+        self._bodies: Lru[str, bytes] = Lru(KEPT_MANIFESTS_BYTES)
         self._times: dict[str, float] = {}
         self._last: tuple[str, bytes] = ("", b"")
 
@@ -95,13 +119,28 @@ class DistributionTree(WrappedDriver):
             return self.inner.stat(self._data(key, digest))
         above, _, last = key.rpartition("/")
         if above.endswith("/blobs") and last not in (LAYOUT_FILE, INDEX_FILE):  # a repository may be called so
-            return Info(0, 0, 0, 0, 1, stat.S_IFDIR | 0o755, 0, 0, 0)
+            return _FOLDER
         return self.open(key).info()
+
+    def scan(self, key: str) -> list[Entry]:
+        """Of a folder of blobs: those that are there and may be read. Raises NotFound, StorageError."""
+        layout, _, algorithm = key.rpartition("/blobs/")
+        if not layout or "/" in algorithm:
+            raise NotFound(f"{key}: no folder of blobs in an image layout")
+        places = [f"{self._base(layout)}/{place}/{algorithm}" for place in _LINKS]
+        found: list[Entry] = []
+        for encoded in {entry.name for place in places for entry in scan_or_empty(self.inner, place)}:
+            with suppress(NotFound):
+                found.append(Entry(encoded, False, True, self.stat(f"{key}/{encoded}")))
+        return found
 
     def open(self, key: str) -> Reader:
         """Open a blob, or a part of a layout that is made here. Raises NotFound, StorageError."""
         if (digest := _digest_in(key)) is not None:
-            return self.inner.open(self._data(key, digest))
+            if (body := self._bodies.get(key)) is None:
+                return self.inner.open(self._data(key, digest))
+            self._bodies.drop(key)
+            return BytesReader(body)
         name, _, part = key.rpartition("/")
         if part == LAYOUT_FILE:
             return BytesReader(LAYOUT_BYTES)
@@ -113,7 +152,7 @@ class DistributionTree(WrappedDriver):
         """The key of a blob's content. Raises NotFound if the repository may not read it."""
         base = self._base(key.rsplit("/blobs/", 1)[0])
         path = f"{digest.algorithm}/{digest.encoded}/link"
-        for place in ("_layers", "_manifests/revisions"):
+        for place in _LINKS:
             with suppress(NotFound):
                 if self.inner.stat(f"{base}/{place}/{path}").is_file:
                     return f"{ROOT}/{BLOBS}/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
@@ -134,35 +173,43 @@ class DistributionTree(WrappedDriver):
 
     def _rows(self, name: str) -> Iterator[dict[str, object]]:
         """A row for each tag, and for each manifest that has none."""
-        known: dict[Digest, dict[str, object]] = {}
         tags = self._tagged(name) if self._tags is None else self._tags.get(name, {})
+        tagged = {digest for digest, _ in tags.values()}
+        known: dict[Digest, dict[str, object]] = {digest: {} for digest in (*tagged, *self._revisions(name))}
+        self._each([partial(self._describe, name, digest, known) for digest in known])
         for tag, (digest, at) in sorted(tags.items()):
-            known.setdefault(digest, self._descriptor(name, digest))
             if at is not None:
                 self._times[tag] = at
             yield known[digest] | {"annotations": {REF_NAME: tag}}
-        for digest in self._revisions(name):
-            if digest not in known:
-                yield self._descriptor(name, digest)
+        yield from (row for digest, row in known.items() if digest not in tagged)
 
     def _tagged(self, name: str) -> dict[str, tuple[Digest, float | None]]:
-        found: dict[str, tuple[Digest, float | None]] = {}
         folder = f"{self._base(name)}/_manifests/tags"
-        for entry in scan_or_empty(self.inner, folder):
-            key = f"{folder}/{entry.name}/current/link"
-            try:
-                text = read(self.inner, key, LINK_BYTES).decode("ascii", "replace").strip()
-                found[entry.name] = (parse_digest(text), self.inner.stat(key).mtime_ns / 1e9)
-            except NotFound:
-                if self._is_there(key):  # a tag that was deleted may leave its folder
-                    reason = f"the tag {quoted(entry.name)} of {name} is left out: {key} is no regular file"
-                    self._on_skipped(name, LayoutInvalid(reason))
-            except DigestInvalid:
-                reason = f"the tag {quoted(entry.name)} of {name} names no digest in {key}, so it is left out"
-                self._on_skipped(name, LayoutInvalid(reason))
-            except StorageError as error:
+        tags = [entry.name for entry in scan_or_empty(self.inner, folder)]
+        found: dict[str, tuple[Digest, float | None] | ZotctlError] = {}
+        self._each([partial(self._read_tag, name, tag, f"{folder}/{tag}/current/link", found) for tag in tags])
+        for tag in tags:
+            if isinstance(error := found.get(tag), ZotctlError):
                 self._on_skipped(name, error)
-        return found
+        return {tag: read for tag, read in found.items() if not isinstance(read, ZotctlError)}
+
+    def _read_tag(
+        self, name: str, tag: str, key: str, found: dict[str, tuple[Digest, float | None] | ZotctlError]
+    ) -> None:
+        """Put the digest and the time of a tag into `found`, or why it is left out."""
+        try:
+            with self.inner.open(key) as reader:
+                text = reader.read_at(0, LINK_BYTES).decode("ascii", "replace").strip()
+                found[tag] = (parse_digest(text), reader.info().mtime_ns / 1e9)
+        except NotFound:
+            if self._is_there(key):  # a tag that was deleted may leave its folder
+                reason = f"the tag {quoted(tag)} of {name} is left out: {key} is no regular file"
+                found[tag] = LayoutInvalid(reason)
+        except DigestInvalid:
+            reason = f"the tag {quoted(tag)} of {name} names no digest in {key}, so it is left out"
+            found[tag] = LayoutInvalid(reason)
+        except StorageError as error:
+            found[tag] = error
 
     def _is_there(self, key: str) -> bool:
         """Whether anything has this name."""
@@ -181,15 +228,84 @@ class DistributionTree(WrappedDriver):
                     if self.inner.stat(f"{folder}/{algorithm}/{entry.name}/link").is_file:
                         yield digest
 
-    def _descriptor(self, name: str, digest: Digest) -> dict[str, object]:
-        """What a row says of a manifest. Of one that can't be read it is a guess, and the import says why."""
-        media_type, size = OCI_MANIFEST, 0
-        with suppress(ZotctlError, Unusable), self.open(f"{name}/blobs/{digest.algorithm}/{digest.encoded}") as reader:
+    def _describe(self, name: str, digest: Digest, rows: dict[Digest, dict[str, object]]) -> None:
+        """Put what a row says of a manifest into `rows`. Of one that can't be read it is a guess, and the import says
+        why. Its bytes are kept until the import reads them."""
+        media_type, size, key = OCI_MANIFEST, 0, f"{name}/blobs/{digest.algorithm}/{digest.encoded}"
+        with suppress(ZotctlError, Unusable), self.inner.open(self._data(key, digest)) as reader:
             size = reader.size
             content = read_content(reader, digest, True)
             facts = understand(Content(size, content.body), digest).facts
+            if facts and content.body is not None and size <= KEPT_MANIFEST_BYTES:
+                self._bodies.put(key, content.body, size + 200)
             media_type = facts.media_type if facts else media_type
-        return {"mediaType": media_type, "digest": str(digest), "size": size}
+        rows[digest] = {"mediaType": media_type, "digest": str(digest), "size": size}
+
+
+def tree_in(run: Run, source: str, tags: str | None) -> DistributionTree:
+    """The storage of distribution in a directory. `tags`: a file with its tags. Raises UsageError for that."""
+    return DistributionTree(directory(source), partial(run.error, root=None), read_tags(tags) if tags else None)
+
+
+def tree_of_bucket(run: Run, root: Root, tags: str | None) -> DistributionTree | None:
+    """The same in a bucket; None: something else is there."""
+    if not is_tree((entry.name, entry.is_dir) for entry in scan_or_empty(root.driver, ROOT)):
+        return None
+    listed = ListedTree(root.driver, partial(jobs_of(root).stored, run))
+    known = read_tags(tags) if tags else None
+    return DistributionTree(listed, partial(run.error, root=None), known, root.protocol.each)
+
+
+def _one_by_one(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+class ListedTree(WrappedDriver):
+    """The tree in a bucket: what lies in it is looked up in lists, each of a thousand keys, instead of by a request for
+    each key. Safe between threads."""
+
+    def __init__(self, inner: Driver, everything: Callable[[str], Iterable[Stored]]) -> None:
+        """`everything`: lists all keys below a folder."""
+        super().__init__(inner)
+        self._everything = everything
+        self._listed: Lru[str, dict[str, int]] = Lru(KEPT_KEYS)
+        self._mutex = threading.Lock()
+
+    def stat(self, key: str) -> Info:
+        """What the list says of a key, or of a folder. Raises NotFound, StorageError."""
+        if (folder := _listed_with(key)) is None:
+            return self.inner.stat(key)
+        listed, inside = self._list(folder), key.removeprefix(folder).lstrip("/")
+        if (size := listed.get(inside)) is None:
+            if any(other.startswith(f"{inside}/".lstrip("/")) for other in listed):
+                return _FOLDER
+            raise NotFound(f"{self.label}/{key}: no such object")
+        return Info(0, size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
+
+    def scan(self, key: str) -> list[Entry]:
+        """The names in a folder, by the list."""
+        if (folder := _listed_with(key)) is None:
+            return self.inner.scan(key)
+        below = f"{key.removeprefix(folder)}/".lstrip("/")
+        rest = (inside.removeprefix(below) for inside in self._list(folder) if inside.startswith(below))
+        names = dict(name.partition("/")[:2] for name in rest)
+        return [Entry(name, bool(slash), not slash) for name, slash in names.items()]
+
+    def _list(self, folder: str) -> dict[str, int]:
+        with self._mutex:
+            if (found := self._listed.get(folder)) is None:
+                keys = ((one.key.removeprefix(f"{folder}/"), one.size) for one in self._everything(folder))
+                found = {key: size for key, size in keys if not _FORMER.fullmatch(key)}
+                self._listed.put(folder, found, len(found) + 1)
+            return found
+
+
+def _listed_with(key: str) -> str | None:
+    """The folder whose list tells of this key; None: none does."""
+    if (found := _LISTED.match(f"{key}/")) is not None:
+        return found[0].removesuffix("/")
+    return None
 
 
 def _digest_in(key: str) -> Digest | None:

@@ -21,13 +21,15 @@ from zotctl.config.globs import check_glob, matches
 from zotctl.errors import Damaged, LayoutInvalid, NameUnknown, NotYetReadable, Unavailable, UsageError, quoted
 from zotctl.jobs.files import new_file, refuse_existing
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
-from zotctl.jobs.imports.distribution import DistributionTree, read_tags
+from zotctl.jobs.imports.distribution import tree_in, tree_of_bucket
 from zotctl.jobs.imports.members import INDEX_FILE, below
 from zotctl.jobs.imports.needs import Needs, tags_of
 from zotctl.jobs.imports.plan import Wanted
 from zotctl.jobs.imports.sources import (
     THE_LAYOUT,
+    BucketSource,
     Layout,
+    bucket_root,
     chunks,
     in_bucket,
     in_directory,
@@ -49,7 +51,6 @@ from zotctl.storage.driver import Driver
 from zotctl.storage.facts import Fault, Reference, Unusable
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import REPOSITORY
-from zotctl.storage.opening import directory
 
 REQUESTS_AT_ONCE, BLOBS_AHEAD, AHEAD_BYTES = 8, 32, 1 << 20
 """Of a bucket: how many small blobs are requested at once, how many wait for their turn, and the largest of them."""
@@ -112,11 +113,11 @@ def _layouts(run: Run, source: str, options: ExportOptions) -> Iterator[tuple[Dr
     """Where the layouts of the source are, and their names."""
     passed_over = partial(run.error, root=None)
     if is_bucket(source):
-        with in_bucket(run.store, source, options.s3) as found:
-            yield found
+        with bucket_root(run.store, source, options.s3) as root:
+            tree = tree_of_bucket(run, root, options.tags)
+            yield in_bucket(root, source) if tree is None else (BucketSource(root.protocol, tree), tree.names())
     elif is_distribution(source):
-        tags = None if options.tags is None else read_tags(options.tags)
-        tree = DistributionTree(directory(source), passed_over, tags)
+        tree = tree_in(run, source, options.tags)
         yield tree, tree.names()
     else:
         yield in_directory(source, passed_over)

@@ -29,7 +29,7 @@ from zotctl.errors import (
 )
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.imports.archives import ArchiveContent, ArchiveListing, L, read_archive, staged
-from zotctl.jobs.imports.distribution import DistributionTree, read_tags
+from zotctl.jobs.imports.distribution import DistributionTree, tree_in, tree_of_bucket
 from zotctl.jobs.imports.mirror import Mirror, refuse_mirror, source_tree
 from zotctl.jobs.imports.plan import ImportOptions, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport
@@ -40,6 +40,7 @@ from zotctl.jobs.imports.sources import (
     BucketSource,
     Layout,
     StoredLayout,
+    bucket_root,
     in_bucket,
     in_directory,
     is_archive,
@@ -57,14 +58,13 @@ from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
-from zotctl.storage.distribution import is_distribution
+from zotctl.storage.distribution import ROOT, is_distribution
 from zotctl.storage.driver import Driver, Info, read
 from zotctl.storage.facts import Reference
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import LARGEST_INDEX_BYTES, REPOSITORY, parse_index
-from zotctl.storage.opening import directory
 from zotctl.storage.root import Root
 
 
@@ -92,22 +92,36 @@ def _refuse(run: Run, source: str, options: ImportOptions) -> None:
     if options.move:
         refuse_move(source)
     is_old = not is_bucket(source) and source != PIPE and is_distribution(source)
-    if options.tags is not None and not is_old:
-        raise UsageError(f"--tags is for the storage of a registry such as Harbor, and {source} is none")
+    if not (is_old or is_bucket(source)):
+        _refuse_tags(source, options)
     if options.move and is_old:
         raise UsageError(f"--move removes image layouts, and {source} has none: import it with --link, then remove it")
     if options.link and any(is_bucket(place) for place in (source, *roots)):
         raise UsageError("--link makes hard links, and a bucket has none; leave it out, and the bytes are copied")
     if options.mirror:
         refuse_mirror(source, roots)
-    if is_bucket(source) or not is_archive(source):
+    if is_bucket(source):
+        refuse_own(source, roots, ROOT)  # of a registry's storage, only the tree is read
+    elif not is_archive(source):
         refuse_own(source, roots)
 
 
+def _refuse_tags(source: str, options: ImportOptions) -> None:
+    if options.tags is not None:
+        raise UsageError(f"--tags is for the storage of a registry such as Harbor, and {source} is none")
+
+
 def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
-    """Import a layout or a tree of layouts in a bucket; of a store of ours, with the content that is in its pool."""
-    with in_bucket(run.store, source) as (driver, names):
-        past = driver.timeline if isinstance(driver, BucketSource) and names != [THE_LAYOUT] else lambda name: None
+    """Import what is in a bucket: a layout, a tree of layouts, a store of ours with the content of its pool, or the
+    storage of distribution."""
+    with bucket_root(run.store, source) as root:
+        if (tree := tree_of_bucket(run, root, options.tags)) is not None:
+            _import_tree(run, BucketSource(root.protocol, tree), tree.names(), source, options, tree.timeline)
+            return
+        _refuse_tags(source, options)
+        refuse_own(source, [root.label for root in run.store.roots])
+        driver, names = in_bucket(root, source)
+        past = driver.timeline if names != [THE_LAYOUT] else lambda name: None
         _import_tree(run, driver, names, source, options, past)
 
 
@@ -163,8 +177,7 @@ def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
 
 
 def _import_distribution(run: Run, source: str, options: ImportOptions) -> None:
-    tags = None if options.tags is None else read_tags(options.tags)
-    tree = DistributionTree(directory(source), partial(run.error, root=None), tags)
+    tree = tree_in(run, source, options.tags)
     _import_tree(run, tree, tree.names(), source, options, tree.timeline)
 
 
@@ -313,13 +326,16 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions, mirror: Mirror
     if plan.tags_lost:
         run.report.codes.append(5)
     importing = [RepositoryImport(run, layout, graph, name, rows, options) for name, rows in plan.repositories.items()]
-    if len(importing) == 1 and options.tag is None:
+    if plan.untagged:
+        run.add("untagged_left_out", plan.untagged)
+    is_whole = options.tag is None and not plan.untagged
+    if len(importing) == 1 and is_whole:
         importing[0].take_fields = True
     whole = [one.run_all() for one in importing]
     if mirror is not None:
         mirror.note(importing, whole=all(whole))
     if options.move and not run.dry_run and isinstance(layout, StoredLayout):
-        reason = "" if all(whole) and options.tag is None else "not all of it was imported"
+        reason = "" if all(whole) and is_whole else "not all of it was imported"
         if plan.names_lost:
             reason = reason or f"{counted(plan.names_lost, 'image')} came without the name that it has there"
         _move(run, layout, importing, reason)

@@ -107,8 +107,9 @@ class SourceTree:
 
     def _place(self, name: str) -> tuple[Driver, str, tuple[str, ...]]:
         inside = name.removeprefix(f"{self.below}/") if self.below else name
-        if isinstance(self.driver, DistributionTree):
-            return self.driver.inner, f"{ROOT}/{REPOSITORIES}/{inside}", ("_manifests",)
+        shown = self.driver.inner if isinstance(self.driver, BucketSource) else self.driver
+        if isinstance(shown, DistributionTree):
+            return shown.inner, f"{ROOT}/{REPOSITORIES}/{inside}", ("_manifests",)
         return self.driver, inside, (LAYOUT_FILE, "index.json")
 
 

@@ -48,7 +48,8 @@ class ImportOptions:
     of several images to import. `all`: import everything into `repo`, although the source names several repositories.
     `overwrite`: move tags that exist. `link`: hash, then hard-link instead of copying where possible. `move`: remove
     the files of the source when everything is in the store. `tags`: a file with the tags of a registry that keeps them
-    elsewhere. `mirror`: move tags, and remove from the target what the source has no more.
+    elsewhere. `mirror`: move tags, and remove from the target what the source has no more. `tagged_only`: leave
+    out what no tag leads to.
     """
 
     repo: str | None = None
@@ -59,6 +60,7 @@ class ImportOptions:
     move: bool = False
     tags: str | None = None
     mirror: bool = False
+    tagged_only: bool = False
 
     @property
     def moves_tags(self) -> bool:
@@ -75,6 +77,8 @@ class ImportOptions:
                 raise UsageError("--tag takes one image and --all takes all; give one of them")
         if self.mirror and self.tag is not None:
             raise UsageError("--mirror removes all that the source lacks, and --tag names one image; give one of them")
+        if self.mirror and self.tagged_only:
+            raise UsageError("--mirror follows all of the source, and --tagged-only a part of it; give one of them")
         if self.mirror and self.move:
             raise UsageError(
                 "--move removes the source, and the next --mirror would follow it and empty the store; give one of them"
@@ -113,6 +117,8 @@ class ImportPlan:
     """How many rows are imported without the name that they have in the source."""
     tags_lost: int = 0
     """How many of these names hold a tag, by which clients would look for them."""
+    untagged: int = 0
+    """How many rows are left out since no tag leads to them."""
 
 
 def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: ImportOptions) -> ImportPlan:
@@ -126,6 +132,8 @@ def plan_import(layout: Layout, facts: dict[str, ManifestFacts], options: Import
         plan.repositories[repository] = _tagged(repository, rows, plan)
     if options.tag is not None:
         _choose(plan, options.tag, facts)
+    if options.tagged_only:
+        _leave_untagged_out(plan, facts)
     return plan
 
 
@@ -358,6 +366,24 @@ def _choose(plan: ImportPlan, tag: str, facts: dict[str, ManifestFacts]) -> None
         found_rows = [row for row in rows if row.digest in near and row.digest != top.digest]
         plan.repositories[name] = [top, *found_rows]
     plan.repositories = {name: plan.repositories[name] for name in found}
+
+
+def _leave_untagged_out(plan: ImportPlan, facts: dict[str, ManifestFacts]) -> None:
+    """Reduce the plan to what tags lead to, with its attachments. A tag that attaches something to an image without a
+    tag goes with that."""
+    there = {digest_key(digest) for digest in facts}
+    for name, rows in plan.repositories.items():
+        tagged = [row.digest for row in rows if (row.tag or row.row.tag or row.row.alias) and not _hangs_on(row, there)]
+        near = _related(rows, tagged, facts)
+        plan.repositories[name] = [row for row in rows if row.digest in near]
+        plan.untagged += len(rows) - len(plan.repositories[name])
+    plan.repositories = {name: rows for name, rows in plan.repositories.items() if rows}
+
+
+def _hangs_on(row: Wanted, there: set[str]) -> bool:
+    """Whether its tag attaches it to one of the digests that are `there`."""
+    named = digest_tag(row.tag or row.row.tag or "")
+    return named is not None and not named.names(row.digest) and digest_key(named.digest) in there
 
 
 def _top(rows: list[Wanted], tag: str, facts: dict[str, ManifestFacts]) -> Wanted | None:

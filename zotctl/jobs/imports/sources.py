@@ -40,8 +40,6 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage import Store, keys, open_store
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
-from zotctl.storage.distribution import REPOSITORIES
-from zotctl.storage.distribution import ROOT as DISTRIBUTION
 from zotctl.storage.driver import BytesReader, Driver, Info, Reader, chunks_of, read
 from zotctl.storage.facts import MISSING, Content, Read, Unusable, read_content
 from zotctl.storage.file_identity import same_file
@@ -361,27 +359,25 @@ def in_directory(
 
 
 @contextmanager
-def in_bucket(store: Store, source: str, s3: S3Config | None = None) -> Iterator[tuple[Driver, list[str]]]:
-    """The same for s3://BUCKET/PREFIX, with the endpoint and credentials `s3`, or else those of the store's own
-    buckets. Raises NoSuchStore."""
+def bucket_root(store: Store, source: str, s3: S3Config | None = None) -> Iterator[Root]:
+    """The root at s3://BUCKET/PREFIX, with the endpoint and credentials `s3`, or else those of the store's own buckets.
+    Raises NoSuchStore and what opening a store does."""
     known = s3 or next((root.config.s3 for root in store.roots if root.config is not None and root.config.s3), None)
     config = StorageConfig(roots=(RootConfig(path=source, s3=known),), read_only=True)
-    opened_store = open_store(config, store.clock)
+    opened_store = open_store(config, store.clock, foreign=True)
     try:
-        root = opened_store.roots[0]
-        if root.stat(LAYOUT_FILE) is not None:
-            yield BucketSource(root.protocol, AliasedDriver(root.driver, THE_LAYOUT, "")), [THE_LAYOUT]
-        elif names := list(root.catalog.everything()):
-            yield BucketSource(root.protocol, root.driver), names
-        elif root.stat(f"{DISTRIBUTION}/{REPOSITORIES}") is not None:
-            raise NoSuchStore(
-                f"{source} is the storage of distribution (registry:2, registry:3 or Harbor), which is taken over from "
-                "a directory only: copy it into one, as with `rclone copy` or `aws s3 sync`, and import that"
-            )
-        else:
-            raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
+        yield opened_store.roots[0]
     finally:
         opened_store.close()
+
+
+def in_bucket(root: Root, source: str) -> tuple[BucketSource, list[str]]:
+    """What `in_directory` says, of the root that a source is. Raises NoSuchStore."""
+    if root.stat(LAYOUT_FILE) is not None:
+        return BucketSource(root.protocol, AliasedDriver(root.driver, THE_LAYOUT, "")), [THE_LAYOUT]
+    if names := list(root.catalog.everything()):
+        return BucketSource(root.protocol, root.driver), names
+    raise NoSuchStore(f"{source}: no image layout in it or below it (a prefix with an {LAYOUT_FILE} object)")
 
 
 def proposed_by_path(path: str) -> str | None:
@@ -400,10 +396,11 @@ def valid_name(text: str) -> str | None:
         return None
 
 
-def refuse_own(source: str, roots: Sequence[str]) -> None:
-    """Raise UsageError if the source is the store itself, or overlaps with it."""
+def refuse_own(source: str, roots: Sequence[str], below: str = "") -> None:
+    """Raise UsageError if the source is the store itself, or overlaps with it. `below`: what of a bucket is read."""
     if is_bucket(source):
-        own = [root for root in roots if is_bucket(root) and parse_address(root).overlaps(parse_address(source))]
+        read = parse_address(f"{source}/{below}")
+        own = [root for root in roots if is_bucket(root) and parse_address(root).overlaps(read)]
         if own:
             raise UsageError(f"{source} is the store {own[0]} itself, holds it, or lies in it")
         return

@@ -26,6 +26,7 @@ from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.bucket.workers import SERVER_DAMAGE, SERVER_DELETIONS, SERVER_LOSSES, SERVER_TURNS, at_once
 from zotctl.storage.clock import Clock
+from zotctl.storage.distribution import ROOT, is_tree, way_over
 from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
 
 log = logging.getLogger("zotctl.storage")
@@ -39,10 +40,12 @@ def open_bucket(
     *,
     read_only: bool = False,
     serving: bool = False,
+    foreign: bool = False,
     route: Route | None = None,
 ) -> Root:
     """Open one bucket. `serving`: one that is away now will be there later, and one that can't be shared is refused at
-    once. Raises Unavailable, NoSuchStore, PermissionRefused with the identity that was refused, ConfigError."""
+    once. `foreign`: also the storage of another registry, to be read by an import. Raises Unavailable, NoSuchStore,
+    PermissionRefused with the identity that was refused, ConfigError."""
     s3 = settings.s3 or S3Config()
     client = Client(bucket_settings(parse_address(settings.path), s3), clock)
     objects = Retrying(client, clock)
@@ -70,7 +73,7 @@ def open_bucket(
         turn=SERVER_TURNS.of(objects.label, clock) if serving else at_once,
         threads=ThreadPoolExecutor(PARALLEL_REQUESTS, "bucket"),
     )
-    _look_in(context, gate, serving=serving, create=settings.create)
+    _look_in(context, gate, serving=serving, create=settings.create, foreign=foreign)
     redirect_lifetime_s = s3.redirect_lifetime if s3.redirect else None
     return Root(
         BucketProtocol(context, MemoryBudget(s3.upload_memory), redirect_lifetime_s), read_only, settings, route
@@ -100,13 +103,15 @@ def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
     )
 
 
-def _look_in(context: BucketContext, gate: FirstWriteGate, *, serving: bool, create: bool) -> None:
+def _look_in(context: BucketContext, gate: FirstWriteGate, *, serving: bool, create: bool, foreign: bool) -> None:
     """Is it there, and of a format that we know? A server is to start beside an object store that is still starting,
     so it asks once and goes on; a job waits as for any other request."""
     try:
         used = _is_used(context.direct or context.objects)
         if not (used or serving or create) and next(context.objects.names(""), None) is None:
             raise NoSuchStore(f"nothing is stored at {context.objects.label}: is that the right bucket and prefix?")
+        if not (used or foreign):
+            _refuse_distribution(context.direct or context.objects)
         context.look_for_pool()
         if serving and not context.read_only:
             gate.ready()
@@ -127,6 +132,12 @@ def _is_used(objects: Objects) -> bool:
     return False
 
 
+def _refuse_distribution(objects: Objects) -> None:
+    """Raise ConfigError for the storage of another registry, which would be served as an empty store."""
+    if is_tree(objects.names(ROOT)):
+        raise ConfigError(way_over(objects.label))
+
+
 def _prepare(objects: Objects, clock: Clock, client: Client, writer: SingleWriterLease | None) -> None:
     """What has to be known before anything is written. `writer`: no other process writes there.
 
@@ -136,6 +147,8 @@ def _prepare(objects: Objects, clock: Clock, client: Client, writer: SingleWrite
     used = _is_used(objects)
     if not used and (above := client.store_above()) is not None:
         raise ConfigError(f"{objects.label} lies in the store {above}: name that one, and what to look at by --repo")
+    if not used:
+        _refuse_distribution(objects)
     if writer is None:
         refuse_beside_one(objects)
     else:
