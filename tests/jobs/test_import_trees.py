@@ -58,6 +58,20 @@ def test_what_another_repository_has_is_staged_for_a_tree(
     assert pulls(store, "mirror/a", made, "1.36") and pulls(store, "mirror/b", made, "1.36")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_lone_layout_in_a_folder_is_asked_about_as_one_at_the_top(store: Store, tmp_path: Path, packed: bool) -> None:
+    """Its images name two repositories, and --repo one."""
+    made = image()
+    rows = [row(made, "docker.io/library/one:1"), row(made, "docker.io/library/two:1")]
+    source = tmp_path / "package"
+    lay_out(source / "images", made, rows)
+    given = backed_up(source, tmp_path / "package.tar") if packed else source
+    report = run_import(store, given, repo="app")
+    assert report.exit_code == 2 and "with --all" in report.errors[0]["reason"], report.document()
+    assert run_import(store, given).exit_code == 0
+    assert store.repositories() == ["library/one", "library/two"]
+
+
 # -- stores -----------------------------------------------------------------------------------------
 
 

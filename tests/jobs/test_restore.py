@@ -10,7 +10,7 @@ import pytest
 from tests import images
 from tests.jobs.retaining import KINDS, NAME, Place, keep
 from tests.jobs.test_gc import DELAY
-from tests.stores import history_of
+from tests.stores import history_of, push_image
 from zotctl.config import KeepTags, Policy, Retention
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.local.trash import LocalTrash
@@ -169,3 +169,16 @@ def test_nothing_is_told_of_a_tag_that_can_not_come_back(place: Place, dry_run: 
     place.rounds()
     report = bring_back(place, f"{NAME}:v1", dry_run=dry_run)
     assert (report.exit_code, report.items, report.summary) == (10, [], {})
+
+
+def test_a_tag_comes_back_with_a_manifest_that_a_client_deleted() -> None:
+    """From the trash of its own repository."""
+    place = Place("directory")
+    digest = place.push("v1", seed="1")
+    place.push("kept", seed="kept")
+    push_image(place.store, "other", "v1", seed="1")
+    for name in ("other", NAME):
+        place.store.repository(name).delete_manifest(digest)
+    assert bring_back(place, f"{NAME}:v1").exit_code == 0
+    assert leads_to(place, "v1") == digest and place.has(digest)
+    assert not place.store.repository("other").tags()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 from zotctl.config import is_bucket
@@ -222,14 +222,14 @@ def _import_layouts(
     if mirror is not None and tree is not None:
         mirror.survey(tree)
     is_store = isinstance(driver, BucketSource | DistributionTree) or _info(driver, keys.HIDDEN) is not None
-    is_alone = len(names) == 1 and not options.repo and not is_store and not options.mirror
+    is_alone = len(names) == 1 and not (options.repo and options.all) and not is_store and not options.mirror
     for name in names:
         run.check()
         if _is_away(run):
             break
         if mirror is not None:
             mirror.begin()
-        with _guarded(run, name, require):
+        with nullcontext() if is_alone else _guarded(run, name, require):
             _import_below(run, driver, name, f"{source}/{name}", options, past, require, mirror, fixed=not is_alone)
     return mirror
 
