@@ -34,10 +34,10 @@ from tests.jobs.importing import (
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import store_over
 from tests.tools import ZSTD_MODULE, need
-from zotctl.jobs.imports import archives, members, tar
+from zotctl.jobs.imports import archives, members
 from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import digest_of
-from zotctl.storage import Store
+from zotctl.storage import Store, tar
 
 HEX = "a" * 64
 BLOB = f"blobs/sha256/{HEX}"

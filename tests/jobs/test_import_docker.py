@@ -16,12 +16,12 @@ from tests.jobs.importing import actions, gzipped, header, kinds, left_behind, r
 from tests.stores import manifest_body
 from tests.tools import ZSTD_MODULE, need
 from zotctl.jobs.check.verify import verify_archive
-from zotctl.jobs.imports import archives, docker, members, tar
+from zotctl.jobs.imports import archives, docker, members
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
-from zotctl.storage import Store
+from zotctl.storage import Store, tar
 
 
 def checked(store: Store, path: Path) -> Report:

@@ -30,9 +30,9 @@ from tests.jobs.test_import_docker import archive, checked
 from tests.jobs.test_import_layouts import pulls
 from tests.stores import drop_rows, push_image, push_index
 from tests.tools import ZSTD_MODULE, need
-from zotctl.jobs.imports import archives, tar
+from zotctl.jobs.imports import archives
 from zotctl.oci.digest import digest_of
-from zotctl.storage import Store
+from zotctl.storage import Store, tar
 
 FULL = "docker.io/library/busybox:1.36"
 

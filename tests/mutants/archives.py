@@ -86,7 +86,7 @@ MUTANTS = [
         kinds.FOREIGN,
         "I14",
         "a layer is not unpacked to its end if it grows too much",
-        "jobs/imports/tar.py",
+        "storage/tar.py",
         "        return self.unpacked > BOMB_FLOOR_BYTES and self.unpacked > BOMB_RATIO * self.packed",
         "        return False",
         DOCKER + "test_i14_a_layer_that_grows_too_much_is_not_unpacked_to_its_end",

@@ -6,6 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 EXPORT = "tests/jobs/test_export.py::"
+SERVED = "tests/storage/test_served_archive.py::"
 
 MUTANTS = [
     Mutant(
@@ -98,5 +99,45 @@ MUTANTS = [
         "            for name, raw in _without_ours(other._fields).items()",
         "            for name, raw in other._fields.items()",
         EXPORT + "test_one_repository_comes_back_under_its_name",
+    ),
+    Mutant(
+        "served-archive-beyond-a-member",
+        kinds.FOREIGN,
+        "I2",
+        "a blob of an archive ends where its member ends",
+        "storage/local/archive.py",
+        "        count = max(0, min(count, self.size - offset))",
+        "        count = max(0, count)",
+        SERVED + "test_what_was_written_is_served",
+    ),
+    Mutant(
+        "served-archive-written-into",
+        kinds.IDENTITY,
+        "I2",
+        "an archive that is written into is away",
+        "storage/local/archive.py",
+        "        if (now.st_size, now.st_mtime_ns) != (self._first.st_size, self._first.st_mtime_ns):",
+        "        if now.st_ino != self._first.st_ino:",
+        SERVED + "test_one_that_is_replaced_goes_on_and_one_that_is_changed_is_away",
+    ),
+    Mutant(
+        "served-archive-that-was-cut",
+        kinds.FAULTS,
+        "I15",
+        "an archive without an end is not served as if it were whole",
+        "storage/local/archive.py",
+        "    if not tar.has_end:",
+        "    if not tar.label:",
+        SERVED + "test_what_can_not_be_served_is_refused_with_a_way_out",
+    ),
+    Mutant(
+        "served-archive-of-endless-paths",
+        kinds.FOREIGN,
+        "I14",
+        "the paths of an archive are bounded",
+        "storage/local/archive.py",
+        "        if room < 0:",
+        "        if room < -(1 << 62):",
+        SERVED + "test_its_paths_are_bounded",
     ),
 ]

@@ -26,6 +26,8 @@ Examples:
   zotctl serve --root /srv/images --root /mnt/more
   # One image layout, as repository app, read-only
   zotctl serve ./build/layout --as app
+  # What import-layout --to wrote, read-only; nothing is unpacked
+  zotctl serve images.tar
   # A bucket; endpoint and credentials as for every AWS tool: AWS_ENDPOINT_URL_S3, AWS_PROFILE, ...
   zotctl serve s3://images/registry
   # The effective configuration of a file of zot
@@ -40,9 +42,9 @@ def serve(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG | DIR | BUCKET]",
+            metavar="[CONFIG | DIR | TAR | BUCKET]",
             help="A configuration file (zotctl's TOML, or zot's JSON, YAML or TOML), a directory of repositories, "
-            "a bucket (s3://BUCKET/PREFIX), or one image layout, which is served read-only.",
+            "a bucket (s3://BUCKET/PREFIX), or one image layout or a tar of layouts, which is served read-only.",
         ),
     ] = None,
     root: Annotated[
@@ -140,10 +142,12 @@ def _load(target: str | None, config: str | None, as_name: str | None, options: 
 
     if target is not None and os.path.isdir(target):
         options.update(_directory(target, as_name, options))
+    elif target is not None and _is_archive(target):
+        options.update(_archive(target, as_name, options))
     elif target is not None and is_bucket(target) and as_name is None:
         options["storage.roots"] = _with_first(target, options)
     elif as_name is not None:
-        raise UsageError("--as names the repository of one image layout; give its directory")
+        raise UsageError("--as names the repository of one image layout; give its directory, or a tar of it")
     elif target is not None and config is not None:
         raise UsageError(f"two configurations, {target} and {config}; give one")
     elif target is not None and not os.path.exists(target):
@@ -187,6 +191,30 @@ def _directory(path: str, as_name: str | None, options: Options) -> Options:
     if roots:
         raise UsageError(f"{path} is an image layout and is served alone; leave --root out, or give its parent")
     return {"storage.single_layout.path": path, "storage.single_layout.name": layout_name(path, as_name)}
+
+
+def _is_archive(target: str) -> bool:
+    from zotctl.storage.opening import is_tar
+
+    return os.path.isfile(target) and is_tar(target)
+
+
+def _archive(path: str, as_name: str | None, options: Options) -> Options:
+    """The same for an archive."""
+    from zotctl.storage.opening import name_in_archive
+
+    said = name_in_archive(path)
+    if said is None and as_name is not None:
+        raise UsageError(f"--as names the repository of one image layout, and {path} holds a tree of them")
+    if said is None:
+        return {"storage.roots": _with_first(path, options)}
+    if options["storage.roots"]:
+        raise UsageError(f"{path} is an image layout and is served alone; leave --root out")
+    name = as_name or said or None
+    return {
+        "storage.single_layout.path": path,
+        "storage.single_layout.name": layout_name(path.removesuffix(".tar"), name),
+    }
 
 
 def _with_first(root: str, options: Options) -> list[str]:

@@ -23,7 +23,7 @@ OFFERED = {
     "FILE": FILE,
     "SOURCE": FILE,
     "LAYOUT|ARCHIVE|URL": FILE,
-    "[CONFIG | DIR | BUCKET]": FILE,
+    "[CONFIG | DIR | TAR | BUCKET]": FILE,
     "[DIR | BUCKET | ARCHIVE | URL]": FILE,
     "GLOB": "repositories",
     "NAME": "repositories",

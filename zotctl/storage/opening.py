@@ -9,11 +9,14 @@ from io import FileIO
 from stat import S_ISDIR
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
-from zotctl.errors import ConfigError, StorageError
+from zotctl.errors import ConfigError, LayoutInvalid, NameInvalid, NotFound, StorageError
 from zotctl.oci.layout import LAYOUT_FILE
+from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, read
+from zotctl.storage.index import LARGEST_INDEX_BYTES, REPOSITORY, parse_index
+from zotctl.storage.local.archive import ArchiveDriver
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import translated as translated
 from zotctl.storage.local.following import FollowingDriver
@@ -24,6 +27,7 @@ from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.store import Store
+from zotctl.storage.tar import TAR_BLOCK_BYTES, is_like_tar
 from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
 
 _PARTS = (LAYOUT_FILE, "index.json", "blobs")
@@ -64,17 +68,53 @@ def preload(config: StorageConfig) -> None:
 def _open(
     root: RootConfig, route: Route | None = None, *, clock: Clock, read_only: bool, serving: bool, foreign: bool
 ) -> Root:
-    """By the scheme of its address."""
+    """By the scheme of its address, or as an archive if it is a file."""
     if is_bucket(root.path):
         from zotctl.storage.bucket.opening import open_bucket  # botocore takes most of a second to load
 
         return open_bucket(root, clock, read_only=read_only, serving=serving, foreign=foreign, route=route)
+    if os.path.isfile(root.path) and is_tar(root.path):
+        return _open_archive(root, route, clock)
     return open_root(root, clock, read_only=read_only, route=route)
+
+
+def _open_archive(root: RootConfig, route: Route | None, clock: Clock) -> Root:
+    """A tar of several layouts as a root, read-only."""
+    driver = archive(root.path)
+    if driver.is_layout:
+        raise ConfigError(
+            f"{root.path} is an archive of one image layout, and no root: serve it alone, with zotctl serve {root.path}"
+        )
+    return root_over(driver, clock, marker="", config=root, route=route)
+
+
+def archive(path: str) -> ArchiveDriver:
+    """The members of a tar that is not packed. Raises ConfigError, LayoutInvalid, StorageErrors."""
+    path = os.path.abspath(path)
+    return ArchiveDriver(detect(os.path.dirname(path)), path)
+
+
+def is_tar(path: str) -> bool:
+    """Whether a file begins as a tar does, packed or not. Raises StorageErrors."""
+    with translated(path), open(path, "rb") as file:
+        return is_like_tar(file.read(TAR_BLOCK_BYTES))
+
+
+def name_in_archive(path: str) -> str | None:
+    """The repository that an archive of one layout says it is, "" if it says none; None: it holds a tree of layouts.
+    Raises what `archive` raises."""
+    driver = archive(path)
+    if not driver.is_layout:
+        return None
+    with suppress(NotFound, LayoutInvalid, NameInvalid):
+        return parse_name(parse_index(read(driver, "index.json", LARGEST_INDEX_BYTES)).annotation(REPOSITORY))
+    return ""
 
 
 def _open_layout(layout: LayoutConfig, clock: Clock) -> Root:
     """One layout directory under one name, read-only: nothing is written anywhere."""
-    driver = AliasedDriver(directory(layout.path), layout.name, "")
+    inner: Driver = archive(layout.path) if os.path.isfile(layout.path) else directory(layout.path)
+    driver = AliasedDriver(inner, layout.name, "")
     return root_over(driver, clock, marker=keys.layout(layout.name))
 
 
@@ -83,7 +123,10 @@ def first_link(config: StorageConfig) -> str | None:
     none."""
     if config.single_layout is None:
         return None
-    path, driver = config.single_layout.path, directory(config.single_layout.path)
+    path = config.single_layout.path
+    if os.path.isfile(path):
+        return None
+    driver = directory(path)
     with suppress(StorageError):
         folders = ["", "blobs", *(f"blobs/{entry.name}" for entry in driver.scan("blobs") if entry.is_dir)]
         for folder in folders:
@@ -94,11 +137,18 @@ def first_link(config: StorageConfig) -> str | None:
     return None
 
 
-def root_over(driver: Driver, clock: Clock, *, marker: str = keys.VERSION) -> Root:
+def root_over(
+    driver: Driver,
+    clock: Clock,
+    *,
+    marker: str = keys.VERSION,
+    config: RootConfig | None = None,
+    route: Route | None = None,
+) -> Root:
     """A read-only root over any driver, for layouts that are in no store: nothing is made or changed. `marker`: the key
     that shows that the storage is there."""
     context = LocalContext(driver, clock, Locks(driver, clock), commit=False, dedupe=False)
-    return Root(LocalProtocol(context, marker=marker), read_only=True)
+    return Root(LocalProtocol(context, marker=marker), True, config, route)
 
 
 def directory(path: str, *, writable: bool = False) -> Driver:

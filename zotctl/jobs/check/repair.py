@@ -15,7 +15,6 @@ from zotctl.config import is_bucket
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSuchStore, NotFound, Unavailable, UsageError
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.imports.sources import opened
-from zotctl.jobs.imports.tar import Tar, TarBytes
 from zotctl.jobs.run import Run
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, digest_of
@@ -26,6 +25,7 @@ from zotctl.storage.facts import LARGEST_MANIFEST_BYTES
 from zotctl.storage.file_identity import HeldFile, file_number
 from zotctl.storage.opening import directory, followed, root_over
 from zotctl.storage.root import Root
+from zotctl.storage.tar import Tar, TarBytes
 
 if TYPE_CHECKING:
     import httpx

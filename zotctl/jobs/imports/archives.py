@@ -38,7 +38,6 @@ from zotctl.jobs.imports.members import (
     named_blob,
 )
 from zotctl.jobs.imports.sources import Layout, StoredLayout
-from zotctl.jobs.imports.tar import Growth, Member, Tar, TarBytes, Unpacked, is_like_tar, packing
 from zotctl.jobs.run import Run
 from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
@@ -48,6 +47,7 @@ from zotctl.storage.driver import Reader, chunks_of
 from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.root import Root
+from zotctl.storage.tar import Growth, Member, Tar, TarBytes, Unpacked, is_like_tar, packing
 
 L = TypeVar("L", bound=Layout)
 L_co = TypeVar("L_co", bound=Layout, covariant=True)

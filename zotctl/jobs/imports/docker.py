@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 from zotctl.errors import LayoutInvalid, quoted
 from zotctl.jobs.finding import Finding, Kind
 from zotctl.jobs.imports.members import OTHER_TEXT_BYTES, Blob, LayoutBlobs, Members, below
-from zotctl.jobs.imports.tar import MOST_MEMBERS
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest
 from zotctl.oci.media_types import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from zotctl.oci.reference import tag_names
 from zotctl.storage.cache import Lru
+from zotctl.storage.tar import MOST_MEMBERS
 
 CONFIGS_BYTES = 64 << 20
 """The most bytes that configs take which were read."""

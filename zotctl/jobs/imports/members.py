@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from zotctl.errors import DigestInvalid, quoted
-from zotctl.jobs.imports.tar import OUTSIDE, Tar, Unpacked
 from zotctl.oci.digest import ALGORITHMS, Digest, parse_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
+from zotctl.storage.tar import MOST_HOPS, OUTSIDE, Tar, Unpacked
 
 INDEX_FILE, DOCKER_FILE = "index.json", "manifest.json"
 TEXT_BYTES = 64 << 20
@@ -28,8 +28,6 @@ TEXTS_BYTES = 256 << 20
 PATHS_BYTES = 256 << 20
 """The most bytes of paths."""
 LONGEST_PATH = 4096
-MOST_HOPS = 40
-"""As many links as Linux follows in one path."""
 MOST_STEPS = 10_000_000
 """Parts of paths that are looked at for links."""
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from zotctl.errors import UsageError
 from zotctl.jobs.files import NewFile
-from zotctl.jobs.imports.tar import TAR_BLOCK_BYTES, zstd_module
+from zotctl.storage.tar import TAR_BLOCK_BYTES, zstd_module
 
 GZIP_LEVEL, ZSTD_LEVEL = 6, 3
 """Layers are packed already, so more would cost time and save little."""

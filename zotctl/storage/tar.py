@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from zotctl.errors import ArchiveDamaged, LayoutInvalid, UsageError, quoted
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash
@@ -28,6 +28,8 @@ BOMB_FLOOR_BYTES = 1 << 30
 BOMB_RATIO = 250
 """Above the floor, what grows by more than this ratio is refused. gzip grows zeros by at most 1032."""
 PADDING_BYTES = 1 << 20
+MOST_HOPS = 40
+"""As many links as Linux follows in one path."""
 OUTSIDE = "/"
 """The target of a link that leads out of the archive."""
 
@@ -86,6 +88,25 @@ class TarBytes:
             )
         return data
 
+    def skip(self, size: int) -> int:
+        """Read `size` bytes for nothing; fewer only at the end. Returns how many."""
+        left = size
+        while left and (data := self.read(min(left, CHUNK_BYTES))):
+            left -= len(data)
+        return size - left
+
+
+class Plain(Protocol):
+    """The unpacked bytes of a tar, from front to end."""
+
+    label: str
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes; fewer only at the end."""
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes; fewer only at the end. Returns how many."""
+
 
 def _read_full(stream: Any, size: int) -> bytes:
     parts: list[bytes] = []
@@ -135,7 +156,7 @@ class Tar:
     sparse maps.
     """
 
-    def __init__(self, plain: TarBytes) -> None:
+    def __init__(self, plain: Plain) -> None:
         self._plain, self.label = plain, plain.label
         self._left = self._padding = 0
         self._ahead = b""
@@ -204,11 +225,10 @@ class Tar:
         self._left, self._padding = size, -size % TAR_BLOCK_BYTES
 
     def _skip(self) -> None:
-        for _ in self.chunks():
-            pass
-        if len(self._plain.read(self._padding)) < self._padding:
+        left = self._left - len(self._ahead) + self._padding
+        if self._plain.skip(left) < left:
             raise ArchiveDamaged(f"{self.label} is cut short")
-        self._padding = 0
+        self._left, self._padding, self._ahead = 0, 0, b""
 
     def _member(self, header: tarfile.TarInfo, extended: dict[str, str]) -> Member | None:
         path = self._path(extended.get("path", header.name))
