@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.cli.running import zotctl
 from tests.counting import InFlight
 from tests.images import Image, image, lay_out, row
-from tests.jobs.bucketing import InMemory, dedupe, opened, run_job  # noqa: F401 - a fixture
+from tests.jobs.bucketing import InMemory, OnServer, dedupe, opened, run_job  # noqa: F401 - a fixture
 from tests.jobs.distribution import push as push_old
 from tests.jobs.importing import index_bytes, kinds, local_store, put_blob, run_import, tar_bytes, tar_of
 from tests.jobs.layouts import flip, store_of
@@ -101,6 +102,25 @@ def test_out_of_a_bucket_and_into_one(
     other = InMemory()
     assert run_import(opened(other, dedupe=dedupe), tmp_path / "b.tar").exit_code == 0
     require_same(opened(other, dedupe=dedupe), store_of(source))
+
+
+@pytest.mark.parametrize("by", ["environment", "file"])
+def test_a_bucket_on_the_command_line(bucket: Bucket, source: Path, tmp_path: Path, by: str) -> None:  # noqa: F811
+    """With what the configuration says of a store there, or of all buckets."""
+    run_import(opened(OnServer(bucket)), source)
+    given, s3 = bucket.environment, bucket.settings
+    environ, words = given | {"ZOTCTL_ROOT": str(tmp_path / "not-there")}, list[str]()
+    if by == "file":
+        environ, words = {"AWS_EC2_METADATA_DISABLED": "true"}, ["--config", str(tmp_path / "z.toml")]
+        (tmp_path / "z.toml").write_text(
+            f'[storage]\nroots = ["s3://another", {{ path = "{bucket.url}", s3 = {{ endpoint = "{s3.endpoint}", '
+            f'region = "us-east-1", access_key = "{s3.access_key}", secret_key = "{s3.secret_key}" }} }}]\n'
+        )
+        (tmp_path / "z.toml").chmod(0o600)
+    done = zotctl("import-layout", bucket.url, "--to", "b.tar", *words, cwd=tmp_path, environ=environ)
+    assert done.returncode == 0, done
+    assert written(source, tmp_path / "d.tar").exit_code == 0
+    assert (tmp_path / "b.tar").read_bytes() == (tmp_path / "d.tar").read_bytes()
 
 
 def test_small_blobs_of_a_bucket_are_requested_side_by_side(
