@@ -55,7 +55,7 @@ _zotctl() {
     current=${words[-1]} before=
     ((${#words[@]} > 1)) && before=${words[-2]}
     [[ $current == --*=* ]] && before=${current%%=*} current=${current#*=}
-    ((${#words[@]} > 2)) || { _zotctl_choices "serve gc scrub dedupe verify import-layout help -h --help --version"; return; }
+    ((${#words[@]} > 2)) || { _zotctl_choices "serve gc scrub dedupe verify import-layout help -h --help -V --version"; return; }
     case "${words[1]} $before" in
         "serve --root")
             _zotctl_directories; return ;;

@@ -18,7 +18,7 @@ complete -c zotctl -n __fish_use_subcommand -a verify -d 'Check a store, a layou
 complete -c zotctl -n __fish_use_subcommand -a import-layout -d 'Import image layouts into a store, beside any number of servers, which serve them at once'
 complete -c zotctl -n __fish_use_subcommand -a help -d 'Explain a command, with examples'
 complete -c zotctl -n __fish_use_subcommand -s h -l help -d 'Show the help'
-complete -c zotctl -n __fish_use_subcommand -l version -d 'Print the version'
+complete -c zotctl -n __fish_use_subcommand -s V -l version -d 'Print the version'
 
 complete -c zotctl -n '__fish_seen_subcommand_from serve' -l root -r -fa '(__fish_complete_directories (commandline -ct))' -d 'A directory of repositories, created if it does not exist, or s3://BUCKET/PREFIX'
 complete -c zotctl -n '__fish_seen_subcommand_from serve' -l listen -r -f -d 'Address to listen on; default 127.0.0.1:5000'

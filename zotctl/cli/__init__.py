@@ -45,7 +45,7 @@ def _run() -> int:
             return _complete(sys.argv[2:])
         from zotctl.cli.app import app
 
-        app(_with_help(sys.argv[1:]), prog_name="zotctl")
+        return app(_with_help(sys.argv[1:]), prog_name="zotctl", standalone_mode=False) or 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except ZotctlError as error:
@@ -60,8 +60,7 @@ def _run() -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNPRINTED and error.filename is None:
             raise
-        return _bug(error)
-    return 0
+        return _mistake(error) or _bug(error)
 
 
 def _complete(words: list[str]) -> int:
@@ -81,6 +80,18 @@ def _complete(words: list[str]) -> int:
 def _with_help(words: list[str]) -> list[str]:
     """`help COMMAND` is another way to write `COMMAND --help`."""
     return [*words[1:], "--help"] if words[:1] == ["help"] else words
+
+
+def _mistake(error: Exception) -> int:
+    """In the words of the command line; 0: it is none."""
+    from zotctl.cli.mistakes import Mistake, is_bare, sentence
+
+    if not isinstance(error, Mistake):
+        return 0
+    if is_bare(error):
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    return _fail(sentence(error, sys.argv[1]), error.exit_code)
 
 
 def _bug(error: Exception) -> int:

@@ -44,7 +44,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def zotctl(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """An OCI registry on plain image layouts, and the tools that keep it.

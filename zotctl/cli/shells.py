@@ -74,7 +74,7 @@ class Command:
 
 
 HELP = Option(["-h", "--help"], "Show the help", None)
-VERSION = Option(["--version"], "Print the version", None)
+VERSION = Option(["-V", "--version"], "Print the version", None)
 
 
 def commands() -> list[Command]:
@@ -193,7 +193,7 @@ def _bash(known: list[Command]) -> Iterator[str]:
     yield "    ((${#words[@]} > 1)) && before=${words[-2]}"
     yield "    [[ $current == --*=* ]] && before=${current%%=*} current=${current#*=}"
     names = " ".join(command.name for command in known)
-    yield f'    ((${{#words[@]}} > 2)) || {{ _zotctl_choices "{names} -h --help --version"; return; }}'
+    yield f'    ((${{#words[@]}} > 2)) || {{ _zotctl_choices "{names} -h --help -V --version"; return; }}'
     yield '    case "${words[1]} $before" in'
     for command in known:
         for action, options in _by_action(command).items():

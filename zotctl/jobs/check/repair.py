@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from zotctl.config import is_bucket
 from zotctl.errors import DigestInvalid, LayoutInvalid, NoSuchStore, NotFound, Unavailable, UsageError
+from zotctl.jobs.check.unreached import why_unreached
 from zotctl.jobs.imports.archives import ArchiveListing, read_archive
 from zotctl.jobs.imports.sources import opened
 from zotctl.jobs.run import Run
@@ -252,7 +253,7 @@ class _Registry:
                     raise Unavailable(f"{self._host} answers {response.status_code} to {urlsplit(url).path}")
                 yield response.iter_bytes(CHUNK_BYTES)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"{self._host} can't be read: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{self._host} can't be read: {why_unreached(error)}") from error
 
     @contextmanager
     def _open(self, client: httpx.Client, url: str) -> Iterator[httpx.Response]:

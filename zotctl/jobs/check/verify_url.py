@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from zotctl.errors import DigestInvalid, NoSuchStore, NotFound, PermissionRefused, Unavailable, UsageError
+from zotctl.jobs.check.unreached import why_unreached
 from zotctl.jobs.check.verify import VerifyOptions
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.run import Run
@@ -74,7 +75,7 @@ class _Wire:
         try:
             response = self.client.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.client.base_url}: {error or type(error).__name__}") from error
+            raise Unavailable(f"{self.client.base_url}: {why_unreached(error)}") from error
         if response.status_code in (401, 403):
             raise PermissionRefused(f"{method} {path}: {response.status_code}; credentials are needed")
         if response.status_code >= 500:
@@ -91,7 +92,7 @@ class _Wire:
                     if len(found) >= size:
                         break
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.client.base_url}: {error or type(error).__name__}") from error
+            raise Unavailable(f"{self.client.base_url}: {why_unreached(error)}") from error
         return found[:size]
 
     def names(self) -> list[str]:
@@ -333,7 +334,7 @@ class _Repository:
                     self._run.add("read_bytes", len(piece))
                     hasher.update(piece)
         except httpx.HTTPError as error:
-            self._tell(f"GET {path}: {error or type(error).__name__}", digest)
+            self._tell(f"GET {path}: {why_unreached(error)}", digest)
             return
         if hasher.hexdigest() != parse_digest(digest).encoded:
             self._tell(f"the content of {digest} has the digest {hasher.hexdigest()} (Pulling blobs)", digest)
