@@ -116,6 +116,7 @@ SEE_OS_ERRORS = {
     "jobs/local/jobs.py",  # for it
     "jobs/metrics.py",  # the file of --metrics-file, for the command line
     "jobs/files.py",  # the same, and that of --report
+    "jobs/check/own_state.py",  # where verify keeps its place
 }
 """What works on files without a driver, below http/ and cli/: here an error of the system is seen, and translated."""
 

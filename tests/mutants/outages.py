@@ -37,8 +37,9 @@ MUTANTS = [
         "a root that is lost takes nothing from others that wait for the same worker",
         "jobs/check/scrub.py",
         "                with self._run.guarded(repo.name, repo.root):\n"
-        "                    result = self._inspector.blob(repo.root, repo.name, digest)\n",
-        "                result = self._inspector.blob(repo.root, repo.name, digest)\n",
+        "                    result = self._inspector.blob_in_time(repo.root, repo.name, digest)\n"
+        "                    self._left_to_next |= result is None\n",
+        "                result = self._inspector.blob_in_time(repo.root, repo.name, digest)\n",
         BUCKET + "test_a_root_that_is_lost_between_two_others",
     ),
     _outage(

@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 VERIFY = "tests/jobs/test_verify_steps.py::"
 AGES = "tests/jobs/test_import_ages.py::"
+IN_TIME = "tests/jobs/test_ends_in_time.py::"
 
 MUTANTS = [
     Mutant(
@@ -15,9 +16,39 @@ MUTANTS = [
         "I15",
         "damage of a shared file is told for each name",
         "jobs/check/verify.py",
-        ("        elif not known.good:\n            check.damaged.append(known)"),
-        ("        elif not known.good:\n            pass"),
+        ("            if not known.good:\n                check.damaged.append(known)"),
+        ("            if not known.good:\n                pass"),
         VERIFY + "test_damage_of_a_shared_file_is_told_for_each_name",
+    ),
+    Mutant(
+        "stopped-blob-first-and-stopped-again",
+        kinds.FAULTS,
+        "I15",
+        "a blob that takes longer than a run is read to its end by the second one",
+        "jobs/check/scrub.py",
+        "        self._finish_stopped()\n        for root, name in due:",
+        "        self._hasher.stops_in_blobs = True\n        for root, name in due:",
+        IN_TIME + "test_every_blob_is_read_to_its_end_by_some_run[scrub]",
+    ),
+    Mutant(
+        "stopped-within-a-blob-and-done",
+        kinds.FAULTS,
+        "I15",
+        "a pass in which a blob was not read to its end is not over",
+        "jobs/check/verify.py",
+        "        if self._left_to_next:\n            raise TimeUp",
+        "        if self._left_to_next:\n            return",
+        IN_TIME + "test_a_pass_is_not_over_while_its_last_blob_is_not_read",
+    ),
+    Mutant(
+        "damage-is-read-each-night",
+        kinds.FAULTS,
+        "I15",
+        "a damaged blob that takes longer than a run does not keep a pass from its end",
+        "jobs/check/scrub_state.py",
+        "        return self._damaged.get(_key(digest, info))",
+        "        return None",
+        IN_TIME + "test_damage_in_a_blob_that_takes_longer_than_a_run_is_told_and_stops_nothing[scrub]",
     ),
     Mutant(
         "verify-without-marks",
@@ -125,7 +156,7 @@ MUTANTS = [
         "I10",
         "a run is about what it was told",
         "jobs/run.py",
-        "covered = self.whole or matches(name, self._repos)",
+        "covered = self.whole or matches(name, self.repos)",
         "covered = True",
         VERIFY + "test_which_repositories_a_pattern_names[team-names2]",
     ),
@@ -135,7 +166,7 @@ MUTANTS = [
         "I15",
         "what can't be listed is told where it could be meant",
         "jobs/run.py",
-        "        if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):",
+        "        if self.whole or any(_may_be_below(directory, pattern) for pattern in self.repos):",
         "        if self.whole:",
         VERIFY + "test_what_can_not_be_listed_is_told_where_it_could_be_meant",
     ),

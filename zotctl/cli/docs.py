@@ -46,6 +46,7 @@ MANUAL_ENVIRONMENT = [
         "[storage.s3] overrides them.",
     ),
     ("ZOTCTL_OUTPUT", "The default of --output."),
+    ("XDG_STATE_HOME", "Where verify --deep --max-duration keeps its place, in zotctl/. Default: ~/.local/state."),
     ("ZOTCTL_DEBUG", "1: print the traceback of a bug."),
     ("NO_COLOR", "Print tables without colours."),
 ]

@@ -59,6 +59,15 @@ MaxDurationOption = Annotated[
         help="Stop after this time, once the current blob is finished (exit 16). The next run continues.",
     ),
 ]
+StopInBlobOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-duration",
+        metavar="TIME",
+        help="Stop after this time (exit 16), also within a blob; the next run continues. It begins with that blob, "
+        "and reads it to its end even if that takes longer.",
+    ),
+]
 RateOption = Annotated[
     str | None, typer.Option("--rate", metavar="SIZE", help="Bytes to read per second at most, such as 50MiB.")
 ]
@@ -107,9 +116,25 @@ ReportOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if the run succeeds.")]
 
 __all__ = [
-    "ConfigOption", "DryRunOption", "JsonOption", "MaxDurationOption", "MetricsFileOption", "Output",
-    "OutputOption", "QuietOption", "RateOption", "RepoOption", "ReportOption", "RootOption", "duration", "load",
-    "only_read", "reporting", "run_job", "size",
+    "ConfigOption",
+    "DryRunOption",
+    "JsonOption",
+    "MaxDurationOption",
+    "MetricsFileOption",
+    "Output",
+    "OutputOption",
+    "QuietOption",
+    "RateOption",
+    "RepoOption",
+    "ReportOption",
+    "RootOption",
+    "StopInBlobOption",
+    "duration",
+    "load",
+    "only_read",
+    "reporting",
+    "run_job",
+    "size",
 ]  # fmt: skip
 
 
@@ -342,6 +367,13 @@ def _check_words(options: dict[str, Any]) -> None:
 def warning_items(warnings: Sequence[str]) -> list[dict[str, Any]]:
     """Warnings about a configuration, as a report has them."""
     return [{"action": "warn", "reason": warning} for warning in warnings]
+
+
+def state_directory() -> str:
+    """Where a command keeps what it needs for its next run and what belongs in no store: the XDG Base Directory
+    Specification, XDG_STATE_HOME."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    return os.path.join(home if os.path.isabs(home) else os.path.expanduser("~/.local/state"), "zotctl")
 
 
 def _count(path: str, report: Report, roots: Sequence[Root]) -> None:

@@ -12,7 +12,6 @@ from zotctl.cli.config_check import check_config
 from zotctl.cli.jobs import (
     ConfigOption,
     JsonOption,
-    MaxDurationOption,
     MetricsFileOption,
     Output,
     OutputOption,
@@ -21,8 +20,10 @@ from zotctl.cli.jobs import (
     RepoOption,
     ReportOption,
     RootOption,
+    StopInBlobOption,
     load,
     run_job,
+    state_directory,
 )
 from zotctl.cli.report import TextSink
 from zotctl.errors import NoSuchStore, UsageError
@@ -75,7 +76,7 @@ def verify(
                      "it goes."),
     ] = False,
     rate: RateOption = None,
-    max_duration: MaxDurationOption = None,
+    max_duration: StopInBlobOption = None,
     metrics_file: MetricsFileOption = None,
     report: ReportOption = None,
     quiet: QuietOption = False,
@@ -89,6 +90,9 @@ def verify(
 
     With --config FILE and nothing else it checks that file alone, whether or not its store is there, and reports each
     mistake (exit 3) and each warning. With --deep, --repo or another option of a check it checks the store, too.
+
+    With --deep and --max-duration it notes in $XDG_STATE_HOME/zotctl (~/.local/state/zotctl) how far it came, and goes
+    on from there the next time, with the same --repo. What it has read is read again when it has come to the end.
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is checked alone; leave out --root and --config")
@@ -133,7 +137,8 @@ def verify(
 
             verify_archive(run, target)
         else:
-            check(run, VerifyOptions(deep, measure=not quiet))
+            place = state_directory() if max_duration is not None and not elsewhere else None
+            check(run, VerifyOptions(deep, measure=not quiet, place=place))
 
     sink: type[TextSink] = TextSink if probe else CheckText
     if usage:

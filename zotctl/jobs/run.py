@@ -132,7 +132,7 @@ class Run:
         """Counts one for each blob that is read."""
         self.report = Report(job, zotctl.__version__, dry_run)
         check_repos(repos)
-        self._repos, self._sink, self._pause = repos, sink or Sink(), pause
+        self.repos, self._sink, self._pause = tuple(repos), sink or Sink(), pause
         self.whole = not repos
         """Whether the run covers all repositories: False with --repo."""
         self._met = self._walked = False
@@ -152,7 +152,7 @@ class Run:
         """Another run over the same repositories, without the roots that are away: it only looks, tells nobody, and has
         no time limit."""
         roots = [root for root in self.roots if root.label not in self.away]
-        return Run(self.report.job, self.store, roots=roots, repos=self._repos, dry_run=True)
+        return Run(self.report.job, self.store, roots=roots, repos=self.repos, dry_run=True)
 
     # -- scope ----------------------------------------------------------------------------------
 
@@ -178,12 +178,12 @@ class Run:
 
     def _pass_over(self, root: Root, directory: str, error: StorageError) -> None:
         """Report a directory that can't be listed, if a repository that the run covers may lie in it."""
-        if self.whole or any(_may_be_below(directory, pattern) for pattern in self._repos):
+        if self.whole or any(_may_be_below(directory, pattern) for pattern in self.repos):
             self.error(directory, error, root)
 
     def covers(self, name: str) -> bool:
         """Whether the run covers this repository: --repo matches it, or was not given."""
-        covered = self.whole or matches(name, self._repos)
+        covered = self.whole or matches(name, self.repos)
         self._met |= covered
         return covered
 
@@ -244,10 +244,15 @@ class Run:
 
     def check(self) -> None:
         """Call between two steps. Raises TimeUp when --max-duration is over."""
-        if self._until is not None and self.clock.elapsed() >= self._until:
+        if self.is_over:
             raise TimeUp
         if self._pause is not None:
             self._pause()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether --max-duration is over."""
+        return self._until is not None and self.clock.elapsed() >= self._until
 
     def finish(self, work: Callable[[], None]) -> Report:
         """Do the work. Whatever ends it, the report is complete and the sink gets its summary. Raises only
@@ -256,7 +261,7 @@ class Run:
         try:
             work()
             if self._walked and not (self.whole or self._met or self.report.errors):
-                raise NameUnknown(f"no repository matches --repo {' or '.join(self._repos)}")
+                raise NameUnknown(f"no repository matches --repo {' or '.join(self.repos)}")
         except TimeUp:
             self.report.codes.append(16)
         except Stopped as stop:

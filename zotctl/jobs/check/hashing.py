@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -94,10 +94,20 @@ class Inspector:
     def __init__(self, run: Run, hasher: Hasher, *, quick: bool = False) -> None:
         self._run, self._clock, self._hasher, self._quick = run, run.clock, hasher, quick
         self._requests = run.requests
+        self.cut: list[tuple[Root, str, Digest]] = []
+        """The blobs in which time was up: root, repository, digest."""
 
     def blob(self, root: Root, name: str, digest: Digest) -> HashResult:
         """The result on a blob of a repository."""
         return self.look(root, keys.blob(name, digest), digest, name)
+
+    def blob_in_time(self, root: Root, name: str, digest: Digest) -> HashResult | None:
+        """The same; None: time was up while it was read."""
+        try:
+            return self.blob(root, name, digest)
+        except TimeUp:
+            self.cut.append((root, name, digest))
+            return None
 
     def look(self, root: Root, key: str, digest: Digest, name: str = "") -> HashResult:
         """The result on the file `key`. It is always hashed, since rot does not change time stamps; a file that is
@@ -225,11 +235,15 @@ class Hasher:
     def __init__(self, run: Run) -> None:
         self._run, self._buffers, self._mutex = run, threading.local(), threading.Lock()
         self.stopped = threading.Event()
+        self.stops_in_blobs = False
+        """Whether --max-duration also ends a run within a blob. The caller remembers such a blob, and has it read to
+        its end in the next run."""
         self.done = 0
         self.total: int | None = None
 
     def digest(self, reader: Reader, algorithm: str) -> Digest:
-        """The digest of the whole file, up to the end that it has when it is reached. Raises HashingStopped."""
+        """The digest of the whole file, up to the end that it has when it is reached. Raises HashingStopped, and TimeUp
+        if `stops_in_blobs`."""
         state, at, turns = new_hash(algorithm), 0, 0
         buffer = self._buffer()
         if reader.size > READ_BYTES:
@@ -267,11 +281,16 @@ class Hasher:
     def _breathe(self) -> None:
         if self.stopped.is_set():
             raise HashingStopped
-        # --max-duration ends a run only between two blobs. Otherwise the largest blob would be started anew each night,
+        # A blob that was stopped once is read to its end: otherwise the largest one would be started anew each night,
         # and never be finished.
-        with suppress(TimeUp):
+        with nullcontext() if self.stops_in_blobs else suppress(TimeUp):
             self._run.check()
         self.tell()
+
+    @property
+    def begins_no_more(self) -> bool:
+        """Whether time is up for blobs that were not begun. One at least is begun in each run."""
+        return self.stops_in_blobs and self.done > 0 and self._run.is_over
 
 
 def measure(run: Run, places: Iterable[StoredBlobs], pooled: int | None = None) -> int:

@@ -13,6 +13,7 @@ from functools import partial
 
 from zotctl.jobs.check.hashing import Hasher, HashResult, InodeResults, Inspector, Workers, cores, measure
 from zotctl.jobs.check.outcome import Outcome
+from zotctl.jobs.check.passes import note_overrun, note_stop
 from zotctl.jobs.check.repair import Repair
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import Checked, FirstSeen
@@ -39,15 +40,17 @@ class ScrubOptions:
     """Options of `scrub`.
 
     `workers`: threads; by default one per core. `repair`: heal from a good copy in any root, or from `repair_from`, a
-    layout or the URL of a registry. `resume`: continue where a run that was stopped ended. `interval`: do one slice of
-    a rolling scrub, which reads everything once in so many seconds, what was not checked for longest first. `quick`:
-    check only sizes, references and known damage. `measure`: add up the sizes first, for a progress bar.
+    layout or the URL of a registry. `resume`: continue where a run that was stopped ended; with `restart` begin anew,
+    and let the next run continue. `interval`: do one slice of a rolling scrub, which reads everything once in so many
+    seconds, what was not checked for longest first. `quick`: check only sizes, references and known damage. `measure`:
+    add up the sizes first, for a progress bar.
     """
 
     workers: int | None = None
     repair: bool = False
     repair_from: str | None = None
     resume: bool = False
+    restart: bool = False
     interval: float | None = None
     quick: bool = False
     measure: bool = False
@@ -100,6 +103,8 @@ class _Scrub:
         self._shared, self._waiting, self._open = InodeResults(), dict[int, list[_Task]](), dict[int, _OpenCheck]()
         self._batch: list[_Task] = []
         self._batch_bytes = 0
+        self._left_to_next = False
+        """Whether time was up before or while some blob was read."""
         self._whole: list[Root] = []
         """Roots that this run checks as a whole, unless it is stopped."""
         self._began = run.clock.elapsed()
@@ -111,6 +116,7 @@ class _Scrub:
             self._all()
         except (TimeUp, _Enough) as end:
             self._stop_early()
+            self._note_cuts()
             if isinstance(end, TimeUp):
                 raise
         finally:
@@ -129,6 +135,7 @@ class _Scrub:
         due = list(self._due(roots))
         if self._options.measure:
             self._hasher.total = self._measure(due)
+        self._finish_stopped()
         for root, name in due:
             self._run.check()
             if root.label not in self._run.away:
@@ -136,8 +143,40 @@ class _Scrub:
                     self._begin(root, name)
         self._flush()
         self._workers.drain()
+        if self._left_to_next:
+            raise TimeUp
         self._finish_open()
         self._complete()
+
+    def _finish_stopped(self) -> None:
+        """Begin with the blobs in which the last run was stopped, and read them to their end, however long that takes:
+        with less than all of a run's time they might never be finished. From then on a run ends in time."""
+        for root in self._whole:
+            checked = self._checked.get(root.label)
+            for name, digest in checked.stopped if checked is not None else ():
+                if self._run.covers(name):
+                    with self._run.guarded(name, root):
+                        self._take_again(_OpenCheck(root, name), digest)
+        began = self._hasher.done
+        self._stop_early()
+        for checked in self._checked.values():
+            if self._run.is_over and self._hasher.done > began:
+                for name, digest in checked.stopped:
+                    note_overrun(self._run, name, digest)
+            checked.stopped = [one for one in checked.stopped if not self._run.covers(one[0])]
+        self._hasher.stops_in_blobs = bool(self._checked) and self._options.interval is None
+
+    def _take_again(self, repo: _OpenCheck, digest: Digest) -> None:
+        info = repo.info(digest)
+        if info is not None and info.is_file and self._checked[repo.root.label].found(digest, info) is None:
+            self._open[id(repo)] = repo
+            self._take(repo, digest, info)
+
+    def _note_cuts(self) -> None:
+        for root, name, digest in self._inspector.cut:
+            if (checked := self._checked.get(root.label)) is not None:
+                checked.stopped.append((name, digest))
+                note_stop(self._run, name, digest)
 
     def _look_at_doubtful(self, roots: list[Root]) -> None:
         """After a reboot, begin a rolling scrub with what was written shortly before it."""
@@ -180,8 +219,10 @@ class _Scrub:
     def _load_state(self, root: Root) -> None:
         known_damaged = root.maintenance.damaged()
         self._first_seen[root.label] = FirstSeen(root, self._run.clock)
-        if self._options.resume or self._options.interval:
-            self._checked[root.label] = Checked(root, self._run.clock)
+        if (self._options.resume or self._options.interval) and not self._options.quick:
+            self._checked[root.label] = checked = Checked(root, self._run.clock)
+            if self._options.restart:
+                checked.restart()
         self._known_damaged[root.label] = known_damaged
 
     def _due(self, roots: list[Root]) -> Iterator[tuple[Root, str]]:
@@ -260,20 +301,26 @@ class _Scrub:
         self._open[id(repo)] = repo
         for digest, info in repo.blobs():
             self._run.check()
-            if not self._is_recent(root, digest, info):
+            if not self._is_known(repo, digest, info):
                 self._pace(root)
                 self._take(repo, digest, info)
         repo.listed_all = True
         self._settle(repo)
 
-    def _is_recent(self, root: Root, digest: Digest, info: Info) -> bool:
-        """Whether the blob was found good since the current pass began."""
-        checked = self._checked.get(root.label)
-        recent = checked is not None and checked.when(digest, info) >= checked.began
-        self._run.add("skipped_blobs", int(recent))
-        if recent:
-            self._hasher.expect(-info.size // max(1, _names(info)))
-        return recent
+    def _is_known(self, repo: _OpenCheck, digest: Digest, info: Info) -> bool:
+        """Whether the blob was read since the current pass began. If it was damaged, that is reported again."""
+        checked = self._checked.get(repo.root.label)
+        found = checked.found(digest, info) if checked is not None else None
+        if found is None:
+            self._run.add("skipped_blobs", 0)
+            return False
+        self._hasher.expect(-info.size // max(1, _names(info)))
+        if found == digest:
+            self._run.add("skipped_blobs")
+        else:
+            repo.left += 1
+            self._record(repo, HashResult(digest, info, found))
+        return True
 
     def _take(self, repo: _OpenCheck, digest: Digest, info: Info) -> None:
         repo.left += 1
@@ -302,13 +349,17 @@ class _Scrub:
             self._workers.put(partial(self._hash, batch), partial(self._results, batch))
 
     def _hash(self, batch: list[_Task]) -> list[HashResult | None]:
-        """Hash a batch, in a worker. None: the root is away, so there is no result."""
+        """Hash a batch, in a worker. None: the root is away or time is up, so there is no result."""
         results: list[HashResult | None] = []
+        if self._hasher.begins_no_more:
+            self._left_to_next = True
+            return [None] * len(batch)
         for repo, digest in ((task.repo, task.digest) for task in batch):
             result = None
             if repo.root.label not in self._run.away:
                 with self._run.guarded(repo.name, repo.root):
-                    result = self._inspector.blob(repo.root, repo.name, digest)
+                    result = self._inspector.blob_in_time(repo.root, repo.name, digest)
+                    self._left_to_next |= result is None
             results.append(result)
         return results
 
@@ -346,6 +397,9 @@ class _Scrub:
             self._note_good(repo.root, repo.name, result)
         elif not result.gone:
             repo.damaged.append(result)
+            checked = self._checked.get(repo.root.label)
+            if checked is not None and result.info is not None and result.found is not None:
+                checked.note_damaged(result.digest, result.info, result.found)
         self._settle(repo)
 
     def _note_good(self, root: Root, name: str, result: HashResult) -> None:

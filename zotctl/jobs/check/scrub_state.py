@@ -1,4 +1,5 @@
 """What `scrub` remembers between runs, in `.zotctl/scrub/`. If it is lost, nothing counts as checked or seen before.
+`verify` remembers the same of an unfinished pass, elsewhere (`own_state`).
 
 `state`: when each inode was last found good, in twelve bytes. `findings.json`: when each finding was first seen.
 """
@@ -9,14 +10,16 @@ import json
 import sys
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from zotctl.errors import StorageError
+from zotctl.errors import DigestInvalid, StorageError
 from zotctl.jobs.clock_check import boot_id
 from zotctl.oci.codec import load_json
+from zotctl.oci.digest import Digest, check_digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock, is_ahead
 from zotctl.storage.driver import Info, read
@@ -28,6 +31,7 @@ STATE_BYTES = 256 << 20
 MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
+MOST_DAMAGED = 10_000
 MERGE_AT_INODES = 50_000
 _FIGURES = ("began", "last", "total", "done")
 SETTLING_S = 300
@@ -36,12 +40,34 @@ SAVE_EVERY_S = 60.0
 """The work in seconds that a kill may cost."""
 
 
-class Checked:
-    """When inodes were last found good, and repositories last checked as a whole. Times in seconds since 1970. Not safe
-    between threads."""
+class StatePlace(Protocol):
+    """Where a state lies."""
 
-    def __init__(self, root: Root, clock: Clock) -> None:
-        self._root, self._clock = root, clock
+    def read(self, most_bytes: int) -> bytes:
+        """What was written last. Raises StorageError."""
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Replace it. Never raises."""
+
+
+class _InRoot:
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def read(self, most_bytes: int) -> bytes:
+        return read(self._root.driver, keys.SCRUB_STATE, most_bytes)
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        _write(self._root, keys.SCRUB_STATE, parts)
+
+
+class Checked:
+    """When inodes were last found good, and repositories last checked as a whole. Times in seconds since 1970. `place`:
+    a root, or another place. Not safe between threads."""
+
+    def __init__(self, place: Root | StatePlace, clock: Clock) -> None:
+        self._place: StatePlace = _InRoot(place) if isinstance(place, Root) else place
+        self._clock = clock
         self._keys, self._times = array("Q"), array("I")
         self._new: dict[int, int] = {}
         self._saved_at = clock.elapsed()
@@ -50,10 +76,15 @@ class Checked:
         self.total = self.done = 0
         """Bytes to read in the pass, as measured when it began, and bytes read so far."""
         self.repositories: dict[str, int] = {}
+        self.stopped: list[tuple[str, Digest]] = []
+        """Repository and digest of blobs in which time was up. They come first in the next run, and are read to their
+        end, or a blob that takes longer than a run would never be finished."""
+        self._damaged: dict[int, Digest] = {}
+        """The digests of the bytes of damaged inodes that were read in the unfinished pass."""
         self._boot, self._alive = "", 0
         """The `boot_id` under which this was last saved, and when."""
-        with suppress(StorageError, ValueError, KeyError, TypeError, EOFError, AttributeError):
-            self._load(read(root.driver, keys.SCRUB_STATE, STATE_BYTES))
+        with suppress(StorageError, DigestInvalid, ValueError, KeyError, TypeError, EOFError, AttributeError):
+            self._load(self._place.read(STATE_BYTES))
 
     def when(self, digest: str, info: Info) -> int:
         """When the blob was last found good; 0: never, or that is not known."""
@@ -62,6 +93,17 @@ class Checked:
             return at
         place = bisect_left(self._keys, key)
         return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
+
+    def found(self, digest: Digest, info: Info) -> Digest | None:
+        """The digest of its bytes, if the blob was read in the current pass."""
+        if self.when(digest, info) >= self.began:
+            return digest
+        return self._damaged.get(_key(digest, info))
+
+    def note_damaged(self, digest: Digest, info: Info, found: Digest) -> None:
+        """Note that the bytes of the blob have the digest `found`: it is reported again in this pass, and not read."""
+        if len(self._damaged) < MOST_DAMAGED:
+            self._damaged[_key(digest, info)] = found
 
     def note(self, digest: str, info: Info) -> None:
         """Note that the blob was found good just now."""
@@ -83,6 +125,11 @@ class Checked:
             # Later than any time that was noted: in whole seconds, a short pass would run into the next.
             latest = max([*self.repositories.values(), max(self._times, default=0)])
             self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
+            self.stopped, self._damaged = [], {}
+
+    def restart(self) -> None:
+        """Drop the unfinished pass, so that `begin` begins another."""
+        self.began = 0
 
     def doubtful_since(self) -> int | None:
         """Since when written data may not have reached the device, because the machine was rebooted after the last save
@@ -101,7 +148,7 @@ class Checked:
         if whole:
             self.last = self.began
             self.settle()
-        self.began = 0
+        self.began, self.stopped, self._damaged = 0, [], {}
 
     def forget_before(self, at: int) -> None:
         """Forget inodes and repositories that were last noted before `at`."""
@@ -127,9 +174,9 @@ class Checked:
             self._boot, self._alive = boot_id(), int(self._clock.now())
         head = {"format": 1, "inodes": len(self._keys), "repositories": repositories}
         head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
-        _write(
-            self._root, keys.SCRUB_STATE, [json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)]
-        )
+        if self.began:
+            head |= {"stopped": self.stopped, "damaged": {str(key): found for key, found in self._damaged.items()}}
+        self._place.write([json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
 
     def _load(self, body: bytes) -> None:
         line, _, rest = body.partition(b"\n")
@@ -139,6 +186,9 @@ class Checked:
             return
         found, times = _array("Q", rest[: 8 * count]), _array("I", rest[8 * count :])
         repositories = {str(name): int(at) for name, at in head["repositories"].items()}
+        stopped = [(str(name), check_digest(digest)) for name, digest in head.get("stopped", ())]
+        damaged = {int(key): check_digest(found) for key, found in head.get("damaged", {}).items()}
+        self.stopped, self._damaged = stopped, damaged
         self.began, self.last, self.total, self.done = (int(head[name]) for name in _FIGURES)
         if is_ahead(max(self.began, self.last), now := self._clock.now()):
             # The clock was wrong: begin the pass anew, and count nothing as checked later than now.
@@ -265,7 +315,7 @@ def passes(root: Root, most_bytes: int = STATE_BYTES) -> Passes | None:
     return None
 
 
-def _write(root: Root, key: str, parts: list[bytes]) -> None:
+def _write(root: Root, key: str, parts: Sequence[bytes]) -> None:
     with suppress(StorageError):
         if not root.by_requests:
             root.require()  # nothing is made below a mount point

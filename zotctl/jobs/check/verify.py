@@ -24,14 +24,15 @@ from zotctl.jobs.check.hashing import (
     cores,
     measure,
 )
-from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries
+from zotctl.jobs.check.passes import Passes, note_overrun
+from zotctl.jobs.check.repository import GraphView, RepositoryCheck, StoredCheck, path_of, temporaries, view_of
 from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
 from zotctl.jobs.imports.archives import ArchiveListing, ListedLayout, read_archive
 from zotctl.jobs.imports.sources import THE_LAYOUT, opened
 from zotctl.jobs.layouts import FoundLayout, is_young, layouts_in
 from zotctl.jobs.report import counted
-from zotctl.jobs.run import Run
+from zotctl.jobs.run import Run, TimeUp
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, is_stub
 from zotctl.oci.layout import check_layout
@@ -51,24 +52,28 @@ STALE_UPLOAD_S = 86400.0
 @dataclass(frozen=True)
 class VerifyOptions:
     """Options of `verify`. `deep`: hash every blob. `workers`: threads that hash; by default one per core. `measure`:
-    add up the sizes first, for a total of the progress."""
+    add up the sizes first, for a total of the progress. `place`: the directory in which a deep run that is stopped at
+    --max-duration notes how far it came, so that the next one goes on; None: each run begins anew."""
 
     deep: bool = False
     workers: int | None = None
     measure: bool = False
+    place: str | None = None
 
 
 def verify(run: Run, options: VerifyOptions | None = None) -> None:
     """Check every layout in the roots of the run's store, which was opened read-only. Raises TimeUp."""
     options = options or VerifyOptions()
-    blobs = _StoredBlobs(run, deep=options.deep, workers=options.workers)
+    passes = Passes(run, options.place if options.deep else None)
+    blobs = _StoredBlobs(run, passes, deep=options.deep, workers=options.workers)
     try:
-        check = _Verify(run, blobs)
+        check = _Verify(run, blobs, passes)
         if options.deep and options.measure:
             blobs.expect(check.measure())
         check.go_through()
     finally:
         blobs.close()
+        passes.save()
 
 
 def verify_archive(run: Run, source: str) -> None:
@@ -118,13 +123,14 @@ def probe(run: Run) -> None:
 
 
 class _Verify:
-    def __init__(self, run: Run, blobs: _StoredBlobs) -> None:
-        self._run, self._blobs = run, blobs
+    def __init__(self, run: Run, blobs: _StoredBlobs, passes: Passes) -> None:
+        self._run, self._blobs, self._passes = run, blobs, passes
         self._first: dict[str, str] = {}
         """The root of each name."""
 
     def go_through(self) -> None:
         only = self._run.store.only
+        self._finish_stopped()
         for root in self._run.roots:
             with self._run.guarded(root.label, root):
                 root.require()
@@ -132,8 +138,27 @@ class _Verify:
                     _LayoutCheck(self._run, StoredCheck(root, only, single=True), self._blobs).check()
                 else:
                     self._root(root)
+                self._passes.end(root)
         if only is None:
             self._run.walked()
+
+    def _finish_stopped(self) -> None:
+        """Begin with the blobs in which the last run was stopped, as `scrub` does."""
+        again = list[tuple[StoredCheck, Digest]]()
+        for root in self._run.roots:
+            with self._run.guarded(root.label, root):
+                for name, digest in self._passes.stopped(root):
+                    check = StoredCheck(root, name, single=self._run.store.only is not None)
+                    info = check.info(digest)
+                    if info is not None and info.is_file and self._passes.found(root, digest, info) is None:
+                        again.append((check, digest))
+                        self._blobs.finish(check, digest)
+        self._blobs.drain()
+        if again and self._run.is_over:  # or it is reported with the rest of its repository
+            for check, digest in again:
+                note_overrun(self._run, check.name, digest)
+                _LayoutCheck(self._run, check, self._blobs).tell_so_far()
+        self._blobs.stop_in_time()
 
     def measure(self) -> int:
         """The bytes to read, of a file with several names once. What can't be listed is reported when it is checked."""
@@ -149,7 +174,8 @@ class _Verify:
             yield StoredCheck(root, only, single=True)
         else:
             places = layouts_in(root.driver, lambda *_: None)
-            yield from (StoredCheck(root, place.name) for place in places if self._run.covers(place.name))
+            wanted = (place.name for place in places if self._run.covers(place.name))
+            yield from (StoredCheck(root, name) for name in wanted if not self._passes.is_done(root, name))
 
     def _root(self, root: Root) -> None:
         found = root.by_requests or root.stat(keys.VERSION) is not None
@@ -161,8 +187,13 @@ class _Verify:
             if root.label in self._run.away:
                 return
             if self._run.covers(place.name):
+                if self._passes.is_done(root, place.name):
+                    self._first.setdefault(place.name, root.label)
+                    self._run.add("skipped_repositories")
+                    continue
                 with self._run.guarded(place.name, root):
                     self._place(root, place)
+                    self._passes.done(root, place.name)
         if not found and not self._run.report.errors:
             self._run.refuse(root, no_store(root.label))
         elif self._run.whole:
@@ -264,9 +295,14 @@ class _LayoutCheck(_ContentCheck):
             return
         _tell_all(self._run, structure)
         try:
-            self._list()
-        finally:
-            self._blobs.drain()
+            try:
+                self._list()
+            finally:
+                self._blobs.drain()
+            self._blobs.require_time()
+        except TimeUp:
+            self.tell_so_far()
+            raise
         view, strict = None, list[Finding]()
         try:
             index = self._root.protocol.indexes.read(self._name).index
@@ -278,6 +314,17 @@ class _LayoutCheck(_ContentCheck):
         self.tell(view, strict)
         _tell_all(self._run, self._modes.findings(self._name))
         _tell_all(self._run, self._stored.leftovers(self._run.clock.now()))
+
+    def tell_so_far(self) -> None:
+        """Report the damage that was found before time was up."""
+        if not self._stored.damaged:
+            return
+        view = None
+        with suppress(StorageError, LayoutInvalid):
+            view = view_of(self._root, self._name)
+        for result in self._stored.damaged:
+            if self._is_current(result):
+                _tell(self._run, self._stored.damage(result, view))
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -416,12 +463,15 @@ class _StoredBlobs:
     inode is hashed once, on all cores. A result that is not good is added to the check, at once or by `drain`. Used by
     one thread."""
 
-    def __init__(self, run: Run, *, deep: bool, workers: int | None = None) -> None:
-        self._run, self._deep = run, deep
+    def __init__(self, run: Run, passes: Passes, *, deep: bool, workers: int | None = None) -> None:
+        self._run, self._passes, self._deep = run, passes, deep
         self._hasher = Hasher(run)
         self._inspector = Inspector(run, self._hasher)
         self._workers = Workers((workers or cores()) if deep else 1)
         self._shared = InodeResults()
+        self._left_to_next = False
+        if deep:
+            run.add("checked_blobs", 0)
         self._marked: dict[str, set[Digest]] = {}
         """The digests of which a scrub has marked copies, by root."""
 
@@ -430,11 +480,44 @@ class _StoredBlobs:
         known = self._shared.known(key, digest, info) if key is not None else None
         if not self._deep:
             self._take(check, self._by_size(check, HashResult(digest, info, digest)), None)
-        elif known is None:
-            work = partial(self._inspector.blob, check.root, check.name, digest)
-            self._workers.put(work, lambda found: self._take(check, found, key))
-        elif not known.good:
-            check.damaged.append(known)
+        elif known is not None:
+            self._run.add("checked_blobs")
+            if not known.good:
+                check.damaged.append(known)
+        elif (found := self._passes.found(check.root, digest, info)) is None:
+            self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result, key))
+        elif found == digest:
+            self._run.add("skipped_blobs")
+            self._hasher.expect(-info.size // max(1, info.nlink - 1))
+        else:
+            check.damaged.append(HashResult(digest, info, found))
+
+    def finish(self, check: StoredCheck, digest: Digest) -> None:
+        """Read a blob in which the last run was stopped."""
+        self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result, None))
+
+    def _hash(self, check: StoredCheck, digest: Digest) -> HashResult | None:
+        """In a worker. None: time is up."""
+        if self._hasher.begins_no_more:
+            return None
+        return self._inspector.blob_in_time(check.root, check.name, digest)
+
+    def _took(self, check: StoredCheck, result: HashResult | None, key: int | None) -> None:
+        if result is None:
+            self._left_to_next = True
+            return
+        self._run.add("checked_blobs")
+        self._passes.note(check.root, result)
+        self._take(check, result, key)
+
+    def stop_in_time(self) -> None:
+        """From now on, end a run within a blob, too, if the next one can go on."""
+        self._hasher.stops_in_blobs = self._passes.are_kept
+
+    def require_time(self) -> None:
+        """Raise TimeUp if something was not read, or not to its end."""
+        if self._left_to_next:
+            raise TimeUp
 
     def expect(self, total: int) -> None:
         """How many bytes are to be read."""
@@ -457,6 +540,8 @@ class _StoredBlobs:
     def close(self) -> None:
         self._hasher.stopped.set()
         self._workers.close()
+        for root, name, digest in self._inspector.cut:
+            self._passes.cut(root, name, digest)
 
     def _take(self, check: StoredCheck, result: HashResult, key: int | None) -> None:
         if self._deep:
