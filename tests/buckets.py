@@ -179,7 +179,7 @@ def make_bucket(server: Server | None = None) -> Bucket:
     server = server or shared_server()
     name = f"zotctl-{uuid.uuid4().hex[:16]}"
     settings = BucketSettings(name, "root", server.endpoint, "us-east-1", ACCESS, SECRET)
-    _create(settings)
+    make(settings)
     return Bucket(settings, server)
 
 
@@ -190,11 +190,12 @@ def _elsewhere() -> Bucket:
     if BUCKET:
         return Bucket(BucketSettings(BUCKET, f"zotctl-tests/{fresh}", ENDPOINT, region, access, secret), None)
     settings = BucketSettings(f"zotctl-{fresh}", "root", ENDPOINT, region, access, secret)
-    _create(settings)
+    make(settings)
     return Bucket(settings, None)
 
 
-def _create(settings: BucketSettings) -> None:
+def make(settings: BucketSettings) -> None:
+    """Make the bucket itself."""
     client = Client(settings)
     client.connection.ask("PUT", "")
     client.close()
