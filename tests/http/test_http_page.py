@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests import images
-from tests.http.serving import Server, push_blob, serving
+from tests.http.serving import Server, push_blob, serving, until
 from tests.http.test_http_service import FakeStore, asked
 from tests.logins import users_file
 from tests.tools import need, program
@@ -60,7 +60,8 @@ def get(server: Server, path: str, login: str | None = None, **options: object) 
         return client.get(path, **options)  # type: ignore[arg-type]
 
 
-PATHS = ("/", "/ui/public/app/tags", "/ui/public/app/manifests/v1", f"/ui/public/app/manifests/{IMAGE.digest}")
+PATHS = ("/", "/ui/public/app/tags", "/ui/public/app/manifests/v1", f"/ui/public/app/manifests/{IMAGE.digest}",
+         "/ui/public/app/untagged")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/ui/none/tags", "/ui/public/app/manifests/none", "/?last=NO"])
@@ -75,8 +76,16 @@ def test_headers(server: Server, path: str) -> None:
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
     assert (head.status_code, head.content) == (answer.status_code, b"")
-    if "NO" not in path and path in PATHS:  # the length of an error has the number of its request in it
-        assert head.headers["content-length"] == str(len(answer.content))
+    if path in PATHS:  # the length of an error has the number of its request in it
+
+        def in_one_moment() -> bool:
+            """Ages are on the page: the same one before and after."""
+            with server.client(auth=("root", "root")) as client:
+                before, head, after = client.get(path), client.head(path), client.get(path)
+            assert before.content != after.content or head.headers["content-length"] == str(len(after.content))
+            return before.content == after.content
+
+        until(in_one_moment)
 
 
 def test_lists_and_links_are_for_who_may_follow_them(server: Server) -> None:
@@ -88,14 +97,39 @@ def test_lists_and_links_are_for_who_may_follow_them(server: Server) -> None:
 
 
 def test_a_refusal_is_a_page_with_its_challenge(server: Server) -> None:
-    for path in ("/ui/hidden/app/tags", "/ui/hidden/none/tags", "/ui/health", "/ui/login"):
+    lists = ("/ui/hidden/app/tags", "/ui/hidden/none/tags", "/ui/hidden/app/untagged", "/ui/hidden/none/untagged")
+    for path in (*lists, "/ui/health", "/ui/login"):
         answer = get(server, path)
         assert answer.status_code == 401, path
         assert answer.headers["www-authenticate"] == 'Basic realm="zotctl", charset="UTF-8"'
         assert "<h1>A login is needed</h1>" in answer.text and "content-security-policy" in answer.headers
-    for path in ("/ui/hidden/app/tags", "/ui/hidden/none/tags", "/ui/health"):
+    for path in (*lists, "/ui/health"):
         answer = get(server, path, "reader")
         assert answer.status_code == 403 and "<h1>Not allowed</h1>" in answer.text
+
+
+def test_what_hidden_repositories_have_is_not_told_by_figures(server: Server) -> None:
+    """Both repositories have the same image."""
+
+    def own(login: str | None) -> tuple[str, str]:
+        text = get(server, "/ui/public/app/tags", login).text
+        return tuple(re.findall('data-label="(?:Own|Shared)">([^<]*)<', text))  # type: ignore[return-value]
+
+    assert own(None)[1] == own("reader")[1] == "0 B"
+    assert own("root")[1] == own("watcher")[1] != "0 B"
+
+
+def test_odd_queries_and_paths(server: Server) -> None:
+    for path in (
+        "/ui/public/app/tags?contains=%ff%00", "/ui/public/app/tags?last=%ff", "/ui/public/app/untagged?last=%ff%00",
+        f"/ui/public/app/untagged?last={'x' * 5000}", f"/ui/public/app/tags?contains={'%3Cb%3E' * 900}",
+    ):  # fmt: skip
+        answer = get(server, path)
+        assert answer.status_code == 200 and "<b>" not in answer.text and len(answer.content) < 30_000, path
+    for path in ("/?from=%ff", "/?last=%00", "/ui/%ff/tags", "/ui/public%2Fapp/tags", "/ui/public/app/manifests/%ff",
+                 "/ui/public/app/manifests/..%2f..%2fhidden", "/ui/..%2fhidden/untagged",
+                 "/ui/public/app/untagged/"):  # fmt: skip
+        assert get(server, path, "root").status_code in (400, 404), path
 
 
 def test_a_login_leads_back_to_the_list(server: Server) -> None:
@@ -138,7 +172,7 @@ def test_without_pages_there_is_no_trace_of_them(server: Server) -> None:
         def __init__(self, path: str) -> None:
             self.path, self.method = path, "GET"
 
-    for path in ("/", "/ui/health", "/ui/login", "/ui/a/tags", "/ui/a/manifests/v1"):
+    for path in ("/", "/ui/health", "/ui/login", "/ui/a/tags", "/ui/a/untagged", "/ui/a/manifests/v1"):
         asked: Request = Asked(path)  # type: ignore[assignment]
         assert routes.find(asked).need and asked.route in routes.PAGES
         with pytest.raises(NameUnknown):

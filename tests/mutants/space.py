@@ -106,8 +106,8 @@ MUTANTS = [
         "next-by-other-settings",
         "what goes next is said by the settings of the run",
         "web/report.py",
-        "            options = settings(root)\n            for",
-        "            options = GcOptions()\n            for",
+        "            options = settings(root) if run.dry_run or not root.read_only else None\n",
+        "            options = GcOptions()\n",
         REPORT + "test_what_collections_remove_next_is_what_they_remove",
     ),
     _space(

@@ -191,7 +191,26 @@ def test_what_was_done_is_listed_as_text(place: Place) -> None:  # noqa: F811
     ]
     page = shown(run, items)
     assert not list(page.all("script"))
+    (rule,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert (
+        rule[0]["content"].startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in rule[0]["content"]
+    )
     assert [row[1] for row in page.rows()][-3:] == ["drop", "", ""]
+
+
+def test_nothing_is_foretold_by_a_clock_in_doubt_or_for_a_root_that_can_not_be_written(
+    place: Place,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    push_image(place.store, "a")
+    run = ended("gc", place, lambda run: gc(run, lambda _: GcOptions(100.0, rules=Rules(delay=100.0))))
+    assert report_page(run.report, run, [], 0).coming
+    monkeypatch.setattr(run.roots[0], "read_only", True)
+    assert report_page(run.report, run, [], 0).coming == []
+    monkeypatch.undo()
+    run.report.codes.append(15)
+    page = report_page(run.report, run, [], 0)
+    assert (page.coming, page.foretells) == ([], False)
 
 
 def test_a_run_that_was_stopped_measures_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

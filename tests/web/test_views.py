@@ -12,6 +12,7 @@ from tests import images
 from tests.counting import Counted
 from tests.stores import bucket_store, push_blob, push_image, push_index
 from tests.web.places import (  # noqa: F401 - a fixture
+    COMMON,
     EVIL,
     REGISTRY,
     Page,
@@ -21,6 +22,7 @@ from tests.web.places import (  # noqa: F401 - a fixture
     place,
     push_artifact,
     push_platforms,
+    put,
     size_of,
     wrong_body,
 )
@@ -34,14 +36,17 @@ from zotctl.jobs.restore import restore
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import Schedule, tasks
+from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import read_manifest
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.web import lists, words
 from zotctl.web.health import RootHealth, health
 from zotctl.web.images import image_page
 from zotctl.web.lists import repository_lines, tag_page
+from zotctl.web.platforms import platform_of
+from zotctl.web.render import render
 
 
 def tags_of(store: Store, name: str, **options: Any) -> lists.TagPage:
@@ -109,10 +114,14 @@ def test_own_and_shared(place: Place) -> None:  # noqa: F811
 def test_what_another_repository_has_is_shared_on_a_directory() -> None:
     place = Place("directory")  # noqa: F811
     push_image(place.store, "a", "one")
+    (alone,) = tags_of(place.store, "a", across=True).lines
     push_image(place.store, "b", "one")
-    (line,) = tags_of(place.store, "a").lines
+    (line,) = tags_of(place.store, "a", across=True).lines
     # Its blobs are links of the same files; a manifest has its own.
     assert line.own is not None and line.own < line.size
+    # Who may not see the whole store does not learn what else is in it.
+    (line,) = tags_of(place.store, "a").lines
+    assert line == alone
 
 
 def test_times_of_tags_are_those_of_their_push() -> None:
@@ -166,6 +175,124 @@ def test_a_page_of_a_large_repository_reads_only_its_own_manifests(monkeypatch: 
     monkeypatch.setattr(lists, "MOST_READ", 1)
     _, cut = cost(2)
     assert [line.is_whole for line in cut.lines] == [True, False]
+
+
+def test_own_takes_no_longer_in_a_chain_of_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of which loses its place only after the one above it."""
+    place, asked = Place("directory"), list[str]()  # noqa: F811
+    digest, kind = push_image(place.store, "a"), OCI_MANIFEST
+    for number in range(40):
+        row = images.descriptor(place.store.repository("a").manifest(digest).body, kind)
+        tags, kind = ["x", "y"] if number == 39 else [], OCI_INDEX
+        digest = put(place.store, "a", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [row]}, *tags)
+    is_own = lists._is_own
+
+    def spy(*args: Any) -> bool:
+        asked.append(args[4])
+        return is_own(*args)
+
+    monkeypatch.setattr(lists, "_is_own", spy)
+    (first, _) = tags_of(place.store, "a").lines
+    assert first.own == 0 and len(asked) < 2 * 4 * 40
+
+
+def test_an_index_of_very_many_platforms_costs_no_more_than_its_line_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, asked = Place("directory"), list[object]()  # noqa: F811
+    digest = push_image(place.store, "a")
+    row = images.descriptor(place.store.repository("a").manifest(digest).body, OCI_MANIFEST)
+    rows = [row | {"platform": {"os": f"os{number}", "architecture": "x"}} for number in range(300)]
+    put(place.store, "a", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}, "many")
+
+    def spy(one: Descriptor) -> str:
+        asked.append(one)
+        return platform_of(one)
+
+    monkeypatch.setattr(lists, "platform_of", spy)
+    (line,) = tags_of(place.store, "a").lines
+    assert len(line.platforms) == len(asked) == lists.MOST_PLATFORMS
+
+
+def test_a_large_manifest_is_not_read_for_a_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    push_platforms(place.store, "a", "1")
+    push_platforms(place.store, "a", seed="other")
+    monkeypatch.setattr(lists, "MOST_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(lists, "manifest_of", None)
+    (line,) = tags_of(place.store, "a").lines
+    (other,) = untagged(place.store, "a").lines
+    assert line.kind == other.kind == "index" and line.platforms == () and line.size > 1000 and line.is_whole
+
+
+# -- manifests without a tag ---------------------------------------------------------------------
+
+
+def untagged(store: Store, name: str, last: str | None = None, **options: Any) -> lists.UntaggedPage:
+    return lists.untagged_page(store.repository(name), last, **options)
+
+
+def test_manifests_without_a_tag_with_what_is_about_them(place: Place) -> None:  # noqa: F811
+    store = place.store
+    tagged, alone = push_image(store, "a", "1", seed="1"), push_image(store, "a", seed="2")
+    push_artifact(store, "a", tagged, "application/spdx+json")
+    signature = push_artifact(store, "a", alone, "application/x-signature")
+    about_it = push_artifact(store, "a", signature, "application/x-about-a-signature")
+    gone = digest_of(b"not here")
+    orphan = push_artifact(store, "a", gone, "application/x-orphan")
+    listed = push_platforms(store, "a")
+    found = untagged(store, "a")
+    assert found.nested and found.after is None and found.total == 8  # two platforms and the SBOM among them
+    shown_lines = [(line.digest, line.depth, line.about) for line in found.lines]
+    blocks = {alone: [(signature, 1, ""), (about_it, 1, "")], orphan: [], listed: []}
+    assert shown_lines == [
+        one for top in sorted(blocks) for one in [(top, 0, str(gone) if top == orphan else ""), *blocks[top]]
+    ]
+    assert all(line.size and line.is_whole for line in found.lines)
+    html = page("untagged.html", name="a", page=found, last=None, most_attached=lists.MOST_ATTACHED)
+    assert f"/ui/a/manifests/{gone}" in {link["href"] for link, _ in html.all("a")}
+    assert [row[0].startswith("about it") for row in html.rows()] == [bool(line.depth) for line in found.lines]
+    (line,) = tags_of(store, "a").lines
+    assert line.attached == 1
+    tags = page("tags.html", name="a", page=tags_of(store, "a"), wanted="", **REGISTRY)
+    assert {"/ui/a/untagged", "/ui/a/manifests/1#referrers"} <= {link["href"] for link, _ in tags.all("a")}
+
+
+def test_manifests_without_a_tag_in_pages(place: Place) -> None:  # noqa: F811
+    digests = sorted(push_image(place.store, "a", seed=str(number)) for number in range(7))
+    found, last = list[str](), None
+    for _ in range(3):
+        one = untagged(place.store, "a", last, count=3)
+        found += [line.digest for line in one.lines]
+        last = one.after
+    assert found == digests and last is None
+    for end in ("zzz", EVIL):
+        assert untagged(place.store, "a", end).lines == [] or end < digests[0]
+    push_image(place.store, "b", "1")
+    assert untagged(place.store, "b").total == 0
+    with pytest.raises(NameUnknown):
+        untagged(place.store, "none")
+
+
+def test_a_page_of_very_many_manifests_without_a_tag_reads_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("bucket")  # noqa: F811
+    subject = push_image(place.store, "a", "1")
+    for number in range(12):
+        push_artifact(place.store, "a", subject, f"application/x{number}")
+    monkeypatch.setattr(lists, "MOST_UNREAD", 5)
+    counted = Counted(place.memory)
+    found = untagged(bucket_store(counted, place.clock), "a", count=2)
+    assert len([key for method, key in counted.requests if method in ("open", "get") and "/blobs/" in key]) <= 6
+    assert not found.nested and found.total == 12 and [line.about for line in found.lines] == [subject, subject]
+    assert found.after == found.lines[-1].digest
+    html = page("untagged.html", name="a", page=found, last=None, most_attached=lists.MOST_ATTACHED)
+    assert "12 without a tag in all" in html.texts("span")
+
+
+def test_so_much_is_listed_under_one_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "MOST_ATTACHED", 2)
+    place = Place("directory")  # noqa: F811
+    alone = push_image(place.store, "a")
+    for number in range(5):
+        push_artifact(place.store, "a", alone, f"application/x{number}")
+    assert [line.depth for line in untagged(place.store, "a").lines] == [0, 1, 1]
 
 
 # -- one image -----------------------------------------------------------------------------------
@@ -275,6 +402,23 @@ def test_text_of_others_stays_text(place: Place) -> None:  # noqa: F811
     assert [attributes["value"] for attributes, _ in html.all("input")] == [EVIL]
     html = page("error.html", status=404, message=EVIL, request_id="1", user=EVIL, site=EVIL)
     assert not list(html.all("script"))
+
+
+def test_what_others_write_is_cut(place: Place) -> None:  # noqa: F811
+    """So that no page is as large as what it shows."""
+    store, long = place.store, "x" * 100_000
+    digest = push_image(store, "a")
+    row = images.descriptor(store.repository("a").manifest(digest).body, OCI_MANIFEST)
+    platforms = [{"os": long, "architecture": long}, {"os": "linux", "architecture": EVIL}]
+    rows = [row | {"platform": one} for one in platforms]
+    rows.append(row | {"annotations": {"vnd.docker.reference.type": "x", "vnd.docker.reference.digest": long}})
+    put(store, "a", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows, "annotations": {long: long}}, "1")
+    plain = len(render("tags.html", {**COMMON, "name": "a", "page": tags_of(store, "a"), "wanted": "", **REGISTRY}))
+    image = image_page(store.repository("a"), "1")
+    whole = len(render("image.html", {**COMMON, "name": "a", "image": image, **REGISTRY}))
+    assert plain < 20_000 and whole < 50_000
+    assert not list(shown(store, "a", "1").all("script"))
+    assert len(render("error.html", {**COMMON, "status": 404, "message": long, "request_id": "1"})) < 20_000
 
 
 # -- health --------------------------------------------------------------------------------------

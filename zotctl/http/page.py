@@ -64,10 +64,24 @@ async def show_tags(service: Service, request: Request) -> Answer:
         from zotctl.web.lists import tag_page
 
         repository = service.store.repository(name)
-        page = tag_page(repository, last, wanted[:MOST_WANTED])
+        across = service.gate.shows_health(request)
+        page = tag_page(repository, last, wanted[:MOST_WANTED], across=across)
         return {"name": name, "page": page, "wanted": wanted[:MOST_WANTED], **_registry(service, request)}
 
     return await _page(service, request, "tags.html", make)
+
+
+async def show_untagged(service: Service, request: Request) -> Answer:
+    """GET of the manifests of a repository that have no tag, a page at a time."""
+    name, last = parse_name(request.name), request.param("last")
+
+    def make() -> Values:
+        from zotctl.web.lists import MOST_ATTACHED, untagged_page
+
+        page = untagged_page(service.store.repository(name), last)
+        return {"name": name, "page": page, "last": last, "most_attached": MOST_ATTACHED}
+
+    return await _page(service, request, "untagged.html", make)
 
 
 async def show_image(service: Service, request: Request) -> Answer:

@@ -36,6 +36,7 @@ _UPLOADS, _UPLOAD = "/v2/<name>/blobs/uploads/", "/v2/<name>/blobs/uploads/<id>"
 _BLOB, _MANIFEST = "/v2/<name>/blobs/<digest>", "/v2/<name>/manifests/<reference>"
 _TAGS, _REFERRERS = "/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"
 _PAGE, _PAGE_TAGS, _PAGE_MANIFEST = "page", "/ui/<name>/tags", "/ui/<name>/manifests/<reference>"
+_PAGE_UNTAGGED = "/ui/<name>/untagged"
 
 # distribution-spec, section "Endpoints"; the ids are its own. HEAD is answered wherever GET is,
 # as a GET whose body stays here.
@@ -64,6 +65,7 @@ ENDPOINTS: tuple[tuple[str, str, str, Need, Handler], ...] = (
     (_PAGE, "GET", "/ui/login", Need.LOGIN, page.log_in),
     (_PAGE, "GET", "/ui/health", Need.METRICS, page.show_health),
     (_PAGE, "GET", _PAGE_TAGS, Need.READ, page.show_tags),
+    (_PAGE, "GET", _PAGE_UNTAGGED, Need.READ, page.show_untagged),
     (_PAGE, "GET", _PAGE_MANIFEST, Need.READ, page.show_image),
 )
 
@@ -116,7 +118,8 @@ PAGES = frozenset(pattern for end, _, pattern, _, _ in ENDPOINTS if end == _PAGE
 WITHOUT_PAGES = {path: resource for path, resource in EXACT.items() if path not in PAGES}
 _BLOBS, _SESSIONS, _SESSION = _resource(_BLOB), _resource(_UPLOADS), _resource(_UPLOAD)
 _MANIFESTS, _TAG_LIST, _REFERRER_LIST = _resource(_MANIFEST), _resource(_TAGS), _resource(_REFERRERS)
-_TAG_PAGE, _MANIFEST_PAGE = _resource(_PAGE_TAGS), _resource(_PAGE_MANIFEST)
+_LIST_PAGES = {"tags": _resource(_PAGE_TAGS), "untagged": _resource(_PAGE_UNTAGGED)}
+_MANIFEST_PAGE = _resource(_PAGE_MANIFEST)
 
 
 def find(request: Request, exact: Mapping[str, Resource] = EXACT) -> Endpoint:
@@ -157,9 +160,9 @@ def _match_page(request: Request) -> Resource | None:
     if not path.startswith("/ui/"):
         return None
     head, _, last = path[4:].rpartition("/")
-    if last == "tags":
+    if last in _LIST_PAGES:
         request.name = head
-        return _TAG_PAGE if head else None
+        return _LIST_PAGES[last] if head else None
     request.name, _, noun = head.rpartition("/")
     request.reference = last
     return _MANIFEST_PAGE if noun == "manifests" else None

@@ -1,12 +1,14 @@
-"""The lists of repositories and of tags, a page at a time. What a page costs does not depend on how many there are."""
+"""The lists of repositories, of tags and of manifests without a tag, a page at a time. What a page costs hardly depends
+on how many there are."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from zotctl.errors import (
@@ -39,6 +41,14 @@ MOST_READ = 1000
 """Manifests that are read for one page, where not all of a repository are."""
 SIZES_KEPT = 10_000
 """Repositories whose size is remembered."""
+UNTAGGED_KEPT = 4
+"""Repositories whose manifests without a tag are remembered, from one page to the next."""
+MOST_ATTACHED = 20
+"""Referrers that are listed under their subject."""
+MOST_PLATFORMS = 100
+"""Platforms of an index that are looked at for a line."""
+MOST_MANIFEST_BYTES = 256 << 10
+"""Of a manifest that is read for a line: of a larger one it says what its row does."""
 MOST_HISTORY_BYTES = 4 << 20
 """Of a history that is read for the times of one page; with more, the files' own times are shown."""
 FEW_ROWS = 8
@@ -48,6 +58,7 @@ MOST_LOOKED_AT = 2000
 
 
 _sizes: Lru[tuple[str, Hashable], int] = Lru(SIZES_KEPT)
+_untagged: Lru[tuple[str, Hashable], list[str]] = Lru(UNTAGGED_KEPT)
 
 # -- repositories --------------------------------------------------------------------------------
 
@@ -115,8 +126,9 @@ def _size_of(store: Store, line: RepositoryLine, most: int) -> tuple[int | None,
 
 
 class TagLine(NamedTuple):
-    """A tag in the list. `own`: bytes that only this tag needs, in any repository of the root; None: not known.
-    `is_whole`: everything was looked at, so `size` is all of it. `trouble`: what is wrong with its content."""
+    """A tag in the list. `own`: bytes that only this tag needs; None: not known. `is_whole`: everything was looked at,
+    so `size` is all of it. `trouble`: what is wrong with its content. `attached`: how many manifests are about it, as
+    far as that is known."""
 
     tag: str
     digest: str
@@ -127,6 +139,7 @@ class TagLine(NamedTuple):
     is_whole: bool
     pushed: float | None
     trouble: str
+    attached: int
 
     @property
     def shared(self) -> int | None:
@@ -137,17 +150,26 @@ class TagLine(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class TagPage:
     """A page of tags. `first`: the number of its first one, from 1. `before`, `after`: the parameter `last` of the
-    neighbouring pages, None if there is none."""
+    neighbouring pages, None if there is none. `untagged`: how many manifests have no tag. `across`: whether what
+    another repository has counts as shared."""
 
     lines: list[TagLine]
     first: int
     total: int
     before: str | None
     after: str | None
+    untagged: int
+    across: bool
 
 
-def tag_page(repository: Repository, last: str | None, wanted: str, count: int = PAGE_TAGS) -> TagPage:
-    """The tags after `last` that contain `wanted`. Raises NameUnknown."""
+def tag_page(
+    repository: Repository, last: str | None, wanted: str, *, count: int = PAGE_TAGS, across: bool = False
+) -> TagPage:
+    """The tags after `last` that contain `wanted`. Raises NameUnknown.
+
+    `across`: what another repository has counts as shared. It is told only to those who may see figures of the whole
+    store: else whoever pushes something would learn from it whether a repository that is hidden from them has it.
+    """
     tags = repository.tags()
     if wanted:
         tags = [tag for tag in tags if wanted in tag]
@@ -155,7 +177,8 @@ def tag_page(repository: Repository, last: str | None, wanted: str, count: int =
     shown = tags[start : start + count]
     before = None if start == 0 else "" if start <= count else tags[start - count - 1]
     after = shown[-1] if shown and start + len(shown) < len(tags) else None
-    return TagPage(_tag_lines(repository, shown), start + 1, len(tags), before, after)
+    lines = _tag_lines(repository, shown, across)
+    return TagPage(lines, start + 1, len(tags), before, after, len(untagged_of(repository)), across)
 
 
 def attached_tags(repository: Repository, digest: Digest) -> list[tuple[str, str]]:
@@ -166,21 +189,21 @@ def attached_tags(repository: Repository, digest: Digest) -> list[tuple[str, str
     return [(tag, tag.removeprefix(start)) for tag in found]
 
 
-def _tag_lines(repository: Repository, tags: Sequence[str]) -> list[TagLine]:
+def _tag_lines(repository: Repository, tags: Sequence[str], across: bool) -> list[TagLine]:
     index = repository.index()
     rows = {tag: row for tag in tags if (row := index.find(tag)) is not None and row.digest is not None}
     times = _times(repository)
     with ExitStack() as stack:
         whole = repository.graph(MOST_UNREAD)
         graph = stack.enter_context(whole) if whole is not None else _of_rows(repository, [*rows.values()])
-        damaged, sharing = Damage(repository), _Sharing(repository)
+        damaged, sharing = Damage(repository), _Sharing(repository, across)
         lines = []
         for tag, row in rows.items():
             digest = str(row.digest)
             closure = closure_of(graph, digest)
             own = _own(graph, index, tag, digest, closure, sharing) if whole is not None else None
             trouble = trouble_in(graph, closure, damaged)
-            manifest = manifest_of(repository, digest)
+            manifest = _small_manifest(repository, digest, row)
             lines.append(
                 TagLine(
                     tag,
@@ -192,6 +215,7 @@ def _tag_lines(repository: Repository, tags: Sequence[str]) -> list[TagLine]:
                     not trouble,
                     times.of(tag, digest),
                     trouble,
+                    len(graph.referrers(digest)) if whole is not None else 0,
                 )
             )
     return lines
@@ -224,12 +248,13 @@ def trouble_in(graph: ManifestGraph, closure: dict[str, int], damaged: Damage) -
 def _own(graph: ManifestGraph, index: Index, tag: str, digest: str, closure: dict[str, int], sharing: _Sharing) -> int:
     """The bytes that nothing but this tag needs: not another tag, not a manifest that something else leads to, not
     another repository by the same file."""
-    own = set(closure)
-    while True:
-        left = {one for one in own if _is_own(graph, index, tag, digest, one, own)}
-        if left == own:
-            break
-        own = left
+    own, todo = set(closure), list(closure)
+    while todo:
+        one = todo.pop()
+        if one in own and not _is_own(graph, index, tag, digest, one, own):
+            own.discard(one)
+            if (facts := graph.facts.get(one)) is not None:
+                todo += [reference.digest for reference in (*facts.blobs, *facts.children)]
     return sum(closure[one] for one in own if not sharing.elsewhere(one))
 
 
@@ -243,11 +268,12 @@ def _is_own(graph: ManifestGraph, index: Index, tag: str, digest: str, one: str,
 
 
 class _Sharing:
-    """Which content another repository of the root has by the same file. Without a look where that is a request."""
+    """Which content another repository of the root has by the same file. Without a look where that is a request, and if
+    it is not to be told."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, across: bool) -> None:
         self._root, self._name = repository.root, repository.name
-        self._looks = 0 if self._root.by_requests else MOST_LOOKED_AT
+        self._looks = MOST_LOOKED_AT if across and not self._root.by_requests else 0
         self._known: dict[str, bool] = {}
 
     def elsewhere(self, digest: str) -> bool:
@@ -321,6 +347,10 @@ def manifest_of(repository: Repository, reference: str) -> Manifest | None:
     return None
 
 
+def _small_manifest(repository: Repository, digest: str, row: Row | None) -> Manifest | None:
+    return manifest_of(repository, digest) if row is not None and row.size <= MOST_MANIFEST_BYTES else None
+
+
 def kind_of(manifest: Manifest | None, media_type: str) -> str:
     """What it is, in a word or two."""
     if manifest is None:
@@ -330,8 +360,104 @@ def kind_of(manifest: Manifest | None, media_type: str) -> str:
 
 
 def _platforms(manifest: Manifest | None) -> tuple[str, ...]:
-    found = [platform_of(one) for one in manifest.manifests] if manifest is not None else []
+    found = [platform_of(one) for one in manifest.manifests[:MOST_PLATFORMS]] if manifest is not None else []
     return tuple(dict.fromkeys(platform for platform in found if platform))
+
+
+# -- manifests without a tag ----------------------------------------------------------------------
+
+
+class UntaggedLine(NamedTuple):
+    """A manifest without a tag, or what is about one, below it at `depth` 1. `about`: the digest of its subject, "" if
+    it is the line above, or none. Else as in `TagLine`."""
+
+    digest: str
+    kind: str
+    platforms: tuple[str, ...]
+    size: int
+    is_whole: bool
+    pushed: float | None
+    trouble: str
+    about: str
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class UntaggedPage:
+    """A page of manifests without a tag. `total`: of all. `nested`: what is about another manifest is below that, and
+    what an index lists or a tagged image has is left out; False: it would take too long to find that out. `after`: the
+    parameter `last` of the next page, None if there is none."""
+
+    lines: list[UntaggedLine]
+    total: int
+    nested: bool
+    after: str | None
+
+
+def untagged_of(repository: Repository) -> list[str]:
+    """The digests that only rows without a tag have, sorted. Found once for each state of index.json."""
+    index, key = repository.index(), (repository.name, repository.generation())
+    if (known := _untagged.get(key)) is None:
+        named = {row.digest for row in index.rows() if row.tag or row.alias}
+        known = sorted(digest for digest in index.digests if digest not in named)
+        _untagged.put(key, known)
+    return known
+
+
+def untagged_page(repository: Repository, last: str | None, count: int = PAGE_TAGS) -> UntaggedPage:
+    """The manifests without a tag after the digest `last`. Raises NameUnknown."""
+    digests = untagged_of(repository)
+    start = bisect_right(digests, last) if last else 0
+    index, times, damaged = repository.index(), _times(repository), Damage(repository)
+    with ExitStack() as stack:
+        whole = repository.graph(MOST_UNREAD)
+        if whole is not None:
+            graph = stack.enter_context(whole)
+            tops = list(islice(_on_their_own(graph, index, digests, start), count + 1))
+            listed = [one for top in tops[:count] for one in _with_attached(graph, top)]
+        else:
+            tops = digests[start : start + count + 1]
+            graph = _of_rows(repository, [row for top in tops[:count] for row in index.rows_of(top, 1)])
+            listed = [(top, 0) for top in tops[:count]]
+        lines = []
+        for digest, depth in listed:
+            closure, row = closure_of(graph, digest), index.find(digest)
+            trouble, manifest = trouble_in(graph, closure, damaged), _small_manifest(repository, digest, row)
+            subject = manifest.subject.digest if manifest is not None and manifest.subject is not None else ""
+            lines.append(
+                UntaggedLine(
+                    digest,
+                    kind_of(manifest, row.media_type if row is not None else ""),
+                    _platforms(manifest),
+                    sum(closure.values()),
+                    not trouble,
+                    times.of(None, digest),
+                    trouble,
+                    "" if depth else subject,
+                    depth,
+                )
+            )
+    after = tops[count - 1] if len(tops) > count else None
+    return UntaggedPage(lines, len(digests), whole is not None, after)
+
+
+def _on_their_own(graph: ManifestGraph, index: Index, digests: Sequence[str], start: int) -> Iterator[str]:
+    """Those that no index lists, and that are about nothing that is here."""
+    for digest in islice(digests, start, None):
+        facts = graph.facts.get(digest)
+        subjects = facts.subjects if facts is not None else ()
+        if not graph.parents(digest) and not any(one.digest in graph.facts for one in subjects):
+            yield digest
+
+
+def _with_attached(graph: ManifestGraph, top: str) -> list[tuple[str, int]]:
+    """A manifest, and what is about it or about that, as far as there is room."""
+    found, todo = [(top, 0)], [*reversed(graph.referrers(top))]
+    while todo and len(found) <= MOST_ATTACHED:
+        one = todo.pop()
+        found.append((one, 1))
+        todo += reversed(graph.referrers(one))
+    return found
 
 
 # -- times ---------------------------------------------------------------------------------------
@@ -343,10 +469,12 @@ class _Times:
     def __init__(self, repository: Repository, past: Timeline | None) -> None:
         self._repository, self._past = repository, past
 
-    def of(self, tag: str, digest: str) -> float | None:
-        """Seconds since 1970."""
-        if self._past is not None and (at := self._past.tagged.get(tag)):
-            return at
+    def of(self, tag: str | None, digest: str) -> float | None:
+        """Seconds since 1970. `tag` None: of a manifest without one."""
+        if self._past is not None:
+            known = self._past.pushed.get(digest) if tag is None else self._past.tagged.get(tag)
+            if known:
+                return known
         root = self._repository.root
         if root.by_requests:
             return None

@@ -7,6 +7,8 @@ from typing import Any
 from zotctl.oci.codec import load_json
 from zotctl.oci.descriptor import Descriptor
 
+MOST_LETTERS = 60
+"""Of each part, of which the specifications name short ones."""
 ATTESTATION = "vnd.docker.reference.type"
 """The annotation by which BuildKit marks what is no image of a platform."""
 
@@ -31,5 +33,5 @@ def in_words(fields: Any) -> str:
     if not isinstance(fields, dict):
         return ""
     parts = [fields.get(name) for name in ("os", "architecture", "variant")]
-    found = "/".join(str(part) for part in parts if isinstance(part, str) and part)
+    found = "/".join(part[:MOST_LETTERS] for part in parts if isinstance(part, str) and part)
     return "" if found.startswith("unknown") else found

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from zotctl.errors import StorageError
+from zotctl.errors import ClockDoubtful, StorageError
 from zotctl.jobs.check.scrub_state import passes
 from zotctl.jobs.check.usage import OF_REPOSITORIES, PLACES, UNREACHABLE, RepositoryUsage, RootUsage, measure
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
@@ -124,7 +124,7 @@ class ReportPage:
     coming: list[Coming]
     more_coming: bool
     foretells: bool
-    """Whether it says what goes next: of a collection, and not if it was stopped."""
+    """Whether it says what goes next: of a collection, and not if that was stopped or its clock is in doubt."""
 
 
 def write_report(report: Report, run: Run | None, items: Sequence[dict[str, Any]], more_items: int) -> bytes:
@@ -139,8 +139,8 @@ def report_page(report: Report, run: Run | None, items: Sequence[dict[str, Any]]
     roots = run.roots if run is not None else ()
     looks = report.exit_code not in STOPPED and bool(roots)
     space = _space(run) if run is not None and looks else None
-    settings = run.settings if run is not None and looks else None
-    coming = _coming(run.look(), settings) if run is not None and settings is not None else []
+    settings = run.settings if run is not None and looks and ClockDoubtful.exit_code not in report.codes else None
+    coming = _coming(run, settings) if run is not None and settings is not None else []
     checked = _checked(run, space) if run is not None and space is not None else None
     return ReportPage(
         job=report.job,
@@ -287,13 +287,14 @@ def _next(roots: Iterable[Root], settings: Settings) -> list[Next] | None:
     return sorted(found, key=lambda one: one.goes) if trashes else None
 
 
-def _coming(look: Run, settings: Settings) -> list[Coming]:
-    """What collections will remove if nobody changes anything: as much as is listed, and one more."""
-    found: list[Coming] = []
+def _coming(run: Run, settings: Settings) -> list[Coming]:
+    """What collections will remove if nobody changes anything: as much as is listed, and one more. Nothing of a root
+    that this run may not write."""
+    found, look = list[Coming](), run.look()
 
     def work() -> None:
         for root in look.roots:
-            options = settings(root)
+            options = settings(root) if run.dry_run or not root.read_only else None
             for name in look.repositories_of(root) if options is not None and not options.dry_run else ():
                 with look.guarded(name, root):
                     found.extend(islice(_coming_in(look, root, name, options or GcOptions()), MOST_LISTED + 1))
