@@ -305,7 +305,7 @@ class Quota:
 class LayoutConfig:
     """One image layout, served alone and never written."""
 
-    path: Annotated[str, Key(PATH, "The directory with oci-layout and index.json.")]
+    path: Annotated[str, Key(PATH, "The directory with oci-layout and index.json, or a tar of it.")]
     name: Annotated[str, Key(NAME, "The name of its repository.")]
 
 
@@ -317,9 +317,9 @@ class StorageConfig:
         tuple[RootConfig, ...],
         Key(
             Tables(RootConfig, short="path"),
-            "The roots: paths, addresses of buckets (s3://BUCKET/PREFIX), or tables. A new repository goes to the root "
-            "of its route, or else to the first root. All keys of a root except path may also stand in [storage], "
-            "where they apply to every root.",
+            "The roots: paths of directories (or of tars of layouts, which are only read), addresses of buckets "
+            "(s3://BUCKET/PREFIX), or tables. A new repository goes to the root of its route, or else to the first "
+            "root. All keys of a root except path may also stand in [storage], where they apply to every root.",
             "./registry, which is created",
         ),
     ] = (DEFAULT_ROOT,)
