@@ -8,8 +8,9 @@ import pytest
 
 from tests import images
 from tests.jobs.collecting import DELAY, Place
-from tests.stores import push_image
-from zotctl.config import Policy, Retention
+from tests.stores import push_image, push_index
+from zotctl.config import KeepTags, Policy, Retention
+from zotctl.jobs.ages import UPLOAD_SPARED_S
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.retention import Rules
@@ -57,6 +58,25 @@ def test_an_upload_that_began_before_it_keeps_it(place: Place) -> None:
     place.store.repository_for_push("a").start_upload()
     place.wait(0.1)
     assert "is still moving" in str(told(place, place.stray())[0]["why"])
+
+
+def test_an_upload_keeps_it_for_a_day_after_it_began_at_most(place: Place) -> None:
+    repository, began = place.store.repository_for_push("a"), place.clock.at
+    upload_id, stray = repository.start_upload(), place.stray()
+    place.clock.at += UPLOAD_SPARED_S - DELAY / 2
+    with repository.resume_upload(upload_id) as upload:
+        upload.write([b"x"])
+    (item,) = told(place, stray)
+    assert seconds(item["trashed_after_at"]) - began == pytest.approx(UPLOAD_SPARED_S, abs=2)
+
+
+def test_a_child_goes_after_the_tag_of_its_index(place: Place) -> None:
+    child = push_image(place.store, "a", seed="child")
+    push_index(place.store, "a", "multi", children=[child])
+    policy = Policy(("**",), keep_tags=(KeepTags(patterns=("v1",)), KeepTags(pushed_within=5 * DELAY)))
+    (item,) = told(place, child, rules=Rules(Retention(policies=(policy,)), DELAY))
+    assert item["verdict"] == "goes", item
+    assert seconds(item["removed_after_at"]) - place.clock.at == pytest.approx(6 * DELAY, abs=2)
 
 
 def test_in_the_trash_it_is_told_for_the_repository_in_which_it_lay(place: Place) -> None:

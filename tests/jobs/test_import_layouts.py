@@ -27,7 +27,10 @@ from tests.jobs.importing import (
 )
 from tests.stores import manifest_body, push_image, store_over
 from zotctl.errors import IoFailed
+from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import repository_of
+from zotctl.jobs.report import Sink
+from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys, opening
@@ -701,3 +704,16 @@ def test_an_imported_tag_is_in_the_history_before_anybody_can_see_it(made: Image
     assert rows_of(store, "source") == []
     assert run_import(store, source).exit_code == 0
     assert store.repository("source").tags() == ["v1"]
+
+
+def test_progress_ends_with_all_bytes(store: Store, tmp_path: Path, made: Image) -> None:
+    told: list[tuple[int, int | None]] = []
+
+    class Told(Sink):
+        def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
+            told.append((done, total))
+
+    run = Run("import-layout", store, sink=Told())
+    run.finish(lambda: import_layout(run, str(lay_out(tmp_path / "source", made))))
+    size = sum(map(len, (made.manifest, *made.blobs)))
+    assert told[-1] == (size, size) and run.report.exit_code == 0
