@@ -14,10 +14,11 @@ import pytest
 
 from tests import images
 from tests.faults import Crash
+from tests.jobs.distribution import push as push_old
+from tests.jobs.distribution import put_all
 from tests.jobs.importing import actions, blob_file, kinds, local_store, run_import, tar_of
 from tests.jobs.layouts import Leaving, lay_out, store_of
 from tests.jobs.mirroring import KINDS, Target, change, dropped, fill, image, rows_of
-from tests.jobs.test_import_distribution import push as push_old
 from tests.stores import push_image, push_index, store_over
 from zotctl.errors import UsageError
 from zotctl.jobs.imports import job
@@ -25,6 +26,7 @@ from zotctl.jobs.imports.mirror import Mirror
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.oci.reference import REF_NAME
 from zotctl.storage import Store, keys
+from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
 
@@ -162,6 +164,15 @@ def test_i15_a_name_that_is_lost_on_the_way_costs_no_tag(target: Target, tmp_pat
     assert report.exit_code == 5 and dropped(report) == set() and ("v1", str(one.digest)) in target.rows()["a"]
 
 
+def registry_in(place: str, old: Path, from_place: list[Store]) -> str:
+    """The storage of distribution, where a source of an import finds it."""
+    if place == "directory":
+        return str(old)
+    from_place[:] = from_place or [Target("bucket").store]
+    put_all(old, bucket_of(from_place[0].roots[0]).context.objects)
+    return "s3://elsewhere"
+
+
 # -- what happens meanwhile ---------------------------------------------------------------------
 
 
@@ -227,6 +238,24 @@ def test_a_repository_that_is_back_in_the_source_stays(
     (kept,) = actions(report, "keep")
     assert (report.exit_code, kept["repository"]) == (0, "b/gone") and "has it again" in kept["reason"]
     assert target.rows()["b/gone"]
+
+
+@pytest.mark.parametrize("place", ["directory", "bucket"])
+def test_a_repository_that_is_back_in_a_registry_stays(
+    target: Target, tmp_path: Path, from_place: list[Store], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    old = tmp_path / "old"
+    push_old(old, "app", images.image("1"), "v1")
+    push_image(target.store, "back", "v1")
+    source = registry_in(place, old, from_place)
+
+    def push() -> None:
+        push_old(old, "back", images.image("1"), "v1")
+        registry_in(place, old, from_place)
+
+    meanwhile(monkeypatch, push)
+    assert [item["repository"] for item in actions(target.mirror(source), "keep")] == ["back"]
+    assert target.rows().keys() == {"app", "back"}
 
 
 def test_a_layout_without_its_mark_is_not_taken_for_gone(target: Target, changed: Path) -> None:
@@ -334,13 +363,17 @@ def test_a_source_in_the_store_by_another_path_is_not_removed(tmp_path: Path) ->
     assert rows_of(store).keys() == {"a", "team/a"}
 
 
-def test_a_registry_that_keeps_its_tags_elsewhere_is_refused(target: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["directory", "bucket"])
+def test_a_registry_that_keeps_its_tags_elsewhere_is_refused(
+    target: Target, tmp_path: Path, from_place: list[Store], place: str
+) -> None:
     old, tags = tmp_path / "old", tmp_path / "tags"
     made = images.image("1")
     push_old(old, "app", made)
     tags.write_text(f"app:v1 {made.digest}\n")
-    assert target.mirror(old, tags=str(tags)).exit_code == 0
-    report = target.mirror(old)
+    source = registry_in(place, old, from_place)
+    assert target.mirror(source, tags=str(tags)).exit_code == 0
+    report = target.mirror(source)
     assert report.exit_code == 2 and "--tags FILE" in report.errors[0]["reason"]
     assert target.rows() == {"app": {("v1", str(made.digest))}}
 

@@ -169,7 +169,17 @@ MUTANTS = [
         FILE,
         "and not (self._has_tags or self.options.tags):\n",
         "and False:\n",
-        SAFE + "test_a_registry_that_keeps_its_tags_elsewhere_is_refused[directory]",
+        SAFE + "test_a_registry_that_keeps_its_tags_elsewhere_is_refused[directory-directory]",
+    ),
+    Mutant(
+        "mirror-of-tags-elsewhere-in-a-bucket",
+        kinds.UNKNOWN,
+        "I15",
+        "nor does one whose storage is a bucket",
+        FILE,
+        "        shown = self.driver.inner if isinstance(self.driver, BucketSource) else self.driver\n",
+        "        shown = self.driver\n",
+        SAFE + "test_a_registry_that_keeps_its_tags_elsewhere_is_refused[directory-bucket]",
     ),
     Mutant(
         "mirror-beyond-its-place",

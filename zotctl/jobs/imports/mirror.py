@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from zotctl.config import is_bucket
 from zotctl.errors import NoSuchStore, NotFound, ReadOnly, Unavailable, UsageError
@@ -31,7 +31,7 @@ from zotctl.storage import keys
 from zotctl.storage.distribution import REPOSITORIES, ROOT
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.facts import Fault, ManifestFacts
-from zotctl.storage.file_identity import same_file
+from zotctl.storage.file_identity import file_number
 from zotctl.storage.graph import reach
 from zotctl.storage.index import Index
 from zotctl.storage.opening import directory, is_directory
@@ -83,6 +83,12 @@ class SourceTree:
     names: Mapping[str, str]
     below: str
 
+    @property
+    def registry(self) -> DistributionTree | None:
+        """The storage of distribution that it is, in a directory or a bucket; None: these are layouts."""
+        shown = self.driver.inner if isinstance(self.driver, BucketSource) else self.driver
+        return shown if isinstance(shown, DistributionTree) else None
+
     def covers(self, name: str) -> bool:
         """Whether the tree decides what becomes of this repository of the target."""
         return name.startswith(f"{self.below}/") if self.below else True
@@ -103,13 +109,18 @@ class SourceTree:
 
     def holds(self, info: Info | None) -> bool:
         """Whether this directory is one of its layouts, by another path."""
-        return any(same_file(_stat(self.driver, name), info) for name in self.names.values())
+        return info is not None and file_number(info) in self._numbers
+
+    @cached_property
+    def _numbers(self) -> set[tuple[int, int]]:
+        """Of its layouts. Nothing holds these directories, so `holds` may be a wrong yes, which removes nothing."""
+        names = [] if isinstance(self.driver, BucketSource) else self.names.values()
+        return {file_number(info) for name in names if (info := _stat(self.driver, name)) is not None}
 
     def _place(self, name: str) -> tuple[Driver, str, tuple[str, ...]]:
         inside = name.removeprefix(f"{self.below}/") if self.below else name
-        shown = self.driver.inner if isinstance(self.driver, BucketSource) else self.driver
-        if isinstance(shown, DistributionTree):
-            return shown.inner, f"{ROOT}/{REPOSITORIES}/{inside}", ("_manifests",)
+        if (registry := self.registry) is not None:
+            return registry.inner, f"{ROOT}/{REPOSITORIES}/{inside}", ("_manifests",)
         return self.driver, inside, (LAYOUT_FILE, "index.json")
 
 
@@ -219,7 +230,7 @@ class Mirror:
         """Drop what was noted, and what the tree lacks; in a dry run only name it. Raises Unavailable if the source is
         away, and UsageError for one that keeps its tags elsewhere."""
         self.require()
-        if self.tree and isinstance(self.tree.driver, DistributionTree) and not (self._has_tags or self.options.tags):
+        if self.tree and self.tree.registry and not (self._has_tags or self.options.tags):
             raise UsageError(
                 f"no repository in {self.source} has a tag, as where Harbor keeps them in its database: give them with "
                 "--tags FILE; nothing was removed"
