@@ -70,6 +70,16 @@ def test_an_upload_keeps_it_for_a_day_after_it_began_at_most(place: Place) -> No
     assert seconds(item["trashed_after_at"]) - began == pytest.approx(UPLOAD_SPARED_S, abs=2)
 
 
+def test_a_deleted_subject_lies_in_the_trash_though_a_referrer_names_it(place: Place) -> None:
+    digest = push_image(place.store, "a", "v2", seed="subject")
+    signature = push_image(place.store, "a", seed="signature", subject=digest)
+    place.store.repository("a").delete_manifest(digest)
+    (item,) = told(place, digest)
+    assert (item["verdict"], item["digest"]) == ("in trash", digest)
+    assert f"a client deleted it; {signature} still names it as its subject" in str(item["why"])
+    assert item["former_tags"] and item["purged_after_at"]
+
+
 def test_a_child_goes_after_the_tag_of_its_index(place: Place) -> None:
     child = push_image(place.store, "a", seed="child")
     push_index(place.store, "a", "multi", children=[child])
