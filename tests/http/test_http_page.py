@@ -20,8 +20,9 @@ from tests.logins import users_file
 from tests.tools import need, program
 from zotctl.config import HttpConfig
 from zotctl.errors import NameUnknown
-from zotctl.http import page, routes
+from zotctl.http import page, protocol, routes
 from zotctl.http.request import Request
+from zotctl.http.service import PAGE_THREADS, Service
 from zotctl.oci.media_types import OCI_MANIFEST
 
 IMAGE = images.image("page")
@@ -213,6 +214,42 @@ def test_a_storage_that_hangs_holds_no_one_for_ever(monkeypatch: pytest.MonkeyPa
         hangs.set()
 
     asked(store, ask)
+
+
+def test_a_page_whose_client_has_left_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LOOK_S", 0.01)
+    go, seen, store = threading.Event(), list[str](), FakeStore(nonblocking=True)
+
+    def repository(name: str, **options: object) -> FakeStore:
+        seen.append(name)
+        go.wait(30)
+        raise NameUnknown("it is not here")
+
+    monkeypatch.setattr(store, "repository", repository)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        (served,) = told
+        busy = [asyncio.create_task(client.get("/ui/busy/tags")) for _ in range(PAGE_THREADS)]
+        while len(seen) < PAGE_THREADS:
+            await asyncio.sleep(0.01)
+        _, line = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        connections = len(served.connections)
+        line.write(b"GET /ui/left/tags HTTP/1.1\r\nHost: x\r\n\r\n")
+        while served.in_flight == PAGE_THREADS:
+            await asyncio.sleep(0.01)
+        line.close()
+        async with asyncio.timeout(10):
+            while len(served.connections) >= connections:
+                await asyncio.sleep(0.01)
+        go.set()
+        assert [answer.status_code for answer in await asyncio.gather(*busy)] == [404] * PAGE_THREADS
+
+    told = list[Service]()
+    try:
+        asked(store, ask, told=told)
+    finally:
+        go.set()
+    assert "left" not in seen
 
 
 def test_who_never_asks_for_a_page_pays_nothing_for_it() -> None:

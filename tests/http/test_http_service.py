@@ -128,9 +128,18 @@ class FakeStore:
         return len(BODY)
 
 
-def asked(store: FakeStore, ask: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+def asked(
+    store: FakeStore,
+    ask: Callable[[httpx.AsyncClient], Awaitable[None]],
+    config: HttpConfig | None = None,
+    told: list[Service] | None = None,
+) -> None:
+    """`told` gets the service."""
+
     async def main() -> None:
-        service = Service(cast(Store, store), HttpConfig())
+        service = Service(cast(Store, store), config or HttpConfig())
+        if told is not None:
+            told.append(service)
         (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
         server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
         url = f"http://127.0.0.1:{sockets.bound_to(sock).port}"
@@ -158,26 +167,24 @@ def test_a_login_whose_client_has_left_is_not_checked(tmp_path: Path, monkeypatc
             while not condition():
                 await asyncio.sleep(0.01)
 
-    async def main() -> None:
-        config = HttpConfig(auth=AuthConfig(htpasswd=str(users_file(tmp_path, "ann"))))
-        service = Service(cast(Store, FakeStore(True)), config)
-        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
-        server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
-        lines = []
+    lines, told = list[asyncio.StreamWriter](), list[Service]()
 
-        async def ask(password: str) -> asyncio.StreamReader:
-            line = await asyncio.open_connection("127.0.0.1", sockets.bound_to(sock).port)
+    async def ask(client: httpx.AsyncClient) -> None:
+        (service,) = told
+
+        async def log_in(password: str) -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
             login = b64encode(f"ann:{password}".encode()).decode()
-            line[1].write(f"GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\r\n".encode())
-            lines.append(line[1])
-            return line[0]
+            writer.write(f"GET /v2/ HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\r\n".encode())
+            lines.append(writer)
+            return reader
 
         for number in range(CHECK_THREADS):
-            await ask(f"busy {number}")
+            await log_in(f"busy {number}")
         await happens(lambda: len(checked) == CHECK_THREADS)
-        await ask("left")
-        await ask("shared")
-        stays = await ask("shared")
+        await log_in("left")
+        await log_in("shared")
+        stays = await log_in("shared")
         await happens(lambda: service.in_flight == CHECK_THREADS + 3)
         for writer in lines[CHECK_THREADS:-1]:
             writer.close()
@@ -187,11 +194,10 @@ def test_a_login_whose_client_has_left_is_not_checked(tmp_path: Path, monkeypatc
         for writer in lines:
             writer.close()
         await happens(lambda: not service.in_flight)
-        server.close()
-        service.close()
 
+    config = HttpConfig(auth=AuthConfig(htpasswd=str(users_file(tmp_path, "ann"))))
     try:
-        asyncio.run(main())
+        asked(FakeStore(nonblocking=True), ask, config, told)
     finally:
         go.set()
     assert checked[CHECK_THREADS:] == [b"shared"]

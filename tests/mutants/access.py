@@ -511,6 +511,14 @@ MUTANTS = [
         "tests/web/test_views.py::test_a_large_manifest_is_not_read_for_a_line",
     ),
     _access(
+        "page-of-who-left",
+        "a page whose client has left is not made",
+        "http/page.py",
+        "await request.connection.attend(service.make_page(write))",
+        "await service.make_page(write)",
+        PAGE + "test_a_page_whose_client_has_left_is_not_made",
+    ),
+    _access(
         "untagged-for-everyone",
         "manifests without a tag are for who may read the repository",
         "http/routes.py",

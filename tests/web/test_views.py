@@ -29,6 +29,7 @@ from tests.web.places import (  # noqa: F401 - a fixture
 from zotctl.config import Config
 from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.usage import usage
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.last_run import LAST_RUN_BYTES, last_run, note_run
 from zotctl.jobs.report import Report
@@ -109,6 +110,23 @@ def test_own_and_shared(place: Place) -> None:  # noqa: F811
     assert found["both"].size == found["both"].own + found["two"].size
     assert found["both"].kind == "index" and found["one"].kind == "image"
     assert found["both"].platforms == ("linux/amd64",)
+
+
+def test_figures_of_tags_are_those_of_verify_usage(place: Place) -> None:  # noqa: F811
+    store = place.store
+    one, two = push_image(store, "a", "one", seed="1"), push_image(store, "a", "two", "again", seed="2")
+    push_index(store, "a", "both", children=[one, two])
+    push_index(store, "a", children=[push_image(store, "a", "part", seed="3")])
+    push_platforms(store, "a", "multi")
+    push_image(store, "b", "1", seed="m-amd64")
+    run = Run("verify", store, dry_run=True)
+    told = {
+        item["tag"]: (item["size_bytes"], item["own_bytes"], item["freed_bytes"])
+        for item in run.finish(lambda: usage(run)).items
+        if item["what"] == "tag" and item["repository"] == "a"
+    }
+    here, across = tags_of(store, "a").lines, tags_of(store, "a", across=True).lines
+    assert {line.tag: (line.size, line.own, all_of.own) for line, all_of in zip(here, across, strict=True)} == told
 
 
 def test_what_another_repository_has_is_shared_on_a_directory() -> None:

@@ -144,7 +144,8 @@ async def refusal(service: Service, request: Request, answer: Answer) -> Answer:
 async def _page(
     service: Service, request: Request, template: str, make: Callable[[], Values], timeout_s: float | None = None
 ) -> Answer:
-    """`timeout_s`: by default `PAGE_TIMEOUT_S`. Raises Unavailable if it takes longer."""
+    """`timeout_s`: by default `PAGE_TIMEOUT_S`. Raises Unavailable if it takes longer, and ConnectionResetError if the
+    client leaves: a page that waits for a thread is not made then."""
     common = {
         "site": _host(service, request) or "this registry",
         "user": printable(request.identity.user.name),
@@ -159,7 +160,7 @@ async def _page(
 
     try:
         async with asyncio.timeout(PAGE_TIMEOUT_S if timeout_s is None else timeout_s):
-            body, policy, content_type = await service.make_page(write)
+            body, policy, content_type = await request.connection.attend(service.make_page(write))
     except TimeoutError:
         raise Unavailable("the storage took too long to answer for a page") from None
     return Answer(200, _headers(policy), body, content_type=content_type)
