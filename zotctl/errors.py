@@ -105,6 +105,15 @@ def quoted(text: str) -> str:
     return f"{text[:_QUOTED_CHARACTERS]!r}... ({len(text)} characters)"
 
 
+def about_file(path: str, error: OSError) -> str:
+    """What to say of a file that can't be used: what it is, or else what the system says."""
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a directory, not a file"
+    if isinstance(error, NotADirectoryError):
+        return f"{path}: what should be a directory on the way there is a file, not a directory"
+    return f"{path}: {error.strerror or error}"
+
+
 class ZotctlError(Exception):
     """The root of the tree. `message` names the thing and the way out; `detail` is any JSON value.
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, about_file
 
 AUDIT = "zotctl.audit"
 """The logger of writes; with a file it goes there only. `audit` and `audit_change` write to it."""
@@ -312,7 +312,7 @@ def setup_audit(path: str) -> None:
     try:
         handler = _AuditFile(path)
     except OSError as error:
-        raise ConfigError(f"log.audit: {path}: {error.strerror}") from None
+        raise ConfigError(f"log.audit: {about_file(path, error)}") from None
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger(AUDIT)
     logger.propagate = False
@@ -323,7 +323,7 @@ def _file(key: str, path: str) -> _LogFile:
     try:
         return _LogFile(path)
     except OSError as error:
-        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+        raise ConfigError(f"{key}: {about_file(path, error)}") from None
 
 
 def _replace(logger: logging.Logger, handler: logging.Handler, level: int) -> None:

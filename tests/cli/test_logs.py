@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_opened_anew_leaves_the_old_one(tmp_path: Path) ->
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"log\.output: .*: Is a directory"):
+    with pytest.raises(ConfigError, match=r"log\.output: .* is a directory, not a file"):
         logs.setup("info", str(tmp_path))
 
 

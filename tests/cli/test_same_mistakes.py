@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 import typer
 
 from tests import images
+from tests.cli.running import REPOSITORY
 from tests.jobs.layouts import lay_out
 from zotctl.cli import main
 from zotctl.cli.app import app
@@ -26,9 +31,15 @@ PARSED = {"TIME": "soon", "SIZE": "much", "LEVEL": "loud", "FORMAT": "x", "HOST:
 
 
 @pytest.fixture
-def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ends:
-    """Run the command line in this process: exit code, standard output, standard error."""
+def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Ends]:
+    """Run the command line in this process: exit code, standard output, standard error. Afterwards the process is what
+    it was."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zotctl.jobs.run.give_way", lambda: None)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    loggers = [(logger, logger.handlers[:], logger.level) for logger in map(logging.getLogger, ("", "zotctl"))]
+    for name in ("raiseExceptions", "_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
     for name in ("ZOTCTL_CONFIG", "ZOTCTL_ROOT", "ZOTCTL_OUTPUT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -39,7 +50,12 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         told = capsys.readouterr()
         return int(stop.value.code or 0), told.out, told.err
 
-    return run
+    yield run
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+    for logger, handlers, level in loggers:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 def wrong_values() -> Iterator[tuple[str, str, str]]:
@@ -72,6 +88,31 @@ def test_a_root_that_is_a_file_is_10(ends: Ends) -> None:
     for command in COMMANDS:
         code, _, told = ends(command, *SOURCE.get(command, ()), "--root", "images")
         assert (code, "is a file, not a directory" in told) == (10, True), command
+
+
+def test_what_is_a_file_is_called_one(ends: Ends, tmp_path: Path) -> None:
+    """Wherever a directory was meant, and on the way to it."""
+    lay_out(tmp_path / "root", "app", images.image(), "v1")
+    shutil.rmtree("root/app/blobs")
+    for name in ("images", "root/app/blobs"):
+        Path(name).write_text("")
+    for words in (("serve", "--root", "images/x"), ("gc", "--root", "root", "--metrics-file", "images/x.prom"),
+                  ("gc", "--root", "root", "--report", "images/x.html"), ("serve", "--config", "images/x"),
+                  ("verify", "root"), ("gc", "--root", "root")):  # fmt: skip
+        code, _, told = ends(*words)
+        assert (code > 0, "is a file, not a directory" in told) == (True, True), words
+    for key in ("log.audit", "log.output", "http.auth.htpasswd"):
+        Path("c.toml").write_text(f'{key} = "."\n[storage]\nroots = ["root"]\n')
+        code, _, told = ends("serve", "--config", "c.toml", "--listen", "127.0.0.1:0")
+        assert (code, f"{key}: . is a directory, not a file" in told) == (3, True)
+
+
+def test_nothing_that_people_read_calls_an_option_otherwise() -> None:
+    """One word for one thing (docs/design/glossary.md)."""
+    wrong = re.compile(r"\b(flags?|switches|command.line parameters?)\b", re.IGNORECASE)
+    pages = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("man/*"),
+             *REPOSITORY.glob("completions/*")]  # fmt: skip
+    assert [page.name for page in pages if wrong.search(page.read_text())] == []
 
 
 def test_what_is_not_there_is_10(ends: Ends, tmp_path: Path) -> None:

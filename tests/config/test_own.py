@@ -171,7 +171,9 @@ def test_files_that_are_not_read(tmp_path: Path, name: str, content: bytes, text
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert mistakes(tmp_path / "none.toml") == ["No such file or directory"]
-    assert mistakes(tmp_path) == [f"{tmp_path} is a directory, not a file; name the configuration in it"]
+    assert mistakes(tmp_path) == [f"{tmp_path} is a directory, not a file"]
+    file = toml(tmp_path, "")
+    assert "is a file, not a directory" in mistakes(file / "zotctl.toml")[0]
 
 
 def test_warnings_come_with_the_mistakes(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_who_lets_nobody_in_is_not_told_to_close(tmp_path: Path, said: str, told
     assert (open_to_all(load(toml(tmp_path, f"[http]\n{said}"))) is not None) == told
 
 
-def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+def test_options_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
     file = toml(tmp_path, "[http]\nport = 1\nworkers = 1\nmax_tags = 1\n[log]\nlevel = 'debug'")
     environ = {"ZOTCTL_CONFIG": str(file), "ZOTCTL_HTTP_PORT": "2", "ZOTCTL_HTTP_WORKERS": "2"}
     config = load(None, {"http.port": 3, "http.drain": None}, environ)
@@ -230,7 +232,7 @@ def test_a_flag_holds_for_every_root_and_route(tmp_path: Path) -> None:
     assert config.origins["storage.roots[0].dedupe"] == "environment ZOTCTL_STORAGE_DEDUPE"
 
 
-def test_roots_of_flags_are_made_and_replace_those_of_the_file(tmp_path: Path) -> None:
+def test_roots_of_options_are_made_and_replace_those_of_the_file(tmp_path: Path) -> None:
     file = toml(tmp_path, "[storage]\ncommit = true\nroots = [{ path = '/a', dedupe = false }, '/b']")
     (root,) = load(file, {"storage.roots": ["/x"]}).storage.roots
     assert root == RootConfig(path="/x", create=True, commit=True)
@@ -254,7 +256,7 @@ def test_one_layout_is_served_alone(tmp_path: Path) -> None:
     )
 
 
-def test_mistakes_in_the_environment_and_in_flags() -> None:
+def test_mistakes_in_the_environment_and_in_options() -> None:
     environ = {
         "ZOTCTL_HTTP_PROT": "1",
         "ZOTCTL_HTTP_PORT": "x",

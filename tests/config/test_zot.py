@@ -268,7 +268,7 @@ def test_toml_of_zot(tmp_path: Path) -> None:
     assert (config.storage.roots[0].path, config.http.port) == ("/z", 5000)
 
 
-def test_flags_and_the_environment_go_before_it(tmp_path: Path) -> None:
+def test_options_and_the_environment_go_before_it(tmp_path: Path) -> None:
     file = zot(tmp_path, {"storage": {**STORAGE, "subPaths": {"/a": STORAGE}}})
     config = load(file, {"http.port": 5001}, {"ZOTCTL_STORAGE_COMMIT": "true", "ZOTCTL_STORAGE_CREATE": "true"})
     assert config.http.port == 5001

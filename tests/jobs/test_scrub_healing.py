@@ -326,7 +326,7 @@ def test_repair_of_a_missing_blob_without_a_copy(tmp_path: Path) -> None:
 
 def test_a_source_that_is_none_is_refused(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     report = run_scrub(store_of(shared), repair=True, repair_from="/nowhere/at/all")
-    assert report.exit_code == 10 and "--from /nowhere/at/all: no such directory" in report.errors[0]["reason"]
+    assert report.exit_code == 10 and "--from /nowhere/at/all: no such file or directory" in report.errors[0]["reason"]
     file = tmp_path_factory.mktemp("file") / "file"
     for body in (b"", b"hello" * 200):
         file.write_bytes(body)

@@ -25,7 +25,7 @@ from functools import partial
 import bcrypt
 
 from zotctl.auth.turns import Turns
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, about_file
 
 CHECK_THREADS = 2
 WAITING_CHECKS = 64
@@ -171,7 +171,7 @@ def _identity(path: str) -> _Identity:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise ConfigError(f"http.auth.htpasswd: {path}: {error.strerror}") from None
+        raise ConfigError(f"http.auth.htpasswd: {about_file(path, error)}") from None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
@@ -180,7 +180,7 @@ def _read(path: str) -> dict[str, bytes]:
         with open(path, "rb") as stream:
             return dict(_entries(path, stream.read()))
     except OSError as error:
-        raise ConfigError(f"http.auth.htpasswd: {path}: {error.strerror}") from None
+        raise ConfigError(f"http.auth.htpasswd: {about_file(path, error)}") from None
 
 
 def _entries(path: str, content: bytes) -> Iterator[tuple[str, bytes]]:

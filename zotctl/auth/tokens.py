@@ -21,7 +21,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import JoseError, SecurityWarning
 
 from zotctl.config import BearerConfig
-from zotctl.errors import ConfigError, Unauthorized
+from zotctl.errors import ConfigError, Unauthorized, about_file
 from zotctl.oci.codec import load_json
 
 # EdDSA is the older name of Ed25519 (RFC 9864), and services still use it.
@@ -127,7 +127,7 @@ def _load_keys(config: BearerConfig) -> jwk.Key | jwk.KeySet:
             content = stream.read()
         keys = jwk.KeySet.import_key_set(load_json(content)) if config.jwks else _load_pem(content)
     except OSError as error:
-        raise ConfigError(f"http.auth.bearer: {path}: {error.strerror}") from None
+        raise ConfigError(f"http.auth.bearer: {about_file(path, error)}") from None
     except (JoseError, ValueError, TypeError, KeyError) as error:
         wanted = "a JSON Web Key Set" if config.jwks else "a public key or certificate in PEM"
         raise ConfigError(f"http.auth.bearer: {path}: not {wanted}: {error}") from None

@@ -73,10 +73,19 @@ RateOption = Annotated[
 ]
 
 
+def _require_directory(option: str, path: str | None) -> None:
+    from zotctl.jobs.files import require_directory
+
+    try:
+        if path is not None:
+            require_directory(path)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}") from None
+
+
 def _metrics_file(path: str | None) -> str | None:
     """Told before the job begins, not when it is done."""
-    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise UsageError(f"--metrics-file: {path}: there is no such directory")
+    _require_directory("--metrics-file", path)
     if path is not None and os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(f"--metrics-file: {path} is not a regular file")
     return path
@@ -96,8 +105,7 @@ MetricsFileOption = Annotated[
 
 def _report_file(path: str | None) -> str | None:
     """Told before the job begins, too."""
-    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise UsageError(f"--report: {path}: there is no such directory")
+    _require_directory("--report", path)
     if path is not None and os.path.isdir(path):
         raise UsageError(f"--report: {path} is a directory; name a file in it")
     return path

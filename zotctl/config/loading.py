@@ -14,7 +14,7 @@ from zotctl.config.model import Config, RootSettings, Source, StorageConfig
 from zotctl.config.problems import Problems
 from zotctl.config.schema import Kind, Table, Tables, entries
 from zotctl.config.zot import is_zot, read_zot
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, about_file
 from zotctl.oci.codec import load_json
 
 MOST_LEVELS = 100
@@ -80,10 +80,8 @@ def _text(file: str) -> str:
     try:
         with open(file, encoding="utf-8") as stream:
             return stream.read()
-    except IsADirectoryError:
-        raise ConfigError(f"{file} is a directory, not a file; name the configuration in it") from None
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
+        raise ConfigError(about_file(file, error)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
 

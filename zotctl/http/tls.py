@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 
 from zotctl.config import TlsConfig
-from zotctl.errors import ConfigError
+from zotctl.errors import ConfigError, about_file
 from zotctl.http.errors import malformed
 from zotctl.http.service import Service
 
@@ -60,8 +60,10 @@ def _load(name: str, path: str, load: Callable[[], None]) -> None:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(f"{where}: it is not the key of the certificate in http.tls.cert") from None
         raise ConfigError(f"{where}: {_what(error)}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise ConfigError(f"http.tls.{name}: {about_file(path, error)}") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _what(error: ssl.SSLError) -> str:

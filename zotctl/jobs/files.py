@@ -47,11 +47,18 @@ def replace_file(path: str, body: bytes, mode: int | None = None) -> None:
         raise
 
 
-def refuse_existing(path: str, *, replaces: bool) -> None:
-    """Raise UsageError if `new_file` would not write there."""
+def require_directory(path: str) -> None:
+    """Raise UsageError if there is no directory in which `path` could be made."""
     directory = os.path.dirname(os.path.realpath(path))
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise UsageError(f"{path}: {directory} is a file, not a directory")
     if not os.path.isdir(directory):
         raise UsageError(f"{path}: there is no directory {directory}")
+
+
+def refuse_existing(path: str, *, replaces: bool) -> None:
+    """Raise UsageError if `new_file` would not write there."""
+    require_directory(path)
     if os.path.lexists(path) and not replaces:
         raise UsageError(f"{path} is there already; choose another name, or replace it with --overwrite")
     if os.path.lexists(path) and not os.path.isfile(path):

@@ -154,7 +154,7 @@ def _origin(run: Run, text: str) -> Origin:
     except NotFound as error:
         if os.path.exists(text):
             return _Archive(run, text).sources
-        raise NoSuchStore(f"--from {text}: no such directory") from error
+        raise NoSuchStore(f"--from {text}: no such file or directory") from error
     return _layouts(run, followed(driver, text))
 
 

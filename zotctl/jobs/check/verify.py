@@ -340,7 +340,7 @@ class _LayoutCheck(_ContentCheck):
         for key in (keys.blobs(self._name), *(keys.blobs_of(self._name, algorithm) for algorithm in ALGORITHMS)):
             info, what = self._root.stat(key), key[len(self._name) + 1 :]
             if info is not None and not info.is_dir:
-                reason = f"{what} is {_LINK if info.is_link else 'not a directory'}"
+                reason = f"{what} is {_LINK if info.is_link else 'a file, not a directory'}"
                 yield self._refused(key, "invalid_layout", reason, CONTENT_SPEC)
             elif info is None and key == keys.blobs(self._name):
                 reason, details = f"the directory {what} is missing", {"path": self._check.path(key)}

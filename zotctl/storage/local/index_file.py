@@ -175,7 +175,8 @@ class IndexFiles:
             found = self._context.stat(directory)
             if found is not None and not found.is_dir:
                 # A link could lead out of the store (I14).
-                raise _OtherFile(f"{directory} is not a directory (image-spec, image-layout.md)")
+                what = "a file, not a directory" if found.is_file else "not a directory"
+                raise _OtherFile(f"{directory} is {what} (image-spec, image-layout.md)")
 
     # -- committing -----------------------------------------------------------------------------
 

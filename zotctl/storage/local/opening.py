@@ -107,8 +107,12 @@ def _make_or_refuse(path: str, *, create: bool) -> None:
 
 
 def _no_directory(path: str) -> NoSuchStore:
-    what = "is a file, not a directory" if os.path.isfile(path) else "is not a directory"
-    return NoSuchStore(f"the storage root {path} {what}; name the directory of the store")
+    at = path
+    while not os.path.lexists(at):
+        at = os.path.dirname(at)  # a parent that is a file
+    what = "is a file, not a directory" if os.path.isfile(at) else "is not a directory"
+    way = "" if at == path else f"{at} "
+    return NoSuchStore(f"the storage root {path}{':' * bool(way)} {way}{what}; name the directory of the store")
 
 
 def _is_directory(path: str) -> bool:
