@@ -18,21 +18,24 @@ import pytest
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.cli.running import zotctl
 from tests.counting import InFlight
-from tests.images import Image, image, lay_out, row
+from tests.images import CONFIG, LAYER, Image, image, lay_out, row
 from tests.jobs.bucketing import InMemory, OnServer, dedupe, opened, run_job  # noqa: F401 - a fixture
 from tests.jobs.distribution import push as push_old
 from tests.jobs.importing import index_bytes, kinds, local_store, put_blob, run_import, tar_bytes, tar_of
 from tests.jobs.layouts import flip, store_of
 from tests.jobs.test_bucket_import import require_same, source  # noqa: F401 - a fixture
 from tests.jobs.test_import_tools import run
-from tests.stores import push_image
+from tests.stores import push_blob, push_image
 from tests.tools import ZSTD_MODULE, need
 from zotctl.errors import HeldElsewhere, UsageError
 from zotctl.jobs.files import NewFile, new_file
 from zotctl.jobs.imports import export as exporting
 from zotctl.jobs.imports.export import ExportOptions, export
 from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run, Stopped
 from zotctl.oci.digest import digest_of
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store
 from zotctl.storage.clock import Clock
 from zotctl.storage.root import Root
@@ -149,6 +152,28 @@ def test_the_same_content_makes_the_same_bytes(source: Path, tmp_path: Path) -> 
     run_import(local_store(tmp_path / "new"), tmp_path / "1.tar")
     assert written(tmp_path / "new", tmp_path / "3.tar").exit_code == 0
     assert len({(tmp_path / f"{number}.tar").read_bytes() for number in (1, 2, 3)}) == 1
+
+
+def test_paths_that_no_plain_header_holds(tmp_path: Path) -> None:
+    """A long name, and sha512: both as members and as the targets of links."""
+    store, long = local_store(tmp_path / "s"), "/".join(["name" * 12] * 5)
+    for name in (long, "z"):
+        push_image(store, name, "v1")
+        repository = store.repository(name)
+        config, layer = (push_blob(repository, body, "sha512") for body in (b"{}", b"layer"))
+        fields = {
+            "config": {"mediaType": CONFIG, "digest": config, "size": 2},
+            "layers": [{"mediaType": LAYER, "digest": layer, "size": 5}],
+        }
+        body = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST} | fields).encode()
+        repository.put_manifest(check_manifest(body, OCI_MANIFEST), body, ["v2"])
+    assert written(tmp_path / "s", tmp_path / "a.tar").exit_code == 0
+    (tmp_path / "unpacked").mkdir()
+    run("tar", "-C", tmp_path / "unpacked", "-xf", tmp_path / "a.tar")
+    require_same(store_of(tmp_path / "unpacked"), store)
+    new = local_store(tmp_path / "new")
+    assert run_import(new, tmp_path / "a.tar").exit_code == 0
+    require_same(new, store)
 
 
 def test_shared_content_is_there_once(source: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -294,6 +319,21 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(NewFile, "__init__", lambda one, file, path: real(one, Full(), path))  # type: ignore[arg-type]
     report = written(source, tmp_path / "a.tar")
     assert report.exit_code == 13 and not list(tmp_path.glob("a.tar*"))
+
+
+def test_a_signal(source: Path, tmp_path: Path) -> None:  # noqa: F811
+    seen: list[bool] = []
+
+    def pause() -> None:
+        seen.append((tmp_path / "a.tar.part").exists())
+        if seen[-1]:
+            raise Stopped(signal.SIGTERM)
+
+    def work(run: Run) -> None:
+        export(run, str(source), ExportOptions(str(tmp_path / "a.tar")))
+
+    assert run_job(Store([], Clock()), "import-layout", work, pause=pause).exit_code == 143
+    assert seen[-1] and not list(tmp_path.glob("a.tar*"))
 
 
 def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:  # noqa: F811
