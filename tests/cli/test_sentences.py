@@ -65,6 +65,36 @@ def test_a_store_is_shared_and_separated_in_sentences(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_mirror_removes_in_sentences(tmp_path: Path) -> None:
+    """What stays is told, too."""
+    source = lay_out(tmp_path / "source", "a", IMAGE, "v1").parent
+    gone = lay_out(source, "gone", IMAGE, "v1")
+    (tmp_path / "images").mkdir()
+    mirror = ("import-layout", str(source), "--root", str(tmp_path / "images"), "--mirror")
+    assert zotctl(*mirror).returncode == 0
+    shutil.rmtree(gone)
+    why = f"removed: {source} has no such repository"
+    done = zotctl(*mirror, "--dry-run")
+    assert done.stdout.splitlines() == [
+        f"gone:v1 would be {why} ({IMAGE.digest})",
+        f"gone@{IMAGE.digest} would be {why}",
+        "Would import nothing, 1 image is there already, 2 tags and manifests would be removed (1 repository as a "
+        "whole). Dry run: nothing was imported or removed.",
+    ]
+    gone.mkdir()
+    done = zotctl(*mirror)
+    assert done.returncode == 5 and done.stdout.splitlines() == [
+        f"gone left as it is: {source} has no such repository, as far as it could be read",
+        "Imported nothing, 1 image is there already, nothing removed from 1 repository, 1 error.",
+    ]
+    gone.rmdir()
+    assert zotctl(*mirror).stdout.splitlines() == [
+        f"gone:v1 {why} ({IMAGE.digest})",
+        f"gone@{IMAGE.digest} {why}",
+        "Imported nothing, 1 image is there already, 2 tags and manifests removed (1 repository as a whole).",
+    ]
+
+
 def test_images_come_in_sentences(tmp_path: Path) -> None:
     lay_out(tmp_path / "source", "a", IMAGE, "v1")
     (tmp_path / "root").mkdir()

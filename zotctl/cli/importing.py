@@ -46,8 +46,21 @@ class ImportText(TextSink):
             text += f", {counted(unchanged, 'image')} {'is' if unchanged == 1 else 'are'} there already"
         if kept := summary.get("tags_kept"):
             text += f", {counted(kept, 'tag')} kept as {'it was' if kept == 1 else 'they were'}"
-        text += f"{self._ends(report)}."
-        return f"{text} Dry run: nothing was imported." if report.dry_run else text
+        text += f"{self._removed(summary, 'would be ' if report.dry_run else '')}{self._ends(report)}."
+        rest = " or removed" if summary.get("dropped") else ""
+        return f"{text} Dry run: nothing was imported{rest}." if report.dry_run else text
+
+    @staticmethod
+    def _removed(summary: dict[str, Any], would: str) -> str:
+        """What a mirror has removed: `, 3 tags and manifests removed (1 repository as a whole)`."""
+        text = ""
+        if rows := summary.get("dropped"):
+            whole = summary.get("repositories_removed")
+            text = f", {rows} {'tag or manifest' if rows == 1 else 'tags and manifests'} {would}removed"
+            text += f" ({counted_repositories(whole)} as a whole)" if whole else ""
+        if kept := summary.get("repositories_kept"):
+            text += f", nothing removed from {counted_repositories(kept)}"
+        return text
 
 
 def _sentence(fields: dict[str, Any], would: str) -> str | None:
@@ -59,6 +72,10 @@ def _sentence(fields: dict[str, Any], would: str) -> str | None:
         return f"{what} {would}imported{source}{of}"
     if action == "unchanged":
         return f"{what} is there already: {digest}" if tag else f"{what} is there already"
+    if action == "drop":
+        return f"{what} {would}removed: {fields['reason']}" + (f" ({digest})" if tag else "")
+    if action == "keep" and "source_digest" not in fields:
+        return f"{what} left as it is: {fields['reason']}"
     if action == "keep":
         return f"{what} kept: it leads to {digest}, in the source to {fields['source_digest']}; --overwrite moves it"
     if action == "remove":
