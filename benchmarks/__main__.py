@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -29,11 +30,15 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--bucket", action="store_true", help="all servers on a bucket of the same S3 server")
     parser.add_argument("--turns", type=int, help="medians are over that many (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small sizes and one turn: to try things out")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="how much a turn does; `Sizes` in rows.py"
+    )
     parser.add_argument("--dir", type=Path, help="where the stores are made (a temporary directory)")
     parser.add_argument(
         "--wipe", action=argparse.BooleanOptionalAction, default=True, help="remove each store after its turn"
     )
     parser.add_argument("--out", type=Path, help="write all turns as JSON and the charts into this directory, too")
+    parser.add_argument("--name", help="of those files, if not `rows` or `bucket`")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--no-limits", action="store_true", help="leave out the limits of the machine")
     return parser
@@ -52,6 +57,17 @@ def _servers(options: argparse.Namespace) -> list[Server]:
     return sorted(known.values(), key=lambda server: server.name != options.subject)
 
 
+def _sizes(options: argparse.Namespace) -> Sizes:
+    """Raises ValueError."""
+    known = QUICK if options.quick else Sizes()
+    for text in options.set:
+        name, _, value = text.partition("=")
+        if not hasattr(known, name):
+            raise ValueError(f"--set {text}: there is no {name}, but {', '.join(vars(known))}")
+        known = replace(known, **{name: type(getattr(known, name))(value)})
+    return known
+
+
 def _chosen(patterns: Sequence[str], rows: dict[str, Row]) -> list[Row]:
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in rows):
@@ -59,7 +75,7 @@ def _chosen(patterns: Sequence[str], rows: dict[str, Row]) -> list[Row]:
     return [row for name, row in rows.items() if not patterns or any(fnmatch(name, p) for p in patterns)]
 
 
-def run(options: argparse.Namespace, folder: Path, rows: list[Row], servers: list[Server]) -> None:
+def run(options: argparse.Namespace, folder: Path, rows: list[Row], servers: list[Server], sizes: Sizes) -> None:
     """Measure and print. What is there is written after each row: a run takes long."""
     names, others = [server.name for server in servers], Others()
     found = page.Run(describe(folder), names, {}, {}, {})
@@ -68,7 +84,7 @@ def run(options: argparse.Namespace, folder: Path, rows: list[Row], servers: lis
         for name, rate in found.limits.items():
             print(f"limit: {name}: {rate.speed:.0f} MiB/s ({rate.cpu:.2f} CPU-s/GiB)", flush=True)
         print(f"limit: new file and fdatasync: {limits.syncs(folder):.0f}/s\n", flush=True)
-    turns, sizes = options.turns or (1 if options.quick else 3), QUICK if options.quick else Sizes()
+    turns = options.turns or (1 if options.quick else 3)
     bench = Bench(servers, folder, sizes, turns=turns, wipe=options.wipe)
     print(table.header(names), flush=True)
     for row in rows:
@@ -76,7 +92,7 @@ def run(options: argparse.Namespace, folder: Path, rows: list[Row], servers: lis
         print(table.line(row, found.rows, names), flush=True)
         found.machine["others"] = f"{others.cores():.1f}"
         if options.out:
-            _write(options.out, "bucket" if options.bucket else "rows", found)
+            _write(options.out, options.name or ("bucket" if options.bucket else "rows"), found)
     print(f"\nOther processes had {found.machine['others']} of {os.cpu_count()} cores on average.", flush=True)
 
 
@@ -95,7 +111,7 @@ def main() -> int:
         print("\n".join(known))
         return 0
     try:
-        rows = _chosen(options.rows, known)
+        rows, sizes = _chosen(options.rows, known), _sizes(options)
         if not options.bucket:
             servers = _servers(options)
     except (KeyError, ValueError) as error:
@@ -103,7 +119,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(dir=options.dir, prefix="bench-")).resolve()
     try:
         with s3.object_store(folder) if options.bucket else nullcontext():
-            run(options, folder, rows, _servers(options) if options.bucket else servers)
+            run(options, folder, rows, _servers(options) if options.bucket else servers, sizes)
     finally:
         if options.wipe:
             shutil.rmtree(folder, ignore_errors=True)

@@ -120,7 +120,7 @@ def axes() -> dict[str, Axis]:
         Axis("pull-by-bytes", "bytes of the blob", (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB),
              blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: _pull),
              "falls until the bytes outweigh the request"),
-        *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 5, 20, 50, 100, 200),
+        *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 10, 50, 200),
                on_bucket(f"far-{name}", run), wish, metric="p50", far=True)
           for name, run, wish in (
               ("get", get_tags(1), "one round trip"),
@@ -191,7 +191,7 @@ class Measurement:
     """Axes one after the other, with the same options."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self._folder, self._turns, self._largest = folder, options.turns, options.largest
+        self._folder, self._turns = folder, options.turns
         self._sizes = replace(QUICK if options.quick else Sizes(), growth=4.0)
         self._given, self._names = [parse(text) for text in options.server], options.only.split(",")
 
@@ -202,7 +202,7 @@ class Measurement:
         return [known[name] for name in self._names]
 
     def curves(self, axis: Axis) -> list[Curve]:
-        steps = tuple(size for size in axis.sizes if size <= self._largest)
+        steps = axis.sizes
         found: list[dict[str, Sample]] = []
         for size in steps:
             found.append({name: middle(taken) for name, taken in self._step(axis, size).items()})
@@ -229,10 +229,11 @@ def _plain(axis: Axis, curves: Sequence[Curve]) -> dict[str, object]:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
-    parser.add_argument("axes", nargs="*", help="names or patterns such as 'push-*'; all without any")
+    parser.add_argument(
+        "axes", nargs="*", help="names or patterns such as 'push-*', or 'push-*:10000' without larger sizes"
+    )
     parser.add_argument("--server", action="append", default=[], metavar="NAME=HOW", help="command or URL; see README")
     parser.add_argument("--only", default="zotctl", metavar="NAME,NAME", help="of the servers, those (zotctl)")
-    parser.add_argument("--largest", type=int, default=1 << 60, help="leave out larger sizes")
     parser.add_argument("--turns", type=int, default=1, help="medians are over that many (1)")
     parser.add_argument("--quick", action="store_true", help="shorter turns")
     parser.add_argument("--dir", type=Path, help="where the stores are made (a temporary directory)")
@@ -242,10 +243,17 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _chosen(patterns: Sequence[str], known: dict[str, Axis]) -> list[Axis]:
-    for pattern in patterns:
-        if not any(fnmatch(name, pattern) for name in known):
-            raise ValueError(f"no axis is called {pattern!r}; --list names them")
-    return [axis for name, axis in known.items() if not patterns or any(fnmatch(name, p) for p in patterns)]
+    """Those that a pattern names first, up to the size behind its colon. Raises ValueError."""
+    found: dict[str, Axis] = {}
+    for pattern in patterns or ["*"]:
+        names, _, largest = pattern.partition(":")
+        matching = [axis for name, axis in known.items() if fnmatch(name, names)]
+        if not matching:
+            raise ValueError(f"no axis is called {names!r}; --list names them")
+        for axis in matching:
+            sizes = tuple(size for size in axis.sizes if not largest or size <= int(largest))
+            found.setdefault(axis.name, replace(axis, sizes=sizes))
+    return list(found.values())
 
 
 def _write(out: Path, machine: dict[str, str], axes: dict[str, object]) -> None:
@@ -261,6 +269,8 @@ def main() -> int:
         print("\n".join(known))
         return 0
     folder = Path(tempfile.mkdtemp(dir=options.dir, prefix="growth-")).resolve()
+    # Its first run would begin within 30 s, and takes longer the larger the store is.
+    os.environ["ZOTCTL_STORAGE_GC"] = "false"
     measurement, others, machine = Measurement(options, folder), Others(), describe(folder)
     try:
         chosen = _chosen(options.axes, known)

@@ -169,8 +169,18 @@ def written(page: str, data: Path) -> str:
     return _SECTION.sub(section, page)
 
 
+def made() -> Iterator[tuple[Path, str]]:
+    """The page and the charts beside it, as the data say."""
+    yield PAGE, written(PAGE.read_text(), DATA)
+    for path in sorted(DATA.glob("*.json")):
+        if path.stem != "growth":
+            drawn = charts(path.stem, Run.from_plain(json.loads(path.read_text())))
+            yield from ((DATA / file, svg) for file, svg in drawn.items())
+
+
 def main() -> int:
-    PAGE.write_text(written(PAGE.read_text(), DATA))
+    for path, text in made():
+        path.write_text(text)
     return 0
 
 

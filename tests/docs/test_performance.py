@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -94,18 +92,9 @@ def test_each_axis_has_rows() -> None:
         assert axis.unit in ("ms", "s/GiB") and len({row.units for row in rows}) == 1
 
 
-def shown() -> Iterator[tuple[Path, str]]:
-    """What the data of docs/performance say: the page, and the charts beside them."""
-    yield page.PAGE, page.written(page.PAGE.read_text(), page.DATA)
-    for name in ("rows", "bucket"):
-        if (path := page.DATA / f"{name}.json").exists():
-            run = page.Run.from_plain(json.loads(path.read_text()))
-            yield from ((page.DATA / file, drawn) for file, drawn in page.charts(name, run).items())
-
-
 def test_the_page_shows_what_its_data_say() -> None:
     """After another run: python -m benchmarks.page."""
-    for path, wanted in shown():
+    for path, wanted in page.made():
         assert path.read_text() == wanted, path
     for named in page.PAGE.read_text().split("](performance/")[1:]:
         assert (page.DATA / named.partition(")")[0]).exists()
