@@ -477,6 +477,11 @@ def test_a_proxy_that_is_not_there(dialect: Dialect, monkeypatch: pytest.MonkeyP
         assert type(told.value) is Unavailable
 
 
+def test_a_store_that_is_not_there() -> None:
+    with pytest.raises(Unavailable, match=r"can't be reached \(connection refused\)$"):
+        Client(BucketSettings("bucket", "", f"http://127.0.0.1:{free_port()}", "us-east-1", "a", "b")).head("file")
+
+
 @pytest.mark.parametrize(
     "date",
     [

@@ -134,8 +134,15 @@ def broken(where: Where, key: str, operation: str, error: Exception, *, write: b
     if isinstance(error, wire.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StorageError(f"{what}: {where.endpoint} has a certificate that is not trusted here ({error})")
     if _not_begun(error):
-        return Unavailable(f"{what}: {where.endpoint} can't be reached ({error})")
+        return Unavailable(f"{what}: {where.endpoint} can't be reached ({_said_by_system(error)})")
     return _failed(f"{what}: no whole answer from {where.endpoint} ({error})", write)
+
+
+def _said_by_system(error: Exception) -> str:
+    """`connection refused`, without the name of a class and a number; or all that the library says."""
+    cause = error.__cause__
+    said = cause.strerror if isinstance(cause, OSError) else None
+    return said[:1].lower() + said[1:] if said else str(error)
 
 
 def _failed(text: str, write: bool) -> StorageError:
