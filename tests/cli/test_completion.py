@@ -50,6 +50,8 @@ def test_repositories_and_their_tags_and_digests(store: Path) -> None:
     assert offered("present", *gc, "--explain", HELLO.digest[:12]) == [str(HELLO.digest)]
     assert offered("present", *gc, "--explain", "nothing:") == []
     assert offered("repositories", "verify", "--deep", str(store), "--repo", "t") == ["team/app"]
+    out = ("import-layout", str(store), "--to", "all.tar")
+    assert offered("repositories", *out, "--only", "t") == offered("repositories", *out, "--only=t") == ["team/app"]
 
 
 def test_the_store_is_where_the_command_would_look(

@@ -46,7 +46,8 @@ def complete(kind: str, words: Sequence[str], environ: Mapping[str, str]) -> lis
     """
     with suppress(Exception):
         typed = [_unquoted(word) for word in words]
-        line = _Line(typed[:-1], environ)
+        asked = typed[-1] if typed[-1].startswith("--") else typed[-2]
+        line = _Line(typed[:-1], environ, asked.partition("=")[0])
         begun = typed[-1].partition("=")[2] if typed[-1].startswith("--") else typed[-1]
         return sorted({found for found in KINDS[kind](line, begun) if found.startswith(begun) and _is_plain(found)})
     return []
@@ -62,10 +63,11 @@ def _unquoted(word: str) -> str:
 
 
 class _Line:
-    """The words before the one to complete, and where the store is by them and by the environment."""
+    """The words before the one to complete, and where the store is by them and by the environment. `asked`: the option
+    whose value is asked for."""
 
-    def __init__(self, words: Sequence[str], environ: Mapping[str, str]) -> None:
-        self.words, self._environ = words, environ
+    def __init__(self, words: Sequence[str], environ: Mapping[str, str], asked: str) -> None:
+        self.words, self._environ, self._asked = words, environ, asked
 
     def option(self, name: str) -> list[str]:
         """The values of an option."""
@@ -83,8 +85,9 @@ class _Line:
         return [path for path in paths if not is_bucket(path)]
 
     def _target(self) -> list[str]:
-        """What `verify DIR` checks."""
-        return [word for word in self.words[1:] if os.path.isdir(word)] if self.words[0] == "verify" else []
+        """What `verify DIR` checks, and from what `import-layout DIR --only` takes."""
+        named = self.words[0] == "verify" or self._asked == "--only"
+        return [word for word in self.words[1:] if os.path.isdir(word)] if named else []
 
 
 # -- what there is --------------------------------------------------------------------------------
