@@ -22,7 +22,10 @@ class CollectionText(TextSink):
     def item(self, fields: dict[str, Any]) -> None:
         """A sentence."""
         self._planned |= bool(fields.get("planned"))
-        self._done["tag" if fields["action"] == "drop" and fields.get("tag") else fields["action"]] += 1
+        kind = fields["action"]
+        if fields.get("tag"):
+            kind = {"drop": "tag", "restore": "tag back"}.get(kind, kind)
+        self._done[kind] += 1
         self._say(_sentence(fields))
 
     def sentence(self, report: Report) -> str:
@@ -66,9 +69,11 @@ class CollectionText(TextSink):
 
     def _short(self, report: Report) -> str:
         """Of --restore and --list-trash."""
-        if self._done["restore"]:
+        back = {"tag": self._done["tag back"], "blob": self._done["restore"]}
+        if any(back.values()):
             would = "would be " if report.dry_run else ""
-            return f"{counted(self._done['restore'], 'thing')} {would}restored{self._ends(report)}."
+            what = " and ".join(counted(number, name) for name, number in back.items() if number)
+            return f"{what} {would}restored{self._ends(report)}."
         if self._done["in_trash"]:
             size = bytes_text(report.summary.get("in_trash_bytes", 0))
             return f"{counted(report.summary.get('in_trash', 0), 'blob')} ({size}) in the trash{self._ends(report)}."
