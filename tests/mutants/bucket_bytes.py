@@ -74,6 +74,16 @@ MUTANTS = [
         HALVES + "test_a_store_that_keeps_halves_is_refused",
     ),
     Mutant(
+        "reads-of-two-states-believed",
+        kinds.OBJECTS,
+        "I3",
+        "a store whose reads mix two states is not shared",
+        "storage/bucket/probe.py",
+        "        return all(written.get(one.etag, body) == body for one, body in found)",
+        "        return True",
+        "tests/storage/test_bucket_probe.py::test_reads_of_two_states_are_found",
+    ),
+    Mutant(
         "ignored-checksum-believed",
         kinds.OBJECTS,
         "I2",

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, Sto
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.client import Client
 from zotctl.storage.bucket.objects.retry import Retrying
-from zotctl.storage.bucket.objects.seam import SHA256
+from zotctl.storage.bucket.objects.seam import SHA256, Object
 from zotctl.storage.bucket.probe import Abilities, probe, probe_deletes, require_collection, require_shared
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer
@@ -76,6 +77,24 @@ def test_an_answer_that_gets_lost_settles_nothing() -> None:
         assert probe(objects, Clock()) == ALL
 
 
+class Torn(MemoryObjects):
+    """Answers a GET with the ETag of an object and the bytes that it had before, as a gateway does that looks at a file
+    and then opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: dict[str, bytes] = {}
+
+    def put(self, key: str, body: Buffer, **options: Any) -> str:
+        if key in self.stored:
+            self._before[key] = self.stored[key].body
+        return super().put(key, body, **options)
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        got = super().get(key, unless=unless)
+        return got and (got[0], self._before.get(key, got[1]))
+
+
 def test_ignored_conditions_are_found() -> None:
     found = probe(MemoryObjects(conditions=False), Clock())
     assert (found.creates_once, found.swaps, found.one_winner) == (False, False, False)
@@ -83,6 +102,11 @@ def test_ignored_conditions_are_found() -> None:
 
 def test_a_race_is_found() -> None:
     found = probe(Racy(), Clock())
+    assert (found.creates_once, found.swaps, found.one_winner) == (True, True, False)
+
+
+def test_reads_of_two_states_are_found() -> None:
+    found = probe(Torn(), Clock())
     assert (found.creates_once, found.swaps, found.one_winner) == (True, True, False)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from threading import Barrier
@@ -24,10 +24,11 @@ from zotctl.errors import (
     NotFound,
     OutcomeUnknown,
     RequestRefused,
+    Unavailable,
 )
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.seam import MD5, SHA256, UNCHECKED, Objects
+from zotctl.storage.bucket.objects.seam import MD5, SHA256, UNCHECKED, Object, Objects
 from zotctl.storage.clock import Clock
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ log = logging.getLogger("zotctl.storage")
 PROBE_KEPT_S = 24 * 3600
 """Seconds for which a result is believed, by the server's clock."""
 RACE_ROUNDS, RACING_WRITERS = 5, 8
+READ_ROUNDS, RACING_READERS = 8, 4
 TRIAL_SIGNED_FOR_S = 1
 STEP_TRIES = 5
 """How often a step is tried whose outcome is unknown."""
@@ -69,7 +71,7 @@ class Abilities(NamedTuple):
         wanted = {
             "PUT If-None-Match: * (creating an object once)": self.creates_once,
             "PUT If-Match (replacing an object only as it was read)": self.swaps,
-            "one winner of several conditional PUTs at once": self.one_winner,
+            "one winner of several conditional PUTs at once (and reads of one state)": self.one_winner,
         }
         return [name for name, there in wanted.items() if not there]
 
@@ -124,7 +126,7 @@ def known(objects: Objects, server: str) -> Abilities | None:
 
 
 def probe(objects: Objects, clock: Clock, server: str = "") -> Abilities:
-    """From the last 24 hours, or tried now: about fifty small requests. What is missing is tried again each time.
+    """From the last 24 hours, or tried now: some 150 small requests. What is missing is tried again each time.
     From now on, `objects` are put with the checksum that was found."""
     found = known(objects, server)
     if found is None:
@@ -155,7 +157,7 @@ class Probe:
         self._objects, self._clock = objects, clock
 
     def abilities(self) -> Abilities:
-        """All but signed deletes: about fifty small requests. The checksum first, for a store that refuses one takes
+        """All but signed deletes: some 150 small requests. The checksum first, for a store that refuses one takes
         nothing with it."""
         checksum = next((each for each in CHECKSUM_HEADERS if self._settled(partial(self._verifies, each))), UNCHECKED)
         self._objects.adapt(checksum=checksum, conditions=True)
@@ -213,7 +215,9 @@ class Probe:
 
     def _one_winner(self) -> bool:
         with ThreadPoolExecutor(RACING_WRITERS) as pool:
-            return all(self._settled(partial(self._race, pool)) for _ in range(RACE_ROUNDS))
+            return all(self._settled(partial(self._race, pool)) for _ in range(RACE_ROUNDS)) and self._settled(
+                partial(self._reads_one_state, pool)
+            )
 
     def _race(self, pool: ThreadPoolExecutor, key: str) -> bool:
         """Creation, and then a swap, by eight at once."""
@@ -224,6 +228,23 @@ class Probe:
         except NotFound:
             raise OutcomeUnknown(f"{key}: none of the writers won, and some outcomes are unknown") from None
         return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
+
+    def _reads_one_state(self, pool: ThreadPoolExecutor, key: str) -> bool:
+        """Has each read beside a writer the bytes and the ETag of one write? Else a swap by that ETag replaces what
+        was never read."""
+        written: dict[str, bytes] = {}
+        reads: list[Future[tuple[Object, bytes] | None]] = []
+        for number in range(READ_ROUNDS):
+            body = f"{number}".encode()
+            written[self._objects.put(key, body)] = body
+            reads += [pool.submit(self._read, key) for _ in range(RACING_READERS)]
+        found = [got for read in reads if (got := read.result()) is not None]
+        return all(written.get(one.etag, body) == body for one, body in found)
+
+    def _read(self, key: str) -> tuple[Object, bytes] | None:
+        with suppress(NotFound, Unavailable):
+            return self._objects.get(key)
+        return None
 
     def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:
         gate = Barrier(RACING_WRITERS)
