@@ -91,8 +91,8 @@ def bucket_servers() -> list[Server]:
     found = [Server("zotctl", serve), Server("zotctl-pool", f"{serve} --dedupe")]
     if shutil.which("zot"):
         found.append(Server("zot", "zot serve {zot_s3_config}"))
-    if distribution := _distribution():
-        found.append(Server(DISTRIBUTION, f"{distribution} serve {{distribution_s3_config}}"))
+    if shutil.which("registry"):  # Debian's docker-registry is built without S3
+        found.append(Server(DISTRIBUTION, "registry serve {distribution_s3_config}"))
     return found
 
 
