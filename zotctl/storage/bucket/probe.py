@@ -39,6 +39,8 @@ PROBE_KEPT_S = 24 * 3600
 """Seconds for which a result is believed, by the server's clock."""
 RACE_ROUNDS, RACING_WRITERS = 5, 8
 READ_ROUNDS, RACING_READERS = 8, 4
+MIXED_READS = 2
+"""How many of these reads may mix two states: versitygw does so with one in thousands, others with every third."""
 TRIAL_SIGNED_FOR_S = 1
 STEP_TRIES = 5
 """How often a step is tried whose outcome is unknown."""
@@ -230,8 +232,8 @@ class Probe:
         return self._winners(pool, lambda number: self._objects.put(key, f"-{number}".encode(), match=etag)) <= 1
 
     def _reads_one_state(self, pool: ThreadPoolExecutor, key: str) -> bool:
-        """Has each read beside a writer the bytes and the ETag of one write? Else a swap by that ETag replaces what
-        was never read."""
+        """Have reads beside a writer the bytes and the ETag of one write? Else a swap by that ETag replaces what was
+        never read. Only gross faults are found."""
         written: dict[str, bytes] = {}
         reads: list[Future[tuple[Object, bytes] | None]] = []
         for number in range(READ_ROUNDS):
@@ -239,7 +241,7 @@ class Probe:
             written[self._objects.put(key, body)] = body
             reads += [pool.submit(self._read, key) for _ in range(RACING_READERS)]
         found = [got for read in reads if (got := read.result()) is not None]
-        return all(written.get(one.etag, body) == body for one, body in found)
+        return sum(written.get(one.etag, body) != body for one, body in found) <= MIXED_READS
 
     def _read(self, key: str) -> tuple[Object, bytes] | None:
         with suppress(NotFound, Unavailable):
