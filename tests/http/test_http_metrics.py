@@ -16,7 +16,7 @@ from tests import images
 from tests.buckets import make_bucket
 from tests.http.serving import Raw, Server, digest, push_blob, serving, until
 from zotctl.config import load_config
-from zotctl.errors import ConfigError
+from zotctl.errors import UsageError
 from zotctl.http import routes
 from zotctl.http.counters import BOUNDS_S, SharedCounters, SharedText
 from zotctl.oci.media_types import OCI_MANIFEST
@@ -303,5 +303,5 @@ def test_a_text_is_replaced_whole() -> None:
 
 @pytest.mark.parametrize("path", [*routes.EXACT, "/v2/a/tags/list", "metrics", "/me trics", "/m?x", "/%6d"])
 def test_paths_that_metrics_can_not_have(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"--path: "):
+    with pytest.raises(UsageError, match=r"--path: "):
         load_config(None, options={"metrics.path": path}, environ={})
