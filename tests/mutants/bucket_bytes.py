@@ -84,6 +84,16 @@ MUTANTS = [
         "tests/storage/test_bucket_probe.py::test_reads_of_two_states_are_found",
     ),
     Mutant(
+        "mixed-read-swapped",
+        kinds.OBJECTS,
+        "I3",
+        "a swap relies on a read whose bytes and ETag are of one state",
+        "storage/bucket/objects/states.py",
+        "        if _fits(found.etag, body) or (found.etag, body) == last:",
+        "        if True:",
+        "tests/storage/test_bucket_mixed_reads.py::test_no_tag_is_lost_when_two_servers_push_in_turns",
+    ),
+    Mutant(
         "ignored-checksum-believed",
         kinds.OBJECTS,
         "I2",

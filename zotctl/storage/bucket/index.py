@@ -17,6 +17,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.objects.states import read_state
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
@@ -65,7 +66,7 @@ class IndexObjects:
         """The index.json now: one request, without a body if this process knows it. Raises NotFound, LayoutInvalid."""
         known = self._cache.get(name)
         try:
-            got = self._context.objects.get(keys.index(name), unless=_etag_of(known))
+            got = read_state(self._context.objects, keys.index(name), unless=_etag_of(known))
         except NotFound:
             self._cache.drop(name)
             self._known.drop(name)
@@ -199,7 +200,7 @@ class IndexObjects:
     def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
         """The attempt without an answer that was done, if any."""
         try:
-            got = self._context.objects.get(keys.index(name))
+            got = read_state(self._context.objects, keys.index(name))
         except NotFound:
             return None
         assert got is not None

@@ -22,6 +22,7 @@ from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object, Objects
+from zotctl.storage.bucket.objects.states import read_state
 from zotctl.storage.clock import Clock
 from zotctl.storage.locks import describe_holder, read_holder
 
@@ -79,7 +80,7 @@ class _Lease:
 
     def _there(self) -> tuple[Object, bytes] | None:
         with suppress(NotFound):
-            return self._context.objects.get(self._key)
+            return read_state(self._context.objects, self._key)
         return None
 
     def _write(self, etag: str) -> None:

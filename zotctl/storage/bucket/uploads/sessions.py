@@ -23,6 +23,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.states import read_state
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget, UploadBuffer
 from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, unknown
 from zotctl.storage.driver import Buffer
@@ -121,7 +122,7 @@ class BucketUploads:
         """As it is stored now. Its hash is that of `known`, if no request has continued it since then. Raises
         BlobUploadUnknown, Busy."""
         try:
-            got = self.context.objects.get(keys.session(upload_id))
+            got = read_state(self.context.objects, keys.session(upload_id))
         except NotFound as error:
             raise unknown(upload_id) from error
         assert got is not None
