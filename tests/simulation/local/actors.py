@@ -105,7 +105,7 @@ class Client(actors.Client):
 
     def job(self, kind: str, name: str, work: Callable[[Run], None]) -> None:
         """`name` is that of the lease: two collectors at once have two."""
-        run = Run(name, self.store)
+        run, began = Run(name, self.store), len(self.machine.trace)
         with self.op(kind) as op:
             report = run.finish(lambda: work(run))
             for error in report.errors:
@@ -113,9 +113,18 @@ class Client(actors.Client):
                 swept = error["error"] == "NotFound" and self.machine.now - op.time > SWEPT * SECOND
                 refused = error["error"] == "ReadOnly" and bool(self.machine.links)
                 refused |= error["error"] == "ClockDoubtful" and self.machine.skewed
+                refused |= kind == "restore" and error["error"] == "NotFound" and self._purged(error["reason"], began)
                 if error["error"] not in JOB_ERRORS and not refused and not (swept and keys.TMP in error["reason"]):
                     self.model.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
             self.model.settle(self.process)
+
+    def _purged(self, reason: str, began: int) -> bool:
+        """Whether what a restore says is gone was deleted from the trash since step `began` of the trace."""
+        blob = reason.split(" ")[0].partition(":")[2]
+        return bool(blob) and any(
+            method == "unlink" and key.startswith(f"{keys.TRASH}/") and key.endswith(f"/{blob}")
+            for _, method, key, _ in self.machine.trace[began:]
+        )
 
 
 def collector(name: str = "gc", *, foreign: bool = False, doubts: bool = False) -> Script:
