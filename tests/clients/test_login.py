@@ -24,6 +24,7 @@ from tests.clients.secured import (
 from tests.clients.test_conformance import assert_passed, conformance
 from tests.http.serving import Server, serving, until
 from tests.logins import users_file
+from tests.tools import need
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,7 @@ def test_a_public_repository_needs_no_login(session: Session) -> None:
 
 def test_a_wrong_password_is_refused(own: SecuredPeer) -> None:
     words = ("--username", WRITER, "--password-stdin", own.host)
+    need("skopeo")
     done = own.tried("skopeo", "login", *words, stdin="wrong")
     assert done.returncode != 0 and "invalid username/password" in done.stderr
     until(lambda: any("wrong name or password" in str(line.get("reason")) for line in own.server.lines()))

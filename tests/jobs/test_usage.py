@@ -14,7 +14,7 @@ from tests.jobs.bucketing import InMemory, Place, opened, run_job
 from tests.jobs.layouts import age, blob, lay_out, share, store_of
 from tests.storage.mounting import mount_at
 from tests.stores import push_image
-from tests.tools import need
+from tests.tools import need, program
 from zotctl.jobs.check.usage import usage
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
@@ -154,12 +154,12 @@ def test_a_bucket(dedupe: bool) -> None:
 
 
 def test_reflinks_are_counted_once(tmp_path: Path) -> None:
-    need("mkfs.xfs", "root")
+    need("root")
     image, point = tmp_path / "image", tmp_path / "store"
     point.mkdir()
     with image.open("wb") as file:
         file.truncate(400 << 20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True, capture_output=True)
+    subprocess.run([program("mkfs.xfs"), "-q", "-m", "reflink=1", image], check=True, capture_output=True)
     with mount_at(point, "-o", "loop", str(image)):
         big = images.Image(X.manifest, [*X.blobs])
         for name in ("one", "two"):
