@@ -218,6 +218,17 @@ def test_quick_counts_for_nothing(store: Store) -> None:
     assert (len(state._times), state.repositories) == (0, {})
 
 
+def test_quick_leaves_the_place_of_a_deep_scrub(memory: MemoryDriver, store: Store, clock: Hand) -> None:
+    """It has read nothing, so it neither goes on with the pass nor ends it."""
+    failing = FailOn(memory, "open", 1, IoFailed("broken"), lambda key: key == keys.index("b"))
+    assert run_scrub(store_over(failing, clock=clock), resume=True).errors
+    before = Checked(store.roots[0], clock)
+    run_scrub(store, quick=True, resume=True)
+    after = Checked(store.roots[0], clock)
+    assert before._times, "the pass has begun"
+    assert (after._times, after.repositories, after.began) == (before._times, before.repositories, before.began)
+
+
 def test_a_rolling_scrub_of_one_repository_is_none_of_the_others(store: Store) -> None:
     run_scrub(store, interval=DAY, repos=["a"])
     assert checked(run_scrub(store, interval=DAY)) == 8, "that was no pass"

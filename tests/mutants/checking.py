@@ -321,8 +321,8 @@ MUTANTS = [
         "I15",
         "a repository with an error is not gone through",
         "jobs/check/scrub.py",
-        "if checked is not None and whole and not self._options.quick:",
-        "if checked is not None and not self._options.quick:",
+        "if checked is not None and whole:",
+        "if checked is not None:",
         STEPS + "test_a_repository_with_an_error_does_not_count_as_gone_through",
     ),
     Mutant(
@@ -334,6 +334,16 @@ MUTANTS = [
         "prune=not self._run.report.errors)",
         "prune=True)",
         STEPS + "test_a_run_with_errors_forgets_nothing",
+    ),
+    Mutant(
+        "quick-is-a-pass",
+        kinds.BELIEVED,
+        "I2",
+        "what was not read was not checked",
+        "jobs/check/scrub.py",
+        "if (self._options.resume or self._options.interval) and not self._options.quick:",
+        "if self._options.resume or self._options.interval:",
+        STEPS + "test_quick_leaves_the_place_of_a_deep_scrub",
     ),
     Mutant(
         "scrub-of-one-is-a-pass",

@@ -425,7 +425,7 @@ class _Scrub:
             with self._run.guarded(repo.name, repo.root):
                 whole = self._outcome.report_repository(repo)
                 checked = self._checked.get(repo.root.label)
-                if checked is not None and whole and not self._options.quick:
+                if checked is not None and whole:
                     checked.note_repository(repo.name)
 
     # -- the end --------------------------------------------------------------------------------
