@@ -201,7 +201,7 @@ def test_who_listens_on_loopback_only_is_not_told_to(tmp_path: Path, address: st
     ],
 )  # fmt: skip
 def test_who_lets_nobody_in_is_not_told_to_close(tmp_path: Path, said: str, told: bool) -> None:
-    assert (open_to_all(load(toml(tmp_path, f"[http]\n{said}"))) is not None) == told
+    assert (open_to_all(load(toml(tmp_path, f"[http]\n{said}")), "x") is not None) == told
 
 
 def test_options_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:

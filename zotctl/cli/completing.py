@@ -211,7 +211,7 @@ def _rows(layout: str) -> list[_Row]:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """A FIFO in the place of a file is waited for by nobody."""
+    """Without waiting for a writer, where a FIFO is in the place of a file."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -17,8 +17,9 @@ def check_config(file: str, *, quiet: bool, output: Output) -> None:
 
     config = read_config(None, file, as_server=True)
     warnings = list(config.warnings)
-    if not is_loopback(config.http.address) and (reason := open_to_all(config)) is not None:
-        warnings.append(f"ANYONE WHO CAN REACH {config.http.address or 'THIS MACHINE'} {reason}")
+    address = config.http.address
+    if not is_loopback(address) and (warning := open_to_all(config, address or "THIS MACHINE")) is not None:
+        warnings.append(warning)
     if output is not Output.TEXT:
         summary = {"config": file, "warnings": len(warnings)}
         print_report(

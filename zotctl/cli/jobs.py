@@ -143,7 +143,7 @@ __all__ = [
     "reporting",
     "run_job",
     "size",
-]  # fmt: skip
+]
 
 
 def duration(option: str, text: str | None) -> float | None:

@@ -75,15 +75,15 @@ def _said(origins: Mapping[str, str], table: str) -> str:
     return next((origin for path, origin in origins.items() if within(path, table)), table)
 
 
-def open_to_all(config: Config) -> str | None:
-    """What to say of a server that other hosts reach. None: not everybody may do everything there."""
+def open_to_all(config: Config, reached: str) -> str | None:
+    """What to say of a server that other hosts reach at `reached`. None: not everybody may do everything there."""
     http, storage = config.http, config.storage
     only_read = storage.read_only or storage.single_layout is not None
     if only_read or ways_in(http) or http.access_control is not None:
         return None
     return (
-        "MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither http.auth nor "
-        "http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
+        f"ANYONE WHO CAN REACH {reached} MAY PUSH, PULL AND DELETE: it is not a loopback address, and there is neither "
+        "http.auth nor http.access_control. Set one of them, or use --read-only or --listen 127.0.0.1:5000."
     )
 
 

@@ -74,8 +74,8 @@ def run(
         else sockets.listen(sockets.resolve(http.address, http.port), http.workers)
     )
     address = sockets.bound_to(listening[0])
-    if not address.is_loopback and (reason := open_to_all(config)) is not None:
-        log.warning("ANYONE WHO CAN REACH %s %s", sockets.shown(address), reason)
+    if not address.is_loopback and (warning := open_to_all(config, sockets.shown(address))) is not None:
+        log.warning("%s", warning)
     if (link := first_link(config.storage)) is not None:
         log.warning(_LINK, link)
     scheme = "https" if http.tls is not None else "http"
