@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ from tests import images
 from tests.counting import Counted
 from tests.jobs.importing import actions
 from tests.jobs.layouts import lay_out, store_of
-from tests.jobs.mirroring import KINDS, Target, Watched, change, dropped, fill, image, rows_of
+from tests.jobs.mirroring import Target, Watched, change, dropped, image, rows_of
 from tests.jobs.test_import_distribution import push as push_old
 from tests.stores import drop_rows, history_of, push_image
-from zotctl import logs
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports import sources
 from zotctl.jobs.report import Report
@@ -26,18 +23,6 @@ from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.storage import Store
 from zotctl.storage.opening import directory
-
-
-@pytest.fixture(params=KINDS)
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    made = Target(request.param)
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return fill(tmp_path / "source")
 
 
 def collect(store: Store) -> Report:
@@ -225,16 +210,6 @@ def test_an_unchanged_repository_of_a_bucket_costs_a_request(source: Path) -> No
 
 
 # -- the way back -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Iterator[Path]:
-    logger = logging.getLogger(logs.AUDIT)
-    logs.setup_audit(str(tmp_path / "audit"))
-    yield tmp_path / "audit"
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def test_history_and_audit_file_tell_what_went(target: Target, source: Path, audit: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.jobs.distribution import push as push_old
 from tests.jobs.distribution import put_all
 from tests.jobs.importing import actions, blob_file, kinds, local_store, run_import, tar_of
 from tests.jobs.layouts import Leaving, lay_out, store_of
-from tests.jobs.mirroring import KINDS, Target, change, dropped, fill, image, rows_of
+from tests.jobs.mirroring import Target, change, dropped, image, rows_of
 from tests.stores import push_image, push_index, store_over
 from zotctl.errors import UsageError
 from zotctl.jobs.imports import job
@@ -29,18 +29,6 @@ from zotctl.storage import Store, keys
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.local.driver import LocalDriver
-
-
-@pytest.fixture(params=KINDS)
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    made = Target(request.param)
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return fill(tmp_path / "source")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from tests.jobs.collecting import Place as Directory
 from tests.jobs.layouts import lay_out
 from tests.jobs.retaining import KINDS, NAME, Place
 from tests.stores import history_of, push_image, store_over
-from zotctl import logs
 from zotctl.config import KeepTags, Policy
 from zotctl.errors import IoFailed
 from zotctl.jobs.imports.job import import_layout
@@ -30,17 +28,6 @@ from zotctl.storage import Store
 from zotctl.storage.history import Event
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.protocol import Change
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Iterator[Path]:
-    """The audit file of this process."""
-    logger = logging.getLogger(logs.AUDIT)
-    logs.setup_audit(str(tmp_path / "audit"))
-    yield tmp_path / "audit"
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def told(audit: Path, action: str) -> list[dict[str, Any]]:
