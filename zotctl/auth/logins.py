@@ -49,8 +49,8 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
     """A login whose password takes a while to check. `begin` does that in the turn of a client, and `passed` is the
-    identity if it is right. `begin` raises TooManyRequests if too many checks wait, and so may its future. Who waits no
-    more cancels the future."""
+    identity if it is right. `begin` raises TooManyRequests if too many checks wait, and so may its future. A caller
+    that waits no more cancels the future."""
 
     user: str
     passed: Identity

@@ -1,7 +1,7 @@
 """Passwords in a file of Apache's htpasswd, hashed by bcrypt.
 
 A check takes tens of milliseconds of a core on purpose. So checks have threads of their own, for which clients take
-turns, equal ones that come together are one check, one that nobody waits for any more is dropped, and a success is
+turns, equal ones that come together are one check, one that no request waits for any more is dropped, and a success is
 remembered for minutes: a push is dozens of requests.
 """
 
@@ -78,8 +78,8 @@ class PasswordFile:
         """Check a login in a thread, in the turn of `client`. A user who is not there costs as much as a wrong
         password.
 
-        Raises TooManyRequests if too many checks wait; so does the future when others need its place. Who does not wait
-        any more cancels the future; the check is dropped with the last of them, unless it has begun.
+        Raises TooManyRequests if too many checks wait; so does the future when others need its place. A caller that
+        waits no more cancels the future; the check is dropped with the last of them, unless it has begun.
         """
         login = self._login(user, password)
         answer = Future[bool]()
@@ -104,7 +104,7 @@ class PasswordFile:
 
     def _leave(self, check: _Check, answer: Future[bool]) -> None:
         if answer.cancelled():
-            with self._lock:  # nobody joins meanwhile
+            with self._lock:  # no request joins meanwhile
                 check.waiting -= 1
                 if not check.waiting:
                     check.done.cancel()

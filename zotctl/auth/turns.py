@@ -31,7 +31,7 @@ class Turns:
         """Run a call of `client`, in its turn.
 
         Raises TooManyRequests if there is no place; the future raises it if another client took the place. Cancel the
-        future when nobody waits for it any more.
+        future when no caller waits for it any more.
         """
         future = Future[bool]()
         with self._lock:
@@ -48,7 +48,7 @@ class Turns:
 
     def refuse_waiting(self) -> None:
         """Refuse the calls that wait, as a server does that is told to stop. From now on only so many wait as there are
-        threads: no flood keeps the end waiting, and who comes alone is still served."""
+        threads: no flood keeps the end waiting, and a call that comes alone is still made."""
         self._places = self._thread_count
         for future in self._take_all():
             _refuse(future)
@@ -66,7 +66,7 @@ class Turns:
         return found
 
     def _make_room(self, client: Hashable) -> Future[bool]:
-        """Take the place of the latest call of who has the most."""
+        """Take the place of the latest call of the client that has the most."""
         most = max(self._waiting, key=lambda other: len(self._waiting[other]))
         if len(self._waiting[most]) <= len(self._waiting.get(client, ())) + 1:
             raise _too_many()

@@ -168,7 +168,7 @@ def tag_page(
     """The tags after `last` that contain `wanted`. Raises NameUnknown.
 
     `across`: what another repository has counts as shared. It is told only to those who may see figures of the whole
-    store: else whoever pushes something would learn from it whether a repository that is hidden from them has it.
+    store: else a client that pushes something would learn from it whether a repository that is hidden from it has it.
     """
     tags = repository.tags()
     if wanted:

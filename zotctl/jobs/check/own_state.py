@@ -31,7 +31,7 @@ class OwnState:
             raise NotFound(f"{self._path}: {error.strerror}") from error
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Replace the file, for nobody else to read."""
+        """Replace the file, which no other user may read."""
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with locked(self._directory):

@@ -208,7 +208,7 @@ class _Export:
         return layout, Needs(layout, graph), rows
 
     def _missing_rows(self, name: str, layout: Layout, needs: Needs, rows: list[Wanted]) -> set[Digest]:
-        """The rows that the archive does without, since nobody knows what they need; faults are told."""
+        """The rows that the archive does without, since what they need is not known; faults are told."""
         for reason in layout.index.unclear():
             self._tell_fault(Finding(name, None, "invalid_index", f"{layout.label}: {reason}"))
         needed = needs.faults(needs.of(rows))

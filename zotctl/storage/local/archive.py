@@ -42,7 +42,7 @@ class ArchiveDriver(ReadOnlyDriver):
         super().__init__(beside)
         self._path = path
         with translated(path):
-            self._file = FileIO(path)  # closed when nobody reads it any more
+            self._file = FileIO(path)  # closed with its last reader
         self._fd = self._file.fileno()
         self._first = os.fstat(self._fd)
         self._files = _members(_Bytes(self._fd, self._first.st_size, path))
