@@ -149,8 +149,8 @@ class Run:
         self._mutex = threading.Lock()
 
     def look(self) -> Run:
-        """Another run over the same repositories, without the roots that are away: it only looks, reports nothing, and has
-        no time limit."""
+        """Another run over the same repositories, without the roots that are away: it only looks, reports nothing and
+        has no time limit."""
         roots = [root for root in self.roots if root.label not in self.away]
         return Run(self.report.job, self.store, roots=roots, repos=self.repos, dry_run=True)
 
