@@ -11,6 +11,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from threading import Thread
+from threading import enumerate as running_threads
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -33,8 +36,33 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
 
 
+THREAD_ENDS_S = 10.0
+"""For one that was told to end."""
+
+
 @pytest.fixture(autouse=True)
-def closed_stores() -> Iterator[None]:
+def ended_threads() -> Iterator[None]:
+    """A test fails that leaves a thread in code of ours: what that logs or does would count for a later test. Idle
+    threads of a pool, and of a test's server, do nothing more."""
+    before = set(running_threads())
+    yield
+    left = [thread for thread in running_threads() if thread not in before and _runs_ours(thread)]
+    for thread in left:
+        thread.join(THREAD_ENDS_S)
+    names = [f"{thread.name} ({_target(thread).__qualname__})" for thread in left if thread.is_alive()]
+    assert not names, f"the test has not ended {', '.join(names)}"
+
+
+def _runs_ours(thread: Thread) -> bool:
+    return getattr(_target(thread), "__module__", "").partition(".")[0] in ("zotctl", "tests")
+
+
+def _target(thread: Thread) -> Any:
+    return getattr(thread, "_target", None)  # gone as soon as it ends
+
+
+@pytest.fixture(autouse=True)
+def closed_stores(ended_threads: None) -> Iterator[None]:
     """Those that a test has made, and not those of fixtures for several tests, which are older."""
     before = len(stores.MADE)
     yield

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,8 +36,21 @@ def objects(hour: Hour) -> MemoryObjects:
     return MemoryObjects(lambda: hour.now)
 
 
-def lease_of(objects: MemoryObjects, process: int) -> SingleWriterLease:
-    return SingleWriterLease(objects, Clock(), process)
+LeaseOf = Callable[[int], SingleWriterLease]
+
+
+@pytest.fixture
+def lease_of(objects: MemoryObjects) -> Iterator[LeaseOf]:
+    """Makes the lease of a process. A claimed one is renewed by a thread until it is given back."""
+    made: list[SingleWriterLease] = []
+
+    def make(process: int) -> SingleWriterLease:
+        made.append(SingleWriterLease(objects, Clock(), process))
+        return made[-1]
+
+    yield make
+    for lease in made:
+        lease.release()
 
 
 def gone() -> int:
@@ -46,18 +60,18 @@ def gone() -> int:
     return ended.pid
 
 
-def test_no_other_process_writes_there(objects: MemoryObjects, hour: Hour) -> None:
-    lease_of(objects, os.getpid()).claim()
-    for refused in (lease_of(objects, os.getppid()).claim, lambda: refuse_beside_one(objects)):
+def test_no_other_process_writes_there(objects: MemoryObjects, lease_of: LeaseOf, hour: Hour) -> None:
+    lease_of(os.getpid()).claim()
+    for refused in (lease_of(os.getppid()).claim, lambda: refuse_beside_one(objects)):
         with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "):
             refused()
     hour.now += WRITER_LEASE_S
     refuse_beside_one(objects)
-    lease_of(objects, os.getppid()).claim()
+    lease_of(os.getppid()).claim()
 
 
-def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> None:
-    first, second = lease_of(objects, os.getppid()), lease_of(objects, os.getppid())
+def test_processes_of_one_server_follow_each_other(objects: MemoryObjects, lease_of: LeaseOf) -> None:
+    first, second = lease_of(os.getppid()), lease_of(os.getppid())
     first.claim()
     second.claim()
     first.release()
@@ -67,8 +81,8 @@ def test_processes_of_one_server_follow_each_other(objects: MemoryObjects) -> No
     refuse_beside_one(objects)
 
 
-def test_the_lease_of_a_process_that_has_died_here_counts_no_more(objects: MemoryObjects) -> None:
-    lease_of(objects, gone()).claim()
+def test_the_lease_of_a_process_that_has_died_here_counts_no_more(objects: MemoryObjects, lease_of: LeaseOf) -> None:
+    lease_of(gone()).claim()
     refuse_beside_one(objects)
 
 
@@ -80,14 +94,14 @@ def test_a_number_of_another_container_says_nothing(objects: MemoryObjects) -> N
         refuse_beside_one(objects)
 
 
-def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObjects) -> None:
+def test_nor_is_one_with_the_same_number_and_name_the_same(objects: MemoryObjects, lease_of: LeaseOf) -> None:
     """Containers in the host's network have its name, and each has a process 1."""
-    lease_of(objects, os.getpid()).claim()
+    lease_of(os.getpid()).claim()
     got = objects.get(SIGN)
     assert got is not None
     objects.put(SIGN, json.dumps({**json.loads(got[1]), "system": "another"}).encode())
     with pytest.raises(HeldElsewhere):
-        lease_of(objects, os.getpid()).claim()
+        lease_of(os.getpid()).claim()
 
 
 def test_a_lease_that_is_not_readable_counts(objects: MemoryObjects) -> None:
@@ -96,9 +110,11 @@ def test_a_lease_that_is_not_readable_counts(objects: MemoryObjects) -> None:
         refuse_beside_one(objects)
 
 
-def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_writer_is_told_and_keeps_its_sign(
+    objects: MemoryObjects, lease_of: LeaseOf, caplog: pytest.LogCaptureFixture
+) -> None:
     """Frozen for a minute, and then awake again."""
-    first, second = lease_of(objects, os.getpid()), lease_of(objects, os.getppid())
+    first, second = lease_of(os.getpid()), lease_of(os.getppid())
     first.claim()
     objects.delete(SIGN)
     second.claim()
@@ -111,9 +127,9 @@ def test_a_second_writer_is_told_and_keeps_its_sign(objects: MemoryObjects, capl
     assert caplog.text.count("a second writer") == 1
 
 
-def test_it_is_not_renewed_after_it_was_given_back(objects: MemoryObjects) -> None:
+def test_it_is_not_renewed_after_it_was_given_back(objects: MemoryObjects, lease_of: LeaseOf) -> None:
     """By the thread that was about to: the next writer would be refused for a minute."""
-    lease = lease_of(objects, os.getpid())
+    lease = lease_of(os.getpid())
     lease.claim()
     lease.release()
     lease.renew()
