@@ -40,6 +40,7 @@ from zotctl.storage.facts import (
     understand,
 )
 from zotctl.storage.index import Index
+from zotctl.storage.multimap import Multimap
 
 if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
@@ -52,14 +53,12 @@ FAULTS_CHECKED = 64
 GRAPHS_KEPT = 512
 """Repositories whose manifests are kept parsed."""
 REFERENCES_KEPT = 200_000
-"""References in the manifests that are kept parsed, when a job goes through all repositories: about 100 MB."""
+"""References in the manifests that are kept parsed, when a job goes through all repositories: about 50 MB."""
 SIZES_KEPT = 100_000
 """Blobs of each repository whose size is known by a hash, or by a manifest that was served."""
 UNSAID_KEPT = 10_000
 
 LEAST_WEIGHT = REFERENCES_KEPT // GRAPHS_KEPT
-
-_NO_SIZES: set[int] = set()
 
 
 Each = Callable[[Sequence[Callable[[], None]]], object]
@@ -97,15 +96,14 @@ class ManifestGraph:
         """By digest all media types that it is called, and whether by more than its referrers."""
         self._needed: set[str] = set()
         """What must be there: rows and children, and not what is a subject only."""
-        self._parents: dict[str, list[str]] = {}
-        self._referrers: dict[str, list[str]] = {}
-        self._sizes: dict[str, set[int]] = {}
+        self._parents, self._referrers = Multimap[str, str](), Multimap[str, str]()
+        self._sizes = Multimap[str, int]()
 
     def add(self, rows: Iterable[Reference]) -> None:
         """Add rows, which must be there, and follow everything that they lead to."""
         listed = list(rows)
         for row in listed:
-            self._sizes.setdefault(row.digest, set()).add(row.size)
+            self._sizes.add(row.digest, row.size)
         with self._reading_ahead():
             self._follow([(row, True) for row in listed])
 
@@ -228,12 +226,12 @@ class ManifestGraph:
         return node
 
     def _connect(self, digest: str, facts: ManifestFacts) -> None:
-        self._sizes.setdefault(digest, set()).add(facts.size)
+        self._sizes.add(digest, facts.size)
         for reference in (*facts.blobs, *facts.children):
-            self._parents.setdefault(reference.digest, []).append(digest)
-            self._sizes.setdefault(reference.digest, set()).add(reference.size)
+            self._parents.add(reference.digest, digest)
+            self._sizes.add(reference.digest, reference.size)
         for subject in facts.subjects:
-            self._referrers.setdefault(subject.digest, []).append(digest)
+            self._referrers.add(subject.digest, digest)
 
     # -- answers ----------------------------------------------------------------------------------
 
@@ -265,23 +263,23 @@ class ManifestGraph:
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that need this blob or manifest, in the order of their digests."""
-        return sorted(set(self._parents.get(digest, ())))
+        return sorted(self._parents.get(digest))
 
     def is_used_beside(self, digest: str, these: Container[str]) -> bool:
         """Does a manifest that is not among `these` need this blob or manifest? Ends at the first one."""
-        return any(parent not in these for parent in self._parents.get(digest, ()))
+        return any(parent not in these for parent in self._parents.get(digest))
 
     def referrers(self, subject: str) -> list[str]:
         """The manifests whose subject this is, in the order of their digests."""
-        return sorted(set(self._referrers.get(subject, ())))
+        return sorted(self._referrers.get(subject))
 
     def users(self, digest: str) -> list[str]:
         """Parents and referrers: while one of them is kept, so is this digest."""
-        return sorted({*self._parents.get(digest, ()), *self._referrers.get(digest, ())})
+        return sorted({*self._parents.get(digest), *self._referrers.get(digest)})
 
     def sizes(self, digest: str) -> set[int]:
-        """What rows and manifests say, and of a manifest that was read, what it has. Not to be changed."""
-        return self._sizes.get(digest, _NO_SIZES)
+        """What rows and manifests say, and of a manifest that was read, what it has."""
+        return set(self._sizes.get(digest))
 
     def media_type(self, digest: str) -> str | None:
         """The media type to serve a manifest with that has no row. None: no such manifest is reachable."""

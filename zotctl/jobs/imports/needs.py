@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from zotctl.errors import DigestInvalid
 from zotctl.jobs.imports.plan import Wanted
 from zotctl.jobs.imports.sources import Layout, other_size, require_size
@@ -41,7 +43,8 @@ class Needs:
         leaves = self.graph.leaves
         children = [child for child in facts.children if child.digest in leaves]
         # Nothing is refused for what a referrer says of its subject, nor for a subject that is not there.
-        subjects = [one._replace(size=leaves[one.digest]) for one in facts.subjects if leaves.get(one.digest, -1) >= 0]
+        here = [one for one in facts.subjects if leaves.get(one.digest, -1) >= 0]
+        subjects = [structs.replace(one, size=leaves[one.digest]) for one in here]
         return [*facts.blobs, *children, *subjects]
 
     def _may_lack(self, blob: Reference) -> bool:
