@@ -158,6 +158,7 @@ class _DistributionConfig:
             "storage": {
                 **({"s3": _s3_keys(self.store)} if self.s3 else {"filesystem": {"rootdirectory": self.store}}),
                 "delete": {"enabled": True},
+                "redirect": {"disable": True},  # the bytes are to pass all servers, or none
                 "cache": {"blobdescriptor": "inmemory"},
             },
             "http": {"addr": f"{LOOPBACK}:{self.port}"},

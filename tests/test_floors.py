@@ -32,7 +32,14 @@ ONLY_IN = {
     "jinja2": ["web/render.py"],
     "prometheus_client": ["http/metrics.py", "jobs/metrics.py"],
     "yaml": ["config/zot_yaml.py"],
-    "fcntl": ["storage/local", "storage/bucket/workers.py", "jobs", "http/ratelimit.py", "http/uploadlimit.py"],
+    "fcntl": [
+        "storage/local",
+        "storage/bucket/workers.py",
+        "jobs",
+        "http/ratelimit.py",
+        "http/uploadlimit.py",
+        "http/splice.py",
+    ],
 }
 """Where a library may be imported, and nowhere else."""
 

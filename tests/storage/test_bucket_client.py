@@ -42,6 +42,7 @@ from zotctl.storage.bucket.objects.client import BucketSettings, Client, SignedR
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.bucket.objects.signing import Credentials, presigned_url
+from zotctl.storage.driver import StreamedReader
 
 READS: dict[str, Callable[[Objects], object]] = {
     "head": lambda objects: objects.head("file"),
@@ -109,6 +110,30 @@ def test_a_whole_object_is_one_request_and_one_connection(bucket: Bucket, client
     assert bucket.counts() == {"GetObject": 6}
     pools = client.connection.wire._manager.pools
     assert sum(pools[key].num_connections for key in pools.keys()) == 1  # noqa: SIM118 - no dict
+
+
+def test_a_stream_is_one_request_and_its_connection_is_used_again(bucket: Bucket, client: Client) -> None:  # noqa: F811
+    client.put("file", BODY)
+    bucket.requests()
+    socks = set()
+    for start in (0, 0, 1000):
+        with client.open("file") as reader:
+            assert isinstance(reader, StreamedReader)
+            stream = reader.stream(start)
+            assert stream is not None
+            socks.add(stream.sock)
+            found = stream.held
+            while start + len(found) < len(BODY):
+                piece = stream.sock.recv(1 << 20)
+                reader.passed(len(piece))
+                found += piece
+            assert found == BODY[start:]
+            assert reader.stream(len(BODY)) is None
+    assert len(socks) == 1 and len(bucket.requests()) == 3
+    with client.open("file") as reader:
+        assert isinstance(reader, StreamedReader) and reader.stream(0) is not None
+        reader.passed(0)
+    assert get(client, "file") == BODY  # a connection that was left in the middle is not used again
 
 
 def test_a_jump_is_one_more_request(bucket: Bucket, client: Client) -> None:  # noqa: F811

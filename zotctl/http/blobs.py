@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from socket import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from zotctl.errors import RangeUnsatisfiable, Unsupported
 from zotctl.http.access import tell_change
-from zotctl.http.answer import FIELDS_KEPT, Answer, fields_of
+from zotctl.http.answer import FIELDS_KEPT, JOINED_BYTES, Answer, fields_of
 from zotctl.http.conditions import names_etag, parse_ranges
 from zotctl.http.errors import Refused
 from zotctl.http.request import Request
@@ -15,7 +17,7 @@ from zotctl.http.transfer import DISTANT_PIECE_BYTES, OCTETS, BlobAnswer
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.reference import parse_name
 from zotctl.storage import Repository
-from zotctl.storage.driver import Reader
+from zotctl.storage.driver import Reader, StreamedReader
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -45,8 +47,10 @@ async def pull(service: Service, request: Request) -> Answer:
     wanted = _wanted_range(request, digest)
     # No object store answers several ranges, so that such a request is never redirected.
     several = wanted is not None and "," in wanted
-    ahead = wanted is None and not service.store.nonblocking
-    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, ahead, several))
+    begin = _leave
+    if wanted is None and not service.store.nonblocking:
+        begin = _read_first if request.connection.tls is not None else _begin_stream
+    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, begin, several))
     if isinstance(source, str):
         return Answer(307, [("Location", source), *_headers(digest)])
     try:
@@ -71,32 +75,47 @@ def _wanted_range(request: Request, digest: Digest) -> str | None:
 
 
 class _Source(NamedTuple):
-    """`first`: bytes from the beginning, read in the thread that opened the blob."""
+    """`first`: bytes from the beginning, read in the thread that opened the blob. `sock`: where the rest comes from."""
 
     reader: Reader
-    first: bytes
+    first: bytes = b""
+    sock: socket | None = None
 
 
-def _source(repository: Repository, digest: Digest, ahead: bool, several: bool) -> _Source | str:
+def _leave(reader: Reader) -> _Source:
+    return _Source(reader)
+
+
+def _read_first(reader: Reader) -> _Source:
+    return _Source(reader, reader.read_at(0, min(DISTANT_PIECE_BYTES, reader.size)))
+
+
+def _begin_stream(reader: Reader) -> _Source:
+    if reader.size > JOINED_BYTES and isinstance(reader, StreamedReader) and (stream := reader.stream(0)) is not None:
+        return _Source(reader, stream.held, stream.sock)
+    return _read_first(reader)
+
+
+def _source(repository: Repository, digest: Digest, begin: Callable[[Reader], _Source], several: bool) -> _Source | str:
     if not several and (elsewhere := repository.redirect(digest)) is not None:
         return elsewhere
     reader = repository.open_blob(digest)
     try:
-        return _Source(reader, reader.read_at(0, min(DISTANT_PIECE_BYTES, reader.size)) if ahead else b"")
+        return begin(reader)
     except BaseException:
         reader.close()
         raise
 
 
 def _content(source: _Source, digest: Digest, wanted: str | None) -> Answer:
-    reader, first = source
+    reader, first, sock = source
     headers, size = _headers(digest), reader.size
     try:
         parts = parse_ranges(wanted, size) if wanted is not None else None
     except RangeUnsatisfiable as error:
         raise Refused(error, [("Content-Range", f"bytes */{size}")]) from None
     if parts is None:
-        return BlobAnswer(200, headers, reader, [(0, size)], first)
+        return BlobAnswer(200, headers, reader, [(0, size)], first, sock)
     if len(parts) == 1:
         offset, count = parts[0]
         headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))

@@ -1,7 +1,7 @@
-"""Sending blobs: by sendfile where the kernel can, in pieces where it can't.
+"""Sending blobs: by sendfile or splice where the kernel can, in pieces where it can't.
 
 A slow client holds a file and a socket, no thread and no buffer beyond the socket's own; where bytes come over a
-network, two pieces more.
+network, a pipe more, or two pieces under TLS.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import errno
 import os
 import secrets
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, cast
+from socket import socket
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from zotctl.errors import IoFailed, ZotctlError
 from zotctl.http.answer import JOINED_BYTES, Answer, Headers
 from zotctl.http.request import Request
-from zotctl.storage.driver import Reader
+from zotctl.http.splice import AT_ONCE_BYTES, splice
+from zotctl.storage.driver import Reader, StreamedReader
 
 if TYPE_CHECKING:
     from zotctl.http.protocol import Connection
@@ -32,23 +34,26 @@ LARGEST_PIECE_BYTES = 4 << 20
 ALL_PIECES_BYTES = 16 << 20
 """Of such reads in one process, as long as few are served."""
 
-AT_ONCE_BYTES = 4 << 20
-"""That one client gets before the others have their turn."""
-
 OCTETS = "application/octet-stream"
 
 
 class BlobAnswer(Answer):
     """Parts of a blob, each an offset and a count in bytes; closes the reader.
 
-    `first`: what was read already of a single part. Several parts are a `multipart/byteranges` (RFC 9110, section
-    14.6), in their order.
+    `first`: what was read already of a single part; `sock`: what the rest of it comes through. Several parts are a
+    `multipart/byteranges` (RFC 9110, section 14.6), in their order.
     """
 
-    __slots__ = ("_first", "_frames", "_parts", "_reader", "_reading", "_tail")
+    __slots__ = ("_first", "_frames", "_parts", "_reader", "_reading", "_sock", "_tail")
 
     def __init__(
-        self, status: int, headers: Headers, reader: Reader, parts: Sequence[tuple[int, int]], first: bytes = b""
+        self,
+        status: int,
+        headers: Headers,
+        reader: Reader,
+        parts: Sequence[tuple[int, int]],
+        first: bytes = b"",
+        sock: socket | None = None,
     ) -> None:
         self._frames, self._tail, content_type = [b""], b"", OCTETS
         if len(parts) > 1:
@@ -59,8 +64,8 @@ class BlobAnswer(Answer):
             self._tail = f"\r\n--{boundary}--\r\n".encode()
         length = sum(count for _, count in parts) + sum(map(len, self._frames)) + len(self._tail)
         super().__init__(status, headers, length=length, content_type=content_type)
-        self._reader, self._parts, self._first = reader, parts, first
-        self._reading: asyncio.Future[bytes] | None = None
+        self._reader, self._parts, self._first, self._sock = reader, parts, first, sock
+        self._reading: asyncio.Future[Any] | None = None
 
     async def send(self, request: Request) -> None:
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
@@ -82,7 +87,7 @@ class BlobAnswer(Answer):
         else:
             self._reading.add_done_callback(self._close_after)
 
-    def _close_after(self, reading: asyncio.Future[bytes]) -> None:
+    def _close_after(self, reading: asyncio.Future[Any]) -> None:
         if not reading.cancelled():
             reading.exception()  # of no interest any more
         self._reader.close()
@@ -115,8 +120,10 @@ class BlobAnswer(Answer):
                             sent = await _sendfile(connection, self._reader, offset, count)
                         except asyncio.SendfileNotAvailableError:
                             by_kernel = False
-                    if not by_kernel:
-                        sent = await self._copy(request, offset, count)
+                    elif not service.store.nonblocking and connection.tls is None:
+                        sent = await self._stream(request, offset, count)
+                    if not by_kernel and sent < count:
+                        sent += await self._copy(request, offset + sent, count - sent)
                 except (ConnectionError, TimeoutError):
                     raise
                 except (OSError, ZotctlError) as error:
@@ -127,6 +134,25 @@ class BlobAnswer(Answer):
             if self._tail:
                 connection.write(self._tail)
                 self.bytes_out += len(self._tail)
+
+    async def _stream(self, request: Request, offset: int, count: int) -> int:
+        """As many of these bytes as the kernel passes on from the store's socket to the client's."""
+        service, reader = request.connection.service, self._reader
+        if not isinstance(reader, StreamedReader):
+            return 0
+        if self._sock is None:
+            if self._first or count <= JOINED_BYTES:
+                return 0
+            self._reading = service.move_bytes(reader.stream, offset)
+            await asyncio.wait([self._reading])
+            if (stream := self._reading.result()) is None:
+                return 0
+            self._first, self._sock = stream
+        first, sock, self._first, self._sock = self._first[:count], self._sock, b"", None
+        request.connection.write(first)
+        passed = await splice(request.connection, sock, count - len(first)) if len(first) < count else 0
+        reader.passed(passed)
+        return len(first) + passed
 
     async def _copy(self, request: Request, offset: int, count: int) -> int:
         """The next piece is read while the client takes the last: two in memory, however large the blob is."""
@@ -141,7 +167,7 @@ class BlobAnswer(Answer):
             if self._reading is None:
                 return b""
             await asyncio.wait([self._reading])
-            return self._reading.result()
+            return cast(bytes, self._reading.result())
 
         piece, self._first = self._first, b""
         if not piece:

@@ -8,9 +8,10 @@ schedule every step.
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from zotctl.errors import NotFound
 from zotctl.oci.digest import new_hash
@@ -117,6 +118,25 @@ class Reader(Protocol):
 
     def __enter__(self) -> Reader: ...
     def __exit__(self, *exc: object) -> None: ...
+
+
+class Stream(NamedTuple):
+    """The rest of an object that is arriving: `held` was received already, what follows comes through `sock`, which
+    does not block."""
+
+    held: bytes
+    sock: socket.socket
+
+
+@runtime_checkable
+class StreamedReader(Protocol):
+    """A `Reader` of bytes that come through a plain socket, which the kernel can pass on."""
+
+    def stream(self, offset: int) -> Stream | None:
+        """What comes from `offset` on; None: read it. Until `passed`, nothing else may be asked of the reader."""
+
+    def passed(self, count: int) -> None:
+        """So many bytes were taken from the socket of the stream."""
 
 
 class Writer(Protocol):

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
+from socket import socket
+from ssl import SSLSocket
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import BaseHTTPResponse
 
 from zotctl.errors import Unavailable
 from zotctl.storage.bucket.objects.seam import Object, info_of
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Info, Stream
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.objects.connection import BucketConnection
@@ -63,6 +65,24 @@ class ObjectReader:
             with self._reading(offset):
                 self._fill(buffer[:wanted])
         return wanted
+
+    def stream(self, offset: int) -> Stream | None:
+        """As `read_at`, for whom the kernel passes bytes on. None under TLS, and where the answer is chunked."""
+        if not 0 <= offset < self.size:
+            return None
+        with self._reading(offset):
+            assert self._body is not None
+            found = self._body.stream(self.size - offset)
+            self._at += len(found.held) if found is not None else 0
+        return found
+
+    def passed(self, count: int) -> None:
+        """Go on behind them."""
+        if self._body is not None:
+            self._body.passed(count)
+            self._at += count
+        if self._at == self.size:
+            self._drop()
 
     @contextmanager
     def _reading(self, offset: int) -> Iterator[None]:
@@ -149,6 +169,18 @@ class _Stream:
     def read(self, count: int) -> bytes:
         """So many, but at the end."""
         return bytes((self._http or self._response).read(count))
+
+    def stream(self, left: int) -> Stream | None:
+        """The rest of it, `left` bytes, through its socket. None: the kernel can't pass it on."""
+        http, sock = self._http, getattr(self._response.connection, "sock", None)
+        if http is None or http.length != left or not isinstance(sock, socket) or isinstance(sock, SSLSocket):
+            return None
+        # What its buffer holds; where that is empty, this waits for the first bytes.
+        return Stream(bytes(http.read(min(left, len(http.peek())))), sock)
+
+    def passed(self, count: int) -> None:
+        """So many bytes were taken from the socket."""
+        self._http.length -= count
 
     def close(self) -> None:
         """Read to its end, its connection serves the next request; else that would have to wait for the rest."""

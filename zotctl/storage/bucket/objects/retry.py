@@ -32,7 +32,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
 from zotctl.storage.bucket.objects.wrappers import WrappedObjects
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Buffer, Reader
+from zotctl.storage.driver import Buffer, Reader, Stream, StreamedReader
 
 T = TypeVar("T")
 
@@ -248,6 +248,16 @@ class RetryingReader:
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Asked for anew as a whole after a failure, which may have left anything in `buffer`."""
         return self._attempts.make(partial(self._inner.read_into, offset, buffer))
+
+    def stream(self, offset: int) -> Stream | None:
+        """Asked for anew until it begins; what ends early is read on by `read_at`."""
+        inner = self._inner
+        return self._attempts.make(partial(inner.stream, offset)) if isinstance(inner, StreamedReader) else None
+
+    def passed(self, count: int) -> None:
+        """Told as it is."""
+        if isinstance(self._inner, StreamedReader):
+            self._inner.passed(count)
 
     def __enter__(self) -> RetryingReader:
         return self
