@@ -863,6 +863,35 @@ def test_requests_of_a_large_push() -> None:
     assert len(requests(body, "post")) - 7 <= 7
 
 
+def test_chunks_that_are_alike_are_sent_once() -> None:
+    """But for the first: it may be all there is, and it is kept until parts are begun."""
+    world, body, chunk = World(), os.urandom(64 << 20), 8 << 20
+    process = BucketProtocol(BucketContext(world.objects, world.time))
+    upload_id = process.uploads.start("a", "sha256")
+    for start in range(0, len(body), chunk):
+        patch(process, upload_id, body[start : start + chunk])
+        assert process.uploads.budget.held <= 2 * multipart.PART_BYTES
+    (sent,) = ([len(part) for part in parts.values()] for _, parts in world.memory.parts.values())
+    assert sent == 8 * [chunk]
+    patch(process, upload_id, body[:100])
+    finish(process, upload_id, digest_of(body + body[:100]), b"")
+    assert world.objects.sent < len(body) + 2 * chunk + 10_000
+    world.check(body + body[:100])
+
+
+@pytest.mark.parametrize("chunks", [(3, 3), (8, 7), (10, 10, 10, 4), (9, 9, 16, 9), (8, 8, 8, 8, 8), (5, 5, 5, 20)])
+def test_chunks_of_any_size_are_one_blob(chunks: tuple[int, ...]) -> None:
+    """In MiB; each at the process that has not seen the one before."""
+    world, body = World(), os.urandom(sum(chunks) << 20)
+    processes = [BucketProtocol(BucketContext(world.objects, world.time)) for _ in range(2)]
+    upload_id, start = processes[0].uploads.start("a", "sha256"), 0
+    for number, chunk in enumerate(chunks):
+        patch(processes[number % 2], upload_id, body[start : start + (chunk << 20)])
+        start += chunk << 20
+    finish(processes[0], upload_id, digest_of(body), b"")
+    world.check(body)
+
+
 # -- a real server -----------------------------------------------------------------------------------------
 
 

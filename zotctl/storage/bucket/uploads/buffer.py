@@ -215,6 +215,12 @@ class UploadBuffer:
             self._budget.grow(self._share, self._level(len(data)))
             self.add(data)
 
+    def divide(self, part: int) -> None:
+        """Make parts smaller, before any was sent."""
+        self.part = part
+        if self._share.size > 2 * part:
+            self._budget.swap(self._share, 2 * part)
+
     def view(self, start: int, end: int) -> memoryview:
         """A view of its bytes, without a copy. Valid until this half is used again, or everything is dropped."""
         if end <= start:

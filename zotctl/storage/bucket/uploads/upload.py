@@ -50,7 +50,7 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.multipart import MOST_PARTS, Parts, digest_of_object
+from zotctl.storage.bucket.objects.multipart import MOST_PARTS, SMALLEST_PART_BYTES, Parts, digest_of_object
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.driver import Buffer
@@ -307,6 +307,7 @@ class BucketUpload(UploadSession):
         """Store what has arrived. `again`: even if nothing has, since a copy takes its time."""
         while again or self.offset != self._session.offset:
             try:
+                self._fit_chunks()
                 whole_parts = len(self._buffer) > 0 and len(self._buffer) % self._buffer.part == 0
                 if whole_parts and (self._buffer.in_parts or self._kept):
                     # Of an upload by many requests: stored, they would be sent twice. After the first request it is
@@ -323,6 +324,13 @@ class BucketUpload(UploadSession):
                     raise self._conflict() from error
                 self._start_over()
                 again = False
+
+    def _fit_chunks(self) -> None:
+        """Make parts as large as the first two chunks, if these are alike: each one that follows is a part then, where
+        it would be stored as a tail first, and sent as half of a part with the next one."""
+        chunk, part = self._kept, self._buffer.part
+        if len(self._buffer) == 2 * chunk and max(part // 2, SMALLEST_PART_BYTES) <= chunk < part:
+            self._buffer.divide(chunk)
 
     def _conflict(self) -> UploadConflict:
         return UploadConflict(f"upload {self.id} was written by another request meanwhile", self.id)
