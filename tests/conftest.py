@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from threading import Thread
 from threading import enumerate as running_threads
 from typing import Any
@@ -19,7 +18,6 @@ import pytest
 from hypothesis import settings
 
 from tests import stores
-from zotctl.errors import ZotctlError
 
 os.umask(0o022)
 os.environ.setdefault("HOME", tempfile.gettempdir())
@@ -64,12 +62,8 @@ def _target(thread: Thread) -> Any:
 @pytest.fixture(autouse=True)
 def closed_stores(ended_threads: None) -> Iterator[None]:
     """Those that a test has made, and not those of fixtures for several tests, which are older."""
-    before = len(stores.MADE)
-    yield
-    for store in stores.MADE[before:]:
-        with suppress(ZotctlError):
-            store.close()
-    del stores.MADE[before:]
+    with stores.closed():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -57,20 +57,20 @@ class Proxy:
 
     def __init__(
         self, target: str, choose: Choose = nothing, *,
-        conditions: bool | None = True, region: str | None = None, expiry: bool = True,
+        conditions: bool | None = True, region: str | None = None, expiry: bool = True, host: str = "127.0.0.1",
     ) -> None:  # fmt: skip
         self.target, self.choose, self.conditions, self.region = target, choose, conditions, region
         self.expiry = expiry
         self.faults: list[tuple[str, str]] = []
         self.choosing = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"proxy": self}))
-        self.port = self._server.server_address[1]
+        self._server = _Server((host, 0), type("_Bound", (_Handler,), {"proxy": self}))
+        self.host, self.port = host, self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 from tests import images
+from zotctl.errors import ZotctlError
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -36,8 +39,21 @@ def root_over(driver: Driver, clock: Clock | None = None, *, commit: bool = Fals
 
 
 MADE: list[Store] = []
-"""The stores of `store_over`, which a fixture for all tests closes: each index.json that one has replaced lately is
-open, and in a worker of hundreds of tests they would be a thousand."""
+"""The stores of `store_over` that are open."""
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Close what `store_over` makes meanwhile: each index.json that a store has replaced lately is open, and in a
+    process of hundreds of tests they would be a thousand."""
+    before = len(MADE)
+    try:
+        yield
+    finally:
+        for store in MADE[before:]:
+            with suppress(ZotctlError):
+                store.close()
+        del MADE[before:]
 
 
 def store_over(*drivers: Driver, clock: Clock | None = None, commit: bool = False, dedupe: bool = True) -> Store:

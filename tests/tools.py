@@ -21,7 +21,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 def need(*tools: str) -> None:
     """Programs, Python packages, paths (with "/"), or "root"."""
     for tool in tools:
-        if not _present(tool):
+        if not present(tool):
             missing(tool)
 
 
@@ -35,7 +35,7 @@ def missing(tool: str) -> None:
 
 def need_optional(tool: str) -> None:
     """What CI can't install either: the test is skipped without it, there too."""
-    if not _present(tool):
+    if not present(tool):
         pytest.skip(f"needs {tool}, which CI can't install")
 
 
@@ -45,7 +45,7 @@ def program(tool: str) -> str:
     return shutil.which(tool, path=_PATH) or tool
 
 
-def _present(tool: str) -> bool:
+def present(tool: str) -> bool:
     if tool == "root":
         return os.geteuid() == 0
     if "/" in tool:

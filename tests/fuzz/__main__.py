@@ -16,7 +16,9 @@ from random import SystemRandom
 from tests.fuzz.kinds import Kind, kinds
 
 SLOW_S = 10.0
-"""An input that takes longer is a bug, on any machine."""
+"""An input that takes more of a processor's time is a bug, on any machine."""
+STUCK_S = 300.0
+"""And so is one for which nothing has happened for so long."""
 GROWTH_KIB = 20_000
 """More memory at the end than after the first tenth is a leak: what is cached has its bounds by then."""
 PEAK_KIB = 60_000
@@ -28,7 +30,7 @@ class Stuck(BaseException):
 
 
 def _stop(*_: object) -> None:
-    raise Stuck(f"more than {SLOW_S} s")
+    raise Stuck(f"more than {SLOW_S} s of work, or {STUCK_S} s")
 
 
 def main() -> int:
@@ -40,7 +42,8 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND")
     asked = parser.parse_args()
     logging.disable()
-    signal.signal(signal.SIGALRM, _stop)
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, _stop)
     print(f"seed {asked.seed}", flush=True)
     bugs, began = 0, time.monotonic()
     with kinds() as known:
@@ -66,13 +69,15 @@ def run(kind: Kind, count: int, seed: int) -> int:
             first = _resident_kib()
         peak = _peak_kib()
         try:
-            signal.setitimer(signal.ITIMER_REAL, SLOW_S)
+            signal.setitimer(signal.ITIMER_PROF, SLOW_S)
+            signal.setitimer(signal.ITIMER_REAL, STUCK_S)
             kind.try_one(number, seed)
         except (Exception, Stuck) as error:
             bugs += 1
             if bugs <= 5:
                 print(f"{kind.name}: {error!r}: python -m tests.fuzz --seed {seed} --input {number} 1 {kind.name}")
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
         if (more := _peak_kib() - peak) > PEAK_KIB:
             bugs += 1

@@ -29,7 +29,7 @@ from tests.fuzz.mutating import mutated
 from tests.http.wire import understood
 from tests.jobs.docker_archives import saved
 from tests.jobs.importing import header, members_of, tar_bytes
-from tests.stores import push_blob, push_image, root_over, store_over
+from tests.stores import closed, push_blob, push_image, root_over, store_over
 from zotctl.auth.logins import Logins, PasswordCheck
 from zotctl.auth.passwords import PasswordFile
 from zotctl.auth.policy import AccessRules
@@ -78,7 +78,8 @@ class Kind(NamedTuple):
 
     def try_one(self, number: int, seed: int) -> None:
         """The input of this number; the same again for the same seed."""
-        self.read(mutated(Random(f"{seed}/{self.name}/{number}"), self.seeds))
+        with closed():
+            self.read(mutated(Random(f"{seed}/{self.name}/{number}"), self.seeds))
 
 
 SUBJECT = images.image("subject").digest

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +38,7 @@ def first_line(stream: IO[str]) -> str:
 
 class Server:
     """`zotctl serve` on a free port. Its standard error is kept in a file. `address`: a root elsewhere; `bucket`: that
-    is the root."""
+    is the root. `prefix`: words before the command, which have to end in an exec; `host`: where it listens."""
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Server:
         address: str = "",
         environ: Mapping[str, str] = WITHOUT_JOBS,
         bucket: Bucket | None = None,
+        prefix: Sequence[str] = (),
+        host: str = "127.0.0.1",
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.root, self.log_file, self.config_file = (
@@ -62,6 +64,7 @@ class Server:
             address, environ = bucket.url, {**environ, **bucket.environment}
         self.config_file.write_text(config)
         command = [
+            *prefix,
             sys.executable,
             *PROGRAM,
             "serve",
@@ -72,7 +75,7 @@ class Server:
         ]
         command += [
             "--listen",
-            "127.0.0.1:0",
+            f"{host}:0",
             "--config",
             str(self.config_file),
             "--log-format",

@@ -4,6 +4,7 @@ what each was told."""
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,11 +84,12 @@ class World:
 
 
 class Actor:
-    """A client that goes to another server when one breaks the connection, and comes again after a 503."""
+    """A client that goes to another server when one breaks the connection, and comes again after a 503 and while the
+    disk is full. Each answer to a GET of content has to be that content."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name, self.journal = world, name, world.journal
-        self._client = httpx.Client(timeout=60)
+        self._client = httpx.Client(timeout=60, trust_env=False)
 
     def loop(self, step: Callable[[], None]) -> None:
         while not self.world.stop.is_set():
@@ -112,12 +114,24 @@ class Actor:
                 time.sleep(0.05)
                 continue
             self.journal.note(self.name, f"{method} {path} {answer.status_code}", *about)
-            if answer.status_code != 503:
+            self.journal.count("requests")
+            if answer.status_code not in (503, 507):
+                self.look_at_digest(method, path, answer)
                 return answer, again
-            self.journal.count("503")
+            again = True
+            self.journal.count(str(answer.status_code))
             time.sleep(0.2)
         self.journal.fail(f"{self.name}: no answer to {method} {path}", *about)
         raise Refused
+
+    def look_at_digest(self, method: str, path: str, answer: httpx.Response) -> None:
+        """What is told of content is true of its bytes."""
+        wanted = answer.headers.get("docker-content-digest")
+        if method != "GET" or answer.status_code != 200 or wanted is None:
+            return
+        self.journal.count("digests checked")
+        if wanted != str(digest_of(answer.content)) or ("sha256:" in path and wanted not in path):
+            self.journal.fail(f"{self.name}: GET {path} has other bytes than it says", wanted)
 
     def refuse(self, what: str, answer: httpx.Response, *about: object) -> Refused:
         self.journal.fail(f"{self.name}: {what}: {answer.status_code} {answer.text[:500]}", *about)
@@ -328,15 +342,20 @@ class Contender(Pusher):
             self.journal.note(self.name, f"{method} {path} {type(error).__name__}")
             return None
         self.journal.note(self.name, f"{method} {path} {answer.status_code}")
+        self.journal.count("requests")
+        self.look_at_digest(method, path, answer)
         return answer
 
 
 class Importer(Actor):
-    """Layouts made by hand, imported until the command says that it is done."""
+    """Layouts made by hand, imported until the command says that it is done. The oldest go again."""
+
+    KEPT = 20
 
     def __init__(self, world: World, name: str, home: Path) -> None:
         super().__init__(world, name)
         self._home, self._count = home, 0
+        self._there: list[tuple[str, str]] = []
 
     def step(self) -> None:
         self._count += 1
@@ -347,5 +366,14 @@ class Importer(Actor):
             while self.world.jobs.run("import-layout", str(source), "--repo", name, allowed=(0,)) != 0:
                 if self.world.stop.is_set() and self.journal.failures:
                     raise Refused
+                time.sleep(0.2)
+        shutil.rmtree(source)
         self.journal.count("imported")
+        self._there.append((name, tag))
+        if len(self._there) > self.KEPT:
+            name, tag = self._there.pop(0)
+            with self.world.tags.change(name, tag, None):
+                answer, again = self.ask("DELETE", f"/v2/{name}/manifests/{tag}")
+                if answer.status_code != 202 and not (again and answer.status_code == 404):
+                    raise self.refuse("delete", answer, name, tag)
         time.sleep(random.uniform(0.3, 1))

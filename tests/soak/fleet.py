@@ -1,7 +1,8 @@
-"""Two servers of two workers on one root, and jobs in loops: all of them processes that may be killed or frozen."""
+"""Servers of two workers on one store, and jobs in loops: all of them processes that may be killed or frozen."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,14 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cli.running import REPOSITORY
 from tests.http.serving import Server
 from tests.soak.journal import Journal
+from tests.soak.network import Network
 from tests.soak.places import Place
+from tests.soak.troubles import DAMAGE
 
 LONGEST = 300.0
 """Seconds after which a job hangs."""
@@ -28,6 +30,11 @@ def signalled(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """No proxy stands between a server and the object store of a soak."""
+    return {**environ, "NO_PROXY": "*", "no_proxy": "*"}
 
 
 def kill_family(server: Server) -> None:
@@ -43,17 +50,26 @@ def kill_family(server: Server) -> None:
 
 
 class Fleet:
-    """The servers. Who wants one gets any that is up; that may die in the same moment."""
+    """The servers. Who wants one gets any that is up; that may die in the same moment, or be cut off: each of them has
+    a `network` of its own, if there is one."""
 
-    def __init__(self, home: Path, place: Place, journal: Journal) -> None:
-        self._home, self._place, self._journal = home, place, journal
+    def __init__(self, home: Path, place: Place, journal: Journal, network: Network | None) -> None:
+        self._home, self._place, self._journal, self.network = home, place, journal, network
         self._started = 0
-        self.servers = [self.start() for _ in range(place.servers)]
+        self.servers = [self.start(number) for number in range(place.servers)]
 
-    def start(self) -> Server:
+    def start(self, number: int) -> Server:
         home = self._home / f"server-{self._started}"
         self._started += 1
-        server = Server(home, workers=2, address=self._place.address, environ=self._place.environ)
+        server = Server(
+            home,
+            config=self._place.config,
+            workers=2,
+            address=self._place.address(number),
+            environ=clean(self._place.environ),
+            prefix=self.network.prefix(number) if self.network else (),
+            host=self.network.address(number) if self.network else "127.0.0.1",
+        )
         self._journal.note("chaos", "server starts", server.process.pid, "on port", server.port)
         return server
 
@@ -63,7 +79,7 @@ class Fleet:
     def replace(self, number: int) -> None:
         self._journal.note("chaos", "SIGKILL to all of server", self.servers[number].process.pid)
         kill_family(self.servers[number])
-        self.servers[number] = self.start()
+        self.servers[number] = self.start(number)
 
     def restart(self) -> None:
         """Stop each server as an operator does, and start another: then whatever was asked of one has happened, or
@@ -71,11 +87,13 @@ class Fleet:
         for number, server in enumerate(self.servers):
             if (code := server.stop()) != 0:
                 self._journal.fail("a server that is stopped ends with", code)
-            self.servers[number] = self.start()
+            self.servers[number] = self.start(number)
 
     def close(self) -> None:
         for server in self.servers:
             kill_family(server)
+        if self.network:
+            self.network.close()
 
     def stop(self) -> list[int]:
         return [server.stop() for server in self.servers]
@@ -88,8 +106,10 @@ class Jobs:
     """`zotctl COMMAND` again and again, each a loop of its own."""
 
     def __init__(self, home: Path, place: Place, journal: Journal) -> None:
-        self._reports, self._place, self._journal = home / "reports", place, journal
+        self._reports, self.place, self._journal = home / "reports", place, journal
         self._reports.mkdir()
+        self._config = home / "jobs.toml"
+        self._config.write_text(place.config)
         self._mutex = threading.Lock()
         self._number = 0
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -100,10 +120,11 @@ class Jobs:
             self._number += 1
             name = f"{self._number:05}-{words[0]}"
         out, err = self._reports / name, self._reports / f"{name}.err"
-        command = [sys.executable, "-m", "zotctl.cli", *words, "--root", root or self._place.address]
-        command += ["--output", "jsonl"]
+        command = [sys.executable, "-m", "zotctl.cli", *words, "--root", root or self.place.address(self._number)]
+        command += ["--output", "jsonl", *(() if root else ("--config", str(self._config)))]
         environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key}
-        environ.update(self._place.environ)
+        environ.update(clean(self.place.environ))
+        began = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
@@ -123,104 +144,20 @@ class Jobs:
             process.wait()
         self._journal.note("job", "ends", name, "exit code", code)
         self._journal.count(f"{words[0]} {'killed' if code == -signal.SIGKILL else code}")
-        if code not in (*allowed, -signal.SIGKILL):
+        found = self._damage(out) if code == DAMAGE else set()
+        excused = {-signal.SIGKILL, *self.place.troubles.excused(began)}
+        if strange := found - self.place.troubles.damaged:
+            self._journal.fail("found damage that nobody made", name, *strange)
+        elif code not in (*allowed, *excused):
             told = [line for line in out.read_text().splitlines() if '"item"' not in line]
             self._journal.fail(f"exit code {code}: {told[-20:]} {err.read_text()[-3000:]}", name)
         return code
 
+    @staticmethod
+    def _damage(out: Path) -> set[str]:
+        rows = [json.loads(line) for line in out.read_text().splitlines() if '"finding"' in line]
+        return {row["digest"] for row in rows if row["kind"] != "orphan"}
+
     def some(self) -> tuple[str, subprocess.Popen[bytes]] | None:
         with self._mutex:
             return random.choice(list(self.running.items())) if self.running else None
-
-
-class Chaos:
-    """SIGKILL, or SIGSTOP and after a while SIGCONT, to servers, workers and jobs at random."""
-
-    def __init__(self, fleet: Fleet, jobs: Jobs, journal: Journal, place: Place) -> None:
-        self._fleet, self._jobs, self._journal, self._place = fleet, jobs, journal, place
-        self._frozen: list[threading.Thread] = []
-
-    def thaw(self) -> None:
-        """Wait until everything goes on that was frozen."""
-        for thread in self._frozen:
-            thread.join()
-
-    def strike(self) -> None:
-        random.choices(
-            (self._worker_dies, self._worker_freezes, self._server_dies, self._parent_dies, self._job_dies,
-             self._job_freezes, self._storage_suffers),
-            (2, 3, 1, 1, 3, 3, 1),
-        )[0]()  # fmt: skip
-
-    def _worker(self) -> int | None:
-        workers = random.choice(self._fleet.servers).workers()
-        return random.choice(workers) if workers else None
-
-    def _worker_dies(self) -> None:
-        if (pid := self._worker()) is not None and signalled(pid, signal.SIGKILL):
-            self._tell("SIGKILL to worker", pid)
-
-    def _worker_freezes(self) -> None:
-        if (pid := self._worker()) is not None:
-            self._freeze(partial(signalled, pid), random.uniform(0.1, 3), f"worker {pid}")
-
-    def _server_dies(self) -> None:
-        self._fleet.replace(random.randrange(len(self._fleet.servers)))
-        self._journal.count("signals")
-
-    def _parent_dies(self) -> None:
-        """Its workers notice, and go by themselves."""
-        number = random.randrange(len(self._fleet.servers))
-        server = self._fleet.servers[number]
-        workers = server.workers()
-        if signalled(server.process.pid, signal.SIGKILL):
-            self._tell("SIGKILL to parent", server.process.pid)
-        server.process.wait(20)
-        end = time.monotonic() + 60
-        while any(_alive(pid) for pid in workers):
-            if time.monotonic() > end:
-                self._journal.fail("workers outlive their parent", *workers)
-                for pid in workers:
-                    signalled(pid, signal.SIGKILL)
-            time.sleep(0.05)
-        assert server.process.stdout is not None
-        server.process.stdout.close()
-        self._fleet.servers[number] = self._fleet.start()
-
-    def _job_dies(self) -> None:
-        if (job := self._jobs.some()) is not None:
-            self._tell("SIGKILL to job", job[0])
-            job[1].kill()
-
-    def _job_freezes(self) -> None:
-        """At times for longer than the delay, so that it goes on with what it saw long ago."""
-        if (job := self._jobs.some()) is not None:
-            self._freeze(job[1].send_signal, random.choice((0.3, 1, 3, self._place.delay + 2)), f"job {job[0]}")
-
-    def _storage_suffers(self) -> None:
-        if what := self._place.suffer():
-            self._tell(what)
-
-    def _freeze(self, send: Callable[[signal.Signals], object], seconds: float, what: str) -> None:
-        self._tell(f"SIGSTOP for {seconds:.1f} s to {what}")
-        send(signal.SIGSTOP)
-
-        def go_on() -> None:
-            time.sleep(seconds)
-            self._journal.note("chaos", "SIGCONT to", what)
-            send(signal.SIGCONT)
-
-        self._frozen = [thread for thread in self._frozen if thread.is_alive()]
-        self._frozen.append(threading.Thread(target=go_on, daemon=True))
-        self._frozen[-1].start()
-
-    def _tell(self, what: str, *objects: object) -> None:
-        self._journal.note("chaos", what, *objects)
-        self._journal.count("signals")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -1,41 +1,151 @@
-"""Where the store of a soak lies, and how to look at what is left there."""
+"""Where the store of a soak lies, what can befall it there, and how to look at what is left."""
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tests import buckets
 from tests.http.serving import WITHOUT_JOBS
+from tests.mounts import mounted
+from tests.object_proxy import LOST, Proxy, one_in
+from tests.soak.network import Network
+from tests.soak.troubles import FULL, Troubles
+from tests.tools import present
+
+FAULT_IN = 150
+"""One request in so many to an object store has a fault."""
+FREE_BYTES = 64 << 10
+"""What a full disk has left at most, now and then."""
+
+Suffering = Callable[[], str]
 
 
 class Place:
-    """`address` is what `--root` gets; `delay`, seconds, is the collection's."""
+    """`delay`, seconds, is the collection's."""
 
-    address: str
     delay = 6.0
     servers = 2
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
+    config = ""
+    """What the servers and all jobs have as their configuration file."""
 
-    def suffer(self) -> str:
-        """Do something to the storage itself; what, or nothing."""
-        return ""
+    def __init__(self) -> None:
+        self.troubles = Troubles()
+
+    def address(self, number: int) -> str:
+        """What `--root` gets: of a server, or of a job, which has any number."""
+        raise NotImplementedError
+
+    def join(self, network: Network) -> None:
+        """The servers are in there."""
+
+    def sufferings(self) -> Sequence[Suffering]:
+        """What can befall the storage itself. Each says what it did."""
+        return ()
 
     def recover(self) -> None:
         """The storage is as it should be again."""
 
+    def directories(self) -> list[Path]:
+        """Where layouts lie, if they can be looked at as files."""
+        return []
+
+    def files(self, encoded: str) -> list[Path]:
+        """Those with this content."""
+        found = [path for root in self.directories() for path in root.rglob(encoded)]
+        return [path for path in found if path.is_file() and path.stat().st_size]
+
 
 class Directory(Place):
-    def __init__(self, root: Path) -> None:
-        self.root, self.address = root, str(root)
-        root.mkdir()
+    """On a file system of its own that may be filled, where there can be one."""
+
+    def __init__(self, home: Path, *, disk: Path | None = None) -> None:
+        super().__init__()
+        self.root, self._disk = (disk or home) / "root", disk
+        self.root.mkdir()
+
+    def address(self, number: int) -> str:
+        return str(self.root)
+
+    def directories(self) -> list[Path]:
+        return [self.root]
+
+    def sufferings(self) -> Sequence[Suffering]:
+        return (self._fill,) if self._disk else ()
+
+    def _fill(self) -> str:
+        """There is no room for a while."""
+        assert self._disk is not None
+        filler, seconds = self._disk / "filler", random.uniform(0.5, 3)
+        with self.troubles.during(FULL):
+            try:
+                with filler.open("wb") as file:
+                    size = 0
+                    for step in (64 << 20, 1 << 20, random.choice((FREE_BYTES, 4096))):
+                        with suppress(OSError):
+                            while True:
+                                os.posix_fallocate(file.fileno(), size, step)
+                                size += step
+                time.sleep(seconds)
+            finally:
+                filler.unlink()
+        return f"disk was full for {seconds:.1f} s"
+
+
+class Directories(Place):
+    """Three roots, each with some of the repositories; layers are mounted across."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self._roots = {prefix: home / f"root-{number}" for number, prefix in enumerate(("", "two", "imported"))}
+        for root in self._roots.values():
+            root.mkdir()
+        self.config = "".join(
+            f'[[storage.routes]]\nprefix = "{prefix}"\nroot = {{ path = "{root}" }}\n'
+            for prefix, root in self._roots.items()
+            if prefix
+        )
+        self.environ = {**WITHOUT_JOBS, "ZOTCTL_STORAGE_CREATE": "true"}
+
+    def address(self, number: int) -> str:
+        return str(self._roots[""])
+
+    def directories(self) -> list[Path]:
+        return list(self._roots.values())
+
+
+class Mounts(Place):
+    """One store that each server sees through a mount of its own, as hosts do that share a network file system."""
+
+    unlikely = ("dedupe 0",)
+
+    def __init__(self, mounts: Sequence[Path], sufferings: Sequence[Suffering] = ()) -> None:
+        super().__init__()
+        self._roots = [mount / "root" for mount in mounts]
+        self._sufferings = sufferings
+        self._roots[0].mkdir()
+
+    def address(self, number: int) -> str:
+        return str(self._roots[number % len(self._roots)])
+
+    def directories(self) -> list[Path]:
+        return self._roots[:1]
+
+    def sufferings(self) -> Sequence[Suffering]:
+        return self._sufferings
 
 
 class InBucket(Place):
-    """Three servers, and an S3 server that is restarted, throttled and frozen now and then."""
+    """Three servers before an object store that is restarted, throttled, and answers one request in `FAULT_IN` wrongly
+    or not at all."""
 
     delay = 12.0
     servers = 3
@@ -43,18 +153,89 @@ class InBucket(Place):
     """It waits a minute for readers of old copies, if nobody kills it."""
 
     def __init__(self, bucket: buckets.Bucket, *, dedupe: bool) -> None:
-        self.bucket, self.address = bucket, bucket.url
-        self.environ = {
-            **WITHOUT_JOBS,
-            **bucket.environment,
+        super().__init__()
+        self.bucket = bucket
+        self._more = {
             "ZOTCTL_STORAGE_DEDUPE": str(dedupe).lower(),
             "ZOTCTL_STORAGE_GC_DELAY": f"{self.delay:.0f}s",
         }
+        self._by("127.0.0.1")
 
-    def suffer(self) -> str:
+    def _by(self, host: str) -> None:
+        self.proxy = Proxy(self.bucket.server.endpoint, one_in(FAULT_IN, random.randrange(10**6)), host=host)
+        settings = replace(self.bucket.settings, endpoint=self.proxy.endpoint)
+        self.environ = {**WITHOUT_JOBS, **buckets.Bucket(settings, None).environment, **self._more}
+
+    def address(self, number: int) -> str:
+        return self.bucket.url
+
+    def join(self, network: Network) -> None:
+        self.proxy.close()
+        self._by(network.host)
+        network.storage_port = self.proxy.port
+
+    def sufferings(self) -> Sequence[Suffering]:
+        return (self._restart,)
+
+    def _restart(self) -> str:
         options = random.choice([(), ("--max-requests", "4"), ()])
         self.bucket.server.restart(*options)
         return f"S3 server restarted {' '.join(options)}"
 
     def recover(self) -> None:
+        self.proxy.choose = lambda _: ""
         self.bucket.server.restart()
+
+    @property
+    def faults(self) -> int:
+        return len(self.proxy.faults)
+
+    @property
+    def lost(self) -> int:
+        """Of them, requests that were done and not answered."""
+        return sum(fault == LOST for _, fault in self.proxy.faults)
+
+    def files(self, encoded: str) -> list[Path]:
+        return [path for path in self.bucket.path("").rglob(encoded) if path.is_file() and path.stat().st_size]
+
+
+@contextmanager
+def in_directory(home: Path) -> Iterator[Place]:
+    if not all(map(present, ("root", "mkfs.xfs", "/dev/loop-control"))):
+        yield Directory(home)
+        return
+    with mounted("xfs") as disk:
+        yield Directory(home, disk=disk)
+
+
+@contextmanager
+def in_directories(home: Path) -> Iterator[Place]:
+    yield Directories(home)
+
+
+@contextmanager
+def in_bucket(home: Path, *, dedupe: bool = False) -> Iterator[Place]:
+    server = buckets.Server()
+    try:
+        place = InBucket(buckets.make_bucket(server), dedupe=dedupe)
+        try:
+            yield place
+        finally:
+            place.proxy.close()
+    finally:
+        server.close()
+
+
+@contextmanager
+def in_pooled_bucket(home: Path) -> Iterator[Place]:
+    with in_bucket(home, dedupe=True) as place:
+        yield place
+
+
+PLACES = {
+    "directory": in_directory,
+    "directories": in_directories,
+    "bucket": in_bucket,
+    "pool": in_pooled_bucket,
+}
+"""What a soak may be asked for by name."""

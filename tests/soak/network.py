@@ -1,0 +1,95 @@
+"""A network between clients, servers and an object store that can be taken apart.
+
+Each server has a network namespace of its own, joined to this one by a pair of interfaces. The addresses are of
+198.18.0.0/15, which is for tests of networks (RFC 2544), and no packet leaves the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+
+from tests.tools import present, program
+
+LINK, DEAF, MUTE, STORAGE = "link down", "requests lost", "answers lost", "storage away"
+"""Nothing passes; a server hears nobody; nobody hears the server; it can't reach the object store."""
+
+
+def possible() -> bool:
+    return all(map(present, ("root", "ip", "iptables", "nsenter"))) and not _run("ip", "netns", "list")
+
+
+class Network:
+    """`storage_port`: where the object store is, on `host`; 0: there is none."""
+
+    def __init__(self, servers: int) -> None:
+        second, third = divmod(os.getpid() % 512, 256)
+        self._net = f"198.{18 + second}.{third}"
+        self._names = [f"zs{os.getpid()}-{number}" for number in range(servers)]
+        self.storage_port = 0
+        for number in range(servers):
+            self._make(number)
+
+    @property
+    def host(self) -> str:
+        """This side's address, for all of them."""
+        return self._side(0, 1)
+
+    def address(self, number: int) -> str:
+        return self._side(number, 2)
+
+    def prefix(self, number: int) -> tuple[str, ...]:
+        """The words that run a command in there."""
+        return (program("nsenter"), f"--net=/run/netns/{self._names[number]}")
+
+    def kinds(self) -> tuple[str, ...]:
+        return (LINK, DEAF, MUTE, STORAGE, STORAGE) if self.storage_port else (LINK, DEAF, MUTE)
+
+    def cut(self, number: int, kind: str, port: int) -> Callable[[], None]:
+        """Cut off the server that listens on `port`; what is returned joins it again."""
+        if kind == LINK:
+            self._inside(number, "ip", "link", "set", "eth0", "down")
+            return lambda: self._up(number)
+        rule = {
+            DEAF: ("INPUT", "-p", "tcp", "--dport", str(port)),
+            MUTE: ("OUTPUT", "-p", "tcp", "--sport", str(port)),
+            STORAGE: ("OUTPUT", "-p", "tcp", "--dport", str(self.storage_port)),
+        }[kind]
+        self._inside(number, "iptables", "-w", "-A", *rule, "-j", "DROP")
+        return lambda: self._inside(number, "iptables", "-w", "-D", *rule, "-j", "DROP")
+
+    def close(self) -> None:
+        for name in self._names:
+            _run("ip", "netns", "del", name)
+
+    def _make(self, number: int) -> None:
+        name, outer = self._names[number], f"zs{os.getpid()}h{number}"
+        _done("ip", "netns", "add", name)
+        _done("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _done("ip", "addr", "add", f"{self._side(number, 1)}/30", "dev", outer)
+        _done("ip", "link", "set", outer, "up")
+        self._inside(number, "ip", "addr", "add", f"{self._side(number, 2)}/30", "dev", "eth0")
+        self._inside(number, "ip", "link", "set", "lo", "up")
+        self._up(number)
+
+    def _up(self, number: int) -> None:
+        self._inside(number, "ip", "link", "set", "eth0", "up")
+        self._inside(number, "ip", "route", "replace", "default", "via", self._side(number, 1))
+
+    def _inside(self, number: int, *words: str) -> None:
+        _done(*self.prefix(number), program(words[0]), *words[1:])
+
+    def _side(self, number: int, side: int) -> str:
+        return f"{self._net}.{4 * number + side}"
+
+
+def _done(*words: str) -> None:
+    if told := _run(*words):
+        raise OSError(f"{' '.join(words)}: {told}")
+
+
+def _run(*words: str) -> str:
+    """What went wrong; "" if nothing did."""
+    done = subprocess.run([program(words[0]), *words[1:]], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
