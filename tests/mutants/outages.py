@@ -17,6 +17,15 @@ def _outage(name: str, promise: str, path: str, old: str, new: str, test: str) -
 
 MUTANTS = [
     _outage(
+        "credentials-of-before-a-fork",
+        "a process that is forked late takes the credentials of now",
+        "storage/bucket/objects/connection.py",
+        "if session is not None and _states(session) == files else None",
+        "if session is not None else None",
+        "tests/storage/test_bucket_credentials.py"
+        "::test_a_session_that_was_prepared_before_its_files_changed_is_not_used",
+    ),
+    _outage(
         "outage-told-for-each",
         "a root that is lost is told once",
         "jobs/run.py",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -10,8 +13,11 @@ from threading import Thread
 import pytest
 
 from tests.buckets import free_port
-from zotctl.errors import PermissionRefused, StorageError, Unavailable
+from zotctl.errors import ConfigError, PermissionRefused, StorageError, Unavailable
+from zotctl.storage.bucket.objects import connection
 from zotctl.storage.bucket.objects.client import BucketSettings, Client
+from zotctl.storage.bucket.objects.signing import Credentials
+from zotctl.storage.clock import Clock
 
 
 def test_no_credentials_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -92,3 +98,56 @@ def test_who_gives_credentials_for_a_token_is_away_or_refuses(
         with pytest.raises(StorageError, match="no credentials for http://127") as told:
             call()
         assert type(told.value) is meaning
+
+
+# -- what is made before a fork --------------------------------------------------------------------
+
+
+def prepared(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[BucketSettings, Path]:
+    """A session made of a file of credentials."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = folder / "credentials"
+    file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    settings = BucketSettings("bucket", "", "http://127.0.0.1:9", "us-east-1")
+    connection.prepare(settings)
+    return settings, file
+
+
+def test_a_session_that_was_prepared_serves_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings, _ = prepared(monkeypatch, tmp_path)
+    session, _ = connection._prepared[None]
+    first, second = (connection._Chain(settings, Clock()) for _ in range(2))
+    assert first.session is session is not second.session
+    assert {chain.current() for chain in (first, second)} == {Credentials("old", "secret", None)}
+
+
+def test_a_session_that_was_prepared_before_its_files_changed_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, file = prepared(monkeypatch, tmp_path)
+    file.write_text("[default]\naws_access_key_id = renewed\naws_secret_access_key = secret\n")
+    assert connection._Chain(settings, Clock()).current() == Credentials("renewed", "secret", None)
+
+
+def test_what_can_not_be_prepared_is_told_by_who_needs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings, _ = prepared(monkeypatch, tmp_path)
+    settings = replace(settings, profile="missing")
+    connection.prepare(settings)
+    with pytest.raises(ConfigError, match="missing"):
+        Client(settings)
+
+
+def test_all_that_a_process_needs_is_loaded_before_it_is_forked() -> None:
+    script = (
+        "import sys; from zotctl.storage import preload; from zotctl.config import RootConfig, StorageConfig\n"
+        "preload(StorageConfig(roots=[RootConfig(path='s3://bucket')])); before = set(sys.modules)\n"
+        "from zotctl.storage.bucket.objects.client import BucketSettings, Client\n"
+        "client = Client(BucketSettings('bucket', '', 'http://localhost:1', access_key='a', secret_key='b'))\n"
+        "try: client.head('x')\n"
+        "except Exception as error: print(type(error).__name__, sorted(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "Unavailable []\n", done.stderr

@@ -60,9 +60,11 @@ def remember_roots(config: StorageConfig) -> None:
 
 def preload(config: StorageConfig) -> None:
     """Import the modules that the roots need, before processes are forked. Opens nothing."""
-    if any(is_bucket(root.path) for root in (*config.roots, *(route.root for route in config.routes))):
-        import zotctl.storage.bucket.objects.connection
-        import zotctl.storage.bucket.opening  # noqa: F401
+    for root in (*config.roots, *(route.root for route in config.routes)):
+        if is_bucket(root.path):
+            from zotctl.storage.bucket.opening import preload_bucket
+
+            preload_bucket(root)
 
 
 def _open(

@@ -80,6 +80,13 @@ def open_bucket(
     )
 
 
+def preload_bucket(settings: RootConfig) -> None:
+    """Before processes are forked: what they share of the way to a bucket. Asks nothing of it."""
+    from zotctl.storage.bucket.objects.connection import prepare
+
+    prepare(bucket_settings(parse_address(settings.path), settings.s3 or S3Config()))
+
+
 def bucket_settings(address: Address, s3: S3Config) -> BucketSettings:
     """As the configuration has it. Raises nothing: what can't be used, the client says."""
     return BucketSettings(

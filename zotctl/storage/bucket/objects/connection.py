@@ -182,7 +182,7 @@ class _Chain:
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
         self._settings, self._clock, self._lock = settings, clock, threading.Lock()
-        self.session, self.name = _session(settings), "no identity"
+        self.session, self.name = _prepared_session(settings) or _session(settings), "no identity"
         if settings.access_key:
             self.session.set_credentials(settings.access_key, settings.secret_key or "", settings.session_token)
         self._files, self._looked = _states(self.session), clock.elapsed()
@@ -210,6 +210,30 @@ class _Chain:
                     fresh = _session(self._settings)
                     if fresh.get_credentials() is not None:
                         self.session, self._files = fresh, state
+
+
+def prepare(settings: BucketSettings) -> None:
+    """Before processes are forked: make what each needs to find its credentials, so that they share the memory of it.
+    Asks no one for anything. What is wrong with the settings, the process that uses them says."""
+    with suppress(boto.BotoCoreError, OSError, ValueError):
+        session = _session(settings)
+        files = _states(session)
+        if not settings.access_key:
+            session.get_component("credential_provider")
+        get_cert_path(True)
+        "localhost".encode("idna")  # the first address of a process loads tables for it
+        _prepared[settings.profile] = session, files
+
+
+_prepared: dict[str | None, tuple[Any, list[tuple[int, int, int] | None]]] = {}
+"""By profile: a session, and its files before it read them."""
+
+
+def _prepared_session(settings: BucketSettings) -> Any | None:
+    """Once in a process, for a session keeps the credentials that it is given. None also if its files are others by
+    now: a process may be forked long after it was made."""
+    session, files = _prepared.pop(settings.profile, (None, []))
+    return session if session is not None and _states(session) == files else None
 
 
 def _session(settings: BucketSettings) -> Any:
