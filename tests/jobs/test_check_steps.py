@@ -215,7 +215,7 @@ def test_a_run_with_errors_forgets_nothing(memory: MemoryDriver, store: Store, c
 def test_quick_counts_for_nothing(store: Store) -> None:
     run_scrub(store, quick=True, resume=True)
     state = Checked(store.roots[0], store.clock)
-    assert (len(state._times), state.repositories) == (0, {})
+    assert (len(state._times.arrays()[0]), state.repositories) == (0, {})
 
 
 def test_quick_leaves_the_place_of_a_deep_scrub(memory: MemoryDriver, store: Store, clock: Hand) -> None:
@@ -225,8 +225,9 @@ def test_quick_leaves_the_place_of_a_deep_scrub(memory: MemoryDriver, store: Sto
     before = Checked(store.roots[0], clock)
     run_scrub(store, quick=True, resume=True)
     after = Checked(store.roots[0], clock)
-    assert before._times, "the pass has begun"
-    assert (after._times, after.repositories, after.began) == (before._times, before.repositories, before.began)
+    assert before._times.arrays()[0], "the pass has begun"
+    assert after._times.arrays() == before._times.arrays()
+    assert (after.repositories, after.began) == (before.repositories, before.began)
 
 
 def test_a_rolling_scrub_of_one_repository_is_none_of_the_others(store: Store) -> None:

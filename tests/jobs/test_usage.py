@@ -15,7 +15,7 @@ from tests.jobs.layouts import age, blob, lay_out, share, store_of
 from tests.storage.mounting import mount_at
 from tests.stores import push_image
 from tests.tools import need, program
-from zotctl.jobs.check.usage import usage
+from zotctl.jobs.check.usage import _Measure, usage
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
@@ -187,3 +187,23 @@ def test_people_get_a_table_that_can_be_sorted(tmp_path: Path) -> None:
         refused = zotctl("verify", "--usage", "--root", str(tmp_path), *words) if "--deep" in words else zotctl(
             "verify", "--usage", *words)  # fmt: skip
         assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+
+
+def test_no_more_than_the_blobs_of_one_repository_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A store may have a million; that they come one repository after the other, below it or beside, is what lets them
+    go."""
+    looked, original = dict[str, int](), _Measure._look_into
+
+    def look_into(self: _Measure, name: str, blobs: dict[str, int]) -> None:
+        assert name not in looked
+        looked[name] = len(blobs)
+        original(self, name, blobs)
+
+    monkeypatch.setattr(_Measure, "_look_into", look_into)
+    for name in ("a", "a/b", "a-b", "b/c"):
+        lay_out(tmp_path, name, X, "v1")
+        other = blob(tmp_path, name, digest_of(b"more", "sha512"))
+        other.parent.mkdir()
+        other.write_bytes(b"more")
+    assert not measured(store_of(tmp_path)).errors
+    assert looked == dict.fromkeys(("a", "a/b", "a-b", "b/c"), 2 + len(X.blobs))

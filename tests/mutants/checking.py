@@ -115,7 +115,7 @@ MUTANTS = [
         kinds.FAULTS,
         "I13",
         "one that is noted again is there once",
-        "jobs/check/scrub_state.py",
+        "jobs/int_map.py",
         "done = place + (place < len(self._keys) and self._keys[place] == key)",
         "done = place",
         STATE + "test_one_that_is_noted_again_is_there_once",

@@ -17,9 +17,9 @@ MUTANTS = [
     _space(
         "links-counted-twice",
         "what the disk has once is counted once",
-        "jobs/check/usage.py",
-        "number = self._ids.setdefault(found.content, len(self.size))",
-        "number = self._ids.setdefault(found.key, len(self.size))",
+        "jobs/local/stored.py",
+        "            return known\n",
+        "            pass\n",
         USAGE + "test_what_is_shared_by_links_is_counted_once_and_frees_nothing",
     ),
     _space(
@@ -66,16 +66,16 @@ MUTANTS = [
         "only-what-the-run-covers",
         "what is shared is shared with repositories that the run does not cover",
         "jobs/check/usage.py",
-        "                self._look_into(name)\n",
-        "                if run.covers(name):\n                    self._look_into(name)\n",
+        "            self._look_into(name, blobs)\n",
+        "            if self._run.covers(name):\n                self._look_into(name, blobs)\n",
         USAGE + "test_what_is_shared_by_links_is_counted_once_and_frees_nothing",
     ),
     _space(
         "tags-share-nothing",
         "what another tag leads to is not own",
         "jobs/check/usage.py",
-        "if leading[number] == 1))",
-        "if leading[number]))",
+        "number for number in share.own if number not in several",
+        "number for number in share.own",
         USAGE + "test_tags_share_layers_and_a_signature_belongs_to_its_image",
     ),
     _space(

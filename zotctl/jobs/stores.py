@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -120,8 +120,8 @@ class Stored(NamedTuple):
     """Bytes of its content; 0 for a directory."""
     disk: int
     """Bytes that it takes on the disk."""
-    content: Hashable
-    """Equal for all names of what the disk has only once."""
+    content: int
+    """Equal for all names of what the disk has only once. Counted from 0: a number that is new is the next one."""
 
 
 Deduplicate = Callable[[Root, str], None]

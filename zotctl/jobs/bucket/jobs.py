@@ -91,8 +91,9 @@ class BucketJobs:
 
     def stored(self, run: Run, top: str) -> Iterator[Stored]:
         """By one list of all objects, a request for a thousand."""
-        for found in bucket_of(self._root).context.objects.list(keys.below(top) if top else ""):
-            yield Stored(found.key, found.size, found.size, found.key)
+        objects = bucket_of(self._root).context.objects.list(keys.below(top) if top else "")
+        for number, found in enumerate(objects):
+            yield Stored(found.key, found.size, found.size, number)
 
     def probe(self) -> tuple[dict[str, Any], str]:
         """Tries the object store with a few small objects."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from zotctl.errors import Changed, NotFound, StorageError
+from zotctl.jobs.int_map import IntMap, number_of
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.oci.digest import Digest, digest_of_hash, is_stub, new_hash
 from zotctl.storage import keys
@@ -200,7 +201,7 @@ class InodeResults:
     """Remembers results on inodes with several names, for their other names. Not safe between threads."""
 
     def __init__(self) -> None:
-        self._good: set[int] = set()
+        self._good, self._count = IntMap(), 0
         self._damaged: dict[int, HashResult] = {}
 
     def keep(self, key: int, result: HashResult) -> None:
@@ -208,18 +209,19 @@ class InodeResults:
         if not result.good:
             self._damaged[key] = result
             return
-        if len(self._good) >= GOOD_INODES:
-            self._good.clear()
-        self._good.add(key)
+        if self._count >= GOOD_INODES:
+            self._good, self._count = IntMap(), 0
+        self._good.put(key, 1)
+        self._count += 1
 
     def known(self, key: int, digest: Digest, info: Info) -> HashResult | None:
         """The result that another name of this inode had, if any. `info`: the inode as it is under this name."""
-        return HashResult(digest, info, digest) if key in self._good else self._damaged.get(key)
+        return HashResult(digest, info, digest) if self._good.get(key) else self._damaged.get(key)
 
     @staticmethod
     def key_of(digest: Digest, info: Info) -> int:
         """The key of one content of one file under one digest."""
-        return hash((_content(info), digest))
+        return number_of((_content(info), digest))
 
 
 # -- threads --------------------------------------------------------------------------------------

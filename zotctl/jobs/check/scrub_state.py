@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from zotctl.errors import DigestInvalid, StorageError
 from zotctl.jobs.clock_check import boot_id
+from zotctl.jobs.int_map import IntMap
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest
 from zotctl.storage import keys
@@ -32,7 +32,6 @@ MOST_INODES = 8_000_000
 MOST_REPOSITORIES = 500_000
 MOST_FINDINGS = 100_000
 MOST_DAMAGED = 10_000
-MERGE_AT_INODES = 50_000
 _FIGURES = ("began", "last", "total", "done")
 SETTLING_S = 300
 """How long the kernel may take to write data to the device, doubled."""
@@ -68,8 +67,8 @@ class Checked:
     def __init__(self, place: Root | StatePlace, clock: Clock) -> None:
         self._place: StatePlace = _InRoot(place) if isinstance(place, Root) else place
         self._clock = clock
-        self._keys, self._times = array("Q"), array("I")
-        self._new: dict[int, int] = {}
+        self._times = IntMap()
+        """By the key of each inode."""
         self._saved_at = clock.elapsed()
         self.began = self.last = 0
         """When the unfinished pass began (0: there is none), and the last finished one."""
@@ -88,11 +87,7 @@ class Checked:
 
     def when(self, digest: str, info: Info) -> int:
         """When the blob was last found good; 0: never, or that is not known."""
-        key = _key(digest, info)
-        if (at := self._new.get(key)) is not None:
-            return at
-        place = bisect_left(self._keys, key)
-        return self._times[place] if place < len(self._keys) and self._keys[place] == key else 0
+        return self._times.get(_key(digest, info)) or 0
 
     def found(self, digest: Digest, info: Info) -> Digest | None:
         """The digest of its bytes, if the blob was read in the current pass."""
@@ -107,9 +102,7 @@ class Checked:
 
     def note(self, digest: str, info: Info) -> None:
         """Note that the blob was found good just now."""
-        self._new[_key(digest, info)] = self._now()
-        if len(self._new) >= MERGE_AT_INODES:
-            self._merge()
+        self._times.put(_key(digest, info), self._now())
 
     def note_repository(self, name: str) -> None:
         """Note that the repository was checked as a whole just now."""
@@ -121,9 +114,8 @@ class Checked:
     def begin(self) -> None:
         """Begin a pass, unless one is unfinished."""
         if not self.began:
-            self._merge()
             # Later than any time that was noted: in whole seconds, a short pass would run into the next.
-            latest = max([*self.repositories.values(), max(self._times, default=0)])
+            latest = max([*self.repositories.values(), max(self._times.arrays()[1], default=0)])
             self.began, self.total, self.done = max(int(self._clock.now()), latest + 1), 0, 0
             self.stopped, self._damaged = [], {}
 
@@ -152,10 +144,7 @@ class Checked:
 
     def forget_before(self, at: int) -> None:
         """Forget inodes and repositories that were last noted before `at`."""
-        self._merge()
-        kept = [place for place, time in enumerate(self._times) if time >= at]
-        self._keys = array("Q", (self._keys[place] for place in kept))
-        self._times = array("I", (self._times[place] for place in kept))
+        self._times.drop_below(at)
         self.repositories = {name: time for name, time in self.repositories.items() if time >= at}
 
     def save_now_and_then(self) -> None:
@@ -165,18 +154,19 @@ class Checked:
 
     def save(self) -> None:
         """Write the state. Never raises: without it, the next run only checks more than necessary."""
-        self._merge()
         self._saved_at = self._clock.elapsed()
-        if len(self._keys) > MOST_INODES:
-            self.forget_before(sorted(self._times)[-MOST_INODES] + 1)
+        found, times = self._times.arrays()
+        if len(found) > MOST_INODES:
+            self.forget_before(sorted(times)[-MOST_INODES] + 1)
+            found, times = self._times.arrays()
         repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
         if self.doubtful_since() is None:
             self._boot, self._alive = boot_id(), int(self._clock.now())
-        head = {"format": 1, "inodes": len(self._keys), "repositories": repositories}
+        head = {"format": 1, "inodes": len(found), "repositories": repositories}
         head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
         if self.began:
             head |= {"stopped": self.stopped, "damaged": {str(key): found for key, found in self._damaged.items()}}
-        self._place.write([json.dumps(head).encode() + b"\n", _little(self._keys), _little(self._times)])
+        self._place.write([json.dumps(head).encode() + b"\n", _little(found), _little(times)])
 
     def _load(self, body: bytes) -> None:
         line, _, rest = body.partition(b"\n")
@@ -194,22 +184,8 @@ class Checked:
             # The clock was wrong: begin the pass anew, and count nothing as checked later than now.
             self.began, self.last, times = 0, 0, array("I", (min(time, int(now)) for time in times))
             repositories = {name: min(at, int(now)) for name, at in repositories.items()}
-        self.repositories, self._keys, self._times = repositories, found, times
+        self.repositories, self._times = repositories, IntMap(found, times)
         self._boot, self._alive = str(head.get("boot", "")), int(head.get("alive", 0))
-
-    def _merge(self) -> None:
-        """Merge the new entries into the sorted ones."""
-        found, times, done = array("Q"), array("I"), 0
-        for key, at in sorted(self._new.items()):
-            place = bisect_left(self._keys, key, done)
-            found.extend(self._keys[done:place])
-            times.extend(self._times[done:place])
-            found.append(key)
-            times.append(at)
-            done = place + (place < len(self._keys) and self._keys[place] == key)
-        found.extend(self._keys[done:])
-        times.extend(self._times[done:])
-        self._keys, self._times, self._new = found, times, {}
 
 
 def _key(digest: str, info: Info) -> int:

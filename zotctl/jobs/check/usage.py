@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -132,35 +132,34 @@ class _Share:
 
     tag: str | None
     digests: list[str]
-    size: int = 0
-    own: array[int] = field(default_factory=lambda: array("L"))
+    size: int
+    own: array[int]
 
 
 @dataclass
 class _Repository:
     name: str
-    contents: set[int]
+    contents: array[int]
     shares: list[_Share] = field(default_factory=list)
     unreachable: int = 0
     """Bytes that no manifest reaches."""
 
 
 class _Contents:
-    """What the disk has, each once, by a number. Used by one thread."""
+    """What the disk has, each once, by its number in `Stored`. Used by one thread."""
 
     def __init__(self) -> None:
-        self._ids: dict[Hashable, int] = {}
         self.size, self.disk = array("q"), 0
         self.places = bytearray()
         """The first of `_PLACES` that it has, from 1; 0: it lies in repositories only."""
         self.held = bytearray()
-        self.users = array("L")
+        self.users = array("I")
         """The number of repositories that have it."""
         self.reached, self.unclear = bytearray(), bytearray()
 
     def add(self, found: Stored, place: str) -> int:
         """Note one name. `place`: one of `_PLACES`, or "" for a blob of a repository."""
-        number = self._ids.setdefault(found.content, len(self.size))
+        number = found.content
         if number == len(self.size):
             self.size.append(found.size)
             self.users.append(0)
@@ -194,7 +193,12 @@ class _Measure:
     def __init__(self, run: Run, root: Root, parts: bool) -> None:
         self._run, self._root, self._parts = run, root, parts
         self._contents = _Contents()
-        self._blobs: dict[str, dict[str, int]] = {}
+        self._all = frozenset[str]()
+        self._left: dict[str, None] = {}
+        """Repositories that were not looked into yet."""
+        self._blobs: tuple[str, dict[str, int]] = ("", {})
+        """The numbers of the blobs of the repository whose blobs are being listed. All of a repository come one after
+        the other, so that no other's have to be kept."""
         self._pool: dict[str, int] = {}
         """Of a bucket, what repositories have by what their manifests say."""
         self._found: list[_Repository] = []
@@ -202,22 +206,23 @@ class _Measure:
     def measured(self) -> RootUsage:
         run, root, only = self._run, self._root, self._run.store.only
         names = [only] if only else list(root.catalog.everything(lambda name, error: run.error(name, error, root)))
-        self._blobs = {name: {} for name in names}
+        self._all, self._left = frozenset(names), dict.fromkeys(names)
         for found in jobs_of(root).stored(run, only or ""):
             self._place(found)
-        for number, name in enumerate(names):
-            run.check()
-            run.progress(number, len(names), "repositories", name)
-            with run.guarded(name, root):
-                self._look_into(name)
+        self._end_repository()
+        for name in list(self._left):
+            self._look(name, {})
         return self._figures()
 
     def _place(self, found: Stored) -> None:
         folder, _, encoded = found.key.rpartition("/")
         above, _, algorithm = folder.rpartition("/")
         name = above.removesuffix("/blobs")
-        if name != above and name in self._blobs:
-            self._blobs[name][f"{algorithm}:{encoded}"] = self._contents.add(found, "")
+        if name != above and name in self._all:
+            if name != self._blobs[0]:
+                self._end_repository()
+                self._blobs = (name, {})
+            self._blobs[1][f"{algorithm}:{encoded}"] = self._contents.add(found, "")
         elif above == keys.SHARED:
             self._pool[f"{algorithm}:{encoded}"] = self._contents.add(found, "pool")
         else:
@@ -228,20 +233,34 @@ class _Measure:
         if first == keys.HIDDEN:
             return _HIDDEN_PLACES.get(f"{first}/{rest.partition('/')[0]}", "records")
         is_index = file in ("index.json", LAYOUT_FILE) or file.startswith(keys.INDEX_TEMP_PREFIX)
-        return "indexes" if folder in self._blobs and is_index else "other files"
+        return "indexes" if folder in self._all and is_index else "other files"
 
-    def _look_into(self, name: str) -> None:
-        blobs = self._blobs.pop(name)
-        repository = _Repository(name, set(blobs.values()))
+    def _end_repository(self) -> None:
+        """All blobs of a repository are known."""
+        (name, blobs), self._blobs = self._blobs, ("", {})
+        if name:
+            self._look(name, blobs)
+
+    def _look(self, name: str, blobs: dict[str, int]) -> None:
+        self._run.check()
+        self._run.progress(len(self._all) - len(self._left), len(self._all), "repositories", name)
+        self._left.pop(name, None)
+        with self._run.guarded(name, self._root):
+            self._look_into(name, blobs)
+
+    def _look_into(self, name: str, blobs: dict[str, int]) -> None:
+        contents = set(blobs.values())
+        repository = _Repository(name, array("I", contents))
         try:
             marks = mark(self._root, name)
             if self._pool:
                 blobs |= {one: self._pool[one] for one in marks.reachable if one in self._pool and one not in blobs}
-                repository.contents = set(blobs.values())
+                contents = set(blobs.values())
+                repository.contents = array("I", contents)
             reached = {blobs[one] for one in marks.reachable if one in blobs}
             if marks.faults:
                 raise Damaged(f"what it needs can't be known: {marks.faults[0].reason}; `zotctl verify` tells all")
-            repository.unreachable = self._contents.sum(repository.contents - reached)
+            repository.unreachable = self._contents.sum(contents - reached)
             self._note(self._contents.reached, reached)
             if self._parts and self._run.covers(name):
                 repository.shares = self._shares(marks, blobs)
@@ -260,16 +279,14 @@ class _Measure:
             flags[number] = 1
 
     def _shares(self, marks: Reachable, blobs: dict[str, int]) -> list[_Share]:
-        found, leading = list[_Share](), Counter[int]()
-        contents = dict[int, set[int]]()
+        found, led, several = list[_Share](), set[int](), set[int]()
         for tag, digests, reached in _parts(marks):
             numbers = {blobs[one] for one in reached if one in blobs}
-            leading.update(numbers)
-            share = _Share(tag, digests, self._contents.sum(numbers))
-            contents[id(share)] = numbers
-            found.append(share)
+            several |= numbers & led
+            led |= numbers
+            found.append(_Share(tag, digests, self._contents.sum(numbers), array("I", numbers)))
         for share in found:
-            share.own = array("L", (number for number in contents[id(share)] if leading[number] == 1))
+            share.own = array("I", (number for number in share.own if number not in several))
         return found
 
     def _figures(self) -> RootUsage:
@@ -329,10 +346,11 @@ def _parts(marks: Reachable) -> Iterator[tuple[str | None, list[str], set[str]]]
             digest = str(row.digest) if row is not None and row.digest else None
             if digest is None or (tag in attachments.tags) is not attached or (attached and digest in covered):
                 continue
-            if digest not in reach:
-                reach[digest] = attachments.reach([digest])[0]
-            covered |= reach[digest]
-            yield tag, [digest], reach[digest]
+            reached = reach.pop(digest, None) or attachments.reach([digest])[0]
+            if len(marks.index.rows_of(digest, 2)) > 1:  # else no other tag asks again
+                reach[digest] = reached
+            covered |= reached
+            yield tag, [digest], reached
     rest = sorted(str(digest) for digest in marks.index.digests if digest not in covered)
     if rest:
         yield None, rest, attachments.reach(rest)[0]

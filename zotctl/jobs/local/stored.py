@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import struct
-from collections.abc import Hashable, Iterator
+from array import array
+from collections.abc import Iterator
 from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
+from zotctl.jobs.int_map import IntMap, number_of
 from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Stored
 from zotctl.storage import keys
@@ -42,13 +44,15 @@ def stored(run: Run, root: Root, top: str) -> Iterator[Stored]:
         except StorageError as error:
             run.error(directory or root.label, error, root)
             continue
+        below = []
         for entry in entries:
             key = keys.within(directory, entry.name)
             with suppress(NotFound):
                 info = root.driver.stat(key)
                 yield _named(key, info, contents)
                 if info.is_dir:
-                    todo.append(key)
+                    below.append(key)
+        todo += sorted(below, reverse=True)
 
 
 def _named(key: str, info: Info, contents: _Contents) -> Stored:
@@ -58,30 +62,61 @@ def _named(key: str, info: Info, contents: _Contents) -> Stored:
 
 
 class _Contents:
-    """Which files the disk has only once. Used by one thread."""
+    """Numbers what the disk has only once, in some forty bytes for each file. Used by one thread."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._known: dict[FileIdentity, Hashable] = {}
-        self._named: dict[str, list[tuple[str, Hashable, int]]] = {}
-        """By the last part of the key, which of a blob is its digest: only such files can share blocks."""
+        self._of_inode = IntMap()
+        """Of what has several names, or shares its blocks with another file."""
+        self._named = IntMap()
+        """The first file by the last part of its key, which of a blob is its digest: only such files can share
+        blocks."""
+        self._more: dict[int, list[int]] = {}
+        """Further files by the same."""
+        self._folders: list[str] = [""]
+        self._folder, self._size = array("L"), array("Q")
+        """By number: the directory of the file, and its size."""
 
-    def of(self, key: str, info: Info) -> Hashable:
-        file = FileIdentity.of(info).content
-        if not info.is_file:
-            return file
-        if file not in self._known:
-            self._known[file] = self._new(key, info, file)
-        return self._known[file]
+    def of(self, key: str, info: Info) -> int:
+        inode = number_of(FileIdentity.of(info).content)
+        if info.nlink > 1 and not info.is_dir and (known := self._of_inode.get(inode)) is not None:
+            return known
+        folder, _, name = key.rpartition("/")
+        if info.is_file and info.size and (shared := self._shared(folder, name, info)) is not None:
+            number = shared
+        else:
+            number = self._add(folder, name, info)
+        if info.nlink > 1 and not info.is_dir:
+            self._of_inode.put(inode, number)
+        return number
 
-    def _new(self, key: str, info: Info, file: FileIdentity) -> Hashable:
-        same = self._named.setdefault(key.rpartition("/")[2], [])
-        mine = _extents(self._driver, key) if same and info.size else None
-        for other, content, size in same if mine else ():
-            if size == info.size and _extents(self._driver, other) == mine:
-                return content
-        same.append((key, file, info.size))
-        return file
+    def _add(self, folder: str, name: str, info: Info) -> int:
+        number = len(self._size)
+        if self._folders[-1] != folder:
+            self._folders.append(folder)
+        self._folder.append(len(self._folders) - 1)
+        self._size.append(info.size)
+        if info.is_file and info.size:
+            called = number_of(name)
+            if self._named.get(called) is None:
+                self._named.put(called, number)
+            else:
+                self._more.setdefault(called, []).append(number)
+        return number
+
+    def _shared(self, folder: str, name: str, info: Info) -> int | None:
+        """The file of the same name that has the same blocks; None: there is none."""
+        called = number_of(name)
+        if (first := self._named.get(called)) is None:
+            return None
+        if not (mine := _extents(self._driver, f"{folder}/{name}".lstrip("/"))):
+            return None
+        same: list[int] = [first, *self._more.get(called, ())]
+        for number in same:
+            other = f"{self._folders[self._folder[number]]}/{name}".lstrip("/")
+            if self._size[number] == info.size and _extents(self._driver, other) == mine:
+                return number
+        return None
 
 
 def _extents(driver: Driver, key: str) -> list[tuple[int, int]] | None:
