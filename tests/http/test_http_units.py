@@ -121,6 +121,16 @@ def test_a_content_range_is_two_numbers_or_refused(value: str) -> None:
     assert 0 <= first <= last
 
 
+def test_a_content_range_may_be_of_one_byte() -> None:
+    assert (parse_content_range("0-0"), parse_content_range("7-7"), parse_content_range("7-9")) == (
+        (0, 0),
+        (7, 7),
+        (7, 9),
+    )
+    with pytest.raises(RangeInvalid):
+        parse_content_range("8-7")
+
+
 def test_entity_tags() -> None:
     assert names_etag('W/"a", "b"', '"b"')
     assert names_etag('W/"a"', '"a"')

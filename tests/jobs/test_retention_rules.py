@@ -14,7 +14,7 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
-from zotctl.storage.facts import ManifestFacts, facts_of
+from zotctl.storage.facts import ManifestFacts, Reference, facts_of
 from zotctl.storage.graph import reach
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index
@@ -62,6 +62,10 @@ class Rows:
     def forget(self, digest: Digest) -> None:
         """What its bytes say."""
         del self._facts[digest]
+
+    def also_about(self, digest: Digest, subject: Digest) -> None:
+        facts = self._facts[digest]
+        self._facts[digest] = facts._replace(subjects=(*facts.subjects, Reference(subject, 1, OCI_MANIFEST)))
 
     def without_row(self, digest: Digest) -> None:
         self._rows = [row for row in self._rows if row["digest"] != digest]
@@ -163,10 +167,36 @@ def test_of_those_that_were_pulled_last_so_many_are_kept(rows: Rows) -> None:
     assert rows.gone(keeping(KeepTags(most_recently_pushed_count=2))) == {"v1", "v2"}
 
 
+@pytest.mark.parametrize(
+    "keep",
+    [
+        KeepTags(pushed_within=100),
+        KeepTags(pulled_within=100),
+        KeepTags(most_recently_pushed_count=1),
+        KeepTags(most_recently_pulled_count=1),
+    ],
+)
+def test_a_tag_that_was_not_pushed_here_is_kept_by_any_rule(rows: Rows, keep: KeepTags) -> None:
+    """Nothing says how old it is."""
+    rows.image("v1", pushed=50, pulled=50)
+    rows.image("foreign", pushed=None)
+    assert rows.gone(keeping(keep)) == set()
+
+
 # -- which rows -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("delay", "age", "goes"), [(0.0, 1.0, True), (50.0, 60.0, True), (500.0, 200.0, False)])
+@pytest.mark.parametrize(
+    ("delay", "age", "goes"),
+    [
+        (0.0, 0.0, True),
+        (0.0, 1.0, True),
+        (50.0, 60.0, True),
+        (50.0, 50.0, True),
+        (50.0, 49.0, False),
+        (500.0, 200.0, False),
+    ],
+)
 def test_untagged_manifests_have_a_delay_of_their_own(rows: Rows, delay: float, age: float, goes: bool) -> None:
     untagged = rows.image(seed="untagged", pushed=age)
     assert rows.gone(Policy(ALL), untagged_delay=delay) == ({untagged} if goes else set())
@@ -204,6 +234,12 @@ def test_a_referrer_with_a_tag_goes_only_where_referrers_may_and_nothing_of_its_
     assert rows.gone(Policy(ALL, delete_referrers=True)) == {lost}
     assert rows.gone(Policy(ALL)) == set()
     assert kept not in rows.gone(keeping(KeepTags(patterns=("v1", "kept")), delete_referrers=True))
+
+
+def test_a_referrer_whose_subject_field_is_repeated_stays_with_either(rows: Rows) -> None:
+    """Another tool has stored it; readers differ in which of the two they take."""
+    rows.also_about(rows.image("referrer", subject=digest_of(b"an image that is gone")), rows.image("v1"))
+    assert rows.gone(Policy(ALL, delete_referrers=True)) == set()
 
 
 def test_a_signature_with_a_full_name_goes_with_its_image(rows: Rows) -> None:
@@ -248,6 +284,12 @@ def test_of_untagged_manifests_those_are_kept_that_were_pushed_last(rows: Rows) 
     assert rows.gone(Policy(ALL, keep_untagged=Keep(most_recently_pushed_count=1))) == {old}
     assert rows.gone(Policy(ALL, keep_untagged=Keep(pushed_within=350))) == {old}
     assert rows.gone(Policy(ALL, keep_untagged=Keep())) == {old, new}
+
+
+def test_an_untagged_manifest_that_was_not_pushed_here_is_kept_by_any_rule_of_them(rows: Rows) -> None:
+    digest = rows.image(seed="foreign", pushed=None)
+    rows.past.noted[digest] = NOW - 2 * DELAY
+    assert rows.gone(Policy(ALL, keep_untagged=Keep(pushed_within=1)), foreign=True) == set()
 
 
 def test_a_manifest_that_was_not_pushed_here_goes_when_that_is_asked_for_and_it_was_noted(rows: Rows) -> None:
