@@ -21,6 +21,7 @@ from zotctl.jobs.imports import sources
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
+from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store
 from zotctl.storage.opening import directory
 
@@ -195,6 +196,16 @@ def test_unchanged_repositories_open_nothing_and_write_nothing(source: Path, mon
     assert not [call for call in there.calls if ".zotctl/history" in call.key]
     writes = ("create", "append", "link", "rename", "exchange", "unlink", "mkdir", "sync_file", "sync_dir")
     assert not [call for call in here.calls if call.method in writes and not call.key.startswith(".zotctl")]
+
+
+def test_what_is_unclear_is_told_by_each_run(target: Target, source: Path) -> None:
+    """Though all of it that is understood is there already."""
+    index = source / "b/c/index.json"
+    document = json.loads(index.read_bytes())
+    index.write_text(json.dumps(document | {"manifests": [*document["manifests"], {"mediaType": OCI_MANIFEST}]}))
+    first, second = target.mirror(source), target.mirror(source)
+    assert [finding.kind for finding in second.findings] == [finding.kind for finding in first.findings] != []
+    assert second.exit_code == first.exit_code != 0
 
 
 def test_an_unchanged_repository_of_a_bucket_costs_a_request(source: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import zotctl
 from zotctl.errors import DigestInvalid
-from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, digest_of, new_hash, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, digest_of, is_stub, new_hash, parse_digest
 
 EMPTY_JSON = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 NOTHING = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -151,3 +151,10 @@ def test_any_text_is_a_digest_or_digest_invalid(text: str) -> None:
         return
     assert isinstance(digest, Digest)
     assert "/" not in digest
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_empty_content_is_no_stub_by_any_algorithm(algorithm: str) -> None:
+    assert not is_stub(digest_of(b"", algorithm), 0)
+    assert is_stub(digest_of(b"content", algorithm), 0)
+    assert not is_stub(digest_of(b"content", algorithm), 7)

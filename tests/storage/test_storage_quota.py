@@ -8,7 +8,7 @@ from tests import images
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
-from tests.stores import bucket_store, probed, push_image, store_over
+from tests.stores import bucket_store, probed, push_blob, push_image, store_over
 from zotctl.config import Quota
 from zotctl.errors import QuotaExceeded
 from zotctl.oci.manifest import Manifest, check_manifest
@@ -110,6 +110,15 @@ def test_a_blob_makes_a_repository_that_counts(store: Store) -> None:
     with pytest.raises((WouldBlock, QuotaExceeded)):
         quotas.check_name("b", wait=False)
     Quotas(store, [], 0).check_name("b")
+
+
+def test_one_that_its_first_blob_has_made_is_not_counted_beside_itself(store: Store) -> None:
+    quotas = Quotas(store, [], 1)
+    for body in IMAGE.blobs:
+        push_blob(store.repository_for_push("a"), body)
+    quotas.check("a", parsed())
+    with pytest.raises(QuotaExceeded, match="b is not created"):
+        quotas.check("b", parsed())
 
 
 def test_the_number_of_repositories(store: Store) -> None:
