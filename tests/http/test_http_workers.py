@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -303,3 +304,14 @@ def test_the_same_port_for_all_sockets() -> None:
     assert len({sock.getsockname() for sock in listening}) == 1
     for sock in listening:
         sock.close()
+
+
+def test_the_soft_limit_of_open_files_limits_no_connections(tmp_path: Path) -> None:
+    """A shell's usual 1,024 is less than the clients of a busy registry."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    try:
+        with serving(tmp_path, workers=1) as server:
+            assert resource.prlimit(server.workers()[0], resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import images
+from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
 from zotctl.storage import Store
@@ -243,3 +244,35 @@ def test_two_thousand_repositories(tmp_path: Path) -> None:
     found = store.repositories()
     assert set(found) == {*names, "team07/new"} - {names[11]}
     assert all(one.split("/") < other.split("/") for one, other in pairwise(found))
+
+
+class Compared(str):
+    """Counts how often names are compared."""
+
+    comparisons = 0
+
+    def __lt__(self, other: str) -> bool:
+        Compared.comparisons += 1
+        return str.__lt__(self, other)
+
+    __hash__ = str.__hash__
+
+
+class Names(WrappedDriver):
+    def scan(self, key: str) -> list[Entry]:
+        return [entry._replace(name=Compared(entry.name)) for entry in self.inner.scan(key)]
+
+
+def test_a_page_in_the_middle_looks_at_no_names_before_it() -> None:
+    """Of 100,000 repositories as little as of these."""
+    memory = MemoryDriver()
+    memory.mkdir("many")
+    for number in range(1000):
+        make_dirs(memory, f"many/r{number:04}")
+        put(memory, f"many/r{number:04}/oci-layout", b"{}")
+    catalog = LocalCatalog(Names(memory), Hand(4_000_000_000.0))
+    assert next(catalog.walk("many/r0000")) == "many/r0001"
+    Compared.comparisons = 0
+    walk = catalog.walk("many/r0499")
+    assert [next(walk) for _ in range(3)] == ["many/r0500", "many/r0501", "many/r0502"]
+    assert Compared.comparisons <= 30

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import math
+import resource
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +94,14 @@ def bound_to(sock: socket.socket) -> ListenAddress:
 def _place(parts: Any) -> tuple[str | int, ...]:
     """What the socket module gives and takes as an address of the two families."""
     return tuple(parts)
+
+
+def allow_all_files() -> None:
+    """Raise this process's limit of open files, and so of connections, as far as it may. It usually begins at 1,024
+    (`ulimit -n`), for the sake of programs that use select(2)."""
+    with suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _start(sock: socket.socket) -> None:

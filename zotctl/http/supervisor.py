@@ -63,6 +63,7 @@ def run(
     """
     http = config.http
     _check_files(http)
+    sockets.allow_all_files()
     worker.keep_pieces()
     preload(config.storage)
     if config.metrics.enabled:

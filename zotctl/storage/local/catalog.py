@@ -6,6 +6,7 @@ order is by components: `a`, `a/b`, `a-b`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -70,9 +71,9 @@ class LocalCatalog:
             return
         if listing.is_layout and not after and (not wanted or self._is_wanted(directory, listing, wanted)):
             yield directory
-        for name in listing.below:
-            if after and name < after[0]:
-                continue
+        # A page costs the same wherever it begins, however many come before it.
+        for place in range(bisect_left(listing.below, after[0]) if after else 0, len(listing.below)):
+            name = listing.below[place]
             inside = f"{directory}/{name}" if directory else name
             rest = after[1:] if after and name == after[0] else ()
             if after and name == after[0] and not rest:
