@@ -25,7 +25,7 @@ from benchmarks.figures import Sample, middle, number
 from benchmarks.layouts import Content, Repository, large, many_repositories, referred, tagged
 from benchmarks.load import MIB, Body, Maker
 from benchmarks.machine import Others, describe
-from benchmarks.rows import QUICK, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small
+from benchmarks.rows import QUICK, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small, start
 from benchmarks.servers import Server, bucket_servers, local_servers, parse
 
 GIB = 1 << 30
@@ -49,11 +49,13 @@ class Axis:
     @property
     def measure(self) -> str:
         """What the curve shows."""
-        return "CPU" if self.metric == "cpu" else "time of one request"
+        return {"cpu": "CPU", "memory": "most memory", "value": "time to the first answer"}.get(
+            self.metric, "time of one request"
+        )
 
     @property
     def unit(self) -> str:
-        return "ms" if self.metric != "cpu" else self.row(self.sizes[0]).units[1]
+        return {"cpu": self.row(self.sizes[0]).units[1], "memory": "MiB"}.get(self.metric, "ms")
 
 
 def _page(path: str) -> Run:
@@ -101,25 +103,33 @@ def axes() -> dict[str, Axis]:
 
     tens = (10, 100, 1_000, 10_000, 100_000)
     clients = (1, 8, 64, 256, 1_000)
-    catalog, listed = _page("_catalog?n=100&last=many/r0004"), _page("growth/tags/list?n=100&last=t4")
+    listed = _page("growth/tags/list?n=100&last=t4")
+    bytes_of = (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB, 10 * GIB)
+    falls = "falls until the bytes outweigh the request"
+    pushed = blob("push-blob", lambda n: {}, _push_blobs)
+
+    def catalog(n: int) -> Row:
+        page = _page(f"_catalog?n=100&last=many/r{n // 2:04}")
+        return Row(f"catalog-{n}", per_second, lambda sizes: many_repositories(n), page, local_only=True)
+
     found = [
         Axis("push-by-tags", "tags in the repository", tens, tags("push", push_manifests(1), fresh=True),
              "linear: index.json is written whole"),
         Axis("get-by-tags", "tags in the repository", tens, tags("get", get_tags(1))),
         Axis("page-by-tags", "tags in the repository", tens, tags("page", listed)),
-        Axis("page-by-repositories", "repositories", tens[:4],
-             lambda n: Row(f"catalog-{n}", per_second, lambda sizes: many_repositories(n), catalog, local_only=True)),
+        Axis("page-by-repositories", "repositories", tens, catalog),
+        Axis("start-by-repositories", "repositories", tens,
+             lambda n: Row(f"start-{n}", ("ms", ""), lambda sizes: many_repositories(n), start), metric="value"),
         Axis("referrers-by-referrers", "referrers of the subject, none of the type that is asked for", tens[:4],
              lambda n: Row(f"referrers-{n}", per_second, lambda sizes: {"growth": referred(n)}, _referrers)),
         Axis("push-by-blobs", "blobs in the repository", (*tens, 1_000_000),
              lambda n: Row(f"blobs-{n}", per_second, lambda sizes: stray(n), push_small(1), fresh=True)),
         Axis("get-by-clients", "connections", clients,
              lambda n: Row(f"clients-{n}", per_second, lambda sizes: {"growth": tagged(10)}, get_tags(n))),
-        Axis("push-by-bytes", "bytes of the blob", (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB),
-             blob("push-blob", lambda n: {}, _push_blobs), "falls until the bytes outweigh the request"),
-        Axis("pull-by-bytes", "bytes of the blob", (1 << 10, 1 << 14, 1 << 18, 1 << 22, 1 << 26, GIB),
-             blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: _pull),
-             "falls until the bytes outweigh the request"),
+        Axis("push-by-bytes", "bytes of the blob", bytes_of, pushed, falls),
+        Axis("memory-by-bytes", "bytes of the blob that is pushed", bytes_of, pushed, metric="memory"),
+        Axis("pull-by-bytes", "bytes of the blob", bytes_of,
+             blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: _pull), falls),
         *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 10, 50, 200),
                on_bucket(f"far-{name}", run), wish, metric="p50", far=True)
           for name, run, wish in (
@@ -238,6 +248,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="shorter turns")
     parser.add_argument("--dir", type=Path, help="where the stores are made (a temporary directory)")
     parser.add_argument("--out", type=Path, help="write growth.json and a chart for each axis into this directory")
+    parser.add_argument("--name", default="growth", help="of that file, without .json (growth)")
     parser.add_argument("--list", action="store_true", help="name the axes and stop")
     return parser
 
@@ -256,9 +267,9 @@ def _chosen(patterns: Sequence[str], known: dict[str, Axis]) -> list[Axis]:
     return list(found.values())
 
 
-def _write(out: Path, machine: dict[str, str], axes: dict[str, object]) -> None:
+def _write(out: Path, name: str, machine: dict[str, str], axes: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "growth.json").write_text(json.dumps({"machine": machine, "axes": axes}, indent=1) + "\n")
+    (out / f"{name}.json").write_text(json.dumps({"machine": machine, "axes": axes}, indent=1) + "\n")
 
 
 def main() -> int:
@@ -289,7 +300,7 @@ def main() -> int:
                 print(line(axis, curve), flush=True)
             plain[axis.name] = _plain(axis, found)
             if options.out:
-                _write(options.out, machine | {"others": f"{others.cores():.1f}"}, plain)
+                _write(options.out, options.name, machine | {"others": f"{others.cores():.1f}"}, plain)
                 (options.out / f"{axis.name}.svg").write_text(chart_of(axis, found))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -150,6 +150,21 @@ def growth(plain: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
+def scale(plain: dict[str, Any]) -> str:
+    """A line for each job: memory and CPU in each store."""
+    stores = list(dict.fromkeys((one["blobs"], one["repositories"]) for one in plain["jobs"]))
+    jobs = list(dict.fromkeys(one["job"] for one in plain["jobs"]))
+    found = {(one["job"], one["blobs"], one["repositories"]): one for one in plain["jobs"]}
+    lines = [*_where(Run(plain["machine"], [], {}, {}, {}))]
+    lines += [_cells(["", *(f"{blobs:,} in {repositories:,}" for blobs, repositories in stores)])]
+    lines.append("|" + "---|" * (1 + len(stores)))
+    for job in jobs:
+        figures = [found.get((job, *store)) for store in stores]
+        cells = [f"{number(one['memory'])} MiB, {number(one['cpu'])} s" if one else "" for one in figures]
+        lines.append(_cells([f"`{job}`", *cells]))
+    return "\n".join(lines)
+
+
 def written(page: str, data: Path) -> str:
     """The page with its sections made anew."""
 
@@ -158,8 +173,10 @@ def written(page: str, data: Path) -> str:
         if not path.exists():
             return match[0]
         plain = json.loads(path.read_text())
-        if match[2] == "growth":
+        if "axes" in plain:
             made = growth(plain)
+        elif "jobs" in plain:
+            made = scale(plain)
         else:
             run = Run.from_plain(plain)
             images = (f"![{file}](performance/{file})\n" for file in charts(match[2], run))
@@ -173,8 +190,8 @@ def made() -> Iterator[tuple[Path, str]]:
     """The page and the charts beside it, as the data say."""
     yield PAGE, written(PAGE.read_text(), DATA)
     for path in sorted(DATA.glob("*.json")):
-        if path.stem != "growth":
-            drawn = charts(path.stem, Run.from_plain(json.loads(path.read_text())))
+        if "rows" in (plain := json.loads(path.read_text())):
+            drawn = charts(path.stem, Run.from_plain(plain))
             yield from ((DATA / file, svg) for file, svg in drawn.items())
 
 

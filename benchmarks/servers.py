@@ -234,7 +234,7 @@ class Running:
             self._process.wait()
 
     def _tree(self) -> list[int]:
-        return _tree(self._process.pid) if self._process else []
+        return tree(self._process.pid) if self._process else []
 
     def cpu(self) -> float:
         """User and system seconds so far of the tree, those of its dead and awaited children included."""
@@ -242,7 +242,7 @@ class Running:
 
     def pss_mib(self) -> float:
         """Memory of the whole tree, shared pages counted once between it."""
-        return sum(_pss_kib(pid) for pid in self._tree()) / 1024
+        return sum(pss_kib(pid) for pid in self._tree()) / 1024
 
     def peak(self) -> Peak:
         """For a `with` round what is measured."""
@@ -290,7 +290,8 @@ def _answers(address: Address) -> bool:
         return False
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """The process and all its descendants."""
     pids, todo = [], [pid]
     while todo:
         pids.append(todo.pop())
@@ -311,7 +312,8 @@ def _cpu_ticks(pid: int) -> int:
     return sum(int(field) for field in fields[11:15])
 
 
-def _pss_kib(pid: int) -> int:
+def pss_kib(pid: int) -> int:
+    """Its memory, of what it shares with others its part."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
