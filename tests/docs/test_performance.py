@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import chart, growth, page, table
+from benchmarks import chart, growth, page, scale, table
 from benchmarks.bench import LIMIT, Bench
 from benchmarks.figures import Sample, Spread, from_plain, middle, ratio, to_plain
 from benchmarks.layouts import tagged
@@ -19,6 +20,7 @@ from benchmarks.servers import local_servers
 
 TINY = Sizes(seconds=0.1, growth=0.1, manifests=4, middle=MIB, middles=4, huge=MIB, rest=0.1)
 UNITS = ("/s", "ms")
+MACHINE = ("date", "processor", "memory", "kernel", "file system", "Python", "command")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> page.Run:
     folder, (ours, *_) = tmp_path_factory.mktemp("bench"), local_servers()
     bench = Bench([ours], folder, TINY, turns=1)
     rows = [all_rows()["push-64m-c4-patch"], Row("get", UNITS, lambda sizes: {"growth": tagged(2)}, get_tags(2))]
-    found = page.Run({"date": "", "processor": "", "memory": "", "kernel": "", "file system": "", "Python": "",
-                      "command": "", "others": "0.5"}, [ours.name], {}, {}, {})  # fmt: skip
+    found = page.Run(dict.fromkeys(MACHINE, "") | {"others": "0.5"}, [ours.name], {}, {}, {})
     for row in rows:
         # CPU is counted in hundredths of a second, of which a turn as short as this may have none.
         samples = {name: [replace(one, cpu=one.cpu or 0.01) for one in taken] for name, taken in bench.row(row).items()}
@@ -89,7 +90,21 @@ def test_the_fit_finds_the_power(power: float) -> None:
 def test_each_axis_has_rows() -> None:
     for axis in growth.axes().values():
         rows = [axis.row(size) for size in axis.sizes]
-        assert axis.unit in ("ms", "s/GiB") and len({row.units for row in rows}) == 1
+        assert axis.unit in ("ms", "s/GiB", "MiB") and len({row.units for row in rows}) == 1
+
+
+def test_a_job_is_measured_over_a_store_of_many_blobs(tmp_path: Path) -> None:
+    (shape,) = scale.shapes(["300/3"])
+    ((job, spent),) = scale.measured(shape, tmp_path, ["gc --dry-run"])
+    assert spent.memory > 10 and not list(tmp_path.iterdir())
+    plain = {
+        "machine": dict.fromkeys(MACHINE, "") | {"others": "0"},
+        "jobs": [vars(shape) | {"job": job} | vars(spent)],
+    }
+    table = page.scale(plain)
+    assert "| 300 in 3 |" in table and "| `gc --dry-run` |" in table
+    with pytest.raises(ValueError, match="BLOBS/REPOSITORIES"):
+        scale.shapes(["10/11"])
 
 
 def test_the_page_shows_what_its_data_say() -> None:
