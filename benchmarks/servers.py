@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shlex
@@ -56,8 +57,14 @@ def parse(text: str) -> Server:
     return Server(name, how)
 
 
+def _environment() -> dict[str, str]:
+    """Without what keeps Python from using bytecode: an installed server has it, as others have their binaries."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def local_servers() -> list[Server]:
-    """This checkout, and those peers that are on the PATH."""
+    """This checkout, compiled as an installation is, and those peers that are on the PATH."""
+    compileall.compile_dir(CHECKOUT / "zotctl", quiet=1)
     python = shlex.quote(sys.executable)
     found = [
         Server("zotctl", f"{python} -m zotctl.cli serve --root {{dir}} --listen {LOOPBACK}:{{port}} --log-level error")
@@ -205,7 +212,12 @@ class Running:
         began = time.perf_counter()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                shlex.split(command), cwd=CHECKOUT, stdout=log, stderr=log, start_new_session=True
+                shlex.split(command),
+                cwd=CHECKOUT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=_environment(),
             )
         try:
             self._wait(began)
