@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 _code = re.compile(r"\[(?:Errno -?\d+|SSL: (\w+))\] *([^(]*)").match
 """`[Errno 111] Connection refused`, `[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: ... (_ssl.c:1006)`."""
@@ -18,6 +20,8 @@ _WAY_OUT = {
 
 def why_unreached(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     """`connection refused; nothing listens there; ...`."""
+    import httpx  # not with the jobs inside `serve`, which it costs 13 MiB
+
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time; is it reachable from here?"
     found = _code(str(error))
