@@ -13,8 +13,10 @@ import mmap
 import os
 import struct
 import sys
+import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -28,6 +30,8 @@ AUDIT_BACKLOG_LINES = 10_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _warned: set[str] = set()
+_direct: logging.StreamHandler[TextIO] | None = None
+"""The log, if its lines are JSON."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -40,8 +44,22 @@ def _component(record: logging.LogRecord) -> str:
     return record.name.removeprefix("zotctl.").partition(".")[0]
 
 
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _time(moment: float) -> str:
+    second = int(moment)
+    return f"{_to_the_second(second)}.{int((moment - second) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+
+
+def _line(moment: float, level: str, component: str, message: str, fields: dict[str, Any]) -> str:
+    line = {"time": _time(moment), "level": level, "message": message, "component": component, **fields}
+    try:
+        return _encode(line).decode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        return json.dumps(line, default=str)
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,19 +67,10 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of JSON: time, level, component, message, and the fields of the record."""
-        line = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            "component": _component(record),
-            **_fields(record),
-        }
+        fields = _fields(record)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        try:
-            return _encode(line).decode()
-        except UnicodeEncodeError:  # a file name that is not UTF-8
-            return json.dumps(line, default=str)
+            fields = {**fields, "traceback": self.formatException(record.exc_info)}
+        return _line(record.created, record.levelname.lower(), _component(record), record.getMessage(), fields)
 
 
 class TextFormatter(logging.Formatter):
@@ -74,7 +83,7 @@ class TextFormatter(logging.Formatter):
             fields = {**fields, "error": f"{type(error).__name__}: {error}"}
         words = [f"{name}={_word(value)}" for name, value in fields.items() if value is not None]
         message = _printable(record.getMessage())
-        head = f"{_time(record)[:19]}Z {record.levelname.lower()} {_component(record)}: {message}"
+        head = f"{_time(record.created)[:19]}Z {record.levelname.lower()} {_component(record)}: {message}"
         return " ".join([head, *words])
 
 
@@ -228,6 +237,26 @@ class _AuditFile(logging.Handler):
         super().close()
 
 
+def tell(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
+    """One line of level INFO, which the caller knows to be wanted. Never raises.
+
+    It is what `log.info` writes, at a third of its cost: for what is told of each request. Where something listens
+    beside the log that `setup` made, it goes the long way.
+    """
+    if (handler := _direct) is None or logging.root.handlers != [handler] or log.handlers:
+        log.info("%s", message, extra={"fields": fields})
+        return
+    line = _line(time.time(), "info", log.name.removeprefix("zotctl.").partition(".")[0], message, fields) + "\n"
+    handler.acquire()
+    try:
+        handler.stream.write(line)
+        handler.stream.flush()
+    except (OSError, ValueError):  # as the handler itself: a log that can't be written stops no request
+        pass
+    finally:
+        handler.release()
+
+
 def audit(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
     """One line of level INFO in a log, and in the audit file, if there is one. Never raises."""
     log.info("%s", message, extra={"fields": fields})
@@ -293,6 +322,8 @@ def setup(level: str, output: str | None = None, format: str = "auto", audit: st
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     least = logging.getLevelName(level.upper())
     _replace(logging.getLogger(), handler, max(least, logging.WARNING))
+    global _direct
+    _direct = None if text else handler
     logging.getLogger("zotctl").setLevel(least)
     if audit:
         setup_audit(audit)

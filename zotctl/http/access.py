@@ -10,7 +10,7 @@ from zotctl.http.answer import Answer
 from zotctl.http.counters import CounterRow
 from zotctl.http.errors import printable
 from zotctl.http.request import Request
-from zotctl.logs import AUDIT, audit_change
+from zotctl.logs import AUDIT, audit_change, tell
 
 _log = logging.getLogger("zotctl.http")
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,7 +40,7 @@ class AccessLog:
             return
         fields = _fields(request, answer, seconds)
         message = f"{request.method} {fields['path']} {answer.status}"
-        self._log.info("%s", message, extra={"fields": fields})
+        tell(self._log, message, fields)
         if self._audit is not None and request.method not in _READS:
             self._audit.info("%s", message, extra={"fields": fields})
 
@@ -65,15 +65,18 @@ def tell_change(
 
 
 def _fields(request: Request, answer: Answer, seconds: float) -> dict[str, Any]:
+    path, name, reference, user = request.path, request.name, request.reference, request.identity.user.name
+    if not path.isascii():  # its parts are of the path
+        path, name, reference = printable(path), printable(name), printable(reference)
     return {
         "request_id": request.id,
         "client": request.client,
-        "user": printable(request.identity.user.name) or None,
+        "user": printable(user) or None,
         "method": request.method,
-        "path": printable(request.path),
+        "path": path,
         "route": request.route or None,
-        "repository": printable(request.name) or None,
-        "reference": printable(request.reference) or None,
+        "repository": name or None,
+        "reference": reference or None,
         "status": answer.status,
         "bytes_in": request.body.arrived,
         "bytes_out": answer.bytes_out,
