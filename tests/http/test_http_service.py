@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import threading
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,7 +94,7 @@ class FakeStore:
             raise Busy("another request has the lock")
         if name == "bug":
             raise KeyError("a bug")
-        if not wait:
+        if not wait and name != "now":
             raise WouldBlock(name)
         return self
 
@@ -265,6 +267,70 @@ def test_i2_content_that_is_short() -> None:
 
     asked(store, ask)
     assert store.content.closed
+
+
+class FileContent(Content):
+    """The same in a file."""
+
+    def __init__(self, path: Path, body: bytes, reserved: int) -> None:
+        super().__init__(body, reserved)
+        path.write_bytes(body)
+        self.file = path.open("rb")
+
+    def fileno(self) -> int:  # type: ignore[override]
+        return self.file.fileno()
+
+    def close(self) -> None:
+        super().close()
+        self.file.close()
+
+
+@pytest.mark.parametrize("failure", [errno.EIO, errno.EINVAL])
+@pytest.mark.parametrize("before", [0, 100_000, 2_000_000])
+def test_i2_what_the_kernel_sent_before_it_failed_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, failure: int
+) -> None:
+    store, send = FakeStore(nonblocking=True), os.sendfile
+    store.content = FileContent(tmp_path / "blob", BODY, len(BODY))
+
+    def fail_behind(target: int, source: int, offset: int, count: int) -> int:
+        if offset >= before:
+            raise OSError(failure, os.strerror(failure))
+        return send(target, source, offset, min(count, before - offset))
+
+    monkeypatch.setattr(os, "sendfile", fail_behind)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for _ in range(2):  # a second answer on the connection would show bytes that were too many
+            store.content = FileContent(tmp_path / "blob", BODY, len(BODY))
+            with nullcontext() if failure == errno.EINVAL else suppress(httpx.RemoteProtocolError):
+                assert (await client.get(f"/v2/now/blobs/{digest(BODY)}")).content == BODY
+
+    asked(store, ask)
+
+
+def test_i2_a_file_that_is_cut_short_meanwhile_ends_the_connection(tmp_path: Path) -> None:
+    store = FakeStore(nonblocking=True)
+    store.content = FileContent(tmp_path / "blob", BODY, len(BODY) + 1)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(f"/v2/now/blobs/{digest(BODY)}")
+
+    asked(store, ask)
+    assert store.content.closed
+
+
+def test_a_small_file_that_is_cut_short_is_an_error_and_no_answer(tmp_path: Path) -> None:
+    store = FakeStore(nonblocking=True)
+    store.content = content = FileContent(tmp_path / "blob", BODY[:100], 101)
+    content.read_at = lambda offset, count: content.body[offset : offset + count]  # type: ignore[method-assign]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert (await client.get(f"/v2/now/blobs/{digest(BODY)}")).status_code == 503
+
+    asked(store, ask)
+    assert content.closed
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

@@ -42,6 +42,7 @@ from zotctl.http.errors import Refused, malformed, render, render_bug
 from zotctl.http.lists import Pages, next_link
 from zotctl.http.protocol import Connection
 from zotctl.http.ratelimit import Limits, SharedRates
+from zotctl.http.request import _parsed
 from zotctl.http.service import Service
 from zotctl.http.supervisor import Supervisor
 
@@ -435,6 +436,18 @@ def test_a_piece_that_is_not_waited_for_any_more_may_fail() -> None:
 
     asyncio.run(leave())
     assert closed == [True] and told == []
+
+
+def test_heads_are_parsed_once_and_secrets_not_kept() -> None:
+    def is_kept(head: str) -> bool:
+        line, *fields = head.split("|")
+        said = "".join(f"{line}\r\n" for line in (f"{line} HTTP/1.1", "Host: a", *fields, "")).encode()
+        return _parsed(said) is _parsed(said)
+
+    assert is_kept("GET /v2/ab/manifests/kept") and is_kept("HEAD /v2/ab/manifests/kept|User-Agent: x")
+    for field in ("Authorization: Bearer x", "AUTHORIZATION: Basic x", "Cookie: x", "Proxy-Authorization: x"):
+        assert not is_kept(f"GET /v2/ab/manifests/kept|{field}")
+    assert not is_kept("PUT /v2/ab/blobs/uploads/x") and not is_kept(f"GET /{'x' * 1024}")
 
 
 def test_what_is_refused_for_good_is_not_to_be_asked_again() -> None:

@@ -71,12 +71,13 @@ class Answer:
         self.error_code: str | None = None
 
     async def send(self, request: Request) -> None:
-        """Write it and wait until the socket took it. Raises ConnectionError if the client is gone."""
+        """Write it, or what is left of it, and wait until the socket took it. Raises ConnectionError if the client is
+        gone."""
         self.write(request)
         await request.connection.flushed()
 
-    def write(self, request: Request) -> None:
-        """Hand it to the socket, which buffers what it cannot send at once."""
+    def write(self, request: Request) -> bool:
+        """Hand it to the socket, which buffers what it cannot send at once. False: only a part; `send` goes on."""
         self.sent = True
         body = b"" if request.method == "HEAD" or self.status in _WITHOUT_BODY else self.body
         connection = request.connection
@@ -87,6 +88,7 @@ class Answer:
             connection.write(head)
             connection.write(body)
         self.bytes_out = len(body)
+        return True
 
     def head(self, service: Service, *, is_http10: bool = False) -> bytes:
         """Status line and headers."""

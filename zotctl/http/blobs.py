@@ -37,12 +37,12 @@ def _fields(digest: Digest, size: int) -> bytes:
     return fields_of(_headers(digest), OCTETS, size)
 
 
-async def pull(service: Service, request: Request) -> Answer:
+def pull(service: Service, request: Request, wait: bool) -> Answer:
     """GET of a blob or a part of it, or a redirect to its bytes."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
+    repository = service.store.repository(name, wait=wait)
     if _unchanged(request, digest):
-        # A blob never changes, but a missing one is not "unmodified".
-        await service.look(lambda wait: service.store.repository(name, wait=wait).blob(digest))
+        repository.blob(digest)  # which never changes, but a missing one is not "unmodified"
         return Answer(304, _headers(digest))
     wanted = _wanted_range(request, digest)
     # No object store answers several ranges, so that such a request is never redirected.
@@ -50,7 +50,7 @@ async def pull(service: Service, request: Request) -> Answer:
     begin = _leave
     if wanted is None and not service.store.nonblocking:
         begin = _read_first if request.connection.tls is not None else _begin_stream
-    source = await service.look(lambda wait: _source(service.store.repository(name, wait=wait), digest, begin, several))
+    source = _source(repository, digest, begin, several)
     if isinstance(source, str):
         return Answer(307, [("Location", source), *_headers(digest)])
     try:
@@ -109,13 +109,14 @@ def _source(repository: Repository, digest: Digest, begin: Callable[[Reader], _S
 
 def _content(source: _Source, digest: Digest, wanted: str | None) -> Answer:
     reader, first, sock = source
-    headers, size = _headers(digest), reader.size
+    size = reader.size
     try:
         parts = parse_ranges(wanted, size) if wanted is not None else None
     except RangeUnsatisfiable as error:
         raise Refused(error, [("Content-Range", f"bytes */{size}")]) from None
     if parts is None:
-        return BlobAnswer(200, headers, reader, [(0, size)], first, sock)
+        return BlobAnswer(200, (), reader, [(0, size)], first, sock, fields=_fields(digest, size))
+    headers = _headers(digest)
     if len(parts) == 1:
         offset, count = parts[0]
         headers.append(("Content-Range", f"bytes {offset}-{offset + count - 1}/{size}"))

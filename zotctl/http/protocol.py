@@ -91,6 +91,8 @@ class Connection(asyncio.BufferedProtocol):
         self.client = ""
         self.tls: SSLObject | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.socket = cast(socket.socket, None)
+        """Under the transport, for its options and for `sendfile`."""
         self._loop = asyncio.get_running_loop()
         self._pending, self._scanned = b"", 0
         """What came and was not looked at yet, but for a blank line in its first bytes."""
@@ -112,6 +114,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's: the connection begins, with TLS after the handshake."""
         self.transport = cast(asyncio.Transport, transport)
+        self.socket = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
         self.client = without_mapping(str(peer[0])) if isinstance(peer, tuple) else ""
         self.tls = transport.get_extra_info("ssl_object")
@@ -130,6 +133,7 @@ class Connection(asyncio.BufferedProtocol):
             self._drained.set_exception(ConnectionResetError("the client is gone"))
         self._notice_leaving()
         self.transport = _GONE
+        self.socket = cast(socket.socket, None)
 
     # -- what arrives ----------------------------------------------------------------------------
 
@@ -209,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _next_head(self) -> bytes | None:
         """The bytes of a head, which are then gone; None: more has to come."""
-        if self._pending[:2] == b"\r\n":
+        if self._pending.startswith(b"\r\n"):
             # RFC 9112, section 2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
             self._pending, self._scanned = without_empty_lines(self._pending), 0
         end = self._pending.find(_BLANK_LINE, max(0, self._scanned - 3))
@@ -475,16 +479,15 @@ class Connection(asyncio.BufferedProtocol):
             self.cancel()
             # Megabytes of answers may be in the kernel: a reset frees them, and tells a client that waits for room.
             with suppress(OSError, AttributeError):
-                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.drop()
             return
         self._timer = self._loop.call_later(LOOK_S, self._on_time)
 
     def _acknowledged(self) -> int:
         """Bytes that the client's kernel has confirmed (tcpi_bytes_acked, linux/tcp.h); -1: unknown."""
-        sock = self.transport.get_extra_info("socket")
         try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
         except (OSError, AttributeError):
             return -1
         return int(_ACKED.unpack_from(info, _ACKED_AT)[0]) if len(info) >= _ACKED_AT + _ACKED.size else -1

@@ -20,7 +20,10 @@ from httptools import (
     HttpRequestParser,
 )
 
+from zotctl.storage.cache import Lru
+
 if TYPE_CHECKING:
+    from zotctl.http.answer import Answer
     from zotctl.http.body import Body
     from zotctl.http.protocol import Connection
 
@@ -28,6 +31,14 @@ HEAD_BYTES = 65536
 LINE_BYTES = 8190
 """The maximum of a request line or field, without its line end."""
 FIELD_COUNT = 128
+
+KEPT_HEAD_BYTES = 1024
+"""The maximum of a head that is kept parsed."""
+HEAD_OVERHEAD_BYTES = 1000
+"""That it takes beside its own bytes."""
+KEPT_HEADS_BYTES = 1 << 20
+"""Of all that are kept."""
+_SECRETS = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 # RFC 9112, sections 3 and 2.3: single spaces, a target of printable ASCII, and two versions.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n").match
@@ -44,48 +55,20 @@ class Malformed(Exception):
         self.status, self.message = status, message
 
 
-class Request:
-    """One request. For the event loop, but for reading its attributes.
+class Head:
+    """What a head says. Never changed: requests that came with the same bytes share it.
 
     `path` is raw, never decoded, since `%2F` must not become a separator; `raw_query` follows its "?". `headers` has
     names in lower case, and values as text; repeated fields are joined by ", " (RFC 9110, section 5.3), but for
-    those that may stand only once. `length` is that of the body in bytes, None if it is chunked. `identity` is who
-    sent it, as far as that was proven: the gate sets it. `admitted`: the limits of rates counted it. The router sets
-    `route`, `name` and `reference`, as text that is not checked yet.
+    those that may stand only once. `length` is that of the body in bytes, None if it is chunked.
     """
 
-    __slots__ = (
-        "_query",
-        "_repeated",
-        "admitted",
-        "body",
-        "connection",
-        "headers",
-        "identity",
-        "is_http10",
-        "keep_alive",
-        "length",
-        "method",
-        "name",
-        "number",
-        "path",
-        "raw_query",
-        "reference",
-        "route",
-    )
+    __slots__ = ("_repeated", "headers", "is_http10", "keep_alive", "length", "method", "path", "raw_query")
 
-    body: Body
-
-    def __init__(self, head: bytes, connection: Connection) -> None:
+    def __init__(self, head: bytes) -> None:
         """`head` ends with its blank line, and has no other. Raises Malformed."""
-        self.connection = connection
         self.headers: dict[str, str] = {}
         self._repeated = ""
-        self._query: dict[str, list[str]] | None = None
-        self.name = self.reference = self.route = ""
-        self.identity = connection.service.gate.anonymous
-        self.number = 0
-        self.admitted = False
         if len(head) > LINE_BYTES:
             check_lines(head)
         if head.count(b"\r\n") > FIELD_COUNT + 2:
@@ -162,6 +145,67 @@ class Request:
             raise Malformed(400, "malformed request: Content-Length is not a number of bytes")
         # Leading zeros are digits too: `int` refuses thousands of them.
         return int(length.lstrip("0") or "0")
+
+
+_known = Lru[bytes, Head](KEPT_HEADS_BYTES)
+
+
+def _parsed(head: bytes) -> Head:
+    """Clients ask for the same again and again, and the nodes of a cluster in the same words. No secret is kept."""
+    parsed = _known.get(head)
+    if parsed is None:
+        parsed = Head(head)
+        reads = parsed.method in ("GET", "HEAD") and parsed.length == 0
+        if reads and len(head) <= KEPT_HEAD_BYTES and _SECRETS.isdisjoint(parsed.headers):
+            _known.put(head, parsed, len(head) + HEAD_OVERHEAD_BYTES)
+    return parsed
+
+
+class Request:
+    """One request, with what its head says (`Head`). For the event loop, but for reading its attributes.
+
+    `identity` is who sent it, as far as that was proven: the gate sets it. `admitted`: the limits of rates counted it.
+    The router sets `route`, `name` and `reference`, as text that is not checked yet. `begun`: an answer of which a part
+    was sent, to what came at the time `began`.
+    """
+
+    __slots__ = (
+        "_query",
+        "admitted",
+        "began",
+        "begun",
+        "body",
+        "connection",
+        "headers",
+        "identity",
+        "is_http10",
+        "keep_alive",
+        "length",
+        "method",
+        "name",
+        "number",
+        "path",
+        "raw_query",
+        "reference",
+        "route",
+    )
+
+    body: Body
+
+    def __init__(self, head: bytes, connection: Connection) -> None:
+        """`head` ends with its blank line, and has no other. Raises Malformed."""
+        said = _parsed(head)
+        self.method, self.path, self.raw_query = said.method, said.path, said.raw_query
+        self.headers, self.length = said.headers, said.length
+        self.is_http10, self.keep_alive = said.is_http10, said.keep_alive
+        self.connection = connection
+        self._query: dict[str, list[str]] | None = None
+        self.name = self.reference = self.route = ""
+        self.identity = connection.service.gate.anonymous
+        self.number = 0
+        self.admitted = False
+        self.begun: Answer | None = None
+        self.began = 0.0
 
     # -- who asks --------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ _PAGE_UNTAGGED = "/ui/<name>/untagged"
 # What a client needs is zot's: an upload that is looked at is read, one that is cancelled is deleted.
 ENDPOINTS: tuple[tuple[str, str, str, Need, Handler], ...] = (
     ("end-1", "GET", "/v2/", Need.ADMISSION, RouteMatch(lists.support)),
-    ("end-2", "GET", _BLOB, Need.READ, blobs.pull),
+    ("end-2", "GET", _BLOB, Need.READ, RouteMatch(blobs.pull)),
     ("end-2", "HEAD", _BLOB, Need.READ, RouteMatch(blobs.stat)),
     ("end-3", "GET", _MANIFEST, Need.READ, RouteMatch(manifests.pull)),
     ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, Need.CREATE, uploads.start),

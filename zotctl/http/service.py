@@ -138,7 +138,8 @@ class Service:
     def answer_now(self, request: Request) -> bool:
         """Answer a GET or HEAD without a task: most requests, at half the cost.
 
-        False, and nothing has happened, if it takes more than a look at what is in memory.
+        False if it takes more than a look at what is in memory, and nothing has happened; or if the socket does not
+        take all of it, and `handle` goes on.
         """
         self.requests += 1
         request.number = self.requests
@@ -146,7 +147,7 @@ class Service:
             return False
         if self.draining or not self.store.nonblocking or "expect" in request.headers:
             return False
-        started = self._loop.time()
+        started = self._loop.time() if self.access.enabled else 0.0
         try:
             self.limits.take(request)
             endpoint = routes.find(request, self.endpoints)
@@ -158,7 +159,9 @@ class Service:
             return False
         except Exception as error:
             answer = self._failed(request, error)
-        answer.write(request)
+        if not answer.write(request):
+            request.begun, request.began = answer, started
+            return False
         if self.access.enabled:
             self.access.write(request, answer, self._loop.time() - started)
         return True
@@ -168,9 +171,9 @@ class Service:
         self.in_flight += 1
         if self.row is not None:
             self.row.begin()
-        started = self._loop.time()
+        started = self._loop.time() if request.begun is None else request.began
         try:
-            answer = await self._answer(request)
+            answer = request.begun or await self._answer(request)
             connection = request.connection
             last = not request.keep_alive or connection.at_end or connection.rest_refused
             answer.close = answer.close or self.draining or last or not _settled(request)

@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from socket import socket
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from zotctl.errors import IoFailed, ZotctlError
 from zotctl.http.answer import JOINED_BYTES, Answer, Headers
@@ -22,7 +22,6 @@ from zotctl.storage.driver import Reader, StreamedReader
 
 if TYPE_CHECKING:
     from zotctl.http.protocol import Connection
-    from zotctl.http.service import Service
 
 PIECE_BYTES = 1 << 19
 """Read and written at once without sendfile. Under TLS, 16 KiB would be a tenth of the speed."""
@@ -44,7 +43,7 @@ class BlobAnswer(Answer):
     `multipart/byteranges` (RFC 9110, section 14.6), in their order.
     """
 
-    __slots__ = ("_first", "_frames", "_parts", "_reader", "_reading", "_sock", "_tail")
+    __slots__ = ("_at", "_first", "_frames", "_in_pieces", "_parts", "_reader", "_reading", "_sock", "_tail")
 
     def __init__(
         self,
@@ -54,6 +53,8 @@ class BlobAnswer(Answer):
         parts: Sequence[tuple[int, int]],
         first: bytes = b"",
         sock: socket | None = None,
+        *,
+        fields: bytes | None = None,
     ) -> None:
         self._frames, self._tail, content_type = [b""], b"", OCTETS
         if len(parts) > 1:
@@ -62,19 +63,35 @@ class BlobAnswer(Answer):
             self._frames = [_frame(boundary, offset, count, reader.size) for offset, count in parts]
             self._frames[0] = self._frames[0].lstrip()
             self._tail = f"\r\n--{boundary}--\r\n".encode()
-        length = sum(count for _, count in parts) + sum(map(len, self._frames)) + len(self._tail)
-        super().__init__(status, headers, length=length, content_type=content_type)
+        length = parts[0][1]
+        if len(parts) > 1:
+            length = sum(count for _, count in parts) + sum(map(len, self._frames)) + len(self._tail)
+        super().__init__(status, headers, length=length, content_type=content_type, fields=fields)
         self._reader, self._parts, self._first, self._sock = reader, parts, first, sock
+        self._at = parts[0][0]
+        """The offset of the next byte that is sent of the part whose turn it is."""
+        self._in_pieces = False
+        """The kernel can't send this file."""
         self._reading: asyncio.Future[Any] | None = None
+
+    def write(self, request: Request) -> bool:
+        """What the socket takes now, which is all of most blobs. False: `send` has the rest, or says what failed."""
+        try:
+            whole = self._write_joined(request) if self._fits(request) else self._write_by_kernel(request)
+        except (OSError, ZotctlError, asyncio.SendfileNotAvailableError):
+            return False
+        if whole:
+            self._close()
+        return whole
 
     async def send(self, request: Request) -> None:
         """Raises ConnectionError when the client is gone, or the blob turns out to be shorter."""
-        service = request.connection.service
         try:
-            if self.length <= JOINED_BYTES and (service.store.nonblocking or len(self._first) == self.length):
-                await self._send_small(request)
+            if self._fits(request):
+                self._write_joined(request)
+                await request.connection.flushed()
             else:
-                await self._send_large(service, request)
+                await self._send_large(request)
         finally:
             self._close()
 
@@ -92,72 +109,132 @@ class BlobAnswer(Answer):
             reading.exception()  # of no interest any more
         self._reader.close()
 
-    async def _send_small(self, request: Request) -> None:
+    def _fits(self, request: Request) -> bool:
+        """Whether all of it is read at once, and leaves with the head."""
+        return self.length <= JOINED_BYTES and (
+            request.connection.service.store.nonblocking or len(self._first) == self.length
+        )
+
+    def _write_joined(self, request: Request) -> bool:
         body = b""
         for frame, (offset, count) in zip(self._frames, self._parts, strict=True):
             body += frame + (self._first or self._reader.read_at(offset, count))
         self.body = body + self._tail
         if len(self.body) != self.length:
-            self._failed(request, f"only {len(self.body)} of {self.length} bytes are there")
-        await super().send(request)
+            raise IoFailed(f"only {len(self.body)} of {self.length} bytes are there")
+        return super().write(request)
 
-    async def _send_large(self, service: Service, request: Request) -> None:
-        connection = request.connection
-        self.sent = True
-        connection.write(self.head(service, is_http10=request.is_http10))
+    def _write_by_kernel(self, request: Request) -> bool:
+        if len(self._parts) > 1 or not self._goes_by_kernel(request):
+            return False
+        self._write_head(request)
+        end = self._at + self._parts[0][1]
+        self._send_at_once(request.connection, end)
+        return self._at == end
+
+    def _write_head(self, request: Request) -> None:
+        if not self.sent:
+            request.connection.write(self.head(request.connection.service, is_http10=request.is_http10))
+            self.sent = True
+
+    def _goes_by_kernel(self, request: Request) -> bool:
         # A page that is not in memory blocks the event loop until it is read, which takes too long over a network.
-        local = service.store.nonblocking and self._reader.fileno() is not None
-        by_kernel = local and connection.tls is None
+        connection = request.connection
+        local = connection.service.store.nonblocking and self._reader.fileno() is not None
+        return local and connection.tls is None and not self._in_pieces
+
+    def _send_at_once(self, connection: Connection, end: int) -> None:
+        """As much as the socket takes now; asking the loop costs more than the call.
+
+        An error after some bytes comes again with the next call: what was sent is counted, and never sent again.
+        """
+        source, sock = self._reader.fileno(), connection.socket
+        if source is None or sock is None or connection.transport.get_write_buffer_size():
+            return
+        target, stop = sock.fileno(), min(end, self._at + AT_ONCE_BYTES)
+        try:
+            while self._at < stop and (taken := os.sendfile(target, source, self._at, stop - self._at)):
+                self._went(taken)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise asyncio.SendfileNotAvailableError(str(error)) from error
+            raise
+
+    def _went(self, count: int) -> None:
+        """So many bytes of the part whose turn it is left for the client."""
+        self._at += count
+        self.bytes_out += count
+
+    async def _send_large(self, request: Request) -> None:
+        connection = request.connection
         with connection.sending():
+            self._write_head(request)
             for frame, (offset, count) in zip(self._frames, self._parts, strict=True):
                 if frame:
                     connection.write(frame)
                     self.bytes_out += len(frame)
-                sent = 0
+                    self._at = offset
                 try:
-                    if by_kernel:
-                        try:
-                            sent = await _sendfile(connection, self._reader, offset, count)
-                        except asyncio.SendfileNotAvailableError:
-                            by_kernel = False
-                    elif not service.store.nonblocking and connection.tls is None:
-                        sent = await self._stream(request, offset, count)
-                    if not by_kernel and sent < count:
-                        sent += await self._copy(request, offset + sent, count - sent)
+                    await self._send_part(request, offset + count)
                 except (ConnectionError, TimeoutError):
                     raise
                 except (OSError, ZotctlError) as error:
                     self._failed(request, str(error))
-                self.bytes_out += sent
-                if sent != count:
-                    self._failed(request, f"only {sent} of {count} bytes from {offset} on are there")
+                if self._at != offset + count:
+                    self._failed(request, f"only {self._at - offset} of {count} bytes from {offset} on are there")
             if self._tail:
                 connection.write(self._tail)
                 self.bytes_out += len(self._tail)
 
-    async def _stream(self, request: Request, offset: int, count: int) -> int:
+    async def _send_part(self, request: Request, end: int) -> None:
+        """Send to the end of a part, or of the file. What the kernel sent before it failed is not sent again."""
+        connection = request.connection
+        if self._goes_by_kernel(request):
+            try:
+                return await self._sendfile(connection, end)
+            except asyncio.SendfileNotAvailableError:
+                self._in_pieces = True
+        elif not connection.service.store.nonblocking and connection.tls is None:
+            await self._stream(request, end)
+        if self._at < end:
+            await self._copy(request, end)
+        return None
+
+    async def _sendfile(self, connection: Connection, end: int) -> None:
+        transport = connection.transport
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self._send_at_once(connection, end)
+        if self._at < end:
+            loop, file = asyncio.get_running_loop(), cast(IO[bytes], self._reader)
+            self._went(await loop.sendfile(transport, file, self._at, end - self._at, fallback=False))
+
+    async def _stream(self, request: Request, end: int) -> None:
         """As many of these bytes as the kernel passes on from the store's socket to the client's."""
         service, reader = request.connection.service, self._reader
         if not isinstance(reader, StreamedReader):
-            return 0
+            return
         if self._sock is None:
-            if self._first or count <= JOINED_BYTES:
-                return 0
-            self._reading = service.move_bytes(reader.stream, offset)
+            if self._first or end - self._at <= JOINED_BYTES:
+                return
+            self._reading = service.move_bytes(reader.stream, self._at)
             await asyncio.wait([self._reading])
             if (stream := self._reading.result()) is None:
-                return 0
+                return
             self._first, self._sock = stream
-        first, sock, self._first, self._sock = self._first[:count], self._sock, b"", None
+        first, sock, self._first, self._sock = self._first[: end - self._at], self._sock, b"", None
         request.connection.write(first)
-        passed = await splice(request.connection, sock, count - len(first)) if len(first) < count else 0
+        self._went(len(first))
+        passed = await splice(request.connection, sock, end - self._at) if self._at < end else 0
+        self._went(passed)
         reader.passed(passed)
-        return len(first) + passed
 
-    async def _copy(self, request: Request, offset: int, count: int) -> int:
+    async def _copy(self, request: Request, end: int) -> None:
         """The next piece is read while the client takes the last: two in memory, however large the blob is."""
-        connection, end = request.connection, offset + count
-        service, at = connection.service, offset
+        connection, at = request.connection, self._at
+        service = connection.service
 
         def read_on() -> asyncio.Future[bytes] | None:
             size = PIECE_BYTES if service.store.nonblocking else _distant_piece(service.in_flight)
@@ -182,17 +259,15 @@ class BlobAnswer(Answer):
                 connection.write(view[start : start + DISTANT_PIECE_BYTES])
                 await connection.flushed()
             del view
+            self._went(len(piece))
             piece = b""
             piece = await read()
-        return at - offset
 
-    def _failed(self, request: Request, reason: str) -> None:
+    def _failed(self, request: Request, reason: str) -> NoReturn:
         # I2: bytes of the wrong length are never sent as if they were whole.
         request.connection.service.log.error("%s: %s", request.path, reason)
-        if self.sent:
-            request.connection.drop()
-            raise ConnectionAbortedError(reason)
-        raise IoFailed(reason)
+        request.connection.drop()
+        raise ConnectionAbortedError(reason)
 
 
 def _frame(boundary: str, offset: int, count: int, size: int) -> bytes:
@@ -202,32 +277,3 @@ def _frame(boundary: str, offset: int, count: int, size: int) -> bytes:
 
 def _distant_piece(clients: int) -> int:
     return max(DISTANT_PIECE_BYTES, min(LARGEST_PIECE_BYTES, ALL_PIECES_BYTES // max(1, clients)))
-
-
-async def _sendfile(connection: Connection, reader: Reader, offset: int, count: int) -> int:
-    transport = connection.transport
-    if transport.is_closing():
-        raise ConnectionResetError("the client is gone")
-    sent = _send_at_once(transport, reader, offset, count)
-    if sent < count:
-        loop = asyncio.get_running_loop()
-        sent += await loop.sendfile(transport, cast(IO[bytes], reader), offset + sent, count - sent, fallback=False)
-    return sent
-
-
-def _send_at_once(transport: asyncio.WriteTransport, reader: Reader, offset: int, count: int) -> int:
-    """As much as the socket takes now; most blobs fit, and asking the loop costs more than the call."""
-    sock, source = transport.get_extra_info("socket"), reader.fileno()
-    if transport.get_write_buffer_size() or sock is None or source is None:
-        return 0
-    sent, target, most = 0, sock.fileno(), min(count, AT_ONCE_BYTES)
-    try:
-        while sent < most and (taken := os.sendfile(target, source, offset + sent, most - sent)):
-            sent += taken
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise asyncio.SendfileNotAvailableError(str(error)) from error
-        raise
-    return sent

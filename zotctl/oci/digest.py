@@ -68,6 +68,8 @@ class Digest(str):
 
 def parse_digest(text: str) -> Digest:
     """`text` as a digest that can be computed here; raises DigestInvalid."""
+    if _is_sha256(text):
+        return _make(text)
     digest = check_digest(text)
     if digest.algorithm not in _HASHES:
         raise _unsupported(digest.algorithm)

@@ -173,6 +173,8 @@ class Repository:
 
     def redirect(self, digest: Digest) -> str | None:
         """A URL from which the client reads the blob without this server; None: use `open_blob`. Raises BlobUnknown."""
+        if not self.root.by_requests:
+            return None
         try:
             found = self.root.protocol.blobs.redirect(self.name, digest)
         except (NotFound, Damaged) as error:

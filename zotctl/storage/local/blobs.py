@@ -147,7 +147,8 @@ class LocalBlobs(Blobs):
                 raise
             reader = self._context.driver.open(key)
         try:
-            self._sound(digest, reader.info())
+            if not reader.size or self._damaged.any_known():
+                self._sound(digest, reader.info())
         except BaseException:
             reader.close()
             raise

@@ -33,14 +33,18 @@ class DamagedFiles:
         """The generation of `damaged/` when it was last seen empty."""
 
     def has(self, digest: Digest, info: Info) -> bool:
-        """Is this inode known to be damaged? One `stat` where nothing is, which is nearly always."""
+        """Is this inode known to be damaged?"""
+        return self.any_known() and any(same_file(known, info) for _, known in self.kept(digest))
+
+    def any_known(self) -> bool:
+        """Is any inode known to be damaged? One `stat` where none is, which is nearly always."""
         folder = self._context.stat(keys.DAMAGED)
         if folder is None or folder.generation == self._nothing:
             return False
         if not self._context.driver.scan(keys.DAMAGED):
             self._nothing = folder.generation if self._context.is_settled(folder) else None
             return False
-        return any(same_file(known, info) for _, known in self.kept(digest))
+        return True
 
     def kept(self, digest: Digest) -> Iterator[tuple[str, Info]]:
         """The damaged inodes of a digest, each with the key of its link."""
