@@ -3,7 +3,7 @@
     ZotctlError                 1
     ├── UsageError              2   wrong usage of the command line
     ├── ConfigError             3   a configuration that is refused
-    ├── Interrupted           130   SIGINT (143: SIGTERM), after a clean stop
+    ├── Interrupted           130   SIGINT (129: SIGHUP, 143: SIGTERM), after a clean stop
     ├── OciError                    what a client is told: code + status
     │   ├── BlobUnknown         404 BLOB_UNKNOWN
     │   ├── BlobUploadInvalid   400 BLOB_UPLOAD_INVALID
@@ -87,6 +87,7 @@ EXIT_CODES: dict[int, str] = {
     15: "the clock is far from where it should be (gc)",
     16: "stopped at --max-duration; run it again to go on",
     70: "a bug in zotctl",
+    129: "SIGHUP, after a clean stop of a job",
     130: "SIGINT, after a clean stop",
     143: "SIGTERM, after a clean stop",
 }

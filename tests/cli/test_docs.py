@@ -10,6 +10,7 @@ import pytest
 import tomli
 
 from tests.cli.running import REPOSITORY
+from zotctl.cli import dedupe, gc, import_layout, scrub, serve, verify
 from zotctl.cli.docs import documents
 
 DOCUMENTS = dict(documents())
@@ -46,3 +47,9 @@ def test_pages_are_clean(path: str, tmp_path: Path) -> None:
 def test_pages_have_the_sections_that_scripts_need(path: str) -> None:
     for section in ("EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"):
         assert f"\n.SH {section}\n" in DOCUMENTS[path]
+
+
+def test_examples_fit_into_a_terminal() -> None:
+    """Of 80 columns, of which help leaves 78: they are not wrapped."""
+    for module in (serve, gc, scrub, verify, dedupe, import_layout):
+        assert not [line for line in module.EXAMPLES.splitlines() if len(line) > 78], module.__name__

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +332,19 @@ def test_gc_says_by_its_code_that_the_audit_file_could_not_be_written(tmp_path: 
     done = zotctl("gc", "--config", str(config))
     assert (done.returncode, stray.exists()) == (1, False)
     assert "the audit file /dev/full can't be written" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_job_with_its_report(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """SIGHUP, too: a terminal that is closed must not leave half an archive."""
+    lay_out(tmp_path / "s", "app", images.image(), "1")
+    words = ["import-layout", str(tmp_path / "s"), "--to", str(tmp_path / "a.tar"), "--rate", "1B", "--json"]
+    command = [sys.executable, "-m", "zotctl", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("a.tar.part")) and time.monotonic() < until:
+            time.sleep(0.02)
+        job.send_signal(number)
+        told, _ = job.communicate(timeout=60)
+    assert job.returncode == code and json.loads(told)["errors"][0]["error"] == "Interrupted"
+    assert os.listdir(tmp_path) == ["s"]

@@ -36,7 +36,7 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     it was."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("zotctl.jobs.run.give_way", lambda: None)
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     loggers = [(logger, logger.handlers[:], logger.level) for logger in map(logging.getLogger, ("", "zotctl"))]
     for name in ("raiseExceptions", "_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
         monkeypatch.setattr(logging, name, getattr(logging, name))

@@ -425,15 +425,32 @@ def test_killed(tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch) ->
         ("source/in.tar", {}, 2, "choose another place"),
         ("there.tar", {}, 2, "--overwrite"),
         ("folder.tar", {"overwrite": True}, 2, "no regular file"),
+        ("deleted.tar", {"overwrite": True}, 2, "no regular file"),
+        ("busy.tar", {}, 2, "busy.tar.part is in the way"),
     ],
 )
 def test_refused(source: Path, tmp_path: Path, target: str, options: Any, code: int, message: str) -> None:  # noqa: F811
     (tmp_path / "there.tar").write_bytes(b"x")
     (tmp_path / "folder.tar").mkdir()
+    (tmp_path / "busy.tar.part").symlink_to("there.tar")
+    nameless = os.open(tmp_path / "nameless", os.O_CREAT)  # as /dev/stdout may be: its link's text is no path
+    os.unlink(tmp_path / "nameless")
+    (tmp_path / "deleted.tar").symlink_to(f"/proc/self/fd/{nameless}")
     before = sorted(tmp_path.rglob("*"))
     report = written(source, tmp_path / target, **options)
+    os.close(nameless)
     assert report.exit_code == code and message in report.errors[0]["reason"], report.document()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("behind", ["store-7", "a.tar.gz"])
+def test_it_is_packed_as_the_name_says_that_was_given(source: Path, tmp_path: Path, behind: str) -> None:  # noqa: F811
+    (tmp_path / behind).write_bytes(b"")
+    (tmp_path / "latest.tar").symlink_to(behind)
+    assert written(source, tmp_path / "latest.tar", overwrite=True).exit_code == 0
+    assert written(source, tmp_path / "plain.tar").exit_code == 0
+    assert (tmp_path / "latest.tar").is_symlink()
+    assert (tmp_path / behind).read_bytes() == (tmp_path / "plain.tar").read_bytes()
 
 
 def test_an_archive_is_no_source(tmp_path: Path) -> None:

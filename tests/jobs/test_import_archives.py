@@ -49,7 +49,13 @@ def zstandard(body: bytes) -> bytes:
     return packed
 
 
-@pytest.mark.parametrize("pack", [bytes, gzipped, zstandard])
+def in_frames(body: bytes) -> bytes:
+    """As pzstd packs: before each frame one to be skipped."""
+    half = len(body) // 2
+    return b"".join(b"\x50\x2a\x4d\x18\x04\0\0\0size" + zstandard(part) for part in (body[:half], body[half:]))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzipped, zstandard, in_frames])
 @pytest.mark.parametrize("prefix", ["", "./", "some/where/"])
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_a_tar_plain_or_packed(store: Store, made: Image, tmp_path: Path, pack: Any, prefix: str, format: int) -> None:

@@ -31,7 +31,7 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.oci.digest import digest_of
-from zotctl.storage import Store, open_store
+from zotctl.storage import Store, open_store, opening, remember_roots
 from zotctl.storage.opening import archive
 
 MADE = image("busybox")
@@ -167,6 +167,8 @@ def test_what_can_not_be_served_is_refused_with_a_way_out(tmp_path: Path) -> Non
     for content, error, message in (
         (b"\x1f\x8b" + bytes(600), ConfigError, "gzip -d"),
         (b"\x28\xb5\x2f\xfd" + bytes(600), ConfigError, "zstd -d"),
+        (b"\x50\x2a\x4d\x18" + bytes(600), ConfigError, "zstd -d"),
+        (b"\xfd7zXZ\0" + bytes(600), ConfigError, "packed with xz"),
         (tar_bytes([("manifest.json", b"[]")]), LayoutInvalid, "import-layout"),
         (tar_bytes([*found, found[0]]), LayoutInvalid, "twice"),
         (tar_bytes([*found, header("x", tarfile.CHRTYPE)]), LayoutInvalid, "device"),
@@ -179,6 +181,34 @@ def test_what_can_not_be_served_is_refused_with_a_way_out(tmp_path: Path) -> Non
         (tmp_path / "a.tar").write_bytes(content)
         with pytest.raises(error, match=message):
             opened(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "images"])
+def test_no_directory_is_made_in_place_of_one_that_went_away(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a worker that starts between `rm` and `mv`: the directory would pass for an empty registry."""
+    monkeypatch.setattr(opening, "_archives", set())
+    config = StorageConfig(roots=(RootConfig(path=str(tree(tmp_path / name))),))
+    remember_roots(config)
+    (tmp_path / name).rename(tmp_path / "kept")
+    with pytest.raises(NoSuchStore, match=r"the archive .* is not there"):
+        open_store(config)
+    assert not (tmp_path / name).exists()
+    (tmp_path / "kept").rename(tmp_path / name)
+    assert open_store(config).repositories() == ["a", "x/b"]
+
+
+@pytest.mark.parametrize("job", [["gc"], ["scrub"], ["dedupe"], ["verify", "--deep"]], ids=lambda job: job[0])
+def test_jobs_go_on_beside_one(tmp_path: Path, job: list[str]) -> None:
+    lay_out(tmp_path / "s" / "mine", MADE, [row(MADE, "1")])
+    path = tree(tmp_path / "a.tar")
+    before = path.read_bytes()
+    done = zotctl(*job, "--root", str(tmp_path / "s"), "--root", str(path), "-q")
+    assert done.returncode == 0 and done.stdout == done.stderr == "", done
+    assert path.read_bytes() == before
+    done = zotctl(*job, "--root", str(path))
+    assert done.returncode == 10 and "zotctl verify" in done.stderr
 
 
 def test_its_paths_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

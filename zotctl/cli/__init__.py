@@ -54,7 +54,7 @@ def _run() -> int:
             print(f"zotctl: warning: {warning}", file=sys.stderr)
         return code
     except KeyboardInterrupt as stop:
-        return getattr(stop, "exit_code", 130)  # 143 for SIGTERM, which the jobs raise as one
+        return getattr(stop, "exit_code", 130)  # 143 for SIGTERM and 129 for SIGHUP, which the jobs raise as one
     except BrokenPipeError:
         raise
     except Exception as error:

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  zotctl import-layout ./build/layout --root /srv/images --repo team/app --tag 1.0
+  zotctl import-layout ./layout --root /srv/images --repo team/app --tag 1.0
   docker save app:1.0 | zotctl import-layout - --root /srv/images
-  # What podman save, skopeo, crane, ko, kaniko, jib and nix write, and a store in a tar
+  # What podman save, skopeo, crane, kaniko, jib, nix write; a store in a tar
   zotctl import-layout k3s-airgap-images-amd64.tar.zst --root /srv/images
   # A whole store of zot or olareg, or any tree of layouts
   zotctl import-layout /var/lib/registry --root /srv/images
-  zotctl import-layout /var/lib/registry --root /srv/images --repo mirror --all
+  zotctl import-layout /var/lib/registry --root /srv/images --repo m --all
   # An online backup that follows a store; see first what would go
   zotctl import-layout /srv/images --root /backup/images --mirror --dry-run
-  # All of registry:2, registry:3 or Harbor, by hard links within one file system
+  # All of registry:2, registry:3 or Harbor, by hard links in one file system
   zotctl import-layout /var/lib/docker-registry --root /srv/images --link
-  zotctl import-layout s3://old-registry --root s3://images/registry --tagged-only
-  # To a bucket, and out of one: self-contained layouts, whether or not the bucket is deduplicated
+  zotctl import-layout s3://old --root s3://images/registry --tagged-only
+  # To a bucket, and out of one: whole layouts, even if it is deduplicated
   zotctl import-layout /srv/images --root s3://images/registry
   zotctl import-layout s3://images/registry --root /srv/copy
   # Into one archive, for skopeo, a shelf, or an import where no network is

@@ -204,10 +204,15 @@ def load(
     for warning in loaded.warnings:
         if warning.startswith("environment "):  # the others are the server's, not for a mail from each cron job
             logging.getLogger("zotctl.config").warning(warning)
+    archives, stores = list[str](), 0
     for path in (*(root.path for root in loaded.storage.roots), *(r.root.path for r in loaded.storage.routes)):
         if is_bucket(path):
+            stores += 1
             continue  # opening it says whether it is there
         if must_exist and os.path.isfile(path):
+            if _is_archive(path):
+                archives.append(path)
+                continue
             raise NoSuchStore(f"{path} is a file, not a directory; name the directory of the store with --root")
         if must_exist and not os.path.isdir(path):
             new = ", or make the directory if the store is to be a new one" if may_be_new else ""
@@ -217,7 +222,19 @@ def load(
                 raise NoSuchStore(f"{path}: an empty directory, not a store; is it mounted?")
             if not any_content:
                 _refuse_no_store(path)
+        stores += 1
+    if archives and not stores:
+        raise NoSuchStore(
+            f"{archives[0]} is an archive, in which no job changes anything: `zotctl verify {archives[0]}` checks it, "
+            "and import-layout takes it into a store"
+        )
     return _with_buckets(loaded, may_be_new or may_be_empty)
+
+
+def _is_archive(path: str) -> bool:
+    from zotctl.storage.opening import is_tar
+
+    return is_tar(path)
 
 
 def _with_buckets(loaded: Config, may_be_empty: bool) -> Config:
@@ -411,13 +428,18 @@ def _write_page(path: str, report: Report, run: Run | None, sink: RememberingSin
 
 
 def _stop_on_signals() -> None:
-    """SIGTERM and SIGINT end the run, with its report; the second one ends the process."""
+    """SIGTERM, SIGINT, and SIGHUP of a terminal that is closed end the run, with its report; the second one ends the
+    process. Not what is ignored, as by nohup."""
     from zotctl.jobs.run import Stopped
 
+    heard = [
+        each for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+    ]
+
     def stop(number: int, frame: object) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in heard:
             signal.signal(each, signal.SIG_DFL)
         raise Stopped(number)
 
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in heard:
         signal.signal(each, stop)

@@ -31,7 +31,7 @@ EXAMPLES = """\b
 Examples:
   zotctl scrub --root /srv/images
   # An hour each night, continuing where the last night stopped
-  zotctl scrub --config /etc/zotctl.toml --max-duration 1h --rate 100MiB --quiet
+  zotctl scrub --config /etc/zotctl.toml --max-duration 1h --rate 99MiB -q
   # Heal what is damaged from another registry
   zotctl scrub --root /srv/images --repair --from https://mirror.example
   # ... or from a backup that tar has made, or images of docker save

@@ -28,7 +28,8 @@ Examples:
   zotctl serve ./build/layout --as app
   # What import-layout --to wrote, read-only; nothing is unpacked
   zotctl serve images.tar
-  # A bucket; endpoint and credentials as for every AWS tool: AWS_ENDPOINT_URL_S3, AWS_PROFILE, ...
+  # A bucket; its endpoint and credentials come from AWS_ENDPOINT_URL_S3,
+  # AWS_PROFILE, ..., as for every AWS tool
   zotctl serve s3://images/registry
   # The effective configuration of a file of zot
   zotctl serve --show-config config.json

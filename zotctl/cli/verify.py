@@ -40,7 +40,7 @@ Examples:
   zotctl verify --root /srv/images --usage --repo 'team/**'
   docker save app:1.0 | zotctl verify -
   zotctl verify http://127.0.0.1:5000/team/app
-  # A configuration: its mistakes and warnings, whether or not its store is there
+  # A configuration: its mistakes and warnings, even if its store is not there
   zotctl verify --config /etc/zotctl.toml
   zotctl verify --config /etc/zotctl.toml --show-origin
   # The store of that configuration

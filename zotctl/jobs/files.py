@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from stat import S_ISREG
 from typing import BinaryIO
 
 from zotctl.errors import HeldElsewhere, UsageError
@@ -61,8 +62,15 @@ def refuse_existing(path: str, *, replaces: bool) -> None:
     require_directory(path)
     if os.path.lexists(path) and not replaces:
         raise UsageError(f"{path} is there already; choose another name, or replace it with --overwrite")
-    if os.path.lexists(path) and not os.path.isfile(path):
+    if os.path.lexists(path) and not _leads_to_file(path):
         raise UsageError(f"{path} is no regular file; choose another name")
+
+
+def _leads_to_file(path: str) -> bool:
+    """Also by links, but not by one that is more than its text, as /dev/stdout: what `realpath` makes of it is another
+    file, or none."""
+    real = os.path.realpath(path)
+    return os.path.isfile(path) and os.path.exists(real) and os.path.samefile(path, real)
 
 
 class NewFile:
@@ -112,6 +120,8 @@ def new_file(path: str, *, replaces: bool) -> Iterator[NewFile]:
 def _own_part(part: str) -> int:
     """Create the file, in place of one that a killed run has left. Its lock says that it is being written."""
     with suppress(FileNotFoundError):
+        if not S_ISREG(os.lstat(part).st_mode):
+            raise UsageError(f"{part} is in the way, and is no regular file; remove it, or choose another name")
         left = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)

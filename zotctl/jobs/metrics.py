@@ -57,7 +57,16 @@ FAMILIES = (
 _SUFFIXES = {"counter": ("_total",), "summary": ("_count", "_sum"), "gauge": ("",)}
 _SAMPLES = {f.name + suffix: f for f in FAMILIES for suffix in _SUFFIXES[f.kind]}
 
-_RESULTS = {0: "ok", 4: "damaged", 5: "incomplete", 11: "held", 16: "stopped", 130: "stopped", 143: "stopped"}
+_RESULTS = {
+    0: "ok",
+    4: "damaged",
+    5: "incomplete",
+    11: "held",
+    16: "stopped",
+    129: "stopped",
+    130: "stopped",
+    143: "stopped",
+}
 """The `result` of each exit code; any other is "failed"."""
 _SUCCESS = ("ok", "damaged")
 _DELETED = {"purged": "blob", "uploads": "upload", "pool_entries": "pool_entry"}

@@ -346,9 +346,9 @@ class Run:
 
     def refuse_read_only(self) -> None:
         """For a job that writes: refuse each root that can't be written, except in a dry run. The others are still
-        done."""
+        done. Nothing is to be done in an archive, so that this is no failure of each run."""
         for root in self.roots:
-            if root.read_only and not self.dry_run:
+            if root.read_only and not (self.dry_run or root.is_archive):
                 self.refuse(root, ReadOnly("it can't be written, so nothing was done there", root.label))
 
     def refuse(self, root: Root, error: ZotctlError) -> None:

@@ -9,7 +9,7 @@ from io import FileIO
 from stat import S_ISDIR
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
-from zotctl.errors import ConfigError, LayoutInvalid, NameInvalid, NotFound, StorageError
+from zotctl.errors import ConfigError, LayoutInvalid, NameInvalid, NoSuchStore, NotFound, StorageError
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
@@ -27,7 +27,7 @@ from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.store import Store
-from zotctl.storage.tar import TAR_BLOCK_BYTES, is_like_tar
+from zotctl.storage.tar import TAR_BLOCK_BYTES, is_like_tar, packed_otherwise
 from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
 
 _PARTS = (LAYOUT_FILE, "index.json", "blobs")
@@ -50,12 +50,18 @@ def open_store(
     return Store([*roots, *routes], clock)
 
 
+_archives: set[str] = set()
+"""Archives that were there when this process, or its parent before the fork, looked at them."""
+
+
 def remember_roots(config: StorageConfig) -> None:
-    """Remember the directories that are roots now: no process that is forked from now on makes one again on an empty
-    mount point."""
+    """Remember the directories and archives that are roots now: no process that is forked from now on makes a directory
+    on an empty mount point, or in place of an archive."""
     for root in (*config.roots, *(route.root for route in config.routes)):
         if not is_bucket(root.path):
             remember(root.path)
+            if os.path.isfile(root.path):
+                _archives.add(os.path.abspath(root.path))
 
 
 def preload(config: StorageConfig) -> None:
@@ -77,6 +83,9 @@ def _open(
         return open_bucket(root, clock, read_only=read_only, serving=serving, foreign=foreign, route=route)
     if os.path.isfile(root.path) and is_tar(root.path):
         return _open_archive(root, route, clock)
+    if not os.path.lexists(root.path) and (root.path.endswith(".tar") or os.path.abspath(root.path) in _archives):
+        # A directory of its name would pass for an empty registry, and be in the way of the archive.
+        raise NoSuchStore(f"the archive {root.path} is not there; to have a directory of this name, make it first")
     return open_root(root, clock, read_only=read_only, route=route)
 
 
@@ -87,7 +96,9 @@ def _open_archive(root: RootConfig, route: Route | None, clock: Clock) -> Root:
         raise ConfigError(
             f"{root.path} is an archive of one image layout, and no root: serve it alone, with zotctl serve {root.path}"
         )
-    return root_over(driver, clock, marker="", config=root, route=route)
+    opened = root_over(driver, clock, marker="", config=root, route=route)
+    opened.is_archive = True
+    return opened
 
 
 def archive(path: str) -> ArchiveDriver:
@@ -97,9 +108,10 @@ def archive(path: str) -> ArchiveDriver:
 
 
 def is_tar(path: str) -> bool:
-    """Whether a file begins as a tar does, packed or not. Raises StorageErrors."""
+    """Whether a file begins as a tar does, packed or not, or as what can't be unpacked here. Raises StorageErrors."""
     with translated(path), open(path, "rb") as file:
-        return is_like_tar(file.read(TAR_BLOCK_BYTES))
+        beginning = file.read(TAR_BLOCK_BYTES)
+    return is_like_tar(beginning) or bool(packed_otherwise(beginning))
 
 
 def name_in_archive(path: str) -> str | None:

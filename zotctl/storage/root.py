@@ -39,6 +39,8 @@ class Root:
     config: RootConfig | None = None
     route: Route | None = None
     """The names that it takes. A root without a route takes every name that no route matches."""
+    is_archive: bool = False
+    """Whether it is a tar, in which there is nothing to collect and never will be."""
 
     def __post_init__(self) -> None:
         protocol = self.protocol

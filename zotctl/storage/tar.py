@@ -34,6 +34,8 @@ OUTSIDE = "/"
 """The target of a link that leads out of the archive."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPED = tuple(bytes([number]) + b"\x2a\x4d\x18" for number in range(0x50, 0x60))
+"""A frame that zstd passes over (RFC 8878, 3.1.2); what pzstd packs begins with one."""
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
 _PASSED = (tarfile.DIRTYPE,)
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -117,14 +119,14 @@ def _read_full(stream: Any, size: int) -> bytes:
 
 
 def _unpacked(raw: Any, head: bytes, label: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    if head.startswith(_GZIP):
+    packed_with = packing(head)
+    if packed_with == "gzip":
         return gzip.GzipFile(fileobj=raw), ()
-    if head.startswith(_ZSTD):
+    if packed_with == "zstd":
         zstd = zstd_module(label)
         return zstd.ZstdFile(raw), (zstd.ZstdError,)
-    for magic, name in _OTHERS.items():
-        if head.startswith(magic):
-            raise LayoutInvalid(f"{label} is packed with {name}; a tar may be plain, gzip or zstd")
+    if other := packed_otherwise(head):
+        raise LayoutInvalid(f"{label} is packed with {other}; a tar may be plain, gzip or zstd")
     return raw, ()
 
 
@@ -305,7 +307,12 @@ def _target(path: str, name: str, kind: bytes) -> str:
 
 def packing(beginning: bytes) -> str:
     """How content that begins so is packed: "gzip", "zstd", or "" if it is not, as far as we know."""
-    return "gzip" if beginning.startswith(_GZIP) else "zstd" if beginning.startswith(_ZSTD) else ""
+    return "gzip" if beginning.startswith(_GZIP) else "zstd" if beginning.startswith((_ZSTD, *_SKIPPED)) else ""
+
+
+def packed_otherwise(beginning: bytes) -> str:
+    """How content that begins so is packed, in a way that is not unpacked here; "" if it is not."""
+    return next((name for magic, name in _OTHERS.items() if beginning.startswith(magic)), "")
 
 
 def is_like_tar(beginning: bytes) -> bool:

@@ -41,6 +41,7 @@ RESULTS = {
     11: "not begun: another run is under way",
     15: "refused: the clock is in doubt",
     16: "stopped at its time limit",
+    129: "stopped: its terminal was closed",
     130: "interrupted",
     143: "stopped",
 }

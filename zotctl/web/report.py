@@ -38,7 +38,7 @@ MOST_FINDINGS = 1000
 MOST_FOLDERS, MOST_TRASHED = 100, 10_000
 AHEAD_S = 30 * DAY_S
 """So far it is said what collections will remove."""
-STOPPED = frozenset({11, 16, 130, 143})
+STOPPED = frozenset({11, 16, 129, 130, 143})
 """Exit codes of runs after which nothing more is measured: someone waits for their end."""
 
 AGES = ((1, "within a day"), (7, "within a week"), (30, "within a month"), (float("inf"), "longer ago"))

@@ -241,7 +241,7 @@ class _Export:
         was changed; there is no archive then."""
         path = os.path.realpath(self._options.to)
         with new_file(path, replaces=self._options.overwrite) as file:
-            with packed(path, file) as out:
+            with packed(self._options.to, file) as out:  # as its name says, not that of the file a link leads to
                 tar = TarWriter(out)
                 self._write_all(tar)
                 tar.end()

@@ -15,7 +15,7 @@ from zotctl.errors import ArchiveDamaged, ConfigError, IoFailed, LayoutInvalid, 
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage.driver import Driver, Entry, Info, Reader
 from zotctl.storage.local.driver import translated
-from zotctl.storage.tar import MOST_HOPS, TAR_BLOCK_BYTES, Tar, packing
+from zotctl.storage.tar import MOST_HOPS, TAR_BLOCK_BYTES, Tar, packed_otherwise, packing
 from zotctl.storage.wrappers import ReadOnlyDriver
 
 PATHS_BYTES = 256 << 20
@@ -183,6 +183,8 @@ def _members(plain: _Bytes) -> dict[str, _Place]:
             f"{plain.label} is packed with {packed_with}, and only a plain tar can be served: unpack it ({packed_with} "
             "-d), or take it over with zotctl import-layout"
         )
+    if other := packed_otherwise(beginning):
+        raise ConfigError(f"{plain.label} is packed with {other}, and only a plain tar can be served: unpack it first")
     tar = Tar(plain)
     files: dict[str, _Place] = {}
     links: dict[str, str] = {}
