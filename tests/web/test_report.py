@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tarfile
@@ -252,6 +253,22 @@ def test_each_job_writes_one_file(root: Path, tmp_path: Path) -> None:
     assert os.listdir(root / ".zotctl/runs") == ["gc"]
     assert sorted(os.listdir(tmp_path)) == ["report.html", "root"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~_umask()
+
+
+def test_usage_has_a_report_with_the_size_of_each_tag(root: Path, tmp_path: Path) -> None:
+    lay_out(root, "other", images.image("y"), "v2")
+    file = tmp_path / "usage.html"
+    done = zotctl("verify", "--usage", "--root", str(root), "--report", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    page = Page(file.read_bytes())
+    tags = {item["tag"]: item for item in json.loads(done.stdout)["items"] if item["what"] == "tag"}
+    rows = {row[2]: row for row in page.rows()[-2:]}
+    assert "What each tag takes" in page.texts("h2") and rows.keys() == tags.keys() == {"v1", "v2"}
+    for tag, row in rows.items():
+        own, freed = (words.size(tags[tag][f"{of}_bytes"]) for of in ("own", "freed"))
+        assert row[0] == tags[tag]["repository"] and row[3:] == [
+            words.size(tags[tag]["size_bytes"]), f"{own} own, frees {freed}"
+        ]  # fmt: skip
 
 
 def _umask() -> int:

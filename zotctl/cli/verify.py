@@ -38,6 +38,7 @@ Examples:
   zotctl verify ./build/layout
   zotctl verify images.tar.gz
   zotctl verify --root /srv/images --usage --repo 'team/**'
+  zotctl verify --root /srv/images --usage --report usage.html
   docker save app:1.0 | zotctl verify -
   zotctl verify http://127.0.0.1:5000/team/app
   # A configuration: its mistakes and warnings, even if its store is not there
@@ -96,8 +97,8 @@ def verify(
     """
     if target is not None and (root or config):
         raise UsageError(f"{target} is checked alone; leave out --root and --config")
-    if report is not None and (probe or usage or show_origin):
-        raise UsageError("--report shows a check; leave it out with --probe, --usage and --show-origin")
+    if report is not None and (probe or show_origin):
+        raise UsageError("--report shows a check or what takes the space; leave it out with --probe and --show-origin")
     if usage and (deep or probe):
         raise UsageError("--usage reads no blob and tries nothing; leave out --deep and --probe")
     about_the_store = (root, repo, deep, probe, usage, rate, max_duration, metrics_file, report)

@@ -116,6 +116,8 @@ class ReportPage:
     hints: list[str]
     items: list[dict[str, Any]]
     more_items: int
+    measured: bool
+    """Whether `items` are tags with their sizes, as `verify --usage` says them."""
     space: Space | None
     areas: list[Rectangle]
     ages: list[AgeGroup] | None
@@ -142,6 +144,8 @@ def report_page(report: Report, run: Run | None, items: Sequence[dict[str, Any]]
     settings = run.settings if run is not None and looks and ClockDoubtful.exit_code not in report.codes else None
     coming = _coming(run, settings) if run is not None and settings is not None else []
     checked = _checked(run, space) if run is not None and space is not None else None
+    if measured := any("what" in one for one in items):
+        items, more_items = _measured(report, items)
     return ReportPage(
         job=report.job,
         title=f"zotctl {report.job}{' --dry-run' if report.is_dry_run else ''}",
@@ -158,6 +162,7 @@ def report_page(report: Report, run: Run | None, items: Sequence[dict[str, Any]]
         hints=list(hints(report)),
         items=list(items[:MOST_LISTED]),
         more_items=more_items + max(0, len(items) - MOST_LISTED),
+        measured=measured,
         space=space,
         areas=layout(_areas(space, _hurt(report))) if space is not None else [],
         ages=_ages(checked, run.clock.now()) if run is not None and checked else None,
@@ -185,6 +190,16 @@ def _counters(summary: dict[str, Any]) -> list[tuple[str, str]]:
         size = summary.get(f"{name}_bytes")
         found.append((base.replace("_", " "), f"{shown} ({words.size(size)})" if isinstance(size, int) else shown))
     return found
+
+
+def _measured(report: Report, items: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The tags that `verify --usage` has measured, and how many more there are."""
+    tags = [one for one in items if one.get("what") == "tag"]
+    shown = [
+        {**one, "action": "", "reason": f"{words.size(one['own_bytes'])} own, frees {words.size(one['freed_bytes'])}"}
+        for one in tags
+    ]
+    return shown, max(0, report.summary.get("tags", 0) - len(tags))
 
 
 def _damage_first(findings: Iterable[Finding]) -> list[Finding]:
