@@ -234,10 +234,10 @@ def test_a_purge_lets_go_of_what_is_back_on_the_device(commit: bool, again: bool
 
 def move_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, commit: bool, model: str) -> tuple[World, list[str]]:
     """What a cut would leave at the moment when the source begins to go."""
-    from zotctl.jobs.imports import job
+    from zotctl.jobs.imports import moving
 
     world, faults = World(commit=commit, model=model), list[str]()
-    remove = job.remove_layout
+    remove = moving.remove_layout
 
     def look(*arguments: object) -> None:
         for state in world.driver.world.states(model):
@@ -247,7 +247,7 @@ def move_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, commit: bool,
                 faults.append(f"the tag is lost: {sorted(files)}")
         remove(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "remove_layout", look)
+    monkeypatch.setattr(moving, "remove_layout", look)
     images.lay_out(tmp_path / "moved", IMAGE, [images.row(IMAGE, "v1")])
     return world, faults
 

@@ -643,7 +643,7 @@ def test_a_move_that_was_cut_goes_on(
         raise Cut
 
     with monkeypatch.context() as patched, pytest.raises(Cut):
-        patched.setattr("zotctl.jobs.imports.job._discard", die)
+        patched.setattr("zotctl.jobs.imports.moving._discard", die)
         run_import(store, source, move=True)
     assert not (source / "index.json").exists() and source.exists()
     blob_file(source, made.blobs[0]).unlink()
@@ -658,7 +658,7 @@ def test_move_of_a_repository_by_another_path_removes_nothing(
 ) -> None:
     """As a bind mount of it is: nothing above it says that it belongs to the store."""
     run_import(store, lay_out(tmp_path / "first", made, [row(made, "v1")]), repo="a")
-    monkeypatch.setattr("zotctl.jobs.imports.job.store_above", lambda directory: None)
+    monkeypatch.setattr("zotctl.jobs.imports.moving.store_above", lambda directory: None)
     if not by_number:  # as on a file system that gives one directory two numbers
         monkeypatch.setattr("zotctl.jobs.imports.job.refuse_served", lambda store, layout: None)
     report = run_import(store, Path(store.roots[0].label, "a"), repo=repo, move=True)

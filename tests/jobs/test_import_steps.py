@@ -211,11 +211,11 @@ def test_i11_a_full_disk_ends_the_import_of_a_tree(
         lay_out(tmp_path / "tree" / name, MADE, [row(MADE, "v1")])
     tried: list[str] = []
 
-    def full(run: Run, driver: object, name: str, *rest: object, fixed: bool) -> None:
+    def full(tree: object, name: str, mirror: object, *, fixed: bool) -> None:
         tried.append(name)
         raise NoSpace("full")
 
-    monkeypatch.setattr(job, "_import_below", full)
+    monkeypatch.setattr(job._Tree, "_take_below", full)
     report = run_import(store, tmp_path / "tree", all=True)
     assert (report.exit_code, len(tried)) == (NoSpace("").exit_code, 1)
 

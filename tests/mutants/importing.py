@@ -34,7 +34,7 @@ MUTANTS = [
         kinds.APPEARED,
         "I4",
         "what a tool wrote anew is not replaced by what was set aside",
-        "jobs/imports/job.py",
+        "jobs/imports/moving.py",
         (
             "    try:\n"
             "        driver.link(aside, key)\n"

@@ -34,7 +34,7 @@ MUTANTS = [
         kinds.FLUSHES,
         "I4",
         "a source goes when its copies are on the device",
-        "jobs/imports/job.py",
+        "jobs/imports/moving.py",
         "        one.root.maintenance.flush(one.name, one.verified)  # or a power cut could take both away\n",
         "        pass\n",
         f"{CUTS}::test_a_source_goes_when_its_copies_are_on_the_device",

@@ -408,7 +408,7 @@ MUTANTS = [
         kinds.EARLY,
         "I4",
         "what is compared is what no tool finds any more",
-        "jobs/imports/job.py",
+        "jobs/imports/moving.py",
         (
             "    with suppress(NotFound):  # set aside by a run that was cut\n"
             "        driver.rename(keys.index(name), aside)\n"

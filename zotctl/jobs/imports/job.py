@@ -1,5 +1,4 @@
-"""`import-layout`: copies image layouts of any tool into the store, beside any number of servers, and removes a layout
-that was moved.
+"""`import-layout`: copies image layouts of any tool into the store, beside any number of servers.
 
 Repository by repository, what is missing is copied and hashed (`imports.repository`). No reader sees anything before
 the commit, so a run may be killed at any moment, and the next one skips what is there.
@@ -7,21 +6,16 @@ the commit, so a run may be killed at any moment, and the next one skips what is
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from zotctl.config import is_bucket
 from zotctl.errors import (
-    CannotLink,
-    Exists,
     LayoutInvalid,
     NoSpace,
     NoSuchStore,
-    NotEmpty,
-    NotFound,
-    StorageError,
     Unavailable,
     UsageError,
     ZotctlError,
@@ -30,11 +24,11 @@ from zotctl.errors import (
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.imports.archives import ArchiveContent, ArchiveListing, L, read_archive, staged
 from zotctl.jobs.imports.distribution import DistributionTree, tree_in, tree_of_bucket
-from zotctl.jobs.imports.mirror import Mirror, refuse_mirror, source_tree
+from zotctl.jobs.imports.mirror import Mirror, SourceTree, refuse_mirror, source_tree
+from zotctl.jobs.imports.moving import info_of, move, refuse_move, refuse_served
 from zotctl.jobs.imports.plan import ImportOptions, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import (
-    MOVED,
     PIPE,
     THE_LAYOUT,
     BucketSource,
@@ -51,20 +45,17 @@ from zotctl.jobs.imports.sources import (
     refuse_own,
     requirement,
     source_reader,
-    store_above,
     valid_name,
 )
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
-from zotctl.storage import Store, keys
+from zotctl.storage import keys
 from zotctl.storage.distribution import ROOT, is_distribution
-from zotctl.storage.driver import Driver, Info, read
+from zotctl.storage.driver import Driver
 from zotctl.storage.facts import Reference
-from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import LARGEST_INDEX_BYTES, REPOSITORY, parse_index
+from zotctl.storage.index import REPOSITORY
 from zotctl.storage.root import Root
 
 
@@ -116,13 +107,13 @@ def _import_bucket(run: Run, source: str, options: ImportOptions) -> None:
     storage of distribution."""
     with bucket_root(run.store, source) as root:
         if (tree := tree_of_bucket(run, root, options.tags)) is not None:
-            _import_tree(run, BucketSource(root.protocol, tree), tree.names(), source, options, tree.timeline)
+            _tree(run, BucketSource(root.protocol, tree), source, options, tree.timeline).take(tree.names())
             return
         _refuse_tags(source, options)
         refuse_own(source, [root.label for root in run.store.roots])
         driver, names = in_bucket(root, source)
         past = driver.timeline if names != [THE_LAYOUT] else lambda name: None
-        _import_tree(run, driver, names, source, options, past)
+        _tree(run, driver, source, options, past).take(names)
 
 
 def _import_archive(run: Run, source: str, options: ImportOptions) -> None:
@@ -173,65 +164,92 @@ def _import_directory(run: Run, source: str, options: ImportOptions) -> None:
         return
     writable = options.move and not run.dry_run
     driver, names = in_directory(source, partial(run.error, root=None), writable=writable, follow=not options.move)
-    _import_tree(run, driver, names, source, options, lambda name: past_beside(source, name, run.clock))
+    _tree(run, driver, source, options, lambda name: past_beside(source, name, run.clock)).take(names)
 
 
 def _import_distribution(run: Run, source: str, options: ImportOptions) -> None:
     tree = tree_in(run, source, options.tags)
-    _import_tree(run, tree, tree.names(), source, options, tree.timeline)
+    _tree(run, tree, source, options, tree.timeline).take(tree.names())
 
 
-def _import_tree(
-    run: Run,
-    driver: Driver,
-    names: list[str],
-    source: str,
-    options: ImportOptions,
-    past: Callable[[str], Timeline | None],
-) -> None:
-    """Import the layouts `names`. `past`: the history of a layout in the store that it lies in."""
-    require = requirement(driver, source)
-    if names == [THE_LAYOUT]:
-        layout = read_layout(driver, THE_LAYOUT, source, half_moved=options.move)
-        layout.require = require
-        _propose(layout, proposed_by_path(source), options)
-        mirror = Mirror(run, source, options, require, None) if options.mirror else None
+@dataclass(frozen=True)
+class _Tree:
+    """What is imported: the layouts of a directory or a bucket.
+
+    `source`: its name in messages. `past`: the history of a layout in the store that it lies in. `require` raises
+    Unavailable if the source is away.
+    """
+
+    run: Run
+    driver: Driver
+    source: str
+    options: ImportOptions
+    past: Callable[[str], Timeline | None]
+    require: Callable[[], None]
+
+    def take(self, names: list[str]) -> None:
+        """Import the layouts `names`."""
+        mirror = self._take_alone() if names == [THE_LAYOUT] else self._take_all(names)
+        if mirror is not None and not _is_away(self.run):
+            mirror.finish()
+
+    def _take_alone(self) -> Mirror | None:
+        """Import the one layout that the source is. None: there is no mirror, or nothing for it to do."""
+        layout = self._layout(THE_LAYOUT, self.source)
+        _propose(layout, proposed_by_path(self.source), self.options)
+        mirror = self._mirror(None)
         if mirror is not None and mirror.is_unchanged(layout):
+            return None
+        self._import(THE_LAYOUT, layout, mirror)
+        return mirror
+
+    def _take_all(self, names: list[str]) -> Mirror | None:
+        """Import the layouts of a tree, and return the mirror that says what goes, if one is wanted."""
+        _check_tree(self.source, names, self.options)
+        tree = source_tree(self.driver, names, self.options)
+        mirror = self._mirror(tree)
+        if mirror is not None and tree is not None:
+            mirror.survey(tree)
+        is_alone = len(names) == 1 and not (self.options.repo and self.options.all)
+        is_alone = is_alone and not (self._is_store() or self.options.mirror)
+        for name in names:
+            self.run.check()
+            if _is_away(self.run):
+                break
+            if mirror is not None:
+                mirror.begin()
+            with nullcontext() if is_alone else _guarded(self.run, name, self.require):
+                self._take_below(name, mirror, fixed=not is_alone)
+        return mirror
+
+    def _take_below(self, name: str, mirror: Mirror | None, *, fixed: bool) -> None:
+        layout = self._layout(name, f"{self.source}/{name}")
+        if not _is_named(self.run, layout, name, self.options, fixed=fixed):
             return
-        layout.past = past(THE_LAYOUT)
-        _import_one(run, layout, options, mirror)
-    else:
-        mirror = _import_layouts(run, driver, names, source, options, past, require)
-    if mirror is not None and not _is_away(run):
-        mirror.finish()
+        if mirror is None or not mirror.is_unchanged(layout):
+            self._import(name, layout, mirror)
+
+    def _layout(self, name: str, label: str) -> StoredLayout:
+        layout = read_layout(self.driver, name, label, half_moved=self.options.move)
+        layout.require = self.require
+        return layout
+
+    def _import(self, name: str, layout: StoredLayout, mirror: Mirror | None) -> None:
+        layout.past = self.past(name)
+        _import_one(self.run, layout, self.options, mirror)
+
+    def _mirror(self, tree: SourceTree | None) -> Mirror | None:
+        return Mirror(self.run, self.source, self.options, self.require, tree) if self.options.mirror else None
+
+    def _is_store(self) -> bool:
+        is_other = isinstance(self.driver, BucketSource | DistributionTree)
+        return is_other or info_of(self.driver, keys.HIDDEN) is not None
 
 
-def _import_layouts(
-    run: Run,
-    driver: Driver,
-    names: list[str],
-    source: str,
-    options: ImportOptions,
-    past: Callable[[str], Timeline | None],
-    require: Callable[[], None],
-) -> Mirror | None:
-    """Import the layouts of a tree, and return the mirror that says what goes, if one is wanted."""
-    _check_tree(source, names, options)
-    tree = source_tree(driver, names, options)
-    mirror = Mirror(run, source, options, require, tree) if options.mirror else None
-    if mirror is not None and tree is not None:
-        mirror.survey(tree)
-    is_store = isinstance(driver, BucketSource | DistributionTree) or _info(driver, keys.HIDDEN) is not None
-    is_alone = len(names) == 1 and not (options.repo and options.all) and not is_store and not options.mirror
-    for name in names:
-        run.check()
-        if _is_away(run):
-            break
-        if mirror is not None:
-            mirror.begin()
-        with nullcontext() if is_alone else _guarded(run, name, require):
-            _import_below(run, driver, name, f"{source}/{name}", options, past, require, mirror, fixed=not is_alone)
-    return mirror
+def _tree(
+    run: Run, driver: Driver, source: str, options: ImportOptions, past: Callable[[str], Timeline | None]
+) -> _Tree:
+    return _Tree(run, driver, source, options, past, requirement(driver, source))
 
 
 def _propose(layout: Layout, proposal: str | None, options: ImportOptions) -> None:
@@ -256,27 +274,6 @@ def _check_tree(source: str, names: list[str], options: ImportOptions) -> None:
             f"{source} holds {len(names)} layouts: give one of them, or leave out --repo and --tag; "
             "with --repo NAME and --all they go below NAME/"
         )
-
-
-def _import_below(
-    run: Run,
-    driver: Driver,
-    name: str,
-    label: str,
-    options: ImportOptions,
-    past: Callable[[str], Timeline | None],
-    require: Callable[[], None],
-    mirror: Mirror | None,
-    *,
-    fixed: bool,
-) -> None:
-    layout = read_layout(driver, name, label, half_moved=options.move)
-    layout.require = require
-    if _is_named(run, layout, name, options, fixed=fixed):
-        if mirror is not None and mirror.is_unchanged(layout):
-            return
-        layout.past = past(name)
-        _import_one(run, layout, options, mirror)
 
 
 def _is_named(run: Run, layout: Layout, name: str, options: ImportOptions, *, fixed: bool = True) -> bool:
@@ -338,113 +335,7 @@ def _import_one(run: Run, layout: Layout, options: ImportOptions, mirror: Mirror
         reason = "" if all(whole) and is_whole else "not all of it was imported"
         if plan.names_lost:
             reason = reason or f"{counted(plan.names_lost, 'image')} came without the name that it has there"
-        _move(run, layout, importing, reason)
-
-
-def _move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], reason: str) -> None:
-    """Remove the source, if all of it is in the store: what was left out exists nowhere else. `reason`: why it
-    stays."""
-    if not reason and any(True for _ in layout.index.unclear()):
-        reason = "not all of it was imported"
-    if not reason and not any(one.index().says_all_of(layout.index) for one in importing):
-        reason = "what its index.json says beside its rows was not imported"
-    if reason:
-        run.item(action="stay", source=layout.label, reason=f"{reason}, so it is left in place")
-        return
-    digests = sorted({digest for one in importing for digest in one.verified})
-    for one in importing:
-        one.root.maintenance.flush(one.name, one.verified)  # or a power cut could take both away
-
-    def taken() -> None:
-        """Raise UsageError if setting the source's index aside has removed the repository's: then the two are one."""
-        for one in importing:
-            if not one.has_all():
-                raise UsageError(f"{layout.label} is the repository {one.name} itself, by another path: it stays")
-
-    remove_layout(layout, digests, taken)
-    run.item(action="remove", source=layout.label, blobs=len(digests))
-
-
-# -- removing what was moved --------------------------------------------------------------------
-
-
-def refuse_move(source: str) -> None:
-    """Raise UsageError if a source can't be moved. Only a layout outside of any store can: clients of a store may rely
-    on what would be removed (I6)."""
-    if is_bucket(source):
-        raise UsageError(f"--move removes image layouts in directories, not in buckets: {source}")
-    real = os.path.realpath(source)
-    if is_archive(source):
-        raise UsageError(f"--move removes image layouts in directories, not archives: {source}")
-    if (store := store_above(real)) is not None:
-        raise UsageError(f"{source} belongs to the store {store}: import it without --move, then delete it there")
-
-
-def refuse_served(store: Store, layout: StoredLayout) -> None:
-    """Raise UsageError if a layout is a repository of the store by another path, such as a bind mount: its content
-    would count as imported, and be removed."""
-    here = [_info(layout.driver, key) for key in (layout.name, keys.blobs(layout.name))]
-    for root in (root for root in store.roots if not root.by_requests):
-        for name in root.catalog.everything():
-            there = [_info(root.driver, key) for key in (name, keys.blobs(name))]
-            if any(same_file(one, other) for one, other in zip(here, there, strict=True)):
-                raise UsageError(f"{layout.label} is the repository {name} of the store {root.label}, by another path")
-
-
-def _info(driver: Driver, key: str) -> Info | None:
-    with suppress(StorageError):
-        return driver.stat(key)
-    return None
-
-
-def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
-    """Remove the files of a layout that was imported, and no others.
-
-    Its index is set aside first, so that no reader sees a layout without blobs, and a run that was killed can continue.
-    Then `taken` is called; it raises ZotctlError if what was imported is not in the store any more. Raises
-    LayoutInvalid if the layout was changed meanwhile.
-    """
-    driver, name = layout.driver, layout.name
-    aside = keys.index_temp(name, MOVED)
-    with suppress(NotFound):  # set aside by a run that was cut
-        driver.rename(keys.index(name), aside)
-    try:
-        _require_same(layout, aside)
-        taken()
-    except ZotctlError:
-        _put_back(driver, aside, keys.index(name))
-        raise
-    for digest in digests:
-        _discard(driver, keys.blob(name, digest))
-    for key in (keys.layout(name), aside):
-        _discard(driver, key)
-    folders = [*(keys.blobs_of(name, a) for a in sorted({d.algorithm for d in digests})), keys.blobs(name), name]
-    for folder in folders:
-        with suppress(NotFound, NotEmpty, StorageError):
-            driver.rmdir(folder)
-
-
-def _require_same(layout: StoredLayout, key: str) -> None:
-    """Raise LayoutInvalid if the index was changed. It is read after it was set aside, when no tool can change it."""
-    now = parse_index(read(layout.driver, key, LARGEST_INDEX_BYTES))
-    if now.render() != layout.index.render():
-        raise LayoutInvalid(f"{layout.label} was changed while it was imported; it is left in place, run it again")
-
-
-def _put_back(driver: Driver, aside: str, key: str) -> None:
-    """Put an index back, unless a tool has written a new one meanwhile."""
-    try:
-        driver.link(aside, key)
-    except CannotLink:
-        driver.rename(aside, key)
-    except Exists:
-        pass
-    _discard(driver, aside)
-
-
-def _discard(driver: Driver, key: str) -> None:
-    with suppress(NotFound):
-        driver.unlink(key)
+        move(run, layout, importing, reason)
 
 
 __all__ = ["ImportOptions", "import_layout"]
