@@ -64,8 +64,9 @@ from zotctl.storage.facts import facts_of
 from zotctl.storage.index import annotations_of, parse_index, why_nameless
 from zotctl.web.health import health
 from zotctl.web.images import image_page
-from zotctl.web.lists import repository_lines, tag_page
 from zotctl.web.render import render as write_page
+from zotctl.web.repositories import repository_lines
+from zotctl.web.tags import tag_page
 
 
 class Kind(NamedTuple):

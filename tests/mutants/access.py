@@ -473,7 +473,7 @@ MUTANTS = [
     _access(
         "hidden-content-told-by-figures",
         "figures do not tell what a hidden repository has",
-        "web/lists.py",
+        "web/tags.py",
         "self._looks = MOST_LOOKED_AT if across and not",
         "self._looks = MOST_LOOKED_AT if not",
         PAGE + "test_what_hidden_repositories_have_is_not_told_by_figures",
@@ -489,7 +489,7 @@ MUTANTS = [
     _access(
         "own-in-rounds",
         "a chain of indexes costs a page no more than its length",
-        "web/lists.py",
+        "web/tags.py",
         "                todo += [reference.digest for reference in (*facts.blobs, *facts.children)]\n    return sum",
         "                todo = list(own)\n    return sum",
         "tests/web/test_views.py::test_own_takes_no_longer_in_a_chain_of_indexes",
@@ -497,7 +497,7 @@ MUTANTS = [
     _access(
         "platforms-without-bound",
         "so many platforms are looked at for a line",
-        "web/lists.py",
+        "web/manifests.py",
         "manifest.manifests[:MOST_PLATFORMS]]",
         "manifest.manifests]",
         "tests/web/test_views.py::test_an_index_of_very_many_platforms_costs_no_more_than_its_line_shows",
@@ -505,7 +505,7 @@ MUTANTS = [
     _access(
         "large-manifests-for-a-line",
         "a line of a list costs no more than a small manifest",
-        "web/lists.py",
+        "web/manifests.py",
         "if row is not None and row.size <= MOST_MANIFEST_BYTES else None",
         "if row is not None else None",
         "tests/web/test_views.py::test_a_large_manifest_is_not_read_for_a_line",

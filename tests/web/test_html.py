@@ -15,9 +15,10 @@ from zotctl.jobs.run import Run
 from zotctl.web import words
 from zotctl.web.health import health
 from zotctl.web.images import image_page
-from zotctl.web.lists import repository_lines, tag_page
 from zotctl.web.render import policy, render, style
 from zotctl.web.report import write_report
+from zotctl.web.repositories import repository_lines
+from zotctl.web.tags import tag_page
 
 
 def pages() -> dict[str, bytes]:

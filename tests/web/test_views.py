@@ -42,15 +42,18 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import read_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
-from zotctl.web import lists, words
+from zotctl.web import manifests, repositories, words
+from zotctl.web import tags as tag_list
+from zotctl.web import untagged as untagged_list
 from zotctl.web.health import RootHealth, health
 from zotctl.web.images import image_page
-from zotctl.web.lists import repository_lines, tag_page
 from zotctl.web.platforms import platform_of
 from zotctl.web.render import render
+from zotctl.web.repositories import repository_lines
+from zotctl.web.tags import tag_page
 
 
-def tags_of(store: Store, name: str, **options: Any) -> lists.TagPage:
+def tags_of(store: Store, name: str, **options: Any) -> tag_list.TagPage:
     return tag_page(store.repository(name), options.pop("last", None), options.pop("wanted", ""), **options)
 
 
@@ -82,7 +85,7 @@ def test_sizes_of_repositories_are_added_up_as_far_as_it_is_quick(
     for name in ("r/a", "r/b", "r/c"):
         push_image(place.store, name, "1", seed=f"{place.kind} {name}")
     names = ["r/a", "r/b", "r/c"]
-    monkeypatch.setattr(lists, "MOST_READ", 2)
+    monkeypatch.setattr(repositories, "MOST_READ", 2)
     assert [line.size is None for line in repository_lines(place.open(), names)] == [False, False, True]
     assert [line.size is None for line in repository_lines(place.open(), names)] == [False, False, False]  # remembered
 
@@ -177,9 +180,9 @@ def test_a_page_of_a_large_repository_reads_only_its_own_manifests(monkeypatch: 
     place = Place("bucket")  # noqa: F811
     for number in range(12):
         push_image(place.store, "a", f"t{number:02d}", seed=str(number))
-    monkeypatch.setattr(lists, "MOST_UNREAD", 5)
+    monkeypatch.setattr(tag_list, "MOST_UNREAD", 5)
 
-    def cost(count: int) -> tuple[int, lists.TagPage]:
+    def cost(count: int) -> tuple[int, tag_list.TagPage]:
         counted = Counted(place.memory)
         found = tags_of(bucket_store(counted, place.clock), "a", count=count)
         return len([key for method, key in counted.requests if method in ("open", "get") and "/blobs/" in key]), found
@@ -190,7 +193,7 @@ def test_a_page_of_a_large_repository_reads_only_its_own_manifests(monkeypatch: 
     assert all(line.own is None and line.is_whole and line.size for line in found.lines)
     html = page("tags.html", name="a", page=found, wanted="", **REGISTRY)
     assert any("very many manifests" in text for text in html.texts("p"))
-    monkeypatch.setattr(lists, "MOST_READ", 1)
+    monkeypatch.setattr(manifests, "MOST_READ", 1)
     _, cut = cost(2)
     assert [line.is_whole for line in cut.lines] == [True, False]
 
@@ -203,13 +206,13 @@ def test_own_takes_no_longer_in_a_chain_of_indexes(monkeypatch: pytest.MonkeyPat
         row = images.descriptor(place.store.repository("a").manifest(digest).body, kind)
         tags, kind = ["x", "y"] if number == 39 else [], OCI_INDEX
         digest = put(place.store, "a", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [row]}, *tags)
-    is_own = lists._is_own
+    is_own = tag_list._is_own
 
     def spy(*args: Any) -> bool:
         asked.append(args[4])
         return is_own(*args)
 
-    monkeypatch.setattr(lists, "_is_own", spy)
+    monkeypatch.setattr(tag_list, "_is_own", spy)
     (first, _) = tags_of(place.store, "a").lines
     assert first.own == 0 and len(asked) < 2 * 4 * 40
 
@@ -225,16 +228,16 @@ def test_an_index_of_very_many_platforms_costs_no_more_than_its_line_shows(monke
         asked.append(one)
         return platform_of(one)
 
-    monkeypatch.setattr(lists, "platform_of", spy)
+    monkeypatch.setattr(manifests, "platform_of", spy)
     (line,) = tags_of(place.store, "a").lines
-    assert len(line.platforms) == len(asked) == lists.MOST_PLATFORMS
+    assert len(line.platforms) == len(asked) == manifests.MOST_PLATFORMS
 
 
 def test_a_large_manifest_is_not_read_for_a_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     push_platforms(place.store, "a", "1")
     push_platforms(place.store, "a", seed="other")
-    monkeypatch.setattr(lists, "MOST_MANIFEST_BYTES", 100)
-    monkeypatch.setattr(lists, "manifest_of", None)
+    monkeypatch.setattr(manifests, "MOST_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(manifests, "manifest_of", None)
     (line,) = tags_of(place.store, "a").lines
     (other,) = untagged(place.store, "a").lines
     assert line.kind == other.kind == "index" and line.platforms == () and line.size > 1000 and line.is_whole
@@ -243,8 +246,8 @@ def test_a_large_manifest_is_not_read_for_a_line(place: Place, monkeypatch: pyte
 # -- manifests without a tag ---------------------------------------------------------------------
 
 
-def untagged(store: Store, name: str, last: str | None = None, **options: Any) -> lists.UntaggedPage:
-    return lists.untagged_page(store.repository(name), last, **options)
+def untagged(store: Store, name: str, last: str | None = None, **options: Any) -> untagged_list.UntaggedPage:
+    return untagged_list.untagged_page(store.repository(name), last, **options)
 
 
 def test_manifests_without_a_tag_with_what_is_about_them(place: Place) -> None:  # noqa: F811
@@ -264,7 +267,7 @@ def test_manifests_without_a_tag_with_what_is_about_them(place: Place) -> None: 
         one for top in sorted(blocks) for one in [(top, 0, str(gone) if top == orphan else ""), *blocks[top]]
     ]
     assert all(line.size and line.is_whole for line in found.lines)
-    html = page("untagged.html", name="a", page=found, last=None, most_attached=lists.MOST_ATTACHED)
+    html = page("untagged.html", name="a", page=found, last=None, most_attached=untagged_list.MOST_ATTACHED)
     assert f"/ui/a/manifests/{gone}" in {link["href"] for link, _ in html.all("a")}
     assert [row[0].startswith("about it") for row in html.rows()] == [bool(line.depth) for line in found.lines]
     (line,) = tags_of(store, "a").lines
@@ -294,18 +297,18 @@ def test_a_page_of_very_many_manifests_without_a_tag_reads_only_its_own(monkeypa
     subject = push_image(place.store, "a", "1")
     for number in range(12):
         push_artifact(place.store, "a", subject, f"application/x{number}")
-    monkeypatch.setattr(lists, "MOST_UNREAD", 5)
+    monkeypatch.setattr(untagged_list, "MOST_UNREAD", 5)
     counted = Counted(place.memory)
     found = untagged(bucket_store(counted, place.clock), "a", count=2)
     assert len([key for method, key in counted.requests if method in ("open", "get") and "/blobs/" in key]) <= 6
     assert not found.nested and found.total == 12 and [line.about for line in found.lines] == [subject, subject]
     assert found.after == found.lines[-1].digest
-    html = page("untagged.html", name="a", page=found, last=None, most_attached=lists.MOST_ATTACHED)
+    html = page("untagged.html", name="a", page=found, last=None, most_attached=untagged_list.MOST_ATTACHED)
     assert "12 without a tag in all" in html.texts("span")
 
 
 def test_so_much_is_listed_under_one_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "MOST_ATTACHED", 2)
+    monkeypatch.setattr(untagged_list, "MOST_ATTACHED", 2)
     place = Place("directory")  # noqa: F811
     alone = push_image(place.store, "a")
     for number in range(5):

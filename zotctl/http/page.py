@@ -48,7 +48,7 @@ async def show_repositories(service: Service, request: Request) -> Answer:
         names.insert(0, wanted)  # if there is one of just this name
 
     def make() -> Values:
-        from zotctl.web.lists import repository_lines
+        from zotctl.web.repositories import repository_lines
 
         lines = repository_lines(service.store, names)
         return {"lines": lines, "after": names[-1] if more else None, "last": last, "wanted": wanted}
@@ -61,7 +61,7 @@ async def show_tags(service: Service, request: Request) -> Answer:
     name, last, wanted = parse_name(request.name), request.param("last"), request.param("contains") or ""
 
     def make() -> Values:
-        from zotctl.web.lists import tag_page
+        from zotctl.web.tags import tag_page
 
         repository = service.store.repository(name)
         across = service.gate.shows_health(request)
@@ -76,7 +76,7 @@ async def show_untagged(service: Service, request: Request) -> Answer:
     name, last = parse_name(request.name), request.param("last")
 
     def make() -> Values:
-        from zotctl.web.lists import MOST_ATTACHED, untagged_page
+        from zotctl.web.untagged import MOST_ATTACHED, untagged_page
 
         page = untagged_page(service.store.repository(name), last)
         return {"name": name, "page": page, "last": last, "most_attached": MOST_ATTACHED}

@@ -22,7 +22,7 @@ from zotctl.storage import Store
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import Index
 from zotctl.storage.root import Root
-from zotctl.web.lists import MOST_UNREAD
+from zotctl.web.manifests import MOST_UNREAD
 
 MOST_FOLDERS = 50
 """Folders of the trash that are shown."""

@@ -19,8 +19,9 @@ from zotctl.storage import Repository, keys
 from zotctl.storage.facts import facts_of, read_content
 from zotctl.storage.graph import read_verified
 from zotctl.web import words
-from zotctl.web.lists import MOST_UNREAD, Damage, attached_tags, kind_of
+from zotctl.web.manifests import MOST_UNREAD, Damage, kind_of
 from zotctl.web.platforms import in_words, is_attestation, platform_of
+from zotctl.web.tags import attached_tags
 
 MOST_SHOWN = 200
 """Layers, platforms, referrers or tags on a page."""
