@@ -120,6 +120,22 @@ def test_referrers(filled: httpx.Client) -> None:
     assert filled.get(answer.links["next"]["url"]).headers["oci-filters-applied"] == "artifactType"
 
 
+def test_a_list_of_referrers_that_is_remembered_is_of_its_type_and_subject(filled: httpx.Client) -> None:
+    subjects = [image(filled, "a-b", {"annotations": {"is": name}}) for name in ("one subject", "another")]
+    for subject, kind in zip(subjects, ("application/vnd.a", "application/vnd.b"), strict=True):
+        of = {"mediaType": OCI_MANIFEST, "digest": digest(subject), "size": len(subject)}
+        for one in (kind, "application/vnd.both"):
+            body = image(filled, "a-b", {"subject": of, "artifactType": one})
+            push(filled, "a-b", digest(body), body)
+    for _ in range(2):
+        for subject, kind in zip(subjects, ("application/vnd.a", "application/vnd.b"), strict=True):
+            for wanted in ("", kind, "application/vnd.both", "application/vnd.none"):
+                answer = filled.get(f"/v2/a-b/referrers/{digest(subject)}", params={"artifactType": wanted})
+                found = {entry["artifactType"] for entry in answer.json()["manifests"]}
+                there = {kind, "application/vnd.both"}
+                assert found == (there & {wanted} if wanted else there)
+
+
 def test_referrers_are_never_unknown(filled: httpx.Client) -> None:
     for name in ("z", "no/such"):
         assert filled.get(f"/v2/{name}/referrers/{digest(b'x')}").json()["manifests"] == []

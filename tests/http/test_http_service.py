@@ -84,9 +84,10 @@ class FakeStore:
         self.nonblocking = nonblocking
         self.looks: list[bool] = []
         self.content = Content(BODY, len(BODY))
+        self.pulled: list[str] = []
 
     def note_pull(self, digest: str) -> None:
-        pass
+        self.pulled.append(digest)
 
     def repository(self, name: str, *, wait: bool = True) -> FakeStore:
         self.looks.append(wait)
@@ -152,6 +153,18 @@ def asked(
         assert service.in_flight == 0
 
     asyncio.run(main())
+
+
+def test_a_look_at_a_manifest_is_no_pull() -> None:
+    """By which retention would keep what someone only asks for."""
+    store = FakeStore(nonblocking=True)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for method, pulls in (("HEAD", 0), ("GET", 1), ("HEAD", 1)):
+            assert (await client.request(method, "/v2/app/manifests/v1")).status_code == 200
+            assert len(store.pulled) == pulls
+
+    asked(store, ask)
 
 
 def test_a_login_whose_client_has_left_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,12 +39,14 @@ from zotctl.http.body import BATCH_BYTES, Body, ChunkedBody, ClientGone, Receive
 from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
 from zotctl.http.counters import StatusBoard
 from zotctl.http.errors import Refused, malformed, render, render_bug
-from zotctl.http.lists import Pages, next_link
+from zotctl.http.lists import PAGE_BYTES, Pages, _page_of, next_link
 from zotctl.http.protocol import Connection
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import _parsed
 from zotctl.http.service import Service
 from zotctl.http.supervisor import Supervisor
+from zotctl.oci.descriptor import Descriptor
+from zotctl.oci.digest import digest_of
 
 SPECS = st.tuples(st.integers(0, 40) | st.none(), st.integers(0, 40) | st.none())
 RANGES = st.lists(SPECS.map(lambda spec: "-".join("" if part is None else str(part) for part in spec)))
@@ -206,6 +208,16 @@ def test_limits() -> None:
     assert dict(answer.headers)["Retry-After"] == "10"
 
 
+def test_a_client_that_waits_as_it_was_told_to_is_let_in() -> None:
+    """Whole seconds, so that they are rounded up."""
+    asked = SimpleNamespace(method="PUT", path="/v2/", client="::1", admitted=False)
+    limits = Limits(SharedRates(RateLimit(rate=0.3), lambda: 7))
+    limits.take(cast(Any, SimpleNamespace(**vars(asked))))
+    with pytest.raises(Refused) as caught:
+        limits.take(cast(Any, asked))
+    assert dict(caught.value.headers)["Retry-After"] == "4"
+
+
 def test_pages_forget_the_oldest() -> None:
     pages = Pages(limit_bytes=2500)
     pages.put("a", 1, b"x")
@@ -218,6 +230,19 @@ def test_pages_forget_the_oldest() -> None:
     assert pages.get("a", 1) == b"x"
     pages.put("d", 1, b"x" * 5000)
     assert pages.get("d", 1) is None
+
+
+def test_a_page_ends_by_count_or_by_bytes_and_is_never_empty() -> None:
+    def of(size: int, seed: str) -> Descriptor:
+        return Descriptor("application/x", str(digest_of(seed.encode())), 1, annotations={"a": "x" * size})
+
+    small = sorted((of(1, str(n)) for n in range(4)), key=lambda one: one.digest)
+    assert _page_of(small, "", 4) == (small, False)
+    assert _page_of(small, "", 3) == (small[:3], True)
+    assert _page_of(small, small[2].digest, 3) == (small[3:], False)
+    large = sorted((of(PAGE_BYTES + 1, str(n)) for n in range(2)), key=lambda one: one.digest)
+    assert _page_of(large, "", 10) == (large[:1], True)
+    assert _page_of(large, large[0].digest, 10) == (large[1:], False)
 
 
 def test_a_link() -> None:

@@ -11,8 +11,9 @@ from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_store, probed, push_blob, push_image, store_over
 from zotctl.config import Quota
 from zotctl.errors import QuotaExceeded
+from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import Manifest, check_manifest
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Quotas, Store, WouldBlock
 from zotctl.storage.quota import KEPT_LISTS, KEPT_S
 
@@ -56,6 +57,15 @@ def test_a_push_that_exceeds_its_quota_is_refused_with_numbers(store: Store) -> 
         quotas.check("team/a", parsed("y"))
     quotas.check("teams", parsed("y"))
     quotas.check("other", parsed("y"))
+
+
+def test_what_an_index_lists_counts_though_no_manifest_of_the_repository_named_it(store: Store) -> None:
+    """It came as a blob."""
+    child = digest_of(b"a child")
+    index = check_manifest(images.index([(child, 500)]), OCI_INDEX)
+    Quotas(store, [Quota("team", index.size + 500)], 0).check("team", index)
+    with pytest.raises(QuotaExceeded):
+        Quotas(store, [Quota("team", index.size + 499)], 0).check("team", index)
 
 
 def test_exactly_the_quota_is_taken(store: Store) -> None:
