@@ -25,6 +25,7 @@ from zotctl.storage.driver import Info, read, scan_or_empty
 from zotctl.storage.facts import ManifestFacts, Reference
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
 from zotctl.storage.index import Index, why_nameless
+from zotctl.storage.multimap import Multimap
 from zotctl.storage.root import Root
 
 LEFTOVER_AGE_S = 3600.0
@@ -45,17 +46,17 @@ class Affected:
 
     def __init__(self, index: Index, facts: Mapping[str, ManifestFacts]) -> None:
         self._index = index
-        self._above: dict[str, list[str]] = {}
+        self._above = Multimap[str, str]()
         for digest, known in facts.items():
             for reference in (*known.blobs, *known.children):
-                self._above.setdefault(reference.digest, []).append(digest)
+                self._above.add(reference.digest, digest)
             for subject in known.subjects:
                 # A client that asks for the referrers of the subject meets this one.
-                self._above.setdefault(digest, []).append(subject.digest)
+                self._above.add(digest, subject.digest)
         for digest, known in facts.items():
             for subject in known.subjects:
                 if subject.digest not in index:  # only its referrers lead to it
-                    self._above.setdefault(subject.digest, []).append(digest)
+                    self._above.add(subject.digest, digest)
 
     def tags(self, digest: str) -> tuple[str, ...]:
         """The tags whose clients meet the digest, each once, in byte order."""
@@ -64,12 +65,12 @@ class Affected:
         while todo:
             if (one := todo.pop()) not in seen:
                 seen.add(one)
-                todo.extend(self._above.get(one, ()))
+                todo.extend(self._above.get(one))
         return tuple(sorted({tag for above in seen for tag in self._index.tags_of(above)}))
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that reference the digest."""
-        return sorted(set(self._above.get(digest, ())))
+        return sorted(self._above.get(digest))
 
 
 @dataclass
@@ -155,7 +156,7 @@ class RepositoryCheck(ABC):
     def blobs(self) -> Iterator[tuple[Digest, Info]]:
         """The blobs that can be hashed. All blobs are added to `present` on the way."""
         for digest, info in self.listed():
-            self.present[digest] = info.size
+            self.present[str(digest)] = info.size  # which takes less memory than a Digest
             if digest.algorithm in ALGORITHMS:
                 yield digest, info
 

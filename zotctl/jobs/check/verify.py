@@ -371,7 +371,7 @@ class _LayoutCheck(_ContentCheck):
                 self._modes.look(self._check.path(folder), self._root.driver.stat(folder))
         for digest, info in self._check.listed():
             self._run.check()
-            self._check.present[digest] = info.size
+            self._check.present[str(digest)] = info.size
             self._modes.look(self._check.path(keys.blob(self._name, digest)), info)
             if digest.algorithm in ALGORITHMS:
                 self._blobs.look(self._stored, digest, info)
