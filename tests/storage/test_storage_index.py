@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.doubles.filesystem import MemoryDriver
 from tests.storage.model import Rows
+from tests.stores import push_image, store_over
 from zotctl.errors import LayoutInvalid
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage.index import Index, empty_index, parse_index, why_nameless
+from zotctl.storage.local import index_file
 
 REF = "org.opencontainers.image.ref.name"
 CONTAINERD = "io.containerd.image.name"
@@ -587,3 +590,15 @@ def test_merge_keeps_what_lost_the_race_for_a_tag() -> None:
     ours = named((c, "v1"), (a, None))
     ours.merge(named((a, "v1")), named((b, "v1")))
     assert pairs_of(ours) == {(c, "v1"), (a, None), (b, None)}
+
+
+def test_of_many_small_repositories_a_cache_keeps_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index without rows takes as much memory as some rows; a job meets 100,000 of them."""
+    monkeypatch.setattr(index_file, "CACHED_ROWS", 100)
+    driver = MemoryDriver()
+    for number in range(20):
+        push_image(store_over(driver), f"r{number}", "t")
+    (root,) = store_over(driver).roots
+    kept = [(name, root.protocol.indexes.read(name).index) for name in root.catalog.everything()]
+    again = [index for name, index in kept if root.protocol.indexes.read(name).index is index]
+    assert len(kept) == 20 and len(again) <= 100 // 16

@@ -41,6 +41,8 @@ REPOSITORY = f"{OUR_ANNOTATIONS}repository"
 
 PIECE_ROWS = 128
 """Rows whose bytes are joined once and then written by each rewrite as they are, until one of them changes."""
+LEAST_ROWS = 16
+"""An index takes as much memory besides its rows as so many rows: of 100,000 small ones a cache keeps a part."""
 GROWTH_ROWS = 1000
 """Up to this many new rows at the end of a file are added one by one."""
 
@@ -142,6 +144,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def weight(self) -> int:
+        """What it takes in a cache, in rows."""
+        return len(self._rows) + LEAST_ROWS
 
     def rows(self) -> Iterator[Row]:
         """All rows, in the order of the file."""

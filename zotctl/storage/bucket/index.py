@@ -80,7 +80,7 @@ class IndexObjects:
 
     def _remember(self, name: str, index: Index, etag: str) -> Snapshot:
         snapshot = Snapshot(index, etag)
-        self._cache.put(name, snapshot, len(index) + 1)
+        self._cache.put(name, snapshot, index.weight)
         self._heard(name, index.annotation(EPOCH))
         self._known.put(name, True)
         return snapshot

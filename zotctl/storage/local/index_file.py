@@ -160,7 +160,7 @@ class IndexFiles:
         index = parse_index(body, known.rows if known else None)
         snapshot = Snapshot(index, info.generation)
         if reader.info().generation == info.generation:
-            self._cache.put(name, _Known(info.generation, snapshot), len(index) + 1)
+            self._cache.put(name, _Known(info.generation, snapshot), index.weight)
         return snapshot
 
     def _check_layout(self, name: str) -> None:
@@ -374,7 +374,7 @@ class IndexFiles:
         now = self._context.stat(keys.index(name))
         if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
-            self._cache.put(name, _Known(now.generation, Snapshot(draft, now.generation)), len(draft) + 1)
+            self._cache.put(name, _Known(now.generation, Snapshot(draft, now.generation)), draft.weight)
 
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
