@@ -148,6 +148,9 @@ def asked(
         url = f"http://127.0.0.1:{sockets.bound_to(sock).port}"
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:
             await ask(client)
+        async with asyncio.timeout(20):  # a request whose client has left is told so by the socket, a little later
+            while service.in_flight:
+                await asyncio.sleep(0.01)
         server.close()
         service.close()
         assert service.in_flight == 0
