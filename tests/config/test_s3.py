@@ -43,6 +43,7 @@ def test_an_address_has_one_spelling(text: str, one: str) -> None:
         ("s3://a..b", "can't be a bucket"),
         ("s3://user:pw@host", "can't be a bucket"),
         ("s3://abc/x\ny", "not a text on one line"),
+        ("s3://abc/x/./y", "'.' or"),
         ("s3://abc/x/../y", "'..' in its prefix"),
         ("s3://abc/x//y", "empty component"),
         ("s3://abc/x?region=y", "options stand in [storage.s3]"),

@@ -7,7 +7,7 @@ import pytest
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, Recorder
-from tests.stores import push_blob, push_image, store_over
+from tests.stores import drop_rows, push_blob, push_image, push_index, store_over
 from zotctl.errors import IoFailed, NotFound, Referenced, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
@@ -63,6 +63,20 @@ def test_i5_what_is_healed_is_read_again_though_no_index_has_changed(memory: Mem
     memory.unlink(MANIFEST)
     with memory.create(MANIFEST) as writer:
         writer.write([IMAGE.manifest])
+    assert learn(graph, store)
+
+
+def test_i5_what_a_healed_index_lists_is_followed(memory: MemoryDriver, store: Store) -> None:
+    index = push_index(store, "a", "all", children=[IMAGE.digest])
+    drop_rows(store, "a", IMAGE.digest)
+    key = keys.blob("a", index)
+    body = bytes(memory.names[key].data)
+    memory.names[key].data[3] ^= 1
+    graph = graph_of(store)
+    assert not learn(graph, store)
+    memory.unlink(key)
+    with memory.create(key) as writer:
+        writer.write([body])
     assert learn(graph, store)
 
 

@@ -54,6 +54,15 @@ def test_what_is_in_the_way_is_named(root: Path, key: str, kind: str) -> None:
         open_root(RootConfig(path=str(root)), Clock())
 
 
+@pytest.mark.parametrize("key", DIRECTORIES)
+def test_a_link_to_a_directory_is_not_in_the_way(root: Path, key: str) -> None:
+    """Someone gave it a disk of its own."""
+    elsewhere = root.parent / "elsewhere"
+    (root / key).rename(elsewhere) if (root / key).exists() else elsewhere.mkdir()
+    (root / key).symlink_to(elsewhere)
+    open_root(RootConfig(path=str(root)), Clock()).protocol.close()
+
+
 @pytest.mark.parametrize("kind", ["directory", "link"])
 def test_what_has_the_name_of_a_lease_is_named(root: Path, kind: str) -> None:
     put(root / keys.lease("gc"), kind)

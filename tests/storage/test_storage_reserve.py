@@ -7,10 +7,10 @@ import pytest
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, NoSpaceAfter
 from tests.stores import push_image, root_over
-from zotctl.errors import IoFailed, NoSpace, NotFound
+from zotctl.errors import BlobUploadUnknown, IoFailed, NoSpace, NotFound
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver
-from zotctl.storage.local import reserve
+from zotctl.storage.local import reserve, uploads
 from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.local.reserve import LARGEST_SHARE, LEAST_RESERVE_BYTES, SPARE_INODES, Reserve
 
@@ -81,6 +81,24 @@ def test_a_commit_says_how_large_an_index_is(monkeypatch: pytest.MonkeyPatch) ->
     push_image(Store([root], root.protocol.clock), "a", "v1")
     root.maintain()
     assert size_on(root.driver) == 4 * root.driver.stat(keys.index("a")).size
+
+
+def test_an_upload_looks_for_room_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others fill the disk while it is written."""
+    monkeypatch.setattr(uploads, "SPACE_CHECKED_EVERY_BYTES", 10)
+    sessions = local_of(root_over(MemoryDriver())).uploads
+    session = sessions.begin("a", "sha256")
+    session.write([b"12345"])
+
+    def full() -> None:
+        raise NoSpace("full")
+
+    monkeypatch.setattr(sessions.reserve, "check", full)
+    session.write([b"12345", b"1234"])
+    with pytest.raises(NoSpace):
+        session.write([b"1"])
+    with pytest.raises(BlobUploadUnknown):
+        sessions.offset("a", session.id)
 
 
 @pytest.mark.parametrize("error", [NoSpace("full"), IoFailed("no")])
